@@ -1,0 +1,77 @@
+"""One key space over memcached, Redis and embedded nodes, blocking and asyncio."""
+
+from __future__ import annotations
+
+from shardcache.clients.aio import AsyncClient
+from shardcache.clients.sync import Client
+from shardcache.core.events import (
+    CallFinished,
+    DecodeFailed,
+    NodeFailed,
+    Observer,
+    TopologyChanged,
+)
+from shardcache.core.lifetimes import DEFAULT
+from shardcache.core.nodes import Node
+from shardcache.core.policies import TimeoutPolicy
+from shardcache.core.topology import Topology, TopologyChange
+from shardcache.errors import (
+    ClientClosedError,
+    CodecError,
+    ConfigurationError,
+    DecodeError,
+    EncodeError,
+    InvalidKeyError,
+    NodeError,
+    NodeProtocolError,
+    NodeRefusedError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    NotACounterError,
+    PartialFailureError,
+    PoolTimeoutError,
+    ShardCacheError,
+    TopologyError,
+    UnknownPluginError,
+    UnsupportedError,
+    ValueTooLargeError,
+)
+from shardcache.operations.whole import NodeStats
+from shardcache.plugin.hookspecs import hookimpl
+from shardcache.settings import Settings
+
+__all__ = [
+    "DEFAULT",
+    "AsyncClient",
+    "CallFinished",
+    "Client",
+    "ClientClosedError",
+    "CodecError",
+    "ConfigurationError",
+    "DecodeError",
+    "DecodeFailed",
+    "EncodeError",
+    "InvalidKeyError",
+    "Node",
+    "NodeError",
+    "NodeFailed",
+    "NodeProtocolError",
+    "NodeRefusedError",
+    "NodeStats",
+    "NodeTimeoutError",
+    "NodeUnavailableError",
+    "NotACounterError",
+    "Observer",
+    "PartialFailureError",
+    "PoolTimeoutError",
+    "Settings",
+    "ShardCacheError",
+    "TimeoutPolicy",
+    "Topology",
+    "TopologyChange",
+    "TopologyChanged",
+    "UnknownPluginError",
+    "UnsupportedError",
+    "ValueTooLargeError",
+    "hookimpl",
+]

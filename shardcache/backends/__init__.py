@@ -1,0 +1,1 @@
+"""The edge: how commands reach a node, and its replies come back."""

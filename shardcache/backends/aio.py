@@ -1,0 +1,425 @@
+"""A node asked by the tasks of event loops, over any wire: one multiplexed connection a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+import ssl
+import time
+import weakref
+from collections import deque
+from collections.abc import Generator, Sequence
+from typing import Final, TypeVar
+
+from shardcache.backends.base import BackendOptions, Wire
+from shardcache.backends.dialing import AddressInfo, Answer, Expired, Target, Wait, dial
+from shardcache.core.commands import IDEMPOTENT, Command, Reply
+from shardcache.errors import NodeError, NodeTimeoutError, NodeUnavailableError
+
+READ: Final = 256 * 1024
+# A reply this many call timeouts late is not waited for any more: what it would be matched with
+# grows with every call.
+PATIENCE: Final = 2
+
+_LATER: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+T = TypeVar("T")
+
+
+class Call:
+    """A command whose reply is owed to somebody, or to nobody any more."""
+
+    __slots__ = ("command", "deadline", "future", "retried")
+
+    def __init__(
+        self, command: Command, deadline: float, future: asyncio.Future[Reply]
+    ) -> None:
+        self.command = command
+        self.deadline = deadline
+        self.future = future
+        self.retried = False
+
+    def settle(self, reply: Reply | Exception) -> None:
+        """Give the reply to whoever still waits; an error is raised there."""
+        if self.future.done():
+            return
+        if isinstance(reply, Exception):
+            self.future.set_exception(reply)
+        else:
+            self.future.set_result(reply)
+
+
+class MultiplexedBackend:
+    """One node over one connection for each event loop that asks.
+
+    All calls of one turn of the loop leave in one write, and replies are matched in order. A
+    cancelled or late call discards its own reply alone. `retried` counts commands sent again
+    because a connection turned out dead, `dialed` connections made.
+    """
+
+    def __init__(self, target: Target, options: BackendOptions) -> None:
+        self.target = target
+        self.node = target.node.name
+        self.options = options
+        self.retired = False
+        self.retried = 0
+        self.dialed = 0
+        self._channels: dict[asyncio.AbstractEventLoop, Channel] = {}
+        _backends.add(self)
+
+    def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
+        """Send `command` in this turn of the loop; the future gives the reply or raises."""
+        call = Call(command, deadline, asyncio.get_running_loop().create_future())
+        self.submit(call)
+        return call.future
+
+    def submit(self, call: Call) -> None:
+        """Send a call over its loop's connection, opened if need be."""
+        loop = call.future.get_loop()
+        (self._channels.get(loop) or self._open(loop)).submit(call)
+
+    async def aclose(self) -> None:
+        """Close this loop's connection once its calls in flight are answered or late."""
+        self.retired = True
+        channel = self._channels.get(asyncio.get_running_loop())
+        if channel is not None:
+            await channel.drained()
+        self._drop_closed_loops()
+
+    def forget(self, channel: Channel) -> None:
+        """Let go of a channel that is closed."""
+        if self._channels.get(channel.loop) is channel:
+            del self._channels[channel.loop]
+
+    def abandon_all(self) -> None:
+        """Close every connection at once and tell nobody: their loops are not of this process."""
+        for channel in self._channels.values():
+            channel.sever()
+        self._channels.clear()
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> Channel:
+        self._drop_closed_loops()
+        self._channels[loop] = channel = Channel(self, loop)
+        return channel
+
+    def _drop_closed_loops(self) -> None:
+        """Close the connections of loops that ended without closing the client."""
+        for loop, channel in list(self._channels.items()):
+            if loop.is_closed():
+                channel.sever()
+                del self._channels[loop]
+
+
+class Channel:
+    """One connection of one loop: what is to be sent, and who waits for which reply."""
+
+    __slots__ = (
+        "__weakref__",
+        "_backend",
+        "_dial",
+        "_drained",
+        "_flushing",
+        "_heard",
+        "_held",
+        "_owed",
+        "_sock",
+        "_timer",
+        "_unsent",
+        "_wire",
+        "_writing",
+        "loop",
+    )
+
+    def __init__(self, backend: MultiplexedBackend, loop: asyncio.AbstractEventLoop) -> None:
+        self._backend = backend
+        self.loop = loop
+        self._sock: socket.socket | None = None
+        self._wire: Wire | None = None
+        self._held: deque[Call] = deque()  # not yet sent: there is no connection
+        self._owed: deque[Call] = deque()  # sent, in the order of their replies
+        self._unsent: deque[bytes | memoryview] = deque()
+        self._flushing = False
+        self._writing = False
+        self._heard = False  # whether this connection ever answered
+        self._dial: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    def submit(self, call: Call) -> None:
+        """Send the call's command with all others of this turn; dial first if need be."""
+        wire = self._wire
+        if wire is None:
+            self._held.append(call)
+            if self._dial is None:
+                self._dial = self.loop.create_task(self._connect(call.deadline))
+        else:
+            self._encode(call, wire)
+        if self._timer is None:
+            self._watch(call.deadline)
+
+    async def drained(self) -> None:
+        """Wait until nobody waits for a reply here any more, then close."""
+        if any(not call.future.done() for call in (*self._held, *self._owed)):
+            self._drained = self._drained or self.loop.create_future()
+            await asyncio.shield(self._drained)
+        self._close()
+
+    def sever(self) -> None:
+        """Close the socket, and nothing else: the loop may be closed or another process's."""
+        if self._sock is not None:
+            self._sock.close()
+
+    def _encode(self, call: Call, wire: Wire) -> None:
+        try:
+            chunks = wire.encode(call.command)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's to see
+            call.settle(error)
+            return
+        self._owed.append(call)
+        self._unsent.extend(chunks)
+        if not self._flushing and not self._writing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
+    async def _connect(self, deadline: float) -> None:
+        """Dial once for all who wait, then send what they asked."""
+        options = self._backend.options
+        until = min(deadline, time.monotonic() + options.connect_timeout)
+        target = self._backend.target
+        try:
+            addresses = await _addresses(target, self.loop, until)
+            sock, wire = await _driven(dial(target, addresses, until), self.loop)
+        except Exception as error:  # noqa: BLE001 - given to every caller in wait
+            self._dial = None
+            self._fail_held(error)
+            return
+        self._dial = None
+        self._backend.dialed += 1
+        self._sock, self._wire = sock, wire
+        weakref.finalize(self, sock.close)
+        self.loop.add_reader(sock.fileno(), self._readable)
+        held, self._held = self._held, deque()
+        for call in held:
+            if not call.future.done():
+                self._encode(call, wire)
+
+    def _fail_held(self, error: Exception) -> None:
+        held, self._held = self._held, deque()
+        for call in held:
+            call.settle(error)
+        self._after_reply()
+
+    def _flush(self) -> None:
+        """Send all that this turn brought, in one write."""
+        self._flushing = False
+        sock, unsent = self._sock, self._unsent
+        if sock is None or not unsent:
+            return
+        if len(unsent) > 1 and sum(map(len, unsent)) <= READ:
+            joined = b"".join(unsent)
+            unsent.clear()
+            unsent.append(joined)
+        try:
+            while unsent:
+                sent = sock.send(unsent[0])
+                if sent == len(unsent[0]):
+                    unsent.popleft()
+                else:
+                    unsent[0] = memoryview(unsent[0])[sent:]
+        except _LATER:
+            self._wait_writable(sock)
+        except OSError as error:
+            self._lost(error)
+        else:
+            self._stop_writing(sock)
+
+    def _wait_writable(self, sock: socket.socket) -> None:
+        if not self._writing:
+            self._writing = True
+            self.loop.add_writer(sock.fileno(), self._flush)
+
+    def _stop_writing(self, sock: socket.socket) -> None:
+        if self._writing:
+            self._writing = False
+            self.loop.remove_writer(sock.fileno())
+
+    def _readable(self) -> None:
+        """Take what has come, and give each reply to its call."""
+        sock, wire = self._sock, self._wire
+        assert sock is not None
+        assert wire is not None
+        try:
+            while True:
+                data = sock.recv(READ)
+                if not data:
+                    raise ConnectionResetError("closed by the node")
+                self._heard = True
+                for reply in wire.feed(data):
+                    self._owed.popleft().settle(reply)
+                if not isinstance(sock, ssl.SSLSocket) or not sock.pending():
+                    break
+        except _LATER:
+            pass
+        except Exception as error:  # noqa: BLE001 - given to every caller in wait
+            self._lost(error)
+            return
+        self._after_reply()
+
+    def _after_reply(self) -> None:
+        if not self._owed and not self._held:
+            self._finish_drain()
+
+    def _finish_drain(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        elif self._backend.retired:
+            self._close()
+
+    def _watch(self, deadline: float) -> None:
+        delay = max(0.0, deadline - time.monotonic())
+        self._timer = self.loop.call_later(delay, self._sweep)
+
+    def _sweep(self) -> None:
+        """Tell those whose deadline has passed; give up a connection that is far behind."""
+        self._timer = None
+        now = time.monotonic()
+        patience = PATIENCE * self._backend.options.call_timeout
+        if self._owed and self._owed[0].deadline + patience < now:
+            self._lost(TimeoutError("far behind with its replies"))
+            return
+        upcoming = [*self._expired(self._held, now), *self._expired(self._owed, now)]
+        if upcoming:
+            self._watch(min(upcoming))
+        elif self._owed:
+            self._watch(self._owed[0].deadline + patience)
+        if self._drained is not None and not upcoming:
+            self._finish_drain()
+
+    def _expired(self, calls: deque[Call], now: float) -> Sequence[float]:
+        """Tell the late ones; give the deadline of the first that is not, if there is one.
+
+        Calls stand in the order of their deadlines, but for those of another length of time.
+        """
+        for call in calls:
+            if call.deadline > now and not call.future.done():
+                return (call.deadline,)
+            if not call.future.done():
+                late = NodeTimeoutError("did not answer in time", self._backend.node)
+                partial = self._partial(call)
+                call.settle(late if partial is None else partial)
+        return ()
+
+    def _partial(self, call: Call) -> Reply:
+        """Give what has arrived of the reply that is coming in now, if it is this call's."""
+        if self._wire is None or not self._owed or self._owed[0] is not call:
+            return None
+        return self._wire.partial()
+
+    def _lost(self, error: Exception) -> None:
+        """Close, and tell all who wait; ask again what may be asked again."""
+        again = self._heard and isinstance(error, ConnectionError)
+        failure = self._failure(error)
+        owed, self._owed = self._owed, deque()
+        self._close()
+        for call in owed:
+            if call.future.done():
+                continue
+            if again and not call.retried and type(call.command) in IDEMPOTENT:
+                call.retried = True
+                self._backend.retried += 1
+                self._backend.submit(call)
+            else:
+                call.settle(failure)
+
+    def _failure(self, error: Exception) -> Exception:
+        if isinstance(error, NodeError):
+            return error
+        text = "is far behind" if isinstance(error, TimeoutError) else f"lost the connection: {error}"
+        kind = NodeTimeoutError if isinstance(error, TimeoutError) else NodeUnavailableError
+        failure = kind(text, self._backend.node)
+        failure.__cause__ = error
+        return failure
+
+    def _close(self) -> None:
+        self._backend.forget(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        sock, self._sock, self._wire = self._sock, None, None
+        if sock is not None:
+            self.loop.remove_reader(sock.fileno())
+            self._stop_writing(sock)
+            sock.close()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+
+async def _addresses(
+    target: Target, loop: asyncio.AbstractEventLoop, until: float
+) -> Sequence[AddressInfo]:
+    """Give the node's addresses; a name is looked up in a thread, never on the loop."""
+    known = target.known_addresses()
+    if known is not None:
+        return known
+    answered: asyncio.Future[Answer] = loop.create_future()
+
+    def deliver(answer: Answer) -> None:
+        if not answered.done():
+            answered.set_result(answer)
+
+    def report(answer: Answer) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(deliver, answer)
+
+    target.look_up(report)
+    try:
+        answer = await asyncio.wait_for(answered, max(0.0, until - time.monotonic()))
+    except TimeoutError:
+        answer = TimeoutError("the name service did not answer in time")
+    return target.learned(answer)
+
+
+async def _driven(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLoop) -> T:
+    """Run a generator that waits for descriptors on an event loop."""
+    try:
+        wait = next(steps)
+        while True:
+            ready = await _ready(wait, loop)
+            wait = next(steps) if ready else steps.throw(Expired())
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    finally:
+        steps.close()
+
+
+async def _ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
+    """Wait for a descriptor; say whether it came in time."""
+    arrived: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not arrived.done():
+            arrived.set_result(None)
+
+    reading = wait.mask & select.POLLIN
+    (loop.add_reader if reading else loop.add_writer)(wait.descriptor, wake)
+    timeout = None if wait.until is None else max(0.0, wait.until - time.monotonic())
+    try:
+        await asyncio.wait_for(arrived, timeout)
+    except TimeoutError:
+        return False
+    finally:
+        (loop.remove_reader if reading else loop.remove_writer)(wait.descriptor)
+    return True
+
+
+_backends: weakref.WeakSet[MultiplexedBackend] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for backend in list(_backends):
+        backend.abandon_all()
+
+
+os.register_at_fork(after_in_child=_after_fork)

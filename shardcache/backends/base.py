@@ -1,0 +1,138 @@
+"""What a backend promises: one node, one verb."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from shardcache.core.commands import Command, Reply
+from shardcache.core.nodes import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """What every backend is told beside its node.
+
+    `pool_size` bounds blocking connections; `connect_timeout` bounds one dial, in seconds, inside
+    the call's deadline; `call_timeout` is the usual length of a call, in seconds, so that a
+    backend can prepare its sockets for it.
+    """
+
+    pool_size: int = 32
+    call_timeout: float = 0.5
+    connect_timeout: float = 0.5
+
+
+class Exchange(Protocol):
+    """One command on its way to one node, driven without blocking.
+
+    Whoever drives it polls `fileno()` for `events()`, calls `advance` when they come or `expire`
+    when `deadline` (monotonic seconds) does, until `finished`; then asks for the `result`.
+    """
+
+    finished: bool
+
+    @property
+    def deadline(self) -> float:
+        """Give when waiting ends: the call's deadline, or the earlier one of a dial."""
+
+    def fileno(self) -> int:
+        """Give the descriptor to poll, which changes when a connection gives way to another."""
+
+    def events(self) -> int:
+        """Give the `select.poll` events that let `advance` get further."""
+
+    def advance(self) -> None:
+        """Send and receive what can be done without waiting."""
+
+    def expire(self) -> None:
+        """End the waiting for what is awaited now; mostly that finishes the exchange.
+
+        For a command over many keys what did arrive is kept, and each gap is a `NodeTimeoutError`.
+        """
+
+    def result(self) -> Reply:
+        """Give the reply, once `finished`; raise the error that ended it."""
+
+    def abandon(self) -> Reply:
+        """Stop now, closing the connection; give what did arrive, or a `NodeError` value."""
+
+
+class Backend(Protocol):
+    """One node, asked by threads that block. Deadlines are `time.monotonic()` seconds."""
+
+    def execute(self, command: Command, deadline: float) -> Reply:
+        """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
+
+    def begin(self, command: Command, deadline: float) -> Exchange:
+        """Start `command` without waiting for its reply, so that many nodes are asked at once."""
+
+    def close(self) -> None:
+        """Drop idle connections, and each busy one as it comes back.
+
+        A call that still comes (it began on an older topology) is served, and its connection
+        closed behind it. Closing twice does nothing more.
+        """
+
+
+class AsyncBackend(Protocol):
+    """One node, asked by the tasks of event loops. Deadlines are `time.monotonic()` seconds."""
+
+    def execute(self, command: Command, deadline: float) -> Awaitable[Reply]:
+        """Send `command` in this turn of the loop; the awaitable gives the reply or raises `NodeError`.
+
+        Not a coroutine function: the command is on its way when this returns, so a fan-out starts
+        all, then awaits each. Cancelling the awaitable discards that reply and nothing else.
+        """
+
+    async def aclose(self) -> None:
+        """Close this loop's connections once their calls in flight are answered or late."""
+
+
+class BackendFactory(Protocol):
+    """Makes backends for a URL scheme: what a plugin registers."""
+
+    def blocking(self, node: Node, options: BackendOptions) -> Backend:
+        """Make the blocking backend; connects to nothing yet."""
+
+    def asyncio(self, node: Node, options: BackendOptions) -> AsyncBackend:
+        """Make the asyncio backend; connects to nothing yet, needs no running loop."""
+
+
+class Wire(Protocol):
+    """One connection's conversation without its socket: commands to bytes, bytes to replies.
+
+    Sans-I/O. A wire belongs to one connection and is thrown away with it.
+    """
+
+    def hello(self) -> bytes:
+        """Give what must be said first on a new connection (`b""`: nothing).
+
+        `greeted` is false until its answer has been fed.
+        """
+
+    @property
+    def greeted(self) -> bool:
+        """Say whether the hello has been answered with yes; `feed` raises when it was a no."""
+
+    def encode(self, command: Command) -> Sequence[bytes]:
+        """Give the bytes of `command` in order, and expect its reply next.
+
+        Raise a `NodeError` (such as `ValueTooLargeError`) or `UnsupportedError` before anything is
+        expected or sent, when the node cannot take it.
+        """
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """Take bytes as they arrive, in fragments of any size; give the replies now complete.
+
+        Replies come in the order of their commands. Raise `NodeProtocolError` on anything that is
+        not a legal answer to what is expected; the connection must then be closed.
+        """
+
+    @property
+    def idle(self) -> bool:
+        """Say whether no reply is owed and no byte is left over: a reply boundary."""
+
+    def partial(self) -> Reply:
+        """Give what has arrived for the oldest command over many keys, gaps as `NodeTimeoutError`."""

@@ -1,0 +1,289 @@
+"""A node asked by threads that block, over any wire."""
+
+from __future__ import annotations
+
+import queue
+import select
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from typing import Final
+
+from shardcache.backends.base import BackendOptions
+from shardcache.backends.dialing import AddressInfo, Answer, Expired, Target, Wait, dial
+from shardcache.backends.pool import Connection, Pool
+from shardcache.core.commands import IDEMPOTENT, Command, Reply
+from shardcache.errors import NodeError, NodeTimeoutError, NodeUnavailableError
+
+# A command of at most this many bytes fits every socket's buffers whole, so that it can be sent
+# before its reply is read; a longer one is sent and read at once, or both sides could wait for ever.
+SMALL: Final = 16 * 1024
+FIRST_READ: Final = 16 * 1024  # bytes; most replies are smaller, and a large buffer costs time
+READ: Final = 256 * 1024
+
+_LATER: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+Talk = Generator[Wait, None, Reply]
+
+
+class SocketBackend:
+    """One node over a pool of sockets.
+
+    A command is sent a second time only if a pooled connection turned out dead before any byte of
+    the reply, and only if that is harmless; `retried` counts those, `dialed` connections made.
+    """
+
+    def __init__(self, target: Target, options: BackendOptions) -> None:
+        self._target = target
+        self._node = target.node.name
+        self._options = options
+        self.pool = Pool(self._node, options.pool_size)
+        self.retried = 0
+        self.dialed = 0
+
+    def execute(self, command: Command, deadline: float) -> Reply:
+        """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
+        connection = self.pool.idle()
+        if connection is None:
+            return self._drive(self._talk(command, deadline), deadline)
+        try:
+            chunks = connection.wire.encode(command)
+            if len(chunks) > 1 or len(chunks[0]) > SMALL:
+                return self._drive(self._transferred(connection, chunks), deadline)
+            reply = _ask(connection, chunks[0], deadline)
+        except OSError as error:
+            self.pool.lose(connection)
+            if not _may_retry(connection, command, error):
+                raise self.translated(error) from error
+            self._note_retry()
+            return self._drive(self._talk(command, deadline), deadline)
+        except BaseException:
+            self.pool.give(connection)  # which closes it unless it is at a reply boundary
+            raise
+        self.pool.give(connection)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def begin(self, command: Command, deadline: float) -> SocketExchange:
+        """Start `command` without waiting for its reply, so that many nodes are asked at once."""
+        return SocketExchange(self._talk(command, deadline), self, deadline)
+
+    def close(self) -> None:
+        """Drop idle connections, and each busy one as it comes back."""
+        self.pool.close()
+
+    def _drive(self, talk: Talk, deadline: float) -> Reply:
+        """Run one exchange to its end, waiting as it asks."""
+        exchange = SocketExchange(talk, self, deadline)
+        try:
+            while not exchange.finished:
+                poll = select.poll()
+                poll.register(exchange.fileno(), exchange.events())
+                wait = exchange.deadline - time.monotonic()
+                if wait > 0 and poll.poll(wait * 1000):
+                    exchange.advance()
+                else:
+                    exchange.expire()
+        except BaseException:
+            exchange.abandon()
+            raise
+        return exchange.result()
+
+    def _talk(self, command: Command, deadline: float) -> Talk:
+        """Give the reply over a pooled connection, or over a new one."""
+        connection = self.pool.reserve(deadline)
+        if connection is not None:
+            try:
+                return (yield from self._converse(connection, command))
+            except ConnectionError as error:
+                if not _may_retry(connection, command, error):
+                    raise
+            self._note_retry()
+            connection = self.pool.reserve(deadline)
+        if connection is None:
+            connection = yield from self._dialed(deadline)
+        return (yield from self._converse(connection, command))
+
+    def _dialed(self, deadline: float) -> Generator[Wait, None, Connection]:
+        """Give a new connection, in the place reserved for it."""
+        until = min(deadline, time.monotonic() + self._options.connect_timeout)
+        try:
+            addresses = self._addresses(until)
+            connection = Connection(*(yield from dial(self._target, addresses, until)))
+        except BaseException:
+            self.pool.release()
+            raise
+        self.pool.adopt(connection)
+        self.dialed += 1
+        return connection
+
+    def _addresses(self, until: float) -> Sequence[AddressInfo]:
+        known = self._target.known_addresses()
+        if known is not None:
+            return known
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._target.look_up(answers.put)
+        try:
+            answer = answers.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            answer = TimeoutError("the name service did not answer in time")
+        return self._target.learned(answer)
+
+    def _converse(self, connection: Connection, command: Command) -> Talk:
+        try:
+            chunks = connection.wire.encode(command)
+        except BaseException:
+            self.pool.give(connection)
+            raise
+        return (yield from self._transferred(connection, chunks))
+
+    def _transferred(self, connection: Connection, chunks: Sequence[bytes]) -> Talk:
+        """Send and receive in whatever order the node lets us; bring the connection back."""
+        try:
+            return (yield from _transfer(connection, chunks))
+        except Expired:
+            return connection.wire.partial()
+        finally:
+            self.pool.give(connection)  # which closes it unless it is at a reply boundary
+
+    def _note_retry(self) -> None:
+        """Count a retry; what rests beside a dead connection is most likely dead as well."""
+        self.retried += 1
+        self.pool.drop_idle()
+
+    def translated(self, error: OSError) -> NodeError:
+        """Give our error for one of the system's."""
+        if isinstance(error, (BlockingIOError, TimeoutError)):
+            return NodeTimeoutError("did not answer in time", self._node)
+        return NodeUnavailableError(f"lost the connection: {error.strerror or error}", self._node)
+
+
+class SocketExchange:
+    """One command on its way, driven step by step; `deadline` is when to `expire` it."""
+
+    def __init__(self, talk: Talk, backend: SocketBackend, deadline: float) -> None:
+        self._talk = talk
+        self._backend = backend
+        self._deadline = deadline
+        self._wait = Wait(-1, 0)
+        self._reply: Reply = None
+        self.finished = False
+        self.advance()
+
+    def fileno(self) -> int:
+        """Give the descriptor to poll, which changes when a connection gives way to another."""
+        return self._wait.descriptor
+
+    def events(self) -> int:
+        """Give the `select.poll` events that let `advance` get further."""
+        return self._wait.mask
+
+    @property
+    def deadline(self) -> float:
+        """Give the monotonic time at which waiting ends: the call's, or that of a dial."""
+        return self._deadline if self._wait.until is None else self._wait.until
+
+    def advance(self) -> None:
+        """Send and receive what can be done without waiting."""
+        self._step(lambda: next(self._talk))
+
+    def expire(self) -> None:
+        """End the waiting: what did arrive is the reply, with timeouts in the gaps."""
+        self._step(lambda: self._talk.throw(Expired()))
+
+    def abandon(self) -> Reply:
+        """Stop now and close the connection; give what did arrive, or a `NodeError` value."""
+        if not self.finished:
+            self.expire()
+        return self._reply
+
+    def result(self) -> Reply:
+        """Give the reply; raise the error that ended the exchange."""
+        if isinstance(self._reply, Exception):
+            raise self._reply
+        return self._reply
+
+    def _step(self, step: Callable[[], Wait]) -> None:
+        try:
+            self._wait = step()
+        except StopIteration as done:
+            self._finish(done.value)
+        except OSError as error:
+            failure = error if isinstance(error, NodeError) else self._backend.translated(error)
+            if failure is not error:
+                failure.__cause__ = error
+            self._finish(failure)
+        except Exception as error:  # noqa: BLE001 - raised by result(), where the caller is
+            self._finish(error)
+
+    def _finish(self, reply: Reply) -> None:
+        self._reply = reply
+        self.finished = True
+
+
+def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
+    """Send one small command and wait for its reply: the way of a `get`."""
+    connection.arm(deadline - time.monotonic())
+    sent = connection.send(chunk)
+    if sent < len(chunk):
+        connection.sock.sendall(memoryview(chunk)[sent:])
+    data = connection.recv(FIRST_READ)
+    wire = connection.wire
+    while True:
+        if not data:
+            raise ConnectionResetError("closed by the node")
+        connection.heard = True
+        replies = wire.feed(data)
+        if replies:
+            return replies[0]
+        connection.arm(deadline - time.monotonic())
+        data = connection.recv(READ)
+
+
+def _transfer(connection: Connection, chunks: Sequence[bytes]) -> Talk:
+    """Send chunks and receive their reply at once, never waiting for one with the other in hand."""
+    unsent = deque(map(memoryview, chunks))
+    descriptor = connection.sock.fileno()
+    _push(connection, unsent)
+    while True:
+        yield Wait(descriptor, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
+        replies = _pull(connection)
+        if replies:
+            return replies[0]
+        _push(connection, unsent)
+
+
+def _push(connection: Connection, unsent: deque[memoryview]) -> None:
+    """Send until all is sent or the node takes no more."""
+    try:
+        while unsent:
+            sent = connection.try_send(unsent[0])
+            if sent == len(unsent[0]):
+                unsent.popleft()
+            else:
+                unsent[0] = unsent[0][sent:]
+    except _LATER:
+        return
+
+
+def _pull(connection: Connection) -> list[Reply]:
+    """Receive until a reply is whole or nothing more is there."""
+    while True:
+        try:
+            data = connection.try_recv(READ)
+        except _LATER:
+            return []
+        if not data:
+            raise ConnectionResetError("closed by the node")
+        connection.heard = True
+        replies = connection.wire.feed(data)
+        if replies or (connection.plain and len(data) < READ):
+            return replies
+
+
+def _may_retry(connection: Connection, command: Command, error: OSError) -> bool:
+    """Say whether asking again is harmless: nothing was answered, and asking twice is asking once."""
+    dead = isinstance(error, ConnectionError)
+    return dead and not connection.heard and type(command) in IDEMPOTENT

@@ -1,0 +1,201 @@
+"""How a connection to a node comes about: resolve, connect, shake hands, greet.
+
+`dial` is one text for both worlds: a generator that yields what it waits for and is
+resumed when that is ready. Blocking callers poll, event loops watch the descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from shardcache.backends.base import Wire
+from shardcache.core.nodes import Node
+from shardcache.errors import NodeTimeoutError, NodeUnavailableError
+
+AddressInfo = tuple[socket.AddressFamily, Any]  # a family, and an address of it
+Answer = Sequence[AddressInfo] | OSError  # of a name service
+
+
+class Wait(NamedTuple):
+    """What stands between a generator and its next step; `until` is earlier than the deadline."""
+
+    descriptor: int
+    mask: int  # of `select.poll`
+    until: float | None = None
+
+
+class Expired(Exception):  # noqa: N818 - an order to stop, thrown into a generator that waits
+    """The time for waiting is over."""
+
+
+TLS_OPTIONS: Final = (
+    "ssl_ca_certs",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_keyfile",
+)
+
+IN_PROGRESS: Final = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN}
+KEEPALIVE_IDLE: Final = 30  # seconds
+USER_TIMEOUT_MS: Final = 10_000  # a backstop: a call's deadline closes its connection long before
+
+
+@dataclass(slots=True)
+class Target:
+    """Where a node's server listens, and how it is spoken to.
+
+    `last_good` is kept for the time when the name cannot be resolved: the server may be up while
+    the name service is not.
+    """
+
+    node: Node
+    tls: ssl.SSLContext | None = None
+    make_wire: Callable[[], Wire] = field(kw_only=True)
+    last_good: Sequence[AddressInfo] = ()
+
+    def known_addresses(self) -> Sequence[AddressInfo] | None:
+        """Give the addresses that need no look-up; `None` for a name."""
+        address = self.node.address
+        if address.scheme.endswith("+unix"):
+            return [(socket.AF_UNIX, address.path)]
+        try:
+            return _looked_up(address.host, address.port or 0, socket.AI_NUMERICHOST)
+        except OSError:
+            return None
+
+    def learned(self, answer: Answer) -> Sequence[AddressInfo]:
+        """Give the addresses to try, by a name service's answer: the last good ones if it failed."""
+        if not isinstance(answer, OSError):
+            self.last_good = answer
+        elif not self.last_good:
+            raise NodeUnavailableError(f"cannot be resolved: {answer}", self.node.name) from answer
+        return self.last_good
+
+    def look_up(self, report: Callable[[Answer], object]) -> None:
+        """Look the node's name up in a daemon thread, which calls `report` with the answer.
+
+        The system's look-up cannot be interrupted, so a late one is left behind.
+        """
+        address = self.node.address
+
+        def run() -> None:
+            try:
+                report(_looked_up(address.host, address.port or 0, 0))
+            except OSError as error:
+                report(error)
+
+        threading.Thread(target=run, name=f"resolve {address.host}", daemon=True).start()
+
+
+def dial(
+    target: Target, addresses: Sequence[AddressInfo], until: float
+) -> Generator[Wait, None, tuple[socket.socket, Wire]]:
+    """Give a non-blocking socket on which the hello has been answered with yes, and its wire.
+
+    Raise `NodeUnavailableError` when no address takes the connection, `NodeTimeoutError` when told
+    that its time is over, or the hello's own error.
+    """
+    failure: OSError | None = None
+    for family, address in addresses:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            yield from _connect(sock, address, until)
+            _tune(sock)
+            if target.tls is not None:
+                sock = _wrapped(sock, target.tls, target.node.address.host)
+                yield from _shake_hands(sock, until)
+            return sock, (yield from _greet(sock, target.make_wire(), until))
+        except Expired:
+            sock.close()
+            raise NodeTimeoutError("could not be reached in time", target.node.name) from None
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+    reason = "its name has no address" if failure is None else failure.strerror or str(failure)
+    raise NodeUnavailableError(f"cannot be reached: {reason}", target.node.name) from failure
+
+
+def _connect(sock: socket.socket, address: Any, until: float) -> Generator[Wait, None, None]:
+    code = sock.connect_ex(address)
+    if code in IN_PROGRESS:
+        yield Wait(sock.fileno(), select.POLLOUT, until)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
+def _tune(sock: socket.socket) -> None:
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", KEEPALIVE_IDLE), ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS)):
+        option = getattr(socket, name, None)  # not every system has them
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _wrapped(sock: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    return tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+
+
+def _shake_hands(sock: socket.socket, until: float) -> Generator[Wait, None, None]:
+    assert isinstance(sock, ssl.SSLSocket)
+    while True:
+        try:
+            return sock.do_handshake()
+        except ssl.SSLWantReadError:
+            yield Wait(sock.fileno(), select.POLLIN, until)
+        except ssl.SSLWantWriteError:
+            yield Wait(sock.fileno(), select.POLLOUT, until)
+
+
+def _greet(sock: socket.socket, wire: Wire, until: float) -> Generator[Wait, None, Wire]:
+    hello = wire.hello()
+    if hello:
+        sock.sendall(hello)  # a few hundred bytes into an empty buffer never wait
+    while not wire.greeted:
+        yield Wait(sock.fileno(), select.POLLIN, until)
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+            data = sock.recv(4096)
+            if not data:
+                raise ConnectionResetError(errno.ECONNRESET, "closed during the greeting")
+            wire.feed(data)
+    return wire
+
+
+def _looked_up(host: str, port: int, flags: int) -> Sequence[AddressInfo]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def tls_context(options: dict[str, str]) -> ssl.SSLContext:
+    """Give a TLS context by a node URL's options, named as redis-py names them.
+
+    The server is verified unless `ssl_cert_reqs=none`. `ssl_ca_certs` is a file of authorities
+    beside the system's, `ssl_certfile` and `ssl_keyfile` are the client's own,
+    `ssl_check_hostname=false` takes a certificate of another name.
+    """
+    context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+    if options.get("ssl_check_hostname", "true").lower() in ("false", "no", "0"):
+        context.check_hostname = False
+    if options.get("ssl_cert_reqs", "required").lower() == "none":
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if "ssl_certfile" in options:
+        context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
+    return context

@@ -1,0 +1,573 @@
+"""memcached's meta protocol without a socket: commands to bytes, bytes to replies.
+
+Source: the `doc/protocol.txt` of memcached 1.6. Every command carries an opaque token which the
+server echoes on hits, misses and stores; a reply of another token is an error, so that one key's
+value can never be given for another.
+"""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Sequence
+from secrets import randbelow
+from typing import Any, Final, Protocol
+
+from shardcache.backends.expiry import memcached_exptime
+from shardcache.core.commands import (
+    Cas,
+    Command,
+    Delete,
+    DeleteMany,
+    FlushAll,
+    Get,
+    GetMany,
+    Gets,
+    Incr,
+    Payload,
+    Ping,
+    Reply,
+    ServerStats,
+    Set,
+    SetMany,
+    Touch,
+    When,
+)
+from shardcache.core.keys import MAX_PLAIN, hashed, is_plain
+from shardcache.errors import (
+    NodeError,
+    NodeProtocolError,
+    NodeRefusedError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    NotACounterError,
+    UnsupportedError,
+    ValueTooLargeError,
+)
+
+MAX_LINE: Final = 4096  # bytes; the longest legal line is a key and a few flags
+MAX_VALUE: Final = 1 << 30  # bytes; the most that a server can be told to take
+DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's item limit unless it was started with -I
+COUNTER_MAX: Final = 2**63 - 1
+CHUNK: Final = 1 << 16  # bytes of small commands that are joined before they are sent
+
+_TOKENS: Final = 1 << 31
+_CRLF: Final = b"\r\n"
+_MODES: Final = {When.ALWAYS: b"", When.ABSENT: b" ME", When.PRESENT: b" MR"}
+
+Head = Sequence[bytes]  # a reply line in its words
+
+
+class MemcachedWire:
+    """One connection's conversation in the meta protocol."""
+
+    __slots__ = ("_buffer", "_clock", "_expected", "_max_value", "_need", "_node", "_token")
+
+    def __init__(
+        self,
+        node: str = "memcached",
+        *,
+        max_value: int = DEFAULT_MAX_VALUE,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._node = node
+        self._max_value = max_value
+        self._clock = wall_clock
+        self._token = randbelow(_TOKENS)
+        self._expected: deque[Expectation] = deque()
+        self._buffer = bytearray()
+        self._need = 0
+
+    def hello(self) -> bytes:
+        """Give nothing: memcached is ready at once."""
+        return b""
+
+    @property
+    def greeted(self) -> bool:
+        """Say that there is no greeting to wait for."""
+        return True
+
+    @property
+    def idle(self) -> bool:
+        """Say whether no reply is owed and no byte is left over: a reply boundary."""
+        return not self._expected and not self._buffer
+
+    def encode(self, command: Command) -> Sequence[bytes]:
+        """Give the bytes of `command` in order, and expect its reply next."""
+        encoder = _ENCODERS.get(type(command))
+        if encoder is None:
+            raise UnsupportedError(f"memcached does not know {type(command).__name__}")
+        chunks, expectation = encoder(self, command)
+        self._expected.append(expectation)
+        return chunks
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """Take bytes as they arrive, in fragments of any size; give the replies now complete."""
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            if len(buffer) < self._need:
+                return []
+            return self._parse(buffer)
+        return self._parse(data)
+
+    def partial(self) -> Reply:
+        """Give what has arrived for the oldest command over many keys, gaps as timeouts."""
+        return self._expected[0].partial(self._node)
+
+    def _parse(self, text: bytes | bytearray) -> list[Reply]:
+        replies: list[Reply] = []
+        expected = self._expected
+        position, size = 0, len(text)
+        self._need = 0
+        while position < size:
+            if not expected:
+                raise NodeProtocolError("sent what nobody asked for", self._node)
+            end = text.find(_CRLF, position, position + MAX_LINE)
+            if end < 0:
+                if size - position >= MAX_LINE:
+                    raise NodeProtocolError("sent a line without end", self._node)
+                break
+            head = bytes(text[position:end]).split(b" ")
+            value = None
+            after = end + 2
+            if head[0] == b"VA":
+                stop = after + self._value_size(head)
+                if size < stop + 2:
+                    self._need = stop + 2 - position
+                    break
+                if text[stop : stop + 2] != _CRLF:
+                    raise NodeProtocolError("sent a value of another length", self._node)
+                value = bytes(text[after:stop])
+                after = stop + 2
+            position = after
+            reply = self._answer(expected[0], head, value)
+            if reply is not MORE:
+                replies.append(reply)
+                expected.popleft()
+        self._keep(text, position)
+        return replies
+
+    def _answer(self, expectation: Expectation, head: Head, value: bytes | None) -> Any:  # or MORE
+        reply = expectation.take(head, value)
+        if reply is not NONSENSE:
+            return reply
+        return expectation.refused(self._refusal(head))
+
+    def _keep(self, text: bytes | bytearray, position: int) -> None:
+        """Keep what is not yet a whole reply."""
+        if text is self._buffer:
+            del self._buffer[:position]
+        elif position < len(text):
+            self._buffer = bytearray(text[position:])
+
+    def _value_size(self, head: Head) -> int:
+        size = number(head[1]) if len(head) > 1 else None
+        if size is None or size > MAX_VALUE:
+            raise NodeProtocolError("sent a value of no possible length", self._node)
+        return size
+
+    def _refusal(self, head: Head) -> NodeError:
+        """Give the error of a reply that is no answer; raise it if the connection is lost by it."""
+        kind, text = head[0], b" ".join(head[1:]).decode("ascii", "replace")[:200]
+        if kind == b"SERVER_ERROR":
+            if "too large" in text:
+                return ValueTooLargeError("the value is too large for the server", self._node)
+            return NodeRefusedError(f"the server says: {text}", self._node)
+        if kind == b"CLIENT_ERROR" and "non-numeric" in text:
+            return NotACounterError("the value is no counter", self._node)
+        if kind == b"CLIENT_ERROR" and "too large" in text:
+            return ValueTooLargeError("the value is too large for the server", self._node)
+        if kind == b"ERROR" and "connections" in text:
+            raise NodeUnavailableError("has too many connections", self._node)
+        raise NodeProtocolError("gave an answer that makes no sense here", self._node)
+
+    def _next_token(self) -> int:
+        self._token = token = (self._token + 1) % _TOKENS
+        return token
+
+    def _checked(self, payload: Payload) -> Payload:
+        if len(payload[1]) > self._max_value:
+            raise ValueTooLargeError(
+                f"{len(payload[1])} bytes, more than max_value_bytes={self._max_value}", self._node
+            )
+        return payload
+
+    def _get(self, command: Get) -> Encoded:
+        token = self._next_token()
+        name, binary = spelled(command.key)
+        return (b"mg %s v f O%d%s\r\n" % (name, token, binary),), OneGet(b"O%d" % token)
+
+    def _gets(self, command: Gets) -> Encoded:
+        token = self._next_token()
+        name, binary = spelled(command.key)
+        return (b"mg %s v f c O%d%s\r\n" % (name, token, binary),), OneGets(b"O%d" % token)
+
+    def _get_many(self, command: GetMany) -> Encoded:
+        """Ask quietly, so that misses cost no bytes, closed by `mn`."""
+        first = self._token + 1
+        lines = []
+        for key in command.keys:
+            name, binary = spelled(key)
+            lines.append(b"mg %s v f q O%d%s\r\n" % (name, self._next_token(), binary))
+        lines.append(b"mn\r\n")
+        return joined(lines), ManyGets(first % _TOKENS, len(command.keys))
+
+    def _set(self, command: Set) -> Encoded:
+        token = self._next_token()
+        payload = self._checked(command.payload)
+        block = self._store(command.key, payload, command.ttl, token, _MODES[command.when])
+        return (block,), One(b"O%d" % token, _STORED)
+
+    def _set_many(self, command: SetMany) -> Encoded:
+        """Ask each aloud: an error line has no token, so its place must tell whose it is."""
+        blocks, tokens = [], []
+        results: list[Any] = []
+        for key, payload in command.items:
+            if len(payload[1]) > self._max_value:
+                results.append(ValueTooLargeError("more than max_value_bytes", self._node))
+                continue
+            token = self._next_token()
+            blocks.append(self._store(key, payload, command.ttl, token, b""))
+            tokens.append(b"O%d" % token)
+            results.append(None)
+        return self._batch(blocks, Many(results, tokens, _STORED))
+
+    def _batch(self, blocks: list[bytes], expectation: Many) -> Encoded:
+        """Close a batch by `mn`, whose answer ends it, even one of which nothing is sent."""
+        blocks.append(b"mn\r\n")
+        return joined(blocks), expectation
+
+    def _store(
+        self, key: bytes, payload: Payload, ttl: float | None, token: int, mode: bytes
+    ) -> bytes:
+        name, binary = spelled(key)
+        flags, data = payload
+        expiry = memcached_exptime(ttl, self._clock)
+        return b"ms %s %d F%d T%d O%d%s%s\r\n%s\r\n" % (
+            name,
+            len(data),
+            int(flags),
+            expiry,
+            token,
+            mode,
+            binary,
+            data,
+        )
+
+    def _cas(self, command: Cas) -> Encoded:
+        if not isinstance(command.token, int):
+            raise TypeError("a token for cas is what gets gave")
+        token = self._next_token()
+        payload = self._checked(command.payload)
+        mode = b" C%d" % command.token
+        block = self._store(command.key, payload, command.ttl, token, mode)
+        return (block,), One(b"O%d" % token, _CAS)
+
+    def _delete(self, command: Delete) -> Encoded:
+        token = self._next_token()
+        name, binary = spelled(command.key)
+        return (b"md %s O%d%s\r\n" % (name, token, binary),), One(b"O%d" % token, _THERE)
+
+    def _delete_many(self, command: DeleteMany) -> Encoded:
+        lines, tokens = [], []
+        for key in command.keys:
+            token = self._next_token()
+            name, binary = spelled(key)
+            lines.append(b"md %s O%d%s\r\n" % (name, token, binary))
+            tokens.append(b"O%d" % token)
+        return self._batch(lines, Many([None] * len(lines), tokens, _THERE))
+
+    def _touch(self, command: Touch) -> Encoded:
+        token = self._next_token()
+        name, binary = spelled(command.key)
+        expiry = memcached_exptime(command.ttl, self._clock)
+        return (b"mg %s T%d O%d%s\r\n" % (name, expiry, token, binary),), One(
+            b"O%d" % token, _THERE
+        )
+
+    def _incr(self, command: Incr) -> Encoded:
+        token = self._next_token()
+        name, binary = spelled(command.key)
+        mode = b" MD" if command.delta < 0 else b""
+        line = b"ma %s v D%d O%d%s%s\r\n" % (name, abs(int(command.delta)), token, mode, binary)
+        return (line,), Counter(b"O%d" % token, self._node)
+
+    def _ping(self, _: Ping) -> Encoded:
+        return (b"mn\r\n",), Word(b"MN")
+
+    def _flush(self, _: FlushAll) -> Encoded:
+        return (b"flush_all\r\n",), Word(b"OK")
+
+    def _stats(self, _: ServerStats) -> Encoded:
+        return (b"stats\r\n",), Stats()
+
+
+class Expectation(Protocol):
+    """A reply that is owed: takes lines until it is whole."""
+
+    def take(self, head: Head, value: bytes | None) -> Any:  # the reply, or one of the two marks
+        """Give the reply, `MORE` if it is not whole yet, `NONSENSE` if this cannot be its answer."""
+
+    def refused(self, error: NodeError) -> Any:  # the reply, or MORE
+        """Take a refusal in place of an answer; raise it where it cannot be told whose it is."""
+
+    def partial(self, node: str) -> Reply:
+        """Give what has arrived."""
+
+
+MORE: Final = object()
+NONSENSE: Final = object()
+
+Encoded = tuple[Sequence[bytes], Expectation]
+Answers = dict[bytes, bool | None]
+
+_STORED: Final[Answers] = {b"HD": True, b"NS": False}
+_CAS: Final[Answers] = {b"HD": True, b"EX": False, b"NS": False, b"NF": None}
+_THERE: Final[Answers] = {b"HD": True, b"EN": False, b"NF": False}
+
+
+class Single:
+    """A reply to one command: one line, perhaps with a value."""
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: bytes) -> None:
+        self.token = token
+
+    def refused(self, error: NodeError) -> NodeError:
+        """Give the refusal as the reply."""
+        return error
+
+    def partial(self, node: str) -> NodeError:
+        """Give a timeout: a single reply is whole or not there."""
+        return _late(node)
+
+
+class OneGet(Single):
+    """The reply to `mg … v f`: a payload, or nothing."""
+
+    __slots__ = ()
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Give the payload, or `None` on a miss."""
+        if head[-1] != self.token:
+            return NONSENSE
+        if value is not None and len(head) == 4 and head[2][:1] == b"f":
+            flags = number(head[2][1:])
+            return NONSENSE if flags is None else (flags, value)
+        return None if head[0] == b"EN" and len(head) == 2 else NONSENSE
+
+
+class OneGets(Single):
+    """The reply to `mg … v f c`: a payload with its CAS number, or nothing."""
+
+    __slots__ = ()
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Give the payload and the number, or `None` on a miss."""
+        if head[-1] != self.token:
+            return NONSENSE
+        if value is not None and len(head) == 5 and head[2][:1] == b"f" and head[3][:1] == b"c":
+            flags, cas = number(head[2][1:]), number(head[3][1:])
+            return NONSENSE if flags is None or cas is None else ((flags, value), cas)
+        return None if head[0] == b"EN" and len(head) == 2 else NONSENSE
+
+
+class One(Single):
+    """The reply to a command that is answered by a code alone."""
+
+    __slots__ = ("_answers",)
+
+    def __init__(self, token: bytes, answers: Answers) -> None:
+        super().__init__(token)
+        self._answers = answers
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Give what the code means."""
+        if value is not None or len(head) != 2 or head[1] != self.token:
+            return NONSENSE
+        return self._answers.get(head[0], NONSENSE)
+
+
+class Counter(Single):
+    """The reply to `ma … v`: the new number."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, token: bytes, node: str) -> None:
+        super().__init__(token)
+        self._node = node
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Give the number, or `None` when there is no counter."""
+        if head[-1] != self.token:
+            return NONSENSE
+        if value is None:
+            return None if head[0] == b"NF" and len(head) == 2 else NONSENSE
+        count = number(value.strip())
+        if count is None:
+            return NONSENSE
+        if count > COUNTER_MAX:
+            return NotACounterError("the counter passed 2**63 - 1", self._node)
+        return count
+
+
+class Word(Single):
+    """The reply to a command that is answered by one known word."""
+
+    __slots__ = ()
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Give `True` for the word."""
+        return True if value is None and list(head) == [self.token] else NONSENSE
+
+
+class Stats(Single):
+    """The reply to `stats`: lines up to `END`."""
+
+    __slots__ = ("_figures",)
+
+    def __init__(self) -> None:
+        super().__init__(b"END")
+        self._figures: dict[str, str] = {}
+
+    def take(self, head: Head, value: bytes | None) -> Any:  # noqa: ARG002 - there is none
+        """Take one figure, or give all."""
+        if list(head) == [self.token]:
+            return self._figures
+        if head[0] != b"STAT" or len(head) < 2:
+            return NONSENSE
+        self._figures[head[1].decode("ascii", "replace")] = b" ".join(head[2:]).decode(
+            "ascii", "replace"
+        )
+        return MORE
+
+
+class ManyGets:
+    """The replies to many quiet `mg`: hits by token, in order, up to `MN`."""
+
+    __slots__ = ("_count", "_first", "_from", "_results")
+
+    def __init__(self, first: int, count: int) -> None:
+        self._first = first
+        self._count = count
+        self._from = 0  # hits come in the order asked: none before this is still to come
+        self._results: list[Payload | NodeError | None] = [None] * count
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Take one hit, or give all at `MN`."""
+        if value is None:
+            return self._results if list(head) == [b"MN"] else NONSENSE
+        if len(head) != 4 or head[2][:1] != b"f" or head[3][:1] != b"O":
+            return NONSENSE
+        flags, token = number(head[2][1:]), number(head[3][1:])
+        if flags is None or token is None:
+            return NONSENSE
+        place = (token - self._first) % _TOKENS
+        if not self._from <= place < self._count:
+            return NONSENSE
+        self._from = place + 1
+        self._results[place] = (flags, value)
+        return MORE
+
+    def refused(self, error: NodeError) -> Any:
+        """Raise the refusal: quiet commands do not tell whose it is."""
+        raise error
+
+    def partial(self, node: str) -> Reply:
+        """Give the hits so far; what comes after the last of them is late."""
+        late = [_late(node)] * (self._count - self._from)
+        return self._results[: self._from] + late
+
+
+class Many:
+    """The replies to many commands asked aloud, in order, up to `MN`.
+
+    `results` holds `None` where an answer is to come: one for each of `tokens`.
+    """
+
+    __slots__ = ("_answers", "_open", "_results", "_tokens")
+
+    def __init__(self, results: list[Any], tokens: list[bytes], answers: Answers) -> None:
+        self._results = results
+        self._open = iter([place for place, known in enumerate(results) if known is None])
+        self._tokens = iter(tokens)
+        self._answers = answers
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Take one answer, or give all at `MN`."""
+        if list(head) == [b"MN"]:
+            whole = next(self._open, None) is None
+            return self._results if whole else NONSENSE
+        answer = self._answers.get(head[0], NONSENSE)
+        if value is not None or answer is NONSENSE or len(head) != 2:
+            return NONSENSE
+        return self._put(answer) if head[1] == next(self._tokens, None) else NONSENSE
+
+    def refused(self, error: NodeError) -> Any:
+        """Take the refusal for the command whose turn it is."""
+        next(self._tokens, None)
+        return self._put(error)
+
+    def _put(self, answer: object) -> object:
+        place = next(self._open, None)
+        if place is None:
+            return NONSENSE
+        self._results[place] = answer
+        return MORE
+
+    def partial(self, node: str) -> Reply:
+        """Give the answers so far; the others are late."""
+        return [_late(node) if known is None else known for known in self._results]
+
+
+def _late(node: str) -> NodeTimeoutError:
+    return NodeTimeoutError("did not answer in time", node)
+
+
+def spelled(key: bytes) -> tuple[bytes, bytes]:
+    """Give a key as memcached takes it, and the flag that says how: as is, base64, or hashed."""
+    if is_plain(key):
+        return key, b""
+    encoded = b64encode(key)
+    return (encoded, b" b") if len(encoded) <= MAX_PLAIN else (hashed(key), b"")
+
+
+def number(text: bytes) -> int | None:
+    """Give a number of digits alone, at most 20; `None` for anything else."""
+    return int(text) if text.isdigit() and len(text) <= 20 else None
+
+
+def joined(blocks: Sequence[bytes]) -> Sequence[bytes]:
+    """Give the blocks, small ones joined to pieces of about `CHUNK` bytes."""
+    pieces: list[bytes] = []
+    held: list[bytes] = []
+    size = 0
+    for block in blocks:
+        held.append(block)
+        size += len(block)
+        if size >= CHUNK:
+            pieces.append(b"".join(held))
+            held, size = [], 0
+    if held:
+        pieces.append(b"".join(held))
+    return pieces
+
+
+_ENCODERS: Final[dict[type, Callable[[MemcachedWire, Any], Encoded]]] = {  # each takes its own
+    Get: MemcachedWire._get,
+    GetMany: MemcachedWire._get_many,
+    Gets: MemcachedWire._gets,
+    Set: MemcachedWire._set,
+    SetMany: MemcachedWire._set_many,
+    Cas: MemcachedWire._cas,
+    Delete: MemcachedWire._delete,
+    DeleteMany: MemcachedWire._delete_many,
+    Touch: MemcachedWire._touch,
+    Incr: MemcachedWire._incr,
+    Ping: MemcachedWire._ping,
+    ServerStats: MemcachedWire._stats,
+    FlushAll: MemcachedWire._flush,
+}

@@ -1,0 +1,166 @@
+"""What a command is owed: how many replies of the server, and what they mean."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, Final, Protocol
+
+from shardcache.core.commands import Reply
+from shardcache.errors import (
+    ConfigurationError,
+    NodeError,
+    NodeRefusedError,
+    NodeTimeoutError,
+)
+
+# A parsed reply of the server is bytes, an int, a list or None, hence `Any`.
+
+Refusal = NodeError | ConfigurationError
+
+
+class More(Enum):
+    """What stands for a reply that is not complete."""
+
+    MORE = "more"
+
+
+MORE: Final = More.MORE
+
+
+class UnexpectedError(Exception):
+    """The server's reply is of no kind that the command can have."""
+
+
+class Awaited(Protocol):
+    """The reply of one command on its way; the server's parts of it are handed in one by one."""
+
+    def take(self, raw: Any) -> Reply | More:
+        """Take the server's next reply; raise `UnexpectedError` when it cannot be one."""
+
+    def refuse(self, error: Refusal) -> Reply | More:
+        """Take an error in place of the server's next reply; its cause has the server's words."""
+
+    def partial(self, node: str) -> Reply:
+        """Give what has arrived, with a `NodeTimeoutError` for what has not."""
+
+
+class One:
+    """A command with one reply of the server.
+
+    `translate` gives what an error reply of this command means, where that is another thing.
+    """
+
+    __slots__ = ("_translate", "take")
+
+    def __init__(
+        self,
+        take: Callable[[Any], Reply],
+        translate: Callable[[Refusal], Reply] | None = None,
+    ) -> None:
+        self.take = take
+        self._translate = translate
+
+    def refuse(self, error: Refusal) -> Reply:
+        """Give the error, translated."""
+        return error if self._translate is None else self._translate(error)
+
+    def partial(self, node: str) -> Reply:
+        """Give the error for no reply."""
+        return late(node)
+
+
+class Batch:
+    """A command over many keys: `pieces` are the spans of `replies` that each answer fills.
+
+    What `replies` holds elsewhere was known before anything was sent. `decode` gives the replies
+    of one piece.
+    """
+
+    __slots__ = ("_decode", "_fault", "_pieces", "_replies")
+
+    def __init__(
+        self, replies: list[Any], pieces: Iterable[slice], decode: Callable[[Any], list[Any]]
+    ) -> None:
+        self._replies = replies
+        self._pieces = deque(pieces)
+        self._decode = decode
+        self._fault: ConfigurationError | None = None
+
+    def take(self, raw: Any) -> Reply | More:
+        """Fill the next piece."""
+        piece = self._pieces[0]
+        decoded = self._decode(raw)
+        if len(decoded) != piece.stop - piece.start:
+            raise UnexpectedError
+        return self._fill(decoded)
+
+    def refuse(self, error: Refusal) -> Reply | More:
+        """Fill the next piece with the error; one of configuration is the reply to all."""
+        piece = self._pieces[0]
+        if isinstance(error, ConfigurationError):
+            self._fault = error
+        return self._fill([error] * (piece.stop - piece.start))
+
+    def partial(self, node: str) -> Reply:
+        """Give what has arrived, and the error for no reply where nothing has."""
+        missing = late(node)
+        for piece in self._pieces:
+            self._replies[piece] = [missing] * (piece.stop - piece.start)
+        return self._replies
+
+    def _fill(self, replies: list[Any]) -> Reply | More:
+        self._replies[self._pieces.popleft()] = replies
+        if self._pieces:
+            return MORE
+        return self._fault or self._replies
+
+
+class SignOfLife:
+    """A ping, and a write behind it that changes nothing: read-only nodes answer pings too."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(self) -> None:
+        self._answer: Reply | More = MORE
+
+    def take(self, raw: Any) -> Reply | More:
+        """Take the ping's answer, then the write's."""
+        if self._answer is MORE:
+            self._answer = pong(raw)
+            return MORE
+        flag(raw)
+        return self._answer
+
+    def refuse(self, error: Refusal) -> Reply | More:
+        """Give the ping's error; of the write only what says that the node does not serve."""
+        if self._answer is MORE:
+            self._answer = error
+            return MORE
+        # A user who may not write this key is alive none the less.
+        serving = isinstance(error, NodeRefusedError) or self._answer is not True
+        return self._answer if serving else error
+
+    def partial(self, node: str) -> Reply:
+        """Give the error for no reply."""
+        return late(node)
+
+
+def late(node: str) -> NodeTimeoutError:
+    """Give the error for a reply that did not come."""
+    return NodeTimeoutError("no answer by the deadline", node)
+
+
+def pong(raw: Any) -> bool:
+    """Say yes to the answer to a ping."""
+    if raw != b"PONG":
+        raise UnexpectedError
+    return True
+
+
+def flag(raw: Any) -> bool:
+    """Give the answer that is 0 or 1."""
+    if type(raw) is not int or raw not in (0, 1):
+        raise UnexpectedError
+    return raw == 1

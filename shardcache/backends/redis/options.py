@@ -1,0 +1,129 @@
+"""What the URL of a Redis node asks for, read as redis-py reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from redis.connection import parse_url
+from redis.credentials import UsernamePasswordCredentialProvider
+
+from shardcache.core.nodes import Node, is_local
+from shardcache.core.urls import shown
+from shardcache.errors import ConfigurationError
+
+MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # Redis's own limit, unless it is configured
+
+_is_count = re.compile(r"[0-9]{1,15}").fullmatch
+_is_name = re.compile(r"[!-~]*").fullmatch  # what CLIENT SETNAME takes
+
+OURS: Final = ("client_name", "db", "max_value_bytes", "password", "username")
+OURS_WITH_TLS: Final = (
+    "ssl_ca_certs",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_keyfile",
+)
+# Options of redis-py that a client decides for all its nodes. A URL may hold them, so that it need
+# not be written anew, and they change nothing.
+DECIDED_BY_CLIENT: Final = frozenset(
+    {
+        "decode_responses",
+        "encoding",
+        "encoding_errors",
+        "health_check_interval",
+        "max_connections",
+        "protocol",
+        "retry_on_error",
+        "retry_on_timeout",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "socket_read_size",
+        "socket_timeout",
+        "timeout",
+    }
+)
+
+
+class Credentials(Protocol):
+    """What knows how to log in, such as any of redis-py's credential providers.
+
+    It is asked as each connection opens, so that passwords can change, and must not block.
+    """
+
+    def get_credentials(self) -> tuple[str, ...]:
+        """Give the arguments of `AUTH`: a password, or a user and a password."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisOptions:
+    """How each connection to a node begins, and the largest value that is sent there."""
+
+    db: int = 0
+    client_name: str = ""
+    max_value_bytes: int = MAX_VALUE_BYTES
+    credentials: Credentials | None = field(default=None, repr=False)
+
+    def greeting(self) -> list[tuple[str, ...]]:
+        """Give the commands that a new connection begins with, each of which is answered `OK`."""
+        words: list[tuple[str, ...]] = []
+        if self.credentials is not None:
+            words.append(("AUTH", *self.credentials.get_credentials()))
+        if self.db:
+            words.append(("SELECT", str(self.db)))
+        if self.client_name:
+            words.append(("CLIENT", "SETNAME", self.client_name))
+        return words
+
+
+def read_options(node: Node, credentials: Credentials | None = None) -> RedisOptions:
+    """Read the URL of a node; raise `ConfigurationError` listing every fault.
+
+    `credentials` take the place of the URL's user and password.
+    """
+    given = _parsed(node)
+    faults = [f"node {node.name}: {fault}" for fault in _faults(node, given)]
+    if faults:
+        raise ConfigurationError(*faults)
+    return RedisOptions(
+        db=given.get("db", 0),
+        client_name=given.get("client_name", ""),
+        max_value_bytes=int(given.get("max_value_bytes", MAX_VALUE_BYTES)),
+        credentials=credentials or _credentials(given),
+    )
+
+
+def _parsed(node: Node) -> dict[str, Any]:  # each option has a type of its own
+    """Give what redis-py understands of the URL."""
+    scheme = "unix" if is_local(node.address.scheme) else node.address.scheme
+    try:
+        return dict(parse_url(f"{scheme}://{node.url.partition('://')[2]}"))  # type: ignore[no-untyped-call]  # redis-py's own
+    except ValueError as error:  # names the option, and nothing else of the URL
+        raise ConfigurationError(f"node {node.name}: {str(error).lower()}") from None
+
+
+def _faults(node: Node, given: Mapping[str, Any]) -> Iterator[str]:
+    known = (*OURS, *OURS_WITH_TLS) if node.address.scheme == "rediss" else OURS
+    for name, _ in node.address.options:
+        if name not in known and name not in DECIDED_BY_CLIENT:
+            yield f"no option {shown(name)} (known: {', '.join(known)})"
+    database = node.address.path
+    if database and not is_local(node.address.scheme) and not _is_count(database):
+        yield "what follows the port is the number of a database, as in redis://10.0.0.1:6379/0"
+    if given.get("db", 0) < 0:
+        yield "db must be a number from 0"
+    size = given.get("max_value_bytes", "1")
+    if not _is_count(size) or int(size) < 1:
+        yield f"max_value_bytes must be a whole number above zero, not {shown(size)}"
+    if not _is_name(given.get("client_name", "")):
+        yield "client_name must be of printable ASCII, without blanks"
+
+
+def _credentials(given: Mapping[str, Any]) -> Credentials | None:
+    username, password = given.get("username"), given.get("password")
+    if not (username or password):
+        return None
+    return UsernamePasswordCredentialProvider(username, password)

@@ -1,0 +1,1 @@
+"""The clients: `Client` blocks, `AsyncClient` awaits; all else is the same text."""

@@ -1,0 +1,251 @@
+"""How a client is made from settings, and what it knows without asking a node."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Generic, Literal, Self, TypeVar, cast
+
+from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
+from shardcache.core.codecs import Codec
+from shardcache.core.events import Audience, TopologyChanged
+from shardcache.core.keys import KeySpace
+from shardcache.core.nodes import Node
+from shardcache.core.payloads import Payloads
+from shardcache.core.policies import TimeoutPolicy
+from shardcache.core.strategy import Strategy
+from shardcache.core.topology import Topology, TopologyChange
+from shardcache.errors import ClientClosedError
+from shardcache.operations.cluster import Cluster, Key, Link
+from shardcache.operations.port import IO
+from shardcache.plugin.manager import Plugins, load
+from shardcache.settings import Settings, parse_choice
+
+BackendT = TypeVar("BackendT", Backend, AsyncBackend)
+
+log = logging.getLogger("shardcache")
+
+
+class ClientBase(ABC, Generic[BackendT]):
+    """What both clients share: how they are made, and what they answer from memory."""
+
+    def __init__(  # noqa: PLR0913 - each is a setting of api.md, by keyword
+        self,
+        nodes: str | Node | Iterable[str | Node],
+        *,
+        strategy: str | Strategy = "rendezvous",
+        codec: str | Codec = "msgpack",
+        secret: str | bytes | Sequence[str | bytes] | None = None,
+        namespace: str = "",
+        default_ttl: float | timedelta | None = None,
+        timeout: float | timedelta | TimeoutPolicy = 0.5,
+        on_error: Literal["miss", "raise"] = "miss",
+        failover: Literal["miss"] = "miss",
+        pool_size: int = 32,
+        observers: Iterable[object] = (),
+    ) -> None:
+        """Make a client of `nodes`; connects to nothing before its first call.
+
+        `nodes` are URLs or `Node`s, whose order matters only to strategies that say so. `strategy`
+        and `codec` are registered names, with options as in `ketama:profile=twemproxy`, or objects;
+        `secret` signs the values of the codec `pickle`. `namespace` is put before every key.
+        `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds,
+        for a whole call, whatever it fans out to. `on_error="miss"` reads a failing node as a miss
+        and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
+        `pool_size` bounds blocking connections per node. `observers` receive events.
+
+        Raise `ConfigurationError` listing every fault found in all of these.
+        """
+        settings = Settings.of(
+            nodes=nodes,
+            strategy=strategy if isinstance(strategy, str) else strategy.name,
+            codec=codec if isinstance(codec, str) else codec.name,
+            secret=secret,
+            namespace=namespace,
+            default_ttl=default_ttl,
+            timeout=timeout,
+            on_error=on_error,
+            failover=failover,
+            pool_size=pool_size,
+        )
+        plugins = load()
+        self._plugins = plugins
+        self._settings = settings
+        self._options = BackendOptions(
+            pool_size=settings.pool_size,
+            call_timeout=settings.timeout.call,
+            connect_timeout=settings.timeout.connect_seconds,
+        )
+        self._changing = threading.Lock()
+        topology = Topology(settings.nodes, _strategy(plugins, strategy))
+        self._cluster = Cluster(
+            io=self._make_io(),
+            topology=topology,
+            links={node.name: self._link(node) for node in topology.nodes},
+            keys=KeySpace(settings.namespace),
+            payloads=Payloads(_codec(plugins, codec, settings)),
+            timeout=settings.timeout.call,
+            default_ttl=settings.default_ttl,
+            on_error=settings.on_error,
+            audience=Audience((*observers, *plugins.observers(settings))),
+        )
+
+    @classmethod
+    def from_url(cls, url: str, *, observers: Iterable[object] = ()) -> Self:
+        """Make a client from one URL: hosts separated by commas, settings in its query.
+
+        >>> Client.from_url("memory://a,b,c?strategy=ketama&namespace=shop")  # doctest: +SKIP
+        <Client [3 nodes] ketama>
+        """
+        return cls.from_settings(Settings.from_url(url), observers=observers)
+
+    @classmethod
+    def from_env(cls, *, observers: Iterable[object] = ()) -> Self:
+        """Make a client from `SHARDCACHE_URL` and the other variables of the settings page.
+
+        With none set it uses three embedded nodes, and says so in the log.
+        """
+        settings = Settings.from_env(os.environ)
+        if settings.embedded:
+            log.warning("SHARDCACHE_URL is not set: caching in this process alone")
+        return cls.from_settings(settings, observers=observers)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, observers: Iterable[object] = ()) -> Self:
+        """Make a client from a `Settings` value, such as `Settings.load("shardcache.toml")`."""
+        return cls(
+            settings.nodes,
+            strategy=settings.strategy,
+            codec=settings.codec,
+            secret=settings.secret,
+            namespace=settings.namespace,
+            default_ttl=settings.default_ttl,
+            timeout=settings.timeout,
+            on_error=settings.on_error,
+            failover=settings.failover,
+            pool_size=settings.pool_size,
+            observers=observers,
+        )
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Give the nodes that this client believes in."""
+        return self._cluster.topology.nodes
+
+    @property
+    def topology(self) -> Topology:
+        """Give the nodes with their strategy and placement, as one immutable value."""
+        return self._cluster.topology
+
+    @property
+    def fingerprint(self) -> str:
+        """Give 32 hex digits; clients of equal fingerprints place every key equally."""
+        return self._cluster.topology.fingerprint
+
+    @property
+    def observer_errors(self) -> int:
+        """Give how many times an observer of this client raised; such errors reach no caller."""
+        return self._cluster.audience.errors
+
+    def node_for(self, key: Key) -> Node:
+        """Give the node that holds `key`."""
+        cluster = self._cluster
+        return cluster.topology.owner(cluster.hashed(key))
+
+    def nodes_for(self, key: Key, count: int) -> Sequence[Node]:
+        """Give up to `count` distinct nodes for `key` in order of preference, its owner first."""
+        cluster = self._cluster
+        return cluster.topology.preference(cluster.hashed(key), count)
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return f"<{type(self).__name__} [closed]>"
+        topology = self._cluster.topology
+        count = len(topology.nodes)
+        word = "node" if count == 1 else "nodes"
+        return f"<{type(self).__name__} [{count} {word}] {topology.strategy.name}>"
+
+    @abstractmethod
+    def _make_io(self) -> IO[BackendT]:
+        """Give the port through which this client's operations touch the world."""
+
+    @abstractmethod
+    def _make_backend(self, factory: BackendFactory, node: Node) -> BackendT:
+        """Give the backend of this client's kind for a node."""
+
+    def _link(self, node: Node) -> Link:
+        factory = self._plugins.backends[node.address.scheme]
+        return Link(node, self._make_backend(factory, node))
+
+    def _changed(
+        self, decide: Callable[[Topology], Topology]
+    ) -> tuple[TopologyChange, list[BackendT]]:
+        """Swap the topology for what `decide` makes of it; give the change, and who retires.
+
+        Calls in flight keep the cluster they began with, and its backends serve them to the end.
+        """
+        with self._changing:
+            cluster = self._cluster
+            topology = decide(cluster.topology)
+            links = {node.name: self._kept(cluster.links, node) for node in topology.nodes}
+            self._cluster = cluster.with_nodes(topology, links)
+        kept = set(links.values())
+        retired = [link.backend for link in cluster.links.values() if link not in kept]
+        return TopologyChange(cluster.topology, topology), retired
+
+    def _kept(self, links: Mapping[str, Link], node: Node) -> Link:
+        """Give the node's link, the one it has if its address is the same."""
+        link = links.get(node.name)
+        if link is None or link.node.url != node.url:
+            return self._link(node)
+        link.node = node
+        return link
+
+    def _announce(self, change: TopologyChange) -> None:
+        audience = self._cluster.audience
+        if audience:
+            audience.tell(TopologyChanged(change))
+        self._plugins.topology_changed(change)
+
+    @property
+    def _closed(self) -> bool:
+        return isinstance(self._cluster, _Closed)
+
+    def _retire_all(self) -> list[BackendT]:
+        """Refuse all further calls; give every backend, to be closed. None the second time."""
+        with self._changing:
+            if self._closed:
+                return []
+            backends = [link.backend for link in self._cluster.links.values()]
+            self._cluster = cast(Cluster, _Closed(type(self).__name__))
+            return backends
+
+
+class _Closed:
+    """Stands where the cluster of a closed client was: whatever is asked of it raises."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> Any:  # there is nothing to give
+        raise ClientClosedError(f"this {self._kind} is closed")
+
+
+def _strategy(plugins: Plugins, choice: str | Strategy) -> Strategy:
+    if not isinstance(choice, str):
+        return choice
+    name, options = parse_choice(choice)
+    return plugins.strategies[name](**options)
+
+
+def _codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Codec:
+    if not isinstance(choice, str):
+        return choice
+    name, options = parse_choice(choice)
+    if settings.secret is not None:
+        return plugins.codecs[name](secret=settings.secret, **options)
+    return plugins.codecs[name](**options)

@@ -1,0 +1,11 @@
+"""Codecs: values to bytes and back, exactly or not at all."""
+
+from __future__ import annotations
+
+from shardcache.core.codecs.base import Codec, CodecFactory, ReadsPickles
+from shardcache.core.codecs.json import Json
+from shardcache.core.codecs.msgpack import Msgpack
+from shardcache.core.codecs.pickle import SignedPickle
+from shardcache.core.codecs.raw import Raw
+
+__all__ = ["Codec", "CodecFactory", "Json", "Msgpack", "Raw", "ReadsPickles", "SignedPickle"]

@@ -1,0 +1,72 @@
+"""What a codec promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from shardcache.errors import ConfigurationError, EncodeError
+
+Secret: TypeAlias = str | bytes | Sequence[str | bytes]
+
+# Values are the callers' own and may be anything: every `Any` here is one.
+
+
+class Codec(Protocol):
+    """Turns values into bytes and back: what comes back equals what went in, type included.
+
+    Exact `bytes`, `str` and `int` values do not come here, save for text that UTF-8 cannot hold
+    and ints of hundreds of digits. `name` is the stored key on its node, for codecs that sign.
+    """
+
+    @property
+    def name(self) -> str:
+        """Give what the codec is registered as."""
+
+    @property
+    def kind(self) -> int:
+        """Give the number stored beside the bytes, the same for ever, to tell codecs apart.
+
+        From 32 to 255, unique among the codecs of one key space; 32 to 39 are shardcache's own.
+        """
+
+    def encode(self, name: bytes, value: Any) -> bytes:
+        """Give the bytes of `value`, to be stored as `name`; raise `EncodeError` if it has none."""
+
+    def decode(self, name: bytes, data: bytes) -> Any:
+        """Give the value of bytes stored as `name`; raise `DecodeError`, and nothing else.
+
+        The bytes may be anything at all, and no error may hold or quote them.
+        """
+
+
+@runtime_checkable
+class ReadsPickles(Protocol):
+    """A codec that also reads what other clients pickled."""
+
+    def decode_foreign_pickle(self, data: bytes) -> Any:
+        """Give the value of an unsigned pickle; raise `DecodeError` when that is not wanted."""
+
+
+class CodecFactory(Protocol):
+    """Makes a codec from its options: what a plugin registers."""
+
+    def __call__(self, **options: Any) -> Codec:  # texts from settings; a secret may be several
+        """Make the codec; raise `ConfigurationError` naming an option that is unknown or bad."""
+
+
+def no_options(codec: str, options: dict[str, Any]) -> None:
+    """Raise `ConfigurationError` when a codec that takes no options was given one."""
+    if options:
+        raise ConfigurationError(*(f"codec {codec!r} has no option {name!r}" for name in options))
+
+
+def refusal(codec: str, value: object, ways: str) -> EncodeError:
+    """Give the error for a value whose type the codec does not take, with the ways out."""
+    kind = type(value)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    return EncodeError(f"codec {codec!r} cannot store {name}: {ways}")

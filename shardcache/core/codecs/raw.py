@@ -1,0 +1,29 @@
+"""The codec for callers who bring bytes: it takes nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from shardcache.core.codecs.base import no_options, refusal
+from shardcache.errors import DecodeError
+
+
+class Raw:
+    """Bytes, text and whole numbers as they are; every other type is refused."""
+
+    name: ClassVar[str] = "raw"
+    kind: ClassVar[int] = 35
+
+    def __init__(self, **options: Any) -> None:  # refused whatever they are
+        no_options(self.name, options)
+
+    def encode(self, name: bytes, value: Any) -> bytes:  # noqa: ARG002 - refused under any name
+        """Refuse the value, for what can be stored as it is does not come to a codec."""
+        raise refusal(self.name, value, "make it bytes first, or use the codec 'msgpack'")
+
+    def decode(self, name: bytes, data: bytes) -> Any:  # noqa: ARG002 - refused under any name
+        """Refuse the bytes: this codec wrote none."""
+        raise DecodeError("the codec 'raw' writes nothing of this kind")
+
+    def __repr__(self) -> str:
+        return "<codec raw>"

@@ -1,0 +1,118 @@
+"""What happened, as facts for those who watch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from shardcache.core.nodes import Node
+from shardcache.core.topology import TopologyChange
+from shardcache.errors import DecodeError, NodeError
+
+
+@dataclass(frozen=True, slots=True)
+class CallFinished:
+    """A node was asked, and answered or failed.
+
+    `command` is the command's lower-case name (`get`, `getmany`, …), `seconds` its whole length.
+    """
+
+    command: str
+    node: Node
+    seconds: float
+    error: NodeError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFailed:
+    """A node's error was met; `swallowed` when the caller saw a miss or `False` in its place."""
+
+    node: Node
+    error: NodeError
+    swallowed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFailed:
+    """Stored bytes could not be decoded and were read as a miss. Never holds the bytes."""
+
+    node: Node
+    key: bytes
+    error: DecodeError
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyChanged:
+    """The client's nodes changed."""
+
+    change: TopologyChange
+
+
+Event: TypeAlias = CallFinished | NodeFailed | DecodeFailed | TopologyChanged
+
+
+class Observer:
+    """Watches a client: one method per kind of event, each optional.
+
+    Subclass it, or bring any object with some of these methods. A method is called in the thread
+    or loop of the call it reports, so it must be quick, and must not block. What it raises is
+    counted (`observer_errors` in `stats()`) and does not reach the caller.
+    """
+
+    def call_finished(self, event: CallFinished) -> None:
+        """Take note that a node was asked."""
+
+    def node_failed(self, event: NodeFailed) -> None:
+        """Take note of a node's error."""
+
+    def decode_failed(self, event: DecodeFailed) -> None:
+        """Take note that a stored value could not be read."""
+
+    def topology_changed(self, event: TopologyChanged) -> None:
+        """Take note that nodes came or left."""
+
+
+METHODS: dict[type[Event], str] = {
+    CallFinished: "call_finished",
+    NodeFailed: "node_failed",
+    DecodeFailed: "decode_failed",
+    TopologyChanged: "topology_changed",
+}
+
+
+class Audience:
+    """The observers of one client, and how many times one of them raised.
+
+    False when nobody listens, so that the way of a `get` pays for one truth test.
+    """
+
+    __slots__ = ("_listeners", "errors", "observers")
+
+    def __init__(self, observers: Iterable[object] = ()) -> None:
+        self.observers: Sequence[object] = tuple(observers)
+        self.errors = 0
+        self._listeners = {
+            kind: tuple(
+                getattr(observer, method)
+                for observer in self.observers
+                if _overrides(observer, method)
+            )
+            for kind, method in METHODS.items()
+        }
+
+    def __bool__(self) -> bool:
+        return bool(self.observers)
+
+    def tell(self, event: Event) -> None:
+        """Give `event` to those who listen for its kind; count what they raise."""
+        for listener in self._listeners[type(event)]:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - an observer must not break what it watches; counted
+                self.errors += 1
+
+
+def _overrides(observer: object, method: str) -> bool:
+    theirs = getattr(type(observer), method, None) or getattr(observer, method, None)
+    return theirs is not None and theirs is not getattr(Observer, method)

@@ -1,0 +1,57 @@
+"""How long a value lives."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from enum import Enum
+from typing import Final, TypeAlias
+
+MAX_SECONDS: Final = 10 * 365 * 24 * 3600  # ten years; beyond, servers disagree or overflow
+
+
+class Default(Enum):
+    """Stands for a TTL that was left out."""
+
+    DEFAULT = "the client's default_ttl"
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT: Final = Default.DEFAULT
+
+TTL: TypeAlias = float | timedelta | Default | None
+
+
+def lifetime(ttl: TTL, default: float | None) -> float | None:
+    """Give a TTL in seconds: above zero, `None` for no expiry, 0.0 for what expires at once.
+
+    `default`, already in seconds, is given for `DEFAULT`. Raise `TypeError` for what is no
+    duration, `ValueError` for NaN, infinity and more than ten years.
+
+    >>> lifetime(timedelta(minutes=1), None), lifetime(-5, None), lifetime(DEFAULT, 300.0)
+    (60.0, 0.0, 300.0)
+    """
+    if ttl is DEFAULT:
+        return default
+    if ttl is None:
+        return None
+    seconds = _seconds(ttl)
+    if math.isnan(seconds) or math.isinf(seconds):
+        raise ValueError(f"ttl must be finite, not {seconds}")
+    if seconds > MAX_SECONDS:
+        raise ValueError(f"ttl must be at most ten years ({MAX_SECONDS} s), not {seconds:g} s")
+    return max(0.0, seconds)
+
+
+def _seconds(ttl: object) -> float:
+    if isinstance(ttl, timedelta):
+        return ttl.total_seconds()
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+        kind = type(ttl).__name__
+        raise TypeError(f"ttl must be seconds as a number, a timedelta or None, not {kind}")
+    try:
+        return float(ttl)
+    except OverflowError:  # an int beyond all floats
+        return math.inf if ttl > 0 else -math.inf

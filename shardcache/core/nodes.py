@@ -1,0 +1,212 @@
+"""What a cache node is: a place on the ring with an address."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv6Address
+from typing import Final
+
+from shardcache.core.urls import cut, decoded, options, shown
+from shardcache.errors import ConfigurationError, TopologyError
+
+DEFAULT_PORTS: Final = {
+    "memcached": 11211,
+    "memcacheds": 11211,
+    "pymemcache": 11211,
+    "redis": 6379,
+    "rediss": 6379,
+}
+EMBEDDED: Final = "memory"
+MAX_PORT: Final = 65535
+MAX_WEIGHT: Final = 1_000_000_000  # so that the sum of many stays finite, and exact as a float
+
+_bracketed = re.compile(r"\[([^][]*)](?::(.*))?").fullmatch
+_hostname = re.compile(r"[\w.-]+").fullmatch  # also of other alphabets, and with underscores
+_port = re.compile(r"[0-9]{1,5}").fullmatch
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Node:
+    """A cache node: `name` is its identity on the ring, `url` says where it is now.
+
+    `name` is `host:port` unless given; it may be kept while the address changes, and no key moves.
+    `weight` is the node's share relative to the others. Credentials in the URL are never shown.
+
+    >>> Node("redis://app:hunter2@10.0.0.1/2")
+    Node('redis://10.0.0.1:6379/2', name='10.0.0.1:6379', weight=1)
+    """
+
+    url: str
+    name: str
+    weight: float = 1
+    named: bool = field(default=False, compare=False)
+
+    def __init__(self, url: str, name: str | None = None, weight: float = 1) -> None:
+        """Make the node; raise `TopologyError` for a bad name or weight, listing both.
+
+        A malformed URL raises `ConfigurationError`, and its message holds nothing of the URL.
+        """
+        address = Address.parse(url)
+        faults = (*_name_faults(name), *_weight_faults(weight))
+        if faults:
+            label = address.label if name is None else shown(name)
+            raise TopologyError(*(f"node {label}: {fault}" for fault in faults))
+        object.__setattr__(self, "url", url)
+        object.__setattr__(self, "name", address.label if name is None else name)
+        object.__setattr__(self, "weight", weight)
+        object.__setattr__(self, "named", name is not None)
+
+    @property
+    def address(self) -> Address:
+        """Give the URL in its parts."""
+        return Address.parse(self.url)
+
+    def __repr__(self) -> str:
+        return f"Node({str(self.address)!r}, name={self.name!r}, weight={self.weight!r})"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _name_faults(name: object) -> Iterator[str]:
+    if name is None:
+        return
+    if not isinstance(name, str):
+        yield f"its name must be text, not {shown(name)}"
+    elif not name or not name.isprintable():
+        yield "its name must be printable text"
+
+
+def _weight_faults(weight: object) -> Iterator[str]:
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+        yield f"its weight must be a number, not {shown(weight)}"
+    elif not 0 < weight <= MAX_WEIGHT:  # as NaN is not, either
+        yield f"its weight must be above zero and at most {MAX_WEIGHT}, not {shown(weight)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A node URL in its parts; `str()` of it holds no credentials.
+
+    `path` is the socket's path for the `+unix` schemes, else what follows the port, without its
+    slash (the database number of Redis). `options` are the query's fields, percent-decoded.
+    """
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read one node's URL; raise `ConfigurationError` naming the fault, without the secret."""
+        parts = cut(url)
+        if len(parts.hosts) > 1:
+            raise ConfigurationError("a node has one host (a list of them is for the client)")
+        scheme = parts.scheme
+        username, _, password = (parts.user or "").partition(":")
+        host, port = _located(scheme, parts.hosts[0])
+        return cls(
+            scheme=scheme,
+            host=host,
+            port=DEFAULT_PORTS.get(scheme) if port is None else port,
+            path=_path(scheme, decoded(parts.path)),
+            username=decoded(username) or None,
+            password=decoded(password) or None,
+            options=_distinct(tuple(options(parts.fields))),
+        )
+
+    @property
+    def label(self) -> str:
+        """Give the default name of a node here: `host:port`, a socket's path, an embedded name."""
+        if is_local(self.scheme):
+            return self.path
+        return self._authority or self.scheme
+
+    @property
+    def _authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host and self.scheme != EMBEDDED else self.host
+        return host if self.port is None else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        if is_local(self.scheme):
+            return f"{self.scheme}://{self.path}"
+        return f"{self.scheme}://{self._authority}" + (f"/{self.path}" if self.path else "")
+
+
+def is_local(scheme: str) -> bool:
+    """Say whether a scheme's nodes are Unix sockets of this machine."""
+    return scheme.endswith("+unix")
+
+
+def _path(scheme: str, path: str) -> str:
+    if not path.isprintable():
+        raise ConfigurationError("the path of a URL must be printable")
+    if scheme == EMBEDDED and path.strip("/"):
+        raise ConfigurationError(f"a {scheme}:// URL has no path")
+    if not is_local(scheme):
+        return path.strip("/")
+    if not path.strip("/"):
+        raise ConfigurationError(f"a {scheme}:// URL needs the path of its socket")
+    return path
+
+
+def _located(scheme: str, written: str) -> tuple[str, int | None]:
+    """Give the host and port of `host`, `host:port`, `[v6]` or `[v6]:port`."""
+    if scheme == EMBEDDED:  # an embedded node's name, in whatever case and form
+        if not written.isprintable():
+            raise ConfigurationError("the name of an embedded node must be printable")
+        return written, None
+    if is_local(scheme):
+        if written:
+            raise ConfigurationError(f"a {scheme}:// URL has no host: write {scheme}:///path")
+        return "", None
+    if not written:
+        raise ConfigurationError(f"a {scheme}:// URL needs a host")
+    if written.startswith("["):
+        return _located_v6(written)
+    host, separator, port = written.partition(":")
+    if ":" in port:
+        raise ConfigurationError("an IPv6 address stands in brackets, as in [::1]:11211")
+    if not _hostname(host):
+        raise ConfigurationError("a host is made of letters, digits, '.', '-' and '_'")
+    return host.lower(), _number(port) if separator else None
+
+
+def _located_v6(written: str) -> tuple[str, int | None]:
+    match = _bracketed(written)
+    if match is None:
+        raise ConfigurationError("what stands in brackets is an IPv6 address, as in [::1]:11211")
+    host = match[1].replace("%25", "%", 1).lower()  # the sign before a zone, as RFC 6874 has it
+    if not _is_v6(host):
+        raise ConfigurationError("what stands in brackets is an IPv6 address, as in [::1]:11211")
+    return host, None if match[2] is None else _number(match[2])
+
+
+def _is_v6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except AddressValueError:
+        return False
+    return True
+
+
+def _number(port: str) -> int:
+    if not _port(port) or not 0 < int(port) <= MAX_PORT:
+        raise ConfigurationError(f"a port is a number from 1 to {MAX_PORT}")
+    return int(port)
+
+
+def _distinct(fields: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    twice = [name for name, count in Counter(name for name, _ in fields).items() if count > 1]
+    if twice:
+        raise ConfigurationError(
+            *(f"option {shown(name)} of a URL is given more than once" for name in twice)
+        )
+    return fields

@@ -1,0 +1,160 @@
+"""How a value's bytes say what they are: memcached's client flags, a header on Redis.
+
+Plain `str`, `bytes` and `int` go without a serializer, so that other clients can read them and
+servers can count; the rest goes through the codec.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from shardcache.core.codecs.base import Codec, ReadsPickles
+from shardcache.core.commands import Payload
+from shardcache.errors import ConfigurationError, DecodeError
+
+# Every value written by us carries this bit: an unmarked empty value is another's work in progress.
+OWN: Final = 0x100
+
+# The low byte is the kind; these three are read by pymemcache, python-memcached and pylibmc too.
+RAW_FLAGS: Final = OWN | 0
+INTEGER_FLAGS: Final = OWN | 2
+TEXT_FLAGS: Final = OWN | 16
+CODEC_KINDS: Final = range(32, 256)
+
+# What other clients write, without our bit. Compression is a bit beside the kind.
+FOREIGN_RAW: Final = 0
+FOREIGN_PICKLE: Final = 1
+FOREIGN_INTEGERS: Final = (2, 4)
+FOREIGN_TEXT: Final = 16
+FOREIGN_ZLIB: Final = 8
+
+MAX_INFLATED: Final = 64 * 1024 * 1024  # bytes that another client's compressed value may grow to
+
+# CPython can be told to refuse ints of more digits than this, though of no fewer, so larger ones go
+# through the codec.
+MAX_DIGITS: Final = 640
+_BIG: Final = 10**MAX_DIGITS
+
+_decimal = re.compile(rb"0|-?[1-9][0-9]{0,639}").fullmatch
+
+# On Redis a value begins with this byte and its kind; a whole number stands bare. No UTF-8 text,
+# JSON, msgpack, pickle or compressed data begins so: nothing that another client left is ours.
+REDIS_MARK: Final = 0xC1
+_HEADERS: Final = tuple(bytes((REDIS_MARK, kind)) for kind in range(256))
+_HEADER_SIZE: Final = 2
+
+# What a Redis value of none of ours is given; no payload of memcached has it.
+UNKNOWN_FLAGS: Final = -1
+
+
+class Payloads:
+    """Values to payloads and back, by one codec."""
+
+    __slots__ = ("_codec", "_flags", "_unpickled")
+
+    def __init__(self, codec: Codec) -> None:
+        """Work by `codec`; raise `ConfigurationError` when its kind is not one for codecs."""
+        if codec.kind not in CODEC_KINDS:
+            raise ConfigurationError(f"codec {codec.name!r}: kind {codec.kind!r} is not 32 to 255")
+        self._codec = codec
+        self._flags = OWN | codec.kind
+        self._unpickled: Callable[[bytes], Any] = (  # as all values
+            codec.decode_foreign_pickle if isinstance(codec, ReadsPickles) else _refused_pickle
+        )
+
+    def encode(self, name: bytes, value: Any) -> Payload:  # a value is the caller's own
+        """Give the flags and bytes of `value`, to be stored as `name`.
+
+        Raise `EncodeError` for a value that the codec does not take.
+        """
+        kind = type(value)
+        if kind is str:
+            try:
+                return TEXT_FLAGS, value.encode()
+            except UnicodeEncodeError:  # lone surrogates: legal text that UTF-8 cannot hold
+                return self._flags, self._codec.encode(name, value)
+        if kind is bytes:
+            return RAW_FLAGS, value
+        if kind is int and -_BIG < value < _BIG:
+            return INTEGER_FLAGS, b"%d" % value
+        return self._flags, self._codec.encode(name, value)
+
+    def decode(self, name: bytes, payload: Payload) -> Any:  # a value is the caller's own
+        """Give the value of a payload stored as `name`; raise `DecodeError` when it is none."""
+        flags, data = payload
+        if flags == self._flags:
+            return self._codec.decode(name, data)
+        if flags == TEXT_FLAGS:
+            return _text(data)
+        if flags == RAW_FLAGS:
+            return data
+        if flags == INTEGER_FLAGS:
+            return _integer(data)
+        if flags == UNKNOWN_FLAGS or flags & OWN:
+            raise DecodeError("written by another codec, or by none of ours")
+        return self._foreign(flags, data)
+
+    def _foreign(self, flags: int, data: bytes) -> Any:  # as above
+        if flags & FOREIGN_ZLIB:
+            data = _inflated(data)
+        kind = flags & ~FOREIGN_ZLIB
+        if kind == FOREIGN_RAW:
+            return data
+        if kind == FOREIGN_TEXT:
+            return _text(data)
+        if kind in FOREIGN_INTEGERS:
+            return _integer(data)
+        if kind == FOREIGN_PICKLE:
+            return self._unpickled(data)
+        raise DecodeError(f"flags {flags:#x} are of no known client")
+
+
+def is_stub(payload: Payload) -> bool:
+    """Say whether this is no value but a mark that one is being made: empty, and not ours."""
+    return not payload[1] and not payload[0]
+
+
+def to_redis(payload: Payload) -> bytes:
+    """Give what Redis stores: a header and the data; a whole number bare, so that it counts."""
+    flags, data = payload
+    return data if flags == INTEGER_FLAGS else _HEADERS[flags & 0xFF] + data
+
+
+def from_redis(stored: bytes) -> Payload:
+    """Give the payload of what Redis stored; with unknown flags when it is none of ours."""
+    if stored[:1] == b"\xc1" and len(stored) >= _HEADER_SIZE:
+        return OWN | stored[1], stored[_HEADER_SIZE:]
+    return (INTEGER_FLAGS if _decimal(stored) else UNKNOWN_FLAGS), stored
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        pass  # it holds the bytes, and would be the context of an error raised here
+    raise DecodeError("marked as text, but not UTF-8")
+
+
+def _integer(data: bytes) -> int:
+    digits = data.rstrip(b" ")  # with which memcached pads a counter that lost a digit
+    if not _decimal(digits):
+        raise DecodeError("marked as a whole number, but not one")
+    return int(digits)
+
+
+def _inflated(data: bytes) -> bytes:
+    machine = zlib.decompressobj()
+    try:
+        inflated = machine.decompress(data, MAX_INFLATED)
+    except zlib.error:
+        raise DecodeError("marked as compressed, but not by zlib") from None
+    if not machine.eof or machine.unused_data:
+        raise DecodeError(f"compressed data cut short, or of more than {MAX_INFLATED} bytes")
+    return inflated
+
+
+def _refused_pickle(_: bytes) -> Any:  # nothing comes back
+    raise DecodeError("a pickle of another client; the codec 'pickle' can be told to read those")

@@ -1,0 +1,71 @@
+"""How long a client waits, and what it does when a node fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal, TypeAlias
+
+from shardcache.core.urls import shown
+from shardcache.errors import ConfigurationError
+
+OnError: TypeAlias = Literal["miss", "raise"]
+Failover: TypeAlias = Literal["miss"]
+
+DEFAULT_CALL: Final = 0.5  # seconds
+MAX_TIMEOUT: Final = 86_400.0  # a day; `select.poll` overflows above 24 of them
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class TimeoutPolicy:
+    """Bound every call, so that no node's silence becomes the caller's.
+
+    `call` is one deadline for a whole call, whatever it fans out to; `connect` bounds one dial
+    inside it, and is the call's when `None`. Both are seconds, given as a number or a `timedelta`.
+
+    >>> TimeoutPolicy(call=timedelta(milliseconds=200), connect=0.05)
+    TimeoutPolicy(call=0.2, connect=0.05)
+    """
+
+    call: float = DEFAULT_CALL
+    connect: float | None = None
+
+    def __init__(
+        self,
+        call: float | timedelta = DEFAULT_CALL,
+        connect: float | timedelta | None = None,
+    ) -> None:
+        """Make the policy; raise `ConfigurationError` for what is no length of time above zero."""
+        faults: list[str] = []
+        object.__setattr__(self, "call", _noted("call", call, faults))
+        object.__setattr__(
+            self, "connect", None if connect is None else _noted("connect", connect, faults)
+        )
+        if faults:
+            raise ConfigurationError(*faults)
+
+    @property
+    def connect_seconds(self) -> float:
+        """Give the bound of one dial in seconds."""
+        return self.call if self.connect is None else self.connect
+
+
+def _noted(name: str, value: object, faults: list[str]) -> float | None:
+    """Give `value` in seconds, or add to `faults` why it is none."""
+    try:
+        return positive_seconds(value, MAX_TIMEOUT)
+    except ConfigurationError as error:
+        faults.extend(f"{name}: {fault}" for fault in error.faults)
+        return None
+
+
+def positive_seconds(value: object, most: float) -> float:
+    """Give a length of time in seconds; raise `ConfigurationError` unless above zero, up to `most`."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise ConfigurationError(f"must be seconds as a number, not {shown(value)}")
+    if not seconds > 0:  # as NaN is not, either
+        raise ConfigurationError(f"must be above zero, not {shown(seconds)}")
+    if seconds > most:
+        raise ConfigurationError(f"must be at most {most:g} seconds, not {shown(seconds)}")
+    return float(seconds)

@@ -1,0 +1,55 @@
+"""What a hashing strategy promises: from a set of nodes to a placement of every key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from shardcache.core.nodes import Node
+
+
+class Placement(Protocol):
+    """Where every key lives, for one set of nodes. Immutable, and safe between threads."""
+
+    @property
+    def owner(self) -> Callable[[bytes], Node]:
+        """Give the function from a key to the node that holds it: hot, so a plain closure."""
+
+    @property
+    def digest(self) -> bytes:
+        """Give a digest of all that decides placement: hash, parameters, nodes, and the table."""
+
+    def preference(self, key: bytes, count: int) -> Sequence[Node]:
+        """Give up to `count` distinct nodes in order, the owner first; the same list each time."""
+
+
+class Strategy(Protocol):
+    """A way of spreading keys over nodes."""
+
+    @property
+    def name(self) -> str:
+        """Give the registered name with its options: `ketama:profile=twemproxy`."""
+
+    @property
+    def hashes_namespace(self) -> bool:
+        """Say whether the namespace is part of what is hashed.
+
+        True for our own strategies; false for those that keep keys where another client, which
+        hashes the caller's key alone, has put them.
+        """
+
+    def build(self, nodes: Sequence[Node]) -> Placement:
+        """Place every key on `nodes`; raise `TopologyError` for nodes that cannot be placed.
+
+        `nodes` is not empty, its names are distinct and its weights above zero.
+        """
+
+    def check_change(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Raise `TopologyError` for a change of nodes that this strategy cannot follow."""
+
+
+class StrategyFactory(Protocol):
+    """Makes a strategy from the options behind its name: what a plugin registers."""
+
+    def __call__(self, **options: Any) -> Strategy:  # texts from settings, or natural types
+        """Make the strategy; raise `ConfigurationError` naming an option that is unknown or bad."""

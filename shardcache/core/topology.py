@@ -1,0 +1,121 @@
+"""Which nodes there are, and which of them holds a key: one immutable belief."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from shardcache.core.movement import Movement
+from shardcache.core.nodes import Node
+from shardcache.core.strategy import Placement, Strategy
+from shardcache.errors import TopologyError
+
+
+class Topology:
+    """A set of nodes, a strategy, and the placement that the two give. Never changes.
+
+    `owner` is the hot function from the bytes that are hashed to the node that holds the key.
+    """
+
+    __slots__ = ("__dict__", "nodes", "owner", "placement", "strategy")
+
+    def __init__(self, nodes: Iterable[Node], strategy: Strategy) -> None:
+        self.nodes: tuple[Node, ...] = checked(nodes)
+        self.strategy = strategy
+        self.placement: Placement = strategy.build(self.nodes)
+        self.owner: Callable[[bytes], Node] = self.placement.owner
+
+    def preference(self, key: bytes, count: int) -> Sequence[Node]:
+        """Give up to `count` distinct nodes for `key` in order, its owner first."""
+        return self.placement.preference(key, count)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Give 32 hex digits, equal for two clients only if they place every key equally.
+
+        A digest of the strategy's name and options and of its placement; computed at first use,
+        for it reads the whole table.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.strategy.name.encode(), self.placement.digest):
+            digest.update(len(part).to_bytes(8, "big") + part)
+        return digest.hexdigest()
+
+    def node(self, name: str) -> Node:
+        """Give the node called `name`; raise `TopologyError` naming those there are."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise TopologyError(f"no node {name!r} (known: {', '.join(map(str, self.nodes))})")
+
+    def adding(self, node: Node) -> Topology:
+        """Give the topology that has `node` as well, at the end of the list."""
+        return self.replaced((*self.nodes, node))
+
+    def removing(self, name: str) -> Topology:
+        """Give the topology without the node called `name`."""
+        leaving = self.node(name)
+        return self.replaced(node for node in self.nodes if node is not leaving)
+
+    def replaced(self, nodes: Iterable[Node]) -> Topology:
+        """Give the topology of `nodes` under the same strategy.
+
+        Raise `TopologyError` when the strategy cannot follow the change.
+        """
+        listed = checked(nodes)
+        self.strategy.check_change(self.nodes, listed)
+        return Topology(listed, self.strategy)
+
+    def __repr__(self) -> str:
+        return f"<Topology [{len(self.nodes)} nodes] {self.strategy.name}>"
+
+
+def checked(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Give `nodes` as a tuple; raise `TopologyError` when there are none or two share a name."""
+    listed = tuple(nodes)
+    if not listed:
+        raise TopologyError("a topology needs at least one node")
+    twice = [name for name, count in Counter(node.name for node in listed).items() if count > 1]
+    if twice:
+        raise TopologyError(f"two nodes are called {', '.join(map(repr, twice))}")
+    return listed
+
+
+@dataclass(frozen=True)
+class TopologyChange:
+    """What a change of nodes did: who came, who left, and which share of the keys moved."""
+
+    before: Topology
+    after: Topology
+
+    @property
+    def added(self) -> tuple[Node, ...]:
+        """Give the nodes whose names are new."""
+        return _missing_from(self.before, self.after)
+
+    @property
+    def removed(self) -> tuple[Node, ...]:
+        """Give the nodes whose names are gone."""
+        return _missing_from(self.after, self.before)
+
+    @cached_property
+    def movement(self) -> Movement:
+        """Give what moves, and the balance before and after; computed at first use."""
+        return Movement.between(self.before.placement, self.after.placement)
+
+    @property
+    def moved(self) -> float:
+        """Give the share of the key space, 0 to 1, that changed its node."""
+        return self.movement.moved
+
+    def __str__(self) -> str:
+        signs = [f"+{node}" for node in self.added] + [f"-{node}" for node in self.removed]
+        return f"{' '.join(signs) or 'same nodes'}, {self.moved:.1%} of the keys moved"
+
+
+def _missing_from(there: Topology, here: Topology) -> tuple[Node, ...]:
+    names = {node.name for node in there.nodes}
+    return tuple(node for node in here.nodes if node.name not in names)

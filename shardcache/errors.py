@@ -1,0 +1,146 @@
+"""Everything shardcache raises.
+
+::
+
+    ShardCacheError
+    ├── ConfigurationError            bad settings; lists every fault found
+    │   ├── UnknownPluginError        names what is known
+    │   └── TopologyError             no nodes, duplicate names, zero weight
+    ├── ClientClosedError
+    ├── InvalidKeyError (ValueError)
+    ├── CodecError ── EncodeError, DecodeError
+    ├── NodeError                     .node; always `from` the library's own error
+    │   ├── NodeUnavailableError      refused, reset, DNS, loading
+    │   ├── NodeTimeoutError (TimeoutError)
+    │   │   └── PoolTimeoutError      no connection of ours came free in time
+    │   ├── NodeProtocolError         the answer made no sense
+    │   └── NodeRefusedError          the node said no: read only, auth, out of memory
+    │       ├── ValueTooLargeError
+    │       └── NotACounterError
+    ├── PartialFailureError           .found or .succeeded, .failed
+    └── UnsupportedError              the backend lacks a capability
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+class ShardCacheError(Exception):
+    """The root of everything shardcache raises."""
+
+
+class ConfigurationError(ShardCacheError):
+    """Settings that cannot work; the message lists every fault found.
+
+    `faults` holds them one by one, each with where it came from.
+    """
+
+    def __init__(self, *faults: str) -> None:
+        self.faults: tuple[str, ...] = faults
+        super().__init__(faults[0] if len(faults) == 1 else _listed(faults))
+
+
+def _listed(faults: Sequence[str]) -> str:
+    lines = "".join(f"\n  - {fault}" for fault in faults)
+    return f"{len(faults)} faults in the settings:{lines}"
+
+
+class UnknownPluginError(ConfigurationError):
+    """A name nobody registered; says which are known.
+
+    >>> print(UnknownPluginError("strategy", "kettle", ["ketama", "jump"]))
+    no strategy 'kettle' (known: jump, ketama)
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.known = tuple(sorted(known))
+        super().__init__(f"no {kind} {name!r} (known: {', '.join(self.known) or 'none'})")
+
+
+class TopologyError(ConfigurationError):
+    """A set of nodes that cannot hold keys: none, two of one name, a weight of zero."""
+
+
+class ClientClosedError(ShardCacheError):
+    """The client was used after it had been closed."""
+
+
+class InvalidKeyError(ShardCacheError, ValueError):
+    """A key that is empty, or is neither `str` nor `bytes`."""
+
+
+class CodecError(ShardCacheError):
+    """A value and its bytes could not be turned into one another."""
+
+
+class EncodeError(CodecError):
+    """The value cannot be stored; the message names its type and the ways out."""
+
+
+class DecodeError(CodecError):
+    """The stored bytes are not what this codec writes; their content is never shown."""
+
+
+class NodeError(ShardCacheError):
+    """A node did not do as asked; `node` is its name. The library's own error is the cause."""
+
+    def __init__(self, message: str, node: str = "") -> None:
+        self.node = node
+        super().__init__(f"{node}: {message}" if node else message)
+
+
+class NodeUnavailableError(NodeError):
+    """The node cannot be reached, or says that it cannot serve now."""
+
+
+class NodeTimeoutError(NodeError, TimeoutError):
+    """The call's deadline passed before the node had answered."""
+
+
+class PoolTimeoutError(NodeTimeoutError):
+    """No connection of this client's own pool came free in time; says nothing about the node."""
+
+
+class NodeProtocolError(NodeError):
+    """The node's answer made no sense; the connection was closed."""
+
+
+class NodeRefusedError(NodeError):
+    """The node understood and said no: read only, no permission, out of memory."""
+
+
+class ValueTooLargeError(NodeRefusedError):
+    """The value is larger than the node takes."""
+
+
+class NotACounterError(NodeRefusedError):
+    """`incr` or `decr` met a value that is no whole number from 0 to 2**63 - 1."""
+
+
+class PartialFailureError(ShardCacheError):
+    """Some nodes of a call over many keys failed, under `on_error="raise"`.
+
+    `found` maps the keys that were read to their values, `succeeded` holds the keys that were
+    written, `failed` maps each key that was neither to its `NodeError`.
+    """
+
+    def __init__(
+        self,
+        failed: Mapping[str | bytes, NodeError],
+        *,
+        found: Mapping[str | bytes, Any] | None = None,  # values are the caller's own
+        succeeded: Sequence[str | bytes] = (),
+    ) -> None:
+        self.failed = dict(failed)
+        self.found = dict(found or {})
+        self.succeeded = list(succeeded)
+        nodes = sorted({error.node for error in self.failed.values()})
+        super().__init__(f"{len(self.failed)} keys failed (nodes: {', '.join(nodes)})")
+
+
+class UnsupportedError(ShardCacheError):
+    """The backend lacks what the call needs."""

@@ -1,0 +1,1 @@
+"""The only code that knows whether a client blocks or awaits."""

@@ -1,0 +1,1 @@
+"""What the cache does, step by step: one text for the blocking and the asyncio client."""

@@ -1,0 +1,225 @@
+"""What an operation works on: the nodes as this client knows them, and how one is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from shardcache.core.commands import Command, Payload, Reply
+from shardcache.core.events import Audience, CallFinished, DecodeFailed, NodeFailed
+from shardcache.core.keys import KeySpace
+from shardcache.core.nodes import Node
+from shardcache.core.payloads import Payloads, is_stub
+from shardcache.core.topology import Topology
+from shardcache.errors import DecodeError, NodeError, NotACounterError
+from shardcache.operations.port import IO
+
+Key = str | bytes
+Route = Callable[[Key], tuple[bytes, "Link"]]
+
+
+class Link:
+    """One node as this client knows it: its backend, and the counters of what was asked of it.
+
+    Counters are plain integers: CPython switches threads only at calls and jumps, and `x.n += 1`
+    has neither between its load and its store, so no count is lost.
+    """
+
+    __slots__ = (
+        "backend",
+        "calls",
+        "decode_failures",
+        "errors",
+        "hits",
+        "last_error",
+        "misses",
+        "node",
+        "seconds",
+        "swallowed",
+    )
+
+    def __init__(self, node: Node, backend: Any) -> None:  # Backend or AsyncBackend: io knows which
+        self.node = node
+        self.backend = backend
+        self.calls = 0
+        self.hits = 0
+        self.misses = 0
+        self.errors = 0
+        self.swallowed = 0
+        self.decode_failures = 0
+        self.seconds = 0.0
+        self.last_error: NodeError | None = None
+
+    def counters(self) -> dict[str, int | float]:
+        """Give this client's counters for the node; `mean_seconds` is over all calls so far."""
+        return {
+            "calls": self.calls,
+            "hits": self.hits,
+            "misses": self.misses,
+            "errors": self.errors,
+            "swallowed_errors": self.swallowed,
+            "decode_failures": self.decode_failures,
+            "mean_seconds": self.seconds / self.calls if self.calls else 0.0,
+        }
+
+
+class Cluster:
+    """The nodes of one topology with everything an operation needs; replaced whole on a change.
+
+    `timeout` is the length of a call in seconds, whatever it fans out to. `raises` is whether a
+    node's error reaches the caller (`on_error="raise"`).
+    """
+
+    __slots__ = (
+        "audience",
+        "default_ttl",
+        "io",
+        "keys",
+        "links",
+        "payloads",
+        "raises",
+        "route",
+        "timeout",
+        "topology",
+    )
+
+    def __init__(  # noqa: PLR0913 - it is the one place where these meet
+        self,
+        *,
+        io: IO[Any],  # blocking or asyncio backends: the port and its links come from one place
+        topology: Topology,
+        links: Mapping[str, Link],
+        keys: KeySpace,
+        payloads: Payloads,
+        timeout: float,
+        default_ttl: float | None,
+        on_error: Literal["miss", "raise"],
+        audience: Audience,
+    ) -> None:
+        self.io = io
+        self.topology = topology
+        self.links = links
+        self.keys = keys
+        self.payloads = payloads
+        self.timeout = timeout
+        self.default_ttl = default_ttl
+        self.raises = on_error == "raise"
+        self.audience = audience
+        self.route: Route = router(topology, links, keys)
+
+    def with_nodes(self, topology: Topology, links: Mapping[str, Link]) -> Cluster:
+        """Give the cluster of another topology, everything else as it is."""
+        return Cluster(
+            io=self.io,
+            topology=topology,
+            links=links,
+            keys=self.keys,
+            payloads=self.payloads,
+            timeout=self.timeout,
+            default_ttl=self.default_ttl,
+            on_error="raise" if self.raises else "miss",
+            audience=self.audience,
+        )
+
+    def hashed(self, key: Key) -> bytes:
+        """Give the bytes of `key` that the strategy hashes."""
+        raw = self.keys.encode(key)
+        return self.keys.canonical(raw) if self.topology.strategy.hashes_namespace else raw
+
+    async def ask(self, link: Link, command: Command) -> Reply:
+        """Give the node's reply to `command`; when it fails, its `NodeError` as a value, counted."""
+        io = self.io
+        started = io.now()
+        try:
+            reply = await io.call(link.backend, command, started + self.timeout)
+        except NodeError as error:
+            reply = error
+        self._finished(link, command, io.now() - started, reply)
+        return reply
+
+    async def ask_all(self, asks: Sequence[tuple[Link, Command]]) -> list[Reply]:
+        """Ask many nodes at once; a node that failed has its `NodeError` in its place."""
+        return [reply for reply, _ in await self.ask_all_timed(asks)]
+
+    async def ask_all_timed(
+        self, asks: Sequence[tuple[Link, Command]]
+    ) -> list[tuple[Reply, float]]:
+        """Ask many nodes at once; give each reply with the seconds it took."""
+        if not asks:
+            return []
+        io = self.io
+        started = io.now()
+        answers = await io.call_all(
+            [(link.backend, command) for link, command in asks], started + self.timeout
+        )
+        timed = [(reply, arrived - started) for reply, arrived in answers]
+        for (link, command), (reply, seconds) in zip(asks, timed, strict=True):
+            self._finished(link, command, seconds, reply)
+        return timed
+
+    def _finished(self, link: Link, command: Command, seconds: float, reply: Reply) -> None:
+        link.calls += 1
+        link.seconds += seconds
+        error = reply if isinstance(reply, NodeError) else None
+        if self.audience:
+            name = type(command).__name__.lower()
+            self.audience.tell(CallFinished(name, link.node, seconds, error))
+        if error is not None:
+            self.failed(link, error)
+
+    def failed(self, link: Link, error: NodeError) -> None:
+        """Count an error of a node, and tell of it."""
+        link.errors += 1
+        link.swallowed += not self.raises
+        link.last_error = error
+        if self.audience:
+            self.audience.tell(NodeFailed(link.node, error, swallowed=not self.raises))
+
+    def settled(self, reply: Any, otherwise: Any) -> Any:  # the reply is of its command's type
+        """Give `reply`; for an error, raise it or give `otherwise`, as `on_error` says."""
+        if not isinstance(reply, NodeError):
+            return reply
+        if self.raises or isinstance(reply, NotACounterError):
+            raise reply
+        return otherwise
+
+    def value(self, link: Link, name: bytes, payload: Payload | None, default: Any) -> Any:
+        """Give the value of a stored payload; `default` for a miss, counted either way."""
+        if payload is None or is_stub(payload):
+            link.misses += 1
+            return default
+        try:
+            value = self.payloads.decode(name, payload)
+        except DecodeError as error:
+            return self._undecodable(link, name, error, default)
+        link.hits += 1
+        return value
+
+    def _undecodable(self, link: Link, name: bytes, error: DecodeError, default: Any) -> Any:
+        link.misses += 1
+        link.decode_failures += 1
+        if self.audience:
+            self.audience.tell(DecodeFailed(link.node, name, error))
+        if self.raises:
+            raise error
+        return default
+
+
+def router(topology: Topology, links: Mapping[str, Link], keys: KeySpace) -> Route:
+    """Give the function from a caller's key to its canonical name and the link of its owner.
+
+    Built once per topology: on the way of a `get` it is one call and two look-ups.
+    """
+    owner, encode, canonical = topology.owner, keys.encode, keys.canonical
+    if topology.strategy.hashes_namespace:
+
+        def route(key: Key) -> tuple[bytes, Link]:
+            name = canonical(encode(key))
+            return name, links[owner(name).name]
+    else:
+
+        def route(key: Key) -> tuple[bytes, Link]:
+            raw = encode(key)
+            return canonical(raw), links[owner(raw).name]
+
+    return route

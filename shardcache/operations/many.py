@@ -1,0 +1,123 @@
+"""What is done with many keys: every node asked at once, and what answered is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
+from shardcache.core.lifetimes import TTL, lifetime
+from shardcache.errors import NodeError, NodeRefusedError, PartialFailureError
+from shardcache.operations.cluster import Cluster, Key, Link
+
+# A group holds, for one node, the callers' keys and their canonical names, in step.
+Groups = dict[Link, tuple[list[Key], list[bytes]]]
+Failed = dict[Key, NodeError]
+
+
+async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
+    """Give the values of the keys found, under the caller's own keys."""
+    groups = _grouped(cluster, keys)
+    missing = object()
+    found: dict[Key, Any] = {}
+    failed: Failed = {}
+    for link, asked, names, replies in await _ask_groups(cluster, groups, GetMany):
+        for key, name, reply in zip(asked, names, replies, strict=True):
+            if isinstance(reply, NodeError):
+                failed[key] = reply
+                continue
+            value = cluster.value(link, name, reply, missing)
+            if value is not missing:
+                found[key] = value
+    if failed and cluster.raises:
+        raise PartialFailureError(failed, found=found)
+    return found
+
+
+async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
+    """Store every item; give the keys that could not be stored."""
+    seconds = lifetime(ttl, cluster.default_ttl)
+    groups = _grouped(cluster, items)
+    payloads = {
+        name: cluster.payloads.encode(name, items[key])
+        for keys, names in groups.values()
+        for key, name in zip(keys, names, strict=True)
+    }
+
+    def storing(names: list[bytes]) -> Command:
+        if seconds == 0:  # stored for no time at all
+            return DeleteMany(names)
+        return SetMany([(name, payloads[name]) for name in names], seconds)
+
+    failed: Failed = {}
+    refused: list[tuple[Link, Command]] = []
+    for link, keys, names, replies in await _ask_groups(cluster, groups, storing):
+        errors = [reply if isinstance(reply, NodeError) else None for reply in replies]
+        failed.update({key: error for key, error in zip(keys, errors, strict=True) if error})
+        left = [
+            name
+            for name, error in zip(names, errors, strict=True)
+            if isinstance(error, NodeRefusedError)
+        ]
+        if left:  # memcached drops the old value of a refused overwrite, Redis keeps it
+            refused.append((link, DeleteMany(left)))
+    await cluster.ask_all(refused)
+    if failed and cluster.raises:
+        raise PartialFailureError(failed, succeeded=[key for key in items if key not in failed])
+    return list(failed)
+
+
+async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
+    """Remove every key; give how many were there."""
+    groups = _grouped(cluster, keys)
+    removed: list[Key] = []
+    answered: list[Key] = []
+    failed: Failed = {}
+    for _, asked, _, replies in await _ask_groups(cluster, groups, DeleteMany):
+        for key, reply in zip(asked, replies, strict=True):
+            if isinstance(reply, NodeError):
+                failed[key] = reply
+                continue
+            answered.append(key)
+            if reply:
+                removed.append(key)
+    if failed and cluster.raises:
+        raise PartialFailureError(failed, succeeded=answered)
+    return len(removed)
+
+
+def _grouped(cluster: Cluster, keys: Iterable[Key]) -> Groups:
+    """Give the keys by the node that holds them, each key once."""
+    route = cluster.route
+    groups: Groups = {}
+    for key in dict.fromkeys(keys):
+        name, link = route(key)
+        group = groups.get(link)
+        if group is None:
+            groups[link] = group = ([], [])
+        group[0].append(key)
+        group[1].append(name)
+    return groups
+
+
+async def _ask_groups(
+    cluster: Cluster, groups: Groups, command: Callable[[list[bytes]], Command]
+) -> list[tuple[Link, list[Key], list[bytes], list[Any]]]:  # replies are of the command's type
+    """Ask each node for its group at once; a failed node has its error for each of its keys."""
+    asks = [(link, command(names)) for link, (_, names) in groups.items()]
+    answers = await cluster.ask_all(asks)
+    return [
+        (link, keys, names, _spread(cluster, link, answer, len(keys)))
+        for (link, (keys, names)), answer in zip(groups.items(), answers, strict=True)
+    ]
+
+
+def _spread(cluster: Cluster, link: Link, answer: Reply, count: int) -> list[Any]:
+    if isinstance(answer, NodeError):
+        return [answer] * count
+    if not isinstance(answer, list):
+        raise TypeError(f"{link.node}: a call over many keys was answered {answer!r}")
+    first = next((reply for reply in answer if isinstance(reply, NodeError)), None)
+    if first is not None:  # part of the keys failed: one error of the node, however many keys
+        cluster.failed(link, first)
+    return answer

@@ -1,0 +1,143 @@
+"""What is done with one key."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, Final
+
+from shardcache.core.commands import Cas, Delete, Get, Gets, Incr, Set, Touch, When
+from shardcache.core.lifetimes import TTL, lifetime
+from shardcache.errors import NodeRefusedError
+from shardcache.operations.cluster import Cluster, Key, Link
+
+COUNTER_MAX: Final = 2**63 - 1  # the most that every server can hold
+COUNTER_TRIES: Final = 3  # a counter that vanishes between two of these is not worth more
+_FAILED: Final[Any] = object()  # in place of a reply
+
+# Values and defaults are the caller's own objects, hence `Any`.
+
+
+async def get(cluster: Cluster, key: Key, default: Any) -> Any:
+    """Give the key's value, or `default`."""
+    name, link = cluster.route(key)
+    payload = cluster.settled(await cluster.ask(link, Get(name)), None)
+    return cluster.value(link, name, payload, default)
+
+
+async def gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable | None]:
+    """Give the key's value with a token for `cas`, or `default` with `None`."""
+    name, link = cluster.route(key)
+    found = cluster.settled(await cluster.ask(link, Gets(name)), None)
+    payload, token = found or (None, None)
+    missing = object()
+    value = cluster.value(link, name, payload, missing)
+    return (default, None) if value is missing else (value, token)
+
+
+async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) -> bool:
+    """Store the key as `when` asks; say whether it was stored."""
+    name, link = cluster.route(key)
+    seconds = lifetime(ttl, cluster.default_ttl)
+    payload = cluster.payloads.encode(name, value)
+    if seconds == 0:
+        return await _store_expired(cluster, link, name, when)
+    reply = await cluster.ask(link, Set(name, payload, seconds, when))
+    if when is not When.ABSENT:
+        await _drop_refused(cluster, link, name, reply)
+    return bool(cluster.settled(reply, otherwise=False))
+
+
+async def cas(  # noqa: PLR0913 - the caller's four beside the cluster and a TTL
+    cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL
+) -> bool | None:
+    """Store the key if nobody changed it since `gets` gave `token`."""
+    name, link = cluster.route(key)
+    seconds = lifetime(ttl, cluster.default_ttl)
+    payload = cluster.payloads.encode(name, value)
+    expired = seconds == 0  # stored for a moment, then deleted: no server does both at once
+    reply = await cluster.ask(link, Cas(name, payload, token, 1.0 if expired else seconds))
+    if expired and reply is True:
+        await cluster.ask(link, Delete(name))
+    await _drop_refused(cluster, link, name, reply)
+    stored: bool | None = cluster.settled(reply, otherwise=False)
+    return stored
+
+
+async def delete(cluster: Cluster, key: Key) -> bool:
+    """Remove the key; say whether it was there."""
+    name, link = cluster.route(key)
+    return bool(cluster.settled(await cluster.ask(link, Delete(name)), otherwise=False))
+
+
+async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
+    """Give the key a new expiry; say whether it was there."""
+    name, link = cluster.route(key)
+    seconds = lifetime(ttl, cluster.default_ttl)
+    command = Delete(name) if seconds == 0 else Touch(name, seconds)
+    return bool(cluster.settled(await cluster.ask(link, command), otherwise=False))
+
+
+async def incr(
+    cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL
+) -> int | None:
+    """Add `delta` to the key's counter; give its new value."""
+    return await _count(cluster, key, _checked_delta(delta), initial, ttl)
+
+
+async def decr(
+    cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL
+) -> int | None:
+    """Subtract `delta` from the key's counter, which stops at 0; give its new value."""
+    return await _count(cluster, key, -_checked_delta(delta), initial, ttl)
+
+
+async def _count(
+    cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL
+) -> int | None:
+    name, link = cluster.route(key)
+    if initial is not None:
+        _checked_delta(initial, "initial")
+    seconds = lifetime(ttl, cluster.default_ttl)
+    for _ in range(COUNTER_TRIES):
+        count: int | None = cluster.settled(await cluster.ask(link, Incr(name, delta)), _FAILED)
+        if count is _FAILED:
+            return None
+        if count is not None or initial is None:
+            return count
+        if seconds == 0:  # a counter made for no time at all is not made
+            return initial
+        if await _make_counter(cluster, link, name, initial, seconds):
+            return initial
+    return None
+
+
+async def _make_counter(
+    cluster: Cluster, link: Link, name: bytes, initial: int, seconds: float | None
+) -> bool:
+    """Make the counter, if nobody else has meanwhile."""
+    payload = cluster.payloads.encode(name, initial)
+    reply = await cluster.ask(link, Set(name, payload, seconds, When.ABSENT))
+    return bool(cluster.settled(reply, otherwise=False))
+
+
+def _checked_delta(number: int, name: str = "delta") -> int:
+    if type(number) is not int:
+        raise TypeError(f"{name} must be an int, not {type(number).__name__}")
+    if not 0 <= number <= COUNTER_MAX:
+        raise ValueError(f"{name} must be from 0 to 2**63 - 1, not {number}")
+    return number
+
+
+async def _store_expired(cluster: Cluster, link: Link, name: bytes, when: When) -> bool:
+    """Do what storing for no time at all comes to: the key is deleted."""
+    reply = await cluster.ask(link, Delete(name))
+    there = cluster.settled(reply, None)
+    if there is None:
+        return False
+    return {When.ALWAYS: True, When.ABSENT: not there, When.PRESENT: there}[when]
+
+
+async def _drop_refused(cluster: Cluster, link: Link, name: bytes, reply: object) -> None:
+    """Delete what a refused overwrite left: memcached drops the old value, Redis keeps it."""
+    if isinstance(reply, NodeRefusedError):
+        await cluster.ask(link, Delete(name))

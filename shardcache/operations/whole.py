@@ -1,0 +1,62 @@
+"""What is asked of every node, whatever the keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from shardcache.core.commands import Command, FlushAll, Ping, ServerStats
+from shardcache.errors import NodeError, PartialFailureError
+from shardcache.operations.cluster import Cluster, Key, Link
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStats:
+    """One node's figures: the server's own, or the error met in asking, and this client's."""
+
+    server: dict[str, str] | NodeError
+    client: dict[str, int | float]
+
+
+async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
+    """Give, by node name, the seconds that a sign of life took, or the error in its place."""
+    links = _links(cluster)
+    answers = await cluster.ask_all_timed([(link, Ping()) for link in links])
+    return {
+        link.node.name: reply if isinstance(reply, NodeError) else seconds
+        for link, (reply, seconds) in zip(links, answers, strict=True)
+    }
+
+
+async def stats(cluster: Cluster) -> dict[str, NodeStats]:
+    """Give, by node name, the server's own figures (or its error) and this client's counters."""
+    links = _links(cluster)
+    counters = [link.counters() for link in links]
+    replies = await _ask_each(cluster, links, ServerStats())
+    return {
+        link.node.name: NodeStats(server=reply, client=counted)
+        for link, reply, counted in zip(links, replies, counters, strict=True)
+    }
+
+
+async def flush_all(cluster: Cluster) -> bool:
+    """Empty every node; say whether all did."""
+    links = _links(cluster)
+    replies = await _ask_each(cluster, links, FlushAll())
+    failed: dict[Key, NodeError] = {
+        link.node.name: reply
+        for link, reply in zip(links, replies, strict=True)
+        if isinstance(reply, NodeError)
+    }
+    if failed and cluster.raises:
+        flushed = [link.node.name for link in links if link.node.name not in failed]
+        raise PartialFailureError(failed, succeeded=flushed)
+    return not failed
+
+
+def _links(cluster: Cluster) -> list[Link]:
+    return list(cluster.links.values())
+
+
+async def _ask_each(cluster: Cluster, links: list[Link], command: Command) -> list[Any]:  # of its kind
+    return await cluster.ask_all([(link, command) for link in links])

@@ -1,0 +1,1 @@
+"""How strategies, backends, codecs, observers and commands are found by name."""

@@ -1,0 +1,47 @@
+"""What shardcache itself registers, through the same hooks as everybody."""
+
+from __future__ import annotations
+
+from shardcache.backends.base import BackendFactory
+from shardcache.backends.memcached import Memcached
+from shardcache.backends.memory import Memory
+#PYMfrom shardcache.backends.pymemcache import Pymemcache
+from shardcache.backends.redis import Redis
+from shardcache.core import codecs
+from shardcache.core.codecs import CodecFactory
+from shardcache.core.strategy import StrategyFactory
+from shardcache.plugin.hookspecs import hookimpl
+from shardcache.plugin.registry import Registry
+from shardcache.strategies import crc16, jump, ketama, maglev, modulo, pymemcache, rendezvous
+
+
+@hookimpl
+def shardcache_register_strategies(registry: Registry[StrategyFactory]) -> None:
+    """Register the seven strategies of the package."""
+    registry.register("rendezvous", rendezvous.Rendezvous)
+    registry.register("ketama", ketama.Ketama)
+    registry.register("maglev", maglev.Maglev)
+    registry.register("jump", jump.Jump)
+    registry.register("pymemcache", pymemcache.Pymemcache)
+    registry.register("modulo", modulo.Modulo)
+    registry.register("crc16", crc16.Crc16)
+
+
+@hookimpl
+def shardcache_register_backends(registry: Registry[BackendFactory]) -> None:
+    """Register the backends of the package by URL scheme; none loads its library before use."""
+    registry.register("memory", Memory())
+    for scheme in ("memcached", "memcacheds", "memcached+unix"):
+        registry.register(scheme, Memcached())
+    for scheme in ("redis", "rediss", "redis+unix"):
+        registry.register(scheme, Redis())
+#PYM    registry.register("pymemcache", Pymemcache())
+
+
+@hookimpl
+def shardcache_register_codecs(registry: Registry[CodecFactory]) -> None:
+    """Register the four codecs of the package."""
+    registry.register("msgpack", codecs.Msgpack)
+    registry.register("json", codecs.Json)
+    registry.register("raw", codecs.Raw)
+    registry.register("pickle", codecs.SignedPickle)

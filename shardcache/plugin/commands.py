@@ -1,0 +1,12 @@
+"""What a plugin gives the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:  # click comes with the extra `cli`, which a client does without
+    import click
+
+    CliCommand: TypeAlias = click.Command
+else:
+    CliCommand = object

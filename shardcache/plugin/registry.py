@@ -1,0 +1,69 @@
+"""Names and what stands behind them, with who offered it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from shardcache.errors import ConfigurationError, UnknownPluginError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """What plugins registered of one kind, by name.
+
+    >>> registry: Registry[int] = Registry("number")
+    >>> registry.register("one", 1)
+    >>> registry["one"]
+    1
+    >>> registry["two"]
+    Traceback (most recent call last):
+    shardcache.errors.UnknownPluginError: no number 'two' (known: one)
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+        self._origins: dict[str, str] = {}
+        self._offering = "this program"
+
+    def register(self, name: str, entry: T) -> None:
+        """Offer `entry` as `name`; raise `ConfigurationError` naming both who claim one name."""
+        if name in self._entries:
+            raise ConfigurationError(
+                f"{self.kind} {name!r} is offered by both {self._origins[name]}"
+                f" and {self._offering}"
+            )
+        self._entries[name] = entry
+        self._origins[name] = self._offering
+
+    @contextmanager
+    def offered_by(self, origin: str) -> Iterator[None]:
+        """Note `origin`, a distribution's name, as the source of what is registered inside."""
+        before, self._offering = self._offering, origin
+        try:
+            yield
+        finally:
+            self._offering = before
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UnknownPluginError(self.kind, name, self._entries) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def origin(self, name: str) -> str:
+        """Give who offered `name`."""
+        self[name]
+        return self._origins[name]

@@ -1,0 +1,60 @@
+"""The faults of many settings, gathered so that all are told at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Final
+
+from shardcache.errors import ConfigurationError, TopologyError
+
+NEAR: Final = 0.7  # tells `strateggy` from `strategy`, not `socket_timeout` from `timeout`
+
+
+class Faults:
+    """What was found so far, each with where it came from."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+        self._only_topology = True
+
+    @contextmanager
+    def of(self, origin: str) -> Iterator[None]:
+        """Take the faults of what is raised inside as those of `origin`, and go on."""
+        try:
+            yield
+        except ConfigurationError as error:
+            self.add(origin, error)
+
+    def add(self, origin: str, error: ConfigurationError) -> None:
+        """Take the faults of `error` as those of `origin`."""
+        self._only_topology &= isinstance(error, TopologyError)
+        self._found.extend(within(origin, fault) for fault in error.faults)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def report(self) -> None:
+        """Raise all faults as one error, if there are any: a `TopologyError` if all were such."""
+        if self._found:
+            kind = TopologyError if self._only_topology else ConfigurationError
+            raise kind(*self._found)
+
+
+def within(origin: str, rest: str) -> str:
+    """Give a place or fault as one of `origin`, which may be empty."""
+    return f"{origin}: {rest}" if origin else rest
+
+
+def near(name: str, known: Iterable[str]) -> str | None:
+    """Give what is known and so like `name` that it was probably meant."""
+    return next(iter(get_close_matches(name, known, n=1, cutoff=NEAR)), None)
+
+
+def unknown(name: object, known: Iterable[str]) -> ConfigurationError:
+    """Give the error for an option that there is not, with what there is."""
+    listed = sorted(known)
+    meant = near(name, listed) if isinstance(name, str) else None
+    hint = f"; did you mean {meant!r}?" if meant else ""
+    return ConfigurationError(f"no such option (known: {', '.join(listed)}{hint})")

@@ -1,0 +1,175 @@
+"""From the URLs and tables of settings to nodes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from shardcache.core.nodes import Node, is_local
+from shardcache.core.topology import checked
+from shardcache.core.urls import Parts, cut, decoded, shown
+from shardcache.errors import ConfigurationError
+from shardcache.settings.faults import Faults, near, unknown, within
+
+# Those settings of a client that a URL's query may hold; all other fields are the backend's.
+CLIENT_FIELDS: Final = (
+    "strategy",
+    "codec",
+    "namespace",
+    "default_ttl",
+    "timeout",
+    "connect_timeout",
+    "on_error",
+    "failover",
+    "pool_size",
+)
+_TABLE_KEYS: Final = ("url", "name", "weight")
+
+_weight = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
+
+
+def parse_nodes(url: str) -> tuple[tuple[Node, ...], dict[str, str]]:
+    """Give the nodes of a URL of one or several hosts, and the client's settings in its query.
+
+    The hosts share scheme, credentials, path and the rest of the query. `host:port*3` gives
+    weight 3. Raise `ConfigurationError` listing every fault, none of which holds a secret.
+
+    >>> parse_nodes("memory://a,b*2?strategy=jump&max_entries=9")[0][1].url
+    'memory://b?max_entries=9'
+    """
+    faults = Faults()
+    nodes, settings = read_url(url, "", faults)
+    faults.report()
+    return nodes, settings
+
+
+def read_url(url: str, source: str, faults: Faults) -> tuple[tuple[Node, ...], dict[str, str]]:
+    """Give what `parse_nodes` gives, of the parts that are sound; note the faults of the others."""
+    try:
+        parts = cut(url)
+    except ConfigurationError as error:
+        faults.add(source, error)
+        return (), {}
+    settings: dict[str, str] = {}
+    kept: list[str] = []
+    for field in parts.fields:
+        with faults.of(source):
+            name, value = _field(field)
+            if name in CLIENT_FIELDS:
+                _put(settings, name, value)
+            else:
+                kept.append(field)
+    return _hosts(parts, tuple(kept), source, faults), settings
+
+
+def _field(written: str) -> tuple[str, str]:
+    name, _, value = written.partition("=")
+    name = decoded(name)
+    if name == "secret":
+        raise ConfigurationError(
+            "?secret=: a secret does not belong in a URL (give SHARDCACHE_SECRET, or `secret`)"
+        )
+    if name not in CLIENT_FIELDS and near(name, CLIENT_FIELDS):
+        fault = unknown(name, CLIENT_FIELDS).faults[0]
+        raise ConfigurationError(within(f"?{name}=", fault))
+    return name, decoded(value)
+
+
+def _put(settings: dict[str, str], name: str, value: str) -> None:
+    if name in settings:
+        raise ConfigurationError(f"?{name}=: is given more than once")
+    settings[name] = value
+
+
+def _hosts(parts: Parts, fields: tuple[str, ...], source: str, faults: Faults) -> tuple[Node, ...]:
+    """Give a node for each host; a faulty one is told by its place, for it may be a secret."""
+    several = len(parts.hosts) > 1
+    nodes: list[Node] = []
+    for place, written in enumerate(parts.hosts, 1):
+        with faults.of(within(source, f"host {place}") if several else source):
+            if several and not written:
+                raise ConfigurationError("is empty")
+            nodes.append(_node(parts, written, fields))
+    return tuple(nodes)
+
+
+def _node(parts: Parts, written: str, fields: tuple[str, ...]) -> Node:
+    host, star, weight = written.rpartition("*")
+    if not star or is_local(parts.scheme):
+        return Node(parts.alone(written, fields))
+    if not _weight(weight) or not float(weight):
+        raise ConfigurationError("a weight is a number above zero, as in 10.0.0.1:11211*3")
+    return Node(parts.alone(host, fields), weight=float(weight) if "." in weight else int(weight))
+
+
+def node_list(nodes: object) -> tuple[Node, ...]:
+    """Give the nodes of what a client takes as `nodes`: URLs, `Node`s, tables, or one of these.
+
+    Raise `ConfigurationError` listing every fault found, `TopologyError` for no node or two of one
+    name.
+
+    >>> [node.name for node in node_list(["memory://a,b", Node("memcached://10.0.0.1")])]
+    ['a', 'b', '10.0.0.1:11211']
+    """
+    if isinstance(nodes, (str, Node, Mapping)):
+        return checked(_several(nodes))
+    if not isinstance(nodes, Iterable) or isinstance(nodes, bytes):
+        raise ConfigurationError(f"must be a list of URLs and nodes, not {shown(nodes)}")
+    faults = Faults()
+    found: list[Node] = []
+    for place, given in enumerate(nodes, 1):
+        with faults.of(f"entry {place}"):
+            found.extend(_several(given))
+    if found or not faults:
+        with faults.of(""):
+            checked(found)
+    faults.report()
+    return tuple(found)
+
+
+def parse_node(node: object) -> Node:
+    """Give the one node of a URL, a table or a `Node`."""
+    found = _several(node)
+    if len(found) > 1:
+        raise ConfigurationError(f"one node is wanted here, not {len(found)}")
+    return found[0]
+
+
+def _several(given: object) -> Sequence[Node]:
+    if isinstance(given, Node):
+        _refuse_settings(name for name, _ in given.address.options)
+        return (given,)
+    if isinstance(given, Mapping):
+        return (_from_table(given),)
+    if not isinstance(given, str):
+        raise ConfigurationError(f"a node is a URL or a Node, not {shown(given)}")
+    nodes, settings = parse_nodes(given)
+    _refuse_settings(settings)
+    return nodes
+
+
+def _refuse_settings(names: Iterable[str]) -> None:
+    faults = [
+        f"?{name}=: is a setting of the client, not of a node: give it as `{name}`"
+        for name in names
+        if name in CLIENT_FIELDS
+    ]
+    if faults:
+        raise ConfigurationError(*faults)
+
+
+def _from_table(table: Mapping[object, object]) -> Node:
+    """Give the node of `{url = …, name = …, weight = …}`, the last two as wished."""
+    faults = Faults()
+    for key in table:
+        if key not in _TABLE_KEYS:
+            with faults.of(shown(key)):
+                raise unknown(key, _TABLE_KEYS)
+    with faults.of(""):
+        if "url" not in table:
+            raise ConfigurationError("a node needs a url")
+        node = Node(**{key: table[key] for key in _TABLE_KEYS if key in table})  # type: ignore[arg-type]  # Node checks the types
+        _refuse_settings(name for name, _ in node.address.options)
+    faults.report()
+    return node

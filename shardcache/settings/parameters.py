@@ -1,0 +1,127 @@
+"""Each setting of a client: what it may be, and how it is written as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.policies import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy, positive_seconds
+from shardcache.core.urls import shown
+from shardcache.errors import ConfigurationError
+from shardcache.settings.choices import parse_choice
+from shardcache.settings.nodes import CLIENT_FIELDS, node_list
+
+_whole = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
+_decimal = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One setting: `read` checks a value, `from_text` makes one of what a URL or variable holds.
+
+    `read` raises `ConfigurationError` with faults that do not name the setting; whoever calls it
+    knows where the value came from. `from_text` leaves what it cannot make sense of to `read`.
+    """
+
+    read: Callable[[object], Any]  # each setting is of its own type
+    from_text: Callable[[str], object] = str
+
+
+def _number(text: str) -> object:
+    if text.lower() == "none":
+        return None
+    if _whole(text):
+        return int(text)
+    return float(text) if _decimal(text) else text
+
+
+def _choice(value: object) -> str:
+    text = _text(value)
+    parse_choice(text)
+    return text
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"must be text, not {shown(value)}")
+    return value
+
+
+def _namespace(value: object) -> str:
+    text = _text(value)
+    if not text.isprintable():  # as no lone surrogate is, either, which could not be encoded
+        raise ConfigurationError("must be printable text")
+    return text
+
+
+def _lifetime(value: object) -> float | None:
+    return None if value is None else positive_seconds(value, MAX_SECONDS)
+
+
+def _timeout(value: object) -> TimeoutPolicy:
+    if isinstance(value, TimeoutPolicy):
+        return value
+    return TimeoutPolicy(call=positive_seconds(value, MAX_TIMEOUT))
+
+
+def _connect_timeout(value: object) -> float | None:
+    return None if value is None else positive_seconds(value, MAX_TIMEOUT)
+
+
+def _pool_size(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigurationError(f"must be a whole number, not {shown(value)}")
+    if value < 1:
+        raise ConfigurationError(f"must be at least 1, not {shown(value)}")
+    return value
+
+
+def _one_of(choices: Iterable[str]) -> Callable[[object], str]:
+    names = tuple(choices)
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value not in names:
+            known = ", ".join(names)
+            raise ConfigurationError(f"no such choice: {shown(value)} (known: {known})")
+        return value
+
+    return read
+
+
+def _secret(value: object) -> tuple[bytes, ...] | None:
+    """Give one secret, or several of which the first signs, as bytes. No fault quotes any."""
+    if value is None:
+        return None
+    several = (value,) if isinstance(value, (str, bytes)) else value
+    if not isinstance(several, (list, tuple)):
+        raise ConfigurationError("must be text or bytes, or a list of such")
+    if not several or not all(isinstance(one, (str, bytes)) and one for one in several):
+        raise ConfigurationError("must be text or bytes that are not empty, or a list of such")
+    return tuple(one if isinstance(one, bytes) else _encoded(one) for one in several)
+
+
+def _encoded(secret: str) -> bytes:
+    if not secret.isprintable():  # as no lone surrogate is, either, which could not be encoded
+        raise ConfigurationError("must be printable when it is text (bytes may be any)")
+    return secret.encode()
+
+
+PARAMETERS: Final = {
+    "nodes": Parameter(node_list),
+    "strategy": Parameter(_choice),
+    "codec": Parameter(_choice),
+    "secret": Parameter(_secret),
+    "namespace": Parameter(_namespace),
+    "default_ttl": Parameter(_lifetime, _number),
+    "timeout": Parameter(_timeout, _number),
+    "connect_timeout": Parameter(_connect_timeout, _number),
+    "on_error": Parameter(_one_of(get_args(OnError))),
+    "failover": Parameter(_one_of(get_args(Failover))),
+    "pool_size": Parameter(_pool_size, _number),
+}
+
+# Nodes come from `SHARDCACHE_URL`; a secret has no place in a URL, which people show each other.
+FROM_ENVIRONMENT: Final = ("secret", *CLIENT_FIELDS)

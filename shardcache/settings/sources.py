@@ -1,0 +1,139 @@
+"""Where settings come from: a dict, a file, a URL, the environment."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple, TypeAlias
+
+from shardcache.core.urls import shown
+from shardcache.errors import ConfigurationError
+from shardcache.settings.faults import Faults, near, unknown, within
+from shardcache.settings.nodes import read_url
+from shardcache.settings.parameters import FROM_ENVIRONMENT, PARAMETERS
+
+PREFIX: Final = "SHARDCACHE_"
+URL_VARIABLE: Final = "SHARDCACHE_URL"
+CONFIG_VARIABLE: Final = "SHARDCACHE_CONFIG"
+
+# `SHARDCACHE_PLUGINS` is read where plugins are loaded; here it is only known to be no mistake.
+_OTHER_VARIABLES: Final = (URL_VARIABLE, CONFIG_VARIABLE, "SHARDCACHE_PLUGINS")
+
+# Three, so that a program tried out without a server already shards.
+EMBEDDED_URL: Final = "memory://a,b,c"
+
+
+class Setting(NamedTuple):
+    """A value that was given, and where, in words for the operator."""
+
+    origin: str
+    value: object
+
+
+Given: TypeAlias = dict[str, Setting]
+
+
+def from_table(
+    table: Mapping[str, object], source: str, faults: Faults, *, complete: bool = True
+) -> Given:
+    """Give the settings of a dict or of a file's table; `complete` if it has to name nodes."""
+    given: Given = {}
+    for name, value in table.items():
+        if name in PARAMETERS:
+            given[name] = Setting(within(source, name), value)
+        else:
+            faults.add(within(source, _key(name)), unknown(name, PARAMETERS))
+    if complete and "nodes" not in table:
+        faults.add(within(source, "nodes"), ConfigurationError("is missing (a list of URLs)"))
+    return given
+
+
+def _key(name: object) -> str:
+    return name if isinstance(name, str) and name.isidentifier() else shown(name)
+
+
+def from_file(path: Path, faults: Faults, *, complete: bool = True) -> Given:
+    """Give the settings of a TOML file: its whole, or `[tool.shardcache]` of a `pyproject.toml`."""
+    try:
+        table = _table(path)
+    except ConfigurationError as error:
+        faults.add(str(path), error)
+        return {}
+    return from_table(table, str(path), faults, complete=complete)
+
+
+def _table(path: Path) -> dict[str, object]:
+    document: dict[str, object] = _toml(path)
+    if path.name != "pyproject.toml":
+        return document
+    tool = document.get("tool")
+    table = tool.get("shardcache") if isinstance(tool, dict) else None
+    if not isinstance(table, dict):
+        raise ConfigurationError("has no table [tool.shardcache]")
+    return table
+
+
+def _toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ConfigurationError("is not UTF-8") from None
+    except ValueError as error:
+        raise ConfigurationError(f"is not TOML: {error}") from None
+
+
+def from_url(url: str, source: str, faults: Faults) -> Given:
+    """Give the settings of a URL of one or several hosts."""
+    nodes, texts = read_url(url, source, faults)
+    given = {
+        name: Setting(within(source, f"?{name}="), PARAMETERS[name].from_text(text))
+        for name, text in texts.items()
+    }
+    if nodes:
+        given["nodes"] = Setting(source, nodes)
+    return given
+
+
+def from_environment(environ: Mapping[str, str], faults: Faults) -> Given:
+    """Give the settings of the environment; without nodes when it names neither URL nor file.
+
+    The file of `SHARDCACHE_CONFIG` counts least, then `SHARDCACHE_URL`, then the variable of one
+    setting. An empty variable is as one not set.
+    """
+    variables = {
+        name: value.strip()
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and value.strip()
+    }
+    url, config = variables.get(URL_VARIABLE), variables.get(CONFIG_VARIABLE)
+    given = {} if config is None else from_file(Path(config), faults, complete=url is None)
+    if url is not None:
+        given |= from_url(url, URL_VARIABLE, faults)
+    for name in FROM_ENVIRONMENT:
+        variable = variable_of(name)
+        if variable in variables:
+            given[name] = Setting(variable, PARAMETERS[name].from_text(variables[variable]))
+    _note_misspelt(variables, faults)
+    return given
+
+
+def _note_misspelt(variables: Iterable[str], faults: Faults) -> None:
+    """Note the variables that are nearly ours.
+
+    Others are let be: a plugin may have its own, and Kubernetes sets `SHARDCACHE_PORT` and more
+    beside a service called shardcache.
+    """
+    known = (*_OTHER_VARIABLES, *map(variable_of, FROM_ENVIRONMENT))
+    short = {variable.removeprefix(PREFIX): variable for variable in known}
+    for variable in variables:
+        meant = near(variable.removeprefix(PREFIX), short)
+        if variable not in known and meant is not None:
+            faults.add(variable, ConfigurationError(f"did you mean {short[meant]!r}?"))
+
+
+def variable_of(name: str) -> str:
+    """Give the environment variable of a setting."""
+    return PREFIX + name.upper()

@@ -1,0 +1,105 @@
+"""The settings of a client, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+from shardcache.core.nodes import Node
+from shardcache.core.policies import Failover, OnError, TimeoutPolicy
+from shardcache.settings.faults import Faults
+from shardcache.settings.nodes import node_list
+from shardcache.settings.parameters import PARAMETERS
+from shardcache.settings.sources import (
+    EMBEDDED_URL,
+    Given,
+    from_environment,
+    from_file,
+    from_table,
+    from_url,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Settings:
+    """What a client is made from, checked, with durations in seconds.
+
+    Make one with `load`, `from_url`, `from_env` or `from_dict`; each raises one
+    `ConfigurationError` that lists every fault with its place. `strategy` and `codec` are names
+    with their options, as in `ketama:profile=twemproxy`; whether anybody offers them is not looked
+    at here. `embedded` says that no nodes were named, and this process's memory stands in.
+
+    >>> Settings.from_url("memory://a,b?default_ttl=300").default_ttl
+    300.0
+    """
+
+    nodes: tuple[Node, ...]
+    strategy: str = "rendezvous"
+    codec: str = "msgpack"
+    secret: tuple[bytes, ...] | None = None
+    namespace: str = ""
+    default_ttl: float | None = None
+    timeout: TimeoutPolicy = field(default_factory=TimeoutPolicy)
+    on_error: OnError = "miss"
+    failover: Failover = "miss"
+    pool_size: int = 32
+    embedded: bool = False
+
+    @classmethod
+    def of(cls, **given: object) -> Self:
+        """Give the settings of keyword arguments, named and typed as those of a client."""
+        return cls.from_dict(given)
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, object]) -> Self:
+        """Give the settings of a mapping: the parameters of a client, and `connect_timeout`."""
+        faults = Faults()
+        return cls._checked(from_table(mapping, "", faults), faults)
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Give the settings of a URL: hosts between commas, parameters in its query."""
+        faults = Faults()
+        return cls._checked(from_url(url, "", faults), faults)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Give the settings of a TOML file, or of `[tool.shardcache]` in a `pyproject.toml`."""
+        faults = Faults()
+        return cls._checked(from_file(Path(path), faults), faults)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """Give the settings of `SHARDCACHE_URL` and the other variables in `environ`.
+
+        When neither a URL nor a file is named there, three embedded nodes stand in.
+        """
+        faults = Faults()
+        given = from_environment(environ, faults)
+        if "nodes" in given:
+            return cls._checked(given, faults)
+        return cls._checked(given, faults, nodes=node_list(EMBEDDED_URL), embedded=True)
+
+    @classmethod
+    def _checked(cls, given: Given, faults: Faults, **rest: Any) -> Self:  # fields as they are
+        values = rest
+        for name, (origin, value) in given.items():
+            with faults.of(origin):
+                values[name] = PARAMETERS[name].read(value)
+        faults.report()
+        connect = values.pop("connect_timeout", None)
+        if connect is not None:
+            call = values.get("timeout", TimeoutPolicy()).call
+            values["timeout"] = TimeoutPolicy(call, connect)
+        return cls(**values)
+
+    def __repr__(self) -> str:
+        shown = (f"{one.name}={self._shown(one.name)}" for one in fields(self))
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _shown(self, name: str) -> str:
+        value = getattr(self, name)
+        return "'***'" if name == "secret" and value is not None else repr(value)

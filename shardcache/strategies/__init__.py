@@ -1,0 +1,1 @@
+"""Hashing strategies, one algorithm a module."""

@@ -1,0 +1,144 @@
+"""What a node's URL says, and what a node shows of it."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardcache.core.nodes import MAX_WEIGHT, Address, Node
+from shardcache.errors import ConfigurationError, TopologyError
+
+NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12)
+WEIGHTS = st.integers(1, MAX_WEIGHT) | st.floats(0, MAX_WEIGHT, exclude_min=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("memcached://10.0.0.1", "10.0.0.1:11211"),
+        ("memcached://10.0.0.1:11212", "10.0.0.1:11212"),
+        ("memcacheds://cache.example", "cache.example:11211"),
+        ("MEMCACHED://Cache.Example", "cache.example:11211"),
+        ("pymemcache://cache_1", "cache_1:11211"),
+        ("memcached://[2001:DB8::1]", "[2001:db8::1]:11211"),
+        ("memcached://[::1]:11212", "[::1]:11212"),
+        ("memcached://[fe80::1%25eth0]:1", "[fe80::1%eth0]:1"),
+        ("redis://10.0.0.1/3", "10.0.0.1:6379"),
+        ("rediss://u:p@h:06380", "h:6380"),
+        ("redis+unix:///run/redis.sock?db=2", "/run/redis.sock"),
+        ("redis+unix://u:p@/run/redis.sock", "/run/redis.sock"),
+        ("memcached+unix:///run/my%20cache.sock", "/run/my cache.sock"),
+        ("memory://", "memory"),
+        ("memory://North", "North"),
+        ("other://h", "h"),
+        ("other://h:99/a/b", "h:99"),
+    ],
+)
+def test_name_of_a_node_is_its_address(url, name):
+    """Without a name of its own a node is called `host:port`, its socket's path or its word."""
+    node = Node(url)
+    assert node.name == str(node) == name
+    assert not node.named
+    assert node == Node(url, name)
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("memcached://", "a memcached:// URL needs a host"),
+        ("memcached://:11211", "a host is made of"),
+        ("memcached://a,b", "a node has one host"),
+        ("memcached://h*2", "a host is made of"),
+        ("memcached://h:", "a port is a number from 1 to 65535"),
+        ("memcached://h:0", "a port is"),
+        ("memcached://h:65536", "a port is"),
+        ("memcached://h:1_1", "a port is"),
+        ("memcached://h:+1", "a port is"),
+        ("memcached://h:\u0661", "a port is"),
+        ("memcached://::1:11211", "stands in brackets"),
+        ("memcached://[::1", "what stands in brackets"),
+        ("memcached://[::1]11211", "what stands in brackets"),
+        ("memcached://[10.0.0.1]", "what stands in brackets"),
+        ("memcached://[::1]:x", "a port is"),
+        ("memcached://h%41", "a host is made of"),
+        ("memcached+unix://tmp/x.sock", "has no host: write memcached\\+unix:///path"),
+        ("memcached+unix:///", "needs the path of its socket"),
+        ("redis+unix:///a%0ab", "must be printable"),
+        ("memory://a/b", "has no path"),
+        ("memory://a\u200bb", "must be printable"),
+        ("redis://h?db=1&db=2", "option 'db' of a URL is given more than once"),
+        ("redis://u:%ff@h", "no UTF-8"),
+    ],
+)
+def test_malformed_urls_are_refused(url, fault):
+    """A fault of a node's URL is named when the node is made, not at the first call."""
+    with pytest.raises(ConfigurationError, match=fault):
+        Node(url)
+
+
+def test_address_has_the_parts_decoded():
+    """Backends read user, password and options from the address, free of percent-escapes."""
+    address = Node("redis://us%3Aer:p%40s+s%2F@h/1?ssl_ca=/a%20b&x").address
+    assert (address.username, address.password) == ("us:er", "p@s+s/")
+    assert address.options == (("ssl_ca", "/a b"), ("x", ""))
+    assert (address.host, address.port, address.path) == ("h", 6379, "1")
+
+
+@pytest.mark.parametrize("user", ["", "@", ":@"])
+def test_no_credentials_are_none(user):
+    """An empty user name or password is as none at all."""
+    address = Address.parse(f"redis://{user}h")
+    assert address.username is None
+    assert address.password is None
+
+
+def test_repr_hides_user_password_and_options():
+    """Neither a node nor its address shows what it may use to log in."""
+    node = Node("redis://app:hunter2@h/0?password=hunter3", "a")
+    for text in (repr(node), str(node), repr(node.address), str(node.address)):
+        assert "hunter" not in text
+        assert "app" not in text
+    assert repr(node) == "Node('redis://h:6379/0', name='a', weight=1)"
+
+
+@given(NAMES, WEIGHTS)
+def test_repr_of_a_node_makes_it_again(name, weight):
+    """The repr of a node without credentials is the expression that makes an equal one."""
+    node = Node("memcached://h:1", name, weight)
+    assert eval(repr(node)) == node
+
+
+@given(NAMES, WEIGHTS)
+def test_a_node_survives_copies(name, weight):
+    """A node that was pickled or copied is equal, of equal hash, and still has its own name."""
+    node = Node("redis://u:p@h:1", name, weight)
+    for twin in (pickle.loads(pickle.dumps(node)), copy.copy(node), copy.deepcopy(node)):
+        assert twin == node
+        assert hash(twin) == hash(node)
+        assert twin.named
+
+
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), 10**400, True, "3", None])
+def test_weights_that_are_none_are_refused(weight):
+    """A weight is a number above zero that can be summed up."""
+    with pytest.raises(TopologyError, match=r"^node h:11211: its weight must be"):
+        Node("memcached://h", weight=weight)
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", 3, b"a"])
+def test_names_that_are_none_are_refused(name):
+    """A name is printable text, for it stands in log lines and on the ring."""
+    with pytest.raises(TopologyError, match="its name must be"):
+        Node("memcached://h", name)
+
+
+def test_name_and_weight_are_told_at_once():
+    """Two faults of a node come in one error, which does not show a URL given as its name."""
+    with pytest.raises(TopologyError) as caught:
+        Node("memcached://h", "redis://u:hunter2@h\n", weight=0)
+    assert len(caught.value.faults) == 2
+    assert "hunter2" not in str(caught.value)

@@ -1,0 +1,110 @@
+"""A URL is cut into its parts, or refused without a word of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardcache.core.urls import cut, decoded, options, shown
+from shardcache.errors import ConfigurationError
+
+UNRESERVED = st.text("abcXYZ019-._~%+!$'()*;", max_size=8)
+WORDS = st.text("abcxyz019", min_size=1, max_size=8)
+
+
+@given(
+    scheme=WORDS.map("x".__add__),
+    user=st.none() | UNRESERVED,
+    hosts=st.lists(WORDS, min_size=1, max_size=4),
+    path=st.none() | UNRESERVED,
+    fields=st.lists(WORDS, max_size=3),
+)
+def test_parts_are_what_the_url_was_made_of(scheme, user, hosts, path, fields):
+    """Every part comes back as it was written, the query's fields and the hosts one by one."""
+    url = f"{scheme}://"
+    url += "" if user is None else f"{user}@"
+    url += ",".join(hosts)
+    url += "" if path is None else f"/{path}"
+    url += f"?{'&'.join(fields)}" if fields else ""
+
+    parts = cut(url)
+
+    assert parts.scheme == scheme
+    assert parts.user == user
+    assert parts.hosts == tuple(hosts)
+    assert parts.path == ("" if path is None else f"/{path}")
+    assert parts.fields == tuple(fields)
+    assert cut(parts.alone(",".join(hosts), parts.fields)) == parts
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        (None, "a URL must be text, not NoneType"),
+        (b"memory://", "a URL must be text, not bytes"),
+        ("", "needs a scheme"),
+        ("10.0.0.1:11211", "needs a scheme"),
+        ("://h", "needs a scheme"),
+        ("6://h", "needs a scheme"),
+        ("memcached://h\n", "holds no blanks"),
+        ("memcached://a, b", "holds no blanks"),
+        ("memcached://h#1", "'#' in a URL is written %23"),
+        ("redis://u:p@ss@h", "written %40"),
+        ("redis://u:p/s@h", "written %40"),
+        ("redis://u:p?s@h", "written %40"),
+        ("memcached://a,redis://b", "several URLs go in a list"),
+    ],
+)
+def test_what_is_no_url_is_refused(url, fault):
+    """A text that is not made like a URL is refused with the reason and the way out."""
+    with pytest.raises(ConfigurationError, match=fault):
+        cut(url)
+
+
+def test_all_that_is_wrong_with_a_url_is_told_at_once():
+    """Several faults of one URL come in one error."""
+    with pytest.raises(ConfigurationError) as caught:
+        cut("redis://u:p@s@h #1,redis://h")
+    assert len(caught.value.faults) == 4
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=20))
+def test_percent_escapes_round_trip(text):
+    """Any text can be written with percent-escapes and comes back the same."""
+    written = "".join(f"%{byte:02x}" for byte in text.encode())
+    assert decoded(written) == text
+    assert list(options((f"{written}={written}",))) == [(text, text)]
+
+
+def test_plus_is_a_plus():
+    """A `+` of a password or a path is not read as a blank, as it is in forms."""
+    assert decoded("a+b%2Bc") == "a+b+c"
+
+
+def test_escapes_that_are_no_utf8_are_refused():
+    """A password never silently becomes another one with replacement characters."""
+    with pytest.raises(ConfigurationError, match="no UTF-8") as caught:
+        decoded("%ff")
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("next", "'next'"),
+        ("x" * 200, repr("x" * 59 + "…")),
+        ("redis://h", "a URL"),
+        ("u:p@h", "a URL"),
+        (True, "True"),
+        (None, "None"),
+        (0.5, "0.5"),
+        pytest.param(10**5000, "so large a number", id="huge"),
+        pytest.param(-(10**5000), "so large a number", id="-huge"),
+        (b"hunter2", "bytes"),
+        ({"password": "hunter2"}, "dict"),
+    ],
+)
+def test_errors_quote_only_what_is_harmless(value, text):
+    """Short texts and numbers are quoted; what may hold a password is only called by its kind."""
+    assert shown(value) == text

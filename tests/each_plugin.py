@@ -1,0 +1,22 @@
+"""Run one command in the directory of every plugin: `python tests/each_plugin.py COMMAND…`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+
+
+def main(command: list[str]) -> int:
+    """Run `command` in each plugin; give the first status that is not zero."""
+    for project in sorted(PLUGINS.glob("*/pyproject.toml")):
+        status = subprocess.run(command, cwd=project.parent, check=False).returncode
+        if status:
+            return status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

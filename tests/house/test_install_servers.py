@@ -1,0 +1,85 @@
+"""Missing servers are installed where that is possible, and named where it is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import install_servers
+
+# Notes what it was asked and whether services may start, and "installs" by making the binaries.
+APT = """#!/bin/sh
+{policy} start; echo "$? $*" >> {log}
+case "$*" in
+    *" install "*) for name in {works}; do : > {sbin}/$name; chmod +x {sbin}/$name; done;;
+esac
+"""
+ALL = "memcached redis-server nutcracker"
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch) -> Path:
+    """Give a machine without servers, on which we are root and `apt-get` works."""
+    monkeypatch.setattr(install_servers, "BINARY_PATH", str(tmp_path))
+    monkeypatch.setattr(install_servers, "POLICY", tmp_path / "policy-rc.d")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    provide(tmp_path, ALL)
+    return tmp_path
+
+
+def provide(machine: Path, works: str) -> None:
+    """Give the machine an `apt-get` that installs some servers."""
+    apt = machine / "apt-get"
+    text = APT.format(
+        policy=machine / "policy-rc.d", log=machine / "log", sbin=machine, works=works
+    )
+    apt.write_text(text)
+    apt.chmod(0o755)
+
+
+def test_what_is_missing_is_installed_without_starting_it(machine):
+    """Both calls of apt run under a policy that forbids services, which is gone afterwards."""
+    assert install_servers.main() == 0
+    asked = (machine / "log").read_text().splitlines()
+    assert [line.split()[0] for line in asked] == ["101", "101"]
+    assert asked[0].endswith("update")
+    assert asked[1].endswith(ALL)
+    assert not (machine / "policy-rc.d").exists()
+
+
+def test_only_what_is_missing_is_asked_for(machine):
+    """A server that is there is left alone, and with all there apt is not run at all."""
+    shutil.copy(machine / "apt-get", machine / "memcached")
+    assert install_servers.main() == 0
+    assert (machine / "log").read_text().endswith("recommends redis-server nutcracker\n")
+    (machine / "log").unlink()
+    assert install_servers.main() == 0
+    assert not (machine / "log").exists()
+
+
+def test_a_policy_that_is_there_stays(machine):
+    """A machine's own rule about services is neither replaced nor removed."""
+    policy = machine / "policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 104\n")
+    policy.chmod(0o755)
+    assert install_servers.main() == 0
+    assert policy.read_text() == "#!/bin/sh\nexit 104\n"
+
+
+def test_without_root_the_packages_are_named(machine, monkeypatch, capsys):
+    """Who cannot install is told what to install, and the tests do not start."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert install_servers.main() == 1
+    assert f"apt-get install {ALL}" in capsys.readouterr().err
+    assert not (machine / "log").exists()
+
+
+def test_what_apt_does_not_have_is_named(machine, capsys):
+    """An installation that leaves a server missing is a failure."""
+    provide(machine, "memcached redis-server")
+    assert install_servers.main() == 1
+    assert "missing servers: nutcracker." in capsys.readouterr().err

@@ -1,0 +1,74 @@
+"""What a type checker tells a user of the clients; checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from datetime import timedelta
+from typing import Any, assert_type
+
+from shardcache import AsyncClient, Client, Node, NodeError, Settings, Topology, TopologyChange
+
+
+def blocking_results(client: Client) -> None:
+    """Every call says what it gives; values are the caller's own, so `Any`."""
+    assert_type(client.get("k"), Any)
+    assert_type(client.get_many(["a", b"b"]), dict[str | bytes, Any])
+    assert_type(client.set("k", {"any": object()}, ttl=timedelta(minutes=1)), bool)
+    assert_type(client.set_many({"k": 1}, ttl=0.5), list[str | bytes])
+    assert_type(client.add("k", 1), bool)
+    assert_type(client.replace("k", 1, ttl=None), bool)
+    assert_type(client.delete(b"k"), bool)
+    assert_type(client.delete_many({"a", "b"}), int)
+    assert_type(client.touch("k", 60), bool)
+    assert_type(client.incr("k", 2, initial=0), int | None)
+    assert_type(client.decr("k"), int | None)
+    assert_type(client.gets("k"), tuple[Any, Hashable | None])
+    assert_type(client.cas("k", 1, "token"), bool | None)
+    assert_type(client.ping(), dict[str, float | NodeError])
+    assert_type(client.flush_all(), bool)
+    assert_type(client.close(), None)
+
+
+async def awaited_results(client: AsyncClient) -> None:
+    """Await the same results of the asyncio twin."""
+    assert_type(await client.get("k"), Any)
+    assert_type(await client.get_many(["a", b"b"]), dict[str | bytes, Any])
+    assert_type(await client.set("k", 1), bool)
+    assert_type(await client.set_many({"k": 1}), list[str | bytes])
+    assert_type(await client.delete_many(["a"]), int)
+    assert_type(await client.incr("k"), int | None)
+    assert_type(await client.gets("k"), tuple[Any, Hashable | None])
+    assert_type(await client.cas("k", 1, "token"), bool | None)
+    assert_type(await client.aclose(), None)
+
+
+def what_a_client_knows(client: Client) -> None:
+    """Questions that ask no node give plain values."""
+    assert_type(client.node_for("k"), Node)
+    assert_type(client.nodes_for("k", 2), Sequence[Node])
+    assert_type(client.nodes, tuple[Node, ...])
+    assert_type(client.topology, Topology)
+    assert_type(client.fingerprint, str)
+    assert_type(client.add_node("memory://d"), TopologyChange)
+    assert_type(client.remove_node("d"), TopologyChange)
+    assert_type(client.set_nodes([Node("memory://d")]), TopologyChange)
+
+
+class Subclass(Client):
+    """A user's own client."""
+
+
+def ways_to_make_one(settings: Settings) -> None:
+    """Each way of making a client gives the class it was asked of."""
+    assert_type(Subclass.from_url("memory://a,b"), Subclass)
+    assert_type(Subclass.from_env(), Subclass)
+    assert_type(Subclass.from_settings(settings), Subclass)
+    with Subclass(["memory://a", Node("memory://b")]) as client:
+        assert_type(client, Subclass)
+
+
+def mistakes(client: Client) -> None:
+    """Find, before it runs, what can never work."""
+    client.get(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no key
+    client.set("k", 1, ttl="soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no ttl
+    Client("memory://a", on_error="panic")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] - no policy
