@@ -19,7 +19,7 @@ import hypothesis
 import pytest
 import trustme
 
-from servers import Server, Tls, start_memcached, start_nutcracker, start_redis
+from shardcache.testing.servers import Server, Tls, start_memcached, start_nutcracker, start_redis
 
 NODES = 3
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from servers import BINARY_PATH, PACKAGES
+from shardcache.testing.servers import BINARY_PATH, PACKAGES
 
 # Debian starts a service as soon as it is installed, unless this program forbids it (status 101).
 POLICY = Path("/usr/sbin/policy-rc.d")

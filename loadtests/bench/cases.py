@@ -133,7 +133,9 @@ def redis_async_get(rounds: int) -> dict[str, Timing]:
     """Measure the asyncio `get` of 500 tasks over eight Redis nodes."""
     with started(start_redis) as servers, closing(asyncio.new_event_loop()) as loop:
         ours = AsyncClient([f"redis://{s.host}:{s.port}" for s in servers], timeout=30)
-        theirs = [redis.asyncio.Redis(host=s.host, port=s.port) for s in servers]
+        theirs = [
+            redis.asyncio.Redis(host=s.host, port=s.port, max_connections=1000) for s in servers
+        ]
         loop.run_until_complete(_fill_async(ours, theirs))
         subjects: dict[str, Subject] = {
             "shardcache": lambda: loop.run_until_complete(_tasks(ours.get)),

@@ -18,7 +18,8 @@ from shardcache.backends.dialing import AddressInfo, Answer, Expired, Target, Wa
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import NodeError, NodeTimeoutError, NodeUnavailableError
 
-READ: Final = 256 * 1024
+READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
+JOINED: Final = 256 * 1024  # bytes; more is sent piece by piece, without a copy
 # A reply this many call timeouts late is not waited for any more: what it would be matched with
 # grows with every call.
 PATIENCE: Final = 2
@@ -216,7 +217,7 @@ class Channel:
         sock, unsent = self._sock, self._unsent
         if sock is None or not unsent:
             return
-        if len(unsent) > 1 and sum(map(len, unsent)) <= READ:
+        if len(unsent) > 1 and sum(map(len, unsent)) <= JOINED:
             joined = b"".join(unsent)
             unsent.clear()
             unsent.append(joined)

@@ -72,7 +72,7 @@ class Connection:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
 
-    def try_send(self, data: memoryview) -> int:
+    def try_send(self, data: bytes | memoryview) -> int:
         """Send what can be sent without waiting; raise `BlockingIOError` when nothing can."""
         if self.plain:
             return self.sock.send(data, socket.MSG_DONTWAIT)

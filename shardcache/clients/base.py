@@ -153,13 +153,15 @@ class ClientBase(ABC, Generic[BackendT]):
 
     def node_for(self, key: Key) -> Node:
         """Give the node that holds `key`."""
-        cluster = self._cluster
-        return cluster.topology.owner(cluster.hashed(key))
+        return self._cluster.topology.owner(self.hashed(key))
 
     def nodes_for(self, key: Key, count: int) -> Sequence[Node]:
         """Give up to `count` distinct nodes for `key` in order of preference, its owner first."""
-        cluster = self._cluster
-        return cluster.topology.preference(cluster.hashed(key), count)
+        return self._cluster.topology.preference(self.hashed(key), count)
+
+    def hashed(self, key: Key) -> bytes:
+        """Give the bytes of `key` that the strategy hashes, for asking `topology` directly."""
+        return self._cluster.hashed(key)
 
     def __repr__(self) -> str:
         if self._closed:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable
+from functools import cache
 from hashlib import md5 as _md5
 from typing import Final, TypeAlias
 
@@ -14,7 +16,7 @@ _MASK: Final = 0xFFFFFFFF
 
 def _signed(byte: int) -> int:
     """Give a byte as C's `char` on x86 sees it: 0x80 and above below zero, widened to 32 bits."""
-    return (byte - 256) & _MASK if byte >= 0x80 else byte
+    return (byte - ((byte & 0x80) << 1)) & _MASK
 
 
 _SIGNED: Final = tuple(_signed(byte) for byte in range(256))
@@ -49,7 +51,7 @@ def _fnv1a(key: bytes, start: int, prime: int) -> int:
     return start
 
 
-# libmemcached and twemproxy keep the 64-bit constants of FNV in 32 bits.
+# libmemcached and twemproxy keep 32 bits of the 64-bit FNV.
 _FNV64_START: Final = 0xCBF29CE484222325 & _MASK
 _FNV64_PRIME: Final = 0x100000001B3 & _MASK
 _FNV32_START: Final = 2166136261
@@ -57,27 +59,27 @@ _FNV32_PRIME: Final = 16777619
 
 
 def fnv1_64(key: bytes) -> int:
-    """Give twemproxy's fnv1_64: 64-bit constants cut to 32 bits."""
+    """Give the 64-bit FNV-1 cut to 32 bits, its bytes sign-extended."""
     return _fnv1(key, _FNV64_START, _FNV64_PRIME)
 
 
 def fnv1a_64(key: bytes) -> int:
-    """Give twemproxy's fnv1a_64, its default: 64-bit constants cut to 32 bits."""
+    """Give the 64-bit FNV-1a cut to 32 bits, its bytes sign-extended: twemproxy's default."""
     return _fnv1a(key, _FNV64_START, _FNV64_PRIME)
 
 
 def fnv1_32(key: bytes) -> int:
-    """Give the 32-bit FNV-1."""
+    """Give the 32-bit FNV-1, its bytes sign-extended."""
     return _fnv1(key, _FNV32_START, _FNV32_PRIME)
 
 
 def fnv1a_32(key: bytes) -> int:
-    """Give the 32-bit FNV-1a."""
+    """Give the 32-bit FNV-1a, its bytes sign-extended."""
     return _fnv1a(key, _FNV32_START, _FNV32_PRIME)
 
 
 def crc32(key: bytes) -> int:
-    """Give twemproxy's crc32: 15 bits of the middle, as libmemcached's `crc`."""
+    """Give the 15 bits that twemproxy calls crc32, and libmemcached crc."""
     return (zlib.crc32(key) >> 16) & 0x7FFF
 
 
@@ -94,6 +96,14 @@ def crc16(key: bytes) -> int:
     return value
 
 
+def crc16_wide(key: bytes) -> int:
+    """Give twemproxy's crc16, which keeps in 32 bits what a CRC-16 shifts out."""
+    value = 0
+    for byte in key:
+        value = ((value << 8) & _MASK) ^ _CRC16[((value >> 8) ^ byte) & 0xFF]
+    return value
+
+
 def _crc16_entry(byte: int) -> int:
     value = byte << 8
     for _ in range(8):
@@ -104,26 +114,110 @@ def _crc16_entry(byte: int) -> int:
 _CRC16: Final = tuple(_crc16_entry(byte) for byte in range(256))
 
 
+def hsieh(key: bytes) -> int:
+    """Give Hsieh's SuperFastHash as libmemcached has it, which starts from 0, not the length."""
+    if not key:
+        return 0
+    value = 0
+    whole = len(key) & ~3
+    for low, high in struct.iter_unpack("<HH", key[:whole]):
+        value = (value + low) & _MASK
+        value = ((value << 16) ^ (high << 11) ^ value) & _MASK
+        value = (value + (value >> 11)) & _MASK
+    return _hsieh_final(_hsieh_rest(value, key[whole:]))
+
+
+def _hsieh_rest(value: int, rest: bytes) -> int:
+    value = (value + int.from_bytes(rest[:2], "little")) & _MASK
+    match len(rest):
+        case 0:
+            return value
+        case 1:
+            value, right = value ^ (value << 10), 1
+        case 2:
+            value, right = value ^ (value << 11), 17
+        case _:
+            value, right = value ^ (value << 16) ^ (_SIGNED[rest[2]] << 18), 11
+    value &= _MASK
+    return (value + (value >> right)) & _MASK
+
+
+def _hsieh_final(value: int) -> int:
+    for left, right in ((3, 5), (4, 17), (25, 6)):
+        value = (value ^ (value << left)) & _MASK
+        value = (value + (value >> right)) & _MASK
+    return value
+
+
+def murmur(key: bytes) -> int:
+    """Give MurmurHash2 as libmemcached has it, its seed made of the length."""
+    value = (0xDEADBEEF * len(key) & _MASK) ^ len(key)
+    whole = len(key) & ~3
+    for (block,) in struct.iter_unpack("<I", key[:whole]):
+        mixed = (block * _MURMUR2) & _MASK
+        mixed = ((mixed ^ (mixed >> 24)) * _MURMUR2) & _MASK
+        value = ((value * _MURMUR2) & _MASK) ^ mixed
+    if whole < len(key):
+        value = ((value ^ int.from_bytes(key[whole:], "little")) * _MURMUR2) & _MASK
+    value = ((value ^ (value >> 13)) * _MURMUR2) & _MASK
+    return value ^ (value >> 15)
+
+
+_MURMUR2: Final = 0x5BD1E995
+
+
+def jenkins(key: bytes) -> int:
+    """Give Jenkins' lookup3 (`hashlittle`, 2006) with libmemcached's initial value, 13."""
+    a = b = c = (0xDEADBEEF + len(key) + 13) & _MASK
+    if not key:
+        return c
+    last = (len(key) - 1) // 12 * 12
+    for first, second, third in struct.iter_unpack("<3I", key[:last]):
+        a, b, c = _lookup3_mix(a + first, b + second, c + third)
+    first, second, third = struct.unpack("<3I", key[last:].ljust(12, b"\0"))
+    return _lookup3_final(a + first, b + second, c + third)
+
+
+def _rotated(value: int, left: int) -> int:
+    value &= _MASK
+    return ((value << left) | (value >> (32 - left))) & _MASK
+
+
+def _lookup3_mix(a: int, b: int, c: int) -> tuple[int, int, int]:
+    for left in (4, 6, 8, 16, 19, 4):
+        a = (a - c) & _MASK ^ _rotated(c, left)
+        c = (c + b) & _MASK
+        a, b, c = b, c, a
+    return a, b, c
+
+
+def _lookup3_final(a: int, b: int, c: int) -> int:
+    for left in (14, 11, 25, 16, 4, 14, 24):
+        c = ((c ^ b) - _rotated(b, left)) & _MASK
+        a, b, c = b, c, a
+    return b
+
+
+@cache
+def _blocks(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}I")
+
+
 def murmur3_32(data: bytes) -> int:
     """Give MurmurHash3 x86 32-bit of seed 0 (Appleby, public domain)."""
     value = 0
-    blocks = len(data) & ~3
-    for start in range(0, blocks, 4):
-        value ^= _murmur_mix(int.from_bytes(data[start : start + 4], "little"))
-        value = ((value << 13) | (value >> 19)) & _MASK
-        value = (value * 5 + 0xE6546B64) & _MASK
-    if blocks < len(data):
-        value ^= _murmur_mix(int.from_bytes(data[blocks:], "little"))
+    count = len(data) >> 2
+    for block in _blocks(count).unpack_from(data):
+        mixed = (block * 0xCC9E2D51) & _MASK
+        value ^= (((mixed << 15) | (mixed >> 17)) * 0x1B873593) & _MASK
+        value = (((value << 13) | (value >> 19)) * 5 + 0xE6546B64) & _MASK
+    if len(data) & 3:
+        mixed = (int.from_bytes(data[count << 2 :], "little") * 0xCC9E2D51) & _MASK
+        value ^= (((mixed << 15) | (mixed >> 17)) * 0x1B873593) & _MASK
     value ^= len(data)
     value = ((value ^ (value >> 16)) * 0x85EBCA6B) & _MASK
     value = ((value ^ (value >> 13)) * 0xC2B2AE35) & _MASK
     return value ^ (value >> 16)
-
-
-def _murmur_mix(block: int) -> int:
-    block = (block * 0xCC9E2D51) & _MASK
-    block = ((block << 15) | (block >> 17)) & _MASK
-    return (block * 0x1B873593) & _MASK
 
 
 def hash_tag(key: bytes) -> bytes:

@@ -30,29 +30,25 @@ def hashed(name: bytes) -> bytes:
     """Give the short plain name that stands for one no server takes: 128 bits of BLAKE2b.
 
     >>> hashed(b"two words")
-    b'~sc:h:60ff9bcbcb7f9a87ea37d2e82b0bb8e5'
+    b'~sc:h:0a74d9f8dc440af6bd63bbaf0c17cc5d'
     """
     return HASHED + blake2b(name, digest_size=16).hexdigest().encode()
 
 
 def encode(key: str | bytes) -> bytes:
     """Give the caller's key as bytes; raise `InvalidKeyError` for what is none."""
-    if isinstance(key, str):
-        raw = _utf8(key)
-    elif isinstance(key, bytes):
-        raw = bytes(key)  # the same object, unless of a subclass
-    else:
-        raise InvalidKeyError(f"a key must be str or bytes, not {type(key).__name__}")
+    try:
+        if isinstance(key, str):
+            raw = str.encode(key)
+        elif isinstance(key, bytes):
+            raw = bytes(key)  # the same object, unless of a subclass
+        else:
+            raise InvalidKeyError(f"a key must be str or bytes, not {type(key).__name__}")
+    except UnicodeEncodeError as error:
+        raise InvalidKeyError(f"a key's text is not valid Unicode: {error.reason}") from None
     if not raw:
         raise InvalidKeyError("a key must not be empty")
     return raw
-
-
-def _utf8(key: str) -> bytes:
-    try:
-        return str.encode(key)
-    except UnicodeEncodeError as error:
-        raise InvalidKeyError(f"a key's text is not valid Unicode: {error.reason}") from None
 
 
 class KeySpace:

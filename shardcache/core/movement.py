@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import islice
+from typing import Final, Literal
 
-from shardcache.core.strategy import Placement
+from shardcache.core.strategy import Measurable, Placement, Runs
 
-SAMPLE: Final = 20_000  # keys; the standard error of a share is then at most 0.4 points
+SAMPLE: Final = 10_000  # keys: the standard error of a share is then at most half a point
+EFFORT: Final = 8_000_000  # hashes, below a second: beyond it only every so many runs are looked at
+
+Basis = Literal["key space", "sample", "keys"]
 
 
 def sample_keys(count: int = SAMPLE) -> Sequence[bytes]:
@@ -21,49 +25,94 @@ def sample_keys(count: int = SAMPLE) -> Sequence[bytes]:
 class Movement:
     """Where keys live before and after a change, by the names of nodes.
 
-    `keys` is how many were looked at, `moved_keys` how many changed their node; `before` and
-    `after` are each node's share of them, 0 to 1; `flows` counts keys by (from, to).
+    `flows` says how much goes from which node to which, what stays included. It counts keys, unless
+    `basis` is `key space`: then it counts places in the space of hashes, all of them, and the
+    shares are exact. A `sample` is of the key space; `keys` are those that the caller gave.
     """
 
-    keys: int
-    moved_keys: int
-    before: Mapping[str, float]
-    after: Mapping[str, float]
+    basis: Basis
     flows: Mapping[tuple[str, str], int]
-
-    @property
-    def moved(self) -> float:
-        """Give the share of the keys, 0 to 1, that changed their node."""
-        return self.moved_keys / self.keys if self.keys else 0.0
 
     @classmethod
     def between(
         cls, before: Placement, after: Placement, keys: Iterable[bytes] | None = None
     ) -> Movement:
-        """Give what moves between two placements, of `keys` or of a sample of the key space."""
-        asked = list(sample_keys() if keys is None else keys)
-        flows = Counter((before.owner(key).name, after.owner(key).name) for key in asked)
-        sources: Counter[str] = Counter()
-        targets: Counter[str] = Counter()
-        for (source, target), count in flows.items():
-            sources[source] += count
-            targets[target] += count
-        return cls(
-            keys=len(asked),
-            moved_keys=sum(count for (old, new), count in flows.items() if old != new),
-            before=_shares(sources, len(asked)),
-            after=_shares(targets, len(asked)),
-            flows={flow: count for flow, count in flows.items() if flow[0] != flow[1]},
-        )
+        """Give what moves between two placements, of `keys` or of the key space.
+
+        The key space is measured exactly where both placements are runs of one space, and by a
+        fixed sample otherwise, or where exactness would take seconds (many nodes).
+        """
+        if keys is not None:
+            return cls("keys", _flows_of(keys, before, after))
+        old, new = _runs(before), _runs(after)
+        if old is None or new is None or old.space != new.space:
+            return cls("sample", _flows_of(sample_keys(), before, after))
+        return cls._of_runs(old, new)
+
+    @classmethod
+    def _of_runs(cls, before: Runs, after: Runs) -> Movement:
+        effort = len(before.ends) * before.cost + len(after.ends) * after.cost
+        step = -(-effort // EFFORT)
+        flows: Counter[tuple[str, str]] = Counter()
+        for length, old, new in islice(_overlaps(before.ends, after.ends), 0, None, step):
+            flows[before.owner(old).name, after.owner(new).name] += length
+        return cls("key space" if step == 1 else "sample", +flows)
+
+    @property
+    def total(self) -> int:
+        """Give how many keys, or places of the key space, were looked at."""
+        return sum(self.flows.values())
+
+    @property
+    def moving(self) -> int:
+        """Give how many of them change their node."""
+        return sum(count for (old, new), count in self.flows.items() if old != new)
+
+    @property
+    def moved(self) -> float:
+        """Give the share, 0 to 1, that changes its node."""
+        return self.moving / self.total if self.flows else 0.0
+
+    @property
+    def before(self) -> Mapping[str, float]:
+        """Give each node's share before the change; a node that holds nothing is not there."""
+        return self._shares(0)
+
+    @property
+    def after(self) -> Mapping[str, float]:
+        """Give each node's share after the change; a node that holds nothing is not there."""
+        return self._shares(1)
+
+    def _shares(self, end: int) -> Mapping[str, float]:
+        held: Counter[str] = Counter()
+        for flow, count in self.flows.items():
+            held[flow[end]] += count
+        total = self.total
+        return {name: count / total for name, count in sorted(held.items())}
 
 
 def shares(placement: Placement, keys: Iterable[bytes] | None = None) -> Mapping[str, float]:
-    """Give each node's share, 0 to 1, of `keys` or of a sample of the key space."""
-    counts = Counter(
-        placement.owner(key).name for key in (sample_keys() if keys is None else keys)
-    )
-    return _shares(counts, counts.total())
+    """Give each node's share, 0 to 1, of `keys` or of the key space."""
+    return Movement.between(placement, placement, keys).after
 
 
-def _shares(counts: Counter[str], total: int) -> Mapping[str, float]:
-    return {name: count / total for name, count in sorted(counts.items())} if total else {}
+def _flows_of(
+    keys: Iterable[bytes], before: Placement, after: Placement
+) -> Counter[tuple[str, str]]:
+    old, new = before.owner, after.owner
+    return Counter((old(key).name, new(key).name) for key in keys)
+
+
+def _runs(placement: Placement) -> Runs | None:
+    return placement.runs() if isinstance(placement, Measurable) else None
+
+
+def _overlaps(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Give the pieces that two cuts of one space make: length, index in each cut."""
+    start = old = new = 0
+    while start < before[-1]:
+        end = min(before[old], after[new])
+        yield end - start, old, new
+        old += before[old] == end
+        new += after[new] == end
+        start = end

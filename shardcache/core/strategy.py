@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from shardcache.core.nodes import Node
 
@@ -21,6 +22,30 @@ class Placement(Protocol):
 
     def preference(self, key: bytes, count: int) -> Sequence[Node]:
         """Give up to `count` distinct nodes in order, the owner first; the same list each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The space of hashes cut into runs, each with one owner: a placement one can measure exactly.
+
+    Run `i` goes from the end of the run before it, or 0, up to but without `ends[i]`; the last end
+    is the size of the space, and `owner(i)` gives the run's node. `space` names what is hashed and
+    how: two placements compare run by run only when theirs are equal. `cost` is roughly how many
+    hashes one call of `owner` takes.
+    """
+
+    space: str
+    ends: Sequence[int]
+    owner: Callable[[int], Node]
+    cost: int = 1
+
+
+@runtime_checkable
+class Measurable(Protocol):
+    """What a placement may offer beyond the rest, so that movement and balance are exact."""
+
+    def runs(self) -> Runs | None:
+        """Give the placement as runs of the hash space; `None` when it is not made of such."""
 
 
 class Strategy(Protocol):
@@ -45,7 +70,11 @@ class Strategy(Protocol):
         """
 
     def check_change(self, before: Sequence[Node], after: Sequence[Node]) -> None:
-        """Raise `TopologyError` for a change of nodes that this strategy cannot follow."""
+        """Raise `TopologyError` for a change of nodes that this strategy cannot follow.
+
+        Whoever changes a topology calls it before `build`. Most strategies follow any change; one
+        like `jump`, whose nodes come and leave at the end of the list only, says no here.
+        """
 
 
 class StrategyFactory(Protocol):

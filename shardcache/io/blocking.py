@@ -49,11 +49,12 @@ class BlockingIO:
 class FanOut:
     """Commands on their way to many nodes, driven by one poll loop under one deadline."""
 
-    __slots__ = ("_answers", "_asks", "_deadline", "_open", "_poll")
+    __slots__ = ("_answers", "_asks", "_deadline", "_dialing", "_open", "_poll")
 
     def __init__(self, asks: Sequence[tuple[Backend, Command]], deadline: float) -> None:
         self._asks = asks
         self._deadline = deadline
+        self._dialing = False  # whether any exchange has had a deadline of its own
         self._poll = select.poll()
         self._open: dict[int, tuple[int, Exchange, int]] = {}  # by descriptor: place, mask
         self._answers: list[tuple[Reply, float]] = [(None, 0.0)] * len(asks)
@@ -63,12 +64,17 @@ class FanOut:
         for place in self._order():
             self._begin(place, *self._asks[place])
         while self._open:
-            limit = min(exchange.deadline for _, exchange, _ in self._open.values())
-            ready = self._poll.poll(max(0.0, limit - time.monotonic()) * 1000)
+            ready = self._poll.poll(max(0.0, self._limit() - time.monotonic()) * 1000)
             if not ready:
                 self._expire()
             for descriptor, _ in ready:
                 self._advance(descriptor)
+
+    def _limit(self) -> float:
+        """Give when waiting ends for the first of those in hand."""
+        if not self._dialing:
+            return self._deadline
+        return min(exchange.deadline for _, exchange, _ in self._open.values())
 
     def answers(self) -> list[tuple[Reply, float]]:
         """Give each command's reply, or its error as a value, and when it came."""
@@ -104,6 +110,8 @@ class FanOut:
         if exchange.finished:
             self._answers[place] = (_outcome(exchange), time.monotonic())
             return
+        if exchange.deadline != self._deadline:
+            self._dialing = True
         descriptor, mask = exchange.fileno(), exchange.events()
         self._poll.register(descriptor, mask)
         self._open[descriptor] = (place, exchange, mask)

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, TypeAlias
 
 from shardcache.core.hashing import hash_tag
 from shardcache.core.nodes import Node
-from shardcache.core.strategy import Placement
+from shardcache.core.strategy import Runs
+from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 
-Owner = Callable[[bytes], Node]
-Preference = Callable[[bytes, int], Sequence[Node]]
+Owner: TypeAlias = Callable[[bytes], Node]
+Preference: TypeAlias = Callable[[bytes, int], Sequence[Node]]
+Value: TypeAlias = str | int | bool
+
+TRUE: Final = ("true", "yes", "on", "1")
+FALSE: Final = ("false", "no", "off", "0")
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A placement made of its parts; `inputs` gives what decides it, read for the digest alone."""
+    """A placement made of its parts.
+
+    `inputs` gives all that decides it, and is read at the first use of `digest`; `runs` gives it as
+    runs of the hash space.
+    """
 
     owner: Owner
     preference: Preference
     inputs: Callable[[], Iterable[bytes]]
+    runs: Callable[[], Runs | None] = lambda: None
 
     @cached_property
     def digest(self) -> bytes:
@@ -34,95 +45,107 @@ class Placed:
         return machine.digest()
 
 
-class StrategyBase:
-    """A strategy with the option that all have, `hash_tags`, and its name with its options.
+class StrategyBase(ABC):
+    """A strategy made from options, each one of a few values, and named by those it was given.
 
-    With `hash_tags` only what stands between the first `{` and the first `}` after it is hashed,
-    so that keys of one tag share a node.
+    All have the option `hash_tags`: with it only what stands between the first `{` and the first
+    `}` after it is hashed, when that is not empty, so that keys of one tag share a node.
     """
 
     registered: ClassVar[str]
     hashes_namespace: ClassVar[bool] = True
+    choices: ClassVar[Mapping[str, Sequence[Value]]] = {}  # the first of each is the default
+    always_tags: ClassVar[bool] = False
 
-    def __init__(self, *, hash_tags: str | bool = False, **unknown: Any) -> None:  # refused
-        refuse_unknown(self.registered, unknown, self.options())
-        self.hash_tags = read_bool(self.registered, "hash_tags", hash_tags)
-
-    @classmethod
-    def options(cls) -> tuple[str, ...]:
-        """Give the names of the options."""
-        return ("hash_tags",)
-
-    def chosen(self) -> dict[str, object]:
-        """Give the options that differ from their defaults."""
-        return {"hash_tags": "true"} if self.hash_tags else {}
+    def __init__(self, **options: Any) -> None:  # texts from settings, or natural types
+        """Read the options; raise `ConfigurationError` listing all that are unknown or bad."""
+        tags = (True,) if self.always_tags else (False, True)
+        known: dict[str, Sequence[Value]] = {**self.choices, "hash_tags": tags}
+        faults = tuple(_faults(options, known))
+        if faults:
+            raise ConfigurationError(*(f"strategy {self.registered!r}{fault}" for fault in faults))
+        self._defaults: dict[str, Value] = {name: values[0] for name, values in known.items()}
+        self.options: dict[str, Value] = dict(self._defaults)
+        for name, value in options.items():
+            self.options[name] = _spelled(value, known[name])[0]
 
     @property
     def name(self) -> str:
         """Give the registered name with the options that differ from their defaults."""
-        chosen = ",".join(f"{key}={value}" for key, value in sorted(self.chosen().items()))
+        chosen = ",".join(
+            f"{name}={_text(value)}"
+            for name, value in sorted(self.options.items())
+            if value != self._defaults[name]
+        )
         return f"{self.registered}:{chosen}" if chosen else self.registered
 
-    def build(self, nodes: Sequence[Node]) -> Placement:
-        """Place every key on `nodes`."""
-        placed = self.place(nodes)
-        if not self.hash_tags:
-            return placed
-        owner, preference = placed.owner, placed.preference
-        return Placed(
-            owner=lambda key: owner(hash_tag(key)),
-            preference=lambda key, count: preference(hash_tag(key), count),
-            inputs=lambda: (b"hash_tags", placed.digest),
-        )
+    def build(self, nodes: Sequence[Node]) -> Placed:
+        """Place every key on `nodes`; raise `TopologyError` for nodes that cannot be placed."""
+        placed = self.place(tuple(nodes))
+        return _tagged(placed) if self.options["hash_tags"] else placed
 
+    @abstractmethod
     def place(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key on `nodes`, hash tags aside."""
-        raise NotImplementedError
+        """Place every key on `nodes`, by all of its bytes."""
 
-    def check_change(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+    def check_change(  # noqa: B027 - most follow any change, and have nothing to add
+        self, before: Sequence[Node], after: Sequence[Node]
+    ) -> None:
         """Accept the change: any node may come or leave."""
 
     def __repr__(self) -> str:
         return f"<strategy {self.name}>"
 
 
-def refuse_unknown(strategy: str, unknown: dict[str, Any], known: Sequence[str]) -> None:
-    """Raise `ConfigurationError` for options that the strategy does not have."""
-    if unknown:
-        given = ", ".join(map(repr, sorted(unknown)))
-        raise ConfigurationError(
-            f"strategy {strategy!r} has no option {given} (known: {', '.join(sorted(known))})"
-        )
+def _faults(options: Mapping[str, object], known: Mapping[str, Sequence[Value]]) -> Iterator[str]:
+    for name, value in options.items():
+        if name not in known:
+            yield f" has no option {shown(name)} (known: {', '.join(sorted(known))})"
+        elif not _spelled(value, known[name]):
+            listed = ", ".join(map(_text, known[name]))
+            yield f": {name} is no {shown(value)} (known: {listed})"
 
 
-def read_bool(strategy: str, option: str, value: str | bool) -> bool:
-    """Read an option that is true or false."""
-    known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    try:
-        return value if isinstance(value, bool) else known[value.lower()]
-    except (KeyError, AttributeError):
-        raise ConfigurationError(
-            f"strategy {strategy!r}: {option} is true or false, not {value!r}"
-        ) from None
+def _spelled(value: object, known: Sequence[Value]) -> Sequence[Value]:
+    """Give those of `known`, one or none, that `value` is or spells."""
+    spelled = _text(value).lower()
+    if isinstance(known[0], bool):
+        spelled = "true" if spelled in TRUE else "false" if spelled in FALSE else spelled
+    return [each for each in known if _text(each).lower() == spelled]
 
 
-def read_choice(strategy: str, option: str, value: Any, known: Iterable[Any]) -> Any:
-    """Read an option that is one of a few, given as itself or as its text."""
-    choices = {str(choice): choice for choice in known}
-    try:
-        return choices[str(value)]
-    except KeyError:
-        listed = ", ".join(choices)
-        raise ConfigurationError(
-            f"strategy {strategy!r}: {option} {value!r} is not known (known: {listed})"
-        ) from None
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def described(nodes: Iterable[Node]) -> Iterable[bytes]:
+def _tagged(placed: Placed) -> Placed:
+    """Give the placement that hashes a key by its tag."""
+    owner, preference = placed.owner, placed.preference
+    return Placed(
+        owner=lambda key: owner(hash_tag(key)),
+        preference=lambda key, count: preference(hash_tag(key), count),
+        inputs=lambda: (b"hash tags", placed.digest),
+        runs=placed.runs,
+    )
+
+
+def described(nodes: Iterable[Node]) -> Iterator[bytes]:
     """Give names and weights of `nodes`, for a digest."""
     for node in nodes:
         yield node.name.encode()
         yield float(node.weight).hex().encode()
+
+
+def split_port(node: Node) -> tuple[str, str]:
+    """Give host and port of a node by its *name*, so that its address may change; port "" if none.
+
+    A name of another form than `host:port` or `[v6]:port` is a host as it is.
+    """
+    host, colon, port = node.name.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not (colon and host and port.isdecimal()) or (":" in host and not bracketed):
+        return node.name, ""
+    return (host[1:-1] if bracketed else host), port
 
 
 def rehashed(owner: Owner, nodes: Sequence[Node]) -> Preference:

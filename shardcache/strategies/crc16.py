@@ -8,7 +8,8 @@ from typing import ClassVar, Final
 
 from shardcache.core.hashing import crc16, hash_tag
 from shardcache.core.nodes import Node
-from shardcache.strategies.base import Placed, StrategyBase, rehashed
+from shardcache.core.strategy import Runs
+from shardcache.strategies.base import Placed, StrategyBase, described, rehashed
 
 SLOTS: Final = 16_384
 
@@ -17,25 +18,28 @@ class Crc16(StrategyBase):
     """Slots as `CLUSTER KEYSLOT` gives them, in even runs over the nodes in their order.
 
     Hash tags are always honoured, as in Redis Cluster. Weights make runs longer. Adding a node
-    moves the borders of all runs: `rendezvous` moves less.
+    moves the borders of all runs, so `rendezvous` moves less. What is hashed is the key with its
+    namespace, for that is the name by which Redis knows it.
     """
 
     registered: ClassVar[str] = "crc16"
+    always_tags: ClassVar[bool] = True
 
     def place(self, nodes: Sequence[Node]) -> Placed:
         """Place every key by its slot."""
-        table = _runs(nodes)
+        ends = _ends(nodes)
+        table = _table(nodes, ends)
 
         def owner(key: bytes) -> Node:
-            return table[slot_of(key)]
+            return table[crc16(key) % SLOTS]
 
         def inputs() -> Iterable[bytes]:
-            yield b"crc16"
-            yield "\0".join(node.name for node in table).encode()
+            return (b"crc16", *described(nodes), *(b"%d" % end for end in ends))
 
-        # The salt goes in front of the tag, for what stands before a tag is not hashed.
-        fallback = rehashed(lambda key: table[crc16(key) % SLOTS], nodes)
-        return Placed(owner, lambda key, count: fallback(hash_tag(key), count), inputs)
+        def runs() -> Runs:
+            return Runs("crc16 % 16384", ends, nodes.__getitem__)
+
+        return Placed(owner, rehashed(owner, nodes), inputs, runs)
 
 
 def slot_of(key: bytes) -> int:
@@ -47,12 +51,16 @@ def slot_of(key: bytes) -> int:
     return crc16(hash_tag(key)) % SLOTS
 
 
-def _runs(nodes: Sequence[Node]) -> list[Node]:
+def _ends(nodes: Sequence[Node]) -> list[int]:
+    """Give where each node's run of slots ends."""
     total = sum(node.weight for node in nodes)
-    ends = [round(SLOTS * reached / total) for reached in accumulate(node.weight for node in nodes)]
-    starts = [0, *ends[:-1]]
+    inner = [round(SLOTS * reached / total) for reached in accumulate(n.weight for n in nodes)]
+    return [*inner[:-1], SLOTS]
+
+
+def _table(nodes: Sequence[Node], ends: Sequence[int]) -> list[Node]:
     return [
         node
-        for node, start, end in zip(nodes, starts, ends, strict=True)
+        for node, start, end in zip(nodes, [0, *ends], ends, strict=False)
         for _ in range(end - start)
     ]

@@ -17,31 +17,30 @@ _MASK: Final = 2**64 - 1
 class Jump(StrategyBase):
     """No table at all, for an ordered list of shards that grows and shrinks at its end only.
 
-    The order of the nodes is their place; weights, and changes before the end, are refused.
+    The order of the nodes is their place; weights, and changes before the end, are refused. What is
+    hashed, by XXH64, is the key with its namespace.
     """
 
     registered: ClassVar[str] = "jump"
 
     def place(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key by the nodes' order."""
+        """Place every key by the nodes' order; refuse weights."""
         if len({node.weight for node in nodes}) > 1:
             raise TopologyError("strategy 'jump' takes no weights; use rendezvous or maglev")
-        ordered = tuple(nodes)
-        count = len(ordered)
+        count = len(nodes)
+        digest = xxh64_intdigest
 
         def owner(key: bytes) -> Node:
-            return ordered[bucket(xxh64_intdigest(key), count)]
+            return nodes[bucket(digest(key), count)]
 
         def inputs() -> Iterable[bytes]:
-            yield b"xxh64 jump"
-            yield from (node.name.encode() for node in ordered)
+            return (b"jump xxh64", *(node.name.encode() for node in nodes))
 
-        return Placed(owner, rehashed(owner, ordered), inputs)
+        return Placed(owner, rehashed(owner, nodes), inputs)
 
     def check_change(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Refuse a change that is not at the end of the list: it would move most keys."""
-        stay = min(len(before), len(after))
-        for old, new in zip(before[:stay], after[:stay], strict=True):
+        for old, new in zip(before, after, strict=False):
             if old.name != new.name:
                 raise TopologyError(
                     f"strategy 'jump' changes at the end of its list only: {old.name!r} would give"

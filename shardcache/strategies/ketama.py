@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import md5
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from shardcache.core import hashing
 from shardcache.core.hashing import KeyHash
 from shardcache.core.nodes import Node
-from shardcache.errors import ConfigurationError
-from shardcache.strategies.base import Placed, StrategyBase, read_choice
-from shardcache.strategies.rings import Point, ring
+from shardcache.errors import TopologyError
+from shardcache.strategies import keyhashes
+from shardcache.strategies.base import Placed, StrategyBase, Value, split_port
+from shardcache.strategies.rings import ring
 
-DEFAULT_PORT: Final = ":11211"
+DEFAULT_PORT: Final = "11211"
+DIGESTS: Final = 40  # of each node when all are equal, rounding aside
 POINTS_PER_DIGEST: Final = 4
+PYLIBMC_POINTS: Final = 100
 
-# The hashes of twemproxy's pool option `hash` that are given here exactly.
-KEY_HASHES: Final[dict[str, KeyHash]] = {
-    "fnv1a_64": hashing.fnv1a_64,
-    "fnv1a_32": hashing.fnv1a_32,
-    "fnv1_64": hashing.fnv1_64,
-    "fnv1_32": hashing.fnv1_32,
-    "one_at_a_time": hashing.one_at_a_time,
-    "md5": hashing.md5,
-    "crc16": hashing.crc16,
-    "crc32": hashing.crc32,
-    "crc32a": hashing.crc32a,
-}
+Points: TypeAlias = Sequence[Sequence[int]]  # of each node
 
 
 class Ketama(StrategyBase):
@@ -45,49 +36,23 @@ class Ketama(StrategyBase):
 
     registered: ClassVar[str] = "ketama"
     hashes_namespace: ClassVar[bool] = False
+    choices: ClassVar[dict[str, Sequence[Value]]] = {
+        "profile": ("libmemcached", "pylibmc", "libketama", "twemproxy", "spymemcached"),
+        "hash": tuple(keyhashes.TWEMPROXY),
+    }
 
-    def __init__(
-        self,
-        *,
-        profile: str = "libmemcached",
-        hash: str | None = None,  # noqa: A002 - twemproxy's own name for it
-        **options: Any,  # see StrategyBase
-    ) -> None:
+    def __init__(self, **options: Any) -> None:  # as the base
+        """Read the options; raise `ConfigurationError` for those that are unknown or bad."""
         super().__init__(**options)
-        self.profile: str = read_choice(self.registered, "profile", profile, PROFILES)
-        if hash is not None and self.profile != "twemproxy":
-            raise ConfigurationError(
-                f"strategy 'ketama': hash goes with profile=twemproxy, not {self.profile}"
-            )
-        self.hash: str = read_choice(self.registered, "hash", hash or "fnv1a_64", KEY_HASHES)
-
-    @classmethod
-    def options(cls) -> tuple[str, ...]:
-        """Give the names of the options."""
-        return (*super().options(), "hash", "profile")
-
-    def chosen(self) -> dict[str, object]:
-        """Give the options that differ from their defaults."""
-        chosen = super().chosen()
-        if self.profile != "libmemcached":
-            chosen["profile"] = self.profile
-        if self.hash != "fnv1a_64":
-            chosen["hash"] = self.hash
-        return chosen
+        name = str(self.options["profile"])
+        self._points = PROFILES[name].points
+        self._hash = keyhashes.choose(
+            self.registered, name, PROFILES[name].hashes, str(self.options["hash"])
+        )
 
     def place(self, nodes: Sequence[Node]) -> Placed:
         """Place every key on the ring of the profile."""
-        profile = PROFILES[self.profile]
-        key_hash = profile.key_hash or KEY_HASHES[self.hash]
-        return ring(profile.points(nodes), nodes, key_hash)
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """One software's ring: its points, and its key hash (`None`: by option)."""
-
-    points: Callable[[Sequence[Node]], Iterable[Point]]
-    key_hash: KeyHash | None
+        return ring(nodes, self._points(nodes), self._hash, self.name)
 
 
 def _as_written(node: Node) -> str:
@@ -96,11 +61,8 @@ def _as_written(node: Node) -> str:
 
 def _without_default_port(node: Node) -> str:
     """Give libmemcached's label: the host alone on port 11211; IPv6 without brackets."""
-    host, colon, port = node.name.rpartition(":")
-    if not colon or not port.isdigit():
-        return node.name
-    host = host.removeprefix("[").removesuffix("]")
-    return host if f":{port}" == DEFAULT_PORT else f"{host}:{port}"
+    host, port = split_port(node)
+    return host if port in {"", DEFAULT_PORT} else f"{host}:{port}"
 
 
 def _named_or_without_default_port(node: Node) -> str:
@@ -110,78 +72,94 @@ def _named_or_without_default_port(node: Node) -> str:
 
 def _md5_points(
     nodes: Sequence[Node], label: Callable[[Node], str], digests: Sequence[int]
-) -> Iterator[Point]:
+) -> Points:
     """Give four little-endian points of each `md5(label-i)`, for as many `i` as a node has."""
-    for index, node in enumerate(nodes):
-        text = label(node).encode()
-        for number in range(digests[index]):
-            digest = md5(b"%s-%d" % (text, number), usedforsecurity=False).digest()
-            for place in struct.unpack("<4I", digest):
-                yield place, index
+    return [
+        _points_of(label(node).encode(), count) for node, count in zip(nodes, digests, strict=True)
+    ]
+
+
+def _points_of(label: bytes, count: int) -> Sequence[int]:
+    digests = b"".join(
+        md5(b"%s-%d" % (label, number), usedforsecurity=False).digest() for number in range(count)
+    )
+    return struct.unpack(f"<{count * POINTS_PER_DIGEST}I", digests)
 
 
 def _float32(value: float) -> float:
+    """Round to C's `float`."""
     rounded: float = struct.unpack("f", struct.pack("f", value))[0]
     return rounded
 
 
-def _share(node: Node, nodes: Sequence[Node]) -> float:
-    """Give the node's share of all weight as C's `float`."""
-    total = sum(each.weight for each in nodes)
-    return _float32(_float32(node.weight) / _float32(total))
+def _shares(nodes: Sequence[Node]) -> list[float]:
+    """Give each node's share of all weight, in `float` arithmetic."""
+    total = _float32(sum(node.weight for node in nodes))
+    if not total:
+        raise TopologyError("strategy 'ketama': the weights are too small for its arithmetic")
+    return [_float32(_float32(node.weight) / total) for node in nodes]
 
 
-def _float32_digests(nodes: Sequence[Node]) -> list[int]:
+def _libmemcached_digests(nodes: Sequence[Node]) -> list[int]:
     """Give each node's number of digests as libmemcached's `float` arithmetic has it.
 
     Rounding makes 39 of 40 for equal nodes at some sizes (25, 47, 50, 55, …): part of where the
     keys are.
     """
-    return [_float32_count(_share(node, nodes), len(nodes)) for node in nodes]
-
-
-def _float32_count(share: float, count: int) -> int:
-    scaled = _float32(_float32(_float32(share * 160) / POINTS_PER_DIGEST) * _float32(count))
-    return math.floor(_float32(scaled + 1e-10))
+    count = len(nodes)
+    scaled = [_float32(_float32(share * 160) / POINTS_PER_DIGEST) for share in _shares(nodes)]
+    return [math.floor(_float32(_float32(each * count) + 1e-10)) for each in scaled]
 
 
 def _libketama_digests(nodes: Sequence[Node]) -> list[int]:
-    """Give each node's number of digests as the original libketama has it: `double` in between."""
-    return [math.floor(_float32(_share(node, nodes) * 40.0 * len(nodes))) for node in nodes]
+    """Give each node's number of digests as libketama has it: in `double`, rounded at the end."""
+    return [math.floor(_float32(share * DIGESTS * len(nodes))) for share in _shares(nodes)]
 
 
 def _spymemcached_digests(nodes: Sequence[Node]) -> list[int]:
-    """Give 40 digests each when unweighted; spymemcached rounds weighted ones as libmemcached."""
+    """Give exactly 40 digests when unweighted; weighted, spymemcached rounds as libmemcached."""
     equal = len({node.weight for node in nodes}) == 1
-    return [40] * len(nodes) if equal else _float32_digests(nodes)
+    return [DIGESTS] * len(nodes) if equal else _libmemcached_digests(nodes)
 
 
-def _libmemcached_points(nodes: Sequence[Node]) -> Iterable[Point]:
-    return _md5_points(nodes, _without_default_port, _float32_digests(nodes))
+def _libmemcached_points(nodes: Sequence[Node]) -> Points:
+    return _md5_points(nodes, _without_default_port, _libmemcached_digests(nodes))
 
 
-def _pylibmc_points(nodes: Sequence[Node]) -> Iterable[Point]:
-    """Give 100 points a node by the key's own hash; with any weight above 1 the MD5 ring."""
-    if any(node.weight > 1 for node in nodes):
+def _pylibmc_points(nodes: Sequence[Node]) -> Points:
+    """Give 100 points a node by the key's own hash; weighted, the ring of MD5."""
+    if any(node.weight != 1 for node in nodes):
         return _libmemcached_points(nodes)
-    return (
-        (hashing.one_at_a_time(b"%s-%d" % (_without_default_port(node).encode(), number)), index)
-        for index, node in enumerate(nodes)
-        for number in range(100)
-    )
+    labels = [_without_default_port(node).encode() for node in nodes]
+    return [
+        [hashing.one_at_a_time(b"%s-%d" % (label, number)) for number in range(PYLIBMC_POINTS)]
+        for label in labels
+    ]
+
+
+def _libketama_points(nodes: Sequence[Node]) -> Points:
+    return _md5_points(nodes, _as_written, _libketama_digests(nodes))
+
+
+def _twemproxy_points(nodes: Sequence[Node]) -> Points:
+    return _md5_points(nodes, _named_or_without_default_port, _libmemcached_digests(nodes))
+
+
+def _spymemcached_points(nodes: Sequence[Node]) -> Points:
+    return _md5_points(nodes, _as_written, _spymemcached_digests(nodes))
+
+
+class Profile(NamedTuple):
+    """One software's ring: its points, and its key hashes by name."""
+
+    points: Callable[[Sequence[Node]], Points]
+    hashes: Mapping[str, KeyHash]
 
 
 PROFILES: Final[dict[str, Profile]] = {
-    "libmemcached": Profile(_libmemcached_points, hashing.md5),
-    "pylibmc": Profile(_pylibmc_points, hashing.one_at_a_time),
-    "libketama": Profile(
-        lambda nodes: _md5_points(nodes, _as_written, _libketama_digests(nodes)), hashing.md5
-    ),
-    "twemproxy": Profile(
-        lambda nodes: _md5_points(nodes, _named_or_without_default_port, _float32_digests(nodes)),
-        None,
-    ),
-    "spymemcached": Profile(
-        lambda nodes: _md5_points(nodes, _as_written, _spymemcached_digests(nodes)), hashing.md5
-    ),
+    "libmemcached": Profile(_libmemcached_points, {keyhashes.DEFAULT: hashing.md5}),
+    "pylibmc": Profile(_pylibmc_points, {keyhashes.DEFAULT: hashing.one_at_a_time}),
+    "libketama": Profile(_libketama_points, {keyhashes.DEFAULT: hashing.md5}),
+    "twemproxy": Profile(_twemproxy_points, keyhashes.TWEMPROXY),
+    "spymemcached": Profile(_spymemcached_points, {keyhashes.DEFAULT: hashing.md5}),
 }

@@ -8,7 +8,7 @@ from typing import ClassVar
 from shardcache.core.hashing import murmur3_32
 from shardcache.core.nodes import Node
 from shardcache.errors import TopologyError
-from shardcache.strategies.base import Placed, StrategyBase
+from shardcache.strategies.base import Placed, StrategyBase, split_port
 
 
 class Pymemcache(StrategyBase):
@@ -22,33 +22,37 @@ class Pymemcache(StrategyBase):
     hashes_namespace: ClassVar[bool] = False
 
     def place(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key by the nodes' scores."""
+        """Place every key by the nodes' scores, of equal ones the greatest label; refuse weights."""
         if len({node.weight for node in nodes}) > 1:
             raise TopologyError("strategy 'pymemcache' takes no weights; use rendezvous")
-        labelled = [(_folded(f"{node.name}-"), node.name, node) for node in nodes]
+        ordered = sorted(nodes, key=_label, reverse=True)
+        prefixes = [_folded(f"{_label(node)}-") for node in ordered]
 
-        def ranked(key: bytes) -> list[tuple[int, str, Node]]:
-            text = _folded(key.decode("utf-8", "surrogateescape"))
-            return [(murmur3_32(label + text), name, node) for label, name, node in labelled]
+        def scores(key: bytes) -> Sequence[int]:
+            text = key if key.isascii() else _folded(key.decode("utf-8", "surrogateescape"))
+            return [murmur3_32(prefix + text) for prefix in prefixes]
 
         def owner(key: bytes) -> Node:
-            return max(ranked(key), key=_rank)[2]
+            scored = scores(key)
+            return ordered[scored.index(max(scored))]
 
         def preference(key: bytes, count: int) -> Sequence[Node]:
-            ordered = sorted(ranked(key), key=_rank, reverse=True)
-            return [node for _, _, node in ordered[:count]]
+            scored = scores(key)
+            ranked = sorted(range(len(ordered)), key=scored.__getitem__, reverse=True)
+            return [ordered[index] for index in ranked[: max(count, 0)]]
 
         def inputs() -> Iterable[bytes]:
-            yield b"murmur3 pymemcache"
-            yield from sorted(node.name.encode() for node in nodes)
+            return (b"pymemcache murmur3_32", *(node.name.encode() for node in ordered))
 
         return Placed(owner, preference, inputs)
 
 
-def _rank(scored: tuple[int, str, Node]) -> tuple[int, str]:
-    return scored[0], scored[1]
+def _label(node: Node) -> str:
+    """Give `HashClient`'s own key of a server: `host:port`, IPv6 without brackets."""
+    host, port = split_port(node)
+    return f"{host}:{port}" if port else host
 
 
 def _folded(text: str) -> bytes:
-    """Give a text as its murmur sees it: the low byte of each character."""
+    """Give a text as pymemcache's murmur sees it: the low byte of each character."""
     return bytes(ord(character) & 0xFF for character in text)

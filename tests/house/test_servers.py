@@ -13,8 +13,14 @@ from pathlib import Path
 
 import pytest
 
-import servers
-from servers import PortTakenError, Server, ServerFailedError, ServerMissingError, Tls
+from shardcache.testing import servers
+from shardcache.testing.servers import (
+    PortTakenError,
+    Server,
+    ServerFailedError,
+    ServerMissingError,
+    Tls,
+)
 
 PROMPT = 10.0
 STATS = (b"stats\r\n", b"STAT pid ")
@@ -161,14 +167,14 @@ def test_a_server_that_will_not_start_says_why():
 def test_a_missing_server_names_its_package(monkeypatch, tmp_path):
     """Without its binary a server's tests fail, and say what to install."""
     monkeypatch.setattr(servers, "BINARY_PATH", str(tmp_path))
-    with pytest.raises(ServerMissingError, match=r"no memcached .*apt-get install .*nutcracker"):
+    with pytest.raises(ServerMissingError, match=r"no memcached .*apt-get install memcached"):
         servers.start_memcached()
 
 
 def test_servers_end_with_the_process_that_started_them():
     """A test run that is killed leaves no server and no file behind."""
     script = (
-        "import servers, sys\n"
+        "import sys\nfrom shardcache.testing import servers\n"
         "server = servers.start_memcached()\n"
         "server.pause()\n"
         "print(server.port, server._directory, flush=True)\n"

@@ -91,6 +91,7 @@ def test_query_is_shared_out(url, nodes, settings):
                 "a host is made of",
             ],
         ),
+        ("redis+unix://*2/run/redis.sock", ["a redis+unix:// URL has no host"]),
         ("memory://a?secret=hunter2", ["?secret=: a secret does not belong in a URL"]),
     ],
 )
@@ -129,7 +130,8 @@ def test_every_fault_of_a_list_is_told():
                 {"url": "memory://b", "wieght": 2},
                 {"name": "b"},
                 Node("memory://c?codec=raw"),
-                {"url": "memory://d?codec=raw", "weight": True},
+                {"url": "memory://d", "weight": True},
+                {"url": "memory://d?codec=raw"},
                 Node("memory://e"),
                 "memory://e",
             ]
@@ -141,6 +143,7 @@ def test_every_fault_of_a_list_is_told():
         "entry 4: a node needs a url",
         "entry 5: ?codec=: is a setting of the client, not of a node: give it as `codec`",
         "entry 6: node d: its weight must be a number, not True",
+        "entry 7: ?codec=: is a setting of the client, not of a node: give it as `codec`",
         "two nodes are called 'e'",
     )
 

@@ -7,10 +7,12 @@ value can never be given for another.
 
 from __future__ import annotations
 
+import re
 import time
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 from secrets import randbelow
 from typing import Any, Final, Protocol
 
@@ -57,6 +59,9 @@ _CRLF: Final = b"\r\n"
 _MODES: Final = {When.ALWAYS: b"", When.ABSENT: b" ME", When.PRESENT: b" MR"}
 
 Head = Sequence[bytes]  # a reply line in its words
+
+_hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})\r\n").match
+_all_plain = re.compile(rb"[!-~]*").fullmatch
 
 
 class MemcachedWire:
@@ -109,14 +114,15 @@ class MemcachedWire:
             buffer += data
             if len(buffer) < self._need:
                 return []
-            return self._parse(buffer)
+            data = bytes(buffer)
+            buffer.clear()
         return self._parse(data)
 
     def partial(self) -> Reply:
         """Give what has arrived for the oldest command over many keys, gaps as timeouts."""
         return self._expected[0].partial(self._node)
 
-    def _parse(self, text: bytes | bytearray) -> list[Reply]:
+    def _parse(self, text: bytes) -> list[Reply]:
         replies: list[Reply] = []
         expected = self._expected
         position, size = 0, len(text)
@@ -124,43 +130,37 @@ class MemcachedWire:
         while position < size:
             if not expected:
                 raise NodeProtocolError("sent what nobody asked for", self._node)
+            if type(expected[0]) is ManyGets:
+                position = expected[0].scanned(text, position)
+                if position == size:
+                    break
             end = text.find(_CRLF, position, position + MAX_LINE)
             if end < 0:
                 if size - position >= MAX_LINE:
                     raise NodeProtocolError("sent a line without end", self._node)
                 break
-            head = bytes(text[position:end]).split(b" ")
-            value = None
+            head = text[position:end].split(b" ")
             after = end + 2
+            value = None
             if head[0] == b"VA":
                 stop = after + self._value_size(head)
                 if size < stop + 2:
                     self._need = stop + 2 - position
                     break
-                if text[stop : stop + 2] != _CRLF:
+                if not text.startswith(_CRLF, stop):
                     raise NodeProtocolError("sent a value of another length", self._node)
-                value = bytes(text[after:stop])
+                value = text[after:stop]
                 after = stop + 2
             position = after
-            reply = self._answer(expected[0], head, value)
+            reply = expected[0].take(head, value)
+            if reply is NONSENSE:
+                reply = expected[0].refused(self._refusal(head))
             if reply is not MORE:
                 replies.append(reply)
                 expected.popleft()
-        self._keep(text, position)
+        if position < size:
+            self._buffer += text[position:]
         return replies
-
-    def _answer(self, expectation: Expectation, head: Head, value: bytes | None) -> Any:  # or MORE
-        reply = expectation.take(head, value)
-        if reply is not NONSENSE:
-            return reply
-        return expectation.refused(self._refusal(head))
-
-    def _keep(self, text: bytes | bytearray, position: int) -> None:
-        """Keep what is not yet a whole reply."""
-        if text is self._buffer:
-            del self._buffer[:position]
-        elif position < len(text):
-            self._buffer = bytearray(text[position:])
 
     def _value_size(self, head: Head) -> int:
         size = number(head[1]) if len(head) > 1 else None
@@ -206,13 +206,18 @@ class MemcachedWire:
 
     def _get_many(self, command: GetMany) -> Encoded:
         """Ask quietly, so that misses cost no bytes, closed by `mn`."""
+        keys = command.keys
         first = self._token + 1
-        lines = []
-        for key in command.keys:
-            name, binary = spelled(key)
-            lines.append(b"mg %s v f q O%d%s\r\n" % (name, self._next_token(), binary))
+        self._token = (self._token + len(keys)) % _TOKENS
+        if max(map(len, keys)) <= MAX_PLAIN and _all_plain(b"".join(keys)):
+            lines = [b"mg %s v f q O%d\r\n" % pair for pair in zip(keys, count(first))]
+        else:
+            lines = [
+                b"mg %s v f q O%d%s\r\n" % (name, token, binary)
+                for (name, binary), token in zip(map(spelled, keys), count(first))
+            ]
         lines.append(b"mn\r\n")
-        return joined(lines), ManyGets(first % _TOKENS, len(command.keys))
+        return joined(lines), ManyGets(first, len(keys))
 
     def _set(self, command: Set) -> Encoded:
         token = self._next_token()
@@ -456,21 +461,30 @@ class ManyGets:
         self._from = 0  # hits come in the order asked: none before this is still to come
         self._results: list[Payload | NodeError | None] = [None] * count
 
+    def scanned(self, text: bytes, position: int) -> int:
+        """Take the whole hits that begin at `position`; give where they end.
+
+        A loop of its own, for a large batch spends most of its time here. It stops at whatever is
+        not a whole hit that was asked for, which is then no legal reply unless it is incomplete.
+        """
+        results, first, last = self._results, self._first, self._count
+        following = self._from
+        while hit := _hit(text, position):
+            size, flags, token = hit.groups()
+            start = hit.end()
+            stop = start + int(size)
+            place = int(token) - first
+            if not following <= place < last or not text.startswith(_CRLF, stop):
+                break
+            results[place] = (int(flags), text[start:stop])
+            following = place + 1
+            position = stop + 2
+        self._from = following
+        return position
+
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Take one hit, or give all at `MN`."""
-        if value is None:
-            return self._results if list(head) == [b"MN"] else NONSENSE
-        if len(head) != 4 or head[2][:1] != b"f" or head[3][:1] != b"O":
-            return NONSENSE
-        flags, token = number(head[2][1:]), number(head[3][1:])
-        if flags is None or token is None:
-            return NONSENSE
-        place = (token - self._first) % _TOKENS
-        if not self._from <= place < self._count:
-            return NONSENSE
-        self._from = place + 1
-        self._results[place] = (flags, value)
-        return MORE
+        """Give all at `MN`; every whole hit was taken by `scanned`."""
+        return self._results if value is None and list(head) == [b"MN"] else NONSENSE
 
     def refused(self, error: NodeError) -> Any:
         """Raise the refusal: quiet commands do not tell whose it is."""

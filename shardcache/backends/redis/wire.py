@@ -57,10 +57,12 @@ from shardcache.errors import NodeProtocolError, NotACounterError, ValueTooLarge
 MGET_KEYS: Final = 1000
 MGET_BYTES: Final = 256 * 1024
 
-# The longest first lines of a reply: of one that is all line, and of one that gives a size.
-TEXT_LINE: Final = 64 * 1024
-SIZE_LINE: Final = 24
-LARGEST_BULK: Final = 512 * 1024 * 1024  # Redis's own limit, unless it is configured
+# How long the first line of each kind of reply can be, and how much some of them can announce.
+_LONGEST: Final = {b"+": 65536, b"-": 65536, b":": 24, b"$": 24, b"*": 24}
+_LARGEST: Final = {
+    b"$": 512 * 1024 * 1024,  # Redis's own limit, unless it is configured
+    b"*": MGET_KEYS,
+}
 
 PROBED: Final = RESERVED + b"ping"
 
@@ -89,8 +91,8 @@ class RedisWire:
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
         self._awaited: deque[Awaited] = deque()
         self._unanswered = 0  # parts of the hello
-        self._head = b""  # what came of a reply's first line
-        self._last = b""  # the byte before those that are fed next
+        self._head = b""  # what has come, and is not fed yet
+        self._last = b"\r\n"  # the two bytes that were fed last
 
     def hello(self) -> bytes:
         """Give the credentials, the choice of database and the connection's name, as configured."""
@@ -123,8 +125,14 @@ class RedisWire:
         """
         replies: list[Reply] = []
         reader, awaited = self._reader, self._awaited
-        if self._head or not reader.has_data():
+        if self._head:
+            data, self._head = self._head + data, b""
+        if not data:
+            return replies
+        if not reader.has_data():
             data = self._from_whole_line(data)
+        if (self._last + data[-3:])[-3:-1] == b"\r\n":
+            data = self._held_back(data, 1)
         reader.feed(data)
         try:
             if self._unanswered:
@@ -152,27 +160,33 @@ class RedisWire:
 
         hiredis would wait for a line's end for ever, and make room for any number of parts.
         """
-        data = self._head + data
-        self._head = b""
-        limit = SIZE_LINE if data[:1] in b"$*" else TEXT_LINE
+        limit = _LONGEST.get(data[:1], 0)
         end = data.find(b"\r\n", 0, limit)
         if end < 0 and len(data) < limit:
-            self._head = data
-            return b""
+            return self._held_back(data, len(data))
         if end < 0 or _is_lie(data[:end]):
-            raise self._nonsense("a reply of impossible size")
+            raise self._nonsense("a reply of no known kind, or of impossible size")
         return data
+
+    def _held_back(self, data: bytes, count: int) -> bytes:
+        """Keep the last `count` bytes for the next time.
+
+        A single byte behind a line's end may be the type of a reply. hiredis would take it without
+        having the reply, and say that it holds no data.
+        """
+        self._head = data[-count:]
+        return data[:-count]
 
     def _check_end(self, data: bytes) -> None:
         """Raise unless the bytes end inside a reply that is awaited, or behind a line's end.
 
         hiredis does not look at the two bytes behind a value: a wrong size would cut the value.
         """
-        if self._reader.has_data():
-            if self.greeted and not self._awaited:
-                raise self._surplus()
-            self._last = data[-1:]
-        elif data and (self._last + data[-2:])[-2:] != b"\r\n":
+        rest = self._reader.has_data()
+        if (rest or self._head) and self.greeted and not self._awaited:
+            raise self._surplus()
+        self._last = (self._last + data[-2:])[-2:]
+        if not rest and self._last != b"\r\n":
             raise self._nonsense("a value of another size than announced")
 
     def _greet(self) -> None:
@@ -229,10 +243,10 @@ class RedisWire:
         return sent
 
     def _stored(self, payload: Payload) -> bytes:
-        size, limit = len(payload[1]) + 1, self._options.max_value_bytes
-        if size > limit:
-            raise ValueTooLargeError(f"a value of {size} bytes (at most {limit})", self._node)
-        return to_redis(payload)
+        stored, limit = to_redis(payload), self._options.max_value_bytes
+        if len(stored) > limit:
+            raise ValueTooLargeError(f"a value of {len(stored)} bytes (at most {limit})", self._node)
+        return stored
 
     def _get_many(self, command: GetMany) -> Sequence[bytes]:
         keys = command.keys
@@ -325,9 +339,7 @@ class RedisWire:
 def _is_lie(line: bytes) -> bool:
     """Say whether the first line of a reply, or of a part of one, announces what cannot come."""
     size = line[1:]
-    if line[:1] == b"*":
-        return len(size) > len(str(MGET_KEYS)) or int(size) > MGET_KEYS
-    return line[:1] == b"$" and size.isdigit() and int(size) > LARGEST_BULK
+    return size.isdigit() and int(size) > _LARGEST.get(line[:1], 2**63 - 1)
 
 
 def _lookups(keys: Sequence[bytes]) -> Iterator[slice]:

@@ -1,6 +1,6 @@
-"""Real memcached, Redis and nutcracker for the tests, on free ports, gone when the tests are.
+"""Real memcached, Redis and nutcracker on free ports, gone when the process that started them is.
 
-Use the fixtures of `conftest.py` where they fit; scripts call these functions themselves::
+::
 
     server = start_memcached("-M", "-m", "8")       # any of memcached's own options
     server.pause()                                  # SIGSTOP: accepts connections, answers nothing
@@ -55,9 +55,8 @@ class ServerMissingError(RuntimeError):
 
     def __init__(self, binary: str) -> None:
         super().__init__(
-            f"no {binary} on this machine; the tests need real servers: run "
-            f"'apt-get install {' '.join(PACKAGES.values())}', "
-            "or 'python tests/install_servers.py' as root"
+            f"no {binary} on this machine; it comes with the package {PACKAGES[binary]!r}"
+            f" (on Debian and Ubuntu: apt-get install {PACKAGES[binary]})"
         )
 
 

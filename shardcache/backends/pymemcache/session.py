@@ -1,0 +1,283 @@
+"""One connection in pymemcache's hands, and what our commands are to it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from pymemcache.client.base import Client  # type: ignore[import-untyped]  # it has no types
+from pymemcache.exceptions import MemcacheUnknownError  # type: ignore[import-untyped]  # as above
+
+from shardcache.backends.expiry import memcached_exptime
+from shardcache.backends.pool import Connection
+from shardcache.core.commands import (
+    Cas,
+    Command,
+    Delete,
+    DeleteMany,
+    FlushAll,
+    Get,
+    GetMany,
+    Gets,
+    Incr,
+    Payload,
+    Ping,
+    Reply,
+    ServerStats,
+    Set,
+    SetMany,
+    Touch,
+    When,
+)
+from shardcache.core.keys import RESERVED, hashed, is_plain
+from shardcache.errors import NotACounterError
+
+COUNTER_MAX: Final = 2**63 - 1
+LINES: Final = 64 * 1024  # bytes that a reply may have beside its values, and for each key:
+LINE: Final = 320
+LARGEST: Final = 1024**3  # bytes of a value; memcached takes no more as its -I
+
+PROBED: Final = RESERVED + b"ping"
+_FOREIGN: Final = b"18446744073709551615"  # for a token of another backend: no item's number
+
+_is_number = re.compile(rb"[0-9]{1,20} *").fullmatch
+_is_value = re.compile(rb"VALUE [!-~]{1,250} [0-9]{1,10} [0-9]{1,10}(?: [0-9]{1,20})?").fullmatch
+
+
+def _is_count(line: bytes) -> bool:
+    return line == b"NOT_FOUND" or _is_number(line) is not None
+
+
+# The answers of one line. pymemcache would take any other line for a no.
+_ANSWERS: Final[Mapping[bytes, Callable[[bytes], bool]]] = {
+    b"delete": (b"DELETED", b"NOT_FOUND").__contains__,
+    b"touch": (b"TOUCHED", b"NOT_FOUND").__contains__,
+    b"flush_all": (b"OK",).__contains__,
+    b"incr": _is_count,
+    b"decr": _is_count,
+}
+
+
+class DeadlineSocket:
+    """What pymemcache sends to and receives from: one deadline for a whole command.
+
+    pymemcache's own timeout begins anew with every `recv`, so that a node which sends a byte now
+    and then would hold a call for ever. It also takes lines of any length, hence `allowed`: the
+    bytes that may still come.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.deadline = 0.0
+        self.allowed = 0
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of `data` by the deadline."""
+        unsent = memoryview(data)
+        while unsent:
+            self._arm()
+            unsent = unsent[self._connection.send(unsent) :]
+
+    def recv(self, size: int) -> bytes:
+        """Receive what comes first, by the deadline."""
+        self._arm()
+        data = self._connection.recv(size)
+        self.allowed -= len(data)
+        if self.allowed < 0:
+            raise MemcacheUnknownError("more bytes than announced")
+        return data
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _arm(self) -> None:
+        self._connection.arm(self.deadline - time.monotonic())
+
+
+class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
+    """pymemcache's client of one connection, that refuses what is no answer."""
+
+    def __init__(self, node: str, sock: DeadlineSocket) -> None:
+        super().__init__(("", 0), serde=PlainPayloads(), default_noreply=False)
+        self.node = node
+        self.sock = sock
+
+    def _connect(self) -> None:
+        raise MemcacheUnknownError("the connection is closed")  # a new one is the pool's to make
+
+    def _misc_cmd(
+        self, cmds: Iterable[bytes], cmd_name: bytes, *args: Any, **kwargs: Any
+    ) -> list[bytes]:
+        lines: list[bytes] = super()._misc_cmd(cmds, cmd_name, *args, **kwargs)
+        if not all(map(_ANSWERS[cmd_name], lines)):
+            raise MemcacheUnknownError("no answer to what was asked")
+        return lines
+
+    def _extract_value(self, expect_cas: bool, line: bytes, *args: Any) -> Any:  # noqa: FBT001 - pymemcache's signature
+        words = line.split(b" ")
+        if not _is_value(line) or len(words) != 4 + expect_cas or int(words[3]) > LARGEST:
+            raise MemcacheUnknownError("a value of no legal size")
+        self.sock.allowed += int(words[3])
+        return super()._extract_value(expect_cas, line, *args)
+
+    def delete_each(self, names: Sequence[bytes]) -> list[bool]:
+        """Remove many keys at once; say of each whether it was there, as `delete_many` does not."""
+        lines = self._misc_cmd([b"delete %b\r\n" % name for name in names], b"delete", False)
+        return [line == b"DELETED" for line in lines]
+
+
+class PlainPayloads:
+    """pymemcache's view of a payload: it is stored as it is, with its own flags."""
+
+    def serialize(self, key: bytes, value: Payload) -> tuple[bytes, int]:  # noqa: ARG002 - pymemcache's signature
+        """Give the bytes and flags to store."""
+        return value[1], value[0]
+
+    def deserialize(self, key: bytes, value: bytes, flags: int) -> Payload:  # noqa: ARG002 - as above
+        """Give what was stored."""
+        return flags, value
+
+
+class Session:
+    """A connection's conversation; for the pool it is the wire.
+
+    An error of any kind leaves it in the middle of a command, and the pool closes it.
+    """
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self.idle = True
+        self.greeted = True
+        self._sock: DeadlineSocket | None = None
+        self._client: Any = None  # pymemcache has no types
+
+    def hello(self) -> bytes:
+        """Give nothing: the classic protocol begins with the first command."""
+        return b""
+
+    def ask(self, connection: Connection, command: Command, deadline: float) -> Reply:
+        """Give the node's reply to `command`; raise pymemcache's errors, or the system's."""
+        sock = self._sock
+        if sock is None:
+            self._sock = sock = DeadlineSocket(connection)
+            self._client = StrictClient(self._node, sock)
+        sock.deadline = deadline
+        sock.allowed = LINES + LINE * _size(command)
+        self.idle = False
+        reply = _HANDLERS[type(command)](self._client, command)
+        self.idle = True
+        return reply
+
+
+def _size(command: Command) -> int:
+    if isinstance(command, SetMany):
+        return len(command.items)
+    return len(command.keys) if isinstance(command, (GetMany, DeleteMany)) else 1
+
+
+def named(key: bytes) -> bytes:
+    """Give a key as the classic protocol can say it."""
+    return key if is_plain(key) else hashed(key)
+
+
+def _exptime(ttl: float | None) -> int:
+    return memcached_exptime(ttl, time.time)
+
+
+# Each takes pymemcache's client, which has no types, and one type of command.
+
+
+def _get(client: Any, command: Get) -> Reply:
+    reply: Payload | None = client.get(named(command.key))
+    return reply
+
+
+def _get_many(client: Any, command: GetMany) -> Reply:
+    names = list(map(named, command.keys))
+    return list(map(client.get_many(names).get, names))
+
+
+def _gets(client: Any, command: Gets) -> Reply:
+    payload, token = client.gets(named(command.key))
+    return None if payload is None else (payload, token)
+
+
+def _set(client: Any, command: Set) -> Reply:
+    store = getattr(client, command.when.value)
+    stored: bool = store(named(command.key), command.payload, expire=_exptime(command.ttl))
+    return stored
+
+
+def _set_many(client: Any, command: SetMany) -> Reply:
+    items = {named(key): payload for key, payload in command.items}
+    unstored = client.set_many(items, expire=_exptime(command.ttl))
+    return [named(key) not in unstored for key, _ in command.items]
+
+
+def _cas(client: Any, command: Cas) -> Reply:
+    token = command.token if isinstance(command.token, bytes) else _FOREIGN
+    expire = _exptime(command.ttl)
+    stored: bool | None = client.cas(named(command.key), command.payload, token, expire=expire)
+    return stored
+
+
+def _delete(client: Any, command: Delete) -> Reply:
+    removed: bool = client.delete(named(command.key))
+    return removed
+
+
+def _delete_many(client: Any, command: DeleteMany) -> Reply:
+    removed: list[Any] = client.delete_each(list(map(named, command.keys)))
+    return removed
+
+
+def _touch(client: Any, command: Touch) -> Reply:
+    there: bool = client.touch(named(command.key), expire=_exptime(command.ttl))
+    return there
+
+
+def _incr(client: Any, command: Incr) -> Reply:
+    count = client.incr if command.delta >= 0 else client.decr
+    reached: int | None = count(named(command.key), abs(command.delta))
+    if reached is not None and reached > COUNTER_MAX:
+        return NotACounterError("the counter passed 2**63 - 1", client.node)
+    return reached
+
+
+def _ping(client: Any, command: Ping) -> Reply:  # noqa: ARG001 - it has no fields
+    # Proxies do not forward `version`, but every server answers whether it has a key.
+    client.get(PROBED)
+    return True
+
+
+def _stats(client: Any, command: ServerStats) -> Reply:  # noqa: ARG001 - it has no fields
+    return {_text(name): _text(figure) for name, figure in client.stats().items()}
+
+
+def _text(figure: object) -> str:
+    return figure.decode(errors="replace") if isinstance(figure, bytes) else str(figure)
+
+
+def _flush(client: Any, command: FlushAll) -> Reply:  # noqa: ARG001 - it has no fields
+    flushed: bool = client.flush_all()
+    return flushed
+
+
+_HANDLERS: Final[Mapping[type, Callable[[Any, Any], Reply]]] = {
+    Get: _get,
+    GetMany: _get_many,
+    Gets: _gets,
+    Set: _set,
+    SetMany: _set_many,
+    Cas: _cas,
+    Delete: _delete,
+    DeleteMany: _delete_many,
+    Touch: _touch,
+    Incr: _incr,
+    Ping: _ping,
+    ServerStats: _stats,
+    FlushAll: _flush,
+}

@@ -1,0 +1,19 @@
+"""The command line; needs the extra `cli`."""
+
+from __future__ import annotations
+
+import sys
+
+ADVICE = "the shardcache command needs its extra: pip install 'shardcache[cli]'"
+
+
+def main() -> None:
+    """Run the command line; without the extra, say how to install it and exit with 2."""
+    try:
+        from shardcache.cli.app import run  # noqa: PLC0415 - click and rich come with the extra
+    except ModuleNotFoundError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        sys.stderr.write(f"{ADVICE}\n")
+        sys.exit(2)
+    run()

@@ -1,0 +1,268 @@
+"""`demo`: what shardcache does, on embedded nodes or on real servers that it starts itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from shardcache.cli.output import (
+    bar,
+    console,
+    json_option,
+    percent,
+    print_json,
+    table,
+    tracked,
+)
+from shardcache.clients.sync import Client
+from shardcache.core.movement import Movement, shares
+from shardcache.core.nodes import Node
+from shardcache.core.topology import Topology
+from shardcache.errors import ConfigurationError
+from shardcache.plugin.manager import load
+from shardcache.testing.servers import (
+    Server,
+    ServerMissingError,
+    start_memcached,
+    start_redis,
+)
+
+KEYS: Final = 20_000
+NODES: Final = 5
+BATCH: Final = 2_000
+STACK: Final = 40  # columns of a stacked bar
+COLORS: Final = ("cyan", "green", "yellow", "magenta", "blue", "red")
+TIMEOUT: Final = 2.0  # seconds; the client's default of 0.5 is for machines that do one thing
+
+STARTERS: Final[dict[str, Callable[[], Server]]] = {
+    "memcached": start_memcached,
+    "redis": start_redis,
+}
+
+
+@click.command()
+@click.option(
+    "--servers",
+    type=click.Choice(sorted(STARTERS)),
+    help="Use real processes, started on free ports of 127.0.0.1 and stopped again.",
+)
+@json_option
+def demo(servers: str | None, *, as_json: bool) -> None:
+    """Place keys, change nodes, write and read: all of it in a few seconds."""
+    show = Show(console(), quiet=as_json)
+    keys = [f"user:{number}:profile" for number in range(KEYS)]
+    with ExitStack() as stack:
+        urls = stack.enter_context(_running(servers))
+        show.opening(servers)
+        figures = {
+            "keys": KEYS,
+            "nodes": urls,
+            "balance": _balance(show, keys, urls),
+            "changes": _changes(show, keys, urls),
+            "use": _use(show, keys, urls),
+        }
+    if as_json:
+        print_json(figures)
+    else:
+        show.closing()
+
+
+@contextmanager
+def _running(kind: str | None) -> Iterator[list[str]]:
+    """Give the URLs of one node more than the demo begins with; real ones are stopped at the end."""
+    if kind is None:
+        yield [f"memory://node-{number}" for number in range(1, NODES + 2)]
+        return
+    with ExitStack() as stack:
+        urls = []
+        for _ in range(NODES + 1):
+            try:
+                server = STARTERS[kind]()
+            except ServerMissingError as error:
+                raise ConfigurationError(str(error)) from error
+            stack.callback(server.stop)
+            urls.append(server.url)
+        yield urls
+
+
+def _topology(strategy: str, urls: Sequence[str]) -> Topology:
+    return Topology(map(Node, urls), load().strategies[strategy]())
+
+
+def _balance(show: Show, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
+    """Place all keys with each strategy."""
+    figures: dict[str, Any] = {}
+    encoded = [key.encode() for key in keys]
+    for strategy in tracked(list(load().strategies), "placing keys", quiet=show.quiet):
+        placement = _topology(strategy, urls[:NODES]).placement
+        started = time.perf_counter()
+        held = shares(placement, encoded)
+        seconds = time.perf_counter() - started
+        figures[strategy] = {"shares": dict(held), "seconds": seconds}
+    show.balance(figures)
+    return figures
+
+
+def _changes(show: Show, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
+    """Let a sixth node join, and let the fifth leave, with each strategy."""
+    figures: dict[str, Any] = {}
+    encoded = [key.encode() for key in keys]
+    for strategy in tracked(list(load().strategies), "changing nodes", quiet=show.quiet):
+        before = _topology(strategy, urls[:NODES])
+        joined = _topology(strategy, urls)
+        left = _topology(strategy, urls[: NODES - 1])
+        figures[strategy] = {
+            "added": Movement.between(before.placement, joined.placement, encoded).moved,
+            "removed": Movement.between(before.placement, left.placement, encoded).moved,
+        }
+    ideal = {"added": 1 / (NODES + 1), "removed": 1 / NODES}
+    show.changes(figures, ideal)
+    return {"ideal": ideal, "strategies": figures}
+
+
+def _use(show: Show, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
+    """Write and read all keys through a client, and change its nodes while they are there."""
+    with Client(urls[:NODES], timeout=TIMEOUT) as client:
+        values = {key: {"name": key, "visits": len(key)} for key in keys}
+        wrote, unstored = _timed(lambda: _write(client, values, show))
+        read, found = _timed(lambda: _read(client, keys, show))
+        change = client.add_node(urls[NODES])
+        kept = _read(client, keys, show)
+        figures = {
+            "client": repr(client),
+            "fingerprint": client.fingerprint,
+            "unstored": unstored,
+            "write_seconds": wrote,
+            "read_seconds": read,
+            "right": sum(found.get(key) == value for key, value in values.items()),
+            "found_after_adding_a_node": len(kept),
+            "wrong_after_adding_a_node": sum(kept[key] != values[key] for key in kept),
+            "moved": change.moved,
+        }
+    show.use(figures)
+    return figures
+
+
+def _write(client: Client, values: dict[str, Any], show: Show) -> int:
+    batches = _batches(list(values))
+    return sum(
+        len(client.set_many({key: values[key] for key in batch}, ttl=300))
+        for batch in tracked(batches, "writing", quiet=show.quiet)
+    )
+
+
+def _read(client: Client, keys: Sequence[str], show: Show) -> dict[str | bytes, Any]:
+    found: dict[str | bytes, Any] = {}
+    for batch in tracked(_batches(keys), "reading", quiet=show.quiet):
+        found.update(client.get_many(batch))
+    return found
+
+
+def _batches(keys: Sequence[str]) -> list[Sequence[str]]:
+    return [keys[start : start + BATCH] for start in range(0, len(keys), BATCH)]
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:  # whatever the work gives
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+class Show:
+    """The demo as people see it; says nothing when programs read the result."""
+
+    def __init__(self, out: Console, *, quiet: bool) -> None:
+        self._out = out
+        self.quiet = quiet
+
+    def _say(self, *lines: Any) -> None:  # whatever rich prints
+        if not self.quiet:
+            self._out.print(*lines, sep="\n")
+
+    def opening(self, servers: str | None) -> None:
+        """Say what follows."""
+        where = f"{NODES} real {servers} processes" if servers else f"{NODES} embedded nodes"
+        self._say(
+            Panel(
+                f"[bold]shardcache[/]: one key space over many cache nodes\n"
+                f"{KEYS:,} keys, {where}, one client",
+                expand=False,
+                border_style="cyan",
+            )
+        )
+
+    def balance(self, figures: dict[str, Any]) -> None:
+        """Show how evenly each strategy spreads the keys."""
+        rows = table("strategy", "share of each node", "least", "most", right=("least", "most"))
+        for strategy, placed in figures.items():
+            held = placed["shares"]
+            rows.add_row(
+                strategy, _stacked(held), percent(min(held.values())), percent(max(held.values()))
+            )
+        self._say(
+            "\n[bold]1. Every strategy decides by itself where a key lives.[/]",
+            f"Perfectly even is {percent(1 / NODES)} a node.\n",
+            rows,
+        )
+
+    def changes(self, figures: dict[str, Any], ideal: dict[str, float]) -> None:
+        """Show what each strategy moves when nodes change."""
+        rows = table(
+            "strategy",
+            "a node joins",
+            "",
+            "a node leaves",
+            "",
+            right=("a node joins", "a node leaves"),
+        )
+        for strategy, moved in figures.items():
+            cells: list[str | Text] = [strategy]
+            for change in ("added", "removed"):
+                style = "green" if moved[change] < 1.3 * ideal[change] else "yellow"
+                cells += [percent(moved[change]), bar(moved[change], STACK // 2, style)]
+            rows.add_row(*cells)
+        self._say(
+            "\n[bold]2. When nodes come and go, each moved key is a miss.[/]",
+            f"The least possible is {percent(ideal['added'])} and {percent(ideal['removed'])}.\n",
+            rows,
+        )
+
+    def use(self, figures: dict[str, Any]) -> None:
+        """Show what the client did."""
+        after = figures["found_after_adding_a_node"]
+        self._say(
+            "\n[bold]3. The client asks all nodes at once, and nodes change while it works.[/]\n",
+            f"   wrote {KEYS - figures['unstored']:,} values in {figures['write_seconds']:.2f} s,"
+            f" read them in {figures['read_seconds']:.2f} s",
+            f"   [green]{figures['right']:,} of {KEYS:,} right[/]",
+            f"   a node joined: {percent(figures['moved'])} of the key space moved to it",
+            f"   {after:,} keys are still found ({percent(after / KEYS)}),"
+            f" {figures['wrong_after_adding_a_node']} wrong",
+            f"   {figures['client']}",
+        )
+
+    def closing(self) -> None:
+        """Say what to do next."""
+        self._say(
+            "\nWhat would a change of yours move?",
+            "   [cyan]shardcache plan --url memcached://a,b,c --add memcached://d[/]",
+            "All of this on real processes:",
+            "   [cyan]shardcache demo --servers memcached[/]",
+        )
+
+
+def _stacked(held: dict[str, float]) -> Text:
+    """Give one bar with a piece for each node, as long as its share."""
+    stacked = Text()
+    reached = 0.0
+    for place, share in enumerate(held.values()):
+        start, reached = round(reached * STACK), reached + share
+        stacked.append("█" * (round(reached * STACK) - start), style=COLORS[place % len(COLORS)])
+    return stacked

@@ -1,0 +1,86 @@
+"""`get`, `set` and `delete`: one look into the cache."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from shardcache.cli.opening import client_options, open_client
+from shardcache.cli.output import exits_by, json_option, print_json
+
+
+@click.command()
+@click.argument("key")
+@client_options
+@json_option
+@exits_by
+def get(key: str, url: str | None, config: str | None, *, as_json: bool) -> bool:
+    """Print the value of KEY; exit with 1 when there is none."""
+    missing = object()
+    with open_client(url, config) as client:
+        value = client.get(key, missing)
+    found = value is not missing
+    if as_json:
+        print_json({"key": key, "found": found, "value": value if found else None})
+    elif found:
+        click.echo(value if isinstance(value, str) else repr(value))
+    else:
+        click.echo(f"{key}: not found", err=True)
+    return found
+
+
+@click.command("set")
+@click.argument("key")
+@click.argument("value")
+@click.option("--ttl", type=float, help="Seconds to live (default: the client's default_ttl).")
+@click.option("--parse", is_flag=True, help="Read VALUE as JSON instead of text.")
+@client_options
+@json_option
+@exits_by
+def set_(  # noqa: PLR0913 - each is an option
+    key: str,
+    value: str,
+    ttl: float | None,
+    url: str | None,
+    config: str | None,
+    *,
+    parse: bool,
+    as_json: bool,
+) -> bool:
+    """Store VALUE, a text, under KEY; exit with 1 when it could not be stored."""
+    content = _parsed(value) if parse else value
+    with open_client(url, config) as client:
+        try:
+            stored = client.set(key, content) if ttl is None else client.set(key, content, ttl=ttl)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--ttl") from None
+        node = client.node_for(key)
+    if as_json:
+        print_json({"key": key, "stored": stored, "node": node.name})
+    else:
+        click.echo(f"{key}: {'stored on' if stored else 'not stored on'} {node}")
+    return stored
+
+
+@click.command()
+@click.argument("keys", nargs=-1, required=True)
+@client_options
+@json_option
+@exits_by
+def delete(keys: tuple[str, ...], url: str | None, config: str | None, *, as_json: bool) -> bool:
+    """Remove each of KEYS; exit with 1 when none was there."""
+    with open_client(url, config) as client:
+        removed = client.delete_many(keys)
+    if as_json:
+        print_json({"keys": list(keys), "removed": removed})
+    else:
+        click.echo(f"{removed} of {len(keys)} removed")
+    return removed > 0
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"not JSON: {error}", param_hint="VALUE") from None

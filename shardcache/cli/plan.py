@@ -1,0 +1,166 @@
+"""`plan`: what a change of nodes, weights or strategy would move, before it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from shardcache.cli.opening import client_options, open_client
+from shardcache.cli.output import (
+    bar,
+    console,
+    json_option,
+    percent,
+    print_json,
+    read_keys,
+    table,
+)
+from shardcache.core.movement import Movement
+from shardcache.core.nodes import Node
+from shardcache.core.strategy import Strategy
+from shardcache.core.topology import Topology
+from shardcache.plugin.manager import load
+from shardcache.settings import node_list, parse_choice
+
+BAR = 20
+
+
+@click.command()
+@click.option("--add", "added", multiple=True, metavar="URL", help="A node to take in.")
+@click.option("--remove", "removed", multiple=True, metavar="NAME", help="A node to let go.")
+@click.option(
+    "--weight", "weights", multiple=True, metavar="NAME=W", help="A new weight for a node."
+)
+@click.option("--strategy", metavar="NAME", help="Another strategy, as ketama:profile=twemproxy.")
+@click.option(
+    "--keys",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="Your own keys, one a line, instead of the whole key space.",
+)
+@client_options
+@json_option
+def plan(  # noqa: PLR0913 - each is an option
+    added: tuple[str, ...],
+    removed: tuple[str, ...],
+    weights: tuple[str, ...],
+    strategy: str | None,
+    keys: str | None,
+    url: str | None,
+    config: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Show which share of the keys a change would move, and what that costs in misses."""
+    if not (added or removed or weights or strategy):
+        raise click.UsageError("name a change: --add, --remove, --weight or --strategy")
+    own = read_keys(keys)
+    with open_client(url, config) as client:
+        before = client.topology
+        after = _changed(before, added, removed, weights, strategy)
+        movement = Movement.between(
+            before.placement,
+            after.placement,
+            None if own is None else [client.hashed(key) for key in own],
+        )
+    figures = _figures(before, after, movement)
+    if as_json:
+        print_json(figures)
+    else:
+        _show(before, after, movement, figures)
+
+
+def _changed(
+    before: Topology,
+    added: Sequence[str],
+    removed: Sequence[str],
+    weights: Sequence[str],
+    strategy: str | None,
+) -> Topology:
+    for name in removed:
+        before.node(name)  # which says what is known when there is no such node
+    heavier = dict(_weight(before, text) for text in weights)
+    kept = [node for node in before.nodes if node.name not in removed]
+    nodes = [_weighing(node, heavier.get(node.name)) for node in kept]
+    new = node_list(added) if added else ()
+    if strategy is not None:
+        return Topology((*nodes, *new), _strategy(strategy))
+    return before.replaced((*nodes, *new))
+
+
+def _weight(before: Topology, text: str) -> tuple[str, float]:
+    name, _, weight = text.rpartition("=")
+    try:
+        return before.node(name).name, float(weight)
+    except ValueError:
+        raise click.BadParameter(
+            f"write NAME=WEIGHT, not {text!r}", param_hint="--weight"
+        ) from None
+
+
+def _weighing(node: Node, weight: float | None) -> Node:
+    if weight is None:
+        return node
+    return Node(node.url, node.name if node.named else None, weight)
+
+
+def _strategy(choice: str) -> Strategy:
+    name, options = parse_choice(choice)
+    return load().strategies[name](**options)
+
+
+def _figures(before: Topology, after: Topology, movement: Movement) -> dict[str, Any]:
+    """Give all that is shown, for JSON as well: shares from 0 to 1."""
+    return {
+        "strategy": {"before": before.strategy.name, "after": after.strategy.name},
+        "basis": movement.basis,
+        "looked_at": movement.total,
+        "moved": movement.moved,
+        "least_possible": least(before, after),
+        "extra_misses": movement.moved,
+        "before": dict(movement.before),
+        "after": dict(movement.after),
+    }
+
+
+def least(before: Topology, after: Topology) -> float:
+    """Give the least share that any strategy must move: what nodes have to gain by weight."""
+    old, new = _wanted(before), _wanted(after)
+    return sum(max(0.0, new[name] - old.get(name, 0.0)) for name in new)
+
+
+def _wanted(topology: Topology) -> dict[str, float]:
+    total = sum(node.weight for node in topology.nodes)
+    return {node.name: node.weight / total for node in topology.nodes}
+
+
+def _show(
+    before: Topology, after: Topology, movement: Movement, figures: dict[str, Any]
+) -> None:
+    out = console()
+    names = dict.fromkeys([*map(str, before.nodes), *map(str, after.nodes)])
+    widest = max(*movement.before.values(), *movement.after.values())
+    rows = table("node", "before", "", "after", "", right=("before", "after"))
+    for name in names:
+        old, new = movement.before.get(name), movement.after.get(name)
+        rows.add_row(
+            name,
+            "–" if old is None else percent(old),
+            bar((old or 0) / widest, BAR, "dim cyan"),
+            "–" if new is None else percent(new),
+            bar((new or 0) / widest, BAR),
+        )
+    out.print(rows)
+    what = {"keys": "of these keys", "sample": "of the keys (by sample)"}
+    out.print(
+        f"\n[bold]{percent(movement.moved)}[/] {what.get(movement.basis, 'of the key space')}"
+        f" would move ({percent(figures['least_possible'])} is the least for these weights)."
+    )
+    out.print(
+        "Each moved key misses once: until they are filled again, the hit rate falls by"
+        f" {percent(figures['extra_misses'])} of what it is."
+    )
+    if before.strategy.name != after.strategy.name:
+        out.print(f"The strategy changes from {before.strategy.name} to {after.strategy.name}.")

@@ -1,0 +1,55 @@
+"""The key hashes of other clients and proxies, by the names they call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from shardcache.core import hashing
+from shardcache.core.hashing import KeyHash
+from shardcache.errors import ConfigurationError
+
+DEFAULT: Final = "default"  # what the software does unless told; libmemcached's own word for it
+
+_COMMON: Final[dict[str, KeyHash]] = {
+    "md5": hashing.md5,
+    "fnv1_64": hashing.fnv1_64,
+    "fnv1a_64": hashing.fnv1a_64,
+    "fnv1_32": hashing.fnv1_32,
+    "fnv1a_32": hashing.fnv1a_32,
+    "hsieh": hashing.hsieh,
+    "murmur": hashing.murmur,
+    "jenkins": hashing.jenkins,
+}
+LIBMEMCACHED: Final[dict[str, KeyHash]] = {
+    DEFAULT: hashing.one_at_a_time,
+    "crc": hashing.crc32,
+    **_COMMON,
+}
+TWEMPROXY: Final[dict[str, KeyHash]] = {
+    DEFAULT: hashing.fnv1a_64,
+    "one_at_a_time": hashing.one_at_a_time,
+    "crc16": hashing.crc16_wide,
+    "crc32": hashing.crc32,
+    "crc32a": hashing.crc32a,
+    **_COMMON,
+}
+NAMES: Final = tuple(dict.fromkeys((*LIBMEMCACHED, *TWEMPROXY)))
+
+CRC32_SPACE: Final = 2**15
+
+
+def space_of(key_hash: KeyHash) -> int:
+    """Give how many different values a hash can have."""
+    return CRC32_SPACE if key_hash is hashing.crc32 else 2**32
+
+
+def choose(strategy: str, profile: str, hashes: Mapping[str, KeyHash], name: str) -> KeyHash:
+    """Give the profile's hash of that name; raise `ConfigurationError` when it has none."""
+    try:
+        return hashes[name]
+    except KeyError:
+        raise ConfigurationError(
+            f"strategy {strategy!r}: profile {profile} has no hash {name!r}"
+            f" (known: {', '.join(hashes)})"
+        ) from None

@@ -1,0 +1,131 @@
+"""What all codecs promise, and the two small ones."""
+
+from __future__ import annotations
+
+import collections
+import enum
+import json
+import math
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from shardcache.core.codecs import Json, Msgpack, Raw, SignedPickle
+from shardcache.errors import ConfigurationError, DecodeError, EncodeError
+
+NAME = b"4:shop:k"
+SECRET = "correct horse battery staple"  # long enough, and in no test's output
+
+MAKERS = pytest.mark.parametrize(
+    "make", [Msgpack, Json, Raw, lambda **options: SignedPickle(secret=SECRET, **options)]
+)
+
+
+@MAKERS
+@given(data=st.binary())
+@example(data=b"[" * 100_000)
+@example(data=b"NaN")
+@example(data=b"1" * 10_000)
+@example(data=b'"\xff"')
+@example(data=b"\xef\xbb\xbf1")
+def test_any_bytes_give_a_value_or_a_decode_error(make, data):
+    """A codec raises nothing else on reading, and its error does not hold what was read."""
+    fault = None
+    try:
+        make().decode(NAME, data)
+    except DecodeError as error:
+        fault = error
+    assert fault is None or fault.__context__ is None
+
+
+@MAKERS
+def test_unknown_options_are_named(make):
+    """A misspelt option is an error that names it, and every other fault."""
+    with pytest.raises(ConfigurationError) as caught:
+        make(levle="9", zip="yes")
+    assert len(caught.value.faults) == 2
+    assert "levle" in caught.value.faults[0]
+
+
+@MAKERS
+def test_reprs_are_short(make):
+    """A codec is shown by its name alone."""
+    assert repr(make()) == f"<codec {make().name}>"
+
+
+def test_kinds_are_unique():
+    """No codec can be taken for another."""
+    kinds = [codec.kind for codec in (Msgpack, Json, SignedPickle, Raw)]
+    assert kinds == [32, 33, 34, 35]
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(alphabet=st.characters(codec="utf-8")),
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(st.text(alphabet=st.characters(codec="utf-8")), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+@given(json_values)
+@example([-0.0, 1e300, 10**30, True, 1, 1.0])
+def test_json_round_trips(value):
+    """What JSON takes comes back with its types, and is JSON to everybody."""
+    data = Json().encode(NAME, value)
+    assert repr(Json().decode(NAME, data)) == repr(value)
+    assert repr(json.loads(data)) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (1,),
+        {1: 2},
+        {None: 1},
+        {True: 1},
+        {1},
+        b"x",
+        math.nan,
+        math.inf,
+        -math.inf,
+        "\ud800",
+        {"\udfff": 1},
+        10**5000,
+        collections.OrderedDict(a=1),
+        enum.IntEnum("Colour", "RED").RED,
+        type("Text", (str,), {})("x"),
+        object(),
+    ],
+    ids=lambda value: "huge" if type(value) is int else ascii(value)[:20],
+)
+@pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [1, v], lambda v: {"a": [v]}])
+def test_json_refuses_what_would_change(value, wrap):
+    """What would come back as another type, or not at all, is refused with the ways out."""
+    with pytest.raises(EncodeError, match="msgpack"):
+        Json().encode(NAME, wrap(value))
+
+
+def test_json_refuses_what_is_too_deep():
+    """Neither a deep value nor a cycle overflows the stack."""
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    cycle: list[object] = []
+    cycle.append(cycle)
+    for value in (deep, cycle):
+        with pytest.raises(EncodeError, match="deep"):
+            Json().encode(NAME, value)
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, [b"x"], (), {}, bytearray(b"x")], ids=repr)
+def test_raw_takes_no_structure(value):
+    """The codec for bytes says what to do with anything else."""
+    with pytest.raises(EncodeError, match=rf"{type(value).__name__}.*bytes"):
+        Raw().encode(NAME, value)

@@ -1,0 +1,135 @@
+"""What a key is called: no two are ever confused, and no server can choke on a plain one."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from shardcache.core.keys import ESCAPED, HASHED, RESERVED, KeySpace, hashed, is_plain
+from shardcache.errors import ConfigurationError, InvalidKeyError
+
+raws = st.binary(min_size=1, max_size=40)
+namespaces = st.text(alphabet="a:1~é", max_size=6)
+# Keys made to be mistaken for one with a namespace, or for one of ours.
+tricky = st.lists(
+    st.sampled_from([b"4", b"1", b"12", b":", b"a", b"shop", b"~sc:", b"~", b"h:", b"k:", b"\n"]),
+    min_size=1,
+    max_size=8,
+).map(b"".join)
+
+
+@given(st.text(min_size=1).filter(lambda text: text.isprintable()))
+def test_text_is_its_utf_8(text):
+    """A text and its UTF-8 bytes are one key."""
+    assert KeySpace().encode(text) == KeySpace().encode(text.encode()) == text.encode()
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        ("", "empty"),
+        (b"", "empty"),
+        (None, "NoneType"),
+        (True, "bool"),
+        (7, "int"),
+        (("a",), "tuple"),
+        (bytearray(b"k"), "bytearray"),
+        ("\ud800", "Unicode"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_key_is_refused(key, fault):
+    """The error says what the key was."""
+    with pytest.raises(InvalidKeyError, match=fault):
+        KeySpace("shop").encode(key)
+
+
+def test_subclasses_are_keys_by_their_content():
+    """A text of a subclass names what the text names, and bytes become plain ones."""
+
+    class Name(StrEnum):
+        USER = "user:1"
+
+    class Raw(bytes):
+        """Bytes of another type."""
+
+    assert KeySpace().encode(Name.USER) == b"user:1"
+    assert type(KeySpace().encode(Raw(b"k"))) is bytes
+
+
+@given(namespaces, namespaces, raws | tricky, raws | tricky)
+@example("", "shop", b"4:shop:k", b"k")
+@example("", "", b"~sc:k:~sc:x", b"~sc:x")
+@example("a", "a:b", b"b:c", b"c")
+@example("", "", b"~sc:k:4:shop:k", b"4:shop:k")
+def test_no_two_keys_share_a_name(one, other, key, another):
+    """Two pairs of namespace and key have the same name only when they are the same pair."""
+    names_equal = KeySpace(one).canonical(key) == KeySpace(other).canonical(another)
+    assert names_equal == ((one, key) == (other, another))
+
+
+@given(st.tuples(st.just(""), namespaces), tricky)
+def test_a_key_without_namespace_is_in_no_other(both, rest):
+    """Even a key written as another tenant's name is not that name."""
+    alone, tenant = both
+    if tenant:
+        name = KeySpace(tenant).canonical(rest)
+        assert KeySpace(alone).canonical(name) != name
+
+
+@given(namespaces, raws | tricky)
+@example("", b"~sc:h:0a74d9f8dc440af6bd63bbaf0c17cc5d")
+def test_reserved_names_are_ours_alone(namespace, key):
+    """No caller's key is called what a hash form is; escapes are all that begin as reserved."""
+    name = KeySpace(namespace).canonical(key)
+    assert not name.startswith(RESERVED) or name == ESCAPED + key
+    assert not name.startswith(HASHED)
+
+
+@given(raws)
+def test_ordinary_keys_keep_their_names(key):
+    """Without a namespace a key is called what it is, so that other clients find it."""
+    if not key.startswith(RESERVED) and not re.match(rb"[0-9]+:", key):
+        assert KeySpace().canonical(key) == key
+
+
+def test_a_number_in_front_is_not_yet_a_namespace():
+    """`42:profile` is no name of a namespace of 42 bytes, and keeps its own."""
+    for key in (b"42:profile", b"1:", b"1:a", b"0::", b"01:a:", b"999999999999:a:", b"1:ab:c"):
+        assert KeySpace().canonical(key) == key
+    assert KeySpace().canonical(b"1:a:b") == b"~sc:k:1:a:b"
+
+
+def test_namespaces_may_be_bytes():
+    """A namespace counts by its bytes, as a key does."""
+    assert KeySpace("é").canonical(b"k") == KeySpace("é".encode()).canonical(b"k")
+    with pytest.raises(ConfigurationError, match="namespace"):
+        KeySpace("\ud800")
+
+
+@given(st.binary(min_size=1, max_size=3) | st.binary(min_size=240, max_size=260))
+@example(b" ")
+@example(b"a" * 250)
+@example(b"a" * 251)
+@example(b"\x7f")
+@example(b"~")
+@example(b"!")
+def test_plain_is_what_every_server_takes(name):
+    """Printable ASCII without blanks, of at most 250 bytes."""
+    assert is_plain(name) == bool(re.fullmatch(rb"[!-~]{1,250}", name))
+
+
+@given(st.binary(min_size=1), st.binary(min_size=1))
+def test_hash_forms_are_plain_and_distinct(one, other):
+    """Any name has a short plain form of its own."""
+    assert is_plain(hashed(one))
+    assert (hashed(one) == hashed(other)) == (one == other)
+
+
+def test_hash_forms_never_change():
+    """The form is where values are found, so it is fixed."""
+    assert hashed(b"two words") == b"~sc:h:0a74d9f8dc440af6bd63bbaf0c17cc5d"

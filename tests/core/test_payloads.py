@@ -1,0 +1,231 @@
+"""How stored bytes say what they are: exact for us, readable for others, never trusted."""
+
+from __future__ import annotations
+
+import enum
+import sys
+import zlib
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from shardcache.core import payloads
+from shardcache.core.codecs import Json, Msgpack, Raw, SignedPickle
+from shardcache.core.payloads import (
+    INTEGER_FLAGS,
+    OWN,
+    RAW_FLAGS,
+    TEXT_FLAGS,
+    Payloads,
+    from_redis,
+    is_stub,
+    to_redis,
+)
+from shardcache.errors import ConfigurationError, DecodeError, EncodeError
+
+NAME = b"4:shop:k"
+CODECS = (Msgpack(), Json(), Raw(), SignedPickle(secret="s" * 16, read_unsigned=False))
+by_every_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
+utf8 = st.text(alphabet=st.characters(codec="utf-8"))
+digits_around_the_limit = st.integers(638, 642).flatmap(
+    lambda digits: st.sampled_from([10**digits, 10**digits - 1, -(10**digits), 1 - 10**digits])
+)
+plain = utf8 | st.binary() | st.integers() | digits_around_the_limit
+
+
+@given(plain)
+@example(2**63)
+@example(-1)
+@example("")
+@example(b"")
+@example("12")
+def test_plain_values_round_trip(value):
+    """Text, bytes and whole numbers come back as what they were, also through Redis."""
+    coded = Payloads(Msgpack())
+    payload = coded.encode(NAME, value)
+    for stored in (payload, from_redis(to_redis(payload))):
+        found = coded.decode(NAME, stored)
+        assert found == value
+        assert type(found) is type(value)
+    assert payload[0] & OWN
+    assert not is_stub(payload)
+
+
+@given(utf8, st.binary(), st.integers(-(2**70), 2**70))
+def test_other_clients_can_read_plain_values(text, data, number):
+    """The bytes are the value's own, under the low flag bits that other clients know."""
+    coded = Payloads(Msgpack())
+    assert coded.encode(NAME, text) == (OWN | 16, text.encode())
+    assert coded.encode(NAME, data) == (OWN | 0, data)
+    assert coded.encode(NAME, number) == (OWN | 2, str(number).encode())
+
+
+@given(st.integers())
+def test_redis_can_count_whole_numbers(number):
+    """A whole number is stored bare, and nothing else begins like one."""
+    coded = Payloads(Msgpack())
+    assert to_redis(coded.encode(NAME, number)) == str(number).encode()
+
+
+@pytest.mark.parametrize(
+    "value", ["12", b"12", 1.5, None, True, [1], {}, "\ud800", 10**640], ids=ascii
+)
+def test_only_whole_numbers_are_bare(value):
+    """What is no int is never taken for one by Redis."""
+    stored = to_redis(Payloads(Msgpack()).encode(NAME, value))
+    assert not stored[:1].isdigit()
+    assert not stored.startswith(b"-")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [True, False, None, 1.0, "\ud800x", 10**5000, -(10**5000)],
+    ids=["true", "false", "none", "float", "surrogate", "huge", "huge-negative"],
+)
+def test_lookalikes_keep_their_type(value):
+    """A bool is no int, and text or numbers beyond plain bytes go through the codec."""
+    coded = Payloads(Msgpack())
+    payload = coded.encode(NAME, value)
+    assert payload[0] == OWN | Msgpack.kind
+    found = coded.decode(NAME, payload)
+    assert (type(found), found) == (type(value), value)
+
+
+class Colour(enum.IntEnum):
+    """A number with a name."""
+
+    RED = 1
+
+
+@pytest.mark.parametrize("value", [Colour.RED, type("Text", (str,), {})("x")], ids=["enum", "str"])
+def test_subclasses_are_refused_by_name(value):
+    """What would come back as another type is not stored, and the error says what to do."""
+    with pytest.raises(EncodeError, match=rf"{type(value).__name__}.*pickle.*secret"):
+        Payloads(Msgpack()).encode(NAME, value)
+
+
+@by_every_codec
+@given(st.sampled_from([-1, *range(300), 2**31, 2**32 - 1]) | st.integers(0, 2**32), st.binary())
+@example(OWN | 2, b"1_000")
+@example(OWN | 2, b" 1")
+@example(OWN | 2, b"-0")
+@example(OWN | 2, b"+1")
+@example(OWN | 2, b"\xd9\xa1")  # a digit, in Arabic
+@example(2, b"1" * 5000)
+@example(9, zlib.compress(b"cos\nsystem\n(S'true'\ntR."))
+def test_any_payload_gives_a_value_or_a_decode_error(codec, flags, data):
+    """No bytes under any flags raise anything else, and no error keeps the bytes."""
+    fault = None
+    try:
+        Payloads(codec).decode(NAME, (flags, data))
+    except DecodeError as error:
+        fault = error
+    # A UnicodeDecodeError, as the context, would hold the bytes.
+    assert fault is None or not isinstance(fault.__context__, UnicodeError)
+
+
+@pytest.mark.parametrize("digits", [b"1_000", b" 1", b"-0", b"+1", b"01", b"", b"1.0", b"1\n"])
+def test_whole_numbers_have_one_spelling(digits):
+    """What Python would read as a number, and no server writes, is none."""
+    with pytest.raises(DecodeError, match="whole number"):
+        Payloads(Msgpack()).decode(NAME, (INTEGER_FLAGS, digits))
+    assert from_redis(digits)[0] != INTEGER_FLAGS
+
+
+def test_a_counter_that_lost_a_digit():
+    """The blank that memcached leaves behind the number is no part of it."""
+    assert Payloads(Msgpack()).decode(NAME, (INTEGER_FLAGS, b"99 ")) == 99
+
+
+@given(st.binary())
+@example(b"\x80\x05K\x01.")
+@example(b"\x81\xa1a\x01")
+@example(b"\xc1")
+@example(b"")
+def test_what_others_left_in_redis_is_no_value(stored):
+    """Pickles, JSON and msgpack of other clients are undecodable, not misread."""
+    if stored[:1] != b"\xc1" and not payloads._decimal(stored):
+        with pytest.raises(DecodeError):
+            Payloads(Msgpack()).decode(NAME, from_redis(stored))
+
+
+@pytest.mark.parametrize(
+    ("flags", "data", "value"),
+    [
+        (0, b"raw \xff", b"raw \xff"),
+        (16, "é".encode(), "é"),
+        (2, b"-12", -12),
+        (4, b"123456789012345678901234567890", 123456789012345678901234567890),
+        (8, zlib.compress(b"raw \xff"), b"raw \xff"),
+        (8 | 16, zlib.compress("é".encode()), "é"),
+        (8 | 2, zlib.compress(b"7"), 7),
+    ],
+)
+def test_values_of_other_clients_are_read(flags, data, value):
+    """The flags of pymemcache, python-memcached and pylibmc keep a cache warm."""
+    found = Payloads(Msgpack()).decode(NAME, (flags, data))
+    assert (type(found), found) == (type(value), value)
+
+
+@pytest.mark.parametrize("flags", [3, 5, 6, 17, 18, 32, 64, 128, 1 << 16], ids=hex)
+def test_flags_of_nobody_are_refused(flags):
+    """A combination that no client writes is not guessed at."""
+    with pytest.raises(DecodeError):
+        Payloads(Msgpack()).decode(NAME, (flags, b"1"))
+
+
+def test_compressed_values_are_bounded(monkeypatch):
+    """A small value that inflates without end is refused before it has."""
+    monkeypatch.setattr(payloads, "MAX_INFLATED", 10_000)
+    coded = Payloads(Msgpack())
+    assert coded.decode(NAME, (8, zlib.compress(bytes(10_000)))) == bytes(10_000)
+    for data in (
+        zlib.compress(bytes(10_001)),
+        zlib.compress(bytes(5_000_000)),
+        zlib.compress(b"cut short")[:-1],
+        zlib.compress(b"one") + b"more",
+        b"no zlib",
+        b"",
+    ):
+        with pytest.raises(DecodeError, match="compressed"):
+            coded.decode(NAME, (8, data))
+
+
+def test_a_stub_is_no_value():
+    """Only an empty value without our mark says that one is being made."""
+    assert is_stub((0, b""))
+    for payload in ((RAW_FLAGS, b""), (TEXT_FLAGS, b""), (0, b"x"), (16, b"")):
+        assert not is_stub(payload)
+
+
+def test_another_codec_is_not_guessed_at():
+    """What one codec wrote, the others do not try to read."""
+    value = [1, None]
+    for writer in (Msgpack(), Json(), SignedPickle(secret="s" * 16)):
+        payload = Payloads(writer).encode(NAME, value)
+        for reader in CODECS:
+            if reader.name != writer.name:
+                with pytest.raises(DecodeError):
+                    Payloads(reader).decode(NAME, payload)
+
+
+@pytest.mark.parametrize("kind", [0, 2, 16, 31, 256])
+def test_a_codec_has_a_kind_of_its_own(kind):
+    """A plugin's codec cannot take the place of plain values or of the mark."""
+    codec = Msgpack()
+    with pytest.raises(ConfigurationError, match="kind"):
+        Payloads(type("Mine", (Msgpack,), {"kind": kind})())
+    assert Payloads(codec).encode(NAME, None)[0] == OWN | 32
+
+
+def test_digits_do_not_depend_on_the_interpreter_s_limit():
+    """The least limit that CPython can be set to still lets every plain int through."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        coded = Payloads(Msgpack())
+        for value in (10**640 - 1, 10**640, -(10**640) + 1):
+            assert coded.decode(NAME, coded.encode(NAME, value)) == value
+    finally:
+        sys.set_int_max_str_digits(limit)
