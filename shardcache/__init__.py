@@ -70,6 +70,7 @@ __all__ = [
     "Topology",
     "TopologyChange",
     "TopologyChanged",
+    "TopologyError",
     "UnknownPluginError",
     "UnsupportedError",
     "ValueTooLargeError",

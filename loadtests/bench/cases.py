@@ -171,7 +171,7 @@ def importing(rounds: int) -> dict[str, Timing]:
     """Measure `import shardcache` and the import of its client in a new interpreter."""
 
     def run(code: str) -> Subject:
-        return lambda: subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - ours
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
 
     subjects = {
         "bare interpreter": run("pass"),

@@ -22,9 +22,7 @@ class Timing:
         return self.seconds / base.seconds
 
 
-def interleaved(
-    subjects: Mapping[str, Subject], *, calls: int, rounds: int
-) -> dict[str, Timing]:
+def interleaved(subjects: Mapping[str, Subject], *, calls: int, rounds: int) -> dict[str, Timing]:
     """Run every subject once a round; give each one's minimum, divided by `calls`.
 
     A subject is a function that makes `calls` calls. The first round warms up and is not counted.

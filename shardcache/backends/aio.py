@@ -33,9 +33,7 @@ class Call:
 
     __slots__ = ("command", "deadline", "future", "retried")
 
-    def __init__(
-        self, command: Command, deadline: float, future: asyncio.Future[Reply]
-    ) -> None:
+    def __init__(self, command: Command, deadline: float, future: asyncio.Future[Reply]) -> None:
         self.command = command
         self.deadline = deadline
         self.future = future
@@ -248,24 +246,25 @@ class Channel:
     def _readable(self) -> None:
         """Take what has come, and give each reply to its call."""
         sock, wire = self._sock, self._wire
-        assert sock is not None
-        assert wire is not None
+        if sock is None or wire is None:  # closed in this very turn of the loop
+            return
         try:
-            while True:
-                data = sock.recv(READ)
-                if not data:
-                    raise ConnectionResetError("closed by the node")
-                self._heard = True
-                for reply in wire.feed(data):
-                    self._owed.popleft().settle(reply)
-                if not isinstance(sock, ssl.SSLSocket) or not sock.pending():
-                    break
+            while self._take(wire, sock.recv(READ)) and isinstance(sock, ssl.SSLSocket):
+                continue  # TLS may hold bytes that no poll tells of, until it says "later"
         except _LATER:
             pass
         except Exception as error:  # noqa: BLE001 - given to every caller in wait
             self._lost(error)
             return
         self._after_reply()
+
+    def _take(self, wire: Wire, data: bytes) -> bool:
+        if not data:
+            raise ConnectionResetError("closed by the node")
+        self._heard = True
+        for reply in wire.feed(data):
+            self._owed.popleft().settle(reply)
+        return True
 
     def _after_reply(self) -> None:
         if not self._owed and not self._held:
@@ -336,7 +335,9 @@ class Channel:
     def _failure(self, error: Exception) -> Exception:
         if isinstance(error, NodeError):
             return error
-        text = "is far behind" if isinstance(error, TimeoutError) else f"lost the connection: {error}"
+        text = (
+            "is far behind" if isinstance(error, TimeoutError) else f"lost the connection: {error}"
+        )
         kind = NodeTimeoutError if isinstance(error, TimeoutError) else NodeUnavailableError
         failure = kind(text, self._backend.node)
         failure.__cause__ = error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shardcache.core.commands import Command, Reply
 from shardcache.core.nodes import Node
+
+if TYPE_CHECKING:  # a blocking program never loads it
+    import asyncio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,9 @@ class Exchange(Protocol):
     when `deadline` (monotonic seconds) does, until `finished`; then asks for the `result`.
     """
 
-    finished: bool
+    @property
+    def finished(self) -> bool:
+        """Say that `result()` is ready."""
 
     @property
     def deadline(self) -> float:
@@ -79,11 +84,11 @@ class Backend(Protocol):
 class AsyncBackend(Protocol):
     """One node, asked by the tasks of event loops. Deadlines are `time.monotonic()` seconds."""
 
-    def execute(self, command: Command, deadline: float) -> Awaitable[Reply]:
-        """Send `command` in this turn of the loop; the awaitable gives the reply or raises `NodeError`.
+    def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
+        """Send `command` in this turn of the loop; the future gives the reply or raises `NodeError`.
 
         Not a coroutine function: the command is on its way when this returns, so a fan-out starts
-        all, then awaits each. Cancelling the awaitable discards that reply and nothing else.
+        all, then awaits each. Cancelling the future discards that reply and nothing else.
         """
 
     async def aclose(self) -> None:

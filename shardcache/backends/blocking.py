@@ -255,7 +255,7 @@ class SmallExchange(SocketExchange):
         except _LATER:
             sent = 0
         except OSError as error:
-            self._ask_again(error)
+            self._ask_again(connection, error)
             return
         except BaseException:
             backend.pool.lose(connection)
@@ -272,7 +272,7 @@ class SmallExchange(SocketExchange):
         try:
             replies = _pull(connection)
         except OSError as error:
-            self._ask_again(error)
+            self._ask_again(connection, error)
         except BaseException as error:
             self._backend.pool.lose(connection)
             if not isinstance(error, Exception):
@@ -299,10 +299,9 @@ class SmallExchange(SocketExchange):
             self.expire()
         return self._reply  # type: ignore[return-value]  # errors of nodes are replies
 
-    def _ask_again(self, error: OSError) -> None:
-        assert self._connection is not None
+    def _ask_again(self, connection: Connection, error: OSError) -> None:
         try:
-            talk = self._backend.again(self._connection, self._command, error, self._deadline)
+            talk = self._backend.again(connection, self._command, error, self._deadline)
         except NodeError as failure:
             self._finish(failure)
         else:
@@ -340,7 +339,7 @@ def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
 
 def _transferred(connection: Connection, chunks: Sequence[bytes]) -> Talk:
     """Send chunks and receive their reply at once, never waiting for one with the other in hand."""
-    unsent = deque(map(memoryview, chunks))
+    unsent: deque[memoryview] = deque(memoryview(chunk) for chunk in chunks)
     descriptor = connection.sock.fileno()
     _push(connection, unsent)
     while True:

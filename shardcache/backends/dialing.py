@@ -109,12 +109,12 @@ def dial(
     for family, address in addresses:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.setblocking(False)
+            sock.settimeout(0)
             yield from _connect(sock, address, until)
             _tune(sock)
             if target.tls is not None:
-                sock = _wrapped(sock, target.tls, target.node.address.host)
-                yield from _shake_hands(sock, until)
+                sock = secure = _wrapped(sock, target.tls, target.node.address.host)
+                yield from _shake_hands(secure, until)
             return sock, (yield from _greet(sock, target.make_wire(), until))
         except Expired:
             sock.close()
@@ -153,8 +153,7 @@ def _wrapped(sock: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SSLSock
     return tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
 
-def _shake_hands(sock: socket.socket, until: float) -> Generator[Wait, None, None]:
-    assert isinstance(sock, ssl.SSLSocket)
+def _shake_hands(sock: ssl.SSLSocket, until: float) -> Generator[Wait, None, None]:
     while True:
         try:
             return sock.do_handshake()

@@ -340,8 +340,16 @@ class Done:
         """Give no events, for the same reason."""
         return 0
 
+    @property
+    def deadline(self) -> float:
+        """Give the end of time: nothing is waited for."""
+        return math.inf
+
     def advance(self) -> None:
         """Do nothing more."""
+
+    def expire(self) -> None:
+        """Do nothing more, either."""
 
     def result(self) -> Reply:
         """Give the reply."""

@@ -52,7 +52,7 @@ class Connection:
         self._armed = 0.0
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
         if self.plain:
-            sock.setblocking(True)
+            sock.settimeout(None)
         # A connection lost by an interrupt between two bytecodes takes no slot with it: the pool
         # counts what lives, and what dies closes its socket.
         weakref.finalize(self, sock.close)

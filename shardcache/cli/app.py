@@ -35,7 +35,7 @@ class Commands(click.Group):
         if own is not None:
             return own
         commands = load().commands
-        return commands[cmd_name] if cmd_name in commands else None
+        return commands[cmd_name] if cmd_name in set(commands) else None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

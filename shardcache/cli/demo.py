@@ -158,8 +158,8 @@ def _write(client: Client, values: dict[str, Any], show: Show) -> int:
     )
 
 
-def _read(client: Client, keys: Sequence[str], show: Show) -> dict[str | bytes, Any]:
-    found: dict[str | bytes, Any] = {}
+def _read(client: Client, keys: Sequence[str], show: Show) -> dict[Any, Any]:  # by our keys
+    found: dict[Any, Any] = {}
     for batch in tracked(_batches(keys), "reading", quiet=show.quiet):
         found.update(client.get_many(batch))
     return found

@@ -54,8 +54,12 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     """Make a table without lines; the columns named in `right` are aligned there."""
     made = Table(box=None, pad_edge=False)
     for column in columns:
-        justify = "right" if column in right else "left"
-        made.add_column(column, justify=justify, header_style="dim", overflow="fold")
+        made.add_column(
+            column,
+            justify="right" if column in right else "left",
+            header_style="dim",
+            overflow="fold",
+        )
     return made
 
 

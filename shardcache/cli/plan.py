@@ -42,7 +42,7 @@ BAR = 20
 )
 @client_options
 @json_option
-def plan(  # noqa: PLR0913 - each is an option
+def plan(  # noqa: PLR0913, PLR0917 - each is an option
     added: tuple[str, ...],
     removed: tuple[str, ...],
     weights: tuple[str, ...],
@@ -136,9 +136,7 @@ def _wanted(topology: Topology) -> dict[str, float]:
     return {node.name: node.weight / total for node in topology.nodes}
 
 
-def _show(
-    before: Topology, after: Topology, movement: Movement, figures: dict[str, Any]
-) -> None:
+def _show(before: Topology, after: Topology, movement: Movement, figures: dict[str, Any]) -> None:
     out = console()
     names = dict.fromkeys([*map(str, before.nodes), *map(str, after.nodes)])
     widest = max(*movement.before.values(), *movement.after.values())

@@ -25,7 +25,7 @@ from shardcache.operations.port import IO
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import Settings, parse_choice
 
-BackendT = TypeVar("BackendT", Backend, AsyncBackend)
+BackendT = TypeVar("BackendT", bound=Backend | AsyncBackend)
 
 log = logging.getLogger("shardcache")
 
@@ -223,7 +223,7 @@ class ClientBase(ABC, Generic[BackendT]):
             if self._closed:
                 return []
             backends = [link.backend for link in self._cluster.links.values()]
-            self._cluster = cast(Cluster, _Closed(type(self).__name__))
+            self._cluster = cast("Cluster", _Closed(type(self).__name__))
             return backends
 
 

@@ -36,9 +36,7 @@ class BlockingIO:
             raise
         return fan_out.answers()
 
-    def _call_one(
-        self, backend: Backend, command: Command, deadline: float
-    ) -> tuple[Reply, float]:
+    def _call_one(self, backend: Backend, command: Command, deadline: float) -> tuple[Reply, float]:
         try:
             reply = backend.execute(command, deadline)
         except NodeError as error:

@@ -47,9 +47,7 @@ async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) ->
     return bool(cluster.settled(reply, otherwise=False))
 
 
-async def cas(  # noqa: PLR0913 - the caller's four beside the cluster and a TTL
-    cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL
-) -> bool | None:
+async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL) -> bool | None:
     """Store the key if nobody changed it since `gets` gave `token`."""
     name, link = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
@@ -77,16 +75,12 @@ async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
     return bool(cluster.settled(await cluster.ask(link, command), otherwise=False))
 
 
-async def incr(
-    cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL
-) -> int | None:
+async def incr(cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL) -> int | None:
     """Add `delta` to the key's counter; give its new value."""
     return await _count(cluster, key, _checked_delta(delta), initial, ttl)
 
 
-async def decr(
-    cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL
-) -> int | None:
+async def decr(cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL) -> int | None:
     """Subtract `delta` from the key's counter, which stops at 0; give its new value."""
     return await _count(cluster, key, -_checked_delta(delta), initial, ttl)
 
@@ -134,7 +128,7 @@ async def _store_expired(cluster: Cluster, link: Link, name: bytes, when: When) 
     there = cluster.settled(reply, None)
     if there is None:
         return False
-    return {When.ALWAYS: True, When.ABSENT: not there, When.PRESENT: there}[when]
+    return {When.ALWAYS: True, When.ABSENT: not there, When.PRESENT: bool(there)}[when]
 
 
 async def _drop_refused(cluster: Cluster, link: Link, name: bytes, reply: object) -> None:

@@ -58,5 +58,7 @@ def _links(cluster: Cluster) -> list[Link]:
     return list(cluster.links.values())
 
 
-async def _ask_each(cluster: Cluster, links: list[Link], command: Command) -> list[Any]:  # of its kind
+async def _ask_each(
+    cluster: Cluster, links: list[Link], command: Command
+) -> list[Any]:  # of its kind
     return await cluster.ask_all([(link, command) for link in links])

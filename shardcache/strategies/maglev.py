@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from heapq import heapify, heapreplace
+from heapq import heapreplace
 from itertools import chain, islice, repeat
 from typing import ClassVar, Final
 
@@ -55,7 +55,7 @@ def filled(nodes: Sequence[Node], size: int) -> list[int]:
     places = [xxh64_intdigest(node.name.encode(), 0) % size for node in nodes]
     skips = [xxh64_intdigest(node.name.encode(), 1) % (size - 1) + 1 for node in nodes]
     table = [-1] * size
-    for index in islice(_turns([node.weight for node in nodes]), size):
+    for index in islice(_turns([node.weight for node in nodes], size), size):
         place, skip = places[index], skips[index]
         while table[place] >= 0:
             place = (place + skip) % size
@@ -64,34 +64,38 @@ def filled(nodes: Sequence[Node], size: int) -> list[int]:
     return table
 
 
-def _turns(weights: Sequence[float]) -> Iterator[int]:
-    """Give the indices of the nodes as they take turns, for ever; in a round, in their order.
+def _turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
+    """Give the indices of the nodes as they take turns in `rounds` rounds; in each, in their order.
 
     With weights, scaled so that their sum is 1, a node has a turn in a round only when
     round × weight has reached its target, which then grows by the greatest weight.
     """
     if len(set(weights)) == 1:
-        return chain.from_iterable(repeat(range(len(weights))))
+        return chain.from_iterable(repeat(range(len(weights)), rounds))
     total = sum(weights)
-    return _weighted_turns([weight / total for weight in weights])
+    return _weighted_turns([weight / total for weight in weights], rounds)
 
 
-def _weighted_turns(weights: Sequence[float]) -> Iterator[int]:
+def _weighted_turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
     # A heap of (round, index) skips the rounds in which light nodes wait, which are most of them.
     greatest = max(weights)
     targets = [0.0] * len(weights)
     due = [(1, index) for index in range(len(weights))]
-    heapify(due)
-    while True:
+    while due[0][0] <= rounds:
         turn, index = due[0]
         yield index
         targets[index] += greatest
-        following = _round_reaching(targets[index], weights[index])
+        following = _round_reaching(targets[index], weights[index], rounds + 1)
         heapreplace(due, (max(turn + 1, following), index))
 
 
-def _round_reaching(target: float, weight: float) -> int:
-    """Give the first round in which round × weight, as a float, has reached the target."""
+def _round_reaching(target: float, weight: float, last: int) -> int:
+    """Give the first round in which round × weight, as a float, has reached the target, or `last`.
+
+    The quotient is that round, give or take a rounding.
+    """
+    if last * weight < target:
+        return last
     turn = int(target / weight)
     while turn * weight < target:
         turn += 1

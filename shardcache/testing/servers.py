@@ -211,7 +211,7 @@ class Server:
     def _spawned(self) -> subprocess.Popen[bytes]:
         arguments = self._recipe.arguments(self._listener, self._directory)
         with self._log.open("wb") as log:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - our own recipe
                 [self._binary, *arguments],
                 cwd=self._directory,
                 env={**os.environ, "LC_ALL": "C"},
@@ -423,7 +423,7 @@ shutil.rmtree(sys.argv[1], ignore_errors=True)
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="shardcache-servers-"))
         watcher_end, self._pipe = os.pipe()
-        watcher = subprocess.Popen(
+        watcher = subprocess.Popen(  # noqa: S603 - our own recipe
             [sys.executable, "-I", "-S", "-c", self.WATCHER, str(self.root)],
             stdin=watcher_end,
             stdout=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from secrets import randbelow
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.core.commands import (
@@ -52,6 +52,7 @@ MAX_LINE: Final = 4096  # bytes; the longest legal line is a key and a few flags
 MAX_VALUE: Final = 1 << 30  # bytes; the most that a server can be told to take
 DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's item limit unless it was started with -I
 COUNTER_MAX: Final = 2**63 - 1
+MAX_DIGITS: Final = 20  # of 64 bits without a sign
 CHUNK: Final = 1 << 16  # bytes of small commands that are joined before they are sent
 
 _TOKENS: Final = 1 << 31
@@ -100,7 +101,7 @@ class MemcachedWire:
 
     def encode(self, command: Command) -> Sequence[bytes]:
         """Give the bytes of `command` in order, and expect its reply next."""
-        encoder = _ENCODERS.get(type(command))
+        encoder = self._encoders.get(type(command))
         if encoder is None:
             raise UnsupportedError(f"memcached does not know {type(command).__name__}")
         chunks, expectation = encoder(self, command)
@@ -130,37 +131,41 @@ class MemcachedWire:
         while position < size:
             if not expected:
                 raise NodeProtocolError("sent what nobody asked for", self._node)
-            if type(expected[0]) is ManyGets:
-                position = expected[0].scanned(text, position)
-                if position == size:
-                    break
-            end = text.find(_CRLF, position, position + MAX_LINE)
-            if end < 0:
-                if size - position >= MAX_LINE:
-                    raise NodeProtocolError("sent a line without end", self._node)
+            first = expected[0]
+            if type(first) is ManyGets:
+                position = first.scanned(text, position)
+            part = self._part(text, position)
+            if part is None:
                 break
-            head = text[position:end].split(b" ")
-            after = end + 2
-            value = None
-            if head[0] == b"VA":
-                stop = after + self._value_size(head)
-                if size < stop + 2:
-                    self._need = stop + 2 - position
-                    break
-                if not text.startswith(_CRLF, stop):
-                    raise NodeProtocolError("sent a value of another length", self._node)
-                value = text[after:stop]
-                after = stop + 2
-            position = after
-            reply = expected[0].take(head, value)
+            head, value, position = part
+            reply = first.take(head, value)
             if reply is NONSENSE:
-                reply = expected[0].refused(self._refusal(head))
+                reply = first.refused(self._refusal(head))
             if reply is not MORE:
                 replies.append(reply)
                 expected.popleft()
         if position < size:
             self._buffer += text[position:]
         return replies
+
+    def _part(self, text: bytes, position: int) -> tuple[Head, bytes | None, int] | None:
+        """Give the line at `position` in its words, its value, and where both end, once whole."""
+        end = text.find(_CRLF, position, position + MAX_LINE)
+        if end < 0:
+            if len(text) - position >= MAX_LINE:
+                raise NodeProtocolError("sent a line without end", self._node)
+            return None
+        head = text[position:end].split(b" ")
+        start = end + 2
+        if head[0] != b"VA":
+            return head, None, start
+        stop = start + self._value_size(head)
+        if len(text) < stop + 2:
+            self._need = stop + 2 - position
+            return None
+        if not text.startswith(_CRLF, stop):
+            raise NodeProtocolError("sent a value of another length", self._node)
+        return head, text[start:stop], stop + 2
 
     def _value_size(self, head: Head) -> int:
         size = number(head[1]) if len(head) > 1 else None
@@ -308,6 +313,22 @@ class MemcachedWire:
     def _stats(self, _: ServerStats) -> Encoded:
         return (b"stats\r\n",), Stats()
 
+    _encoders: ClassVar[dict[type, Callable[[MemcachedWire, Any], Encoded]]] = {  # each its own
+        Get: _get,
+        GetMany: _get_many,
+        Gets: _gets,
+        Set: _set,
+        SetMany: _set_many,
+        Cas: _cas,
+        Delete: _delete,
+        DeleteMany: _delete_many,
+        Touch: _touch,
+        Incr: _incr,
+        Ping: _ping,
+        ServerStats: _stats,
+        FlushAll: _flush,
+    }
+
 
 class Expectation(Protocol):
     """A reply that is owed: takes lines until it is whole."""
@@ -357,12 +378,12 @@ class OneGet(Single):
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give the payload, or `None` on a miss."""
-        if head[-1] != self.token:
-            return NONSENSE
-        if value is not None and len(head) == 4 and head[2][:1] == b"f":
-            flags = number(head[2][1:])
-            return NONSENSE if flags is None else (flags, value)
-        return None if head[0] == b"EN" and len(head) == 2 else NONSENSE
+        match head:
+            case [b"VA", _, flags, self.token] if flags[:1] == b"f" and flags[1:].isdigit():
+                return int(flags[1:]), value
+            case [b"EN", self.token]:
+                return None
+        return NONSENSE
 
 
 class OneGets(Single):
@@ -372,12 +393,14 @@ class OneGets(Single):
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give the payload and the number, or `None` on a miss."""
-        if head[-1] != self.token:
-            return NONSENSE
-        if value is not None and len(head) == 5 and head[2][:1] == b"f" and head[3][:1] == b"c":
-            flags, cas = number(head[2][1:]), number(head[3][1:])
-            return NONSENSE if flags is None or cas is None else ((flags, value), cas)
-        return None if head[0] == b"EN" and len(head) == 2 else NONSENSE
+        match head:
+            case [b"VA", _, flags, cas, self.token] if (flags[:1], cas[:1]) == (b"f", b"c"):
+                marks, version = number(flags[1:]), number(cas[1:])
+                whole = marks is not None and version is not None
+                return ((marks, value), version) if whole else NONSENSE
+            case [b"EN", self.token]:
+                return None
+        return NONSENSE
 
 
 class One(Single):
@@ -391,9 +414,10 @@ class One(Single):
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give what the code means."""
-        if value is not None or len(head) != 2 or head[1] != self.token:
-            return NONSENSE
-        return self._answers.get(head[0], NONSENSE)
+        match head:
+            case [code, self.token] if value is None:
+                return self._answers.get(code, NONSENSE)
+        return NONSENSE
 
 
 class Counter(Single):
@@ -407,11 +431,14 @@ class Counter(Single):
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give the number, or `None` when there is no counter."""
-        if head[-1] != self.token:
-            return NONSENSE
-        if value is None:
-            return None if head[0] == b"NF" and len(head) == 2 else NONSENSE
-        count = number(value.strip())
+        match head:
+            case [b"NF", self.token]:
+                return None
+            case [b"VA", _, self.token] if value is not None:
+                return self._count(number(value.strip()))
+        return NONSENSE
+
+    def _count(self, count: int | None) -> Any:
         if count is None:
             return NONSENSE
         if count > COUNTER_MAX:
@@ -440,14 +467,14 @@ class Stats(Single):
 
     def take(self, head: Head, value: bytes | None) -> Any:  # noqa: ARG002 - there is none
         """Take one figure, or give all."""
-        if list(head) == [self.token]:
-            return self._figures
-        if head[0] != b"STAT" or len(head) < 2:
-            return NONSENSE
-        self._figures[head[1].decode("ascii", "replace")] = b" ".join(head[2:]).decode(
-            "ascii", "replace"
-        )
-        return MORE
+        match head:
+            case [self.token]:
+                return self._figures
+            case [b"STAT", name, *words]:
+                figure = b" ".join(words).decode("ascii", "replace")
+                self._figures[name.decode("ascii", "replace")] = figure
+                return MORE
+        return NONSENSE
 
 
 class ManyGets:
@@ -512,13 +539,15 @@ class Many:
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Take one answer, or give all at `MN`."""
+        if value is not None:
+            return NONSENSE
         if list(head) == [b"MN"]:
             whole = next(self._open, None) is None
             return self._results if whole else NONSENSE
-        answer = self._answers.get(head[0], NONSENSE)
-        if value is not None or answer is NONSENSE or len(head) != 2:
-            return NONSENSE
-        return self._put(answer) if head[1] == next(self._tokens, None) else NONSENSE
+        match head:
+            case [code, token] if code in self._answers and token == next(self._tokens, None):
+                return self._put(self._answers[code])
+        return NONSENSE
 
     def refused(self, error: NodeError) -> Any:
         """Take the refusal for the command whose turn it is."""
@@ -551,7 +580,7 @@ def spelled(key: bytes) -> tuple[bytes, bytes]:
 
 def number(text: bytes) -> int | None:
     """Give a number of digits alone, at most 20; `None` for anything else."""
-    return int(text) if text.isdigit() and len(text) <= 20 else None
+    return int(text) if text.isdigit() and len(text) <= MAX_DIGITS else None
 
 
 def joined(blocks: Sequence[bytes]) -> Sequence[bytes]:
@@ -568,20 +597,3 @@ def joined(blocks: Sequence[bytes]) -> Sequence[bytes]:
     if held:
         pieces.append(b"".join(held))
     return pieces
-
-
-_ENCODERS: Final[dict[type, Callable[[MemcachedWire, Any], Encoded]]] = {  # each takes its own
-    Get: MemcachedWire._get,
-    GetMany: MemcachedWire._get_many,
-    Gets: MemcachedWire._gets,
-    Set: MemcachedWire._set,
-    SetMany: MemcachedWire._set_many,
-    Cas: MemcachedWire._cas,
-    Delete: MemcachedWire._delete,
-    DeleteMany: MemcachedWire._delete_many,
-    Touch: MemcachedWire._touch,
-    Incr: MemcachedWire._incr,
-    Ping: MemcachedWire._ping,
-    ServerStats: MemcachedWire._stats,
-    FlushAll: MemcachedWire._flush,
-}

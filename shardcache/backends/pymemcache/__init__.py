@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
@@ -13,6 +14,8 @@ __all__ = ["Pymemcache"]
 
 MAX_VALUE_BYTES: Final = 1024 * 1024  # memcached's own limit, unless started with -I
 OPTIONS: Final = ("max_value_bytes",)
+
+_is_count = re.compile(r"[0-9]{1,15}").fullmatch
 
 
 class Pymemcache:
@@ -38,9 +41,11 @@ class Pymemcache:
 
 def _max_value_bytes(node: Node) -> int:
     given = dict(node.address.options)
-    faults = [f"no option {shown(name)} (known: {', '.join(OPTIONS)})" for name in given.keys() - OPTIONS]
+    faults = [
+        f"no option {shown(name)} (known: {', '.join(OPTIONS)})" for name in given.keys() - OPTIONS
+    ]
     size = given.get("max_value_bytes", str(MAX_VALUE_BYTES))
-    if not (size.isascii() and size.isdigit() and len(size) < 16 and int(size)):
+    if not _is_count(size) or not int(size):
         faults.append(f"max_value_bytes must be a whole number above zero, not {shown(size)}")
     if faults:
         raise ConfigurationError(*(f"node {node.name}: {fault}" for fault in faults))

@@ -10,7 +10,7 @@ import select
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.dialing import AddressInfo, Answer, Expired, Target, Wait, dial
@@ -25,6 +25,7 @@ from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, Val
 # pymemcache sends a command whole before it reads: what comes back meanwhile must fit into the
 # buffers between.
 KEYS_AT_ONCE: Final = 200
+GRACE: Final = 0.01  # seconds for a thread to say how far it got by the deadline
 
 Many = GetMany | SetMany | DeleteMany
 
@@ -54,7 +55,11 @@ class PymemcacheBackend:
     def begin(self, command: Command, deadline: float) -> ThreadExchange:
         """Start `command` in a thread, so that many nodes are asked at once."""
         exchange = ThreadExchange(self._node, deadline)
-        self.start(command, deadline, exchange)
+        try:
+            self.start(command, deadline, exchange)
+        except BaseException:
+            exchange.abandon()
+            raise
         return exchange
 
     def start(self, command: Command, deadline: float, outcome: Outcome) -> None:
@@ -164,3 +169,165 @@ class PymemcacheBackend:
         return self._target.learned(answer)
 
 
+class AsyncPymemcacheBackend:
+    """The same for event loops: calls run in threads, as many at once as there are connections.
+
+    A cancelled or late call leaves its thread to end by the call's deadline, and its connection is
+    closed unless it came to a clean end.
+    """
+
+    def __init__(self, node: Node, options: BackendOptions, max_value_bytes: int) -> None:
+        self._node = node.name
+        self._blocking = PymemcacheBackend(node, options, max_value_bytes)
+        self._pending: set[asyncio.Future[Reply]] = set()
+
+    def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
+        """Have a thread send `command`; the future gives the reply or raises `NodeError`."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Reply] = loop.create_future()
+        self._blocking.start(command, deadline, Promise(future))
+        late = NodeTimeoutError("did not answer in time", self._node)
+        delay = max(0.0, deadline + GRACE - time.monotonic())
+        timer = loop.call_later(delay, _settle, future, late)
+        self._pending.add(future)
+        future.add_done_callback(lambda _: timer.cancel())
+        future.add_done_callback(self._pending.discard)
+        return future
+
+    async def aclose(self) -> None:
+        """Close the connections once this loop's calls in flight are answered or late."""
+        loop = asyncio.get_running_loop()
+        own = [future for future in self._pending if future.get_loop() is loop]
+        if own:
+            await asyncio.wait(own)
+        self._blocking.close()
+
+
+class Outcome(Protocol):
+    """Where a thread's reply goes."""
+
+    @property
+    def wanted(self) -> bool:
+        """Say whether anybody still waits for it."""
+
+    def arrive(self, reply: Reply | Exception) -> None:
+        """Take the reply, from the thread, once."""
+
+
+class ThreadExchange:
+    """A command in a thread's hands. A byte in a pipe says that its reply is there."""
+
+    def __init__(self, node: str, deadline: float) -> None:
+        self.finished = False
+        self.deadline = deadline
+        self._node = node
+        self._arrived: tuple[Reply | Exception] | None = None
+        self._reply: Reply | Exception = None
+        self._reader, self._writer = os.pipe()
+
+    @property
+    def wanted(self) -> bool:
+        """Say whether the reply is still waited for."""
+        return not self.finished
+
+    def arrive(self, reply: Reply | Exception) -> None:
+        """Take the reply, and wake who polls."""
+        self._arrived = (reply,)
+        with contextlib.suppress(BrokenPipeError):  # nobody polls any more
+            os.write(self._writer, b"\0")
+        os.close(self._writer)
+
+    def fileno(self) -> int:
+        """Give the descriptor to poll."""
+        return self._reader
+
+    def events(self) -> int:
+        """Give the event that says that the reply is there."""
+        return select.POLLIN
+
+    def advance(self) -> None:
+        """Take the reply, if it is there."""
+        if self._arrived is not None and not self.finished:
+            self._finish(*self._arrived)
+
+    def expire(self) -> None:
+        """End the waiting; the thread, whose deadline it is too, may be about to say how far it got."""
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        poll.poll(GRACE * 1000)
+        self.advance()
+        if not self.finished:
+            self._finish(NodeTimeoutError("did not answer in time", self._node))
+
+    def abandon(self) -> Reply:
+        """Stop waiting now; give what did arrive, or a `NodeTimeoutError`."""
+        self.advance()
+        if not self.finished:
+            self._finish(NodeTimeoutError("given up", self._node))
+        return cast("Reply", self._reply)
+
+    def result(self) -> Reply:
+        """Give the reply; raise the error that ended the exchange."""
+        if isinstance(self._reply, Exception):
+            raise self._reply
+        return self._reply
+
+    def _finish(self, reply: Reply | Exception) -> None:
+        self._reply = reply
+        self.finished = True
+        os.close(self._reader)
+
+
+class Promise:
+    """A future of an event loop, as the outcome of a thread's work."""
+
+    def __init__(self, future: asyncio.Future[Reply]) -> None:
+        self._future = future
+
+    @property
+    def wanted(self) -> bool:
+        """Say whether the future is still open."""
+        return not self._future.done()
+
+    def arrive(self, reply: Reply | Exception) -> None:
+        """Give the reply to the future, in its loop's own thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+            self._future.get_loop().call_soon_threadsafe(_settle, self._future, reply)
+
+
+def _settle(future: asyncio.Future[Reply], reply: Reply | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(reply, Exception):
+        future.set_exception(reply)
+    else:
+        future.set_result(reply)
+
+
+def _ready(wait: Wait, until: float) -> bool:
+    """Wait for a descriptor; say whether it came in time."""
+    poll = select.poll()
+    poll.register(wait.descriptor, wait.mask)
+    return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))
+
+
+def _size(command: Many) -> int:
+    return len(command.items if isinstance(command, SetMany) else command.keys)
+
+
+def _parts(command: Many) -> Iterator[Many]:
+    """Cut a command over many keys into some of few."""
+    for start in range(0, _size(command), KEYS_AT_ONCE):
+        span = slice(start, start + KEYS_AT_ONCE)
+        if isinstance(command, SetMany):
+            yield SetMany(command.items[span], command.ttl)
+        else:
+            yield type(command)(command.keys[span])
+
+
+def _value_sizes(command: Command) -> Iterator[int]:
+    if isinstance(command, (Set, Cas)):
+        yield len(command.payload[1])
+    elif isinstance(command, SetMany):
+        for _, payload in command.items:
+            yield len(payload[1])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from pymemcache.exceptions import (  # type: ignore[import-untyped]  # it has no types
     MemcacheClientError,
     MemcacheServerError,
@@ -19,21 +22,32 @@ from shardcache.errors import (
     ValueTooLargeError,
 )
 
+# The first that fits; pymemcache's errors inherit from one another.
+_KINDS: Final[Sequence[tuple[tuple[type[Exception], ...], type[NodeError], str]]] = (
+    ((TimeoutError, BlockingIOError), NodeTimeoutError, "did not answer in time"),
+    ((OSError,), NodeUnavailableError, "lost the connection"),
+    # A server hangs up when it ends, a proxy also on a command that it does not forward.
+    (
+        (MemcacheUnexpectedCloseError,),
+        NodeUnavailableError,
+        "closed the connection instead of answering",
+    ),
+    # pymemcache does not keep the line, which would tell the one from the other.
+    (
+        (MemcacheUnknownCommandError,),
+        NodeUnavailableError,
+        "has too many connections, or lacks this command",
+    ),
+)
+
 
 def translated(error: Exception, node: str) -> NodeError:
     """Give our error for what a call to pymemcache raised, whatever it was."""
     if isinstance(error, NodeError):
         return error
-    if isinstance(error, (TimeoutError, BlockingIOError)):
-        return NodeTimeoutError("did not answer in time", node)
-    if isinstance(error, OSError):
-        return NodeUnavailableError(f"lost the connection: {error.strerror or error}", node)
-    if isinstance(error, MemcacheUnexpectedCloseError):
-        # A server hangs up when it ends, a proxy also on a command that it does not forward.
-        return NodeUnavailableError("closed the connection instead of answering", node)
-    if isinstance(error, MemcacheUnknownCommandError):
-        # One word for both, for pymemcache does not keep the line.
-        return NodeUnavailableError("has too many connections, or lacks this command", node)
+    for kinds, ours, text in _KINDS:
+        if isinstance(error, kinds):
+            return ours(text, node)
     if isinstance(error, (MemcacheServerError, MemcacheClientError)):
         return _refusal(_words(error), node)
     # pymemcache trips over nonsense in many ways: KeyError, ValueError, IndexError …

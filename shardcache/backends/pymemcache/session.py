@@ -29,10 +29,9 @@ from shardcache.core.commands import (
     Set,
     SetMany,
     Touch,
-    When,
 )
 from shardcache.core.keys import RESERVED, hashed, is_plain
-from shardcache.errors import NotACounterError
+from shardcache.errors import NodeError, NotACounterError
 
 COUNTER_MAX: Final = 2**63 - 1
 LINES: Final = 64 * 1024  # bytes that a reply may have beside its values, and for each key:
@@ -125,7 +124,9 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
 
     def delete_each(self, names: Sequence[bytes]) -> list[bool]:
         """Remove many keys at once; say of each whether it was there, as `delete_many` does not."""
-        lines = self._misc_cmd([b"delete %b\r\n" % name for name in names], b"delete", False)
+        lines = self._misc_cmd(
+            [b"delete %b\r\n" % name for name in names], b"delete", noreply=False
+        )
         return [line == b"DELETED" for line in lines]
 
 
@@ -214,7 +215,8 @@ def _set(client: Any, command: Set) -> Reply:
 def _set_many(client: Any, command: SetMany) -> Reply:
     items = {named(key): payload for key, payload in command.items}
     unstored = client.set_many(items, expire=_exptime(command.ttl))
-    return [named(key) not in unstored for key, _ in command.items]
+    stored: list[bool | NodeError] = [named(key) not in unstored for key, _ in command.items]
+    return stored
 
 
 def _cas(client: Any, command: Cas) -> Reply:
