@@ -60,8 +60,8 @@ class Exchange(Protocol):
     def result(self) -> Reply:
         """Give the reply, once `finished`; raise the error that ended it."""
 
-    def abandon(self) -> Reply:
-        """Stop now, closing the connection; give what did arrive, or a `NodeError` value."""
+    def abandon(self) -> None:
+        """Stop now, and close the connection."""
 
 
 class Backend(Protocol):

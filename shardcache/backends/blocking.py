@@ -12,7 +12,7 @@ from typing import Final
 
 from shardcache.backends.base import BackendOptions, Exchange
 from shardcache.backends.dialing import AddressInfo, Answer, Expired, Target, Wait, dial
-from shardcache.backends.pool import Connection, Pool
+from shardcache.backends.pool import Connection, Place, Pool
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import NodeError, NodeTimeoutError, NodeUnavailableError
 
@@ -104,9 +104,10 @@ class SocketBackend:
 
     def talk(self, command: Command, deadline: float) -> Talk:
         """Give the reply over a pooled connection, or over a new one."""
-        connection = self.pool.reserve(deadline)
-        if connection is None:
-            connection = yield from self._dialed(deadline)
+        held = self.pool.reserve(deadline)
+        connection = (
+            (yield from self._dialed(held, deadline)) if isinstance(held, Place) else held
+        )
         chunks = self.encoded(connection, command)
         return (yield from self.talk_on(connection, command, chunks, deadline))
 
@@ -115,13 +116,19 @@ class SocketBackend:
     ) -> Talk:
         """Give the reply to what a connection has encoded; asks again elsewhere if it is dead."""
         try:
-            return (yield from _transferred(connection, chunks))
+            reply = yield from _transferred(connection, chunks)
         except Expired:
-            return connection.wire.partial()
+            reply = connection.wire.partial()
+            self.pool.lose(connection)
+            return reply
         except OSError as error:
             talk = self.again(connection, command, error, deadline)
-        finally:
-            self.pool.give(connection)  # which closes it unless it is at a reply boundary
+        except BaseException:
+            self.pool.lose(connection)
+            raise
+        else:
+            self.pool.give(connection)
+            return reply
         return (yield from talk)
 
     def again(
@@ -143,16 +150,16 @@ class SocketBackend:
             return NodeTimeoutError("did not answer in time", self._node)
         return NodeUnavailableError(f"lost the connection: {error.strerror or error}", self._node)
 
-    def _dialed(self, deadline: float) -> Generator[Wait, None, Connection]:
+    def _dialed(self, place: Place, deadline: float) -> Generator[Wait, None, Connection]:
         """Give a new connection, in the place reserved for it."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
             addresses = self._addresses(until)
             connection = Connection(*(yield from dial(self._target, addresses, until)))
         except BaseException:
-            self.pool.release()
+            self.pool.release(place)
             raise
-        self.pool.adopt(connection)
+        self.pool.adopt(connection, place)
         self.dialed += 1
         return connection
 
@@ -202,12 +209,10 @@ class SocketExchange:
         """End the waiting: what did arrive is the reply, with timeouts in the gaps."""
         self._step(Expired())
 
-    def abandon(self) -> Reply:
-        """Stop now and close the connection; give what did arrive, or a `NodeError` value."""
-        if not self.finished:
-            self.expire()
+    def abandon(self) -> None:
+        """Stop now, and close the connection."""
         self._talk.close()
-        return self._reply  # type: ignore[return-value]  # errors of nodes are replies
+        self.finished = True
 
     def result(self) -> Reply:
         """Give the reply; raise the error that ended the exchange."""
@@ -293,11 +298,13 @@ class SmallExchange(SocketExchange):
         self._backend.pool.lose(connection)
         self._finish(reply)
 
-    def abandon(self) -> Reply:
-        """Stop now and close the connection; give what did arrive, or a `NodeError` value."""
-        if not self.finished:
-            self.expire()
-        return self._reply  # type: ignore[return-value]  # errors of nodes are replies
+    def abandon(self) -> None:
+        """Stop now, and close the connection."""
+        if self._connection is None:
+            super().abandon()
+        else:
+            self._backend.pool.lose(self._connection)
+            self.finished = True
 
     def _ask_again(self, connection: Connection, error: OSError) -> None:
         try:

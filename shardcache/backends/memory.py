@@ -355,9 +355,8 @@ class Done:
         """Give the reply."""
         return self._reply
 
-    def abandon(self) -> Reply:
-        """Give the reply, which is there."""
-        return self._reply
+    def abandon(self) -> None:
+        """Do nothing more, once again."""
 
 
 class MemoryBackend:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import select
 import socket
 import struct
@@ -102,10 +104,18 @@ class Connection:
         self.sock.close()
 
 
+class Place:
+    """Room for one connection, kept while it is being dialed."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Pool:
     """At most `size` connections, the last one returned first out. Thread-safe and fork-safe.
 
     `idle` and `give` are the hot ways and take no lock: a deque's `pop` and `append` are atomic.
+    Connections and places are counted while somebody holds them, so that an interrupt between two
+    bytecodes, which drops one, frees its place as well.
     """
 
     def __init__(self, node: str, size: int) -> None:
@@ -118,10 +128,12 @@ class Pool:
 
     def _start(self) -> None:
         self._resting: deque[Connection] = deque()
-        self._living: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._dialing = 0
+        self._living: weakref.WeakSet[Connection | Place] = weakref.WeakSet()
         self._waiting = 0
-        self._changed = threading.Condition(threading.Lock())
+        # Wakes those who wait. Not a Condition: an interrupt in its Python code could leave its
+        # lock held for ever.
+        self._returned: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._counting = threading.Lock()
 
     def idle(self) -> Connection | None:
         """Give a connection that rests here, if there is one that is still good."""
@@ -154,46 +166,50 @@ class Pool:
             self._wake()
 
     def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify()
+        self._returned.put(None)
 
-    def reserve(self, deadline: float) -> Connection | None:
-        """Give a connection, or `None` and a place for a new one (then `adopt` or `release`).
+    def reserve(self, deadline: float) -> Connection | Place:
+        """Give a connection, or a place for a new one (then `adopt` or `release`).
 
         Raise `PoolTimeoutError` when neither is there by `deadline`.
         """
-        with self._changed:
-            self._waiting += 1
-            try:
-                while True:
-                    connection = self.idle()
-                    if connection is not None:
-                        return connection
-                    if len(self._living) + self._dialing < self.size:
-                        self._dialing += 1
-                        return None
-                    self._wait(deadline)
-            finally:
-                self._waiting -= 1
+        self._waiting += 1
+        try:
+            while True:
+                held = self.idle() or self._place()
+                if held is not None:
+                    return held
+                self._wait(deadline)
+        finally:
+            self._waiting -= 1
+
+    def _place(self) -> Place | None:
+        with self._counting:
+            if len(self._living) >= self.size:
+                return None
+            place = Place()
+            self._living.add(place)
+            return place
 
     def _wait(self, deadline: float) -> None:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise PoolTimeoutError(f"all {self.size} connections stayed in use", self.node)
-        # In slices, for a connection that an interrupt dropped frees its place without a word.
-        self._changed.wait(min(remaining, _WAIT_SLICE))
+        # In slices, for what an interrupt dropped frees its place without a word.
+        with contextlib.suppress(queue.Empty):
+            self._returned.get(timeout=min(remaining, _WAIT_SLICE))
 
-    def adopt(self, connection: Connection) -> None:
+    def adopt(self, connection: Connection, place: Place) -> None:
         """Count a new connection as living, in the place reserved for it."""
-        with self._changed:
+        with self._counting:
             self._living.add(connection)
-            self._dialing -= 1
+            self._living.discard(place)
 
-    def release(self) -> None:
+    def release(self, place: Place) -> None:
         """Give a reserved place back unused."""
-        with self._changed:
-            self._dialing -= 1
-            self._changed.notify()
+        self._living.discard(place)
+        if self._waiting:
+            self._wake()
 
     def close(self) -> None:
         """Drop idle connections now, and busy ones as they come back."""
@@ -215,7 +231,7 @@ class Pool:
 
     def forget_inherited(self) -> None:
         """Start anew in a forked child: its parent goes on using the same sockets."""
-        inherited = list(self._living)
+        inherited = [held for held in self._living if isinstance(held, Connection)]
         self._start()
         for connection in inherited:
             connection.close()  # closes the child's descriptor; nothing is shut down or sent

@@ -11,7 +11,9 @@ from typing import Final, Literal
 from shardcache.core.strategy import Measurable, Placement, Runs
 
 SAMPLE: Final = 10_000  # keys: the standard error of a share is then at most half a point
-EFFORT: Final = 8_000_000  # hashes, below a second: beyond it only every so many runs are looked at
+EFFORT: Final = (
+    16_000_000  # hashes, about a second: beyond it only every so many runs are looked at
+)
 
 Basis = Literal["key space", "sample", "keys"]
 

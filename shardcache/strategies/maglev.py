@@ -41,8 +41,8 @@ class Maglev(StrategyBase):
             return table[digest(key) % size]
 
         def inputs() -> Iterable[bytes]:
-            names = (node.name.encode() for node in table)
-            return chain((b"maglev xxh64", b"%d" % size), described(ordered), names)
+            names = "\0".join(node.name for node in table)
+            return (b"maglev xxh64", b"%d" % size, *described(ordered), names.encode())
 
         def runs() -> Runs:
             return Runs(f"xxh64 % {size}", range(1, size + 1), table.__getitem__)

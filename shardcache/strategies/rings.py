@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -40,9 +41,8 @@ def ring(
         return list(found)
 
     def inputs() -> Iterable[bytes]:
-        yield name.encode()
-        for place, holder in zip(places, holders, strict=False):
-            yield b"%d %s" % (place, holder.name.encode())
+        names = "\0".join(node.name for node in holders)
+        return (name.encode(), struct.pack(f"<{len(places)}I", *places), names.encode())
 
     def runs() -> Runs:
         size = space_of(key_hash)

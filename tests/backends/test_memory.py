@@ -355,6 +355,15 @@ def test_only_whole_numbers_count(payload):
     assert node(Get(b"k")) == payload
 
 
+def test_counters_end_where_servers_end():
+    """The last count is 2**63 - 1, for one more no server counts alike."""
+    node = Embedded()
+    node(Set(b"n", number(2**63 - 2)))
+    assert node(Incr(b"n", 1)) == 2**63 - 1
+    assert isinstance(node(Incr(b"n", 1)), NotACounterError)
+    assert node(Incr(b"n", -(2**63 - 1))) == 0
+
+
 @pytest.mark.parametrize(
     ("query", "fault"),
     [

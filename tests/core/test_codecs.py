@@ -112,6 +112,21 @@ def test_json_refuses_what_would_change(value, wrap):
         Json().encode(NAME, wrap(value))
 
 
+def test_json_says_what_it_cannot_hold():
+    """Text that is no Unicode, and numbers that are none, are told apart."""
+    with pytest.raises(EncodeError, match="UTF-8"):
+        Json().encode(NAME, ["\ud800"])
+    with pytest.raises(EncodeError, match="NaN"):
+        Json().encode(NAME, [math.nan])
+
+
+@pytest.mark.parametrize("data", [b"NaN", b"[Infinity]", b"-Infinity", b'{"a":NaN}'])
+def test_json_reads_no_numbers_that_json_lacks(data):
+    """What `json` of Python takes and JSON does not is no value of ours."""
+    with pytest.raises(DecodeError):
+        Json().decode(NAME, data)
+
+
 def test_json_refuses_what_is_too_deep():
     """Neither a deep value nor a cycle overflows the stack."""
     deep: list[object] = []

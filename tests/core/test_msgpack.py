@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import sys
 import threading
 import uuid
 from collections import OrderedDict, defaultdict, namedtuple
@@ -272,6 +273,7 @@ MARK = b"\xc7\x00\x01"  # of tuples
         b"\xc8\x00\x00\x01",  # in no form that a packer writes
         b"\x91\xd4\x01\x00",  # with contents
         b"\x92" + MARK + b"\xd4\x01\x00",
+        b"\x92\x92" + MARK + b"\x01\x92\xd4\x01\x00\x01",
         b"\x92\xc7\x00\x05\xa1x",  # a Decimal that is none
         b"\x92\xc7\x00\x06\xa1x",  # a datetime that is none
         b"\x92\xc7\x00\x0a\xc4\x01x",  # a UUID too short
@@ -338,10 +340,15 @@ def test_threads_share_a_codec():
                 CODEC.encode(NAME, [number, (1, object())])
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert wrong == []
 
 

@@ -9,6 +9,7 @@ import queue
 import select
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
@@ -25,7 +26,6 @@ from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, Val
 # pymemcache sends a command whole before it reads: what comes back meanwhile must fit into the
 # buffers between.
 KEYS_AT_ONCE: Final = 200
-GRACE: Final = 0.01  # seconds for a thread to say how far it got by the deadline
 
 Many = GetMany | SetMany | DeleteMany
 
@@ -48,28 +48,26 @@ class PymemcacheBackend:
 
     def execute(self, command: Command, deadline: float) -> Reply:
         """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
-        if isinstance(command, (GetMany, SetMany, DeleteMany)):
-            return self._many(command, deadline)
-        return self._one(command, deadline)
+        return self._ask(command, deadline, [])
 
     def begin(self, command: Command, deadline: float) -> ThreadExchange:
         """Start `command` in a thread, so that many nodes are asked at once."""
-        exchange = ThreadExchange(self._node, deadline)
+        exchange = ThreadExchange(Task(command, deadline, self._node))
         try:
-            self.start(command, deadline, exchange)
+            self.start(exchange.task, exchange)
         except BaseException:
             exchange.abandon()
             raise
         return exchange
 
-    def start(self, command: Command, deadline: float, outcome: Outcome) -> None:
-        """Have a thread ask for `outcome`; one that is not wanted any more is not asked for."""
+    def start(self, task: Task, outcome: Outcome) -> None:
+        """Have a thread do the task for `outcome`; one that nobody wants any more is not done."""
 
         def work() -> None:
             reply: Reply | Exception = None
             try:
                 if outcome.wanted:
-                    reply = self.execute(command, deadline)
+                    reply = self._ask(task.command, task.deadline, task.so_far)
             except Exception as error:  # noqa: BLE001 - raised where it is waited for
                 reply = error
             outcome.arrive(reply)
@@ -84,15 +82,15 @@ class PymemcacheBackend:
         """Drop idle connections, and each busy one as it comes back."""
         self.pool.close()
 
-    def _many(self, command: Many, deadline: float) -> Reply:
-        """Ask for some keys after others; from the first failure on, it is the reply."""
-        replies: list[Any] = []  # payloads, bools and errors
+    def _ask(self, command: Command, deadline: float, so_far: list[Any]) -> Reply:
+        if not isinstance(command, (GetMany, SetMany, DeleteMany)):
+            return self._one(command, deadline)
         for part in _parts(command):
             try:
-                replies += self._part(part, deadline)
-            except NodeError as error:
-                return replies + [error] * (_size(command) - len(replies))
-        return replies
+                so_far += self._part(part, deadline)
+            except NodeError as error:  # for the keys of this part, and of those not asked for
+                return _filled(so_far, command, error)
+        return so_far
 
     def _part(self, part: Many, deadline: float) -> list[Any]:  # as above
         try:
@@ -132,7 +130,7 @@ class PymemcacheBackend:
 
     def _lent(self, deadline: float) -> Connection:
         while True:
-            connection = self.pool.reserve(deadline)
+            connection = self.pool.idle() or self.pool.reserve(deadline)
             if connection is None:
                 return self._dialed(deadline)
             # pymemcache forgets what it received too much, and would take the rest for an answer.
@@ -185,10 +183,10 @@ class AsyncPymemcacheBackend:
         """Have a thread send `command`; the future gives the reply or raises `NodeError`."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
-        self._blocking.start(command, deadline, Promise(future))
-        late = NodeTimeoutError("did not answer in time", self._node)
-        delay = max(0.0, deadline + GRACE - time.monotonic())
-        timer = loop.call_later(delay, _settle, future, late)
+        task = Task(command, deadline, self._node)
+        self._blocking.start(task, Promise(future))
+        delay = max(0.0, deadline - time.monotonic())
+        timer = loop.call_later(delay, lambda: _settle(future, task.late()))
         self._pending.add(future)
         future.add_done_callback(lambda _: timer.cancel())
         future.add_done_callback(self._pending.discard)
@@ -201,6 +199,23 @@ class AsyncPymemcacheBackend:
         if own:
             await asyncio.wait(own)
         self._blocking.close()
+
+
+@dataclass(slots=True)
+class Task:
+    """A command for a thread. `so_far` holds the replies for the first of many keys, as they come."""
+
+    command: Command
+    deadline: float
+    node: str
+    so_far: list[Any] = field(default_factory=list)  # payloads, bools and errors
+
+    def late(self) -> Reply:
+        """Give what has come by now, with a `NodeTimeoutError` for what has not."""
+        error = NodeTimeoutError("did not answer in time", self.node)
+        if isinstance(self.command, (GetMany, SetMany, DeleteMany)):
+            return _filled(list(self.so_far), self.command, error)
+        return error
 
 
 class Outcome(Protocol):
@@ -217,13 +232,17 @@ class Outcome(Protocol):
 class ThreadExchange:
     """A command in a thread's hands. A byte in a pipe says that its reply is there."""
 
-    def __init__(self, node: str, deadline: float) -> None:
+    def __init__(self, task: Task) -> None:
+        self.task = task
         self.finished = False
-        self.deadline = deadline
-        self._node = node
         self._arrived: tuple[Reply | Exception] | None = None
         self._reply: Reply | Exception = None
         self._reader, self._writer = os.pipe()
+
+    @property
+    def deadline(self) -> float:
+        """Give the task's deadline."""
+        return self.task.deadline
 
     @property
     def wanted(self) -> bool:
@@ -251,20 +270,15 @@ class ThreadExchange:
             self._finish(*self._arrived)
 
     def expire(self) -> None:
-        """End the waiting; the thread, whose deadline it is too, may be about to say how far it got."""
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
-        poll.poll(GRACE * 1000)
+        """End the waiting: what has come by now is the reply."""
         self.advance()
         if not self.finished:
-            self._finish(NodeTimeoutError("did not answer in time", self._node))
+            self._finish(self.task.late())
 
-    def abandon(self) -> Reply:
-        """Stop waiting now; give what did arrive, or a `NodeTimeoutError`."""
-        self.advance()
+    def abandon(self) -> None:
+        """Stop waiting; the thread ends by itself, at the latest at the deadline."""
         if not self.finished:
-            self._finish(NodeTimeoutError("given up", self._node))
-        return cast("Reply", self._reply)
+            self._finish(None)
 
     def result(self) -> Reply:
         """Give the reply; raise the error that ended the exchange."""
@@ -313,6 +327,11 @@ def _ready(wait: Wait, until: float) -> bool:
 
 def _size(command: Many) -> int:
     return len(command.items if isinstance(command, SetMany) else command.keys)
+
+
+def _filled(replies: list[Any], command: Many, error: NodeError) -> list[Any]:
+    """Give the replies with `error` for each key that has none."""
+    return replies + [error] * (_size(command) - len(replies))
 
 
 def _parts(command: Many) -> Iterator[Many]:

@@ -220,7 +220,8 @@ def _set_many(client: Any, command: SetMany) -> Reply:
 
 
 def _cas(client: Any, command: Cas) -> Reply:
-    token = command.token if isinstance(command.token, bytes) else _FOREIGN
+    given = command.token
+    token = given if isinstance(given, bytes) and given.isdigit() else _FOREIGN
     expire = _exptime(command.ttl)
     stored: bool | None = client.cas(named(command.key), command.payload, token, expire=expire)
     return stored

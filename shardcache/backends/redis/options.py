@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from redis.connection import parse_url
 from redis.credentials import UsernamePasswordCredentialProvider
 
+from shardcache.backends.dialing import TLS_OPTIONS
 from shardcache.core.nodes import Node, is_local
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
@@ -20,13 +21,6 @@ _is_count = re.compile(r"[0-9]{1,15}").fullmatch
 _is_name = re.compile(r"[!-~]*").fullmatch  # what CLIENT SETNAME takes
 
 OURS: Final = ("client_name", "db", "max_value_bytes", "password", "username")
-OURS_WITH_TLS: Final = (
-    "ssl_ca_certs",
-    "ssl_cert_reqs",
-    "ssl_certfile",
-    "ssl_check_hostname",
-    "ssl_keyfile",
-)
 # Options of redis-py that a client decides for all its nodes. A URL may hold them, so that it need
 # not be written anew, and they change nothing.
 DECIDED_BY_CLIENT: Final = frozenset(
@@ -106,7 +100,7 @@ def _parsed(node: Node) -> dict[str, Any]:  # each option has a type of its own
 
 
 def _faults(node: Node, given: Mapping[str, Any]) -> Iterator[str]:
-    known = (*OURS, *OURS_WITH_TLS) if node.address.scheme == "rediss" else OURS
+    known = (*OURS, *TLS_OPTIONS) if node.address.scheme == "rediss" else OURS
     for name, _ in node.address.options:
         if name not in known and name not in DECIDED_BY_CLIENT:
             yield f"no option {shown(name)} (known: {', '.join(known)})"

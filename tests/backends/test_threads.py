@@ -1,0 +1,100 @@
+"""Threads for what can only block."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from shardcache.backends import threads
+from shardcache.backends.threads import Workers
+from shardcache.testing.waiting import eventually
+
+
+def test_all_work_is_done_by_few_threads():
+    """More work than threads waits its turn, and none is lost."""
+    workers = Workers("test", 3)
+    done = threading.Semaphore(0)
+    most = []
+
+    def work():
+        most.append(workers.running)
+        done.release()
+
+    for _ in range(200):
+        workers.submit(work)
+    assert all(done.acquire(timeout=10) for _ in range(200))
+    assert 1 <= max(most) <= 3
+
+
+def test_as_many_run_at_once_as_there_may_be():
+    """Work that waits for other work gets the threads it needs."""
+    workers = Workers("test", 4)
+    barrier = threading.Barrier(4 + 1)
+    for _ in range(4):
+        workers.submit(lambda: barrier.wait(10))
+    barrier.wait(10)
+
+
+def test_an_idle_thread_is_used_again():
+    """One piece of work after another needs one thread, give or take a race for it."""
+    workers = Workers("test", 50)
+    for _ in range(100):
+        done = threading.Event()
+        workers.submit(done.set)
+        assert done.wait(10)
+        eventually(lambda: workers._idle._value >= 1, within=10)
+    assert workers.running == 1
+
+
+def test_threads_without_work_end(monkeypatch):
+    """What is not needed any more goes away, and comes back when it is."""
+    monkeypatch.setattr(threads, "LINGER", 0.01)
+    workers = Workers("test", 5)
+    for _ in range(2):
+        for _ in range(20):
+            workers.submit(lambda: None)
+        eventually(lambda: workers.running == 0, within=10)
+
+
+def test_no_work_is_lost_while_threads_end(monkeypatch):
+    """A thread that is counted on does not end, however short it lingers."""
+    monkeypatch.setattr(threads, "LINGER", 0.0001)
+    workers = Workers("test", 2)
+    for _ in range(500):
+        done = threading.Event()
+        workers.submit(done.set)
+        assert done.wait(10)
+
+
+def test_the_exit_waits_for_no_thread():
+    """A program ends though a thread of ours is stuck."""
+    program = (
+        "import threading; from shardcache.backends.threads import Workers;"
+        "started = threading.Event();"
+        "Workers('stuck', 1).submit(lambda: (started.set(), threading.Event().wait()));"
+        "started.wait()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", program], check=True, timeout=30, capture_output=True
+    )
+    assert ended.stderr == b""
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own():
+    """What a parent's threads were doing is not waited for in its child."""
+    workers = Workers("test", 1)
+    held = threading.Event()
+    started = threading.Event()
+    workers.submit(lambda: (started.set(), held.wait(10)))
+    started.wait(10)
+    if (child := os.fork()) == 0:
+        done = threading.Event()
+        workers.submit(done.set)
+        os._exit(0 if done.wait(10) else 1)
+    held.set()
+    assert os.waitpid(child, 0)[1] == 0

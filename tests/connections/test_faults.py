@@ -1,0 +1,230 @@
+"""A connection is at a reply boundary or closed, whatever the node does."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+
+from connections.fakes import fake_node, reset, token_of
+from shardcache import (
+    Client,
+    NodeError,
+    NodeProtocolError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    PartialFailureError,
+)
+from shardcache.testing.driving import MODES, make_client
+
+REPLY = b"VA 5 f256 %s\r\nhello\r\n"
+ENDS = {"FIN": socket.socket.close, "RST": reset, "stall": lambda _: time.sleep(0.6)}
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Give each of the two clients in turn."""
+    return request.param
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_reply_cut_anywhere_is_an_error_and_the_next_call_is_right(mode, end):
+    """However many bytes of a reply arrive, no part of it is ever a value."""
+    whole = len(REPLY % b"O1234567890")
+    for count in range(0, whole, 3):
+
+        def behave(connection, number, count=count):
+            while request := connection.recv(4096):
+                reply = REPLY % token_of(request)
+                if number == 0 and count < len(reply):
+                    connection.sendall(reply[:count])
+                    ENDS[end](connection)
+                    return
+                connection.sendall(reply)
+
+        with fake_node(behave) as address:
+            client = make_client(mode, f"memcached://{address}", on_error="raise", timeout=0.15)
+            try:
+                assert client.get("k") == b"hello", f"after {count} bytes"
+            except (NodeUnavailableError, NodeTimeoutError):
+                pass
+            if end == "stall" and mode == "asyncio":  # the late reply is still owed
+                client.close()
+                continue
+            assert client.get("k") == b"hello", f"after {count} bytes"
+            client.close()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"VA 5 f256 O1\r\nhello\r\n",
+        b"VA 5 f256 %s\r\nhelloXX",
+        b"VA -5 f256 %s\r\nhello\r\n",
+        b"VA 99999999999 f256 %s\r\nhello\r\n",
+        b"VA 5 f256\r\nhello\r\n",
+        b"VA 5 %s f256\r\nhello\r\n",
+        b"HD %s\r\n",
+        b"NF\r\n",
+        b"ERROR\r\n",
+        b"END\r\n",
+        b"+PONG\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\r\n",
+        b"x" * 5000,
+        b"EN %s\r\nEN %s\r\n",
+    ],
+    ids=repr,
+)
+def test_nonsense_is_never_a_value(mode, reply):
+    """An answer of another token, length or grammar is an error, and ends its connection."""
+
+    def behave(connection, number):
+        token = token_of(connection.recv(4096))
+        if number == 0:
+            connection.sendall(reply.replace(b"%s", token))
+            while connection.recv(4096):
+                pass
+        else:
+            connection.sendall(REPLY % token)
+            time.sleep(1)
+
+    with fake_node(behave) as address:
+        client = make_client(mode, f"memcached://{address}", on_error="raise", timeout=2)
+        with pytest.raises(NodeProtocolError):
+            client.get("k")
+        assert client.get("k") == b"hello"
+        client.close()
+
+
+def test_a_deadline_is_one_for_the_whole_call(mode):
+    """A node that drips one byte at a time does not get a new deadline with each."""
+
+    def behave(connection, _):
+        for byte in b"VA 100 f256 " + token_of(connection.recv(4096)) + b"\r\n" + b"x" * 100:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.09)
+
+    with fake_node(behave) as address:
+        client = make_client(mode, f"memcached://{address}", on_error="raise", timeout=0.3)
+        started = time.monotonic()
+        with pytest.raises(NodeTimeoutError):
+            client.get("k")
+        assert time.monotonic() - started < 1.5
+        client.close()
+
+
+def test_a_late_reply_is_nobody_elses(mode, make_memcached):
+    """What a stopped node says after its deadline is never given to a later call."""
+    server = make_memcached()
+    client = make_client(mode, server.url, on_error="raise", timeout=0.2)
+    client.set_many({f"k{n}": n for n in range(20)})
+    server.pause()
+    for number in range(3):
+        with pytest.raises(NodeTimeoutError):
+            client.get(f"k{number}")
+    server.resume()
+    for _ in range(3):
+        for number in range(20):
+            assert client.get(f"k{number}") == number
+    client.close()
+
+
+def test_a_stopped_node_takes_nothing_from_the_others(mode, make_memcached):
+    """`get_many` keeps what the others answered, within one deadline."""
+    servers = [make_memcached() for _ in range(4)]
+    client = make_client(mode, [server.url for server in servers], timeout=0.5)
+    items = {f"key:{n}": "v" * 2000 for n in range(2000)}
+    assert client.set_many(items) == []
+    owned = {key for key in items if client.node_for(key).address.port == servers[0].port}
+    servers[0].pause()
+    started = time.monotonic()
+    found = client.get_many(items)
+    assert time.monotonic() - started < 2
+    assert found == {key: value for key, value in items.items() if key not in owned}
+    assert 0 < len(owned) < len(items)
+    assert client.stats  # the client is still in use
+    servers[0].resume()
+    client.close()
+
+
+def test_partial_failure_says_what_was_found(mode, make_memcached):
+    """Under `on_error="raise"` the error holds the found and the failed keys."""
+    servers = [make_memcached() for _ in range(3)]
+    client = make_client(mode, [server.url for server in servers], timeout=1, on_error="raise")
+    items = {f"key:{n}": n for n in range(300)}
+    client.set_many(items)
+    servers[1].kill()
+    gone = {key for key in items if client.node_for(key).address.port == servers[1].port}
+    with pytest.raises(PartialFailureError) as caught:
+        client.get_many(items)
+    assert caught.value.found == {key: n for key, n in items.items() if key not in gone}
+    assert set(caught.value.failed) == gone
+    assert all(isinstance(error, NodeError) for error in caught.value.failed.values())
+    with pytest.raises(PartialFailureError) as caught:
+        client.set_many(items)
+    assert set(caught.value.failed) == gone
+    assert set(caught.value.succeeded) == set(items) - gone
+    client.close()
+
+
+@pytest.mark.parametrize("kind", ["memcached", "redis"])
+def test_a_dead_node_is_a_miss_and_comes_back(mode, kind, make_memcached, make_redis):
+    """By default a failing node reads as a miss, writes as `False`, and all of it is counted."""
+    server = (make_memcached if kind == "memcached" else make_redis)()
+    client = make_client(mode, server.url, timeout=1)
+    assert client.set("k", 1)
+    server.kill()
+    assert client.get("k", "default") == "default"
+    assert client.get_many(["k"]) == {}
+    assert client.set("k", 2) is False
+    assert client.set_many({"k": 2}) == ["k"]
+    assert client.delete("k") is False
+    assert client.delete_many(["k"]) == 0
+    assert client.incr("n", initial=1) is None
+    assert client.flush_all() is False
+    (figures,) = client.stats().values()
+    assert isinstance(figures.server, NodeError)
+    assert figures.client["swallowed_errors"] >= 8
+    server.restart()
+    assert client.set("k", 3)
+    assert client.get("k") == 3
+    client.close()
+
+
+def test_a_server_that_closed_idle_connections_costs_no_call(mode, make_memcached):
+    """A pooled connection that died unseen is replaced without an error, for what is idempotent."""
+    server = make_memcached()
+    client = make_client(mode, server.url, on_error="raise", timeout=2)
+    client.set("k", 1)
+    server.kill()
+    server.restart()
+    assert client.get("k") is None
+    assert client.set("k", 2)
+    assert client.get_many(["k"]) == {"k": 2}
+    client.close()
+
+
+def test_an_unknown_host_is_told_in_time(mode):
+    """A name that cannot be resolved is a `NodeUnavailableError`, within the deadline."""
+    client = make_client(mode, "memcached://no-such-host.invalid", on_error="raise", timeout=2)
+    started = time.monotonic()
+    with pytest.raises((NodeUnavailableError, NodeTimeoutError)):
+        client.get("k")
+    assert time.monotonic() - started < 4
+    client.close()
+
+
+def test_a_pool_that_ran_out_is_told_as_such(make_memcached):
+    """Waiting for one's own connections counts against the deadline, and names the pool."""
+    server = make_memcached()
+    client = Client(server.url, pool_size=1, on_error="raise", timeout=0.2)
+    client.set("k", 1)
+    backend = next(iter(client._cluster.links.values())).backend
+    lent = backend.pool.idle()
+    with pytest.raises(NodeTimeoutError, match="connections stayed in use"):
+        client.get("k")
+    backend.pool.give(lent)
+    assert client.get("k") == 1
+    client.close()

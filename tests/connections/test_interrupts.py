@@ -1,0 +1,217 @@
+"""Interrupts of every kind leave no connection out of step, and no slot lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from shardcache import AsyncClient, Client
+from shardcache.backends.pool import Place
+
+KEYS = [f"k{number}" for number in range(200)]
+
+
+class Interrupt(BaseException):
+    """Raised by a signal handler, in the middle of anything."""
+
+
+@pytest.fixture(params=["memcached", "redis"])
+def urls(request, memcached_servers, redis_servers):
+    """Give three nodes of each kind in turn."""
+    servers = memcached_servers if request.param == "memcached" else redis_servers
+    return [server.url for server in servers]
+
+
+@pytest.fixture
+def mixed(memcached_servers, redis_servers):
+    """Give three memcached and three Redis nodes."""
+    return [server.url for server in (*memcached_servers, *redis_servers)]
+
+
+# An interrupt between the making of a socket and its first owner is told of by Python's own
+# finalizer, which also closes the descriptor: nothing is lost.
+@pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_signals_leave_no_connection_out_of_step(urls):
+    """500 interrupts at random moments: every value read is right, every slot is there."""
+    client = Client(urls, pool_size=2, on_error="raise", timeout=5)
+    client.set_many({key: f"value of {key}" for key in KEYS})
+    interrupts = 0
+
+    def interrupt(*_):
+        nonlocal interrupts
+        interrupts += 1
+        raise Interrupt
+
+    chance = random.Random(7)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        while interrupts < 500:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(5e-5, 2e-3))
+                while True:
+                    key = chance.choice(KEYS)
+                    assert client.get(key) == f"value of {key}"
+                    some = chance.sample(KEYS, 20)
+                    assert client.get_many(some) == {key: f"value of {key}" for key in some}
+                    client.delete("absent")
+            except Interrupt:
+                continue
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    for link in client._cluster.links.values():
+        pool = link.backend.pool
+        lent = [pool.reserve(time.monotonic() + 5) for _ in range(2)]  # raises if a slot is lost
+        for held in lent:
+            (pool.release if isinstance(held, Place) else pool.give)(held)
+    assert client.get_many(KEYS) == {key: f"value of {key}" for key in KEYS}
+    client.close()
+
+
+def test_cancelling_at_random_moments_mixes_nothing_up(urls):
+    """3,000 calls cancelled at random moments: what others read is right, nothing is left over."""
+
+    async def main():
+        chance = random.Random(11)
+        async with AsyncClient(urls, on_error="raise", timeout=10) as client:
+            await client.set_many({key: f"value of {key}" for key in KEYS})
+
+            async def read():
+                key = chance.choice(KEYS)
+                if chance.random() < 0.5:
+                    assert await client.get(key) == f"value of {key}"
+                else:
+                    some = chance.sample(KEYS, 10)
+                    assert await client.get_many(some) == {key: f"value of {key}" for key in some}
+
+            for _ in range(60):
+                tasks = [asyncio.create_task(read()) for _ in range(100)]
+                for _ in range(chance.randrange(4)):
+                    await asyncio.sleep(0)
+                for task in chance.sample(tasks, 50):
+                    task.cancel()
+                for result in await asyncio.gather(*tasks, return_exceptions=True):
+                    assert result is None or isinstance(result, asyncio.CancelledError), result
+            assert await client.get_many(KEYS) == {key: f"value of {key}" for key in KEYS}
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not others
+
+    asyncio.run(main())
+
+
+def test_children_forked_after_connecting_have_connections_of_their_own(mixed):
+    """Four children and their parent read and write at once, and nobody reads another's reply."""
+    client = Client(mixed, on_error="raise", timeout=10)
+    client.set_many({key: key for key in KEYS})
+    children = []
+    for number in range(4):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                for turn in range(300):
+                    key = KEYS[turn % len(KEYS)]
+                    assert client.get(key) == key
+                    client.set(f"{number}:{turn}", turn)
+                    assert client.get(f"{number}:{turn}") == turn
+                assert client.get_many(KEYS) == {key: key for key in KEYS}
+                status = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        children.append(pid)
+    for turn in range(300):
+        assert client.get(KEYS[turn % len(KEYS)]) == KEYS[turn % len(KEYS)]
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 4
+    client.close()
+
+
+def test_sixteen_threads_share_one_client(mixed):
+    """Every thread reads what it wrote, through a pool smaller than their number."""
+    client = Client(mixed, pool_size=4, on_error="raise", timeout=20)
+    wrong = []
+
+    def work(number):
+        for turn in range(150):
+            key, value = f"{number}:{turn}", [number, turn]
+            client.set(key, value)
+            if client.get(key) != value:
+                wrong.append(key)
+            some = {f"{number}:{turn}:{n}": n for n in range(8)}
+            client.set_many(some)
+            if client.get_many(some) != some:
+                wrong.append(key)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert all(link.backend.pool.open <= 4 for link in client._cluster.links.values())
+    client.close()
+
+
+def test_one_client_serves_three_loops_one_after_another(mixed):
+    """A client outlives the loops it is used in, closed or not; warnings are errors here."""
+    client = AsyncClient(mixed, on_error="raise", timeout=10)
+
+    async def use(turn):
+        await client.set("k", turn)
+        return await client.get("k")
+
+    assert [asyncio.run(use(turn)) for turn in range(3)] == [0, 1, 2]
+
+    async def end():
+        await use(3)
+        await client.aclose()
+
+    asyncio.run(end())
+
+
+def test_five_thousand_gets_at_once(mixed):
+    """There is no pool to exhaust: 5,000 tasks read through one client."""
+
+    async def main():
+        async with AsyncClient(mixed, on_error="raise", timeout=30) as client:
+            await client.set_many({key: key for key in KEYS})
+            found = await asyncio.gather(*(client.get(KEYS[n % 200]) for n in range(5000)))
+            assert found == [KEYS[n % 200] for n in range(5000)]
+
+    asyncio.run(main())
+
+
+def test_calls_of_one_turn_leave_together(memcached_servers):
+    """However many tasks ask in one turn of the loop, each node gets one write."""
+
+    async def main():
+        async with AsyncClient(memcached_servers[0].url, on_error="raise", timeout=10) as client:
+            await client.get("warm")
+            backend = next(iter(client._cluster.links.values())).backend
+            channel = backend._channels[asyncio.get_running_loop()]
+            writes = []
+            sock = channel._sock
+
+            class Counting:
+                def __getattr__(self, name):
+                    return getattr(sock, name)
+
+                def send(self, data):
+                    writes.append(len(data))
+                    return sock.send(data)
+
+            channel._sock = Counting()
+            await asyncio.gather(*(client.get(key) for key in KEYS))
+            channel._sock = sock
+            assert len(writes) == 1
+
+    asyncio.run(main())

@@ -1,0 +1,68 @@
+"""TLS and Unix sockets, where the servers have them."""
+
+from __future__ import annotations
+
+import pytest
+
+from shardcache import NodeUnavailableError
+from shardcache.testing.driving import MODES, make_client
+
+LARGE = {f"k{number}": "x" * 20_000 for number in range(100)}
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Give each of the two clients in turn."""
+    return request.param
+
+
+@pytest.fixture(params=["memcached", "redis"])
+def make(request, make_memcached, make_redis):
+    """Give what starts a server of each kind in turn."""
+    return make_memcached if request.param == "memcached" else make_redis
+
+
+def test_tls(mode, make, tls):
+    """A server whose authority is known is spoken to in secret, large batches included."""
+    server = make(tls=tls)
+    client = make_client(
+        mode, f"{server.url}?ssl_ca_certs={tls.authority}", on_error="raise", timeout=20
+    )
+    assert client.set_many(LARGE) == []
+    assert client.get_many(LARGE) == LARGE
+    for number in range(50):
+        assert client.get(f"k{number}") == LARGE[f"k{number}"]
+    client.close()
+
+
+def test_tls_of_an_unknown_authority_is_refused(mode, make, tls):
+    """A server is verified unless told otherwise."""
+    server = make(tls=tls)
+    client = make_client(mode, server.url, on_error="raise", timeout=5)
+    with pytest.raises(NodeUnavailableError, match="certificate"):
+        client.get("k")
+    client.close()
+    trusting = make_client(
+        mode, f"{server.url}?ssl_cert_reqs=none", on_error="raise", timeout=5
+    )
+    assert trusting.get("k") is None
+    trusting.close()
+
+
+def test_unix_sockets(mode, make, tmp_path):
+    """A server on a Unix socket is a node like any other."""
+    server = make(unix=tmp_path / "s")
+    client = make_client(mode, server.url, on_error="raise", timeout=5)
+    assert client.set_many(LARGE) == []
+    assert client.get_many(LARGE) == LARGE
+    client.close()
+
+
+def test_ipv6(mode, make):
+    """An IPv6 address stands in brackets."""
+    server = make(host="::1")
+    client = make_client(mode, server.url, on_error="raise", timeout=5)
+    assert client.set("k", 1)
+    assert client.get("k") == 1
+    assert client.nodes[0].name == f"[::1]:{server.port}"
+    client.close()
