@@ -105,9 +105,7 @@ class SocketBackend:
     def talk(self, command: Command, deadline: float) -> Talk:
         """Give the reply over a pooled connection, or over a new one."""
         held = self.pool.reserve(deadline)
-        connection = (
-            (yield from self._dialed(held, deadline)) if isinstance(held, Place) else held
-        )
+        connection = (yield from self._dialed(held, deadline)) if isinstance(held, Place) else held
         chunks = self.encoded(connection, command)
         return (yield from self.talk_on(connection, command, chunks, deadline))
 
@@ -253,6 +251,7 @@ class SmallExchange(SocketExchange):
         self._connection: Connection | None = connection
         self._command = command
         self._wait = Wait(connection.sock.fileno(), select.POLLIN)
+        self._talk = _NOTHING
         self._reply = None
         self.finished = False
         try:
@@ -285,8 +284,11 @@ class SmallExchange(SocketExchange):
             self._finish(error)
         else:
             if replies:
-                self._backend.pool.give(connection)
+                # Let go before it is given back: whoever abandons this exchange after an
+                # interrupt must not close what another thread may have in hand by then.
+                self._connection = None
                 self._finish(replies[0])
+                self._backend.pool.give(connection)
 
     def expire(self) -> None:
         """End the waiting: what did arrive is the reply, with timeouts in the gaps."""
@@ -294,17 +296,18 @@ class SmallExchange(SocketExchange):
         if connection is None:
             super().expire()
             return
-        reply = connection.wire.partial()
+        self._finish(connection.wire.partial())
+        self._connection = None
         self._backend.pool.lose(connection)
-        self._finish(reply)
 
     def abandon(self) -> None:
         """Stop now, and close the connection."""
-        if self._connection is None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._backend.pool.lose(connection)
+        elif not self.finished:
             super().abandon()
-        else:
-            self._backend.pool.lose(self._connection)
-            self.finished = True
+        self.finished = True
 
     def _ask_again(self, connection: Connection, error: OSError) -> None:
         try:
@@ -319,6 +322,14 @@ class SmallExchange(SocketExchange):
         self._connection = None
         self._talk = talk
         super().advance()
+
+
+def _nothing() -> Talk:
+    return None
+    yield
+
+
+_NOTHING: Final = _nothing()  # stands for the steps of an exchange that takes none
 
 
 def _is_small(chunks: Sequence[bytes]) -> bool:

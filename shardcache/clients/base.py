@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import threading
@@ -248,6 +249,7 @@ def _codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Codec:
     if not isinstance(choice, str):
         return choice
     name, options = parse_choice(choice)
-    if settings.secret is not None:
-        return plugins.codecs[name](secret=settings.secret, **options)
-    return plugins.codecs[name](**options)
+    factory = plugins.codecs[name]
+    if settings.secret is not None and "secret" in inspect.signature(factory).parameters:
+        return factory(secret=settings.secret, **options)
+    return factory(**options)

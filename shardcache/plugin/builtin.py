@@ -5,8 +5,7 @@ from __future__ import annotations
 from shardcache.backends.base import BackendFactory
 from shardcache.backends.memcached import Memcached
 from shardcache.backends.memory import Memory
-
-# PYMfrom shardcache.backends.pymemcache import Pymemcache
+from shardcache.backends.pymemcache import Pymemcache
 from shardcache.backends.redis import Redis
 from shardcache.core import codecs
 from shardcache.core.codecs import CodecFactory
@@ -37,8 +36,7 @@ def shardcache_register_backends(registry: Registry[BackendFactory]) -> None:
     for scheme in ("redis", "rediss", "redis+unix"):
         registry.register(scheme, Redis())
 
-
-# PYM    registry.register("pymemcache", Pymemcache())
+    registry.register("pymemcache", Pymemcache())
 
 
 @hookimpl

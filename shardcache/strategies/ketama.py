@@ -107,8 +107,8 @@ def _libmemcached_digests(nodes: Sequence[Node]) -> list[int]:
     keys are.
     """
     count = len(nodes)
-    scaled = [_float32(_float32(share * 160) / POINTS_PER_DIGEST) for share in _shares(nodes)]
-    return [math.floor(_float32(_float32(each * count) + 1e-10)) for each in scaled]
+    scaled = [_float32(_float32(share * DIGESTS) * count) for share in _shares(nodes)]
+    return [math.floor(_float32(each + 1e-10)) for each in scaled]
 
 
 def _libketama_digests(nodes: Sequence[Node]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import weakref
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Literal
@@ -24,6 +25,7 @@ class DrivenClient:
     def __init__(self, client: AsyncClient) -> None:
         self.twin = client
         self.loop = asyncio.new_event_loop()
+        weakref.finalize(self, self.loop.close)
 
     def __getattr__(self, name: str) -> Any:  # whatever the client has
         attribute = getattr(self.twin, name)

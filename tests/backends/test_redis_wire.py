@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardcache.backends.chunks import CHUNK, joined
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import MGET_BYTES, MGET_KEYS, RedisWire
 from shardcache.core.commands import (
@@ -440,6 +441,17 @@ def test_no_mget_is_long(sizes, count):
     for piece in pieces:
         assert len(piece) <= MGET_KEYS
         assert len(piece) == 1 or sum(map(len, piece)) <= MGET_BYTES
+
+
+@given(st.lists(st.integers(0, 100_000), max_size=20))
+def test_a_batch_leaves_in_few_pieces(sizes):
+    """Small commands are joined, and no byte is lost or moved."""
+    parts = [bytes([place]) * size for place, size in enumerate(sizes)]
+    pieces = joined(parts)
+    assert b"".join(pieces) == b"".join(parts)
+    assert all(len(piece) >= CHUNK for piece in pieces[:-1])
+    items = [(b"k%d" % number, TEXT) for number in range(1000)]
+    assert len(make_wire().encode(SetMany(items))) == 1
 
 
 def test_a_value_too_large_is_not_sent():

@@ -42,9 +42,7 @@ def test_tls_of_an_unknown_authority_is_refused(mode, make, tls):
     with pytest.raises(NodeUnavailableError, match="certificate"):
         client.get("k")
     client.close()
-    trusting = make_client(
-        mode, f"{server.url}?ssl_cert_reqs=none", on_error="raise", timeout=5
-    )
+    trusting = make_client(mode, f"{server.url}?ssl_cert_reqs=none", on_error="raise", timeout=5)
     assert trusting.get("k") is None
     trusting.close()
 

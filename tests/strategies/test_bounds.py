@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import sqrt
 
@@ -20,6 +22,7 @@ from shardcache.strategies.maglev import TABLE_SIZES, Maglev, filled
 from shardcache.strategies.modulo import Modulo
 from shardcache.strategies.pymemcache import Pymemcache
 from shardcache.strategies.rendezvous import Rendezvous
+from shardcache.strategies.rings import ring
 
 KEYS = [b"user:%d:profile" % number for number in range(200)]
 ALL = [Rendezvous(), Ketama(), Maglev(table=251), Jump(), Pymemcache(), Modulo(), Crc16()]
@@ -211,6 +214,36 @@ def test_a_ring_of_100_points_is_less_even(numbers):
     """The ring of pylibmc has fewer points, and wider bounds."""
     held = shares(Ketama(profile="pylibmc").build(nodes_of(sorted(numbers))))
     assert all(0.51 <= share * len(numbers) <= 1.73 for share in held.values())
+
+
+def number_in(key):
+    """Hash a key of decimal digits to its number."""
+    return int(key)
+
+
+@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=5), min_size=1, max_size=5))
+def test_a_key_belongs_to_the_first_point_at_or_after_its_hash(points):
+    """Past the last point comes the first; of two in one place, the first node's; so with runs."""
+    nodes = nodes_of(range(len(points)))
+    placed = ring(nodes, points, number_in, "test")
+    runs = placed.runs()
+    every = sorted((place, index) for index, of_node in enumerate(points) for place in of_node)
+    for hashed in range(33):
+        _, index = next((point for point in every if point[0] >= hashed), every[0])
+        assert placed.owner(b"%d" % hashed) is nodes[index]
+        assert runs.owner(bisect_right(runs.ends, hashed)) is nodes[index]
+    assert runs.ends[-1] == 2**32
+
+
+def test_threads_find_the_same_slots():
+    """Slots filled by many threads at once are those that one thread fills."""
+    nodes = nodes_of(range(50))
+    keys = [b"%d" % number for number in range(2000)]
+    with ThreadPoolExecutor(8) as pool:
+        shared = Rendezvous().build(nodes).owner
+        found = list(pool.map(lambda _: [shared(key) for key in keys], range(8)))
+    alone = Rendezvous().build(nodes).owner
+    assert found == [[alone(key) for key in keys]] * 8
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pymemcache.client.rendezvous import RendezvousHash
 
 from shardcache.core.nodes import Node
+from shardcache.strategies.base import split_port
 from shardcache.strategies.crc16 import SLOTS, Crc16
 from shardcache.strategies.jump import bucket
 from shardcache.strategies.ketama import Ketama
@@ -160,5 +161,33 @@ def test_libmemcached_rounds_in_single_precision(count):
         return {len(of_node) for of_node in Ketama(profile=profile)._points(nodes)}
 
     assert points("libmemcached") == points("twemproxy") == {156 if count in ROUNDED else 160}
+    assert points("libketama") == {156 if count == 61 else 160}
     assert points("spymemcached") == {160}
     assert points("pylibmc") == {100}
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "port"),
+    [
+        ("10.0.0.1:11211", "10.0.0.1", "11211"),
+        ("[fd00::1]:11211", "fd00::1", "11211"),
+        ("fd00::11211", "fd00::11211", ""),
+        ("[fd00::1]", "[fd00::1]", ""),
+        ("shard-1", "shard-1", ""),
+        ("shard:a", "shard:a", ""),
+        (":11211", ":11211", ""),
+        ("/run/memcached.sock", "/run/memcached.sock", ""),
+    ],
+)
+def test_a_label_comes_from_the_name(name, host, port):
+    """Only a name that reads `host:port` has a port, whatever the address is."""
+    assert split_port(Node("memcached://10.9.9.9:999", name)) == (host, port)
+
+
+def test_twemproxy_takes_a_given_name_as_it_is():
+    """A name that was given keeps its default port on the ring, as libketama's labels do."""
+    nodes = [Node("memcached://127.0.0.1", f"10.0.0.{number}:11211") for number in range(3)]
+    named = Ketama(profile="twemproxy", hash="md5").build(nodes)
+    as_written = Ketama(profile="libketama").build(nodes)
+    keys = [b"key:%d" % number for number in range(100)]
+    assert list(map(named.owner, keys)) == list(map(as_written.owner, keys))

@@ -7,15 +7,16 @@ import contextlib
 import os
 import queue
 import select
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from shardcache.backends.base import BackendOptions
+from shardcache.backends.base import BackendOptions, Wire
 from shardcache.backends.dialing import AddressInfo, Answer, Expired, Target, Wait, dial
-from shardcache.backends.pool import Connection, Pool
+from shardcache.backends.pool import Connection, Place, Pool
 from shardcache.backends.pymemcache.refusals import translated
 from shardcache.backends.pymemcache.session import Session
 from shardcache.backends.threads import Workers
@@ -130,29 +131,36 @@ class PymemcacheBackend:
 
     def _lent(self, deadline: float) -> Connection:
         while True:
-            connection = self.pool.idle() or self.pool.reserve(deadline)
-            if connection is None:
-                return self._dialed(deadline)
+            held = self.pool.reserve(deadline)
+            if isinstance(held, Place):
+                return self._dialed(held, deadline)
             # pymemcache forgets what it received too much, and would take the rest for an answer.
-            if not connection.stale:
-                return connection
-            self.pool.lose(connection)
+            if not held.stale:
+                return held
+            self.pool.lose(held)
 
-    def _dialed(self, deadline: float) -> Connection:
+    def _dialed(self, place: Place, deadline: float) -> Connection:
         """Give a new connection, in the place reserved for it."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
-            steps = dial(self._target, self._addresses(until), until)
+            connection = Connection(*self._connected(until))
+        except BaseException:
+            self.pool.release(place)
+            raise
+        self.pool.adopt(connection, place)
+        return connection
+
+    def _connected(self, until: float) -> tuple[socket.socket, Wire]:
+        steps = dial(self._target, self._addresses(until), until)
+        try:
             wait = next(steps)
             while True:
                 wait = next(steps) if _ready(wait, until) else steps.throw(Expired())
         except StopIteration as done:
-            connection = Connection(*done.value)
-        except BaseException:
-            self.pool.release()
-            raise
-        self.pool.adopt(connection)
-        return connection
+            connected: tuple[socket.socket, Wire] = done.value
+            return connected
+        finally:
+            steps.close()
 
     def _addresses(self, until: float) -> Sequence[AddressInfo]:
         known = self._target.known_addresses()

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 
 import hiredis
 
+from shardcache.backends.chunks import joined
 from shardcache.backends.redis.awaited import (
     MORE,
     Awaited,
@@ -240,12 +241,14 @@ class RedisWire:
         if not pieces:  # every command is answered by the server, in its turn
             return self._ask(One(lambda raw: pong(raw) and replies), b"PING")
         self._awaited.append(Batch(replies, pieces, decode))
-        return sent
+        return joined(sent)
 
     def _stored(self, payload: Payload) -> bytes:
         stored, limit = to_redis(payload), self._options.max_value_bytes
         if len(stored) > limit:
-            raise ValueTooLargeError(f"a value of {len(stored)} bytes (at most {limit})", self._node)
+            raise ValueTooLargeError(
+                f"a value of {len(stored)} bytes (at most {limit})", self._node
+            )
         return stored
 
     def _get_many(self, command: GetMany) -> Sequence[bytes]:
@@ -311,7 +314,7 @@ class RedisWire:
 
     def _ping(self, command: Ping) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
         self._awaited.append(SignOfLife())
-        return pack((b"PING",)), pack((b"DEL", PROBED))
+        return (pack((b"PING",)) + pack((b"DEL", PROBED)),)
 
     def _stats(self, command: ServerStats) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
         return self._ask(_FIGURES, b"INFO")

@@ -1,0 +1,38 @@
+"""The two clients are one: names, parameters, defaults, results and words."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from shardcache import AsyncClient, Client
+
+RENAMED = {"close": "aclose", "__enter__": "__aenter__", "__exit__": "__aexit__"}
+NAMES = sorted(
+    name
+    for name in dir(Client)
+    if (not name.startswith("_") or name in RENAMED) and callable(getattr(Client, name))
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signatures_and_docstrings_are_equal(name):
+    """A call is written, and described, the same way in both worlds."""
+    ours, twin = getattr(Client, name), getattr(AsyncClient, RENAMED.get(name, name))
+    assert inspect.signature(ours) == inspect.signature(twin)
+    assert inspect.getdoc(ours) == inspect.getdoc(twin)
+
+
+def test_neither_has_what_the_other_lacks():
+    """Each public name of one is a name of the other."""
+    blocking = {RENAMED.get(name, name) for name in dir(Client) if not name.startswith("_")}
+    assert blocking == {name for name in dir(AsyncClient) if not name.startswith("_")}
+
+
+def test_what_asks_a_node_is_awaited():
+    """In the asyncio client a call is a coroutine function exactly when it asks a node."""
+    local = {"from_env", "from_settings", "from_url", "hashed", "node_for", "nodes_for"}
+    for name in NAMES:
+        awaited = inspect.iscoroutinefunction(getattr(AsyncClient, RENAMED.get(name, name)))
+        assert awaited is (name not in local), name
