@@ -13,6 +13,7 @@ A missing server is a failure that says how to install it, never a skip.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import hypothesis
@@ -22,6 +23,9 @@ import trustme
 from shardcache.testing.servers import Server, Tls, start_memcached, start_nutcracker, start_redis
 
 NODES = 3
+
+# pylibmc has wheels for no later Python; what it would show is asked of nutcracker there as well.
+collect_ignore = ["compatibility/test_pylibmc.py"] if sys.version_info >= (3, 12) else []
 
 # How fast a busy machine is today must not decide whether a property holds.
 hypothesis.settings.register_profile(

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from shardcache import AsyncClient, Client, Node, TopologyError
+from shardcache import AsyncClient, Client, Node, ShardCacheError, TopologyError
 from shardcache.testing.driving import MODES, make_client
 
 
@@ -38,7 +38,7 @@ def test_threads_go_on_while_nodes_change(urls):
                 if client.get(key) not in (key, None):
                     wrong.append(key)
                 client.get_many([f"{number}:{n}" for n in range(20)])
-            except Exception as error:
+            except ShardCacheError as error:
                 wrong.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]

@@ -29,6 +29,7 @@ class Diary(Observer):
         self.events = []
 
     def call_finished(self, event):
+        """Note any event."""
         self.events.append(event)
 
     node_failed = decode_failed = topology_changed = call_finished

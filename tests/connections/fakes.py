@@ -29,7 +29,7 @@ def fake_node(behave: Behaviour) -> Iterator[str]:
 
     threading.Thread(target=serve, daemon=True).start()
     try:
-        yield "127.0.0.1:%d" % listener.getsockname()[1]
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 
@@ -45,10 +46,8 @@ def test_a_reply_cut_anywhere_is_an_error_and_the_next_call_is_right(mode, end):
 
         with fake_node(behave) as address:
             client = make_client(mode, f"memcached://{address}", on_error="raise", timeout=0.15)
-            try:
+            with contextlib.suppress(NodeUnavailableError, NodeTimeoutError):
                 assert client.get("k") == b"hello", f"after {count} bytes"
-            except (NodeUnavailableError, NodeTimeoutError):
-                pass
             if end == "stall" and mode == "asyncio":  # the late reply is still owed
                 client.close()
                 continue
@@ -144,7 +143,6 @@ def test_a_stopped_node_takes_nothing_from_the_others(mode, make_memcached):
     assert time.monotonic() - started < 2
     assert found == {key: value for key, value in items.items() if key not in owned}
     assert 0 < len(owned) < len(items)
-    assert client.stats  # the client is still in use
     servers[0].resume()
     client.close()
 
