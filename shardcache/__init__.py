@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shardcache.clients.aio import AsyncClient
+from typing import TYPE_CHECKING, Any
+
 from shardcache.clients.sync import Client
 from shardcache.core.events import (
     CallFinished,
@@ -40,6 +41,9 @@ from shardcache.operations.whole import NodeStats
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.settings import Settings
 
+if TYPE_CHECKING:
+    from shardcache.clients.aio import AsyncClient
+
 __all__ = [
     "DEFAULT",
     "AsyncClient",
@@ -76,3 +80,12 @@ __all__ = [
     "ValueTooLargeError",
     "hookimpl",
 ]
+
+
+def __getattr__(name: str) -> Any:  # the one name below
+    """Load the asyncio client when it is asked for: a blocking program needs no event loop."""
+    if name == "AsyncClient":
+        from shardcache.clients.aio import AsyncClient  # noqa: PLC0415
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

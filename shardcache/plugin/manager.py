@@ -7,8 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -17,10 +16,13 @@ from shardcache.core.codecs import CodecFactory
 from shardcache.core.strategy import StrategyFactory
 from shardcache.core.topology import TopologyChange
 from shardcache.errors import ConfigurationError
-from shardcache.plugin import builtin, hookspecs
+from shardcache.plugin import hookspecs
 from shardcache.plugin.commands import CliCommand
 from shardcache.plugin.registry import Registry
 from shardcache.settings import Settings
+
+if TYPE_CHECKING:  # loaded with the first client: it takes longer than all the rest
+    from importlib.metadata import EntryPoint
 
 BLOCKED_VARIABLE = "SHARDCACHE_PLUGINS"
 BUILTIN = "shardcache"
@@ -39,6 +41,12 @@ class Plugins:
     """The plugins of one process, loaded, with the registries they filled."""
 
     def __init__(self, blocked: Iterable[str] = ()) -> None:
+        # Not at the top: with our own backends come sockets, TLS and event loops, and importing the
+        # package is not yet using it.
+        from importlib.metadata import entry_points  # noqa: PLC0415
+
+        from shardcache.plugin import builtin  # noqa: PLC0415
+
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self.strategies: Registry[StrategyFactory] = Registry("strategy")

@@ -54,9 +54,11 @@ def test_threads_without_work_end(monkeypatch):
     """What is not needed any more goes away, and comes back when it is."""
     monkeypatch.setattr(threads, "LINGER", 0.01)
     workers = Workers("test", 5)
-    for _ in range(2):
-        for _ in range(20):
-            workers.submit(lambda: None)
+    for pieces in (20, 1, 1):
+        done = threading.Semaphore(0)
+        for _ in range(pieces):
+            workers.submit(done.release)
+        assert all(done.acquire(timeout=10) for _ in range(pieces))
         eventually(lambda: workers.running == 0, within=10)
 
 

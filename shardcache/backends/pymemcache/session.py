@@ -42,7 +42,7 @@ PROBED: Final = RESERVED + b"ping"
 _FOREIGN: Final = b"18446744073709551615"  # for a token of another backend: no item's number
 
 _is_number = re.compile(rb"[0-9]{1,20} *").fullmatch
-_is_value = re.compile(rb"VALUE [!-~]{1,250} [0-9]{1,10} [0-9]{1,10}(?: [0-9]{1,20})?").fullmatch
+_is_value = re.compile(rb"VALUE [!-~]{1,250} [0-9]{1,10} ([0-9]{1,10})( [0-9]{1,20})?").fullmatch
 
 
 def _is_count(line: bytes) -> bool:
@@ -116,10 +116,10 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
         return lines
 
     def _extract_value(self, expect_cas: bool, line: bytes, *args: Any) -> Any:  # noqa: FBT001 - pymemcache's signature
-        words = line.split(b" ")
-        if not _is_value(line) or len(words) != 4 + expect_cas or int(words[3]) > LARGEST:
+        announced = _is_value(line)
+        if announced is None or expect_cas != bool(announced[2]) or int(announced[1]) > LARGEST:
             raise MemcacheUnknownError("a value of no legal size")
-        self.sock.allowed += int(words[3])
+        self.sock.allowed += int(announced[1])
         return super()._extract_value(expect_cas, line, *args)
 
     def delete_each(self, names: Sequence[bytes]) -> list[bool]:

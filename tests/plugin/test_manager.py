@@ -1,0 +1,122 @@
+"""How plugins are found, named, blocked and told apart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+from shardcache import ConfigurationError, UnknownPluginError, hookimpl
+from shardcache.plugin.manager import BLOCKED_VARIABLE, Plugins, load
+from shardcache.plugin.registry import Registry
+from shardcache.strategies.maglev import Maglev
+
+
+def plugin(**hooks):
+    """Make a plugin of hook implementations."""
+    module = types.ModuleType("plugin")
+    for name, function in hooks.items():
+        setattr(module, name, hookimpl(function))
+    return module
+
+
+def test_the_package_registers_itself_through_the_hooks():
+    """What is built in is offered as a plugin's things are."""
+    loaded = Plugins()
+    assert list(loaded.strategies) == [
+        "crc16", "jump", "ketama", "maglev", "modulo", "pymemcache", "rendezvous",
+    ]  # fmt: skip
+    assert list(loaded.codecs) == ["json", "msgpack", "pickle", "raw"]
+    assert {"memory", "memcached", "memcacheds", "memcached+unix", "pymemcache"} <= set(
+        loaded.backends
+    )
+    assert {"redis", "rediss", "redis+unix"} <= set(loaded.backends)
+    assert loaded.strategies.origin("ketama") == "shardcache"
+
+
+def test_a_plugin_adds_a_strategy():
+    """What a plugin offers is there by its name, with where it came from."""
+    loaded = Plugins()
+    offered = plugin(
+        shardcache_register_strategies=lambda registry: registry.register("mine", Maglev)
+    )
+    loaded.add(offered, "mine", "my-distribution")
+    assert loaded.strategies["mine"] is Maglev
+    assert loaded.strategies.origin("mine") == "my-distribution"
+    assert loaded.described[-1].offers == ("strategy mine",)
+
+
+def test_two_claims_to_one_name_are_told_with_both_names():
+    """Nobody's strategy is replaced in silence."""
+    loaded = Plugins()
+    offered = plugin(
+        shardcache_register_strategies=lambda registry: registry.register("ketama", Maglev)
+    )
+    with pytest.raises(ConfigurationError, match=r"'ketama' .*both shardcache and rival"):
+        loaded.add(offered, "rival", "rival")
+
+
+def test_a_hook_that_is_none_is_refused():
+    """A misspelt hook is an error that names the plugin."""
+    loaded = Plugins()
+    misspelt = plugin(shardcache_register_stratergies=lambda: None)
+    with pytest.raises(ConfigurationError, match=r"'odd' of odd-dist.*stratergies"):
+        loaded.add(misspelt, "odd", "odd-dist")
+
+
+def test_changes_of_nodes_are_told_to_plugins():
+    """A plugin hears of each change, after it."""
+    told: list[object] = []
+
+    def note(change):
+        told.append(change)
+
+    loaded = Plugins()
+    loaded.add(plugin(shardcache_topology_changed=note), "x", "x")
+    marker = object()
+    loaded.topology_changed(marker)
+    assert told == [marker]
+
+
+def test_unknown_names_say_what_is_known():
+    """A registry names what there is."""
+    registry: Registry[int] = Registry("number")
+    with pytest.raises(UnknownPluginError, match=r"no number 'one' \(known: none\)"):
+        registry["one"]
+
+
+@pytest.mark.parametrize("choice", ["example", "-", "-shardcache", "-a,b"])
+def test_a_choice_of_plugins_that_makes_no_sense_is_refused(monkeypatch, choice):
+    """Only `-name` is a choice, and the package cannot keep itself out."""
+    monkeypatch.setenv(BLOCKED_VARIABLE, choice)
+    with pytest.raises(ConfigurationError, match=BLOCKED_VARIABLE):
+        load()
+
+
+def test_a_blocked_plugin_is_not_loaded(monkeypatch):
+    """What is kept out is named as such."""
+    monkeypatch.setenv(BLOCKED_VARIABLE, "-example, -other")
+    loaded = load()
+    assert loaded.blocked == {"example", "other"}
+    assert "example" not in {info.name for info in loaded.described}
+
+
+def test_a_plugin_that_cannot_be_loaded_names_itself_and_the_way_out(tmp_path):
+    """A broken distribution is an error that says how to keep it out."""
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[shardcache]\nbad = no_such_module\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from shardcache import Client, ConfigurationError\n"
+        "try: Client('memory://a')\n"
+        "except ConfigurationError as error: print(error)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "'bad' of broken" in result.stdout
+    assert "SHARDCACHE_PLUGINS=-bad" in result.stdout
