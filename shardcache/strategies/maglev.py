@@ -92,13 +92,11 @@ def _weighted_turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
 def _round_reaching(target: float, weight: float, last: int) -> int:
     """Give the first round in which round × weight, as a float, has reached the target, or `last`.
 
-    The quotient is that round, give or take a rounding.
+    The quotient, cut to a whole number, is that round or one before it.
     """
     if last * weight < target:
         return last
     turn = int(target / weight)
     while turn * weight < target:
         turn += 1
-    while (turn - 1) * weight >= target:
-        turn -= 1
     return turn

@@ -16,6 +16,7 @@ from itertools import count
 from secrets import randbelow
 from typing import Any, ClassVar, Final, Protocol
 
+from shardcache.backends.chunks import joined
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.core.commands import (
     Cas,
@@ -53,7 +54,6 @@ MAX_VALUE: Final = 1 << 30  # bytes; the most that a server can be told to take
 DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's item limit unless it was started with -I
 COUNTER_MAX: Final = 2**63 - 1
 MAX_DIGITS: Final = 20  # of 64 bits without a sign
-CHUNK: Final = 1 << 16  # bytes of small commands that are joined before they are sent
 
 _TOKENS: Final = 1 << 31
 _CRLF: Final = b"\r\n"
@@ -581,19 +581,3 @@ def spelled(key: bytes) -> tuple[bytes, bytes]:
 def number(text: bytes) -> int | None:
     """Give a number of digits alone, at most 20; `None` for anything else."""
     return int(text) if text.isdigit() and len(text) <= MAX_DIGITS else None
-
-
-def joined(blocks: Sequence[bytes]) -> Sequence[bytes]:
-    """Give the blocks, small ones joined to pieces of about `CHUNK` bytes."""
-    pieces: list[bytes] = []
-    held: list[bytes] = []
-    size = 0
-    for block in blocks:
-        held.append(block)
-        size += len(block)
-        if size >= CHUNK:
-            pieces.append(b"".join(held))
-            held, size = [], 0
-    if held:
-        pieces.append(b"".join(held))
-    return pieces

@@ -1,0 +1,92 @@
+"""The reference names what the code has, neither more nor less."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import textwrap
+from pathlib import Path
+
+import click
+import pytest
+
+import shardcache
+from shardcache import errors
+from shardcache.cli.app import cli
+from shardcache.core.events import METHODS
+from shardcache.plugin import hookspecs
+from shardcache.plugin.manager import load
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+HOOKS = {
+    name: function
+    for name, function in vars(hookspecs).items()
+    if name.startswith("shardcache_") and callable(function)
+}
+
+
+def page(name: str) -> str:
+    """Give the text of a reference page."""
+    return (REFERENCE / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_every_hook_is_documented_with_its_signature_and_an_example():
+    """A hook's heading is its signature, and its section runs an implementation of it."""
+    sections = re.split(r"^## ", page("hooks"), flags=re.MULTILINE)[1:]
+    headings = [section.splitlines()[0] for section in sections]
+    assert headings == [
+        f"`{name}({', '.join(inspect.signature(function).parameters)})`"
+        for name, function in HOOKS.items()
+    ]
+    for name, section in zip(HOOKS, sections, strict=True):
+        assert f"...     def {name}(self" in section
+        assert "@hookimpl" in section
+
+
+def test_the_tree_of_errors_is_the_code_s():
+    """Page and module draw the same tree, and it names every error there is."""
+    tree = textwrap.dedent(inspect.getdoc(errors).partition("::\n")[2]).strip()
+    assert tree in page("errors")
+    raised = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.ShardCacheError)
+    }
+    assert raised <= set(re.findall(r"\w+Error\b", tree))
+    assert raised <= set(shardcache.__all__)
+
+
+def test_every_event_is_documented_with_its_method_and_fields():
+    """A row of the table for each kind of event."""
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (.+) \|$", page("events"), flags=re.MULTILINE)
+    assert rows == [
+        (
+            kind.__name__,
+            method,
+            ", ".join(f"`{field.name}`" for field in dataclasses.fields(kind)),
+        )
+        for kind, method in METHODS.items()
+    ]
+
+
+def test_every_public_name_is_in_the_reference():
+    """What is in `__all__` is documented."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md"))
+    assert [name for name in shardcache.__all__ if not re.search(rf"\b{name}\b", pages)] == []
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_the_page_of_commands_is_their_help(name):
+    """What the page shows is what `--help` prints."""
+    command = cli.commands[name]
+    context = click.Context(
+        command, info_name=f"shardcache {name}", max_content_width=78, terminal_width=78
+    )
+    assert f"```text\n{command.get_help(context)}\n```" in page("cli")
+
+
+def test_every_scheme_is_documented():
+    """Each URL scheme has its place on the page of backends."""
+    text = page("backends")
+    assert [scheme for scheme in load().backends if f"`{scheme}`" not in text] == []
