@@ -91,13 +91,14 @@ def _changed(
 
 
 def _weight(before: Topology, text: str) -> tuple[str, float]:
-    name, _, weight = text.rpartition("=")
+    name, equals, weight = text.rpartition("=")
     try:
-        return before.node(name).name, float(weight)
+        number = float(weight)
     except ValueError:
-        raise click.BadParameter(
-            f"write NAME=WEIGHT, not {text!r}", param_hint="--weight"
-        ) from None
+        equals = ""
+    if not equals:
+        raise click.BadParameter(f"write NAME=WEIGHT, not {text!r}", param_hint="--weight")
+    return before.node(name).name, number
 
 
 def _weighing(node: Node, weight: float | None) -> Node:

@@ -7,6 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import sqrt
+from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -261,3 +262,11 @@ def test_python_memcached_lists_a_server_by_its_weight():
     nodes = nodes_of([1, 2], [1, 3])
     held = shares(Modulo().build(nodes))
     assert held[nodes[1].name] == pytest.approx(0.75, abs=0.03)
+
+
+def test_python_memcached_never_hashes_to_zero():
+    """Its hash of 0 is 1, so the first of three servers has no such key."""
+    nodes = nodes_of([1, 2, 3])
+    keys = (b"key:%d" % number for number in range(10**6))
+    key = next(key for key in keys if not (crc32(key) >> 16) & 0x7FFF)
+    assert Modulo().build(nodes).owner(key) is nodes[1]

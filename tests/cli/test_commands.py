@@ -1,0 +1,185 @@
+"""Each command, as a person types it: output, JSON, exit status, and mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from shardcache.cli.app import cli
+
+MEMORY = "memory://a,b,c"
+
+
+def run(*words, stdin=None, env=None):
+    """Run the command line in a process of its own; give status, output and errors."""
+    result = subprocess.run(
+        [sys.executable, "-P", "-m", "shardcache.cli", *words],
+        capture_output=True,
+        text=True,
+        input=stdin,
+        env=env,
+        check=False,
+    )
+    assert "Traceback" not in result.stderr
+    return result.returncode, result.stdout, result.stderr
+
+
+@pytest.fixture
+def url(memcached_servers):
+    """Name three empty memcached nodes."""
+    return ",".join(
+        [memcached_servers[0].url, *(f"{s.host}:{s.port}" for s in memcached_servers[1:])]
+    )
+
+
+def test_values_go_in_and_come_out(url):
+    """`set`, `get` and `delete` do what they say, and say what they did."""
+    status, out, _ = run("set", "k", "a value", "--ttl", "60", "--url", url)
+    assert (status, "stored on" in out) == (0, True)
+    assert run("get", "k", "--url", url)[:2] == (0, "a value\n")
+    assert run("set", "n", '{"a": [1, 2]}', "--parse", "--url", url)[0] == 0
+    status, out, _ = run("get", "n", "--json", "--url", url)
+    assert (status, json.loads(out)["value"]) == (0, {"a": [1, 2]})
+    assert run("delete", "k", "n", "gone", "--url", url)[:2] == (0, "2 of 3 removed\n")
+    assert run("get", "k", "--url", url)[0] == 1
+    status, out, _ = run("get", "k", "--json", "--url", url)
+    assert (status, json.loads(out)["found"]) == (1, False)
+    assert run("delete", "k", "--url", url)[0] == 1
+
+
+def test_where_keys_live():
+    """`where` names the owner first, then who would be next."""
+    status, out, _ = run("where", "x", "y", "--json", "--url", MEMORY)
+    found = json.loads(out)
+    assert status == 0
+    assert [entry["key"] for entry in found] == ["x", "y"]
+    assert all(sorted(entry["nodes"]) == ["a", "b", "c"] for entry in found)
+    assert found[0]["nodes"][0] in run("where", "x", "--url", MEMORY)[1]
+
+
+def test_nodes_and_their_shares():
+    """`nodes` shows weights and the shares that follow."""
+    status, out, _ = run("nodes", "--json", "--url", "memory://a,b*2".replace("memory", "redis"))
+    nodes = {node["name"]: node for node in json.loads(out)["nodes"]}
+    assert status == 0
+    assert nodes["b:6379"]["share"] == pytest.approx(2 / 3, abs=0.02)
+    assert "fingerprint" in run("nodes", "--url", MEMORY)[1]
+
+
+def test_ping_tells_who_is_down(url):
+    """`ping` exits with 1 when a node is down, and names the error."""
+    assert run("ping", "--url", url)[0] == 0
+    status, out, _ = run("ping", "--json", "--url", "memcached://127.0.0.1:1")
+    answer = json.loads(out)["127.0.0.1:1"]
+    assert (status, answer["up"]) == (1, False)
+    assert "refused" in answer["error"]
+
+
+def test_stats(url, redis_servers):
+    """`stats` shows each server's figures; one that gives none makes the status 1."""
+    status, out, _ = run("stats", "--json", "--url", url)
+    assert status == 0
+    assert all(node["server"]["version"] for node in json.loads(out).values())
+    assert "version" in run("stats", "--url", redis_servers[0].url)[1]
+    assert run("stats", "--url", "memcached://127.0.0.1:1")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "low", "high"),
+    [
+        (["--add", "memory://d"], 0.24, 0.26),
+        (["--remove", "c"], 0.32, 0.35),
+        (["--weight", "a=2"], 0.15, 0.18),
+        (["--strategy", "modulo"], 0.6, 0.72),
+    ],
+)
+def test_plan_shows_what_would_move(change, low, high):
+    """`plan` gives the share that moves, and the balance before and after."""
+    status, out, _ = run("plan", *change, "--json", "--url", MEMORY)
+    figures = json.loads(out)
+    assert status == 0
+    assert low < figures["moved"] < high
+    assert sum(figures["before"].values()) == pytest.approx(1)
+    assert sum(figures["after"].values()) == pytest.approx(1)
+    assert "would move" in run("plan", *change, "--url", MEMORY)[1]
+
+
+def test_plan_counts_the_keys_of_a_file(tmp_path):
+    """`plan --keys` looks at one's own keys, from a file or standard input."""
+    keys = "".join(f"user:{number}\n" for number in range(400))
+    path = tmp_path / "keys.txt"
+    path.write_text(keys)
+    words = ["plan", "--add", "memory://d", "--json", "--url", MEMORY, "--keys"]
+    figures = json.loads(run(*words, str(path))[1])
+    assert (figures["looked_at"], figures["basis"]) == (400, "keys")
+    assert figures == json.loads(run(*words, "-", stdin=keys)[1])
+
+
+def test_plugins():
+    """`plugins` lists who offers what."""
+    status, out, _ = run("plugins", "--json")
+    ours = json.loads(out)["plugins"][0]
+    assert status == 0
+    assert ours["name"] == "shardcache"
+    assert "strategy rendezvous" in ours["offers"]
+    assert "rendezvous" in run("plugins")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["get", "k"], "SHARDCACHE_URL"),
+        (["get", "k", "--url", "nonsense"], "://"),
+        (["get", "k", "--url", "gopher://a"], "gopher"),
+        (["get", "", "--url", MEMORY], "empty"),
+        (["get", "k", "--url", MEMORY, "--config", "no-such-file"], "no-such-file"),
+        (["get"], "KEY"),
+        (["set", "k", "v", "--ttl", "soon", "--url", MEMORY], "soon"),
+        (["set", "k", "v", "--ttl", "nan", "--url", MEMORY], "finite"),
+        (["set", "k", "{", "--parse", "--url", MEMORY], "JSON"),
+        (["plan", "--url", MEMORY], "--add"),
+        (["plan", "--remove", "z", "--url", MEMORY], "known: a, b, c"),
+        (["plan", "--weight", "a", "--url", MEMORY], "NAME=WEIGHT"),
+        (["plan", "--strategy", "kettle", "--url", MEMORY], "rendezvous"),
+        (["where", "k", "--url", f"{MEMORY}?strateggy=x"], "strategy"),
+        (["no-such-command"], "no-such-command"),
+        (["demo", "--servers", "oracle"], "memcached"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(words, told):
+    """Bad usage exits with 2 and says what is known, without a traceback."""
+    status, _, errors = run(*words)
+    assert status == 2
+    assert told in errors
+
+
+def test_a_node_that_is_down_is_told_in_a_line():
+    """A failing node exits with 1."""
+    status, _, errors = run("get", "k", "--url", "memcached://127.0.0.1:1")
+    assert status == 1
+    assert "cannot be reached" in errors
+
+
+def test_without_the_extra_it_says_how_to_get_it():
+    """Where click or rich is missing, one line names the extra."""
+    code = (
+        "import sys; sys.modules['click'] = None\n"
+        "sys.argv = ['shardcache']\n"
+        "from shardcache.cli import main; main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert "pip install 'shardcache[cli]'" in result.stderr
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_has_json_and_help(name):
+    """Programs can read what people see."""
+    command = cli.commands[name]
+    assert command.help
+    assert "--json" in {option for parameter in command.params for option in parameter.opts}
