@@ -134,7 +134,12 @@ class Cluster:
             reply = await io.call(link.backend, command, started + self.timeout)
         except NodeError as error:
             reply = error
-        self._finished(link, command, io.now() - started, reply)
+        seconds = io.now() - started
+        if self.audience or isinstance(reply, NodeError):
+            self._finished(link, command, seconds, reply)
+        else:
+            link.calls += 1
+            link.seconds += seconds
         return reply
 
     async def ask_all(self, asks: Sequence[tuple[Link, Command]]) -> list[Reply]:

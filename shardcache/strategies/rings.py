@@ -20,7 +20,7 @@ def ring(
     """Give the placement of `nodes`, each with its points; past the last comes the first again.
 
     Of two points in one place, the node that comes first in `nodes` has it. `name` says which
-    ring this is, for the digest, and names the space of its hashes.
+    ring this is, for the digest.
     """
     places, holders = _sorted(nodes, points)
     find = bisect_left
