@@ -162,7 +162,10 @@ class Channel:
         if any(not call.future.done() for call in (*self._held, *self._owed)):
             self._drained = self._drained or self.loop.create_future()
             await asyncio.shield(self._drained)
+        dial = self._dial
         self._close()
+        if dial is not None:
+            await asyncio.wait((dial,))  # cancelled; it closes its socket on the way out
 
     def sever(self) -> None:
         """Close the socket, and nothing else: the loop may be closed or another process's."""
@@ -348,6 +351,9 @@ class Channel:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
         sock, self._sock, self._wire = self._sock, None, None
         if sock is not None:
             self.loop.remove_reader(sock.fileno())

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from connections.fakes import fake_node
 from shardcache import AsyncClient, Client
 from shardcache.backends.pool import Place
 
@@ -216,3 +217,20 @@ def test_calls_of_one_turn_leave_together(memcached_servers):
             assert len(writes) == 1
 
     asyncio.run(main())
+
+
+def test_closing_while_dialing_leaves_nothing_behind():
+    """A client closed before its node answered the dial leaves no task and no watched socket."""
+
+    async def main(address):
+        client = AsyncClient(f"redis://:secret@{address}", on_error="raise", timeout=30)
+        call = asyncio.create_task(client.get("k"))
+        await asyncio.sleep(0.05)  # connected, and waiting for an answer to the password
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await client.aclose()
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with fake_node(lambda connection, _: connection.recv(4096) and time.sleep(2)) as address:
+        asyncio.run(main(address))
