@@ -49,7 +49,8 @@ class Connection:
         self.wire = wire
         self.send = sock.send
         self.recv = sock.recv
-        self.heard = False  # whether any byte of the present reply has come
+        # Whether the node has shown life since it was lent: a new connection just has.
+        self.heard = True
         self.rested_since = 0.0
         self._armed = 0.0
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"

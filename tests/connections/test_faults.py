@@ -204,6 +204,23 @@ def test_a_server_that_closed_idle_connections_costs_no_call(mode, make_memcache
     client.close()
 
 
+def test_a_node_that_hangs_up_at_once_is_not_dialed_again_and_again(mode):
+    """A call dials once: a server that closes each connection meets no storm."""
+    dialed = []
+
+    def behave(connection, number):
+        dialed.append(number)
+        connection.close()
+
+    with fake_node(behave) as address:
+        client = make_client(mode, f"memcached://{address}", on_error="raise", timeout=1)
+        for _ in range(5):
+            with pytest.raises(NodeUnavailableError):
+                client.get("k")
+        client.close()
+    assert len(dialed) == 5
+
+
 def test_an_unknown_host_is_told_in_time(mode):
     """A name that cannot be resolved is a `NodeUnavailableError`, within the deadline."""
     client = make_client(mode, "memcached://no-such-host.invalid", on_error="raise", timeout=2)
