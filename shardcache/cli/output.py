@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
@@ -71,6 +72,17 @@ def tracked(items: Sequence[T], text: str, *, quiet: bool) -> Iterator[T]:
         *columns, console=errors, transient=True, disable=quiet or not errors.is_terminal
     ) as progress:
         yield from progress.track(items, description=text)
+
+
+@contextmanager
+def working(text: str, *, quiet: bool) -> Iterator[None]:
+    """Show on standard error, when it is a terminal, that something of unknown length goes on."""
+    errors = Console(stderr=True)
+    if quiet or not errors.is_terminal:
+        yield
+        return
+    with errors.status(text):
+        yield
 
 
 def exits_by(command: Callable[P, bool]) -> Callable[P, None]:

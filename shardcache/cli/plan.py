@@ -16,6 +16,7 @@ from shardcache.cli.output import (
     print_json,
     read_keys,
     table,
+    working,
 )
 from shardcache.core.movement import Movement
 from shardcache.core.nodes import Node
@@ -60,11 +61,12 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     with open_client(url, config) as client:
         before = client.topology
         after = _changed(before, added, removed, weights, strategy)
-        movement = Movement.between(
-            before.placement,
-            after.placement,
-            None if own is None else [client.hashed(key) for key in own],
-        )
+        with working("measuring what moves", quiet=as_json):
+            movement = Movement.between(
+                before.placement,
+                after.placement,
+                None if own is None else [client.hashed(key) for key in own],
+            )
     figures = _figures(before, after, movement)
     if as_json:
         print_json(figures)
