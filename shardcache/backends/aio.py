@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import socket
@@ -159,8 +160,9 @@ class Channel:
 
     async def drained(self) -> None:
         """Wait until nobody waits for a reply here any more, then close."""
-        if any(not call.future.done() for call in (*self._held, *self._owed)):
-            self._drained = self._drained or self.loop.create_future()
+        while any(not call.future.done() for call in (*self._held, *self._owed)):
+            if self._drained is None or self._drained.done():
+                self._drained = self.loop.create_future()
             await asyncio.shield(self._drained)
         dial = self._dial
         self._close()
@@ -359,6 +361,8 @@ class Channel:
             self.loop.remove_reader(sock.fileno())
             self._stop_writing(sock)
             sock.close()
+        for call in (*self._held, *self._owed):
+            call.settle(NodeUnavailableError("the connection was closed", self._backend.node))
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
@@ -377,7 +381,7 @@ async def _addresses(
             answered.set_result(answer)
 
     def report(answer: Answer) -> None:
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(deliver, answer)
 
     target.look_up(report)

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from shardcache.backends.base import Wire
 from shardcache.core.nodes import Node
-from shardcache.errors import NodeTimeoutError, NodeUnavailableError
+from shardcache.errors import NodeError, NodeTimeoutError, NodeUnavailableError
 
 AddressInfo = tuple[socket.AddressFamily, Any]  # a family, and an address of it
 Answer = Sequence[AddressInfo] | OSError  # of a name service
@@ -107,26 +107,33 @@ def dial(
     """
     failure: OSError | None = None
     for family, address in addresses:
-        sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.settimeout(0)
-            yield from _connect(sock, address, until)
-            _tune(sock)
-            if target.tls is not None:
-                sock = secure = _wrapped(sock, target.tls, target.node.address.host)
-                yield from _shake_hands(secure, until)
-            return sock, (yield from _greet(sock, target.make_wire(), until))
+            return (yield from _dial_one(target, family, address, until))
         except Expired:
-            sock.close()
             raise NodeTimeoutError("could not be reached in time", target.node.name) from None
         except OSError as error:
-            sock.close()
+            if isinstance(error, NodeError):
+                raise
             failure = error
-        except BaseException:
-            sock.close()
-            raise
     reason = "its name has no address" if failure is None else failure.strerror or str(failure)
     raise NodeUnavailableError(f"cannot be reached: {reason}", target.node.name) from failure
+
+
+def _dial_one(
+    target: Target, family: socket.AddressFamily, address: Any, until: float
+) -> Generator[Wait, None, tuple[socket.socket, Wire]]:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(0)
+        yield from _connect(sock, address, until)
+        _tune(sock)
+        if target.tls is not None:
+            sock = secure = _wrapped(sock, target.tls, target.node.address.host)
+            yield from _shake_hands(secure, until)
+        return sock, (yield from _greet(sock, target.make_wire(), until))
+    except BaseException:
+        sock.close()
+        raise
 
 
 def _connect(sock: socket.socket, address: Any, until: float) -> Generator[Wait, None, None]:

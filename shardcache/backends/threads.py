@@ -47,10 +47,9 @@ class Workers:
             try:
                 self._queue.get(timeout=LINGER)()
             except queue.Empty:
-                if not self._idle.acquire(blocking=False):
-                    continue  # somebody has just counted on an idle thread
-                self._shrink()
-                return
+                if self._may_end():
+                    return
+                continue  # somebody has just counted on an idle thread
             self._idle.release()
 
     def _may_grow(self) -> bool:
@@ -58,6 +57,14 @@ class Workers:
             grows = self._running < self._size
             self._running += grows
         return grows
+
+    def _may_end(self) -> bool:
+        # In one step: work that comes between the look and the count would find no thread, and
+        # no room for a new one.
+        with self._lock:
+            ends = self._queue.empty() and self._idle.acquire(blocking=False)
+            self._running -= ends
+        return ends
 
     def _shrink(self) -> None:
         with self._lock:

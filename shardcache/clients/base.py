@@ -99,7 +99,8 @@ class ClientBase(ABC, Generic[BackendT]):
     def from_url(cls, url: str, *, observers: Iterable[object] = ()) -> Self:
         """Make a client from one URL: hosts separated by commas, settings in its query.
 
-        >>> Client.from_url("memory://a,b,c?strategy=ketama&namespace=shop")  # doctest: +SKIP
+        >>> from shardcache import Client
+        >>> Client.from_url("memory://a,b,c?strategy=ketama&namespace=shop")
         <Client [3 nodes] ketama>
         """
         return cls.from_settings(Settings.from_url(url), observers=observers)

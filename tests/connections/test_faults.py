@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import time
 
@@ -219,6 +220,27 @@ def test_a_node_that_hangs_up_at_once_is_not_dialed_again_and_again(mode):
                 client.get("k")
         client.close()
     assert len(dialed) == 5
+
+
+def test_running_out_of_descriptors_is_an_error_of_the_node(mode, make_memcached):
+    """A process without a descriptor left gets a `NodeUnavailableError`, and recovers."""
+    server = make_memcached()
+    client = make_client(mode, server.url, on_error="raise", timeout=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(socket.socket())
+        with pytest.raises(NodeUnavailableError, match="open files"):
+            client.get("k")
+    finally:
+        for one in taken:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert client.get("k") is None
+    client.close()
 
 
 def test_an_unknown_host_is_told_in_time(mode):

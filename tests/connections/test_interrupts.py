@@ -234,3 +234,22 @@ def test_closing_while_dialing_leaves_nothing_behind():
 
     with fake_node(lambda connection, _: connection.recv(4096) and time.sleep(2)) as address:
         asyncio.run(main(address))
+
+
+def test_a_call_that_meets_a_closing_connection_is_answered(memcached_servers):
+    """Calls on a node that retires are served to the end: none hangs, none fails."""
+
+    async def main():
+        client = AsyncClient(memcached_servers[0].url, on_error="raise", timeout=10)
+        backend = next(iter(client._cluster.links.values())).backend
+        for _ in range(50):
+            calls = [asyncio.ensure_future(client.get("k")) for _ in range(3)]
+            closing = asyncio.ensure_future(backend.aclose())
+            for _ in range(4):
+                await asyncio.sleep(0)
+                calls.append(asyncio.ensure_future(client.get("k")))
+            assert await asyncio.wait_for(asyncio.gather(*calls), 5) == [None] * 7
+            await closing
+        await client.aclose()
+
+    asyncio.run(main())
