@@ -29,12 +29,12 @@ class Workers:
     def submit(self, work: Work) -> None:
         """Have `work` done by a thread that is idle, or a new one."""
         self._queue.put(work)
-        if self._idle.acquire(blocking=False) or not self._may_grow():
+        if not self._counted():
             return
         try:
             threading.Thread(target=self._run, name=self._name, daemon=True).start()
         except BaseException:
-            self._shrink()
+            self._end()
             raise
 
     @property
@@ -45,36 +45,53 @@ class Workers:
     def _run(self) -> None:
         while True:
             try:
-                self._queue.get(timeout=LINGER)()
+                work = self._queue.get(timeout=LINGER)
             except queue.Empty:
                 if self._may_end():
                     return
-                continue  # somebody has just counted on an idle thread
-            self._idle.release()
+                continue
+            self._take()
+            work()
+            self._rest()
 
-    def _may_grow(self) -> bool:
+    def _counted(self) -> bool:
+        """Count a piece of work; say whether it needs a new thread, which is idle until it works."""
         with self._lock:
-            grows = self._running < self._size
+            self._waiting += 1
+            grows = self._waiting > self._idle and self._running < self._size
             self._running += grows
+            self._idle += grows
         return grows
 
-    def _may_end(self) -> bool:
-        # In one step: work that comes between the look and the count would find no thread, and
-        # no room for a new one.
+    def _take(self) -> None:
         with self._lock:
-            ends = self._queue.empty() and self._idle.acquire(blocking=False)
-            self._running -= ends
-        return ends
+            self._waiting -= 1
+            self._idle -= 1
 
-    def _shrink(self) -> None:
+    def _rest(self) -> None:
         with self._lock:
+            self._idle += 1
+
+    def _may_end(self) -> bool:
+        """Say that this thread may go; it stays if work was counted that nobody has taken."""
+        with self._lock:
+            if self._waiting:
+                return False
+            self._idle -= 1
+            self._running -= 1
+        return True
+
+    def _end(self) -> None:
+        with self._lock:
+            self._idle -= 1
             self._running -= 1
 
     def _start_anew(self) -> None:
         self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
-        self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
         self._running = 0
+        self._idle = 0  # of those that run
+        self._waiting = 0  # pieces of work that no thread has taken
 
     def forget_inherited(self) -> None:
         """Start anew in a forked child, which has none of its parent's threads."""

@@ -46,7 +46,7 @@ def test_an_idle_thread_is_used_again():
         done = threading.Event()
         workers.submit(done.set)
         assert done.wait(10)
-        eventually(lambda: workers._idle._value >= 1, within=10)
+        eventually(lambda: workers._idle >= 1, within=10)
     assert workers.running == 1
 
 
@@ -62,14 +62,16 @@ def test_threads_without_work_end(monkeypatch):
         eventually(lambda: workers.running == 0, within=10)
 
 
-def test_no_work_is_lost_while_threads_end(monkeypatch):
-    """A thread that is counted on does not end, however short it lingers."""
+@pytest.mark.parametrize("pieces", [1, 2, 3, 7])
+def test_no_work_is_lost_while_threads_end(monkeypatch, pieces):
+    """A thread that is counted on does not end, however short it lingers, however many wait."""
     monkeypatch.setattr(threads, "LINGER", 0.0001)
     workers = Workers("test", 2)
     for _ in range(500):
-        done = threading.Event()
-        workers.submit(done.set)
-        assert done.wait(10)
+        done = threading.Semaphore(0)
+        for _ in range(pieces):
+            workers.submit(done.release)
+        assert all(done.acquire(timeout=10) for _ in range(pieces))
 
 
 def test_the_exit_waits_for_no_thread():
