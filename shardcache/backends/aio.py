@@ -108,7 +108,7 @@ class MultiplexedBackend:
         for loop, channel in list(self._channels.items()):
             if loop.is_closed():
                 channel.sever()
-                del self._channels[loop]
+                self._channels.pop(loop, None)
 
 
 class Channel:
@@ -126,6 +126,7 @@ class Channel:
         "_sock",
         "_timer",
         "_unsent",
+        "_wakes",
         "_wire",
         "_writing",
         "loop",
@@ -144,6 +145,7 @@ class Channel:
         self._heard = False  # whether this connection ever answered
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes = 0.0  # when the timer will fire
         self._drained: asyncio.Future[None] | None = None
 
     def submit(self, call: Call) -> None:
@@ -151,11 +153,12 @@ class Channel:
         wire = self._wire
         if wire is None:
             self._held.append(call)
-            if self._dial is None:
+            if self._dial is None or self._dial.done():
                 self._dial = self.loop.create_task(self._connect(call.deadline))
         else:
             self._encode(call, wire)
-        if self._timer is None:
+            self._after_reply()
+        if not call.future.done() and (self._timer is None or call.deadline < self._wakes):
             self._watch(call.deadline)
 
     async def drained(self) -> None:
@@ -194,9 +197,15 @@ class Channel:
         try:
             addresses = await _addresses(target, self.loop, until)
             sock, wire = await _driven(dial(target, addresses, until), self.loop)
-        except Exception as error:  # noqa: BLE001 - given to every caller in wait
-            self._dial = None
-            self._fail_held(error)
+        except BaseException as error:
+            if self._dial is asyncio.current_task():
+                self._dial = None
+                self._fail_held(error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        if self._dial is not asyncio.current_task():  # closed meanwhile
+            sock.close()
             return
         self._dial = None
         self._backend.dialed += 1
@@ -207,8 +216,11 @@ class Channel:
         for call in held:
             if not call.future.done():
                 self._encode(call, wire)
+        self._after_reply()
 
-    def _fail_held(self, error: Exception) -> None:
+    def _fail_held(self, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            error = NodeUnavailableError("the dial was cancelled", self._backend.node)
         held, self._held = self._held, deque()
         for call in held:
             call.settle(error)
@@ -282,6 +294,9 @@ class Channel:
             self._close()
 
     def _watch(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes = deadline
         delay = max(0.0, deadline - time.monotonic())
         self._timer = self.loop.call_later(delay, self._sweep)
 
@@ -386,7 +401,8 @@ async def _addresses(
 
     target.look_up(report)
     try:
-        answer = await asyncio.wait_for(answered, max(0.0, until - time.monotonic()))
+        async with asyncio.timeout(max(0.0, until - time.monotonic())):
+            answer = await answered
     except TimeoutError:
         answer = TimeoutError("the name service did not answer in time")
     return target.learned(answer)
@@ -418,7 +434,8 @@ async def _ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
     (loop.add_reader if reading else loop.add_writer)(wait.descriptor, wake)
     timeout = None if wait.until is None else max(0.0, wait.until - time.monotonic())
     try:
-        await asyncio.wait_for(arrived, timeout)
+        async with asyncio.timeout(timeout):
+            await arrived
     except TimeoutError:
         return False
     finally:

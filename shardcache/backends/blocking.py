@@ -53,6 +53,12 @@ class SocketBackend:
             return self._drive(SocketExchange(self, deadline, talk))
         try:
             reply = _ask(connection, chunks[0], deadline)
+        except (BlockingIOError, TimeoutError) as error:
+            partial = connection.wire.partial()
+            self.pool.lose(connection)
+            if isinstance(partial, NodeError):
+                raise partial from error
+            return partial
         except OSError as error:
             talk = self.again(connection, command, error, deadline)
             return self._drive(SocketExchange(self, deadline, talk))

@@ -70,7 +70,7 @@ class Target:
             return [(socket.AF_UNIX, address.path)]
         try:
             return _looked_up(address.host, address.port or 0, socket.AI_NUMERICHOST)
-        except OSError:
+        except (OSError, UnicodeError):
             return None
 
     def learned(self, answer: Answer) -> Sequence[AddressInfo]:
@@ -93,6 +93,8 @@ class Target:
                 report(_looked_up(address.host, address.port or 0, 0))
             except OSError as error:
                 report(error)
+            except UnicodeError as error:  # an empty label, or one above 63 characters
+                report(OSError(f"no legal host name: {error}"))
 
         threading.Thread(target=run, name=f"resolve {address.host}", daemon=True).start()
 

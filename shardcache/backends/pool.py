@@ -62,10 +62,10 @@ class Connection:
 
     def arm(self, seconds: float) -> None:
         """Let `send` and `recv` wait for `seconds`; raise `TimeoutError` when that is none."""
-        if seconds <= self._armed <= seconds + SLACK:
-            return
         if seconds <= 0:
             raise TimeoutError
+        if seconds <= self._armed <= seconds + SLACK:
+            return
         self._armed = seconds = seconds + SLACK / 2
         if not self.plain:
             self.sock.settimeout(seconds)
@@ -156,6 +156,8 @@ class Pool:
         connection.heard = False
         connection.rested_since = time.monotonic()
         self._resting.append(connection)
+        if self.closed:  # since the look above
+            self.drop_idle()
         if self._waiting:
             self._wake()
 

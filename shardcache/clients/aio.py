@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -140,8 +141,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
-        for backend in self._retire_all():
-            await backend.aclose()
+        await asyncio.gather(*(backend.aclose() for backend in self._retire_all()))
 
     async def __aenter__(self) -> Self:
         return self
@@ -156,9 +156,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     async def _swap(self, decide: Callable[[Topology], Topology]) -> TopologyChange:
         change, retired = self._changed(decide)
-        for backend in retired:
-            await backend.aclose()
         self._announce(change)
+        await asyncio.gather(*(backend.aclose() for backend in retired))
         return change
 
     def _make_io(self) -> AsyncIO:

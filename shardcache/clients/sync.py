@@ -155,9 +155,9 @@ class Client(ClientBase[Backend]):
 
     def _swap(self, decide: Callable[[Topology], Topology]) -> TopologyChange:
         change, retired = self._changed(decide)
+        self._announce(change)
         for backend in retired:
             backend.close()
-        self._announce(change)
         return change
 
     def _make_io(self) -> BlockingIO:

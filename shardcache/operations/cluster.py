@@ -126,12 +126,20 @@ class Cluster:
         raw = self.keys.encode(key)
         return self.keys.canonical(raw) if self.topology.strategy.hashes_namespace else raw
 
-    async def ask(self, link: Link, command: Command) -> Reply:
-        """Give the node's reply to `command`; when it fails, its `NodeError` as a value, counted."""
+    def deadline(self) -> float:
+        """Give when a call that begins now must be over, however many nodes or steps it takes."""
+        return self.io.now() + self.timeout
+
+    async def ask(self, link: Link, command: Command, deadline: float | None = None) -> Reply:
+        """Give the node's reply to `command`; when it fails, its `NodeError` as a value, counted.
+
+        A call of several steps passes its own `deadline`.
+        """
         io = self.io
         started = io.now()
+        until = started + self.timeout if deadline is None else deadline
         try:
-            reply = await io.call(link.backend, command, started + self.timeout)
+            reply = await io.call(link.backend, command, until)
         except NodeError as error:
             reply = error
         seconds = io.now() - started
@@ -142,21 +150,22 @@ class Cluster:
             link.seconds += seconds
         return reply
 
-    async def ask_all(self, asks: Sequence[tuple[Link, Command]]) -> list[Reply]:
+    async def ask_all(
+        self, asks: Sequence[tuple[Link, Command]], deadline: float | None = None
+    ) -> list[Reply]:
         """Ask many nodes at once; a node that failed has its `NodeError` in its place."""
-        return [reply for reply, _ in await self.ask_all_timed(asks)]
+        return [reply for reply, _ in await self.ask_all_timed(asks, deadline)]
 
     async def ask_all_timed(
-        self, asks: Sequence[tuple[Link, Command]]
+        self, asks: Sequence[tuple[Link, Command]], deadline: float | None = None
     ) -> list[tuple[Reply, float]]:
         """Ask many nodes at once; give each reply with the seconds it took."""
         if not asks:
             return []
         io = self.io
         started = io.now()
-        answers = await io.call_all(
-            [(link.backend, command) for link, command in asks], started + self.timeout
-        )
+        until = started + self.timeout if deadline is None else deadline
+        answers = await io.call_all([(link.backend, command) for link, command in asks], until)
         timed = [(reply, arrived - started) for reply, arrived in answers]
         for (link, command), (reply, seconds) in zip(asks, timed, strict=True):
             self._finished(link, command, seconds, reply)

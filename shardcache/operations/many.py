@@ -51,7 +51,8 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
 
     failed: Failed = {}
     refused: list[tuple[Link, Command]] = []
-    for link, keys, names, replies in await _ask_groups(cluster, groups, storing):
+    deadline = cluster.deadline()
+    for link, keys, names, replies in await _ask_groups(cluster, groups, storing, deadline):
         errors = [reply if isinstance(reply, NodeError) else None for reply in replies]
         failed.update({key: error for key, error in zip(keys, errors, strict=True) if error})
         left = [
@@ -61,7 +62,7 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
         ]
         if left:  # memcached drops the old value of a refused overwrite, Redis keeps it
             refused.append((link, DeleteMany(left)))
-    await cluster.ask_all(refused)
+    await cluster.ask_all(refused, deadline)
     if failed and cluster.raises:
         raise PartialFailureError(failed, succeeded=[key for key in items if key not in failed])
     return list(failed)
@@ -101,11 +102,14 @@ def _grouped(cluster: Cluster, keys: Iterable[Key]) -> Groups:
 
 
 async def _ask_groups(
-    cluster: Cluster, groups: Groups, command: Callable[[list[bytes]], Command]
+    cluster: Cluster,
+    groups: Groups,
+    command: Callable[[list[bytes]], Command],
+    deadline: float | None = None,
 ) -> list[tuple[Link, list[Key], list[bytes], list[Any]]]:  # replies are of the command's type
     """Ask each node for its group at once; a failed node has its error for each of its keys."""
     asks = [(link, command(names)) for link, (_, names) in groups.items()]
-    answers = await cluster.ask_all(asks)
+    answers = await cluster.ask_all(asks, deadline)
     return [
         (link, keys, names, _spread(cluster, link, answer, len(keys)))
         for (link, (keys, names)), answer in zip(groups.items(), answers, strict=True)

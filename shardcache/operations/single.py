@@ -41,9 +41,10 @@ async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) ->
     payload = cluster.payloads.encode(name, value)
     if seconds == 0:
         return await _store_expired(cluster, link, name, when)
-    reply = await cluster.ask(link, Set(name, payload, seconds, when))
+    deadline = cluster.deadline()
+    reply = await cluster.ask(link, Set(name, payload, seconds, when), deadline)
     if when is not When.ABSENT:
-        await _drop_refused(cluster, link, name, reply)
+        await _drop_refused(cluster, link, name, reply, deadline)
     return bool(cluster.settled(reply, otherwise=False))
 
 
@@ -53,10 +54,12 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value)
     expired = seconds == 0  # stored for a moment, then deleted: no server does both at once
-    reply = await cluster.ask(link, Cas(name, payload, token, 1.0 if expired else seconds))
+    deadline = cluster.deadline()
+    command = Cas(name, payload, token, 1.0 if expired else seconds)
+    reply = await cluster.ask(link, command, deadline)
     if expired and reply is True:
-        await cluster.ask(link, Delete(name))
-    await _drop_refused(cluster, link, name, reply)
+        await cluster.ask(link, Delete(name), deadline)
+    await _drop_refused(cluster, link, name, reply, deadline)
     stored: bool | None = cluster.settled(reply, otherwise=False)
     return stored
 
@@ -92,26 +95,22 @@ async def _count(
     if initial is not None:
         _checked_delta(initial, "initial")
     seconds = lifetime(ttl, cluster.default_ttl)
+    deadline = cluster.deadline()
     for _ in range(COUNTER_TRIES):
-        count: int | None = cluster.settled(await cluster.ask(link, Incr(name, delta)), _FAILED)
+        count: int | None = cluster.settled(
+            await cluster.ask(link, Incr(name, delta), deadline), _FAILED
+        )
         if count is _FAILED:
             return None
         if count is not None or initial is None:
             return count
         if seconds == 0:  # a counter made for no time at all is not made
             return initial
-        if await _make_counter(cluster, link, name, initial, seconds):
+        payload = cluster.payloads.encode(name, initial)
+        made = await cluster.ask(link, Set(name, payload, seconds, When.ABSENT), deadline)
+        if cluster.settled(made, otherwise=False):  # nobody else has made it meanwhile
             return initial
     return None
-
-
-async def _make_counter(
-    cluster: Cluster, link: Link, name: bytes, initial: int, seconds: float | None
-) -> bool:
-    """Make the counter, if nobody else has meanwhile."""
-    payload = cluster.payloads.encode(name, initial)
-    reply = await cluster.ask(link, Set(name, payload, seconds, When.ABSENT))
-    return bool(cluster.settled(reply, otherwise=False))
 
 
 def _checked_delta(number: int, name: str = "delta") -> int:
@@ -123,15 +122,16 @@ def _checked_delta(number: int, name: str = "delta") -> int:
 
 
 async def _store_expired(cluster: Cluster, link: Link, name: bytes, when: When) -> bool:
-    """Do what storing for no time at all comes to: the key is deleted."""
-    reply = await cluster.ask(link, Delete(name))
-    there = cluster.settled(reply, None)
-    if there is None:
-        return False
-    return {When.ALWAYS: True, When.ABSENT: not there, When.PRESENT: bool(there)}[when]
+    """Do what storing for no time at all comes to: the key is deleted, but never by an `add`."""
+    if when is When.ABSENT:
+        return cluster.settled(await cluster.ask(link, Get(name)), _FAILED) is None
+    there = cluster.settled(await cluster.ask(link, Delete(name)), _FAILED)
+    return there is not _FAILED and (when is When.ALWAYS or bool(there))
 
 
-async def _drop_refused(cluster: Cluster, link: Link, name: bytes, reply: object) -> None:
+async def _drop_refused(
+    cluster: Cluster, link: Link, name: bytes, reply: object, deadline: float
+) -> None:
     """Delete what a refused overwrite left: memcached drops the old value, Redis keeps it."""
     if isinstance(reply, NodeRefusedError):
-        await cluster.ask(link, Delete(name))
+        await cluster.ask(link, Delete(name), deadline)

@@ -241,6 +241,9 @@ class BackendContract:
         assert client.add("f", "x", ttl=ttl) is True
         assert client.incr("g", initial=5, ttl=ttl) == 5
         assert client.get_many("abcdefg") == {}
+        client.set("h", 1)
+        assert client.add("h", "x", ttl=ttl) is False
+        assert client.get("h") == 1  # an `add` never touches what is there
 
     @pytest.mark.parametrize(
         "ttl", [1000, 0.5, 2_592_000, 2_592_001, 5_000_000, timedelta(days=3650), None], ids=repr

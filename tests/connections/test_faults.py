@@ -18,6 +18,8 @@ from shardcache import (
     NodeUnavailableError,
     PartialFailureError,
 )
+from shardcache.backends.memcached.wire import MemcachedWire
+from shardcache.backends.pool import Connection
 from shardcache.testing.driving import MODES, make_client
 
 REPLY = b"VA 5 f256 %s\r\nhello\r\n"
@@ -239,6 +241,39 @@ def test_running_out_of_descriptors_is_an_error_of_the_node(mode, make_memcached
         for one in taken:
             one.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert client.get("k") is None
+    client.close()
+
+
+def test_each_call_keeps_its_own_deadline(mode, make_memcached):
+    """However late the calls before it were, a call on a silent node ends in its own time."""
+    server = make_memcached()
+    client = make_client(mode, server.url, on_error="raise", timeout=1)
+    client.set("k", 1)
+    server.pause()
+    for _ in range(4):
+        started = time.monotonic()
+        with pytest.raises(NodeTimeoutError):
+            client.get("k")
+        assert 0.9 < time.monotonic() - started < 1.6
+    server.resume()
+    client.close()
+
+
+def test_a_deadline_that_has_passed_is_never_waited_on():
+    """A call that comes late to its connection is late, and does not wait for ever."""
+    ours, theirs = socket.socketpair()
+    connection = Connection(ours, MemcachedWire())
+    for late in (0.0, -0.001, -5.0):
+        with pytest.raises(TimeoutError):
+            connection.arm(late)
+    connection.close()
+    theirs.close()
+
+
+def test_what_is_no_host_name_is_a_miss(mode):
+    """A label above 63 characters is an error of its node, as any name that nobody knows."""
+    client = make_client(mode, f"memcached://{'a' * 70}.invalid", timeout=2)
     assert client.get("k") is None
     client.close()
 

@@ -253,3 +253,22 @@ def test_a_call_that_meets_a_closing_connection_is_answered(memcached_servers):
         await client.aclose()
 
     asyncio.run(main())
+
+
+def test_a_cancelled_dial_is_dialed_again(memcached_servers):
+    """Cancelling every task of a loop, as servers do on the way down, kills no channel."""
+
+    async def main():
+        client = AsyncClient(memcached_servers[0].url, on_error="raise", timeout=10)
+        for turns in range(6):
+            call = asyncio.ensure_future(client.get("k"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            assert await client.set("k", turns) is True
+            await next(iter(client._cluster.links.values())).backend.aclose()
+        await client.aclose()
+
+    asyncio.run(main())
