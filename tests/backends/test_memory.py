@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import warnings
 from dataclasses import dataclass
@@ -355,6 +356,28 @@ def test_only_whole_numbers_count(payload):
     assert node(Get(b"k")) == payload
 
 
+def test_counting_keeps_the_expiry():
+    """A counter lives as long as it was given, however often it is counted on."""
+    node = Embedded()
+    node(Set(b"n", number(1), 5.0))
+    node.clock.now += 4
+    assert node(Incr(b"n", 1)) == 2
+    node.clock.now += 1
+    assert node(Incr(b"n", 1)) is None
+
+
+def test_a_token_outlives_a_touch():
+    """A new expiry is no change of the value; a count is."""
+    node = Embedded()
+    node(Set(b"n", number(1)))
+    _, token = node(Gets(b"n"))
+    node(Touch(b"n", 5.0))
+    assert node(Cas(b"n", number(2), token)) is True
+    _, token = node(Gets(b"n"))
+    node(Incr(b"n", 1))
+    assert node(Cas(b"n", number(9), token)) is False
+
+
 def test_counters_end_where_servers_end():
     """The last count is 2**63 - 1, for one more no server counts alike."""
     node = Embedded()
@@ -413,10 +436,15 @@ def test_threads_lose_no_count():
             node(GetMany([b"n", b"%d" % (turn - 1)]))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert node(Get(b"n")) == number(4000)
     assert node.stat("entries") == 50
 

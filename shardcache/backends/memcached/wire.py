@@ -14,10 +14,31 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from secrets import randbelow
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 from shardcache.backends.chunks import joined
 from shardcache.backends.expiry import memcached_exptime
+from shardcache.backends.memcached.replies import (
+    CAS,
+    CRLF,
+    MORE,
+    NONSENSE,
+    STORED,
+    THERE,
+    TOKENS,
+    Counter,
+    Encoded,
+    Expectation,
+    Head,
+    Many,
+    ManyGets,
+    One,
+    OneGet,
+    OneGets,
+    Stats,
+    Word,
+    number,
+)
 from shardcache.core.commands import (
     Cas,
     Command,
@@ -42,7 +63,6 @@ from shardcache.errors import (
     NodeError,
     NodeProtocolError,
     NodeRefusedError,
-    NodeTimeoutError,
     NodeUnavailableError,
     NotACounterError,
     UnsupportedError,
@@ -52,16 +72,10 @@ from shardcache.errors import (
 MAX_LINE: Final = 4096  # bytes; the longest legal line is a key and a few flags
 MAX_VALUE: Final = 1 << 30  # bytes; the most that a server can be told to take
 DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's item limit unless it was started with -I
-COUNTER_MAX: Final = 2**63 - 1
-MAX_DIGITS: Final = 20  # of 64 bits without a sign
 
-_TOKENS: Final = 1 << 31
-_CRLF: Final = b"\r\n"
 _MODES: Final = {When.ALWAYS: b"", When.ABSENT: b" ME", When.PRESENT: b" MR"}
 
-Head = Sequence[bytes]  # a reply line in its words
 
-_hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})\r\n").match
 _all_plain = re.compile(rb"[!-~]*").fullmatch
 
 
@@ -80,7 +94,7 @@ class MemcachedWire:
         self._node = node
         self._max_value = max_value
         self._clock = wall_clock
-        self._token = randbelow(_TOKENS)
+        self._token = randbelow(TOKENS)
         self._expected: deque[Expectation] = deque()
         self._buffer = bytearray()
         self._need = 0
@@ -156,7 +170,7 @@ class MemcachedWire:
 
     def _part(self, text: bytes, position: int) -> tuple[Head, bytes | None, int] | None:
         """Give the line at `position` in its words, its value, and where both end, once whole."""
-        end = text.find(_CRLF, position, position + MAX_LINE)
+        end = text.find(CRLF, position, position + MAX_LINE)
         if end < 0:
             if len(text) - position >= MAX_LINE:
                 raise NodeProtocolError("sent a line without end", self._node)
@@ -169,7 +183,7 @@ class MemcachedWire:
         if len(text) < stop + 2:
             self._need = stop + 2 - position
             return None
-        if not text.startswith(_CRLF, stop):
+        if not text.startswith(CRLF, stop):
             raise NodeProtocolError("sent a value of another length", self._node)
         return head, text[start:stop], stop + 2
 
@@ -195,7 +209,7 @@ class MemcachedWire:
         raise NodeProtocolError("gave an answer that makes no sense here", self._node)
 
     def _next_token(self) -> int:
-        self._token = token = (self._token + 1) % _TOKENS
+        self._token = token = (self._token + 1) % TOKENS
         return token
 
     def _checked(self, payload: Payload) -> Payload:
@@ -206,7 +220,7 @@ class MemcachedWire:
         return payload
 
     def _get(self, command: Get) -> Encoded:
-        self._token = number = (self._token + 1) % _TOKENS
+        self._token = number = (self._token + 1) % TOKENS
         token = b"O%d" % number
         key = command.key
         if is_plain(key):
@@ -223,7 +237,7 @@ class MemcachedWire:
         """Ask quietly, so that misses cost no bytes, closed by `mn`."""
         keys = command.keys
         first = self._token + 1
-        self._token = (self._token + len(keys)) % _TOKENS
+        self._token = (self._token + len(keys)) % TOKENS
         if max(map(len, keys)) <= MAX_PLAIN and _all_plain(b"".join(keys)):
             lines = [b"mg %s v f q O%d\r\n" % pair for pair in zip(keys, count(first))]
         else:
@@ -238,7 +252,7 @@ class MemcachedWire:
         token = self._next_token()
         payload = self._checked(command.payload)
         block = self._store(command.key, payload, command.ttl, token, _MODES[command.when])
-        return (block,), One(b"O%d" % token, _STORED)
+        return (block,), One(b"O%d" % token, STORED)
 
     def _set_many(self, command: SetMany) -> Encoded:
         """Ask each aloud: an error line has no token, so its place must tell whose it is."""
@@ -252,7 +266,7 @@ class MemcachedWire:
             blocks.append(self._store(key, payload, command.ttl, token, b""))
             tokens.append(b"O%d" % token)
             results.append(None)
-        return self._batch(blocks, Many(results, tokens, _STORED))
+        return self._batch(blocks, Many(results, tokens, STORED))
 
     def _batch(self, blocks: list[bytes], expectation: Many) -> Encoded:
         """Close a batch by `mn`, whose answer ends it, even one of which nothing is sent."""
@@ -283,12 +297,12 @@ class MemcachedWire:
         payload = self._checked(command.payload)
         mode = b" C%d" % command.token
         block = self._store(command.key, payload, command.ttl, token, mode)
-        return (block,), One(b"O%d" % token, _CAS)
+        return (block,), One(b"O%d" % token, CAS)
 
     def _delete(self, command: Delete) -> Encoded:
         token = self._next_token()
         name, binary = spelled(command.key)
-        return (b"md %s O%d%s\r\n" % (name, token, binary),), One(b"O%d" % token, _THERE)
+        return (b"md %s O%d%s\r\n" % (name, token, binary),), One(b"O%d" % token, THERE)
 
     def _delete_many(self, command: DeleteMany) -> Encoded:
         lines, tokens = [], []
@@ -297,15 +311,13 @@ class MemcachedWire:
             name, binary = spelled(key)
             lines.append(b"md %s O%d%s\r\n" % (name, token, binary))
             tokens.append(b"O%d" % token)
-        return self._batch(lines, Many([None] * len(lines), tokens, _THERE))
+        return self._batch(lines, Many([None] * len(lines), tokens, THERE))
 
     def _touch(self, command: Touch) -> Encoded:
         token = self._next_token()
         name, binary = spelled(command.key)
         expiry = memcached_exptime(command.ttl, self._clock)
-        return (b"mg %s T%d O%d%s\r\n" % (name, expiry, token, binary),), One(
-            b"O%d" % token, _THERE
-        )
+        return (b"mg %s T%d O%d%s\r\n" % (name, expiry, token, binary),), One(b"O%d" % token, THERE)
 
     def _incr(self, command: Incr) -> Encoded:
         token = self._next_token()
@@ -340,265 +352,9 @@ class MemcachedWire:
     }
 
 
-class Expectation(Protocol):
-    """A reply that is owed: takes lines until it is whole."""
-
-    def take(self, head: Head, value: bytes | None) -> Any:  # the reply, or one of the two marks
-        """Give the reply, `MORE` if it is not whole yet, `NONSENSE` if this cannot be its answer."""
-
-    def refused(self, error: NodeError) -> Any:  # the reply, or MORE
-        """Take a refusal in place of an answer; raise it where it cannot be told whose it is."""
-
-    def partial(self, node: str) -> Reply:
-        """Give what has arrived."""
-
-
-MORE: Final = object()
-NONSENSE: Final = object()
-
-Encoded = tuple[Sequence[bytes], Expectation]
-Answers = dict[bytes, bool | None]
-
-_STORED: Final[Answers] = {b"HD": True, b"NS": False}
-_CAS: Final[Answers] = {b"HD": True, b"EX": False, b"NS": False, b"NF": None}
-_THERE: Final[Answers] = {b"HD": True, b"EN": False, b"NF": False}
-
-
-class Single:
-    """A reply to one command: one line, perhaps with a value."""
-
-    __slots__ = ("token",)
-
-    def __init__(self, token: bytes) -> None:
-        self.token = token
-
-    def refused(self, error: NodeError) -> NodeError:
-        """Give the refusal as the reply."""
-        return error
-
-    def partial(self, node: str) -> NodeError:
-        """Give a timeout: a single reply is whole or not there."""
-        return _late(node)
-
-
-class OneGet(Single):
-    """The reply to `mg … v f`: a payload, or nothing."""
-
-    __slots__ = ()
-
-    def whole(self, data: bytes) -> Payload | None:
-        """Give the payload if `data` is this hit from its first byte to its last, by one match."""
-        hit = _hit(data)
-        if hit is None:
-            return None
-        size, flags, token = hit.groups()
-        start = hit.end()
-        if b"O" + token != self.token or len(data) != start + int(size) + 2:
-            return None
-        return (int(flags), data[start:-2]) if data.endswith(_CRLF) else None
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Give the payload, or `None` on a miss."""
-        match head:
-            case [b"VA", _, flags, self.token] if flags[:1] == b"f" and flags[1:].isdigit():
-                return int(flags[1:]), value
-            case [b"EN", self.token]:
-                return None
-        return NONSENSE
-
-
-class OneGets(Single):
-    """The reply to `mg … v f c`: a payload with its CAS number, or nothing."""
-
-    __slots__ = ()
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Give the payload and the number, or `None` on a miss."""
-        match head:
-            case [b"VA", _, flags, cas, self.token] if (flags[:1], cas[:1]) == (b"f", b"c"):
-                marks, version = number(flags[1:]), number(cas[1:])
-                whole = marks is not None and version is not None
-                return ((marks, value), version) if whole else NONSENSE
-            case [b"EN", self.token]:
-                return None
-        return NONSENSE
-
-
-class One(Single):
-    """The reply to a command that is answered by a code alone."""
-
-    __slots__ = ("_answers",)
-
-    def __init__(self, token: bytes, answers: Answers) -> None:
-        super().__init__(token)
-        self._answers = answers
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Give what the code means."""
-        match head:
-            case [code, self.token] if value is None:
-                return self._answers.get(code, NONSENSE)
-        return NONSENSE
-
-
-class Counter(Single):
-    """The reply to `ma … v`: the new number."""
-
-    __slots__ = ("_node",)
-
-    def __init__(self, token: bytes, node: str) -> None:
-        super().__init__(token)
-        self._node = node
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Give the number, or `None` when there is no counter."""
-        match head:
-            case [b"NF", self.token]:
-                return None
-            case [b"VA", _, self.token] if value is not None:
-                return self._count(number(value.strip()))
-        return NONSENSE
-
-    def _count(self, count: int | None) -> Any:
-        if count is None:
-            return NONSENSE
-        if count > COUNTER_MAX:
-            return NotACounterError("the counter passed 2**63 - 1", self._node)
-        return count
-
-
-class Word(Single):
-    """The reply to a command that is answered by one known word."""
-
-    __slots__ = ()
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Give `True` for the word."""
-        return True if value is None and list(head) == [self.token] else NONSENSE
-
-
-class Stats(Single):
-    """The reply to `stats`: lines up to `END`."""
-
-    __slots__ = ("_figures",)
-
-    def __init__(self) -> None:
-        super().__init__(b"END")
-        self._figures: dict[str, str] = {}
-
-    def take(self, head: Head, value: bytes | None) -> Any:  # noqa: ARG002 - there is none
-        """Take one figure, or give all."""
-        match head:
-            case [self.token]:
-                return self._figures
-            case [b"STAT", name, *words]:
-                figure = b" ".join(words).decode("ascii", "replace")
-                self._figures[name.decode("ascii", "replace")] = figure
-                return MORE
-        return NONSENSE
-
-
-class ManyGets:
-    """The replies to many quiet `mg`: hits by token, in order, up to `MN`."""
-
-    __slots__ = ("_count", "_first", "_from", "_results")
-
-    def __init__(self, first: int, count: int) -> None:
-        self._first = first
-        self._count = count
-        self._from = 0  # hits come in the order asked: none before this is still to come
-        self._results: list[Payload | NodeError | None] = [None] * count
-
-    def scanned(self, text: bytes, position: int) -> int:
-        """Take the whole hits that begin at `position`; give where they end.
-
-        A loop of its own, for a large batch spends most of its time here. It stops at whatever is
-        not a whole hit that was asked for, which is then no legal reply unless it is incomplete.
-        """
-        results, first, last = self._results, self._first, self._count
-        following = self._from
-        while hit := _hit(text, position):
-            size, flags, token = hit.groups()
-            start = hit.end()
-            stop = start + int(size)
-            place = int(token) - first
-            if not following <= place < last or not text.startswith(_CRLF, stop):
-                break
-            results[place] = (int(flags), text[start:stop])
-            following = place + 1
-            position = stop + 2
-        self._from = following
-        return position
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Give all at `MN`; every whole hit was taken by `scanned`."""
-        return self._results if value is None and list(head) == [b"MN"] else NONSENSE
-
-    def refused(self, error: NodeError) -> Any:
-        """Raise the refusal: quiet commands do not tell whose it is."""
-        raise error
-
-    def partial(self, node: str) -> Reply:
-        """Give the hits so far; what comes after the last of them is late."""
-        late = [_late(node)] * (self._count - self._from)
-        return self._results[: self._from] + late
-
-
-class Many:
-    """The replies to many commands asked aloud, in order, up to `MN`.
-
-    `results` holds `None` where an answer is to come: one for each of `tokens`.
-    """
-
-    __slots__ = ("_answers", "_open", "_results", "_tokens")
-
-    def __init__(self, results: list[Any], tokens: list[bytes], answers: Answers) -> None:
-        self._results = results
-        self._open = iter([place for place, known in enumerate(results) if known is None])
-        self._tokens = iter(tokens)
-        self._answers = answers
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Take one answer, or give all at `MN`."""
-        if value is not None:
-            return NONSENSE
-        if list(head) == [b"MN"]:
-            whole = next(self._open, None) is None
-            return self._results if whole else NONSENSE
-        match head:
-            case [code, token] if code in self._answers and token == next(self._tokens, None):
-                return self._put(self._answers[code])
-        return NONSENSE
-
-    def refused(self, error: NodeError) -> Any:
-        """Take the refusal for the command whose turn it is."""
-        next(self._tokens, None)
-        return self._put(error)
-
-    def _put(self, answer: object) -> object:
-        place = next(self._open, None)
-        if place is None:
-            return NONSENSE
-        self._results[place] = answer
-        return MORE
-
-    def partial(self, node: str) -> Reply:
-        """Give the answers so far; the others are late."""
-        return [_late(node) if known is None else known for known in self._results]
-
-
-def _late(node: str) -> NodeTimeoutError:
-    return NodeTimeoutError("did not answer in time", node)
-
-
 def spelled(key: bytes) -> tuple[bytes, bytes]:
     """Give a key as memcached takes it, and the flag that says how: as is, base64, or hashed."""
     if is_plain(key):
         return key, b""
     encoded = b64encode(key)
     return (encoded, b" b") if len(encoded) <= MAX_PLAIN else (hashed(key), b"")
-
-
-def number(text: bytes) -> int | None:
-    """Give a number of digits alone, at most 20; `None` for anything else."""
-    return int(text) if text.isdigit() and len(text) <= MAX_DIGITS else None
