@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import doctest
+import importlib.util
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from shardcache import Node, Topology
+from shardcache.plugin.manager import Plugins
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^ *```(?P<language>\w*)")
+BLOCK = re.compile(r"^```(?P<language>pycon|python)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
+OPTIONAL = ("gevent",)  # what a page may speak of without our tests bringing it
 
 
 def examples(page: str) -> str:
@@ -47,3 +58,57 @@ def test_a_wrong_example_is_found():
     page = ">>> prose\n\n```pycon\n>>> 1 + 1\n3\n```\nmore prose\n"
     (example,) = doctest.DocTestParser().get_examples(examples(page))
     assert (example.source, example.want, example.lineno) == ("1 + 1\n", "3\n", 3)
+
+
+def programs(page: str) -> Iterator[str]:
+    """Give each block without prompts as a program, after the prompts above it on its page."""
+    typed = ""
+    for block in BLOCK.finditer(page):
+        if block["language"] == "python":
+            yield typed + block["code"]
+            continue
+        for example in doctest.DocTestParser().get_examples(block["code"]):
+            typed += "" if example.exc_msg else example.source
+
+
+PROGRAMS = [
+    pytest.param(program, id=f"{path.relative_to(ROOT)}-{number}")
+    for path in PAGES
+    for number, program in enumerate(programs(path.read_text(encoding="utf-8")))
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_run(program: str, tmp_path: Path):
+    """A block without prompts runs as well; one that holds tests passes them."""
+    for name in OPTIONAL:
+        if f"from {name} import" in program and importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    file = tmp_path / "test_program.py"
+    file.write_text(program, encoding="utf-8")
+    runner = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "class Test" in program else []
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *runner, file.name],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        },  # which have settings of their own
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_plugin_of_the_readme_is_a_plugin():
+    """Its strategy is registered, and a client can be made of it."""
+    (program,) = programs((ROOT / "README.md").read_text(encoding="utf-8"))
+    module = ModuleType("readme")
+    exec(compile(program, "README.md", "exec"), vars(module))
+    plugins = Plugins()
+    plugins.add(module, "readme", "readme")
+    strategy = plugins.strategies["tagged"]()
+    topology = Topology([Node("memory://a"), Node("memory://b"), Node("memory://c")], strategy)
+    assert len({topology.owner(b"%d:{user7}" % number).name for number in range(50)}) == 1

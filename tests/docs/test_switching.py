@@ -1,0 +1,168 @@
+"""What the guide on switching says stays, or does not, for keys and values of other clients."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import redis
+from pymemcache.client.base import Client as PlainClient
+from pymemcache.client.hash import HashClient
+from pymemcache.serde import PickleSerde
+
+from shardcache import Client, DecodeError, Node
+
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "switch.md"
+KEYS = [f"user:{number}:profile" for number in range(300)]
+SECRET = "sixteen bytes or more"
+
+
+@pytest.fixture
+def ours(memcached_servers):
+    """Give our client of pymemcache's nodes."""
+    urls = [server.url for server in memcached_servers]
+    with Client(urls, strategy="pymemcache", timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+def make_theirs(memcached_servers):
+    """Give a function that makes pymemcache's client of the same nodes."""
+    made = []
+
+    def make(**settings):
+        hosts = [(server.host, server.port) for server in memcached_servers]
+        made.append(HashClient(hosts, **settings))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def test_a_prefix_within_the_key_stays(ours, make_theirs):
+    """A key written with its prefix is found by the same key."""
+    keys = [f"shop:{key}" for key in KEYS]
+    make_theirs(serde=PickleSerde()).set_many(dict.fromkeys(keys, "v"))
+    assert len(ours.get_many(keys)) == len(keys)
+
+
+def test_a_key_prefix_of_pymemcache_is_not_hashed(ours, make_theirs):
+    """With three nodes, about a third of the keys is found by the whole name, none by another."""
+    theirs = make_theirs(serde=PickleSerde(), key_prefix=b"shop:")
+    theirs.set_many(dict.fromkeys(KEYS, "v"))
+    assert 60 < len(ours.get_many(f"shop:{key}" for key in KEYS)) < 140
+    assert ours.get_many(KEYS) == {}
+
+
+def test_pymemcache_places_a_bytes_key_by_its_repr(ours, make_theirs):
+    """What pymemcache stored under `bytes` is on another node for most keys."""
+    make_theirs(serde=PickleSerde()).set_many({key.encode(): "v" for key in KEYS})
+    assert 60 < len(ours.get_many(KEYS)) < 140
+
+
+def test_a_namespace_finds_nothing_under_a_prefix(memcached_servers, ours, make_theirs):
+    """A namespace is written otherwise than a prefix; a key that looks like one is a miss."""
+    theirs = make_theirs(serde=PickleSerde())
+    theirs.set_many({f"shop:{key}": "v" for key in KEYS})
+    theirs.set("4:shop:k", "v")
+    urls = [server.url for server in memcached_servers]
+    with Client(urls, strategy="pymemcache", namespace="shop", timeout=10) as shop:
+        assert shop.get_many(KEYS) == {}
+    assert ours.get("4:shop:k") is None
+
+
+def test_what_comes_back_otherwise_than_it_went_in(ours, make_theirs):
+    """Text without a serde, pylibmc's bool and empty bytes are what the guide says."""
+    make_theirs().set("text", "v")
+    assert ours.get("text") == b"v"
+    theirs = make_theirs(serde=PickleSerde())
+    theirs.set_many({"no_bytes": b"", "no_text": ""})
+    assert ours.get("no_bytes", "miss") == "miss"
+    assert ours.get("no_text", "miss") == ""
+    make_theirs().set("bool", b"1", flags=2)  # as pylibmc stores True
+    assert ours.get("bool") == 1
+    assert ours.get("bool") is not True
+
+
+def test_to_other_clients_the_codec_s_bytes_are_bytes(ours, make_theirs):
+    """To pymemcache a dict of ours is bytes, as it is stored, and no error."""
+    ours.set("k", {"a": 1})
+    assert make_theirs(serde=PickleSerde()).get("k") == b"\x81\xa1a\x01"
+
+
+@pytest.mark.parametrize("hash_tags", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+def test_modula_of_twemproxy_is_found_by_the_order_of_names(
+    memcached_servers, make_nutcracker, named, hash_tags
+):
+    """A nutcracker sorts its servers by name, or by `host:port`, in whatever order its file is."""
+    nodes = sorted(
+        (
+            Node(server.url, name=name if named else None)
+            for server, name in zip(memcached_servers, ["c", "a", "b"], strict=True)
+        ),
+        key=lambda node: node.name,
+    )
+    settings = {"hash_tag": '"{}"'} if hash_tags else {}
+    servers = [
+        f"{node.address.host}:{node.address.port}:1" + (f" {node.name}" if named else "")
+        for node in reversed(nodes)
+    ]
+    proxy = make_nutcracker(
+        {
+            "hash": "murmur",
+            "distribution": "modula",
+            "timeout": 2000,
+            "servers": servers,
+            **settings,
+        }
+    )
+    keys = [f"{key}:{{user{number % 40}}}" for number, key in enumerate(KEYS[:120])]
+    through = PlainClient((proxy.host, proxy.port), default_noreply=False)
+    for key in keys:
+        through.set(key, "v")
+    through.close()
+    options = f"hash=murmur,hash_tags={'yes' if hash_tags else 'no'}"
+    with Client(nodes, strategy=f"modulo:profile=twemproxy,{options}", timeout=10) as client:
+        assert len(client.get_many(keys)) == len(keys)
+
+
+def test_of_django_redis_whole_numbers_stay(redis_servers):
+    """Its pickles are misses whatever the codec; its counters are read and counted by both."""
+    server = redis_servers[0]
+    theirs = redis.Redis(server.host, server.port)
+    theirs.set(":1:count", 41)
+    theirs.set(":1:text", pickle.dumps("text"))
+    for codec in ("msgpack", "json", "pickle:read_unsigned=true"):
+        with Client(server.url, codec=codec, secret=SECRET, timeout=10) as client:
+            assert client.get(":1:count") == 41
+            assert client.get(":1:text", "miss") == "miss"
+    with Client(server.url, timeout=10) as client:
+        client.incr(":1:count")
+        client.set(":1:ours", "text")
+    assert theirs.get(":1:count") == b"42"
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads(theirs.get(":1:ours"))
+    theirs.close()
+
+
+def test_a_value_that_cannot_be_read_is_told_under_raise(memcached_servers, make_theirs):
+    """The guide's way to make sure: a foreign pickle is a `DecodeError`, not a miss."""
+    make_theirs(serde=PickleSerde()).set("k", {"a": 1})
+    urls = [server.url for server in memcached_servers]
+    with (
+        Client(urls, strategy="pymemcache", on_error="raise", timeout=10) as client,
+        pytest.raises(DecodeError, match="pickle of another client"),
+    ):
+        client.get("k")
+
+
+def test_every_strategy_of_the_guide_can_be_made():
+    """Each strategy in the guide's table is one that a client takes."""
+    rows = [line for line in GUIDE.read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
+    strategies = [row.split("|")[2].split("`")[1] for row in rows if "strategy=" not in row]
+    assert len(strategies) > 8
+    for strategy in strategies:
+        Client(["memcached://10.0.0.1", "memcached://10.0.0.2"], strategy=strategy).close()
