@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import select
 import socket
@@ -15,7 +14,7 @@ from collections.abc import Generator, Sequence
 from typing import Final, TypeVar
 
 from shardcache.backends.base import BackendOptions, Wire
-from shardcache.backends.dialing import AddressInfo, Answer, Expired, Target, Wait, dial
+from shardcache.backends.dialing import Expired, Target, Wait, dial
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import NodeError, NodeTimeoutError, NodeUnavailableError
 
@@ -195,8 +194,7 @@ class Channel:
         until = min(deadline, time.monotonic() + options.connect_timeout)
         target = self._backend.target
         try:
-            addresses = await _addresses(target, self.loop, until)
-            sock, wire = await _driven(dial(target, addresses, until), self.loop)
+            sock, wire = await _driven(dial(target, until), self.loop)
         except BaseException as error:
             if self._dial is asyncio.current_task():
                 self._dial = None
@@ -380,32 +378,6 @@ class Channel:
             call.settle(NodeUnavailableError("the connection was closed", self._backend.node))
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-
-
-async def _addresses(
-    target: Target, loop: asyncio.AbstractEventLoop, until: float
-) -> Sequence[AddressInfo]:
-    """Give the node's addresses; a name is looked up in a thread, never on the loop."""
-    known = target.known_addresses()
-    if known is not None:
-        return known
-    answered: asyncio.Future[Answer] = loop.create_future()
-
-    def deliver(answer: Answer) -> None:
-        if not answered.done():
-            answered.set_result(answer)
-
-    def report(answer: Answer) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(deliver, answer)
-
-    target.look_up(report)
-    try:
-        async with asyncio.timeout(max(0.0, until - time.monotonic())):
-            answer = await answered
-    except TimeoutError:
-        answer = TimeoutError("the name service did not answer in time")
-    return target.learned(answer)
 
 
 async def _driven(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLoop) -> T:

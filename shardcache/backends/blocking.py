@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import queue
 import select
 import ssl
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
+from signal import ITIMER_REAL, getitimer
 from typing import Final
 
 from shardcache.backends.base import BackendOptions, Exchange
-from shardcache.backends.dialing import AddressInfo, Answer, Expired, Target, Wait, dial
+from shardcache.backends.dialing import Expired, Target, Wait, dial
 from shardcache.backends.pool import Connection, Place, Pool
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import NodeError, NodeTimeoutError, NodeUnavailableError
@@ -158,26 +158,13 @@ class SocketBackend:
         """Give a new connection, in the place reserved for it."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
-            addresses = self._addresses(until)
-            connection = Connection(*(yield from dial(self._target, addresses, until)))
+            connection = Connection(*(yield from dial(self._target, until)))
         except BaseException:
             self.pool.release(place)
             raise
         self.pool.adopt(connection, place)
         self.dialed += 1
         return connection
-
-    def _addresses(self, until: float) -> Sequence[AddressInfo]:
-        known = self._target.known_addresses()
-        if known is not None:
-            return known
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._target.look_up(answers.put)
-        try:
-            answer = answers.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            answer = TimeoutError("the name service did not answer in time")
-        return self._target.learned(answer)
 
 
 class SocketExchange:
@@ -348,6 +335,8 @@ def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
     sent = connection.send(chunk)
     if sent < len(chunk):
         connection.sock.sendall(memoryview(chunk)[sent:])
+    if getitimer(ITIMER_REAL)[1]:
+        return _ask_between_ticks(connection, deadline)
     data = connection.recv(FIRST_READ)
     wire = connection.wire
     while True:
@@ -359,6 +348,23 @@ def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
             return replies[0]
         connection.arm(deadline - time.monotonic())
         data = connection.recv(READ)
+
+
+def _ask_between_ticks(connection: Connection, deadline: float) -> Reply:
+    """Wait for a reply while a timer sends signals.
+
+    Python goes on with a `recv` that a signal has interrupted, and the kernel's timeout would begin
+    anew each time; with `poll` Python minds the time itself.
+    """
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    while True:
+        wait = deadline - time.monotonic()
+        if wait <= 0 or not poll.poll(wait * 1000):
+            raise TimeoutError
+        replies = _pull(connection)
+        if replies:
+            return replies[0]
 
 
 def _transferred(connection: Connection, chunks: Sequence[bytes]) -> Talk:

@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -45,7 +46,6 @@ TLS_OPTIONS: Final = (
     "ssl_keyfile",
 )
 
-IN_PROGRESS: Final = {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN}
 KEEPALIVE_IDLE: Final = 30  # seconds
 USER_TIMEOUT_MS: Final = 10_000  # a backstop: a call's deadline closes its connection long before
 
@@ -99,26 +99,50 @@ class Target:
         threading.Thread(target=run, name=f"resolve {address.host}", daemon=True).start()
 
 
-def dial(
-    target: Target, addresses: Sequence[AddressInfo], until: float
-) -> Generator[Wait, None, tuple[socket.socket, Wire]]:
+def dial(target: Target, until: float) -> Generator[Wait, None, tuple[socket.socket, Wire]]:
     """Give a non-blocking socket on which the hello has been answered with yes, and its wire.
 
-    Raise `NodeUnavailableError` when no address takes the connection, `NodeTimeoutError` when told
-    that its time is over, or the hello's own error.
+    The addresses of the node's name are tried in turn, each for an equal share of the time left.
+    Raise `NodeUnavailableError` when none takes the connection, `NodeTimeoutError` when told that
+    its time is over, or the hello's own error.
     """
+    addresses = yield from _addresses(target, until)
     failure: OSError | None = None
-    for family, address in addresses:
+    for tried, (family, address) in enumerate(addresses):
+        now = time.monotonic()
+        share = now + (until - now) / (len(addresses) - tried)
         try:
-            return (yield from _dial_one(target, family, address, until))
+            return (yield from _dial_one(target, family, address, share))
         except Expired:
-            raise NodeTimeoutError("could not be reached in time", target.node.name) from None
+            failure = TimeoutError("no answer in time")
         except OSError as error:
             if isinstance(error, NodeError):
                 raise
             failure = error
+    if isinstance(failure, TimeoutError):
+        raise NodeTimeoutError("could not be reached in time", target.node.name)
     reason = "its name has no address" if failure is None else failure.strerror or str(failure)
     raise NodeUnavailableError(f"cannot be reached: {reason}", target.node.name) from failure
+
+
+def _addresses(target: Target, until: float) -> Generator[Wait, None, Sequence[AddressInfo]]:
+    """Give the node's addresses; a name is looked up in a thread, and waited for like a socket."""
+    known = target.known_addresses()
+    if known is not None:
+        return known
+    answers: list[Answer] = []
+    reader, writer = socket.socketpair()
+
+    def report(answer: Answer) -> None:
+        answers.append(answer)
+        writer.close()  # which makes the reader ready
+
+    with reader:
+        target.look_up(report)
+        with contextlib.suppress(Expired):
+            yield Wait(reader.fileno(), select.POLLIN, until)
+    late = TimeoutError("the name service did not answer in time")
+    return target.learned(answers[0] if answers else late)
 
 
 def _dial_one(
@@ -140,7 +164,7 @@ def _dial_one(
 
 def _connect(sock: socket.socket, address: Any, until: float) -> Generator[Wait, None, None]:
     code = sock.connect_ex(address)
-    if code in IN_PROGRESS:
+    if code == errno.EINPROGRESS:  # EAGAIN is a no: a full backlog, or no port to call from
         yield Wait(sock.fileno(), select.POLLOUT, until)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if code:

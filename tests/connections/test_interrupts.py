@@ -79,6 +79,27 @@ def test_signals_leave_no_connection_out_of_step(urls):
     client.close()
 
 
+def test_ticking_signals_prolong_no_deadline(make_memcached):
+    """A timer whose signals interrupt every wait does not keep a call beyond its deadline."""
+    server = make_memcached()
+    client = Client(server.url, timeout=0.3)
+    client.set("k", 1)
+    server.pause()
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    watchdog = threading.Timer(5, signal.setitimer, (signal.ITIMER_REAL, 0))
+    watchdog.start()
+    try:
+        started = time.monotonic()
+        assert client.get("k") is None
+        assert time.monotonic() - started < 2
+    finally:
+        watchdog.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        client.close()
+
+
 def test_cancelling_at_random_moments_mixes_nothing_up(urls):
     """3,000 calls cancelled at random moments: what others read is right, nothing is left over."""
 

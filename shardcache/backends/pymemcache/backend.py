@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import queue
 import select
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from shardcache.backends.base import BackendOptions, Wire
-from shardcache.backends.dialing import AddressInfo, Answer, Expired, Target, Wait, dial
+from shardcache.backends.dialing import Expired, Target, Wait, dial
 from shardcache.backends.pool import Connection, Place, Pool
 from shardcache.backends.pymemcache.refusals import translated
 from shardcache.backends.pymemcache.session import Session
@@ -151,28 +150,16 @@ class PymemcacheBackend:
         return connection
 
     def _connected(self, until: float) -> tuple[socket.socket, Wire]:
-        steps = dial(self._target, self._addresses(until), until)
+        steps = dial(self._target, until)
         try:
             wait = next(steps)
             while True:
-                wait = next(steps) if _ready(wait, until) else steps.throw(Expired())
+                wait = next(steps) if _ready(wait) else steps.throw(Expired())
         except StopIteration as done:
             connected: tuple[socket.socket, Wire] = done.value
             return connected
         finally:
             steps.close()
-
-    def _addresses(self, until: float) -> Sequence[AddressInfo]:
-        known = self._target.known_addresses()
-        if known is not None:
-            return known
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._target.look_up(answers.put)
-        try:
-            answer = answers.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            answer = TimeoutError("the name service did not answer in time")
-        return self._target.learned(answer)
 
 
 class AsyncPymemcacheBackend:
@@ -326,11 +313,12 @@ def _settle(future: asyncio.Future[Reply], reply: Reply | Exception) -> None:
         future.set_result(reply)
 
 
-def _ready(wait: Wait, until: float) -> bool:
-    """Wait for a descriptor; say whether it came in time."""
+def _ready(wait: Wait) -> bool:
+    """Wait for a descriptor; say whether it was ready in time."""
     poll = select.poll()
     poll.register(wait.descriptor, wait.mask)
-    return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))
+    timeout = None if wait.until is None else max(0.0, wait.until - time.monotonic()) * 1000
+    return bool(poll.poll(timeout))
 
 
 def _size(command: Many) -> int:
