@@ -10,8 +10,9 @@
     ├── InvalidKeyError (ValueError)
     ├── CodecError ── EncodeError, DecodeError
     ├── NodeError                     .node; always `from` the library's own error
-    │   ├── NodeUnavailableError      refused, reset, DNS, loading
+    │   ├── NodeUnavailableError      refused, reset, DNS, loading, ejected
     │   ├── NodeTimeoutError (TimeoutError)
+    │   │   ├── ConnectTimeoutError   nothing took the connection in time
     │   │   └── PoolTimeoutError      no connection of ours came free in time
     │   ├── NodeProtocolError         the answer made no sense
     │   └── NodeRefusedError          the node said no: read only, auth, out of memory
@@ -94,11 +95,15 @@ class NodeError(ShardCacheError):
 
 
 class NodeUnavailableError(NodeError):
-    """The node cannot be reached, or says that it cannot serve now."""
+    """The node cannot be reached, says that it cannot serve now, or is ejected for such a reason."""
 
 
 class NodeTimeoutError(NodeError, TimeoutError):
     """The call's deadline passed before the node had answered."""
+
+
+class ConnectTimeoutError(NodeTimeoutError):
+    """No connection to the node came about in time."""
 
 
 class PoolTimeoutError(NodeTimeoutError):

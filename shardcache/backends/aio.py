@@ -78,6 +78,12 @@ class MultiplexedBackend:
         loop = call.future.get_loop()
         (self._channels.get(loop) or self._open(loop)).submit(call)
 
+    def eject(self) -> None:
+        """Close this loop's connection, and fail its calls."""
+        channel = self._channels.get(asyncio.get_running_loop())
+        if channel is not None:
+            channel.abandon(NodeUnavailableError("was ejected", self.node))
+
     async def aclose(self) -> None:
         """Close this loop's connection once its calls in flight are answered or late."""
         self.retired = True
@@ -170,6 +176,12 @@ class Channel:
         self._close()
         if dial is not None:
             await asyncio.wait((dial,))  # cancelled; it closes its socket on the way out
+
+    def abandon(self, error: NodeError) -> None:
+        """Close now, and give `error` to all who wait."""
+        for call in (*self._held, *self._owed):
+            call.settle(error)
+        self._close()
 
     def sever(self) -> None:
         """Close the socket, and nothing else: the loop may be closed or another process's."""

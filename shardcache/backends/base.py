@@ -73,6 +73,12 @@ class Backend(Protocol):
     def begin(self, command: Command, deadline: float) -> Exchange:
         """Start `command` without waiting for its reply, so that many nodes are asked at once."""
 
+    def eject(self) -> None:
+        """Drop idle connections and let nobody wait for one: the node is not asked for a while.
+
+        The next call, a probe, is made over a new connection.
+        """
+
     def close(self) -> None:
         """Drop idle connections, and each busy one as it comes back.
 
@@ -89,6 +95,12 @@ class AsyncBackend(Protocol):
 
         Not a coroutine function: the command is on its way when this returns, so a fan-out starts
         all, then awaits each. Cancelling the future discards that reply and nothing else.
+        """
+
+    def eject(self) -> None:
+        """Close this loop's connection, and fail its calls: the node is not asked for a while.
+
+        The next call, a probe, is made over a new connection.
         """
 
     async def aclose(self) -> None:

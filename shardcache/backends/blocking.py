@@ -80,6 +80,10 @@ class SocketBackend:
             return SmallExchange(self, deadline, connection, command, chunks[0])
         return SocketExchange(self, deadline, self.talk_on(connection, command, chunks, deadline))
 
+    def eject(self) -> None:
+        """Drop idle connections and let nobody wait for one."""
+        self.pool.eject()
+
     def close(self) -> None:
         """Drop idle connections, and each busy one as it comes back."""
         self.pool.close()

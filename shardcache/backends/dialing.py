@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from shardcache.backends.base import Wire
 from shardcache.core.nodes import Node
-from shardcache.errors import NodeError, NodeTimeoutError, NodeUnavailableError
+from shardcache.errors import ConnectTimeoutError, NodeError, NodeUnavailableError
 
 AddressInfo = tuple[socket.AddressFamily, Any]  # a family, and an address of it
 Answer = Sequence[AddressInfo] | OSError  # of a name service
@@ -103,7 +103,7 @@ def dial(target: Target, until: float) -> Generator[Wait, None, tuple[socket.soc
     """Give a non-blocking socket on which the hello has been answered with yes, and its wire.
 
     The addresses of the node's name are tried in turn, each for an equal share of the time left.
-    Raise `NodeUnavailableError` when none takes the connection, `NodeTimeoutError` when told that
+    Raise `NodeUnavailableError` when none takes the connection, `ConnectTimeoutError` when told that
     its time is over, or the hello's own error.
     """
     addresses = yield from _addresses(target, until)
@@ -120,7 +120,7 @@ def dial(target: Target, until: float) -> Generator[Wait, None, tuple[socket.soc
                 raise
             failure = error
     if isinstance(failure, TimeoutError):
-        raise NodeTimeoutError("could not be reached in time", target.node.name)
+        raise ConnectTimeoutError("could not be reached in time", target.node.name)
     reason = "its name has no address" if failure is None else failure.strerror or str(failure)
     raise NodeUnavailableError(f"cannot be reached: {reason}", target.node.name) from failure
 
@@ -131,7 +131,11 @@ def _addresses(target: Target, until: float) -> Generator[Wait, None, Sequence[A
     if known is not None:
         return known
     answers: list[Answer] = []
-    reader, writer = socket.socketpair()
+    try:
+        reader, writer = socket.socketpair()
+    except OSError as error:
+        text = f"cannot be resolved: {error.strerror}"
+        raise NodeUnavailableError(text, target.node.name) from error
 
     def report(answer: Answer) -> None:
         answers.append(answer)

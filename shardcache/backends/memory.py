@@ -375,6 +375,9 @@ class MemoryBackend:
         """Give a finished exchange."""
         return Done(self._execute(command))
 
+    def eject(self) -> None:
+        """Do nothing: there are no connections."""
+
     def close(self) -> None:
         """Do nothing: the entries go when nobody holds the backend."""
 
@@ -392,6 +395,9 @@ class AsyncMemoryBackend:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         future.set_result(self._execute(command))
         return future
+
+    def eject(self) -> None:
+        """Do nothing: there are no connections."""
 
     async def aclose(self) -> None:
         """Do nothing: the entries go when nobody holds the backend."""

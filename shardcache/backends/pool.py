@@ -15,7 +15,7 @@ from collections import deque
 from typing import Final
 
 from shardcache.backends.base import Wire
-from shardcache.errors import PoolTimeoutError
+from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
 # After a rest this long a connection is looked at before it is used again: the server may have
 # closed it. Within a busy loop the look would cost 1 µs of a 20 µs round trip and find nothing.
@@ -123,6 +123,7 @@ class Pool:
         self.node = node
         self.size = size
         self.closed = False
+        self._ejections = 0
         self.discarded = 0  # idle connections found closed by the server
         self._start()
         _pools.add(self)
@@ -174,14 +175,18 @@ class Pool:
     def reserve(self, deadline: float) -> Connection | Place:
         """Give a connection, or a place for a new one (then `adopt` or `release`).
 
-        Raise `PoolTimeoutError` when neither is there by `deadline`.
+        Raise `PoolTimeoutError` when neither is there by `deadline`, `NodeUnavailableError` when
+        the node is ejected meanwhile.
         """
         self._waiting += 1
+        ejections = self._ejections
         try:
             while True:
                 held = self.idle() or self._place()
                 if held is not None:
                     return held
+                if self._ejections != ejections:
+                    raise NodeUnavailableError("was ejected", self.node)
                 self._wait(deadline)
         finally:
             self._waiting -= 1
@@ -218,6 +223,13 @@ class Pool:
         """Drop idle connections now, and busy ones as they come back."""
         self.closed = True
         self.drop_idle()
+
+    def eject(self) -> None:
+        """Drop idle connections, and send away all who wait for one."""
+        self._ejections += 1
+        self.drop_idle()
+        for _ in range(self._waiting):
+            self._wake()
 
     def drop_idle(self) -> None:
         """Close every connection that rests here."""

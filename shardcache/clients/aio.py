@@ -142,6 +142,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
     async def aclose(self) -> None:
         """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
         await asyncio.gather(*(backend.aclose() for backend in self._retire_all()))
+        await self._io.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -161,7 +162,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return change
 
     def _make_io(self) -> AsyncIO:
-        return AsyncIO()
+        self._io = AsyncIO()
+        return self._io
 
     def _make_backend(self, factory: BackendFactory, node: Node) -> AsyncBackend:
         return factory.asyncio(node, self._options)

@@ -6,6 +6,7 @@ import inspect
 import logging
 import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -23,6 +24,7 @@ from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import ClientClosedError
 from shardcache.operations.cluster import Cluster, Key, Link
 from shardcache.operations.port import IO
+from shardcache.operations.probing import Prober
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import Settings, parse_choice
 
@@ -83,8 +85,12 @@ class ClientBase(ABC, Generic[BackendT]):
         )
         self._changing = threading.Lock()
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
+        audience = Audience((*observers, *plugins.observers(settings)))
+        io = self._make_io()
+        prober = Prober(io, settings.timeout.call, audience)
+        weakref.finalize(self, prober.stop).atexit = False
         self._cluster = Cluster(
-            io=self._make_io(),
+            io=io,
             topology=topology,
             links={node.name: self._link(node) for node in topology.nodes},
             keys=KeySpace(settings.namespace),
@@ -92,7 +98,8 @@ class ClientBase(ABC, Generic[BackendT]):
             timeout=settings.timeout.call,
             default_ttl=settings.default_ttl,
             on_error=settings.on_error,
-            audience=Audience((*observers, *plugins.observers(settings))),
+            audience=audience,
+            prober=prober,
         )
 
     @classmethod
@@ -153,6 +160,12 @@ class ClientBase(ABC, Generic[BackendT]):
         """Give how many times an observer of this client raised; such errors reach no caller."""
         return self._cluster.audience.errors
 
+    @property
+    def ejected(self) -> tuple[Node, ...]:
+        """Give the nodes that are not asked for now, because they failed."""
+        links = self._cluster.links.values()
+        return tuple(link.node for link in links if link.health.ejected)
+
     def node_for(self, key: Key) -> Node:
         """Give the node that holds `key`."""
         return self._cluster.topology.owner(self.hashed(key))
@@ -171,7 +184,8 @@ class ClientBase(ABC, Generic[BackendT]):
         topology = self._cluster.topology
         count = len(topology.nodes)
         word = "node" if count == 1 else "nodes"
-        return f"<{type(self).__name__} [{count} {word}] {topology.strategy.name}>"
+        out = f", {len(self.ejected)} ejected" if self.ejected else ""
+        return f"<{type(self).__name__} [{count} {word}{out}] {topology.strategy.name}>"
 
     @abstractmethod
     def _make_io(self) -> IO[BackendT]:
@@ -198,8 +212,10 @@ class ClientBase(ABC, Generic[BackendT]):
             links = {node.name: self._kept(cluster.links, node) for node in topology.nodes}
             self._cluster = cluster.with_nodes(topology, links)
         kept = set(links.values())
-        retired = [link.backend for link in cluster.links.values() if link not in kept]
-        return TopologyChange(cluster.topology, topology), retired
+        retired = [link for link in cluster.links.values() if link not in kept]
+        for link in retired:
+            cluster.prober.forget(link)
+        return TopologyChange(cluster.topology, topology), [link.backend for link in retired]
 
     def _kept(self, links: Mapping[str, Link], node: Node) -> Link:
         """Give the node's link, the one it has if its address is the same."""
@@ -224,6 +240,7 @@ class ClientBase(ABC, Generic[BackendT]):
         with self._changing:
             if self._closed:
                 return []
+            self._cluster.prober.stop()
             backends = [link.backend for link in self._cluster.links.values()]
             self._cluster = cast("Cluster", _Closed(type(self).__name__))
             return backends

@@ -43,13 +43,31 @@ class DecodeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeEjected:
+    """A node is not asked for a while, because of `error`: its keys read as misses."""
+
+    node: Node
+    error: NodeError
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRestored:
+    """An ejected node answered, and is asked again, after so many seconds."""
+
+    node: Node
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TopologyChanged:
     """The client's nodes changed."""
 
     change: TopologyChange
 
 
-Event: TypeAlias = CallFinished | NodeFailed | DecodeFailed | TopologyChanged
+Event: TypeAlias = (
+    CallFinished | NodeFailed | DecodeFailed | NodeEjected | NodeRestored | TopologyChanged
+)
 
 
 class Observer:
@@ -69,6 +87,12 @@ class Observer:
     def decode_failed(self, event: DecodeFailed) -> None:
         """Take note that a stored value could not be read."""
 
+    def node_ejected(self, event: NodeEjected) -> None:
+        """Take note that a node is not asked for a while."""
+
+    def node_restored(self, event: NodeRestored) -> None:
+        """Take note that an ejected node is asked again."""
+
     def topology_changed(self, event: TopologyChanged) -> None:
         """Take note that nodes came or left."""
 
@@ -77,6 +101,8 @@ METHODS: dict[type[Event], str] = {
     CallFinished: "call_finished",
     NodeFailed: "node_failed",
     DecodeFailed: "decode_failed",
+    NodeEjected: "node_ejected",
+    NodeRestored: "node_restored",
     TopologyChanged: "topology_changed",
 }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from shardcache.backends.base import AsyncBackend
 from shardcache.core.commands import Command, Reply
@@ -14,9 +16,14 @@ from shardcache.errors import NodeError
 class AsyncIO:
     """Asks nodes from tasks; what is asked in one turn of the loop leaves together."""
 
-    __slots__ = ()
+    __slots__ = ("_tasks",)
 
     now = staticmethod(time.monotonic)
+    random = staticmethod(random.random)
+    sleep = staticmethod(asyncio.sleep)
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 
     def call(
         self, backend: AsyncBackend, command: Command, deadline: float
@@ -33,6 +40,20 @@ class AsyncIO:
             return [await _settled(answer) for answer in started]
         finally:
             _discard(started)
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Run an operation in a task of the running loop."""
+        task = asyncio.get_running_loop().create_task(work(), name=f"shardcache {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def aclose(self) -> None:
+        """Cancel what was spawned on this loop, and wait until it has ended."""
+        loop = asyncio.get_running_loop()
+        own = [task for task in self._tasks if task.get_loop() is loop]
+        for task in own:
+            task.cancel()
+        await asyncio.gather(*own, return_exceptions=True)
 
 
 def _start(

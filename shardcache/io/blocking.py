@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import select
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from shardcache.backends.base import Backend, Exchange
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
+from shardcache.operations.port import step
 
 
 class BlockingIO:
@@ -17,6 +21,7 @@ class BlockingIO:
     __slots__ = ()
 
     now = staticmethod(time.monotonic)
+    random = staticmethod(random.random)
 
     async def call(self, backend: Backend, command: Command, deadline: float) -> Reply:
         """Ask one node; raise the `NodeError` that stands in the way of a reply."""
@@ -35,6 +40,15 @@ class BlockingIO:
             fan_out.abandon()
             raise
         return fan_out.answers()
+
+    async def sleep(self, seconds: float) -> None:
+        """Block for so long."""
+        time.sleep(seconds)  # noqa: ASYNC251 - it never runs on an event loop
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Run an operation in a daemon thread."""
+        name = f"shardcache {name}"
+        threading.Thread(target=lambda: step(work()), name=name, daemon=True).start()
 
     def _call_one(self, backend: Backend, command: Command, deadline: float) -> tuple[Reply, float]:
         try:

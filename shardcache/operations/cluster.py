@@ -7,59 +7,73 @@ from typing import Any, Literal
 
 from shardcache.core.commands import Command, Payload, Reply
 from shardcache.core.events import Audience, CallFinished, DecodeFailed, NodeFailed
+from shardcache.core.health import Health
 from shardcache.core.keys import KeySpace
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads, is_stub
 from shardcache.core.topology import Topology
-from shardcache.errors import DecodeError, NodeError, NotACounterError
+from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.port import IO
+from shardcache.operations.probing import Prober
 
 Key = str | bytes
 Route = Callable[[Key], tuple[bytes, "Link"]]
 
 
 class Link:
-    """One node as this client knows it: its backend, and the counters of what was asked of it.
+    """One node as this client knows it: its backend, its health, and counters of what was asked.
+
+    `answered` counts calls that got a valid reply, `refused` those not sent because the node is
+    ejected.
 
     Counters are plain integers: CPython switches threads only at calls and jumps, and `x.n += 1`
     has neither between its load and its store, so no count is lost.
     """
 
     __slots__ = (
+        "answered",
         "backend",
-        "calls",
         "decode_failures",
+        "ejections",
         "errors",
+        "health",
         "hits",
-        "last_error",
         "misses",
         "node",
+        "refused",
         "seconds",
         "swallowed",
+        "trial",
     )
 
     def __init__(self, node: Node, backend: Any) -> None:  # Backend or AsyncBackend: io knows which
         self.node = node
         self.backend = backend
-        self.calls = 0
+        self.health = Health()
+        self.trial = 0.0  # when an ejected node may be tried next
+        self.answered = 0
+        self.refused = 0
+        self.ejections = 0
         self.hits = 0
         self.misses = 0
         self.errors = 0
         self.swallowed = 0
         self.decode_failures = 0
         self.seconds = 0.0
-        self.last_error: NodeError | None = None
 
     def counters(self) -> dict[str, int | float]:
         """Give this client's counters for the node; `mean_seconds` is over all calls so far."""
+        calls = self.answered + self.errors
         return {
-            "calls": self.calls,
+            "calls": calls,
             "hits": self.hits,
             "misses": self.misses,
             "errors": self.errors,
             "swallowed_errors": self.swallowed,
             "decode_failures": self.decode_failures,
-            "mean_seconds": self.seconds / self.calls if self.calls else 0.0,
+            "refused_calls": self.refused,
+            "ejections": self.ejections,
+            "mean_seconds": self.seconds / calls if calls else 0.0,
         }
 
 
@@ -77,6 +91,7 @@ class Cluster:
         "keys",
         "links",
         "payloads",
+        "prober",
         "raises",
         "route",
         "timeout",
@@ -95,6 +110,7 @@ class Cluster:
         default_ttl: float | None,
         on_error: Literal["miss", "raise"],
         audience: Audience,
+        prober: Prober,
     ) -> None:
         self.io = io
         self.topology = topology
@@ -105,6 +121,7 @@ class Cluster:
         self.default_ttl = default_ttl
         self.raises = on_error == "raise"
         self.audience = audience
+        self.prober = prober
         self.route: Route = router(topology, links, keys)
 
     def with_nodes(self, topology: Topology, links: Mapping[str, Link]) -> Cluster:
@@ -119,6 +136,7 @@ class Cluster:
             default_ttl=self.default_ttl,
             on_error="raise" if self.raises else "miss",
             audience=self.audience,
+            prober=self.prober,
         )
 
     def hashed(self, key: Key) -> bytes:
@@ -138,15 +156,17 @@ class Cluster:
         io = self.io
         started = io.now()
         until = started + self.timeout if deadline is None else deadline
+        if link.health.ejected and not self.prober.admits(link, len(self.links)):
+            return self._refused(link, command)
         try:
             reply = await io.call(link.backend, command, until)
         except NodeError as error:
             reply = error
         seconds = io.now() - started
-        if self.audience or isinstance(reply, NodeError):
-            self._finished(link, command, seconds, reply)
+        if self.audience or link.health.ejected or isinstance(reply, NodeError):
+            self._finished(link, command, seconds, until - started, reply)
         else:
-            link.calls += 1
+            link.answered += 1
             link.seconds += seconds
         return reply
 
@@ -157,7 +177,11 @@ class Cluster:
         return [reply for reply, _ in await self.ask_all_timed(asks, deadline)]
 
     async def ask_all_timed(
-        self, asks: Sequence[tuple[Link, Command]], deadline: float | None = None
+        self,
+        asks: Sequence[tuple[Link, Command]],
+        deadline: float | None = None,
+        *,
+        fit_only: bool = True,
     ) -> list[tuple[Reply, float]]:
         """Ask many nodes at once; give each reply with the seconds it took."""
         if not asks:
@@ -165,27 +189,70 @@ class Cluster:
         io = self.io
         started = io.now()
         until = started + self.timeout if deadline is None else deadline
+        if fit_only and any(link.health.ejected for link, _ in asks):
+            return await self._ask_the_fit(asks, until)
         answers = await io.call_all([(link.backend, command) for link, command in asks], until)
         timed = [(reply, arrived - started) for reply, arrived in answers]
         for (link, command), (reply, seconds) in zip(asks, timed, strict=True):
-            self._finished(link, command, seconds, reply)
+            self._finished(link, command, seconds, until - started, reply)
         return timed
 
-    def _finished(self, link: Link, command: Command, seconds: float, reply: Reply) -> None:
-        link.calls += 1
+    async def _ask_the_fit(
+        self, asks: Sequence[tuple[Link, Command]], until: float
+    ) -> list[tuple[Reply, float]]:
+        """Ask those that are not ejected at once; the others' calls are refused."""
+        io, count = self.io, len(self.links)
+        started = io.now()
+        admitted = [not link.health.ejected or self.prober.admits(link, count) for link, _ in asks]
+        sent = [
+            (link.backend, command)
+            for (link, command), fit in zip(asks, admitted, strict=True)
+            if fit
+        ]
+        answers = iter(await io.call_all(sent, until) if sent else ())
+        timed: list[tuple[Reply, float]] = []
+        for (link, command), fit in zip(asks, admitted, strict=True):
+            if not fit:
+                timed.append((self._refused(link, command), 0.0))
+                continue
+            reply, arrived = next(answers)
+            self._finished(link, command, arrived - started, until - started, reply)
+            timed.append((reply, arrived - started))
+        return timed
+
+    def _refused(self, link: Link, command: Command) -> NodeError:
+        """Give the error of a call that is not sent, because its node is ejected."""
+        cause = link.health.error
+        error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", link.node.name)
+        error.__cause__ = cause
+        link.refused += 1
+        self._told(link, command, 0.0, error)
+        self.failed(link, error)
+        return error
+
+    def _finished(
+        self, link: Link, command: Command, seconds: float, allowed: float, reply: Reply
+    ) -> None:
         link.seconds += seconds
         error = reply if isinstance(reply, NodeError) else None
+        self._told(link, command, seconds, error)
+        if error is not None:
+            self.failed(link, error)
+            self.prober.blame(link, error, allowed)
+            return
+        link.answered += 1
+        if link.health.ejected:
+            self.prober.praise(link, command)
+
+    def _told(self, link: Link, command: Command, seconds: float, error: NodeError | None) -> None:
         if self.audience:
             name = type(command).__name__.lower()
             self.audience.tell(CallFinished(name, link.node, seconds, error))
-        if error is not None:
-            self.failed(link, error)
 
     def failed(self, link: Link, error: NodeError) -> None:
         """Count an error of a node, and tell of it."""
         link.errors += 1
         link.swallowed += not self.raises
-        link.last_error = error
         if self.audience:
             self.audience.tell(NodeFailed(link.node, error, swallowed=not self.raises))
 

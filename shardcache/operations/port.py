@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from shardcache.core.commands import Command, Reply
@@ -24,6 +24,15 @@ class IO(Protocol[BackendT_contra]):
         self, asks: Sequence[tuple[BackendT_contra, Command]], deadline: float
     ) -> Awaitable[list[tuple[Reply, float]]]:
         """Ask all at once; give each one's reply, or `NodeError` as a value, and when it came."""
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        """Let time pass."""
+
+    def random(self) -> float:
+        """Give a number from 0 up to 1 by chance."""
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Begin an operation that goes on beside the calls, in a thread or a task of that name."""
 
 
 def step(operation: Coroutine[Any, Any, T]) -> T:  # what a coroutine yields and is sent is unused

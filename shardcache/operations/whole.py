@@ -12,16 +12,23 @@ from shardcache.operations.cluster import Cluster, Key, Link
 
 @dataclass(frozen=True, slots=True)
 class NodeStats:
-    """One node's figures: the server's own, or the error met in asking, and this client's."""
+    """One node's figures: the server's own, or the error met in asking, and this client's.
+
+    `circuit` is `closed`, or `open` or `probing` while the node is ejected.
+    """
 
     server: dict[str, str] | NodeError
     client: dict[str, int | float]
+    circuit: str = "closed"
 
 
 async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
-    """Give, by node name, the seconds that a sign of life took, or the error in its place."""
+    """Give, by node name, the seconds that a sign of life took, or the error in its place.
+
+    Ejected nodes are asked as well, and restored when they answer.
+    """
     links = _links(cluster)
-    answers = await cluster.ask_all_timed([(link, Ping()) for link in links])
+    answers = await cluster.ask_all_timed([(link, Ping()) for link in links], fit_only=False)
     return {
         link.node.name: reply if isinstance(reply, NodeError) else seconds
         for link, (reply, seconds) in zip(links, answers, strict=True)
@@ -34,7 +41,7 @@ async def stats(cluster: Cluster) -> dict[str, NodeStats]:
     counters = [link.counters() for link in links]
     replies = await _ask_each(cluster, links, ServerStats())
     return {
-        link.node.name: NodeStats(server=reply, client=counted)
+        link.node.name: NodeStats(reply, counted, link.health.circuit.value)
         for link, reply, counted in zip(links, replies, counters, strict=True)
     }
 

@@ -318,6 +318,21 @@ class BackendContract:
         assert client.flush_all() is True
         assert client.get("k") is None
 
+    def test_an_ejected_node_can_be_asked_again(self, client: Any, mode: Mode) -> None:
+        """After `eject` the next call is served, as a probe is."""
+        client.set("k", 1)
+        (link,) = client._cluster.links.values()  # noqa: SLF001 - no call of a client ejects at will
+
+        async def eject() -> None:
+            link.backend.eject()
+
+        if mode == "blocking":
+            link.backend.eject()
+        else:
+            client.loop.run_until_complete(eject())
+        assert client.get("k") == 1
+        assert client.ejected == ()
+
 
 class ServerContract(BackendContract):
     """What also holds for a node that several clients share: every one but an embedded node."""

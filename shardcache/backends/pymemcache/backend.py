@@ -78,6 +78,10 @@ class PymemcacheBackend:
             outcome.arrive(None)
             raise
 
+    def eject(self) -> None:
+        """Drop idle connections and let nobody wait for one."""
+        self.pool.eject()
+
     def close(self) -> None:
         """Drop idle connections, and each busy one as it comes back."""
         self.pool.close()
@@ -186,6 +190,10 @@ class AsyncPymemcacheBackend:
         future.add_done_callback(lambda _: timer.cancel())
         future.add_done_callback(self._pending.discard)
         return future
+
+    def eject(self) -> None:
+        """Drop idle connections and let nobody wait for one."""
+        self._blocking.eject()
 
     async def aclose(self) -> None:
         """Close the connections once this loop's calls in flight are answered or late."""

@@ -1,0 +1,214 @@
+"""Which nodes are fit to be asked: decided from what became of their calls, without a clock."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from shardcache.errors import (
+    ConnectTimeoutError,
+    NodeError,
+    NodeRefusedError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    PoolTimeoutError,
+)
+
+# What the system says when this process, not the node, has run out of something.
+LOCAL: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+
+
+class Severity(Enum):
+    """What an error says about its node."""
+
+    NOTHING = "nothing"  # it answered, or the trouble is our own
+    SILENCE = "silence"  # no answer in time
+    FAULT = "fault"  # an answer that makes no sense
+    LOSS = "loss"  # a connection that was there is gone
+    HARD = "hard"  # refused, not reached, not serving
+
+
+_SOFT: Final = (Severity.SILENCE, Severity.FAULT)
+
+
+class Circuit(Enum):
+    """Whether a node is asked.
+
+    A quarantine, between probing and closed, has its place here.
+    """
+
+    CLOSED = "closed"  # asked
+    OPEN = "open"  # ejected: not asked
+    PROBING = "probing"  # ejected, and asked for a sign of life just now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EjectionPolicy:
+    """Stop asking a node that keeps failing, and look again later.
+
+    A hard error ejects at once; else `timeouts` or `losses` in a row, or the share `failures` of at
+    least `calls` calls within `window` seconds. One lost connection alone is none of the node's
+    faults: servers and firewalls close them, and a server that restarts takes the next. The first probe comes after `first_probe` seconds,
+    each next one `factor` times later, up to `slowest_probe`; a delay is multiplied by a number
+    drawn from `jitter`, so that many processes do not ask at once. A node ejected again within
+    `flap_window` seconds waits twice as long for its first probe, up to `flap_limit`.
+    """
+
+    timeouts: int = 3
+    losses: int = 2
+    failures: float = 0.5
+    calls: int = 20
+    window: float = 2.0
+    first_probe: float = 0.25
+    factor: float = 1.5
+    slowest_probe: float = 5.0
+    jitter: tuple[float, float] = (0.8, 1.5)
+    flap_window: float = 60.0
+    flap_limit: float = 30.0
+
+
+DEFAULT_EJECTION: Final = EjectionPolicy()
+
+
+class Health:
+    """What is known of one node's fitness. Moments are monotonic seconds, chance is 0 to 1.
+
+    `circuit` says whether it is asked; while it is not, `error` is why, `since` when that began
+    and `due` when it is probed next.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_closed_at",
+        "_delay",
+        "_failures",
+        "_first_delay",
+        "_losses",
+        "_policy",
+        "_silences",
+        "_window_answered",
+        "_window_began",
+        "circuit",
+        "due",
+        "ejected",
+        "error",
+        "since",
+    )
+
+    def __init__(self, policy: EjectionPolicy = DEFAULT_EJECTION) -> None:
+        self._policy = policy
+        self.circuit = Circuit.CLOSED
+        self.ejected = False  # whether the circuit is other than closed: read before every call
+        self.error: NodeError | None = None
+        self.since = 0.0
+        self.due = 0.0
+        self._silences = 0
+        self._losses = 0
+        self._answered = 0
+        self._failures = 0
+        self._window_began = float("-inf")
+        self._window_answered = 0
+        self._closed_at = float("-inf")
+        self._first_delay = policy.first_probe
+        self._delay = policy.first_probe
+
+    def failed(self, severity: Severity, answered: int, now: float) -> bool:
+        """Take note of a failure; say whether the node is to be ejected for it.
+
+        `answered` is how many calls the node has ever answered: so the calls that go well, nearly
+        all, have nothing to do here.
+        """
+        if severity is Severity.NOTHING:
+            return False
+        if severity is Severity.HARD:
+            return True
+        return self._fails_in_a_row(severity, answered) | self._fails_often(answered, now)
+
+    def _fails_in_a_row(self, severity: Severity, answered: int) -> bool:
+        if answered != self._answered:
+            self._answered = answered
+            self._silences = self._losses = 0
+        self._silences += severity is Severity.SILENCE
+        self._losses += severity is Severity.LOSS
+        return self._silences >= self._policy.timeouts or self._losses >= self._policy.losses
+
+    def _fails_often(self, answered: int, now: float) -> bool:
+        if now - self._window_began > self._policy.window:
+            self._window_began = now
+            self._window_answered = answered
+            self._failures = 0
+        self._failures += 1
+        calls = self._failures + answered - self._window_answered
+        return calls >= self._policy.calls and self._failures >= self._policy.failures * calls
+
+    def eject(self, error: NodeError, now: float, chance: float) -> None:
+        """Open the circuit because of `error`."""
+        policy = self._policy
+        flapping = now - self._closed_at < policy.flap_window
+        doubled = min(2 * self._first_delay, policy.flap_limit)
+        self._delay = self._first_delay = doubled if flapping else policy.first_probe
+        self.error = error
+        self.since = now
+        self.due = now + self._jittered(chance)
+        self.circuit = Circuit.OPEN
+        self.ejected = True
+
+    def probing(self) -> None:
+        """Take note that a probe is on its way."""
+        self.circuit = Circuit.PROBING
+
+    def probe_failed(self, error: NodeError, now: float, chance: float) -> None:
+        """Stay open until the next probe, which comes later than this one did."""
+        policy = self._policy
+        longest = max(policy.slowest_probe, self._first_delay)
+        self._delay = min(self._delay * policy.factor, longest)
+        self.error = error
+        self.due = now + self._jittered(chance)
+        self.circuit = Circuit.OPEN
+
+    def restore(self, now: float) -> None:
+        """Close the circuit: the node gave a valid reply."""
+        self.circuit = Circuit.CLOSED
+        self.ejected = False
+        self.error = None
+        self._silences = self._losses = 0
+        self._window_began = float("-inf")
+        self._closed_at = now
+
+    @property
+    def soft(self) -> bool:
+        """Say whether it was ejected for silence or nonsense, which could be this process's own."""
+        return self.error is not None and severity_of(self.error) in _SOFT
+
+    def _jittered(self, chance: float) -> float:
+        low, high = self._policy.jitter
+        return self._delay * (low + (high - low) * chance)
+
+
+def severity_of(error: NodeError) -> Severity:
+    """Give what an error says about its node.
+
+    >>> severity_of(NodeTimeoutError("did not answer in time")), severity_of(PoolTimeoutError(""))
+    (<Severity.SILENCE: 'silence'>, <Severity.NOTHING: 'nothing'>)
+    """
+    if isinstance(error, (PoolTimeoutError, NodeRefusedError)):
+        return Severity.NOTHING
+    if isinstance(error, ConnectTimeoutError):
+        return Severity.HARD
+    if isinstance(error, NodeTimeoutError):
+        return Severity.SILENCE
+    if isinstance(error, NodeUnavailableError):
+        return _severity_of_cause(error.__cause__)
+    return Severity.FAULT
+
+
+def _severity_of_cause(cause: BaseException | None) -> Severity:
+    if isinstance(cause, OSError) and cause.errno in LOCAL:
+        return Severity.NOTHING
+    if isinstance(cause, ConnectionError) and not isinstance(cause, ConnectionRefusedError):
+        return Severity.LOSS
+    return Severity.HARD

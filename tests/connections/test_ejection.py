@@ -1,0 +1,287 @@
+"""A node that fails is left alone, its keys read as misses, and it comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+from connections.fakes import fake_node, token_of
+from shardcache import (
+    AsyncClient,
+    Client,
+    NodeEjected,
+    NodeRestored,
+    NodeUnavailableError,
+    PoolTimeoutError,
+)
+from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.waiting import eventually
+
+
+class Diary:
+    """Writes down when nodes came and went."""
+
+    def __init__(self):
+        self.events = []
+
+    def node_ejected(self, event):
+        """Write it down."""
+        self.events.append(event)
+
+    def node_restored(self, event):
+        """Write it down."""
+        self.events.append(event)
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Give each of the two clients in turn."""
+    return request.param
+
+
+def quantile(samples, share):
+    """Give the sample below which `share` of them lie."""
+    return sorted(samples)[int(share * len(samples))]
+
+
+def test_a_stopped_node_costs_three_timeouts_and_comes_back(make_memcached):
+    """Ejected after three timeouts of 100 ms; then refused at once; restored when it answers."""
+    server = make_memcached()
+    diary = Diary()
+    client = Client(server.url, timeout=0.1, observers=[diary])
+    client.set("k", 1)
+    server.pause()
+    started = time.monotonic()
+    while not client.ejected:
+        assert client.get("k") is None
+    assert time.monotonic() - started < 0.6
+    assert repr(client) == "<Client [1 node, 1 ejected] rendezvous>"
+    (figures,) = client.stats().values()
+    assert figures.circuit in ("open", "probing")
+    server.resume()
+    eventually(lambda: not client.ejected, within=7)
+    assert client.get("k") == 1
+    (figures,) = client.stats().values()
+    assert (figures.circuit, figures.client["ejections"]) == ("closed", 1)
+    assert [type(event) for event in diary.events] == [NodeEjected, NodeRestored]
+    assert diary.events[1].seconds > 0.2
+    client.close()
+
+
+def test_a_stopped_node_comes_back_to_tasks(make_memcached):
+    """The same by a task of the loop, which ends with the client."""
+    server = make_memcached()
+
+    async def main():
+        async with AsyncClient(server.url, timeout=0.1) as client:
+            await client.set("k", 1)
+            server.pause()
+            while not client.ejected:
+                assert await client.get("k") is None
+            await asyncio.sleep(0.5)
+            assert client.ejected
+            server.resume()
+            for _ in range(700):
+                if not client.ejected:
+                    break
+                await asyncio.sleep(0.01)
+            assert await client.get("k") == 1
+            server.pause()
+            while not client.ejected:
+                await client.get("k")
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        server.resume()
+
+    asyncio.run(main())
+
+
+def test_calls_to_an_ejected_node_are_answered_at_once(mode, make_memcached):
+    """In under 0.1 ms, and counted as refused, whatever the others do."""
+    dead, well = make_memcached(), make_memcached()
+    client = make_client(mode, [dead.url, well.url], on_error="miss", timeout=1)
+    keys = [f"k{number}" for number in range(400)]
+    client.set_many(dict.fromkeys(keys, "v"))
+    dead.kill()
+    lost = {key for key in keys if client.node_for(key).address.port == dead.port}
+    assert client.get(next(iter(lost))) is None
+    (node,) = client.ejected
+    assert node.address.port == dead.port
+    assert client.get_many(keys) == dict.fromkeys(set(keys) - lost, "v")
+    assert client.set_many(dict.fromkeys(lost, 1)) == list(lost)
+    samples = []
+    direct = client if mode == "blocking" else client.twin
+
+    async def measure():
+        for key in lost:
+            started = time.perf_counter()
+            answer = direct.get(key)
+            assert (answer if mode == "blocking" else await answer) is None
+            samples.append(time.perf_counter() - started)
+
+    if mode == "blocking":
+        with pytest.raises(StopIteration):
+            measure().send(None)
+    else:
+        client.loop.run_until_complete(measure())
+    assert quantile(samples, 0.5) < 1e-4
+    assert client.stats()[node.name].client["refused_calls"] >= len(lost)
+    client.close()
+
+
+def test_a_refused_call_says_why(mode, make_memcached):
+    """Under `on_error="raise"` the error names the node, and what it was ejected for."""
+    server = make_memcached()
+    client = make_client(mode, server.url, on_error="raise", timeout=1)
+    server.kill()
+    with pytest.raises(NodeUnavailableError, match="cannot be reached"):
+        client.get("k")
+    with pytest.raises(NodeUnavailableError, match=r"ejected, and probed .* cannot be reached"):
+        client.get("k")
+    client.close()
+
+
+def test_a_restored_node_is_asked_over_a_new_connection(mode, make_memcached):
+    """No connection of before the ejection is ever used again: it may hold late replies."""
+    server = make_memcached()
+    client = make_client(mode, server.url, timeout=0.2)
+    client.set_many({f"k{number}": number for number in range(50)})
+    (link,) = client._cluster.links.values()
+    server.pause()
+    while not client.ejected:
+        client.get("k1")
+    before = link.backend.dialed
+    server.resume()
+    eventually(lambda: client.ping() and not client.ejected, within=7)
+    assert link.backend.dialed > before
+    for number in range(50):
+        assert client.get(f"k{number}") == number
+    client.close()
+
+
+def test_those_who_wait_for_a_connection_are_sent_away(make_memcached):
+    """When a node is ejected, who waits for one of its connections waits no longer."""
+    server = make_memcached()
+    client = Client(server.url, on_error="raise", timeout=5, pool_size=1)
+    client.set("k", 1)
+    (link,) = client._cluster.links.values()
+    lent = link.backend.pool.idle()
+    threading.Timer(0.2, link.backend.eject).start()
+    started = time.monotonic()
+    with pytest.raises(NodeUnavailableError, match="ejected"):
+        client.get("k")
+    assert time.monotonic() - started < 2
+    link.backend.pool.give(lent)
+    client.close()
+
+
+def test_a_pool_that_ran_out_ejects_nobody(make_memcached):
+    """Waiting for one's own connections says nothing about the node."""
+    server = make_memcached()
+    client = Client(server.url, on_error="raise", timeout=0.05, pool_size=1)
+    client.set("k", 1)
+    (link,) = client._cluster.links.values()
+    lent = link.backend.pool.idle()
+    for _ in range(30):
+        with pytest.raises(PoolTimeoutError):
+            client.get("k")
+    assert client.ejected == ()
+    link.backend.pool.give(lent)
+    assert client.get("k") == 1
+    client.close()
+
+
+def test_accepting_is_no_sign_of_life():
+    """A stopped process still accepts connections: only a valid reply to a probe restores it."""
+    dialed = []
+
+    def behave(connection, number):
+        dialed.append(number)
+        while connection.recv(4096):
+            continue
+
+    with fake_node(behave) as address:
+        client = Client(f"memcached://{address}", timeout=0.05)
+        while not client.ejected:
+            client.get("k")
+        before = len(dialed)
+        eventually(lambda: len(dialed) >= before + 2, within=10)
+        assert client.ejected
+        client.close()
+
+
+def test_a_read_only_node_is_not_restored_by_reads(make_redis):
+    """A Redis that has become a replica answers reads, but is restored when it takes writes."""
+    server = make_redis()
+    client = Client(server.url, on_error="miss", timeout=1)
+    client.set("k", 1)
+    server.ask(b"REPLICAOF 127.0.0.1 1\r\n", b"+OK\r\n")
+    assert client.set("k", 2) is False
+    assert client.ejected
+    assert client.get("k") is None  # its value can no more be overwritten or deleted
+    time.sleep(0.8)
+    assert client.ejected
+    server.ask(b"REPLICAOF NO ONE\r\n", b"+OK\r\n")
+    eventually(lambda: not client.ejected, within=7)
+    assert client.set("k", 3)
+    client.close()
+
+
+def test_silence_of_most_nodes_is_doubted():
+    """When most nodes are silent the fault may be ours: one call a second goes through to each."""
+    answering = []
+
+    def behave(connection, _):
+        while request := connection.recv(4096):
+            if answering and b"mn" not in request:
+                connection.sendall(b"EN %s\r\n" % token_of(request))
+
+    with fake_node(behave) as address:
+        client = Client(f"memcached://{address}", timeout=0.05)
+        while not client.ejected:
+            client.get("k")
+        answering.append(True)  # but to no probe
+        eventually(lambda: client.get("k") is None and not client.ejected, within=5)
+        client.close()
+
+
+def test_a_forked_child_probes_by_itself(make_memcached):
+    """A child inherits what is ejected, but no thread: its own prober restores the node."""
+    server = make_memcached()
+    client = Client(server.url, timeout=0.3)
+    server.kill()
+    client.get("k")
+    assert client.ejected
+    server.restart()
+    pid = os.fork()
+    if pid == 0:
+        restored = False
+        for _ in range(600):
+            restored = restored or client.set("child", 1)
+            if restored:
+                break
+            time.sleep(0.01)
+        os._exit(0 if restored else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    eventually(lambda: not client.ejected, within=7)
+    client.close()
+
+
+def test_nothing_goes_on_behind_a_closed_client(make_memcached):
+    """The prober of a client ends with it, closed or forgotten."""
+    server = make_memcached()
+    server.kill()
+    for closing in (True, False):
+        client = Client(server.url, timeout=0.3)
+        client.get("k")
+        assert any(thread.name == "shardcache prober" for thread in threading.enumerate())
+        if closing:
+            client.close()
+        del client
+        eventually(
+            lambda: all(thread.name != "shardcache prober" for thread in threading.enumerate()),
+            within=5,
+        )

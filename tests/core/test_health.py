@@ -1,0 +1,145 @@
+"""When a node is ejected and when it is asked again: by its failures alone, at any clock."""
+
+from __future__ import annotations
+
+import errno
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardcache import (
+    ConnectTimeoutError,
+    NodeProtocolError,
+    NodeRefusedError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    NotACounterError,
+    PoolTimeoutError,
+)
+from shardcache.core.health import Circuit, EjectionPolicy, Health, Severity, severity_of
+
+POLICY = EjectionPolicy(jitter=(1.0, 1.0))
+REFUSED = NodeUnavailableError("refused")
+
+
+def caused(error, cause):
+    """Give an error with its cause."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "severity"),
+    [
+        (NodeTimeoutError("late"), Severity.SILENCE),
+        (ConnectTimeoutError("unreached"), Severity.HARD),
+        (PoolTimeoutError("busy"), Severity.NOTHING),
+        (NodeRefusedError("no memory"), Severity.NOTHING),
+        (NotACounterError("text"), Severity.NOTHING),
+        (NodeProtocolError("nonsense"), Severity.FAULT),
+        (NodeUnavailableError("LOADING"), Severity.HARD),
+        (caused(NodeUnavailableError("refused"), ConnectionRefusedError()), Severity.HARD),
+        (caused(NodeUnavailableError("lost"), ConnectionResetError()), Severity.LOSS),
+        (caused(NodeUnavailableError("full"), OSError(errno.EMFILE, "")), Severity.NOTHING),
+        (caused(NodeUnavailableError("no route"), OSError(errno.EHOSTUNREACH, "")), Severity.HARD),
+    ],
+)
+def test_what_an_error_says_about_its_node(error, severity):
+    """A node is blamed for its own failures, never for the caller's or this process's."""
+    assert severity_of(error) is severity
+
+
+@pytest.mark.parametrize(
+    ("severity", "needed"), [(Severity.HARD, 1), (Severity.LOSS, 2), (Severity.SILENCE, 3)]
+)
+def test_so_many_failures_in_a_row_eject(severity, needed):
+    """One refusal, two lost connections or three timeouts without an answer between them."""
+    health = Health(POLICY)
+    verdicts = [health.failed(severity, answered=5, now=0.0) for _ in range(needed)]
+    assert verdicts == [False] * (needed - 1) + [True]
+
+
+@pytest.mark.parametrize("severity", [Severity.LOSS, Severity.SILENCE, Severity.FAULT])
+def test_an_answer_between_failures_starts_the_count_anew(severity):
+    """A node that answers three of four calls is asked on."""
+    health = Health(POLICY)
+    for call in range(200):
+        assert not health.failed(severity, answered=3 * call, now=call * 0.01)
+
+
+def test_half_of_twenty_calls_failing_ejects():
+    """Failures that answers interrupt eject by their share, from the twentieth call on."""
+    health = Health(POLICY)
+    verdicts = [health.failed(Severity.FAULT, answered=number, now=0.0) for number in range(12)]
+    assert verdicts.index(True) == 10  # eleven failures and ten answers: before, it is below 20
+
+
+def test_failures_of_long_ago_do_not_count():
+    """A window is two seconds: a failure now and then ejects nobody."""
+    health = Health(POLICY)
+    assert not any(health.failed(Severity.FAULT, n, now=n * 0.5) for n in range(1, 200))
+
+
+def test_own_troubles_never_eject():
+    """However often a pool runs dry, the node is not to blame."""
+    health = Health(POLICY)
+    assert not any(health.failed(Severity.NOTHING, 0, 0.0) for _ in range(100))
+
+
+def test_probes_come_later_and_later():
+    """The first after 0.25 s, each next 1.5 times later, up to 5 s."""
+    health = Health(POLICY)
+    health.eject(REFUSED, now=100.0, chance=0.5)
+    moments = [health.due]
+    for _ in range(12):
+        health.probing()
+        assert health.circuit is Circuit.PROBING
+        health.probe_failed(REFUSED, moments[-1], chance=0.5)
+        moments.append(health.due)
+    delays = [later - sooner for sooner, later in pairwise(moments)]
+    assert moments[0] == 100.25
+    assert delays[:3] == pytest.approx([0.375, 0.5625, 0.84375])
+    assert delays[-1] == 5.0
+
+
+def test_a_flapping_node_waits_twice_as_long_each_time():
+    """Ejected again within a minute of its return, it is probed later; after a quiet minute not."""
+    health, now, waits = Health(POLICY), 0.0, []
+    for _ in range(10):
+        health.eject(REFUSED, now, chance=0.5)
+        waits.append(health.due - now)
+        now = health.due
+        health.restore(now)
+    assert waits == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    health.eject(REFUSED, now + 61, chance=0.5)
+    assert health.due - (now + 61) == 0.25
+
+
+@given(chance=st.floats(0, 1, exclude_max=True))
+def test_chance_spreads_the_probes(chance):
+    """Many processes do not ask at once: from 0.8 to 1.5 times the delay."""
+    health = Health()
+    health.eject(REFUSED, 0.0, chance)
+    assert 0.2 <= health.due <= 0.375
+
+
+def test_restored_it_begins_anew():
+    """What was counted before does not eject it again."""
+    health = Health(POLICY)
+    for _ in range(2):
+        health.failed(Severity.SILENCE, 0, 0.0)
+    health.eject(REFUSED, 0.0, 0.5)
+    health.restore(1.0)
+    assert (health.circuit, health.ejected) == (Circuit.CLOSED, False)
+    assert not health.failed(Severity.SILENCE, 0, 1.1)
+
+
+def test_only_silence_could_be_our_own():
+    """A node that is refused is down; one that is silent may be waiting for a busy process."""
+    for error, soft in [(REFUSED, False), (NodeTimeoutError("late"), True)]:
+        health = Health(POLICY)
+        assert not health.soft
+        health.eject(error, 0.0, 0.5)
+        assert health.soft is soft
