@@ -59,6 +59,7 @@ class MultiplexedBackend:
 
     def __init__(self, target: Target, options: BackendOptions) -> None:
         self.target = target
+        self.lacks = target.lacks
         self.node = target.node.name
         self.options = options
         self.retired = False

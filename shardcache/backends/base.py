@@ -65,7 +65,11 @@ class Exchange(Protocol):
 
 
 class Backend(Protocol):
-    """One node, asked by threads that block. Deadlines are `time.monotonic()` seconds."""
+    """One node, asked by threads that block. Deadlines are `time.monotonic()` seconds.
+
+    A backend may have an attribute `lacks`, a frozenset of the commands (of `DeleteIf` and
+    `ExpireIf`) that its server cannot do in one step: they are then done in two, by CAS.
+    """
 
     def execute(self, command: Command, deadline: float) -> Reply:
         """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""

@@ -36,6 +36,7 @@ class SocketBackend:
 
     def __init__(self, target: Target, options: BackendOptions) -> None:
         self._target = target
+        self.lacks = target.lacks
         self._node = target.node.name
         self._options = options
         self.pool = Pool(self._node, options.pool_size)

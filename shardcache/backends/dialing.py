@@ -61,6 +61,7 @@ class Target:
     node: Node
     tls: ssl.SSLContext | None = None
     make_wire: Callable[[], Wire] = field(kw_only=True)
+    lacks: frozenset[type] = frozenset()  # commands that its server cannot do in one step
     last_good: Sequence[AddressInfo] = ()
 
     def known_addresses(self) -> Sequence[AddressInfo] | None:

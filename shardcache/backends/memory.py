@@ -18,10 +18,15 @@ from weakref import WeakSet
 
 from shardcache.backends.base import BackendOptions
 from shardcache.core.commands import (
+    Begin,
+    Begun,
     Cas,
     Command,
     Delete,
+    DeleteIf,
     DeleteMany,
+    DeleteUnchanged,
+    ExpireIf,
     FlushAll,
     Get,
     GetMany,
@@ -29,6 +34,7 @@ from shardcache.core.commands import (
     Incr,
     Payload,
     Ping,
+    Renew,
     Reply,
     ServerStats,
     Set,
@@ -37,7 +43,7 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.nodes import Node
-from shardcache.core.payloads import INTEGER_FLAGS
+from shardcache.core.payloads import INTEGER_FLAGS, is_stub, stub
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError, NodeError, NotACounterError, ValueTooLargeError
 
@@ -118,6 +124,11 @@ class Store:
             DeleteMany: self._delete_many,
             Touch: self._touch,
             Incr: self._incr,
+            Begin: self._begin,
+            Renew: self._renew,
+            DeleteUnchanged: self._delete_unchanged,
+            DeleteIf: self._delete_if,
+            ExpireIf: self._expire_if,
             Ping: self._ping,
             ServerStats: self._stats,
             FlushAll: self._flush_all,
@@ -194,6 +205,38 @@ class Store:
         counted = max(0, count + delta)
         written = self._write(key, (INTEGER_FLAGS, b"%d" % counted), entry.expires)
         return written if isinstance(written, NodeError) else counted
+
+    def _begin(self, command: Begin) -> Begun | NodeError:
+        entry = self._read(command.key)
+        if entry is not None:
+            payload = None if is_stub(entry.payload) else entry.payload
+            return Begun(payload, entry.token, leads=False)
+        written = self._write(command.key, stub(command.mark), self._expiry(command.ttl))
+        if isinstance(written, NodeError):
+            return written
+        return Begun(None, self._writes, leads=True)
+
+    def _renew(self, command: Renew) -> Hashable | None:
+        entry = self._live(command.key)
+        if entry is None or entry.token != command.token:
+            return None
+        self._keep(command.key, entry._replace(expires=self._expiry(command.ttl)))
+        return entry.token
+
+    def _delete_unchanged(self, command: DeleteUnchanged) -> bool:
+        entry = self._live(command.key)
+        return entry is not None and entry.token == command.token and self._remove(command.key)
+
+    def _delete_if(self, command: DeleteIf) -> bool:
+        entry = self._live(command.key)
+        return entry is not None and entry.payload == command.payload and self._remove(command.key)
+
+    def _expire_if(self, command: ExpireIf) -> bool:
+        entry = self._live(command.key)
+        if entry is None or entry.payload != command.payload:
+            return False
+        self._keep(command.key, entry._replace(expires=self._expiry(command.ttl)))
+        return True
 
     def _ping(self, _: Ping) -> bool:
         return True

@@ -98,6 +98,67 @@ class Incr(NamedTuple):
     delta: int
 
 
+class Begun(NamedTuple):
+    """What a `Begin` met: a value, or the stub of a recompute, and the token that stands for it.
+
+    `payload` is `None` for a stub; `leads` is whether the stub is the caller's own. A `Cas` with
+    `token` stores only while what was met is still there: a later write or delete voids it.
+    """
+
+    payload: Payload | None
+    token: Hashable
+    leads: bool
+
+
+class Begin(NamedTuple):
+    """Read one key; if it is missing, leave a stub that says that it is being made. Reply: `Begun`.
+
+    The stub vanishes after `ttl` seconds, and holds `mark`, which no other has, where the server
+    needs it to tell two stubs apart.
+    """
+
+    key: bytes
+    mark: bytes
+    ttl: float
+
+
+class Renew(NamedTuple):
+    """Give a stub another `ttl` seconds if it is still the one that `token` stands for.
+
+    Reply: the token from now on, or `None`.
+    """
+
+    key: bytes
+    mark: bytes
+    token: Hashable
+    ttl: float
+
+
+class DeleteUnchanged(NamedTuple):
+    """Remove a key if it still holds what `token` stands for. Reply: whether it did."""
+
+    key: bytes
+    token: Hashable
+
+
+class DeleteIf(NamedTuple):
+    """Remove a key if it holds `payload`. Reply: whether it did.
+
+    A backend whose server cannot compare names this and the next in `lacks`.
+    """
+
+    key: bytes
+    payload: Payload
+
+
+class ExpireIf(NamedTuple):
+    """Give a key `ttl` seconds from now if it holds `payload`. Reply: whether it does."""
+
+    key: bytes
+    payload: Payload
+    ttl: float
+
+
 class Ping(NamedTuple):
     """Ask for a sign of life. Reply: `True`."""
 
@@ -121,6 +182,11 @@ Command: TypeAlias = (
     | DeleteMany
     | Touch
     | Incr
+    | Begin
+    | Renew
+    | DeleteUnchanged
+    | DeleteIf
+    | ExpireIf
     | Ping
     | ServerStats
     | FlushAll
@@ -133,6 +199,8 @@ Command: TypeAlias = (
 Reply: TypeAlias = (
     Payload
     | tuple[Payload, Hashable]
+    | Begun
+    | Hashable
     | list[Payload | NodeError | None]
     | list[bool | NodeError]
     | dict[str, str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from copy import copy
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -151,7 +152,7 @@ class Health:
         flapping = now - self._closed_at < policy.flap_window
         doubled = min(2 * self._first_delay, policy.flap_limit)
         self._delay = self._first_delay = doubled if flapping else policy.first_probe
-        self.error = error
+        self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
         self.since = now
         self.due = now + self._jittered(chance)
         self.circuit = Circuit.OPEN
@@ -166,7 +167,7 @@ class Health:
         policy = self._policy
         longest = max(policy.slowest_probe, self._first_delay)
         self._delay = min(self._delay * policy.factor, longest)
-        self.error = error
+        self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
         self.due = now + self._jittered(chance)
         self.circuit = Circuit.OPEN
 

@@ -24,6 +24,11 @@ INTEGER_FLAGS: Final = OWN | 2
 TEXT_FLAGS: Final = OWN | 16
 CODEC_KINDS: Final = range(32, 256)
 
+# No values, but marks in their place. On Redis and embedded nodes a stub has bytes that no other
+# stub has; memcached's own are empty and have no flags.
+STUB_FLAGS: Final = OWN | 1
+ABANDONED: Final[Payload] = (OWN | 3, b"")
+
 # What other clients write, without our bit. Compression is a bit beside the kind.
 FOREIGN_RAW: Final = 0
 FOREIGN_PICKLE: Final = 1
@@ -112,9 +117,20 @@ class Payloads:
         raise DecodeError(f"flags {flags:#x} are of no known client")
 
 
+def stub(mark: bytes) -> Payload:
+    """Give the payload that says that a value is being made by whoever knows `mark`."""
+    return STUB_FLAGS, mark
+
+
 def is_stub(payload: Payload) -> bool:
-    """Say whether this is no value but a mark that one is being made: empty, and not ours."""
-    return not payload[1] and not payload[0]
+    """Say whether this is no value but a mark that one is being made."""
+    flags, data = payload
+    return flags == STUB_FLAGS or (not data and not flags)
+
+
+def is_mark(payload: Payload) -> bool:
+    """Say whether this is no value: one is being made, or its making was given up."""
+    return is_stub(payload) or payload == ABANDONED
 
 
 def to_redis(payload: Payload) -> bytes:

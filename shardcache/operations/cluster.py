@@ -10,7 +10,7 @@ from shardcache.core.events import Audience, CallFinished, DecodeFailed, NodeFai
 from shardcache.core.health import Health
 from shardcache.core.keys import KeySpace
 from shardcache.core.nodes import Node
-from shardcache.core.payloads import Payloads, is_stub
+from shardcache.core.payloads import Payloads, is_mark
 from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.port import IO
@@ -38,6 +38,7 @@ class Link:
         "errors",
         "health",
         "hits",
+        "lacks",
         "misses",
         "node",
         "refused",
@@ -49,6 +50,7 @@ class Link:
     def __init__(self, node: Node, backend: Any) -> None:  # Backend or AsyncBackend: io knows which
         self.node = node
         self.backend = backend
+        self.lacks: frozenset[type] = getattr(backend, "lacks", frozenset())
         self.health = Health()
         self.trial = 0.0  # when an ejected node may be tried next
         self.answered = 0
@@ -266,7 +268,7 @@ class Cluster:
 
     def value(self, link: Link, name: bytes, payload: Payload | None, default: Any) -> Any:
         """Give the value of a stored payload; `default` for a miss, counted either way."""
-        if payload is None or is_stub(payload):
+        if payload is None or is_mark(payload):
             link.misses += 1
             return default
         try:

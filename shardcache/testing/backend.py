@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -22,6 +22,21 @@ from typing import Any
 import pytest
 
 from shardcache import InvalidKeyError, NodeError, NotACounterError
+from shardcache.core.commands import (
+    Begin,
+    Cas,
+    Command,
+    Delete,
+    DeleteIf,
+    DeleteUnchanged,
+    ExpireIf,
+    Get,
+    Renew,
+    Set,
+)
+from shardcache.core.payloads import RAW_FLAGS, is_stub
+from shardcache.operations.cluster import Link
+from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, Mode, make_client
 from shardcache.testing.waiting import eventually
 
@@ -79,6 +94,12 @@ EDGE_VALUES: tuple[Any, ...] = (
 )
 
 
+NAME, PROBE = b"name", b"probe"
+VALUE, OTHER = (RAW_FLAGS, b"value"), (RAW_FLAGS, b"other")
+
+Ask = Callable[[Command], Any]
+
+
 class BackendContract:
     """What every backend does alike, through the blocking and the asyncio client."""
 
@@ -94,6 +115,24 @@ class BackendContract:
         client = make_client(mode, url, on_error="raise", timeout=5)
         yield client
         client.close()
+
+    @pytest.fixture
+    def link(self, client: Any) -> Link:
+        """Give the client's own view of the one node."""
+        link: Link
+        (link,) = client._cluster.links.values()  # noqa: SLF001 - some commands have no call
+        return link
+
+    @pytest.fixture
+    def ask(self, client: Any, mode: Mode, link: Link) -> Ask:
+        """Give a function that asks the node for the reply to one command."""
+
+        async def asking(command: Command) -> Any:  # the reply is of the command's type
+            return await client._cluster.ask(link, command)  # noqa: SLF001 - as above
+
+        if mode == "blocking":
+            return lambda command: step(asking(command))
+        return lambda command: client.loop.run_until_complete(asking(command))
 
     @pytest.mark.parametrize("key", EDGE_KEYS, ids=repr)
     def test_any_key_is_legal(self, client: Any, key: str | bytes) -> None:
@@ -318,10 +357,122 @@ class BackendContract:
         assert client.flush_all() is True
         assert client.get("k") is None
 
-    def test_an_ejected_node_can_be_asked_again(self, client: Any, mode: Mode) -> None:
+    def test_begin_gives_the_lead_once(self, ask: Ask) -> None:
+        """Of many who begin on a missing key one leads; the others see that it is being made."""
+        first = ask(Begin(NAME, b"one", 30))
+        assert (first.payload, first.leads) == (None, True)
+        second = ask(Begin(NAME, b"two", 30))
+        assert (second.payload, second.leads) == (None, False)
+        assert is_stub(ask(Get(NAME)))
+        assert ask(Cas(NAME, VALUE, first.token, 60)) is True
+        assert ask(Get(NAME)) == VALUE
+        third = ask(Begin(NAME, b"three", 30))
+        assert (third.payload, third.leads) == (VALUE, False)
+
+    def test_a_stub_is_a_miss_to_readers(self, client: Any, ask: Ask) -> None:
+        """While a value is being made, every read is a miss."""
+        name = client._cluster.keys.canonical(b"k")  # noqa: SLF001 - stubs have no public name
+        ask(Begin(name, b"one", 30))
+        assert client.get("k", "default") == "default"
+        assert client.get_many(["k"]) == {}
+        assert client.gets("k", "default") == ("default", None)
+        assert client.set("k", 1)
+        assert client.get("k") == 1
+
+    def test_a_late_leader_cannot_overwrite(self, ask: Ask) -> None:
+        """What was written after a leader began stays, and its own value is refused."""
+        late = ask(Begin(NAME, b"late", 30))
+        ask(Set(NAME, OTHER, 60))
+        assert ask(Cas(NAME, VALUE, late.token, 60)) is False
+        assert ask(Get(NAME)) == OTHER
+
+    def test_an_invalidation_voids_a_recompute_in_flight(self, ask: Ask) -> None:
+        """After a delete the leader's value is refused, even when another has begun since."""
+        voided = ask(Begin(NAME, b"voided", 30))
+        assert ask(Delete(NAME)) is True
+        assert not ask(Cas(NAME, VALUE, voided.token, 60))
+        assert ask(Get(NAME)) is None
+        fresh = ask(Begin(NAME, b"fresh", 30))
+        assert fresh.leads
+        assert not ask(Cas(NAME, VALUE, voided.token, 60))
+        assert ask(Cas(NAME, OTHER, fresh.token, 60)) is True
+        assert ask(Get(NAME)) == OTHER
+
+    def test_a_second_committer_is_refused(self, ask: Ask) -> None:
+        """Whoever saw the stub may store, but only the first who does."""
+        leader = ask(Begin(NAME, b"one", 30))
+        helper = ask(Begin(NAME, b"two", 30))
+        assert ask(Cas(NAME, VALUE, helper.token, 60)) is True
+        assert ask(Cas(NAME, OTHER, leader.token, 60)) is False
+        assert ask(Get(NAME)) == VALUE
+
+    def test_a_refresh_replaces_only_what_it_saw(self, ask: Ask) -> None:
+        """A value that is there is replaced by the token met with it, unless it has changed."""
+        ask(Set(NAME, VALUE, 60))
+        refresher = ask(Begin(NAME, b"r", 30))
+        slow = ask(Begin(NAME, b"s", 30))
+        assert ask(Cas(NAME, OTHER, refresher.token, 60)) is True
+        assert ask(Cas(NAME, VALUE, slow.token, 60)) is False
+        assert ask(Get(NAME)) == OTHER
+
+    def test_giving_up_removes_ones_own_stub_alone(self, ask: Ask) -> None:
+        """A stub is removed by its token, and by no other."""
+        first = ask(Begin(NAME, b"one", 30))
+        assert ask(DeleteUnchanged(NAME, first.token)) is True
+        assert ask(DeleteUnchanged(NAME, first.token)) is False
+        assert ask(Begin(NAME, b"two", 30)).leads
+        assert ask(DeleteUnchanged(NAME, first.token)) is False
+        assert is_stub(ask(Get(NAME)))
+
+    def test_a_stub_expires(self, ask: Ask) -> None:
+        """The stub of a leader that died is gone after its time, and another may begin."""
+        dead = ask(Begin(NAME, b"dead", 1.5))
+        eventually(lambda: ask(Begin(NAME, b"next", 30)).leads, within=10)
+        assert not ask(Cas(NAME, VALUE, dead.token, 60))
+
+    def test_a_stub_is_renewed_by_its_token(self, ask: Ask) -> None:
+        """A slow leader keeps its stub; one that has lost it is told, and prolongs nothing."""
+        leader = ask(Begin(NAME, b"slow", 2))
+        token = ask(Renew(NAME, b"slow", leader.token, 30))
+        assert token is not None
+        ask(Set(PROBE, VALUE, 2))  # its end is a time by which the stub's would have come
+        eventually(lambda: ask(Get(PROBE)) is None, within=10)
+        assert is_stub(ask(Get(NAME)))
+        ask(Delete(NAME))
+        assert ask(Renew(NAME, b"slow", token, 30)) is None
+        assert ask(Begin(NAME, b"next", 30)).leads
+        assert ask(Renew(NAME, b"slow", token, 30)) is None
+        assert ask(Cas(NAME, VALUE, token, 60)) is False
+
+    @pytest.mark.parametrize("key", [b"two words", b"\xff\x00", b"k" * 300], ids=repr)
+    def test_recomputes_take_any_key(self, ask: Ask, key: bytes) -> None:
+        """Whatever characters a key holds, it can be made, renewed and given up."""
+        leader = ask(Begin(key, b"one", 30))
+        assert leader.leads
+        token = ask(Renew(key, b"one", leader.token, 30))
+        assert ask(Cas(key, VALUE, token, 60)) is True
+        assert ask(Get(key)) == VALUE
+        met = ask(Begin(key, b"two", 30))
+        assert met.payload == VALUE
+        assert ask(DeleteUnchanged(key, met.token)) is True
+
+    def test_removing_and_keeping_by_value(self, ask: Ask, link: Link) -> None:
+        """A lock is released and prolonged by its own token alone."""
+        if DeleteIf in link.lacks:
+            pytest.skip("done in two steps, by CAS")
+        ask(Set(NAME, VALUE, 30))
+        assert ask(DeleteIf(NAME, OTHER)) is False
+        assert ask(ExpireIf(NAME, OTHER, 1)) is False
+        assert ask(ExpireIf(NAME, VALUE, 60)) is True
+        assert ask(Get(NAME)) == VALUE
+        assert ask(DeleteIf(NAME, VALUE)) is True
+        assert ask(DeleteIf(NAME, VALUE)) is False
+        assert ask(ExpireIf(NAME, VALUE, 60)) is False
+        assert ask(Get(NAME)) is None
+
+    def test_an_ejected_node_can_be_asked_again(self, client: Any, mode: Mode, link: Link) -> None:
         """After `eject` the next call is served, as a probe is."""
         client.set("k", 1)
-        (link,) = client._cluster.links.values()  # noqa: SLF001 - no call of a client ejects at will
 
         async def eject() -> None:
             link.backend.eject()

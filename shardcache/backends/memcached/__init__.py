@@ -7,6 +7,7 @@ from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.backends.blocking import SocketBackend
 from shardcache.backends.dialing import TLS_OPTIONS, Target, tls_context
 from shardcache.backends.memcached.wire import DEFAULT_MAX_VALUE, MemcachedWire
+from shardcache.core.commands import DeleteIf, ExpireIf
 from shardcache.core.nodes import Node
 from shardcache.errors import ConfigurationError
 
@@ -43,6 +44,7 @@ def _target(node: Node) -> Target:
         node,
         tls=tls_context(given) if secure else None,
         make_wire=lambda: MemcachedWire(name, max_value=limit),
+        lacks=frozenset({DeleteIf, ExpireIf}),  # it compares CAS numbers, not values
     )
 
 

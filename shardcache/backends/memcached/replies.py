@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from shardcache.core.commands import Payload, Reply
+from shardcache.core.commands import Begun, Payload, Reply
+from shardcache.core.payloads import is_stub
 from shardcache.errors import NodeError, NodeTimeoutError, NotACounterError
 
 COUNTER_MAX: Final = 2**63 - 1
@@ -14,7 +15,9 @@ MAX_DIGITS: Final = 20  # of 64 bits without a sign
 TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"
 Head = Sequence[bytes]  # a reply line in its words
-_hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})\r\n").match
+_hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
+# What memcached says of an item being made anew, behind all else: won, stale, already won.
+_RECACHE: Final = frozenset({b"W", b"X", b"Z"})
 
 
 class Expectation(Protocol):
@@ -38,6 +41,7 @@ Answers = dict[bytes, bool | None]
 
 STORED: Final[Answers] = {b"HD": True, b"NS": False}
 CAS: Final[Answers] = {b"HD": True, b"EX": False, b"NS": False, b"NF": None}
+REMOVED: Final[Answers] = {b"HD": True, b"EX": False, b"NF": False}
 THERE: Final[Answers] = {b"HD": True, b"EN": False, b"NF": False}
 
 
@@ -77,7 +81,9 @@ class OneGet(Single):
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give the payload, or `None` on a miss."""
         match head:
-            case [b"VA", _, flags, self.token] if flags[:1] == b"f" and flags[1:].isdigit():
+            case [b"VA", _, flags, self.token, *marks] if (
+                flags[:1] == b"f" and flags[1:].isdigit() and _RECACHE.issuperset(marks)
+            ):
                 return int(flags[1:]), value
             case [b"EN", self.token]:
                 return None
@@ -92,11 +98,51 @@ class OneGets(Single):
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give the payload and the number, or `None` on a miss."""
         match head:
-            case [b"VA", _, flags, cas, self.token] if (flags[:1], cas[:1]) == (b"f", b"c"):
-                marks, version = number(flags[1:]), number(cas[1:])
-                whole = marks is not None and version is not None
-                return ((marks, value), version) if whole else NONSENSE
+            case [b"VA", _, flags, cas, self.token, *marks] if (flags[:1], cas[:1]) == (
+                b"f",
+                b"c",
+            ) and _RECACHE.issuperset(marks):
+                bits, version = number(flags[1:]), number(cas[1:])
+                whole = bits is not None and version is not None
+                return ((bits, value), version) if whole else NONSENSE
             case [b"EN", self.token]:
+                return None
+        return NONSENSE
+
+
+class OneBegin(Single):
+    """The reply to `mg … v f c N`: a payload or an empty stub, with a CAS number and who won it."""
+
+    __slots__ = ()
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Give what was met; a `W` behind the token says that the stub is new."""
+        match head:
+            case [b"VA", _, flags, cas, self.token, *marks] if (flags[:1], cas[:1]) == (
+                b"f",
+                b"c",
+            ) and _RECACHE.issuperset(marks):
+                bits, version = number(flags[1:]), number(cas[1:])
+                if bits is None or version is None or value is None:
+                    return NONSENSE
+                payload = (bits, value)
+                stub = is_stub(payload)
+                return Begun(None if stub else payload, version, leads=stub and b"W" in marks)
+        return NONSENSE
+
+
+class OneRenew(Single):
+    """The reply to `ms … C c`: the new CAS number, or none when another was there."""
+
+    __slots__ = ()
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Give the number, or `None`."""
+        match head:
+            case [b"HD", cas, self.token] if cas[:1] == b"c" and value is None:
+                version = number(cas[1:])
+                return NONSENSE if version is None else version
+            case [b"EX" | b"NF" | b"NS", *_, self.token] if value is None:
                 return None
         return NONSENSE
 
@@ -113,7 +159,7 @@ class One(Single):
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give what the code means."""
         match head:
-            case [code, self.token] if value is None:
+            case [code, self.token, *marks] if value is None and _RECACHE.issuperset(marks):
                 return self._answers.get(code, NONSENSE)
         return NONSENSE
 

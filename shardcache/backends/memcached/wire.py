@@ -11,7 +11,7 @@ import re
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 from secrets import randbelow
 from typing import Any, ClassVar, Final
@@ -23,6 +23,7 @@ from shardcache.backends.memcached.replies import (
     CRLF,
     MORE,
     NONSENSE,
+    REMOVED,
     STORED,
     THERE,
     TOKENS,
@@ -33,17 +34,21 @@ from shardcache.backends.memcached.replies import (
     Many,
     ManyGets,
     One,
+    OneBegin,
     OneGet,
     OneGets,
+    OneRenew,
     Stats,
     Word,
     number,
 )
 from shardcache.core.commands import (
+    Begin,
     Cas,
     Command,
     Delete,
     DeleteMany,
+    DeleteUnchanged,
     FlushAll,
     Get,
     GetMany,
@@ -51,6 +56,7 @@ from shardcache.core.commands import (
     Incr,
     Payload,
     Ping,
+    Renew,
     Reply,
     ServerStats,
     Set,
@@ -291,13 +297,32 @@ class MemcachedWire:
         )
 
     def _cas(self, command: Cas) -> Encoded:
-        if not isinstance(command.token, int):
-            raise TypeError("a token for cas is what gets gave")
         token = self._next_token()
         payload = self._checked(command.payload)
-        mode = b" C%d" % command.token
+        mode = b" C%d" % cas_number(command.token)
         block = self._store(command.key, payload, command.ttl, token, mode)
         return (block,), One(b"O%d" % token, CAS)
+
+    def _begin(self, command: Begin) -> Encoded:
+        token = self._next_token()
+        name, binary = spelled(command.key)
+        life = memcached_exptime(command.ttl, self._clock)
+        line = b"mg %s v f c N%d O%d%s\r\n" % (name, life, token, binary)
+        return (line,), OneBegin(b"O%d" % token)
+
+    def _renew(self, command: Renew) -> Encoded:
+        token = self._next_token()
+        name, binary = spelled(command.key)
+        life = memcached_exptime(command.ttl, self._clock)
+        version = cas_number(command.token)
+        line = b"ms %s 0 F0 T%d C%d c O%d%s\r\n\r\n" % (name, life, version, token, binary)
+        return (line,), OneRenew(b"O%d" % token)
+
+    def _delete_unchanged(self, command: DeleteUnchanged) -> Encoded:
+        token = self._next_token()
+        name, binary = spelled(command.key)
+        line = b"md %s C%d O%d%s\r\n" % (name, cas_number(command.token), token, binary)
+        return (line,), One(b"O%d" % token, REMOVED)
 
     def _delete(self, command: Delete) -> Encoded:
         token = self._next_token()
@@ -346,10 +371,18 @@ class MemcachedWire:
         DeleteMany: _delete_many,
         Touch: _touch,
         Incr: _incr,
+        Begin: _begin,
+        Renew: _renew,
+        DeleteUnchanged: _delete_unchanged,
         Ping: _ping,
         ServerStats: _stats,
         FlushAll: _flush,
     }
+
+
+def cas_number(token: Hashable) -> int:
+    """Give the CAS number that a token is; 0, which no item has, for one of another backend."""
+    return token if type(token) is int else 0
 
 
 def spelled(key: bytes) -> tuple[bytes, bytes]:

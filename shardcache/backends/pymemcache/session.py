@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pymemcache.client.base import Client  # type: ignore[import-untyped]  # it has no types
@@ -13,10 +13,15 @@ from pymemcache.exceptions import MemcacheUnknownError  # type: ignore[import-un
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.pool import Connection
 from shardcache.core.commands import (
+    Begin,
+    Begun,
     Cas,
     Command,
     Delete,
+    DeleteIf,
     DeleteMany,
+    DeleteUnchanged,
+    ExpireIf,
     FlushAll,
     Get,
     GetMany,
@@ -24,6 +29,7 @@ from shardcache.core.commands import (
     Incr,
     Payload,
     Ping,
+    Renew,
     Reply,
     ServerStats,
     Set,
@@ -31,12 +37,15 @@ from shardcache.core.commands import (
     Touch,
 )
 from shardcache.core.keys import RESERVED, hashed, is_plain
-from shardcache.errors import NodeError, NotACounterError
+from shardcache.core.payloads import ABANDONED, is_stub, stub
+from shardcache.errors import NodeError, NodeRefusedError, NotACounterError
 
 COUNTER_MAX: Final = 2**63 - 1
 LINES: Final = 64 * 1024  # bytes that a reply may have beside its values, and for each key:
 LINE: Final = 320
 LARGEST: Final = 1024**3  # bytes of a value; memcached takes no more as its -I
+
+BEGIN_TRIES: Final = 3  # a stub that vanishes between two of these is not worth more
 
 PROBED: Final = RESERVED + b"ping"
 _FOREIGN: Final = b"18446744073709551615"  # for a token of another backend: no item's number
@@ -220,11 +229,14 @@ def _set_many(client: Any, command: SetMany) -> Reply:
 
 
 def _cas(client: Any, command: Cas) -> Reply:
-    given = command.token
-    token = given if isinstance(given, bytes) and given.isdigit() else _FOREIGN
+    token = _cas_number(command.token)
     expire = _exptime(command.ttl)
     stored: bool | None = client.cas(named(command.key), command.payload, token, expire=expire)
     return stored
+
+
+def _cas_number(token: Hashable) -> bytes:
+    return token if isinstance(token, bytes) and token.isdigit() else _FOREIGN
 
 
 def _delete(client: Any, command: Delete) -> Reply:
@@ -248,6 +260,50 @@ def _incr(client: Any, command: Incr) -> Reply:
     if reached is not None and reached > COUNTER_MAX:
         return NotACounterError("the counter passed 2**63 - 1", client.node)
     return reached
+
+
+def _begin(client: Any, command: Begin) -> Reply:
+    name, mine = named(command.key), stub(command.mark)
+    expire = _exptime(command.ttl)
+    for _ in range(BEGIN_TRIES):
+        payload, token = client.gets(name)
+        if payload is not None:
+            leads = payload == mine
+            return Begun(None if is_stub(payload) else payload, token, leads=leads)
+        client.add(name, mine, expire=expire)
+    return NodeRefusedError("the key vanished again and again", client.node)
+
+
+def _renew(client: Any, command: Renew) -> Reply:
+    name, mine = named(command.key), stub(command.mark)
+    if client.cas(name, mine, _cas_number(command.token), expire=_exptime(command.ttl)) is not True:
+        return None
+    payload, token = client.gets(name)
+    return token if payload == mine else None
+
+
+def _delete_unchanged(client: Any, command: DeleteUnchanged) -> Reply:
+    # The protocol deletes by no number, but what is stored with a date of the past is gone.
+    gone: bool | None = client.cas(
+        named(command.key), ABANDONED, _cas_number(command.token), expire=-1
+    )
+    return gone is True
+
+
+def _delete_if(client: Any, command: DeleteIf) -> Reply:
+    payload, token = client.gets(named(command.key))
+    return payload == command.payload and _delete_unchanged(
+        client, DeleteUnchanged(command.key, token)
+    )
+
+
+def _expire_if(client: Any, command: ExpireIf) -> Reply:
+    payload, token = client.gets(named(command.key))
+    if payload != command.payload:
+        return False
+    expire = _exptime(command.ttl)
+    kept: bool | None = client.cas(named(command.key), payload, token, expire=expire)
+    return kept is True
 
 
 def _ping(client: Any, command: Ping) -> Reply:  # noqa: ARG001 - it has no fields
@@ -280,6 +336,11 @@ _HANDLERS: Final[Mapping[type, Callable[[Any, Any], Reply]]] = {
     DeleteMany: _delete_many,
     Touch: _touch,
     Incr: _incr,
+    Begin: _begin,
+    Renew: _renew,
+    DeleteUnchanged: _delete_unchanged,
+    DeleteIf: _delete_if,
+    ExpireIf: _expire_if,
     Ping: _ping,
     ServerStats: _stats,
     FlushAll: _flush,

@@ -41,6 +41,46 @@ else stored = redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return stored.err and stored or 1
 """
 
+# KEYS: the key. ARGV: the stub, its life in ms.
+BEGIN: Final = b"""
+local old = redis.pcall('GET', KEYS[1])
+if old then return old end
+local stored = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return stored.err and stored or false
+"""
+
+# KEYS: the key. ARGV: the digest it must have, a life in ms.
+RENEW: Final = b"""
+local old = redis.pcall('GET', KEYS[1])
+if type(old) == 'table' then return old end
+if not old or redis.sha1hex(old) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+# KEYS: the key. ARGV: the digest it must have.
+DELETE_UNCHANGED: Final = b"""
+local old = redis.pcall('GET', KEYS[1])
+if type(old) == 'table' then return old end
+if not old or redis.sha1hex(old) ~= ARGV[1] then return 0 end
+return redis.pcall('DEL', KEYS[1])
+"""
+
+# KEYS: the key. ARGV: what it must hold.
+DELETE_IF: Final = b"""
+local old = redis.pcall('GET', KEYS[1])
+if type(old) == 'table' then return old end
+if old ~= ARGV[1] then return 0 end
+return redis.pcall('DEL', KEYS[1])
+"""
+
+# KEYS: the key. ARGV: what it must hold, a life in ms.
+EXPIRE_IF: Final = b"""
+local old = redis.pcall('GET', KEYS[1])
+if type(old) == 'table' then return old end
+if old ~= ARGV[1] then return 0 end
+return redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
 # KEYS: the key. PERSIST alone says 0 of a key that has no expiry, as of one that is not there.
 PERSIST: Final = b"""
 if redis.call('PERSIST', KEYS[1]) == 1 then return 1 end

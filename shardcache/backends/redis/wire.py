@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from hashlib import sha1
 from typing import Any, ClassVar, Final
 
@@ -30,12 +30,26 @@ from shardcache.backends.redis.awaited import (
 )
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.refusals import refusal
-from shardcache.backends.redis.scripts import COMPARE_AND_SET, COUNT, PERSIST
+from shardcache.backends.redis.scripts import (
+    BEGIN,
+    COMPARE_AND_SET,
+    COUNT,
+    DELETE_IF,
+    DELETE_UNCHANGED,
+    EXPIRE_IF,
+    PERSIST,
+    RENEW,
+)
 from shardcache.core.commands import (
+    Begin,
+    Begun,
     Cas,
     Command,
     Delete,
+    DeleteIf,
     DeleteMany,
+    DeleteUnchanged,
+    ExpireIf,
     FlushAll,
     Get,
     GetMany,
@@ -43,6 +57,7 @@ from shardcache.core.commands import (
     Incr,
     Payload,
     Ping,
+    Renew,
     Reply,
     ServerStats,
     Set,
@@ -51,7 +66,7 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.keys import RESERVED
-from shardcache.core.payloads import from_redis, to_redis
+from shardcache.core.payloads import from_redis, is_stub, stub, to_redis
 from shardcache.errors import NodeProtocolError, NotACounterError, ValueTooLargeError
 
 # One MGET holds up every other client of the server for as long as it takes.
@@ -278,8 +293,7 @@ class RedisWire:
         return self._ask_batch(replies, pieces, lambda raw: [_ok(raw)], sent)
 
     def _cas(self, command: Cas) -> Sequence[bytes]:
-        # A token of another backend, as after a failover, is the digest of nothing.
-        token = command.token if isinstance(command.token, bytes) else b""
+        token = _token(command.token)
         stored, life = self._stored(command.payload), _milliseconds(command.ttl)
         return self._ask_script(_SWAPPED, COMPARE_AND_SET, command.key, token, stored, life)
 
@@ -312,6 +326,36 @@ class RedisWire:
         uncounted.__cause__ = error.__cause__
         return uncounted
 
+    def _begin(self, command: Begin) -> Sequence[bytes]:
+        stored = to_redis(stub(command.mark))
+        token = _digest(stored)
+
+        def met(raw: Any) -> Begun:  # whatever the server sent
+            payload = _value(raw)
+            if payload is None:
+                return Begun(None, token, leads=True)
+            return Begun(None if is_stub(payload) else payload, _digest(raw), leads=False)
+
+        awaited = One(met)
+        return self._ask_script(awaited, BEGIN, command.key, stored, _milliseconds(command.ttl))
+
+    def _renew(self, command: Renew) -> Sequence[bytes]:
+        token, life = _token(command.token), _milliseconds(command.ttl)
+        awaited = One(lambda raw: token if flag(raw) else None)
+        return self._ask_script(awaited, RENEW, command.key, token, life)
+
+    def _delete_unchanged(self, command: DeleteUnchanged) -> Sequence[bytes]:
+        token = _token(command.token)
+        return self._ask_script(_IF_STRING, DELETE_UNCHANGED, command.key, token)
+
+    def _delete_if(self, command: DeleteIf) -> Sequence[bytes]:
+        stored = to_redis(command.payload)
+        return self._ask_script(_IF_STRING, DELETE_IF, command.key, stored)
+
+    def _expire_if(self, command: ExpireIf) -> Sequence[bytes]:
+        stored, life = to_redis(command.payload), _milliseconds(command.ttl)
+        return self._ask_script(_IF_STRING, EXPIRE_IF, command.key, stored, life)
+
     def _ping(self, command: Ping) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
         self._awaited.append(SignOfLife())
         return (pack((b"PING",)) + pack((b"DEL", PROBED)),)
@@ -333,6 +377,11 @@ class RedisWire:
         DeleteMany: _delete_many,
         Touch: _touch,
         Incr: _incr,
+        Begin: _begin,
+        Renew: _renew,
+        DeleteUnchanged: _delete_unchanged,
+        DeleteIf: _delete_if,
+        ExpireIf: _expire_if,
         Ping: _ping,
         ServerStats: _stats,
         FlushAll: _flush,
@@ -390,7 +439,17 @@ def _value_and_token(raw: Any) -> tuple[Payload, bytes] | None:
     payload = _value(raw)
     if payload is None:
         return None
-    return payload, sha1(raw, usedforsecurity=False).hexdigest().encode()
+    return payload, _digest(raw)
+
+
+def _digest(stored: bytes) -> bytes:
+    """Give the token of what is stored."""
+    return sha1(stored, usedforsecurity=False).hexdigest().encode()
+
+
+def _token(given: Hashable) -> bytes:
+    """Give a digest; one of another backend, as after a failover, is the digest of nothing."""
+    return given if isinstance(given, bytes) else b""
 
 
 def _ok(raw: Any) -> bool:
@@ -434,4 +493,5 @@ _STORED: Final = One(_ok)
 _STORED_OR_NOT: Final = One(_ok_or_not)
 _SWAPPED: Final = One(_swapped, _if_string)
 _WHETHER: Final = One(flag)
+_IF_STRING: Final = One(flag, _if_string)
 _FIGURES: Final = One(_figures)
