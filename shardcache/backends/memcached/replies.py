@@ -18,10 +18,20 @@ Head = Sequence[bytes]  # a reply line in its words
 _hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
 # What memcached says of an item being made anew, behind all else: won, stale, already won.
 _RECACHE: Final = frozenset({b"W", b"X", b"Z"})
+END: Final = b"MN\r\n"  # of a batch
+
+# All small hits of a batch at once, each to the first CRLF behind its line: its value, if that has
+# the length the line says. Whatever comes behind the last of them is one group more.
+_SMALL_HIT: Final = rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})\r\n"
+_SMALL_VALUE: Final = rb"([^\r]{0,500}(?:\r(?!\n)[^\r]{0,500}){0,8})\r\n"
+_small_hits = re.compile(_SMALL_HIT + _SMALL_VALUE + rb"|((?s:.+))").findall
 
 
 class Expectation(Protocol):
     """A reply that is owed: takes lines until it is whole."""
+
+    def whole(self, data: bytes) -> Reply:
+        """Give the reply if `data` is all of it and it is of the usual kind, else `None`."""
 
     def take(self, head: Head, value: bytes | None) -> Any:  # the reply, or one of the two marks
         """Give the reply, `MORE` if it is not whole yet, `NONSENSE` if this cannot be its answer."""
@@ -52,6 +62,10 @@ class Single:
 
     def __init__(self, token: bytes) -> None:
         self.token = token
+
+    def whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual enough
+        """Give `None`: lines are taken one by one."""
+        return None
 
     def refused(self, error: NodeError) -> NodeError:
         """Give the refusal as the reply."""
@@ -232,6 +246,26 @@ class ManyGets:
         self._from = 0  # hits come in the order asked: none before this is still to come
         self._results: list[Payload | NodeError | None] = [None] * count
 
+    def whole(self, data: bytes) -> Reply:
+        """Give all if `data` is small hits that were asked for and `MN`, found by one match.
+
+        That takes half the time of `scanned`, which has the last word on anything else.
+        """
+        if not data.endswith(END):
+            return None
+        *hits, (*_, rest) = _small_hits(data)
+        if rest != END:
+            return None
+        results, first, last = self._results, self._first, self._count
+        following = self._from
+        for size, flags, token, value, _ in hits:
+            place = int(token) - first
+            if not following <= place < last or len(value) != int(size):
+                return None
+            results[place] = (int(flags), value)
+            following = place + 1
+        return results
+
     def scanned(self, text: bytes, position: int) -> int:
         """Take the whole hits that begin at `position`; give where they end.
 
@@ -280,6 +314,10 @@ class Many:
         self._open = iter([place for place, known in enumerate(results) if known is None])
         self._tokens = iter(tokens)
         self._answers = answers
+
+    def whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as in Single
+        """Give `None`: lines are taken one by one."""
+        return None
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Take one answer, or give all at `MN`."""

@@ -138,11 +138,11 @@ class MemcachedWire:
             data = bytes(buffer)
             buffer.clear()
         expected = self._expected
-        if len(expected) == 1 and type(expected[0]) is OneGet:  # what most connections carry
-            payload = expected[0].whole(data)
-            if payload is not None:
+        if len(expected) == 1:  # as nearly always on a connection that blocks
+            reply = expected[0].whole(data)
+            if reply is not None:
                 expected.popleft()
-                return [payload]
+                return [reply]
         return self._parse(data)
 
     def partial(self) -> Reply:
