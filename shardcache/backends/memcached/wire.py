@@ -81,6 +81,11 @@ DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's item limit unless it was
 
 _MODES: Final = {When.ALWAYS: b"", When.ABSENT: b" ME", When.PRESENT: b" MR"}
 
+# What asks quietly for the first, the second, … key of a batch, with the last digits of its token
+# and "@" for all digits before: to fill this in costs a fifth of writing each line.
+TEMPLATED: Final = 1000  # keys
+_QUIET_GETS: Final = b"".join(b"mg %%b v f q O@%03d\r\n" % place for place in range(TEMPLATED))
+_QUIET_GET_SIZE: Final = len(_QUIET_GETS) // TEMPLATED
 
 _all_plain = re.compile(rb"[!-~]*").fullmatch
 
@@ -218,6 +223,14 @@ class MemcachedWire:
         self._token = token = (self._token + 1) % TOKENS
         return token
 
+    def _tokens_in_step(self, count: int) -> int:
+        """Give the first of `count` tokens for a batch: the next that ends in zeros."""
+        first = self._token + TEMPLATED - self._token % TEMPLATED
+        if first + count > TOKENS:
+            first = TEMPLATED
+        self._token = first + count - 1
+        return first
+
     def _checked(self, payload: Payload) -> Payload:
         if len(payload[1]) > self._max_value:
             raise ValueTooLargeError(
@@ -242,15 +255,15 @@ class MemcachedWire:
     def _get_many(self, command: GetMany) -> Encoded:
         """Ask quietly, so that misses cost no bytes, closed by `mn`."""
         keys = command.keys
-        first = self._token + 1
-        self._token = (self._token + len(keys)) % TOKENS
-        if max(map(len, keys)) <= MAX_PLAIN and _all_plain(b"".join(keys)):
-            lines = [b"mg %s v f q O%d\r\n" % pair for pair in zip(keys, count(first))]
-        else:
-            lines = [
-                b"mg %s v f q O%d%s\r\n" % (name, token, binary)
-                for (name, binary), token in zip(map(spelled, keys), count(first))
-            ]
+        first = self._tokens_in_step(len(keys))
+        if len(keys) <= TEMPLATED and max(map(len, keys)) <= MAX_PLAIN and _all_plain(b"".join(keys)):
+            template = _QUIET_GETS[: len(keys) * _QUIET_GET_SIZE]
+            requests = template.replace(b"@", b"%d" % (first // TEMPLATED)) % tuple(keys)
+            return (requests + b"mn\r\n",), ManyGets(first, len(keys))
+        lines = [
+            b"mg %s v f q O%d%s\r\n" % (name, token, binary)
+            for (name, binary), token in zip(map(spelled, keys), count(first))
+        ]
         lines.append(b"mn\r\n")
         return joined(lines), ManyGets(first, len(keys))
 
