@@ -36,6 +36,8 @@ FOREIGN_INTEGERS: Final = (2, 4)
 FOREIGN_TEXT: Final = 16
 FOREIGN_ZLIB: Final = 8
 
+BARE_STUB: Final[Payload] = (FOREIGN_RAW, b"")  # memcached's own, the only one that decodes
+
 MAX_INFLATED: Final = 64 * 1024 * 1024  # bytes that another client's compressed value may grow to
 
 # CPython can be told to refuse ints of more digits than this, though of no fewer, so larger ones go
@@ -124,8 +126,7 @@ def stub(mark: bytes) -> Payload:
 
 def is_stub(payload: Payload) -> bool:
     """Say whether this is no value but a mark that one is being made."""
-    flags, data = payload
-    return flags == STUB_FLAGS or (not data and not flags)
+    return payload[0] == STUB_FLAGS or payload == BARE_STUB
 
 
 def is_mark(payload: Payload) -> bool:

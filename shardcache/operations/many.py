@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
 from shardcache.core.lifetimes import TTL, lifetime
-from shardcache.errors import NodeError, NodeRefusedError, PartialFailureError
+from shardcache.core.payloads import BARE_STUB
+from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster import Cluster, Key, Link
 
 # A group holds, for one node, the callers' keys and their canonical names, in step.
 Groups = dict[Link, tuple[list[Key], list[bytes]]]
 Failed = dict[Key, NodeError]
+
+# The types of replies about single keys when nothing failed.
+_GOOD: Final = frozenset({tuple, bool, type(None)})
 
 
 async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
@@ -21,8 +25,19 @@ async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     missing = object()
     found: dict[Key, Any] = {}
     failed: Failed = {}
+    decode = cluster.payloads.decode
     for link, asked, names, replies in await _ask_groups(cluster, groups, GetMany):
         for key, name, reply in zip(asked, names, replies, strict=True):
+            # A hit goes straight to its decoder, for there are many; `cluster.value` has the rest:
+            # marks among it, which no decoder takes but for memcached's own.
+            if type(reply) is tuple and reply != BARE_STUB:
+                try:
+                    found[key] = decode(name, reply)
+                except DecodeError:
+                    pass
+                else:
+                    link.hits += 1
+                    continue
             if isinstance(reply, NodeError):
                 failed[key] = reply
                 continue
@@ -121,7 +136,8 @@ def _spread(cluster: Cluster, link: Link, answer: Reply, count: int) -> list[Any
         return [answer] * count
     if not isinstance(answer, list):
         raise TypeError(f"{link.node}: a call over many keys was answered {answer!r}")
-    first = next((reply for reply in answer if isinstance(reply, NodeError)), None)
-    if first is not None:  # part of the keys failed: one error of the node, however many keys
-        cluster.failed(link, first)
+    if not _GOOD.issuperset(map(type, answer)):
+        first = next((reply for reply in answer if isinstance(reply, NodeError)), None)
+        if first is not None:  # part of the keys failed: one error of the node, however many keys
+            cluster.failed(link, first)
     return answer

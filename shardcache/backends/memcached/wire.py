@@ -256,7 +256,11 @@ class MemcachedWire:
         """Ask quietly, so that misses cost no bytes, closed by `mn`."""
         keys = command.keys
         first = self._tokens_in_step(len(keys))
-        if len(keys) <= TEMPLATED and max(map(len, keys)) <= MAX_PLAIN and _all_plain(b"".join(keys)):
+        if (
+            len(keys) <= TEMPLATED
+            and max(map(len, keys)) <= MAX_PLAIN
+            and _all_plain(b"".join(keys))
+        ):
             template = _QUIET_GETS[: len(keys) * _QUIET_GET_SIZE]
             requests = template.replace(b"@", b"%d" % (first // TEMPLATED)) % tuple(keys)
             return (requests + b"mn\r\n",), ManyGets(first, len(keys))
