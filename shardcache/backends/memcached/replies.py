@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from shardcache.core.commands import Begun, Payload, Reply
@@ -22,7 +23,7 @@ END: Final = b"MN\r\n"  # of a batch
 
 # All small hits of a batch at once, each to the first CRLF behind its line: its value, if that has
 # the length the line says. Whatever comes behind the last of them is one group more.
-_SMALL_HIT: Final = rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})\r\n"
+_SMALL_HIT: Final = rb"VA ([0-9]{1,10} f[0-9]{1,10}) O([0-9]{1,10})\r\n"
 _SMALL_VALUE: Final = rb"([^\r]{0,500}(?:\r(?!\n)[^\r]{0,500}){0,8})\r\n"
 _small_hits = re.compile(_SMALL_HIT + _SMALL_VALUE + rb"|((?s:.+))").findall
 
@@ -253,16 +254,17 @@ class ManyGets:
         """
         if not data.endswith(END):
             return None
-        *hits, (*_, rest) = _small_hits(data)
+        *hits, (_, _, _, rest) = _small_hits(data)
         if rest != END:
             return None
         results, first, last = self._results, self._first, self._count
         following = self._from
-        for size, flags, token, value, _ in hits:
+        for shape, token, value, _ in hits:
             place = int(token) - first
-            if not following <= place < last or len(value) != int(size):
+            size, flags = _shape(shape)
+            if not following <= place < last or len(value) != size:
                 return None
-            results[place] = (int(flags), value)
+            results[place] = (flags, value)
             following = place + 1
         return results
 
@@ -299,6 +301,13 @@ class ManyGets:
         """Give the hits so far; what comes after the last of them is late."""
         gap = self._count - self._from
         return self._results[: self._from] + [_late(node)] * gap
+
+
+@lru_cache(maxsize=4096)
+def _shape(text: bytes) -> tuple[int, int]:
+    """Give the size and flags of a small value, of which there are few."""
+    size, flags = text.split(b" f")
+    return int(size), int(flags)
 
 
 class Many:
