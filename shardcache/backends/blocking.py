@@ -248,7 +248,7 @@ class SmallExchange(SocketExchange):
         self._deadline = deadline
         self._connection: Connection | None = connection
         self._command = command
-        self._wait = Wait(connection.sock.fileno(), select.POLLIN)
+        self._wait = connection.reading
         self._talk = _NOTHING
         self._reply = None
         self.finished = False

@@ -15,6 +15,7 @@ from collections import deque
 from typing import Final
 
 from shardcache.backends.base import Wire
+from shardcache.backends.dialing import Wait
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
 # After a rest this long a connection is looked at before it is used again: the server may have
@@ -37,6 +38,7 @@ class Connection:
         "_armed",
         "heard",
         "plain",
+        "reading",
         "recv",
         "rested_since",
         "send",
@@ -49,6 +51,7 @@ class Connection:
         self.wire = wire
         self.send = sock.send
         self.recv = sock.recv
+        self.reading = Wait(sock.fileno(), select.POLLIN)
         # Whether the node has shown life since it was lent: a new connection just has.
         self.heard = True
         self.rested_since = 0.0
