@@ -400,17 +400,19 @@ def _push(connection: Connection, unsent: deque[memoryview]) -> None:
 
 def _pull(connection: Connection) -> list[Reply]:
     """Receive until a reply is whole or nothing more is there."""
+    size = FIRST_READ
     while True:
         try:
-            data = connection.try_recv(READ)
+            data = connection.try_recv(size)
         except _LATER:
             return []
         if not data:
             raise ConnectionResetError("closed by the node")
         connection.heard = True
         replies = connection.wire.feed(data)
-        if replies or (connection.plain and len(data) < READ):
+        if replies or (connection.plain and len(data) < size):
             return replies
+        size = READ
 
 
 def _may_retry(connection: Connection, command: Command, error: OSError) -> bool:
