@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shardcache.clients.cached import AsyncCachedFunction, CachedFunction, CacheInfo
+from shardcache.clients.locks import AsyncLease, AsyncLock, Lease, Lock
 from shardcache.clients.sync import Client
+from shardcache.core.caching import CachePolicy
 from shardcache.core.events import (
     CallFinished,
+    ComputeFinished,
     DecodeFailed,
+    LeaseLost,
     NodeEjected,
     NodeFailed,
     NodeRestored,
     Observer,
+    StampedePrevented,
     TopologyChanged,
 )
+from shardcache.core.leases import LockPolicy
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.nodes import Node
 from shardcache.core.policies import TimeoutPolicy
 from shardcache.core.topology import Topology, TopologyChange
+from shardcache.decorators import cached, configure
 from shardcache.errors import (
     ClientClosedError,
     CodecError,
@@ -26,6 +34,11 @@ from shardcache.errors import (
     DecodeError,
     EncodeError,
     InvalidKeyError,
+    KeyBuildError,
+    LockError,
+    LockLost,
+    LockTimeout,
+    LockUnavailable,
     NodeError,
     NodeProtocolError,
     NodeRefusedError,
@@ -34,13 +47,15 @@ from shardcache.errors import (
     NotACounterError,
     PartialFailureError,
     PoolTimeoutError,
+    RecomputeTimeoutError,
     ShardCacheError,
     TopologyError,
+    UncacheableResultError,
     UnknownPluginError,
     UnsupportedError,
     ValueTooLargeError,
 )
-from shardcache.operations.whole import NodeStats
+from shardcache.operations.whole import NodeStats, Stats
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.settings import Settings
 
@@ -49,17 +64,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT",
+    "AsyncCachedFunction",
     "AsyncClient",
+    "AsyncLease",
+    "AsyncLock",
+    "CacheInfo",
+    "CachePolicy",
+    "CachedFunction",
     "CallFinished",
     "Client",
     "ClientClosedError",
     "CodecError",
+    "ComputeFinished",
     "ConfigurationError",
     "ConnectTimeoutError",
     "DecodeError",
     "DecodeFailed",
     "EncodeError",
     "InvalidKeyError",
+    "KeyBuildError",
+    "Lease",
+    "LeaseLost",
+    "Lock",
+    "LockError",
+    "LockLost",
+    "LockPolicy",
+    "LockTimeout",
+    "LockUnavailable",
     "Node",
     "NodeEjected",
     "NodeError",
@@ -74,16 +105,22 @@ __all__ = [
     "Observer",
     "PartialFailureError",
     "PoolTimeoutError",
+    "RecomputeTimeoutError",
     "Settings",
     "ShardCacheError",
+    "StampedePrevented",
+    "Stats",
     "TimeoutPolicy",
     "Topology",
     "TopologyChange",
     "TopologyChanged",
     "TopologyError",
+    "UncacheableResultError",
     "UnknownPluginError",
     "UnsupportedError",
     "ValueTooLargeError",
+    "cached",
+    "configure",
     "hookimpl",
 ]
 

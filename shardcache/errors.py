@@ -19,7 +19,14 @@
     │       ├── ValueTooLargeError
     │       └── NotACounterError
     ├── PartialFailureError           .found or .succeeded, .failed
-    └── UnsupportedError              the backend lacks a capability
+    ├── UnsupportedError              the backend lacks a capability
+    ├── KeyBuildError (TypeError)     no cache key can be made of a call's arguments
+    ├── UncacheableResultError        what a cached function gave cannot be stored
+    ├── RecomputeTimeoutError         another's value did not come in time (TimeoutError)
+    └── LockError
+        ├── LockTimeout               held by another (TimeoutError)
+        ├── LockUnavailable           too few lock nodes could be reached
+        └── LockLost                  the lease is no longer, or never was, ours
 """
 
 from __future__ import annotations
@@ -149,3 +156,35 @@ class PartialFailureError(ShardCacheError):
 
 class UnsupportedError(ShardCacheError):
     """The backend lacks what the call needs."""
+
+
+class KeyBuildError(ShardCacheError, TypeError):
+    """No cache key can be made of a call; the message names the argument and the ways out."""
+
+
+class UncacheableResultError(ShardCacheError):
+    """A cached function gave what its codec does not take; the `EncodeError` is the cause."""
+
+
+class RecomputeTimeoutError(ShardCacheError, TimeoutError):
+    """The value that another caller is making did not come within `wait`, under `on_timeout="raise"`."""
+
+
+class LockError(ShardCacheError):
+    """Something about a lock."""
+
+
+class LockTimeout(LockError, TimeoutError):  # noqa: N818 - the field's name for it
+    """The lock stayed in another's hands for as long as was waited."""
+
+
+class LockUnavailable(LockError):  # noqa: N818 - as above
+    """Too few of the lock's nodes could be reached to be a majority; `errors` says of each why."""
+
+    def __init__(self, message: str, errors: Mapping[str, NodeError] | None = None) -> None:
+        self.errors = dict(errors or {})
+        super().__init__(message)
+
+
+class LockLost(LockError):  # noqa: N818 - as above
+    """The lease has expired, was lost to another, or was released."""

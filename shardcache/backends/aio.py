@@ -60,6 +60,7 @@ class MultiplexedBackend:
     def __init__(self, target: Target, options: BackendOptions) -> None:
         self.target = target
         self.lacks = target.lacks
+        self.whole_seconds = target.whole_seconds
         self.node = target.node.name
         self.options = options
         self.retired = False

@@ -37,6 +37,7 @@ class SocketBackend:
     def __init__(self, target: Target, options: BackendOptions) -> None:
         self._target = target
         self.lacks = target.lacks
+        self.whole_seconds = target.whole_seconds
         self._node = target.node.name
         self._options = options
         self.pool = Pool(self._node, options.pool_size)

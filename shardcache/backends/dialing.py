@@ -62,6 +62,7 @@ class Target:
     tls: ssl.SSLContext | None = None
     make_wire: Callable[[], Wire] = field(kw_only=True)
     lacks: frozenset[type] = frozenset()  # commands that its server cannot do in one step
+    whole_seconds: bool = False  # whether its server counts expiries so
     last_good: Sequence[AddressInfo] = ()
 
     def known_addresses(self) -> Sequence[AddressInfo] | None:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, Unpack
 
 from shardcache.backends.base import AsyncBackend, BackendFactory
 from shardcache.clients.base import ClientBase
+from shardcache.clients.cached import AsyncDecorator
+from shardcache.clients.locks import AsyncLock, lock_policy
+from shardcache.clients.naming import KeyChoice, Naming
+from shardcache.core.caching import CachedTTL, CacheTerms
 from shardcache.core.commands import When
-from shardcache.core.lifetimes import DEFAULT, TTL
+from shardcache.core.leases import OnLost, WaitStrategy
+from shardcache.core.lifetimes import DEFAULT, TTL, Default
 from shardcache.core.nodes import Node
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.asyncio import AsyncIO
-from shardcache.operations import many, single, whole
+from shardcache.operations import computed, many, single, whole
+from shardcache.operations import tags as tagging
+from shardcache.operations.call import Call
 from shardcache.operations.cluster import Key
-from shardcache.operations.whole import NodeStats
+from shardcache.operations.whole import Stats
 from shardcache.settings import node_list, parse_node
+
+T = TypeVar("T")
 
 # Values and defaults are the caller's own objects, hence `Any`.
 
@@ -115,12 +125,80 @@ class AsyncClient(ClientBase[AsyncBackend]):
         """
         return await single.cas(self._cluster, key, value, token, ttl)
 
+    async def get_or_set(
+        self,
+        key: Key,
+        factory: Callable[[], Awaitable[T] | T],
+        ttl: CachedTTL | Default = DEFAULT,
+        **terms: Unpack[CacheTerms],
+    ) -> T:
+        """Give the value of `key`; if it is missing, what `factory()` makes, by one caller for all.
+
+        `ttl` left out is `default_ttl`; `terms` are the fields of `CachePolicy`, such as
+        `lock=True`. Values that are shared are copies of each other.
+        """
+        policy = self._policy(ttl, terms)
+        tally = self._cluster.protection.direct
+        value: T = await computed.value(Call(self._cluster, key, factory, policy, tally))
+        return value
+
+    def cached(  # noqa: PLR0913 - what is told apart from the terms
+        self,
+        ttl: CachedTTL | Default,
+        *,
+        key: KeyChoice = None,
+        namespace: str | None = None,
+        version: int | str = 0,
+        tags: Sequence[str] = (),
+        ignore: Sequence[str] = (),
+        typed: bool = False,
+        **terms: Unpack[CacheTerms],
+    ) -> AsyncDecorator:
+        """Cache what a function gives, by its arguments: `@client.cached(ttl=60, lock=True)`.
+
+        `key` is a template over the arguments (`"user:{user_id}"`) or a function of them, in place
+        of the automatic key; `namespace` (module and name of the function) and `version` are part
+        of it. `ignore` names arguments left out of it, `typed` tells `1`, `1.0` and `True` apart.
+        `tags` are templates too: see `invalidate_tag`. `terms` are the fields of `CachePolicy`.
+        """
+        naming = Naming(
+            key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
+        )
+        return AsyncDecorator(lambda: self._cluster, self._policy(ttl, terms), naming)
+
+    async def invalidate_tag(self, tag: str | bytes) -> bool:
+        """Make every cached value with this tag a miss; say whether the tag's node took note."""
+        return await tagging.invalidate(self._cluster, tag)
+
+    def lock(  # noqa: PLR0913 - what a lock is held on
+        self,
+        name: Key,
+        *,
+        ttl: float | timedelta = 10.0,
+        renew: bool = False,
+        max_hold: float | timedelta = 60.0,
+        on_lost: OnLost = "raise",
+        backoff: WaitStrategy | None = None,
+    ) -> AsyncLock:
+        """Describe a lock over a majority of up to five nodes; it is taken by `acquire` or `with`.
+
+        Nodes keep it for `ttl` seconds; `renew` prolongs it in the background until it has been
+        held for `max_hold` seconds. `on_lost` says whether a block that ends without it raises
+        `LockLost` or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the pauses
+        between tries. A lock limits load; it cannot keep a paused process from going on.
+        """
+        policy = lock_policy(ttl, max_hold, backoff, renew=renew)
+        return AsyncLock(lambda: self._cluster, name, policy, on_lost)
+
     async def ping(self) -> dict[str, float | NodeError]:
         """Give, by node name, the seconds that a sign of life took, or the error in its place."""
         return await whole.ping(self._cluster)
 
-    async def stats(self) -> dict[str, NodeStats]:
-        """Give, by node name, the server's figures (or its error) and this client's counters."""
+    async def stats(self) -> Stats:
+        """Give, by node name, the server's figures (or its error) and this client's counters.
+
+        `.protection` has the counters of the values that were computed through this client.
+        """
         return await whole.stats(self._cluster)
 
     async def flush_all(self) -> bool:

@@ -13,9 +13,11 @@ from datetime import timedelta
 from typing import Any, Generic, Literal, Self, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
+from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
 from shardcache.core.codecs import Codec
 from shardcache.core.events import Audience, TopologyChanged
 from shardcache.core.keys import KeySpace
+from shardcache.core.lifetimes import Default
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads
 from shardcache.core.policies import TimeoutPolicy
@@ -25,6 +27,7 @@ from shardcache.errors import ClientClosedError
 from shardcache.operations.cluster import Cluster, Key, Link
 from shardcache.operations.port import IO
 from shardcache.operations.probing import Prober
+from shardcache.operations.protection import Protection
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import Settings, parse_choice
 
@@ -100,6 +103,7 @@ class ClientBase(ABC, Generic[BackendT]):
             on_error=settings.on_error,
             audience=audience,
             prober=prober,
+            protection=Protection(),
         )
 
     @classmethod
@@ -195,6 +199,11 @@ class ClientBase(ABC, Generic[BackendT]):
     def _make_backend(self, factory: BackendFactory, node: Node) -> BackendT:
         """Give the backend of this client's kind for a node."""
 
+    def _policy(self, ttl: CachedTTL | Default, terms: CacheTerms) -> CachePolicy:
+        """Give the terms on which a computed value is kept."""
+        lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
+        return CachePolicy(ttl=lifetime, **terms)
+
     def _link(self, node: Node) -> Link:
         factory = self._plugins.backends[node.address.scheme]
         return Link(node, self._make_backend(factory, node))
@@ -244,6 +253,11 @@ class ClientBase(ABC, Generic[BackendT]):
             backends = [link.backend for link in self._cluster.links.values()]
             self._cluster = cast("Cluster", _Closed(type(self).__name__))
             return backends
+
+
+def cluster_of(client: ClientBase[Any]) -> Cluster:
+    """Give what the operations of a client work on now."""
+    return client._cluster  # noqa: SLF001 - it is no part of what a client offers its users
 
 
 class _Closed:

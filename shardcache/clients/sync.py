@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, Unpack
 
 from shardcache.backends.base import Backend, BackendFactory
 from shardcache.clients.base import ClientBase
+from shardcache.clients.cached import Decorator
+from shardcache.clients.locks import Lock, lock_policy
+from shardcache.clients.naming import KeyChoice, Naming
+from shardcache.core.caching import CachedTTL, CacheTerms
 from shardcache.core.commands import When
-from shardcache.core.lifetimes import DEFAULT, TTL
+from shardcache.core.leases import OnLost, WaitStrategy
+from shardcache.core.lifetimes import DEFAULT, TTL, Default
 from shardcache.core.nodes import Node
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.blocking import BlockingIO
-from shardcache.operations import many, single, whole
+from shardcache.operations import computed, many, single, whole
+from shardcache.operations import tags as tagging
+from shardcache.operations.call import Call
 from shardcache.operations.cluster import Key
 from shardcache.operations.port import step
-from shardcache.operations.whole import NodeStats
+from shardcache.operations.whole import Stats
 from shardcache.settings import node_list, parse_node
+
+T = TypeVar("T")
 
 # Values and defaults are the caller's own objects, hence `Any`.
 
@@ -113,12 +123,80 @@ class Client(ClientBase[Backend]):
         """
         return step(single.cas(self._cluster, key, value, token, ttl))
 
+    def get_or_set(
+        self,
+        key: Key,
+        factory: Callable[[], T],
+        ttl: CachedTTL | Default = DEFAULT,
+        **terms: Unpack[CacheTerms],
+    ) -> T:
+        """Give the value of `key`; if it is missing, what `factory()` makes, by one caller for all.
+
+        `ttl` left out is `default_ttl`; `terms` are the fields of `CachePolicy`, such as
+        `lock=True`. Values that are shared are copies of each other.
+        """
+        policy = self._policy(ttl, terms)
+        tally = self._cluster.protection.direct
+        value: T = step(computed.value(Call(self._cluster, key, factory, policy, tally)))
+        return value
+
+    def cached(  # noqa: PLR0913 - what is told apart from the terms
+        self,
+        ttl: CachedTTL | Default,
+        *,
+        key: KeyChoice = None,
+        namespace: str | None = None,
+        version: int | str = 0,
+        tags: Sequence[str] = (),
+        ignore: Sequence[str] = (),
+        typed: bool = False,
+        **terms: Unpack[CacheTerms],
+    ) -> Decorator:
+        """Cache what a function gives, by its arguments: `@client.cached(ttl=60, lock=True)`.
+
+        `key` is a template over the arguments (`"user:{user_id}"`) or a function of them, in place
+        of the automatic key; `namespace` (module and name of the function) and `version` are part
+        of it. `ignore` names arguments left out of it, `typed` tells `1`, `1.0` and `True` apart.
+        `tags` are templates too: see `invalidate_tag`. `terms` are the fields of `CachePolicy`.
+        """
+        naming = Naming(
+            key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
+        )
+        return Decorator(lambda: self._cluster, self._policy(ttl, terms), naming)
+
+    def invalidate_tag(self, tag: str | bytes) -> bool:
+        """Make every cached value with this tag a miss; say whether the tag's node took note."""
+        return step(tagging.invalidate(self._cluster, tag))
+
+    def lock(  # noqa: PLR0913 - what a lock is held on
+        self,
+        name: Key,
+        *,
+        ttl: float | timedelta = 10.0,
+        renew: bool = False,
+        max_hold: float | timedelta = 60.0,
+        on_lost: OnLost = "raise",
+        backoff: WaitStrategy | None = None,
+    ) -> Lock:
+        """Describe a lock over a majority of up to five nodes; it is taken by `acquire` or `with`.
+
+        Nodes keep it for `ttl` seconds; `renew` prolongs it in the background until it has been
+        held for `max_hold` seconds. `on_lost` says whether a block that ends without it raises
+        `LockLost` or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the pauses
+        between tries. A lock limits load; it cannot keep a paused process from going on.
+        """
+        policy = lock_policy(ttl, max_hold, backoff, renew=renew)
+        return Lock(lambda: self._cluster, name, policy, on_lost)
+
     def ping(self) -> dict[str, float | NodeError]:
         """Give, by node name, the seconds that a sign of life took, or the error in its place."""
         return step(whole.ping(self._cluster))
 
-    def stats(self) -> dict[str, NodeStats]:
-        """Give, by node name, the server's figures (or its error) and this client's counters."""
+    def stats(self) -> Stats:
+        """Give, by node name, the server's figures (or its error) and this client's counters.
+
+        `.protection` has the counters of the values that were computed through this client.
+        """
         return step(whole.stats(self._cluster))
 
     def flush_all(self) -> bool:
@@ -141,6 +219,7 @@ class Client(ClientBase[Backend]):
         """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
         for backend in self._retire_all():
             backend.close()
+        self._io.close()
 
     def __enter__(self) -> Self:
         return self
@@ -161,7 +240,8 @@ class Client(ClientBase[Backend]):
         return change
 
     def _make_io(self) -> BlockingIO:
-        return BlockingIO()
+        self._io = BlockingIO()
+        return self._io
 
     def _make_backend(self, factory: BackendFactory, node: Node) -> Backend:
         return factory.blocking(node, self._options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from shardcache.core.nodes import Node
 from shardcache.core.topology import TopologyChange
@@ -59,6 +59,36 @@ class NodeRestored:
 
 
 @dataclass(frozen=True, slots=True)
+class ComputeFinished:
+    """A cached function was called for `key` and took so many seconds; `stored` if its value was."""
+
+    key: bytes
+    seconds: float
+    error: Exception | None
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StampedePrevented:
+    """A caller who missed `key` got what another made, and waited `seconds` for it.
+
+    `how` is `joined` when that was in the same process, `waited` when in another.
+    """
+
+    key: bytes
+    how: Literal["joined", "waited"]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """A lock was lost before it was released, after it had been held for so many seconds."""
+
+    name: bytes
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TopologyChanged:
     """The client's nodes changed."""
 
@@ -66,7 +96,15 @@ class TopologyChanged:
 
 
 Event: TypeAlias = (
-    CallFinished | NodeFailed | DecodeFailed | NodeEjected | NodeRestored | TopologyChanged
+    CallFinished
+    | NodeFailed
+    | DecodeFailed
+    | NodeEjected
+    | NodeRestored
+    | ComputeFinished
+    | StampedePrevented
+    | LeaseLost
+    | TopologyChanged
 )
 
 
@@ -93,6 +131,15 @@ class Observer:
     def node_restored(self, event: NodeRestored) -> None:
         """Take note that an ejected node is asked again."""
 
+    def compute_finished(self, event: ComputeFinished) -> None:
+        """Take note that a cached function was called."""
+
+    def stampede_prevented(self, event: StampedePrevented) -> None:
+        """Take note that a caller did not have to compute a value."""
+
+    def lease_lost(self, event: LeaseLost) -> None:
+        """Take note that a lock was lost."""
+
     def topology_changed(self, event: TopologyChanged) -> None:
         """Take note that nodes came or left."""
 
@@ -103,6 +150,9 @@ METHODS: dict[type[Event], str] = {
     DecodeFailed: "decode_failed",
     NodeEjected: "node_ejected",
     NodeRestored: "node_restored",
+    ComputeFinished: "compute_finished",
+    StampedePrevented: "stampede_prevented",
+    LeaseLost: "lease_lost",
     TopologyChanged: "topology_changed",
 }
 

@@ -129,6 +129,10 @@ class Health:
             return True
         return self._fails_in_a_row(severity, answered) | self._fails_often(answered, now)
 
+    def silent(self, answered: int) -> bool:
+        """Say whether its last call was not answered in time; `answered` as in `failed`."""
+        return self._silences > 0 and self._answered == answered
+
     def _fails_in_a_row(self, severity: Severity, answered: int) -> bool:
         if answered != self._answered:
             self._answered = answered

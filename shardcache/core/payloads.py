@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from shardcache.core.codecs.base import Codec, ReadsPickles
 from shardcache.core.commands import Payload
+from shardcache.core.envelopes import unpack
 from shardcache.errors import ConfigurationError, DecodeError
 
 # Every value written by us carries this bit: an unmarked empty value is another's work in progress.
@@ -29,6 +30,10 @@ CODEC_KINDS: Final = range(32, 256)
 STUB_FLAGS: Final = OWN | 1
 ABANDONED: Final[Payload] = (OWN | 3, b"")
 
+# A value with an age (`core.envelopes`), and an error that stands for a value for a moment.
+ENVELOPE_FLAGS: Final = OWN | 4
+ERROR_FLAGS: Final = OWN | 5
+
 # What other clients write, without our bit. Compression is a bit beside the kind.
 FOREIGN_RAW: Final = 0
 FOREIGN_PICKLE: Final = 1
@@ -37,6 +42,8 @@ FOREIGN_TEXT: Final = 16
 FOREIGN_ZLIB: Final = 8
 
 BARE_STUB: Final[Payload] = (FOREIGN_RAW, b"")  # memcached's own, the only one that decodes
+
+_MARKS: Final = frozenset({ABANDONED[0], ERROR_FLAGS})
 
 MAX_INFLATED: Final = 64 * 1024 * 1024  # bytes that another client's compressed value may grow to
 
@@ -100,6 +107,11 @@ class Payloads:
             return data
         if flags == INTEGER_FLAGS:
             return _integer(data)
+        if flags == ENVELOPE_FLAGS:
+            envelope = unpack(data)
+            if envelope.flags == ENVELOPE_FLAGS:
+                raise DecodeError("a value with two ages")
+            return self.decode(name, (envelope.flags, envelope.data))
         if flags == UNKNOWN_FLAGS or flags & OWN:
             raise DecodeError("written by another codec, or by none of ours")
         return self._foreign(flags, data)
@@ -130,8 +142,8 @@ def is_stub(payload: Payload) -> bool:
 
 
 def is_mark(payload: Payload) -> bool:
-    """Say whether this is no value: one is being made, or its making was given up."""
-    return is_stub(payload) or payload == ABANDONED
+    """Say whether this is no value: one is being made, its making was given up, or failed."""
+    return is_stub(payload) or payload[0] in _MARKS
 
 
 def to_redis(payload: Payload) -> bytes:

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
+import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from shardcache.backends.base import AsyncBackend
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
+from shardcache.io.fanout import grace
+from shardcache.io.tasks import SharedReplies, TaskFlights, TaskRepetition
+from shardcache.operations.port import UNANSWERED, Enough, Work
+
+T = TypeVar("T")
 
 
 class AsyncIO:
     """Asks nodes from tasks; what is asked in one turn of the loop leaves together."""
 
-    __slots__ = ("_tasks",)
+    __slots__ = ("_repetitions", "_tasks", "flights", "shared")
 
+    refreshes_beside = True
     now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)
     random = staticmethod(random.random)
     sleep = staticmethod(asyncio.sleep)
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
+        self._tasks: set[asyncio.Task[Any]] = set()  # a loop holds its tasks weakly
+        self._repetitions: set[TaskRepetition] = set()
+        self.flights = TaskFlights()
+        self.shared = SharedReplies().get
 
     def call(
         self, backend: AsyncBackend, command: Command, deadline: float
@@ -41,14 +53,74 @@ class AsyncIO:
         finally:
             _discard(started)
 
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    async def call_some(
+        self, asks: Sequence[tuple[AsyncBackend, Command]], deadline: float, enough: Enough
+    ) -> list[tuple[Reply, float]]:
+        """Send to every node in this turn, then await replies until `enough` is content."""
+        began = time.monotonic()
+        answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
+        started = [_start(backend, command, deadline) for backend, command in asks]
+        pending: dict[asyncio.Future[Reply], int] = {}
+        for place, answer in enumerate(started):
+            if isinstance(answer, NodeError):
+                answers[place] = (answer, began)
+            else:
+                pending[answer] = place
+        left: float | None = None
+        try:
+            while pending:
+                done, _ = await asyncio.wait(
+                    pending, timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    break
+                for answer in done:
+                    answers[pending.pop(answer)] = await _settled(answer)
+                if left is None and enough([reply for reply, _ in answers]):
+                    left = grace(time.monotonic() - began)
+        finally:
+            _discard(started)
+        return answers
+
+    async def compute(self, factory: Callable[[], Any]) -> Any:  # whatever it makes
+        """Call the caller's function, and await what it gives if that can be awaited."""
+        made = factory()
+        return await made if inspect.isawaitable(made) else made
+
+    def token(self) -> bytes:
+        """Give 16 bytes that nobody can guess, and that come but once."""
+        return secrets.token_bytes(16)
+
+    def spawn(self, work: Work[None], name: str) -> None:
         """Run an operation in a task of the running loop."""
+        self._started(work, name)
+
+    def offer(self, work: Work[None], name: str) -> bool:
+        """Run an operation in a task of the running loop: there is no limit to them."""
+        self._started(work, name)
+        return True
+
+    async def shielded(self, work: Work[T]) -> T:
+        """Do it in a task that goes on when the caller is cancelled."""
+        return await asyncio.shield(self._started(work, "closing step"))
+
+    def repeat(self, every: float, work: Work[bool], name: str) -> TaskRepetition:
+        """Do it in tasks of the running loop."""
+        self._repetitions = {each for each in self._repetitions if not each.ended}
+        repetition = TaskRepetition(every, work, name)
+        self._repetitions.add(repetition)
+        return repetition
+
+    def _started(self, work: Work[T], name: str) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work(), name=f"shardcache {name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def aclose(self) -> None:
         """Cancel what was spawned on this loop, and wait until it has ended."""
+        for repetition in self._repetitions:
+            repetition.end()
         loop = asyncio.get_running_loop()
         own = [task for task in self._tasks if task.get_loop() is loop]
         for task in own:

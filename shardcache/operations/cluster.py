@@ -13,8 +13,9 @@ from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads, is_mark
 from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
-from shardcache.operations.port import IO
+from shardcache.operations.port import IO, UNANSWERED, Enough
 from shardcache.operations.probing import Prober
+from shardcache.operations.protection import Protection
 
 Key = str | bytes
 Route = Callable[[Key], tuple[bytes, "Link"]]
@@ -45,12 +46,14 @@ class Link:
         "seconds",
         "swallowed",
         "trial",
+        "whole_seconds",
     )
 
     def __init__(self, node: Node, backend: Any) -> None:  # Backend or AsyncBackend: io knows which
         self.node = node
         self.backend = backend
         self.lacks: frozenset[type] = getattr(backend, "lacks", frozenset())
+        self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
         self.health = Health()
         self.trial = 0.0  # when an ejected node may be tried next
         self.answered = 0
@@ -62,6 +65,11 @@ class Link:
         self.swallowed = 0
         self.decode_failures = 0
         self.seconds = 0.0
+
+    @property
+    def suspect(self) -> bool:
+        """Say whether the node has kept silent since it last answered."""
+        return self.health.silent(self.answered)
 
     def counters(self) -> dict[str, int | float]:
         """Give this client's counters for the node; `mean_seconds` is over all calls so far."""
@@ -94,6 +102,7 @@ class Cluster:
         "links",
         "payloads",
         "prober",
+        "protection",
         "raises",
         "route",
         "timeout",
@@ -113,6 +122,7 @@ class Cluster:
         on_error: Literal["miss", "raise"],
         audience: Audience,
         prober: Prober,
+        protection: Protection,
     ) -> None:
         self.io = io
         self.topology = topology
@@ -124,6 +134,7 @@ class Cluster:
         self.raises = on_error == "raise"
         self.audience = audience
         self.prober = prober
+        self.protection = protection
         self.route: Route = router(topology, links, keys)
 
     def with_nodes(self, topology: Topology, links: Mapping[str, Link]) -> Cluster:
@@ -139,6 +150,7 @@ class Cluster:
             on_error="raise" if self.raises else "miss",
             audience=self.audience,
             prober=self.prober,
+            protection=self.protection,
         )
 
     def hashed(self, key: Key) -> bytes:
@@ -198,6 +210,37 @@ class Cluster:
         for (link, command), (reply, seconds) in zip(asks, timed, strict=True):
             self._finished(link, command, seconds, until - started, reply)
         return timed
+
+    async def ask_some(
+        self, asks: Sequence[tuple[Link, Command]], deadline: float, enough: Enough
+    ) -> list[Reply]:
+        """Ask many nodes at once, until `enough` says that the replies so far will do.
+
+        Those that have not answered a moment later are `UNANSWERED`, and not blamed for it.
+        """
+        io, count = self.io, len(self.links)
+        started = io.now()
+        replies: list[Reply] = [UNANSWERED] * len(asks)
+        sent: list[int] = []
+        for place, (link, command) in enumerate(asks):
+            if link.health.ejected and not self.prober.admits(link, count):
+                replies[place] = self._refused(link, command)
+            else:
+                sent.append(place)
+        if not sent:
+            return replies
+        refused = [reply for reply in replies if reply is not UNANSWERED]
+        answers = await io.call_some(
+            [(asks[place][0].backend, asks[place][1]) for place in sent],
+            deadline,
+            lambda heard: enough([*refused, *heard]),
+        )
+        for place, (reply, arrived) in zip(sent, answers, strict=True):
+            replies[place] = reply
+            if reply is not UNANSWERED:
+                link, command = asks[place]
+                self._finished(link, command, arrived - started, deadline - started, reply)
+        return replies
 
     async def _ask_the_fit(
         self, asks: Sequence[tuple[Link, Command]], until: float

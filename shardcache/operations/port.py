@@ -2,20 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from enum import Enum
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from shardcache.core.commands import Command, Reply
 
 T = TypeVar("T")
 BackendT_contra = TypeVar("BackendT_contra", contravariant=True)
 
+# Stands for the reply of a node that was not awaited any longer, which may still do as it was told.
+UNANSWERED: Final[Reply] = object()
+
+Enough: TypeAlias = Callable[[Sequence[Reply]], bool]
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
+
+
+class Landing(Enum):
+    """How a flight ended for a caller who got no outcome from it."""
+
+    ALONE = "alone"  # it would have waited for itself: it has to do the work alone
+    LATE = "late"  # it waited as long as it would
+    ABANDONED = "abandoned"  # whoever did the work was stopped: it is to be taken up anew
+
+
+class Flights(Protocol):
+    """Work that is under way in this process, for all who want what comes of it."""
+
+    def fly(
+        self, name: bytes, work: Work[T], wait: float, *, takes_over: bool
+    ) -> Awaitable[tuple[T | Landing, bool]]:
+        """Do `work`, or wait up to `wait` seconds for whoever does it under this name.
+
+        Give what came of it, and whether it was the caller's own. One who `takes_over` does not
+        wait any longer for a flight that is late: it begins another, or waits once more for the
+        one that another has begun. `work` raises no `Exception`; what else it raises is not shared.
+        """
+
+    def detach(self, name: bytes) -> None:
+        """Let nobody join the flight under this name any more; those who wait for it get it."""
+
+    def nested(self) -> bool:
+        """Say whether the caller is itself within a flight that is within another."""
+
+
+class Repetition(Protocol):
+    """What is done again and again beside the calls."""
+
+    def stop(self) -> Awaitable[None]:
+        """End it; when this returns, nothing of it is under way."""
+
 
 class IO(Protocol[BackendT_contra]):
     """Asks nodes and tells the time, by blocking or by awaiting. Deadlines are `now()` seconds."""
 
+    @property
+    def refreshes_beside(self) -> bool:
+        """Say whether what is made anew is best made beside the calls."""
+
+    @property
+    def flights(self) -> Flights:
+        """Give the work under way."""
+
     def now(self) -> float:
         """Give the monotonic time in seconds."""
+
+    def wall(self) -> float:
+        """Give the time in seconds that all machines share, more or less."""
 
     def call(self, backend: BackendT_contra, command: Command, deadline: float) -> Awaitable[Reply]:
         """Ask one node; raise the `NodeError` that stands in the way of a reply."""
@@ -25,14 +78,43 @@ class IO(Protocol[BackendT_contra]):
     ) -> Awaitable[list[tuple[Reply, float]]]:
         """Ask all at once; give each one's reply, or `NodeError` as a value, and when it came."""
 
+    def call_some(
+        self,
+        asks: Sequence[tuple[BackendT_contra, Command]],
+        deadline: float,
+        enough: Enough,
+    ) -> Awaitable[list[tuple[Reply, float]]]:
+        """Ask all at once; when `enough` says that the replies so far will do, wait little longer.
+
+        The others are then `UNANSWERED`: so they are in what `enough` is given.
+        """
+
+    def shared(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
+        """Give the reply of `ask`, or that of an equal one that is under way just now."""
+
+    def compute(self, factory: Callable[[], Any]) -> Awaitable[Any]:
+        """Give what the caller's own function makes."""
+
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Let time pass."""
 
     def random(self) -> float:
         """Give a number from 0 up to 1 by chance."""
 
-    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    def token(self) -> bytes:
+        """Give 16 bytes that nobody can guess, and that come but once."""
+
+    def spawn(self, work: Work[None], name: str) -> None:
         """Begin an operation that goes on beside the calls, in a thread or a task of that name."""
+
+    def offer(self, work: Work[None], name: str) -> bool:
+        """Begin it beside the calls if not too many are under way; say whether."""
+
+    def shielded(self, work: Work[T]) -> Awaitable[T]:
+        """Do what has to be done to its end, even when the caller is stopped meanwhile."""
+
+    def repeat(self, every: float, work: Work[bool], name: str) -> Repetition:
+        """Do `work` beside the calls, every so many seconds, until it says that it is done."""
 
 
 def step(operation: Coroutine[Any, Any, T]) -> T:  # what a coroutine yields and is sent is unused

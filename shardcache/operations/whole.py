@@ -35,15 +35,26 @@ async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
     }
 
 
-async def stats(cluster: Cluster) -> dict[str, NodeStats]:
+class Stats(dict[str, NodeStats]):
+    """The figures of each node by its name.
+
+    `protection` are the counters of all values that were computed through this client.
+    """
+
+    protection: dict[str, float]
+
+
+async def stats(cluster: Cluster) -> Stats:
     """Give, by node name, the server's own figures (or its error) and this client's counters."""
     links = _links(cluster)
     counters = [link.counters() for link in links]
     replies = await _ask_each(cluster, links, ServerStats())
-    return {
-        link.node.name: NodeStats(reply, counted, link.health.circuit.value)
+    every = Stats(
+        (link.node.name, NodeStats(reply, counted, link.health.circuit.value))
         for link, reply, counted in zip(links, replies, counters, strict=True)
-    }
+    )
+    every.protection = dict(cluster.protection.tally.counts)
+    return every
 
 
 async def flush_all(cluster: Cluster) -> bool:

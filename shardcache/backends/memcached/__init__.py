@@ -45,6 +45,7 @@ def _target(node: Node) -> Target:
         tls=tls_context(given) if secure else None,
         make_wire=lambda: MemcachedWire(name, max_value=limit),
         lacks=frozenset({DeleteIf, ExpireIf}),  # it compares CAS numbers, not values
+        whole_seconds=True,
     )
 
 

@@ -36,6 +36,8 @@ class PymemcacheBackend:
     Several nodes are asked at once from threads, because pymemcache can only block.
     """
 
+    whole_seconds = True
+
     def __init__(self, node: Node, options: BackendOptions, max_value_bytes: int) -> None:
         self._node = node.name
         self._options = options
@@ -172,6 +174,8 @@ class AsyncPymemcacheBackend:
     A cancelled or late call leaves its thread to end by the call's deadline, and its connection is
     closed unless it came to a clean end.
     """
+
+    whole_seconds = True
 
     def __init__(self, node: Node, options: BackendOptions, max_value_bytes: int) -> None:
         self._node = node.name

@@ -1,0 +1,353 @@
+"""A function whose values are cached, for both worlds."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from copy import copy
+from functools import update_wrapper
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
+
+from shardcache.clients.naming import CallKeys, Naming
+from shardcache.core.caching import CachePolicy
+from shardcache.errors import ConfigurationError
+from shardcache.operations import computed, tags
+from shardcache.operations.call import Call
+from shardcache.operations.cluster import Cluster
+from shardcache.operations.generations import Generation
+from shardcache.operations.outcomes import NOT_MADE
+from shardcache.operations.port import step
+from shardcache.operations.tally import Tally
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+Q = ParamSpec("Q")
+
+# Arguments are passed on as they come, and descriptors bind whatever they are found on.
+Args = tuple[Any, ...]
+Kwargs = Mapping[str, Any]
+
+
+class CacheInfo(NamedTuple):
+    """What became of the calls of one cached function in this process.
+
+    What each counter means stands in `operations.tally`, and in the reference.
+    """
+
+    hits: int
+    misses: int
+    stale: int
+    early: int
+    recomputes: int
+    coalesced: int
+    lock_waits: int
+    wait_seconds: float
+    timeouts: int
+    rejected: int
+    uncached: int
+    errors: int
+    swallowed: int
+    cache_errors: int
+    locks_lost: int
+    locks_unavailable: int
+
+
+class FunctionCache:
+    """The cache of one function: its keys, its terms, its counters. The text for both worlds.
+
+    `cluster` gives the client's nodes as they are when a call begins.
+    """
+
+    __slots__ = ("_cluster", "_generation", "_keys", "function", "policy", "tally")
+
+    def __init__(
+        self,
+        cluster: Callable[[], Cluster],
+        function: Callable[..., Any],
+        policy: CachePolicy,
+        naming: Naming,
+    ) -> None:
+        self._cluster = cluster
+        self.function = function
+        self.policy = policy
+        self._keys = CallKeys(function, naming)
+        self._generation = Generation(self._keys.prefix)
+        self.tally = Tally()
+
+    async def value(self, args: Args, kwargs: Kwargs) -> Any:
+        """Give the cached value, or compute it."""
+        return await computed.value(await self._call(args, kwargs))
+
+    async def peek(self, args: Args, kwargs: Kwargs) -> Any:
+        """Give the cached value, or `None`."""
+        value = await computed.peek(await self._call(args, kwargs))
+        return None if value is NOT_MADE else value
+
+    async def put(self, value: Any, args: Args, kwargs: Kwargs) -> bool:
+        """Store a value."""
+        return await computed.put(await self._call(args, kwargs), value)
+
+    async def refresh(self, args: Args, kwargs: Kwargs) -> Any:
+        """Compute the value and store it."""
+        return await computed.refresh(await self._call(args, kwargs))
+
+    async def invalidate(self, args: Args, kwargs: Kwargs) -> bool:
+        """Remove the value."""
+        return await computed.invalidate(await self._call(args, kwargs))
+
+    async def invalidate_all(self) -> bool:
+        """Remove all values."""
+        return await self._generation.renew(self._cluster())
+
+    async def invalidate_tag(self, tag: str | bytes) -> bool:
+        """Make the values with a tag misses."""
+        return await tags.invalidate(self._cluster(), tag)
+
+    async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:
+        """Give the key of a call."""
+        await self._generation.look(self._cluster())
+        return self._keys.key(args, kwargs, self._generation.name)
+
+    async def _call(self, args: Args, kwargs: Kwargs) -> Call:
+        cluster = self._cluster()
+        await self._generation.look(cluster)
+        return Call(
+            cluster,
+            self._keys.key(args, kwargs, self._generation.name),
+            lambda: self.function(*args, **kwargs),
+            self.policy,
+            self.tally,
+            self._keys.tags(args, kwargs),
+        )
+
+
+class CachedBase(Generic[P, R]):
+    """What both kinds of cached function have in common: how they are bound, and what they count."""
+
+    __wrapped__: Callable[..., Any]
+
+    def __init__(self, cache: FunctionCache, binding: Binding) -> None:
+        self._cache = cache
+        self._binding = binding
+        self._bound: Args = ()
+        function: Any = self  # for mypy: it is called as one
+        update_wrapper(function, cache.function)
+
+    @property
+    def policy(self) -> CachePolicy:
+        """Give the terms on which values are kept."""
+        return self._cache.policy
+
+    def cache_info(self) -> CacheInfo:
+        """Give what became of the calls in this process, of all instances for a method."""
+        return CacheInfo(**self._cache.tally.counts)  # type: ignore[arg-type]  # ints but for one
+
+    def _bind(self, instance: object, owner: type | None) -> Self:
+        bound = self._binding(instance, owner)
+        if not bound:
+            return self
+        twin = copy(self)
+        twin._bound, twin._binding = bound, _bind_nothing  # noqa: SLF001 - it is one of us
+        return twin
+
+    def __repr__(self) -> str:
+        function = self._cache.function
+        return f"<{type(self).__name__} {function.__module__}.{function.__qualname__}>"
+
+
+class CachedFunction(CachedBase[P, R]):
+    """A function whose values are cached; called as the function is, with some calls beside."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Give the cached value, or what the function makes, by one caller for all."""
+        value: R = step(self._cache.value(self._bound + args, kwargs))
+        return value
+
+    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes:
+        """Give the key of the call with these arguments, as for `client.get`."""
+        return step(self._cache.key_for(self._bound + args, kwargs))
+
+    def get(self, *args: P.args, **kwargs: P.kwargs) -> R | None:
+        """Give the cached value, fresh or stale, or `None`; compute nothing."""
+        value: R | None = step(self._cache.peek(self._bound + args, kwargs))
+        return value
+
+    def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Store `value` as if the function had just made it; say whether it was stored."""
+        return step(self._cache.put(value, self._bound + args, kwargs))
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function whatever is cached, store its value, and give it."""
+        value: R = step(self._cache.refresh(self._bound + args, kwargs))
+        return value
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Remove the value, and void what is being made now; say whether a value was there."""
+        return step(self._cache.invalidate(self._bound + args, kwargs))
+
+    def invalidate_all(self) -> bool:
+        """Make all values of this function misses; say whether the node that knows took note.
+
+        Other processes notice within about a second.
+        """
+        return step(self._cache.invalidate_all())
+
+    def invalidate_tag(self, tag: str | bytes) -> bool:
+        """Make every cached value with this tag a miss; say whether the tag's node took note."""
+        return step(self._cache.invalidate_tag(tag))
+
+    def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself: nothing is read or stored."""
+        value: R = self._cache.function(*self._bound, *args, **kwargs)
+        return value
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[S, Q], R], instance: S, owner: type | None = None
+    ) -> CachedFunction[Q, R]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind a method to its instance, or a class method to its class."""
+        return self._bind(instance, owner)
+
+
+class AsyncCachedFunction(CachedBase[P, R]):
+    """A function whose values are cached; called as the function is, with some calls beside."""
+
+    def __init__(self, cache: FunctionCache, binding: Binding) -> None:
+        super().__init__(cache, binding)
+        _mark_as_coroutine_function(self)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Give the cached value, or what the function makes, by one caller for all."""
+        value: R = await self._cache.value(self._bound + args, kwargs)
+        return value
+
+    async def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes:
+        """Give the key of the call with these arguments, as for `client.get`."""
+        return await self._cache.key_for(self._bound + args, kwargs)
+
+    async def get(self, *args: P.args, **kwargs: P.kwargs) -> R | None:
+        """Give the cached value, fresh or stale, or `None`; compute nothing."""
+        value: R | None = await self._cache.peek(self._bound + args, kwargs)
+        return value
+
+    async def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Store `value` as if the function had just made it; say whether it was stored."""
+        return await self._cache.put(value, self._bound + args, kwargs)
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function whatever is cached, store its value, and give it."""
+        value: R = await self._cache.refresh(self._bound + args, kwargs)
+        return value
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Remove the value, and void what is being made now; say whether a value was there."""
+        return await self._cache.invalidate(self._bound + args, kwargs)
+
+    async def invalidate_all(self) -> bool:
+        """Make all values of this function misses; say whether the node that knows took note.
+
+        Other processes notice within about a second.
+        """
+        return await self._cache.invalidate_all()
+
+    async def invalidate_tag(self, tag: str | bytes) -> bool:
+        """Make every cached value with this tag a miss; say whether the tag's node took note."""
+        return await self._cache.invalidate_tag(tag)
+
+    async def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself: nothing is read or stored."""
+        value: R = await self._cache.function(*self._bound, *args, **kwargs)
+        return value
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(
+        self: AsyncCachedFunction[Concatenate[S, Q], R], instance: S, owner: type | None = None
+    ) -> AsyncCachedFunction[Q, R]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind a method to its instance, or a class method to its class."""
+        return self._bind(instance, owner)
+
+
+Binding = Callable[[object, type | None], Args]
+
+
+def _bind_nothing(_instance: object, _owner: type | None) -> Args:
+    return ()
+
+
+def _bind_instance(instance: object, _owner: type | None) -> Args:
+    return () if instance is None else (instance,)
+
+
+def _bind_class(instance: object, owner: type | None) -> Args:
+    return (type(instance) if owner is None else owner,)
+
+
+class Decorator:
+    """What `cached(…)` gives: makes a cached function of a function."""
+
+    __slots__ = ("_cluster", "_naming", "_policy")
+
+    def __init__(self, cluster: Callable[[], Cluster], policy: CachePolicy, naming: Naming) -> None:
+        self._cluster = cluster
+        self._policy = policy
+        self._naming = naming
+
+    def __call__(self, function: Callable[P, R]) -> CachedFunction[P, R]:
+        """Give the function with its values cached; raise `ConfigurationError` if it cannot be."""
+        plain, binding = unwrapped(function)
+        if inspect.iscoroutinefunction(plain):
+            raise ConfigurationError(f"cached {_name(plain)}: an async def needs an AsyncClient")
+        return CachedFunction(self._cache(plain), binding)
+
+    def _cache(self, function: Callable[..., Any]) -> FunctionCache:
+        return FunctionCache(self._cluster, function, self._policy, self._naming)
+
+
+class AsyncDecorator(Decorator):
+    """What `cached(…)` gives: makes a cached function of an `async def`."""
+
+    __slots__ = ()
+
+    def __call__(  # type: ignore[override]  # its functions are awaited
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> AsyncCachedFunction[P, R]:
+        """Give the function with its values cached; raise `ConfigurationError` if it cannot be."""
+        plain, binding = unwrapped(function)
+        if not inspect.iscoroutinefunction(plain):
+            raise ConfigurationError(f"cached {_name(plain)}: a plain def needs a blocking Client")
+        return AsyncCachedFunction(self._cache(plain), binding)
+
+
+def unwrapped(function: Any) -> tuple[Callable[..., Any], Binding]:
+    """Give the function itself and how it is bound; raise `ConfigurationError` if it is none."""
+    plain = function
+    binding: Binding = _bind_instance
+    if isinstance(function, classmethod):
+        plain, binding = function.__func__, _bind_class
+    elif isinstance(function, staticmethod):
+        plain, binding = function.__func__, _bind_nothing
+    if not inspect.isroutine(plain):
+        raise ConfigurationError(f"cached: {plain!r} is no function")
+    if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
+        raise ConfigurationError(
+            f"cached {_name(plain)}: what a generator yields cannot be served twice; give a list"
+        )
+    return plain, binding
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def _mark_as_coroutine_function(function: object) -> None:
+    """Let frameworks see that it is to be awaited."""
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:  # since 3.12
+        mark(function)

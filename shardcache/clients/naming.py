@@ -1,0 +1,141 @@
+"""Under which key the value of a call is kept, and with which tags."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any, Final, TypeAlias
+
+from shardcache.core.callkeys import UnkeyableError, canonical, digest
+from shardcache.core.urls import shown
+from shardcache.errors import ConfigurationError, KeyBuildError
+
+# Arguments and functions are the caller's own, hence `Any`.
+
+KeyChoice: TypeAlias = str | Callable[..., str | bytes] | None
+
+_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """How the key of a call is made: what `cached` was told about it."""
+
+    key: KeyChoice = None
+    namespace: str | None = None
+    version: int | str = 0
+    tags: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+    typed: bool = False
+
+
+class CallKeys:
+    """The keys and tags of one function's calls.
+
+    `prefix` is in front of each key: the function's namespace and version.
+    """
+
+    def __init__(self, function: Callable[..., Any], naming: Naming) -> None:
+        self._signature = inspect.signature(function)
+        self._name = f"{function.__module__}:{function.__qualname__}"
+        self._naming = naming
+        self.prefix = f"{naming.namespace or self._name}:{naming.version}"
+        ignored = (naming.ignore,) if isinstance(naming.ignore, str) else tuple(naming.ignore)
+        self._tags = (naming.tags,) if isinstance(naming.tags, str) else tuple(naming.tags)
+        self._check(ignored)
+        parameters = [
+            parameter
+            for parameter in self._signature.parameters.values()
+            if parameter.name not in ignored
+        ]
+        self._names = [(parameter.name, parameter.name.encode() + b"=") for parameter in parameters]
+        self._simple = not ignored and not any(
+            parameter.kind in (*_VARIADIC, inspect.Parameter.KEYWORD_ONLY)
+            for parameter in parameters
+        )
+        self._defaults = tuple(
+            parameter.default
+            for parameter in parameters
+            if parameter.default is not inspect.Parameter.empty
+        )
+        self._required = len(parameters) - len(self._defaults)
+
+    def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], generation: str) -> str | bytes:
+        """Give the key of a call; raise `KeyBuildError` when none can be made of its arguments."""
+        prefix = f"{self.prefix}:{generation}" if generation else self.prefix
+        choice = self._naming.key
+        if choice is None:
+            return f"{prefix}:{digest(self._canonical(args, kwargs))}"
+        if isinstance(choice, str):
+            return f"{prefix}:{choice.format_map(self._bound(args, kwargs))}"
+        made = choice(*args, **kwargs)
+        if isinstance(made, str):
+            return f"{prefix}:{made}"
+        if isinstance(made, bytes):
+            return prefix.encode() + b":" + made
+        raise KeyBuildError(f"{self._name}: key= gave {shown(made)}, which is no str or bytes")
+
+    def tags(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[str]:
+        """Give the tags of a call's value."""
+        if not self._tags:
+            return ()
+        bound = self._bound(args, kwargs)
+        return [template.format_map(bound) for template in self._tags]
+
+    def _canonical(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """Give the bytes of the arguments, in the order of the parameters, with defaults applied."""
+        given, names = len(args), self._names
+        values: Sequence[Any]
+        if self._simple and not kwargs and self._required <= given <= len(names):
+            values = args + self._defaults[given - self._required :]
+        else:
+            bound = self._bound(args, kwargs)
+            values = [bound[name] for name, _ in names]
+        parts: list[bytes] = []
+        typed = self._naming.typed
+        for (name, label), value in zip(names, values, strict=True):
+            try:
+                parts += (label, canonical(value, typed=typed))
+            except UnkeyableError as error:
+                raise self._unkeyable(name, error) from None
+        return b"".join(parts)
+
+    def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+    def _unkeyable(self, name: str, error: UnkeyableError) -> KeyBuildError:
+        return KeyBuildError(
+            f"{self._name}: no key can be made of the argument {name!r}, {error}; give the"
+            f" decorator key=… or ignore=({name!r},), or the type a __cache_key__"
+        )
+
+    def _check(self, ignored: Sequence[str]) -> None:
+        """Raise `ConfigurationError` for templates and names that the function has nothing for."""
+        known = set(self._signature.parameters)
+        faults = [
+            f"ignore names {name!r}, which is no parameter" for name in ignored if name not in known
+        ]
+        templates = [*self._tags]
+        if isinstance(self._naming.key, str):
+            templates.append(self._naming.key)
+        for template in templates:
+            faults += [
+                f"the template {template!r} names {name!r}, which is no parameter"
+                for name in _fields(template)
+                if name not in known
+            ]
+        if faults:
+            listed = ", ".join(known) or "none"
+            raise ConfigurationError(
+                *(f"cached {self._name}: {fault} (known: {listed})" for fault in faults)
+            )
+
+
+def _fields(template: str) -> list[str]:
+    """Give the names a template begins its fields with: of `{user.id}`, `user`."""
+    names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    return [name.split(".")[0].split("[")[0] for name in names]

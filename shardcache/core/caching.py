@@ -1,0 +1,222 @@
+"""On what terms a computed value is kept, shared and made anew: what `cached` is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeAlias, TypedDict
+
+from shardcache.core.leases import LockPolicy
+from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.policies import positive_seconds
+from shardcache.core.urls import shown
+from shardcache.errors import ConfigurationError
+
+Span: TypeAlias = float | timedelta
+# A function of the result gives the same, for each result its own.
+CachedTTL: TypeAlias = Span | Callable[[Any], Span | None] | None
+LockChoice: TypeAlias = bool | Literal["shard", "local"] | LockPolicy
+OnTimeout: TypeAlias = Literal["compute", "stale", "raise"]
+Refresh: TypeAlias = Literal["auto", "inline", "background"]
+
+_CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "on_timeout": ("compute", "stale", "raise"),
+    "refresh": ("auto", "inline", "background"),
+    "on_error": ("compute", "raise"),
+}
+
+
+class CacheTerms(TypedDict, total=False):
+    """The fields of `CachePolicy` beside `ttl`, as keyword arguments."""
+
+    lock: LockChoice
+    wait: Span
+    on_timeout: OnTimeout
+    stale: Span
+    stale_if_error: Span | None
+    error_backoff: Span
+    early: float
+    refresh: Refresh
+    jitter: float
+    cache_none: bool
+    none_ttl: Span | None
+    condition: Callable[[Any], bool] | None
+    cache_errors: type[Exception] | tuple[type[Exception], ...]
+    error_ttl: Span
+    on_error: Literal["compute", "raise"]
+    coalesce: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachePolicy:
+    """Keep a computed value, and let few callers compute it.
+
+    Lengths of time are seconds or `timedelta`s, kept as seconds. The fields:
+
+    `ttl`: the maximum age of a fresh value; a function of the result gives each its own; `None` for
+    no end. `jitter`: each value's ttl is shortened by a random share up to this, so that values
+    made together do not end together.
+
+    `lock`: who else is kept from computing the same: `False` or `"local"` the threads and tasks of
+    this process, `"shard"` all who reach the key's own node, `True` (or a `LockPolicy`) all who
+    reach a majority of the lock's nodes. `wait`: how long a caller waits for another's value;
+    `on_timeout`: what then: `"compute"`, `"stale"` (serve the old value if there is one) or
+    `"raise"` `RecomputeTimeoutError`. `coalesce=False` lets every caller of this process compute
+    for itself.
+
+    `stale`: for how long a value may still be served after its ttl while one caller makes it anew;
+    `stale_if_error` (as `stale` if left out): for how long when making it fails, which is then not
+    tried again for `error_backoff` seconds. `early`: the β of XFetch; above zero one caller
+    makes a value anew before it ends, the earlier the longer that took. `refresh`: where values are
+    made anew while the old ones are served: `"inline"` in the call that was elected, `"background"`
+    in a task or one of a few threads; `"auto"` is inline for threads and in the background for
+    tasks.
+
+    `cache_none`: whether `None` is a value worth keeping, for `none_ttl` if that is given.
+    `condition(result)`: false for a result that is returned but not kept. `cache_errors`: types of
+    exceptions that are kept, and raised again, for `error_ttl` seconds. `on_error`: when a cache
+    node fails, `"compute"` the value or `"raise"` the `NodeError`.
+    """
+
+    ttl: CachedTTL
+    lock: LockChoice = False
+    wait: Span = 6.0
+    on_timeout: OnTimeout = "compute"
+    stale: Span = 0.0
+    stale_if_error: Span | None = None
+    error_backoff: Span = 5.0
+    early: float = 0.0
+    refresh: Refresh = "auto"
+    jitter: float = 0.1
+    cache_none: bool = True
+    none_ttl: Span | None = None
+    condition: Callable[[Any], bool] | None = None
+    cache_errors: type[Exception] | tuple[type[Exception], ...] = ()
+    error_ttl: Span = 1.0
+    on_error: Literal["compute", "raise"] = "compute"
+    coalesce: bool = True
+
+    def __post_init__(self) -> None:
+        """Bring lengths of time into seconds; raise `ConfigurationError` listing every fault."""
+        faults = [*self._with_seconds(), *self._unknown_choices(), *self._odd()]
+        if faults:
+            raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
+        if self.stale_if_error is None:
+            object.__setattr__(self, "stale_if_error", self.stale)
+
+    @property
+    def locking(self) -> LockPolicy:
+        """Give the terms of the lock, or of the lease on the key's own node."""
+        return self.lock if isinstance(self.lock, LockPolicy) else DEFAULT_LOCK
+
+    @property
+    def quorum(self) -> bool:
+        """Say whether a majority of lock nodes decides who computes."""
+        return self.lock is True or isinstance(self.lock, LockPolicy)
+
+    @property
+    def error_kinds(self) -> tuple[type[Exception], ...]:
+        """Give the types of exceptions that are kept."""
+        kinds = self.cache_errors
+        return (kinds,) if isinstance(kinds, type) else tuple(kinds)
+
+    @property
+    def ages(self) -> bool:
+        """Say whether values are stored with their age, beyond what their node knows of it."""
+        return bool(self.stale or self.stale_if_error or self.early)
+
+    @property
+    def served_after(self) -> float:
+        """Give for how many seconds after its ttl a value may be of use."""
+        return max(self.seconds("stale"), self.seconds("stale_if_error"))
+
+    def seconds(self, name: str) -> float:
+        """Give a length of time, which has been one in seconds since this was made."""
+        length: float = getattr(self, name)
+        return length
+
+    def _with_seconds(self) -> Iterator[str]:
+        for name, lowest in (
+            ("wait", 0.0),
+            ("stale", 0.0),
+            ("stale_if_error", 0.0),
+            ("error_backoff", 0.0),
+            ("error_ttl", None),
+            ("none_ttl", None),
+            ("ttl", None),
+        ):
+            value = getattr(self, name)
+            if value is None or (name == "ttl" and callable(value)):
+                continue
+            if lowest is not None and not isinstance(value, bool) and value in (0, timedelta()):
+                object.__setattr__(self, name, lowest)
+                continue
+            try:
+                object.__setattr__(self, name, positive_seconds(value, MAX_SECONDS))
+            except ConfigurationError as error:
+                yield f"{name} {error.faults[0]}"
+
+    def _unknown_choices(self) -> Iterator[str]:
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in known:
+                yield f"{name} must be {_either(known)}, not {shown(value)}"
+        if not isinstance(self.lock, (bool, LockPolicy)) and self.lock not in ("shard", "local"):
+            yield f"lock must be True, False, 'shard', 'local' or a LockPolicy, not {shown(self.lock)}"
+
+    def _odd(self) -> Iterator[str]:
+        if not _within(self.jitter, 0.0, 1.0, open_end=True):
+            yield f"jitter must be from 0 up to 1, not {shown(self.jitter)}"
+        if not _within(self.early, 0.0, 1000.0):
+            yield f"early must be from 0 to 1000, not {shown(self.early)}"
+        if self.condition is not None and not callable(self.condition):
+            yield f"condition must be a function of the result, not {shown(self.condition)}"
+        for kind in self.error_kinds:
+            if not (isinstance(kind, type) and issubclass(kind, Exception)):
+                yield f"cache_errors must be types of exceptions, not {shown(kind)}"
+
+
+DEFAULT_LOCK: Final = LockPolicy()
+
+
+def jittered(ttl: float, jitter: float, chance: float) -> float:
+    """Give a ttl shortened by a random share, never lengthened; `chance` is 0 up to 1.
+
+    >>> jittered(100.0, 0.1, 0.0), jittered(100.0, 0.1, 0.5)
+    (100.0, 95.0)
+    """
+    return ttl * (1 - jitter * chance)
+
+
+def lifetime_of(policy: CachePolicy, result: Any) -> float | None:  # a result is anything
+    """Give for how many seconds a result is fresh, 0 if it is not to be kept; `None` for no end."""
+    if result is None:
+        if not policy.cache_none:
+            return 0.0
+        if policy.none_ttl is not None:
+            return policy.seconds("none_ttl")
+    if policy.condition is not None and not policy.condition(result):
+        return 0.0
+    ttl = policy.ttl
+    if not callable(ttl):
+        return None if ttl is None else policy.seconds("ttl")
+    given = ttl(result)
+    if given is None:
+        return None
+    seconds = given.total_seconds() if isinstance(given, timedelta) else float(given)
+    if math.isnan(seconds):
+        raise ValueError("cached: ttl gave NaN")
+    return min(max(0.0, seconds), float(MAX_SECONDS))
+
+
+def _within(value: Any, low: float, high: float, *, open_end: bool = False) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return low <= value <= high and not (open_end and value == high)
+
+
+def _either(words: Iterable[str]) -> str:
+    *most, last = map(repr, words)
+    return f"{', '.join(most)} or {last}"

@@ -1,0 +1,83 @@
+"""Whether a stored value is served as it is, made anew beside that, or not served at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, NamedTuple
+
+from shardcache.core.caching import CachePolicy
+from shardcache.core.commands import Payload
+from shardcache.core.envelopes import Envelope, unpack
+from shardcache.core.payloads import ENVELOPE_FLAGS
+from shardcache.errors import DecodeError
+
+EARLIEST: Final = 0.5  # of a value's ttl: before that it is not made anew
+
+
+class Freshness(Enum):
+    """What may be done with a value."""
+
+    FRESH = "fresh"  # serve it
+    EARLY = "early"  # serve it, and make it anew: it will end soon
+    STALE = "stale"  # serve it, and make it anew: it has ended
+    LAST_RESORT = "last resort"  # make it anew, and serve it only if that fails
+    GONE = "gone"  # make it anew
+
+
+class Found(NamedTuple):
+    """A value that was stored, with what is known of its age; a bare one lasts until it is gone."""
+
+    payload: Payload
+    fresh_until: float = math.inf
+    delta: float = 0.0
+    ttl: float = math.inf
+    versions: Sequence[bytes] | None = None
+
+
+def found(payload: Payload) -> Found | None:
+    """Give what a stored payload holds, `None` if it cannot be read."""
+    if payload[0] != ENVELOPE_FLAGS:
+        return Found(payload)
+    try:
+        flags, data, fresh_until, delta, ttl, versions = unpack(payload[1])
+    except DecodeError:
+        return None
+    return Found((flags, data), fresh_until, delta, ttl, versions)
+
+
+def enveloped(
+    payload: Payload, now: float, delta: float, ttl: float | None, versions: Sequence[bytes]
+) -> Envelope:
+    """Give the envelope of a value that took `delta` seconds and is fresh for `ttl` from `now`."""
+    flags, data = payload
+    lifetime = math.inf if ttl is None else ttl
+    return Envelope(flags, data, now + lifetime, delta, lifetime, versions)
+
+
+def freshness(
+    value: Found, policy: CachePolicy, now: float, chance: float, versions: Sequence[bytes | None]
+) -> Freshness:
+    """Say what may be done with a stored value at `now`; `chance` is 0 to 1.
+
+    `versions` are those that its tags have now: it counts for nothing unless they are its own.
+    """
+    if versions and list(versions) != value.versions:
+        return Freshness.GONE
+    left = value.fresh_until - now
+    if left > 0:
+        return Freshness.EARLY if _ends_soon(value, policy.early, left, chance) else Freshness.FRESH
+    if -left < policy.seconds("stale"):
+        return Freshness.STALE
+    return Freshness.LAST_RESORT if -left < policy.seconds("stale_if_error") else Freshness.GONE
+
+
+def _ends_soon(value: Found, beta: float, left: float, chance: float) -> bool:
+    """Decide by XFetch: the longer the making took and the sooner the end, the likelier.
+
+    Source: Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, 2015.
+    """
+    if not beta or left > EARLIEST * value.ttl:
+        return False
+    return -value.delta * beta * math.log(1 - chance) >= left

@@ -1,0 +1,161 @@
+"""`cached` and `configure` for programs with one cache: the default clients, made at the first call."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from shardcache.clients.base import cluster_of
+from shardcache.clients.cached import (
+    AsyncCachedFunction,
+    AsyncDecorator,
+    CachedFunction,
+    Decorator,
+    unwrapped,
+)
+from shardcache.clients.naming import KeyChoice, Naming
+from shardcache.clients.sync import Client
+from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
+from shardcache.core.nodes import Node
+from shardcache.errors import ConfigurationError
+from shardcache.operations.cluster import Cluster
+from shardcache.settings import Settings
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from shardcache.clients.aio import AsyncClient
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Defaults:
+    """The default clients: one that blocks and one for event loops, each made when it is first used."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._settings: Settings | None = None
+        self._client: Client | None = None
+        self._async_client: AsyncClient | None = None
+
+    def configure(self, settings: Settings) -> None:
+        """Use these settings from the next call on; the clients made before are let go."""
+        with self._lock:
+            self._settings = settings
+            client, self._client, self._async_client = self._client, None, None
+        if client is not None:
+            client.close()
+
+    def client(self) -> Client:
+        """Give the default client of code that blocks."""
+        client = self._client
+        if client is not None:
+            return client
+        with self._lock:
+            if self._client is None:
+                settings = self._settings
+                self._client = (
+                    Client.from_env() if settings is None else Client.from_settings(settings)
+                )
+            return self._client
+
+    def async_client(self) -> AsyncClient:
+        """Give the default client of event loops; one serves them all."""
+        client = self._async_client
+        if client is not None:
+            return client
+        # A program that blocks never loads asyncio.
+        from shardcache.clients.aio import AsyncClient  # noqa: PLC0415
+
+        with self._lock:
+            if self._async_client is None:
+                settings = self._settings
+                self._async_client = (
+                    AsyncClient.from_env()
+                    if settings is None
+                    else AsyncClient.from_settings(settings)
+                )
+            return self._async_client
+
+    def cluster(self) -> Cluster:
+        """Give what the default client's operations work on."""
+        return cluster_of(self.client())
+
+    def async_cluster(self) -> Cluster:
+        """Give what the default asyncio client's operations work on."""
+        return cluster_of(self.async_client())
+
+
+_defaults = Defaults()
+
+
+class AnyDecorator:
+    """What the module's `cached(…)` gives: takes functions of both kinds."""
+
+    __slots__ = ("_naming", "_policy")
+
+    def __init__(self, policy: CachePolicy, naming: Naming) -> None:
+        self._policy = policy
+        self._naming = naming
+
+    @overload  # an async def fits both: the first decides
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> AsyncCachedFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> CachedFunction[P, R]: ...
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        """Give the function with its values cached; raise `ConfigurationError` if it cannot be."""
+        if inspect.iscoroutinefunction(unwrapped(function)[0]):
+            return AsyncDecorator(_defaults.async_cluster, self._policy, self._naming)(function)
+        return Decorator(_defaults.cluster, self._policy, self._naming)(function)
+
+
+def cached(  # noqa: PLR0913 - what is told apart from the terms
+    ttl: CachedTTL,
+    *,
+    key: KeyChoice = None,
+    namespace: str | None = None,
+    version: int | str = 0,
+    tags: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    typed: bool = False,
+    **terms: Unpack[CacheTerms],
+) -> AnyDecorator:
+    """Cache what a function gives, by its arguments, with the default client.
+
+    Takes functions, methods, and `async def`s; its parameters are those of `Client.cached`. The
+    client is made at the first call: of what `configure` was told, else of `SHARDCACHE_URL`, else
+    of three embedded nodes.
+
+    >>> @cached(ttl=60, lock=True)
+    ... def profile(user_id: int) -> dict[str, int]:
+    ...     return {"id": user_id}
+    >>> profile(7), profile.cache_info().recomputes
+    ({'id': 7}, 1)
+    """
+    naming = Naming(
+        key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
+    )
+    return AnyDecorator(CachePolicy(ttl=ttl, **terms), naming)
+
+
+def configure(nodes: str | Node | Settings | Iterable[str | Node], **options: Any) -> None:
+    """Say which nodes `cached` uses: a URL with settings in its query, nodes, or `Settings`.
+
+    `options` are the parameters of `Client`, of any type those take. May be called once more: the
+    default clients made before are closed or let go. Raise `ConfigurationError` listing every
+    fault; connects to nothing yet.
+    """
+    if isinstance(nodes, Settings):
+        if options:
+            raise ConfigurationError("configure: give settings or options, not both")
+        settings = nodes
+    elif isinstance(nodes, str) and not options:
+        settings = Settings.from_url(nodes)
+    else:
+        settings = Settings.of(nodes=nodes, **options)
+    _defaults.configure(settings)

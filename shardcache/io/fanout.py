@@ -1,0 +1,141 @@
+"""Commands on their way to many nodes at once, for a thread that blocks."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from shardcache.backends.base import Backend, Exchange
+from shardcache.core.commands import Command, Reply
+from shardcache.errors import NodeError
+from shardcache.operations.port import UNANSWERED, Enough
+
+GRACE: Final = 0.01  # seconds
+LEAST_GRACE: Final = 0.001
+
+
+def grace(seconds: float) -> float:
+    """Give how long the others are waited for when enough have answered within so many seconds."""
+    return min(GRACE, max(LEAST_GRACE, seconds))
+
+
+class FanOut:
+    """Commands on their way to many nodes, driven by one poll loop under one deadline."""
+
+    __slots__ = (
+        "_answers",
+        "_asks",
+        "_began",
+        "_cut",
+        "_deadline",
+        "_dialing",
+        "_enough",
+        "_open",
+        "_poll",
+    )
+
+    def __init__(
+        self,
+        asks: Sequence[tuple[Backend, Command]],
+        deadline: float,
+        enough: Enough | None = None,
+    ) -> None:
+        self._asks = asks
+        self._deadline = deadline
+        self._enough = enough
+        self._began = time.monotonic()
+        self._cut: float | None = None  # when the rest is given up, once there is enough
+        self._dialing = False  # whether any exchange has had a deadline of its own
+        self._poll = select.poll()
+        self._open: dict[int, tuple[int, Exchange, int]] = {}  # by descriptor: place, mask
+        self._answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
+
+    def run(self) -> None:
+        """Drive all exchanges until each is finished, or the deadline has passed."""
+        for place in self._order():
+            self._begin(place, *self._asks[place])
+        while self._open:
+            ready = self._poll.poll(max(0.0, self._limit() - time.monotonic()) * 1000)
+            if not ready:
+                self._expire()
+            for descriptor, _ in ready:
+                self._advance(descriptor)
+            if self._enough is not None and self._ends(self._enough):
+                self.abandon()
+
+    def _ends(self, enough: Enough) -> bool:
+        """Say whether there is enough, and the rest has had its time."""
+        now = time.monotonic()
+        if self._cut is None and enough([reply for reply, _ in self._answers]):
+            self._cut = now + grace(now - self._began)
+        return self._cut is not None and now >= self._cut
+
+    def _limit(self) -> float:
+        """Give when waiting ends for the first of those in hand."""
+        limit = self._deadline
+        if self._dialing:
+            limit = min(exchange.deadline for _, exchange, _ in self._open.values())
+        return limit if self._cut is None else min(limit, self._cut)
+
+    def answers(self) -> list[tuple[Reply, float]]:
+        """Give each command's reply, or its error as a value, and when it came."""
+        return self._answers
+
+    def abandon(self) -> None:
+        """Stop all that is unfinished; their connections are closed."""
+        for _, exchange, _ in self._open.values():
+            exchange.abandon()
+        self._open.clear()
+
+    def _order(self) -> list[int]:
+        """Give the places in an order all threads share, so that full pools cannot deadlock."""
+        return sorted(range(len(self._asks)), key=lambda place: id(self._asks[place][0]))
+
+    def _begin(self, place: int, backend: Backend, command: Command) -> None:
+        try:
+            exchange = backend.begin(command, self._deadline)
+        except NodeError as error:
+            self._answers[place] = (error, time.monotonic())
+        else:
+            self._watch(place, exchange)
+
+    def _advance(self, descriptor: int) -> None:
+        place, exchange, mask = self._open[descriptor]
+        exchange.advance()
+        if exchange.finished or (exchange.fileno(), exchange.events()) != (descriptor, mask):
+            self._forget(descriptor)
+            self._watch(place, exchange)
+
+    def _watch(self, place: int, exchange: Exchange) -> None:
+        """Wait for what the exchange asks for now, or take its result."""
+        if exchange.finished:
+            self._answers[place] = (_outcome(exchange), time.monotonic())
+            return
+        if exchange.deadline != self._deadline:
+            self._dialing = True
+        descriptor, mask = exchange.fileno(), exchange.events()
+        self._poll.register(descriptor, mask)
+        self._open[descriptor] = (place, exchange, mask)
+
+    def _forget(self, descriptor: int) -> None:
+        # The descriptor may be closed by now; poll knows it by its number alone.
+        self._poll.unregister(descriptor)
+        del self._open[descriptor]
+
+    def _expire(self) -> None:
+        """End the waiting of those whose time has come."""
+        now = time.monotonic()
+        for descriptor, (place, exchange, _) in list(self._open.items()):
+            if exchange.deadline <= now:
+                self._forget(descriptor)
+                exchange.expire()
+                self._watch(place, exchange)
+
+
+def _outcome(exchange: Exchange) -> Reply:
+    try:
+        return exchange.result()
+    except NodeError as error:
+        return error

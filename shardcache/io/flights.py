@@ -1,0 +1,60 @@
+"""Which flights a thread or task is in, and whether one more would wait for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+# From the outermost: those whose work the running code is part of.
+_aboard: ContextVar[tuple[Flight, ...]] = ContextVar("shardcache_flights", default=())
+
+
+class Flight:
+    """Work under way, and the flights that it waits for."""
+
+    __slots__ = ("waits_for",)
+
+    def __init__(self) -> None:
+        self.waits_for: list[Flight] = []
+
+    @contextmanager
+    def aboard(self) -> Iterator[None]:
+        """Make what runs within part of this flight's work."""
+        token = _aboard.set((*_aboard.get(), self))
+        try:
+            yield
+        finally:
+            _aboard.reset(token)
+
+    @contextmanager
+    def awaited(self) -> Iterator[bool]:
+        """Note that the running code waits for this flight; give whether it waits for itself so."""
+        own = _aboard.get()
+        if not own:
+            yield False
+            return
+        # Noted first, then looked for: of two who begin to wait for each other at once, one sees it.
+        waits = own[-1].waits_for
+        waits.append(self)
+        try:
+            yield self._leads_to(own)
+        finally:
+            waits.remove(self)
+
+    def _leads_to(self, own: tuple[Flight, ...]) -> bool:
+        seen: set[Flight] = set()
+        ahead = [self]
+        while ahead:
+            reached = ahead.pop()
+            if reached in own:
+                return True
+            if reached not in seen:
+                seen.add(reached)
+                ahead.extend(list(reached.waits_for))
+        return False
+
+
+def nested() -> bool:
+    """Say whether the caller is within a flight that is itself within another."""
+    return len(_aboard.get()) > 1

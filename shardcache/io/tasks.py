@@ -1,0 +1,173 @@
+"""What tasks share: one's work or reply for all who want it, and what a loop does again and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, TypeVar
+
+from shardcache.core.commands import Reply
+from shardcache.io.flights import Flight, nested
+from shardcache.operations.port import Landing, Work
+
+T = TypeVar("T")
+
+Key = tuple[asyncio.AbstractEventLoop, bytes]
+
+
+class TaskFlight(Flight):
+    """Work in a task of its own, with a copy of the context of whoever began it.
+
+    Nobody's cancellation stops it but that of the last who waits.
+    """
+
+    __slots__ = ("_task", "_waiters")
+
+    def __init__(self, work: Work[Any], landed: Callable[[TaskFlight], None]) -> None:
+        super().__init__()
+        self._waiters: set[asyncio.Future[None]] = set()
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._run(work), name="shardcache flight")
+
+        def done(_: asyncio.Task[Any]) -> None:
+            landed(self)
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+        self._task.add_done_callback(done)
+
+    async def join(self, wait: float | None) -> Any:  # of whatever type the work has
+        """Wait up to so many seconds for what comes of it."""
+        waiter = self._task.get_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            async with asyncio.timeout(wait):
+                await waiter
+        except TimeoutError:
+            return Landing.LATE
+        except asyncio.CancelledError:
+            if self._waiters == {waiter}:
+                self._task.cancel()
+            raise
+        finally:
+            self._waiters.discard(waiter)
+        return self._outcome()
+
+    @property
+    def deserted(self) -> bool:
+        """Say whether it is being stopped, because nobody waits for it."""
+        return not self._task.done() and self._task.cancelling() > 0
+
+    async def _run(self, work: Work[Any]) -> Any:
+        with self.aboard():
+            return await work()
+
+    def _outcome(self) -> Any:
+        if self._task.cancelled() or self._task.exception() is not None:
+            return Landing.ABANDONED
+        return self._task.result()
+
+
+class TaskFlights:
+    """The flights of one client's tasks, each on its loop."""
+
+    __slots__ = ("_flights",)
+
+    nested = staticmethod(nested)
+
+    def __init__(self) -> None:
+        self._flights: dict[Key, TaskFlight] = {}
+
+    async def fly(
+        self, name: bytes, work: Work[T], wait: float, *, takes_over: bool
+    ) -> tuple[T | Landing, bool]:
+        """Do `work` in a task, or wait for the task that does."""
+        key = (asyncio.get_running_loop(), name)
+        for _ in range(2):
+            flight = self._flights.get(key)
+            if flight is None or flight.deserted:
+                flight = self._flights[key] = TaskFlight(work, lambda own: self._remove(key, own))
+                return await flight.join(None), True
+            with flight.awaited() as circular:
+                landed = Landing.ALONE if circular else await flight.join(wait)
+            if landed is not Landing.LATE or not takes_over:
+                break
+            self._remove(key, flight)
+        return landed, False
+
+    def detach(self, name: bytes) -> None:
+        """Let nobody join the flight under this name any more."""
+        self._flights.pop((asyncio.get_running_loop(), name), None)
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def _remove(self, key: Key, flight: TaskFlight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+
+class SharedReplies:
+    """Replies that are awaited now, for all tasks that ask for the same in the meantime."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hashable, list[asyncio.Future[Reply]]] = {}
+
+    async def get(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Reply:
+        """Give the reply of `ask`, or that of the task that asked the same just before."""
+        loop = asyncio.get_running_loop()
+        key = (loop, name)
+        while (waiting := self._waiting.get(key)) is not None:
+            waiter: asyncio.Future[Reply] = loop.create_future()
+            waiting.append(waiter)
+            reply = await waiter
+            if reply is not Landing.ABANDONED:
+                return reply
+        self._waiting[key] = waiting = []
+        reply = Landing.ABANDONED  # of a task that was cancelled: the next one asks anew
+        try:
+            reply = await ask()
+        finally:
+            del self._waiting[key]
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(reply)
+        return reply
+
+
+class TaskRepetition:
+    """What a loop does for one caller every so many seconds."""
+
+    __slots__ = ("_every", "_loop", "_name", "_task", "_timer", "_work", "ended")
+
+    def __init__(self, every: float, work: Work[bool], name: str) -> None:
+        self._every = every
+        self._work = work
+        self._name = name
+        self._task: asyncio.Task[None] | None = None
+        self.ended = False
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(every, self._turn)
+
+    def end(self) -> None:
+        """Do it no more; a turn that is under way goes on to its end."""
+        self.ended = True
+        self._timer.cancel()
+
+    async def stop(self) -> None:
+        """End it, and wait for the turn that is under way."""
+        self.end()
+        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([self._task])
+
+    def _turn(self) -> None:
+        self._task = self._loop.create_task(self._round(), name=f"shardcache {self._name}")
+
+    async def _round(self) -> None:
+        if await self._work() and not self.ended:
+            self._timer = self._loop.call_later(self._every, self._turn)
+        else:
+            self.ended = True

@@ -1,0 +1,183 @@
+"""What threads share: one's work for all who want it, and one thread for what is done again."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from typing import Any, Final, TypeVar
+
+from shardcache.io.flights import Flight, nested
+from shardcache.operations.port import Landing, Work, step
+
+T = TypeVar("T")
+
+LEAST_PAUSE: Final = 0.001  # seconds
+
+
+class ThreadFlight(Flight):
+    """Work that one thread does, and the locks on which others wait for it.
+
+    Not a `threading.Event`: an exception that a signal raises inside it would leave it locked.
+    """
+
+    __slots__ = ("_landed", "_outcome", "_waiters")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiters: list[threading.Lock] = []
+        self._outcome: Any = Landing.ABANDONED  # of whatever type the work has
+        self._landed = False
+
+    def land(self, outcome: Any) -> None:  # as above
+        """Let everybody have what came of it."""
+        self._outcome = outcome
+        self._landed = True
+        for waiter in self._waiters:
+            waiter.release()
+
+    def join(self, wait: float) -> Any:  # as above
+        """Wait up to so many seconds for what comes of it."""
+        waiter = threading.Lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        if not self._landed:  # else it may have landed before it knew of this waiter
+            waiter.acquire(timeout=max(0.0, wait))
+        return self._outcome if self._landed else Landing.LATE
+
+
+class ThreadFlights:
+    """The flights of one client's threads. In a forked child there are none."""
+
+    __slots__ = ("_flights",)
+
+    nested = staticmethod(nested)
+
+    def __init__(self) -> None:
+        self._flights: dict[tuple[int, bytes], ThreadFlight] = {}
+
+    async def fly(
+        self, name: bytes, work: Work[T], wait: float, *, takes_over: bool
+    ) -> tuple[T | Landing, bool]:
+        """Do `work` in this thread, or wait for the thread that does."""
+        key = (os.getpid(), name)
+        for _ in range(2):
+            own = ThreadFlight()
+            flight = self._flights.setdefault(key, own)  # atomic: one thread gets its own
+            if flight is own:
+                return await self._lead(key, own, work), True
+            with flight.awaited() as circular:
+                landed = Landing.ALONE if circular else flight.join(wait)
+            if landed is not Landing.LATE or not takes_over:
+                break
+            self._remove(key, flight)
+        return landed, False
+
+    def detach(self, name: bytes) -> None:
+        """Let nobody join the flight under this name any more."""
+        self._flights.pop((os.getpid(), name), None)
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    async def _lead(self, key: tuple[int, bytes], flight: ThreadFlight, work: Work[T]) -> T:
+        outcome: T | Landing = Landing.ABANDONED
+        try:
+            with flight.aboard():
+                outcome = await work()
+            return outcome
+        finally:
+            self._remove(key, flight)
+            flight.land(outcome)
+
+    def _remove(self, key: tuple[int, bytes], flight: ThreadFlight) -> None:
+        if self._flights.get(key) is flight:
+            self._flights.pop(key, None)
+
+
+class ThreadRepetition:
+    """What the thread of repetitions does for one caller."""
+
+    __slots__ = ("_busy", "_stopped", "_work", "due", "every")
+
+    def __init__(self, every: float, work: Work[bool]) -> None:
+        self.every = every
+        self.due = time.monotonic() + every
+        self._work = work
+        self._busy = threading.Lock()
+        self._stopped = False
+
+    def end(self) -> None:
+        """Do it no more; a turn that is under way goes on to its end."""
+        self._stopped = True
+
+    @property
+    def ended(self) -> bool:
+        """Say whether there is nothing more to do."""
+        return self._stopped
+
+    def turn(self) -> None:
+        """Do it once more."""
+        with self._busy:
+            if not self._stopped:
+                self._stopped = not step(self._work())
+        self.due = time.monotonic() + self.every
+
+    async def stop(self) -> None:
+        """End it, and wait for the turn that is under way."""
+        self.end()
+        with self._busy:
+            pass
+
+
+class Repeater:
+    """One daemon thread for all repetitions of a client, there while there are any."""
+
+    __slots__ = ("_lock", "_pid", "_repetitions", "_running", "_woken")
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._running = False
+        self._begin()
+
+    def add(self, every: float, work: Work[bool]) -> ThreadRepetition:
+        """Do `work` every so many seconds from now on."""
+        if self._pid != os.getpid():  # forked: that thread is the parent's
+            self._pid = os.getpid()
+            self._begin()
+        repetition = ThreadRepetition(every, work)
+        with self._lock:
+            self._repetitions.append(repetition)
+            starts, self._running = not self._running, True
+        if starts:
+            threading.Thread(target=self._run, name="shardcache keeper", daemon=True).start()
+        else:
+            self._woken.put(None)
+        return repetition
+
+    def close(self) -> None:
+        """End all of them."""
+        for repetition in list(self._repetitions):
+            repetition.end()
+        self._woken.put(None)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._repetitions: list[ThreadRepetition] = []
+        self._running = False
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def _run(self) -> None:
+        while (following := self._following()) is not None:
+            try:
+                self._woken.get(timeout=max(LEAST_PAUSE, following.due - time.monotonic()))
+            except queue.Empty:
+                following.turn()
+
+    def _following(self) -> ThreadRepetition | None:
+        """Give who is next; `None` when there is nobody, and the thread ends."""
+        with self._lock:
+            self._repetitions = [each for each in self._repetitions if not each.ended]
+            self._running = bool(self._repetitions)
+            return min(self._repetitions, key=lambda each: each.due, default=None)

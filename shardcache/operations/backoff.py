@@ -1,0 +1,48 @@
+"""How long to wait before trying once more: tenacity's wait strategies, with chance from the port."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from shardcache.core.leases import WaitStrategy
+from shardcache.operations.port import IO
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+FIRST: Final = 0.01  # seconds
+SLOWEST: Final = 0.1
+FACTOR: Final = 1.6
+SPREAD: Final = 0.25  # of the pause, either way: those who wait for one thing must not ask at once
+
+
+class Backoff:
+    """The pauses between the tries of one waiter: by default 10 ms, growing by 1.6 to 100 ms, ±25 %.
+
+    `strategy` is any of tenacity's, which then has the spread of its own choice.
+    """
+
+    __slots__ = ("_io", "_state", "_strategy", "_tries")
+
+    def __init__(self, io: IO[Any], strategy: WaitStrategy | None = None) -> None:
+        self._io = io
+        self._strategy = strategy
+        self._state: RetryCallState | None = None
+        self._tries = 0
+
+    def pause(self) -> float:
+        """Give the seconds to wait before the next try."""
+        self._tries += 1
+        if self._strategy is not None:
+            return max(0.0, float(self._strategy(self._told())))
+        seconds = min(SLOWEST, FIRST * FACTOR ** (self._tries - 1))
+        return seconds * (1 - SPREAD + 2 * SPREAD * self._io.random())
+
+    def _told(self) -> RetryCallState:
+        # Loaded with the first pause of such a strategy: it takes as long as all of shardcache.
+        from tenacity import RetryCallState, Retrying  # noqa: PLC0415
+
+        if self._state is None:
+            self._state = RetryCallState(Retrying(), None, (), {})
+        self._state.attempt_number = self._tries
+        return self._state

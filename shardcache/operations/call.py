@@ -1,0 +1,174 @@
+"""One call for a computed value: what it is about, what is stored for it, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
+
+from shardcache.core.caching import CachePolicy, jittered
+from shardcache.core.commands import Command, Get, Payload, Reply
+from shardcache.core.envelopes import pack
+from shardcache.core.events import ComputeFinished, StampedePrevented
+from shardcache.core.freshness import Found, Freshness, enveloped, found, freshness
+from shardcache.core.keys import RESERVED
+from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, is_mark
+from shardcache.errors import DecodeError, NodeError
+from shardcache.operations import tags
+from shardcache.operations.cluster import Cluster, Key, Link
+from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read, restored
+from shardcache.operations.tally import Tally
+
+REFRESHING: Final = RESERVED + b"r:"
+SERVED: Final = frozenset({Freshness.FRESH, Freshness.EARLY, Freshness.STALE})
+
+_FLAGS_SIZE: Final = 4  # bytes before the value within a stored error
+
+# Values and functions are the caller's own, hence `Any`.
+
+
+class Call:
+    """One call for a computed value: its key, on what terms, and the function that makes it.
+
+    `tallies` are the counters of the function and those of the client; `side` is the key, on the
+    same node, of whoever makes the value anew while the old one stays.
+    """
+
+    __slots__ = (
+        "cluster",
+        "factory",
+        "io",
+        "key",
+        "link",
+        "name",
+        "policy",
+        "tags",
+        "tallies",
+        "tally",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917 - a call is all of these
+        self,
+        cluster: Cluster,
+        key: Key,
+        factory: Callable[[], Any],
+        policy: CachePolicy,
+        tally: Tally,
+        tags: Sequence[Key] = (),
+    ) -> None:
+        self.cluster = cluster
+        self.io = cluster.io
+        self.key = key
+        self.name: bytes
+        self.link: Link
+        self.name, self.link = cluster.route(key)
+        self.factory = factory
+        self.policy = policy
+        self.tally = tally
+        self.tallies = (tally, cluster.protection.tally)
+        self.tags = tags
+
+    @property
+    def side(self) -> bytes:
+        """Give the name of the key beside the value's."""
+        return REFRESHING + self.name
+
+    # What is stored.
+
+    async def ask(self, command: Command) -> Reply:
+        """Ask the key's own node; give its error as a value."""
+        return await self.cluster.ask(self.link, command)
+
+    async def read(self) -> tuple[Reply, Sequence[bytes | None]]:
+        """Give what the key's node has, and the versions that the tags have now."""
+        cluster, link, command = self.cluster, self.link, Get(self.name)
+        if not self.tags:
+            ask = cluster.ask
+            return await self.io.shared(self.name, lambda: ask(link, command)), ()
+        places = tags.placed(cluster, self.tags)
+        asks: list[tuple[Link, Command]] = [(each, Get(name)) for name, each in places]
+        reply, *versions = await cluster.ask_all([(link, command), *asks])
+        return reply, [tags.version(each) for each in versions]
+
+    def state(self, stored: Found, versions: Sequence[bytes | None]) -> Freshness:
+        """Say what may be done with a stored value."""
+        if stored.versions is None and not self.tags:
+            return Freshness.FRESH
+        return freshness(stored, self.policy, self.io.wall(), self.io.random(), versions)
+
+    def decoded(self, payload: Payload) -> Any:
+        """Give the value of a payload, `NOT_MADE` if it cannot be read."""
+        try:
+            return self.cluster.value(self.link, self.name, payload, NOT_MADE)
+        except DecodeError:
+            if self.policy.on_error == "raise":
+                raise
+            return NOT_MADE
+
+    def stored_error(self, payload: Payload) -> Exception | None:
+        """Give the exception that is stored in place of a value, if it is of a type kept here."""
+        flags = int.from_bytes(payload[1][:_FLAGS_SIZE], "big")
+        try:
+            stored = self.cluster.payloads.decode(self.name, (flags, payload[1][_FLAGS_SIZE:]))
+        except DecodeError:
+            return None
+        return restored(stored, self.policy.error_kinds)
+
+    def usable(self, reply: Reply, versions: Sequence[bytes | None]) -> Outcome | None:
+        """Give the outcome that a reply stands for, if it is one to be served."""
+        if not isinstance(reply, tuple):
+            return None
+        if reply[0] == ERROR_FLAGS:
+            error = self.stored_error(reply)
+            return None if error is None else failed(error)
+        stored = None if is_mark(reply) else found(reply)
+        if stored is None or self.state(stored, versions) not in SERVED:
+            return None
+        return None if self.decoded(stored.payload) is NOT_MADE else read(stored.payload)
+
+    # What is to be stored.
+
+    def aged(
+        self, payload: Payload, lifetime: float | None, delta: float, versions: Sequence[bytes]
+    ) -> tuple[Payload, float | None]:
+        """Give what is stored for a value that is fresh for so long, and for how long it is stored.
+
+        `delta` is how many seconds it took to make.
+        """
+        policy, io = self.policy, self.io
+        if lifetime is not None:
+            lifetime = jittered(lifetime, policy.jitter, io.random())
+        if not (policy.ages or versions):
+            return payload, lifetime
+        envelope = enveloped(payload, io.wall(), delta, lifetime, versions)
+        seconds = None if lifetime is None else lifetime + policy.served_after
+        return (ENVELOPE_FLAGS, pack(envelope)), seconds
+
+    def stored_as_error(self, payload: Payload) -> Payload:
+        """Give what is stored for an exception whose description is `payload`."""
+        flags, data = payload
+        return ERROR_FLAGS, flags.to_bytes(_FLAGS_SIZE, "big") + data
+
+    # What is counted, and told to those who watch.
+
+    def count(self, what: str, amount: float = 1) -> None:
+        """Add to a counter of the function and of the client."""
+        for tally in self.tallies:
+            tally.add(what, amount)
+
+    def count_trouble(self, reply: object) -> None:
+        """Count a node's failure; raise it if the policy says so."""
+        self.count("cache_errors")
+        if self.policy.on_error == "raise" and isinstance(reply, NodeError):
+            raise reply
+
+    def prevented(self, how: Literal["joined", "waited"], seconds: float) -> None:
+        """Tell that this caller did not have to compute."""
+        audience = self.cluster.audience
+        if audience:
+            audience.tell(StampedePrevented(self.name, how, seconds))
+
+    def told(self, seconds: float, error: Exception | None, *, stored: bool) -> None:
+        """Tell that the function was called."""
+        audience = self.cluster.audience
+        if audience:
+            audience.tell(ComputeFinished(self.name, seconds, error, stored))

@@ -1,0 +1,153 @@
+"""The right to store what is being made, and what becomes of it: kept, given up, let go.
+
+What a claim asks of the key's own node changes nothing if something newer is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Final, Protocol
+
+from shardcache.core.commands import (
+    Cas,
+    Command,
+    DeleteIf,
+    DeleteUnchanged,
+    ExpireIf,
+    Payload,
+    Renew,
+    Reply,
+    Set,
+)
+from shardcache.core.payloads import ABANDONED, RAW_FLAGS
+from shardcache.errors import NodeError
+from shardcache.operations.cluster import Cluster, Link
+from shardcache.operations.comparing import compared
+
+# How long those who wait can see that a making was given up; less may be gone at once on a node
+# that counts whole seconds.
+ABANDONED_SECONDS: Final = 2.0
+
+# In the place of the mark of whoever makes a value anew: it has just failed, and is not tried now.
+RESTING: Final[Payload] = (RAW_FLAGS, b"failed")
+
+
+class Claim(Protocol):
+    """What one who makes a value has on the key's own node.
+
+    `token` stands for what was there when the making began: a `Cas` with it stores the value only
+    if that is still there. `None`: the value is not to be stored.
+    """
+
+    token: Hashable | None
+
+    async def renewed(self, ttl: float) -> bool:
+        """Keep others from making the same for another `ttl` seconds; say whether that went well."""
+
+    async def given_up(self, backoff: float) -> None:
+        """Let others know that nothing will come of it, or not for `backoff` seconds."""
+
+    async def let_go(self) -> None:
+        """Undo it: somebody else may begin at once."""
+
+    async def kept(self) -> None:
+        """Do what remains to be done when the value has been stored."""
+
+
+class NoClaim:
+    """What one has who makes a value without a word to anybody: it will not be stored."""
+
+    token: Hashable | None = None
+
+    async def renewed(self, ttl: float) -> bool:  # noqa: ARG002 - nobody is kept from anything
+        """Do nothing."""
+        return False
+
+    async def given_up(self, backoff: float) -> None:
+        """Do nothing."""
+
+    async def let_go(self) -> None:
+        """Do nothing."""
+
+    async def kept(self) -> None:
+        """Do nothing."""
+
+
+class StubClaim:
+    """What a `Begin` gave: a stub in place of the value, our own if it `leads`.
+
+    With somebody else's stub, or with what was left of a making given up, a value can be stored as
+    well, if it comes first.
+    """
+
+    def __init__(self, cluster: Cluster, link: Link, name: bytes, mark: bytes) -> None:
+        self.token: Hashable | None = None
+        self.leads = False
+        self._cluster = cluster
+        self._link = link
+        self._name = name
+        self.mark = mark
+
+    async def renewed(self, ttl: float) -> bool:
+        """Give the stub another `ttl` seconds if it is ours."""
+        if not self.leads:
+            return False
+        reply = await self._ask(Renew(self._name, self.mark, self.token, ttl))
+        if reply is None:
+            return False
+        if isinstance(reply, Hashable) and not isinstance(reply, NodeError):
+            self.token = reply
+        return True  # a node that did not answer is asked again
+
+    async def given_up(self, backoff: float) -> None:  # noqa: ARG002 - others may try at once
+        """Leave a mark that tells those who wait to make the value for themselves."""
+        if self.leads:
+            await self._ask(Cas(self._name, ABANDONED, self.token, ABANDONED_SECONDS))
+
+    async def let_go(self) -> None:
+        """Remove the stub."""
+        if self.leads:
+            await self._ask(DeleteUnchanged(self._name, self.token))
+
+    async def kept(self) -> None:
+        """Do nothing: the value has taken the stub's place."""
+
+    async def _ask(self, command: Command) -> Reply:
+        return await self._cluster.ask(self._link, command)
+
+
+class RefreshClaim:
+    """What the one has who makes a value anew while the old one stays: a key beside the value's."""
+
+    def __init__(
+        self, cluster: Cluster, link: Link, side: bytes, mark: Payload, token: Hashable
+    ) -> None:
+        self.token: Hashable | None = token
+        self._cluster = cluster
+        self._link = link
+        self._side = side
+        self._mark = mark
+
+    async def renewed(self, ttl: float) -> bool:
+        """Stay the one for another `ttl` seconds."""
+        return await self._compared(ExpireIf(self._side, self._mark, ttl)) is not False
+
+    async def given_up(self, backoff: float) -> None:
+        """Keep everybody from trying again for `backoff` seconds."""
+        if backoff:
+            await self._cluster.ask(self._link, Set(self._side, RESTING, backoff))
+        else:
+            await self.let_go()
+
+    async def let_go(self) -> None:
+        """Let somebody else be the one."""
+        await self._compared(DeleteIf(self._side, self._mark))
+
+    async def kept(self) -> None:
+        """Be the one no more."""
+        await self.let_go()
+
+    async def _compared(self, command: DeleteIf | ExpireIf) -> Reply:
+        cluster = self._cluster
+        (reply,) = await compared(cluster, [self._link], command, cluster.deadline(), all)
+        return reply

@@ -1,0 +1,53 @@
+"""What is done to a key only if it holds a known payload, on servers that can and cannot compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from shardcache.core.commands import Cas, Command, DeleteIf, DeleteUnchanged, ExpireIf, Gets, Reply
+from shardcache.operations.cluster import Cluster, Link
+from shardcache.operations.port import UNANSWERED, Enough
+
+
+async def compared(
+    cluster: Cluster,
+    links: Sequence[Link],
+    command: DeleteIf | ExpireIf,
+    deadline: float,
+    enough: Enough,
+) -> list[Reply]:
+    """Do it on each node that holds the payload; give whether, or the node's error.
+
+    Where the server cannot compare the key is read first, and changed by CAS. When `enough` says
+    that the replies so far will do, the others are not waited for.
+    """
+    kind = type(command)
+    asks: list[tuple[Link, Command]] = [
+        (link, Gets(command.key) if kind in link.lacks else command) for link in links
+    ]
+    replies = await cluster.ask_some(asks, deadline, lambda found: enough([*map(_holds, found)]))
+    changing: list[tuple[int, tuple[Link, Command]]] = []
+    for place, link in enumerate(links):
+        reply = replies[place]
+        if kind not in link.lacks or not (isinstance(reply, tuple) or reply is None):
+            continue
+        replies[place] = False
+        if isinstance(reply, tuple) and reply[0] == command.payload:
+            replies[place] = UNANSWERED
+            changing.append((place, (link, _by_cas(command, reply))))
+    changed = await cluster.ask_some([ask for _, ask in changing], deadline, enough)
+    for (place, _), reply in zip(changing, changed, strict=True):
+        replies[place] = False if reply is None else reply
+    return replies
+
+
+def _holds(reply: Reply) -> Reply:
+    """Give a reply to `Gets` as one to the command that follows it."""
+    return True if isinstance(reply, tuple) else reply
+
+
+def _by_cas(command: DeleteIf | ExpireIf, found: Sequence[object]) -> Command:
+    """Give the command that does it to what was found."""
+    if isinstance(command, DeleteIf):
+        return DeleteUnchanged(command.key, found[1])
+    return Cas(command.key, command.payload, found[1], command.ttl)

@@ -1,0 +1,183 @@
+"""A value that is computed when it is missing: read, made by one for all, stored, made anew in time.
+
+The order of a call: get → fresh: serve it → stale: serve it, and one caller makes it anew → missing:
+join those who make it in this process → lock → begin on the key's own node → compute → commit →
+release. A hit is one command.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shardcache.core.caching import lifetime_of
+from shardcache.core.commands import Delete, Reply, Set
+from shardcache.core.freshness import Found, Freshness, found
+from shardcache.core.payloads import ERROR_FLAGS, is_mark
+from shardcache.errors import NodeError
+from shardcache.operations import tags
+from shardcache.operations.call import SERVED, Call
+from shardcache.operations.leading import Leading
+from shardcache.operations.making import begun_over, computed, elected, guarded
+from shardcache.operations.outcomes import NOT_MADE, Outcome, reraised
+from shardcache.operations.port import Landing
+
+# Values are the caller's own, hence `Any`.
+
+
+async def value(call: Call) -> Any:
+    """Give the value: the stored one, or one made now by one caller for all."""
+    reply, versions = await call.read()
+    if type(reply) is tuple and not is_mark(reply):
+        stored = found(reply)
+        if stored is not None:
+            state = call.state(stored, versions)
+            if state in SERVED:
+                given = call.decoded(stored.payload)
+                if given is not NOT_MADE:
+                    return await _served(call, given, stored, state)
+            elif state is Freshness.LAST_RESORT:
+                return await _missed(call, reply, stored)
+    elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
+        error = call.stored_error(reply)
+        if error is not None:
+            call.tally.add("hits")
+            raise error
+    return await _missed(call, reply, None)
+
+
+async def peek(call: Call) -> Any:
+    """Give the stored value, fresh or stale, or `NOT_MADE`; compute nothing."""
+    reply, versions = await call.read()
+    if not isinstance(reply, tuple) or is_mark(reply):
+        return NOT_MADE
+    stored = found(reply)
+    if stored is None or call.state(stored, versions) not in SERVED:
+        return NOT_MADE
+    return call.decoded(stored.payload)
+
+
+async def put(call: Call, given: Any) -> bool:
+    """Store a value as if it had just been computed; say whether it was stored."""
+    lifetime = lifetime_of(call.policy, given)
+    versions = await tags.versions(call.cluster, call.tags)
+    if lifetime == 0 or versions is None:
+        return False
+    payload = call.cluster.payloads.encode(call.name, given)
+    stored, seconds = call.aged(payload, lifetime, 0.0, versions)
+    reply = await call.ask(Set(call.name, stored, seconds))
+    return call.cluster.settled(reply, otherwise=False) is True
+
+
+async def refresh(call: Call) -> Any:
+    """Compute the value whatever is stored, store it, and give it."""
+
+    async def anew() -> Outcome:
+        return await guarded(_anew(call))
+
+    call.io.flights.detach(call.name)
+    landed, _ = await call.io.flights.fly(call.name, anew, 0.0, takes_over=True)
+    return _own(call, await anew() if isinstance(landed, Landing) else landed)
+
+
+async def invalidate(call: Call) -> bool:
+    """Remove the value, and void what is being made now; say whether a value was there."""
+    call.io.flights.detach(call.name)
+    return call.cluster.settled(await call.ask(Delete(call.name)), otherwise=False) is True
+
+
+# What a hit does beyond serving the value.
+
+
+async def _served(call: Call, given: Any, stored: Found, state: Freshness) -> Any:
+    if state is Freshness.FRESH:
+        call.tally.add("hits")
+        return given
+    call.count("stale" if state is Freshness.STALE else "early")
+    call.tally.add("hits", state is Freshness.EARLY)
+    elections = call.cluster.protection.elections
+    if not elections.stands(call.name, call.io.now(), call.policy.locking.ttl):
+        return given
+    if _inline(call):
+        outcome = await _refreshed(call, stored)
+        return given if outcome is None else _own(call, outcome)
+
+    async def beside() -> None:
+        await guarded(_refreshed(call, stored))
+
+    if not call.io.offer(beside, "refresh"):
+        elections.ended(call.name)
+    return given
+
+
+def _inline(call: Call) -> bool:
+    refreshes = call.policy.refresh
+    return refreshes == "inline" or (refreshes == "auto" and not call.io.refreshes_beside)
+
+
+async def _refreshed(call: Call, stored: Found) -> Outcome | None:
+    """Make the value anew if no other process does; `None` if one does, or it cannot be known."""
+    elections = call.cluster.protection.elections
+    claim = await elected(call, stored)
+    if claim is None:
+        elections.lost(call.name, call.io.now())
+        return None
+    try:
+        return await guarded(computed(call, claim, stored))
+    finally:
+        elections.ended(call.name)
+
+
+async def _anew(call: Call) -> Outcome:
+    return await computed(call, await begun_over(call))
+
+
+# What a miss does: one caller of this process makes the value, or waits for another process.
+
+
+async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
+    io, policy = call.io, call.policy
+    call.count("misses")
+    if isinstance(reply, NodeError):
+        call.count_trouble(reply)
+    wait = policy.seconds("wait")
+    leading = Leading(call, last_resort, io.now() + wait)
+
+    async def lead() -> Outcome:
+        return await guarded(leading.outcome(reply))
+
+    if not policy.coalesce:
+        return _own(call, await lead())
+    takes_over = policy.on_timeout != "raise" and last_resort is None
+    landed: Outcome | Landing = Landing.ABANDONED
+    own = False
+    began = io.now()
+    while landed is Landing.ABANDONED:
+        landed, own = await io.flights.fly(call.name, lead, wait, takes_over=takes_over)
+    if landed is Landing.ALONE:
+        call.count("recomputes")
+        return await io.compute(call.factory)
+    if isinstance(landed, Landing):
+        return _own(call, await guarded(leading.late()))
+    if own:
+        return _own(call, landed)
+    call.count("coalesced")
+    call.prevented("joined", io.now() - began)
+    return _shared(call, landed)
+
+
+# What a caller gets of an outcome.
+
+
+def _own(call: Call, outcome: Outcome) -> Any:
+    if outcome.error is not None:
+        raise outcome.error
+    return _shared(call, outcome) if outcome.value is NOT_MADE else outcome.value
+
+
+def _shared(call: Call, outcome: Outcome) -> Any:
+    """Give a copy of a value that others get as well, or raise the error with its own trace."""
+    if outcome.error is not None:
+        raise reraised(outcome.error)
+    if outcome.payload is None:
+        return outcome.value
+    return call.cluster.payloads.decode(call.name, outcome.payload)

@@ -1,0 +1,175 @@
+"""Who makes a missing value: whoever gets the lock, or the key's own node, and who waits for them."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from shardcache.core.commands import Get
+from shardcache.core.freshness import Found
+from shardcache.core.payloads import ABANDONED, is_stub
+from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
+from shardcache.operations import redlock
+from shardcache.operations.backoff import Backoff
+from shardcache.operations.call import Call
+from shardcache.operations.claims import RESTING, NoClaim
+from shardcache.operations.making import begun, computed, elected
+from shardcache.operations.outcomes import Outcome, failed, read
+from shardcache.operations.redlock import Hold
+
+
+class Look(Enum):
+    """What one who waits for a value sees when it is not there."""
+
+    IN_HAND = "in hand"  # somebody makes it
+    UP_FOR_GRABS = "up for grabs"  # nobody does any more
+
+
+class Leading:
+    """The one call of this process that stands for all who want a value now.
+
+    It waits for another process until `deadline` (monotonic seconds); `last_resort` is a value too
+    old to be served unless making it anew fails.
+    """
+
+    __slots__ = ("_backoff", "_call", "_deadline", "_io", "_last_resort", "_waits")
+
+    def __init__(self, call: Call, last_resort: Found | None, deadline: float) -> None:
+        self._call = call
+        self._io = call.io
+        self._last_resort = last_resort
+        self._deadline = deadline
+        self._backoff = Backoff(call.io, call.policy.locking.backoff)
+        self._waits = False
+
+    async def outcome(self, reply: object) -> Outcome:
+        """Make the value or wait for it, as the policy and what was read (`reply`) say."""
+        call = self._call
+        if isinstance(reply, NodeError):
+            return await computed(call, NoClaim(), self._last_resort)
+        began = self._io.now()
+        try:
+            if self._last_resort is not None:
+                return await self._by_election(self._last_resort)
+            if reply == ABANDONED:
+                return await self._regardless()
+            if call.policy.quorum:
+                return await self._by_lock()
+            return await (self._by_lease() if call.policy.lock == "shard" else self._regardless())
+        finally:
+            if self._waits:
+                call.count("wait_seconds", self._io.now() - began)
+
+    async def late(self) -> Outcome:
+        """Do what is to be done when another's value did not come in time, without a lock."""
+        return self._given_up() or await computed(self._call, NoClaim(), self._last_resort)
+
+    async def _by_lock(self) -> Outcome:
+        """Compute with the lock in hand, or wait for what its holder makes."""
+        call = self._call
+        while True:
+            try:
+                hold = await redlock.attempt(call.cluster, call.key, call.policy.locking)
+            except LockUnavailable:
+                call.count("locks_unavailable")
+                return await self._regardless()
+            if hold is not None:
+                return await self._held(hold)
+            outcome = await self._waited()
+            if outcome is not None:
+                return outcome
+
+    async def _held(self, hold: Hold) -> Outcome:
+        call = self._call
+        try:
+            claim = await begun(call, takes_over=True)
+            return claim if isinstance(claim, Outcome) else await computed(call, claim)
+        finally:
+            await self._io.shielded(hold.release)
+            if hold.lost:
+                call.count("locks_lost")
+
+    async def _by_lease(self) -> Outcome:
+        """Compute with a stub in place, or wait for what its owner makes."""
+        while True:
+            claim = await begun(self._call)
+            if isinstance(claim, Outcome):
+                return claim
+            if claim.leads or claim.token is None:
+                return await computed(self._call, claim)
+            outcome = await self._waited()
+            if outcome is not None:
+                return outcome
+
+    async def _by_election(self, last_resort: Found) -> Outcome:
+        """Compute beside the old value, or wait for whoever does."""
+        while True:
+            claim = await elected(self._call, last_resort)
+            if claim is not None:
+                return await computed(self._call, claim, last_resort)
+            outcome = await self._waited()
+            if outcome is not None:
+                return outcome
+
+    async def _regardless(self) -> Outcome:
+        """Compute whoever else does; what is stored first stays."""
+        claim = await begun(self._call)
+        if isinstance(claim, Outcome):
+            return claim
+        return await computed(self._call, claim, self._last_resort)
+
+    async def _waited(self) -> Outcome | None:
+        """Wait for the value; `None` when whoever made it left nothing behind."""
+        io, call = self._io, self._call
+        if io.flights.nested():
+            # Whoever makes it may be waiting for something that this very caller is making.
+            return await self._regardless()
+        if not self._waits:
+            self._waits = True
+            call.count("lock_waits")
+        began = io.now()
+        while (left := self._deadline - io.now()) > 0:
+            await io.sleep(min(self._backoff.pause(), left))
+            seen = await self._look()
+            if isinstance(seen, Outcome):
+                call.prevented("waited", io.now() - began)
+                return seen
+            if isinstance(seen, NodeError):
+                return await computed(call, NoClaim(), self._last_resort)
+            if seen is None:
+                return await self._regardless()
+            if seen is Look.UP_FOR_GRABS:
+                return None
+        return self._given_up() or await self._regardless()
+
+    async def _look(self) -> Outcome | Look | NodeError | None:
+        """Give what can be had of the value now; `None` when its making was given up."""
+        call = self._call
+        reply, versions = await call.read()
+        if isinstance(reply, NodeError):
+            return reply
+        if reply == ABANDONED:
+            return None
+        outcome = call.usable(reply, versions)
+        if outcome is not None:
+            return outcome
+        if self._last_resort is None:
+            in_hand = isinstance(reply, tuple) and is_stub(reply)
+            return Look.IN_HAND if in_hand else Look.UP_FOR_GRABS
+        beside = await call.ask(Get(call.side))
+        if beside == RESTING:
+            call.count("stale")
+            return read(self._last_resort.payload)
+        return Look.UP_FOR_GRABS if beside is None else Look.IN_HAND
+
+    def _given_up(self) -> Outcome | None:
+        """Give what the policy has for one who has waited in vain; `None` to compute."""
+        call = self._call
+        call.count("timeouts")
+        if call.policy.on_timeout == "raise":
+            wait = call.policy.seconds("wait")
+            return failed(
+                RecomputeTimeoutError(f"the value of {call.key!r} did not come within {wait:g} s")
+            )
+        if call.policy.on_timeout == "stale" and self._last_resort is not None:
+            return read(self._last_resort.payload)
+        return None

@@ -1,0 +1,225 @@
+"""The making of a value: the function is called, and what it gives is stored if it still may be."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+from shardcache.core.caching import lifetime_of
+from shardcache.core.commands import (
+    Begin,
+    Begun,
+    Cas,
+    DeleteUnchanged,
+    Gets,
+    Payload,
+    Set,
+    When,
+)
+from shardcache.core.freshness import Found, found
+from shardcache.core.payloads import ABANDONED, RAW_FLAGS, is_mark
+from shardcache.errors import EncodeError, NodeError, UncacheableResultError
+from shardcache.operations import tags
+from shardcache.operations.call import Call
+from shardcache.operations.claims import Claim, RefreshClaim, StubClaim
+from shardcache.operations.outcomes import Outcome, described, failed, read
+from shardcache.operations.port import Repetition
+
+T = TypeVar("T")
+
+TAKEOVERS: Final = 3  # tries to put a stub of our own in the place of something that is in the way
+
+
+async def guarded(making: Coroutine[Any, Any, T]) -> T | Outcome:
+    """Give what comes of a making; what it raises is an outcome too, for all who wait."""
+    try:
+        return await making
+    except Exception as error:  # noqa: BLE001 - it reaches every caller
+        return failed(error)
+
+
+# How the right to store is got.
+
+
+async def begun(call: Call, *, takes_over: bool = False) -> StubClaim | Outcome:
+    """Begin on the key's own node; give the claim, or the value that is there after all.
+
+    One who `takes_over` puts a stub of its own in the place of another's.
+    """
+    claim = StubClaim(call.cluster, call.link, call.name, call.io.token())
+    for _ in range(TAKEOVERS):
+        met = await _begin(call, claim)
+        if met is None or met.leads or met.payload == ABANDONED:
+            return claim
+        if met.payload is None:
+            if not takes_over:
+                return claim
+        else:
+            versions = (await call.read())[1] if call.tags else ()
+            outcome = call.usable(met.payload, versions)
+            if outcome is not None:
+                return outcome
+        # Another's stub, or what cannot be served: away with it, unless it has just changed.
+        await call.ask(DeleteUnchanged(call.name, met.token))
+    return claim
+
+
+async def begun_over(call: Call) -> StubClaim:
+    """Begin on the key's own node, over whatever is there."""
+    claim = StubClaim(call.cluster, call.link, call.name, call.io.token())
+    await _begin(call, claim)
+    return claim
+
+
+async def _begin(call: Call, claim: StubClaim) -> Begun | None:
+    met = await call.ask(Begin(call.name, claim.mark, call.policy.locking.ttl))
+    if not isinstance(met, Begun):
+        call.count_trouble(met)
+        return None
+    claim.token, claim.leads = met.token, met.leads
+    return met
+
+
+async def elected(call: Call, stored: Found) -> Claim | None:
+    """Be the one who makes a value anew, if nobody else is or just was; the old value stays."""
+    mark: Payload = (RAW_FLAGS, call.io.token())
+    seconds = call.policy.locking.ttl
+    if await call.ask(Set(call.side, mark, seconds, When.ABSENT)) is not True:
+        return None
+    met = await call.ask(Gets(call.name))
+    payload, token = met if isinstance(met, tuple) else (None, None)
+    claim = RefreshClaim(call.cluster, call.link, call.side, mark, token)
+    if isinstance(payload, tuple) and not is_mark(payload):
+        there = found(payload)
+        if there is not None and there.fresh_until <= stored.fresh_until:
+            return claim
+    await claim.let_go()
+    return None
+
+
+# What is done with it.
+
+
+async def computed(call: Call, claim: Claim, last_resort: Found | None = None) -> Outcome:
+    """Call the function, and store what it makes.
+
+    When it raises, an old value may be served as the `last_resort`.
+    """
+    io = call.io
+    versions = await tags.versions(call.cluster, call.tags)
+    keeping = _kept(call, claim)
+    call.count("recomputes")
+    began = io.now()
+    try:
+        try:
+            result = await io.compute(call.factory)
+        except Exception as error:  # noqa: BLE001 - the function's own, which its callers get
+            await _stopped(keeping)
+            return await _raised(call, error, claim, last_resort, io.now() - began)
+        await _stopped(keeping)
+        return await _made(call, result, claim, versions, io.now() - began)
+    except BaseException:
+
+        async def undone() -> None:
+            await _stopped(keeping)
+            await claim.let_go()
+
+        await io.shielded(undone)
+        raise
+
+
+def _kept(call: Call, claim: Claim) -> Repetition | None:
+    """Have the claim renewed while the value is being made."""
+    policy, io = call.policy.locking, call.io
+    if claim.token is None or not policy.renew:
+        return None
+    until = io.now() + policy.max_hold
+
+    async def renewed() -> bool:
+        return io.now() < until and await claim.renewed(policy.ttl)
+
+    return io.repeat(policy.ttl / 3, renewed, "recompute keeper")
+
+
+async def _stopped(keeping: Repetition | None) -> None:
+    if keeping is not None:
+        await keeping.stop()
+
+
+async def _made(
+    call: Call, result: Any, claim: Claim, versions: Sequence[bytes] | None, seconds: float
+) -> Outcome:
+    """Store a result if it is to be kept, and tell of it."""
+    lifetime = lifetime_of(call.policy, result)
+    stored = False
+    try:
+        payload = call.cluster.payloads.encode(call.name, result)
+    except EncodeError as error:
+        await _unkept(call, claim)
+        call.told(seconds, None, stored=False)
+        if lifetime == 0:
+            return Outcome(result)
+        raise UncacheableResultError(
+            f"the value of {call.key!r} cannot be stored: {error}"
+        ) from error
+    if lifetime == 0:
+        await _unkept(call, claim)
+    elif claim.token is not None and versions is not None:
+        aged, expiry = call.aged(payload, lifetime, seconds, versions)
+        stored = await _committed(call, claim, aged, expiry)
+    call.told(seconds, None, stored=stored)
+    return Outcome(result, payload)
+
+
+async def _unkept(call: Call, claim: Claim) -> None:
+    call.count("uncached")
+    await claim.given_up(0.0)
+
+
+async def _committed(call: Call, claim: Claim, payload: Payload, seconds: float | None) -> bool:
+    """Store it unless something newer, or an invalidation, stands in the way."""
+    reply = await call.ask(Cas(call.name, payload, claim.token, seconds))
+    if reply is True:
+        await claim.kept()
+        return True
+    if isinstance(reply, NodeError):
+        await claim.given_up(0.0)
+        call.count_trouble(reply)
+        return False
+    call.count("rejected")
+    await claim.let_go()
+    return False
+
+
+async def _raised(
+    call: Call, error: Exception, claim: Claim, last_resort: Found | None, seconds: float
+) -> Outcome:
+    """Serve an old value in place of an error if there is one, and keep the error if asked to."""
+    call.count("errors")
+    backoff = call.policy.seconds("error_backoff")
+    if last_resort is not None and _salvages(call, last_resort):
+        await claim.given_up(backoff)
+        call.count("swallowed")
+        call.told(seconds, error, stored=False)
+        return read(last_resort.payload)
+    stored = await _error_stored(call, error, claim)
+    if not stored:
+        await claim.given_up(backoff)
+    call.told(seconds, error, stored=stored)
+    return failed(error)
+
+
+async def _error_stored(call: Call, error: Exception, claim: Claim) -> bool:
+    """Keep an error in the value's place if it is of a type that is kept; say whether it is."""
+    if claim.token is None or not isinstance(error, call.policy.error_kinds):
+        return False
+    try:
+        payload = call.cluster.payloads.encode(call.name, described(error))
+    except EncodeError:
+        return False
+    seconds = call.policy.seconds("error_ttl")
+    return await _committed(call, claim, call.stored_as_error(payload), seconds)
+
+
+def _salvages(call: Call, stored: Found) -> bool:
+    return call.io.wall() - stored.fresh_until < call.policy.seconds("stale_if_error")

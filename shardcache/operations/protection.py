@@ -1,0 +1,53 @@
+"""What one client keeps in mind of all its computed values: counters, and who was elected."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shardcache.operations.tally import Tally
+
+MOST_MARKS: Final = 1024
+LOST_PAUSE: Final = 0.05  # seconds before one who was not elected stands again
+
+
+class Elections:
+    """Which values this process is making anew, or was just told that another does.
+
+    Moments are monotonic seconds. It spares questions: the node of a value has the last word.
+    """
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until: dict[bytes, float] = {}
+
+    def stands(self, name: bytes, now: float, seconds: float) -> bool:
+        """Say whether to stand for election; nobody else of this process does for so long."""
+        if self._until.get(name, 0.0) > now:
+            return False
+        if len(self._until) >= MOST_MARKS:
+            self._until = {each: until for each, until in self._until.items() if until > now}
+        self._until[name] = now + seconds
+        return True
+
+    def ended(self, name: bytes) -> None:
+        """Let this process stand again at once."""
+        self._until.pop(name, None)
+
+    def lost(self, name: bytes, now: float) -> None:
+        """Let this process stand again in a while."""
+        self._until[name] = now + LOST_PAUSE
+
+
+class Protection:
+    """What the computed values of one client have in common.
+
+    `tally` counts for all of them, `direct` for those of `get_or_set`.
+    """
+
+    __slots__ = ("direct", "elections", "tally")
+
+    def __init__(self) -> None:
+        self.elections = Elections()
+        self.tally = Tally()
+        self.direct = Tally()

@@ -1,0 +1,62 @@
+"""The versions of tags: values stored with another version of one of their tags count for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from shardcache.core.commands import Delete, Get, Reply, Set, When
+from shardcache.core.envelopes import VERSION_SIZE
+from shardcache.core.keys import RESERVED
+from shardcache.core.payloads import RAW_FLAGS
+from shardcache.errors import NodeError
+from shardcache.operations.cluster import Cluster, Key, Link
+
+TAGS: Final = RESERVED + b"t:"
+
+
+def placed(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Link]]:
+    """Give for each tag the name of its version, and the node that keeps it."""
+    routes = (cluster.route(tag) for tag in tags)
+    return [(TAGS + name, link) for name, link in routes]
+
+
+def version(reply: Reply) -> bytes | None:
+    """Give the version in a reply; `None` if there is none, or its node failed."""
+    if isinstance(reply, tuple) and reply[0] == RAW_FLAGS and len(reply[1]) == VERSION_SIZE:
+        return bytes(reply[1])
+    return None
+
+
+async def versions(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | None:
+    """Give the versions that the tags have now, made if need be; `None` if a node failed."""
+    if not tags:
+        return []
+    places = placed(cluster, tags)
+    deadline = cluster.deadline()
+    replies = await cluster.ask_all([(link, Get(name)) for name, link in places], deadline)
+    known: list[bytes] = []
+    for (name, link), reply in zip(places, replies, strict=True):
+        if isinstance(reply, NodeError):
+            return None
+        made = version(reply) or await _made(cluster, link, name, deadline)
+        if made is None:
+            return None
+        known.append(made)
+    return known
+
+
+async def _made(cluster: Cluster, link: Link, name: bytes, deadline: float) -> bytes | None:
+    """Make a version of a tag that has none; if another is faster, theirs."""
+    fresh = cluster.io.token()[:VERSION_SIZE]
+    stored = await cluster.ask(link, Set(name, (RAW_FLAGS, fresh), None, When.ABSENT), deadline)
+    if stored is True:
+        return fresh
+    return version(await cluster.ask(link, Get(name), deadline))
+
+
+async def invalidate(cluster: Cluster, tag: Key) -> bool:
+    """Make every value with this tag a miss; say whether the tag's node has taken note."""
+    ((name, link),) = placed(cluster, [tag])
+    reply = await cluster.ask(link, Delete(name))
+    return not isinstance(cluster.settled(reply, reply), NodeError)

@@ -1,0 +1,41 @@
+"""What became of the calls for computed values, counted."""
+
+from __future__ import annotations
+
+from typing import Final
+
+COUNTERS: Final = {
+    "hits": "served fresh",
+    "misses": "had nothing to serve",
+    "stale": "served after their ttl",
+    "early": "hits behind which the value was made anew ahead of its end",
+    "recomputes": "calls of the function itself",
+    "coalesced": "got what another caller of this process made",
+    "lock_waits": "waited for another process",
+    "wait_seconds": "for how long those did, in all",
+    "timeouts": "waited in vain",
+    "rejected": "values not stored, because something newer or an invalidation was in their way",
+    "uncached": "values not stored, because of what they were",
+    "errors": "exceptions of the function",
+    "swallowed": "of which an old value was served in place",
+    "cache_errors": "failures of cache nodes",
+    "locks_lost": "locks lost while a value was being made",
+    "locks_unavailable": "locks for which too few nodes answered",
+}
+
+
+class Tally:
+    """The counters of one cached function, or of all of a client; `COUNTERS` says of what each is.
+
+    They are plain numbers in a dict: CPython switches threads only at calls and jumps, and adding
+    to one has neither between its load and its store, so no count is lost.
+    """
+
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        self.counts: dict[str, float] = dict.fromkeys(COUNTERS, 0)
+
+    def add(self, what: str, amount: float = 1) -> None:
+        """Add to the counter called `what`."""
+        self.counts[what] += amount
