@@ -1,0 +1,384 @@
+"""A world in virtual time: model nodes that fail, clients that pause, and no server, clock or loop.
+
+Operations run as they are over `SimulatedIO`. Nothing here sleeps: `World.advance` does in order
+what falls due.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from shardcache.backends.memory import Bounds, Store
+from shardcache.core.codecs.msgpack import Msgpack
+from shardcache.core.commands import DeleteIf, ExpireIf, Set
+from shardcache.core.events import Audience
+from shardcache.core.keys import KeySpace
+from shardcache.core.nodes import Node
+from shardcache.core.payloads import Payloads
+from shardcache.core.topology import Topology
+from shardcache.errors import NodeTimeoutError, NodeUnavailableError
+from shardcache.operations.cluster import Cluster, Link
+from shardcache.operations.port import UNANSWERED
+from shardcache.operations.probing import Prober
+from shardcache.operations.protection import Protection
+from shardcache.strategies.rendezvous import Rendezvous
+
+TIMEOUT = 0.1
+GRACE = 0.001
+
+
+class Later:
+    """A result that comes later; awaited by simulated tasks."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.result: Any = None
+        self.watchers: list[Callable[[], None]] = []
+
+    def set(self, result: Any) -> None:
+        """Give the result, unless there is one."""
+        if self.done:
+            return
+        self.done, self.result = True, result
+        for watcher in self.watchers:
+            watcher()
+
+    def __await__(self) -> Generator[Later, None, Any]:
+        if not self.done:
+            yield self
+        return self.result
+
+
+class Task(Later):
+    """A coroutine that runs in the world, on behalf of a client that may be paused or dead."""
+
+    def __init__(self, world: World, client: Process, work: Coroutine[Any, Any, Any]) -> None:
+        super().__init__()
+        self._world = world
+        self._client = client
+        self._work = work
+        self.error: BaseException | None = None
+        world.at(0.0, self._step)
+
+    def _step(self) -> None:
+        if self._client.dead:
+            self._work.close()
+            return
+        paused = self._client.paused_until - self._world.now
+        if paused > 0:
+            self._world.at(paused, self._step)
+            return
+        try:
+            awaited = self._work.send(None)
+        except StopIteration as done:
+            self.set(done.value)
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            self.error = error
+            self.set(None)
+        else:
+            awaited.watchers.append(lambda: self._world.at(0.0, self._step))
+
+
+class World:
+    """Virtual time, and what falls due in it."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.now = 1000.0
+        self.chance = random.Random(seed)
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = itertools.count()
+        self.owners: dict[Any, Process] = {}  # of what was set, by its payload
+        self.touched: list[str] = []  # what of another's was changed
+        self.watch: Callable[[], None] = lambda: None  # called after each event
+
+    def at(self, delay: float, act: Callable[[], None]) -> None:
+        """Have something done in so many seconds."""
+        heapq.heappush(self._due, (self.now + max(0.0, delay), next(self._count), act))
+
+    def finish(self, nodes: Sequence[SimulatedNode], processes: Sequence[Process]) -> None:
+        """Let all that was begun come to its end, with nodes that answer."""
+        self.watch = lambda: None
+        for process in processes:
+            process.paused_until = 0.0
+        for node in nodes:
+            node.up, node.delay = True, 0.001
+            node.resume()
+        self.advance(1000.0)
+
+    def advance(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass, and do what falls due, until something is so."""
+        end = self.now + seconds
+        while self._due and self._due[0][0] <= end and not until():
+            self.now, _, act = heapq.heappop(self._due)
+            act()
+            self.watch()
+        if not until():
+            self.now = max(self.now, end)
+
+
+class SimulatedNode:
+    """A node that can crash, be stopped, answer late, and lose what it had.
+
+    One that counts `whole_seconds` behaves as memcached does: what is to live for two seconds is
+    gone after one to two, it cannot compare values, and its CAS numbers begin anew with it.
+    """
+
+    def __init__(self, world: World, *, whole_seconds: bool = False) -> None:
+        self.world = world
+        self.whole_seconds = whole_seconds
+        self.lacks = frozenset({DeleteIf, ExpireIf}) if whole_seconds else frozenset()
+        self.up = True
+        self.stopped = False
+        self.delay = 0.001  # seconds there, and as many back
+        self.rate = 1.0  # of its clock
+        self._waiting: list[Callable[[], None]] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Lose all, as in a restart."""
+        self.store = Store(Bounds(), self._clock)
+
+    def eject(self) -> None:
+        """Drop no connections: there are none."""
+
+    def resume(self) -> None:
+        """Go on after a stop; what came meanwhile is done now."""
+        self.stopped = False
+        waiting, self._waiting = self._waiting, []
+        for act in waiting:
+            act()
+
+    def ask(self, process: Process, command: Any, deadline: float, reply: Later) -> None:
+        """Take a command of a process, and answer after a while."""
+        world = self.world
+
+        def arrive() -> None:
+            if self.stopped:
+                self._waiting.append(arrive)
+            elif not self.up:
+                world.at(self.delay, lambda: reply.set(NodeUnavailableError("refused", "node")))
+            else:
+                answer = self._execute(process, command)
+                world.at(self.delay, lambda: reply.set(answer))
+
+        world.at(self.delay, arrive)
+        world.at(deadline - world.now, lambda: reply.set(NodeTimeoutError("late", "node")))
+
+    def held(self, key: bytes) -> Any:
+        """Give what is kept under a key now, with its expiry; `None` when there is nothing."""
+        entry = self.store._entries.get(key)
+        if entry is None or entry.expires <= self._clock():
+            return None
+        return entry.payload, entry.expires
+
+    def _execute(self, process: Process, command: Any) -> Any:
+        """Do it, and note when that changes what another process has put there."""
+        key = getattr(command, "key", b"")
+        before = self.held(key)
+        answer = self.store.execute(self._coarse(command))
+        if isinstance(command, Set) and answer is True:
+            self.world.owners[command.payload] = process
+        if before is not None and self.held(key) != before:
+            owner = self.world.owners.get(before[0])
+            if owner is not None and owner is not process:
+                self.world.touched.append(f"{command} changed {before}")
+        return answer
+
+    def _coarse(self, command: Any) -> Any:
+        ttl = getattr(command, "ttl", None)
+        if not self.whole_seconds or ttl is None:
+            return command
+        now = self._clock()
+        return command._replace(ttl=math.floor(now) + math.ceil(ttl) - now)
+
+    def _clock(self) -> float:
+        return self.world.now * self.rate
+
+
+@dataclass
+class Process:
+    """A process with one client: it can be paused, killed, and have a clock of another rate."""
+
+    world: World
+    nodes: Sequence[SimulatedNode]
+    rate: float = 1.0
+    paused_until: float = 0.0
+    dead: bool = False
+    timeout: float = TIMEOUT
+    cluster: Cluster = field(init=False)
+
+    def __post_init__(self) -> None:
+        io = SimulatedIO(self.world, self)
+        named = {f"n{place}": node for place, node in enumerate(self.nodes)}
+        topology = Topology([Node("memory://x", name=name) for name in named], Rendezvous())
+        audience = Audience()
+        self.cluster = Cluster(
+            io=io,
+            topology=topology,
+            links={node.name: Link(node, named[node.name]) for node in topology.nodes},
+            keys=KeySpace(),
+            payloads=Payloads(Msgpack()),
+            timeout=self.timeout,
+            default_ttl=None,
+            on_error="miss",
+            audience=audience,
+            prober=Prober(io, self.timeout, audience),
+            protection=Protection(),
+        )
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Task:
+        """Begin an operation."""
+        return Task(self.world, self, work)
+
+    def pause(self, seconds: float) -> None:
+        """Do nothing for so long, as a process that was stopped; its clock goes on."""
+        self.paused_until = max(self.paused_until, self.world.now + seconds)
+
+
+class SimulatedRepetition:
+    """What is done again and again, until it is stopped."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.busy: Task | None = None
+
+    async def stop(self) -> None:
+        """End it."""
+        self.stopped = True
+        if self.busy is not None:
+            await self.busy
+
+
+class SimulatedFlights:
+    """The flights of a process with one caller at a time: it always flies itself."""
+
+    async def fly(self, name: bytes, work: Any, wait: float, *, takes_over: bool) -> Any:
+        """Do the work."""
+        del name, wait, takes_over
+        return await work(), True
+
+    def detach(self, name: bytes) -> None:
+        """Do nothing: nobody joins."""
+
+    def nested(self) -> bool:
+        """Say no."""
+        return False
+
+
+class SimulatedIO:
+    """The port of a simulated process."""
+
+    refreshes_beside = True
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+        self.flights = SimulatedFlights()
+
+    def now(self) -> float:
+        """Give the process's monotonic time."""
+        return self._world.now * self._process.rate
+
+    def wall(self) -> float:
+        """Give the same: clocks are set well here."""
+        return self._world.now
+
+    def random(self) -> float:
+        """Give a number by the world's chance."""
+        return self._world.chance.random()
+
+    def token(self) -> bytes:
+        """Give 16 bytes by the world's chance."""
+        return self._world.chance.randbytes(16)
+
+    async def call(self, node: SimulatedNode, command: Any, deadline: float) -> Any:
+        """Ask one node; raise its error."""
+        reply = await self._asked(node, command, deadline)
+        if isinstance(reply, (NodeTimeoutError, NodeUnavailableError)):
+            raise reply
+        return reply
+
+    async def call_all(self, asks: Sequence[tuple[SimulatedNode, Any]], deadline: float) -> Any:
+        """Ask all at once."""
+        replies = [self._asked(node, command, deadline) for node, command in asks]
+        return [(await reply, self.now()) for reply in replies]
+
+    async def call_some(
+        self, asks: Sequence[tuple[SimulatedNode, Any]], deadline: float, enough: Any
+    ) -> Any:
+        """Ask all at once, until it is enough and a moment longer."""
+        replies = [self._asked(node, command, deadline) for node, command in asks]
+        over = Later()
+
+        def heard() -> list[Any]:
+            return [reply.result if reply.done else UNANSWERED for reply in replies]
+
+        def look() -> None:
+            if all(reply.done for reply in replies):
+                over.set(None)
+            elif enough(heard()):
+                self._world.at(GRACE, lambda: over.set(None))
+
+        for reply in replies:
+            reply.watchers.append(look)
+        look()
+        await over
+        return [(reply, self.now()) for reply in heard()]
+
+    async def shared(self, name: Any, ask: Any) -> Any:
+        """Ask: there is one caller."""
+        del name
+        return await ask()
+
+    async def compute(self, factory: Any) -> Any:
+        """Give what the function makes, in virtual time if it is awaited."""
+        made = factory()
+        return await made if hasattr(made, "__await__") else made
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        over = Later()
+        self._world.at(seconds / self._process.rate, lambda: over.set(None))
+        await over
+
+    def spawn(self, work: Any, name: str) -> None:
+        """Begin an operation beside the calls."""
+        del name
+        self._process.run(work())
+
+    def offer(self, work: Any, name: str) -> bool:
+        """Begin it as well."""
+        self.spawn(work, name)
+        return True
+
+    async def shielded(self, work: Any) -> Any:
+        """Do it."""
+        return await work()
+
+    def repeat(self, every: float, work: Any, name: str) -> SimulatedRepetition:
+        """Do it again and again."""
+        del name
+        repetition = SimulatedRepetition()
+
+        async def turns() -> None:
+            await self.sleep(every)
+            while not repetition.stopped:
+                repetition.busy = self._process.run(work())
+                if not await repetition.busy:
+                    repetition.stopped = True
+                await self.sleep(every)
+
+        self._process.run(turns())
+        return repetition
+
+    def _asked(self, node: SimulatedNode, command: Any, deadline: float) -> Later:
+        reply = Later()
+        node.ask(self._process, command, deadline / self._process.rate, reply)
+        return reply
+

@@ -1,0 +1,385 @@
+"""A lock over many nodes, in a world of virtual time where nodes fail and processes pause."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from operations.simulation import Process, SimulatedNode, World
+
+from shardcache.core.leases import LockPolicy, lock_key
+from shardcache.errors import LockTimeout, LockUnavailable
+from shardcache.operations import redlock
+
+NAME = "report"
+KEY = lock_key(NAME.encode())
+TTL = 4.0
+POLICY = LockPolicy(ttl=TTL, renew=False)
+RENEWED = LockPolicy(ttl=TTL, renew=True, max_hold=30.0)
+
+
+def make_world(kinds=(False,) * 5, processes=3, seed=0):
+    """Give a world with a node for each of `kinds` (does it count whole seconds?), and processes."""
+    world = World(seed)
+    nodes = [SimulatedNode(world, whole_seconds=kind) for kind in kinds]
+    return world, nodes, [Process(world, nodes) for _ in range(processes)]
+
+
+def attempted(world, process, policy=POLICY):
+    """Try the lock once; give what came of it."""
+    task = process.run(redlock.attempt(process.cluster, NAME, policy))
+    world.advance(5.0, lambda: task.done)
+    if task.error is not None:
+        raise task.error
+    return task.result
+
+
+def ranked(world, process):
+    """Give the nodes in the lock's order of preference."""
+    links = [
+        process.cluster.links[node.name] for node in redlock.lock_nodes(process.cluster, NAME)
+    ]
+    return [link.backend for link in links]
+
+
+def asked(nodes):
+    """Give how many writes each node has seen."""
+    return [node.store._writes for node in nodes]
+
+
+class Locks(RuleBasedStateMachine):
+    """Three processes, five nodes, and all that may befall them without the promise being broken.
+
+    With one of the switches on, something befalls them that Redlock does not promise to survive.
+    """
+
+    forgets = False  # a node that restarts has lost what it had, and is asked at once
+    fast = 1.0  # the rate of the nodes' clocks
+    lingers = False  # a process acts on a lease it looked at before it was paused
+    calm = False  # nothing else befalls anybody, so that what is looked for is found soon
+
+    @initialize(kinds=st.lists(st.booleans(), min_size=5, max_size=5), seed=st.integers(0, 99))
+    def begin(self, kinds, seed):
+        """Make the world."""
+        self.world, self.nodes, self.processes = make_world(kinds, seed=seed)
+        for node in self.nodes:
+            node.rate = self.fast
+        self.tasks = [None] * 3
+        self.holds = [[] for _ in range(3)]
+        self.dead = set()
+        self.acting = [0.0] * 3
+        self.world.watch = self.look
+
+    def look(self):
+        """Take in what came of attempts, and check what must be so at every moment."""
+        for place, task in enumerate(self.tasks):
+            if task is not None and task.done:
+                self.tasks[place] = None
+                if isinstance(task.error, Exception) and not isinstance(
+                    task.error, LockUnavailable
+                ):
+                    raise task.error
+                if isinstance(task.result, redlock.Hold):
+                    self.holds[place].append(task.result)
+        valid = [hold for held in self.holds for hold in held if hold.remaining() > 0]
+        assert len(valid) <= 1, f"{len(valid)} valid leases at once"
+        acting = [until for until in self.acting if until > self.world.now]
+        assert len(acting) <= 1, "two act on the lock at once"
+        assert self.world.touched == []
+        for held in self.holds:
+            for hold in held:
+                if hold.remaining() == 0:
+                    self.dead.add(hold)
+                else:
+                    assert hold not in self.dead, "an expired lease came to life again"
+
+    @rule(place=st.integers(0, 2), renews=st.booleans())
+    def attempt(self, place, renews):
+        """Begin to take the lock."""
+        if self.tasks[place] is None:
+            process = self.processes[place]
+            policy = RENEWED if renews else POLICY
+            self.tasks[place] = process.run(redlock.attempt(process.cluster, NAME, policy))
+
+    @rule(place=st.integers(0, 2), ttl=st.sampled_from([2.0, 4.0, 8.0]))
+    def extend(self, place, ttl):
+        """Begin to prolong what was taken, be it valid or not."""
+        if self.holds[place] and self.tasks[place] is None:
+            hold = self.holds[place][-1]
+            self.tasks[place] = self.processes[place].run(hold.extend(ttl))
+
+    @rule(place=st.integers(0, 2))
+    def release(self, place):
+        """Begin to give back what was taken, be it valid or not."""
+        if self.holds[place] and self.tasks[place] is None:
+            hold = self.holds[place][-1]
+            self.tasks[place] = self.processes[place].run(hold.release())
+
+    @rule(place=st.integers(0, 2), seconds=st.sampled_from([0.5, 1.0, 6.0]))
+    def act(self, place, seconds):
+        """Do what the lock guards, for as long as the lease says; or be paused over it."""
+        for hold in self.holds[place][-1:]:
+            if hold.remaining() > 0 and not hold.policy.renew:
+                bound = 60.0 if self.lingers else min(seconds, hold.remaining())
+                self.acting[place] = self.world.now + bound
+
+    @rule(seconds=st.sampled_from([0.0005, 0.0015, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 3.95, 5.0]))
+    def pass_time(self, seconds):
+        """Let time pass."""
+        self.world.advance(seconds)
+
+    @precondition(lambda self: not self.calm)
+    @rule(place=st.integers(0, 2), seconds=st.sampled_from([0.0012, 0.05, 0.5, 3.0, 3.9, 6.0]))
+    def pause(self, place, seconds):
+        """Stop a process, at whatever it is doing."""
+        self.processes[place].pause(seconds)
+
+    @precondition(lambda self: not self.calm)
+    @rule(place=st.integers(0, 4))
+    def stop(self, place):
+        """Stop a node, or let it go on."""
+        node = self.nodes[place]
+        if node.stopped:
+            node.resume()
+        else:
+            node.stopped = True
+
+    @precondition(lambda self: not self.calm or self.forgets)
+    @rule(place=st.integers(0, 4))
+    def crash(self, place):
+        """Kill a node, or start it; with what it had, unless it forgets."""
+        node = self.nodes[place]
+        node.up = not node.up
+        if self.forgets and node.up:
+            node.forget()
+
+    @precondition(lambda self: not self.calm)
+    @rule(place=st.integers(0, 4), delay=st.sampled_from([0.0, 0.001, 0.02, 0.07, 0.4]))
+    def slow_down(self, place, delay):
+        """Make a node's answers come sooner or later."""
+        self.nodes[place].delay = delay
+
+    @invariant()
+    def holds_now(self):
+        """What must be so is so now, too."""
+        if hasattr(self, "world"):
+            self.look()
+
+    def teardown(self):
+        """Leave nothing half done."""
+        self.world.finish(self.nodes, self.processes)
+
+    @precondition(lambda self: not self.calm)
+    @rule()
+    def settle(self):
+        """When all is well again and time has passed, nothing is left, and one who tries wins."""
+        for node in self.nodes:
+            node.up, node.delay = True, 0.001
+            node.resume()
+        self.world.advance(60.0)
+        assert [node.held(KEY) for node in self.nodes] == [None] * 5
+        assert self.tasks == [None] * 3
+        lone = Process(self.world, self.nodes)
+        for node in self.nodes[:2]:
+            node.stopped = True
+        hold = attempted(self.world, lone)
+        assert hold is not None
+        assert hold.remaining() > 0
+        released = lone.run(hold.release())
+        self.world.advance(1.0)
+        assert released.done
+        for node in self.nodes:
+            node.resume()
+        self.world.advance(10.0)
+
+
+class Forgetful(Locks):
+    """Nodes that lose their memory and are asked again at once."""
+
+    forgets = calm = True
+
+
+class Fast(Locks):
+    """Nodes whose clocks run much faster than drift allows for."""
+
+    fast = 1.5
+    calm = True
+
+
+class Lingering(Locks):
+    """Processes that are paused between looking at their lease and acting on it."""
+
+    lingers = calm = True
+
+
+TestLocks = Locks.TestCase
+TestLocks.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("machine", [Forgetful, Fast, Lingering])
+def test_the_machine_is_not_blind(machine):
+    """What Redlock does not promise to survive leads to a violation that the machine finds."""
+    seen = settings(
+        max_examples=1000,
+        stateful_step_count=40,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        report_multiple_bugs=False,
+        phases=(Phase.generate,),
+    )
+    with pytest.raises(AssertionError, match=r"valid leases at once|act on the lock|came to life"):
+        run_state_machine_as_test(machine, settings=seen)
+
+
+def test_a_lone_process_takes_it_in_two_rounds():
+    """One command to the gate, then one to each of the others, and all is given back."""
+    world, nodes, (process, *_) = make_world()
+    began = world.now
+    hold = attempted(world, process)
+    assert asked(nodes) == [1] * 5
+    assert world.now - began == pytest.approx(0.004)  # two round trips of 2 ms
+    assert hold.remaining() == pytest.approx(TTL - 0.004 - 0.01 * TTL - 0.002)
+    task = process.run(hold.release())
+    world.advance(1.0, lambda: task.done)
+    assert task.result is True
+    assert [node.held(KEY) for node in nodes] == [None] * 5
+
+
+def test_one_of_many_wins_the_first_round():
+    """Two hundred who try at once send little more than one command each, and one of them wins."""
+    world, nodes, processes = make_world(processes=200)
+    commands = []
+    for node in nodes:
+        node.store.execute = counted(node.store.execute, commands)
+    tasks = [process.run(redlock.attempt(process.cluster, NAME, POLICY)) for process in processes]
+    world.advance(5.0, lambda: all(task.done for task in tasks))
+    assert sum(task.result is not None for task in tasks) == 1
+    assert len(commands) <= 210
+
+
+def counted(execute, commands):
+    """Give `execute`, noting what it is asked."""
+
+    def noted(command):
+        commands.append(command)
+        return execute(command)
+
+    return noted
+
+
+def test_a_silent_gate_is_asked_once():
+    """The next in rank stands in for it; the wait for it is met once, by half a call's time."""
+    world, nodes, (process, *_) = make_world()
+    ranked(world, process)[0].stopped = True
+    began = world.now
+    hold = attempted(world, process)
+    assert hold is not None
+    assert 0.05 <= world.now - began <= 0.06
+    task = process.run(hold.release())
+    world.advance(1.0, lambda: task.done)
+    began = world.now
+    assert attempted(world, process) is not None
+    assert world.now - began <= 0.02
+    del nodes
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_two_of_five_nodes_do_not_matter(how):
+    """A majority is enough, and nobody waits for those that are not part of it."""
+    world, _, (process, *_) = make_world()
+    for node in ranked(world, process)[3:]:
+        node.up, node.stopped = how != "killed", how == "stopped"
+    began = world.now
+    hold = attempted(world, process)
+    assert hold is not None
+    assert world.now - began <= 0.02
+    began = world.now
+    task = process.run(hold.release())
+    world.advance(1.0, lambda: task.done)
+    assert world.now - began <= 0.02
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("which", [slice(3), slice(1, 4), slice(2, 5)])
+def test_three_of_five_nodes_are_too_many(how, which):
+    """It is said within two calls' time, and nothing is left on the two that agreed."""
+    world, nodes, (process, *_) = make_world()
+    for node in ranked(world, process)[which]:
+        node.up, node.stopped = how != "killed", how == "stopped"
+    began = world.now
+    with pytest.raises(LockUnavailable) as raised:
+        attempted(world, process)
+    assert world.now - began <= 2 * process.timeout + 0.02
+    assert len(raised.value.errors) == 3
+    world.advance(0.1)
+    assert sum(node.held(KEY) is not None for node in nodes if node.up and not node.stopped) == 0
+
+
+def test_who_waits_gets_it_when_it_is_released():
+    """`acquire` tries again until its time is over, and says who stood in the way."""
+    world, _, (first, second, *_) = make_world()
+    hold = attempted(world, first)
+    task = second.run(redlock.acquire(second.cluster, NAME, POLICY, 1.0))
+    world.advance(5.0, lambda: task.done)
+    assert isinstance(task.error, LockTimeout)
+    task = second.run(redlock.acquire(second.cluster, NAME, POLICY, 1.0))
+    world.advance(0.5)
+    first.run(hold.release())
+    world.advance(0.2)
+    assert isinstance(task.result, redlock.Hold)
+
+
+def test_memcached_costs_a_second():
+    """A lease on nodes that count whole seconds ends a second earlier, and never too late."""
+    world, nodes, (process, other, *_) = make_world(kinds=(True,) * 5)
+    hold = attempted(world, process)
+    assert hold.remaining() <= TTL - 1.0
+    world.advance(hold.remaining() - 0.01)
+    assert attempted(world, other) is None
+    assert sum(node.held(KEY) is not None for node in nodes) >= 3
+
+
+def test_renewal_ends_with_max_hold():
+    """It is prolonged every third of its ttl, for as long as it may be held, and then runs out."""
+    world, _, (process, other, *_) = make_world()
+    policy = LockPolicy(ttl=TTL, renew=True, max_hold=20.0)
+    hold = attempted(world, process, policy)
+    world.advance(19.0)
+    assert hold.remaining() > 0
+    assert attempted(world, other) is None
+    world.advance(TTL + 1.0)
+    assert hold.remaining() == 0
+    assert attempted(world, other) is not None
+
+
+def test_a_renewal_that_fails_loses_it():
+    """The first time that a majority does not agree, the lock counts as lost."""
+    world, nodes, (process, *_) = make_world()
+    hold = attempted(world, process, RENEWED)
+    for node in nodes[:3]:
+        node.up = False
+    world.advance(TTL / 3 + 0.5)
+    assert hold.lost
+    assert hold.remaining() == 0
+
+
+def test_a_late_yes_is_taken_back():
+    """What a slow node grants after the attempt has failed is released there."""
+    world, nodes, (process, *_) = make_world()
+    first, *others = ranked(world, process)
+    for node in others[:3]:
+        node.up = False
+    first.delay = 0.12  # its answer comes after the call's time
+    with pytest.raises(LockUnavailable):
+        attempted(world, process)
+    world.advance(2.0)
+    assert [node.held(KEY) for node in nodes] == [None] * 5
