@@ -120,8 +120,8 @@ class ThreadRepetition:
     def turn(self) -> None:
         """Do it once more."""
         with self._busy:
-            if not self._stopped:
-                self._stopped = not step(self._work())
+            if not self._stopped and not step(self._work()):
+                self.end()
         self.due = time.monotonic() + self.every
 
     async def stop(self) -> None:

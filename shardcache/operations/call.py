@@ -43,7 +43,6 @@ class Call:
         "policy",
         "tags",
         "tallies",
-        "tally",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917 - a call is all of these
@@ -63,7 +62,6 @@ class Call:
         self.name, self.link = cluster.route(key)
         self.factory = factory
         self.policy = policy
-        self.tally = tally
         self.tallies = (tally, cluster.protection.tally)
         self.tags = tags
 

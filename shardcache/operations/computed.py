@@ -40,7 +40,7 @@ async def value(call: Call) -> Any:
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
         error = call.stored_error(reply)
         if error is not None:
-            call.tally.add("hits")
+            call.count("hits")
             raise error
     return await _missed(call, reply, None)
 
@@ -90,10 +90,13 @@ async def invalidate(call: Call) -> bool:
 
 async def _served(call: Call, given: Any, stored: Found, state: Freshness) -> Any:
     if state is Freshness.FRESH:
-        call.tally.add("hits")
+        call.count("hits")
         return given
-    call.count("stale" if state is Freshness.STALE else "early")
-    call.tally.add("hits", state is Freshness.EARLY)
+    if state is Freshness.STALE:
+        call.count("stale")
+    else:
+        call.count("hits")
+        call.count("early")
     elections = call.cluster.protection.elections
     if not elections.stands(call.name, call.io.now(), call.policy.locking.ttl):
         return given

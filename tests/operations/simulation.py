@@ -381,4 +381,3 @@ class SimulatedIO:
         reply = Later()
         node.ask(self._process, command, deadline / self._process.rate, reply)
         return reply
-

@@ -13,8 +13,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from operations.simulation import Process, SimulatedNode, World
 
+from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.leases import LockPolicy, lock_key
 from shardcache.errors import LockTimeout, LockUnavailable
 from shardcache.operations import redlock
@@ -42,11 +42,9 @@ def attempted(world, process, policy=POLICY):
     return task.result
 
 
-def ranked(world, process):
+def ranked(process):
     """Give the nodes in the lock's order of preference."""
-    links = [
-        process.cluster.links[node.name] for node in redlock.lock_nodes(process.cluster, NAME)
-    ]
+    links = [process.cluster.links[node.name] for node in redlock.lock_nodes(process.cluster, NAME)]
     return [link.backend for link in links]
 
 
@@ -169,7 +167,7 @@ class Locks(RuleBasedStateMachine):
 
     @invariant()
     def holds_now(self):
-        """What must be so is so now, too."""
+        """Look now, too."""
         if hasattr(self, "world"):
             self.look()
 
@@ -279,7 +277,7 @@ def counted(execute, commands):
 def test_a_silent_gate_is_asked_once():
     """The next in rank stands in for it; the wait for it is met once, by half a call's time."""
     world, nodes, (process, *_) = make_world()
-    ranked(world, process)[0].stopped = True
+    ranked(process)[0].stopped = True
     began = world.now
     hold = attempted(world, process)
     assert hold is not None
@@ -296,7 +294,7 @@ def test_a_silent_gate_is_asked_once():
 def test_two_of_five_nodes_do_not_matter(how):
     """A majority is enough, and nobody waits for those that are not part of it."""
     world, _, (process, *_) = make_world()
-    for node in ranked(world, process)[3:]:
+    for node in ranked(process)[3:]:
         node.up, node.stopped = how != "killed", how == "stopped"
     began = world.now
     hold = attempted(world, process)
@@ -313,7 +311,7 @@ def test_two_of_five_nodes_do_not_matter(how):
 def test_three_of_five_nodes_are_too_many(how, which):
     """It is said within two calls' time, and nothing is left on the two that agreed."""
     world, nodes, (process, *_) = make_world()
-    for node in ranked(world, process)[which]:
+    for node in ranked(process)[which]:
         node.up, node.stopped = how != "killed", how == "stopped"
     began = world.now
     with pytest.raises(LockUnavailable) as raised:
@@ -375,7 +373,7 @@ def test_a_renewal_that_fails_loses_it():
 def test_a_late_yes_is_taken_back():
     """What a slow node grants after the attempt has failed is released there."""
     world, nodes, (process, *_) = make_world()
-    first, *others = ranked(world, process)
+    first, *others = ranked(process)
     for node in others[:3]:
         node.up = False
     first.delay = 0.12  # its answer comes after the call's time

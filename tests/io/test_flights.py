@@ -1,0 +1,448 @@
+"""One call's work for all who want it, among threads and among tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+from shardcache.io.tasks import SharedReplies, TaskFlights, TaskRepetition
+from shardcache.io.threads import Repeater, ThreadFlights
+from shardcache.operations.port import Landing, step
+
+LONG = 30.0
+
+
+def crowd(count, work):
+    """Run `work(place)` in so many threads at once; give what each returned or raised."""
+    barrier = threading.Barrier(count)
+    results = [None] * count
+
+    def run(place):
+        barrier.wait()
+        try:
+            results[place] = work(place)
+        except BaseException as error:  # noqa: BLE001 - it is the result
+            results[place] = error
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LONG)
+        assert not thread.is_alive()
+    return results
+
+
+class TestThreads:
+    """Threads of one client."""
+
+    def fly(self, flights, work, wait=LONG, *, takes_over=False, name=b"k"):
+        """Fly, as an operation does."""
+        return step(flights.fly(name, work, wait, takes_over=takes_over))
+
+    def test_one_works_and_all_have_it(self):
+        """Of many at once one works, and the registry is empty behind them."""
+        flights = ThreadFlights()
+        calls = []
+
+        async def work():
+            calls.append(1)
+            time.sleep(0.1)
+            return "made"
+
+        results = crowd(32, lambda _: self.fly(flights, work))
+        assert [value for value, _ in results] == ["made"] * 32
+        assert sum(own for _, own in results) == len(calls) == 1
+        assert len(flights) == 0
+
+    def test_other_names_do_not_wait(self):
+        """Each name has a flight of its own."""
+        flights = ThreadFlights()
+
+        async def work():
+            time.sleep(0.05)
+            return 1
+
+        results = crowd(4, lambda place: self.fly(flights, work, name=b"%d" % place))
+        assert [own for _, own in results] == [True] * 4
+
+    def test_what_is_no_exception_is_not_shared(self):
+        """Whoever is interrupted is interrupted alone, and somebody else takes it up."""
+        flights = ThreadFlights()
+        calls = []
+
+        async def work():
+            calls.append(1)
+            time.sleep(0.1)
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+            return "made"
+
+        def persistent(_):
+            landed = Landing.ABANDONED
+            while landed is Landing.ABANDONED:
+                landed, _ = self.fly(flights, work)
+            return landed
+
+        results = crowd(8, persistent)
+        interrupted = [result for result in results if isinstance(result, KeyboardInterrupt)]
+        assert len(interrupted) == 1
+        assert results.count("made") == 7
+        assert len(calls) == 2
+        assert len(flights) == 0
+
+    def test_waiting_has_an_end(self):
+        """One who does not take over is told that it is late."""
+        flights = ThreadFlights()
+        go = threading.Event()
+
+        async def work():
+            go.wait(LONG)
+            return "made"
+
+        leader = threading.Thread(target=lambda: self.fly(flights, work))
+        leader.start()
+        while not len(flights):
+            time.sleep(0.001)
+        assert self.fly(flights, work, 0.05) == (Landing.LATE, False)
+        go.set()
+        leader.join(LONG)
+
+    def test_of_those_who_take_over_one_works(self):
+        """When the flight is late one begins another, and the rest wait for that."""
+        flights = ThreadFlights()
+        go = threading.Event()
+        calls = []
+
+        async def stuck():
+            go.wait(LONG)
+            return "late"
+
+        async def work():
+            calls.append(1)
+            time.sleep(0.1)
+            return "made"
+
+        leader = threading.Thread(target=lambda: self.fly(flights, stuck))
+        leader.start()
+        while not len(flights):
+            time.sleep(0.001)
+        results = crowd(8, lambda _: self.fly(flights, work, 0.5, takes_over=True))
+        go.set()
+        leader.join(LONG)
+        assert [value for value, _ in results] == ["made"] * 8
+        assert len(calls) == 1
+        assert len(flights) == 0
+
+    def test_the_same_name_within_itself_goes_alone(self):
+        """A function that calls itself with the same arguments does not wait for itself."""
+        flights = ThreadFlights()
+
+        async def inner():
+            return "inner"
+
+        async def outer():
+            return self.fly(flights, inner)
+
+        assert self.fly(flights, outer) == ((Landing.ALONE, False), True)
+
+    def test_two_that_would_wait_for_each_other_do_not(self):
+        """The thread that would close the circle goes alone."""
+        flights = ThreadFlights()
+        both = threading.Barrier(2)
+
+        def fly(mine, other):
+            async def inner():
+                return "inner"
+
+            async def outer():
+                both.wait(LONG)
+                return self.fly(flights, inner, name=other)[0]
+
+            return self.fly(flights, outer, name=mine)[0]
+
+        names = [(b"a", b"b"), (b"b", b"a")]
+        began = time.monotonic()
+        results = crowd(2, lambda place: fly(*names[place]))
+        assert Landing.ALONE in results
+        assert Landing.LATE not in results
+        assert time.monotonic() - began < LONG / 2
+
+    def test_nested_flights_know_it(self):
+        """Only who is within a flight within another is nested."""
+        flights = ThreadFlights()
+
+        async def inner():
+            return flights.nested()
+
+        async def outer():
+            return flights.nested(), self.fly(flights, inner, name=b"inner")[0]
+
+        assert flights.nested() is False
+        assert self.fly(flights, outer)[0] == (False, True)
+
+    def test_a_forked_child_has_no_flights(self):
+        """It does not wait for a thread that only its parent has."""
+        flights = ThreadFlights()
+        go = threading.Event()
+
+        async def stuck():
+            go.wait(LONG)
+
+        async def work():
+            return 7
+
+        leader = threading.Thread(target=lambda: self.fly(flights, stuck))
+        leader.start()
+        while not len(flights):
+            time.sleep(0.001)
+        child = os.fork()
+        if not child:
+            landed, own = self.fly(flights, work, 5.0)
+            os._exit(0 if (landed, own) == (7, True) else 1)
+        _, status = os.waitpid(child, 0)
+        go.set()
+        leader.join(LONG)
+        assert os.waitstatus_to_exitcode(status) == 0
+
+
+class TestTasks:
+    """Tasks of one client."""
+
+    async def test_one_works_and_all_have_it(self):
+        """Of ten thousand one task works, and the registry is empty behind them."""
+        flights = TaskFlights()
+        calls = []
+
+        async def work():
+            calls.append(1)
+            await asyncio.sleep(0.05)
+            return "made"
+
+        landed = await asyncio.gather(
+            *(flights.fly(b"k", work, LONG, takes_over=False) for _ in range(10_000))
+        )
+        assert {value for value, _ in landed} == {"made"}
+        assert sum(own for _, own in landed) == len(calls) == 1
+        assert len(flights) == 0
+
+    async def test_cancelling_the_first_cancels_nobody_else(self):
+        """The work goes on for those who still wait."""
+        flights = TaskFlights()
+        calls = []
+
+        async def work():
+            calls.append(1)
+            await asyncio.sleep(0.05)
+            return "made"
+
+        tasks = [
+            asyncio.create_task(flights.fly(b"k", work, LONG, takes_over=False))
+            for _ in range(1000)
+        ]
+        await asyncio.sleep(0.01)
+        tasks[0].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert {value for value, _ in results[1:]} == {"made"}
+        assert len(calls) == 1
+
+    async def test_when_the_last_leaves_the_work_is_cancelled(self):
+        """Nobody wants it any more, and the next caller begins anew."""
+        flights = TaskFlights()
+        ended = []
+
+        async def work():
+            try:
+                await asyncio.sleep(LONG)
+            finally:
+                ended.append(1)
+
+        async def other():
+            return "made"
+
+        tasks = [
+            asyncio.create_task(flights.fly(b"k", work, LONG, takes_over=False)) for _ in range(3)
+        ]
+        await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert await flights.fly(b"k", other, LONG, takes_over=False) == ("made", True)
+        assert ended == [1]
+        assert len(flights) == 0
+
+    async def test_the_work_has_the_context_of_the_first(self):
+        """Context variables of whoever began it are seen, and not changed."""
+        import contextvars  # noqa: PLC0415
+
+        seen = contextvars.ContextVar("seen", default="nobody")
+
+        async def work():
+            found = seen.get()
+            seen.set("work")
+            return found
+
+        flights = TaskFlights()
+        seen.set("first")
+        assert await flights.fly(b"k", work, LONG, takes_over=False) == ("first", True)
+        assert seen.get() == "first"
+
+    async def test_waiting_has_an_end(self):
+        """One who does not take over is told that it is late; one who does, works."""
+        flights = TaskFlights()
+
+        async def stuck():
+            await asyncio.sleep(LONG)
+
+        async def work():
+            return "made"
+
+        leader = asyncio.create_task(flights.fly(b"k", stuck, LONG, takes_over=False))
+        await asyncio.sleep(0.01)
+        assert await flights.fly(b"k", work, 0.02, takes_over=False) == (Landing.LATE, False)
+        assert await flights.fly(b"k", work, 0.02, takes_over=True) == ("made", True)
+        leader.cancel()
+        await asyncio.gather(leader, return_exceptions=True)
+
+    async def test_circles_are_seen(self):
+        """Tasks that would wait for each other, or for themselves, go alone."""
+        flights = TaskFlights()
+        began = asyncio.Event()
+
+        async def inner():
+            return "inner"
+
+        async def first():
+            await began.wait()
+            return (await flights.fly(b"b", inner, LONG, takes_over=False))[0]
+
+        async def second():
+            began.set()
+            return (await flights.fly(b"a", inner, LONG, takes_over=False))[0]
+
+        async with asyncio.timeout(LONG / 2):
+            results = await asyncio.gather(
+                flights.fly(b"a", first, LONG, takes_over=False),
+                flights.fly(b"b", second, LONG, takes_over=False),
+            )
+        assert Landing.ALONE in [value for value, _ in results]
+
+    async def test_equal_reads_are_one(self):
+        """What is asked while it is under way is not asked again; a cancelled asker is replaced."""
+        shared = SharedReplies()
+        asked = []
+
+        async def ask():
+            asked.append(1)
+            await asyncio.sleep(0.02)
+            return len(asked)
+
+        tasks = [asyncio.create_task(shared.get(b"k", ask)) for _ in range(100)]
+        await asyncio.sleep(0.01)
+        tasks[0].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert results[1:] == [2] * 99
+        assert await shared.get(b"k", ask) == 3
+
+
+class TestAgainAndAgain:
+    """What is done every so many seconds beside the calls."""
+
+    def test_threads_share_one(self):
+        """All repetitions of a client run in one thread, which ends with the last."""
+        repeater = Repeater()
+        turns = [0] * 3
+        threads = set()
+
+        def counting(place):
+            async def turn():
+                turns[place] += 1
+                threads.add(threading.get_ident())
+                return turns[place] < 3
+
+            return turn
+
+        for place in range(3):
+            repeater.add(0.01, counting(place))
+        end = time.monotonic() + LONG
+        while turns != [3] * 3:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        assert len(threads) == 1
+        while any(thread.ident in threads for thread in threading.enumerate()):
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    def test_a_stopped_one_is_not_under_way(self):
+        """`stop` waits for the turn that has begun."""
+        repeater = Repeater()
+        begun, state = threading.Event(), []
+
+        async def turn():
+            begun.set()
+            time.sleep(0.1)
+            state.append("ended")
+            return True
+
+        repetition = repeater.add(0.01, turn)
+        begun.wait(LONG)
+        step(repetition.stop())
+        assert state == ["ended"]
+        time.sleep(0.05)
+        assert state == ["ended"]
+
+    async def test_a_task_s_turn_is_not_under_way_either(self):
+        """The same holds on a loop."""
+        state = []
+
+        async def turn():
+            state.append("begun")
+            await asyncio.sleep(0.05)
+            state.append("ended")
+            return True
+
+        repetition = TaskRepetition(0.01, turn, "test")
+        await asyncio.sleep(0.03)
+        await repetition.stop()
+        assert state == ["begun", "ended"]
+        await asyncio.sleep(0.05)
+        assert state == ["begun", "ended"]
+
+
+def test_a_flight_s_error_is_not_kept_alive():
+    """A landed flight is gone with its last caller."""
+    import gc  # noqa: PLC0415
+    import weakref  # noqa: PLC0415
+
+    class Made:
+        """Something that can be watched."""
+
+    flights = ThreadFlights()
+    made = []
+
+    async def work():
+        thing = Made()
+        made.append(weakref.ref(thing))
+        return thing
+
+    landed, _ = step(flights.fly(b"k", work, LONG, takes_over=False))
+    assert isinstance(landed, Made)
+    del landed
+    gc.collect()
+    assert made[0]() is None
+
+
+@pytest.fixture(autouse=True)
+def _bounded():
+    """Let no test of this page leave threads behind."""
+    before = threading.active_count()
+    yield
+    end = time.monotonic() + 5.0
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert threading.active_count() <= before

@@ -1,0 +1,446 @@
+"""Computed values in a world of virtual time: who computes, who waits, and what is stored."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from operations.simulation import Process, SimulatedNode, World
+from shardcache.core.caching import CachePolicy
+from shardcache.core.freshness import found
+from shardcache.core.leases import LockPolicy, lock_key
+from shardcache.core.payloads import is_mark
+from shardcache.errors import RecomputeTimeoutError
+from shardcache.operations import computed
+from shardcache.operations.call import Call
+
+KEY = "report"
+DELTA = 0.2  # seconds that the source takes
+LOCK = LockPolicy(ttl=4.0)
+MODES = [False, "shard", True]
+
+
+class Source:
+    """What is slow: gives its version as it is when asked, after a while."""
+
+    def __init__(self, world, delta=DELTA):
+        self.world = world
+        self.delta = delta
+        self.version = 0
+        self.calls = 0
+        self.busy = 0
+        self.most_busy = 0
+        self.error = None
+
+    def for_process(self, process):
+        """Give the function that a process calls."""
+
+        async def make():
+            self.calls += 1
+            self.busy += 1
+            self.most_busy = max(self.most_busy, self.busy)
+            version = self.version
+            await process.cluster.io.sleep(self.delta)
+            self.busy -= 1
+            if self.error is not None:
+                raise self.error
+            return version
+
+        return make
+
+
+class Scene:
+    """Five nodes, some processes, one key, one source."""
+
+    def __init__(self, processes=8, kinds=(False,) * 5, seed=0, **terms):
+        self.world = World(seed)
+        self.nodes = [SimulatedNode(self.world, whole_seconds=kind) for kind in kinds]
+        self.processes = [Process(self.world, self.nodes) for _ in range(processes)]
+        self.source = Source(self.world)
+        self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
+
+    def call(self, process, policy=None):
+        """Give one call of a process."""
+        cluster = process.cluster
+        factory = self.source.for_process(process)
+        return Call(cluster, KEY, factory, policy or self.policy, cluster.protection.direct)
+
+    def start(self, place=0, policy=None):
+        """Begin a call of a process."""
+        process = self.processes[place]
+        return process.run(computed.value(self.call(process, policy)))
+
+    def run(self, *places, seconds=30.0):
+        """Have processes call at once; give their values."""
+        tasks = [self.start(place) for place in places or range(len(self.processes))]
+        self.world.advance(seconds, lambda: all(task.done for task in tasks))
+        assert all(task.done for task in tasks)
+        for task in tasks:
+            if task.error is not None:
+                raise task.error
+        return [task.result for task in tasks]
+
+    def do(self, work, place=0):
+        """Run an operation to its end."""
+        task = self.processes[place].run(work)
+        self.world.advance(30.0, lambda: task.done)
+        if task.error is not None:
+            raise task.error
+        return task.result
+
+    @property
+    def shard(self):
+        """Give the node that has the key."""
+        return self.call(self.processes[0]).link.backend
+
+    def stored(self):
+        """Give the version that is stored, or `None`."""
+        name = self.call(self.processes[0]).name
+        held = self.shard.held(name)
+        if held is None or is_mark(held[0]):
+            return None
+        stored = found(held[0])
+        return self.processes[0].cluster.payloads.decode(name, stored.payload)
+
+    def count(self, what):
+        """Give a counter, summed over all processes."""
+        return sum(process.cluster.protection.tally.counts[what] for process in self.processes)
+
+
+@pytest.mark.parametrize(("lock", "calls"), [(False, 8), ("local", 8), ("shard", 1), (True, 1)])
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
+def test_a_cold_key(lock, calls, kinds):
+    """Who computes is as the policy says, and who waits has the value soon after."""
+    scene = Scene(kinds=kinds, lock=lock)
+    began = scene.world.now
+    assert scene.run() == [0] * 8
+    assert scene.source.calls == calls
+    assert scene.world.now - began <= DELTA + 0.125
+    assert scene.run() == [0] * 8  # and now they are hits
+    assert scene.source.calls == calls
+    assert scene.count("hits") == 8
+
+
+def test_a_hit_is_one_command():
+    """Nothing but a `get` is sent for it, whatever the policy."""
+    scene = Scene(lock=True, stale=30.0, early=1.0)
+    scene.run(0)
+    commands = []
+    for node in scene.nodes:
+        execute = node.store.execute
+        node.store.execute = lambda command, do=execute: commands.append(command) or do(command)
+    scene.run(1)
+    assert [type(command).__name__ for command in commands] == ["Get"]
+
+
+def test_the_leader_needs_thirteen_commands():
+    """A miss with five lock nodes: get, five locks, begin, commit, five releases."""
+    scene = Scene(lock=True)
+    commands = []
+    for node in scene.nodes:
+        execute = node.store.execute
+        node.store.execute = lambda command, do=execute: commands.append(command) or do(command)
+    scene.run(0)
+    names = [type(command).__name__ for command in commands]
+    assert names == ["Get", *["Set"] * 5, "Begin", "Cas", *["DeleteIf"] * 5]
+
+
+@pytest.mark.parametrize("lock", ["shard", LOCK])
+def test_a_killed_leader_is_replaced(lock):
+    """When it has died half-way, another begins as soon as its lease has run out."""
+    scene = Scene(processes=4, lock=lock)
+    scene.start(0)
+    scene.world.advance(DELTA / 2)
+    scene.processes[0].dead = True
+    began = scene.world.now
+    others = [scene.start(place) for place in (1, 2, 3)]
+    ttl = LOCK.ttl if lock is LOCK else 5.0
+    scene.world.advance(20.0, lambda: scene.source.calls == 2)
+    assert scene.world.now - began <= ttl + 0.125
+    scene.world.advance(20.0, lambda: all(task.done for task in others))
+    assert [task.result for task in others] == [0, 0, 0]
+    assert scene.source.calls == 2
+
+
+@pytest.mark.parametrize("lock", ["shard", LOCK])
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
+def test_a_stopped_leader_stores_nothing_late(lock, kinds):
+    """What it made before another took over is its own result, and no longer anybody's."""
+    scene = Scene(processes=2, lock=lock, kinds=kinds, wait=10.0)
+    first = scene.start(0)
+    scene.world.advance(DELTA / 2)
+    scene.processes[0].pause(3 * 5.0)
+    scene.source.version = 1
+    second = scene.start(1)
+    scene.world.advance(30.0, lambda: first.done and second.done)
+    assert (first.result, second.result) == (0, 1)
+    assert scene.stored() == 1
+    assert scene.count("rejected") == 1
+    assert scene.source.calls == 2
+
+
+@pytest.mark.parametrize("lock", MODES)
+def test_an_invalidation_voids_what_is_being_made(lock):
+    """The value is returned, not stored, and the next call computes."""
+    scene = Scene(processes=2, lock=lock)
+    first = scene.start(0)
+    scene.world.advance(DELTA / 2)
+    scene.source.version = 1
+    scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+    scene.world.advance(1.0, lambda: first.done)
+    assert first.result == 0
+    assert scene.stored() is None
+    assert scene.count("rejected") == 1
+    assert scene.run(1) == [1]
+    assert scene.stored() == 1
+
+
+@pytest.mark.parametrize("lock", ["shard", True])
+def test_a_slow_leader_keeps_its_claim(lock):
+    """Four times the ttl of the lock, and nobody else computes."""
+    policy = LOCK if lock is True else lock
+    scene = Scene(processes=4, lock=policy, wait=60.0)
+    scene.source.delta = 20.0
+    assert scene.run(seconds=60.0) == [0] * 4
+    assert scene.source.calls == 1
+    assert scene.count("rejected") == 0
+
+
+@pytest.mark.parametrize("lock", ["shard", True])
+def test_errors_do_not_pile_up(lock):
+    """When the leader's call raises, those who wait call at once, side by side, and no lock is left."""
+    scene = Scene(lock=lock)
+    scene.source.error = ValueError("no such report")
+    began = scene.world.now
+    tasks = [scene.start(place) for place in range(8)]
+    scene.world.advance(30.0, lambda: all(task.done for task in tasks))
+    assert all(isinstance(task.error, ValueError) for task in tasks)
+    assert scene.source.calls == 8
+    assert scene.world.now - began <= 2 * DELTA + 0.2
+    scene.world.advance(0.1)
+    assert [node.held(lock_key(KEY.encode())) for node in scene.nodes] == [None] * 5
+
+
+@pytest.mark.parametrize("lock", ["shard", True])
+def test_what_is_not_kept_does_not_pile_up(lock):
+    """The same holds for a result that `condition` refuses."""
+    scene = Scene(lock=lock, condition=lambda result: result > 0)
+    began = scene.world.now
+    assert scene.run() == [0] * 8
+    assert scene.world.now - began <= 2 * DELTA + 0.2
+    assert scene.stored() is None
+
+
+def test_three_of_five_lock_nodes_down():
+    """Each process computes once, and nobody waits for a lock that nobody can have."""
+    scene = Scene(lock=True)
+    call = scene.call(scene.processes[0])
+    for node in [node for node in scene.nodes if node is not call.link.backend][:3]:
+        node.up = False
+    began = scene.world.now
+    assert scene.run() == [0] * 8
+    assert scene.source.calls <= 8
+    assert scene.world.now - began <= DELTA + 0.3
+    assert scene.count("locks_unavailable") >= 1
+
+
+def test_the_value_s_own_node_down():
+    """Each process computes, at once and side by side."""
+    scene = Scene(lock=True)
+    scene.shard.stopped = True
+    began = scene.world.now
+    assert scene.run() == [0] * 8
+    assert scene.source.calls <= 8
+    assert scene.world.now - began <= DELTA + 0.2
+
+
+@pytest.mark.parametrize(
+    ("on_timeout", "outcome"), [("compute", 0), ("stale", 0), ("raise", RecomputeTimeoutError)]
+)
+def test_waiting_has_an_end(on_timeout, outcome):
+    """After `wait` seconds the policy decides, not the leader."""
+    scene = Scene(processes=2, lock=True, wait=1.0, on_timeout=on_timeout)
+    scene.source.delta = 5.0
+    scene.start(0)
+    scene.world.advance(0.1)
+    began = scene.world.now
+    task = scene.start(1)
+    scene.world.advance(30.0, lambda: task.done)
+    if outcome == 0:
+        assert task.result == 0
+        assert scene.world.now - began <= 1.0 + 5.0 + 0.1
+    else:
+        assert isinstance(task.error, outcome)
+        assert scene.world.now - began <= 1.0 + 0.1
+    assert scene.count("timeouts") == 1
+
+
+class TestAges:
+    """What happens to a value as it grows old."""
+
+    @pytest.mark.parametrize("lock", MODES)
+    def test_stale_is_served_while_one_makes_it_anew(self, lock):
+        """Everybody has the old value at once, and one call makes the new one."""
+        scene = Scene(lock=lock, ttl=10.0, stale=30.0)
+        scene.run(0)
+        scene.world.advance(15.0)
+        scene.source.version = 1
+        began = scene.world.now
+        assert scene.run() == [0] * 8
+        assert scene.world.now - began <= 0.01
+        scene.world.advance(1.0)
+        assert scene.source.calls == 2
+        assert scene.run() == [1] * 8
+
+    def test_beyond_stale_it_is_gone(self):
+        """Then callers wait, as for any missing value."""
+        scene = Scene(lock=True, ttl=10.0, stale=5.0)
+        scene.run(0)
+        scene.world.advance(16.0)
+        scene.source.version = 1
+        assert scene.run() == [1] * 8
+        assert scene.source.calls == 2
+
+    def test_an_invalidation_voids_a_refresh(self):
+        """What is made anew beside the old value is not stored once that is invalidated."""
+        scene = Scene(processes=2, ttl=10.0, stale=30.0)
+        scene.run(0)
+        scene.world.advance(15.0)
+        scene.run(0)
+        scene.world.advance(DELTA / 2)
+        assert scene.source.calls == 2
+        scene.source.version = 1
+        scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+        scene.world.advance(1.0)
+        assert scene.stored() is None
+        assert scene.run(1) == [1]
+
+    def test_a_failing_refresh_is_not_tried_again_at_once(self):
+        """The old value is served, and the source left alone for `error_backoff` seconds."""
+        scene = Scene(ttl=10.0, stale=60.0, error_backoff=5.0)
+        scene.run(0)
+        scene.world.advance(15.0)
+        scene.source.error = ValueError("the source is down")
+        for _ in range(40):
+            scene.run()
+            scene.world.advance(0.1)
+        assert scene.source.calls == 2
+        scene.world.advance(2.0)
+        scene.source.error = None
+        scene.source.version = 1
+        scene.run()
+        scene.world.advance(1.0)
+        assert scene.source.calls == 3
+        assert scene.run() == [1] * 8
+
+    @pytest.mark.parametrize("lock", MODES)
+    def test_the_last_resort(self, lock):
+        """Beyond `stale` a caller computes, and only when that fails the old value is served."""
+        scene = Scene(lock=lock, ttl=10.0, stale=5.0, stale_if_error=60.0, error_backoff=5.0)
+        scene.run(0)
+        scene.world.advance(20.0)
+        scene.source.version = 1
+        scene.source.error = ValueError("the source is down")
+        assert scene.run() == [0] * 8
+        assert scene.source.calls == 2
+        assert scene.run() == [0] * 8
+        assert scene.source.calls == 2
+        scene.world.advance(6.0)
+        scene.source.error = None
+        assert scene.run() == [1] * 8
+        assert scene.source.calls == 3
+
+    def test_early_recomputes_come_before_the_end_and_once(self):
+        """With an elected refresher one call is made ahead of the end of each life."""
+        scene = Scene(processes=4, ttl=10.0, early=1.0, seed=5)
+        scene.source.delta = 1.0
+        scene.run(0)
+        for _ in range(400):
+            scene.run(seconds=5.0)
+            scene.world.advance(0.05)
+        lives = scene.world.now - 1000.0
+        assert scene.count("misses") <= 4  # of the first call alone, or nearly so
+        assert math.floor(lives / 10.0) <= scene.source.calls <= lives / 5.0 + 1
+
+
+class Values(RuleBasedStateMachine):
+    """Processes that compute, pause and invalidate: nothing older than an invalidation is stored."""
+
+    @initialize(
+        kinds=st.lists(st.booleans(), min_size=5, max_size=5),
+        lock=st.sampled_from([False, "shard", LOCK]),
+        stale=st.sampled_from([0.0, 3.0]),
+        seed=st.integers(0, 99),
+    )
+    def begin(self, kinds, lock, stale, seed):
+        """Make the scene."""
+        self.scene = Scene(
+            processes=3, kinds=kinds, seed=seed, lock=lock, ttl=5.0, stale=stale, wait=2.0
+        )
+        self.tasks = [None] * 3
+        self.voided = -1  # all versions up to this were invalidated, and that was acknowledged
+        self.scene.world.watch = self.look
+
+    def look(self):
+        """Check that nothing invalidated is stored."""
+        stored = self.scene.stored()
+        assert stored is None or stored > self.voided, "stored over a later invalidation"
+
+    def idle(self, place):
+        """Say whether a process has nothing to do."""
+        task = self.tasks[place]
+        return task is None or task.done
+
+    @rule(place=st.integers(0, 2))
+    def call(self, place):
+        """Begin a call."""
+        if self.idle(place):
+            self.tasks[place] = self.scene.start(place)
+
+    @rule(place=st.integers(0, 2))
+    def refresh(self, place):
+        """Begin to make it anew, whatever is stored."""
+        if self.idle(place):
+            process = self.scene.processes[place]
+            self.tasks[place] = process.run(computed.refresh(self.scene.call(process)))
+
+    @rule(place=st.integers(0, 2))
+    def invalidate(self, place):
+        """Change the source, and have the value invalidated."""
+        if not self.idle(place) or self.scene.processes[place].paused_until > self.scene.world.now:
+            return
+        version = self.scene.source.version
+        self.scene.source.version += 1
+
+        async def acknowledged():
+            await computed.invalidate(self.scene.call(self.scene.processes[place]))
+            self.voided = max(self.voided, version)
+
+        self.tasks[place] = self.scene.processes[place].run(acknowledged())
+
+    @rule(place=st.integers(0, 2), seconds=st.sampled_from([0.05, 0.5, 4.0, 7.0]))
+    def pause(self, place, seconds):
+        """Stop a process, at whatever it is doing."""
+        self.scene.processes[place].pause(seconds)
+
+    @rule(seconds=st.sampled_from([0.0005, 0.0015, 0.01, 0.1, 0.21, 1.0, 3.0, 6.0]))
+    def pass_time(self, seconds):
+        """Let time pass."""
+        self.scene.world.advance(seconds)
+
+    def teardown(self):
+        """Every call has come to its end: none hangs, and none has failed."""
+        if not hasattr(self, "scene"):
+            return
+        self.scene.world.finish(self.scene.nodes, self.scene.processes)
+        for task in self.tasks:
+            assert task is None or task.done
+            assert task is None or task.error is None
+
+
+TestValues = Values.TestCase
+TestValues.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
