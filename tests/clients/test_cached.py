@@ -1,0 +1,592 @@
+"""`cached` and `get_or_set` on every kind of node, blocking and asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+
+import pytest
+
+import shardcache
+from shardcache import (
+    AsyncClient,
+    Client,
+    ConfigurationError,
+    KeyBuildError,
+    NodeError,
+    Observer,
+    UncacheableResultError,
+)
+from shardcache.decorators import Defaults
+from shardcache.settings import Settings
+from shardcache.testing.driving import MODES, DrivenClient, make_client
+
+BACKENDS = ["memory", "memcached", "redis", "pymemcache", "mixed"]
+
+
+@pytest.fixture(params=BACKENDS)
+def nodes(request):
+    """Give the URLs of three nodes."""
+    if request.param == "memory":
+        return ["memory://a", "memory://b", "memory://c"]
+    memcached = [server.url for server in request.getfixturevalue("memcached_servers")]
+    if request.param == "memcached":
+        return memcached
+    if request.param == "pymemcache":
+        return [url.replace("memcached://", "pymemcache://") for url in memcached]
+    redis = [server.url for server in request.getfixturevalue("redis_servers")]
+    return redis if request.param == "redis" else [memcached[0], redis[1], "memory://c"]
+
+
+class Source:
+    """A function that counts its calls, and its client, in either world."""
+
+    def __init__(self, client):
+        self.client = client
+        self.calls = []
+        self.result = "made"
+
+    def cached(self, **terms):
+        """Give the function with its values cached."""
+        driven = isinstance(self.client, DrivenClient)
+        return self._driven(terms) if driven else self._blocking(terms)
+
+    def make(self, number):
+        """Do what the function does."""
+        self.calls.append(number)
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+    def _blocking(self, terms):
+        @self.client.cached(**{"ttl": 60, **terms})
+        def function(number=1):
+            return self.make(number)
+
+        return function
+
+    def _driven(self, terms):
+        @self.client.cached(**{"ttl": 60, **terms})
+        async def function(number=1):
+            return self.make(number)
+
+        return Driven(function, self.client.loop)
+
+
+class Driven:
+    """An async cached function, each call run to its end on its client's loop."""
+
+    def __init__(self, function, loop):
+        self._function = function
+        self._loop = loop
+
+    def __call__(self, *args, **kwargs):
+        """Call it as if it blocked."""
+        return self._loop.run_until_complete(self._function(*args, **kwargs))
+
+    def __getattr__(self, name):
+        found = getattr(self._function, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+        return lambda *args, **kwargs: self._loop.run_until_complete(found(*args, **kwargs))
+
+
+@pytest.fixture(params=MODES)
+def source(request, nodes):
+    """Give a source whose client is of each kind, on nodes of each kind."""
+    client = make_client(request.param, nodes, timeout=5.0)
+    yield Source(client)
+    client.close()
+
+
+@pytest.mark.parametrize("lock", [False, "local", "shard", True])
+def test_the_second_call_is_a_hit(source, lock):
+    """However it is written; and other arguments are another value."""
+    f = source.cached(lock=lock)
+    assert [f(1), f(number=1), f(), f(2)] == ["made"] * 4
+    assert source.calls == [1, 2]
+    info = f.cache_info()
+    assert (info.hits, info.misses, info.recomputes) == (2, 2, 2)
+    assert source.client.stats().protection["recomputes"] == 2
+
+
+@pytest.mark.parametrize(
+    "result", [None, 0, "", b"", [1, (2,)], {"k": {1, 2}}, 10**400, "text", b"bytes", 1.5, 42]
+)
+def test_what_comes_back_is_what_went_in(source, result):
+    """Type included, with an age or without; `None` is a value."""
+    source.result = result
+    for terms in ({}, {"stale": 60}, {"lock": True, "early": 0.5, "tags": ["t"]}):
+        f = source.cached(namespace=str(terms), **terms)
+        assert (f(), f()) == (result, result)
+        assert type(f()) is type(result)
+    assert len(source.calls) == 3
+
+
+def test_the_extras(source):
+    """`get`, `set`, `refresh`, `invalidate`, `bypass` and `key_for` do what they say."""
+    f = source.cached(lock="shard")
+    assert f.get(1) is None
+    assert f.set("put", 1) is True
+    assert (f.get(1), f(1), source.calls) == ("put", "put", [])
+    assert f.refresh(1) == "made"
+    assert (f.get(1), source.calls) == ("made", [1])
+    assert source.client.get(f.key_for(1)) == "made"
+    assert f.invalidate(1) is True
+    assert f.invalidate(1) is False
+    assert f.get(1) is None
+    assert f.bypass(5) == "made"
+    assert (f.get(5), source.calls) == (None, [1, 5])
+    assert f.policy.ttl == 60
+
+
+def test_tags(source):
+    """`invalidate_tag` makes all values of a tag misses, and no others."""
+    f = source.cached(tags=["user:{number}", "users"])
+    g = source.cached(tags=["user:{number}"], namespace="g")
+    for function in (f, g):
+        assert [function(1), function(2), function(1), function(2)] == ["made"] * 4
+    assert source.calls == [1, 2, 1, 2]
+    assert source.client.invalidate_tag("user:1") is True
+    assert (f.get(1), g.get(1), f.get(2)) == (None, None, "made")
+    assert [f(1), g(1), f(1), g(1), f(2)] == ["made"] * 5
+    assert source.calls == [1, 2, 1, 2, 1, 1]
+    assert f.invalidate_tag("users") is True
+    assert (f.get(1), f.get(2), g.get(1)) == (None, None, "made")
+
+
+def test_a_tag_invalidated_meanwhile(nodes):
+    """A value that was being made when its tag was invalidated is a miss afterwards."""
+    versions = [1]
+    with Client(nodes, timeout=5.0) as client:
+
+        @client.cached(ttl=60, tags=["t"])
+        def f():
+            version = versions[-1]
+            if version == 1:
+                versions.append(2)
+                assert client.invalidate_tag("t")
+            return version
+
+        assert [f(), f(), f()] == [1, 2, 2]
+
+
+def test_all_values_of_a_function(source):
+    """`invalidate_all` is seen at once here, and by another client within about a second."""
+    f = source.cached()
+    g = source.cached(namespace="g")
+    assert [f(1), f(2), g(1)] == ["made"] * 3
+    assert f.invalidate_all() is True
+    assert (f.get(1), f.get(2), g.get(1)) == (None, None, "made")
+    assert [f(1), f(1)] == ["made"] * 2
+    assert source.calls == [1, 2, 1, 1]
+
+
+def test_errors_reach_the_caller(source):
+    """The function's own exceptions are never swallowed, nor stored unless asked for."""
+    source.result = ValueError("no such user", 7)
+    for lock in (False, "shard", True):
+        f = source.cached(lock=lock, namespace=str(lock))
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no such user"):
+                f(1)
+    assert len(source.calls) == 6
+
+
+def test_errors_may_be_kept(source):
+    """A type that is listed, or one below it, is raised again from the cache for a moment."""
+    source.result = FileNotFoundError("no such user", 7)
+    f = source.cached(cache_errors=OSError, error_ttl=30)
+    for _ in range(3):
+        with pytest.raises(FileNotFoundError) as raised:
+            f(1)
+        assert raised.value.args == ("no such user", 7)
+    assert source.calls == [1]
+    assert f.get(1) is None
+    assert source.client.get(f.key_for(1), "nothing") == "nothing"
+    other = source.cached(namespace="other")
+    with pytest.raises(FileNotFoundError):
+        other(1)
+    other_kinds = source.cached(cache_errors=KeyError)  # it finds an error that it does not know
+    source.result = "made"
+    assert other_kinds(1) == "made"
+
+
+def test_what_condition_refuses_is_returned_and_not_kept(source):
+    """And so is what has no ttl."""
+    f = source.cached(condition=lambda result: result == "good", lock=True)
+    assert [f(1), f(1)] == ["made", "made"]
+    assert source.calls == [1, 1]
+    source.result = "good"
+    assert [f(1), f(1)] == ["good", "good"]
+    assert source.calls == [1, 1, 1]
+    g = source.cached(ttl=lambda result: 0 if result == "good" else 60, namespace="g")
+    assert [g(1), g(1)] == ["good", "good"]
+    assert len(source.calls) == 5
+    assert f.cache_info().uncached == 2
+
+
+def test_none_may_be_left_out(source):
+    """`cache_none=False` asks again each time."""
+    source.result = None
+    f = source.cached(cache_none=False)
+    assert [f(1), f(1)] == [None, None]
+    assert source.calls == [1, 1]
+
+
+def test_what_cannot_be_stored_is_said_so(source):
+    """The error names the key and the type; nothing fails silently."""
+    source.result = object()
+    f = source.cached(lock="shard")
+    with pytest.raises(UncacheableResultError, match="object") as raised:
+        f(1)
+    assert isinstance(raised.value.__cause__, shardcache.EncodeError)
+
+
+@pytest.mark.parametrize("kind", ["memcached", "redis"])
+@pytest.mark.parametrize("lock", [False, "shard", True])
+def test_garbage_is_a_miss(request, kind, lock):
+    """What cannot be read is made anew, counted, and replaced."""
+    urls = [server.url for server in request.getfixturevalue(f"{kind}_servers")]
+    calls = []
+    with Client(urls, timeout=5.0) as client, Client(urls, codec="json", timeout=5.0) as other:
+
+        @client.cached(ttl=60, lock=lock)
+        def f():
+            calls.append(1)
+            return ["made"]
+
+        other.set(f.key_for(), {"by": "another codec"})
+        assert [f(), f()] == [["made"], ["made"]]
+        assert len(calls) == 1
+        assert sum(node.client["decode_failures"] for node in client.stats().values()) >= 1
+
+
+def test_get_or_set(source):
+    """The same for one key, with the terms of `cached`."""
+    client = source.client
+    made = [
+        client.get_or_set("k", lambda: source.make(1), ttl=60, lock="shard", stale=5)
+        for _ in range(3)
+    ]
+    assert made == ["made"] * 3
+    assert source.calls == [1]
+    assert client.get("k") == "made"
+    client.set("j", "there")
+    assert client.get_or_set("j", lambda: source.make(2)) == "there"
+    assert source.calls == [1]
+
+
+def test_stale_values_are_served_once_more(source):
+    """After the ttl the old value is there at once, and the new one soon."""
+    f = source.cached(ttl=0.2, jitter=0.0, stale=60)
+    assert f(1) == "made"
+    source.result = "anew"
+    time.sleep(0.25)
+    first = f(1)
+    assert first == ("made" if isinstance(f, Driven) else "anew")  # threads make it inline
+    end = time.monotonic() + 5.0
+    while f.get(1) != "anew":
+        assert time.monotonic() < end
+        f(1)
+        time.sleep(0.01)
+    assert f.cache_info().stale >= 1
+
+
+def test_a_node_that_fails_computes(make_memcached):
+    """Cache trouble is no trouble of the caller's; it is counted, or raised if asked for."""
+    server = make_memcached()
+    with Client(server.url, timeout=0.2) as client:
+        server.kill()
+
+        @client.cached(ttl=60, lock=True)
+        def f():
+            return "made"
+
+        @client.cached(ttl=60, on_error="raise")
+        def g():
+            return "made"
+
+        assert f() == "made"
+        assert f.cache_info().cache_errors >= 1
+        with pytest.raises(NodeError):
+            g()
+
+
+class TestFunctions:
+    """What kinds of functions can be cached."""
+
+    client = Client("memory://a,b,c")
+
+    def test_methods_need_a_key_for_self(self):
+        """A `__cache_key__`, or to leave it out."""
+
+        class Users:
+            def __init__(self, number):
+                self.number = number
+
+            @self.client.cached(ttl=60)
+            def keyless(self):
+                return self.number
+
+            @self.client.cached(ttl=60, ignore="self")
+            def shared(self):
+                return self.number
+
+        class Keyed(Users):
+            def __cache_key__(self):
+                return self.number
+
+        with pytest.raises(KeyBuildError, match="argument 'self', a value of type"):
+            Users(1).keyless()
+        assert (Users(1).shared(), Users(2).shared()) == (1, 1)
+        assert (Keyed(1).keyless(), Keyed(2).keyless(), Keyed(1).keyless()) == (1, 2, 1)
+        assert Keyed(2).keyless.get() == 2
+        assert Keyed(2).keyless.invalidate() is True
+        assert Users.shared.cache_info().hits == 1
+
+    def test_class_methods_and_static_methods(self):
+        """`cached` goes outside."""
+        calls = []
+
+        class Users:
+            @self.client.cached(ttl=60)
+            @classmethod
+            def of_class(cls, number):
+                calls.append(cls.__name__)
+                return number
+
+            @self.client.cached(ttl=60)
+            @staticmethod
+            def static(number):
+                calls.append("static")
+                return number
+
+        class Admins(Users):
+            """A class of its own, with values of its own."""
+
+        assert [Users.of_class(1), Users().of_class(1), Admins.of_class(1)] == [1, 1, 1]
+        assert [Users.static(1), Users().static(1)] == [1, 1]
+        assert calls == ["Users", "Admins", "static"]
+
+    def test_what_it_wraps_shows(self):
+        """Name, doc and module are the function's; and it says what it is."""
+
+        @self.client.cached(ttl=60)
+        def documented(a: int) -> int:
+            """Say something."""
+            return a
+
+        assert documented.__name__ == "documented"
+        assert documented.__doc__ == "Say something."
+        assert str(inspect.signature(documented)) == "(a: 'int') -> 'int'"
+        assert documented.__wrapped__(3) == 3
+        assert repr(documented).startswith("<CachedFunction ")
+
+    def test_what_cannot_be_cached_is_refused_at_decoration(self):
+        """Generators, what is no function, and functions of the other world."""
+
+        async def asynchronous():
+            return 1
+
+        def generator():
+            yield 1
+
+        async def asynchronous_generator():
+            yield 1
+
+        decorator = self.client.cached(ttl=60)
+        for function, message in [
+            (asynchronous, "needs an AsyncClient"),
+            (generator, "generator"),
+            (asynchronous_generator, "generator"),
+            (42, "is no function"),
+        ]:
+            with pytest.raises(ConfigurationError, match=message):
+                decorator(function)
+        with pytest.raises(ConfigurationError, match="needs a blocking Client"):
+            AsyncClient("memory://a").cached(ttl=60)(lambda: 1)
+
+    def test_bad_terms_are_refused_all_at_once(self):
+        """Each fault is named, with what is known."""
+        with pytest.raises(ConfigurationError) as raised:
+            self.client.cached(
+                ttl=-1, lock="everything", jitter=1.5, on_timeout="explode", cache_errors=[int]
+            )
+        assert len(raised.value.faults) == 5
+        with pytest.raises(TypeError, match="lokc"):
+            self.client.cached(ttl=60, lokc=True)
+
+    def test_frameworks_see_what_is_to_be_awaited(self):
+        """An async cached function is a coroutine function, also as a method."""
+
+        class Users:
+            @AsyncClient("memory://a").cached(ttl=60, ignore="self")
+            async def fetch(self):
+                return 1
+
+        if hasattr(inspect, "markcoroutinefunction"):
+            assert inspect.iscoroutinefunction(Users.fetch)
+            assert inspect.iscoroutinefunction(Users().fetch)
+        assert asyncio.run(Users().fetch()) == 1
+
+
+class TestTogether:
+    """Many callers of one process."""
+
+    def test_threads(self, memcached_servers):
+        """Of fifty threads one calls, and each has a copy of its own."""
+        calls = []
+        with Client([server.url for server in memcached_servers], timeout=5.0) as client:
+
+            @client.cached(ttl=60, lock=True)
+            def f():
+                calls.append(1)
+                time.sleep(0.1)
+                return {"list": []}
+
+            results = [None] * 50
+
+            def run(place):
+                results[place] = f()
+
+            threads = [threading.Thread(target=run, args=(place,)) for place in range(50)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+            assert results == [{"list": []}] * 50
+            assert len({id(result["list"]) for result in results}) == 50
+            assert len(calls) == 1
+            assert f.cache_info().coalesced + f.cache_info().hits == 49
+
+    async def test_tasks(self, redis_servers):
+        """Of ten thousand tasks one calls, and the node sees tens of reads at most."""
+        calls = []
+        urls = [server.url for server in redis_servers]
+        async with AsyncClient(urls, timeout=10.0) as client:
+
+            @client.cached(ttl=60, lock=True)
+            async def f():
+                calls.append(1)
+                await asyncio.sleep(0.1)
+                return [1]
+
+            results = await asyncio.gather(*(f() for _ in range(10_000)))
+            assert results == [[1]] * 10_000
+            assert len(calls) == 1
+            stats = await client.stats()
+            assert sum(figures.client["calls"] for figures in stats.values()) < 40
+
+    async def test_a_shared_error_has_a_trace_of_its_own(self):
+        """Every caller gets the error; only the one who called has the original."""
+        async with AsyncClient("memory://a") as client:
+
+            @client.cached(ttl=60)
+            async def f():
+                await asyncio.sleep(0.05)
+                raise ValueError("none")
+
+            errors = await asyncio.gather(*(f() for _ in range(100)), return_exceptions=True)
+        assert {type(error) for error in errors} == {ValueError}
+        assert {error.args for error in errors} == {("none",)}
+        assert len({id(error) for error in errors}) == 100
+
+    def test_recursion_calls_through(self):
+        """A function that calls itself with the same arguments is not stuck."""
+        with Client("memory://a,b,c") as client:
+            depth = []
+
+            @client.cached(ttl=60, lock=True, wait=5.0)
+            def f():
+                depth.append(1)
+                return "bottom" if len(depth) == 2 else f()
+
+            began = time.monotonic()
+            assert f() == "bottom"
+            assert time.monotonic() - began < 2.0
+
+    def test_events(self):
+        """Observers hear of calls, and of callers who did not have to."""
+        heard = []
+
+        class Listener(Observer):
+            def compute_finished(self, event):
+                heard.append(("compute", event.stored, event.error))
+
+            def stampede_prevented(self, event):
+                heard.append((event.how, event.seconds > 0, None))
+
+        with Client("memory://a,b,c", observers=[Listener()]) as client:
+
+            @client.cached(ttl=60)
+            def f():
+                time.sleep(0.1)
+                return 1
+
+            threads = [threading.Thread(target=f) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+        assert heard[0] == ("compute", True, None)
+        assert heard[1:] == [("joined", True, None)] * 2
+
+
+class TestDefaults:
+    """`shardcache.cached` and `configure`."""
+
+    def test_the_client_is_made_at_the_first_call(self, monkeypatch):
+        """Not at import, nor at decoration."""
+        monkeypatch.setenv("SHARDCACHE_URL", "no-such-scheme://x")
+
+        @shardcache.cached(ttl=60)
+        def f():
+            return 1
+
+        shardcache.configure("memory://a,b,c")
+        assert (f(), f(), f.cache_info().hits) == (1, 1, 1)
+
+    def test_both_worlds(self):
+        """One decorator takes both kinds of functions; one default serves every loop."""
+        shardcache.configure(["memory://a", "memory://b"], namespace="n")
+        calls = []
+
+        @shardcache.cached(ttl=60, lock="shard")
+        async def f(number):
+            calls.append(number)
+            return number
+
+        assert [asyncio.run(f(1)), asyncio.run(f(1)), asyncio.run(f(2))] == [1, 1, 2]
+        assert calls == [1, 2]
+
+    def test_configured_anew(self):
+        """What is decorated already uses the new nodes from then on."""
+        shardcache.configure("memory://a")
+
+        @shardcache.cached(ttl=60)
+        def f():
+            return 1
+
+        f()
+        shardcache.configure(Settings.from_url("memory://b"))
+        f()
+        assert f.cache_info().misses == 2
+        with pytest.raises(ConfigurationError, match="not both"):
+            shardcache.configure(Settings.from_url("memory://b"), namespace="x")
+
+    def test_of_many_threads_one_makes_the_client(self):
+        """The default client is one."""
+        defaults = Defaults()
+        defaults.configure(Settings.from_url("memory://a"))
+        found = []
+        threads = [
+            threading.Thread(target=lambda: found.append(defaults.client())) for _ in range(16)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(set(found)) == 1

@@ -1,0 +1,380 @@
+"""`lock` on every kind of node, blocking and asyncio, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+
+import pytest
+from tenacity import wait_fixed
+
+from shardcache import (
+    AsyncClient,
+    Client,
+    ConfigurationError,
+    InvalidKeyError,
+    LockLost,
+    LockTimeout,
+    LockUnavailable,
+    Observer,
+)
+from shardcache.testing.driving import MODES, DrivenClient, make_client
+
+BACKENDS = ["memory", "memcached", "redis", "pymemcache", "mixed"]
+
+
+@pytest.fixture(params=BACKENDS)
+def nodes(request):
+    """Give the URLs of three nodes."""
+    if request.param == "memory":
+        return ["memory://a", "memory://b", "memory://c"]
+    memcached = [server.url for server in request.getfixturevalue("memcached_servers")]
+    if request.param == "memcached":
+        return memcached
+    if request.param == "pymemcache":
+        return [url.replace("memcached://", "pymemcache://") for url in memcached]
+    redis = [server.url for server in request.getfixturevalue("redis_servers")]
+    return redis if request.param == "redis" else [memcached[0], redis[1], "memory://c"]
+
+
+class Driven:
+    """An async lock or lease, each call run to its end on its client's loop."""
+
+    def __init__(self, target, loop):
+        self._target = target
+        self._loop = loop
+
+    def __getattr__(self, name):
+        found = getattr(self._target, name)
+        if not asyncio.iscoroutinefunction(found):
+            return found
+
+        def run(*args, **kwargs):
+            result = self._loop.run_until_complete(found(*args, **kwargs))
+            return Driven(result, self._loop) if hasattr(result, "release") else result
+
+        return run
+
+
+@pytest.fixture(params=MODES)
+def make_lock(request, nodes):
+    """Give a way to describe a lock of a client of each kind, on nodes of each kind."""
+    client = make_client(request.param, nodes, timeout=5.0)
+
+    def make(name="report", **terms):
+        lock = client.lock(name, **terms)
+        return Driven(lock, client.loop) if isinstance(client, DrivenClient) else lock
+
+    yield make
+    client.close()
+
+
+def test_one_has_it_at_a_time(make_lock):
+    """Whoever comes next has to wait until it is released, or does without."""
+    lock = make_lock()
+    lease = lock.acquire(wait=1)
+    assert lease.valid
+    assert 7.5 < lease.remaining() < 10
+    assert lock.try_acquire() is None
+    with pytest.raises(LockTimeout):
+        lock.acquire(wait=0.05)
+    assert make_lock("another").try_acquire() is not None
+    assert lease.release() is True
+    assert (lease.release(), lease.valid, lease.lost) == (False, False, False)
+    again = lock.try_acquire()
+    assert again.token != lease.token
+    assert len(again.token) == 32
+    assert len(again.nodes) == 3
+
+
+def test_it_may_be_prolonged_while_it_holds(make_lock):
+    """And never afterwards."""
+    lease = make_lock(ttl=3).acquire()
+    assert lease.extend(20) > 15
+    assert 15 < lease.remaining() < 20
+    assert lease.extend() < 3
+    lease.release()
+    with pytest.raises(LockLost, match="released"):
+        lease.extend()
+    with pytest.raises(LockLost, match="released"):
+        lease.check()
+
+
+def test_an_expired_lease_is_lost(make_lock):
+    """Another takes the lock then, and the first can neither prolong nor release it."""
+    lock = make_lock(ttl=2)
+    lease = lock.acquire()
+    end = time.monotonic() + 5.0
+    while (other := lock.try_acquire()) is None:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert (lease.valid, lease.lost, other.valid) == (False, True, True)
+    with pytest.raises(LockLost, match="time ran out"):
+        lease.extend()
+    assert lease.release() is False
+    assert other.valid
+    assert lock.try_acquire() is None
+    assert other.release() is True
+
+
+def test_it_is_renewed_in_the_background(make_lock):
+    """For as long as it is held, and not a moment longer."""
+    lock = make_lock(ttl=2, renew=True)
+    lease = lock.acquire()
+    if isinstance(lease, Driven):
+        lease._loop.run_until_complete(asyncio.sleep(2.5))
+    else:
+        time.sleep(2.5)
+    assert lease.valid
+    assert lock.try_acquire() is None
+    assert lease.release() is True
+    assert lock.try_acquire() is not None
+
+
+class TestBlocks:
+    """`with lock` and `with lock.hold()`."""
+
+    def test_it_is_released_behind_the_block(self):
+        """Whether that ends well or not."""
+        with Client("memory://a,b,c") as client:
+            lock = client.lock("report")
+            with lock as lease, pytest.raises(LockTimeout), lock.hold(wait=0):
+                pass
+            assert not lease.valid
+            with pytest.raises(ZeroDivisionError), lock.hold() as lease:
+                raise ZeroDivisionError
+            assert not lease.valid
+            with lock, client.lock("another") as other:
+                assert other.valid
+            assert lock.try_acquire() is not None
+
+    def test_a_lock_that_was_lost_is_said_so_at_the_end(self):
+        """Only if the block itself went well, and unless it is to be ignored."""
+        with Client("memory://a,b,c") as client:
+
+            def lose(lock):
+                with lock:
+                    client.flush_all()
+                    client.lock("report").acquire()
+
+            with pytest.raises(LockLost, match="before its block had ended"):
+                lose(client.lock("report"))
+            client.flush_all()
+            lose(client.lock("report", on_lost="ignore"))
+            client.flush_all()
+
+            def fail(lock):
+                with lock.hold():
+                    client.flush_all()
+                    raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                fail(client.lock("report"))
+
+    def test_threads_share_a_description(self):
+        """Each block releases the lease it has taken itself."""
+        inside, most = [], []
+        with Client("memory://a,b,c") as client:
+            lock = client.lock("report")
+
+            def work():
+                for _ in range(20):
+                    with lock:
+                        inside.append(1)
+                        most.append(len(inside))
+                        time.sleep(0.0005)
+                        inside.pop()
+
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+        assert len(most) == 80
+        assert max(most) == 1
+
+    async def test_tasks_share_one_as_well(self):
+        """The same on a loop; and a lease may be released by another task."""
+        async with AsyncClient("memory://a,b,c") as client:
+            lock = client.lock("report")
+            inside = []
+
+            async def work():
+                async with lock as lease:
+                    inside.append(1)
+                    assert len(inside) == 1
+                    assert lease.valid
+                    await asyncio.sleep(0.001)
+                    inside.pop()
+
+            await asyncio.gather(*(work() for _ in range(10)))
+            lease = await lock.acquire()
+            assert await asyncio.create_task(lease.release()) is True
+
+            async def lose():
+                async with lock.hold() as lease:
+                    await client.flush_all()
+                    await lease.extend()
+
+            with pytest.raises(LockLost):
+                await lose()
+
+
+class TestCancellation:
+    """A task that is cancelled leaves no lock behind."""
+
+    async def test_in_the_middle_of_acquiring(self, make_redis):
+        """Whatever was granted is given back."""
+        servers = [make_redis() for _ in range(3)]
+        async with AsyncClient([server.url for server in servers], timeout=5.0) as client:
+            for delay in [0.0, 0.0002, 0.0005, 0.001, 0.002] * 5:
+                task = asyncio.create_task(client.lock("report").acquire())
+                await asyncio.sleep(delay)
+                task.cancel()
+                (outcome,) = await asyncio.gather(task, return_exceptions=True)
+                if not isinstance(outcome, asyncio.CancelledError):
+                    await outcome.release()
+                end = time.monotonic() + 5.0
+                while (lease := await client.lock("report").try_acquire()) is None:
+                    assert time.monotonic() < end
+                    await asyncio.sleep(0.005)
+                await lease.release()
+
+    async def test_in_the_middle_of_the_block(self):
+        """It is released all the same."""
+        async with AsyncClient("memory://a,b,c") as client:
+            lock = client.lock("report")
+
+            async def work():
+                async with lock.hold():
+                    await asyncio.sleep(30)
+
+            task = asyncio.create_task(work())
+            await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert await lock.try_acquire() is not None
+
+
+def test_a_child_does_not_have_its_parent_s_lock(memcached_servers):
+    """In a forked child the lease is not valid, and does nothing; the parent keeps it."""
+    with Client([server.url for server in memcached_servers], timeout=5.0) as client:
+        lease = client.lock("report", renew=True).acquire()
+        child = os.fork()
+        if not child:
+            right = (lease.valid, lease.lost, lease.release()) == (False, False, False)
+            os._exit(0 if right and client.lock("report").try_acquire() is None else 1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert lease.valid
+        assert lease.release() is True
+
+
+def test_too_few_nodes_are_said_so(make_memcached):
+    """At once, with what each of them said."""
+    servers = [make_memcached() for _ in range(5)]
+    with Client([server.url for server in servers], timeout=0.2) as client:
+        for server in servers[:3]:
+            server.kill()
+        began = time.monotonic()
+        with pytest.raises(LockUnavailable, match="3 of 5 nodes failed") as raised:
+            client.lock("report").acquire(wait=30)
+        assert time.monotonic() - began < 2.0
+        assert len(raised.value.errors) == 3
+
+
+def test_a_restarted_node_s_lock_is_not_released_by_another(make_memcached):
+    """CAS numbers begin anew with a server: what holds another's token is left alone."""
+    server = make_memcached()
+    with Client(server.url, timeout=5.0) as client:
+        first = client.lock("report").acquire()
+        server.kill()
+        server.restart()
+        end = time.monotonic() + 10.0
+        while True:
+            try:
+                second = client.lock("report").try_acquire()
+                break
+            except LockUnavailable:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        assert second is not None
+        first.release()
+        assert client.lock("report").try_acquire() is None
+        assert second.release() is True
+
+
+def test_a_short_ttl_is_refused_where_it_cannot_be_kept(memcached_servers):
+    """A node that counts whole seconds is named."""
+    server = memcached_servers[0]
+    with Client(server.url) as client:
+        with pytest.raises(ConfigurationError, match=r"at least 2 s, not 1.*whole seconds"):
+            client.lock("report", ttl=1).acquire()
+        lease = client.lock("report").acquire()
+        with pytest.raises(ConfigurationError, match="at least 2 s"):
+            lease.extend(0.5)
+        lease.release()
+
+
+def test_bad_terms_are_named():
+    """All of them at once."""
+    with Client("memory://a,b,c") as client:
+        with pytest.raises(ConfigurationError, match=r"(?s)ttl.*max_hold.*backoff") as raised:
+            client.lock("report", ttl=0, max_hold=-1, backoff=7)
+        assert len(raised.value.faults) == 3
+        with pytest.raises(ConfigurationError, match="on_lost must be"):
+            client.lock("report", on_lost="explode")
+        with pytest.raises(InvalidKeyError):
+            client.lock("")
+
+
+def test_the_pauses_may_be_tenacity_s():
+    """Any of its wait strategies."""
+    with Client("memory://a,b,c") as client:
+        client.lock("report").acquire()
+        began = time.monotonic()
+        with pytest.raises(LockTimeout):
+            client.lock("report", backoff=wait_fixed(0.02)).acquire(wait=0.1)
+        assert time.monotonic() - began >= 0.1
+
+
+def test_losing_one_is_an_event():
+    """Observers hear that a renewal has failed."""
+    heard = []
+
+    class Listener(Observer):
+        def lease_lost(self, event):
+            heard.append((event.name, event.seconds))
+
+    with Client("memory://a,b,c", observers=[Listener()]) as client:
+        lease = client.lock("report", ttl=0.3, renew=True).acquire()
+        client.flush_all()
+        end = time.monotonic() + 10.0
+        while not heard:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert lease.lost
+        assert heard[0][0] == b"report"
+        assert 0.05 < heard[0][1] < 10.0
+
+
+def test_a_forgotten_lease_asks_nothing():
+    """No I/O when it is collected; the nodes keep it until its ttl is over."""
+    with Client("memory://a,b,c") as client:
+        client.lock("report").acquire()
+        gc.collect()
+        assert client.lock("report").try_acquire() is None
+
+
+def test_reprs_are_for_operators():
+    """Short, and true."""
+    with Client("memory://a,b,c") as client:
+        lock = client.lock("report", ttl=10)
+        assert repr(lock) == "<Lock 'report', ttl 10 s>"
+        lease = lock.acquire()
+        assert repr(lease) == "<Lease b'report': 9.9 s>"
+        lease.release()
+        assert repr(lease) == "<Lease b'report': it was released>"

@@ -1,0 +1,120 @@
+"""What a type checker tells a user of `cached` and `lock`; checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import assert_type
+
+from shardcache import (
+    AsyncClient,
+    AsyncLease,
+    CachedFunction,
+    CacheInfo,
+    Client,
+    Lease,
+    LockPolicy,
+    Stats,
+    cached,
+    configure,
+)
+
+client = Client("memory://a")
+async_client = AsyncClient("memory://a")
+
+
+@client.cached(ttl=60, lock=True)
+def profile(user_id: int, *, verbose: bool = False) -> dict[str, int]:
+    """Stand for any function."""
+    return {"id": user_id if verbose else 0}
+
+
+@cached(ttl=timedelta(minutes=1), lock=LockPolicy(ttl=5), stale=30, cache_errors=(KeyError,))
+def plain(user_id: int) -> str:
+    """Stand for any function of the default client."""
+    return str(user_id)
+
+
+@cached(ttl=60, lock="shard")
+async def fetched(user_id: int) -> bytes:
+    """Stand for any coroutine function."""
+    return b"%d" % user_id
+
+
+class Users:
+    """Methods of every kind."""
+
+    @client.cached(ttl=60, ignore="self")
+    def method(self, number: int) -> str:
+        """Be an ordinary one."""
+        return str(number)
+
+    @async_client.cached(ttl=lambda result: len(str(result)), ignore=["self"])
+    async def awaited(self, number: int) -> str:
+        """Be one that is awaited."""
+        return str(number)
+
+    @staticmethod
+    @client.cached(ttl=60)
+    def static(number: int) -> str:
+        """Be one without an instance."""
+        return str(number)
+
+
+def functions() -> None:
+    """Call with the function's own parameters; the extras take them as well."""
+    assert_type(profile(7, verbose=True), dict[str, int])
+    assert_type(profile.get(7), dict[str, int] | None)
+    assert_type(profile.set({"id": 7}, 7), bool)
+    assert_type(profile.refresh(user_id=7), dict[str, int])
+    assert_type(profile.invalidate(7), bool)
+    assert_type(profile.invalidate_all(), bool)
+    assert_type(profile.bypass(7), dict[str, int])
+    assert_type(profile.key_for(7), str | bytes)
+    assert_type(profile.cache_info(), CacheInfo)
+    assert_type(plain(7), str)
+    assert_type(client.get_or_set("k", lambda: 7, ttl=60, lock=True), int)
+    assert_type(client.stats(), Stats)
+    profile("seven")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    configure("memory://a,b,c")
+
+
+def methods() -> None:
+    """Call without the instance."""
+    assert_type(Users().method(7), str)
+    assert_type(Users().method.get(7), str | None)
+    assert_type(Users.static(7), str)
+    bound: CachedFunction[[int], str] = Users().method
+    assert_type(bound(7), str)
+    Users().method("seven")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def awaited() -> None:
+    """Await the same."""
+    assert_type(await fetched(7), bytes)
+    assert_type(await fetched.get(7), bytes | None)
+    assert_type(await Users().awaited(7), str)
+    assert_type(await Users().awaited.refresh(7), str)
+
+
+def locks() -> None:
+    """Take a lock in each way."""
+    lock = client.lock("report", ttl=timedelta(seconds=10), renew=True)
+    assert_type(lock.acquire(wait=1), Lease)
+    assert_type(lock.try_acquire(), Lease | None)
+    with lock as lease:
+        assert_type(lease, Lease)
+        assert_type(lease.remaining(), float)
+        assert_type(lease.extend(), float)
+    with lock.hold(wait=1) as lease:
+        assert_type(lease, Lease)
+
+
+async def awaited_locks() -> None:
+    """Await the same."""
+    lock = async_client.lock("report")
+    assert_type(await lock.acquire(), AsyncLease)
+    assert_type(await lock.try_acquire(), AsyncLease | None)
+    async with lock as lease:
+        assert_type(await lease.release(), bool)
+    async with lock.hold(wait=1) as lease:
+        assert_type(lease, AsyncLease)
