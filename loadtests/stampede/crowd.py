@@ -1,0 +1,140 @@
+"""Processes under test, started together and told what to do at the same moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from stampede.workers import Call, Calls, Part, Tell, main
+
+# Forked off one process that has loaded everything: 200 of them start in a second or two.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["stampede.workers"])
+
+LEAD = 0.3  # seconds until all begin, so that each has heard of it
+LEAD_EACH = 0.005  # seconds more for every process
+
+
+class Member:
+    """One process under test."""
+
+    def __init__(self, part: Part, seconds: float) -> None:
+        self._pipe, theirs = _processes.Pipe()
+        self._process = _processes.Process(target=main, args=(part, theirs, seconds), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """Give the process id."""
+        pid = self._process.pid
+        assert pid is not None  # it was started
+        return pid
+
+    def order(self, order: Calls | Tell) -> None:
+        """Send an order; the answer is awaited by `answer`."""
+        self._pipe.send(order)
+
+    def answer(self) -> Any:
+        """Give the answer to the oldest order; the watchdog ends a wait in vain."""
+        return self._pipe.recv()
+
+    def tell(self, method: str, *arguments: object) -> Any:
+        """Have a method of its subject called, and give what that gives."""
+        self.order(Tell(method, arguments))
+        return self.answer()
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        self._process.kill()
+        self._process.join()
+
+    def pause(self) -> None:
+        """Stop it where it is (SIGSTOP)."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it run on (SIGCONT)."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def hang_up(self) -> None:
+        """Let it end by itself."""
+        self._pipe.close()
+
+    def gone(self, seconds: float) -> None:
+        """Wait for its end, then make it."""
+        self._process.join(seconds)
+        if self._process.exitcode is None:
+            self.kill()
+
+
+class Crowd:
+    """Some processes that play the same part."""
+
+    def __init__(self, members: list[Member]) -> None:
+        self.members = members
+
+    def of(self, pid: int) -> Member:
+        """Give the member with a process id."""
+        return next(member for member in self.members if member.pid == pid)
+
+    def without(self, gone: Member) -> Crowd:
+        """Give all but one."""
+        return Crowd([member for member in self.members if member is not gone])
+
+    def call(self, **calls: Any) -> list[Call]:
+        """Let all call at once; give what became of each call."""
+        self.begin(**calls)
+        return self.results()
+
+    def begin(self, **calls: Any) -> float:
+        """Let all call at once, which they do at the moment that is given."""
+        at = self.moment()
+        for member in self.members:
+            member.order(Calls(at=at, **calls))
+        return at
+
+    def results(self) -> list[Call]:
+        """Give what became of the calls that were begun."""
+        return [call for member in self.members for call in member.answer()]
+
+    def tell(self, method: str, *arguments: object) -> list[Any]:
+        """Have a method of every subject called; give what each gives."""
+        for member in self.members:
+            member.order(Tell(method, arguments))
+        return [member.answer() for member in self.members]
+
+    def moment(self) -> float:
+        """Give a moment for which all can be ready."""
+        return time.monotonic() + LEAD + LEAD_EACH * len(self.members)
+
+
+@contextmanager
+def gathered(part: Part, processes: int, seconds: float) -> Iterator[Crowd]:
+    """Start processes, ready to be told; they have ended when the block has, however it ends."""
+    members: list[Member] = []
+    try:
+        for _ in range(processes):
+            # Those that did start are ended when one does not.
+            members.append(Member(part, seconds))  # noqa: PERF401
+        for member in members:
+            member.answer()
+        yield Crowd(members)
+    finally:
+        _ended(members)
+
+
+def _ended(members: Iterable[Member]) -> None:
+    for member in members:
+        with suppress(OSError):
+            member.hang_up()
+        with suppress(ProcessLookupError):
+            member.resume()
+    deadline = time.monotonic() + 2
+    for member in members:
+        member.gone(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,361 @@
+"""How each case is played on real servers, and the figures that come of it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shardcache import Client, LockPolicy, Node
+from stampede.counting import is_lock
+from stampede.crowd import Crowd, Member, gathered
+from stampede.figures import Figures, percentile
+from stampede.ledger import Ledger
+from stampede.servers import Servers, running
+from stampede.workers import Call, Part, decorated, errors
+
+CACHED = "stampede.workers:Cached"
+ASYNC_CACHED = "stampede.workers:AsyncCached"
+
+DELTA = 0.2  # seconds that the function under test takes
+KEY = 1
+LOCK = "stampede"
+
+Fault = Callable[[Servers, Sequence[Node]], None]
+
+# Options of `cached` are of many types, hence `Any`.
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large a crowd is: processes of so many callers, and processes that try one lock."""
+
+    processes: int
+    callers: int
+    takers: int
+
+    @property
+    def size(self) -> int:
+        """Give the number of callers in all."""
+        return self.processes * self.callers
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a case is played: kind of servers, size of the crowd, seconds until all must be over."""
+
+    kind: str
+    scale: Scale
+    seconds: float
+
+    @property
+    def shortest_ttl(self) -> float:
+        """Give the shortest time to live that a lock may have on these servers."""
+        return 2.0 if self.kind == "memcached" else 0.5
+
+    @contextmanager
+    def played(
+        self, subject: str = CACHED, *, processes: int | None = None, **part: Any
+    ) -> Iterator[Play]:
+        """Start servers and a crowd that wants one key of them."""
+        with ExitStack() as stack:
+            servers = stack.enter_context(running(self.kind))
+            ledger = Ledger(stack.enter_context(tempfile.NamedTemporaryFile()).name)
+            part.setdefault("callers", self.scale.callers)
+            whole = Part(subject=subject, urls=servers.urls, ledger=ledger, **part)
+            count = processes or self.scale.processes
+            crowd = stack.enter_context(gathered(whole, count, self.seconds))
+            yield Play(servers, crowd, ledger, whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Servers, and a crowd in front of them."""
+
+    servers: Servers
+    crowd: Crowd
+    ledger: Ledger
+    part: Part
+
+    def nodes(self) -> Sequence[Node]:
+        """Give the nodes of the key in its order of preference: first its shard, the lock's gate."""
+        with Client(self.part.urls) as client:
+            plain = replace(self.part, options={"ttl": 60})
+            return client.nodes_for(decorated(client, plain).key_for(KEY), len(self.part.urls))
+
+    def lock_nodes(self) -> Sequence[Node]:
+        """Give the nodes of the lock, its gate first."""
+        with Client(self.part.urls) as client:
+            return client.lock(LOCK).nodes
+
+    def leader(self) -> Member:
+        """Wait until the function runs; give the process that runs it."""
+        return self.crowd.of(self.ledger.await_runs(1)[0].pid)
+
+    def figures(self, calls: Sequence[Call]) -> dict[str, float]:
+        """Give what is told of most crowds."""
+        waits = [call.wait for call in calls]
+        return {
+            "recomputes": len(self.ledger.runs()),
+            "without a value": sum(call.run is None for call in calls),
+            "first value": min(c.ended for c in calls) - min(c.begun for c in calls),
+            "p99 wait": percentile(waits, 0.99),
+            "longest wait": max(waits),
+        }
+
+
+# Faults, by the nodes in order of preference.
+
+
+def no_fault(_servers: Servers, _nodes: Sequence[Node]) -> None:
+    """Leave all as it is."""
+
+
+def two_killed(servers: Servers, nodes: Sequence[Node]) -> None:
+    """Kill two lock nodes, not the key's own."""
+    servers.kill((nodes[1], nodes[3]))
+
+
+def two_stopped(servers: Servers, nodes: Sequence[Node]) -> None:
+    """Stop two lock nodes, not the key's own."""
+    servers.pause((nodes[1], nodes[3]))
+
+
+def three_killed(servers: Servers, nodes: Sequence[Node]) -> None:
+    """Kill three lock nodes, not the key's own."""
+    servers.kill(nodes[1:4])
+
+
+def three_stopped(servers: Servers, nodes: Sequence[Node]) -> None:
+    """Stop three lock nodes, not the key's own."""
+    servers.pause(nodes[1:4])
+
+
+def shard_killed(servers: Servers, nodes: Sequence[Node]) -> None:
+    """Kill the key's own node."""
+    servers.kill(nodes[:1])
+
+
+def shard_stopped(servers: Servers, nodes: Sequence[Node]) -> None:
+    """Stop the key's own node."""
+    servers.pause(nodes[:1])
+
+
+# Crowds that want a key nobody has.
+
+
+def cold(fault: Fault = no_fault, **options: Any) -> Callable[[Stage], Figures]:
+    """Let all want the key at once."""
+
+    def scene(stage: Stage) -> Figures:
+        with stage.played(options={"ttl": 60, **options}) as play:
+            fault(play.servers, play.nodes())
+            with play.servers.watched() as seen:
+                calls = play.crowd.call()
+            locks = sum(each.locks for each in seen)
+            return {**play.figures(calls), "lock commands": locks, "commands": len(seen)}
+
+    return scene
+
+
+def raising(stage: Stage) -> Figures:
+    """Let all want a value that cannot be made."""
+    with stage.played(fails=True, options={"ttl": 60, "lock": True}) as play:
+        calls = play.crowd.call()
+        return {**play.figures(calls), "got the error": errors(calls, "RefusedError")}
+
+
+def never(_result: object) -> bool:
+    """Be a condition that no result meets."""
+    return False
+
+
+def unmet(stage: Stage) -> Figures:
+    """Let all want a value that must not be stored."""
+    with stage.played(options={"ttl": 60, "lock": True, "condition": never}) as play:
+        calls = play.crowd.call()
+        left = sum(is_lock(key) for key in play.servers.stored())
+        return {**play.figures(calls), "lock keys left": left}
+
+
+def unavailable(fault: Fault) -> Callable[[Stage], Figures]:
+    """Try a lock of which too few nodes are up."""
+
+    def scene(stage: Stage) -> Figures:
+        with stage.played(callers=1, options={"ttl": 60}) as play:
+            fault(play.servers, play.lock_nodes())
+            tries = play.crowd.tell("tries", LOCK, 5.0, play.crowd.moment())
+            return {
+                "LockUnavailable": sum(outcome == "LockUnavailable" for outcome, _ in tries),
+                "longest try": max(seconds for _, seconds in tries),
+            }
+
+    return scene
+
+
+# Crowds that have a value.
+
+
+def hit(stage: Stage) -> Figures:
+    """Let all read a value that is there."""
+    times = 20
+    with stage.played(options={"ttl": 60, "lock": True}) as play:
+        play.crowd.call()
+        before = play.servers.counted()
+        with play.servers.watched() as seen:
+            calls = play.crowd.call(times=times)
+        commands = (play.servers.counted() - before).total()
+        return {
+            **play.figures(calls),
+            "commands a hit": commands / len(calls),
+            "lock commands": sum(each.locks for each in seen),
+        }
+
+
+def expiring(stage: Stage) -> Figures:
+    """Let all go on reading a value while it expires, and may be served a little longer."""
+    ttl = 2.0
+    options = {"ttl": ttl, "stale": 30, "lock": True, "jitter": 0}
+    with stage.played(options=options) as play:
+        play.crowd.call()
+        first = len(play.ledger.runs())
+        # Each calls four times a second, one after another, for longer than the value is fresh.
+        calls = play.crowd.call(times=8, every=0.25, spread=0.25)
+        figures = play.figures(calls)
+        return {**figures, "recomputes": figures["recomputes"] - first}
+
+
+# Leaders to whom something happens.
+
+
+def killed(stage: Stage) -> Figures:
+    """Kill the leader while it computes."""
+    ttl = stage.shortest_ttl
+    options = {"ttl": 60, "lock": LockPolicy(ttl=ttl), "wait": 3 * ttl}
+    with stage.played(options=options) as play:
+        play.crowd.begin()
+        leader = play.leader()
+        time.sleep(DELTA / 2)
+        leader.kill()
+        died = time.monotonic()
+        calls = play.crowd.without(leader).results()
+        runs = play.ledger.runs()
+        return {
+            **play.figures(calls),
+            "completed": sum(run.ended is not None for run in runs),
+            "second begins": runs[1].begun - died if len(runs) > 1 else float("inf"),
+        }
+
+
+def stopped(stage: Stage) -> Figures:
+    """Stop the leader for three times its lock's ttl while it computes, then let it run on."""
+    ttl = stage.shortest_ttl
+    options = {"ttl": 60, "lock": LockPolicy(ttl=ttl), "wait": 3 * ttl}
+    with stage.played(options=options) as play:
+        play.crowd.begin()
+        leader = play.leader()
+        time.sleep(DELTA / 2)
+        leader.pause()
+        paused = time.monotonic()
+        others = play.crowd.without(leader).results()
+        time.sleep(max(0.0, paused + 3 * ttl - time.monotonic()))
+        leader.resume()
+        late = leader.answer()
+        runs = play.ledger.runs()
+        mine, second = runs[0].name, runs[-1].name
+        return {
+            **play.figures([*others, *late]),
+            "rejected stores": leader.tell("rejected"),
+            "final value is the second's": leader.tell("stored", KEY) == second,
+            "leader's own result": sum(call.run == mine for call in late),
+            "errors": errors([*others, *late]),
+        }
+
+
+def slow(stage: Stage) -> Figures:
+    """Let the function take four times as long as the lock lives unless it is renewed."""
+    ttl = stage.shortest_ttl
+    options = {"ttl": 60, "lock": LockPolicy(ttl=ttl), "wait": 6 * ttl}
+    with stage.played(seconds=4 * ttl, options=options) as play:
+        return play.figures(play.crowd.call())
+
+
+def invalidated(stage: Stage) -> Figures:
+    """Invalidate the key, from another process, while its value is being made."""
+    with stage.played(processes=2, callers=1, options={"ttl": 60, "lock": True}) as play:
+        one, other = play.crowd.members
+        alone = Crowd([one])
+        alone.begin()
+        play.ledger.await_runs(1)
+        time.sleep(DELTA / 2)
+        other.tell("invalidated", KEY)
+        first = alone.results()
+        rejected = one.tell("rejected")
+        first_runs = len(play.ledger.runs())
+        again = Crowd([other]).call()
+        figures = play.figures([*first, *again])
+        return {
+            "recomputes before": first_runs,
+            "recomputes after": figures["recomputes"] - first_runs,
+            "rejected stores": rejected,
+            "without a value": figures["without a value"],
+        }
+
+
+# One event loop.
+
+
+def tasks(stage: Stage) -> Figures:
+    """Let 10,000 tasks of one loop want the key at once."""
+    options = {"ttl": 60, "lock": True}
+    with stage.played(ASYNC_CACHED, processes=1, callers=10_000, options=options) as play:
+        before = play.servers.counted()
+        calls = play.crowd.call()
+        reads = (play.servers.counted() - before)["get"]
+        ended = play.ledger.runs()[0].ended or float("inf")
+        return {
+            **play.figures(calls),
+            "shard reads": reads,  # and the few with which a lock is given back
+            "woken after the value": max(call.ended for call in calls) - ended,
+        }
+
+
+def cancelled(stage: Stage) -> Figures:
+    """Cancel the caller who came first while 1,000 others wait for what it makes."""
+    options = {"ttl": 60, "lock": True}
+    with stage.played(ASYNC_CACHED, processes=1, callers=1_001, options=options) as play:
+        calls = play.crowd.call(cancelled=DELTA / 2)
+        figures = play.figures(calls)
+        return {
+            "recomputes": figures["recomputes"],
+            "cancelled": errors(calls, "CancelledError"),
+            "got the value": sum(call.run is not None for call in calls),
+        }
+
+
+# The lock by itself.
+
+
+def contended(stage: Stage) -> Figures:
+    """Let many processes try one lock at once."""
+    takers = stage.scale.takers
+    with stage.played(processes=takers, callers=1, options={"ttl": 60}) as play:
+        before = play.servers.counted()
+        tries = play.crowd.tell("tries", LOCK, 30.0, play.crowd.moment())
+        commands = play.servers.counted() - before
+        return {
+            "winners": sum(outcome == "won" for outcome, _ in tries),
+            "losers": sum(outcome == "held" for outcome, _ in tries),
+            "acquire commands": commands["set"],
+        }
+
+
+def gate_stopped(stage: Stage) -> Figures:
+    """Stop the node that is asked first, then take the lock again and again."""
+    with stage.played(processes=1, callers=1, options={"ttl": 60}) as play:
+        play.servers.pause(play.lock_nodes()[:1])
+        (taken,) = play.crowd.tell("taken", LOCK, 10)
+        return {"first taking": taken[0], "longest later": max(taken[1:])}
