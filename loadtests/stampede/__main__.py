@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from stampede import peers
 from stampede.cases import CASES, FULL, PEERS, QUICK, Case
 from stampede.figures import Bound, Figures
 from stampede.scenes import Stage
@@ -110,13 +109,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _chosen(arguments: argparse.Namespace) -> Iterator[tuple[Case, str]]:
-    here = {peer.name for peer in peers.PEERS if peer.installed}
     for case in (*CASES, *PEERS):
         kinds = case.quick_kinds if arguments.quick and not arguments.cases else case.kinds
         for kind in kinds:
             name = f"{case.name}, {kind}"
-            wanted = any(word in name for word in arguments.cases or [""])
-            if wanted and (case.asserted or case.name.rsplit(": ", 1)[1] in here):
+            if any(word in name for word in arguments.cases or [""]):
                 yield case, kind
 
 
@@ -181,7 +178,8 @@ def _judged(played: Played) -> Iterator[tuple[str, str, str]]:
 
 def _shown(played: Played) -> Iterator[tuple[str, str, str]]:
     for bound in played.case.shows:
-        yield bound.figure, bound.measured(played.figures), "shown"
+        if bound.figure in played.figures:
+            yield bound.figure, bound.measured(played.figures), "shown"
 
 
 if __name__ == "__main__":

@@ -282,11 +282,18 @@ CASES = (
 
 # The figures that are set beside those of others, who are never judged.
 SHOWN = (
-    *(Bound(figure=count) for count in ("recomputes", "without a value", "commands")),
+    *(Bound(figure=count) for count in ("recomputes", "without a value", "still waiting")),
     *(Bound(figure=time, timed=True) for time in ("first value", "p99 wait", "longest wait")),
+    Bound(figure="commands"),
 )
 PEERS = tuple(
-    Case(name=f"{what}: {peer.name}", scene=play(peer), kinds=peer.kinds, shows=SHOWN, seconds=25.0)
+    Case(
+        name=f"{what}: {peer.name}",
+        scene=play(peer),
+        kinds=peer.kinds if peer.installed else (),
+        shows=SHOWN,
+        seconds=30.0,
+    )
     for what, play in peers.PLAYS.items()
     for peer in peers.PEERS
 )

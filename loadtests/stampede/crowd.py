@@ -44,6 +44,10 @@ class Member:
         """Give the answer to the oldest order; the watchdog ends a wait in vain."""
         return self._pipe.recv()
 
+    def answers(self, deadline: float | None) -> bool:
+        """Say whether there is an answer by then, in monotonic seconds."""
+        return self._pipe.poll(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
     def tell(self, method: str, *arguments: object) -> Any:
         """Have a method of its subject called, and give what that gives."""
         self.order(Tell(method, arguments))
@@ -99,9 +103,11 @@ class Crowd:
             member.order(Calls(at=at, **calls))
         return at
 
-    def results(self) -> list[Call]:
-        """Give what became of the calls that were begun."""
-        return [call for member in self.members for call in member.answer()]
+    def results(self, seconds: float | None = None) -> list[Call]:
+        """Give what became of the calls that were begun, of processes that are done in time."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        done = [member for member in self.members if member.answers(deadline)]
+        return [call for member in done for call in member.answer()]
 
     def tell(self, method: str, *arguments: object) -> list[Any]:
         """Have a method of every subject called; give what each gives."""

@@ -6,19 +6,22 @@ They are optional, so each is imported by the one who plays it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
 from stampede import scenes
+from stampede.crowd import Crowd
 from stampede.figures import Figures
 from stampede.scenes import DELTA, Play, Stage
 from stampede.servers import KINDS
-from stampede.workers import Call, Part, Tasks, Threads
+from stampede.workers import Part, Tasks, Threads
 
 LOCK_SECONDS = 5  # as long as ours is held
+PATIENCE = 12.0  # seconds; who has no answer then is still waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,41 +130,37 @@ PEERS = (
 )
 
 
-def beside(
-    peer: Peer, act: Callable[[Play], Sequence[Call]], **part: Any
-) -> Callable[[Stage], Figures]:
-    """Give the scene in which a crowd does something with the peer's cache."""
+def beside(act: Callable[[Play], Crowd], peer: Peer, **part: Any) -> Callable[[Stage], Figures]:
+    """Give the scene in which something happens to a crowd, and those of it who are left call."""
 
     def scene(stage: Stage) -> Figures:
         with stage.played(peer.subject, options=peer.options, **part) as play:
             with play.servers.watched() as seen:
-                calls = act(play)
-            return {**play.figures(calls), "commands": len(seen)}
+                crowd = act(play)
+                calls = crowd.results(PATIENCE)
+            waiting = len(crowd.members) * stage.scale.callers - len(calls)
+            return {**play.figures(calls), "commands": len(seen), "still waiting": waiting}
 
     return scene
 
 
-def cold(peer: Peer) -> Callable[[Stage], Figures]:
-    """Let all want the key at once."""
-    return beside(peer, lambda play: play.crowd.call())
+def all_call(play: Play) -> Crowd:
+    """Let all call at once."""
+    play.crowd.begin()
+    return play.crowd
 
 
-def raising(peer: Peer) -> Callable[[Stage], Figures]:
-    """Let all want a value that cannot be made."""
-    return beside(peer, lambda play: play.crowd.call(), fails=True)
+def leader_dies(play: Play) -> Crowd:
+    """Let all call at once, and kill the leader while it computes."""
+    play.crowd.begin()
+    leader = play.leader()
+    time.sleep(DELTA / 2)
+    leader.kill()
+    return play.crowd.without(leader)
 
 
-def killed(peer: Peer) -> Callable[[Stage], Figures]:
-    """Kill the leader while it computes."""
-
-    def act(play: Play) -> Sequence[Call]:
-        play.crowd.begin()
-        leader = play.leader()
-        time.sleep(DELTA / 2)
-        leader.kill()
-        return play.crowd.without(leader).results()
-
-    return beside(peer, act)
-
-
-PLAYS = {"peers, cold key": cold, "peers, raises": raising, "peers, leader killed": killed}
+PLAYS: dict[str, Callable[[Peer], Callable[[Stage], Figures]]] = {
+    "cold key, all at once": partial(beside, all_call),
+    "recompute raises": partial(beside, all_call, fails=True),
+    "leader killed at half time": partial(beside, leader_dies),
+}

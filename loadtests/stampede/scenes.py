@@ -97,10 +97,15 @@ class Play:
 
     def figures(self, calls: Sequence[Call]) -> dict[str, float]:
         """Give what is told of most crowds."""
-        waits = [call.wait for call in calls]
-        return {
+        counts = {
             "recomputes": len(self.ledger.runs()),
             "without a value": sum(call.run is None for call in calls),
+        }
+        if not calls:
+            return counts
+        waits = [call.wait for call in calls]
+        return {
+            **counts,
             "first value": min(c.ended for c in calls) - min(c.begun for c in calls),
             "p99 wait": percentile(waits, 0.99),
             "longest wait": max(waits),
