@@ -252,9 +252,18 @@ CASES = (
     ),
     Case(
         name="processes try one lock at once",
-        scene=scenes.contended,
+        scene=scenes.contended(),
         bounds=_contended,
         quick_kinds=("redis",),
+        seconds=40.0,
+    ),
+    Case(
+        name="the same, gate node stopped",
+        scene=scenes.contended(scenes.shard_stopped),
+        bounds=lambda stage: (
+            exactly("winners", 1),
+            exactly("losers", stage.scale.takers - 1),
+        ),
         seconds=40.0,
     ),
     Case(

@@ -72,7 +72,8 @@ def keys(server: Server) -> list[bytes]:
     """Give the keys on a server."""
     if server.url.startswith("redis"):
         return re.findall(rb"\r\n\$\d+\r\n(.*?)(?=\r\n)", b"\r\n" + _asked(server, b"KEYS *"))
-    dump = _asked(server, b"lru_crawler metadump all")
+    # It answers this from another thread, and reads nothing that was sent with it.
+    dump = _asked(server, b"lru_crawler metadump all", until=b"END\r\n")
     return [unquote_to_bytes(key) for key in re.findall(rb"^key=(\S+)", dump, re.MULTILINE)]
 
 
@@ -169,13 +170,15 @@ def _unescaped(word: bytes) -> bytes:
     return word.decode("unicode_escape").encode("latin-1")
 
 
-def _asked(server: Server, question: bytes) -> bytes:
-    """Ask on a fresh connection that the server closes behind its answer."""
+def _asked(server: Server, question: bytes, until: bytes | None = None) -> bytes:
+    """Ask on a fresh connection; the answer is all `until` its end, or until the server hangs up."""
     with _connected(server) as connection:
-        connection.sendall(question + b"\r\nquit\r\n")
+        connection.sendall(question + (b"\r\nquit\r\n" if until is None else b"\r\n"))
         answer = bytearray()
         while data := connection.recv(1 << 16):
             answer += data
+            if until is not None and answer.endswith(until):
+                break
     return bytes(answer)
 
 

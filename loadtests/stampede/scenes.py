@@ -187,12 +187,13 @@ def unmet(stage: Stage) -> Figures:
 
 
 def unavailable(fault: Fault) -> Callable[[Stage], Figures]:
-    """Try a lock of which too few nodes are up."""
+    """Let one process after another try a lock of which too few nodes are up."""
 
     def scene(stage: Stage) -> Figures:
         with stage.played(callers=1, options={"ttl": 60}) as play:
             fault(play.servers, play.lock_nodes())
-            tries = play.crowd.tell("tries", LOCK, 5.0, play.crowd.moment())
+            # Not at once: who meets another's attempt at the gate is told that it is held.
+            tries = [member.tell("tries", LOCK, 5.0, 0.0) for member in play.crowd.members]
             return {
                 "LockUnavailable": sum(outcome == "LockUnavailable" for outcome, _ in tries),
                 "longest try": max(seconds for _, seconds in tries),
@@ -344,18 +345,24 @@ def cancelled(stage: Stage) -> Figures:
 # The lock by itself.
 
 
-def contended(stage: Stage) -> Figures:
+def contended(fault: Fault = no_fault) -> Callable[[Stage], Figures]:
     """Let many processes try one lock at once."""
-    takers = stage.scale.takers
-    with stage.played(processes=takers, callers=1, options={"ttl": 60}) as play:
-        before = play.servers.counted()
-        tries = play.crowd.tell("tries", LOCK, 30.0, play.crowd.moment())
-        commands = play.servers.counted() - before
-        return {
-            "winners": sum(outcome == "won" for outcome, _ in tries),
-            "losers": sum(outcome == "held" for outcome, _ in tries),
-            "acquire commands": commands["set"],
-        }
+
+    def scene(stage: Stage) -> Figures:
+        takers = stage.scale.takers
+        with stage.played(processes=takers, callers=1, options={"ttl": 60}) as play:
+            fault(play.servers, play.lock_nodes())
+            before = play.servers.counted()
+            tries = play.crowd.tell("tries", LOCK, 30.0, play.crowd.moment())
+            commands = play.servers.counted() - before
+            return {
+                "winners": sum(outcome == "won" for outcome, _ in tries),
+                "losers": sum(outcome == "held" for outcome, _ in tries),
+                "acquire commands": commands["set"],
+                "longest try": max(seconds for _, seconds in tries),
+            }
+
+    return scene
 
 
 def gate_stopped(stage: Stage) -> Figures:
