@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from shardcache.core.leases import LOCKS
-
 from shardcache.testing.servers import Server
 
 SECONDS = 5.0  # for an answer about a server

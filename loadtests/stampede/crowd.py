@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from shardcache.testing import servers
 from stampede.workers import Call, Calls, Part, Tell, main
 
 # Forked off one process that has loaded everything: 200 of them start in a second or two.
@@ -27,6 +28,7 @@ class Member:
         self._pipe, theirs = _processes.Pipe()
         self._process = _processes.Process(target=main, args=(part, theirs, seconds), daemon=True)
         self._process.start()
+        self.paused = False
         theirs.close()
 
     @property
@@ -60,11 +62,16 @@ class Member:
 
     def pause(self) -> None:
         """Stop it where it is (SIGSTOP)."""
+        # It hears neither of our end nor of its own time: the servers' watcher has to end it then.
+        servers._workspace().remember(self.pid)
         os.kill(self.pid, signal.SIGSTOP)
+        self.paused = True
 
     def resume(self) -> None:
         """Let it run on (SIGCONT)."""
+        servers._workspace().forget(self.pid)
         os.kill(self.pid, signal.SIGCONT)
+        self.paused = False
 
     def hang_up(self) -> None:
         """Let it end by itself."""
@@ -139,7 +146,7 @@ def _ended(members: Iterable[Member]) -> None:
     for member in members:
         with suppress(OSError):
             member.hang_up()
-        with suppress(ProcessLookupError):
+        if member.paused:
             member.resume()
     deadline = time.monotonic() + 2
     for member in members:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import threading
@@ -18,8 +17,6 @@ from typing import Any, Protocol
 
 from shardcache import AsyncClient, Client
 from stampede.ledger import Ledger
-
-PR_SET_PDEATHSIG = 1
 
 # What is cached and configured here is each library's own, hence `Any`.
 
@@ -296,7 +293,6 @@ def decorated(client: Client, part: Part) -> Any:
 
 def main(part: Part, pipe: Connection, seconds: float) -> None:
     """Obey the harness until it hangs up, or for so many seconds at most."""
-    _end_with_parent()
     signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends the process
     subject = _subject(part)
     pipe.send(os.getpid())
@@ -316,11 +312,6 @@ def _subject(part: Part) -> Subject:
     module, name = part.subject.split(":")
     made: Subject = getattr(import_module(module), name)(part)
     return made
-
-
-def _end_with_parent() -> None:
-    """Be killed when the process that forked us ends, even while stopped."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def errors(calls: Sequence[Call], *names: str) -> int:
