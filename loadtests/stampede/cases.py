@@ -77,8 +77,13 @@ def _unavailable(stage: Stage) -> Sequence[Bound]:
     )
 
 
-def _hit(stage: Stage) -> Sequence[Bound]:
-    return (*_once(stage), at_most("commands a hit", 1), exactly("lock commands", 0))
+def _hit(_stage: Stage) -> Sequence[Bound]:
+    return (
+        exactly("recomputes", 0),
+        exactly("without a value", 0),
+        at_most("commands a hit", 1),
+        exactly("lock commands", 0),
+    )
 
 
 def _killed(stage: Stage) -> Sequence[Bound]:
@@ -291,19 +296,19 @@ CASES = (
 
 # The figures that are set beside those of others, who are never judged.
 SHOWN = (
-    *(Bound(figure=count) for count in ("recomputes", "without a value", "still waiting")),
+    *(Bound(figure=count) for count in ("recomputes", "without a value", "processes left waiting")),
     *(Bound(figure=time, timed=True) for time in ("first value", "p99 wait", "longest wait")),
     Bound(figure="commands"),
 )
 PEERS = tuple(
     Case(
         name=f"{what}: {peer.name}",
-        scene=play(peer),
+        scene=act.by(peer),
         kinds=peer.kinds if peer.installed else (),
         shows=SHOWN,
         seconds=30.0,
     )
-    for what, play in peers.PLAYS.items()
+    for what, act in peers.ACTS.items()
     for peer in peers.PEERS
 )
 

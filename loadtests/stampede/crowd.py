@@ -89,6 +89,7 @@ class Crowd:
 
     def __init__(self, members: list[Member]) -> None:
         self.members = members
+        self.silent = 0  # members that were not done in time
 
     def of(self, pid: int) -> Member:
         """Give the member with a process id."""
@@ -114,6 +115,7 @@ class Crowd:
         """Give what became of the calls that were begun, of processes that are done in time."""
         deadline = None if seconds is None else time.monotonic() + seconds
         done = [member for member in self.members if member.answers(deadline)]
+        self.silent = len(self.members) - len(done)
         return [call for member in done for call in member.answer()]
 
     def tell(self, method: str, *arguments: object) -> list[Any]:

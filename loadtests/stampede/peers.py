@@ -6,9 +6,8 @@ They are optional, so each is imported by the one who plays it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,13 +25,16 @@ PATIENCE = 12.0  # seconds; who has no answer then is still waiting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A cache, the class that plays it, the distribution it needs and the servers it can use."""
+    """A cache, the class that plays it, the module it needs and the servers it can use.
+
+    `options` are those of its cache, for all that is played; only ours knows more than a `ttl`.
+    """
 
     name: str
     subject: str
     module: str
     kinds: tuple[str, ...] = KINDS
-    options: dict[str, Any] = field(default_factory=dict)  # those of our own `cached`
+    options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def installed(self) -> bool:
@@ -54,12 +56,14 @@ class Dogpile(Threads):
         else:
             backend, arguments = "dogpile.cache.pymemcache", {"url": where.netloc}
         arguments |= {"distributed_lock": True, "lock_timeout": LOCK_SECONDS}
-        region = make_region().configure(backend, expiration_time=60, arguments=arguments)
+        region = make_region().configure(
+            backend, expiration_time=part.options["ttl"], arguments=arguments
+        )
         return region.cache_on_arguments()(function_of(part))
 
 
 class Cashews(Tasks):
-    """cashews with `lock=True`, which Redis alone offers between processes."""
+    """cashews with `lock=True`, which Redis alone offers between processes, or with `early`."""
 
     async def cached(self, part: Part) -> Callable[[int], Any]:
         """Give the function under test, cached, with open connections."""
@@ -68,7 +72,11 @@ class Cashews(Tasks):
         self.cache = Cache()
         self.cache.setup(part.urls[0])
         await self.cache.init()
-        decorate = self.cache(ttl=60, key="stampede:{number}", lock=True)
+        ttl, key = part.options["ttl"], "stampede:{number}"
+        if stale := part.options.get("stale"):
+            decorate = self.cache.early(ttl=ttl + stale, early_ttl=ttl, key=key)
+        else:
+            decorate = self.cache(ttl=ttl, key=key, lock=True)
         return decorate(coroutine_of(part))
 
     async def aclose(self) -> None:
@@ -88,7 +96,7 @@ class Aiocache(Tasks):
         kind = Cache.REDIS if where.scheme == "redis" else Cache.MEMCACHED
         decorate = cached_stampede(
             lease=LOCK_SECONDS,
-            ttl=60,
+            ttl=part.options["ttl"],
             key_builder=lambda _, number: f"stampede:{number}",
             cache=kind,
             serializer=JsonSerializer(),
@@ -120,7 +128,7 @@ OURS = Peer(
     name="shardcache",
     subject=scenes.CACHED,
     module="shardcache",
-    options={"ttl": 60, "lock": True},
+    options={"lock": True, "jitter": 0},
 )
 PEERS = (
     OURS,
@@ -130,23 +138,42 @@ PEERS = (
 )
 
 
-def beside(act: Callable[[Play], Crowd], peer: Peer, **part: Any) -> Callable[[Stage], Figures]:
-    """Give the scene in which something happens to a crowd, and those of it who are left call."""
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What happens to a crowd, so that those of it who are given call; on which terms."""
 
-    def scene(stage: Stage) -> Figures:
-        with stage.played(peer.subject, options=peer.options, **part) as play:
-            with play.servers.watched() as seen:
-                crowd = act(play)
-                calls = crowd.results(PATIENCE)
-            waiting = len(crowd.members) * stage.scale.callers - len(calls)
-            return {**play.figures(calls), "commands": len(seen), "still waiting": waiting}
+    begun: Callable[[Play], Crowd]
+    terms: Mapping[str, Any] = field(default_factory=lambda: {"ttl": 60})
+    warm: bool = False
+    fails: bool = False
 
-    return scene
+    def by(self, peer: Peer) -> Callable[[Stage], Figures]:
+        """Give the scene of it with the peer's cache."""
+
+        def scene(stage: Stage) -> Figures:
+            options = {**peer.options, **self.terms}
+            with stage.played(peer.subject, options=options, fails=self.fails) as play:
+                if self.warm:
+                    Crowd(play.crowd.members[:1]).call(callers=1)
+                before = len(play.ledger.runs())
+                with play.servers.watched() as seen:
+                    crowd = self.begun(play)
+                    calls = crowd.results(PATIENCE)
+                figures = play.figures(calls, before)
+            return {**figures, "commands": len(seen), "processes left waiting": crowd.silent}
+
+        return scene
 
 
 def all_call(play: Play) -> Crowd:
     """Let all call at once."""
     play.crowd.begin()
+    return play.crowd
+
+
+def all_read_on(play: Play) -> Crowd:
+    """Let all go on reading a value while it expires."""
+    play.crowd.begin(**scenes.READING)
     return play.crowd
 
 
@@ -159,8 +186,9 @@ def leader_dies(play: Play) -> Crowd:
     return play.crowd.without(leader)
 
 
-PLAYS: dict[str, Callable[[Peer], Callable[[Stage], Figures]]] = {
-    "cold key, all at once": partial(beside, all_call),
-    "recompute raises": partial(beside, all_call, fails=True),
-    "leader killed at half time": partial(beside, leader_dies),
+ACTS = {
+    "cold key, all at once": Act(all_call),
+    "expiry with stale": Act(all_read_on, terms={"ttl": 2, "stale": 30}, warm=True),
+    "recompute raises": Act(all_call, fails=True),
+    "leader killed at half time": Act(leader_dies),
 }

@@ -24,6 +24,9 @@ DELTA = 0.2  # seconds that the function under test takes
 KEY = 1
 LOCK = "stampede"
 
+# Each caller reads four times a second, one after another, for two seconds.
+READING = {"times": 8, "every": 0.25, "spread": 0.25}
+
 Fault = Callable[[Servers, Sequence[Node]], None]
 
 # Options of `cached` are of many types, hence `Any`.
@@ -95,10 +98,10 @@ class Play:
         """Wait until the function runs; give the process that runs it."""
         return self.crowd.of(self.ledger.await_runs(1)[0].pid)
 
-    def figures(self, calls: Sequence[Call]) -> dict[str, float]:
-        """Give what is told of most crowds."""
+    def figures(self, calls: Sequence[Call], before: int = 0) -> dict[str, float]:
+        """Give what is told of most crowds; so many runs were `before` these calls."""
         counts = {
-            "recomputes": len(self.ledger.runs()),
+            "recomputes": len(self.ledger.runs()) - before,
             "without a value": sum(call.run is None for call in calls),
         }
         if not calls:
@@ -210,12 +213,13 @@ def hit(stage: Stage) -> Figures:
     times = 20
     with stage.played(options={"ttl": 60, "lock": True}) as play:
         play.crowd.call()
+        first = len(play.ledger.runs())
         before = play.servers.counted()
         with play.servers.watched() as seen:
             calls = play.crowd.call(times=times)
         commands = (play.servers.counted() - before).total()
         return {
-            **play.figures(calls),
+            **play.figures(calls, first),
             "commands a hit": commands / len(calls),
             "lock commands": sum(each.locks for each in seen),
         }
@@ -223,15 +227,11 @@ def hit(stage: Stage) -> Figures:
 
 def expiring(stage: Stage) -> Figures:
     """Let all go on reading a value while it expires, and may be served a little longer."""
-    ttl = 2.0
-    options = {"ttl": ttl, "stale": 30, "lock": True, "jitter": 0}
+    options = {"ttl": 2, "stale": 30, "lock": True, "jitter": 0}
     with stage.played(options=options) as play:
         play.crowd.call()
         first = len(play.ledger.runs())
-        # Each calls four times a second, one after another, for longer than the value is fresh.
-        calls = play.crowd.call(times=8, every=0.25, spread=0.25)
-        figures = play.figures(calls)
-        return {**figures, "recomputes": figures["recomputes"] - first}
+        return play.figures(play.crowd.call(**READING), first)
 
 
 # Leaders to whom something happens.
