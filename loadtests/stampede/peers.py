@@ -45,11 +45,12 @@ class Peer:
 class Dogpile(Threads):
     """dogpile.cache with the distributed lock of its memcached and redis backends."""
 
-    def cached(self, part: Part) -> Callable[[int], Any]:
+    def cached(self, part: Part) -> Any:
         """Give the function under test, cached."""
         from dogpile.cache import make_region  # noqa: PLC0415
 
         where = urlsplit(part.urls[0])
+        arguments: dict[str, Any]
         if where.scheme == "redis":
             backend, arguments = "dogpile.cache.redis", {"thread_local_lock": False}
             arguments |= {"host": where.hostname, "port": where.port}
@@ -65,7 +66,7 @@ class Dogpile(Threads):
 class Cashews(Tasks):
     """cashews with `lock=True`, which Redis alone offers between processes, or with `early`."""
 
-    async def cached(self, part: Part) -> Callable[[int], Any]:
+    async def cached(self, part: Part) -> Any:
         """Give the function under test, cached, with open connections."""
         from cashews import Cache  # noqa: PLC0415
 
@@ -87,7 +88,7 @@ class Cashews(Tasks):
 class Aiocache(Tasks):
     """aiocache with `cached_stampede`."""
 
-    async def cached(self, part: Part) -> Callable[[int], Any]:
+    async def cached(self, part: Part) -> Any:
         """Give the function under test, cached."""
         from aiocache import Cache, cached_stampede  # noqa: PLC0415
         from aiocache.serializers import JsonSerializer  # noqa: PLC0415
@@ -106,7 +107,7 @@ class Aiocache(Tasks):
         return decorate(coroutine_of(part))
 
 
-def function_of(part: Part) -> Callable[[int], Any]:
+def function_of(part: Part) -> Any:
     """Give the function under test as a plain function, which decorators ask for its name."""
 
     def function(number: int) -> Any:
@@ -115,7 +116,7 @@ def function_of(part: Part) -> Callable[[int], Any]:
     return function
 
 
-def coroutine_of(part: Part) -> Callable[[int], Any]:
+def coroutine_of(part: Part) -> Any:
     """Give the function under test as a coroutine function."""
 
     async def function(number: int) -> Any:

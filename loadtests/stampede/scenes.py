@@ -100,7 +100,7 @@ class Play:
 
     def figures(self, calls: Sequence[Call], before: int = 0) -> dict[str, float]:
         """Give what is told of most crowds; so many runs were `before` these calls."""
-        counts = {
+        counts: dict[str, float] = {
             "recomputes": len(self.ledger.runs()) - before,
             "without a value": sum(call.run is None for call in calls),
         }

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -121,10 +121,10 @@ class Threads:
         self.part = part
         self.pool = ThreadPoolExecutor(part.callers)
         self.together = threading.Barrier(part.callers)
-        self.function = self.cached(part)
+        self.function: Any = self.cached(part)
         list(self.pool.map(self._warmed, range(part.callers)))
 
-    def cached(self, part: Part) -> Callable[[int], Any]:
+    def cached(self, part: Part) -> Any:
         """Give the function under test, cached."""
         raise NotImplementedError
 
@@ -165,9 +165,9 @@ class Tasks:
     def __init__(self, part: Part) -> None:
         self.part = part
         self.runner = asyncio.Runner()
-        self.function = self.runner.run(self.cached(part))
+        self.function: Any = self.runner.run(self.cached(part))
 
-    async def cached(self, part: Part) -> Callable[[int], Any]:
+    async def cached(self, part: Part) -> Any:
         """Give the function under test, cached, with open connections."""
         raise NotImplementedError
 
@@ -212,7 +212,7 @@ class Cached(Threads):
 
     TIMEOUT = 0.1
 
-    def cached(self, part: Part) -> Callable[[int], Any]:
+    def cached(self, part: Part) -> Any:
         """Give the function under test, cached."""
         self.client = Client(part.urls, timeout=self.TIMEOUT)
         return decorated(self.client, part)
@@ -228,11 +228,11 @@ class Cached(Threads):
     def stored(self, number: int) -> str | None:
         """Give which run's value is stored."""
         value = self.function.get(number)
-        return value and value["run"]
+        return None if value is None else str(value["run"])
 
     def rejected(self) -> int:
         """Give how many results this process was not let store."""
-        return self.function.cache_info().rejected
+        return int(self.function.cache_info().rejected)
 
     def tries(self, name: str, ttl: float, at: float) -> tuple[str, float]:
         """Try once to take a lock at a moment; give what came of it, and the seconds it took."""
@@ -265,7 +265,7 @@ class Cached(Threads):
 class AsyncCached(Tasks):
     """`AsyncClient.cached`."""
 
-    async def cached(self, part: Part) -> Callable[[int], Any]:
+    async def cached(self, part: Part) -> Any:
         """Give the function under test, cached."""
         self.client = AsyncClient(part.urls, timeout=5)  # one loop for all callers: it is behind
         await self.client.ping()
