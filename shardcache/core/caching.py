@@ -53,7 +53,7 @@ class CacheTerms(TypedDict, total=False):
 class CachePolicy:
     """Keep a computed value, and let few callers compute it.
 
-    Lengths of time are seconds or `timedelta`s, kept as seconds. The fields:
+    Lengths of time are seconds, or a `timedelta`, kept as seconds. The fields:
 
     `ttl`: the maximum age of a fresh value; a function of the result gives each its own; `None` for
     no end. `jitter`: each value's ttl is shortened by a random share up to this, so that values

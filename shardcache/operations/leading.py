@@ -31,7 +31,7 @@ class Leading:
     old to be served unless making it anew fails.
     """
 
-    __slots__ = ("_backoff", "_call", "_deadline", "_io", "_last_resort", "_waits")
+    __slots__ = ("_backoff", "_call", "_deadline", "_io", "_last_resort", "_seen", "_waits")
 
     def __init__(self, call: Call, last_resort: Found | None, deadline: float) -> None:
         self._call = call
@@ -40,6 +40,7 @@ class Leading:
         self._deadline = deadline
         self._backoff = Backoff(call.io, call.policy.locking.backoff)
         self._waits = False
+        self._seen = False  # whether a stub has been seen in the value's place
 
     async def outcome(self, reply: object) -> Outcome:
         """Make the value or wait for it, as the policy and what was read (`reply`) say."""
@@ -127,9 +128,10 @@ class Leading:
             self._waits = True
             call.count("lock_waits")
         began = io.now()
+        self._seen = False
         while (left := self._deadline - io.now()) > 0:
             await io.sleep(min(self._backoff.pause(), left))
-            seen = await self._look()
+            seen = await self._look(io.now() - began)
             if isinstance(seen, Outcome):
                 call.prevented("waited", io.now() - began)
                 return seen
@@ -141,8 +143,12 @@ class Leading:
                 return None
         return self._given_up() or await self._regardless()
 
-    async def _look(self) -> Outcome | Look | NodeError | None:
-        """Give what can be had of the value now; `None` when its making was given up."""
+    async def _look(self, waited: float) -> Outcome | Look | NodeError | None:
+        """Give what can be had of the value now; `None` when its making was given up.
+
+        Whoever was faster may not have begun yet: that there is nothing at all, not even a stub,
+        counts only when there was one before, or after a call's time.
+        """
         call = self._call
         reply, versions = await call.read()
         if isinstance(reply, NodeError):
@@ -154,7 +160,9 @@ class Leading:
             return outcome
         if self._last_resort is None:
             in_hand = isinstance(reply, tuple) and is_stub(reply)
-            return Look.IN_HAND if in_hand else Look.UP_FOR_GRABS
+            self._seen |= in_hand
+            may_begin = not self._seen and waited < call.cluster.timeout
+            return Look.IN_HAND if in_hand or may_begin else Look.UP_FOR_GRABS
         beside = await call.ask(Get(call.side))
         if beside == RESTING:
             call.count("stale")

@@ -103,11 +103,11 @@ class Hold:
         """Make it hold for `ttl` seconds from now; say whether, and once it is not it never is."""
         io = self.cluster.io
         asked = io.now()
-        if not self.remaining():
+        deadline = min(asked + self.cluster.timeout, self.until)
+        if self.lost or self.released or deadline <= asked:
             self._lose()
             return False
         wanted = quorum(len(self.links))
-        deadline = min(asked + self.cluster.timeout, self.until)
         replies = await compared(
             self.cluster,
             self.links,

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.caching import CachePolicy
+from shardcache.core.commands import Delete
 from shardcache.core.freshness import found
 from shardcache.core.leases import LockPolicy, lock_key
 from shardcache.core.payloads import is_mark
@@ -181,6 +182,35 @@ def test_a_stopped_leader_stores_nothing_late(lock, kinds):
     assert scene.stored() == 1
     assert scene.count("rejected") == 1
     assert scene.source.calls == 2
+
+
+def test_who_gets_the_lock_looks_once_more():
+    """A value that came between the first look and the lock is served, not made again."""
+    scene = Scene(processes=2, lock=True)
+    first = scene.start(0)
+    second = scene.start(1)
+    scene.world.advance(0.0015)  # both are being told that there is nothing
+    scene.processes[1].pause(DELTA + 0.1)
+    scene.world.advance(2.0, lambda: first.done and second.done)
+    assert (first.result, second.result) == (0, 0)
+    assert scene.source.calls == 1
+
+
+def test_the_holder_of_the_lock_takes_the_stub_over():
+    """Whoever lost the lock, and not yet its stub, can store nothing any more."""
+    scene = Scene(processes=2, lock=True)
+    first = scene.start(0)
+    scene.world.advance(DELTA / 2)
+    scene.processes[0].pause(0.75 * DELTA)
+    for node in scene.nodes:
+        node.store.execute(Delete(lock_key(KEY.encode())))
+    scene.source.version = 1
+    scene.world.advance(DELTA / 4)
+    second = scene.start(1)
+    scene.world.advance(5.0, lambda: first.done and second.done)
+    assert (first.result, second.result) == (0, 1)
+    assert scene.stored() == 1
+    assert scene.count("rejected") == 1
 
 
 @pytest.mark.parametrize("lock", MODES)

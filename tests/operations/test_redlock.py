@@ -104,9 +104,10 @@ class Locks(RuleBasedStateMachine):
         """Begin to take the lock."""
         if self.tasks[place] is None:
             process = self.processes[place]
-            policy = RENEWED if renews else POLICY
+            policy = RENEWED if renews and not self.calm else POLICY
             self.tasks[place] = process.run(redlock.attempt(process.cluster, NAME, policy))
 
+    @precondition(lambda self: not self.calm)
     @rule(place=st.integers(0, 2), ttl=st.sampled_from([2.0, 4.0, 8.0]))
     def extend(self, place, ttl):
         """Begin to prolong what was taken, be it valid or not."""
@@ -114,6 +115,7 @@ class Locks(RuleBasedStateMachine):
             hold = self.holds[place][-1]
             self.tasks[place] = self.processes[place].run(hold.extend(ttl))
 
+    @precondition(lambda self: not self.calm)
     @rule(place=st.integers(0, 2))
     def release(self, place):
         """Begin to give back what was taken, be it valid or not."""
@@ -121,6 +123,7 @@ class Locks(RuleBasedStateMachine):
             hold = self.holds[place][-1]
             self.tasks[place] = self.processes[place].run(hold.release())
 
+    @precondition(lambda self: not self.calm or self.lingers)
     @rule(place=st.integers(0, 2), seconds=st.sampled_from([0.5, 1.0, 6.0]))
     def act(self, place, seconds):
         """Do what the lock guards, for as long as the lease says; or be paused over it."""
@@ -153,11 +156,12 @@ class Locks(RuleBasedStateMachine):
     @precondition(lambda self: not self.calm or self.forgets)
     @rule(place=st.integers(0, 4))
     def crash(self, place):
-        """Kill a node, or start it; with what it had, unless it forgets."""
+        """Kill a node, or start it with what it had; or do both at once, and it has forgotten."""
         node = self.nodes[place]
-        node.up = not node.up
-        if self.forgets and node.up:
+        if self.forgets:
             node.forget()
+        else:
+            node.up = not node.up
 
     @precondition(lambda self: not self.calm)
     @rule(place=st.integers(0, 4), delay=st.sampled_from([0.0, 0.001, 0.02, 0.07, 0.4]))
@@ -226,7 +230,7 @@ TestLocks.settings = settings(max_examples=200, stateful_step_count=40, deadline
 def test_the_machine_is_not_blind(machine):
     """What Redlock does not promise to survive leads to a violation that the machine finds."""
     seen = settings(
-        max_examples=1000,
+        max_examples=400,
         stateful_step_count=40,
         deadline=None,
         derandomize=True,
@@ -381,3 +385,52 @@ def test_a_late_yes_is_taken_back():
         attempted(world, process)
     world.advance(2.0)
     assert [node.held(KEY) for node in nodes] == [None] * 5
+
+
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5, (True, False, True, False, True)])
+def test_what_is_another_s_is_left_alone(kinds):
+    """Whoever releases, extends or withdraws late changes nothing of the next holder's."""
+    world, nodes, (first, second, *_) = make_world(kinds=kinds)
+    late = attempted(world, first)
+    world.advance(TTL + 1.0)
+    hold = attempted(world, second)
+    before = [node.held(KEY) for node in nodes]
+    late.lost = False
+    late.until = world.now + 1.0  # as if its clock had stood still
+    for work in (late.extend(8.0), late.release()):
+        task = first.run(work)
+        world.advance(0.5)
+        assert task.result is False
+    assert [node.held(KEY) for node in nodes] == before
+    assert world.touched == []
+    assert hold.remaining() > 0
+
+
+def test_an_extension_never_revives():
+    """What has run out by the holder's clock is lost, even where nodes still have it."""
+    world, nodes, (process, *_) = make_world(kinds=(True,) * 5)
+    hold = attempted(world, process)
+    world.advance(hold.remaining() + 0.001)
+    assert all(node.held(KEY) is not None for node in nodes)
+    task = process.run(hold.extend(8.0))
+    world.advance(1.0, lambda: task.done)
+    assert task.result is False
+    assert (hold.lost, hold.remaining()) == (True, 0.0)
+
+
+def test_an_extension_never_creates():
+    """A process that was paused between looking and extending puts nothing back."""
+    world, nodes, (first, second, *_) = make_world(kinds=(True,) * 5)
+    hold = attempted(world, first)
+    task = first.run(hold.extend(8.0))
+    world.advance(0.0015)  # it is being told that its locks are there
+    first.pause(TTL + 2.0)
+    world.advance(TTL + 1.0)
+    other = attempted(world, second)
+    before = [node.held(KEY) for node in nodes]
+    world.advance(2.0, lambda: task.done)
+    world.advance(0.1)
+    assert task.result is False
+    assert [node.held(KEY) for node in nodes] == before
+    assert world.touched == []
+    assert other.remaining() > 0

@@ -1,0 +1,152 @@
+"""How old a value may be: jitter, XFetch, and the envelope that tells its age."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardcache.core.caching import CachePolicy, jittered, lifetime_of
+from shardcache.core.codecs.msgpack import Msgpack
+from shardcache.core.envelopes import Envelope, pack, unpack
+from shardcache.core.freshness import Found, Freshness, found, freshness
+from shardcache.core.payloads import ENVELOPE_FLAGS, TEXT_FLAGS, Payloads
+from shardcache.errors import ConfigurationError, DecodeError
+
+unit = st.floats(0, 1, exclude_max=True)
+
+
+@given(st.floats(0.001, 1e6), st.floats(0, 0.999), unit)
+def test_jitter_shortens_and_never_lengthens(ttl, jitter, chance):
+    """A life is from `1 - jitter` of its ttl up to all of it."""
+    assert ttl * (1 - jitter) <= jittered(ttl, jitter, chance) <= ttl
+
+
+def test_jitter_spreads_evenly():
+    """Values stored together end apart."""
+    chance = random.Random(1)
+    lives = [jittered(100.0, 0.1, chance.random()) for _ in range(10_000)]
+    assert 94.8 < sum(lives) / len(lives) < 95.2
+    assert min(lives) < 90.1
+    assert max(lives) > 99.9
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.binary(),
+    st.floats(allow_nan=False),
+    st.floats(0, 1e6),
+    st.floats(0, 1e6),
+    st.lists(st.binary(min_size=8, max_size=8), max_size=255),
+)
+def test_what_is_packed_comes_out(  # noqa: PLR0913, PLR0917 - an envelope is all of these
+    flags, data, fresh_until, delta, ttl, versions
+):
+    """Whatever the bytes are."""
+    envelope = Envelope(flags, data, fresh_until, delta, ttl, versions)
+    assert unpack(pack(envelope)) == envelope
+
+
+@given(st.binary(max_size=60))
+def test_garbage_is_no_envelope(data):
+    """Any bytes give an envelope or a `DecodeError`, and nothing else."""
+    payload = (ENVELOPE_FLAGS, data)
+    try:
+        unpack(data)
+    except DecodeError:
+        assert found(payload) is None
+    else:
+        assert found(payload) is not None
+
+
+def test_a_value_is_read_through_its_envelope():
+    """A plain `get` gives the value within, and refuses one that holds itself."""
+    payloads = Payloads(Msgpack())
+    inner = payloads.encode(b"k", "text")
+    outer = (ENVELOPE_FLAGS, pack(Envelope(*inner, 0.0, 0.0, 1.0)))
+    assert inner[0] == TEXT_FLAGS
+    assert payloads.decode(b"k", outer) == "text"
+    with pytest.raises(DecodeError):
+        payloads.decode(b"k", (ENVELOPE_FLAGS, pack(Envelope(*outer, 0.0, 0.0, 1.0))))
+
+
+def state(  # noqa: PLR0913 - each has its default
+    age, policy, *, delta=0.0, chance=0.0, ttl=10.0, versions=()
+):
+    """Give what may be done with a value of an age."""
+    stored = Found((TEXT_FLAGS, b""), 1000.0 + ttl, delta, ttl, list(versions))
+    return freshness(stored, policy, 1000.0 + age, chance, list(versions))
+
+
+def test_a_value_grows_old_in_steps():
+    """Fresh up to its ttl, then stale, then a last resort, then gone."""
+    policy = CachePolicy(ttl=10, stale=5, stale_if_error=20)
+    steps = [(9.9, "FRESH"), (10.1, "STALE"), (14.9, "STALE"), (15.1, "LAST_RESORT")]
+    for age, name in [*steps, (29.9, "LAST_RESORT"), (30.1, "GONE")]:
+        assert state(age, policy) is Freshness[name], age
+
+
+def test_a_tag_s_version_decides_first():
+    """A value of another version of its tag is gone, however young."""
+    policy = CachePolicy(ttl=10, stale=5)
+    stored = Found((TEXT_FLAGS, b""), 1010.0, 0.0, 10.0, [b"12345678"])
+    assert freshness(stored, policy, 1001.0, 0.0, [b"12345678"]) is Freshness.FRESH
+    for versions in ([b"87654321"], [None], [b"12345678", b"12345678"]):
+        assert freshness(stored, policy, 1001.0, 0.0, versions) is Freshness.GONE
+
+
+def test_xfetch_is_likelier_the_nearer_the_end_and_the_dearer_the_value():
+    """As the paper has it: with probability exp(-left / (Δ·β))."""
+    policy = CachePolicy(ttl=10, early=1.0)
+    chance = random.Random(1)
+    for left, delta in [(0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (0.5, 0.1), (4.0, 2.0)]:
+        states = [
+            state(10.0 - left, policy, delta=delta, chance=chance.random()) for _ in range(20_000)
+        ]
+        share = states.count(Freshness.EARLY) / len(states)
+        assert share == pytest.approx(math.exp(-left / delta), abs=0.01)
+
+
+def test_xfetch_never_comes_in_the_first_half():
+    """However dear the value and however bad the luck."""
+    policy = CachePolicy(ttl=10, early=1.0)
+    assert state(4.9, policy, delta=100.0, chance=0.999999) is Freshness.FRESH
+    assert state(5.1, policy, delta=100.0, chance=0.999999) is Freshness.EARLY
+    assert state(9.9, CachePolicy(ttl=10), delta=100.0, chance=0.9) is Freshness.FRESH
+
+
+def test_a_result_decides_how_long_it_is_kept():
+    """By `ttl`, `none_ttl`, `cache_none` and `condition`."""
+    assert lifetime_of(CachePolicy(ttl=10), "x") == 10
+    assert lifetime_of(CachePolicy(ttl=None), "x") is None
+    assert lifetime_of(CachePolicy(ttl=len), "four") == 4
+    assert lifetime_of(CachePolicy(ttl=lambda _: -3), "x") == 0
+    assert lifetime_of(CachePolicy(ttl=10, none_ttl=2), None) == 2
+    assert lifetime_of(CachePolicy(ttl=10, cache_none=False), None) == 0
+    assert lifetime_of(CachePolicy(ttl=10, condition=bool), "") == 0
+    with pytest.raises(ValueError, match="NaN"):
+        lifetime_of(CachePolicy(ttl=lambda _: math.nan), "x")
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ({"ttl": 0}, "ttl must be above zero"),
+        ({"ttl": "60"}, "ttl must be seconds"),
+        ({"ttl": 1, "jitter": 1.0}, "jitter must be from 0 up to 1"),
+        ({"ttl": 1, "early": -1}, "early must be from 0"),
+        ({"ttl": 1, "lock": "all"}, "lock must be True, False"),
+        ({"ttl": 1, "on_timeout": "wait"}, "on_timeout must be 'compute', 'stale' or 'raise'"),
+        ({"ttl": 1, "refresh": "later"}, "refresh must be"),
+        ({"ttl": 1, "wait": -1}, "wait must be above zero"),
+        ({"ttl": 1, "condition": 7}, "condition must be a function"),
+        ({"ttl": 1, "cache_errors": (BaseException,)}, "cache_errors must be types of exceptions"),
+    ],
+)
+def test_each_bad_term_is_named(terms, message):
+    """With what it must be."""
+    with pytest.raises(ConfigurationError, match=message):
+        CachePolicy(**terms)
