@@ -1,4 +1,8 @@
-"""`demo`: what shardcache does, on embedded nodes or on real servers that it starts itself."""
+"""`demo`: what shardcache does, on embedded nodes or on real servers that it starts itself.
+
+Embedded nodes are one process's own, so a stampede between processes is shown on real ones, if
+this machine has any.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
+from shardcache.cli import stampede
 from shardcache.cli.output import (
     bar,
     console,
@@ -20,6 +25,7 @@ from shardcache.cli.output import (
     print_json,
     table,
     tracked,
+    working,
 )
 from shardcache.clients.sync import Client
 from shardcache.core.movement import Movement, shares
@@ -55,7 +61,7 @@ STARTERS: Final[dict[str, Callable[[], Server]]] = {
 )
 @json_option
 def demo(servers: str | None, *, as_json: bool) -> None:
-    """Place keys, change nodes, write and read: all of it in a few seconds."""
+    """Place keys, change nodes, write and read, end a stampede: all of it in a few seconds."""
     show = Show(console(), quiet=as_json)
     keys = [f"user:{number}:profile" for number in range(KEYS)]
     with ExitStack() as stack:
@@ -67,6 +73,7 @@ def demo(servers: str | None, *, as_json: bool) -> None:
             "balance": _balance(show, keys, urls),
             "changes": _changes(show, keys, urls),
             "use": _use(show, keys, urls),
+            "stampede": _stampede(show, servers, urls),
         }
     if as_json:
         print_json(figures)
@@ -148,6 +155,20 @@ def _use(show: Show, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]
         }
     show.use(figures)
     return figures
+
+
+def _stampede(show: Show, kind: str | None, urls: Sequence[str]) -> dict[str, Any]:
+    """Let two hundred callers want one key that is missing."""
+    shared = kind or stampede.installed()
+    show.crowd(shared)
+    with ExitStack() as stack, working("two hundred callers, one key", quiet=show.quiet):
+        if shared is None:
+            figures = stampede.among_threads()
+        else:
+            nodes = urls if kind else stack.enter_context(_running(shared))
+            figures = stampede.among_processes(nodes[:NODES])
+    show.stampede(figures)
+    return {"servers": shared, **figures}
 
 
 def _write(client: Client, values: dict[str, Any], show: Show) -> int:
@@ -246,6 +267,46 @@ class Show:
             f"   {after:,} keys are still found ({percent(after / KEYS)}),"
             f" {figures['wrong_after_adding_a_node']} wrong",
             f"   {figures['client']}",
+        )
+
+    def crowd(self, servers: str | None) -> None:
+        """Say who wants what."""
+        crowd, processes = stampede.PROCESSES * stampede.THREADS, stampede.PROCESSES
+        if servers:
+            who = f"{crowd} callers in {processes} processes, over {NODES} real {servers} nodes,"
+        else:
+            who = f"{crowd} threads"
+        self._say(
+            "\n[bold]4. When a hot value is missing, one caller computes it for all.[/]",
+            f"{who} want one key at once;",
+            f"the function behind it takes {stampede.SECONDS * 1000:.0f} ms.\n",
+        )
+
+    def stampede(self, figures: dict[str, Any]) -> None:
+        """Show how often the value was computed."""
+        rows = table("", "calls of the function", "", "longest wait", right=("longest wait",))
+        most = figures["unprotected"]["runs"]
+        scenes = {"unprotected": "a plain cache", "protected": "[bold]lock=True[/]"}
+        for scene, name in scenes.items():
+            seen = figures[scene]
+            style = "red" if scene == "unprotected" else "green"
+            rows.add_row(
+                name,
+                str(seen["runs"]),
+                bar(seen["runs"] / most, STACK // 2, style),
+                f"{seen['longest'] * 1000:.0f} ms",
+            )
+        self._say(rows)
+        killed = figures.get("killed")
+        if killed is None:
+            self._say("\n   with memcached or Redis installed: the same between processes")
+            return
+        others = (figures["processes"] - 1) * figures["threads"]
+        self._say(
+            "\n   Once more, and the process that computes is killed half-way:",
+            f"   another began {killed['again_after']:.1f} s later, when the lock had run out,",
+            f"   and [green]{killed['right']} of the {others} others got the value[/];"
+            f" calls of the function: {killed['runs']}",
         )
 
     def closing(self) -> None:

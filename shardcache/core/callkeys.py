@@ -40,7 +40,7 @@ def canonical(value: Any, *, typed: bool = False) -> bytes:
     attribute or a method without arguments). Raise `UnkeyableError` for anything else.
 
     >>> canonical(1), canonical(1.0), canonical(1.0, typed=True), canonical(["a", b"b"])
-    (b'i1:1', b'i1:1', b'f8:?\\xf0\\x00\\x00\\x00\\x00\\x00\\x00', b'l8:s1:ab1:b')
+    (b'i1:1', b'i1:1', b'f8:?\xf0\x00\x00\x00\x00\x00\x00', b'l8:s1:ab1:b')
     """
     encoder = _ENCODERS.get(type(value))
     return _other(value, typed, 0) if encoder is None else encoder(value, typed, 0)

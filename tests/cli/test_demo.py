@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from shardcache.cli import stampede
+
 
 def demo(*words):
     """Run the demo in a process of its own; give its output."""
@@ -35,12 +37,28 @@ def test_the_figures(words):
     use = figures["use"]
     assert (use["unstored"], use["right"]) == (0, figures["keys"])
     assert use["wrong_after_adding_a_node"] == 0
+    crowd = figures["stampede"]
+    assert (crowd["processes"], crowd["threads"]) == (8, 25)
+    assert crowd["unprotected"]["runs"] == 200
+    assert crowd["protected"]["runs"] == 1
+    assert (crowd["unprotected"]["right"], crowd["protected"]["right"]) == (200, 200)
+    assert (crowd["killed"]["runs"], crowd["killed"]["right"]) == (2, 175)
     assert use["found_after_adding_a_node"] / figures["keys"] == pytest.approx(5 / 6, abs=0.03)
+
+
+def test_a_machine_without_servers():
+    """The crowd is one of threads then, and all the rest is the same."""
+    figures = stampede.among_threads()
+    assert (figures["processes"], figures["threads"]) == (1, 200)
+    assert figures["unprotected"]["runs"] == 200
+    assert figures["protected"]["runs"] == 1
+    assert figures["protected"]["right"] == 200
 
 
 def test_what_people_see():
     """The demo says what it shows, in lines that fit a terminal."""
     shown = demo()
-    for words in ("rendezvous", "20,000 of 20,000 right", "0 wrong", "shardcache plan"):
+    told = ("rendezvous", "20,000 of 20,000 right", "0 wrong", "shardcache plan")
+    for words in (*told, "lock=True", "175 of the 175 others got the value"):
         assert words in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
