@@ -39,6 +39,8 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
+    Take,
+    Taken,
     Touch,
     When,
 )
@@ -126,6 +128,7 @@ class Store:
             Incr: self._incr,
             Begin: self._begin,
             Renew: self._renew,
+            Take: self._take,
             DeleteUnchanged: self._delete_unchanged,
             DeleteIf: self._delete_if,
             ExpireIf: self._expire_if,
@@ -222,6 +225,12 @@ class Store:
             return None
         self._keep(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return entry.token
+
+    def _take(self, command: Take) -> Taken | bool | NodeError:
+        if self._live(command.key) is not None:
+            return False
+        written = self._write(command.key, command.payload, self._expiry(command.ttl))
+        return written if isinstance(written, NodeError) else Taken(self._writes)
 
     def _delete_unchanged(self, command: DeleteUnchanged) -> bool:
         entry = self._live(command.key)

@@ -134,6 +134,20 @@ class Renew(NamedTuple):
     ttl: float
 
 
+class Taken(NamedTuple):
+    """What a `Take` gave: a token for what has been stored, good for `DeleteUnchanged`."""
+
+    token: Hashable
+
+
+class Take(NamedTuple):
+    """Store one key if it is missing, to be held. Reply: `Taken`, or `False` when it is there."""
+
+    key: bytes
+    payload: Payload
+    ttl: float
+
+
 class DeleteUnchanged(NamedTuple):
     """Remove a key if it still holds what `token` stands for. Reply: whether it did."""
 
@@ -184,6 +198,7 @@ Command: TypeAlias = (
     | Incr
     | Begin
     | Renew
+    | Take
     | DeleteUnchanged
     | DeleteIf
     | ExpireIf
@@ -200,6 +215,7 @@ Reply: TypeAlias = (
     Payload
     | tuple[Payload, Hashable]
     | Begun
+    | Taken
     | Hashable
     | list[Payload | NodeError | None]
     | list[bool | NodeError]

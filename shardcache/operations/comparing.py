@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from shardcache.core.commands import Cas, Command, DeleteIf, DeleteUnchanged, ExpireIf, Gets, Reply
 from shardcache.operations.cluster import Cluster, Link
@@ -39,6 +39,34 @@ async def compared(
     for (place, _), reply in zip(changing, changed, strict=True):
         replies[place] = False if reply is None else reply
     return replies
+
+
+async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
+    cluster: Cluster,
+    links: Sequence[Link],
+    command: DeleteIf,
+    tokens: Mapping[Link, Hashable],
+    deadline: float,
+    enough: Enough,
+) -> list[Reply]:
+    """Remove the key on each node that holds the payload, by its token where there is one.
+
+    That is one step where the server cannot compare. A token says no more than that nothing has
+    changed: where it is refused the payload decides.
+    """
+    known = [link for link in links if DeleteIf in link.lacks and tokens.get(link) is not None]
+    asks: list[tuple[Link, Command]] = [
+        (link, DeleteUnchanged(command.key, tokens[link]) if link in known else command)
+        for link in links
+        if link in known or DeleteIf not in link.lacks
+    ]
+    replies = await cluster.ask_some(asks, deadline, enough)
+    found = {link: reply for (link, _), reply in zip(asks, replies, strict=True)}
+    rest = [link for link in links if link not in found or (link in known and not found[link])]
+    if rest:
+        compare = await compared(cluster, rest, command, deadline, enough)
+        found.update(zip(rest, compare, strict=True))
+    return [found[link] for link in links]
 
 
 def _holds(reply: Reply) -> Reply:

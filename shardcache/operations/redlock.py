@@ -7,10 +7,10 @@ nodes at once split the votes, and nobody wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Final
 
-from shardcache.core.commands import DeleteIf, ExpireIf, Payload, Reply, Set, When
+from shardcache.core.commands import DeleteIf, ExpireIf, Payload, Reply, Take, Taken
 from shardcache.core.events import LeaseLost
 from shardcache.core.leases import (
     COARSE,
@@ -33,7 +33,7 @@ from shardcache.errors import (
 )
 from shardcache.operations.backoff import Backoff
 from shardcache.operations.cluster import Cluster, Key, Link
-from shardcache.operations.comparing import compared
+from shardcache.operations.comparing import compared, deleted
 from shardcache.operations.port import UNANSWERED, Repetition
 
 SILENT_GATES: Final = 2  # that are waited for; then all others are asked at once
@@ -48,6 +48,7 @@ class Hold:
 
     __slots__ = (
         "_keeping",
+        "_tokens",
         "cluster",
         "key",
         "links",
@@ -64,7 +65,7 @@ class Hold:
         self,
         cluster: Cluster,
         name: bytes,
-        links: Sequence[Link],
+        tokens: Mapping[Link, Hashable],
         payload: Payload,
         policy: LockPolicy,
         since: float,
@@ -73,13 +74,14 @@ class Hold:
         self.cluster = cluster
         self.name = name
         self.key = lock_key(name)
-        self.links = links
+        self.links = tuple(tokens)
         self.payload = payload
         self.policy = policy
         self.since = since
         self.until = until
         self.lost = False
         self.released = False
+        self._tokens = tokens
         self._keeping: Repetition | None = None
 
     def remaining(self) -> float:
@@ -133,7 +135,7 @@ class Hold:
         if self._keeping is not None:
             await self._keeping.stop()
         majority = quorum(len(self.links))
-        replies = await _withdraw(self.cluster, self.links, self.key, self.payload, majority)
+        replies = await _withdraw(self.cluster, self._tokens, self.key, self.payload, majority)
         return held and replies.count(True) > 0
 
     def _lose(self) -> None:
@@ -197,7 +199,7 @@ class _Vote:
         self._links = links
         self._policy = policy
         self._payload: Payload = (RAW_FLAGS, cluster.io.token())
-        self._command = Set(lock_key(name), self._payload, policy.ttl, When.ABSENT)
+        self._command = Take(lock_key(name), self._payload, policy.ttl)
         self._wanted = quorum(len(links))
         self._replies: dict[Link, Reply] = {}
         self._asked = cluster.io.now()  # before the first byte is sent
@@ -220,7 +222,7 @@ class _Vote:
         return Hold(
             self._cluster,
             self._name,
-            self._links,
+            {link: _token(self._replies.get(link)) for link in self._links},
             self._payload,
             self._policy,
             self._asked,
@@ -229,7 +231,9 @@ class _Vote:
 
     async def withdrawn(self) -> None:
         """Undo it on every node that agreed or may yet agree."""
-        unsure = [link for link, reply in self._replies.items() if reply is not False]
+        unsure = {
+            link: _token(reply) for link, reply in self._replies.items() if reply is not False
+        }
         if unsure:
             key, payload = self._command.key, self._payload
             await _withdraw(self._cluster, unsure, key, payload, len(self._agreed()))
@@ -263,7 +267,7 @@ class _Vote:
             until = io.now() + GATE_SHARE * cluster.timeout
             reply = self._replies[gate] = await cluster.ask(gate, self._command, until)
             if not isinstance(reply, NodeError):
-                return reply is True
+                return _agrees(reply)
             silent += isinstance(reply, NodeTimeoutError)
             if self._hopeless(self._replies.values()):
                 return False
@@ -280,20 +284,28 @@ class _Vote:
         self._replies.update(zip(links, replies, strict=True))
 
     def _agreed(self) -> list[Link]:
-        return [link for link, reply in self._replies.items() if reply is True]
+        return [link for link, reply in self._replies.items() if _agrees(reply)]
 
     def _hopeless(self, replies: Iterable[Reply]) -> bool:
         return _against(replies) > len(self._links) - self._wanted
 
 
+def _agrees(reply: Reply) -> bool:
+    return reply is True or isinstance(reply, Taken)
+
+
+def _token(reply: Reply) -> Hashable:
+    return reply.token if isinstance(reply, Taken) else None
+
+
 def _against(replies: Iterable[Reply]) -> int:
     """Count those that said no, or failed."""
-    return sum(reply is not True and reply is not UNANSWERED for reply in replies)
+    return sum(not _agrees(reply) and reply is not UNANSWERED for reply in replies)
 
 
 def _decided(replies: Sequence[Reply], wanted: int, nodes: int) -> bool:
     """Say whether enough agreed, or no longer can."""
-    return replies.count(True) >= wanted or _against(replies) > nodes - wanted
+    return sum(map(_agrees, replies)) >= wanted or _against(replies) > nodes - wanted
 
 
 def _slack(agreed: Iterable[Link]) -> float:
@@ -321,13 +333,14 @@ def check_ttl(links: Sequence[Link], ttl: float) -> None:
 
 
 async def _withdraw(
-    cluster: Cluster, links: Sequence[Link], key: bytes, payload: Payload, answers: int
+    cluster: Cluster, tokens: Mapping[Link, Hashable], key: bytes, payload: Payload, answers: int
 ) -> list[Reply]:
     """Remove what is ours on each node, without waiting long for more than so many answers."""
-    return await compared(
+    return await deleted(
         cluster,
-        links,
+        list(tokens),
         DeleteIf(key, payload),
+        tokens,
         cluster.deadline(),
         lambda heard: len(heard) - heard.count(UNANSWERED) >= answers,
     )

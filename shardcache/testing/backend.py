@@ -33,6 +33,8 @@ from shardcache.core.commands import (
     Get,
     Renew,
     Set,
+    Take,
+    Taken,
 )
 from shardcache.core.payloads import RAW_FLAGS, is_stub
 from shardcache.operations.cluster import Link
@@ -443,6 +445,20 @@ class BackendContract:
         assert ask(Begin(NAME, b"next", 30)).leads
         assert ask(Renew(NAME, b"slow", token, 30)) is None
         assert ask(Cas(NAME, VALUE, token, 60)) is False
+
+    def test_a_key_is_taken_once(self, ask: Ask) -> None:
+        """Of many who take a key one gets it; by its token it is given back, unless it changed."""
+        taken = ask(Take(NAME, VALUE, 30))
+        assert isinstance(taken, Taken)
+        assert ask(Take(NAME, OTHER, 30)) is False
+        assert ask(Get(NAME)) == VALUE
+        if taken.token is None:  # the protocol tells of no number
+            return
+        assert ask(DeleteUnchanged(NAME, taken.token)) is True
+        again = ask(Take(NAME, OTHER, 30))
+        assert ask(DeleteUnchanged(NAME, taken.token)) is False
+        assert ask(Get(NAME)) == OTHER
+        assert ask(DeleteUnchanged(NAME, again.token)) is True
 
     @pytest.mark.parametrize("key", [b"two words", b"\xff\x00", b"k" * 300], ids=repr)
     def test_recomputes_take_any_key(self, ask: Ask, key: bytes) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from shardcache.backends.memory import Bounds, Store
 from shardcache.core.codecs.msgpack import Msgpack
-from shardcache.core.commands import DeleteIf, ExpireIf, Set
+from shardcache.core.commands import DeleteIf, ExpireIf, Set, Take
 from shardcache.core.events import Audience
 from shardcache.core.keys import KeySpace
 from shardcache.core.nodes import Node
@@ -182,7 +182,7 @@ class SimulatedNode:
         key = getattr(command, "key", b"")
         before = self.held(key)
         answer = self.store.execute(self._coarse(command))
-        if isinstance(command, Set) and answer is True:
+        if isinstance(command, (Set, Take)) and answer is not False:
             self.world.owners[command.payload] = process
         if before is not None and self.held(key) != before:
             owner = self.world.owners.get(before[0])

@@ -147,7 +147,7 @@ def test_the_leader_needs_thirteen_commands():
         node.store.execute = lambda command, do=execute: commands.append(command) or do(command)
     scene.run(0)
     names = [type(command).__name__ for command in commands]
-    assert names == ["Get", *["Set"] * 5, "Begin", "Cas", *["DeleteIf"] * 5]
+    assert names == ["Get", *["Take"] * 5, "Begin", "Cas", *["DeleteIf"] * 5]
 
 
 @pytest.mark.parametrize("lock", ["shard", LOCK])

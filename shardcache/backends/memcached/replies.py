@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
-from shardcache.core.commands import Begun, Payload, Reply
+from shardcache.core.commands import Begun, Payload, Reply, Taken
 from shardcache.core.payloads import is_stub
 from shardcache.errors import NodeError, NodeTimeoutError, NotACounterError
 
@@ -105,7 +105,32 @@ class OneGet(Single):
         return NONSENSE
 
 
-class OneGets(Single):
+class RunToken(NamedTuple):
+    """A CAS number, and when it was asked for, on the monotonic clock.
+
+    Numbers begin anew with a server, so one says nothing over a connection that is younger.
+    """
+
+    number: int
+    at: float
+
+
+class Numbered(Single):
+    """A reply that has a CAS number in it."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self, token: bytes, at: float) -> None:
+        super().__init__(token)
+        self._at = at
+
+    def numbered(self, word: bytes) -> RunToken | None:
+        """Give the token of a word such as `c17`, `None` if it is no such word."""
+        version = number(word[1:]) if word[:1] == b"c" else None
+        return None if version is None else RunToken(version, self._at)
+
+
+class OneGets(Numbered):
     """The reply to `mg … v f c`: a payload with its CAS number, or nothing."""
 
     __slots__ = ()
@@ -113,11 +138,10 @@ class OneGets(Single):
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give the payload and the number, or `None` on a miss."""
         match head:
-            case [b"VA", _, flags, cas, self.token, *marks] if (flags[:1], cas[:1]) == (
-                b"f",
-                b"c",
-            ) and _RECACHE.issuperset(marks):
-                bits, version = number(flags[1:]), number(cas[1:])
+            case [b"VA", _, flags, cas, self.token, *marks] if flags[
+                :1
+            ] == b"f" and _RECACHE.issuperset(marks):
+                bits, version = number(flags[1:]), self.numbered(cas)
                 whole = bits is not None and version is not None
                 return ((bits, value), version) if whole else NONSENSE
             case [b"EN", self.token]:
@@ -125,7 +149,7 @@ class OneGets(Single):
         return NONSENSE
 
 
-class OneBegin(Single):
+class OneBegin(Numbered):
     """The reply to `mg … v f c N`: a payload or an empty stub, with a CAS number and who won it."""
 
     __slots__ = ()
@@ -133,11 +157,10 @@ class OneBegin(Single):
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give what was met; a `W` behind the token says that the stub is new."""
         match head:
-            case [b"VA", _, flags, cas, self.token, *marks] if (flags[:1], cas[:1]) == (
-                b"f",
-                b"c",
-            ) and _RECACHE.issuperset(marks):
-                bits, version = number(flags[1:]), number(cas[1:])
+            case [b"VA", _, flags, cas, self.token, *marks] if flags[
+                :1
+            ] == b"f" and _RECACHE.issuperset(marks):
+                bits, version = number(flags[1:]), self.numbered(cas)
                 if bits is None or version is None or value is None:
                     return NONSENSE
                 payload = (bits, value)
@@ -146,7 +169,7 @@ class OneBegin(Single):
         return NONSENSE
 
 
-class OneRenew(Single):
+class OneRenew(Numbered):
     """The reply to `ms … C c`: the new CAS number, or none when another was there."""
 
     __slots__ = ()
@@ -154,11 +177,26 @@ class OneRenew(Single):
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give the number, or `None`."""
         match head:
-            case [b"HD", cas, self.token] if cas[:1] == b"c" and value is None:
-                version = number(cas[1:])
-                return NONSENSE if version is None else version
+            case [b"HD", cas, self.token] if value is None:
+                return self.numbered(cas) or NONSENSE
             case [b"EX" | b"NF" | b"NS", *_, self.token] if value is None:
                 return None
+        return NONSENSE
+
+
+class OneTake(Numbered):
+    """The reply to `ms … ME c`: the CAS number of what was stored, or that something was there."""
+
+    __slots__ = ()
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Give the number, or `False`."""
+        match head:
+            case [b"HD", cas, self.token] if value is None:
+                version = self.numbered(cas)
+                return NONSENSE if version is None else Taken(version)
+            case [b"NS" | b"EX", *_, self.token] if value is None:
+                return False
         return NONSENSE
 
 

@@ -38,6 +38,8 @@ from shardcache.backends.memcached.replies import (
     OneGet,
     OneGets,
     OneRenew,
+    OneTake,
+    RunToken,
     Stats,
     Word,
     number,
@@ -61,6 +63,7 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
+    Take,
     Touch,
     When,
 )
@@ -93,7 +96,17 @@ _all_plain = re.compile(rb"[!-~]*").fullmatch
 class MemcachedWire:
     """One connection's conversation in the meta protocol."""
 
-    __slots__ = ("_buffer", "_clock", "_expected", "_max_value", "_need", "_node", "_token")
+    __slots__ = (
+        "_born",
+        "_buffer",
+        "_clock",
+        "_expected",
+        "_max_value",
+        "_need",
+        "_node",
+        "_now",
+        "_token",
+    )
 
     def __init__(
         self,
@@ -101,17 +114,21 @@ class MemcachedWire:
         *,
         max_value: int = DEFAULT_MAX_VALUE,
         wall_clock: Callable[[], float] = time.time,
+        monotonic_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._node = node
         self._max_value = max_value
         self._clock = wall_clock
+        self._now = monotonic_clock
+        self._born = monotonic_clock()
         self._token = randbelow(TOKENS)
         self._expected: deque[Expectation] = deque()
         self._buffer = bytearray()
         self._need = 0
 
     def hello(self) -> bytes:
-        """Give nothing: memcached is ready at once."""
+        """Give nothing: memcached is ready at once. The connection is there from now on."""
+        self._born = self._now()
         return b""
 
     @property
@@ -250,7 +267,9 @@ class MemcachedWire:
     def _gets(self, command: Gets) -> Encoded:
         token = self._next_token()
         name, binary = spelled(command.key)
-        return (b"mg %s v f c O%d%s\r\n" % (name, token, binary),), OneGets(b"O%d" % token)
+        return (b"mg %s v f c O%d%s\r\n" % (name, token, binary),), OneGets(
+            b"O%d" % token, self._now()
+        )
 
     def _get_many(self, command: GetMany) -> Encoded:
         """Ask quietly, so that misses cost no bytes, closed by `mn`."""
@@ -302,13 +321,13 @@ class MemcachedWire:
         name, binary = spelled(key)
         flags, data = payload
         expiry = memcached_exptime(ttl, self._clock)
-        return b"ms %s %d F%d T%d O%d%s%s\r\n%s\r\n" % (
+        return b"ms %s %d F%d T%d%s O%d%s\r\n%s\r\n" % (
             name,
             len(data),
             int(flags),
             expiry,
-            token,
             mode,
+            token,
             binary,
             data,
         )
@@ -316,7 +335,7 @@ class MemcachedWire:
     def _cas(self, command: Cas) -> Encoded:
         token = self._next_token()
         payload = self._checked(command.payload)
-        mode = b" C%d" % cas_number(command.token)
+        mode = b" C%d" % self._number(command.token)
         block = self._store(command.key, payload, command.ttl, token, mode)
         return (block,), One(b"O%d" % token, CAS)
 
@@ -325,20 +344,36 @@ class MemcachedWire:
         name, binary = spelled(command.key)
         life = memcached_exptime(command.ttl, self._clock)
         line = b"mg %s v f c N%d O%d%s\r\n" % (name, life, token, binary)
-        return (line,), OneBegin(b"O%d" % token)
+        return (line,), OneBegin(b"O%d" % token, self._now())
 
     def _renew(self, command: Renew) -> Encoded:
         token = self._next_token()
         name, binary = spelled(command.key)
         life = memcached_exptime(command.ttl, self._clock)
-        version = cas_number(command.token)
+        version = self._number(command.token)
         line = b"ms %s 0 F0 T%d C%d c O%d%s\r\n\r\n" % (name, life, version, token, binary)
-        return (line,), OneRenew(b"O%d" % token)
+        return (line,), OneRenew(b"O%d" % token, self._now())
+
+    def _take(self, command: Take) -> Encoded:
+        token = self._next_token()
+        payload = self._checked(command.payload)
+        block = self._store(command.key, payload, command.ttl, token, b" ME c")
+        return (block,), OneTake(b"O%d" % token, self._now())
+
+    def _number(self, token: Hashable) -> int:
+        """Give the CAS number of a token, or 0, which no item has.
+
+        That is for a token of another backend, or one older than this connection, over which
+        another run of the server may answer.
+        """
+        if isinstance(token, RunToken) and token.at >= self._born:
+            return token.number
+        return 0
 
     def _delete_unchanged(self, command: DeleteUnchanged) -> Encoded:
         token = self._next_token()
         name, binary = spelled(command.key)
-        line = b"md %s C%d O%d%s\r\n" % (name, cas_number(command.token), token, binary)
+        line = b"md %s C%d O%d%s\r\n" % (name, self._number(command.token), token, binary)
         return (line,), One(b"O%d" % token, REMOVED)
 
     def _delete(self, command: Delete) -> Encoded:
@@ -390,16 +425,12 @@ class MemcachedWire:
         Incr: _incr,
         Begin: _begin,
         Renew: _renew,
+        Take: _take,
         DeleteUnchanged: _delete_unchanged,
         Ping: _ping,
         ServerStats: _stats,
         FlushAll: _flush,
     }
-
-
-def cas_number(token: Hashable) -> int:
-    """Give the CAS number that a token is; 0, which no item has, for one of another backend."""
-    return token if type(token) is int else 0
 
 
 def spelled(key: bytes) -> tuple[bytes, bytes]:

@@ -34,6 +34,8 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
+    Take,
+    Taken,
     Touch,
 )
 from shardcache.core.keys import RESERVED, hashed, is_plain
@@ -282,6 +284,12 @@ def _renew(client: Any, command: Renew) -> Reply:
     return token if payload == mine else None
 
 
+def _take(client: Any, command: Take) -> Reply:
+    key, payload, ttl = command
+    # The classic protocol tells no number of what it stores; `DeleteIf` looks it up.
+    return Taken(None) if client.add(named(key), payload, expire=_exptime(ttl)) else False
+
+
 def _delete_unchanged(client: Any, command: DeleteUnchanged) -> Reply:
     # The protocol deletes by no number, but what is stored with a date of the past is gone.
     gone: bool | None = client.cas(
@@ -338,6 +346,7 @@ _HANDLERS: Final[Mapping[type, Callable[[Any, Any], Reply]]] = {
     Incr: _incr,
     Begin: _begin,
     Renew: _renew,
+    Take: _take,
     DeleteUnchanged: _delete_unchanged,
     DeleteIf: _delete_if,
     ExpireIf: _expire_if,

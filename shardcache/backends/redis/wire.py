@@ -62,6 +62,8 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
+    Take,
+    Taken,
     Touch,
     When,
 )
@@ -344,6 +346,14 @@ class RedisWire:
         awaited = One(lambda raw: token if flag(raw) else None)
         return self._ask_script(awaited, RENEW, command.key, token, life)
 
+    def _take(self, command: Take) -> Sequence[bytes]:
+        key, payload, ttl = command
+        stored = self._stored(payload)
+        taken = Taken(_digest(stored))
+        awaited = One(lambda raw: taken if _ok_or_not(raw) else False)
+        words = (b"SET", key, stored, *_life(ttl), *_CONDITIONS[When.ABSENT])
+        return self._ask(awaited, *words)
+
     def _delete_unchanged(self, command: DeleteUnchanged) -> Sequence[bytes]:
         token = _token(command.token)
         return self._ask_script(_IF_STRING, DELETE_UNCHANGED, command.key, token)
@@ -379,6 +389,7 @@ class RedisWire:
         Incr: _incr,
         Begin: _begin,
         Renew: _renew,
+        Take: _take,
         DeleteUnchanged: _delete_unchanged,
         DeleteIf: _delete_if,
         ExpireIf: _expire_if,
