@@ -181,6 +181,7 @@ class Channel:
 
     def abandon(self, error: NodeError) -> None:
         """Close now, and give `error` to all who wait."""
+        self._backend.target.runs.end()
         for call in (*self._held, *self._owed):
             call.settle(error)
         self._close()
@@ -350,6 +351,7 @@ class Channel:
 
     def _lost(self, error: Exception) -> None:
         """Close, and tell all who wait; ask again what may be asked again."""
+        self._backend.target.runs.end()
         again = self._heard and isinstance(error, ConnectionError)
         failure = self._failure(error)
         owed, self._owed = self._owed, deque()

@@ -123,6 +123,22 @@ class BackendFactory(Protocol):
         """Make the asyncio backend; connects to nothing yet, needs no running loop."""
 
 
+class Runs:
+    """In which run its server is, as far as can be told: in another after each lost connection.
+
+    What a server counts begins anew with it, and so do memcached's CAS numbers.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def end(self) -> None:
+        """Take note that the server may not be the one it was."""
+        self.number += 1
+
+
 class Wire(Protocol):
     """One connection's conversation without its socket: commands to bytes, bytes to replies.
 

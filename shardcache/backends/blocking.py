@@ -40,7 +40,7 @@ class SocketBackend:
         self.whole_seconds = target.whole_seconds
         self._node = target.node.name
         self._options = options
-        self.pool = Pool(self._node, options.pool_size)
+        self.pool = Pool(self._node, options.pool_size, target.runs)
         self.retried = 0
         self.dialed = 0
 
@@ -57,7 +57,7 @@ class SocketBackend:
             reply = _ask(connection, chunks[0], deadline)
         except (BlockingIOError, TimeoutError) as error:
             partial = connection.wire.partial()
-            self.pool.lose(connection)
+            self.lost(connection)
             if isinstance(partial, NodeError):
                 raise partial from error
             return partial
@@ -82,8 +82,14 @@ class SocketBackend:
             return SmallExchange(self, deadline, connection, command, chunks[0])
         return SocketExchange(self, deadline, self.talk_on(connection, command, chunks, deadline))
 
+    def lost(self, connection: Connection) -> None:
+        """Close a connection that failed: who answers next may be another run of the server."""
+        self._target.runs.end()
+        self.pool.lose(connection)
+
     def eject(self) -> None:
         """Drop idle connections and let nobody wait for one."""
+        self._target.runs.end()
         self.pool.eject()
 
     def close(self) -> None:
@@ -129,7 +135,7 @@ class SocketBackend:
             reply = yield from _transferred(connection, chunks)
         except Expired:
             reply = connection.wire.partial()
-            self.pool.lose(connection)
+            self.lost(connection)
             return reply
         except OSError as error:
             talk = self.again(connection, command, error, deadline)
@@ -145,7 +151,7 @@ class SocketBackend:
         self, connection: Connection, command: Command, error: OSError, deadline: float
     ) -> Talk:
         """Give the talk that asks again over another connection; raise if that would do harm."""
-        self.pool.lose(connection)
+        self.lost(connection)
         if isinstance(error, NodeError):
             raise error
         if not _may_retry(connection, command, error):
@@ -297,7 +303,7 @@ class SmallExchange(SocketExchange):
             return
         self._finish(connection.wire.partial())
         self._connection = None
-        self._backend.pool.lose(connection)
+        self._backend.lost(connection)
 
     def abandon(self) -> None:
         """Stop now, and close the connection."""

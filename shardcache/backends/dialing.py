@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from shardcache.backends.base import Wire
+from shardcache.backends.base import Runs, Wire
 from shardcache.core.nodes import Node
 from shardcache.errors import ConnectTimeoutError, NodeError, NodeUnavailableError
 
@@ -63,6 +63,7 @@ class Target:
     make_wire: Callable[[], Wire] = field(kw_only=True)
     lacks: frozenset[type] = frozenset()  # commands that its server cannot do in one step
     whole_seconds: bool = False  # whether its server counts expiries so
+    runs: Runs = field(default_factory=Runs)
     last_good: Sequence[AddressInfo] = ()
 
     def known_addresses(self) -> Sequence[AddressInfo] | None:

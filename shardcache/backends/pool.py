@@ -14,7 +14,7 @@ import weakref
 from collections import deque
 from typing import Final
 
-from shardcache.backends.base import Wire
+from shardcache.backends.base import Runs, Wire
 from shardcache.backends.dialing import Wait
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
@@ -122,9 +122,10 @@ class Pool:
     bytecodes, which drops one, frees its place as well.
     """
 
-    def __init__(self, node: str, size: int) -> None:
+    def __init__(self, node: str, size: int, runs: Runs | None = None) -> None:
         self.node = node
         self.size = size
+        self._runs = Runs() if runs is None else runs
         self.closed = False
         self._ejections = 0
         self.discarded = 0  # idle connections found closed by the server
@@ -150,6 +151,7 @@ class Pool:
             if time.monotonic() - connection.rested_since < RESTED or not connection.stale:
                 return connection
             self.discarded += 1
+            self._runs.end()
             self.lose(connection)
 
     def give(self, connection: Connection) -> None:

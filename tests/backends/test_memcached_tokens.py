@@ -1,26 +1,19 @@
-"""CAS numbers begin anew with a server: a token is good over a connection that was there before it."""
+"""CAS numbers begin anew with a server: a token is good for one run of it."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 
 from shardcache import Client
+from shardcache.backends.base import Runs
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.core.commands import Begin, Begun, Cas, DeleteUnchanged, Gets, Renew
 from shardcache.operations.port import step
 
 NEWER = (0, b"newer")
 OLDER = (0, b"older")
-
-
-class Clock:
-    """A clock that is set."""
-
-    now = 100.0
-
-    def __call__(self):
-        """Give the time."""
-        return self.now
 
 
 def spoken(wire, command, reply):
@@ -36,20 +29,47 @@ def token_of(wire):
 
 
 @pytest.mark.parametrize("make", [Cas, DeleteUnchanged, Renew], ids=lambda make: make.__name__)
-def test_a_younger_connection_honours_no_token(make):
-    """It asks for number 0, which no item has."""
-    clock = Clock()
-    old = MemcachedWire(monotonic_clock=clock)
-    token = token_of(old)
-    clock.now += 1.0
-    young = MemcachedWire(monotonic_clock=clock)
+def test_a_token_is_good_for_one_run_of_the_server(make):
+    """Over any of its connections; after one was lost number 0 is asked for, which no item has."""
+    runs = Runs()
+    token = token_of(MemcachedWire(runs=runs))
     commands = {
         Cas: Cas(b"k", OLDER, token, 60),
         DeleteUnchanged: DeleteUnchanged(b"k", token),
         Renew: Renew(b"k", b"m", token, 60),
     }
-    for wire, number in [(old, b"C17"), (young, b"C0")]:
-        assert number in b"".join(wire.encode(commands[make])).split()
+    assert b"C17" in b"".join(MemcachedWire(runs=runs).encode(commands[make])).split()
+    runs.end()
+    assert b"C0" in b"".join(MemcachedWire(runs=runs).encode(commands[make])).split()
+    assert token_of(MemcachedWire(runs=runs)) != token
+
+
+@pytest.mark.parametrize("how", ["lost", "late", "ejected", "closed while it rested"])
+def test_when_a_server_may_have_been_restarted(make_memcached, how):
+    """A connection was lost, timed out, was closed by the server, or its node ejected."""
+    server = make_memcached("-o", "idle_timeout=1") if "rested" in how else make_memcached()
+    with Client(server.url, timeout=0.2) as client:
+        (link,) = client._cluster.links.values()
+        value, token = client.gets("k")
+        assert (value, token) == (None, None)
+        client.set("k", "value")
+        _, token = client.gets("k")
+        assert client.cas("k", "value", token) is True
+        _, token = client.gets("k")
+        if how == "lost":
+            server.kill()
+            client.get("k")
+            server.restart()
+        elif how == "late":
+            server.pause()
+            client.get("k")
+            server.resume()
+        elif how == "ejected":
+            link.backend.eject()
+        else:
+            time.sleep(3.0)
+            client.get("k")
+        assert not client.cas("k", "other", token)
 
 
 def test_tokens_of_other_backends_are_none_here():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shardcache.backends.aio import MultiplexedBackend
-from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
+from shardcache.backends.base import AsyncBackend, Backend, BackendOptions, Runs
 from shardcache.backends.blocking import SocketBackend
 from shardcache.backends.dialing import TLS_OPTIONS, Target, tls_context
 from shardcache.backends.memcached.wire import DEFAULT_MAX_VALUE, MemcachedWire
@@ -40,10 +40,12 @@ def _target(node: Node) -> Target:
         )
     limit = _limit(node, given.get("max_value_bytes", str(DEFAULT_MAX_VALUE)))
     name = node.name
+    runs = Runs()
     return Target(
         node,
+        runs=runs,
         tls=tls_context(given) if secure else None,
-        make_wire=lambda: MemcachedWire(name, max_value=limit),
+        make_wire=lambda: MemcachedWire(name, max_value=limit, runs=runs),
         lacks=frozenset({DeleteIf, ExpireIf}),  # it compares CAS numbers, not values
         whole_seconds=True,
     )

@@ -106,28 +106,25 @@ class OneGet(Single):
 
 
 class RunToken(NamedTuple):
-    """A CAS number, and when it was asked for, on the monotonic clock.
-
-    Numbers begin anew with a server, so one says nothing over a connection that is younger.
-    """
+    """A CAS number, and the run of its server: numbers begin anew with each."""
 
     number: int
-    at: float
+    run: int
 
 
 class Numbered(Single):
     """A reply that has a CAS number in it."""
 
-    __slots__ = ("_at",)
+    __slots__ = ("_run",)
 
-    def __init__(self, token: bytes, at: float) -> None:
+    def __init__(self, token: bytes, run: int) -> None:
         super().__init__(token)
-        self._at = at
+        self._run = run
 
     def numbered(self, word: bytes) -> RunToken | None:
         """Give the token of a word such as `c17`, `None` if it is no such word."""
         version = number(word[1:]) if word[:1] == b"c" else None
-        return None if version is None else RunToken(version, self._at)
+        return None if version is None else RunToken(version, self._run)
 
 
 class OneGets(Numbered):

@@ -16,6 +16,7 @@ from itertools import count
 from secrets import randbelow
 from typing import Any, ClassVar, Final
 
+from shardcache.backends.base import Runs
 from shardcache.backends.chunks import joined
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.memcached.replies import (
@@ -97,14 +98,13 @@ class MemcachedWire:
     """One connection's conversation in the meta protocol."""
 
     __slots__ = (
-        "_born",
         "_buffer",
         "_clock",
         "_expected",
         "_max_value",
         "_need",
         "_node",
-        "_now",
+        "_runs",
         "_token",
     )
 
@@ -114,21 +114,19 @@ class MemcachedWire:
         *,
         max_value: int = DEFAULT_MAX_VALUE,
         wall_clock: Callable[[], float] = time.time,
-        monotonic_clock: Callable[[], float] = time.monotonic,
+        runs: Runs | None = None,
     ) -> None:
         self._node = node
         self._max_value = max_value
         self._clock = wall_clock
-        self._now = monotonic_clock
-        self._born = monotonic_clock()
+        self._runs = Runs() if runs is None else runs
         self._token = randbelow(TOKENS)
         self._expected: deque[Expectation] = deque()
         self._buffer = bytearray()
         self._need = 0
 
     def hello(self) -> bytes:
-        """Give nothing: memcached is ready at once. The connection is there from now on."""
-        self._born = self._now()
+        """Give nothing: memcached is ready at once."""
         return b""
 
     @property
@@ -268,7 +266,7 @@ class MemcachedWire:
         token = self._next_token()
         name, binary = spelled(command.key)
         return (b"mg %s v f c O%d%s\r\n" % (name, token, binary),), OneGets(
-            b"O%d" % token, self._now()
+            b"O%d" % token, self._runs.number
         )
 
     def _get_many(self, command: GetMany) -> Encoded:
@@ -344,7 +342,7 @@ class MemcachedWire:
         name, binary = spelled(command.key)
         life = memcached_exptime(command.ttl, self._clock)
         line = b"mg %s v f c N%d O%d%s\r\n" % (name, life, token, binary)
-        return (line,), OneBegin(b"O%d" % token, self._now())
+        return (line,), OneBegin(b"O%d" % token, self._runs.number)
 
     def _renew(self, command: Renew) -> Encoded:
         token = self._next_token()
@@ -352,21 +350,20 @@ class MemcachedWire:
         life = memcached_exptime(command.ttl, self._clock)
         version = self._number(command.token)
         line = b"ms %s 0 F0 T%d C%d c O%d%s\r\n\r\n" % (name, life, version, token, binary)
-        return (line,), OneRenew(b"O%d" % token, self._now())
+        return (line,), OneRenew(b"O%d" % token, self._runs.number)
 
     def _take(self, command: Take) -> Encoded:
         token = self._next_token()
         payload = self._checked(command.payload)
         block = self._store(command.key, payload, command.ttl, token, b" ME c")
-        return (block,), OneTake(b"O%d" % token, self._now())
+        return (block,), OneTake(b"O%d" % token, self._runs.number)
 
     def _number(self, token: Hashable) -> int:
         """Give the CAS number of a token, or 0, which no item has.
 
-        That is for a token of another backend, or one older than this connection, over which
-        another run of the server may answer.
+        That is for a token of another backend, or of another run of the server.
         """
-        if isinstance(token, RunToken) and token.at >= self._born:
+        if isinstance(token, RunToken) and token.run == self._runs.number:
             return token.number
         return 0
 
