@@ -73,8 +73,8 @@ MUTANTS = [
     Mutant(
         "release without a look at the token",
         REDLOCK,
-        "        DeleteIf(key, payload),\n        cluster.deadline(),",
-        "        Delete(key),  # type: ignore[arg-type]\n        cluster.deadline(),",
+        "        DeleteIf(key, payload),\n        tokens,",
+        "        Delete(key),\n        tokens,",
         LOCK_TESTS,
     ),
     Mutant(

@@ -7,7 +7,7 @@ import inspect
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from shardcache.backends.base import AsyncBackend
@@ -48,8 +48,9 @@ class AsyncIO:
     ) -> list[tuple[Reply, float]]:
         """Send to every node in this turn, then await every reply or error, with when it came."""
         started = [_start(backend, command, deadline) for backend, command in asks]
+        moments = _stamped(started)
         try:
-            return [await _settled(answer) for answer in started]
+            return [await _settled(answer, moments) for answer in started]
         finally:
             _discard(started)
 
@@ -75,7 +76,7 @@ class AsyncIO:
                 if not done:
                     break
                 for answer in done:
-                    answers[pending.pop(answer)] = await _settled(answer)
+                    answers[pending.pop(answer)] = await _settled(answer, {})
                 if left is None and enough([reply for reply, _ in answers]):
                     left = grace(time.monotonic() - began)
         finally:
@@ -137,14 +138,31 @@ def _start(
         return error
 
 
-async def _settled(answer: asyncio.Future[Reply] | NodeError) -> tuple[Reply, float]:
+def _stamped(
+    started: Sequence[asyncio.Future[Reply] | NodeError],
+) -> dict[asyncio.Future[Reply], float]:
+    """Give a dict that will hold when each reply came, however late that is looked at."""
+    moments: dict[asyncio.Future[Reply], float] = {}
+
+    def stamp(answer: asyncio.Future[Reply]) -> None:
+        moments[answer] = time.monotonic()
+
+    for answer in started:
+        if not isinstance(answer, NodeError):
+            answer.add_done_callback(stamp)
+    return moments
+
+
+async def _settled(
+    answer: asyncio.Future[Reply] | NodeError, moments: Mapping[asyncio.Future[Reply], float]
+) -> tuple[Reply, float]:
     if isinstance(answer, NodeError):
         return answer, time.monotonic()
     try:
         reply = await answer
     except NodeError as error:
         reply = error
-    return reply, time.monotonic()
+    return reply, moments.get(answer) or time.monotonic()
 
 
 def _discard(started: Sequence[asyncio.Future[Reply] | NodeError]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from shardcache.core.commands import Command, Payload, Reply
 from shardcache.core.events import Audience, CallFinished, DecodeFailed, NodeFailed
-from shardcache.core.health import Health
+from shardcache.core.health import Health, Severity, severity_of
 from shardcache.core.keys import KeySpace
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads, is_mark
@@ -18,6 +18,9 @@ from shardcache.operations.probing import Prober
 from shardcache.operations.protection import Protection
 
 Key = str | bytes
+
+# The types of replies about single keys when nothing failed.
+_GOOD: Final = frozenset({tuple, bool, type(None)})
 Route = Callable[[Key], tuple[bytes, "Link"]]
 
 
@@ -279,12 +282,13 @@ class Cluster:
         self, link: Link, command: Command, seconds: float, allowed: float, reply: Reply
     ) -> None:
         link.seconds += seconds
-        error = reply if isinstance(reply, NodeError) else None
+        error = _error_in(reply)
         self._told(link, command, seconds, error)
         if error is not None:
             self.failed(link, error)
             self.prober.blame(link, error, allowed)
-            return
+            if error is reply or severity_of(error) is not Severity.NOTHING:
+                return
         link.answered += 1
         if link.health.ejected:
             self.prober.praise(link, command)
@@ -329,6 +333,21 @@ class Cluster:
         if self.raises:
             raise error
         return default
+
+
+def _error_in(reply: Reply) -> NodeError | None:
+    """Give the error of a reply; of one about many keys the gravest, which stands for all.
+
+    A batch that was not answered in time has timeouts in its gaps: it says as much about its node
+    as any other late reply.
+    """
+    if isinstance(reply, NodeError):
+        return reply
+    if not isinstance(reply, list) or _GOOD.issuperset(map(type, reply)):
+        return None
+    errors = [each for each in reply if isinstance(each, NodeError)]
+    grave = (error for error in errors if severity_of(error) is not Severity.NOTHING)
+    return next(grave, errors[0] if errors else None)
 
 
 def router(topology: Topology, links: Mapping[str, Link], keys: KeySpace) -> Route:

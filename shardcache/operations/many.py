@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
 from shardcache.core.lifetimes import TTL, lifetime
@@ -14,9 +14,6 @@ from shardcache.operations.cluster import Cluster, Key, Link
 # A group holds, for one node, the callers' keys and their canonical names, in step.
 Groups = dict[Link, tuple[list[Key], list[bytes]]]
 Failed = dict[Key, NodeError]
-
-# The types of replies about single keys when nothing failed.
-_GOOD: Final = frozenset({tuple, bool, type(None)})
 
 
 async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
@@ -126,18 +123,14 @@ async def _ask_groups(
     asks = [(link, command(names)) for link, (_, names) in groups.items()]
     answers = await cluster.ask_all(asks, deadline)
     return [
-        (link, keys, names, _spread(cluster, link, answer, len(keys)))
+        (link, keys, names, _spread(link, answer, len(keys)))
         for (link, (keys, names)), answer in zip(groups.items(), answers, strict=True)
     ]
 
 
-def _spread(cluster: Cluster, link: Link, answer: Reply, count: int) -> list[Any]:
+def _spread(link: Link, answer: Reply, count: int) -> list[Any]:
     if isinstance(answer, NodeError):
         return [answer] * count
     if not isinstance(answer, list):
         raise TypeError(f"{link.node}: a call over many keys was answered {answer!r}")
-    if not _GOOD.issuperset(map(type, answer)):
-        first = next((reply for reply in answer if isinstance(reply, NodeError)), None)
-        if first is not None:  # part of the keys failed: one error of the node, however many keys
-            cluster.failed(link, first)
     return answer

@@ -26,14 +26,15 @@ class Prober:
     without a word, as in a forked child or with its event loop, the next refused call starts another.
     """
 
-    __slots__ = ("_alive", "_audience", "_io", "_out", "_stopped", "_timeout", "_watch")
+    __slots__ = ("_alive", "_audience", "_claims", "_io", "_out", "_stopped", "_timeout", "_watch")
 
     def __init__(self, io: IO[Any], timeout: float, audience: Audience) -> None:
         self._io = io
         self._timeout = timeout
         self._audience = audience
-        # Who puts a link in with `setdefault`, which is atomic, has ejected it: no lock is needed.
-        self._out: dict[Link, object] = {}
+        self._out: dict[Link, None] = {}
+        # Who puts a link in with `setdefault`, which is atomic, ejects it: no lock is needed.
+        self._claims: dict[Link, object] = {}
         self._watch: object = None
         self._alive = 0.0
         self._stopped = False
@@ -82,18 +83,26 @@ class Prober:
 
     def _eject(self, link: Link, error: NodeError, now: float) -> None:
         mine = object()
-        if self._out.setdefault(link, mine) is not mine:
+        if self._claims.setdefault(link, mine) is not mine:
             return
-        link.health.eject(error, now, self._io.random())
+        # Whoever finds it among those that are out may probe and restore it at once: so it is put
+        # there when its health says so, and not before.
+        ejects = not link.health.ejected
+        if ejects:
+            link.health.eject(error, now, self._io.random())
+            link.trial = now + TRIAL
+            self._out[link] = None
+        del self._claims[link]
+        if not ejects:
+            return
         link.ejections += 1
-        link.trial = now + TRIAL
         link.backend.eject()
         if self._audience:
             self._audience.tell(NodeEjected(link.node, error))
         self._ensure_watched(now)
 
     def _restore(self, link: Link) -> None:
-        if self._out.pop(link, None) is None:
+        if self._out.pop(link, link) is not None:
             return
         now = self._io.now()
         seconds = now - link.health.since

@@ -287,3 +287,41 @@ def test_nothing_goes_on_behind_a_closed_client(make_memcached):
         gc.collect()
         prober.join(5)
         assert not prober.is_alive()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["memcached", "redis"])
+@pytest.mark.parametrize("call", ["get_many", "set_many", "delete_many"])
+def test_a_node_that_answers_no_batch_is_ejected(request, mode, kind, call):
+    """A batch that is late says as much as any other call, on either client."""
+    server = request.getfixturevalue(f"make_{kind}")()
+    client = make_client(mode, server.url, timeout=0.1)
+    batch = {"a": 1, "b": 2} if call == "set_many" else ["a", "b"]
+    client.set_many({"a": 1})
+    server.pause()
+    before = next(iter(client.stats().values())).client["calls"]
+    for _ in range(3):
+        getattr(client, call)(batch)
+    assert [node.name for node in client.ejected] == [client.nodes[0].name]
+    (link,) = client_links(client)
+    assert link.errors >= 3
+    assert link.answered + link.errors - before <= 4
+    server.resume()
+    client.close()
+
+
+def client_links(client):
+    """Give what a client knows of its nodes."""
+    cluster = getattr(client, "twin", client)._cluster
+    return cluster.links.values()
+
+
+async def test_a_reply_has_the_time_at_which_it_came(make_memcached):
+    """A node that answers at once is not said to be as slow as one that does not."""
+    well, stopped = make_memcached(), make_memcached()
+    async with AsyncClient([stopped.url, well.url], timeout=0.3) as client:
+        await client.ping()
+        stopped.pause()
+        seconds = await client.ping()
+        stopped.resume()
+    assert seconds[f"127.0.0.1:{well.port}"] < 0.15
