@@ -187,6 +187,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         `LockLost` or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the pauses
         between tries. A lock limits load; it cannot keep a paused process from going on.
         """
+        self._advise_on_locks()
         policy = lock_policy(ttl, max_hold, backoff, renew=renew)
         return AsyncLock(lambda: self._cluster, name, policy, on_lost)
 

@@ -10,7 +10,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Literal, Self, TypeVar, cast
+from typing import Any, Final, Generic, Literal, Self, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
@@ -33,6 +33,8 @@ from shardcache.settings import Settings, parse_choice
 
 BackendT = TypeVar("BackendT", bound=Backend | AsyncBackend)
 
+FEW_NODES: Final = 3
+
 log = logging.getLogger("shardcache")
 
 
@@ -52,6 +54,7 @@ class ClientBase(ABC, Generic[BackendT]):
         on_error: Literal["miss", "raise"] = "miss",
         failover: Literal["miss"] = "miss",
         pool_size: int = 32,
+        lock_nodes: str | Node | Iterable[str | Node] | None = None,
         observers: Iterable[object] = (),
     ) -> None:
         """Make a client of `nodes`; connects to nothing before its first call.
@@ -62,7 +65,8 @@ class ClientBase(ABC, Generic[BackendT]):
         `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds,
         for a whole call, whatever it fans out to. `on_error="miss"` reads a failing node as a miss
         and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
-        `pool_size` bounds blocking connections per node. `observers` receive events.
+        `pool_size` bounds blocking connections per node. `lock_nodes` are nodes for locks alone;
+        without them locks are kept on the cache nodes. `observers` receive events.
 
         Raise `ConfigurationError` listing every fault found in all of these.
         """
@@ -77,6 +81,7 @@ class ClientBase(ABC, Generic[BackendT]):
             on_error=on_error,
             failover=failover,
             pool_size=pool_size,
+            lock_nodes=lock_nodes,
         )
         plugins = load()
         self._plugins = plugins
@@ -92,10 +97,11 @@ class ClientBase(ABC, Generic[BackendT]):
         io = self._make_io()
         prober = Prober(io, settings.timeout.call, audience)
         weakref.finalize(self, prober.stop).atexit = False
+        self._few_told = False
         self._cluster = Cluster(
             io=io,
             topology=topology,
-            links={node.name: self._link(node) for node in topology.nodes},
+            links=self._links(topology),
             keys=KeySpace(settings.namespace),
             payloads=Payloads(_codec(plugins, codec, settings)),
             timeout=settings.timeout.call,
@@ -105,6 +111,9 @@ class ClientBase(ABC, Generic[BackendT]):
             prober=prober,
             protection=Protection(),
         )
+        if settings.lock_nodes is not None:
+            locks = Topology(settings.lock_nodes, topology.strategy)
+            self._cluster.locks = self._cluster.with_nodes(locks, self._links(locks))
 
     @classmethod
     def from_url(cls, url: str, *, observers: Iterable[object] = ()) -> Self:
@@ -141,6 +150,7 @@ class ClientBase(ABC, Generic[BackendT]):
             on_error=settings.on_error,
             failover=settings.failover,
             pool_size=settings.pool_size,
+            lock_nodes=settings.lock_nodes,
             observers=observers,
         )
 
@@ -202,7 +212,20 @@ class ClientBase(ABC, Generic[BackendT]):
     def _policy(self, ttl: CachedTTL | Default, terms: CacheTerms) -> CachePolicy:
         """Give the terms on which a computed value is kept."""
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
-        return CachePolicy(ttl=lifetime, **terms)
+        policy = CachePolicy(ttl=lifetime, **terms)
+        if policy.quorum:
+            self._advise_on_locks()
+        return policy
+
+    def _advise_on_locks(self) -> None:
+        """Say once in the log when there are too few nodes for a lock to survive one of them."""
+        nodes = len(self._cluster.locking.links)
+        if nodes < FEW_NODES and not self._few_told:
+            self._few_told = True
+            log.warning("a lock over %d node(s) is gone with one of them; use three or more", nodes)
+
+    def _links(self, topology: Topology) -> dict[str, Link]:
+        return {node.name: self._link(node) for node in topology.nodes}
 
     def _link(self, node: Node) -> Link:
         factory = self._plugins.backends[node.address.scheme]
@@ -250,7 +273,9 @@ class ClientBase(ABC, Generic[BackendT]):
             if self._closed:
                 return []
             self._cluster.prober.stop()
-            backends = [link.backend for link in self._cluster.links.values()]
+            clusters = (self._cluster, self._cluster.locks)
+            links = [link for each in clusters if each for link in each.links.values()]
+            backends = [link.backend for link in links]
             self._cluster = cast("Cluster", _Closed(type(self).__name__))
             return backends
 

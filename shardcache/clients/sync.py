@@ -185,6 +185,7 @@ class Client(ClientBase[Backend]):
         `LockLost` or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the pauses
         between tries. A lock limits load; it cannot keep a paused process from going on.
         """
+        self._advise_on_locks()
         policy = lock_policy(ttl, max_hold, backoff, renew=renew)
         return Lock(lambda: self._cluster, name, policy, on_lost)
 

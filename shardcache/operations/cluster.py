@@ -103,6 +103,7 @@ class Cluster:
         "io",
         "keys",
         "links",
+        "locks",
         "payloads",
         "prober",
         "protection",
@@ -138,11 +139,12 @@ class Cluster:
         self.audience = audience
         self.prober = prober
         self.protection = protection
+        self.locks: Cluster | None = None  # of nodes for locks alone
         self.route: Route = router(topology, links, keys)
 
     def with_nodes(self, topology: Topology, links: Mapping[str, Link]) -> Cluster:
         """Give the cluster of another topology, everything else as it is."""
-        return Cluster(
+        cluster = Cluster(
             io=self.io,
             topology=topology,
             links=links,
@@ -155,6 +157,13 @@ class Cluster:
             prober=self.prober,
             protection=self.protection,
         )
+        cluster.locks = self.locks
+        return cluster
+
+    @property
+    def locking(self) -> Cluster:
+        """Give the cluster on which locks are taken."""
+        return self if self.locks is None else self.locks
 
     def hashed(self, key: Key) -> bytes:
         """Give the bytes of `key` that the strategy hashes."""

@@ -170,6 +170,7 @@ async def attempt(cluster: Cluster, key: Key, policy: LockPolicy) -> Hold | None
     Raise `LockUnavailable` when too few nodes answer, `ConfigurationError` when a node cannot
     keep a lock for so short a time.
     """
+    cluster = cluster.locking
     name = cluster.keys.canonical(cluster.keys.encode(key))
     links = _links(cluster, key)
     check_ttl(links, policy.ttl)
@@ -314,6 +315,7 @@ def _slack(agreed: Iterable[Link]) -> float:
 
 def lock_nodes(cluster: Cluster, key: Key) -> Sequence[Node]:
     """Give the nodes of the lock called `key`, in the order of preference of its name."""
+    cluster = cluster.locking
     count = nodes_wanted(len(cluster.links))
     return cluster.topology.preference(cluster.hashed(key), count)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.nodes import Node
 from shardcache.core.policies import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy, positive_seconds
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
@@ -67,6 +68,10 @@ def _timeout(value: object) -> TimeoutPolicy:
     return TimeoutPolicy(call=positive_seconds(value, MAX_TIMEOUT))
 
 
+def _lock_nodes(value: object) -> tuple[Node, ...] | None:
+    return None if value is None else node_list(value)
+
+
 def _connect_timeout(value: object) -> float | None:
     return None if value is None else positive_seconds(value, MAX_TIMEOUT)
 
@@ -121,7 +126,9 @@ PARAMETERS: Final = {
     "on_error": Parameter(_one_of(get_args(OnError))),
     "failover": Parameter(_one_of(get_args(Failover))),
     "pool_size": Parameter(_pool_size, _number),
+    "lock_nodes": Parameter(_lock_nodes),
 }
 
-# Nodes come from `SHARDCACHE_URL`; a secret has no place in a URL, which people show each other.
-FROM_ENVIRONMENT: Final = ("secret", *CLIENT_FIELDS)
+# Nodes come from `SHARDCACHE_URL`; a secret has no place in a URL, which people show each other,
+# and other URLs have none in its query.
+FROM_ENVIRONMENT: Final = ("secret", "lock_nodes", *CLIENT_FIELDS)

@@ -46,6 +46,7 @@ class Settings:
     on_error: OnError = "miss"
     failover: Failover = "miss"
     pool_size: int = 32
+    lock_nodes: tuple[Node, ...] | None = None
     embedded: bool = False
 
     @classmethod

@@ -378,3 +378,43 @@ def test_reprs_are_for_operators():
         assert repr(lease) == "<Lease b'report': 9.9 s>"
         lease.release()
         assert repr(lease) == "<Lease b'report': it was released>"
+
+
+def test_locks_may_have_nodes_of_their_own(memcached_servers, redis_servers):
+    """The cache nodes then have none of them, and both kinds of locks are there."""
+    cache = [server.url for server in memcached_servers]
+    locks = [server.url for server in redis_servers]
+    with Client(cache, lock_nodes=locks, timeout=5.0) as client:
+        lock = client.lock("report")
+        assert {node.url for node in lock.nodes} == set(locks)
+        lease = lock.acquire()
+        assert {node.url for node in lease.nodes} == set(locks)
+        with Client(locks, timeout=5.0) as other:
+            assert other.lock("report").try_acquire() is None
+        lease.release()
+
+        @client.cached(ttl=60, lock=True)
+        def f():
+            return client.lock(f.key_for()).try_acquire()
+
+        assert f() is None
+        client.add_node("memory://x")
+        assert {node.url for node in client.lock("report").nodes} == set(locks)
+
+
+@pytest.mark.parametrize("use", ["lock", "cached"])
+def test_too_few_nodes_for_a_lock_are_told_once(caplog, use):
+    """One or two nodes are no majority to rely on."""
+    with Client("memory://a,b") as client:
+        for _ in range(2):
+            if use == "lock":
+                client.lock("report")
+            else:
+                client.cached(ttl=60, lock=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a lock over 2 node(s) is gone with one of them; use three or more"
+    ]
+    caplog.clear()
+    with Client("memory://a,b,c") as client:
+        client.lock("report")
+    assert caplog.records == []

@@ -103,6 +103,7 @@ def test_defaults_are_those_of_the_page():
         on_error="miss",
         failover="miss",
         pool_size=32,
+        lock_nodes=None,
         embedded=False,
     )
 
@@ -147,6 +148,7 @@ BAD = {
     "on_error": ["next", "", None, True, ["miss"]],
     "failover": ["next", "raise", None],
     "pool_size": [0, -1, 1.0, True, "3", None],
+    "lock_nodes": [[], 3, ["memory://a,,"], ["h:11211"]],
 }
 
 
