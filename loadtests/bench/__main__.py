@@ -47,14 +47,7 @@ def _table(case: Case, timings: dict[str, Timing]) -> Table:
     for name, timing in timings.items():
         table.add_row(name, f"{timing.seconds * 1e6:,.2f}", f"{timing.ratio(first):.2f}")
     for claim in case.claims:
-        sense = "times as fast as" if claim.faster else "times the time of"
-        verdict = "holds" if claim.holds(timings) else "MISSED"
-        asked = "at least" if claim.faster else "at most"
-        table.add_row(
-            f"{claim.subject}: {claim.measured(timings):.2f} {sense} {claim.base}",
-            f"{asked} {claim.bound:g}",
-            verdict,
-        )
+        table.add_row(*claim.words(timings), "holds" if claim.holds(timings) else "MISSED")
     return table
 
 

@@ -46,6 +46,38 @@ class Claim:
         value = self.measured(timings)
         return value >= self.bound if self.faster else value <= self.bound
 
+    def words(self, timings: dict[str, Timing]) -> tuple[str, str]:
+        """Give what was measured, and what was asked for."""
+        sense = "times as fast as" if self.faster else "times the time of"
+        return (
+            f"{self.subject}: {self.measured(timings):.2f} {sense} {self.base}",
+            f"at {'least' if self.faster else 'most'} {self.bound:g}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Surplus:
+    """A difference that was asked for: `subject` takes at most `bound` seconds more than `base`."""
+
+    subject: str
+    base: str
+    bound: float
+
+    def measured(self, timings: dict[str, Timing]) -> float:
+        """Give the difference in seconds a call."""
+        return timings[self.subject].seconds - timings[self.base].seconds
+
+    def holds(self, timings: dict[str, Timing]) -> bool:
+        """Say whether the measured difference is within the bound."""
+        return self.measured(timings) <= self.bound
+
+    def words(self, timings: dict[str, Timing]) -> tuple[str, str]:
+        """Give what was measured, and what was asked for."""
+        return (
+            f"{self.subject}: {self.measured(timings) * 1e6:.2f} µs above {self.base}",
+            f"at most {self.bound * 1e6:g} µs",
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -53,7 +85,7 @@ class Case:
 
     name: str
     run: Callable[[int], dict[str, Timing]]
-    claims: tuple[Claim, ...] = ()
+    claims: tuple[Claim | Surplus, ...] = ()
 
 
 @contextmanager
@@ -129,6 +161,30 @@ def memcached_get_many(rounds: int) -> dict[str, Timing]:
             return interleaved(subjects, calls=len(BATCHES), rounds=rounds)
 
 
+def cached_hit(rounds: int) -> dict[str, Timing]:
+    """Measure a hit of a cached function, and a bare `get`, over embedded nodes: client CPU alone."""
+    with Client([f"memory://{number}" for number in range(NODES)]) as client:
+
+        @client.cached(ttl=3600, lock=True)
+        def plain(number: int) -> bytes:
+            return VALUE + b"%d" % number
+
+        @client.cached(ttl=3600, lock=True, stale=60)
+        def aged(number: int) -> bytes:
+            return VALUE + b"%d" % number
+
+        numbers = range(len(KEYS))
+        for key, number in zip(KEYS, numbers, strict=True):
+            client.set(key, plain(number))
+            aged(number)
+        subjects: dict[str, Subject] = {
+            "get": _gets(client.get),
+            "cached": lambda: [plain(number) for number in numbers],
+            "cached, with stale=60": lambda: [aged(number) for number in numbers],
+        }
+        return interleaved(subjects, calls=len(KEYS), rounds=rounds)
+
+
 def redis_async_get(rounds: int) -> dict[str, Timing]:
     """Measure the asyncio `get` of 500 tasks over eight Redis nodes."""
     with started(start_redis) as servers, closing(asyncio.new_event_loop()) as loop:
@@ -199,6 +255,11 @@ CASES = (
         "async get, 500 tasks, 8 Redis",
         redis_async_get,
         (Claim("async get, 500 tasks, 8 Redis", "shardcache", "redis.asyncio", 5, faster=True),),
+    ),
+    Case(
+        "a hit of a cached function",
+        cached_hit,
+        (Surplus("cached", "get", 6e-6), Surplus("cached, with stale=60", "get", 6e-6)),
     ),
     Case("owner(key)", owner),
     Case("ready", ready),

@@ -115,7 +115,7 @@ class CallKeys:
 
     def _check(self, ignored: Sequence[str]) -> None:
         """Raise `ConfigurationError` for templates and names that the function has nothing for."""
-        known = set(self._signature.parameters)
+        known = list(self._signature.parameters)
         faults = [
             f"ignore names {name!r}, which is no parameter" for name in ignored if name not in known
         ]

@@ -33,7 +33,8 @@ def make_theirs(memcached_servers):
 
     def make(**settings):
         hosts = [(server.host, server.port) for server in memcached_servers]
-        made.append(HashClient(hosts, **settings))
+        # By itself it does not wait until what it writes is there.
+        made.append(HashClient(hosts, default_noreply=False, **settings))
         return made[-1]
 
     yield make
