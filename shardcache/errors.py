@@ -137,12 +137,13 @@ class PartialFailureError(ShardCacheError):
     """Some nodes of a call over many keys failed, under `on_error="raise"`.
 
     `found` maps the keys that were read to their values, `succeeded` holds the keys that were
-    written, `failed` maps each key that was neither to its `NodeError`.
+    written, `failed` maps each key that was neither to its `NodeError`, or to the `DecodeError` of
+    what is stored there.
     """
 
     def __init__(
         self,
-        failed: Mapping[str | bytes, NodeError],
+        failed: Mapping[str | bytes, NodeError | DecodeError],
         *,
         found: Mapping[str | bytes, Any] | None = None,  # values are the caller's own
         succeeded: Sequence[str | bytes] = (),
@@ -150,8 +151,10 @@ class PartialFailureError(ShardCacheError):
         self.failed = dict(failed)
         self.found = dict(found or {})
         self.succeeded = list(succeeded)
-        nodes = sorted({error.node for error in self.failed.values()})
-        super().__init__(f"{len(self.failed)} keys failed (nodes: {', '.join(nodes)})")
+        errors = self.failed.values()
+        nodes = sorted({error.node for error in errors if isinstance(error, NodeError)})
+        where = f"nodes: {', '.join(nodes)}" if nodes else "what is stored cannot be read"
+        super().__init__(f"{len(self.failed)} keys failed ({where})")
 
 
 class UnsupportedError(ShardCacheError):

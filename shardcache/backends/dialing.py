@@ -99,7 +99,11 @@ class Target:
             except UnicodeError as error:  # an empty label, or one above 63 characters
                 report(OSError(f"no legal host name: {error}"))
 
-        threading.Thread(target=run, name=f"resolve {address.host}", daemon=True).start()
+        thread = threading.Thread(target=run, name=f"resolve {address.host}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # there are too many, or the interpreter ends
+            report(OSError(errno.ENOMEM, f"no thread to look the name up: {error}"))
 
 
 def dial(target: Target, until: float) -> Generator[Wait, None, tuple[socket.socket, Wire]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import random
 import secrets
@@ -26,7 +27,7 @@ REFRESHERS: Final = 4  # threads that make values anew while the old ones are st
 class BlockingIO:
     """Asks nodes from a thread, many of them at once by split-phase exchanges."""
 
-    __slots__ = ("_permits", "_refreshers", "_repeater", "flights")
+    __slots__ = ("_permits", "_pid", "_refreshers", "_repeater", "flights")
 
     refreshes_beside = False
     now = staticmethod(time.monotonic)
@@ -37,9 +38,7 @@ class BlockingIO:
         self.flights = ThreadFlights()
         self._repeater = Repeater()
         self._refreshers = Workers("shardcache refresh", REFRESHERS)
-        self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(REFRESHERS):
-            self._permits.put(None)
+        self._hand_out_permits()
 
     async def call(self, backend: Backend, command: Command, deadline: float) -> Reply:
         """Ask one node; raise the `NodeError` that stands in the way of a reply."""
@@ -82,8 +81,11 @@ class BlockingIO:
 
     def offer(self, work: Work[None], name: str) -> bool:  # noqa: ARG002 - they share their threads
         """Run an operation in one of a few threads, unless all are busy."""
+        if self._pid != os.getpid():  # forked: the threads that had permits are the parent's
+            self._hand_out_permits()
+        permits = self._permits
         try:
-            self._permits.get_nowait()
+            permits.get_nowait()
         except queue.Empty:
             return False
 
@@ -91,9 +93,13 @@ class BlockingIO:
             try:
                 step(work())
             finally:
-                self._permits.put(None)
+                permits.put(None)
 
-        self._refreshers.submit(run)
+        try:
+            self._refreshers.submit(run)
+        except RuntimeError:  # no thread is to be had, as while the interpreter ends
+            permits.put(None)
+            return False
         return True
 
     async def shielded(self, work: Work[T]) -> T:
@@ -107,6 +113,12 @@ class BlockingIO:
     def close(self) -> None:
         """End what is done again and again."""
         self._repeater.close()
+
+    def _hand_out_permits(self) -> None:
+        self._pid = os.getpid()
+        self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(REFRESHERS):
+            self._permits.put(None)
 
     def _call_one(self, backend: Backend, command: Command, deadline: float) -> tuple[Reply, float]:
         try:

@@ -151,7 +151,7 @@ class Repeater:
             self._repetitions.append(repetition)
             starts, self._running = not self._running, True
         if starts:
-            threading.Thread(target=self._run, name="shardcache keeper", daemon=True).start()
+            self._start()
         else:
             self._woken.put(None)
         return repetition
@@ -167,6 +167,13 @@ class Repeater:
         self._repetitions: list[ThreadRepetition] = []
         self._running = False
         self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="shardcache keeper", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there are too many, or the interpreter ends: nothing is prolonged
+            self._running = False
 
     def _run(self) -> None:
         while (following := self._following()) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
+from weakref import ref
 
 from shardcache.core.commands import Command, Payload, Reply
 from shardcache.core.events import Audience, CallFinished, DecodeFailed, NodeFailed
@@ -37,6 +38,7 @@ class Link:
     __slots__ = (
         "answered",
         "backend",
+        "blamed",
         "decode_failures",
         "ejections",
         "errors",
@@ -58,6 +60,7 @@ class Link:
         self.lacks: frozenset[type] = getattr(backend, "lacks", frozenset())
         self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
         self.health = Health()
+        self.blamed: ref[NodeError] | None = None  # the last error it was blamed for
         self.trial = 0.0  # when an ejected node may be tried next
         self.answered = 0
         self.refused = 0

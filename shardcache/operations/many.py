@@ -13,7 +13,7 @@ from shardcache.operations.cluster import Cluster, Key, Link
 
 # A group holds, for one node, the callers' keys and their canonical names, in step.
 Groups = dict[Link, tuple[list[Key], list[bytes]]]
-Failed = dict[Key, NodeError]
+Failed = dict[Key, NodeError | DecodeError]
 
 
 async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
@@ -38,7 +38,11 @@ async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
             if isinstance(reply, NodeError):
                 failed[key] = reply
                 continue
-            value = cluster.value(link, name, reply, missing)
+            try:
+                value = cluster.value(link, name, reply, missing)
+            except DecodeError as error:
+                failed[key] = error
+                continue
             if value is not missing:
                 found[key] = value
     if failed and cluster.raises:

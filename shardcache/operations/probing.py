@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 from shardcache.core.commands import Command, Ping, Reply
 from shardcache.core.events import Audience, NodeEjected, NodeRestored
 from shardcache.core.health import Severity, severity_of
-from shardcache.errors import NodeError, NodeUnavailableError, ShardCacheError
+from shardcache.errors import (
+    ConnectTimeoutError,
+    NodeError,
+    NodeUnavailableError,
+    ShardCacheError,
+)
 from shardcache.operations.port import IO
 
 if TYPE_CHECKING:
@@ -43,9 +49,14 @@ class Prober:
         """Take note of a call's failure within the time `allowed`; eject the node if it is due."""
         if link.health.ejected or self._stopped:
             return
+        if link.blamed is not None and link.blamed() is error:
+            return  # one lost connection fails all calls on it with the same error
+        link.blamed = ref(error)
         severity = severity_of(error)
         if severity is Severity.SILENCE and allowed < min(SHORTEST, self._timeout / 2):
             return
+        if isinstance(error, ConnectTimeoutError) and allowed < self._timeout / 2:
+            return  # a later step of a call, with too little time left for a dial
         now = self._io.now()
         if link.health.failed(severity, link.answered, now):
             self._eject(link, error, now)
@@ -115,7 +126,10 @@ class Prober:
             return
         self._alive = now
         self._watch = watch = object()
-        self._io.spawn(lambda: self._watched(watch), "prober")
+        try:
+            self._io.spawn(lambda: self._watched(watch), "prober")
+        except RuntimeError:  # no thread is to be had, as while the interpreter ends
+            self._watch = None
 
     async def _watched(self, watch: object) -> None:
         """Probe whoever is due, until none is left or another watch has taken over."""

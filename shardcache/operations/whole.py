@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardcache.core.commands import Command, FlushAll, Ping, ServerStats
-from shardcache.errors import NodeError, PartialFailureError
+from shardcache.errors import DecodeError, NodeError, PartialFailureError
 from shardcache.operations.cluster import Cluster, Key, Link
 
 
@@ -61,7 +61,7 @@ async def flush_all(cluster: Cluster) -> bool:
     """Empty every node; say whether all did."""
     links = _links(cluster)
     replies = await _ask_each(cluster, links, FlushAll())
-    failed: dict[Key, NodeError] = {
+    failed: dict[Key, NodeError | DecodeError] = {
         link.node.name: reply
         for link, reply in zip(links, replies, strict=True)
         if isinstance(reply, NodeError)

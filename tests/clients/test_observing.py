@@ -6,10 +6,13 @@ import pytest
 
 from shardcache import (
     CallFinished,
+    Client,
+    DecodeError,
     DecodeFailed,
     NodeFailed,
     NodeUnavailableError,
     Observer,
+    PartialFailureError,
     TopologyChanged,
 )
 from shardcache.core.commands import Set
@@ -87,3 +90,17 @@ def test_an_observer_that_raises_breaks_nothing(mode):
     assert client.set("k", 1)
     assert client.get("k") == 1
     assert client.observer_errors == 2
+
+
+def test_what_cannot_be_read_takes_nothing_from_the_rest(memcached_servers, mode):
+    """Under `on_error="raise"` the values that were read come with the error."""
+    url = memcached_servers[0].url
+    client = make_client(mode, url, on_error="raise", timeout=5.0)
+    with Client(url, codec="json", timeout=5.0) as other:
+        other.set("odd", {"by": "another codec"})
+    client.set("even", {"ours": 1})
+    with pytest.raises(PartialFailureError, match="cannot be read") as raised:
+        client.get_many(["odd", "even"])
+    assert raised.value.found == {"even": {"ours": 1}}
+    assert [type(error) for error in raised.value.failed.values()] == [DecodeError]
+    client.close()

@@ -14,6 +14,7 @@ from connections.fakes import fake_node, token_of
 from shardcache import (
     AsyncClient,
     Client,
+    ConnectTimeoutError,
     NodeEjected,
     NodeRestored,
     NodeUnavailableError,
@@ -325,3 +326,45 @@ async def test_a_reply_has_the_time_at_which_it_came(make_memcached):
         seconds = await client.ping()
         stopped.resume()
     assert seconds[f"127.0.0.1:{well.port}"] < 0.15
+
+
+async def test_one_lost_connection_is_one_loss(make_memcached):
+    """However many calls were on their way over it."""
+    server = make_memcached()
+    async with AsyncClient(server.url, timeout=2.0) as client:
+        await client.set("k", 1)
+        server.pause()
+        calls = [asyncio.create_task(client.set(f"k{n}", n)) for n in range(3)]
+        await asyncio.sleep(0.05)
+        server.kill()
+        assert await asyncio.gather(*calls) == [False] * 3
+        assert client.ejected == ()
+        server.restart()
+        assert await client.set("k", 1) is True
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_process_without_threads_to_spare(monkeypatch, host):
+    """A failing node is a miss all the same, also while the interpreter ends."""
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with Client(f"memcached://{host}:1") as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            assert client.get("k", "miss") == "miss"
+            assert client.get("k", "miss") == "miss"
+        assert client.get("k", "miss") == "miss"
+
+
+def test_too_little_time_for_a_dial_says_nothing_of_the_node(make_memcached):
+    """A connection that could not be made in what was left of a call ejects nobody."""
+    server = make_memcached()
+    with Client(server.url, timeout=0.5) as client:
+        (link,) = client_links(client)
+        error = ConnectTimeoutError("could not be reached in time", link.node.name)
+        client._cluster.prober.blame(link, error, 0.015)
+        assert client.ejected == ()
+        client._cluster.prober.blame(link, ConnectTimeoutError("again", link.node.name), 0.5)
+        assert len(client.ejected) == 1
