@@ -35,6 +35,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
+from shardcache.core.health import Severity, severity_of
 from shardcache.core.keys import hashed
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
@@ -51,6 +52,7 @@ from shardcache.errors import (
 )
 from shardcache.io.blocking import BlockingIO
 from shardcache.operations.port import step
+from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
 TEXT = (TEXT_FLAGS, b"text")
@@ -78,6 +80,12 @@ def backend(memcached_servers):
     backend = make_backend(memcached_servers[0])
     yield backend
     backend.close()
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Give each of the two clients in turn."""
+    return request.param
 
 
 @contextlib.contextmanager
@@ -212,7 +220,7 @@ def test_figures_and_a_flush(backend):
 
 
 def test_through_a_proxy(make_nutcracker, memcached_servers):
-    """Twemproxy forwards what a cache needs; what it does not forward is the node's error."""
+    """Twemproxy forwards what a cache needs; what it does not forward is refused."""
     nodes = [f"{server.url.partition('://')[2]}:1" for server in memcached_servers]
     pool = {"servers": nodes, "hash": "fnv1a_64", "distribution": "ketama"}
     backend = make_backend(make_nutcracker(pool))
@@ -227,10 +235,41 @@ def test_through_a_proxy(make_nutcracker, memcached_servers):
     assert ask(backend, Touch(b"k1", 60)) is True
     assert ask(backend, DeleteMany(keys)) == [True] * len(items)
     for command in (ServerStats(), FlushAll()):
-        with pytest.raises(NodeError):
+        with pytest.raises(NodeRefusedError, match=f"hung up on {type(command).__name__}"):
             ask(backend, command)
     assert ask(backend, Get(b"k1")) is None
     backend.close()
+
+
+def test_a_proxy_is_not_blamed_for_what_it_does_not_forward(
+    make_nutcracker, memcached_servers, mode
+):
+    """Asking twemproxy for figures or a flush is refused, and the next `get` is served."""
+    pool = {"servers": [f"{memcached_servers[0].url.partition('://')[2]}:1"]}
+    client = make_client(mode, f"pymemcache://{make_nutcracker(pool).url.partition('://')[2]}")
+    client.set("k", 1)
+    for _ in range(4):
+        (figures,) = client.stats().values()
+        assert isinstance(figures.server, NodeRefusedError)
+        assert client.flush_all() is False
+        assert client.ejected == ()
+        assert client.get("k") == 1
+    client.close()
+
+
+def hang_up(connection):
+    """Close the connection instead of answering."""
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_connection_that_is_closed_is_lost():
+    """One that the node closes is a loss, of which one alone ejects no node."""
+    with fake_server(hang_up) as port:
+        backend = make_backend(port)
+        with pytest.raises(NodeUnavailableError, match="instead of answering") as raised:
+            ask(backend, Set(b"k", TEXT))
+        assert severity_of(raised.value) is Severity.LOSS
+        backend.close()
 
 
 def test_a_dead_server_is_unavailable_and_comes_back(make_memcached):
@@ -361,7 +400,7 @@ def test_an_answer_too_much_answers_nothing_else():
         (b"SERVER_ERROR Connection refused\r\n", NodeRefusedError),
         (b"CLIENT_ERROR bad data chunk\r\n", NodeRefusedError),
         (b"ERROR Too many open connections\r\n", NodeUnavailableError),
-        (b"ERROR\r\n", NodeUnavailableError),
+        (b"ERROR\r\n", NodeRefusedError),
     ],
 )
 def test_refusals_have_their_kind(answer, kind):

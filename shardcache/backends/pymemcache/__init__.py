@@ -22,7 +22,7 @@ class Pymemcache:
     """Makes backends for `pymemcache://` nodes.
 
     A URL takes `max_value_bytes`; larger values are refused before anything is sent. What a proxy
-    does not forward (`stats`, `flush_all`) is a `NodeError` there.
+    does not forward (`stats`, `flush_all`) is a `NodeRefusedError` there.
     """
 
     def blocking(self, node: Node, options: BackendOptions) -> Backend:

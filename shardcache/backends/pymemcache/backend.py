@@ -120,7 +120,7 @@ class PymemcacheBackend:
         try:
             reply = session.ask(connection, command, deadline)
         except Exception as error:
-            raise translated(error, self._node) from error
+            raise translated(error, command, self._node) from error
         finally:
             self.pool.give(connection)  # which closes it unless it is idle
         if isinstance(reply, Exception):

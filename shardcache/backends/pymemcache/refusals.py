@@ -8,10 +8,10 @@ from typing import Final
 from pymemcache.exceptions import (  # type: ignore[import-untyped]  # it has no types
     MemcacheClientError,
     MemcacheServerError,
-    MemcacheUnexpectedCloseError,
     MemcacheUnknownCommandError,
 )
 
+from shardcache.core.commands import Command, FlushAll, ServerStats
 from shardcache.errors import (
     NodeError,
     NodeProtocolError,
@@ -22,29 +22,29 @@ from shardcache.errors import (
     ValueTooLargeError,
 )
 
+
+class HungUpError(ConnectionResetError):
+    """The node closed the connection instead of answering, which pymemcache has another name for."""
+
+
 # The first that fits; pymemcache's errors inherit from one another.
 _KINDS: Final[Sequence[tuple[tuple[type[Exception], ...], type[NodeError], str]]] = (
     ((TimeoutError, BlockingIOError), NodeTimeoutError, "did not answer in time"),
-    ((OSError,), NodeUnavailableError, "lost the connection"),
     # A server hangs up when it ends, a proxy also on a command that it does not forward.
-    (
-        (MemcacheUnexpectedCloseError,),
-        NodeUnavailableError,
-        "closed the connection instead of answering",
-    ),
-    # pymemcache does not keep the line, which would tell the one from the other.
-    (
-        (MemcacheUnknownCommandError,),
-        NodeUnavailableError,
-        "has too many connections, or lacks this command",
-    ),
+    ((HungUpError,), NodeUnavailableError, "closed the connection instead of answering"),
+    ((OSError,), NodeUnavailableError, "lost the connection"),
+    ((MemcacheUnknownCommandError,), NodeRefusedError, "lacks this command"),
 )
+# What proxies do not forward: twemproxy hangs up on these, and is well.
+_OF_ONE_SERVER: Final = (ServerStats, FlushAll)
 
 
-def translated(error: Exception, node: str) -> NodeError:
-    """Give our error for what a call to pymemcache raised, whatever it was."""
+def translated(error: Exception, command: Command, node: str) -> NodeError:
+    """Give our error for what asking pymemcache for `command` raised, whatever it was."""
     if isinstance(error, NodeError):
         return error
+    if isinstance(error, ConnectionError) and isinstance(command, _OF_ONE_SERVER):
+        return NodeRefusedError(f"hung up on {type(command).__name__}; is it a proxy?", node)
     for kinds, ours, text in _KINDS:
         if isinstance(error, kinds):
             return ours(text, node)
@@ -62,6 +62,8 @@ def _words(error: Exception) -> str:
 def _refusal(words: str, node: str) -> NodeError:
     if "non-numeric" in words:
         return NotACounterError("the value is no whole number from 0 to 2**63 - 1", node)
+    if "open connections" in words:
+        return NodeUnavailableError("has too many connections", node)
     if "too large" in words:
         return ValueTooLargeError("the value is too large for the server", node)
     return NodeRefusedError(f"the server says: {words}", node)

@@ -8,10 +8,14 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pymemcache.client.base import Client  # type: ignore[import-untyped]  # it has no types
-from pymemcache.exceptions import MemcacheUnknownError  # type: ignore[import-untyped]  # as above
+from pymemcache.exceptions import (  # type: ignore[import-untyped]  # as above
+    MemcacheServerError,
+    MemcacheUnknownError,
+)
 
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.pool import Connection
+from shardcache.backends.pymemcache.refusals import HungUpError
 from shardcache.core.commands import (
     Begin,
     Begun,
@@ -94,6 +98,8 @@ class DeadlineSocket:
         """Receive what comes first, by the deadline."""
         self._arm()
         data = self._connection.recv(size)
+        if not data:
+            raise HungUpError("closed by the node")
         self.allowed -= len(data)
         if self.allowed < 0:
             raise MemcacheUnknownError("more bytes than announced")
@@ -117,6 +123,12 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
 
     def _connect(self) -> None:
         raise MemcacheUnknownError("the connection is closed")  # a new one is the pool's to make
+
+    def _raise_errors(self, line: bytes, name: bytes) -> None:
+        if line.startswith(b"ERROR Too many open connections"):
+            # pymemcache would call it an unknown command, and forget the line.
+            raise MemcacheServerError(line[6:])
+        super()._raise_errors(line, name)
 
     def _misc_cmd(
         self, cmds: Iterable[bytes], cmd_name: bytes, *args: Any, **kwargs: Any
