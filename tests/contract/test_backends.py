@@ -5,6 +5,18 @@ from __future__ import annotations
 import pytest
 
 from shardcache.testing.backend import BackendContract, ServerContract
+from shardcache.testing.servers import start_nutcracker
+
+
+@pytest.fixture(scope="module")
+def proxy(_memcached_pool):
+    """Give a twemproxy of the nodes that all tests share."""
+    nodes = [f"{server.host}:{server.port}:1" for server in _memcached_pool]
+    server = start_nutcracker(
+        {"servers": nodes, "hash": "fnv1a_64", "distribution": "ketama", "timeout": 5000}
+    )
+    yield server
+    server.stop()
 
 
 class TestMemory(BackendContract):
@@ -41,3 +53,14 @@ class TestPymemcache(ServerContract):
     def url(self, memcached_servers) -> str:
         """Give a node flushed before the test."""
         return memcached_servers[0].url.replace("memcached://", "pymemcache://")
+
+
+class TestTwemproxy(ServerContract):
+    """Three memcached nodes behind twemproxy, as one node."""
+
+    test_ping_stats_and_flush = None  # it answers neither of the last two; see the backend's tests
+
+    @pytest.fixture
+    def url(self, proxy, memcached_servers) -> str:  # noqa: ARG002 - they are emptied
+        """Give the proxy, its nodes flushed before the test."""
+        return f"pymemcache://{proxy.host}:{proxy.port}"

@@ -13,7 +13,7 @@ from pymemcache.exceptions import (  # type: ignore[import-untyped]  # as above
     MemcacheUnknownError,
 )
 
-from shardcache.backends.expiry import memcached_exptime
+from shardcache.backends.expiry import RELATIVE_LIMIT, memcached_exptime
 from shardcache.backends.pool import Connection
 from shardcache.backends.pymemcache.refusals import HungUpError
 from shardcache.core.commands import (
@@ -52,6 +52,10 @@ LINE: Final = 320
 LARGEST: Final = 1024**3  # bytes of a value; memcached takes no more as its -I
 
 BEGIN_TRIES: Final = 3  # a stub that vanishes between two of these is not worth more
+
+# The earliest date that memcached does not take for a life of so many seconds. A number below zero
+# is as much in the past, but twemproxy hangs up on it.
+LONG_AGO: Final = RELATIVE_LIMIT + 1
 
 PROBED: Final = RESERVED + b"ping"
 _FOREIGN: Final = b"18446744073709551615"  # for a token of another backend: no item's number
@@ -305,7 +309,7 @@ def _take(client: Any, command: Take) -> Reply:
 def _delete_unchanged(client: Any, command: DeleteUnchanged) -> Reply:
     # The protocol deletes by no number, but what is stored with a date of the past is gone.
     gone: bool | None = client.cas(
-        named(command.key), ABANDONED, _cas_number(command.token), expire=-1
+        named(command.key), ABANDONED, _cas_number(command.token), expire=LONG_AGO
     )
     return gone is True
 
