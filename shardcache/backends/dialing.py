@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from shardcache.backends.base import Runs, Wire
 from shardcache.core.nodes import Node
-from shardcache.errors import ConnectTimeoutError, NodeError, NodeUnavailableError
+from shardcache.errors import ConnectTimeoutError, NodeError, NodeRefusedError, NodeUnavailableError
 
 AddressInfo = tuple[socket.AddressFamily, Any]  # a family, and an address of it
 Answer = Sequence[AddressInfo] | OSError  # of a name service
@@ -217,8 +217,17 @@ def _greet(sock: socket.socket, wire: Wire, until: float) -> Generator[Wait, Non
             data = sock.recv(4096)
             if not data:
                 raise ConnectionResetError(errno.ECONNRESET, "closed during the greeting")
-            wire.feed(data)
+            _heard(wire, data)
     return wire
+
+
+def _heard(wire: Wire, data: bytes) -> None:
+    """Take what comes before the greeting is over; a no, as to a password, is no node for us."""
+    try:
+        wire.feed(data)
+    except NodeRefusedError as error:
+        said = str(error).removeprefix(f"{error.node}: ")
+        raise NodeUnavailableError(f"refused the greeting: {said}", error.node) from error
 
 
 def _looked_up(host: str, port: int, flags: int) -> Sequence[AddressInfo]:

@@ -23,7 +23,7 @@ from shardcache.core.payloads import Payloads
 from shardcache.core.policies import TimeoutPolicy
 from shardcache.core.strategy import Strategy
 from shardcache.core.topology import Topology, TopologyChange
-from shardcache.errors import ClientClosedError
+from shardcache.errors import ClientClosedError, NodeError
 from shardcache.operations.cluster import Cluster, Key, Link
 from shardcache.operations.port import IO
 from shardcache.operations.probing import Prober
@@ -95,7 +95,7 @@ class ClientBase(ABC, Generic[BackendT]):
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
         audience = Audience((*observers, *plugins.observers(settings)))
         io = self._make_io()
-        prober = Prober(io, settings.timeout.call, audience)
+        prober = Prober(io, settings.timeout.call, audience, _log_ejection)
         weakref.finalize(self, prober.stop).atexit = False
         self._few_told = False
         self._cluster = Cluster(
@@ -176,8 +176,8 @@ class ClientBase(ABC, Generic[BackendT]):
 
     @property
     def ejected(self) -> tuple[Node, ...]:
-        """Give the nodes that are not asked for now, because they failed."""
-        links = self._cluster.links.values()
+        """Give the nodes that are not asked for now, because they failed; those for locks too."""
+        links = self._cluster.known.values()
         return tuple(link.node for link in links if link.health.ejected)
 
     def node_for(self, key: Key) -> Node:
@@ -278,6 +278,10 @@ class ClientBase(ABC, Generic[BackendT]):
             backends = [link.backend for link in links]
             self._cluster = cast("Cluster", _Closed(type(self).__name__))
             return backends
+
+
+def _log_ejection(node: Node, error: NodeError) -> None:
+    log.warning("node %s is ejected, and probed until it answers: %s", node, error)
 
 
 def cluster_of(client: ClientBase[Any]) -> Cluster:

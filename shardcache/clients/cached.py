@@ -183,7 +183,7 @@ class CachedFunction(CachedBase[P, R]):
         return value
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Remove the value, and void what is being made now; say whether a value was there."""
+        """Remove the value, and void what is being made; say whether anything was there."""
         return step(self._cache.invalidate(self._bound + args, kwargs))
 
     def invalidate_all(self) -> bool:
@@ -244,7 +244,7 @@ class AsyncCachedFunction(CachedBase[P, R]):
         return value
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Remove the value, and void what is being made now; say whether a value was there."""
+        """Remove the value, and void what is being made; say whether anything was there."""
         return await self._cache.invalidate(self._bound + args, kwargs)
 
     async def invalidate_all(self) -> bool:

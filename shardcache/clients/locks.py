@@ -44,7 +44,9 @@ class LeaseBase:
     @property
     def lost(self) -> bool:
         """Say whether it was lost: its time ran out, or it could not be prolonged."""
-        return self._own and (self._hold.lost or not (self._hold.released or self.valid))
+        if not self._own:
+            return False
+        return bool(self._hold.lost) or not (self._hold.released or self.valid)
 
     @property
     def token(self) -> str:
@@ -72,9 +74,9 @@ class LeaseBase:
     def _why(self) -> str:
         if not self._own:
             return "it belongs to the process that this one was forked from"
-        if self._hold.released:
-            return "it was released"
-        return "it could not be prolonged" if self._hold.lost else "its time ran out"
+        if self._hold.lost:
+            return self._hold.lost
+        return "it was released" if self._hold.released else "its time ran out"
 
     def _ttl(self, ttl: float | timedelta | None) -> float:
         if ttl is None:

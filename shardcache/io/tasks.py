@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from shardcache.core.commands import Reply
@@ -37,22 +38,32 @@ class TaskFlight(Flight):
 
         self._task.add_done_callback(done)
 
-    async def join(self, wait: float | None) -> Any:  # of whatever type the work has
-        """Wait up to so many seconds for what comes of it."""
-        waiter = self._task.get_loop().create_future()
+    def join(self, waiter: asyncio.Future[None]) -> None:
+        """Have a waiter told when it has landed."""
         self._waiters.add(waiter)
-        try:
-            async with asyncio.timeout(wait):
-                await waiter
-        except TimeoutError:
-            return Landing.LATE
-        except asyncio.CancelledError:
-            if self._waiters == {waiter}:
-                self._task.cancel()
-            raise
-        finally:
-            self._waiters.discard(waiter)
-        return self._outcome()
+        if self._task.done() and not waiter.done():
+            waiter.set_result(None)
+
+    def forget(self, waiter: asyncio.Future[None]) -> None:
+        """Tell a waiter no more."""
+        self._waiters.discard(waiter)
+
+    def leave(self) -> None:
+        """Take note that a caller is gone: if nobody waits any more, the work is cancelled."""
+        if not self._waiters:
+            self._task.cancel()
+
+    @property
+    def landed(self) -> bool:
+        """Say whether it has an outcome."""
+        return self._task.done()
+
+    @property
+    def outcome(self) -> Any:  # of whatever type the work has
+        """Give what came of it, once it has landed."""
+        if self._task.cancelled() or self._task.exception() is not None:
+            return Landing.ABANDONED
+        return self._task.result()
 
     @property
     def deserted(self) -> bool:
@@ -62,11 +73,6 @@ class TaskFlight(Flight):
     async def _run(self, work: Work[Any]) -> Any:
         with self.aboard():
             return await work()
-
-    def _outcome(self) -> Any:
-        if self._task.cancelled() or self._task.exception() is not None:
-            return Landing.ABANDONED
-        return self._task.result()
 
 
 class TaskFlights:
@@ -84,17 +90,28 @@ class TaskFlights:
     ) -> tuple[T | Landing, bool]:
         """Do `work` in a task, or wait for the task that does."""
         key = (asyncio.get_running_loop(), name)
-        for _ in range(2):
-            flight = self._flights.get(key)
-            if flight is None or flight.deserted:
-                flight = self._flights[key] = TaskFlight(work, lambda own: self._remove(key, own))
-                return await flight.join(None), True
-            with flight.awaited() as circular:
-                landed = Landing.ALONE if circular else await flight.join(wait)
-            if landed is not Landing.LATE or not takes_over:
-                break
-            self._remove(key, flight)
-        return landed, False
+        joined: list[TaskFlight] = []
+        with ExitStack() as waiting:
+            while True:
+                flight = self._flights.get(key)
+                if flight is None or flight.deserted:
+                    break
+                if flight not in joined:
+                    joined.append(flight)
+                    waiting.callback(flight.leave)
+                    if waiting.enter_context(flight.awaited()):
+                        return Landing.ALONE, False
+                if await _landed(joined, wait):
+                    return next(each.outcome for each in joined if each.landed), False
+                if not takes_over:
+                    return Landing.LATE, False
+                self._remove(key, flight)
+        own = self._flights[key] = TaskFlight(work, lambda flight: self._remove(key, flight))
+        try:
+            await _landed([own], None)
+        finally:
+            own.leave()
+        return own.outcome, True
 
     def detach(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more."""
@@ -106,6 +123,22 @@ class TaskFlights:
     def _remove(self, key: Key, flight: TaskFlight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
+
+
+async def _landed(flights: Sequence[TaskFlight], wait: float | None) -> bool:
+    """Wait up to so many seconds until one of the flights has landed; say whether one has."""
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    for flight in flights:
+        flight.join(waiter)
+    try:
+        async with asyncio.timeout(wait):
+            await waiter
+    except TimeoutError:
+        pass
+    finally:
+        for flight in flights:
+            flight.forget(waiter)
+    return any(flight.landed for flight in flights)
 
 
 class SharedReplies:

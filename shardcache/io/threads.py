@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import time
+from contextlib import ExitStack
 from typing import Any, Final, TypeVar
 
 from shardcache.io.flights import Flight, nested
@@ -16,35 +17,34 @@ T = TypeVar("T")
 LEAST_PAUSE: Final = 0.001  # seconds
 
 
+# What a waiter waits on. Not a `threading.Event`: an exception that a signal raises inside it would
+# leave it locked.
+Waiter = queue.SimpleQueue[None]
+
+
 class ThreadFlight(Flight):
-    """Work that one thread does, and the locks on which others wait for it.
+    """Work that one thread does, and those who wait for it."""
 
-    Not a `threading.Event`: an exception that a signal raises inside it would leave it locked.
-    """
-
-    __slots__ = ("_landed", "_outcome", "_waiters")
+    __slots__ = ("_waiters", "landed", "outcome")
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiters: list[threading.Lock] = []
-        self._outcome: Any = Landing.ABANDONED  # of whatever type the work has
-        self._landed = False
+        self._waiters: list[Waiter] = []
+        self.outcome: Any = Landing.ABANDONED  # of whatever type the work has
+        self.landed = False
 
     def land(self, outcome: Any) -> None:  # as above
         """Let everybody have what came of it."""
-        self._outcome = outcome
-        self._landed = True
+        self.outcome = outcome
+        self.landed = True
         for waiter in self._waiters:
-            waiter.release()
+            waiter.put(None)
 
-    def join(self, wait: float) -> Any:  # as above
-        """Wait up to so many seconds for what comes of it."""
-        waiter = threading.Lock()
-        waiter.acquire()
+    def join(self, waiter: Waiter) -> None:
+        """Have a waiter told when it has landed."""
         self._waiters.append(waiter)
-        if not self._landed:  # else it may have landed before it knew of this waiter
-            waiter.acquire(timeout=max(0.0, wait))
-        return self._outcome if self._landed else Landing.LATE
+        if self.landed:  # perhaps before it knew of this one
+            waiter.put(None)
 
 
 class ThreadFlights:
@@ -62,17 +62,25 @@ class ThreadFlights:
     ) -> tuple[T | Landing, bool]:
         """Do `work` in this thread, or wait for the thread that does."""
         key = (os.getpid(), name)
-        for _ in range(2):
-            own = ThreadFlight()
-            flight = self._flights.setdefault(key, own)  # atomic: one thread gets its own
-            if flight is own:
-                return await self._lead(key, own, work), True
-            with flight.awaited() as circular:
-                landed = Landing.ALONE if circular else flight.join(wait)
-            if landed is not Landing.LATE or not takes_over:
-                break
-            self._remove(key, flight)
-        return landed, False
+        waiter: Waiter = queue.SimpleQueue()
+        joined: list[ThreadFlight] = []
+        with ExitStack() as waiting:
+            while True:
+                own = ThreadFlight()
+                flight = self._flights.setdefault(key, own)  # atomic: one thread gets its own
+                if flight is own:
+                    break
+                if flight not in joined:
+                    joined.append(flight)
+                    flight.join(waiter)
+                    if waiting.enter_context(flight.awaited()):
+                        return Landing.ALONE, False
+                if _told(waiter, wait):
+                    return next(each.outcome for each in joined if each.landed), False
+                if not takes_over:
+                    return Landing.LATE, False
+                self._remove(key, flight)
+        return await self._lead(key, own, work), True
 
     def detach(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more."""
@@ -94,6 +102,15 @@ class ThreadFlights:
     def _remove(self, key: tuple[int, bytes], flight: ThreadFlight) -> None:
         if self._flights.get(key) is flight:
             self._flights.pop(key, None)
+
+
+def _told(waiter: Waiter, wait: float) -> bool:
+    """Wait up to so many seconds to be told; say whether that was so."""
+    try:
+        waiter.get(timeout=max(0.0, wait))
+    except queue.Empty:
+        return False
+    return True
 
 
 class ThreadRepetition:

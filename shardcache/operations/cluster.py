@@ -164,6 +164,12 @@ class Cluster:
         return cluster
 
     @property
+    def known(self) -> dict[str, Link]:
+        """Give all nodes by the name that operators see: those for locks alone are marked so."""
+        locks = {} if self.locks is None else self.locks.links
+        return {**self.links, **{f"lock {name}": link for name, link in locks.items()}}
+
+    @property
     def locking(self) -> Cluster:
         """Give the cluster on which locks are taken."""
         return self if self.locks is None else self.locks

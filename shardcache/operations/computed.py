@@ -80,7 +80,7 @@ async def refresh(call: Call) -> Any:
 
 
 async def invalidate(call: Call) -> bool:
-    """Remove the value, and void what is being made now; say whether a value was there."""
+    """Remove the value, and void what is being made now; say whether anything was there."""
     call.io.flights.detach(call.name)
     return call.cluster.settled(await call.ask(Delete(call.name)), otherwise=False) is True
 
@@ -96,7 +96,6 @@ async def _served(call: Call, given: Any, stored: Found, state: Freshness) -> An
         call.count("stale")
     else:
         call.count("hits")
-        call.count("early")
     elections = call.cluster.protection.elections
     if not elections.stands(call.name, call.io.now(), call.policy.locking.ttl):
         return given
@@ -124,6 +123,8 @@ async def _refreshed(call: Call, stored: Found) -> Outcome | None:
     if claim is None:
         elections.lost(call.name, call.io.now())
         return None
+    if call.io.wall() < stored.fresh_until:
+        call.count("early")
     try:
         return await guarded(computed(call, claim, stored))
     finally:
@@ -150,7 +151,8 @@ async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
 
     if not policy.coalesce:
         return _own(call, await lead())
-    takes_over = policy.on_timeout != "raise" and last_resort is None
+    gives_up = {"compute": False, "raise": True, "stale": last_resort is not None}
+    takes_over = not gives_up[policy.on_timeout]
     landed: Outcome | Landing = Landing.ABANDONED
     own = False
     began = io.now()
@@ -160,7 +162,7 @@ async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
         call.count("recomputes")
         return await io.compute(call.factory)
     if isinstance(landed, Landing):
-        return _own(call, await guarded(leading.late()))
+        return _own(call, leading.late())
     if own:
         return _own(call, landed)
     call.count("coalesced")

@@ -30,13 +30,17 @@ class Generation:
         self.name = ""
 
     async def look(self, cluster: Cluster) -> None:
-        """See to it that `name` is known, and looked up again, beside the calls, once a second."""
+        """See to it that `name` is known, and looked up again once a second.
+
+        That is done beside the calls, but for the first after a pause, which waits for it.
+        """
         io = cluster.io
         now = io.now()
         if now < self._due:
             return
+        recent = now < self._due + LOOK_AGAIN
         self._due = now + LOOK_AGAIN
-        if self._known:
+        if self._known and recent:
             io.offer(lambda: self._look_up(cluster), "generation")
         else:
             await self._look_up(cluster)

@@ -60,9 +60,9 @@ class Leading:
             if self._waits:
                 call.count("wait_seconds", self._io.now() - began)
 
-    async def late(self) -> Outcome:
-        """Do what is to be done when another's value did not come in time, without a lock."""
-        return self._given_up() or await computed(self._call, NoClaim(), self._last_resort)
+    def late(self) -> Outcome:
+        """Give what there is for a caller to whom another's value did not come in time."""
+        return self._given_up() or failed(self._too_late())
 
     async def _by_lock(self) -> Outcome:
         """Compute with the lock in hand, or wait for what its holder makes."""
@@ -107,6 +107,9 @@ class Leading:
             claim = await elected(self._call, last_resort)
             if claim is not None:
                 return await computed(self._call, claim, last_resort)
+            seen = await self._look(0.0)
+            if isinstance(seen, Outcome):
+                return seen
             outcome = await self._waited()
             if outcome is not None:
                 return outcome
@@ -174,10 +177,13 @@ class Leading:
         call = self._call
         call.count("timeouts")
         if call.policy.on_timeout == "raise":
-            wait = call.policy.seconds("wait")
-            return failed(
-                RecomputeTimeoutError(f"the value of {call.key!r} did not come within {wait:g} s")
-            )
+            return failed(self._too_late())
         if call.policy.on_timeout == "stale" and self._last_resort is not None:
             return read(self._last_resort.payload)
         return None
+
+    def _too_late(self) -> RecomputeTimeoutError:
+        wait = self._call.policy.seconds("wait")
+        return RecomputeTimeoutError(
+            f"the value of {self._call.key!r} did not come within {wait:g} s"
+        )

@@ -34,9 +34,9 @@ class Flights(Protocol):
     ) -> Awaitable[tuple[T | Landing, bool]]:
         """Do `work`, or wait up to `wait` seconds for whoever does it under this name.
 
-        Give what came of it, and whether it was the caller's own. One who `takes_over` does not
-        wait any longer for a flight that is late: it begins another, or waits once more for the
-        one that another has begun. `work` raises no `Exception`; what else it raises is not shared.
+        Give what came of it, and whether it was the caller's own. When a flight is late, one of
+        those who `takes_over` begins another; the rest wait for whichever lands first. `work`
+        raises no `Exception`; what else it raises is not shared.
         """
 
     def detach(self, name: bytes) -> None:

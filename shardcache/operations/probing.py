@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
 from shardcache.core.commands import Command, Ping, Reply
 from shardcache.core.events import Audience, NodeEjected, NodeRestored
 from shardcache.core.health import Severity, severity_of
+from shardcache.core.nodes import Node
 from shardcache.errors import (
     ConnectTimeoutError,
     NodeError,
@@ -32,12 +33,29 @@ class Prober:
     without a word, as in a forked child or with its event loop, the next refused call starts another.
     """
 
-    __slots__ = ("_alive", "_audience", "_claims", "_io", "_out", "_stopped", "_timeout", "_watch")
+    __slots__ = (
+        "_alive",
+        "_audience",
+        "_claims",
+        "_io",
+        "_log",
+        "_out",
+        "_stopped",
+        "_timeout",
+        "_watch",
+    )
 
-    def __init__(self, io: IO[Any], timeout: float, audience: Audience) -> None:
+    def __init__(
+        self,
+        io: IO[Any],
+        timeout: float,
+        audience: Audience,
+        log: Callable[[Node, NodeError], None] = lambda _node, _error: None,
+    ) -> None:
         self._io = io
         self._timeout = timeout
         self._audience = audience
+        self._log = log
         self._out: dict[Link, None] = {}
         # Who puts a link in with `setdefault`, which is atomic, ejects it: no lock is needed.
         self._claims: dict[Link, object] = {}
@@ -107,6 +125,7 @@ class Prober:
         if not ejects:
             return
         link.ejections += 1
+        self._log(link.node, error)
         link.backend.eject()
         if self._audience:
             self._audience.tell(NodeEjected(link.node, error))

@@ -43,7 +43,8 @@ GATE_SHARE: Final = 0.5  # of a call's time, for one gate: two of them and the r
 class Hold:
     """A lock in our hands: where it was asked for, until when it holds, and what became of it.
 
-    Moments are monotonic seconds. It holds until `until` unless it is `lost` or `released`.
+    Moments are monotonic seconds. It holds until `until` unless it is `lost`, which says why, or
+    `released`.
     """
 
     __slots__ = (
@@ -79,7 +80,7 @@ class Hold:
         self.policy = policy
         self.since = since
         self.until = until
-        self.lost = False
+        self.lost = ""
         self.released = False
         self._tokens = tokens
         self._keeping: Repetition | None = None
@@ -107,7 +108,7 @@ class Hold:
         asked = io.now()
         deadline = min(asked + self.cluster.timeout, self.until)
         if self.lost or self.released or deadline <= asked:
-            self._lose()
+            self._lose("its time ran out")
             return False
         wanted = quorum(len(self.links))
         replies = await compared(
@@ -121,7 +122,7 @@ class Hold:
         now = io.now()
         left = validity(ttl, now - asked, _slack(agreed))
         if len(agreed) < wanted or not worthwhile(left, ttl) or self.lost or self.released:
-            self._lose()
+            self._lose("it could not be prolonged")
             return False
         self.until = now + left
         return True
@@ -130,18 +131,21 @@ class Hold:
         """Give it back on every node; say whether it was still ours. Only the first time counts."""
         if self.released:
             return False
-        held = self.remaining() > 0
+        if not self.remaining():
+            self._lose("its time ran out")
         self.released = True
         if self._keeping is not None:
             await self._keeping.stop()
         majority = quorum(len(self.links))
         replies = await _withdraw(self.cluster, self._tokens, self.key, self.payload, majority)
-        return held and replies.count(True) > 0
+        if replies.count(False) > len(self.links) - majority:
+            self._lose("its nodes had it no more")
+        return not self.lost
 
-    def _lose(self) -> None:
-        if self.lost or self.released:
+    def _lose(self, why: str) -> None:
+        if self.lost:
             return
-        self.lost = True
+        self.lost = why
         audience = self.cluster.audience
         if audience:
             audience.tell(LeaseLost(self.name, self.cluster.io.now() - self.since))

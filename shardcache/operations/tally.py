@@ -6,15 +6,15 @@ from typing import Final
 
 COUNTERS: Final = {
     "hits": "served fresh",
-    "misses": "had nothing to serve",
+    "misses": "had nothing to serve at once",
     "stale": "served after their ttl",
     "early": "hits behind which the value was made anew ahead of its end",
-    "recomputes": "calls of the function itself",
+    "recomputes": "calls of the function, beside those by `bypass`",
     "coalesced": "got what another caller of this process made",
     "lock_waits": "waited for another process",
     "wait_seconds": "for how long those did, in all",
     "timeouts": "waited in vain",
-    "rejected": "values not stored, because something newer or an invalidation was in their way",
+    "rejected": "values not stored: something newer or an invalidation came, or the claim ran out",
     "uncached": "values not stored, because of what they were",
     "errors": "exceptions of the function",
     "swallowed": "of which an old value was served in place",

@@ -25,13 +25,15 @@ class NodeStats:
 async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
     """Give, by node name, the seconds that a sign of life took, or the error in its place.
 
-    Ejected nodes are asked as well, and restored when they answer.
+    Ejected nodes are asked as well, and restored when they answer. Nodes for locks alone have
+    `lock` before their names.
     """
-    links = _links(cluster)
-    answers = await cluster.ask_all_timed([(link, Ping()) for link in links], fit_only=False)
+    known = cluster.known
+    asks = [(link, Ping()) for link in known.values()]
+    answers = await cluster.ask_all_timed(asks, fit_only=False)
     return {
-        link.node.name: reply if isinstance(reply, NodeError) else seconds
-        for link, (reply, seconds) in zip(links, answers, strict=True)
+        name: reply if isinstance(reply, NodeError) else seconds
+        for name, (reply, seconds) in zip(known, answers, strict=True)
     }
 
 
@@ -46,12 +48,13 @@ class Stats(dict[str, NodeStats]):
 
 async def stats(cluster: Cluster) -> Stats:
     """Give, by node name, the server's own figures (or its error) and this client's counters."""
-    links = _links(cluster)
+    known = cluster.known
+    links = list(known.values())
     counters = [link.counters() for link in links]
     replies = await _ask_each(cluster, links, ServerStats())
     every = Stats(
-        (link.node.name, NodeStats(reply, counted, link.health.circuit.value))
-        for link, reply, counted in zip(links, replies, counters, strict=True)
+        (name, NodeStats(reply, counted, link.health.circuit.value))
+        for (name, link), reply, counted in zip(known.items(), replies, counters, strict=True)
     )
     every.protection = dict(cluster.protection.tally.counts)
     return every
@@ -59,7 +62,7 @@ async def stats(cluster: Cluster) -> Stats:
 
 async def flush_all(cluster: Cluster) -> bool:
     """Empty every node; say whether all did."""
-    links = _links(cluster)
+    links = list(cluster.links.values())
     replies = await _ask_each(cluster, links, FlushAll())
     failed: dict[Key, NodeError | DecodeError] = {
         link.node.name: reply
@@ -70,10 +73,6 @@ async def flush_all(cluster: Cluster) -> bool:
         flushed = [link.node.name for link in links if link.node.name not in failed]
         raise PartialFailureError(failed, succeeded=flushed)
     return not failed
-
-
-def _links(cluster: Cluster) -> list[Link]:
-    return list(cluster.links.values())
 
 
 async def _ask_each(

@@ -20,6 +20,7 @@ from shardcache import (
     UncacheableResultError,
 )
 from shardcache.decorators import Defaults
+from shardcache.operations.generations import LOOK_AGAIN
 from shardcache.settings import Settings
 from shardcache.testing.driving import MODES, DrivenClient, make_client
 
@@ -182,6 +183,23 @@ def test_all_values_of_a_function(source):
     assert (f.get(1), f.get(2), g.get(1)) == (None, None, "made")
     assert [f(1), f(1)] == ["made"] * 2
     assert source.calls == [1, 2, 1, 1]
+
+
+def test_all_values_of_a_function_after_a_pause(memcached_servers):
+    """Another process that has not called for a while does not serve the old value once more."""
+    urls = [server.url for server in memcached_servers]
+    with Client(urls, timeout=5.0) as one, Client(urls, timeout=5.0) as other:
+        calls = []
+
+        def f():
+            calls.append(1)
+            return len(calls)
+
+        here, there = one.cached(ttl=60)(f), other.cached(ttl=60)(f)
+        assert (here(), there()) == (1, 1)
+        here.invalidate_all()
+        time.sleep(2 * LOOK_AGAIN + 0.1)
+        assert (there(), here()) == (2, 2)
 
 
 def test_errors_reach_the_caller(source):

@@ -115,6 +115,9 @@ def test_an_expired_lease_is_lost(make_lock):
     with pytest.raises(LockLost, match="time ran out"):
         lease.extend()
     assert lease.release() is False
+    assert lease.lost
+    with pytest.raises(LockLost, match="time ran out"):
+        lease.check()
     assert other.valid
     assert lock.try_acquire() is None
     assert other.release() is True
@@ -398,6 +401,9 @@ def test_locks_may_have_nodes_of_their_own(memcached_servers, redis_servers):
             return client.lock(f.key_for()).try_acquire()
 
         assert f() is None
+        names = {f"lock {server.host}:{server.port}" for server in redis_servers}
+        assert names < set(client.ping())
+        assert names < set(client.stats())
         client.add_node("memory://x")
         assert {node.url for node in client.lock("report").nodes} == set(locks)
 

@@ -368,3 +368,19 @@ def test_too_little_time_for_a_dial_says_nothing_of_the_node(make_memcached):
         assert client.ejected == ()
         client._cluster.prober.blame(link, ConnectTimeoutError("again", link.node.name), 0.5)
         assert len(client.ejected) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_wrong_password_is_told_and_not_tried_again_and_again(make_redis, caplog, mode):
+    """One line in the log, and a dial now and then."""
+    server = make_redis("--requirepass", "right")
+    client = make_client(mode, server.url.replace("redis://", "redis://:wrong@"), timeout=1.0)
+    for number in range(100):
+        assert client.get(f"k{number}", "miss") == "miss"
+    (link,) = client_links(client)
+    assert link.backend.dialed + link.errors - link.refused <= 3
+    (record,) = caplog.records
+    assert "is ejected" in record.getMessage()
+    assert "refused the greeting" in record.getMessage()
+    assert "wrong" not in record.getMessage()
+    client.close()

@@ -138,6 +138,23 @@ class TestThreads:
         assert len(calls) == 1
         assert len(flights) == 0
 
+    def test_a_slow_flight_is_overtaken_once_a_wait(self):
+        """Of those who wait in vain one begins another, and whichever lands first lands for all."""
+        flights = ThreadFlights()
+        begun = []
+
+        async def work():
+            begun.append(time.monotonic())
+            time.sleep(1.0)
+            return "made"
+
+        started = time.monotonic()
+        results = crowd(20, lambda _: self.fly(flights, work, 0.3, takes_over=True))
+        assert [value for value, _ in results] == ["made"] * 20
+        assert 2 <= len(begun) <= 4  # at 0, 0.3, 0.6 and perhaps 0.9 s
+        assert time.monotonic() - started < 2.5
+        assert len(flights) == 0
+
     def test_the_same_name_within_itself_goes_alone(self):
         """A function that calls itself with the same arguments does not wait for itself."""
         flights = ThreadFlights()
@@ -308,6 +325,25 @@ class TestTasks:
         assert await flights.fly(b"k", work, 0.02, takes_over=True) == ("made", True)
         leader.cancel()
         await asyncio.gather(leader, return_exceptions=True)
+
+    async def test_a_slow_flight_is_overtaken_once_a_wait(self):
+        """Of those who wait in vain one begins another, and whichever lands first lands for all."""
+        flights = TaskFlights()
+        begun = []
+
+        async def work():
+            begun.append(1)
+            await asyncio.sleep(1.0)
+            return "made"
+
+        started = time.monotonic()
+        results = await asyncio.gather(
+            *(flights.fly(b"k", work, 0.3, takes_over=True) for _ in range(200))
+        )
+        assert {value for value, _ in results} == {"made"}
+        assert 2 <= len(begun) <= 4
+        assert time.monotonic() - started < 2.5
+        assert len(flights) == 0
 
     async def test_circles_are_seen(self):
         """Tasks that would wait for each other, or for themselves, go alone."""

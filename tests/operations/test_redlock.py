@@ -395,7 +395,7 @@ def test_what_is_another_s_is_left_alone(kinds):
     world.advance(TTL + 1.0)
     hold = attempted(world, second)
     before = [node.held(KEY) for node in nodes]
-    late.lost = False
+    late.lost = ""
     late.until = world.now + 1.0  # as if its clock had stood still
     for work in (late.extend(8.0), late.release()):
         task = first.run(work)
@@ -415,7 +415,7 @@ def test_an_extension_never_revives():
     task = process.run(hold.extend(8.0))
     world.advance(1.0, lambda: task.done)
     assert task.result is False
-    assert (hold.lost, hold.remaining()) == (True, 0.0)
+    assert (hold.lost, hold.remaining()) == ("its time ran out", 0.0)
 
 
 def test_an_extension_never_creates():
