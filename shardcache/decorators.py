@@ -15,7 +15,7 @@ from shardcache.clients.cached import (
     Decorator,
     unwrapped,
 )
-from shardcache.clients.naming import KeyChoice, Naming
+from shardcache.clients.naming import KeyChoice, Naming, Prefixes
 from shardcache.clients.sync import Client
 from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
 from shardcache.core.nodes import Node
@@ -36,6 +36,7 @@ class Defaults:
     """The default clients: one that blocks and one for event loops, each made when it is first used."""
 
     def __init__(self) -> None:
+        self.prefixes = Prefixes()
         self._lock = threading.Lock()
         self._settings: Settings | None = None
         self._client: Client | None = None
@@ -110,8 +111,11 @@ class AnyDecorator:
     def __call__(self, function: Callable[..., Any]) -> Any:
         """Give the function with its values cached; raise `ConfigurationError` if it cannot be."""
         if inspect.iscoroutinefunction(unwrapped(function)[0]):
-            return AsyncDecorator(_defaults.async_cluster, self._policy, self._naming)(function)
-        return Decorator(_defaults.cluster, self._policy, self._naming)(function)
+            return AsyncDecorator(
+                _defaults.async_cluster, self._policy, self._naming, _defaults.prefixes
+            )(function)
+        decorator = Decorator(_defaults.cluster, self._policy, self._naming, _defaults.prefixes)
+        return decorator(function)
 
 
 def cached(  # noqa: PLR0913 - what is told apart from the terms

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from shardcache.core.leases import LOCKS
+from shardcache.core.leases import LOCKS, VALUE_LOCKS
 from shardcache.testing.servers import Server
 
 SECONDS = 5.0  # for an answer about a server
@@ -50,7 +50,7 @@ class Seen:
 
 def is_lock(key: bytes) -> bool:
     """Say whether a key is a lock's."""
-    return key.startswith(LOCKS)
+    return key.startswith((LOCKS, VALUE_LOCKS))
 
 
 def counted(server: Server) -> Counter[str]:

@@ -351,7 +351,8 @@ class Channel:
 
     def _lost(self, error: Exception) -> None:
         """Close, and tell all who wait; ask again what may be asked again."""
-        self._backend.target.runs.end()
+        if not isinstance(error, TimeoutError):
+            self._backend.target.runs.end()
         again = self._heard and isinstance(error, ConnectionError)
         failure = self._failure(error)
         owed, self._owed = self._owed, deque()

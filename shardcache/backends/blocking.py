@@ -57,7 +57,7 @@ class SocketBackend:
             reply = _ask(connection, chunks[0], deadline)
         except (BlockingIOError, TimeoutError) as error:
             partial = connection.wire.partial()
-            self.lost(connection)
+            self.pool.lose(connection)
             if isinstance(partial, NodeError):
                 raise partial from error
             return partial
@@ -83,7 +83,10 @@ class SocketBackend:
         return SocketExchange(self, deadline, self.talk_on(connection, command, chunks, deadline))
 
     def lost(self, connection: Connection) -> None:
-        """Close a connection that failed: who answers next may be another run of the server."""
+        """Close a connection that the node has closed: it may be in another run when it answers.
+
+        Not so one that we close because a reply is late: that says nothing of the server.
+        """
         self._target.runs.end()
         self.pool.lose(connection)
 
@@ -135,7 +138,7 @@ class SocketBackend:
             reply = yield from _transferred(connection, chunks)
         except Expired:
             reply = connection.wire.partial()
-            self.lost(connection)
+            self.pool.lose(connection)
             return reply
         except OSError as error:
             talk = self.again(connection, command, error, deadline)
@@ -303,7 +306,7 @@ class SmallExchange(SocketExchange):
             return
         self._finish(connection.wire.partial())
         self._connection = None
-        self._backend.lost(connection)
+        self._backend.pool.lose(connection)
 
     def abandon(self) -> None:
         """Stop now, and close the connection."""

@@ -164,7 +164,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
         naming = Naming(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
-        return AsyncDecorator(lambda: self._cluster, self._policy(ttl, terms), naming)
+        return AsyncDecorator(
+            lambda: self._cluster, self._policy(ttl, terms), naming, self._prefixes
+        )
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
         """Make every cached value with this tag a miss; say whether the tag's node took note."""

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, Final, Generic, Literal, Self, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
+from shardcache.clients.naming import Prefixes
 from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
 from shardcache.core.codecs import Codec
 from shardcache.core.events import Audience, TopologyChanged
@@ -98,6 +99,7 @@ class ClientBase(ABC, Generic[BackendT]):
         prober = Prober(io, settings.timeout.call, audience, _log_ejection)
         weakref.finalize(self, prober.stop).atexit = False
         self._few_told = False
+        self._prefixes = Prefixes()
         self._cluster = Cluster(
             io=io,
             topology=topology,

@@ -8,7 +8,7 @@ from copy import copy
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
-from shardcache.clients.naming import CallKeys, Naming
+from shardcache.clients.naming import CallKeys, Naming, Prefixes, function_name
 from shardcache.core.caching import CachePolicy
 from shardcache.errors import ConfigurationError
 from shardcache.operations import computed, tags
@@ -66,12 +66,12 @@ class FunctionCache:
         cluster: Callable[[], Cluster],
         function: Callable[..., Any],
         policy: CachePolicy,
-        naming: Naming,
+        keys: CallKeys,
     ) -> None:
         self._cluster = cluster
         self.function = function
         self.policy = policy
-        self._keys = CallKeys(function, naming)
+        self._keys = keys
         self._generation = Generation(self._keys.prefix)
         self.tally = Tally()
 
@@ -292,22 +292,33 @@ def _bind_class(instance: object, owner: type | None) -> Args:
 class Decorator:
     """What `cached(…)` gives: makes a cached function of a function."""
 
-    __slots__ = ("_cluster", "_naming", "_policy")
+    __slots__ = ("_cluster", "_naming", "_policy", "_prefixes")
 
-    def __init__(self, cluster: Callable[[], Cluster], policy: CachePolicy, naming: Naming) -> None:
+    def __init__(
+        self,
+        cluster: Callable[[], Cluster],
+        policy: CachePolicy,
+        naming: Naming,
+        prefixes: Prefixes,
+    ) -> None:
         self._cluster = cluster
         self._policy = policy
         self._naming = naming
+        self._prefixes = prefixes
 
     def __call__(self, function: Callable[P, R]) -> CachedFunction[P, R]:
         """Give the function with its values cached; raise `ConfigurationError` if it cannot be."""
         plain, binding = unwrapped(function)
         if inspect.iscoroutinefunction(plain):
-            raise ConfigurationError(f"cached {_name(plain)}: an async def needs an AsyncClient")
+            raise ConfigurationError(
+                f"cached {function_name(plain)}: an async def needs an AsyncClient"
+            )
         return CachedFunction(self._cache(plain), binding)
 
     def _cache(self, function: Callable[..., Any]) -> FunctionCache:
-        return FunctionCache(self._cluster, function, self._policy, self._naming)
+        keys = CallKeys(function, self._naming)
+        self._prefixes.claim(keys)
+        return FunctionCache(self._cluster, function, self._policy, keys)
 
 
 class AsyncDecorator(Decorator):
@@ -321,7 +332,9 @@ class AsyncDecorator(Decorator):
         """Give the function with its values cached; raise `ConfigurationError` if it cannot be."""
         plain, binding = unwrapped(function)
         if not inspect.iscoroutinefunction(plain):
-            raise ConfigurationError(f"cached {_name(plain)}: a plain def needs a blocking Client")
+            raise ConfigurationError(
+                f"cached {function_name(plain)}: a plain def needs a blocking Client"
+            )
         return AsyncCachedFunction(self._cache(plain), binding)
 
 
@@ -337,13 +350,9 @@ def unwrapped(function: Any) -> tuple[Callable[..., Any], Binding]:
         raise ConfigurationError(f"cached: {plain!r} is no function")
     if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
         raise ConfigurationError(
-            f"cached {_name(plain)}: what a generator yields cannot be served twice; give a list"
+            f"cached {function_name(plain)}: what a generator yields cannot be served twice; give a list"
         )
     return plain, binding
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}:{function.__qualname__}"
 
 
 def _mark_as_coroutine_function(function: object) -> None:
@@ -351,3 +360,8 @@ def _mark_as_coroutine_function(function: object) -> None:
     mark = getattr(inspect, "markcoroutinefunction", None)
     if mark is not None:  # since 3.12
         mark(function)
+    else:
+        # What asyncio itself looks for, and so do frameworks.
+        import asyncio.coroutines  # noqa: PLC0415 - only what is awaited comes here
+
+        setattr(function, "_is_coroutine", getattr(asyncio.coroutines, "_is_coroutine"))  # noqa: B009, B010

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from shardcache.core.leases import MAX_TTL, LockPolicy, OnLost, WaitStrategy
 from shardcache.core.nodes import Node
@@ -24,7 +24,7 @@ DEFAULT_WAIT: Final = 10.0  # seconds
 LeaseT = TypeVar("LeaseT", bound="LeaseBase")
 
 # Which lease a `with` on a lock itself has taken: the lock is shared, the block is not.
-_entered: ContextVar[tuple[tuple[object, Any], ...]] = ContextVar("shardcache_locks", default=())
+_entered: ContextVar[tuple[LeaseBase, ...]] = ContextVar("shardcache_locks", default=())
 
 
 class LeaseBase:
@@ -44,7 +44,7 @@ class LeaseBase:
     @property
     def lost(self) -> bool:
         """Say whether it was lost: its time ran out, or it could not be prolonged."""
-        if not self._own:
+        if not self.own:
             return False
         return bool(self._hold.lost) or not (self._hold.released or self.valid)
 
@@ -60,7 +60,7 @@ class LeaseBase:
 
     def remaining(self) -> float:
         """Give for how many seconds it still holds; 0 when it does not."""
-        return self._hold.remaining() if self._own else 0.0
+        return self._hold.remaining() if self.own else 0.0
 
     def check(self) -> None:
         """Raise `LockLost` unless the lock still holds."""
@@ -68,11 +68,12 @@ class LeaseBase:
             raise LockLost(f"lock {self._hold.name!r} is not ours any more: {self._why()}")
 
     @property
-    def _own(self) -> bool:
+    def own(self) -> bool:
+        """Say whether it belongs to this process, and not to the one it was forked from."""
         return self._pid == os.getpid()
 
     def _why(self) -> str:
-        if not self._own:
+        if not self.own:
             return "it belongs to the process that this one was forked from"
         if self._hold.lost:
             return self._hold.lost
@@ -112,7 +113,7 @@ class Lease(LeaseBase):
 
     def release(self) -> bool:
         """Give the lock back; say whether it still held. Idempotent, and raises no node's error."""
-        return self._own and step(self._hold.release())
+        return self.own and step(self._hold.release())
 
 
 class AsyncLease(LeaseBase):
@@ -138,7 +139,7 @@ class AsyncLease(LeaseBase):
     async def release(self) -> bool:
         """Give the lock back; say whether it still held. Idempotent, and raises no node's error."""
         hold = self._hold
-        return self._own and await hold.cluster.io.shielded(hold.release)
+        return self.own and await hold.cluster.io.shielded(hold.release)
 
 
 class LockBase(Generic[LeaseT]):
@@ -147,7 +148,7 @@ class LockBase(Generic[LeaseT]):
     `cluster` gives the client's nodes as they are when a call begins.
     """
 
-    __slots__ = ("_cluster", "_on_lost", "name", "policy")
+    __slots__ = ("_cluster", "_entered", "_on_lost", "name", "policy")
 
     def __init__(
         self, cluster: Callable[[], Cluster], name: Key, policy: LockPolicy, on_lost: OnLost
@@ -157,6 +158,7 @@ class LockBase(Generic[LeaseT]):
         cluster().hashed(name)  # raises for what is no key
         self._cluster = cluster
         self._on_lost = on_lost
+        self._entered: list[LeaseT] = []  # by a `with` on the lock itself, and not left yet
         self.name = name
         self.policy = policy
 
@@ -166,20 +168,25 @@ class LockBase(Generic[LeaseT]):
         return redlock.lock_nodes(self._cluster(), self.name)
 
     def _enter(self, lease: LeaseT) -> LeaseT:
-        _entered.set((*_entered.get(), (self, lease)))
+        self._entered.append(lease)
+        _entered.set((*_entered.get(), lease))
         return lease
 
     def _leave(self) -> LeaseT:
-        """Give the lease that the innermost `with` on this lock has taken."""
-        entered = _entered.get()
-        place = max(place for place, (lock, _) in enumerate(entered) if lock is self)
-        _entered.set(entered[:place] + entered[place + 1 :])
-        lease: LeaseT = entered[place][1]
+        """Give the lease that the innermost `with` on this lock has taken.
+
+        A block may be left elsewhere than it was entered, as by an `ExitStack` in another thread:
+        then it is the one that was taken last.
+        """
+        mine = [lease for lease in _entered.get() if lease in self._entered]
+        lease: LeaseT = mine[-1] if mine else self._entered[-1]
+        self._entered.remove(lease)
+        _entered.set(tuple(each for each in _entered.get() if each is not lease))
         return lease
 
     def _ended(self, lease: LeaseT, *, held: bool) -> None:
         """Raise `LockLost` behind a block that ran to its end without the lock, if asked to."""
-        if not held and self._on_lost == "raise":
+        if not held and lease.own and self._on_lost == "raise":
             raise LockLost(f"lock {self.name!r} was lost before its block had ended: {lease!r}")
 
     def __repr__(self) -> str:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
+from types import CellType
 from typing import Any, Final, TypeAlias
+from weakref import ref
 
 from shardcache.core.callkeys import UnkeyableError, canonical, digest
+from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError, KeyBuildError
 
 # Arguments and functions are the caller's own, hence `Any`.
 
 KeyChoice: TypeAlias = str | Callable[..., str | bytes] | None
+
+log = logging.getLogger("shardcache")
 
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -31,6 +37,54 @@ class Naming:
     typed: bool = False
 
 
+class Prefixes:
+    """Which functions' values have which prefix, so that no two functions share theirs unnoticed."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, ref[Callable[..., Any]]] = {}
+
+    def claim(self, keys: CallKeys) -> None:
+        """Take note of a function's prefix.
+
+        Raise `ConfigurationError` when it is another function's, whose values it would be served.
+        Two functions of one name are one that was defined again, unless they close over different
+        things: that is told in the log.
+        """
+        known = self._functions.get(keys.prefix)
+        other = None if known is None else known()
+        self._functions[keys.prefix] = ref(keys.function)
+        if other is None or other is keys.function:
+            return
+        if function_name(other) != keys.name:
+            raise ConfigurationError(
+                f"cached {keys.name}: the namespace and version {keys.prefix!r} are those of"
+                f" {function_name(other)}; give each function its own"
+            )
+        if _closed_over(other) != _closed_over(keys.function):
+            log.warning(
+                "cached %s: defined more than once, over other things each time, and all share"
+                " their values; give namespace= or key= to tell them apart",
+                keys.name,
+            )
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Give a function's module and name."""
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def _closed_over(function: Callable[..., Any]) -> list[object]:
+    cells = getattr(function, "__closure__", None) or ()
+    return [_content(cell) for cell in cells]
+
+
+def _content(cell: CellType) -> object:
+    try:
+        return id(cell.cell_contents)
+    except ValueError:  # not filled yet
+        return None
+
+
 class CallKeys:
     """The keys and tags of one function's calls.
 
@@ -39,9 +93,12 @@ class CallKeys:
 
     def __init__(self, function: Callable[..., Any], naming: Naming) -> None:
         self._signature = inspect.signature(function)
-        self._name = f"{function.__module__}:{function.__qualname__}"
+        self.function = function
+        self.name = function_name(function)
         self._naming = naming
-        self.prefix = f"{naming.namespace or self._name}:{naming.version}"
+        if function.__name__ == "<lambda>" and not naming.namespace:
+            raise ConfigurationError("cached: a lambda has no name; give namespace=…")
+        self.prefix = f"{naming.namespace or self.name}:{naming.version}"
         ignored = (naming.ignore,) if isinstance(naming.ignore, str) else tuple(naming.ignore)
         self._tags = (naming.tags,) if isinstance(naming.tags, str) else tuple(naming.tags)
         self._check(ignored)
@@ -75,7 +132,7 @@ class CallKeys:
             return f"{prefix}:{made}"
         if isinstance(made, bytes):
             return prefix.encode() + b":" + made
-        raise KeyBuildError(f"{self._name}: key= gave {shown(made)}, which is no str or bytes")
+        raise KeyBuildError(f"{self.name}: key= gave {shown(made)}, which is no str or bytes")
 
     def tags(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[str]:
         """Give the tags of a call's value."""
@@ -109,14 +166,17 @@ class CallKeys:
 
     def _unkeyable(self, name: str, error: UnkeyableError) -> KeyBuildError:
         return KeyBuildError(
-            f"{self._name}: no key can be made of the argument {name!r}, {error}; give the"
+            f"{self.name}: no key can be made of the argument {name!r}, {error}; give the"
             f" decorator key=… or ignore=({name!r},), or the type a __cache_key__"
         )
 
     def _check(self, ignored: Sequence[str]) -> None:
         """Raise `ConfigurationError` for templates and names that the function has nothing for."""
         known = list(self._signature.parameters)
-        faults = [
+        faults = [f"has {len(self._tags)} tags, and may have {MAX_VERSIONS}"] * (
+            len(self._tags) > MAX_VERSIONS
+        )
+        faults += [
             f"ignore names {name!r}, which is no parameter" for name in ignored if name not in known
         ]
         templates = [*self._tags]
@@ -131,7 +191,7 @@ class CallKeys:
         if faults:
             listed = ", ".join(known) or "none"
             raise ConfigurationError(
-                *(f"cached {self._name}: {fault} (known: {listed})" for fault in faults)
+                *(f"cached {self.name}: {fault} (known: {listed})" for fault in faults)
             )
 
 

@@ -162,7 +162,7 @@ class Client(ClientBase[Backend]):
         naming = Naming(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
-        return Decorator(lambda: self._cluster, self._policy(ttl, terms), naming)
+        return Decorator(lambda: self._cluster, self._policy(ttl, terms), naming, self._prefixes)
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
         """Make every cached value with this tag a miss; say whether the tag's node took note."""

@@ -20,6 +20,7 @@ from shardcache.errors import ShardCacheError
 # Arguments are of whatever type the caller's function takes, hence `Any`.
 Encoder = Callable[[Any, bool], bytes]
 
+MAX_WHOLE: Final = 600  # digits of a decimal that is written out as the whole number it is
 DEEPEST: Final = 32  # levels of nesting; a value that holds itself has no end
 _DOUBLE: Final = struct.Struct("!d")
 
@@ -81,9 +82,16 @@ def _float(value: float, typed: bool, depth: int) -> bytes:  # noqa: FBT001
 
 
 def _decimal(value: Decimal, typed: bool, depth: int) -> bytes:  # noqa: FBT001
-    if not typed and value.is_finite() and value == value.to_integral_value():
-        return _int(int(value), typed, depth)
-    return _tagged(b"D", str(value if typed else value.normalize()).encode())
+    sign, digits, exponent = value.as_tuple()
+    if isinstance(exponent, str) or typed:  # infinite, or no number; or to be told from its equals
+        return _tagged(b"D", repr((sign, digits, exponent)).encode())
+    while len(digits) > 1 and digits[-1] == 0:
+        digits, exponent = digits[:-1], exponent + 1
+    if digits == (0,):
+        sign, exponent = 0, 0
+    if 0 <= exponent < MAX_WHOLE - len(digits):
+        return _int((-1) ** sign * int("".join(map(str, digits))) * 10**exponent, typed, depth)
+    return _tagged(b"D", repr((sign, digits, exponent)).encode())
 
 
 def _str(value: str, _typed: bool, _depth: int) -> bytes:  # noqa: FBT001
@@ -164,7 +172,8 @@ def _other(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001
         kept = given() if callable(given) else given
         return _tagged(b"k", _str_of(type(value)) + _nested(kept, typed, depth + 1))
     if isinstance(value, Enum):
-        return _tagged(b"e", _str_of(type(value)) + _tagged(b"s", value.name.encode()))
+        named = canonical(value.name if value.name is not None else value.value)
+        return _tagged(b"e", _str_of(type(value)) + named)
     for kind in type(value).__mro__:
         encoder = _ENCODERS.get(kind)
         if encoder is not None:

@@ -20,6 +20,7 @@ WaitStrategy: TypeAlias = "Callable[[RetryCallState], float]"
 
 MOST_NODES: Final = 5
 LOCKS: Final = RESERVED + b"l:"
+VALUE_LOCKS: Final = RESERVED + b"v:"  # of those who make a value: no user's lock has such a name
 
 DRIFT: Final = 0.01  # of the time to live: how far the clocks of nodes may run apart
 DRIFT_CONSTANT: Final = 0.002  # seconds, for expiries in whole milliseconds
@@ -64,13 +65,13 @@ def _faults(name: str, value: Any) -> Iterable[str]:  # whatever the caller gave
         yield f"{name} {error.faults[0]}"
 
 
-def lock_key(name: bytes) -> bytes:
+def lock_key(name: bytes, prefix: bytes = LOCKS) -> bytes:
     """Give the key under which a lock is kept; no caller's key is like it.
 
     >>> lock_key(b"report")
     b'~sc:l:report'
     """
-    return LOCKS + name
+    return prefix + name
 
 
 def nodes_wanted(nodes: int) -> int:

@@ -28,7 +28,7 @@ CODEC_KINDS: Final = range(32, 256)
 # No values, but marks in their place. On Redis and embedded nodes a stub has bytes that no other
 # stub has; memcached's own are empty and have no flags.
 STUB_FLAGS: Final = OWN | 1
-ABANDONED: Final[Payload] = (OWN | 3, b"")
+ABANDONED_FLAGS: Final = OWN | 3
 
 # A value with an age (`core.envelopes`), and an error that stands for a value for a moment.
 ENVELOPE_FLAGS: Final = OWN | 4
@@ -43,7 +43,7 @@ FOREIGN_ZLIB: Final = 8
 
 BARE_STUB: Final[Payload] = (FOREIGN_RAW, b"")  # memcached's own, the only one that decodes
 
-_MARKS: Final = frozenset({ABANDONED[0], ERROR_FLAGS})
+_MARKS: Final = frozenset({ABANDONED_FLAGS, ERROR_FLAGS})
 
 MAX_INFLATED: Final = 64 * 1024 * 1024  # bytes that another client's compressed value may grow to
 
@@ -134,6 +134,16 @@ class Payloads:
 def stub(mark: bytes) -> Payload:
     """Give the payload that says that a value is being made by whoever knows `mark`."""
     return STUB_FLAGS, mark
+
+
+def abandoned(mark: bytes) -> Payload:
+    """Give the payload that says that the making was given up by whoever knows `mark`."""
+    return ABANDONED_FLAGS, mark
+
+
+def is_abandoned(payload: object) -> bool:
+    """Say whether this is a mark that the making of a value was given up."""
+    return isinstance(payload, tuple) and payload[0] == ABANDONED_FLAGS
 
 
 def is_stub(payload: Payload) -> bool:

@@ -70,6 +70,8 @@ class AsyncIO:
         left: float | None = None
         try:
             while pending:
+                if left is None and enough([reply for reply, _ in answers]):
+                    left = grace(time.monotonic() - began)
                 done, _ = await asyncio.wait(
                     pending, timeout=left, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -77,8 +79,6 @@ class AsyncIO:
                     break
                 for answer in done:
                     answers[pending.pop(answer)] = await _settled(answer, {})
-                if left is None and enough([reply for reply, _ in answers]):
-                    left = grace(time.monotonic() - began)
         finally:
             _discard(started)
         return answers
@@ -122,6 +122,7 @@ class AsyncIO:
         """Cancel what was spawned on this loop, and wait until it has ended."""
         for repetition in self._repetitions:
             repetition.end()
+        self.flights.close()
         loop = asyncio.get_running_loop()
         own = [task for task in self._tasks if task.get_loop() is loop]
         for task in own:

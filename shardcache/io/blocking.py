@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import random
@@ -20,6 +21,8 @@ from shardcache.io.threads import Repeater, ThreadFlights, ThreadRepetition
 from shardcache.operations.port import Enough, Work, step
 
 T = TypeVar("T")
+
+log = logging.getLogger("shardcache")
 
 REFRESHERS: Final = 4  # threads that make values anew while the old ones are still served
 
@@ -92,6 +95,8 @@ class BlockingIO:
         def run() -> None:
             try:
                 step(work())
+            except BaseException:  # which would end a thread that others count on
+                log.exception("what was done beside the calls has failed")
             finally:
                 permits.put(None)
 

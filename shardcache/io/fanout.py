@@ -57,6 +57,8 @@ class FanOut:
         for place in self._order():
             self._begin(place, *self._asks[place])
         while self._open:
+            if self._cut is None and self._enough is not None:
+                self._ends(self._enough)
             ready = self._poll.poll(max(0.0, self._limit() - time.monotonic()) * 1000)
             if not ready:
                 self._expire()

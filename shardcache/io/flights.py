@@ -13,10 +13,11 @@ _aboard: ContextVar[tuple[Flight, ...]] = ContextVar("shardcache_flights", defau
 class Flight:
     """Work under way, and the flights that it waits for."""
 
-    __slots__ = ("waits_for",)
+    __slots__ = ("over", "waits_for")
 
     def __init__(self) -> None:
         self.waits_for: list[Flight] = []
+        self.over = False  # what it began may go on in threads and tasks that are not part of it
 
     @contextmanager
     def aboard(self) -> Iterator[None]:
@@ -25,12 +26,13 @@ class Flight:
         try:
             yield
         finally:
+            self.over = True
             _aboard.reset(token)
 
     @contextmanager
     def awaited(self) -> Iterator[bool]:
         """Note that the running code waits for this flight; give whether it waits for itself so."""
-        own = _aboard.get()
+        own = _under_way()
         if not own:
             yield False
             return
@@ -57,4 +59,8 @@ class Flight:
 
 def nested() -> bool:
     """Say whether the caller is within a flight that is itself within another."""
-    return len(_aboard.get()) > 1
+    return len(_under_way()) > 1
+
+
+def _under_way() -> tuple[Flight, ...]:
+    return tuple(flight for flight in _aboard.get() if not flight.over)

@@ -58,8 +58,16 @@ class TaskFlight(Flight):
         """Say whether it has an outcome."""
         return self._task.done()
 
+    def result(self) -> Any:  # of whatever type the work has
+        """Give what came of it, or raise what stopped it: that is its first caller's to see."""
+        return self._task.result()
+
+    def cancel(self) -> None:
+        """Stop the work: its client is closed."""
+        self._task.cancel()
+
     @property
-    def outcome(self) -> Any:  # of whatever type the work has
+    def outcome(self) -> Any:  # as above
         """Give what came of it, once it has landed."""
         if self._task.cancelled() or self._task.exception() is not None:
             return Landing.ABANDONED
@@ -111,11 +119,24 @@ class TaskFlights:
             await _landed([own], None)
         finally:
             own.leave()
-        return own.outcome, True
+        return own.result(), True
 
     def detach(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more."""
         self._flights.pop((asyncio.get_running_loop(), name), None)
+
+    def detach_all(self) -> None:
+        """Let nobody join any flight of this loop any more."""
+        loop = asyncio.get_running_loop()
+        for key in [key for key in self._flights if key[0] is loop]:
+            del self._flights[key]
+
+    def close(self) -> None:
+        """Stop the flights of this loop."""
+        loop = asyncio.get_running_loop()
+        for key, flight in list(self._flights.items()):
+            if key[0] is loop:
+                flight.cancel()
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -193,8 +214,11 @@ class TaskRepetition:
     async def stop(self) -> None:
         """End it, and wait for the turn that is under way."""
         self.end()
-        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
-            await asyncio.wait([self._task])
+        task = self._task
+        if task is None or task is asyncio.current_task():
+            return
+        if task.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait([task])
 
     def _turn(self) -> None:
         self._task = self._loop.create_task(self._round(), name=f"shardcache {self._name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -13,6 +14,8 @@ from shardcache.io.flights import Flight, nested
 from shardcache.operations.port import Landing, Work, step
 
 T = TypeVar("T")
+
+log = logging.getLogger("shardcache")
 
 LEAST_PAUSE: Final = 0.001  # seconds
 
@@ -86,6 +89,10 @@ class ThreadFlights:
         """Let nobody join the flight under this name any more."""
         self._flights.pop((os.getpid(), name), None)
 
+    def detach_all(self) -> None:
+        """Let nobody join any flight any more."""
+        self._flights.clear()
+
     def __len__(self) -> int:
         return len(self._flights)
 
@@ -116,13 +123,14 @@ def _told(waiter: Waiter, wait: float) -> bool:
 class ThreadRepetition:
     """What the thread of repetitions does for one caller."""
 
-    __slots__ = ("_busy", "_stopped", "_work", "due", "every")
+    __slots__ = ("_busy", "_stopped", "_turner", "_work", "due", "every")
 
     def __init__(self, every: float, work: Work[bool]) -> None:
         self.every = every
         self.due = time.monotonic() + every
         self._work = work
         self._busy = threading.Lock()
+        self._turner = 0  # the thread that does it now
         self._stopped = False
 
     def end(self) -> None:
@@ -137,15 +145,26 @@ class ThreadRepetition:
     def turn(self) -> None:
         """Do it once more."""
         with self._busy:
-            if not self._stopped and not step(self._work()):
+            self._turner = threading.get_ident()
+            if not self._stopped and not self._done():
                 self.end()
+            self._turner = 0
         self.due = time.monotonic() + self.every
 
     async def stop(self) -> None:
         """End it, and wait for the turn that is under way."""
         self.end()
-        with self._busy:
-            pass
+        if self._turner != threading.get_ident():
+            with self._busy:
+                pass
+
+    def _done(self) -> bool:
+        """Do it; what it raises ends it, and not the thread that others share."""
+        try:
+            return step(self._work())
+        except Exception:
+            log.exception("what is done again and again beside the calls has failed")
+            return False
 
 
 class Repeater:

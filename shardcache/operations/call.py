@@ -22,6 +22,7 @@ REFRESHING: Final = RESERVED + b"r:"
 SERVED: Final = frozenset({Freshness.FRESH, Freshness.EARLY, Freshness.STALE})
 
 _FLAGS_SIZE: Final = 4  # bytes before the value within a stored error
+_MARK_SIZE: Final = 16
 
 # Values and functions are the caller's own, hence `Any`.
 
@@ -105,8 +106,9 @@ class Call:
     def stored_error(self, payload: Payload) -> Exception | None:
         """Give the exception that is stored in place of a value, if it is of a type kept here."""
         flags = int.from_bytes(payload[1][:_FLAGS_SIZE], "big")
+        data = payload[1][_FLAGS_SIZE + _MARK_SIZE :]
         try:
-            stored = self.cluster.payloads.decode(self.name, (flags, payload[1][_FLAGS_SIZE:]))
+            stored = self.cluster.payloads.decode(self.name, (flags, data))
         except DecodeError:
             return None
         return restored(stored, self.policy.error_kinds)
@@ -144,7 +146,8 @@ class Call:
     def stored_as_error(self, payload: Payload) -> Payload:
         """Give what is stored for an exception whose description is `payload`."""
         flags, data = payload
-        return ERROR_FLAGS, flags.to_bytes(_FLAGS_SIZE, "big") + data
+        mark = self.io.token()[:_MARK_SIZE]  # no two are the same, whatever they say
+        return ERROR_FLAGS, flags.to_bytes(_FLAGS_SIZE, "big") + mark + data
 
     # What is counted, and told to those who watch.
 

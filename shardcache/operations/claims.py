@@ -5,7 +5,7 @@ What a claim asks of the key's own node changes nothing if something newer is th
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Final, Protocol
 
 from shardcache.core.commands import (
@@ -19,10 +19,11 @@ from shardcache.core.commands import (
     Reply,
     Set,
 )
-from shardcache.core.payloads import ABANDONED, RAW_FLAGS
+from shardcache.core.payloads import RAW_FLAGS, abandoned
 from shardcache.errors import NodeError
 from shardcache.operations.cluster import Cluster, Link
 from shardcache.operations.comparing import compared
+from shardcache.operations.port import UNANSWERED
 
 # How long those who wait can see that a making was given up; less may be gone at once on a node
 # that counts whole seconds.
@@ -102,7 +103,7 @@ class StubClaim:
     async def given_up(self, backoff: float) -> None:  # noqa: ARG002 - others may try at once
         """Leave a mark that tells those who wait to make the value for themselves."""
         if self.leads:
-            await self._ask(Cas(self._name, ABANDONED, self.token, ABANDONED_SECONDS))
+            await self._ask(Cas(self._name, abandoned(self.mark), self.token, ABANDONED_SECONDS))
 
     async def let_go(self) -> None:
         """Remove the stub."""
@@ -149,5 +150,9 @@ class RefreshClaim:
 
     async def _compared(self, command: DeleteIf | ExpireIf) -> Reply:
         cluster = self._cluster
-        (reply,) = await compared(cluster, [self._link], command, cluster.deadline(), all)
+        (reply,) = await compared(cluster, [self._link], command, cluster.deadline(), _answered)
         return reply
+
+
+def _answered(heard: Sequence[Reply]) -> bool:
+    return UNANSWERED not in heard

@@ -21,11 +21,12 @@ class Generation:
     each process that knows better puts it back.
     """
 
-    __slots__ = ("_due", "_function", "_known", "name")
+    __slots__ = ("_due", "_function", "_known", "_renewals", "name")
 
     def __init__(self, function: Key) -> None:
         self._function = function
         self._known = False
+        self._renewals = 0
         self._due = 0.0
         self.name = ""
 
@@ -38,12 +39,15 @@ class Generation:
         now = io.now()
         if now < self._due:
             return
+        if not self._known:
+            await self._look_up(cluster)  # nobody may go on without it
+            return
         recent = now < self._due + LOOK_AGAIN
         self._due = now + LOOK_AGAIN
-        if self._known and recent:
-            io.offer(lambda: self._look_up(cluster), "generation")
-        else:
+        if not recent:
             await self._look_up(cluster)
+        elif not io.offer(lambda: self._look_up(cluster), "generation"):
+            self._due = now
 
     async def renew(self, cluster: Cluster) -> bool:
         """Begin a new generation; say whether its node has taken note."""
@@ -53,15 +57,18 @@ class Generation:
         if cluster.settled(stored, otherwise=False) is not True:
             return False
         self.name = name
+        self._renewals += 1
         self._known = True
         return True
 
     async def _look_up(self, cluster: Cluster) -> None:
         key, link = cluster.route(self._function)
-        reply = await cluster.ask(link, Get(GENERATIONS + key))
-        if isinstance(reply, NodeError):
-            return
+        command, renewals = Get(GENERATIONS + key), self._renewals
+        reply = await cluster.io.shared(command.key, lambda: cluster.ask(link, command))
+        if isinstance(reply, NodeError) or renewals != self._renewals:
+            return  # it says nothing, or is older than what is known
         self._known = True
+        self._due = cluster.io.now() + LOOK_AGAIN
         if isinstance(reply, tuple):
             self.name = reply[1].decode("ascii", "replace")
         elif self.name:

@@ -6,7 +6,8 @@ from enum import Enum
 
 from shardcache.core.commands import Get
 from shardcache.core.freshness import Found
-from shardcache.core.payloads import ABANDONED, is_stub
+from shardcache.core.leases import VALUE_LOCKS
+from shardcache.core.payloads import is_abandoned, is_stub
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations import redlock
 from shardcache.operations.backoff import Backoff
@@ -51,7 +52,7 @@ class Leading:
         try:
             if self._last_resort is not None:
                 return await self._by_election(self._last_resort)
-            if reply == ABANDONED:
+            if is_abandoned(reply):
                 return await self._regardless()
             if call.policy.quorum:
                 return await self._by_lock()
@@ -69,7 +70,9 @@ class Leading:
         call = self._call
         while True:
             try:
-                hold = await redlock.attempt(call.cluster, call.key, call.policy.locking)
+                hold = await redlock.attempt(
+                    call.cluster, call.key, call.policy.locking, VALUE_LOCKS
+                )
             except LockUnavailable:
                 call.count("locks_unavailable")
                 return await self._regardless()
@@ -115,11 +118,13 @@ class Leading:
                 return outcome
 
     async def _regardless(self) -> Outcome:
-        """Compute whoever else does; what is stored first stays."""
+        """Compute whoever else does; what is stored first stays, and so does a last resort."""
+        if self._last_resort is not None:
+            return await computed(self._call, NoClaim(), self._last_resort)
         claim = await begun(self._call)
         if isinstance(claim, Outcome):
             return claim
-        return await computed(self._call, claim, self._last_resort)
+        return await computed(self._call, claim)
 
     async def _waited(self) -> Outcome | None:
         """Wait for the value; `None` when whoever made it left nothing behind."""
@@ -156,7 +161,7 @@ class Leading:
         reply, versions = await call.read()
         if isinstance(reply, NodeError):
             return reply
-        if reply == ABANDONED:
+        if is_abandoned(reply):
             return None
         outcome = call.usable(reply, versions)
         if outcome is not None:

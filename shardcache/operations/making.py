@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from shardcache.core.caching import lifetime_of
@@ -13,16 +13,17 @@ from shardcache.core.commands import (
     DeleteUnchanged,
     Gets,
     Payload,
+    Reply,
     Set,
     When,
 )
 from shardcache.core.freshness import Found, found
-from shardcache.core.payloads import ABANDONED, RAW_FLAGS, is_mark
+from shardcache.core.payloads import RAW_FLAGS, is_abandoned, is_mark
 from shardcache.errors import EncodeError, NodeError, UncacheableResultError
 from shardcache.operations import tags
 from shardcache.operations.call import Call
 from shardcache.operations.claims import Claim, RefreshClaim, StubClaim
-from shardcache.operations.outcomes import Outcome, described, failed, read
+from shardcache.operations.outcomes import NOT_MADE, Outcome, described, failed, read
 from shardcache.operations.port import Repetition
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ async def begun(call: Call, *, takes_over: bool = False) -> StubClaim | Outcome:
     claim = StubClaim(call.cluster, call.link, call.name, call.io.token())
     for _ in range(TAKEOVERS):
         met = await _begin(call, claim)
-        if met is None or met.leads or met.payload == ABANDONED:
+        if met is None or met.leads or is_abandoned(met.payload):
             return claim
         if met.payload is None:
             if not takes_over:
@@ -72,16 +73,53 @@ async def begun_over(call: Call) -> StubClaim:
 
 
 async def _begin(call: Call, claim: StubClaim) -> Begun | None:
-    met = await call.ask(Begin(call.name, claim.mark, call.policy.locking.ttl))
-    if not isinstance(met, Begun):
-        call.count_trouble(met)
+    async def asked() -> StubClaim:
+        met = await call.ask(Begin(call.name, claim.mark, call.policy.locking.ttl))
+        replies.append(met)
+        if isinstance(met, Begun):
+            claim.token, claim.leads = met.token, met.leads
+        return claim
+
+    replies: list[Reply] = []
+    await _claimed(call, asked)
+    if not isinstance(replies[0], Begun):
+        call.count_trouble(replies[0])
         return None
-    claim.token, claim.leads = met.token, met.leads
-    return met
+    return replies[0]
+
+
+async def _claimed(call: Call, asked: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Give the claim that `asked` gets; let go of it if the caller is stopped before it has it."""
+    got: list[T] = []
+    stopped = False
+
+    async def work() -> T:
+        claim = await asked()
+        got.append(claim)
+        if stopped:
+            await _let_go(claim)
+        return claim
+
+    try:
+        return await call.io.shielded(work)
+    except BaseException:
+        stopped = True
+        if got:
+            await call.io.shielded(lambda: _let_go(got[0]))
+        raise
+
+
+async def _let_go(claim: object) -> None:
+    if isinstance(claim, (StubClaim, RefreshClaim)):
+        await claim.let_go()
 
 
 async def elected(call: Call, stored: Found) -> Claim | None:
     """Be the one who makes a value anew, if nobody else is or just was; the old value stays."""
+    return await _claimed(call, lambda: _elected(call, stored))
+
+
+async def _elected(call: Call, stored: Found) -> RefreshClaim | None:
     mark: Payload = (RAW_FLAGS, call.io.token())
     seconds = call.policy.locking.ttl
     if await call.ask(Set(call.side, mark, seconds, When.ABSENT)) is not True:
@@ -106,11 +144,12 @@ async def computed(call: Call, claim: Claim, last_resort: Found | None = None) -
     When it raises, an old value may be served as the `last_resort`.
     """
     io = call.io
-    versions = await tags.versions(call.cluster, call.tags)
-    keeping = _kept(call, claim)
-    call.count("recomputes")
-    began = io.now()
+    keeping: Repetition | None = None
     try:
+        versions = await tags.versions(call.cluster, call.tags)
+        keeping = _kept(call, claim)
+        call.count("recomputes")
+        began = io.now()
         try:
             result = await io.compute(call.factory)
         except Exception as error:  # noqa: BLE001 - the function's own, which its callers get
@@ -164,7 +203,10 @@ async def _made(
         ) from error
     if lifetime == 0:
         await _unkept(call, claim)
-    elif claim.token is not None and versions is not None:
+    elif versions is None:  # the node of a tag has failed
+        await claim.given_up(0.0)
+        call.count("cache_errors")
+    elif claim.token is not None:
         aged, expiry = call.aged(payload, lifetime, seconds, versions)
         stored = await _committed(call, claim, aged, expiry)
     call.told(seconds, None, stored=stored)
@@ -222,4 +264,7 @@ async def _error_stored(call: Call, error: Exception, claim: Claim) -> bool:
 
 
 def _salvages(call: Call, stored: Found) -> bool:
-    return call.io.wall() - stored.fresh_until < call.policy.seconds("stale_if_error")
+    """Say whether an old value may stand in for an error: not too old, and not unreadable."""
+    age = call.io.wall() - stored.fresh_until
+    young = age < call.policy.seconds("stale_if_error")
+    return young and call.decoded(stored.payload) is not NOT_MADE

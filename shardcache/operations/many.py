@@ -87,6 +87,9 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
 async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
     """Remove every key; give how many were there."""
     groups = _grouped(cluster, keys)
+    for _, names in groups.values():
+        for name in names:
+            cluster.io.flights.detach(name)
     removed: list[Key] = []
     answered: list[Key] = []
     failed: Failed = {}

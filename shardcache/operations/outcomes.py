@@ -59,7 +59,10 @@ def restored(stored: Any, kinds: Sequence[type[Exception]]) -> Exception | None:
         return None
     for kind in _with_subclasses(kinds):
         if _path(kind) == path:
-            error = kind.__new__(kind, *arguments)
+            try:
+                error = kind.__new__(kind, *arguments)
+            except Exception:  # noqa: BLE001 - the user's code; the error is then not kept
+                return None
             error.args = tuple(arguments)
             return error
     return None

@@ -42,6 +42,9 @@ class Flights(Protocol):
     def detach(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more; those who wait for it get it."""
 
+    def detach_all(self) -> None:
+        """Let nobody join any flight any more."""
+
     def nested(self) -> bool:
         """Say whether the caller is itself within a flight that is within another."""
 

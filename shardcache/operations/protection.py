@@ -26,7 +26,7 @@ class Elections:
         if self._until.get(name, 0.0) > now:
             return False
         if len(self._until) >= MOST_MARKS:
-            self._until = {each: until for each, until in self._until.items() if until > now}
+            self._until = {each: until for each, until in list(self._until.items()) if until > now}
         self._until[name] = now + seconds
         return True
 

@@ -15,6 +15,7 @@ from shardcache.core.events import LeaseLost
 from shardcache.core.leases import (
     COARSE,
     COARSE_TTL,
+    LOCKS,
     LockPolicy,
     lock_key,
     nodes_wanted,
@@ -30,6 +31,7 @@ from shardcache.errors import (
     LockUnavailable,
     NodeError,
     NodeTimeoutError,
+    ShardCacheError,
 )
 from shardcache.operations.backoff import Backoff
 from shardcache.operations.cluster import Cluster, Key, Link
@@ -66,6 +68,7 @@ class Hold:
         self,
         cluster: Cluster,
         name: bytes,
+        key: bytes,
         tokens: Mapping[Link, Hashable],
         payload: Payload,
         policy: LockPolicy,
@@ -74,7 +77,7 @@ class Hold:
     ) -> None:
         self.cluster = cluster
         self.name = name
-        self.key = lock_key(name)
+        self.key = key
         self.links = tuple(tokens)
         self.payload = payload
         self.policy = policy
@@ -98,6 +101,13 @@ class Hold:
             self._keeping = io.repeat(policy.ttl / 3, self._prolonged, "lock keeper")
 
     async def _prolonged(self) -> bool:
+        try:
+            return await self._prolonged_once()
+        except ShardCacheError as error:  # such as a node that has joined a Redis Cluster
+            self._lose(f"it could not be prolonged: {error}")
+            return False
+
+    async def _prolonged_once(self) -> bool:
         if self.cluster.io.now() - self.since + self.policy.ttl / 3 > self.policy.max_hold:
             return False
         return await self.extend(self.policy.ttl)
@@ -168,7 +178,9 @@ async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float) -
     return hold
 
 
-async def attempt(cluster: Cluster, key: Key, policy: LockPolicy) -> Hold | None:
+async def attempt(
+    cluster: Cluster, key: Key, policy: LockPolicy, prefix: bytes = LOCKS
+) -> Hold | None:
     """Try once to take the lock called `key`; `None` while another has it.
 
     Raise `LockUnavailable` when too few nodes answer, `ConfigurationError` when a node cannot
@@ -178,7 +190,7 @@ async def attempt(cluster: Cluster, key: Key, policy: LockPolicy) -> Hold | None
     name = cluster.keys.canonical(cluster.keys.encode(key))
     links = _links(cluster, key)
     check_ttl(links, policy.ttl)
-    vote = _Vote(cluster, name, links, policy)
+    vote = _Vote(cluster, name, links, policy, prefix)
     try:
         won = await vote.taken()
     except BaseException:
@@ -197,14 +209,19 @@ class _Vote:
     """One attempt at a lock: whom it asked, and what each said."""
 
     def __init__(
-        self, cluster: Cluster, name: bytes, links: Sequence[Link], policy: LockPolicy
+        self,
+        cluster: Cluster,
+        name: bytes,
+        links: Sequence[Link],
+        policy: LockPolicy,
+        prefix: bytes,
     ) -> None:
         self._cluster = cluster
         self._name = name
         self._links = links
         self._policy = policy
         self._payload: Payload = (RAW_FLAGS, cluster.io.token())
-        self._command = Take(lock_key(name), self._payload, policy.ttl)
+        self._command = Take(lock_key(name, prefix), self._payload, policy.ttl)
         self._wanted = quorum(len(links))
         self._replies: dict[Link, Reply] = {}
         self._asked = cluster.io.now()  # before the first byte is sent
@@ -227,6 +244,7 @@ class _Vote:
         return Hold(
             self._cluster,
             self._name,
+            self._command.key,
             {link: _token(self._replies.get(link)) for link in self._links},
             self._payload,
             self._policy,

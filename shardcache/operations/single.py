@@ -65,8 +65,9 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
 
 
 async def delete(cluster: Cluster, key: Key) -> bool:
-    """Remove the key; say whether it was there."""
+    """Remove the key; say whether it was there. What is being made for it now is void."""
     name, link = cluster.route(key)
+    cluster.io.flights.detach(name)
     return bool(cluster.settled(await cluster.ask(link, Delete(name)), otherwise=False))
 
 

@@ -57,6 +57,8 @@ async def _made(cluster: Cluster, link: Link, name: bytes, deadline: float) -> b
 
 async def invalidate(cluster: Cluster, tag: Key) -> bool:
     """Make every value with this tag a miss; say whether the tag's node has taken note."""
+    # Which of the values being made have this tag is not known: nobody joins any of them.
+    cluster.io.flights.detach_all()
     ((name, link),) = placed(cluster, [tag])
     reply = await cluster.ask(link, Delete(name))
     return not isinstance(cluster.settled(reply, reply), NodeError)

@@ -608,3 +608,232 @@ class TestDefaults:
         for thread in threads:
             thread.join(30)
         assert len(set(found)) == 1
+
+
+class TestTrouble:
+    """What must not happen, whatever the function or its callers do."""
+
+    async def test_a_function_that_is_cancelled_from_within(self):
+        """Its caller is told so, once; nobody calls it again and again."""
+        calls = []
+        async with AsyncClient("memory://a,b,c") as client:
+
+            @client.cached(ttl=60)
+            async def f():
+                calls.append(1)
+                other = asyncio.get_running_loop().create_future()
+                other.cancel()
+                await other
+
+            async with asyncio.timeout(10):
+                with pytest.raises(asyncio.CancelledError):
+                    await f()
+        assert len(calls) == 1
+
+    @pytest.mark.parametrize("lock", [False, "shard", True])
+    def test_an_old_value_outlives_nested_calls(self, lock):
+        """A call from within another cached function throws no last resort away."""
+        with Client("memory://a,b,c") as client:
+            down = []
+
+            @client.cached(ttl=0.05, jitter=0.0, stale_if_error=600, error_backoff=30, lock=lock)
+            def source():
+                if down:
+                    raise ValueError("the source is down")
+                return "old"
+
+            @client.cached(ttl=0.01, jitter=0.0, condition=lambda _: False)
+            def page():
+                return source()
+
+            assert page() == "old"
+            down.append(1)
+            time.sleep(0.1)
+            assert [page() for _ in range(5)] == ["old"] * 5
+
+    def test_first_callers_know_the_generation(self, memcached_servers):
+        """None of many who call at once, in a new process, is served what was invalidated."""
+        urls = [server.url for server in memcached_servers]
+        version = [1]
+        with Client(urls, timeout=5.0) as client:
+            f = client.cached(ttl=60, namespace="n")(lambda: version[0])
+            assert f() == 1
+            f.invalidate_all()
+            version[0] = 2
+            assert f() == 2
+        for _ in range(5):
+            with Client(urls, timeout=5.0) as fresh:
+                g = fresh.cached(ttl=60, namespace="n")(lambda: version[0])
+                start = threading.Barrier(8)
+                seen = []
+
+                def call(g=g, start=start, seen=seen):
+                    start.wait()
+                    seen.append(g())
+
+                threads = [threading.Thread(target=call) for _ in range(8)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join(30)
+                assert seen == [2] * 8
+
+    @pytest.mark.parametrize("lock", [False, "shard"])
+    def test_what_was_given_up_twice_is_not_the_same(self, redis_servers, lock):
+        """A late maker does not store over an invalidation because a mark looks like another."""
+        urls = [server.url for server in redis_servers]
+        with Client(urls, timeout=5.0) as client:
+            fails = [True]
+
+            @client.cached(ttl=60, lock=lock, namespace="n")
+            def failing():
+                raise ValueError("none")
+
+            @client.cached(ttl=60, lock=lock, namespace="m", coalesce=False)
+            def late():
+                if fails:
+                    fails.clear()
+                    client.delete(failing.key_for())
+                    with pytest.raises(ValueError, match="none"):
+                        failing()
+                return "old"
+
+            with pytest.raises(ValueError, match="none"):
+                failing()
+            client.get_or_set(failing.key_for(), late.bypass, ttl=60, lock=lock)
+            assert client.get(failing.key_for()) is None
+
+    def test_delete_and_tags_void_what_is_being_made_here(self):
+        """Whoever asks afterwards does not join what was begun before."""
+        with Client("memory://a,b,c") as client:
+            begun, go, results = threading.Event(), threading.Event(), []
+
+            def slow():
+                begun.set()
+                go.wait(30)
+                return "old"
+
+            first = threading.Thread(
+                target=lambda: results.append(client.get_or_set("k", slow, ttl=60))
+            )
+            first.start()
+            begun.wait(30)
+            client.delete("k")
+            assert client.get_or_set("k", lambda: "new", ttl=60) == "new"
+            go.set()
+            first.join(30)
+            assert results == ["old"]
+            assert client.get("k") == "new"
+
+    def test_a_user_s_lock_is_not_that_of_a_value(self):
+        """A block that holds a lock may compute a value of the same name."""
+        with Client("memory://a,b,c") as client:
+            began = time.monotonic()
+            with client.lock("report"):
+                assert client.get_or_set("report", lambda: 1, ttl=60, lock=True) == 1
+            assert time.monotonic() - began < 3.0
+
+    def test_a_tag_s_node_that_is_down_leaves_no_stub(self, make_memcached):
+        """The value is given and not stored, it is counted, and nobody waits for it."""
+        well, down = make_memcached(), make_memcached()
+        with Client([well.url, down.url], timeout=0.2) as client:
+            tag = next(f"t{n}" for n in range(100) if client.node_for(f"t{n}").url == down.url)
+            down.kill()
+
+            @client.cached(ttl=60, lock="shard", tags=[tag], key="{number}")
+            def f(number):
+                return number
+
+            here = next(n for n in range(100) if client.node_for(f"{__name__}:{n}").url == well.url)
+            began = time.monotonic()
+            assert [f(here), f(here)] == [here, here]
+            assert time.monotonic() - began < 3.0
+            assert f.cache_info().cache_errors >= 2
+
+    async def test_a_call_cancelled_at_its_begin_leaves_no_stub(self, make_redis):
+        """Whoever comes next does not wait for somebody who is gone."""
+        server = make_redis()
+        async with AsyncClient(server.url, timeout=5.0) as client:
+
+            @client.cached(ttl=60, lock="shard")
+            async def f(number):
+                return number
+
+            await f(-1)
+            for number in range(40):
+                task = asyncio.create_task(f(number))
+                for _ in range(number % 10):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                async with asyncio.timeout(3.0):
+                    assert await f(number) == number
+
+    async def test_nothing_goes_on_behind_a_closed_client(self):
+        """What was being made is stopped with the client."""
+        client = AsyncClient("memory://a")
+        ended = []
+
+        @client.cached(ttl=60)
+        async def f():
+            try:
+                await asyncio.sleep(30)
+            finally:
+                ended.append(1)
+
+        task = asyncio.create_task(f())
+        await asyncio.sleep(0.01)
+        await client.aclose()
+        await asyncio.gather(task, return_exceptions=True)
+        assert ended == [1]
+
+    def test_two_functions_never_share_a_prefix(self, caplog):
+        """A namespace taken is refused; closures of one name are told in the log."""
+        with Client("memory://a,b,c") as client:
+
+            @client.cached(ttl=60, namespace="users")
+            def first(number):
+                return number
+
+            with pytest.raises(ConfigurationError, match="give each function its own"):
+
+                @client.cached(ttl=60, namespace="users")
+                def second(number):
+                    return number
+
+            with pytest.raises(ConfigurationError, match="a lambda has no name"):
+                client.cached(ttl=60)(lambda: 1)
+
+            def make(factor):
+                @client.cached(ttl=60)
+                def scaled(number):
+                    return factor * number
+
+                return scaled
+
+            kept = [make(2)]
+            assert caplog.records == []
+            kept.append(make(3))
+            assert "defined more than once" in caplog.records[-1].getMessage()
+
+    def test_an_exception_with_a_constructor_of_its_own(self):
+        """One that cannot be made again is not kept, and is no other error."""
+
+        class OddError(Exception):
+            def __new__(cls, *, code):
+                made = super().__new__(cls, code)
+                made.code = code
+                return made
+
+            def __init__(self, *, code):
+                pass
+
+        with Client("memory://a") as client:
+
+            @client.cached(ttl=60, cache_errors=OddError, error_ttl=30)
+            def f():
+                raise OddError(code=7)
+
+            for _ in range(3):
+                with pytest.raises(OddError):
+                    f()

@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from tenacity import wait_fixed
@@ -395,13 +396,11 @@ def test_locks_may_have_nodes_of_their_own(memcached_servers, redis_servers):
         with Client(locks, timeout=5.0) as other:
             assert other.lock("report").try_acquire() is None
         lease.release()
-
-        @client.cached(ttl=60, lock=True)
-        def f():
-            return client.lock(f.key_for()).try_acquire()
-
-        assert f() is None
         names = {f"lock {server.host}:{server.port}" for server in redis_servers}
+        before = {name: client.stats()[name].client["calls"] for name in names}
+        client.get_or_set("report", lambda: 1, ttl=60, lock=True)
+        after = client.stats()
+        assert all(after[name].client["calls"] >= before[name] + 2 for name in names)
         assert names < set(client.ping())
         assert names < set(client.stats())
         client.add_node("memory://x")
@@ -424,3 +423,38 @@ def test_too_few_nodes_for_a_lock_are_told_once(caplog, use):
     with Client("memory://a,b,c") as client:
         client.lock("report")
     assert caplog.records == []
+
+
+def test_a_block_may_be_left_elsewhere():
+    """By another thread or context, as fixtures and frameworks do: the lock is released."""
+    with Client("memory://a,b,c") as client:
+        lock = client.lock("report")
+        stack = ExitStack()
+        entering = threading.Thread(target=lambda: stack.enter_context(lock))
+        entering.start()
+        entering.join(30)
+        assert lock.try_acquire() is None
+        stack.close()
+        assert lock.try_acquire() is not None
+
+
+def test_an_observer_may_release_what_was_lost():
+    """The keeper goes on for others."""
+    leases = []
+
+    class Listener(Observer):
+        def lease_lost(self, event):
+            del event
+            leases[0].release()
+
+    with Client("memory://a,b,c", observers=[Listener()]) as client:
+        leases.append(client.lock("lost", ttl=0.3, renew=True).acquire())
+        client.flush_all()
+        end = time.monotonic() + 10.0
+        while not leases[0].lost:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        other = client.lock("kept", ttl=0.3, renew=True).acquire()
+        time.sleep(1.0)
+        assert other.valid
+        other.release()

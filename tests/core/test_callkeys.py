@@ -6,8 +6,8 @@ import datetime as dt
 import os
 import subprocess
 import sys
-from decimal import Decimal
-from enum import Enum
+from decimal import Decimal, localcontext
+from enum import Enum, Flag
 from uuid import UUID
 
 import pytest
@@ -171,7 +171,8 @@ def test_however_a_call_is_written_it_has_one_key():
     key = keys(profile)
     assert len({key(1), key(user=1), key(1, False), key(1, verbose=False, limit=10)}) == 1  # noqa: FBT003
     assert len({key(1), key(2), key(1, True), key(1, limit=11)}) == 4  # noqa: FBT003
-    assert keys(lambda a, b=2: (a, b))(1, 23) != keys(lambda a, b=2: (a, b))(12, 3)
+    pair = keys(lambda a, b=2: (a, b), namespace="pair")
+    assert pair(1, 23) != pair(12, 3)
 
 
 def test_a_simple_call_has_the_key_of_its_long_form():
@@ -235,3 +236,31 @@ def test_names_of_no_parameter_are_found_at_decoration(naming, message):
     with pytest.raises(ConfigurationError, match=message) as raised:
         keys(profile, **naming)
     assert "known: user, verbose, limit" in str(raised.value)
+
+
+def test_decimals_are_taken_digit_by_digit():
+    """Whatever their length, their exponent, and the context of the thread."""
+    near = [
+        Decimal("0.1234567890123456789012345678901"),
+        Decimal("0.1234567890123456789012345678902"),
+    ]
+    assert canonical(near[0]) != canonical(near[1])
+    with localcontext() as context:
+        context.prec = 5
+        assert len({canonical(one) for one in near}) == 2
+    assert canonical(Decimal("0.50")) == canonical(Decimal("0.5"))
+    assert canonical(Decimal("-0")) == canonical(0)
+    assert canonical(Decimal("1e3")) == canonical(1000)
+    odd = ["1e3000000", "-1e3000000", "sNaN", "NaN", "Infinity", "1e-3000000", "1" * 5000]
+    assert len({canonical(Decimal(one)) for one in odd}) == len(odd)
+
+
+def test_flags_without_a_name_have_a_value():
+    """An empty flag is a flag as well."""
+
+    class Access(Flag):
+        READ = 1
+        WRITE = 2
+
+    every = [Access(0), Access.READ, Access.WRITE, Access.READ | Access.WRITE]
+    assert len({canonical(one) for one in every}) == 4

@@ -13,7 +13,7 @@ from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Delete
 from shardcache.core.freshness import found
-from shardcache.core.leases import LockPolicy, lock_key
+from shardcache.core.leases import VALUE_LOCKS, LockPolicy, lock_key
 from shardcache.core.payloads import is_mark
 from shardcache.errors import RecomputeTimeoutError
 from shardcache.operations import computed
@@ -203,7 +203,7 @@ def test_the_holder_of_the_lock_takes_the_stub_over():
     scene.world.advance(DELTA / 2)
     scene.processes[0].pause(0.75 * DELTA)
     for node in scene.nodes:
-        node.store.execute(Delete(lock_key(KEY.encode())))
+        node.store.execute(Delete(lock_key(KEY.encode(), VALUE_LOCKS)))
     scene.source.version = 1
     scene.world.advance(DELTA / 4)
     second = scene.start(1)
@@ -252,7 +252,7 @@ def test_errors_do_not_pile_up(lock):
     assert scene.source.calls == 8
     assert scene.world.now - began <= 2 * DELTA + 0.2
     scene.world.advance(0.1)
-    assert [node.held(lock_key(KEY.encode())) for node in scene.nodes] == [None] * 5
+    assert [node.held(lock_key(KEY.encode(), VALUE_LOCKS)) for node in scene.nodes] == [None] * 5
 
 
 @pytest.mark.parametrize("lock", ["shard", True])

@@ -43,7 +43,7 @@ from shardcache.core.commands import (
     Touch,
 )
 from shardcache.core.keys import RESERVED, hashed, is_plain
-from shardcache.core.payloads import ABANDONED, is_stub, stub
+from shardcache.core.payloads import abandoned, is_stub, stub
 from shardcache.errors import NodeError, NodeRefusedError, NotACounterError
 
 COUNTER_MAX: Final = 2**63 - 1
@@ -309,7 +309,7 @@ def _take(client: Any, command: Take) -> Reply:
 def _delete_unchanged(client: Any, command: DeleteUnchanged) -> Reply:
     # The protocol deletes by no number, but what is stored with a date of the past is gone.
     gone: bool | None = client.cas(
-        named(command.key), ABANDONED, _cas_number(command.token), expire=LONG_AGO
+        named(command.key), abandoned(b""), _cas_number(command.token), expire=LONG_AGO
     )
     return gone is True
 
