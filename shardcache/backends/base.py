@@ -77,7 +77,11 @@ class Backend(Protocol):
         """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
 
     def begin(self, command: Command, deadline: float) -> Exchange:
-        """Start `command` without waiting for its reply, so that many nodes are asked at once."""
+        """Start `command` without waiting, so that many nodes are asked at once.
+
+        Nor for a connection, if all are in use: threads that waited here with those of other nodes
+        in hand would wait for each other.
+        """
 
     def eject(self) -> None:
         """Drop idle connections and let nobody wait for one: the node is not asked for a while.

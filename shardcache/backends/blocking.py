@@ -125,7 +125,7 @@ class SocketBackend:
 
     def talk(self, command: Command, deadline: float) -> Talk:
         """Give the reply over a pooled connection, or over a new one."""
-        held = self.pool.reserve(deadline)
+        held = yield from self.pool.reserved(deadline)
         connection = (yield from self._dialed(held, deadline)) if isinstance(held, Place) else held
         chunks = self.encoded(connection, command)
         return (yield from self.talk_on(connection, command, chunks, deadline))

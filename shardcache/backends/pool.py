@@ -12,10 +12,11 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Generator
 from typing import Final
 
 from shardcache.backends.base import Runs, Wire
-from shardcache.backends.dialing import Wait
+from shardcache.backends.dialing import Expired, Wait
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
 # After a rest this long a connection is looked at before it is used again: the server may have
@@ -114,6 +115,38 @@ class Place:
     __slots__ = ("__weakref__",)
 
 
+class Bell:
+    """A descriptor that a thread polls while it waits for a place, beside those of its exchanges."""
+
+    __slots__ = ("__weakref__", "_inner", "_outer", "rung")
+
+    def __init__(self) -> None:
+        self._inner, self._outer = socket.socketpair()
+        # When nobody rings any more, either: whoever does holds it, and so never meets the number
+        # of another socket. `__del__` would be too early, for weak references outlive it.
+        weakref.finalize(self, self._inner.close)
+        weakref.finalize(self, self._outer.close)
+        self._inner.setblocking(False)  # noqa: FBT003 - its signature
+        self._outer.setblocking(False)  # noqa: FBT003 - as above
+        self.rung = False
+
+    def fileno(self) -> int:
+        """Give the descriptor to poll."""
+        return self._inner.fileno()
+
+    def ring(self) -> None:
+        """Wake who polls."""
+        self.rung = True
+        with contextlib.suppress(BlockingIOError):  # it has rung often enough
+            self._outer.send(b"\0")
+
+    def silence(self) -> None:
+        """Make ready to be rung once more."""
+        self.rung = False
+        with contextlib.suppress(BlockingIOError):  # it rings in this moment
+            self._inner.recv(16)
+
+
 class Pool:
     """At most `size` connections, the last one returned first out. Thread-safe and fork-safe.
 
@@ -136,6 +169,7 @@ class Pool:
         self._resting: deque[Connection] = deque()
         self._living: weakref.WeakSet[Connection | Place] = weakref.WeakSet()
         self._waiting = 0
+        self._bells: deque[weakref.ref[Bell]] = deque()  # of those who wait beside other nodes
         # Wakes those who wait. Not a Condition: an interrupt in its Python code could leave its
         # lock held for ever.
         self._returned: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -175,7 +209,20 @@ class Pool:
             self._wake()
 
     def _wake(self) -> None:
-        self._returned.put(None)
+        if self._waiting > len(self._bells):
+            self._returned.put(None)
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake the first of those who wait beside other nodes."""
+        while True:
+            try:
+                bell = self._bells.popleft()()
+            except IndexError:
+                return
+            if bell is not None:
+                bell.ring()
+                return
 
     def reserve(self, deadline: float) -> Connection | Place:
         """Give a connection, or a place for a new one (then `adopt` or `release`).
@@ -187,14 +234,56 @@ class Pool:
         ejections = self._ejections
         try:
             while True:
-                held = self.idle() or self._place()
+                held = self._at_once(ejections)
                 if held is not None:
                     return held
-                if self._ejections != ejections:
-                    raise NodeUnavailableError("was ejected", self.node)
                 self._wait(deadline)
         finally:
             self._waiting -= 1
+
+    def reserved(self, deadline: float) -> Generator[Wait, None, Connection | Place]:
+        """Give what `reserve` gives, in steps: whoever waits so goes on driving other exchanges.
+
+        So threads that hold connections of some nodes and wait for those of others come free.
+        """
+        held = self.idle() or self._place()
+        if held is not None:
+            return held
+        bell = self._hung()
+        self._waiting += 1
+        ejections = self._ejections
+        try:
+            while True:
+                held = self._at_once(ejections)
+                if held is not None:
+                    return held
+                until = min(deadline, time.monotonic() + self._slice(deadline))
+                with contextlib.suppress(Expired):
+                    yield Wait(bell.fileno(), select.POLLIN, until)
+                if bell.rung:
+                    bell.silence()
+                    self._bells.append(weakref.ref(bell))
+        finally:
+            self._waiting -= 1
+            if bell.rung:  # and goes without what it was rung for
+                self._ring()
+
+    def _hung(self) -> Bell:
+        try:
+            bell = Bell()
+        except OSError as error:
+            raise PoolTimeoutError(
+                f"all {self.size} connections are in use, and there is no waiting", self.node
+            ) from error
+        self._bells.append(weakref.ref(bell))
+        return bell
+
+    def _at_once(self, ejections: int) -> Connection | Place | None:
+        """Give what there is; send away who has waited since before an ejection."""
+        held = self.idle() or self._place()
+        if held is None and self._ejections != ejections:
+            raise NodeUnavailableError("was ejected", self.node)
+        return held
 
     def _place(self) -> Place | None:
         with self._counting:
@@ -205,12 +294,15 @@ class Pool:
             return place
 
     def _wait(self, deadline: float) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._returned.get(timeout=self._slice(deadline))
+
+    def _slice(self, deadline: float) -> float:
+        """Give how long to wait at a time: what an interrupt dropped frees its place without a word."""
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise PoolTimeoutError(f"all {self.size} connections stayed in use", self.node)
-        # In slices, for what an interrupt dropped frees its place without a word.
-        with contextlib.suppress(queue.Empty):
-            self._returned.get(timeout=min(remaining, _WAIT_SLICE))
+        return min(remaining, _WAIT_SLICE)
 
     def adopt(self, connection: Connection, place: Place) -> None:
         """Count a new connection as living, in the place reserved for it."""

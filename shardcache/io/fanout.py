@@ -54,8 +54,8 @@ class FanOut:
 
     def run(self) -> None:
         """Drive all exchanges until each is finished, or the deadline has passed."""
-        for place in self._order():
-            self._begin(place, *self._asks[place])
+        for place, (backend, command) in enumerate(self._asks):
+            self._begin(place, backend, command)
         while self._open:
             if self._cut is None and self._enough is not None:
                 self._ends(self._enough)
@@ -90,10 +90,6 @@ class FanOut:
         for _, exchange, _ in self._open.values():
             exchange.abandon()
         self._open.clear()
-
-    def _order(self) -> list[int]:
-        """Give the places in an order all threads share, so that full pools cannot deadlock."""
-        return sorted(range(len(self._asks)), key=lambda place: id(self._asks[place][0]))
 
     def _begin(self, place: int, backend: Backend, command: Command) -> None:
         try:
