@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import os
 import select
 import socket
@@ -129,6 +130,8 @@ class Channel:
         "_flushing",
         "_heard",
         "_held",
+        "_hurried",
+        "_latest",
         "_owed",
         "_sock",
         "_timer",
@@ -146,6 +149,10 @@ class Channel:
         self._wire: Wire | None = None
         self._held: deque[Call] = deque()  # not yet sent: there is no connection
         self._owed: deque[Call] = deque()  # sent, in the order of their replies
+        # Those to be told earlier than one before them, the most urgent first: the later steps of
+        # an operation stand behind the first steps of newer ones.
+        self._hurried: list[tuple[float, int, Call]] = []
+        self._latest = 0.0  # of all deadlines so far
         self._unsent: deque[bytes | memoryview] = deque()
         self._flushing = False
         self._writing = False
@@ -157,6 +164,10 @@ class Channel:
 
     def submit(self, call: Call) -> None:
         """Send the call's command with all others of this turn; dial first if need be."""
+        if call.deadline < self._latest:
+            heapq.heappush(self._hurried, (call.deadline, id(call), call))
+        else:
+            self._latest = call.deadline
         wire = self._wire
         if wire is None:
             self._held.append(call)
@@ -321,7 +332,11 @@ class Channel:
         if self._owed and self._owed[0].deadline + patience < now:
             self._lost(TimeoutError("far behind with its replies"))
             return
-        upcoming = [*self._expired(self._held, now), *self._expired(self._owed, now)]
+        waiting = (self._held, self._owed)
+        upcoming = [
+            *self._hurry(now),
+            *(first for calls in waiting for first in self._expired(calls, now)),
+        ]
         if upcoming:
             self._watch(min(upcoming))
         elif self._owed:
@@ -332,16 +347,30 @@ class Channel:
     def _expired(self, calls: deque[Call], now: float) -> Sequence[float]:
         """Tell the late ones; give the deadline of the first that is not, if there is one.
 
-        Calls stand in the order of their deadlines, but for those of another length of time.
+        Calls stand in the order of their deadlines, but for the hurried.
         """
         for call in calls:
             if call.deadline > now and not call.future.done():
                 return (call.deadline,)
-            if not call.future.done():
-                late = NodeTimeoutError("did not answer in time", self._backend.node)
-                partial = self._partial(call)
-                call.settle(late if partial is None else partial)
+            self._tell_late(call)
         return ()
+
+    def _hurry(self, now: float) -> Sequence[float]:
+        """Do so with the hurried."""
+        hurried = self._hurried
+        while hurried:
+            deadline, _, call = hurried[0]
+            if deadline > now and not call.future.done():
+                return (deadline,)
+            self._tell_late(call)
+            heapq.heappop(hurried)
+        return ()
+
+    def _tell_late(self, call: Call) -> None:
+        if not call.future.done():
+            late = NodeTimeoutError("did not answer in time", self._backend.node)
+            partial = self._partial(call)
+            call.settle(late if partial is None else partial)
 
     def _partial(self, call: Call) -> Reply:
         """Give what has arrived of the reply that is coming in now, if it is this call's."""
@@ -380,6 +409,7 @@ class Channel:
 
     def _close(self) -> None:
         self._backend.forget(self)
+        self._hurried.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

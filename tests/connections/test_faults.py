@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import resource
 import socket
@@ -18,8 +19,12 @@ from shardcache import (
     NodeUnavailableError,
     PartialFailureError,
 )
+from shardcache.backends.base import BackendOptions
+from shardcache.backends.memcached import Memcached
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.pool import Connection
+from shardcache.core.commands import Get
+from shardcache.core.nodes import Node
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
@@ -302,3 +307,28 @@ def test_a_pool_that_ran_out_is_told_as_such(make_memcached):
     backend.pool.give(lent)
     assert client.get("k") == 1
     client.close()
+
+
+def test_a_later_step_is_late_in_its_time_behind_newer_calls():
+    """A call behind one that may take longer is told when its own deadline has passed."""
+
+    def silent(connection, _):
+        while connection.recv(4096):
+            pass
+
+    async def main(address):
+        backend = Memcached().asyncio(Node(f"memcached://{address}"), BackendOptions())
+        began = time.monotonic()
+        newer = backend.execute(Get(b"newer"), began + 20)
+        ends = [began + 0.4, began + 0.2, began + 0.3]
+        older = [backend.execute(Get(b"older"), end) for end in ends]
+        for call in older:
+            with pytest.raises(NodeTimeoutError):
+                await call
+        assert 0.4 <= time.monotonic() - began < 10
+        assert not newer.done()
+        newer.cancel()
+        await backend.aclose()
+
+    with fake_node(silent) as address:
+        asyncio.run(main(address))
