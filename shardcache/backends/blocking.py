@@ -7,7 +7,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
-from signal import ITIMER_REAL, getitimer
+from threading import get_ident, main_thread
 from typing import Final
 
 from shardcache.backends.base import BackendOptions, Exchange
@@ -22,6 +22,7 @@ SMALL: Final = 16 * 1024
 FIRST_READ: Final = 16 * 1024  # bytes; most replies are smaller, and a large buffer costs time
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 
+_MAIN: Final = main_thread().ident
 _LATER: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 Talk = Generator[Wait, None, Reply]
@@ -346,40 +347,25 @@ def _is_small(chunks: Sequence[bytes]) -> bool:
 
 def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
     """Send one small command and wait for its reply: the way of a `get`."""
-    connection.arm(deadline - time.monotonic())
+    seconds = deadline - time.monotonic()
+    connection.arm(seconds)
     sent = connection.send(chunk)
     if sent < len(chunk):
         connection.sock.sendall(memoryview(chunk)[sent:])
-    if getitimer(ITIMER_REAL)[1]:
-        return _ask_between_ticks(connection, deadline)
-    data = connection.recv(FIRST_READ)
-    wire = connection.wire
+    polls = connection.plain and get_ident() == _MAIN  # where signals come in
+    wire, size = connection.wire, FIRST_READ
     while True:
+        if polls and not connection.poll(seconds * 1000):
+            raise TimeoutError
+        data = connection.recv(size)
         if not data:
             raise ConnectionResetError("closed by the node")
         connection.heard = True
         replies = wire.feed(data)
         if replies:
             return replies[0]
-        connection.arm(deadline - time.monotonic())
-        data = connection.recv(READ)
-
-
-def _ask_between_ticks(connection: Connection, deadline: float) -> Reply:
-    """Wait for a reply while a timer sends signals.
-
-    Python goes on with a `recv` that a signal has interrupted, and the kernel's timeout would begin
-    anew each time; with `poll` Python minds the time itself.
-    """
-    poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
-    while True:
-        wait = deadline - time.monotonic()
-        if wait <= 0 or not poll.poll(wait * 1000):
-            raise TimeoutError
-        replies = _pull(connection)
-        if replies:
-            return replies[0]
+        seconds, size = deadline - time.monotonic(), READ
+        connection.arm(seconds)
 
 
 def _transferred(connection: Connection, chunks: Sequence[bytes]) -> Talk:

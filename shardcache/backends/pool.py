@@ -39,6 +39,7 @@ class Connection:
         "_armed",
         "heard",
         "plain",
+        "poll",
         "reading",
         "recv",
         "rested_since",
@@ -50,6 +51,12 @@ class Connection:
     def __init__(self, sock: socket.socket, wire: Wire) -> None:
         self.sock = sock
         self.wire = wire
+        # What to wait with where signals come in, before `recv`: Python goes on with a `recv` that a
+        # signal has interrupted, and the kernel's timeout would begin anew each time; with `poll`
+        # Python minds the time itself.
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        self.poll = poll.poll
         self.send = sock.send
         self.recv = sock.recv
         self.reading = Wait(sock.fileno(), select.POLLIN)
@@ -100,9 +107,7 @@ class Connection:
     @property
     def stale(self) -> bool:
         """Say whether the server has closed it, or sent what nobody asked for."""
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self.poll(0))
 
     def close(self) -> None:
         """Close the socket; nothing is sent."""

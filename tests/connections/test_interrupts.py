@@ -6,15 +6,18 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
 from connections.fakes import fake_node
 from shardcache import AsyncClient, Client
 from shardcache.backends.pool import Place
+from shardcache.testing.waiting import eventually
 
 KEYS = [f"k{number}" for number in range(200)]
 
@@ -79,23 +82,58 @@ def test_signals_leave_no_connection_out_of_step(urls):
     client.close()
 
 
-def test_ticking_signals_prolong_no_deadline(make_memcached):
-    """A timer whose signals interrupt every wait does not keep a call beyond its deadline."""
-    server = make_memcached()
-    client = Client(server.url, timeout=0.3)
-    client.set("k", 1)
-    server.pause()
-    before = signal.signal(signal.SIGALRM, lambda *_: None)
+SENDER = """
+import os, signal, sys, time
+for _ in range(250):
+    os.kill(int(sys.argv[1]), signal.SIGALRM)
+    time.sleep(0.02)
+"""
+
+
+@contextmanager
+def ticking_timer():
+    """Have a timer send a signal every 20 ms, for 5 seconds at most."""
     signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
     watchdog = threading.Timer(5, signal.setitimer, (signal.ITIMER_REAL, 0))
     watchdog.start()
     try:
-        started = time.monotonic()
-        assert client.get("k") is None
-        assert time.monotonic() - started < 2
+        yield
     finally:
         watchdog.cancel()
+        watchdog.join()
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def ticking_process():
+    """Have another process do so."""
+    came = len(ticks)
+    with subprocess.Popen([sys.executable, "-c", SENDER, str(os.getpid())]) as sender:
+        try:
+            eventually(lambda: len(ticks) > came, within=10)
+            yield
+        finally:
+            sender.kill()
+
+
+ticks = []
+
+
+@pytest.mark.parametrize("ticking", [ticking_timer, ticking_process])
+@pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
+def test_ticking_signals_prolong_no_deadline(make_memcached, scheme, ticking):
+    """Signals that interrupt every wait do not keep a call beyond its deadline."""
+    server = make_memcached()
+    client = Client(f"{scheme}://{server.host}:{server.port}", timeout=0.3)
+    client.set("k", 1)
+    server.pause()
+    before = signal.signal(signal.SIGALRM, lambda *_: ticks.append(1))
+    try:
+        with ticking():
+            started = time.monotonic()
+            assert client.get("k") is None
+            assert time.monotonic() - started < 2
+    finally:
         signal.signal(signal.SIGALRM, before)
         client.close()
 

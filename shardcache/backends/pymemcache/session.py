@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -95,12 +96,14 @@ class DeadlineSocket:
         """Send all of `data` by the deadline."""
         unsent = memoryview(data)
         while unsent:
-            self._arm()
-            unsent = unsent[self._connection.send(unsent) :]
+            try:
+                unsent = unsent[self._connection.try_send(unsent) :]
+            except BlockingIOError:
+                self._await(self._writable)
 
     def recv(self, size: int) -> bytes:
         """Receive what comes first, by the deadline."""
-        self._arm()
+        self._await(self._connection.poll)
         data = self._connection.recv(size)
         if not data:
             raise HungUpError("closed by the node")
@@ -113,8 +116,15 @@ class DeadlineSocket:
         """Close the connection."""
         self._connection.close()
 
-    def _arm(self) -> None:
-        self._connection.arm(self.deadline - time.monotonic())
+    def _await(self, poll: Callable[[float], object]) -> None:
+        wait = self.deadline - time.monotonic()
+        if wait <= 0 or not poll(wait * 1000):
+            raise TimeoutError
+
+    def _writable(self, timeout: float) -> object:
+        poll = select.poll()
+        poll.register(self._connection.sock, select.POLLOUT)
+        return poll.poll(timeout)
 
 
 class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
