@@ -14,13 +14,20 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from shardcache.backends.base import Runs, Wire
 from shardcache.core.nodes import Node
-from shardcache.errors import ConnectTimeoutError, NodeError, NodeRefusedError, NodeUnavailableError
+from shardcache.core.urls import shown
+from shardcache.errors import (
+    ConfigurationError,
+    ConnectTimeoutError,
+    NodeError,
+    NodeRefusedError,
+    NodeUnavailableError,
+)
 
 AddressInfo = tuple[socket.AddressFamily, Any]  # a family, and an address of it
 Answer = Sequence[AddressInfo] | OSError  # of a name service
@@ -45,6 +52,9 @@ TLS_OPTIONS: Final = (
     "ssl_check_hostname",
     "ssl_keyfile",
 )
+
+_NO: Final = ("false", "no", "0")
+_YES: Final = ("true", "yes", "1")
 
 KEEPALIVE_IDLE: Final = 30  # seconds
 USER_TIMEOUT_MS: Final = 10_000  # a backstop: a call's deadline closes its connection long before
@@ -235,19 +245,56 @@ def _looked_up(host: str, port: int, flags: int) -> Sequence[AddressInfo]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def tls_context(options: dict[str, str]) -> ssl.SSLContext:
+def tls_context(node: Node) -> ssl.SSLContext:
     """Give a TLS context by a node URL's options, named as redis-py names them.
 
     The server is verified unless `ssl_cert_reqs=none`. `ssl_ca_certs` is a file of authorities
-    beside the system's, `ssl_certfile` and `ssl_keyfile` are the client's own,
-    `ssl_check_hostname=false` takes a certificate of another name.
+    in place of the system's, `ssl_certfile` and `ssl_keyfile` are the client's own,
+    `ssl_check_hostname=false` takes a certificate of another name. Raise `ConfigurationError`
+    listing every fault.
     """
-    context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
-    if options.get("ssl_check_hostname", "true").lower() in ("false", "no", "0"):
+    options = dict(node.address.options)
+    faults: list[str] = []
+    authorities = options.get("ssl_ca_certs")
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except OSError as error:
+        faults.append(f"ssl_ca_certs={shown(authorities or '')} cannot be read: {_why(error)}")
+        context = ssl.create_default_context()
+    faults += [*_told(context, options), *_loaded(context, options)]
+    if faults:
+        raise ConfigurationError(*(f"node {node.name}: {fault}" for fault in faults))
+    return context
+
+
+def _told(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:
+    """Set what is to be verified; give the faults of the options that say so."""
+    checks = options.get("ssl_check_hostname", "true")
+    if checks.lower() in _NO:
         context.check_hostname = False
-    if options.get("ssl_cert_reqs", "required").lower() == "none":
+    elif checks.lower() not in _YES:
+        yield f"ssl_check_hostname must be true or false, not {shown(checks)}"
+    required = options.get("ssl_cert_reqs", "required")
+    if required.lower() == "none":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if "ssl_certfile" in options:
-        context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
-    return context
+    elif required.lower() not in ("optional", "required"):
+        yield f"ssl_cert_reqs must be none, optional or required, not {shown(required)}"
+
+
+def _loaded(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:
+    """Load the client's own certificate; give the faults of the options that name it."""
+    own, key = options.get("ssl_certfile"), options.get("ssl_keyfile")
+    if own is None:
+        if key is not None:
+            yield "ssl_keyfile is the key of an ssl_certfile, which is not given"
+        return
+    try:
+        context.load_cert_chain(own, key)
+    except OSError as error:
+        beside = "" if key is None else f" with ssl_keyfile={shown(key)}"
+        yield f"ssl_certfile={shown(own)}{beside} cannot be loaded: {_why(error)}"
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardcache import NodeUnavailableError
+from shardcache import Client, ConfigurationError, NodeUnavailableError
 from shardcache.testing.driving import MODES, make_client
 
 LARGE = {f"k{number}": "x" * 20_000 for number in range(100)}
@@ -45,6 +45,37 @@ def test_tls_of_an_unknown_authority_is_refused(mode, make, tls):
     trusting = make_client(mode, f"{server.url}?ssl_cert_reqs=none", on_error="raise", timeout=5)
     assert trusting.get("k") is None
     trusting.close()
+
+
+@pytest.mark.parametrize("scheme", ["memcacheds", "rediss"])
+@pytest.mark.parametrize(
+    ("query", "fault"),
+    [
+        ("ssl_ca_certs=/nowhere", "ssl_ca_certs='/nowhere' cannot be read: No such file"),
+        ("ssl_ca_certs={empty}", "ssl_ca_certs='.*' cannot be read: "),
+        ("ssl_certfile=/nowhere", "ssl_certfile='/nowhere' cannot be loaded: No such file"),
+        ("ssl_certfile={empty}", "ssl_certfile='.*' cannot be loaded: "),
+        ("ssl_certfile={good}&ssl_keyfile=/nowhere", ".* with ssl_keyfile='/nowhere' cannot"),
+        ("ssl_keyfile={good}", "ssl_keyfile is the key of an ssl_certfile"),
+        ("ssl_cert_reqs=nonee", "ssl_cert_reqs must be none, optional or required, not 'nonee'"),
+        ("ssl_check_hostname=maybe", "ssl_check_hostname must be true or false, not 'maybe'"),
+    ],
+)
+def test_bad_tls_options_are_faults_of_the_settings(scheme, query, fault, tls, tmp_path):
+    """What cannot be loaded or understood is told when the client is made, with node and option."""
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    url = f"{scheme}://127.0.0.1:1?" + query.format(empty=empty, good=tls.certificate)
+    with pytest.raises(ConfigurationError, match=rf"127\.0\.0\.1:1: {fault}"):
+        Client(url)
+
+
+def test_all_faults_of_tls_are_told_at_once(mode):
+    """One error lists them."""
+    url = "memcacheds://h?ssl_ca_certs=/nowhere&ssl_certfile=/nowhere&ssl_cert_reqs=nonee"
+    with pytest.raises(ConfigurationError) as raised:
+        make_client(mode, url)
+    assert len(raised.value.faults) == 3
 
 
 def test_unix_sockets(mode, make, tmp_path):

@@ -44,7 +44,7 @@ def _target(node: Node) -> Target:
     return Target(
         node,
         runs=runs,
-        tls=tls_context(given) if secure else None,
+        tls=tls_context(node) if secure else None,
         make_wire=lambda: MemcachedWire(name, max_value=limit, runs=runs),
         lacks=frozenset({DeleteIf, ExpireIf}),  # it compares CAS numbers, not values
         whole_seconds=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.backends.blocking import SocketBackend
 from shardcache.backends.dialing import Target, tls_context
 from shardcache.core.nodes import Node
-from shardcache.errors import ConfigurationError
 
 if TYPE_CHECKING:  # it loads redis-py
     from shardcache.backends.redis.options import Credentials
@@ -47,12 +45,5 @@ class Redis:
         from shardcache.backends.redis.wire import RedisWire  # noqa: PLC0415
 
         options = read_options(node, self.credentials)
-        tls = _tls(node) if node.address.scheme == "rediss" else None
+        tls = tls_context(node) if node.address.scheme == "rediss" else None
         return Target(node, tls, make_wire=partial(RedisWire, options, node.name))
-
-
-def _tls(node: Node) -> ssl.SSLContext:
-    try:
-        return tls_context(dict(node.address.options))
-    except OSError as error:
-        raise ConfigurationError(f"node {node.name}: its TLS options: {error}") from error
