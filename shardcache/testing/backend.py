@@ -28,11 +28,14 @@ from shardcache.core.commands import (
     Command,
     Delete,
     DeleteIf,
+    DeleteMany,
     DeleteUnchanged,
     ExpireIf,
     Get,
+    GetMany,
     Renew,
     Set,
+    SetMany,
     Take,
     Taken,
 )
@@ -262,6 +265,8 @@ class BackendContract:
         assert value == "old"
         assert client.cas("k", "new", token) is True
         assert client.cas("k", "late", token) is False
+        for foreign in (0, -1, 2**64, b"0", b"9" * 21, b"%d" % 2**64, "text", None, True):
+            assert client.cas("k", "late", foreign) is False
         assert client.get("k") == "new"
         _, token = client.gets("k")
         client.delete("k")
@@ -338,8 +343,10 @@ class BackendContract:
         assert client.get_many(items) == items
         assert client.delete_many(items) == len(items)
 
-    def test_empty_batches(self, client: Any) -> None:
+    def test_empty_batches(self, client: Any, ask: Ask) -> None:
         """No keys, no work."""
+        for command in (GetMany([]), SetMany([]), DeleteMany([])):
+            assert ask(command) == []
         assert client.get_many([]) == {}
         assert client.set_many({}) == []
         assert client.delete_many(()) == 0

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shardcache.backends.redis import scripts
 from shardcache.backends.redis.options import read_options
 from shardcache.backends.redis.wire import RedisWire
 from shardcache.core.commands import (
@@ -21,6 +22,7 @@ from shardcache.core.commands import (
     Gets,
     Incr,
     Ping,
+    Renew,
     ServerStats,
     Set,
     SetMany,
@@ -302,6 +304,24 @@ def test_a_user_with_few_rights(make_redis):
             assert type(refused) is NodeRefusedError
             assert "NOPERM" in str(refused)
         assert type(line.ask(GetMany([b"k", b"l"]))[0]) is NodeRefusedError
+
+
+def test_an_error_within_a_script_keeps_its_code(make_redis):
+    """What a user may not do in a script is refused as what it may not do outside."""
+    server = make_redis()
+    with calling(server.url) as admin:
+        rights = ("~*", "+@all", "-pexpire", "-persist", "-exists")
+        admin.say("ACL", "SETUSER", "app", "on", ">secret", *rights)
+        admin.ask(Set(b"k", TEXT))
+        _, token = admin.ask(Gets(b"k"))
+    with calling(f"redis://app:secret@{server.url.partition('://')[2]}") as line:
+        for command in (Renew(b"k", b"m", token, 60), Touch(b"k", None)):
+            refused = line.ask(command)
+            assert type(refused) is NodeRefusedError
+            assert "script:" not in str(refused)
+    texts = [text for name, text in vars(scripts).items() if name.isupper()]
+    assert len(texts) > 5
+    assert not any(b"redis.call" in text for text in texts)
 
 
 def test_a_full_server_refuses_and_stays_good(make_redis):

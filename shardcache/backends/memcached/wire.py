@@ -275,7 +275,7 @@ class MemcachedWire:
         first = self._tokens_in_step(len(keys))
         if (
             len(keys) <= TEMPLATED
-            and max(map(len, keys)) <= MAX_PLAIN
+            and max(map(len, keys), default=0) <= MAX_PLAIN
             and _all_plain(b"".join(keys))
         ):
             template = _QUIET_GETS[: len(keys) * _QUIET_GET_SIZE]

@@ -61,6 +61,7 @@ LONG_AGO: Final = RELATIVE_LIMIT + 1
 PROBED: Final = RESERVED + b"ping"
 _FOREIGN: Final = b"18446744073709551615"  # for a token of another backend: no item's number
 
+_is_cas = re.compile(rb"[1-9][0-9]{0,19}").fullmatch
 _is_number = re.compile(rb"[0-9]{1,20} *").fullmatch
 _is_value = re.compile(rb"VALUE [!-~]{1,250} [0-9]{1,10} ([0-9]{1,10})( [0-9]{1,20})?").fullmatch
 
@@ -264,7 +265,8 @@ def _cas(client: Any, command: Cas) -> Reply:
 
 
 def _cas_number(token: Hashable) -> bytes:
-    return token if isinstance(token, bytes) and token.isdigit() else _FOREIGN
+    """Give the number of a token; one that no item has for a token that is not of this backend."""
+    return token if isinstance(token, bytes) and _is_cas(token) and int(token) < 2**64 else _FOREIGN
 
 
 def _delete(client: Any, command: Delete) -> Reply:

@@ -23,10 +23,10 @@ end
 local new = redis.pcall('INCRBY', KEYS[1], ARGV[1])
 if type(new) == 'table' then return new end
 if new < 0 then
-  redis.call('SET', KEYS[1], '0', 'KEEPTTL')
-  return '0'
+  local stopped = redis.pcall('SET', KEYS[1], '0', 'KEEPTTL')
+  return stopped.err and stopped or '0'
 end
-return redis.call('GET', KEYS[1])
+return redis.pcall('GET', KEYS[1])
 """
 
 # KEYS: the key. ARGV: the digest it must have, what to store, its life in ms or "".
@@ -54,7 +54,7 @@ RENEW: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
 if not old or redis.sha1hex(old) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
 """
 
 # KEYS: the key. ARGV: the digest it must have.
@@ -83,6 +83,7 @@ return redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
 
 # KEYS: the key. PERSIST alone says 0 of a key that has no expiry, as of one that is not there.
 PERSIST: Final = b"""
-if redis.call('PERSIST', KEYS[1]) == 1 then return 1 end
-return redis.call('EXISTS', KEYS[1])
+local done = redis.pcall('PERSIST', KEYS[1])
+if done == 1 or type(done) == 'table' then return done end
+return redis.pcall('EXISTS', KEYS[1])
 """
