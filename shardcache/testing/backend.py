@@ -246,10 +246,19 @@ class BackendContract:
         assert client.get("k") == value
 
     def test_a_counter_past_its_range_is_refused(self, client: Any) -> None:
-        """Above 2**63 - 1 no server counts alike, so none does."""
-        client.set("n", 2**63 - 1)
-        with pytest.raises(NotACounterError):
-            client.incr("n")
+        """Above 2**63 - 1 no server counts alike, so none does.
+
+        What is left of the counter then differs, and so does what a `decr` makes of a larger value.
+        """
+        for value, delta in (
+            (2**63 - 1, 1),
+            (2**63 - 1, 2**63 - 1),
+            (2**64 - 1, 1),
+            (2**64 - 1, 9),
+        ):
+            client.set("n", value)
+            with pytest.raises(NotACounterError):
+                client.incr("n", delta)
 
     @pytest.mark.parametrize("delta", [-1, 2**63, 1.0, True, "1"], ids=repr)
     def test_bad_steps_are_refused(self, client: Any, delta: Any) -> None:

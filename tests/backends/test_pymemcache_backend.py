@@ -165,6 +165,18 @@ def test_counts(backend):
         ask(backend, Incr(b"n", 1))
 
 
+@pytest.mark.parametrize(
+    ("value", "delta"), [(2**63 - 1, 1), (2**63 - 1, 2**63 - 1), (2**64 - 1, 1), (2**63, 0)]
+)
+def test_a_counter_past_its_range_is_put_back(backend, value, delta):
+    """An increment that is refused leaves the value as it was."""
+    ask(backend, Set(b"n", (INTEGER_FLAGS, b"%d" % value)))
+    with pytest.raises(NotACounterError, match="cache1"):
+        ask(backend, Incr(b"n", delta))
+    _, digits = ask(backend, Get(b"n"))
+    assert int(digits) == value  # memcached leaves a blank where a digit has gone
+
+
 def test_many_keys(backend):
     """Batches larger than a part come back whole and in order."""
     items = [(b"k%d" % number, (INTEGER_FLAGS, b"%d" % number)) for number in range(999)]

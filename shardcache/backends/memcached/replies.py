@@ -217,11 +217,12 @@ class One(Single):
 class Counter(Single):
     """The reply to `ma … v`: the new number."""
 
-    __slots__ = ("_node",)
+    __slots__ = ("_delta", "_node")
 
-    def __init__(self, token: bytes, node: str) -> None:
+    def __init__(self, token: bytes, node: str, delta: int) -> None:
         super().__init__(token)
         self._node = node
+        self._delta = delta
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give the number, or `None` when there is no counter."""
@@ -235,7 +236,8 @@ class Counter(Single):
     def _count(self, count: int | None) -> Any:
         if count is None:
             return NONSENSE
-        if count > COUNTER_MAX:
+        # memcached counts to 2**64 - 1 and begins again at 0; a sum is never below what was added.
+        if count > COUNTER_MAX or count < self._delta:
             return NotACounterError("the counter passed 2**63 - 1", self._node)
         return count
 

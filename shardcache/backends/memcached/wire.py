@@ -398,7 +398,7 @@ class MemcachedWire:
         name, binary = spelled(command.key)
         mode = b" MD" if command.delta < 0 else b""
         line = b"ma %s v D%d O%d%s%s\r\n" % (name, abs(int(command.delta)), token, mode, binary)
-        return (line,), Counter(b"O%d" % token, self._node)
+        return (line,), Counter(b"O%d" % token, self._node, command.delta)
 
     def _ping(self, _: Ping) -> Encoded:
         return (b"mn\r\n",), Word(b"MN")

@@ -48,6 +48,7 @@ from shardcache.core.payloads import abandoned, is_stub, stub
 from shardcache.errors import NodeError, NodeRefusedError, NotACounterError
 
 COUNTER_MAX: Final = 2**63 - 1
+WHOLE_CIRCLE: Final = 2**64  # of the server's own counting
 LINES: Final = 64 * 1024  # bytes that a reply may have beside its values, and for each key:
 LINE: Final = 320
 LARGEST: Final = 1024**3  # bytes of a value; memcached takes no more as its -I
@@ -285,11 +286,14 @@ def _touch(client: Any, command: Touch) -> Reply:
 
 
 def _incr(client: Any, command: Incr) -> Reply:
-    count = client.incr if command.delta >= 0 else client.decr
-    reached: int | None = count(named(command.key), abs(command.delta))
-    if reached is not None and reached > COUNTER_MAX:
-        return NotACounterError("the counter passed 2**63 - 1", client.node)
-    return reached
+    name, delta = named(command.key), command.delta
+    reached: int | None = client.incr(name, delta) if delta >= 0 else client.decr(name, -delta)
+    # memcached counts to 2**64 - 1 and begins again at 0; a sum is never below what was added.
+    if reached is None or delta <= reached <= COUNTER_MAX:
+        return reached
+    if delta > 0:
+        client.incr(name, WHOLE_CIRCLE - delta)  # back to where it was
+    return NotACounterError("the counter passed 2**63 - 1", client.node)
 
 
 def _begin(client: Any, command: Begin) -> Reply:
