@@ -15,6 +15,7 @@ from shardcache.errors import (
     CodecError,
     ConfigurationError,
     InvalidKeyError,
+    PartialFailureError,
     ShardCacheError,
 )
 from shardcache.plugin.manager import load
@@ -57,6 +58,10 @@ def run() -> None:
         cli(prog_name="shardcache")
     except USAGE_ERRORS as error:
         _fail(error, EXIT_USAGE)
+    except PartialFailureError as error:
+        for reason in sorted({str(failure) for failure in error.failed.values()}):
+            click.echo(reason, err=True)
+        _fail(error, EXIT_NOT_DONE)
     except ShardCacheError as error:
         _fail(error, EXIT_NOT_DONE)
 

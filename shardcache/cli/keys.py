@@ -56,8 +56,11 @@ def set_(  # noqa: PLR0913 - each is an option
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--ttl") from None
         node = client.node_for(key)
+    kept = stored and (ttl is None or ttl > 0)
     if as_json:
-        print_json({"key": key, "stored": stored, "node": node.name})
+        print_json({"key": key, "stored": kept, "node": node.name})
+    elif stored and not kept:
+        click.echo(f"{key}: removed from {node}, for a value with no time to live is not kept")
     else:
         click.echo(f"{key}: {'stored on' if stored else 'not stored on'} {node}")
     return stored

@@ -50,6 +50,17 @@ def test_values_go_in_and_come_out(url):
     assert run("delete", "k", "--url", url)[0] == 1
 
 
+@pytest.mark.parametrize("ttl", ["0", "-1"])
+def test_no_time_to_live_is_told(url, ttl):
+    """Storing for no time removes the key, and `set` says so."""
+    assert run("set", "k", "old", "--url", url)[0] == 0
+    status, out, _ = run("set", "k", "v", "--ttl", ttl, "--url", url)
+    assert (status, "stored on" in out, "removed from" in out) == (0, False, True)
+    status, out, _ = run("set", "k", "v", "--ttl", ttl, "--json", "--url", url)
+    assert (status, json.loads(out)["stored"]) == (0, False)
+    assert run("get", "k", "--url", url)[0] == 1
+
+
 def test_where_keys_live():
     """`where` names the owner first, then who would be next."""
     status, out, _ = run("where", "x", "y", "--json", "--url", MEMORY)
@@ -157,10 +168,11 @@ def test_mistakes_are_told_in_a_line(words, told):
 
 
 def test_a_node_that_is_down_is_told_in_a_line():
-    """A failing node exits with 1."""
-    status, _, errors = run("get", "k", "--url", "memcached://127.0.0.1:1")
-    assert status == 1
-    assert "cannot be reached" in errors
+    """A failing node exits with 1, and its reason is told, once for all its keys."""
+    for words in (["get", "k"], ["delete", "k"], ["delete", "k", "l"]):
+        status, _, errors = run(*words, "--url", "memcached://127.0.0.1:1")
+        assert status == 1
+        assert errors.count("cannot be reached: Connection refused") == 1
 
 
 def test_without_the_extra_it_says_how_to_get_it():
