@@ -282,8 +282,8 @@ class ClientBase(ABC, Generic[BackendT]):
             return backends
 
 
-def _log_ejection(node: Node, error: NodeError) -> None:
-    log.warning("node %s is ejected, and probed until it answers: %s", node, error)
+def _log_ejection(error: NodeError) -> None:
+    log.warning("a node is ejected, and probed until it answers: %s", error)
 
 
 def cluster_of(client: ClientBase[Any]) -> Cluster:

@@ -9,7 +9,6 @@ from weakref import ref
 from shardcache.core.commands import Command, Ping, Reply
 from shardcache.core.events import Audience, NodeEjected, NodeRestored
 from shardcache.core.health import Severity, severity_of
-from shardcache.core.nodes import Node
 from shardcache.errors import (
     ConnectTimeoutError,
     NodeError,
@@ -50,7 +49,7 @@ class Prober:
         io: IO[Any],
         timeout: float,
         audience: Audience,
-        log: Callable[[Node, NodeError], None] = lambda _node, _error: None,
+        log: Callable[[NodeError], None] = lambda _: None,
     ) -> None:
         self._io = io
         self._timeout = timeout
@@ -125,7 +124,7 @@ class Prober:
         if not ejects:
             return
         link.ejections += 1
-        self._log(link.node, error)
+        self._log(error)
         link.backend.eject()
         if self._audience:
             self._audience.tell(NodeEjected(link.node, error))
