@@ -7,7 +7,7 @@ from typing import Any
 
 from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
 from shardcache.core.lifetimes import TTL, lifetime
-from shardcache.core.payloads import BARE_STUB
+from shardcache.core.payloads import BARE_STUB, RAW_FLAGS
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster import Cluster, Key, Link
 
@@ -19,35 +19,54 @@ Failed = dict[Key, NodeError | DecodeError]
 async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     """Give the values of the keys found, under the caller's own keys."""
     groups = _grouped(cluster, keys)
-    missing = object()
     found: dict[Key, Any] = {}
     failed: Failed = {}
     decode = cluster.payloads.decode
     for link, asked, names, replies in await _ask_groups(cluster, groups, GetMany):
+        hits = 0
         for key, name, reply in zip(asked, names, replies, strict=True):
-            # A hit goes straight to its decoder, for there are many; `cluster.value` has the rest:
-            # marks among it, which no decoder takes but for memcached's own.
+            # A hit goes straight to its decoder, for there are many; the rest goes the way of a
+            # `get`: marks among it, which no decoder takes but for memcached's own.
             if type(reply) is tuple and reply != BARE_STUB:
+                if reply[0] == RAW_FLAGS:  # bytes are what they are
+                    found[key] = reply[1]
+                    hits += 1
+                    continue
                 try:
                     found[key] = decode(name, reply)
                 except DecodeError:
                     pass
                 else:
-                    link.hits += 1
+                    hits += 1
                     continue
-            if isinstance(reply, NodeError):
-                failed[key] = reply
-                continue
-            try:
-                value = cluster.value(link, name, reply, missing)
-            except DecodeError as error:
-                failed[key] = error
-                continue
-            if value is not missing:
-                found[key] = value
+            _take(cluster, link, name, reply, key, found, failed)
+        link.hits += hits
     if failed and cluster.raises:
         raise PartialFailureError(failed, found=found)
     return found
+
+
+def _take(  # noqa: PLR0913, PLR0917 - one of many, with where it goes
+    cluster: Cluster,
+    link: Link,
+    name: bytes,
+    reply: Any,
+    key: Key,
+    found: dict[Key, Any],
+    failed: Failed,
+) -> None:
+    """Put what came for a key among the found or the failed, or count a miss."""
+    if isinstance(reply, NodeError):
+        failed[key] = reply
+        return
+    missing = object()
+    try:
+        value = cluster.value(link, name, reply, missing)
+    except DecodeError as error:
+        failed[key] = error
+        return
+    if value is not missing:
+        found[key] = value
 
 
 async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
