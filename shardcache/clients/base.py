@@ -283,7 +283,8 @@ class ClientBase(ABC, Generic[BackendT]):
 
 
 def _log_ejection(error: NodeError) -> None:
-    log.warning("a node is ejected, and probed until it answers: %s", error)
+    # As text: a handler that keeps its records would keep the error's frames, and the client.
+    log.warning("a node is ejected, and probed until it answers: %s", str(error))
 
 
 def cluster_of(client: ClientBase[Any]) -> Cluster:
