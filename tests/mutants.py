@@ -159,15 +159,15 @@ MUTANTS = [
     Mutant(
         "those who wait are not told that a making was given up",
         "operations/claims.py",
-        "            await self._ask(Cas(self._name, ABANDONED, self.token, ABANDONED_SECONDS))",
+        "            await self._ask(Cas(self._name, abandoned(self.mark), self.token, ABANDONED_SECONDS))",
         "            await self._ask(DeleteUnchanged(self._name, self.token))",
         VALUE_TESTS,
     ),
     Mutant(
         "the work of a flight is part of the task that began it",
         "io/tasks.py",
-        "            if self._waiters == {waiter}:\n                self._task.cancel()",
-        "            self._task.cancel()",
+        "        if not self._waiters:\n            self._task.cancel()",
+        "        self._task.cancel()",
         ("io/test_flights.py",),
     ),
     Mutant(
