@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from copy import copy
 from functools import update_wrapper
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
@@ -147,9 +146,15 @@ class CachedBase(Generic[P, R]):
         bound = self._binding(instance, owner)
         if not bound:
             return self
-        twin = copy(self)
-        twin._bound, twin._binding = bound, _bind_nothing  # noqa: SLF001 - it is one of us
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), _bound=bound, _binding=_bind_nothing)
         return twin
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by name, as functions are: a worker that imports its module has it."""
+        if self._bound:
+            return getattr, (self._bound[0], self._cache.function.__name__)
+        return self._cache.function.__qualname__
 
     def __repr__(self) -> str:
         function = self._cache.function

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
+import pickle
 import threading
 import time
 
@@ -333,10 +335,46 @@ def test_a_node_that_fails_computes(make_memcached):
             g()
 
 
+embedded = Client("memory://a,b,c")
+
+
+@embedded.cached(ttl=60)
+def tripled(number):
+    """Give what a worker of a pool may be asked for."""
+    return 3 * number
+
+
+class Shop:
+    """A class with cached functions of each kind, all found by their names."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __cache_key__(self):
+        return self.number
+
+    @embedded.cached(ttl=60)
+    def address(self):
+        """Give what differs between shops."""
+        return f"{self.number} Main Street"
+
+    @embedded.cached(ttl=60)
+    @classmethod
+    def kind(cls):
+        """Give what differs between classes."""
+        return cls.__name__
+
+    @embedded.cached(ttl=60)
+    @staticmethod
+    def tax():
+        """Give what is the same for all."""
+        return 0.19
+
+
 class TestFunctions:
     """What kinds of functions can be cached."""
 
-    client = Client("memory://a,b,c")
+    client = embedded
 
     def test_methods_need_a_key_for_self(self):
         """A `__cache_key__`, or to leave it out."""
@@ -426,6 +464,22 @@ class TestFunctions:
                 decorator(function)
         with pytest.raises(ConfigurationError, match="needs a blocking Client"):
             AsyncClient("memory://a").cached(ttl=60)(lambda: 1)
+
+    def test_it_is_pickled_and_copied_as_functions_are(self):
+        """By name; bound, with its instance, as what is sent to a pool of processes."""
+        for function in (tripled, Shop.address, Shop.tax):
+            assert pickle.loads(pickle.dumps(function)) is function
+            assert copy.copy(function) is function
+            assert copy.deepcopy(function) is function
+        assert pickle.loads(pickle.dumps(Shop(7).address))() == "7 Main Street"
+        assert pickle.loads(pickle.dumps(Shop.kind))() == "Shop"
+
+        @embedded.cached(ttl=60)
+        def local():
+            return 1
+
+        with pytest.raises((pickle.PicklingError, AttributeError), match="local"):
+            pickle.dumps(local)
 
     def test_bad_terms_are_refused_all_at_once(self):
         """Each fault is named, with what is known."""
