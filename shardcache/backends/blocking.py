@@ -186,6 +186,8 @@ class SocketBackend:
 class SocketExchange:
     """One command on its way, driven step by step; `deadline` is when to `expire` it."""
 
+    __slots__ = ("_backend", "_deadline", "_reply", "_talk", "_wait", "finished")
+
     def __init__(self, backend: SocketBackend, deadline: float, talk: Talk) -> None:
         self._backend = backend
         self._deadline = deadline
@@ -246,6 +248,8 @@ class SmallExchange(SocketExchange):
     What most exchanges of a fan-out are: without a generator it takes half the time. When the
     connection turns out dead it goes on step by step, over another.
     """
+
+    __slots__ = ("_command", "_connection")
 
     def __init__(
         self,

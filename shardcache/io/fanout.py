@@ -102,7 +102,7 @@ class FanOut:
     def _advance(self, descriptor: int) -> None:
         place, exchange, mask = self._open[descriptor]
         exchange.advance()
-        if exchange.finished or (exchange.fileno(), exchange.events()) != (descriptor, mask):
+        if exchange.finished or exchange.fileno() != descriptor or exchange.events() != mask:
             self._forget(descriptor)
             self._watch(place, exchange)
 

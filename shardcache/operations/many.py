@@ -11,8 +11,8 @@ from shardcache.core.payloads import BARE_STUB, RAW_FLAGS
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster import Cluster, Key, Link
 
-# A group holds, for one node, the callers' keys and their canonical names, in step.
-Groups = dict[Link, tuple[list[Key], list[bytes]]]
+# A group holds, for one node, the canonical names of the callers' keys.
+Groups = dict[Link, dict[Key, bytes]]
 Failed = dict[Key, NodeError | DecodeError]
 
 
@@ -27,18 +27,19 @@ async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
         for key, name, reply in zip(asked, names, replies, strict=True):
             # A hit goes straight to its decoder, for there are many; the rest goes the way of a
             # `get`: marks among it, which no decoder takes but for memcached's own.
-            if type(reply) is tuple and reply != BARE_STUB:
+            if type(reply) is tuple:
                 if reply[0] == RAW_FLAGS:  # bytes are what they are
                     found[key] = reply[1]
                     hits += 1
                     continue
-                try:
-                    found[key] = decode(name, reply)
-                except DecodeError:
-                    pass
-                else:
-                    hits += 1
-                    continue
+                if reply != BARE_STUB:
+                    try:
+                        found[key] = decode(name, reply)
+                    except DecodeError:
+                        pass
+                    else:
+                        hits += 1
+                        continue
             _take(cluster, link, name, reply, key, found, failed)
         link.hits += hits
     if failed and cluster.raises:
@@ -75,8 +76,8 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
     groups = _grouped(cluster, items)
     payloads = {
         name: cluster.payloads.encode(name, items[key])
-        for keys, names in groups.values()
-        for key, name in zip(keys, names, strict=True)
+        for group in groups.values()
+        for key, name in group.items()
     }
 
     def storing(names: list[bytes]) -> Command:
@@ -106,8 +107,8 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
 async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
     """Remove every key; give how many were there."""
     groups = _grouped(cluster, keys)
-    for _, names in groups.values():
-        for name in names:
+    for group in groups.values():
+        for name in group.values():
             cluster.io.flights.detach(name)
     removed: list[Key] = []
     answered: list[Key] = []
@@ -129,13 +130,13 @@ def _grouped(cluster: Cluster, keys: Iterable[Key]) -> Groups:
     """Give the keys by the node that holds them, each key once."""
     route = cluster.route
     groups: Groups = {}
-    for key in dict.fromkeys(keys):
+    for key in keys:
         name, link = route(key)
         group = groups.get(link)
         if group is None:
-            groups[link] = group = ([], [])
-        group[0].append(key)
-        group[1].append(name)
+            groups[link] = {key: name}
+        else:
+            group[key] = name
     return groups
 
 
@@ -146,11 +147,12 @@ async def _ask_groups(
     deadline: float | None = None,
 ) -> list[tuple[Link, list[Key], list[bytes], list[Any]]]:  # replies are of the command's type
     """Ask each node for its group at once; a failed node has its error for each of its keys."""
-    asks = [(link, command(names)) for link, (_, names) in groups.items()]
+    split = [(link, list(group), list(group.values())) for link, group in groups.items()]
+    asks = [(link, command(names)) for link, _, names in split]
     answers = await cluster.ask_all(asks, deadline)
     return [
         (link, keys, names, _spread(link, answer, len(keys)))
-        for (link, (keys, names)), answer in zip(groups.items(), answers, strict=True)
+        for (link, keys, names), answer in zip(split, answers, strict=True)
     ]
 
 

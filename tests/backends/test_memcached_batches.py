@@ -63,12 +63,19 @@ def test_a_reply_in_pieces_is_the_reply_in_one(found, size):
         lambda reply, token: reply.replace(b"O%d" % token, b"O%d" % (token + 9)),
         lambda reply, token: reply.replace(b"O%d" % token, b"O%d" % (token - 1)),
         lambda reply, token: reply.replace(b"O%d" % (token + 1), b"O%d" % token),
+        lambda reply, token: reply.replace(b"O%d" % token, b"O+%d" % token),
+        lambda reply, token: reply.replace(b"O%d" % token, b"O" + b"9" * 5000),
+        lambda reply, token: reply.replace(b"O%d" % token, b"O"),
+        lambda reply, _: reply.replace(b"VA 5", b"VA +5"),
         lambda reply, _: reply.replace(b"VA 5", b"VA 4"),
         lambda reply, _: b"x" + reply,
         lambda reply, _: reply.replace(b"MN\r\n", b"x\r\nMN\r\n"),
         lambda reply, _: reply + b"MN\r\n",
     ],
-    ids=["late", "early", "twice", "size", "before", "between", "behind"],
+    ids=[
+        *("late", "early", "twice", "signed", "endless", "none"),
+        *("signed size", "size", "before", "between", "behind"),
+    ],
 )
 def test_a_reply_that_was_not_asked_for_is_an_error(spoil):
     """Each token, each length and each byte between is looked at, however the reply is parsed."""

@@ -17,15 +17,10 @@ TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"
 Head = Sequence[bytes]  # a reply line in its words
 _hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
+_shaped = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10})").fullmatch
 # What memcached says of an item being made anew, behind all else: won, stale, already won.
 _RECACHE: Final = frozenset({b"W", b"X", b"Z"})
-END: Final = b"MN\r\n"  # of a batch
-
-# All small hits of a batch at once, each to the first CRLF behind its line: its value, if that has
-# the length the line says. Whatever comes behind the last of them is one group more.
-_SMALL_HIT: Final = rb"VA ([0-9]{1,10} f[0-9]{1,10}) O([0-9]{1,10})\r\n"
-_SMALL_VALUE: Final = rb"([^\r]{0,500}(?:\r(?!\n)[^\r]{0,500}){0,8})\r\n"
-_small_hits = re.compile(_SMALL_HIT + _SMALL_VALUE + rb"|((?s:.+))").findall
+END: Final = b"MN"  # of a batch
 
 
 class Expectation(Protocol):
@@ -285,25 +280,30 @@ class ManyGets:
         self._results: list[Payload | NodeError | None] = [None] * count
 
     def whole(self, data: bytes) -> Reply:
-        """Give all if `data` is small hits that were asked for and `MN`, found by one match.
+        """Give all if `data` is hits that were asked for and `MN`, with no CRLF in a value.
 
-        That takes half the time of `scanned`, which has the last word on anything else.
+        That takes less than half the time of `scanned`, which has the last word on anything else:
+        a value with a CRLF in it is cut too short for the length that stands before it.
         """
-        if not data.endswith(END):
+        if not data.endswith(CRLF):
             return None
-        *hits, (_, _, _, rest) = _small_hits(data)
-        if rest != END:
+        *parts, end, _ = data.split(CRLF)
+        if end != END:
             return None
         results, first, last = self._results, self._first, self._count
         following = self._from
-        for shape, token, value, _ in hits:
+        pairs = iter(parts)
+        for head, value in zip(pairs, pairs, strict=False):
+            shape, _, token = head.rpartition(b" O")
+            if not token.isdigit() or len(token) > MAX_DIGITS:
+                return None
             place = int(token) - first
             size, flags = _shape(shape)
             if not following <= place < last or len(value) != size:
                 return None
             results[place] = (flags, value)
             following = place + 1
-        return results
+        return results if len(parts) % 2 == 0 else None
 
     def scanned(self, text: bytes, position: int) -> int:
         """Take the whole hits that begin at `position`; give where they end.
@@ -328,7 +328,7 @@ class ManyGets:
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give all at `MN`; every whole hit was taken by `scanned`."""
-        return self._results if value is None and list(head) == [b"MN"] else NONSENSE
+        return self._results if value is None and list(head) == [END] else NONSENSE
 
     def refused(self, error: NodeError) -> Any:
         """Raise the refusal: quiet commands do not tell whose it is."""
@@ -342,9 +342,9 @@ class ManyGets:
 
 @lru_cache(maxsize=4096)
 def _shape(text: bytes) -> tuple[int, int]:
-    """Give the size and flags of a small value, of which there are few."""
-    size, flags = text.split(b" f")
-    return int(size), int(flags)
+    """Give the size and flags of a hit without marks, of which there are few; -1 for no such hit."""
+    parts = _shaped(text)
+    return (-1, 0) if parts is None else (int(parts[1]), int(parts[2]))
 
 
 class Many:
@@ -369,7 +369,7 @@ class Many:
         """Take one answer, or give all at `MN`."""
         if value is not None:
             return NONSENSE
-        if list(head) == [b"MN"]:
+        if list(head) == [END]:
             whole = next(self._open, None) is None
             return self._results if whole else NONSENSE
         match head:
