@@ -35,7 +35,9 @@ async def compared(
         if isinstance(reply, tuple) and reply[0] == command.payload:
             replies[place] = UNANSWERED
             changing.append((place, (link, _by_cas(command, reply))))
-    changed = await cluster.ask_some([ask for _, ask in changing], deadline, enough)
+    changed = await cluster.ask_some(
+        [ask for _, ask in changing], deadline, lambda heard: enough([*replies, *heard])
+    )
     for (place, _), reply in zip(changing, changed, strict=True):
         replies[place] = False if reply is None else reply
     return replies
@@ -64,7 +66,10 @@ async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
     found = {link: reply for (link, _), reply in zip(asks, replies, strict=True)}
     rest = [link for link in links if link not in found or (link in known and not found[link])]
     if rest:
-        compare = await compared(cluster, rest, command, deadline, enough)
+        settled = [reply for link, reply in found.items() if link not in rest]
+        compare = await compared(
+            cluster, rest, command, deadline, lambda heard: enough([*settled, *heard])
+        )
         found.update(zip(rest, compare, strict=True))
     return [found[link] for link in links]
 
