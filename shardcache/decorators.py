@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from shardcache.clients.base import cluster_of
+from shardcache.clients.base import advise_on_locks, cluster_of
 from shardcache.clients.cached import (
     AsyncCachedFunction,
     AsyncDecorator,
@@ -37,30 +38,39 @@ class Defaults:
 
     def __init__(self) -> None:
         self.prefixes = Prefixes()
-        self._lock = threading.Lock()
+        self._takes_locks = False
+        # By process: in a forked child nobody would release the parent's.
+        self._locks: dict[int, threading.Lock] = {}
         self._settings: Settings | None = None
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
 
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next call on; the clients made before are let go."""
-        with self._lock:
+        with self._own():
             self._settings = settings
             client, self._client, self._async_client = self._client, None, None
         if client is not None:
             client.close()
+
+    def take_locks(self) -> None:
+        """Take note that a function takes locks: the log tells if there are too few nodes for it."""
+        self._takes_locks = True
+        for client in (self._client, self._async_client):
+            self._advise(client)
 
     def client(self) -> Client:
         """Give the default client of code that blocks."""
         client = self._client
         if client is not None:
             return client
-        with self._lock:
+        with self._own():
             if self._client is None:
                 settings = self._settings
                 self._client = (
                     Client.from_env() if settings is None else Client.from_settings(settings)
                 )
+                self._advise(self._client)
             return self._client
 
     def async_client(self) -> AsyncClient:
@@ -71,7 +81,7 @@ class Defaults:
         # A program that blocks never loads asyncio.
         from shardcache.clients.aio import AsyncClient  # noqa: PLC0415
 
-        with self._lock:
+        with self._own():
             if self._async_client is None:
                 settings = self._settings
                 self._async_client = (
@@ -79,6 +89,7 @@ class Defaults:
                     if settings is None
                     else AsyncClient.from_settings(settings)
                 )
+                self._advise(self._async_client)
             return self._async_client
 
     def cluster(self) -> Cluster:
@@ -88,6 +99,13 @@ class Defaults:
     def async_cluster(self) -> Cluster:
         """Give what the default asyncio client's operations work on."""
         return cluster_of(self.async_client())
+
+    def _own(self) -> threading.Lock:
+        return self._locks.setdefault(os.getpid(), threading.Lock())
+
+    def _advise(self, client: Client | AsyncClient | None) -> None:
+        if client is not None and self._takes_locks:
+            advise_on_locks(client)
 
 
 _defaults = Defaults()
@@ -144,7 +162,10 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
     naming = Naming(
         key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
     )
-    return AnyDecorator(CachePolicy(ttl=ttl, **terms), naming)
+    policy = CachePolicy(ttl=ttl, **terms)
+    if policy.quorum:
+        _defaults.take_locks()
+    return AnyDecorator(policy, naming)
 
 
 def configure(nodes: str | Node | Settings | Iterable[str | Node], **options: Any) -> None:

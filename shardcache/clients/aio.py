@@ -222,8 +222,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
-        await asyncio.gather(*(backend.aclose() for backend in self._retire_all()))
-        await self._io.aclose()
+        retired = self._retire_all()
+        try:
+            await self._io.aclose()  # what it undoes needs the nodes
+        finally:
+            await asyncio.gather(*(backend.aclose() for backend in retired))
 
     async def __aenter__(self) -> Self:
         return self

@@ -292,6 +292,11 @@ def cluster_of(client: ClientBase[Any]) -> Cluster:
     return client._cluster  # noqa: SLF001 - it is no part of what a client offers its users
 
 
+def advise_on_locks(client: ClientBase[Any]) -> None:
+    """Say once in the log when a client has too few nodes for a lock to survive one of them."""
+    client._advise_on_locks()  # noqa: SLF001 - as above
+
+
 class _Closed:
     """Stands where the cluster of a closed client was: whatever is asked of it raises."""
 

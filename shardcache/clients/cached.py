@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from functools import update_wrapper
+from types import MethodType
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 from shardcache.clients.naming import CallKeys, Naming, Prefixes, function_name
 from shardcache.core.caching import CachePolicy
+from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 from shardcache.operations import computed, tags
 from shardcache.operations.call import Call
@@ -127,11 +129,12 @@ class CachedBase(Generic[P, R]):
     __wrapped__: Callable[..., Any]
 
     def __init__(self, cache: FunctionCache, binding: Binding) -> None:
+        function: Any = self  # for mypy: it is called as one
+        # First, for what is wrapped may be such a function itself, with attributes of these names.
+        update_wrapper(function, cache.function)
         self._cache = cache
         self._binding = binding
         self._bound: Args = ()
-        function: Any = self  # for mypy: it is called as one
-        update_wrapper(function, cache.function)
 
     @property
     def policy(self) -> CachePolicy:
@@ -148,6 +151,7 @@ class CachedBase(Generic[P, R]):
             return self
         twin = object.__new__(type(self))
         vars(twin).update(vars(self), _bound=bound, _binding=_bind_nothing)
+        twin.__wrapped__ = MethodType(self.__wrapped__, bound[0])  # for signatures without `self`
         return twin
 
     def __reduce__(self) -> str | tuple[Any, ...]:
@@ -351,8 +355,15 @@ def unwrapped(function: Any) -> tuple[Callable[..., Any], Binding]:
         plain, binding = function.__func__, _bind_class
     elif isinstance(function, staticmethod):
         plain, binding = function.__func__, _bind_nothing
-    if not inspect.isroutine(plain):
-        raise ConfigurationError(f"cached: {plain!r} is no function")
+    if isinstance(plain, MethodType):
+        raise ConfigurationError(
+            f"cached {function_name(plain)}: it is bound to one object, and keys could not tell it"
+            " from another's; decorate the method in its class"
+        )
+    if not inspect.isroutine(plain) or not hasattr(plain, "__qualname__"):
+        raise ConfigurationError(
+            f"cached: {shown(plain)} is no function; it is written @cached(ttl=…), with parentheses"
+        )
     if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
         raise ConfigurationError(
             f"cached {function_name(plain)}: what a generator yields cannot be served twice; give a list"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from types import CellType
@@ -36,6 +36,25 @@ class Naming:
     ignore: Sequence[str] = ()
     typed: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise `ConfigurationError` listing what is no template, function or name."""
+        faults = []
+        if not (self.key is None or isinstance(self.key, str) or callable(self.key)):
+            faults.append(
+                f"key must be a template or a function of the arguments, not {shown(self.key)}"
+            )
+        for field in ("ignore", "tags"):
+            given = getattr(self, field)
+            if not (isinstance(given, Iterable) and all(isinstance(each, str) for each in given)):
+                faults.append(f"{field} must be strings, not {shown(given)}")
+        if faults:
+            raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
+
+    def names(self, field: str) -> tuple[str, ...]:
+        """Give `ignore` or `tags` as a tuple; one string stands for one."""
+        given = getattr(self, field)
+        return (given,) if isinstance(given, str) else tuple(given)
+
 
 class Prefixes:
     """Which functions' values have which prefix, so that no two functions share theirs unnoticed."""
@@ -60,6 +79,11 @@ class Prefixes:
                 f"cached {keys.name}: the namespace and version {keys.prefix!r} are those of"
                 f" {function_name(other)}; give each function its own"
             )
+        if keys.name.endswith("<lambda>") and _code(other) != _code(keys.function):
+            raise ConfigurationError(
+                f"cached {keys.name}: another lambda has the namespace and version"
+                f" {keys.prefix!r}; give each its own"
+            )
         if _closed_over(other) != _closed_over(keys.function):
             log.warning(
                 "cached %s: defined more than once, over other things each time, and all share"
@@ -71,6 +95,10 @@ class Prefixes:
 def function_name(function: Callable[..., Any]) -> str:
     """Give a function's module and name."""
     return f"{function.__module__}:{function.__qualname__}"
+
+
+def _code(function: Callable[..., Any]) -> object:
+    return getattr(function, "__code__", None)
 
 
 def _closed_over(function: Callable[..., Any]) -> list[object]:
@@ -92,15 +120,17 @@ class CallKeys:
     """
 
     def __init__(self, function: Callable[..., Any], naming: Naming) -> None:
-        self._signature = inspect.signature(function)
         self.function = function
         self.name = function_name(function)
+        try:
+            self._signature = inspect.signature(function)
+        except ValueError as error:
+            raise ConfigurationError(f"cached {self.name}: {error}") from None
         self._naming = naming
         if function.__name__ == "<lambda>" and not naming.namespace:
             raise ConfigurationError("cached: a lambda has no name; give namespace=…")
         self.prefix = f"{naming.namespace or self.name}:{naming.version}"
-        ignored = (naming.ignore,) if isinstance(naming.ignore, str) else tuple(naming.ignore)
-        self._tags = (naming.tags,) if isinstance(naming.tags, str) else tuple(naming.tags)
+        ignored, self._tags = naming.names("ignore"), naming.names("tags")
         self._check(ignored)
         parameters = [
             parameter

@@ -173,7 +173,8 @@ class CachePolicy:
             yield f"early must be from 0 to 1000, not {shown(self.early)}"
         if self.condition is not None and not callable(self.condition):
             yield f"condition must be a function of the result, not {shown(self.condition)}"
-        for kind in self.error_kinds:
+        kinds = self.cache_errors
+        for kind in kinds if isinstance(kinds, Iterable) else (kinds,):
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
                 yield f"cache_errors must be types of exceptions, not {shown(kind)}"
 

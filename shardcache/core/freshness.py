@@ -23,7 +23,8 @@ class Freshness(Enum):
     EARLY = "early"  # serve it, and make it anew: it will end soon
     STALE = "stale"  # serve it, and make it anew: it has ended
     LAST_RESORT = "last resort"  # make it anew, and serve it only if that fails
-    GONE = "gone"  # make it anew
+    ENDED = "ended"  # make it anew beside it, as somebody else may be doing
+    GONE = "gone"  # make it anew in its place
 
 
 class Found(NamedTuple):
@@ -70,7 +71,12 @@ def freshness(
         return Freshness.EARLY if _ends_soon(value, policy.early, left, chance) else Freshness.FRESH
     if -left < policy.seconds("stale"):
         return Freshness.STALE
-    return Freshness.LAST_RESORT if -left < policy.seconds("stale_if_error") else Freshness.GONE
+    return Freshness.LAST_RESORT if salvages(value, policy, now) else Freshness.ENDED
+
+
+def salvages(value: Found, policy: CachePolicy, now: float) -> bool:
+    """Say whether a value is young enough to be served in place of an error."""
+    return now - value.fresh_until < policy.seconds("stale_if_error")
 
 
 def _ends_soon(value: Found, beta: float, left: float, chance: float) -> bool:

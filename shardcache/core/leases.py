@@ -5,9 +5,9 @@ Source: Redis' description of the Redlock algorithm, with the clock of memcached
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from shardcache.core.keys import RESERVED
 from shardcache.core.policies import positive_seconds
@@ -48,21 +48,20 @@ class LockPolicy:
 
     def __post_init__(self) -> None:
         """Raise `ConfigurationError` listing every field that makes no sense."""
-        faults = [*_faults("ttl", self.ttl), *_faults("max_hold", self.max_hold)]
+        faults = [*self._with_seconds("ttl"), *self._with_seconds("max_hold")]
         if self.backoff is not None and not callable(self.backoff):
             faults.append(f"backoff must be a wait strategy of tenacity, not {self.backoff!r}")
         if faults:
             raise ConfigurationError(*(f"lock: {fault}" for fault in faults))
 
+    def _with_seconds(self, name: str) -> Iterator[str]:
+        try:
+            object.__setattr__(self, name, positive_seconds(getattr(self, name), MAX_TTL))
+        except ConfigurationError as error:
+            yield f"{name} {error.faults[0]}"
+
 
 OnLost: TypeAlias = Literal["raise", "ignore"]
-
-
-def _faults(name: str, value: Any) -> Iterable[str]:  # whatever the caller gave
-    try:
-        positive_seconds(value, MAX_TTL)
-    except ConfigurationError as error:
-        yield f"{name} {error.faults[0]}"
 
 
 def lock_key(name: bytes, prefix: bytes = LOCKS) -> bytes:

@@ -7,7 +7,7 @@ import inspect
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from shardcache.backends.base import AsyncBackend
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class AsyncIO:
     """Asks nodes from tasks; what is asked in one turn of the loop leaves together."""
 
-    __slots__ = ("_repetitions", "_tasks", "flights", "shared")
+    __slots__ = ("_closing", "_repetitions", "_tasks", "flights", "shared")
 
     refreshes_beside = True
     now = staticmethod(time.monotonic)
@@ -33,6 +33,7 @@ class AsyncIO:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()  # a loop holds its tasks weakly
+        self._closing: set[asyncio.Task[Any]] = set()  # of these, those that undo something
         self._repetitions: set[TaskRepetition] = set()
         self.flights = TaskFlights()
         self.shared = SharedReplies().get
@@ -103,7 +104,10 @@ class AsyncIO:
 
     async def shielded(self, work: Work[T]) -> T:
         """Do it in a task that goes on when the caller is cancelled."""
-        return await asyncio.shield(self._started(work, "closing step"))
+        task = self._started(work, "closing step")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return await asyncio.shield(task)
 
     def repeat(self, every: float, work: Work[bool], name: str) -> TaskRepetition:
         """Do it in tasks of the running loop."""
@@ -119,15 +123,20 @@ class AsyncIO:
         return task
 
     async def aclose(self) -> None:
-        """Cancel what was spawned on this loop, and wait until it has ended."""
+        """Cancel what was begun on this loop, and wait until all has ended and been undone."""
         for repetition in self._repetitions:
             repetition.end()
-        self.flights.close()
-        loop = asyncio.get_running_loop()
-        own = [task for task in self._tasks if task.get_loop() is loop]
+        own = [*self.flights.tasks(), *_here(self._tasks - self._closing)]
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)
+        await asyncio.gather(*_here(self._closing), return_exceptions=True)
+
+
+def _here(tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+    """Give the tasks of the running loop, but for the current one."""
+    loop, current = asyncio.get_running_loop(), asyncio.current_task()
+    return [task for task in tasks if task.get_loop() is loop and task is not current]
 
 
 def _start(

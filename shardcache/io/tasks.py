@@ -62,9 +62,10 @@ class TaskFlight(Flight):
         """Give what came of it, or raise what stopped it: that is its first caller's to see."""
         return self._task.result()
 
-    def cancel(self) -> None:
-        """Stop the work: its client is closed."""
-        self._task.cancel()
+    @property
+    def task(self) -> asyncio.Task[Any]:
+        """Give the task that works."""
+        return self._task
 
     @property
     def outcome(self) -> Any:  # as above
@@ -131,12 +132,11 @@ class TaskFlights:
         for key in [key for key in self._flights if key[0] is loop]:
             del self._flights[key]
 
-    def close(self) -> None:
-        """Stop the flights of this loop."""
-        loop = asyncio.get_running_loop()
-        for key, flight in list(self._flights.items()):
-            if key[0] is loop:
-                flight.cancel()
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Give the tasks that work on this loop, but for the current one."""
+        loop, current = asyncio.get_running_loop(), asyncio.current_task()
+        tasks = [flight.task for key, flight in self._flights.items() if key[0] is loop]
+        return [task for task in tasks if task is not current]
 
     def __len__(self) -> int:
         return len(self._flights)

@@ -22,20 +22,21 @@ class Backoff:
     `strategy` is any of tenacity's, which then has the spread of its own choice.
     """
 
-    __slots__ = ("_io", "_state", "_strategy", "_tries")
+    __slots__ = ("_following", "_io", "_state", "_strategy", "_tries")
 
     def __init__(self, io: IO[Any], strategy: WaitStrategy | None = None) -> None:
         self._io = io
         self._strategy = strategy
         self._state: RetryCallState | None = None
         self._tries = 0
+        self._following = FIRST
 
     def pause(self) -> float:
         """Give the seconds to wait before the next try."""
         self._tries += 1
         if self._strategy is not None:
             return max(0.0, float(self._strategy(self._told())))
-        seconds = min(SLOWEST, FIRST * FACTOR ** (self._tries - 1))
+        seconds, self._following = self._following, min(SLOWEST, self._following * FACTOR)
         return seconds * (1 - SPREAD + 2 * SPREAD * self._io.random())
 
     def _told(self) -> RetryCallState:

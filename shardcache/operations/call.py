@@ -11,6 +11,7 @@ from shardcache.core.envelopes import pack
 from shardcache.core.events import ComputeFinished, StampedePrevented
 from shardcache.core.freshness import Found, Freshness, enveloped, found, freshness
 from shardcache.core.keys import RESERVED
+from shardcache.core.leases import COARSE_TTL
 from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, is_mark
 from shardcache.errors import DecodeError, NodeError
 from shardcache.operations import tags
@@ -70,6 +71,12 @@ class Call:
     def side(self) -> bytes:
         """Give the name of the key beside the value's."""
         return REFRESHING + self.name
+
+    @property
+    def lease(self) -> float:
+        """Give for how many seconds the key's own node is told that the value is being made."""
+        ttl = self.policy.locking.ttl
+        return max(ttl, COARSE_TTL) if self.link.whole_seconds else ttl
 
     # What is stored.
 

@@ -18,6 +18,7 @@ from shardcache.core.commands import (
     Renew,
     Reply,
     Set,
+    Touch,
 )
 from shardcache.core.payloads import RAW_FLAGS, abandoned
 from shardcache.errors import NodeError
@@ -118,19 +119,41 @@ class StubClaim:
 
 
 class RefreshClaim:
-    """What the one has who makes a value anew while the old one stays: a key beside the value's."""
+    """What the one has who makes a value anew while the old one stays: a key beside the value's.
 
-    def __init__(
-        self, cluster: Cluster, link: Link, side: bytes, mark: Payload, token: Hashable
+    The old value is kept on its node for as long, even when nobody is served with it any more:
+    without it others would begin from nothing, and what is made now could not be stored in its
+    place. `leaves` is the time of day, in seconds, at which its node would let it go.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - two keys, and what is known of each
+        self,
+        cluster: Cluster,
+        link: Link,
+        name: bytes,
+        side: bytes,
+        mark: Payload,
+        token: Hashable,
+        leaves: float,
     ) -> None:
         self.token: Hashable | None = token
         self._cluster = cluster
         self._link = link
+        self._name = name
         self._side = side
         self._mark = mark
+        self._leaves = leaves
+
+    async def stay(self, ttl: float) -> None:
+        """Keep the old value for another `ttl` seconds."""
+        leaves = self._cluster.io.wall() + ttl
+        if leaves > self._leaves:
+            self._leaves = leaves
+            await self._cluster.ask(self._link, Touch(self._name, ttl))
 
     async def renewed(self, ttl: float) -> bool:
         """Stay the one for another `ttl` seconds."""
+        await self.stay(ttl)
         return await self._compared(ExpireIf(self._side, self._mark, ttl)) is not False
 
     async def given_up(self, backoff: float) -> None:

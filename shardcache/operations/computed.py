@@ -7,19 +7,22 @@ release. A hit is one command.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from shardcache.core.caching import lifetime_of
-from shardcache.core.commands import Delete, Reply, Set
-from shardcache.core.freshness import Found, Freshness, found
+from shardcache.core.commands import Command, Delete, Reply, Set
+from shardcache.core.freshness import Found, Freshness, found, salvages
 from shardcache.core.payloads import ERROR_FLAGS, is_mark
-from shardcache.errors import NodeError
+from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations import tags
 from shardcache.operations.call import SERVED, Call
+from shardcache.operations.cluster import Link
 from shardcache.operations.leading import Leading
 from shardcache.operations.making import begun_over, computed, elected, guarded
 from shardcache.operations.outcomes import NOT_MADE, Outcome, reraised
 from shardcache.operations.port import Landing
+
+RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.ENDED})
 
 # Values are the caller's own, hence `Any`.
 
@@ -35,7 +38,7 @@ async def value(call: Call) -> Any:
                 given = call.decoded(stored.payload)
                 if given is not NOT_MADE:
                     return await _served(call, given, stored, state)
-            elif state is Freshness.LAST_RESORT:
+            elif state in RESERVES:
                 return await _missed(call, reply, stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
         error = call.stored_error(reply)
@@ -65,6 +68,8 @@ async def put(call: Call, given: Any) -> bool:
     payload = call.cluster.payloads.encode(call.name, given)
     stored, seconds = call.aged(payload, lifetime, 0.0, versions)
     reply = await call.ask(Set(call.name, stored, seconds))
+    if isinstance(reply, NodeRefusedError):  # as for every store: the old value is gone
+        await call.ask(Delete(call.name))
     return call.cluster.settled(reply, otherwise=False) is True
 
 
@@ -81,8 +86,14 @@ async def refresh(call: Call) -> Any:
 
 async def invalidate(call: Call) -> bool:
     """Remove the value, and void what is being made now; say whether anything was there."""
+    cluster, link = call.cluster, call.link
     call.io.flights.detach(call.name)
-    return call.cluster.settled(await call.ask(Delete(call.name)), otherwise=False) is True
+    cluster.protection.elections.ended(call.name)
+    asks: list[tuple[Link, Command]] = [(link, Delete(call.name))]
+    if call.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
+        asks.append((link, Delete(call.side)))
+    reply, *_ = await cluster.ask_all(asks)
+    return cluster.settled(reply, otherwise=False) is True
 
 
 # What a hit does beyond serving the value.
@@ -97,7 +108,7 @@ async def _served(call: Call, given: Any, stored: Found, state: Freshness) -> An
     else:
         call.count("hits")
     elections = call.cluster.protection.elections
-    if not elections.stands(call.name, call.io.now(), call.policy.locking.ttl):
+    if not elections.stands(call.name, call.io.now(), call.lease):
         return given
     if _inline(call):
         outcome = await _refreshed(call, stored)
@@ -143,21 +154,23 @@ async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
     call.count("misses")
     if isinstance(reply, NodeError):
         call.count_trouble(reply)
-    wait = policy.seconds("wait")
-    leading = Leading(call, last_resort, io.now() + wait)
+    deadline = io.now() + policy.seconds("wait")
+    leading = Leading(call, last_resort, deadline)
 
     async def lead() -> Outcome:
         return await guarded(leading.outcome(reply))
 
     if not policy.coalesce:
         return _own(call, await lead())
-    gives_up = {"compute": False, "raise": True, "stale": last_resort is not None}
+    old = last_resort is not None and salvages(last_resort, policy, io.wall())
+    gives_up = {"compute": False, "raise": True, "stale": old}
     takes_over = not gives_up[policy.on_timeout]
     landed: Outcome | Landing = Landing.ABANDONED
     own = False
     began = io.now()
-    while landed is Landing.ABANDONED:
-        landed, own = await io.flights.fly(call.name, lead, wait, takes_over=takes_over)
+    while _is_no_answer(landed, own=own) and (landed is Landing.ABANDONED or io.now() < deadline):
+        left = max(0.0, deadline - io.now())
+        landed, own = await io.flights.fly(call.name, lead, left, takes_over=takes_over)
     if landed is Landing.ALONE:
         call.count("recomputes")
         return await io.compute(call.factory)
@@ -168,6 +181,13 @@ async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
     call.count("coalesced")
     call.prevented("joined", io.now() - began)
     return _shared(call, landed)
+
+
+def _is_no_answer(landed: Outcome | Landing, *, own: bool) -> bool:
+    """Say whether another's work has come to nothing, or waited too long for its own caller only."""
+    if isinstance(landed, Outcome):
+        return landed.late and not own
+    return landed is Landing.ABANDONED
 
 
 # What a caller gets of an outcome.

@@ -21,19 +21,21 @@ class Generation:
     each process that knows better puts it back.
     """
 
-    __slots__ = ("_due", "_function", "_known", "_renewals", "name")
+    __slots__ = ("_due", "_function", "_known", "_looked", "_renewals", "name")
 
     def __init__(self, function: Key) -> None:
         self._function = function
         self._known = False
         self._renewals = 0
         self._due = 0.0
+        self._looked = 0.0  # when a look-up began
         self.name = ""
 
     async def look(self, cluster: Cluster) -> None:
         """See to it that `name` is known, and looked up again once a second.
 
-        That is done beside the calls, but for the first after a pause, which waits for it.
+        That is done beside the calls, but for the first after a pause, which waits for it; so does
+        one after which nobody was free to do it beside.
         """
         io = cluster.io
         now = io.now()
@@ -42,7 +44,7 @@ class Generation:
         if not self._known:
             await self._look_up(cluster)  # nobody may go on without it
             return
-        recent = now < self._due + LOOK_AGAIN
+        recent = now < self._looked + 2 * LOOK_AGAIN
         self._due = now + LOOK_AGAIN
         if not recent:
             await self._look_up(cluster)
@@ -62,6 +64,7 @@ class Generation:
         return True
 
     async def _look_up(self, cluster: Cluster) -> None:
+        self._looked = cluster.io.now()
         key, link = cluster.route(self._function)
         command, renewals = Get(GENERATIONS + key), self._renewals
         reply = await cluster.io.shared(command.key, lambda: cluster.ask(link, command))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-from shardcache.core.commands import Get
-from shardcache.core.freshness import Found
+from shardcache.core.commands import Get, Payload
+from shardcache.core.freshness import Found, salvages
 from shardcache.core.leases import VALUE_LOCKS
-from shardcache.core.payloads import is_abandoned, is_stub
+from shardcache.core.payloads import is_abandoned, is_mark, is_stub
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations import redlock
 from shardcache.operations.backoff import Backoff
@@ -29,7 +29,7 @@ class Leading:
     """The one call of this process that stands for all who want a value now.
 
     It waits for another process until `deadline` (monotonic seconds); `last_resort` is a value too
-    old to be served unless making it anew fails.
+    old to be served unless making it anew fails, or even then.
     """
 
     __slots__ = ("_backoff", "_call", "_deadline", "_io", "_last_resort", "_seen", "_waits")
@@ -51,7 +51,9 @@ class Leading:
         began = self._io.now()
         try:
             if self._last_resort is not None:
-                return await self._by_election(self._last_resort)
+                outcome = await self._by_election()
+                if outcome is not None:
+                    return outcome
             if is_abandoned(reply):
                 return await self._regardless()
             if call.policy.quorum:
@@ -81,6 +83,10 @@ class Leading:
             outcome = await self._waited()
             if outcome is not None:
                 return outcome
+            if not self._seen:
+                # Somebody has the lock and no stub: he died between the two, or what he makes is
+                # void. The key's own node lets one begin.
+                return await self._by_lease()
 
     async def _held(self, hold: Hold) -> Outcome:
         call = self._call
@@ -104,18 +110,19 @@ class Leading:
             if outcome is not None:
                 return outcome
 
-    async def _by_election(self, last_resort: Found) -> Outcome:
-        """Compute beside the old value, or wait for whoever does."""
-        while True:
+    async def _by_election(self) -> Outcome | None:
+        """Compute beside the old value, or wait for whoever does; `None` when it is gone."""
+        while (last_resort := self._last_resort) is not None:
             claim = await elected(self._call, last_resort)
             if claim is not None:
                 return await computed(self._call, claim, last_resort)
             seen = await self._look(0.0)
             if isinstance(seen, Outcome):
                 return seen
-            outcome = await self._waited()
+            outcome = await self._waited() if self._last_resort is not None else None
             if outcome is not None:
                 return outcome
+        return None
 
     async def _regardless(self) -> Outcome:
         """Compute whoever else does; what is stored first stays, and so does a last resort."""
@@ -161,6 +168,8 @@ class Leading:
         reply, versions = await call.read()
         if isinstance(reply, NodeError):
             return reply
+        if not isinstance(reply, tuple) or is_mark(reply):
+            self._last_resort = None  # it was invalidated
         if is_abandoned(reply):
             return None
         outcome = call.usable(reply, versions)
@@ -173,18 +182,34 @@ class Leading:
             return Look.IN_HAND if in_hand or may_begin else Look.UP_FOR_GRABS
         beside = await call.ask(Get(call.side))
         if beside == RESTING:
-            call.count("stale")
-            return read(self._last_resort.payload)
+            return self._rested()
         return Look.UP_FOR_GRABS if beside is None else Look.IN_HAND
+
+    def _rested(self) -> Outcome | Look:
+        """Give the last resort while it is not made anew; one that is too old is no resort."""
+        old = self._old()
+        if old is None:
+            self._last_resort = None
+            return Look.UP_FOR_GRABS
+        self._call.count("stale")
+        return read(old)
+
+    def _old(self) -> Payload | None:
+        """Give what is stored of the last resort, if it may still be served."""
+        stored = self._last_resort
+        if stored is None or not salvages(stored, self._call.policy, self._io.wall()):
+            return None
+        return stored.payload
 
     def _given_up(self) -> Outcome | None:
         """Give what the policy has for one who has waited in vain; `None` to compute."""
         call = self._call
         call.count("timeouts")
         if call.policy.on_timeout == "raise":
-            return failed(self._too_late())
-        if call.policy.on_timeout == "stale" and self._last_resort is not None:
-            return read(self._last_resort.payload)
+            return failed(self._too_late())._replace(late=True)
+        old = self._old()
+        if call.policy.on_timeout == "stale" and old is not None:
+            return read(old)
         return None
 
     def _too_late(self) -> RecomputeTimeoutError:

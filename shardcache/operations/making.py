@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
@@ -11,18 +12,19 @@ from shardcache.core.commands import (
     Begun,
     Cas,
     DeleteUnchanged,
+    Get,
     Gets,
     Payload,
     Reply,
     Set,
     When,
 )
-from shardcache.core.freshness import Found, found
+from shardcache.core.freshness import Found, found, salvages
 from shardcache.core.payloads import RAW_FLAGS, is_abandoned, is_mark
-from shardcache.errors import EncodeError, NodeError, UncacheableResultError
+from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
 from shardcache.operations import tags
 from shardcache.operations.call import Call
-from shardcache.operations.claims import Claim, RefreshClaim, StubClaim
+from shardcache.operations.claims import RESTING, Claim, RefreshClaim, StubClaim
 from shardcache.operations.outcomes import NOT_MADE, Outcome, described, failed, read
 from shardcache.operations.port import Repetition
 
@@ -66,15 +68,30 @@ async def begun(call: Call, *, takes_over: bool = False) -> StubClaim | Outcome:
 
 
 async def begun_over(call: Call) -> StubClaim:
-    """Begin on the key's own node, over whatever is there."""
+    """Begin on the key's own node, over whatever is there, so that nothing begun before is stored.
+
+    An old value stays meanwhile, unless somebody makes it anew just now.
+    """
     claim = StubClaim(call.cluster, call.link, call.name, call.io.token())
-    await _begin(call, claim)
+    for _ in range(TAKEOVERS):
+        met = await _begin(call, claim)
+        if met is None or met.leads or is_abandoned(met.payload):
+            return claim
+        if met.payload is not None and not await _is_refreshed(call):
+            return claim
+        await call.ask(DeleteUnchanged(call.name, met.token))
     return claim
+
+
+async def _is_refreshed(call: Call) -> bool:
+    """Say whether somebody makes the value anew while the old one stays."""
+    beside = await call.ask(Get(call.side)) if call.policy.ages else None
+    return isinstance(beside, tuple) and beside != RESTING
 
 
 async def _begin(call: Call, claim: StubClaim) -> Begun | None:
     async def asked() -> StubClaim:
-        met = await call.ask(Begin(call.name, claim.mark, call.policy.locking.ttl))
+        met = await call.ask(Begin(call.name, claim.mark, call.lease))
         replies.append(met)
         if isinstance(met, Begun):
             claim.token, claim.leads = met.token, met.leads
@@ -121,16 +138,16 @@ async def elected(call: Call, stored: Found) -> Claim | None:
 
 async def _elected(call: Call, stored: Found) -> RefreshClaim | None:
     mark: Payload = (RAW_FLAGS, call.io.token())
-    seconds = call.policy.locking.ttl
-    if await call.ask(Set(call.side, mark, seconds, When.ABSENT)) is not True:
+    if await call.ask(Set(call.side, mark, call.lease, When.ABSENT)) is not True:
         return None
     met = await call.ask(Gets(call.name))
     payload, token = met if isinstance(met, tuple) else (None, None)
-    claim = RefreshClaim(call.cluster, call.link, call.side, mark, token)
-    if isinstance(payload, tuple) and not is_mark(payload):
-        there = found(payload)
-        if there is not None and there.fresh_until <= stored.fresh_until:
-            return claim
+    there = found(payload) if isinstance(payload, tuple) and not is_mark(payload) else None
+    leaves = math.inf if there is None else there.fresh_until + call.policy.served_after
+    claim = RefreshClaim(call.cluster, call.link, call.name, call.side, mark, token, leaves)
+    if there is not None and there.fresh_until <= stored.fresh_until:
+        await claim.stay(call.lease)
+        return claim
     await claim.let_go()
     return None
 
@@ -175,7 +192,7 @@ def _kept(call: Call, claim: Claim) -> Repetition | None:
     until = io.now() + policy.max_hold
 
     async def renewed() -> bool:
-        return io.now() < until and await claim.renewed(policy.ttl)
+        return io.now() < until and await claim.renewed(call.lease)
 
     return io.repeat(policy.ttl / 3, renewed, "recompute keeper")
 
@@ -189,7 +206,12 @@ async def _made(
     call: Call, result: Any, claim: Claim, versions: Sequence[bytes] | None, seconds: float
 ) -> Outcome:
     """Store a result if it is to be kept, and tell of it."""
-    lifetime = lifetime_of(call.policy, result)
+    try:
+        lifetime = lifetime_of(call.policy, result)
+    except Exception as error:
+        await claim.given_up(0.0)
+        call.told(seconds, error, stored=False)
+        raise
     stored = False
     try:
         payload = call.cluster.payloads.encode(call.name, result)
@@ -226,6 +248,8 @@ async def _committed(call: Call, claim: Claim, payload: Payload, seconds: float 
         return True
     if isinstance(reply, NodeError):
         await claim.given_up(0.0)
+        if isinstance(reply, NodeRefusedError):  # what it was to replace is out of date
+            await call.ask(DeleteUnchanged(call.name, claim.token))
         call.count_trouble(reply)
         return False
     call.count("rejected")
@@ -265,6 +289,7 @@ async def _error_stored(call: Call, error: Exception, claim: Claim) -> bool:
 
 def _salvages(call: Call, stored: Found) -> bool:
     """Say whether an old value may stand in for an error: not too old, and not unreadable."""
-    age = call.io.wall() - stored.fresh_until
-    young = age < call.policy.seconds("stale_if_error")
-    return young and call.decoded(stored.payload) is not NOT_MADE
+    return (
+        salvages(stored, call.policy, call.io.wall())
+        and call.decoded(stored.payload) is not NOT_MADE
+    )

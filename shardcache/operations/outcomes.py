@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from shardcache.core.commands import Payload
@@ -12,11 +12,15 @@ NOT_MADE: Final = object()
 
 
 class Outcome(NamedTuple):
-    """A value as its maker has it (or `NOT_MADE` here), as it is stored, or the error instead."""
+    """A value as its maker has it (or `NOT_MADE` here), as it is stored, or the error instead.
+
+    It is `late` when it says no more than that its own caller has waited for so long.
+    """
 
     value: Any  # the caller's own, as are all values
     payload: Payload | None = None
     error: Exception | None = None
+    late: bool = False
 
 
 def failed(error: Exception) -> Outcome:
@@ -34,15 +38,29 @@ def reraised(error: Exception) -> Exception:
 
     One that cannot be copied is given itself.
     """
-    try:
-        twin = copy.copy(error)
-    except Exception:  # noqa: BLE001 - the copying is the user's code, and may raise anything
-        return error.with_traceback(None)
-    if type(twin) is not type(error) or twin.args != error.args:
+    twin = _twin(error, copy.copy) or _twin(error, _made_again)
+    if twin is None:
         return error.with_traceback(None)
     twin.__cause__ = error.__cause__
     twin.__suppress_context__ = error.__suppress_context__
     return twin.with_traceback(None)
+
+
+def _twin(error: Exception, copied: Callable[[Exception], Exception]) -> Exception | None:
+    """Give a copy of `error` if it is one."""
+    try:
+        twin = copied(error)
+        alike = type(twin) is type(error) and twin.args == error.args and str(twin) == str(error)
+    except Exception:  # noqa: BLE001 - the copying is the user's code, and may raise anything
+        return None
+    return twin if alike and twin is not error else None
+
+
+def _made_again(error: Exception) -> Exception:
+    """Give a copy without calling `__init__`, which may want other arguments than were kept."""
+    twin = type(error).__new__(type(error), *error.args)
+    vars(twin).update(vars(error))
+    return twin
 
 
 def described(error: Exception) -> tuple[str, Sequence[Any]]:

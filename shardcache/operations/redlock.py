@@ -7,6 +7,7 @@ nodes at once split the votes, and nobody wins.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -50,7 +51,9 @@ class Hold:
     """
 
     __slots__ = (
+        "_extending",
         "_keeping",
+        "_least",
         "_tokens",
         "cluster",
         "key",
@@ -86,6 +89,8 @@ class Hold:
         self.lost = ""
         self.released = False
         self._tokens = tokens
+        self._extending = 0  # how many extensions are under way
+        self._least = 0.0  # until when it holds by the shortest of them
         self._keeping: Repetition | None = None
 
     def remaining(self) -> float:
@@ -110,16 +115,32 @@ class Hold:
     async def _prolonged_once(self) -> bool:
         if self.cluster.io.now() - self.since + self.policy.ttl / 3 > self.policy.max_hold:
             return False
+        if self.remaining() > self.policy.ttl:
+            return True  # it was extended for longer, which stays
         return await self.extend(self.policy.ttl)
 
     async def extend(self, ttl: float) -> bool:
-        """Make it hold for `ttl` seconds from now; say whether, and once it is not it never is."""
+        """Make it hold for `ttl` seconds from now; say whether, and once it is not it never is.
+
+        Two at once may reach the nodes in any order: then it holds by the shorter of them.
+        """
+        if not self._extending:
+            self._least = math.inf
+        self._extending += 1
+        try:
+            return await self._extended(ttl)
+        finally:
+            self._extending -= 1
+
+    async def _extended(self, ttl: float) -> bool:
         io = self.cluster.io
         asked = io.now()
         deadline = min(asked + self.cluster.timeout, self.until)
         if self.lost or self.released or deadline <= asked:
             self._lose("its time ran out")
             return False
+        # From now on nodes may keep it for no longer than this, whatever is heard of them.
+        self.until = min(self.until, asked + validity(ttl, 0.0, _slack(self.links)))
         wanted = quorum(len(self.links))
         replies = await compared(
             self.cluster,
@@ -134,7 +155,7 @@ class Hold:
         if len(agreed) < wanted or not worthwhile(left, ttl) or self.lost or self.released:
             self._lose("it could not be prolonged")
             return False
-        self.until = now + left
+        self.until = self._least = min(self._least, now + left)
         return True
 
     async def release(self) -> bool:

@@ -58,6 +58,7 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
     command = Cas(name, payload, token, 1.0 if expired else seconds)
     reply = await cluster.ask(link, command, deadline)
     if expired and reply is True:
+        cluster.io.flights.detach(name)
         await cluster.ask(link, Delete(name), deadline)
     await _drop_refused(cluster, link, name, reply, deadline)
     stored: bool | None = cluster.settled(reply, otherwise=False)
@@ -75,8 +76,9 @@ async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
     """Give the key a new expiry; say whether it was there."""
     name, link = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
-    command = Delete(name) if seconds == 0 else Touch(name, seconds)
-    return bool(cluster.settled(await cluster.ask(link, command), otherwise=False))
+    if seconds == 0:
+        return await delete(cluster, key)
+    return bool(cluster.settled(await cluster.ask(link, Touch(name, seconds)), otherwise=False))
 
 
 async def incr(cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL) -> int | None:
@@ -126,6 +128,7 @@ async def _store_expired(cluster: Cluster, link: Link, name: bytes, when: When) 
     """Do what storing for no time at all comes to: the key is deleted, but never by an `add`."""
     if when is When.ABSENT:
         return cluster.settled(await cluster.ask(link, Get(name)), _FAILED) is None
+    cluster.io.flights.detach(name)
     there = cluster.settled(await cluster.ask(link, Delete(name)), _FAILED)
     return there is not _FAILED and (when is When.ALWAYS or bool(there))
 

@@ -63,6 +63,7 @@ async def stats(cluster: Cluster) -> Stats:
 async def flush_all(cluster: Cluster) -> bool:
     """Empty every node; say whether all did."""
     links = list(cluster.links.values())
+    cluster.io.flights.detach_all()
     replies = await _ask_each(cluster, links, FlushAll())
     failed: dict[Key, NodeError | DecodeError] = {
         link.node.name: reply

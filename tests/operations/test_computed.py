@@ -229,6 +229,80 @@ def test_an_invalidation_voids_what_is_being_made(lock):
     assert scene.stored() == 1
 
 
+def test_who_calls_after_an_invalidation_does_not_wait_for_the_void_leader():
+    """Its lock is in the way, but nothing that could be waited for."""
+    scene = Scene(processes=2, lock=True, wait=60.0)
+    scene.source.delta = 20.0
+    scene.start(0)
+    scene.world.advance(1.0)
+    scene.source.version, scene.source.delta = 1, DELTA
+    scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+    began = scene.world.now
+    assert scene.run(1) == [1]
+    assert scene.world.now - began <= scene.processes[1].timeout + DELTA + 0.2
+    assert scene.stored() == 1
+
+
+@pytest.mark.parametrize("lock", MODES)
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
+@pytest.mark.parametrize("before", ["nothing", "a stale value"])
+def test_a_refresh_is_stored_over_what_was_begun_before_it(lock, kinds, before):
+    """Whoever makes the value already has read an older state of the source."""
+    scene = Scene(processes=2, kinds=kinds, lock=lock, ttl=10.0, stale=30.0)
+    if before != "nothing":
+        scene.run(0)
+        scene.world.advance(15.0)
+    scene.source.delta = 2.0
+    slow = scene.start(0)
+    scene.world.advance(1.0)
+    assert scene.source.busy == 1
+    scene.source.version, scene.source.delta = 1, 3.0
+    assert scene.do(computed.refresh(scene.call(scene.processes[1])), 1) == 1
+    scene.world.advance(5.0)
+    assert slow.done
+    assert scene.stored() == 1
+    assert scene.count("rejected") == 1
+
+
+def test_a_refresh_leaves_the_old_value_to_others():
+    """While nobody else makes it anew, they are served."""
+    scene = Scene(processes=2)
+    scene.run(0)
+    scene.source.version, scene.source.delta = 1, 5.0
+    task = scene.processes[0].run(computed.refresh(scene.call(scene.processes[0])))
+    scene.world.advance(1.0)
+    assert scene.run(1) == [0]
+    scene.world.advance(10.0, lambda: task.done)
+    assert (task.result, scene.stored()) == (1, 1)
+
+
+@pytest.mark.parametrize("term", ["condition", "ttl"])
+@pytest.mark.parametrize("lock", ["shard", True])
+def test_a_term_that_raises_does_not_pile_up(lock, term):
+    """A function of the result may fail as the source may: those who wait call side by side."""
+
+    def fails(_result):
+        raise ZeroDivisionError
+
+    scene = Scene(lock=lock, **{term: fails})
+    began = scene.world.now
+    tasks = [scene.start(place) for place in range(8)]
+    scene.world.advance(30.0, lambda: all(task.done for task in tasks))
+    assert all(isinstance(task.error, ZeroDivisionError) for task in tasks)
+    assert scene.world.now - began <= 2 * DELTA + 0.2
+
+
+def test_a_stub_outlives_the_ticks_of_its_node():
+    """A short lease for lock nodes that count well is a longer one on a node that does not."""
+    scene = Scene(processes=1, kinds=(True,), lock="shard")
+    policy = CachePolicy(ttl=60.0, lock=LockPolicy(ttl=0.5))
+    call = scene.call(scene.processes[0], policy)
+    assert call.lease == 2.0
+    assert Scene(processes=1).call(scene.processes[0], policy).lease == 2.0
+    fine = Scene(processes=1)
+    assert fine.call(fine.processes[0], policy).lease == 0.5
+
+
 @pytest.mark.parametrize("lock", ["shard", True])
 def test_a_slow_leader_keeps_its_claim(lock):
     """Four times the ttl of the lock, and nobody else computes."""
@@ -348,6 +422,64 @@ class TestAges:
         scene.world.advance(1.0)
         assert scene.stored() is None
         assert scene.run(1) == [1]
+
+    @pytest.mark.parametrize("lock", MODES)
+    @pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
+    @pytest.mark.parametrize("terms", [{"stale": 1.0}, {"early": 1.0}])
+    def test_a_slow_refresh_outlasts_the_old_value(self, lock, kinds, terms):
+        """Nobody begins beside it when the old value is too old to be served, and it is stored."""
+        scene = Scene(processes=4, kinds=kinds, lock=lock, ttl=10.0, wait=60.0, seed=3, **terms)
+        scene.source.delta = 8.0
+        scene.run(0)
+        tasks = []
+        while scene.source.calls < 2:
+            scene.world.advance(0.1)
+            tasks.append(scene.start(0))
+        scene.source.version = 1
+        for _ in range(80):
+            scene.world.advance(0.1)
+            tasks += [scene.start(1), scene.start(2)]
+        scene.world.advance(30.0, lambda: all(task.done for task in tasks))
+        scene.world.advance(9.0, lambda: scene.source.busy == 0)
+        assert scene.source.most_busy == 1
+        assert scene.count("rejected") == 0
+
+    @pytest.mark.parametrize("on_timeout", ["compute", "stale", "raise"])
+    def test_a_last_resort_that_is_invalidated_is_none(self, on_timeout):
+        """Who waits for it to be made anew goes on as if it had never been."""
+        scene = Scene(
+            processes=2, lock=True, ttl=10.0, stale_if_error=60.0, wait=30.0, on_timeout=on_timeout
+        )
+        scene.run(0)
+        scene.world.advance(20.0)
+        scene.source.delta = 20.0
+        scene.start(0)
+        scene.world.advance(1.0)
+        waits = scene.start(1)
+        scene.world.advance(1.0)
+        scene.source.version, scene.source.delta = 1, DELTA
+        scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+        began = scene.world.now
+        scene.world.advance(60.0, lambda: waits.done)
+        assert (waits.result, scene.stored()) == (1, 1)
+        assert scene.world.now - began <= DELTA + 0.5
+
+    def test_an_invalidation_ends_the_rest_after_a_failure(self):
+        """What is made after it may be made anew as soon as it is stale."""
+        scene = Scene(processes=1, ttl=1.0, stale=60.0, error_backoff=50.0)
+        scene.run()
+        scene.world.advance(2.0)
+        scene.source.error = ValueError("the source is down")
+        scene.run()
+        scene.world.advance(1.0)
+        scene.source.error = None
+        scene.do(computed.invalidate(scene.call(scene.processes[0])))
+        scene.run()
+        scene.world.advance(2.0)
+        scene.source.version = 1
+        scene.run()
+        scene.world.advance(1.0)
+        assert scene.stored() == 1
 
     def test_a_failing_refresh_is_not_tried_again_at_once(self):
         """The old value is served, and the source left alone for `error_backoff` seconds."""

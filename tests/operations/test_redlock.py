@@ -408,6 +408,39 @@ def test_what_is_another_s_is_left_alone(kinds):
     assert hold.remaining() > 0
 
 
+def test_two_extensions_at_once_leave_the_shorter():
+    """Their commands may reach the nodes in any order: more cannot be counted on."""
+    for order in ((30.0, 1.0), (1.0, 30.0)):
+        world, _, (process, *_) = make_world()
+        hold = attempted(world, process)
+        tasks = [process.run(hold.extend(seconds)) for seconds in order]
+        world.advance(0.001)
+        assert hold.remaining() <= 1.0
+        world.advance(1.0, lambda: all(task.done for task in tasks))
+        assert [task.result for task in tasks] == [True, True]
+        assert 0.9 < hold.remaining() <= 1.0
+
+
+def test_a_renewal_leaves_a_longer_extension_alone():
+    """What was asked for explicitly is not shortened in the background."""
+    world, _, (process, *_) = make_world()
+    hold = attempted(world, process, RENEWED)
+    task = process.run(hold.extend(20.0))
+    world.advance(1.0, lambda: task.done)
+    world.advance(5.0)
+    assert hold.remaining() > 14.0
+
+
+def test_waiting_has_no_end_but_its_own():
+    """However long that is, a waiter goes on asking."""
+    world, _, (holder, waiter, *_) = make_world()
+    held = LockPolicy(ttl=4.0, renew=True, max_hold=2000.0)
+    attempted(world, holder, held)
+    task = waiter.run(redlock.acquire(waiter.cluster, NAME, POLICY, 600.0))
+    world.advance(700.0, lambda: task.done)
+    assert isinstance(task.error, LockTimeout)
+
+
 def test_an_extension_never_revives():
     """What has run out by the holder's clock is lost, even where nodes still have it."""
     world, nodes, (process, *_) = make_world(kinds=(True,) * 5)
