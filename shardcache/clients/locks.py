@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -30,11 +29,10 @@ _entered: ContextVar[tuple[LeaseBase, ...]] = ContextVar("shardcache_locks", def
 class LeaseBase:
     """What both leases tell from memory."""
 
-    __slots__ = ("_hold", "_pid")
+    __slots__ = ("_hold",)
 
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
-        self._pid = os.getpid()
 
     @property
     def valid(self) -> bool:
@@ -60,7 +58,7 @@ class LeaseBase:
 
     def remaining(self) -> float:
         """Give for how many seconds it still holds; 0 when it does not."""
-        return self._hold.remaining() if self.own else 0.0
+        return self._hold.remaining()
 
     def check(self) -> None:
         """Raise `LockLost` unless the lock still holds."""
@@ -70,7 +68,7 @@ class LeaseBase:
     @property
     def own(self) -> bool:
         """Say whether it belongs to this process, and not to the one it was forked from."""
-        return self._pid == os.getpid()
+        return self._hold.own
 
     def _why(self) -> str:
         if not self.own:
@@ -113,7 +111,7 @@ class Lease(LeaseBase):
 
     def release(self) -> bool:
         """Give the lock back; say whether it still held. Idempotent, and raises no node's error."""
-        return self.own and step(self._hold.release())
+        return step(self._hold.release())
 
 
 class AsyncLease(LeaseBase):
@@ -139,7 +137,7 @@ class AsyncLease(LeaseBase):
     async def release(self) -> bool:
         """Give the lock back; say whether it still held. Idempotent, and raises no node's error."""
         hold = self._hold
-        return self.own and await hold.cluster.io.shielded(hold.release)
+        return await hold.cluster.io.shielded(hold.release)
 
 
 class LockBase(Generic[LeaseT]):

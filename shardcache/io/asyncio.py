@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import random
 import secrets
 import time
@@ -28,6 +29,7 @@ class AsyncIO:
     refreshes_beside = True
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
+    process = staticmethod(os.getpid)
     random = staticmethod(random.random)
     sleep = staticmethod(asyncio.sleep)
 

@@ -35,6 +35,7 @@ class BlockingIO:
     refreshes_beside = False
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
+    process = staticmethod(os.getpid)
     random = staticmethod(random.random)
 
     def __init__(self) -> None:

@@ -161,6 +161,7 @@ async def computed(call: Call, claim: Claim, last_resort: Found | None = None) -
     When it raises, an old value may be served as the `last_resort`.
     """
     io = call.io
+    process = io.process()
     keeping: Repetition | None = None
     try:
         versions = await tags.versions(call.cluster, call.tags)
@@ -180,7 +181,8 @@ async def computed(call: Call, claim: Claim, last_resort: Found | None = None) -
             await _stopped(keeping)
             await claim.let_go()
 
-        await io.shielded(undone)
+        if io.process() == process:  # else this is a child, and the claim is its parent's
+            await io.shielded(undone)
         raise
 
 

@@ -73,6 +73,9 @@ class IO(Protocol[BackendT_contra]):
     def wall(self) -> float:
         """Give the time in seconds that all machines share, more or less."""
 
+    def process(self) -> int:
+        """Give the number of this process, which a forked child does not share."""
+
     def call(self, backend: BackendT_contra, command: Command, deadline: float) -> Awaitable[Reply]:
         """Ask one node; raise the `NodeError` that stands in the way of a reply."""
 

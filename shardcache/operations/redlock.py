@@ -54,6 +54,7 @@ class Hold:
         "_extending",
         "_keeping",
         "_least",
+        "_process",
         "_tokens",
         "cluster",
         "key",
@@ -89,15 +90,21 @@ class Hold:
         self.lost = ""
         self.released = False
         self._tokens = tokens
+        self._process = cluster.io.process()
         self._extending = 0  # how many extensions are under way
         self._least = 0.0  # until when it holds by the shortest of them
         self._keeping: Repetition | None = None
 
     def remaining(self) -> float:
-        """Give for how many seconds it still holds; 0 when it does not."""
-        if self.lost or self.released:
+        """Give for how many seconds it still holds; 0 when it does not, as in a forked child."""
+        if self.lost or self.released or not self.own:
             return 0.0
         return max(0.0, self.until - self.cluster.io.now())
+
+    @property
+    def own(self) -> bool:
+        """Say whether it belongs to this process, and not to the one it was forked from."""
+        return self._process == self.cluster.io.process()
 
     def keep(self) -> None:
         """Have it prolonged in the background, as its policy says."""
@@ -160,7 +167,7 @@ class Hold:
 
     async def release(self) -> bool:
         """Give it back on every node; say whether it was still ours. Only the first time counts."""
-        if self.released:
+        if self.released or not self.own:
             return False
         if not self.remaining():
             self._lose("its time ran out")

@@ -33,11 +33,13 @@ from shardcache.core.commands import (
     ExpireIf,
     Get,
     GetMany,
+    Gets,
     Renew,
     Set,
     SetMany,
     Take,
     Taken,
+    Touch,
 )
 from shardcache.core.payloads import RAW_FLAGS, is_stub
 from shardcache.operations.cluster import Link
@@ -447,6 +449,13 @@ class BackendContract:
         dead = ask(Begin(NAME, b"dead", 1.5))
         eventually(lambda: ask(Begin(NAME, b"next", 30)).leads, within=10)
         assert not ask(Cas(NAME, VALUE, dead.token, 60))
+
+    def test_a_longer_life_is_no_change(self, ask: Ask) -> None:
+        """A value may be kept for longer while it is made anew: its token stays good."""
+        ask(Set(NAME, VALUE, 60))
+        _, token = ask(Gets(NAME))
+        assert ask(Touch(NAME, 100)) is True
+        assert ask(Cas(NAME, OTHER, token, 60)) is True
 
     def test_a_stub_is_renewed_by_its_token(self, ask: Ask) -> None:
         """A slow leader keeps its stub; one that has lost it is told, and prolongs nothing."""

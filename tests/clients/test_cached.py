@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import inspect
+import os
 import pickle
+import signal
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -17,14 +21,20 @@ from shardcache import (
     Client,
     ConfigurationError,
     KeyBuildError,
+    LockPolicy,
     NodeError,
     Observer,
+    RecomputeTimeoutError,
     UncacheableResultError,
 )
+from shardcache.clients.base import cluster_of
+from shardcache.core.commands import Begin, DeleteUnchanged
 from shardcache.decorators import Defaults
+from shardcache.io.blocking import REFRESHERS
 from shardcache.operations.generations import LOOK_AGAIN
 from shardcache.settings import Settings
 from shardcache.testing.driving import MODES, DrivenClient, make_client
+from shardcache.testing.waiting import eventually
 
 BACKENDS = ["memory", "memcached", "redis", "pymemcache", "mixed"]
 
@@ -335,6 +345,11 @@ def test_a_node_that_fails_computes(make_memcached):
             g()
 
 
+async def blocked(end):
+    """Keep the thread that does it."""
+    end.wait(30)
+
+
 embedded = Client("memory://a,b,c")
 
 
@@ -480,6 +495,80 @@ class TestFunctions:
 
         with pytest.raises((pickle.PicklingError, AttributeError), match="local"):
             pickle.dumps(local)
+
+    def test_one_may_be_cached_twice(self):
+        """A cached function under another, as in front of a remote cache, with a wrapper between."""
+        near, far = Client("memory://near"), Client("memory://far")
+        between = []
+
+        @far.cached(ttl=300, namespace="far")
+        def source():
+            return "made"
+
+        @near.cached(ttl=5, namespace="near")
+        @functools.wraps(source)
+        def noted():
+            between.append(1)
+            return source()
+
+        assert (noted(), noted()) == ("made", "made")
+        assert (noted.policy.ttl, source.policy.ttl, between) == (5, 300, [1])
+        assert (noted.cache_info().hits, source.cache_info().misses) == (1, 1)
+        assert near.get(noted.key_for()) == far.get(source.key_for()) == "made"
+        twice = near.cached(ttl=7, namespace="twice")(source)
+        assert (twice(), twice.policy.ttl, twice.cache_info().misses) == ("made", 7, 1)
+
+    def test_a_bound_one_wants_no_self(self):
+        """Its signature is that of the call."""
+        assert str(inspect.signature(Shop(1).address)) == "()"
+        assert Shop(1).address.__wrapped__() == "1 Main Street"
+        assert str(inspect.signature(Shop.kind)) == "()"
+
+    def test_no_two_functions_share_their_values_unnoticed(self):
+        """Neither the methods of two objects nor two lambdas."""
+        decorator = Client("memory://a").cached(ttl=60, namespace="n")
+        with pytest.raises(ConfigurationError, match="bound to one object"):
+            decorator(Shop(1).address.__wrapped__)
+        one, other = (lambda: 1), (lambda: 2)
+        assert decorator(one)() == 1
+        with pytest.raises(ConfigurationError, match="another lambda"):
+            decorator(other)
+
+    @pytest.mark.parametrize(
+        ("terms", "fault"),
+        [
+            ({"key": 5}, "key must be a template or a function"),
+            ({"key": b"x"}, "key must be a template or a function"),
+            ({"tags": None}, "tags must be strings"),
+            ({"ignore": [1]}, "ignore must be strings"),
+            ({"cache_errors": 5}, "cache_errors must be types"),
+            ({"cache_errors": None}, "cache_errors must be types"),
+        ],
+    )
+    def test_what_is_of_the_wrong_type_is_named(self, terms, fault):
+        """At decoration, not at the first call."""
+        with pytest.raises(ConfigurationError, match=fault):
+            self.client.cached(ttl=60, **terms)(lambda: 1)
+
+    @pytest.mark.parametrize(
+        ("function", "fault"),
+        [
+            (max, "no signature"),
+            (functools.partialmethod(max), "partialmethod is no function"),
+            (functools.cached_property(max), "cached_property is no function"),
+            ("text", "with parentheses"),
+        ],
+    )
+    def test_what_is_no_function_is_named(self, function, fault):
+        """A decorator without its parentheses comes to the same."""
+        with pytest.raises(ConfigurationError, match=fault):
+            self.client.cached(ttl=60)(function)
+
+    def test_lengths_of_time_may_be_timedeltas(self):
+        """Within the terms of the lock as well."""
+        policy = LockPolicy(ttl=timedelta(seconds=3), max_hold=timedelta(minutes=1))
+        assert (policy.ttl, policy.max_hold) == (3.0, 60.0)
+        assert self.client.cached(ttl=60, lock=policy, namespace="t")(lambda: 1)() == 1
 
     def test_bad_terms_are_refused_all_at_once(self):
         """Each fault is named, with what is known."""
@@ -683,6 +772,180 @@ class TestTrouble:
                 with pytest.raises(asyncio.CancelledError):
                     await f()
         assert len(calls) == 1
+
+    async def test_an_error_that_cannot_be_copied_has_a_trace_for_each(self):
+        """Its `__init__` wants more than its arguments, as those of some SDKs do."""
+
+        class RefusedError(Exception):
+            def __init__(self, *, code):
+                super().__init__(f"refused with {code}")
+                self.code = code
+
+        async with AsyncClient("memory://a") as client:
+
+            @client.cached(ttl=60)
+            async def f():
+                await asyncio.sleep(0.05)
+                raise RefusedError(code=7)
+
+            errors = await asyncio.gather(*(f() for _ in range(5)), return_exceptions=True)
+        assert [(type(each), str(each), each.code) for each in errors] == [
+            (RefusedError, "refused with 7", 7)
+        ] * 5
+        assert len({id(each) for each in errors}) == 5
+        assert sum(each.__traceback__.tb_next is not None for each in errors) == 5
+
+    async def test_a_caller_waits_for_its_own_time(self):
+        """That the first one has waited in vain does not end the waiting of those who joined it."""
+        async with AsyncClient("memory://a") as client:
+
+            @client.cached(ttl=60, lock="shard", wait=0.5, on_timeout="raise", namespace="n")
+            async def f():
+                return "made by the second"
+
+            name = await f.key_for()
+            cluster = cluster_of(client)
+            routed, link = cluster.route(name)
+            met = await cluster.ask(link, Begin(routed, b"m" * 16, 30))
+            first = asyncio.create_task(f())
+            await asyncio.sleep(0.3)
+            second = asyncio.create_task(f())
+            with pytest.raises(RecomputeTimeoutError):
+                await first
+            assert not second.done()
+            await cluster.ask(link, DeleteUnchanged(routed, met.token))
+            assert await second == "made by the second"
+
+    async def test_closing_undoes_what_is_under_way(self, redis_servers):
+        """No task is left behind, and no stub for others to wait for."""
+        urls = [server.url for server in redis_servers]
+        before = asyncio.all_tasks()
+        async with AsyncClient(urls) as client, AsyncClient(urls) as other:
+            began = asyncio.Event()
+
+            @client.cached(ttl=60, lock=True, namespace="n")
+            async def f():
+                began.set()
+                await asyncio.sleep(30)
+
+            key = await f.key_for()
+            call = asyncio.create_task(f())
+            await began.wait()
+            assert await other.add(key, 1) is False  # a stub is there
+            await client.aclose()
+            left = [task.get_name() for task in asyncio.all_tasks() - before]
+            assert not [name for name in left if name.startswith("shardcache")]
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            assert await other.add(key, 1) is True
+            assert await other.lock(key).try_acquire() is not None
+        assert asyncio.all_tasks() == before
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has none")
+    @pytest.mark.parametrize("lock", ["shard", True])
+    def test_a_child_gives_up_nothing_of_its_parent_s(self, redis_servers, lock):
+        """A function may fork, and the child end in the midst of it."""
+        urls = [server.url for server in redis_servers]
+        with Client(urls, timeout=5.0) as client:
+
+            @client.cached(ttl=60, lock=lock, namespace="n")
+            def f():
+                child = os.fork()
+                if not child:
+                    raise SystemExit(7)
+                return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+            parent = os.getpid()
+            try:
+                status = f()
+            finally:
+                if os.getpid() != parent:
+                    os._exit(7)
+            assert status == 7
+            assert f.get() == 7
+            assert (f.cache_info().rejected, f.cache_info().locks_lost) == (0, 0)
+
+    def test_what_is_too_large_leaves_no_older_value(self, memcached_servers):
+        """A value that the node does not take is not the one of before, either."""
+        with Client([server.url for server in memcached_servers], codec="raw") as client:
+            size = [1]
+
+            @client.cached(ttl=60)
+            def f():
+                return b"x" * size[0]
+
+            f()
+            size[0] = 2_000_000
+            assert len(f.refresh()) == 2_000_000
+            assert f.get() is None
+            assert f.set(b"small") is True
+            assert f.set(b"x" * 2_000_000) is False
+            assert f.get() is None
+
+    @pytest.mark.parametrize("way", ["set", "touch", "cas", "flush_all"])
+    def test_other_ways_to_remove_a_value_void_what_is_being_made(self, way):
+        """Who calls after them joins nobody who began before."""
+        with Client("memory://a") as client:
+            version, began, end = [1], threading.Event(), threading.Event()
+
+            @client.cached(ttl=60, namespace="n", wait=1, on_timeout="raise")
+            def f():
+                made = version[0]
+                if made == 1:
+                    began.set()
+                    end.wait(30)
+                return made
+
+            key = f.key_for()
+            thread = threading.Thread(target=f)
+            thread.start()
+            began.wait(30)
+            version[0] = 2
+            ways = {
+                "set": lambda: client.set(key, 0, ttl=0),
+                "touch": lambda: client.touch(key, 0),
+                "cas": lambda: client.set(key, 0) and client.cas(key, 0, client.gets(key)[1], 0),
+                "flush_all": client.flush_all,
+            }
+            assert ways[way]() is not None
+            assert f() == 2
+            end.set()
+            thread.join(30)
+            assert f() == 2
+
+    def test_others_notice_while_all_refreshers_are_busy(self):
+        """What `invalidate_all` did is looked for by a call when nobody else is free to."""
+        with Client("memory://a,b,c") as client:
+            f = client.cached(ttl=60, namespace="n")(lambda: "made")
+            f()
+            end = threading.Event()
+            io = cluster_of(client).io
+            offers = [io.offer(lambda: blocked(end), "test") for _ in range(REFRESHERS)]
+            assert all(offers)
+            other = client.cached(ttl=60, namespace="n")(f.__wrapped__)
+            other.invalidate_all()
+            eventually(lambda: f() and f.cache_info().misses == 2, within=10)
+            end.set()
+
+    def test_the_default_clients_take_locks_over_enough_nodes(self, caplog):
+        """Too few are told in the log, once, when the client is made."""
+        defaults = Defaults()
+        defaults.take_locks()
+        defaults.configure(Settings.from_url("memory://a"))
+        assert defaults.client() is defaults.client()
+        assert sum("three or more" in record.message for record in caplog.records) == 1
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has none")
+    def test_a_fork_while_the_default_client_is_made(self):
+        """The child makes its own; the parent's lock is not its concern."""
+        defaults = Defaults()
+        defaults.configure(Settings.from_url("memory://a"))
+        with defaults._own():
+            child = os.fork()
+            if not child:
+                signal.alarm(10)
+                os._exit(0 if defaults.client().set("k", 1) else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     @pytest.mark.parametrize("lock", [False, "shard", True])
     def test_an_old_value_outlives_nested_calls(self, lock):
