@@ -67,23 +67,30 @@ class ThreadFlights:
         key = (os.getpid(), name)
         waiter: Waiter = queue.SimpleQueue()
         joined: list[ThreadFlight] = []
-        with ExitStack() as waiting:
-            while True:
-                own = ThreadFlight()
-                flight = self._flights.setdefault(key, own)  # atomic: one thread gets its own
-                if flight is own:
-                    break
-                if flight not in joined:
-                    joined.append(flight)
-                    flight.join(waiter)
-                    if waiting.enter_context(flight.awaited()):
-                        return Landing.ALONE, False
-                if _told(waiter, wait):
-                    return next(each.outcome for each in joined if each.landed), False
-                if not takes_over:
-                    return Landing.LATE, False
-                self._remove(key, flight)
-        return await self._lead(key, own, work), True
+        own = ThreadFlight()
+        outcome: T | Landing = Landing.ABANDONED
+        try:  # from before it is known to others: a signal may raise between any two bytecodes
+            with ExitStack() as waiting:
+                while True:
+                    flight = self._flights.setdefault(key, own)  # atomic: one thread gets its own
+                    if flight is own:
+                        break
+                    if flight not in joined:
+                        joined.append(flight)
+                        flight.join(waiter)
+                        if waiting.enter_context(flight.awaited()):
+                            return Landing.ALONE, False
+                    if _told(waiter, wait):
+                        return next(each.outcome for each in joined if each.landed), False
+                    if not takes_over:
+                        return Landing.LATE, False
+                    self._remove(key, flight)
+            with own.aboard():
+                outcome = await work()
+            return outcome, True
+        finally:
+            self._remove(key, own)
+            own.land(outcome)
 
     def detach(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more."""
@@ -95,16 +102,6 @@ class ThreadFlights:
 
     def __len__(self) -> int:
         return len(self._flights)
-
-    async def _lead(self, key: tuple[int, bytes], flight: ThreadFlight, work: Work[T]) -> T:
-        outcome: T | Landing = Landing.ABANDONED
-        try:
-            with flight.aboard():
-                outcome = await work()
-            return outcome
-        finally:
-            self._remove(key, flight)
-            flight.land(outcome)
 
     def _remove(self, key: tuple[int, bytes], flight: ThreadFlight) -> None:
         if self._flights.get(key) is flight:

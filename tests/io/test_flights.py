@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 
@@ -225,6 +226,33 @@ class TestThreads:
         go.set()
         leader.join(LONG)
         assert os.waitstatus_to_exitcode(status) == 0
+
+    def test_an_interruption_anywhere_leaves_no_flight_behind(self):
+        """A signal's exception may come before any line: others then fly for themselves."""
+        code = ThreadFlights.fly.__code__
+        lines = {line for _, _, line in code.co_lines() if line and line > code.co_firstlineno}
+
+        async def work():
+            return "made"
+
+        for wanted in sorted(lines):
+            flights = ThreadFlights()
+
+            def interrupt(frame, event, _argument, wanted=wanted):
+                if frame.f_code is code and event == "line" and frame.f_lineno == wanted:
+                    raise KeyboardInterrupt
+                return interrupt
+
+            before = sys.gettrace()
+            sys.settrace(interrupt)
+            try:
+                self.fly(flights, work)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(before)
+            cleaning = wanted >= max(lines) - 1  # what runs then is the cleaning itself
+            assert cleaning or len(flights) == 0, wanted
 
 
 class TestTasks:
