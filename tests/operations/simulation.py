@@ -137,6 +137,7 @@ class SimulatedNode:
         self.stopped = False
         self.delay = 0.001  # seconds there, and as many back
         self.rate = 1.0  # of its clock
+        self.drops = 0  # how many times its connections were to be dropped
         self._waiting: list[Callable[[], None]] = []
         self.forget()
 
@@ -145,7 +146,8 @@ class SimulatedNode:
         self.store = Store(Bounds(), self._clock)
 
     def eject(self) -> None:
-        """Drop no connections: there are none."""
+        """Drop no connections, for there are none; note that they were to be dropped."""
+        self.drops += 1
 
     def resume(self) -> None:
         """Go on after a stop; what came meanwhile is done now."""
@@ -211,13 +213,14 @@ class Process:
     paused_until: float = 0.0
     dead: bool = False
     timeout: float = TIMEOUT
+    observers: Sequence[object] = ()
     cluster: Cluster = field(init=False)
 
     def __post_init__(self) -> None:
         io = SimulatedIO(self.world, self)
         named = {f"n{place}": node for place, node in enumerate(self.nodes)}
         topology = Topology([Node("memory://x", name=name) for name in named], Rendezvous())
-        audience = Audience()
+        audience = Audience(self.observers)
         self.cluster = Cluster(
             io=io,
             topology=topology,

@@ -1,0 +1,511 @@
+"""When a node is left alone and when it is asked again, in a world of virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from operations.simulation import TIMEOUT, Process, SimulatedNode, World
+from shardcache.core.commands import Get, GetMany, Ping
+from shardcache.core.events import NodeEjected, NodeRestored, Observer
+from shardcache.core.health import Circuit
+from shardcache.errors import (
+    NodeProtocolError,
+    NodeRefusedError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    PoolTimeoutError,
+    UnsupportedError,
+)
+from shardcache.operations import whole
+from shardcache.operations.port import UNANSWERED
+
+GET = Get(b"k")
+
+
+class Diary(Observer):
+    """Writes down which nodes came and went."""
+
+    def __init__(self):
+        self.events = []
+
+    def node_ejected(self, event):
+        """Write it down."""
+        self.events.append(event)
+
+    node_restored = node_ejected
+
+
+class Scene:
+    """One process and its nodes, and what each of them is asked."""
+
+    def __init__(self, nodes=1, timeout=TIMEOUT):
+        self.world = World()
+        self.nodes = [SimulatedNode(self.world) for _ in range(nodes)]
+        self.diary = Diary()
+        self.process = Process(self.world, self.nodes, timeout=timeout, observers=[self.diary])
+        self.cluster = self.process.cluster
+        self.links = [self.cluster.links[f"n{place}"] for place in range(nodes)]
+        self.heard = [[] for _ in self.nodes]  # what each node was asked
+        for place, node in enumerate(self.nodes):
+            node.ask = self._noted(node.ask, self.heard[place])
+
+    def _noted(self, ask, commands):
+        def asked(process, command, deadline, reply):
+            commands.append(command)
+            ask(process, command, deadline, reply)
+
+        return asked
+
+    def start(self, place=0, command=GET, within=None):
+        """Begin to ask a node, by a deadline of its own if it has one."""
+        deadline = None if within is None else self.world.now + within
+        return self.process.run(self.cluster.ask(self.links[place], command, deadline))
+
+    def do(self, work):
+        """Run an operation to its end."""
+        task = self.process.run(work)
+        self.world.advance(10.0, lambda: task.done)
+        if task.error is not None:
+            raise task.error
+        return task.result
+
+    def ask(self, place=0, command=GET, within=None):
+        """Ask a node, and give its reply."""
+        task = self.start(place, command, within)
+        self.world.advance(10.0, lambda: task.done)
+        return task.result
+
+    def answers(self, answer, place=0):
+        """Have a node answer so, whatever it is asked."""
+        self.nodes[place].store.execute = lambda _: answer
+
+    def silence(self, *places):
+        """Stop nodes, and ask each until it is ejected."""
+        for place in places:
+            self.nodes[place].stopped = True
+            for _ in range(3):
+                self.ask(place)
+            assert self.ejected(place)
+
+    def kill(self, *places):
+        """Kill nodes, and ask each until it is ejected."""
+        for place in places:
+            self.nodes[place].up = False
+            self.ask(place)
+            assert self.ejected(place)
+
+    def ejected(self, place=0):
+        """Say whether a node is ejected."""
+        return self.links[place].health.ejected
+
+    def calls(self, place=0):
+        """Give how many calls have reached a node, beside probes."""
+        return sum(type(command) is not Ping for command in self.heard[place])
+
+    def probes(self, place=0):
+        """Give how many probes have."""
+        return len(self.heard[place]) - self.calls(place)
+
+    @property
+    def told(self):
+        """Give the types of what was told."""
+        return [type(event) for event in self.diary.events]
+
+
+@pytest.fixture
+def make_scene():
+    """Give a way to make scenes, in which nothing goes on at the end."""
+    scenes = []
+
+    def make(*args, **kwargs):
+        scenes.append(Scene(*args, **kwargs))
+        return scenes[-1]
+
+    yield make
+    for scene in scenes:
+        scene.cluster.prober.stop()
+        scene.world.finish(scene.nodes, [scene.process])
+
+
+class TestBlame:
+    """What a node is blamed for."""
+
+    def test_a_deadline_too_near_says_nothing_of_the_node(self, make_scene):
+        """A silence within less than 10 ms is not held against it, however often it is met."""
+        scene = make_scene()
+        scene.nodes[0].stopped = True
+        for _ in range(30):
+            assert isinstance(scene.ask(within=0.009), NodeTimeoutError)
+        assert not scene.ejected()
+        for _ in range(3):
+            scene.ask(within=0.011)
+        assert scene.ejected()
+
+    def test_a_client_in_a_hurry_ejects_as_well(self, make_scene):
+        """Where all calls are shorter than 10 ms, silence in one that had its time counts."""
+        scene = make_scene(timeout=0.008)
+        scene.nodes[0].stopped = True
+        for _ in range(3):
+            scene.ask(within=0.003)
+        assert not scene.ejected()
+        for _ in range(3):
+            scene.ask()
+        assert scene.ejected()
+
+    def test_nearness_excuses_no_refusal(self, make_scene):
+        """A node that is not there is ejected however little time its call had."""
+        scene = make_scene()
+        scene.nodes[0].up = False
+        scene.ask(within=0.005)
+        assert scene.ejected()
+
+    def test_the_time_that_a_step_of_a_batch_has_counts(self, make_scene):
+        """Also when many nodes are asked, to the end or until it is enough."""
+        scene = make_scene(nodes=2)
+        for node in scene.nodes:
+            node.stopped = True
+        asks = [(link, GET) for link in scene.links]
+        for _ in range(5):
+            scene.do(scene.cluster.ask_all(asks, scene.world.now + 0.009))
+            scene.do(scene.cluster.ask_some(asks, scene.world.now + 0.009, lambda _: False))
+        assert not scene.ejected(0)
+        for _ in range(3):
+            scene.do(scene.cluster.ask_some(asks, scene.world.now + 0.011, lambda _: False))
+        assert scene.ejected(0)
+
+    def test_whoever_was_not_waited_for_is_not_counted(self, make_scene):
+        """A node that had no time to answer has neither answered nor failed."""
+        scene = make_scene(nodes=2)
+        scene.nodes[1].stopped = True
+        asks = [(link, GET) for link in scene.links]
+        for _ in range(5):
+            replies = scene.do(
+                scene.cluster.ask_some(
+                    asks, scene.cluster.deadline(), lambda heard: heard.count(UNANSWERED) < 2
+                )
+            )
+            assert replies[1] is UNANSWERED
+        assert [link.answered for link in scene.links] == [5, 0]
+        assert [link.errors for link in scene.links] == [0, 0]
+
+    @pytest.mark.parametrize(("grave", "calls"), [(NodeTimeoutError, 3), (NodeUnavailableError, 1)])
+    def test_a_batch_is_blamed_for_its_gravest_error(self, make_scene, grave, calls):
+        """A value that was refused does not excuse the gaps behind it."""
+        scene = make_scene()
+        for call in range(calls):
+            assert not scene.ejected(), f"after {call} calls"
+            scene.answers([NodeRefusedError("too large"), True, grave("not answered")])
+            scene.ask(command=GetMany([b"a", b"b", b"c"]))
+        assert scene.ejected()
+        assert scene.links[0].answered == 0
+
+    def test_a_no_within_a_batch_is_an_answer(self, make_scene):
+        """Refused values are counted as errors, and the node as one that answers."""
+        scene = make_scene()
+        scene.answers([NodeRefusedError("too large"), True])
+        for _ in range(30):
+            scene.ask(command=GetMany([b"a", b"b"]))
+        assert not scene.ejected()
+        assert (scene.links[0].answered, scene.links[0].errors) == (30, 30)
+
+    def test_behind_a_closed_client_nobody_is_ejected(self, make_scene):
+        """A call that was under way when it was closed begins no probing."""
+        scene = make_scene()
+        scene.nodes[0].up = False
+        scene.cluster.prober.stop()
+        scene.ask()
+        scene.world.advance(10.0)
+        assert not scene.ejected()
+        assert scene.probes() == 0
+        assert scene.told == []
+
+
+class TestRestoring:
+    """What brings an ejected node back."""
+
+    def test_reads_do_not_restore_what_cannot_serve(self, make_scene):
+        """A late reply to a call of before leaves a node ejected that said it is not serving."""
+        scene = make_scene()
+        scene.nodes[0].delay = 0.02
+        early = scene.start()
+        scene.world.advance(0.01)
+        scene.nodes[0].delay = 0.001
+        scene.answers(NodeUnavailableError("became a replica"))
+        scene.ask()
+        assert scene.ejected()
+        scene.answers(None)
+        scene.world.advance(0.1)
+        assert early.done
+        assert scene.links[0].answered == 1
+        assert scene.ejected()
+        assert scene.told == [NodeEjected]
+
+    def test_any_reply_restores_what_was_silent(self, make_scene):
+        """For whoever answers is silent no more."""
+        scene = make_scene()
+        scene.nodes[0].delay = 0.1
+        early = scene.start(within=1.0)
+        scene.world.advance(0.001)
+        for _ in range(3):
+            scene.ask(within=0.02)
+        assert scene.ejected()
+        scene.world.advance(0.16, lambda: early.done)
+        assert early.done
+        assert not scene.ejected()
+        assert scene.probes() == 0
+
+    @pytest.mark.parametrize("how", ["silence", "kill"])
+    def test_a_ping_of_the_user_s_restores(self, make_scene, how):
+        """It asks all nodes, the ejected ones too, and nobody waits for the prober."""
+        scene = make_scene(nodes=2)
+        getattr(scene, how)(0)
+        scene.nodes[0].up = True
+        scene.nodes[0].resume()
+        pings = scene.do(whole.ping(scene.cluster))
+        assert all(isinstance(seconds, float) for seconds in pings.values())
+        assert not scene.ejected()
+        assert scene.told == [NodeEjected, NodeRestored]
+
+    def test_it_is_told_once(self, make_scene):
+        """However many replies arrive at a time, a node comes back but once."""
+        scene = make_scene()
+        scene.silence(0)
+        scene.nodes[0].resume()
+        pings = [scene.start(command=Ping(), within=1.0) for _ in range(5)]
+        scene.world.advance(0.5)
+        assert all(ping.done for ping in pings)
+        scene.do(scene.cluster.ask_all_timed([(scene.links[0], Ping())] * 5, fit_only=False))
+        assert scene.told == [NodeEjected, NodeRestored]
+        scene.cluster.prober._restore(scene.links[0])
+        assert scene.told == [NodeEjected, NodeRestored]
+
+    def test_for_how_long_it_was_gone_is_told(self, make_scene):
+        """The seconds between are those of the client's clock."""
+        scene = make_scene()
+        scene.kill(0)
+        gone = scene.world.now
+        scene.world.advance(20.0)
+        scene.nodes[0].up = True
+        scene.world.advance(20.0, lambda: not scene.ejected())
+        ejected, restored = scene.diary.events
+        assert isinstance(ejected.error, NodeUnavailableError)
+        assert restored.seconds == pytest.approx(scene.world.now - gone)
+
+    def test_it_may_be_ejected_again(self, make_scene):
+        """A node comes and goes as often as it likes, and is probed each time."""
+        scene = make_scene()
+        for turn in range(1, 4):
+            scene.kill(0)
+            assert scene.links[0].ejections == turn
+            scene.nodes[0].up = True
+            scene.world.advance(60.0, lambda: not scene.ejected())
+            assert not scene.ejected()
+            scene.world.advance(0.2)
+        assert scene.told == [NodeEjected, NodeRestored] * 3
+
+    def test_a_probe_that_is_refused_is_a_sign_of_life(self, make_scene):
+        """So is one that this process had no connection for: the next call will tell."""
+        for answer in (NodeRefusedError("stats are disabled"), PoolTimeoutError("all in use")):
+            scene = make_scene()
+            scene.kill(0)
+            scene.nodes[0].up = True
+            scene.answers(answer)
+            scene.world.advance(1.0)
+            assert not scene.ejected()
+
+    def test_a_probe_that_makes_no_sense_is_none(self, make_scene):
+        """Nor is one that fails in another way; each comes over new connections, and later."""
+        scene = make_scene()
+        scene.kill(0)
+        scene.nodes[0].up = True
+        for answer in (NodeProtocolError("nonsense"), NodeUnavailableError("LOADING")):
+            scene.answers(answer)
+            before = scene.probes()
+            scene.world.advance(8.0, lambda before=before: scene.probes() > before)
+            scene.world.advance(0.01)
+            assert scene.ejected()
+        assert scene.nodes[0].drops == 1 + scene.probes()
+
+    def test_a_probe_that_cannot_be_made_ends_nothing(self, make_scene, monkeypatch):
+        """As of a node that has joined a Redis Cluster: it is probed on, and may come back."""
+        scene = make_scene()
+        scene.kill(0)
+        scene.nodes[0].up = True
+
+        async def refuse(*_):
+            raise UnsupportedError("the server is part of a Redis Cluster")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(scene.cluster.io), "call_all", refuse)
+            scene.world.advance(5.0)
+        assert scene.ejected()
+        scene.world.advance(10.0)
+        assert not scene.ejected()
+
+
+class TestProbing:
+    """When ejected nodes are probed."""
+
+    def test_nobody_but_the_prober_asks_it(self, make_scene):
+        """It alone, after a quarter of a second, and later each time."""
+        scene = make_scene(nodes=3)
+        scene.kill(0)
+        for _ in range(2000):
+            assert isinstance(scene.ask(0), NodeUnavailableError)
+            scene.world.advance(0.01)
+        assert scene.calls(0) == 1
+        assert 6 <= scene.probes(0) <= 15
+        assert scene.links[0].refused == 2000
+
+    def test_a_node_under_probe_is_shown_so(self, make_scene):
+        """Its circuit says that a sign of life may come at any moment."""
+        scene = make_scene()
+        scene.silence(0)
+        assert scene.links[0].health.circuit is Circuit.OPEN
+        scene.world.advance(1.0, lambda: scene.probes() == 1)
+        assert scene.links[0].health.circuit is Circuit.PROBING
+        scene.world.advance(TIMEOUT + 0.01)
+        assert scene.links[0].health.circuit is Circuit.OPEN
+
+    def test_a_node_that_was_removed_is_probed_no_more(self, make_scene):
+        """Nor is it told of."""
+        scene = make_scene(nodes=2)
+        scene.kill(0, 1)
+        scene.cluster.prober.forget(scene.links[0])
+        before = scene.probes(0)
+        scene.world.advance(20.0)
+        assert scene.probes(0) == before
+        assert scene.probes(1) > 5
+        scene.nodes[1].up = True
+        scene.world.advance(20.0)
+        assert [event.node.name for event in scene.diary.events] == ["n0", "n1", "n1"]
+
+    def test_a_prober_that_was_stopped_asks_nobody(self, make_scene):
+        """The nodes of a closed client are left in peace."""
+        scene = make_scene()
+        scene.kill(0)
+        scene.cluster.prober.stop()
+        scene.world.advance(20.0)
+        assert scene.probes() == 0
+
+
+class TestDoubt:
+    """When most nodes are silent, the trouble may be this process's own."""
+
+    def asked(self, scene, place, seconds=10.0):
+        """Ask a node many times over so many seconds; give how many calls went through."""
+        before = scene.calls(place)
+        end = scene.world.now + seconds
+        while scene.world.now < end:
+            scene.ask(place)
+            scene.world.advance(0.02)
+        return scene.calls(place) - before
+
+    def test_one_call_a_second_goes_through_to_each(self, make_scene):
+        """Not the first after it was ejected, and never two at once."""
+        scene = make_scene(nodes=3)
+        scene.silence(0, 1)
+        assert self.asked(scene, 1, seconds=0.9) == 0
+        assert 8 <= self.asked(scene, 0) <= 11
+        assert 8 <= self.asked(scene, 1) <= 11
+
+    @pytest.mark.parametrize(("nodes", "silent"), [(2, 1), (4, 2), (3, 1)])
+    def test_half_of_the_nodes_are_not_most(self, make_scene, nodes, silent):
+        """Then they are down, and none of their calls goes through."""
+        scene = make_scene(nodes)
+        scene.silence(*range(silent))
+        assert self.asked(scene, 0) == 0
+
+    def test_nodes_that_are_down_are_not_silent(self, make_scene):
+        """They neither count among the silent, nor are they asked for the sake of those."""
+        scene = make_scene(nodes=5)
+        scene.kill(0)
+        scene.silence(1, 2)
+        assert self.asked(scene, 1) == 0
+        scene.silence(3)
+        assert self.asked(scene, 0) == 0
+        assert self.asked(scene, 1) > 5
+
+    def test_a_batch_goes_through_as_well(self, make_scene):
+        """What goes to many nodes at once is let through to the doubted ones, once a second."""
+        scene = make_scene(nodes=3)
+        scene.silence(0, 1)
+        asks = [(link, GET) for link in scene.links]
+        scene.world.advance(1.0)
+        for work in (
+            lambda: scene.cluster.ask_all(asks),
+            lambda: scene.cluster.ask_some(
+                asks, scene.cluster.deadline(), lambda heard: UNANSWERED not in heard
+            ),
+        ):
+            before = [scene.calls(place) for place in range(3)]
+            scene.do(work())
+            replies = scene.do(work())
+            assert [scene.calls(place) for place in range(3)] == [
+                before[0] + 1,
+                before[1] + 1,
+                before[2] + 2,
+            ]
+            assert [type(reply) for reply in replies] == [
+                NodeUnavailableError,
+                NodeUnavailableError,
+                type(None),
+            ]
+            scene.world.advance(1.0)
+
+    def test_what_goes_through_restores(self, make_scene):
+        """A batch that is answered is as good a sign as any."""
+        scene = make_scene(nodes=3)
+        scene.silence(0, 1)
+        for place in (0, 1):
+            scene.nodes[place].resume()
+            scene.links[place].health.due = scene.world.now + 60.0  # no probe for a while
+        scene.world.advance(1.0)
+        assert scene.do(scene.cluster.ask_all([(link, GET) for link in scene.links])) == [None] * 3
+        assert not any(scene.ejected(place) for place in range(3))
+
+
+class TestRefusals:
+    """What becomes of a call to a node that is ejected."""
+
+    def test_it_says_why_and_is_counted(self, make_scene):
+        """At once, with the error that the node was ejected for as its cause."""
+        scene = make_scene()
+        scene.kill(0)
+        error = scene.diary.events[0].error
+        before = scene.world.now
+        refused = scene.ask()
+        assert scene.world.now == before
+        assert str(refused.__cause__) == str(error)
+        assert "ejected" in str(refused)
+        counters = scene.links[0].counters()
+        assert (counters["errors"], counters["refused_calls"], counters["ejections"]) == (2, 1, 1)
+
+    def test_refusals_count_among_those_who_have_answered(self, make_scene):
+        """Nobody waits for others when enough have been refused to decide."""
+        scene = make_scene(nodes=3)
+        scene.kill(0, 1)
+        scene.nodes[2].stopped = True
+        before = scene.world.now
+        replies = scene.do(
+            scene.cluster.ask_some(
+                [(link, GET) for link in scene.links],
+                scene.cluster.deadline(),
+                lambda heard: len(heard) - heard.count(UNANSWERED) >= 2,
+            )
+        )
+        assert scene.world.now - before < TIMEOUT / 2
+        assert replies[2] is UNANSWERED
+
+    def test_nobody_is_waited_for_when_none_is_fit(self, make_scene):
+        """All replies are refusals then, and come at once."""
+        scene = make_scene(nodes=2)
+        scene.kill(0, 1)
+        before = scene.world.now
+        asks = [(link, GET) for link in scene.links]
+        for replies in (
+            scene.do(scene.cluster.ask_all(asks)),
+            scene.do(scene.cluster.ask_some(asks, scene.cluster.deadline(), lambda _: False)),
+        ):
+            assert [type(reply) for reply in replies] == [NodeUnavailableError] * 2
+        assert scene.world.now == before
