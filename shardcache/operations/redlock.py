@@ -143,7 +143,9 @@ class Hold:
         io = self.cluster.io
         asked = io.now()
         deadline = min(asked + self.cluster.timeout, self.until)
-        if self.lost or self.released or deadline <= asked:
+        if self.released:
+            return False
+        if self.lost or deadline <= asked:
             self._lose("its time ran out")
             return False
         # From now on nodes may keep it for no longer than this, whatever is heard of them.
@@ -159,7 +161,9 @@ class Hold:
         agreed = [link for link, reply in zip(self.links, replies, strict=True) if reply is True]
         now = io.now()
         left = validity(ttl, now - asked, _slack(agreed))
-        if len(agreed) < wanted or not worthwhile(left, ttl) or self.lost or self.released:
+        if self.released:  # meanwhile: it was given back, which is no loss
+            return False
+        if len(agreed) < wanted or not worthwhile(left, ttl) or self.lost:
             self._lose("it could not be prolonged")
             return False
         self.until = self._least = min(self._least, now + left)

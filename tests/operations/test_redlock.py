@@ -15,6 +15,7 @@ from hypothesis.stateful import (
 )
 
 from operations.simulation import Process, SimulatedNode, World
+from shardcache.core.events import Observer
 from shardcache.core.leases import LockPolicy, lock_key
 from shardcache.errors import LockTimeout, LockUnavailable
 from shardcache.operations import redlock
@@ -51,6 +52,17 @@ def ranked(process):
 def asked(nodes):
     """Give how many writes each node has seen."""
     return [node.store._writes for node in nodes]
+
+
+class Diary(Observer):
+    """Writes down which locks were lost."""
+
+    def __init__(self):
+        self.lost = []
+
+    def lease_lost(self, event):
+        """Write it down."""
+        self.lost.append(event)
 
 
 class Locks(RuleBasedStateMachine):
@@ -469,3 +481,21 @@ def test_an_extension_never_creates():
     assert [node.held(KEY) for node in nodes] == before
     assert world.touched == []
     assert other.remaining() > 0
+
+
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
+@pytest.mark.parametrize("steps", range(12))
+def test_a_lock_given_back_while_it_is_prolonged_is_not_lost(kinds, steps):
+    """Whatever step its renewal has reached: it was ours, nothing is left of it, and nobody is told."""
+    world, nodes, _ = make_world(kinds=kinds)
+    diary = Diary()
+    process = Process(world, nodes, observers=[diary])
+    hold = attempted(world, process, RENEWED)
+    world.advance(TTL / 3 - 0.002 + steps * 0.0005)
+    task = process.run(hold.release())
+    world.advance(1.0, lambda: task.done)
+    assert task.result is True
+    world.advance(0.1)
+    assert [node.held(KEY) for node in nodes] == [None] * 5
+    world.advance(TTL)
+    assert (hold.lost, diary.lost) == ("", [])
