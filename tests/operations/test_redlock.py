@@ -15,10 +15,12 @@ from hypothesis.stateful import (
 )
 
 from operations.simulation import Process, SimulatedNode, World
+from shardcache.core.commands import ExpireIf
 from shardcache.core.events import Observer
 from shardcache.core.leases import LockPolicy, lock_key
-from shardcache.errors import LockTimeout, LockUnavailable
+from shardcache.errors import LockTimeout, LockUnavailable, NodeUnavailableError, UnsupportedError
 from shardcache.operations import redlock
+from shardcache.operations.comparing import compared
 
 NAME = "report"
 KEY = lock_key(NAME.encode())
@@ -38,6 +40,7 @@ def attempted(world, process, policy=POLICY):
     """Try the lock once; give what came of it."""
     task = process.run(redlock.attempt(process.cluster, NAME, policy))
     world.advance(5.0, lambda: task.done)
+    world.advance(0.0)  # what it has begun beside itself begins
     if task.error is not None:
         raise task.error
     return task.result
@@ -499,3 +502,170 @@ def test_a_lock_given_back_while_it_is_prolonged_is_not_lost(kinds, steps):
     assert [node.held(KEY) for node in nodes] == [None] * 5
     world.advance(TTL)
     assert (hold.lost, diary.lost) == ("", [])
+    assert hold._keeping.stopped
+
+
+@pytest.mark.parametrize("steps", range(1, 5))
+def test_a_lock_given_back_is_not_prolonged(steps):
+    """Not by one who has begun to, nor by one who begins to then: and it is still no loss."""
+    world, nodes, _ = make_world()
+    diary = Diary()
+    process = Process(world, nodes, observers=[diary])
+    hold = attempted(world, process)
+    early = process.run(hold.extend(TTL))
+    world.advance(steps * 0.0004)
+    released = process.run(hold.release())
+    world.advance(1.0, lambda: released.done)
+    late = process.run(hold.extend(TTL))
+    world.advance(1.0)
+    assert (early.result, released.result, late.result) == (False, True, False)
+    assert (hold.lost, diary.lost) == ("", [])
+    assert [node.held(KEY) for node in nodes] == [None] * 5
+
+
+def test_whoever_waits_waits_no_longer_than_asked():
+    """However long the pauses are that were chosen."""
+    world, _, (first, second, *_) = make_world()
+    attempted(world, first)
+    policy = LockPolicy(ttl=TTL, renew=False, backoff=lambda _: 30.0)
+    began = world.now
+    task = second.run(redlock.acquire(second.cluster, NAME, policy, 1.0))
+    world.advance(60.0, lambda: task.done)
+    assert isinstance(task.error, LockTimeout)
+    assert world.now - began == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_loss_is_told_once():
+    """By whatever it shows first, and however often the lock is used after that."""
+    world, nodes, _ = make_world()
+    diary = Diary()
+    process = Process(world, nodes, observers=[diary])
+    hold = attempted(world, process, RENEWED)
+    for node in nodes:
+        node.forget()
+    world.advance(2 * TTL)
+    for work in (hold.extend(TTL), hold.release(), hold.release()):
+        task = process.run(work)
+        world.advance(1.0, lambda task=task: task.done)
+        assert task.result is False
+    (event,) = diary.lost
+    assert event.name == NAME.encode()
+    assert hold.lost == "it could not be prolonged"
+
+
+def test_a_renewal_that_cannot_be_asked_for_loses_it(monkeypatch):
+    """As on a node that has joined a Redis Cluster: that it is lost is known at once."""
+    world, _, (process, *_) = make_world()
+    hold = attempted(world, process, RENEWED)
+
+    async def refuse(*_):
+        raise UnsupportedError("the server is part of a Redis Cluster")
+
+    monkeypatch.setattr(type(process.cluster.io), "call_some", refuse)
+    world.advance(TTL / 2)
+    assert "could not be prolonged: the server is part of" in hold.lost
+    assert hold.remaining() == 0
+
+
+def test_who_cannot_win_asks_no_further():
+    """When three of five nodes have failed one after another, the other two hear nothing of it."""
+    world, nodes, (process, *_) = make_world()
+    down, up = ranked(process)[:3], ranked(process)[3:]
+    for node in down:
+        node.up = False
+    with pytest.raises(LockUnavailable):
+        attempted(world, process)
+    assert asked(up) == [0, 0]
+    del nodes
+
+
+def test_a_node_that_is_down_is_no_silent_gate():
+    """It costs no time, so the next one is asked alone, and the rest only by whoever gets that."""
+    world, _, (first, second, *_) = make_world()
+    *down, gate, fourth, fifth = ranked(first)
+    for node in down:
+        node.up = False
+    assert attempted(world, first) is not None
+    commands = []
+    for node in (gate, fourth, fifth):
+        node.store.execute = counted(node.store.execute, commands)
+    assert attempted(world, second) is None
+    assert len(commands) == 1
+
+
+@pytest.mark.parametrize(("delay", "won"), [(0.85, True), (0.9, False)])
+def test_what_is_left_must_be_worth_having(delay, won):
+    """Of a lock that took nearly all of its time to get, nothing is left, neither here nor there."""
+    world, nodes, _ = make_world()
+    process = Process(world, nodes, timeout=10.0)
+    for node in nodes:
+        node.delay = delay  # four of them until the answer of the rest is here
+    task = process.run(redlock.attempt(process.cluster, NAME, POLICY))
+    world.advance(20.0, lambda: task.done)
+    assert (task.result is not None) is won
+    assert won or [node.held(KEY) for node in nodes] == [None] * 5
+
+
+@pytest.mark.parametrize(("delay", "kept"), [(0.75, True), (0.95, False)])
+def test_what_an_extension_leaves_must_be_worth_having(delay, kept):
+    """The same holds for what took nearly all of the new time to prolong."""
+    world, nodes, _ = make_world()
+    process = Process(world, nodes, timeout=10.0)
+    hold = attempted(world, process)
+    for node in nodes:
+        node.delay = delay
+    task = process.run(hold.extend(2.0))
+    world.advance(10.0, lambda: task.done)
+    assert task.result is kept
+    assert bool(hold.lost) is not kept
+
+
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
+def test_nodes_that_fail_at_its_end_have_not_lost_it(kinds):
+    """Of a node that does not answer nobody knows whether it had the lock: it is not said to be lost."""
+    world, nodes, (process, *_) = make_world(kinds=kinds)
+    hold = attempted(world, process)
+    for node in nodes[:3]:
+        node.up = False
+    task = process.run(hold.release())
+    world.advance(1.0, lambda: task.done)
+    world.advance(0.1)
+    assert task.result is True
+
+
+@pytest.mark.parametrize("kinds", [(False,) * 3, (True,) * 3, (True, False, True)])
+def test_a_failure_is_no_no(kinds):
+    """Whether its server compares in one step or in two, a node that failed has its error."""
+    world, nodes, (process, *_) = make_world(kinds=kinds)
+    hold = attempted(world, process)
+    nodes[0].up = False
+    links = [process.cluster.links[f"n{place}"] for place in range(3)]
+    command = ExpireIf(KEY, hold.payload, TTL)
+    deadline = process.cluster.deadline()
+    task = process.run(compared(process.cluster, links, command, deadline, lambda _: False))
+    world.advance(0.2)
+    assert [type(reply) for reply in task.result] == [NodeUnavailableError, bool, bool]
+    assert task.result[1:] == [True, True]
+
+
+def test_an_extension_costs_memcached_s_second_as_well():
+    """What was prolonged on nodes that count whole seconds never outlives it there."""
+    world, nodes, (process, *_) = make_world(kinds=(True,) * 5)
+    hold = attempted(world, process)
+    task = process.run(hold.extend(8.0))
+    world.advance(1.0, lambda: task.done)
+    assert task.result is True
+    assert 6.0 < hold.remaining() <= 7.0
+    world.advance(hold.remaining() - 0.01)
+    assert sum(node.held(KEY) is not None for node in nodes) >= 3
+
+
+def test_a_lock_is_held_from_before_it_was_asked_for():
+    """So the time it took to get counts against `max_hold`, and is told when it was lost."""
+    world, nodes, (process, *_) = make_world()
+    for node in nodes:
+        node.delay = 0.02
+    began = world.now
+    hold = attempted(world, process)
+    assert world.now > began
+    assert hold.since == began
