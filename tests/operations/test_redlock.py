@@ -498,11 +498,11 @@ def test_a_lock_given_back_while_it_is_prolonged_is_not_lost(kinds, steps):
     task = process.run(hold.release())
     world.advance(1.0, lambda: task.done)
     assert task.result is True
+    assert hold._keeping.stopped
     world.advance(0.1)
     assert [node.held(KEY) for node in nodes] == [None] * 5
     world.advance(TTL)
     assert (hold.lost, diary.lost) == ("", [])
-    assert hold._keeping.stopped
 
 
 @pytest.mark.parametrize("steps", range(1, 5))
