@@ -16,7 +16,7 @@ from typing import Any
 
 from shardcache.backends.memory import Bounds, Store
 from shardcache.core.codecs.msgpack import Msgpack
-from shardcache.core.commands import DeleteIf, ExpireIf, Set, Take
+from shardcache.core.commands import DeleteIf, ExpireIf, Renew, Set, Take
 from shardcache.core.events import Audience
 from shardcache.core.keys import KeySpace
 from shardcache.core.nodes import Node
@@ -126,7 +126,8 @@ class SimulatedNode:
     """A node that can crash, be stopped, answer late, and lose what it had.
 
     One that counts `whole_seconds` behaves as memcached does: what is to live for two seconds is
-    gone after one to two, it cannot compare values, and its CAS numbers begin anew with it.
+    gone after one to two, it cannot compare values, and its CAS numbers begin anew with it and are
+    new with each renewal.
     """
 
     def __init__(self, world: World, *, whole_seconds: bool = False) -> None:
@@ -184,6 +185,8 @@ class SimulatedNode:
         key = getattr(command, "key", b"")
         before = self.held(key)
         answer = self.store.execute(self._coarse(command))
+        if self.whole_seconds and isinstance(command, Renew) and answer is not None:
+            answer = self._renumbered(key)
         if isinstance(command, (Set, Take)) and answer is not False:
             self.world.owners[command.payload] = process
         if before is not None and self.held(key) != before:
@@ -191,6 +194,12 @@ class SimulatedNode:
             if owner is not None and owner is not process:
                 self.world.touched.append(f"{command} changed {before}")
         return answer
+
+    def _renumbered(self, key: bytes) -> int:
+        store = self.store
+        store._writes += 1
+        store._entries[key] = store._entries[key]._replace(token=store._writes)
+        return store._writes
 
     def _coarse(self, command: Any) -> Any:
         ttl = getattr(command, "ttl", None)

@@ -11,13 +11,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.caching import CachePolicy
-from shardcache.core.commands import Delete
-from shardcache.core.freshness import found
+from shardcache.core.commands import Begin, Cas, Delete, Set
+from shardcache.core.envelopes import pack
+from shardcache.core.events import Observer
+from shardcache.core.freshness import enveloped, found
 from shardcache.core.leases import VALUE_LOCKS, LockPolicy, lock_key
-from shardcache.core.payloads import is_mark
-from shardcache.errors import RecomputeTimeoutError
+from shardcache.core.payloads import ENVELOPE_FLAGS, OWN, is_abandoned, is_mark
+from shardcache.errors import NodeRefusedError, RecomputeTimeoutError
 from shardcache.operations import computed
 from shardcache.operations.call import Call
+from shardcache.operations.claims import RESTING
+from shardcache.operations.making import begun, elected
 
 KEY = "report"
 DELTA = 0.2  # seconds that the source takes
@@ -54,13 +58,27 @@ class Source:
         return make
 
 
+class Diary(Observer):
+    """Writes down what was computed."""
+
+    def __init__(self):
+        self.computed = []
+
+    def compute_finished(self, event):
+        """Write it down."""
+        self.computed.append(event)
+
+
 class Scene:
     """Five nodes, some processes, one key, one source."""
 
     def __init__(self, processes=8, kinds=(False,) * 5, seed=0, **terms):
         self.world = World(seed)
         self.nodes = [SimulatedNode(self.world, whole_seconds=kind) for kind in kinds]
-        self.processes = [Process(self.world, self.nodes) for _ in range(processes)]
+        self.diary = Diary()
+        self.processes = [
+            Process(self.world, self.nodes, observers=[self.diary]) for _ in range(processes)
+        ]
         self.source = Source(self.world)
         self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
 
@@ -303,11 +321,12 @@ def test_a_stub_outlives_the_ticks_of_its_node():
     assert fine.call(fine.processes[0], policy).lease == 0.5
 
 
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
 @pytest.mark.parametrize("lock", ["shard", True])
-def test_a_slow_leader_keeps_its_claim(lock):
+def test_a_slow_leader_keeps_its_claim(lock, kinds):
     """Four times the ttl of the lock, and nobody else computes."""
     policy = LOCK if lock is True else lock
-    scene = Scene(processes=4, lock=policy, wait=60.0)
+    scene = Scene(processes=4, kinds=kinds, lock=policy, wait=60.0)
     scene.source.delta = 20.0
     assert scene.run(seconds=60.0) == [0] * 4
     assert scene.source.calls == 1
@@ -383,8 +402,256 @@ def test_waiting_has_an_end(on_timeout, outcome):
     assert scene.count("timeouts") == 1
 
 
+@pytest.mark.parametrize("lock", ["shard", LockPolicy(ttl=5.0, max_hold=60.0)])
+def test_a_leader_is_waited_for_so_long_and_no_longer(lock):
+    """One that does not come to an end keeps its claim for `max_hold` seconds, then it runs out."""
+    scene = Scene(processes=2, lock=lock, wait=300.0)
+    scene.source.delta = 200.0
+    scene.start(0)
+    scene.world.advance(0.1)
+    scene.start(1)
+    began = scene.world.now
+    scene.world.advance(290.0, lambda: scene.source.calls == 2)
+    assert 58.0 <= scene.world.now - began <= 60.0 + 5.0 + 0.2
+    scene.world.advance(0.0)  # what was begun begins
+
+
+@pytest.mark.parametrize("lock", ["shard", True])
+def test_a_leader_that_is_interrupted_leaves_nothing(lock):
+    """Whoever comes next computes at once."""
+    scene = Scene(processes=2, lock=lock)
+    scene.source.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        scene.run(0)
+    assert scene.shard.held(scene.call(scene.processes[0]).name) is None
+    scene.source.error = None
+    began = scene.world.now
+    assert scene.run(1) == [0]
+    assert scene.world.now - began <= DELTA + 0.02
+
+
+@pytest.mark.parametrize("lock", ["shard", True])
+def test_a_value_that_its_node_refuses_does_not_pile_up(lock):
+    """Those who wait are told that it will not be stored, and the refusals are counted."""
+    scene = Scene(lock=lock)
+    execute = scene.shard.store.execute
+
+    def refuse(command):
+        if isinstance(command, Cas) and not is_mark(command.payload):
+            return NodeRefusedError("out of memory")
+        return execute(command)
+
+    scene.shard.store.execute = refuse
+    began = scene.world.now
+    assert scene.run() == [0] * 8
+    assert scene.world.now - began <= 2 * DELTA + 0.2
+    assert scene.count("cache_errors") == scene.source.calls
+    assert not any(event.stored for event in scene.diary.computed)
+
+
+@pytest.mark.parametrize("on_error", ["compute", "raise"])
+def test_a_node_that_takes_no_stub_is_counted(on_error):
+    """The value is made all the same, unless the policy asks for the error."""
+    scene = Scene(processes=1, lock="shard", on_error=on_error)
+    execute = scene.shard.store.execute
+    refusal = NodeRefusedError("out of memory")
+    scene.shard.store.execute = lambda command: (
+        refusal if isinstance(command, Begin) else execute(command)
+    )
+    if on_error == "raise":
+        with pytest.raises(NodeRefusedError, match="out of memory"):
+            scene.run(0)
+    else:
+        assert scene.run(0) == [0]
+    assert scene.count("cache_errors") == 1
+    assert scene.source.calls == (on_error == "compute")
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_an_error_during_a_renewal_is_told_to_those_who_wait(steps):
+    """The renewal has come to its end before the mark is left, or memcached would refuse that."""
+    scene = Scene(processes=1, kinds=(True,) * 5, lock="shard")
+    scene.source.delta = scene.policy.locking.ttl / 3 - 0.001 + steps * 0.0005
+    scene.source.error = ValueError("no such report")
+    with pytest.raises(ValueError, match="no such report"):
+        scene.run(0)
+    payload, _ = scene.shard.held(scene.call(scene.processes[0]).name)
+    assert is_abandoned(payload)
+
+
+def test_what_is_neither_kept_nor_storable_is_given():
+    """A result that `condition` refuses need not be one that any codec takes."""
+    scene = Scene(processes=1, lock="shard", condition=lambda _: False)
+    result = scene.source.version = object()
+    assert scene.run(0) == [result]
+    assert scene.count("uncached") == 1
+
+
+def test_only_errors_of_the_kinds_asked_for_are_kept():
+    """Of another kind nothing is left but a mark that the making was given up."""
+    scene = Scene(processes=1, lock="shard", cache_errors=KeyError)
+    for error, kept in ((ValueError("no such user"), False), (KeyError("no such user"), True)):
+        scene.source.error = error
+        with pytest.raises(type(error)):
+            scene.run(0)
+        payload, _ = scene.shard.held(scene.call(scene.processes[0]).name)
+        assert is_abandoned(payload) is not kept
+        assert scene.diary.computed[-1].stored is kept
+
+
+def test_it_is_told_whether_a_value_was_stored():
+    """A value that an invalidation has voided was not."""
+    scene = Scene(processes=2, lock="shard")
+    first = scene.start(0)
+    scene.world.advance(DELTA / 2)
+    scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+    scene.world.advance(1.0, lambda: first.done)
+    scene.run(1)
+    assert [event.stored for event in scene.diary.computed] == [False, True]
+
+
+class TestClaims:
+    """What one who makes a value has on its node, and what it leaves there."""
+
+    def begun(self, scene, place=0):
+        """Have a process begin, as one does that finds nothing."""
+        return scene.do(begun(scene.call(scene.processes[place])), place)
+
+    def held(self, scene):
+        """Give what the node has in the value's place."""
+        return scene.shard.held(scene.call(scene.processes[0]).name)
+
+    @pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
+    def test_another_s_stub_is_left_alone(self, kinds):
+        """Who did not begin first may be faster, but neither prolongs nor removes what it met."""
+        scene = Scene(processes=2, kinds=kinds, lock="shard")
+        first, second = self.begun(scene, 0), self.begun(scene, 1)
+        assert (first.leads, second.leads) == (True, False)
+        before = self.held(scene)
+        assert scene.do(second.renewed(60.0), 1) is False
+        scene.do(second.given_up(0.0), 1)
+        scene.do(second.let_go(), 1)
+        assert self.held(scene) == before
+
+    @pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
+    def test_a_stub_is_renewed_while_it_is_there(self, kinds):
+        """Its token goes with it, and a node that keeps silent for once ends nothing."""
+        scene = Scene(processes=1, kinds=kinds, lock="shard")
+        claim = self.begun(scene)
+        for _ in range(3):
+            assert scene.do(claim.renewed(60.0)) is True
+        scene.shard.up = False
+        assert scene.do(claim.renewed(60.0)) is True
+        scene.shard.up = True
+        scene.world.advance(10.0)
+        assert scene.do(claim.renewed(60.0)) is True
+        call = scene.call(scene.processes[0])
+        assert scene.do(call.ask(Cas(call.name, (0, b"made"), claim.token, 60.0))) is True
+        assert scene.do(claim.renewed(60.0)) is False
+        scene.do(claim.let_go())
+        assert self.held(scene)[0] == (0, b"made")
+
+    def test_a_mark_of_what_was_given_up_is_soon_gone(self):
+        """It is there for those who wait now."""
+        scene = Scene(processes=1, lock="shard")
+        claim = self.begun(scene)
+        scene.do(claim.given_up(60.0))
+        assert is_abandoned(self.held(scene)[0])
+        scene.world.advance(2.1)
+        assert self.held(scene) is None
+
+    @pytest.fixture(params=[(False,) * 5, (True,) * 5], ids=["redis", "memcached"])
+    def grown(self, request):
+        """Give a scene with a stale value, and the claim of the process that makes it anew."""
+        scene = Scene(processes=2, kinds=request.param, ttl=10.0, stale=60.0)
+        scene.run(0)
+        scene.world.advance(15.0)
+        call = scene.call(scene.processes[0])
+        stored = found(scene.shard.held(call.name)[0])
+        return scene, call, scene.do(elected(call, stored))
+
+    def test_one_is_elected_at_a_time(self, grown):
+        """Nobody else, until it is done."""
+        scene, call, claim = grown
+        stored = found(scene.shard.held(call.name)[0])
+        assert scene.do(elected(scene.call(scene.processes[1]), stored), 1) is None
+        scene.do(claim.let_go())
+        assert scene.do(elected(scene.call(scene.processes[1]), stored), 1) is not None
+
+    def test_who_is_elected_stays_so(self, grown):
+        """While it is renewed, also if its node keeps silent for once; and not over another's head."""
+        scene, call, claim = grown
+        for _ in range(3):
+            assert scene.do(claim.renewed(4.0)) is True
+            scene.world.advance(2.0)
+        scene.shard.up = False
+        assert scene.do(claim.renewed(4.0)) is True
+        scene.shard.up = True
+        scene.world.advance(1.0)
+        assert scene.do(claim.renewed(4.0)) is True
+        scene.do(call.ask(Set(call.side, (0, b"another"), 60.0)))
+        assert scene.do(claim.renewed(4.0)) is False
+        scene.do(claim.let_go())
+        assert scene.shard.held(call.side)[0] == (0, b"another")
+
+    def test_what_was_given_up_rests(self, grown):
+        """For as long as is said; when that is for no time, the next may try at once."""
+        scene, call, claim = grown
+        scene.do(claim.given_up(5.0))
+        assert scene.shard.held(call.side)[0] == RESTING
+        scene.world.advance(5.1)
+        assert scene.shard.held(call.side) is None
+        claim = scene.do(elected(call, found(scene.shard.held(call.name)[0])))
+        scene.do(claim.given_up(0.0))
+        assert scene.shard.held(call.side) is None
+
+
 class TestAges:
     """What happens to a value as it grows old."""
+
+    def side(self, scene):
+        """Give what the node has beside the value."""
+        return scene.shard.held(scene.call(scene.processes[0]).side)
+
+    @pytest.mark.parametrize("invalidated", [False, True])
+    def test_a_refresh_leaves_nothing_beside_the_value(self, invalidated):
+        """Be its value stored or not: when it has ended the next may begin."""
+        scene = Scene(processes=2, ttl=10.0, stale=30.0)
+        scene.run(0)
+        scene.world.advance(15.0)
+        scene.run(0)
+        scene.world.advance(DELTA / 2)
+        assert self.side(scene) is not None
+        if invalidated:
+            scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+        scene.world.advance(DELTA)
+        assert self.side(scene) is None
+        assert scene.count("rejected") == invalidated
+
+    def test_who_is_elected_too_late_makes_nothing_anew(self):
+        """A value that another has made since it was found stale is left as it is, and the place free."""
+        scene = Scene(processes=2, ttl=10.0, stale=30.0)
+        scene.run(0)
+        scene.world.advance(15.0)
+        late = scene.start(1)
+        scene.world.advance(0.0015)  # it is being told of the old value
+        scene.processes[1].pause(1.0)
+        scene.run(0)
+        scene.world.advance(1.5)
+        assert late.done
+        assert scene.source.calls == 2
+        assert self.side(scene) is None
+
+    def test_a_last_resort_has_an_end(self):
+        """One that grows too old while it is being made anew is not served in an error's place."""
+        scene = Scene(processes=1, ttl=10.0, stale=5.0, stale_if_error=20.0)
+        scene.run(0)
+        scene.world.advance(28.0)
+        scene.source.error = ValueError("the source is down")
+        scene.source.delta = 5.0
+        with pytest.raises(ValueError, match="is down"):
+            scene.run(0)
+        assert scene.count("swallowed") == 0
 
     @pytest.mark.parametrize("lock", MODES)
     def test_stale_is_served_while_one_makes_it_anew(self, lock):
@@ -515,6 +782,17 @@ class TestAges:
         scene.source.error = None
         assert scene.run() == [1] * 8
         assert scene.source.calls == 3
+
+    def test_a_last_resort_that_cannot_be_read_is_none(self):
+        """The function's error is raised then, not that of the codec."""
+        scene = Scene(processes=1, ttl=10.0, stale=5.0, stale_if_error=60.0)
+        call = scene.call(scene.processes[0])
+        garbage = enveloped((OWN | 255, b"of no codec"), scene.world.now, 0.0, 10.0, ())
+        scene.do(call.ask(Set(call.name, (ENVELOPE_FLAGS, pack(garbage)), 100.0)))
+        scene.world.advance(20.0)
+        scene.source.error = ValueError("the source is down")
+        with pytest.raises(ValueError, match="is down"):
+            scene.run(0)
 
     def test_early_recomputes_come_before_the_end_and_once(self):
         """With an elected refresher one call is made ahead of the end of each life."""
