@@ -11,14 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.caching import CachePolicy
-from shardcache.core.commands import Begin, Cas, Delete, Set
+from shardcache.core.commands import Begin, Cas, Delete, Set, Take
 from shardcache.core.envelopes import pack
 from shardcache.core.events import Observer
 from shardcache.core.freshness import enveloped, found
 from shardcache.core.leases import VALUE_LOCKS, LockPolicy, lock_key
 from shardcache.core.payloads import ENVELOPE_FLAGS, OWN, is_abandoned, is_mark
 from shardcache.errors import NodeRefusedError, RecomputeTimeoutError
-from shardcache.operations import computed
+from shardcache.operations import computed, redlock
 from shardcache.operations.call import Call
 from shardcache.operations.claims import RESTING
 from shardcache.operations.making import begun, elected
@@ -63,10 +63,15 @@ class Diary(Observer):
 
     def __init__(self):
         self.computed = []
+        self.prevented = []
 
     def compute_finished(self, event):
         """Write it down."""
         self.computed.append(event)
+
+    def stampede_prevented(self, event):
+        """Write down what was not computed."""
+        self.prevented.append(event)
 
 
 class Scene:
@@ -508,6 +513,139 @@ def test_it_is_told_whether_a_value_was_stored():
     scene.world.advance(1.0, lambda: first.done)
     scene.run(1)
     assert [event.stored for event in scene.diary.computed] == [False, True]
+
+
+class TestWaiting:
+    """What one does who finds that another makes the value."""
+
+    def test_it_is_counted_and_told(self):
+        """Who waited, for how long, and that a call was spared by it."""
+        scene = Scene(processes=2, lock="shard")
+        assert scene.run() == [0, 0]
+        assert scene.count("lock_waits") == 1
+        assert DELTA <= scene.count("wait_seconds") <= DELTA + 0.125
+        (event,) = scene.diary.prevented
+        assert (event.key, event.how) == (KEY.encode(), "waited")
+        assert DELTA <= event.seconds <= DELTA + 0.125
+
+    def test_whoever_makes_something_itself_does_not_wait(self):
+        """For it could be what the other waits for."""
+        scene = Scene(processes=2, lock="shard")
+        scene.processes[1].cluster.io.flights.nested = lambda: True
+        scene.start(0)
+        scene.world.advance(0.05)
+        began = scene.world.now
+        assert scene.run(1) == [0]
+        assert scene.world.now - began <= DELTA + 0.02
+        assert scene.count("lock_waits") == 0
+
+    def test_the_holder_of_the_lock_has_time_to_begin(self):
+        """Who waits for one that has not left its stub yet does not ask for the lock again and again."""
+        scene = Scene(processes=2, lock=True)
+        scene.start(0)
+        scene.world.advance(0.0055)  # the nodes have agreed, and are telling it so
+        scene.processes[0].pause(0.07)
+        takes = []
+        for node in scene.nodes:
+            execute = node.store.execute
+            node.store.execute = lambda command, do=execute: (
+                (takes.append(command) if isinstance(command, Take) else None) or do(command)
+            )
+        assert scene.run(1) == [0]
+        assert len(takes) == 1
+        assert scene.source.calls == 1
+
+    def test_a_stub_that_has_gone_is_missed_at_once(self):
+        """When there was one, and there is none, its owner has let go: somebody else makes the value."""
+        scene = Scene(processes=2, lock="shard")
+        claim = scene.do(begun(scene.call(scene.processes[0])))
+        began = scene.world.now
+        scene.start(1)
+        scene.world.advance(0.016)  # it has looked for it once
+        scene.do(claim.let_go())
+        scene.world.advance(1.0, lambda: scene.source.calls == 1)
+        assert scene.world.now - began <= 0.06
+        scene.world.advance(0.0)  # what was begun begins
+
+    def test_a_node_that_fails_meanwhile_ends_it(self):
+        """What it had to tell will not be told: the value is made at once."""
+        scene = Scene(processes=2, lock="shard")
+        scene.start(0)
+        task = scene.start(1)
+        scene.world.advance(0.05)
+        scene.shard.up = False
+        began = scene.world.now
+        scene.world.advance(10.0, lambda: task.done)
+        assert task.result == 0
+        assert scene.world.now - began <= 0.125 + DELTA + 0.02
+        assert scene.source.calls == 2
+
+    def test_what_was_given_up_before_is_not_waited_for(self):
+        """A mark found at first says that it is everybody's own to make, whoever has the lock."""
+        scene = Scene(processes=3, lock=LOCK)
+        claim = scene.do(begun(scene.call(scene.processes[0])))
+        scene.do(claim.given_up(0.0))
+        other = scene.processes[2]
+        assert scene.do(redlock.attempt(other.cluster, KEY, LOCK, VALUE_LOCKS), 2) is not None
+        began = scene.world.now
+        assert scene.run(1) == [0]
+        assert scene.world.now - began <= DELTA + 0.01
+        assert scene.count("lock_waits") == 0
+
+    def test_its_end_is_one_for_all_whom_it_waits_for(self):
+        """Who is always second waits for `wait` seconds in all, and not for each who was faster."""
+        scene = Scene(processes=1, lock="shard", wait=1.0)
+        execute = scene.shard.store.execute
+
+        def faster(command):
+            if isinstance(command, Begin):
+                execute(Begin(command.key, b"another's", 0.3))
+            return execute(command)
+
+        scene.shard.store.execute = faster
+        began = scene.world.now
+        assert scene.run(0) == [0]
+        assert 1.0 <= scene.world.now - began - DELTA <= 1.02
+        assert scene.count("timeouts") == 1
+
+    def test_an_old_value_ends_it(self):
+        """With `on_timeout="stale"` one that is kept as a last resort is served then."""
+        scene = Scene(
+            processes=2, ttl=10.0, stale=5.0, stale_if_error=60.0, wait=1.0, on_timeout="stale"
+        )
+        scene.run(0)
+        scene.world.advance(20.0)
+        scene.source.version = 1
+        scene.source.delta = 5.0
+        scene.start(0)
+        scene.world.advance(0.1)
+        began = scene.world.now
+        assert scene.run(1) == [0]
+        assert 1.0 <= scene.world.now - began <= 1.02
+        assert scene.source.calls == 2
+
+    def test_an_old_value_that_rests_is_not_waited_for(self):
+        """When making it anew has just failed, who comes next has the old one at once."""
+        scene = Scene(processes=2, ttl=10.0, stale=5.0, stale_if_error=60.0, error_backoff=5.0)
+        scene.run(0)
+        scene.world.advance(20.0)
+        scene.source.error = ValueError("the source is down")
+        assert scene.run(0) == [0]
+        assert scene.run(1) == [0]
+        assert scene.source.calls == 2
+        assert scene.count("lock_waits") == 0
+
+    def test_a_lock_that_is_lost_meanwhile_is_counted(self):
+        """The value is made all the same, and stored if nobody else was faster."""
+        scene = Scene(processes=1, lock=LOCK)
+        scene.source.delta = 10.0
+        task = scene.start(0)
+        scene.world.advance(0.1)
+        for node in scene.nodes:
+            node.store.execute(Delete(lock_key(KEY.encode(), VALUE_LOCKS)))
+        scene.world.advance(20.0, lambda: task.done)
+        assert (task.result, scene.stored()) == (0, 0)
+        assert scene.count("locks_lost") == 1
 
 
 class TestClaims:
