@@ -17,11 +17,13 @@ from shardcache.core.events import Observer
 from shardcache.core.freshness import enveloped, found
 from shardcache.core.leases import VALUE_LOCKS, LockPolicy, lock_key
 from shardcache.core.payloads import ENVELOPE_FLAGS, OWN, is_abandoned, is_mark
-from shardcache.errors import NodeRefusedError, RecomputeTimeoutError
+from shardcache.errors import DecodeError, NodeRefusedError, RecomputeTimeoutError
 from shardcache.operations import computed, redlock
 from shardcache.operations.call import Call
 from shardcache.operations.claims import RESTING
 from shardcache.operations.making import begun, elected
+from shardcache.operations.outcomes import NOT_MADE
+from shardcache.operations.protection import LOST_PAUSE
 
 KEY = "report"
 DELTA = 0.2  # seconds that the source takes
@@ -87,11 +89,12 @@ class Scene:
         self.source = Source(self.world)
         self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
 
-    def call(self, process, policy=None):
+    def call(self, process, policy=None, tags=()):
         """Give one call of a process."""
         cluster = process.cluster
         factory = self.source.for_process(process)
-        return Call(cluster, KEY, factory, policy or self.policy, cluster.protection.direct)
+        terms = policy or self.policy
+        return Call(cluster, KEY, factory, terms, cluster.protection.direct, tags)
 
     def start(self, place=0, policy=None):
         """Begin a call of a process."""
@@ -103,6 +106,7 @@ class Scene:
         tasks = [self.start(place) for place in places or range(len(self.processes))]
         self.world.advance(seconds, lambda: all(task.done for task in tasks))
         assert all(task.done for task in tasks)
+        self.world.advance(0.0)  # what they have begun beside themselves begins
         for task in tasks:
             if task.error is not None:
                 raise task.error
@@ -112,6 +116,7 @@ class Scene:
         """Run an operation to its end."""
         task = self.processes[place].run(work)
         self.world.advance(30.0, lambda: task.done)
+        self.world.advance(0.0)  # as above
         if task.error is not None:
             raise task.error
         return task.result
@@ -513,6 +518,74 @@ def test_it_is_told_whether_a_value_was_stored():
     scene.world.advance(1.0, lambda: first.done)
     scene.run(1)
     assert [event.stored for event in scene.diary.computed] == [False, True]
+
+
+def test_the_one_who_called_has_the_very_error():
+    """With the trace of where it was raised."""
+    scene = Scene(processes=1)
+    error = scene.source.error = ValueError("no such report")
+    with pytest.raises(ValueError, match="no such report") as raised:
+        scene.run(0)
+    assert raised.value is error
+
+
+def test_a_kept_error_is_a_hit():
+    """It is what was asked for, and was there."""
+    scene = Scene(processes=1, cache_errors=ValueError, error_ttl=10.0)
+    scene.source.error = ValueError("no such report")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no such report"):
+            scene.run(0)
+    assert scene.source.calls == 1
+    assert (scene.count("misses"), scene.count("hits")) == (1, 1)
+
+
+def test_no_two_errors_are_the_same():
+    """An error that is stored again is another one, for nodes that tell versions by their bytes."""
+    call = Scene(processes=1).call(Process(World(), [SimulatedNode(World())]))
+    payload = call.cluster.payloads.encode(call.name, ["builtins:ValueError", []])
+    assert call.stored_as_error(payload) != call.stored_as_error(payload)
+
+
+@pytest.mark.parametrize("on_error", ["compute", "raise"])
+def test_what_cannot_be_read_is_an_error_if_both_say_so(on_error):
+    """The client with its `on_error`, and the function's policy with its own."""
+    scene = Scene(processes=1, on_error=on_error)
+    scene.processes[0].cluster.raises = True
+    call = scene.call(scene.processes[0])
+    scene.do(call.ask(Set(call.name, (OWN | 255, b"of no codec"), 60.0)))
+    if on_error == "raise":
+        with pytest.raises(DecodeError):
+            scene.run(0)
+    else:
+        assert scene.run(0) == [0]
+
+
+def test_a_value_without_its_tags_is_none():
+    """One that was stored without any is not that of a function that has some."""
+    scene = Scene(processes=1)
+    process = scene.processes[0]
+    assert scene.do(computed.put(scene.call(process), 7)) is True
+    assert scene.do(computed.peek(scene.call(process))) == 7
+    tagged = scene.call(process, tags=("t",))
+    assert scene.do(computed.peek(tagged)) is NOT_MADE
+    assert scene.do(computed.value(tagged)) == 0
+
+
+def test_what_is_put_is_kept_on_the_same_terms():
+    """Not what the policy refuses, and not while the version of a tag is unknown."""
+    scene = Scene(processes=1, condition=lambda result: result > 0)
+    process = scene.processes[0]
+    assert scene.do(computed.put(scene.call(process), 0)) is False
+    assert scene.stored() is None
+    tagged = scene.call(process, tags=("t0", "t1", "t2", "t3"))
+    assert scene.do(computed.put(tagged, 1)) is True
+    held = scene.shard.held(tagged.name)
+    owners = [process.cluster.route(tag)[1] for tag in tagged.tags]
+    other = next(link for link in owners if link is not tagged.link)
+    other.backend.up = False
+    assert scene.do(computed.put(tagged, 2)) is False
+    assert scene.shard.held(tagged.name) == held
 
 
 class TestWaiting:
@@ -943,6 +1016,56 @@ class TestAges:
         lives = scene.world.now - 1000.0
         assert scene.count("misses") <= 4  # of the first call alone, or nearly so
         assert math.floor(lives / 10.0) <= scene.source.calls <= lives / 5.0 + 1
+        assert scene.count("early") == scene.source.calls - scene.count("misses") > 0
+
+    def commands(self, scene, kind):
+        """Note the commands of a kind that the value's node is asked from now on."""
+        noted = []
+        execute = scene.shard.store.execute
+        scene.shard.store.execute = lambda command: (
+            (noted.append(command) if isinstance(command, kind) else None) or execute(command)
+        )
+        return noted
+
+    def test_who_was_not_elected_does_not_stand_again_at_once(self):
+        """The node of a value is not asked for it by every call that serves an old one."""
+        scene = Scene(processes=2, ttl=10.0, stale=30.0)
+        scene.run(0)
+        scene.world.advance(15.0)
+        scene.run(0)
+        scene.world.advance(0.01)
+        candidates = self.commands(scene, Set)
+        for _ in range(4):
+            assert scene.run(1) == [0]
+        scene.world.advance(0.01)
+        assert len(candidates) == 1
+        scene.world.advance(LOST_PAUSE)
+        scene.run(1)
+        scene.world.advance(0.01)
+        assert len(candidates) == 2
+
+    def test_who_was_elected_may_be_so_again(self):
+        """A process alone makes each value anew, however soon it has grown old."""
+        scene = Scene(processes=1, ttl=1.0, stale=30.0)
+        scene.run(0)
+        for calls in range(2, 6):
+            scene.world.advance(1.3)
+            scene.run(0)
+            scene.world.advance(DELTA + 0.1)
+            assert scene.source.calls == calls
+
+    def test_when_all_are_busy_the_next_call_makes_it_anew(self):
+        """What could not be done beside a call is left to the next, and not for the time of a lock."""
+        scene = Scene(processes=1, ttl=10.0, stale=30.0)
+        scene.run(0)
+        scene.world.advance(15.0)
+        io = scene.processes[0].cluster.io
+        offer, io.offer = io.offer, lambda *_: False
+        assert scene.run(0) == [0]
+        io.offer = offer
+        assert scene.run(0) == [0]
+        scene.world.advance(1.0)
+        assert scene.source.calls == 2
 
 
 class Values(RuleBasedStateMachine):
