@@ -1020,27 +1020,62 @@ class TestTrouble:
             client.get_or_set(failing.key_for(), late.bypass, ttl=60, lock=lock)
             assert client.get(failing.key_for()) is None
 
-    def test_delete_and_tags_void_what_is_being_made_here(self):
-        """Whoever asks afterwards does not join what was begun before."""
+    @pytest.mark.parametrize("how", ["delete", "delete_many", "invalidate", "invalidate_tag"])
+    def test_what_is_being_made_here_is_void_then(self, how):
+        """Whoever asks after an invalidation of any kind does not join what was begun before."""
         with Client("memory://a,b,c") as client:
-            begun, go, results = threading.Event(), threading.Event(), []
+            begun, go, calls, results = threading.Event(), threading.Event(), [], []
 
-            def slow():
+            @client.cached(ttl=60, tags=["t"], wait=60.0)
+            def f():
+                calls.append(1)
+                if len(calls) > 1:
+                    return "new"
                 begun.set()
-                go.wait(30)
+                go.wait(3)
                 return "old"
 
-            first = threading.Thread(
-                target=lambda: results.append(client.get_or_set("k", slow, ttl=60))
-            )
+            first = threading.Thread(target=lambda: results.append(f()))
             first.start()
             begun.wait(30)
-            client.delete("k")
-            assert client.get_or_set("k", lambda: "new", ttl=60) == "new"
+            voids = {
+                "delete": lambda: client.delete(f.key_for()),
+                "delete_many": lambda: client.delete_many([f.key_for()]),
+                "invalidate": f.invalidate,
+                "invalidate_tag": lambda: client.invalidate_tag("t"),
+            }
+            voids[how]()
+            assert f() == "new"
             go.set()
             first.join(30)
             assert results == ["old"]
-            assert client.get("k") == "new"
+            assert f.get() == "new"
+
+    @pytest.mark.parametrize("on_timeout", ["raise", "compute"])
+    def test_who_joined_in_vain(self, on_timeout):
+        """The policy says what one has whose own process was too slow: the error, or its own call."""
+        with Client("memory://a,b,c") as client:
+            begun, go, calls = threading.Event(), threading.Event(), []
+
+            @client.cached(ttl=60, wait=0.05, on_timeout=on_timeout)
+            def f():
+                calls.append(1)
+                if len(calls) == 1:
+                    begun.set()
+                    go.wait(30)
+                return len(calls)
+
+            first = threading.Thread(target=f)
+            first.start()
+            begun.wait(30)
+            if on_timeout == "raise":
+                with pytest.raises(RecomputeTimeoutError):
+                    f()
+            else:
+                assert f() == 2
+            go.set()
+            first.join(30)
+            assert len(calls) == (1 if on_timeout == "raise" else 2)
 
     def test_a_user_s_lock_is_not_that_of_a_value(self):
         """A block that holds a lock may compute a value of the same name."""
