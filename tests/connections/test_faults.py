@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import resource
 import socket
+import threading
 import time
 
 import pytest
@@ -120,6 +121,69 @@ def test_a_deadline_is_one_for_the_whole_call(mode):
         with pytest.raises(NodeTimeoutError):
             client.get("k")
         assert time.monotonic() - started < 1.5
+        client.close()
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_a_deadline_is_one_for_the_whole_call_over_a_pooled_connection(main):
+    """In the thread where signals come in, which polls, and in another, which has the kernel's."""
+
+    def behave(connection, _):
+        connection.sendall(b"EN %s\r\n" % token_of(connection.recv(4096)))
+        for byte in b"VA 100 f256 " + token_of(connection.recv(4096)) + b"\r\n" + b"x" * 60:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.09)
+
+    with fake_node(behave) as address:
+        client = Client(f"memcached://{address}", on_error="raise", timeout=0.3)
+        assert client.get("k") is None
+        taken = []
+
+        def get():
+            started = time.monotonic()
+            with pytest.raises(NodeTimeoutError):
+                client.get("k")
+            taken.append(time.monotonic() - started)
+
+        if main:
+            get()
+        else:
+            thread = threading.Thread(target=get)
+            thread.start()
+            thread.join(30)
+        assert taken[0] < 1.5
+        client.close()
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("size", [30, 2000])
+def test_what_came_of_a_batch_is_kept(mode, pooled, count, size):
+    """A node that fails half-way takes no value that it gave before, on whichever way it was asked."""
+
+    def behave(connection, _):
+        while request := connection.recv(1 << 20):
+            if request.startswith(b"mg") and b" q " in request:
+                connection.sendall(REPLY % token_of(request))
+            elif request.startswith(b"mg"):
+                connection.sendall(b"EN %s\r\n" % token_of(request))
+
+    with contextlib.ExitStack() as stack:
+        addresses = [stack.enter_context(fake_node(behave)) for _ in range(count)]
+        urls = [f"memcached://{address}" for address in addresses]
+        client = make_client(mode, urls, on_error="raise", timeout=0.3)
+        keys = [f"key:{number}" for number in range(size)]
+        firsts = {}
+        for key in keys:
+            firsts.setdefault(client.node_for(key), key)
+        assert len(firsts) == count
+        if pooled:
+            assert [client.get(key) for key in firsts.values()] == [None] * count
+        with pytest.raises(PartialFailureError) as raised:
+            client.get_many(keys)
+        assert raised.value.found == dict.fromkeys(firsts.values(), b"hello")
+        assert set(raised.value.failed) == set(keys) - set(firsts.values())
+        assert {type(error) for error in raised.value.failed.values()} == {NodeTimeoutError}
         client.close()
 
 
