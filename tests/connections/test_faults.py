@@ -278,6 +278,42 @@ def test_a_server_that_closed_idle_connections_costs_no_call(mode, make_memcache
     client.close()
 
 
+def test_what_would_do_harm_twice_is_sent_once(mode):
+    """A count that may have been taken is not asked for again, however dead the connection was."""
+    asked = []
+
+    def behave(connection, _):
+        while request := connection.recv(4096):
+            asked.append(request[:2])
+            if request.startswith(b"ma"):
+                connection.close()
+                return
+            connection.sendall(b"EN %s\r\n" % token_of(request))
+
+    with fake_node(behave) as address:
+        client = make_client(mode, f"memcached://{address}", on_error="raise", timeout=2)
+        assert client.get("k") is None
+        with pytest.raises(NodeUnavailableError, match="lost the connection"):
+            client.incr("k")
+        assert client.get("k") is None
+        assert asked == [b"mg", b"ma", b"mg"]
+        client.close()
+
+
+def test_a_connection_in_the_middle_of_a_reply_is_not_lent_again(make_memcached):
+    """Whoever brings it back, it is closed, and its place is free."""
+    server = make_memcached()
+    client = Client(server.url, on_error="raise", timeout=2)
+    client.set("k", 1)
+    pool = next(iter(client._cluster.links.values())).backend.pool
+    lent = pool.idle()
+    lent.wire.encode(Get(b"k"))  # whose reply is owed from now on
+    pool.give(lent)
+    assert (pool.idle(), pool.open) == (None, 0)
+    assert client.get("k") == 1
+    client.close()
+
+
 def test_a_node_that_hangs_up_at_once_is_not_dialed_again_and_again(mode):
     """A call dials once: a server that closes each connection meets no storm."""
     dialed = []

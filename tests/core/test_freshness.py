@@ -62,6 +62,23 @@ def test_garbage_is_no_envelope(data):
         assert found(payload) is not None
 
 
+@pytest.mark.parametrize("versions", [1, 3, 255])
+def test_an_envelope_that_was_cut_is_none(versions):
+    """Of the versions it speaks of none may be missing; the value behind them may be empty."""
+    whole = pack(Envelope(0, b"", 0.0, 0.0, 1.0, [b"12345678"] * versions))
+    assert len(unpack(whole).versions) == versions
+    for cut in (1, 8):
+        with pytest.raises(DecodeError):
+            unpack(whole[:-cut])
+
+
+def test_an_envelope_of_another_form_is_none():
+    """What a later release may write is not read as what this one knows."""
+    whole = pack(Envelope(0, b"", 0.0, 0.0, 1.0))
+    with pytest.raises(DecodeError):
+        unpack(bytes((whole[0] + 1,)) + whole[1:])
+
+
 def test_a_value_is_read_through_its_envelope():
     """A plain `get` gives the value within, and refuses one that holds itself."""
     payloads = Payloads(Msgpack())
@@ -87,6 +104,8 @@ def test_a_value_grows_old_in_steps():
     steps = [(9.9, "FRESH"), (10.1, "STALE"), (14.9, "STALE"), (15.1, "LAST_RESORT")]
     for age, name in [*steps, (29.9, "LAST_RESORT"), (30.1, "ENDED")]:
         assert state(age, policy) is Freshness[name], age
+    for age, name in [(10.0, "STALE"), (15.0, "LAST_RESORT"), (30.0, "GONE")]:
+        assert state(age, policy) is Freshness[name], f"in the moment {age}"
 
 
 def test_a_tag_s_version_decides_first():
@@ -96,6 +115,9 @@ def test_a_tag_s_version_decides_first():
     assert freshness(stored, policy, 1001.0, 0.0, [b"12345678"]) is Freshness.FRESH
     for versions in ([b"87654321"], [None], [b"12345678", b"12345678"]):
         assert freshness(stored, policy, 1001.0, 0.0, versions) is Freshness.GONE
+    bare = Found((TEXT_FLAGS, b""))
+    assert freshness(bare, policy, 1001.0, 0.0, []) is Freshness.FRESH
+    assert freshness(bare, policy, 1001.0, 0.0, [b"12345678"]) is Freshness.GONE
 
 
 def test_xfetch_is_likelier_the_nearer_the_end_and_the_dearer_the_value():

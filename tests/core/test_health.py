@@ -143,3 +143,63 @@ def test_only_silence_could_be_our_own():
         assert not health.soft
         health.eject(error, 0.0, 0.5)
         assert health.soft is soft
+
+
+def test_what_failed_before_it_came_back_is_not_counted():
+    """A node that was restored has a window of its own: nine failures of before are forgotten."""
+    health = Health(POLICY)
+    assert not any(health.failed(Severity.FAULT, number, now=0.0) for number in range(10))
+    health.eject(REFUSED, 0.0, 0.5)
+    health.restore(0.1)
+    assert not any(health.failed(Severity.FAULT, number, now=0.2) for number in range(10, 20))
+
+
+def test_answers_of_long_ago_do_not_count():
+    """A node that answered a thousand calls is ejected as soon as any when half of them fail."""
+    health = Health(POLICY)
+    assert not health.failed(Severity.FAULT, answered=0, now=0.0)
+    verdicts = [
+        health.failed(Severity.FAULT, answered=1000 + number, now=10.0) for number in range(12)
+    ]
+    assert verdicts.index(True) == 10
+
+
+def test_no_probe_comes_sooner_than_the_first():
+    """A node that flaps waits long for its first probe, and as long for each next one."""
+    health, now = Health(POLICY), 0.0
+    for _ in range(10):
+        health.eject(REFUSED, now, chance=0.5)
+        now = health.due
+        health.restore(now)
+    health.eject(REFUSED, now, chance=0.5)
+    for _ in range(3):
+        assert health.due - now == 30.0
+        now = health.due
+        health.probing()
+        health.probe_failed(REFUSED, now, chance=0.5)
+
+
+def test_an_answer_ends_a_silence():
+    """Who has answered since is not one to be asked last."""
+    health = Health(POLICY)
+    assert not health.silent(5)
+    health.failed(Severity.SILENCE, answered=5, now=0.0)
+    assert health.silent(5)
+    assert not health.silent(6)
+    health.failed(Severity.LOSS, answered=6, now=0.0)
+    assert not health.silent(6)
+
+
+def test_why_it_was_ejected_is_kept_without_its_trace():
+    """Which would keep alive what its caller had in hand."""
+    health = Health(POLICY)
+    with pytest.raises(NodeUnavailableError) as raised:
+        raise NodeUnavailableError("refused")
+    error = raised.value
+    health.eject(error, 0.0, 0.5)
+    ejected = health.error
+    health.probe_failed(error, 1.0, 0.5)
+    for kept in (ejected, health.error):
+        assert str(kept) == str(error)
+        assert kept.__traceback__ is None
+    assert error.__traceback__ is not None
