@@ -10,9 +10,12 @@ import time
 
 import pytest
 
+from shardcache.backends import threads
+from shardcache.io.blocking import REFRESHERS, BlockingIO
 from shardcache.io.tasks import SharedReplies, TaskFlights, TaskRepetition
 from shardcache.io.threads import Repeater, ThreadFlights
 from shardcache.operations.port import Landing, step
+from shardcache.testing.waiting import eventually
 
 LONG = 30.0
 
@@ -460,6 +463,48 @@ class TestAgainAndAgain:
         time.sleep(0.05)
         assert state == ["ended"]
 
+    def test_one_that_fails_ends_alone(self, caplog):
+        """It is told in the log, and the thread goes on for the others."""
+        repeater = Repeater()
+        turns, tries = [], []
+
+        async def failing():
+            tries.append(1)
+            raise ZeroDivisionError
+
+        async def turning():
+            turns.append(1)
+            return len(turns) < 5
+
+        failed = repeater.add(0.001, failing)
+        repeater.add(0.005, turning)
+        eventually(lambda: len(turns) == 5, within=LONG)
+        assert (len(tries), failed.ended) == (1, True)
+        assert "has failed" in caplog.text
+
+    @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+    def test_a_forked_child_has_a_thread_of_its_own(self):
+        """Its parent's does nothing there; and what the parent does again and again is not the child's."""
+        repeater = Repeater()
+        begun, turned = threading.Event(), threading.Event()
+
+        async def parents():
+            begun.set()
+            return True
+
+        async def childs():
+            turned.set()
+            return False
+
+        repetition = repeater.add(0.01, parents)
+        begun.wait(LONG)
+        if (child := os.fork()) == 0:
+            begun.clear()
+            repeater.add(0.01, childs)
+            os._exit(0 if turned.wait(LONG) and not begun.is_set() else 1)
+        step(repetition.stop())
+        assert os.waitpid(child, 0)[1] == 0
+
     async def test_a_task_s_turn_is_not_under_way_either(self):
         """The same holds on a loop."""
         state = []
@@ -476,6 +521,76 @@ class TestAgainAndAgain:
         assert state == ["begun", "ended"]
         await asyncio.sleep(0.05)
         assert state == ["begun", "ended"]
+
+
+class TestBeside:
+    """What threads do beside the calls, when one of a few is free."""
+
+    @pytest.fixture(autouse=True)
+    def _short(self, monkeypatch):
+        """Let idle threads end soon."""
+        monkeypatch.setattr(threads, "LINGER", 0.01)
+
+    def test_there_are_but_a_few(self):
+        """What is offered while all are busy is declined, and taken when one is free again."""
+        io, go, done = BlockingIO(), threading.Event(), []
+
+        async def work():
+            go.wait(LONG)
+            done.append(1)
+
+        offers = [io.offer(work, "refresh") for _ in range(REFRESHERS + 2)]
+        assert offers == [True] * REFRESHERS + [False] * 2
+        go.set()
+        eventually(lambda: len(done) == REFRESHERS, within=LONG)
+        eventually(lambda: io.offer(work, "refresh"), within=LONG)
+        eventually(lambda: len(done) == REFRESHERS + 1, within=LONG)
+
+    def test_what_fails_gives_its_place_back(self, caplog):
+        """However often: and it is told in the log."""
+        io, tries = BlockingIO(), []
+
+        async def failing():
+            tries.append(1)
+            raise ZeroDivisionError
+
+        for number in range(1, 3 * REFRESHERS):
+            eventually(lambda: io.offer(failing, "refresh"), within=LONG)
+            eventually(lambda number=number: len(tries) == number, within=LONG)
+        assert "has failed" in caplog.text
+
+    def test_a_process_without_threads_to_spare_keeps_its_places(self, monkeypatch):
+        """It declines, and takes what is offered when there are threads again."""
+        io, done = BlockingIO(), threading.Semaphore(0)
+
+        async def work():
+            done.release()
+
+        def refuse(_):
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            assert not any(io.offer(work, "refresh") for _ in range(2 * REFRESHERS))
+        assert io.offer(work, "refresh")
+        assert done.acquire(timeout=LONG)
+
+    @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+    def test_a_forked_child_has_places_of_its_own(self):
+        """What keeps its parent's threads busy does not run there."""
+        io, go, done = BlockingIO(), threading.Event(), threading.Event()
+
+        async def work():
+            go.wait(LONG)
+
+        async def childs():
+            done.set()
+
+        assert all(io.offer(work, "refresh") for _ in range(REFRESHERS))
+        if (child := os.fork()) == 0:
+            os._exit(0 if io.offer(childs, "refresh") and done.wait(LONG) else 1)
+        go.set()
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_flight_s_error_is_not_kept_alive():

@@ -27,6 +27,11 @@ class Diary(Observer):
 
     def __init__(self):
         self.events = []
+        self.calls = []
+
+    def call_finished(self, event):
+        """Write down what a node was asked."""
+        self.calls.append(event)
 
     def node_ejected(self, event):
         """Write it down."""
@@ -480,6 +485,26 @@ class TestRefusals:
         assert "ejected" in str(refused)
         counters = scene.links[0].counters()
         assert (counters["errors"], counters["refused_calls"], counters["ejections"]) == (2, 1, 1)
+
+    def test_it_is_told_as_any_other(self, make_scene):
+        """It took no time, and has failed."""
+        scene = make_scene()
+        scene.kill(0)
+        refused = scene.ask()
+        event = scene.diary.calls[-1]
+        assert (event.command, event.seconds, event.error) == ("get", 0.0, refused)
+
+    @pytest.mark.parametrize("raises", [False, True])
+    def test_what_reaches_the_caller_was_not_swallowed(self, make_scene, raises):
+        """Errors are counted either way, and the time that calls took with theirs."""
+        scene = make_scene()
+        scene.cluster.raises = raises
+        scene.ask()
+        scene.silence(0)
+        counters = scene.links[0].counters()
+        assert (counters["calls"], counters["errors"]) == (4, 3)
+        assert counters["swallowed_errors"] == (0 if raises else 3)
+        assert counters["mean_seconds"] == pytest.approx((0.002 + 3 * TIMEOUT) / 4)
 
     def test_refusals_count_among_those_who_have_answered(self, make_scene):
         """Nobody waits for others when enough have been refused to decide."""
