@@ -104,7 +104,7 @@ def test_a_value_grows_old_in_steps():
     steps = [(9.9, "FRESH"), (10.1, "STALE"), (14.9, "STALE"), (15.1, "LAST_RESORT")]
     for age, name in [*steps, (29.9, "LAST_RESORT"), (30.1, "ENDED")]:
         assert state(age, policy) is Freshness[name], age
-    for age, name in [(10.0, "STALE"), (15.0, "LAST_RESORT"), (30.0, "GONE")]:
+    for age, name in [(10.0, "STALE"), (15.0, "LAST_RESORT"), (30.0, "ENDED")]:
         assert state(age, policy) is Freshness[name], f"in the moment {age}"
 
 
