@@ -13,6 +13,7 @@ import pytest
 
 from connections.fakes import fake_node, reset, token_of
 from shardcache import (
+    AsyncClient,
     Client,
     NodeError,
     NodeProtocolError,
@@ -26,6 +27,7 @@ from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.pool import Connection
 from shardcache.core.commands import Get
 from shardcache.core.nodes import Node
+from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
@@ -298,6 +300,83 @@ def test_what_would_do_harm_twice_is_sent_once(mode):
         assert client.get("k") is None
         assert asked == [b"mg", b"ma", b"mg"]
         client.close()
+
+
+async def test_a_call_is_asked_again_but_once():
+    """A node that answers one call of each connection, and hangs up on the next, is not asked for ever."""
+
+    def behave(connection, number):
+        requests = connection.recv(4096)
+        connection.sendall(b"EN %s\r\n" % token_of(requests))
+        if number == 0:
+            connection.recv(4096)
+        connection.close()
+
+    with fake_node(behave) as address:
+        async with AsyncClient(f"memcached://{address}", on_error="raise", timeout=5) as client:
+            assert await client.get("k") is None
+            calls = [client.get(key) for key in ("a", "b")]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            backend = next(iter(client._cluster.links.values())).backend
+            assert (backend.retried, backend.dialed) == (2, 2)
+            assert sum(answer is None for answer in answers) <= 1
+            assert any(isinstance(answer, NodeUnavailableError) for answer in answers)
+
+
+async def test_a_connection_far_behind_is_given_up():
+    """Later calls do not queue behind a reply that never comes: they have a new one."""
+
+    def behave(connection, number):
+        while request := connection.recv(4096):
+            if number > 0:
+                connection.sendall(REPLY % token_of(request))
+
+    with fake_node(behave) as address:
+        async with AsyncClient(f"memcached://{address}", on_error="raise", timeout=0.1) as client:
+            with pytest.raises(NodeTimeoutError):
+                await client.get("k")
+            backend = next(iter(client._cluster.links.values())).backend
+            end = time.monotonic() + 10.0
+            while backend._channels:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.01)
+            assert await client.get("k") == b"hello"
+
+
+async def test_calls_under_way_do_not_wait_for_an_ejected_node(make_memcached):
+    """They are told at once, however much time they had left."""
+    server = make_memcached()
+    async with AsyncClient(server.url, on_error="raise", timeout=20) as client:
+        await client.set("k", 1)
+        server.pause()
+        call = asyncio.create_task(client.get("k"))
+        await asyncio.sleep(0.05)
+        started = time.monotonic()
+        next(iter(client._cluster.links.values())).backend.eject()
+        with pytest.raises(NodeUnavailableError, match="ejected"):
+            await call
+        assert time.monotonic() - started < 5
+        server.resume()
+
+
+def test_who_is_interrupted_takes_the_connections_along(make_memcached):
+    """Whatever nodes were being asked at once, none of their replies is left for the next call."""
+    servers = [make_memcached() for _ in range(2)]
+    with Client([server.url for server in servers], on_error="raise", timeout=5) as client:
+        cluster = client._cluster
+        client.ping()
+        backends = [link.backend for link in cluster.links.values()]
+        assert [backend.pool.open for backend in backends] == [1, 1]
+
+        def interrupted(_):
+            raise KeyboardInterrupt
+
+        asks = [(backend, Get(b"k")) for backend in backends]
+        with pytest.raises(KeyboardInterrupt) as raised:  # whose trace keeps all that it met alive
+            step(cluster.io.call_some(asks, cluster.deadline(), interrupted))
+        assert [backend.pool.open for backend in backends] == [0, 0]
+        del raised
+        assert len(client.ping()) == 2
 
 
 def test_a_connection_in_the_middle_of_a_reply_is_not_lent_again(make_memcached):
