@@ -23,7 +23,7 @@ from shardcache.testing.servers import Server, start_memcached, start_redis
 NODES = 8
 VALUE = b"v" * 100
 KEYS = [f"user:{number:08d}:profile" for number in range(1500)]
-BATCHES = [KEYS[start : start + 100] for start in range(0, len(KEYS), 100)]
+BATCHES = [KEYS[start : start + 100] for start in range(0, len(KEYS), 100)] * 10
 
 
 @dataclass(frozen=True, slots=True)
