@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shardcache.core.commands import Command, Reply
 from shardcache.core.nodes import Node
@@ -13,8 +12,7 @@ if TYPE_CHECKING:  # a blocking program never loads it
     import asyncio
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackendOptions:
+class BackendOptions(NamedTuple):
     """What every backend is told beside its node.
 
     `pool_size` bounds blocking connections; `connect_timeout` bounds one dial, in seconds, inside

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Final
 
 import click
@@ -133,7 +132,7 @@ def stats(url: str | None, config: str | None, *, as_json: bool) -> bool:
     with open_client(url, config) as client:
         figures = client.stats()
     if as_json:
-        print_json({name: asdict(figure) for name, figure in figures.items()})
+        print_json({name: figure._asdict() for name, figure in figures.items()})
     else:
         columns = ("node", *FIGURES, "hit rate")
         rows = table(*columns, right=columns[2:])
@@ -149,7 +148,7 @@ def plugins(*, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "plugins": [asdict(plugin) for plugin in loaded.described],
+                "plugins": [plugin._asdict() for plugin in loaded.described],
                 "blocked": sorted(loaded.blocked),
             }
         )

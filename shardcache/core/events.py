@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from shardcache.core.nodes import Node
 from shardcache.core.topology import TopologyChange
 from shardcache.errors import DecodeError, NodeError
 
 
-@dataclass(frozen=True, slots=True)
-class CallFinished:
+class CallFinished(NamedTuple):
     """A node was asked, and answered or failed.
 
     `command` is the command's lower-case name (`get`, `getmany`, …), `seconds` its whole length.
@@ -24,8 +22,7 @@ class CallFinished:
     error: NodeError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFailed:
+class NodeFailed(NamedTuple):
     """A node's error was met; `swallowed` when the caller saw a miss or `False` in its place."""
 
     node: Node
@@ -33,8 +30,7 @@ class NodeFailed:
     swallowed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeFailed:
+class DecodeFailed(NamedTuple):
     """Stored bytes could not be decoded and were read as a miss. Never holds the bytes."""
 
     node: Node
@@ -42,24 +38,21 @@ class DecodeFailed:
     error: DecodeError
 
 
-@dataclass(frozen=True, slots=True)
-class NodeEjected:
+class NodeEjected(NamedTuple):
     """A node is not asked for a while, because of `error`: its keys read as misses."""
 
     node: Node
     error: NodeError
 
 
-@dataclass(frozen=True, slots=True)
-class NodeRestored:
+class NodeRestored(NamedTuple):
     """An ejected node answered, and is asked again, after so many seconds."""
 
     node: Node
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ComputeFinished:
+class ComputeFinished(NamedTuple):
     """A cached function was called for `key` and took so many seconds; `stored` if its value was."""
 
     key: bytes
@@ -68,8 +61,7 @@ class ComputeFinished:
     stored: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StampedePrevented:
+class StampedePrevented(NamedTuple):
     """A caller who missed `key` got what another made, and waited `seconds` for it.
 
     `how` is `joined` when that was in the same process, `waited` when in another.
@@ -80,16 +72,14 @@ class StampedePrevented:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseLost:
+class LeaseLost(NamedTuple):
     """A lock was lost before it was released, after it had been held for so many seconds."""
 
     name: bytes
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class TopologyChanged:
+class TopologyChanged(NamedTuple):
     """The client's nodes changed."""
 
     change: TopologyChange

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 from copy import copy
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from shardcache.errors import (
     ConnectTimeoutError,
@@ -47,8 +46,7 @@ class Circuit(Enum):
     PROBING = "probing"  # ejected, and asked for a sign of life just now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EjectionPolicy:
+class EjectionPolicy(NamedTuple):
     """Stop asking a node that keeps failing, and look again later.
 
     A hard error ejects at once; else `timeouts` or `losses` in a row, or the share `failures` of at

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from shardcache.core.strategy import Measurable, Placement, Runs
 
@@ -23,8 +22,7 @@ def sample_keys(count: int = SAMPLE) -> Sequence[bytes]:
     return [b"sample:%d" % number for number in range(count)]
 
 
-@dataclass(frozen=True, slots=True)
-class Movement:
+class Movement(NamedTuple):
     """Where keys live before and after a change, by the names of nodes.
 
     `flows` says how much goes from which node to which, what stays included. It counts keys, unless

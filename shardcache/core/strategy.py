@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from shardcache.core.nodes import Node
 
@@ -24,8 +23,7 @@ class Placement(Protocol):
         """Give up to `count` distinct nodes in order, the owner first; the same list each time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Runs:
+class Runs(NamedTuple):
     """The space of hashes cut into runs, each with one owner: a placement one can measure exactly.
 
     Run `i` goes from the end of the run before it, or 0, up to but without `ends[i]`; the last end

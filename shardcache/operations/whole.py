@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from shardcache.core.commands import Command, FlushAll, Ping, ServerStats
 from shardcache.errors import DecodeError, NodeError, PartialFailureError
 from shardcache.operations.cluster import Cluster, Key, Link
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStats:
+class NodeStats(NamedTuple):
     """One node's figures: the server's own, or the error met in asking, and this client's.
 
     `circuit` is `closed`, or `open` or `probing` while the node is ejected.

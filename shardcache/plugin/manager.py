@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
@@ -28,8 +27,7 @@ BLOCKED_VARIABLE = "SHARDCACHE_PLUGINS"
 BUILTIN = "shardcache"
 
 
-@dataclass(frozen=True, slots=True)
-class PluginInfo:
+class PluginInfo(NamedTuple):
     """A plugin as the operator sees it; `offers` are texts such as `strategy ketama`."""
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Final
 
 from shardcache.errors import ConfigurationError, TopologyError
@@ -49,6 +48,8 @@ def within(origin: str, rest: str) -> str:
 
 def near(name: str, known: Iterable[str]) -> str | None:
     """Give what is known and so like `name` that it was probably meant."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only a fault needs it
+
     return next(iter(get_close_matches(name, known, n=1, cutoff=NEAR)), None)
 
 

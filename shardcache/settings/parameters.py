@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final, NamedTuple, get_args
 
 from shardcache.core.lifetimes import MAX_SECONDS
 from shardcache.core.nodes import Node
@@ -19,8 +18,7 @@ _whole = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
 _decimal = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?").fullmatch
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One setting: `read` checks a value, `from_text` makes one of what a URL or variable holds.
 
     `read` raises `ConfigurationError` with faults that do not name the setting; whoever calls it

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from os import PathLike
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults, near, unknown, within
 from shardcache.settings.nodes import read_url
 from shardcache.settings.parameters import FROM_ENVIRONMENT, PARAMETERS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PREFIX: Final = "SHARDCACHE_"
 URL_VARIABLE: Final = "SHARDCACHE_URL"
@@ -53,10 +55,12 @@ def _key(name: object) -> str:
     return name if isinstance(name, str) and name.isidentifier() else shown(name)
 
 
-def from_file(path: Path, faults: Faults, *, complete: bool = True) -> Given:
+def from_file(path: str | PathLike[str], faults: Faults, *, complete: bool = True) -> Given:
     """Give the settings of a TOML file: its whole, or `[tool.shardcache]` of a `pyproject.toml`."""
+    from pathlib import Path  # noqa: PLC0415 - few programs have a file
+
     try:
-        table = _table(path)
+        table = _table(Path(path))
     except ConfigurationError as error:
         faults.add(str(path), error)
         return {}
@@ -75,6 +79,8 @@ def _table(path: Path) -> dict[str, object]:
 
 
 def _toml(path: Path) -> dict[str, object]:
+    import tomllib  # noqa: PLC0415 - as above
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -109,7 +115,7 @@ def from_environment(environ: Mapping[str, str], faults: Faults) -> Given:
         if name.startswith(PREFIX) and value.strip()
     }
     url, config = variables.get(URL_VARIABLE), variables.get(CONFIG_VARIABLE)
-    given = {} if config is None else from_file(Path(config), faults, complete=url is None)
+    given = {} if config is None else from_file(config, faults, complete=url is None)
     if url is not None:
         given |= from_url(url, URL_VARIABLE, faults)
     for name in FROM_ENVIRONMENT:

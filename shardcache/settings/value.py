@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from os import PathLike
-from pathlib import Path
 from typing import Any, Self
 
 from shardcache.core.nodes import Node
@@ -70,7 +69,7 @@ class Settings:
     def load(cls, path: str | PathLike[str]) -> Self:
         """Give the settings of a TOML file, or of `[tool.shardcache]` in a `pyproject.toml`."""
         faults = Faults()
-        return cls._checked(from_file(Path(path), faults), faults)
+        return cls._checked(from_file(path, faults), faults)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -66,7 +66,7 @@ def test_every_event_is_documented_with_its_method_and_fields():
         (
             kind.__name__,
             method,
-            ", ".join(f"`{field.name}`" for field in dataclasses.fields(kind)),
+            ", ".join(f"`{field}`" for field in kind._fields),
         )
         for kind, method in METHODS.items()
     ]

@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-HEAVY = ("redis", "pymemcache", "hiredis", "click", "rich", "importlib.metadata", "asyncio", "ssl")
+HEAVY = (
+    *("redis", "pymemcache", "hiredis", "click", "rich", "tenacity", "importlib.metadata"),
+    *("asyncio", "ssl", "difflib", "json", "pickle", "tomllib", "zoneinfo"),
+)
 
 
 def modules_after(code: str) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, ClassVar, Final
 
 from shardcache.core.codecs.base import no_options, refusal
@@ -23,6 +22,8 @@ class Json:
 
     def encode(self, name: bytes, value: Any) -> bytes:  # noqa: ARG002 - the same under any name
         """Give the JSON of `value`; raise `EncodeError` for what would come back as another type."""
+        import json  # noqa: PLC0415 - few programs use it
+
         try:
             _check(value)
             text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -38,6 +39,8 @@ class Json:
 
     def decode(self, name: bytes, data: bytes) -> Any:  # noqa: ARG002 - the same under any name
         """Give the value of a JSON text."""
+        import json  # noqa: PLC0415 - as above
+
         try:
             return json.loads(data.decode(), parse_constant=_refused)
         except (ValueError, RecursionError):

@@ -12,7 +12,6 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any, ClassVar, Final, NamedTuple, NoReturn
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import msgpack
 
@@ -177,6 +176,8 @@ def _zone(zone: tzinfo | None) -> Any:
         return None
     if type(zone) is timezone:
         return [*_offset(zone.utcoffset(None)), zone.tzname(None)]
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - few values have one
+
     if type(zone) is ZoneInfo and zone.key:
         return zone.key
     raise refusal("msgpack", zone, "use datetime.UTC, a fixed offset or a ZoneInfo with a key")
@@ -186,6 +187,8 @@ def _restored_zone(stored: Any) -> tzinfo | None:
     if stored is None:
         return None
     if type(stored) is str:
+        from zoneinfo import ZoneInfo  # noqa: PLC0415 - as above
+
         return ZoneInfo(stored)
     *offset, name = stored
     plain = timezone(timedelta(*offset))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import pickle
 from typing import Any, ClassVar, Final
 
 from shardcache.core.codecs.base import Secret, refusal
@@ -46,6 +45,8 @@ class SignedPickle:
 
     def encode(self, name: bytes, value: Any) -> bytes:
         """Give signature and pickle of `value`, good for `name` alone."""
+        import pickle  # noqa: PLC0415 - few programs use it
+
         try:
             pickled = pickle.dumps(value, PROTOCOL)
         except Exception as error:
@@ -79,6 +80,8 @@ def _signature(signer: hmac.HMAC, name: bytes, pickled: bytes) -> bytes:
 
 
 def _unpickled(pickled: bytes) -> Any:
+    import pickle  # noqa: PLC0415 - as above
+
     try:
         return pickle.loads(pickled)  # noqa: S301 - signed, or explicitly trusted
     except Exception as error:  # noqa: BLE001 - a pickle can raise anything at all
