@@ -10,6 +10,7 @@ from shardcache.core.commands import Command, Payload, Reply
 from shardcache.core.events import Audience, CallFinished, DecodeFailed, NodeFailed
 from shardcache.core.health import Health, Severity, severity_of
 from shardcache.core.keys import KeySpace
+from shardcache.core.leases import nodes_wanted
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads, is_mark
 from shardcache.core.topology import Topology
@@ -178,6 +179,11 @@ class Cluster:
         """Give the bytes of `key` that the strategy hashes."""
         raw = self.keys.encode(key)
         return self.keys.canonical(raw) if self.topology.strategy.hashes_namespace else raw
+
+    def voters(self, key: Key) -> list[Link]:
+        """Give the nodes whose majority decides on what is said of `key`, its owner first."""
+        nodes = self.topology.preference(self.hashed(key), nodes_wanted(len(self.links)))
+        return [self.links[node.name] for node in nodes]
 
     def deadline(self) -> float:
         """Give when a call that begins now must be over, however many nodes or steps it takes."""

@@ -19,7 +19,6 @@ from shardcache.core.leases import (
     LOCKS,
     LockPolicy,
     lock_key,
-    nodes_wanted,
     quorum,
     validity,
     worthwhile,
@@ -220,7 +219,7 @@ async def attempt(
     """
     cluster = cluster.locking
     name = cluster.keys.canonical(cluster.keys.encode(key))
-    links = _links(cluster, key)
+    links = cluster.voters(key)
     check_ttl(links, policy.ttl)
     vote = _Vote(cluster, name, links, policy, prefix)
     try:
@@ -369,13 +368,7 @@ def _slack(agreed: Iterable[Link]) -> float:
 
 def lock_nodes(cluster: Cluster, key: Key) -> Sequence[Node]:
     """Give the nodes of the lock called `key`, in the order of preference of its name."""
-    cluster = cluster.locking
-    count = nodes_wanted(len(cluster.links))
-    return cluster.topology.preference(cluster.hashed(key), count)
-
-
-def _links(cluster: Cluster, key: Key) -> list[Link]:
-    return [cluster.links[node.name] for node in lock_nodes(cluster, key)]
+    return [link.node for link in cluster.locking.voters(key)]
 
 
 def check_ttl(links: Sequence[Link], ttl: float) -> None:

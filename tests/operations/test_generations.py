@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from operations.simulation import Process, SimulatedNode, World
-from shardcache.core.commands import Get, Set
+from operations.simulation import TIMEOUT, Process, SimulatedNode, World
+from shardcache.core.commands import Gets, Set
 from shardcache.core.payloads import RAW_FLAGS
 from shardcache.operations import tags
 from shardcache.operations.generations import GENERATIONS, LOOK_AGAIN, Generation
+from shardcache.operations.port import Landing
 
 FUNCTION = "reports"
 NAME = GENERATIONS + FUNCTION.encode()
 TAG = tags.TAGS + b"t"
+OLDER, NEWER = "0" * 16, "f" * 16
 
 
 class Scene:
-    """One node, and two processes that know of one function."""
+    """Nodes, and two processes that know of one function; `node` is the first of many."""
 
-    def __init__(self):
+    def __init__(self, nodes=1):
         self.world = World()
-        self.node = SimulatedNode(self.world)
-        self.processes = [Process(self.world, [self.node]) for _ in range(2)]
+        self.nodes = [SimulatedNode(self.world) for _ in range(nodes)]
+        self.node = self.nodes[0]
+        self.processes = [Process(self.world, self.nodes) for _ in range(2)]
         self.generations = [Generation(FUNCTION) for _ in range(2)]
 
     def start(self, work, place=0):
@@ -93,23 +98,27 @@ class TestGenerations:
         assert scene.kept == name
         assert scene.look(1) == name
 
-    def test_nothing_is_put_back_over_a_newer_one(self):
+    @pytest.mark.parametrize("lost", [True, False])
+    def test_nothing_is_put_back_over_a_newer_one(self, lost):
         """Another may have begun one since the node was looked at."""
         scene = Scene()
         scene.renew()
-        scene.node.forget()
+        if lost:
+            scene.node.forget()
+        else:
+            scene.node.store.execute(Set(NAME, (RAW_FLAGS, OLDER.encode())))
         execute = scene.node.store.execute
 
         def faster(command):
             reply = execute(command)
-            if isinstance(command, Get):
-                execute(Set(NAME, (RAW_FLAGS, b"newer")))
+            if isinstance(command, Gets):
+                execute(Set(NAME, (RAW_FLAGS, NEWER.encode())))
             return reply
 
         scene.node.store.execute = faster
         scene.world.advance(2 * LOOK_AGAIN)
         scene.look()
-        assert scene.kept == "newer"
+        assert scene.kept == NEWER
 
     def test_what_could_not_be_looked_up_is_due(self):
         """When all threads are busy the next call tries again, and not one of a second later."""
@@ -122,6 +131,103 @@ class TestGenerations:
         assert scene.look(1) == ""
         io.offer = offer
         assert scene.look(1) == scene.kept
+
+    @pytest.mark.parametrize("stopped", list(itertools.combinations(range(5), 2)))
+    def test_two_stopped_nodes_of_five_delay_nobody(self, stopped):
+        """Neither who looks for the first time nor who begins a new one."""
+        scene = Scene(nodes=5)
+        scene.renew(0)
+        for place in stopped:
+            scene.nodes[place].stopped = True
+        began = scene.world.now
+        look = scene.start(scene.generations[1].look(scene.processes[1].cluster), 1)
+        scene.world.advance(5.0, lambda: look.done)
+        renewal = scene.start(scene.generations[1].renew(scene.processes[1].cluster), 1)
+        scene.world.advance(5.0, lambda: renewal.done)
+        assert renewal.result is True
+        assert scene.world.now - began < TIMEOUT / 4
+
+    @pytest.mark.parametrize("lost", list(itertools.combinations(range(5), 2)))
+    def test_two_lost_nodes_of_five_lose_nothing(self, lost):
+        """Who starts later is told by the others, and tells those that lost it."""
+        scene = Scene(nodes=5)
+        scene.renew(0)
+        name = scene.generations[0].name
+        for place in lost:
+            scene.nodes[place].forget()
+        assert scene.look(1) == name != ""
+        assert [node.held(NAME)[0][1].decode() for node in scene.nodes] == [name] * 5
+
+    def test_nodes_that_know_are_asked_once_a_second(self):
+        """And told nothing."""
+        scene = Scene(nodes=3)
+        scene.renew(0)
+        asked = []
+        for node in scene.nodes:
+
+            def heard(command, execute=node.store.execute):
+                asked.append(type(command))
+                return execute(command)
+
+            node.store.execute = heard
+        for _ in range(5):
+            scene.start(scene.generations[1].look(scene.processes[1].cluster), 1)
+            scene.world.advance(0.1)
+        assert asked == [Gets] * 3
+        scene.world.advance(LOOK_AGAIN)
+        scene.look(1)
+        assert asked == [Gets] * 6
+
+    @pytest.mark.parametrize("landing", list(Landing))
+    def test_who_waited_for_another_in_vain_asks_alone(self, landing):
+        """A look that was stopped, or is late, tells its waiters nothing."""
+        scene = Scene()
+        scene.renew(0)
+
+        async def fly(*_, **__):
+            return landing, False
+
+        scene.processes[1].cluster.io.flights.fly = fly
+        assert scene.look(1) == scene.kept
+
+    def test_one_that_missed_it_is_told(self):
+        """A node that was stopped meanwhile has an older one, which nobody goes back to."""
+        scene = Scene(nodes=3)
+        scene.renew(0)
+        scene.nodes[2].up = False
+        assert scene.renew(0) is True
+        name = scene.generations[0].name
+        scene.nodes[2].up = True
+        assert scene.look(1) == name
+        assert [node.held(NAME)[0][1].decode() for node in scene.nodes] == [name] * 3
+
+    def test_one_is_newer_than_that_of_a_fast_clock(self):
+        """What another machine began in the future does not hide what is begun now."""
+        scene = Scene(nodes=3)
+        future = f"{int(scene.world.now * 1000) + 10**9:012x}ffff"
+        for node in scene.nodes:
+            node.store.execute(Set(NAME, (RAW_FLAGS, future.encode())))
+        assert scene.renew(0) is True
+        assert scene.generations[0].name > future
+        assert scene.look(1) == scene.generations[0].name
+
+    def test_what_is_no_generation_is_none(self):
+        """Somebody else's value in its place is replaced by the next one."""
+        scene = Scene()
+        scene.node.store.execute(Set(NAME, (RAW_FLAGS, b"zzz")))
+        assert scene.look(1) == ""
+        assert scene.renew(0) is True
+        assert scene.kept == scene.generations[0].name
+
+    def test_one_that_few_have_noted_is_found_all_the_same(self):
+        """It is said that it was too few; but whoever hears of it goes on with it."""
+        scene = Scene(nodes=3)
+        scene.nodes[1].up = scene.nodes[2].up = False
+        assert scene.renew(0) is False
+        name = scene.generations[0].name
+        assert name != ""
+        scene.nodes[1].up = scene.nodes[2].up = True
+        assert scene.look(1) == name
 
     def test_one_that_could_not_be_stored_is_none(self):
         """It is said, and this process goes on with the one that all others have."""
