@@ -22,6 +22,25 @@ class CallFinished(NamedTuple):
     error: NodeError | None = None
 
 
+class KeysAccessed(NamedTuple):
+    """A node answered for `keys`, canonical names in the order they were asked for.
+
+    `operation` is `get`, `get_many`, `set`, `set_many`, `add`, `replace`, `cas`, `delete`,
+    `delete_many`, `touch` or `incr`; a `gets` is a `get`. `sizes` has for each key the bytes of the value that was read or sent, as
+    it is stored: `None` for a miss, and for what carries no value. `ttl` is seconds as they were
+    sent, `None` for no expiry and for what has none. Keys and values that shardcache keeps for
+    itself (locks, tags, generations, stubs) are not among them. Never holds a value.
+
+    Told for each call to a node, but only when an observer listens for it.
+    """
+
+    operation: str
+    node: Node
+    keys: Sequence[bytes]
+    sizes: Sequence[int | None]
+    ttl: float | None = None
+
+
 class NodeFailed(NamedTuple):
     """A node's error was met; `swallowed` when the caller saw a miss or `False` in its place."""
 
@@ -87,6 +106,7 @@ class TopologyChanged(NamedTuple):
 
 Event: TypeAlias = (
     CallFinished
+    | KeysAccessed
     | NodeFailed
     | DecodeFailed
     | NodeEjected
@@ -108,6 +128,9 @@ class Observer:
 
     def call_finished(self, event: CallFinished) -> None:
         """Take note that a node was asked."""
+
+    def keys_accessed(self, event: KeysAccessed) -> None:
+        """Take note of the keys that a node answered for."""
 
     def node_failed(self, event: NodeFailed) -> None:
         """Take note of a node's error."""
@@ -136,6 +159,7 @@ class Observer:
 
 METHODS: dict[type[Event], str] = {
     CallFinished: "call_finished",
+    KeysAccessed: "keys_accessed",
     NodeFailed: "node_failed",
     DecodeFailed: "decode_failed",
     NodeEjected: "node_ejected",
@@ -150,10 +174,11 @@ METHODS: dict[type[Event], str] = {
 class Audience:
     """The observers of one client, and how many times one of them raised.
 
-    False when nobody listens, so that the way of a `get` pays for one truth test.
+    False when nobody listens, so that the way of a `get` pays for one truth test. `heard` are the
+    kinds of events that some observer listens for: what costs work per key is told to no one else.
     """
 
-    __slots__ = ("_listeners", "errors", "observers")
+    __slots__ = ("_listeners", "errors", "heard", "observers")
 
     def __init__(self, observers: Iterable[object] = ()) -> None:
         self.observers: Sequence[object] = tuple(observers)
@@ -166,6 +191,9 @@ class Audience:
             )
             for kind, method in METHODS.items()
         }
+        self.heard: frozenset[type[Event]] = frozenset(
+            kind for kind, listeners in self._listeners.items() if listeners
+        )
 
     def __bool__(self) -> bool:
         return bool(self.observers)

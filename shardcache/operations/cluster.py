@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 from weakref import ref
 
+from shardcache.core.accesses import keys_accessed
 from shardcache.core.commands import Command, Payload, Reply
-from shardcache.core.events import Audience, CallFinished, DecodeFailed, NodeFailed
+from shardcache.core.events import Audience, CallFinished, DecodeFailed, KeysAccessed, NodeFailed
 from shardcache.core.health import Health, Severity, severity_of
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import nodes_wanted
@@ -298,7 +299,7 @@ class Cluster:
         error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", link.node.name)
         error.__cause__ = cause
         link.refused += 1
-        self._told(link, command, 0.0, error)
+        self._told(link, command, 0.0, error, error)
         self.failed(link, error)
         return error
 
@@ -307,7 +308,7 @@ class Cluster:
     ) -> None:
         link.seconds += seconds
         error = _error_in(reply)
-        self._told(link, command, seconds, error)
+        self._told(link, command, seconds, reply, error)
         if error is not None:
             self.failed(link, error)
             self.prober.blame(link, error, allowed)
@@ -317,10 +318,17 @@ class Cluster:
         if link.health.ejected:
             self.prober.praise(link, command)
 
-    def _told(self, link: Link, command: Command, seconds: float, error: NodeError | None) -> None:
-        if self.audience:
+    def _told(
+        self, link: Link, command: Command, seconds: float, reply: Reply, error: NodeError | None
+    ) -> None:
+        audience = self.audience
+        if audience:
             name = type(command).__name__.lower()
-            self.audience.tell(CallFinished(name, link.node, seconds, error))
+            audience.tell(CallFinished(name, link.node, seconds, error))
+            if KeysAccessed in audience.heard:
+                accesses = keys_accessed(command, reply, link.node)
+                if accesses is not None:
+                    audience.tell(accesses)
 
     def failed(self, link: Link, error: NodeError) -> None:
         """Count an error of a node, and tell of it."""

@@ -1,4 +1,13 @@
-"""For authors of plugins: contracts that every backend and every strategy must keep.
+"""For those who test with shardcache: traffic profiles for load tests, and contracts for plugins.
 
-The modules need pytest, which the extra `testing` brings: `pip install 'shardcache[testing]'`.
+`Profile` and `ProfileRecorder` need nothing more. The contracts, which every backend and every
+strategy must keep, are in modules of their own and need pytest, which the extra `testing` brings:
+`pip install 'shardcache[testing]'`.
 """
+
+from __future__ import annotations
+
+from shardcache.testing.profiles import Profile
+from shardcache.testing.recording import ProfileRecorder
+
+__all__ = ["Profile", "ProfileRecorder"]

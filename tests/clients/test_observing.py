@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from shardcache import (
@@ -16,6 +18,7 @@ from shardcache import (
     TopologyChanged,
 )
 from shardcache.core.commands import Set
+from shardcache.operations import cluster as cluster_module
 from shardcache.testing.driving import MODES, make_client
 
 
@@ -23,6 +26,14 @@ from shardcache.testing.driving import MODES, make_client
 def mode(request):
     """Give each of the two clients in turn."""
     return request.param
+
+
+@pytest.fixture(params=["memory", "memcached", "redis"])
+def urls(request):
+    """Return the URLs of three nodes, of each kind in turn."""
+    if request.param == "memory":
+        return [f"memory://{name}" for name in "abc"]
+    return [server.url for server in request.getfixturevalue(f"{request.param}_servers")]
 
 
 class Diary(Observer):
@@ -104,3 +115,143 @@ def test_what_cannot_be_read_takes_nothing_from_the_rest(memcached_servers, mode
     assert raised.value.found == {"even": {"ours": 1}}
     assert [type(error) for error in raised.value.failed.values()] == [DecodeError]
     client.close()
+
+
+class KeyLog(Observer):
+    """Keeps the events that tell of keys."""
+
+    def __init__(self):
+        self.events = []
+
+    def keys_accessed(self, event):
+        """Keep an event."""
+        self.events.append(event)
+
+    def take(self):
+        """Return what was told since the last time: operation, size by key, and lifetime."""
+        events, self.events = self.events, []
+        return [
+            (event.operation, dict(zip(event.keys, event.sizes, strict=True)), event.ttl)
+            for event in events
+        ]
+
+
+def test_the_keys_of_single_calls_are_told(urls, mode):
+    """With the bytes of each value, over every kind of node, to both clients."""
+    log = KeyLog()
+    client = make_client(mode, urls, observers=[log], timeout=5.0, default_ttl=300)
+    client.get("k")
+    client.set("k", b"12345", ttl=60)
+    client.get("k")
+    client.add("k", "12", ttl=None)
+    client.replace("k", "123")
+    _, token = client.gets("k")
+    client.cas("k", b"1234", token)
+    client.touch("k", 30)
+    client.delete("k")
+    client.incr("n", 2, initial=10)
+    client.decr("n")
+    assert log.take() == [
+        ("get", {b"k": None}, None),
+        ("set", {b"k": 5}, 60.0),
+        ("get", {b"k": 5}, None),
+        ("add", {b"k": 2}, None),
+        ("replace", {b"k": 3}, 300.0),
+        ("get", {b"k": 3}, None),
+        ("cas", {b"k": 4}, 300.0),
+        ("touch", {b"k": None}, 30.0),
+        ("delete", {b"k": None}, None),
+        ("incr", {b"n": None}, None),
+        ("add", {b"n": 2}, 300.0),
+        ("incr", {b"n": None}, None),
+    ]
+    assert client.observer_errors == 0
+    client.close()
+
+
+def test_the_keys_of_batches_are_told_by_node(urls, mode):
+    """Each node tells of its own keys, by the names they have there."""
+    log = KeyLog()
+    client = make_client(mode, urls, observers=[log], timeout=5.0, namespace="shop")
+    keys = [f"k{number}" for number in range(30)]
+    client.set_many({key: bytes(number) for number, key in enumerate(keys)}, ttl=60)
+    stored = {b"4:shop:k%d" % number: number for number in range(30)}
+    for event in log.events:
+        owners = {client.node_for(key.removeprefix(b"4:shop:")).name for key in event.keys}
+        assert owners == {event.node.name}
+    assert merged(log.take()) == ("set_many", stored, {60.0})
+    client.get_many([*keys, "missing"])
+    assert merged(log.take()) == ("get_many", {**stored, b"4:shop:missing": None}, {None})
+    client.delete_many(keys)
+    assert merged(log.take()) == ("delete_many", dict.fromkeys(stored), {None})
+    assert client.observer_errors == 0
+    client.close()
+
+
+def merged(told):
+    """Return the events of one call over many nodes as one."""
+    (operation,) = {each[0] for each in told}
+    assert len(told) > 1
+    return (
+        operation,
+        {key: size for _, sizes, _ in told for key, size in sizes.items()},
+        {ttl for _, _, ttl in told},
+    )
+
+
+def test_a_cached_function_tells_of_its_own_key_alone(urls, mode):
+    """Its locks, its tags, its generation and its stub are nobody's traffic."""
+    log = KeyLog()
+    client = make_client(mode, urls, observers=[log], timeout=5.0)
+
+    def compute():
+        return b"12345"
+
+    async def compute_async():
+        return b"12345"
+
+    decorate = client.cached(ttl=60, lock=True, tags=["t"], stale=10, key="k", namespace="")
+    function = decorate(compute if mode == "blocking" else compute_async)
+    for _ in range(2):
+        assert result_of(client, function()) == b"12345"
+    lease = result_of(client, client.lock("report").acquire())
+    assert result_of(client, lease.release()) is True
+    assert result_of(client, function.invalidate_all()) is True
+    assert result_of(client, function.invalidate_tag("t")) is True
+    (name,) = {key for event in log.events for key in event.keys}
+    told = [(operation, sizes[name]) for operation, sizes, _ in log.take()]
+    size = told[-1][1]
+    assert size > 5  # an age is stored around the value
+    assert told == [("get", None), ("cas", size), ("get", size)]
+    assert client.observer_errors == 0
+    client.close()
+
+
+def result_of(client, call):
+    """Return the result of a call, awaited on the loop of its client if it has to be."""
+    return client.loop.run_until_complete(call) if inspect.isawaitable(call) else call
+
+
+def test_a_node_that_did_not_answer_tells_of_no_key(mode):
+    """An error is told as a call, not as an access."""
+    log = KeyLog()
+    client = make_client(mode, "memcached://127.0.0.1:1", observers=[log], timeout=5)
+    client.get("k")
+    client.set_many({"k": 1})
+    assert log.take() == []
+    client.close()
+
+
+def test_no_key_is_looked_at_unless_somebody_listens(mode, monkeypatch):
+    """Observers of other kinds cost no work per key."""
+    looked = []
+    monkeypatch.setattr(cluster_module, "keys_accessed", lambda *args: looked.append(args))
+    diary = Diary()
+    client = make_client(mode, ["memory://a"], observers=[diary])
+    client.set("k", 1)
+    client.get_many(["k"])
+    assert len(diary.events) == 2
+    assert looked == []
+    listening = make_client(mode, ["memory://a"], observers=[diary, KeyLog()])
+    listening.get("k")
+    assert len(looked) == 1

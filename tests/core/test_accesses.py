@@ -1,0 +1,158 @@
+"""What a command and its reply say of the keys that were accessed."""
+
+from __future__ import annotations
+
+import pytest
+
+from shardcache import KeysAccessed, Node, NodeRefusedError, NodeTimeoutError
+from shardcache.core.accesses import keys_accessed
+from shardcache.core.commands import (
+    Cas,
+    Delete,
+    DeleteIf,
+    DeleteMany,
+    DeleteUnchanged,
+    ExpireIf,
+    FlushAll,
+    Get,
+    GetMany,
+    Gets,
+    Incr,
+    Ping,
+    Renew,
+    ServerStats,
+    Set,
+    SetMany,
+    Take,
+    Taken,
+    Touch,
+    When,
+)
+from shardcache.core.events import METHODS, Audience
+from shardcache.core.keys import KeySpace, hashed
+from shardcache.core.leases import lock_key
+from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, RAW_FLAGS, abandoned, stub
+
+NODE = Node("memory://a")
+VALUE = (RAW_FLAGS, b"12345")
+EMPTY = (RAW_FLAGS, b"")
+LOST = NodeTimeoutError("no answer in time", "a")
+MARKS = [stub(b"m"), abandoned(b"m"), (ERROR_FLAGS, b"error"), BARE_STUB]
+
+
+def told(command, reply):
+    """Return the fields of the event without the node, `None` when there is none."""
+    event = keys_accessed(command, reply, NODE)
+    if event is None:
+        return None
+    assert event.node is NODE
+    return event.operation, [*event.keys], [*event.sizes], event.ttl
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "expected"),
+    [
+        (Get(b"k"), VALUE, ("get", [b"k"], [5], None)),
+        (Get(b"k"), EMPTY, ("get", [b"k"], [0], None)),
+        (Get(b"k"), None, ("get", [b"k"], [None], None)),
+        (Gets(b"k"), (VALUE, 7), ("get", [b"k"], [5], None)),
+        (Gets(b"k"), None, ("get", [b"k"], [None], None)),
+        (GetMany([b"k", b"l"]), [None, VALUE], ("get_many", [b"k", b"l"], [None, 5], None)),
+        (Set(b"k", VALUE, 60.0), True, ("set", [b"k"], [5], 60.0)),
+        (Set(b"k", VALUE, None, When.ABSENT), False, ("add", [b"k"], [5], None)),
+        (Set(b"k", VALUE, 60.0, When.PRESENT), True, ("replace", [b"k"], [5], 60.0)),
+        (Cas(b"k", VALUE, 7, 60.0), None, ("cas", [b"k"], [5], 60.0)),
+        (
+            SetMany([(b"k", VALUE), (b"l", EMPTY)], 60.0),
+            [True, True],
+            ("set_many", [b"k", b"l"], [5, 0], 60.0),
+        ),
+        (Delete(b"k"), False, ("delete", [b"k"], [None], None)),
+        (DeleteMany([b"k", b"l"]), [True, False], ("delete_many", [b"k", b"l"], [None] * 2, None)),
+        (Touch(b"k", 60.0), True, ("touch", [b"k"], [None], 60.0)),
+        (Incr(b"k", -1), 4, ("incr", [b"k"], [None], None)),
+        (Incr(b"k", 1), None, ("incr", [b"k"], [None], None)),
+    ],
+)
+def test_a_command_is_told_by_the_word_that_callers_use(command, reply, expected):
+    """With its keys, the bytes of each value read or sent, and the lifetime asked for."""
+    assert told(command, reply) == expected
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_mark_is_no_value(mark):
+    """To find one is a miss; to leave one is no write of a caller's."""
+    assert told(Get(b"k"), mark) == ("get", [b"k"], [None], None)
+    assert told(Gets(b"k"), (mark, 7)) == ("get", [b"k"], [None], None)
+    assert told(GetMany([b"k"]), [mark]) == ("get_many", [b"k"], [None], None)
+    assert told(Cas(b"k", mark, 7, 2.0), reply=True) is None
+    assert told(Set(b"k", mark, 2.0), reply=True) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        (Take(b"k", VALUE, 5.0), Taken(7)),
+        (Renew(b"k", b"m", 7, 5.0), 8),
+        (DeleteIf(b"k", VALUE), True),
+        (ExpireIf(b"k", VALUE, 5.0), True),
+        (DeleteUnchanged(b"k", 7), True),
+        (Ping(), True),
+        (ServerStats(), {"pid": "1"}),
+        (FlushAll(), True),
+    ],
+)
+def test_what_is_done_to_locks_and_servers_is_not_told(command, reply):
+    """Such a command says nothing of a caller's use of a key."""
+    assert told(command, reply) is None
+
+
+@pytest.mark.parametrize(
+    "command",
+    [Get(b"k"), Set(b"k", VALUE), Incr(b"k", 1), GetMany([b"k"]), SetMany([(b"k", VALUE)])],
+)
+def test_what_was_not_answered_is_not_told(command):
+    """An error in place of the reply is no access."""
+    assert told(command, LOST) is None
+
+
+def test_of_a_batch_only_answered_keys_are_told():
+    """Sizes stay with their keys, whichever is missing."""
+    refused = NodeRefusedError("out of memory", "a")
+    keys = [b"a", b"b", b"c"]
+    many = GetMany(keys)
+    assert told(many, [LOST, VALUE, None]) == ("get_many", [b"b", b"c"], [5, None], None)
+    items = [(b"a", EMPTY), (b"b", VALUE), (b"c", VALUE)]
+    assert told(SetMany(items), [True, refused, True]) == ("set_many", [b"a", b"c"], [0, 5], None)
+    assert told(DeleteMany(keys), [True, LOST, LOST]) == ("delete_many", [b"a"], [None], None)
+    assert told(many, [LOST, LOST, LOST]) is None
+
+
+def test_keys_of_ours_are_not_told():
+    """Locks, tags, generations and what stands beside a value are no keys of a caller."""
+    ours = [lock_key(b"k"), *(b"~sc:%c:k" % letter for letter in b"gtrv"), b"~sc:ping"]
+    for key in ours:
+        assert told(Get(key), VALUE) is None
+        assert told(Set(key, VALUE, 5.0, When.ABSENT), reply=True) is None
+    mixed = GetMany([ours[0], b"k", ours[1], b"l"])
+    assert told(mixed, [VALUE, None, None, EMPTY]) == ("get_many", [b"k", b"l"], [None, 0], None)
+
+
+def test_a_caller_s_key_is_told_however_it_begins():
+    """One that reads like a key of ours is escaped or hashed, or is in a namespace."""
+    escaped = KeySpace().canonical(b"~sc:l:report")
+    named = KeySpace("shop").canonical(b"~sc:l:report")
+    for key in (escaped, named, hashed(b"two words")):
+        assert told(Get(key), VALUE) == ("get", [key], [5], None)
+
+
+def test_it_is_known_which_kinds_are_heard():
+    """Only the kinds for which an observer has a method of its own."""
+
+    class Listener:
+        def keys_accessed(self, event):
+            pass
+
+    assert KeysAccessed in METHODS
+    assert Audience([Listener()]).heard == {KeysAccessed}
+    assert Audience().heard == frozenset()

@@ -1,0 +1,621 @@
+"""Profiles recorded from running programs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections import Counter
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+
+from shardcache import Client, ConfigurationError, KeysAccessed, Node
+from shardcache.testing import Profile, ProfileRecorder
+from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.popularity import estimate_alpha
+from shardcache.testing.traffic import Traffic, round_size, round_ttl, whole_batch
+from shardcache.testing.waiting import eventually
+
+NODE = Node("memory://a")
+NODES = ["memory://a", "memory://b", "memory://c"]
+SIZES = {100: 0.5, 2_000: 0.3, 35_000: 0.2}
+TTLS = {60.0: 0.6, 6_480.0: 0.3, None: 0.1}
+BATCH = 12
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return the path of a file that is not there yet."""
+    return tmp_path / "shop.toml"
+
+
+def access(*keys, operation="get", size=None, ttl=None, node=NODE):
+    """Return the event of one call."""
+    return KeysAccessed(operation, node, keys, [size] * len(keys), ttl)
+
+
+def profile_of(*events, max_keys=1_000):
+    """Return the profile that these events make."""
+    traffic = Traffic(max_keys)
+    for event in events:
+        traffic.add(event, [hash(key) for key in event.keys])
+    return traffic.profile("p", 1.0)
+
+
+class Stream:
+    """Traffic of known figures: what it did is in `done`, in keys touched, and in `misses`."""
+
+    def __init__(self, client, *, keys, alpha, seed):
+        self.client = client
+        self.random = random.Random(seed)
+        self.weights = list(accumulate(rank**-alpha for rank in range(1, keys + 1)))
+        self.stored = {}
+        self.done = Counter()
+        self.sizes = Counter()
+        self.ttls = Counter()
+        self.reads = Counter()
+        self.met = set()
+        self.misses = self.batched = 0
+
+    def run(self, calls):
+        """Make so many calls."""
+        kinds = [self.get, self.get_many, self.set, self.delete]
+        for kind in self.random.choices(kinds, weights=[70, 1, 25, 4], k=calls):
+            kind()
+
+    def key(self):
+        """Return a key, by its popularity."""
+        (number,) = self.random.choices(range(len(self.weights)), cum_weights=self.weights)
+        return f"secret:{number:06}"
+
+    def get(self):
+        """Read one key."""
+        key = self.key()
+        self.read([key])
+        self.client.get(key)
+
+    def get_many(self):
+        """Read a batch of distinct keys."""
+        keys = self.random.sample(range(len(self.weights)), BATCH)
+        keys = [f"secret:{number:06}" for number in keys]
+        self.read(keys)
+        self.batched += len(keys)
+        self.client.get_many(keys)
+
+    def read(self, keys):
+        """Note what reading these keys finds."""
+        self.done["get"] += len(keys)
+        found = [key for key in keys if key in self.stored]
+        self.reads.update(found)
+        self.met.update(found)
+        self.misses += sum(key not in self.stored for key in keys)
+        self.sizes.update(self.stored[key] for key in keys if key in self.stored)
+
+    def set(self):
+        """Write one key."""
+        key = self.key()
+        (size,) = self.random.choices(list(SIZES), weights=SIZES.values())
+        (ttl,) = self.random.choices(list(TTLS), weights=TTLS.values())
+        self.met.add(key)
+        self.done["set"] += 1
+        self.stored[key] = size
+        self.sizes[size] += 1
+        self.ttls[ttl] += 1
+        self.client.set(key, bytes(size), ttl=ttl)
+
+    def delete(self):
+        """Remove one key."""
+        key = self.key()
+        self.done["delete"] += 1
+        self.stored.pop(key, None)
+        self.client.delete(key)
+
+
+def shares(counts):
+    """Return the share of each, as close as a file has it."""
+    return {key: pytest.approx(count / counts.total(), abs=2e-4) for key, count in counts.items()}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("alpha", [0.6, 1.1])
+def test_a_profile_is_that_of_the_traffic(file, mode, alpha):
+    """What went through a client is in the file, to the digits that it has."""
+    with ProfileRecorder(file) as recorder:
+        client = make_client(mode, NODES, observers=[recorder], timeout=5.0)
+        stream = Stream(client, keys=1_000, alpha=alpha, seed=7)
+        stream.run(12_000)
+    profile = Profile.load(file)
+    assert client.observer_errors == 0
+    client.close()
+    assert dict(profile.mix) == shares(stream.done)
+    assert dict(profile.sizes) == shares(stream.sizes)
+    assert dict(profile.ttls) == shares(stream.ttls)
+    assert profile.miss_ratio == pytest.approx(stream.misses / stream.done["get"], abs=1e-4)
+    assert profile.batch_share == pytest.approx(stream.batched / stream.done["get"], abs=1e-4)
+    assert profile.batch == pytest.approx(BATCH, abs=1)
+    assert profile.alpha == estimate_alpha(stream.reads.values(), len(stream.met))
+    # Batches are of keys that are drawn equally, and flatten it a little.
+    assert profile.alpha == pytest.approx(alpha, abs=0.1)
+    assert profile.keys == len(stream.met)
+    assert profile.key_size == len("secret:000000")
+    assert profile.name == "shop"
+    assert profile.source.startswith(f"recorded: {stream.done.total():,} accesses to keys in ")
+
+
+def test_a_key_that_was_only_missed_is_none_of_the_profile_s():
+    """There may be no end of such keys; each of their reads is a miss, and no more."""
+    profile = profile_of(
+        access(b"a", b"x", b"y", operation="get_many"),
+        access(b"a", operation="set", size=1),
+        access(b"a", size=1),
+    )
+    assert (profile.keys, profile.miss_ratio) == (1, 0.75)
+
+
+def test_no_key_and_no_value_is_written(file):
+    """Nor is what they hash to, in any base, nor the namespace."""
+    with ProfileRecorder(file) as recorder:
+        client = Client("memory://a", observers=[recorder], namespace="confidential")
+        client.set("password:alice", "correct horse", ttl=60)
+        client.delete("password:bob")
+        client.get_many(["password:alice", "password:bob"])
+        hashes = [*recorder._traffic.touched]
+    text = file.read_text(encoding="utf-8")
+    assert len(hashes) == 2
+    secrets = ["alice", "bob", "password", "horse", "confidential", str(recorder._salt)]
+    assert not [
+        secret
+        for secret in (*secrets, *map(str, hashes), *(f"{each:x}" for each in hashes))
+        if secret in text
+    ]
+
+
+def test_the_same_key_hashes_differently_in_each_recorder(file):
+    """Nobody who has two recordings can tell that they are of the same keys."""
+    recorders = [ProfileRecorder(file) for _ in range(2)]
+    for recorder in recorders:
+        recorder.keys_accessed(access(b"k"))
+        recorder.write()
+    one, other = (set(recorder._traffic.touched) for recorder in recorders)
+    assert one.isdisjoint(other)
+
+
+class TestFigures:
+    """How events become figures."""
+
+    def test_batches_count_as_their_keys(self):
+        """In the mix there are no batches."""
+        profile = profile_of(
+            access(b"a", b"b", b"c", operation="get_many"),
+            access(b"a", b"b", operation="set_many", size=1),
+            access(b"a", operation="delete_many"),
+            access(b"a"),
+            access(b"a", operation="incr"),
+        )
+        assert dict(profile.mix) == {
+            "get": 0.5,
+            "set": 0.25,
+            "delete": 0.125,
+            "incr": 0.125,
+        }
+        assert (profile.batch, profile.batch_share) == (3, 0.75)
+
+    def test_reads_alone_count_for_popularity(self):
+        """A program that writes each key once has not made them equally popular."""
+        reads = [
+            access(b"%d" % key, size=1) for key in range(100) for _ in range(1_000 // (key + 1))
+        ]
+        writes = [access(b"%d" % key, operation="set", size=1) for key in range(100)] * 50
+        assert profile_of(*reads, *writes).alpha == profile_of(*reads).alpha
+        assert profile_of(*reads).alpha == pytest.approx(1.0, abs=0.02)
+        assert profile_of(*writes).alpha == 0.0
+
+    def test_writes_count_for_it_when_nothing_was_read(self):
+        """There is nothing better to go by."""
+        writes = [
+            access(b"%d" % key, operation="set", size=1)
+            for key in range(100)
+            for _ in range(1_000 // (key + 1))
+        ]
+        assert profile_of(*writes).alpha == pytest.approx(1.0, abs=0.02)
+
+    def test_further_keys_count_in_all_but_popularity(self):
+        """The profile says that there are more."""
+        events = [access(b"%d" % key, operation="set", size=key) for key in range(50)]
+        profile = profile_of(*events, access(b"new"), access(b"0", size=0), max_keys=10)
+        assert profile.keys == 10
+        assert "at least 10 keys" in profile.source
+        assert profile.mix["get"] == pytest.approx(2 / 52, abs=1e-4)
+        assert profile.miss_ratio == 0.5
+        assert "at least" not in profile_of(*events, max_keys=50).source
+
+    def test_many_sizes_become_few(self):
+        """The most frequent are kept, and quantiles of the rest keep the mean."""
+        drawn = random.Random(3)
+        sizes = [round(drawn.lognormvariate(6, 1.5)) for _ in range(5_000)] + [1936] * 1_000
+        profile = profile_of(*(access(b"k", size=size) for size in sizes))
+        assert len(profile.sizes) <= 20
+        assert profile.sizes[0][0] == 1900
+        mean = sum(size * share for size, share in profile.sizes)
+        assert mean == pytest.approx(sum(sizes) / len(sizes), rel=0.03)
+        ranges = [sum(share for size, share in profile.sizes if size < 10**n) for n in (2, 3, 4)]
+        truth = [sum(size < 10**n for size in sizes) / len(sizes) for n in (2, 3, 4)]
+        assert ranges == pytest.approx(truth, abs=0.12)
+
+    def test_many_lifetimes_become_few(self):
+        """What never expires stays apart from what does."""
+        drawn = random.Random(4)
+        ttls = [drawn.uniform(30, 90_000) for _ in range(5_000)]
+        writes = [access(b"k", operation="set", size=1, ttl=ttl) for ttl in ttls]
+        never = [access(b"k", operation="add", size=1)] * 5
+        profile = profile_of(*writes, *never)
+        assert len(profile.ttls) <= 21
+        found = dict(profile.ttls)
+        assert found.pop(None) == pytest.approx(5 / 5005, abs=1e-4)
+        mean = sum(ttl * share for ttl, share in found.items()) / sum(found.values())
+        assert mean == pytest.approx(sum(ttls) / len(ttls), rel=0.03)
+
+    def test_shares_have_few_digits_and_no_remainder(self):
+        """What rounding takes goes to whoever lost most by it."""
+        operations = ["get", "set", "delete"]
+        profile = profile_of(*(access(b"k", operation=operation) for operation in operations))
+        assert sorted(profile.mix.values()) == [0.3333, 0.3333, 0.3334]
+
+    def test_a_copy_is_of_one_moment(self):
+        """What is counted later is not in it."""
+        traffic = Traffic(10)
+        traffic.add(access(b"k", operation="get_many"), [1])
+        before, copy = traffic.profile("p", 1.0), traffic.copy()
+        traffic.add(access(b"l", operation="set", size=7, ttl=60.0), [2])
+        assert copy.profile("p", 1.0) == before
+        assert traffic.profile("p", 1.0) != before
+
+    def test_touches_have_no_lifetime_of_a_write(self):
+        """`ttls` are those of what is written."""
+        profile = profile_of(
+            access(b"k", operation="touch", ttl=5.0),
+            access(b"k", operation="cas", size=1, ttl=60.0),
+        )
+        assert profile.ttls == ((60.0, 1.0),)
+
+    def test_what_was_not_seen_is_said(self):
+        """A profile is complete all the same."""
+        profile = profile_of(access(b"k"))
+        assert (profile.sizes, profile.ttls) == (((0, 1.0),), ((None, 1.0),))
+        assert "sizes are unknown" in profile.source
+        assert "times to live are unknown" in profile.source
+        assert "unknown" not in profile_of(access(b"k", operation="set", size=1)).source
+
+    @pytest.mark.parametrize(
+        ("size", "rounded"), [(0, 0), (7, 7), (99, 99), (104, 100), (1936, 1900), (96_543, 97_000)]
+    )
+    def test_sizes_have_two_digits(self, size, rounded):
+        """No more, so that there are few of them."""
+        assert round_size(size) == rounded
+
+    @pytest.mark.parametrize(
+        ("ttl", "rounded"),
+        [(None, None), (0.123, 0.12), (59.4, 59), (86_400, 86_400), (6_512, 6_480), (90, 90)],
+    )
+    def test_lifetimes_have_two_digits_of_their_unit(self, ttl, rounded):
+        """A day stays a day."""
+        assert round_ttl(ttl) == rounded
+
+    @pytest.mark.parametrize("nodes", [1, 2, 3, 8])
+    @pytest.mark.parametrize("batch", [1, 5, 24, 100])
+    def test_a_batch_is_as_large_as_before_it_was_split(self, batch, nodes):
+        """Each node is told of its part only."""
+        drawn = random.Random(batch * nodes)
+        parts = [
+            len(part)
+            for _ in range(3_000)
+            if (part := Counter(drawn.randrange(nodes) for _ in range(batch)))
+        ]
+        assert whole_batch(3_000 * batch / sum(parts), nodes) == pytest.approx(batch, rel=0.03)
+
+
+class TestFiles:
+    """When and where a profile is written."""
+
+    def test_a_recorder_that_heard_nothing_says_so(self, file):
+        """It was probably not passed to the client."""
+        with pytest.raises(ConfigurationError, match=r"shop\.toml: nothing was recorded; is the"):
+            ProfileRecorder(file).write()
+        with pytest.raises(ConfigurationError, match="nothing"), ProfileRecorder(file):
+            pass
+        assert not file.exists()
+
+    def test_a_profile_is_written_at_any_time(self, file):
+        """It is of all that has been recorded so far, and replaces the one before."""
+        with ProfileRecorder(file) as recorder:
+            recorder.keys_accessed(access(b"a", size=5))
+            assert recorder.write() == Profile.load(file)
+            recorder.keys_accessed(access(b"b", size=5))
+            assert recorder.write().keys == 2
+            recorder.keys_accessed(access(b"c", size=5))
+        assert Profile.load(file).keys == 3
+        recorder.keys_accessed(access(b"d"))
+        assert recorder.write().keys == 3
+
+    def test_a_block_that_raises_writes_what_there_is(self, file):
+        """And its error is what the caller sees, also when there is nothing."""
+        recorder = ProfileRecorder(file)
+        recorder.keys_accessed(access(b"a"))
+        with pytest.raises(KeyError), recorder:
+            raise KeyError
+        assert Profile.load(file).keys == 1
+        with pytest.raises(KeyError), ProfileRecorder(file):
+            raise KeyError
+
+    def test_the_number_of_the_process_is_in_the_path(self, tmp_path):
+        """Also in the name of the profile, and in a directory."""
+        (tmp_path / str(os.getpid())).mkdir()
+        recorder = ProfileRecorder(f"{tmp_path}/{{pid}}/shop-{{pid}}.toml")
+        recorder.keys_accessed(access(b"a"))
+        profile = recorder.write()
+        assert profile.name == f"shop-{os.getpid()}"
+        assert Profile.load(tmp_path / str(os.getpid()) / f"shop-{os.getpid()}.toml") == profile
+
+    def test_it_is_written_where_the_program_began(self, tmp_path, monkeypatch):
+        """A relative path is not that of a directory to which it moved later."""
+        monkeypatch.chdir(tmp_path)
+        recorder = ProfileRecorder("shop.toml")
+        monkeypatch.chdir("/")
+        recorder.keys_accessed(access(b"a"))
+        recorder.write()
+        assert (tmp_path / "shop.toml").exists()
+
+    def test_arguments_that_cannot_work_are_told_at_once(self, tmp_path):
+        """Before hours of traffic are recorded for nothing."""
+        with pytest.raises(ConfigurationError) as raised:
+            ProfileRecorder(tmp_path / "none" / "shop.toml", seconds=0, max_keys=0)
+        assert raised.value.faults == (
+            f"path: there is no directory '{tmp_path}/none'",
+            "max_keys: must be a whole number of at least 1, not 0",
+            "seconds: must be above zero, not 0",
+        )
+
+    def test_a_directory_that_has_gone_is_named(self, tmp_path, caplog):
+        """The call says so; at the end of a block that raised, the log does."""
+        (tmp_path / "away").mkdir()
+        recorder = ProfileRecorder(tmp_path / "away" / "shop.toml")
+        recorder.keys_accessed(access(b"a"))
+        (tmp_path / "away").rmdir()
+        fault = "away/shop.toml: cannot be written: No such file or directory"
+        with pytest.raises(ConfigurationError, match=fault):
+            recorder.write()
+        with caplog.at_level(logging.ERROR, "shardcache"), pytest.raises(KeyError), recorder:
+            raise KeyError
+        assert fault in caplog.text
+
+    def test_a_file_is_replaced_in_one_step(self, file, monkeypatch):
+        """What was there stays until all of the new one is, and nothing is left beside it."""
+        recorder = ProfileRecorder(file)
+        recorder.keys_accessed(access(b"a", size=5))
+        old = recorder.write()
+        recorder.keys_accessed(access(b"b", size=5))
+        real = Path.replace
+
+        def fail(draft, target):
+            assert "keys = 2" in draft.read_text(encoding="utf-8")
+            assert Profile.load(target) == old
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "replace", fail)
+        with pytest.raises(ConfigurationError, match="No space left on device"):
+            recorder.write()
+        monkeypatch.setattr(Path, "replace", real)
+        assert [path.name for path in file.parent.iterdir()] == ["shop.toml"]
+        assert Profile.load(file) == old
+        recorder.write()
+
+
+PROGRAM = """
+import sys
+from shardcache import Client
+from shardcache.testing import ProfileRecorder
+recorder = ProfileRecorder(sys.argv[1])
+client = Client("memory://a", observers=[recorder])
+"""
+
+
+def run_program(file, *lines):
+    """Run a program that has a recorder and a client; return what it said on standard error."""
+    program = PROGRAM + "\n".join(lines)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)],
+        cwd="/",  # the checkout would be imported in place of the installed package
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stderr
+
+
+class TestEnds:
+    """What ends a recording."""
+
+    def test_it_is_written_when_the_program_ends(self, file):
+        """Without another line of code."""
+        assert run_program(file, "client.get('k')") == ""
+        assert Profile.load(file).mix == {"get": 1.0}
+
+    def test_a_program_without_traffic_writes_nothing(self, file):
+        """And says nothing."""
+        assert run_program(file) == ""
+        assert not file.exists()
+
+    def test_what_was_written_before_is_not_written_again(self, file):
+        """A file that somebody has taken away meanwhile does not come back."""
+        assert (
+            run_program(file, "client.get('k')", "recorder.write()", "recorder.path.unlink()") == ""
+        )
+        assert not file.exists()
+
+    def test_a_program_ends_well_when_it_cannot_be_written(self, file):
+        """The log has it."""
+        (file.parent / "away").mkdir()
+        said = run_program(
+            file.parent / "away" / "shop.toml",
+            *("client.get('k')", "recorder.path.parent.rmdir()"),
+        )
+        assert said.startswith("traffic profile not written: ")
+        assert "Traceback" not in said
+
+    def test_it_ends_so_many_seconds_after_the_first_access(self, file):
+        """Later accesses are not recorded."""
+        recorder = ProfileRecorder(file, seconds=0.05)
+        assert recorder._timer is None
+        recorder.keys_accessed(access(b"a"))
+        assert recorder._timer.daemon
+        eventually(file.exists, within=30)
+        recorder.keys_accessed(access(b"b"))
+        assert recorder.write().keys == 1
+        assert repr(recorder) == f"<ProfileRecorder [stopped, 1 accesses] {file}>"
+
+    def test_a_block_that_ends_sooner_needs_no_timer_any_more(self, file):
+        """No thread is left of it."""
+        with ProfileRecorder(file, seconds=1000) as recorder:
+            recorder.keys_accessed(access(b"a"))
+        recorder._timer.join(30)
+        assert not recorder._timer.is_alive()
+
+
+def in_child(work):
+    """Return the exit status of a forked child that does `work`, and is ended when that hangs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
+        child = os.fork()
+    if not child:
+        signal.alarm(20)
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - the child ends here, whatever happens
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has none")
+class TestForks:
+    """Children that were forked while traffic is recorded."""
+
+    def test_a_child_records_its_own_traffic(self, tmp_path):
+        """From nothing, into its own file; the parent goes on with what it has."""
+        recorder = ProfileRecorder(tmp_path / "shop-{pid}.toml")
+        client = Client("memory://a", observers=[recorder])
+        client.delete_many(["a", "b", "c"])
+
+        def work():
+            client.set("d", b"12345")
+            assert recorder.write().mix == {"set": 1.0}
+
+        assert in_child(work) == 0
+        client.delete("a")
+        recorder.write()
+        loaded = [Profile.load(path) for path in tmp_path.glob("shop-*.toml")]
+        assert sorted((profile.keys, dict(profile.mix)) for profile in loaded) == [
+            (1, {"set": 1.0}),
+            (3, {"delete": 1.0}),
+        ]
+
+    def test_a_child_is_never_stuck(self, file):
+        """A thread of the parent may be in the midst of an event, and does not live in the child."""
+        recorder = ProfileRecorder(file)
+        recorder.keys_accessed(access(b"a"))
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with recorder._lock, recorder._writing:
+                held.set()
+                done.wait(60)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(60)
+
+        def work():
+            recorder.keys_accessed(access(b"b"))
+            assert recorder.write().keys == 1
+
+        try:
+            assert in_child(work) == 0
+        finally:
+            done.set()
+            thread.join()
+        recorder.write()
+
+    def test_a_child_has_its_own_time(self, tmp_path):
+        """What ended in the parent, after so many seconds, begins anew in it."""
+        recorder = ProfileRecorder(tmp_path / "shop-{pid}.toml", seconds=0.05)
+        recorder.keys_accessed(access(b"a"))
+        eventually(recorder.path.exists, within=30)
+
+        def work():
+            recorder.keys_accessed(access(b"b"))
+            eventually(recorder.path.exists, within=15)
+
+        assert in_child(work) == 0
+        assert len([*tmp_path.glob("shop-*.toml")]) == 2
+
+    def test_a_child_forked_after_the_end_records_nothing(self, file):
+        """A block that has ended has ended for all."""
+        with ProfileRecorder(file) as recorder:
+            recorder.keys_accessed(access(b"a"))
+
+        def work():
+            recorder.keys_accessed(access(b"b"))
+            with pytest.raises(ConfigurationError):
+                recorder.write()
+
+        assert in_child(work) == 0
+
+
+def test_threads_lose_no_access(file):
+    """However often they are switched, and also when all meet a key for the first time."""
+    recorder = ProfileRecorder(file)
+    events = [access(b"%d" % key, size=key) for key in range(5_000)]
+    barrier = threading.Barrier(4)
+
+    def work():
+        barrier.wait(60)
+        for event in events:
+            recorder.keys_accessed(event)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    recorder.write()
+    assert set(recorder._traffic.touched.values()) == {4}
+    assert recorder._traffic.accesses == recorder._traffic.sizes.total() == 20_000
+
+
+@pytest.mark.timeout(20)
+def test_an_access_within_an_access_is_recorded(file):
+    """The handler of a signal may use the client while its thread is in the midst of an event."""
+    recorder = ProfileRecorder(file)
+    with recorder._lock:
+        recorder.keys_accessed(access(b"a"))
+    assert recorder.write().keys == 1
+
+
+def test_it_needs_no_library_of_tests(file):
+    """Programs that run for users have neither pytest nor locust."""
+    loaded = run_program(file, "print(*sys.modules, file=sys.stderr)").split()
+    assert "shardcache.testing.recording" in loaded
+    assert not {"pytest", "locust", "hypothesis"}.intersection(loaded)
