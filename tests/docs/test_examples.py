@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^ *```(?P<language>\w*)")
 BLOCK = re.compile(r"^```(?P<language>pycon|python)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
-OPTIONAL = ("gevent",)  # what a page may speak of without our tests bringing it
+OPTIONAL = ("fastapi", "gevent")  # what a page may speak of without our tests bringing it
 
 
 def examples(page: str) -> str:
