@@ -24,8 +24,11 @@ from shardcache.testing.servers import Server, Tls, start_memcached, start_nutcr
 
 NODES = 3
 
-# pylibmc has wheels for no later Python; what it would show is asked of nutcracker there as well.
-collect_ignore = ["compatibility/test_pylibmc.py"] if sys.version_info >= (3, 12) else []
+# They need a browser, and are run when they are named: `pytest tests/browser`.
+collect_ignore = ["browser"]
+if sys.version_info >= (3, 12):
+    # pylibmc has no wheels for it; what it would show is asked of nutcracker there as well.
+    collect_ignore.append("compatibility/test_pylibmc.py")
 
 # How fast a busy machine is today must not decide whether a property holds.
 hypothesis.settings.register_profile(

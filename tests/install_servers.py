@@ -1,19 +1,23 @@
 """Install the servers the tests need, where apt can and we are root; else say which are missing.
 
-Does nothing when they are there. Run by every test environment of tox before its tests.
+Does nothing when they are there. Run by every test environment of tox before its tests. With
+`--browser`, install Debian's Chromium and its driver as well.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from shardcache.testing.servers import BINARY_PATH, PACKAGES
 
@@ -22,29 +26,62 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 FORBID = "#!/bin/sh\nexit 101\n"
 
 
-def main() -> int:
+BROWSER: Final = "chromium"
+DRIVER: Final = "chromedriver"
+
+# Programs by what needs them, each with its package.
+PROGRAMS: Final[Mapping[str, Mapping[str, str]]] = {
+    "servers": PACKAGES,
+    "browser": {BROWSER: "chromium", DRIVER: "chromium-driver"},
+}
+STUBS: Final = (
+    "no browser on Ubuntu: its packages of Chromium and of the driver are stubs for snaps, which"
+    " do not work here; run the browser's tests on Debian\n"
+)
+
+
+def main(arguments: Sequence[str] = ()) -> int:
     """Install what is missing; give 1, with a message, when that cannot be done."""
+    wanted = _parse(arguments)
+    if "browser" in wanted and _on_ubuntu():
+        sys.stderr.write(STUBS)
+        return 1
     with _alone():
-        packages = missing()
+        packages = missing(wanted)
         if packages and _apt_works():
             _install(packages)
-            packages = missing()
+            packages = missing(wanted)
     if not packages:
         return 0
     sys.stderr.write(
-        f"missing servers: {', '.join(packages)}. The tests run against real ones; "
+        f"missing {' and '.join(wanted)}: {', '.join(packages)}. The tests run against real ones; "
         f"as root: apt-get install {' '.join(packages)}\n"
     )
     return 1
 
 
-def missing() -> list[str]:
+def missing(wanted: Sequence[str] = ("servers",)) -> list[str]:
     """Give the packages whose binaries are not on this machine."""
     return [
         package
-        for binary, package in PACKAGES.items()
+        for kind in wanted
+        for binary, package in PROGRAMS[kind].items()
         if shutil.which(binary, path=BINARY_PATH) is None
     ]
+
+
+def _parse(arguments: Sequence[str]) -> Sequence[str]:
+    """Return what is wanted: the servers, and the browser if it is asked for."""
+    parser = argparse.ArgumentParser(description="Install the servers the tests need.")
+    parser.add_argument("--browser", action="store_true", help="install Chromium as well")
+    return ["servers", "browser"] if parser.parse_args(arguments).browser else ["servers"]
+
+
+def _on_ubuntu() -> bool:
+    try:
+        return platform.freedesktop_os_release()["ID"] == "ubuntu"
+    except OSError:  # a system that does not say what it is
+        return False
 
 
 def _apt_works() -> bool:
@@ -87,4 +124,4 @@ def _alone() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ case "$*" in
 esac
 """
 ALL = "memcached redis-server nutcracker"
+BROWSER = "chromium chromium-driver"
 
 
 @pytest.fixture
@@ -26,6 +28,7 @@ def machine(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(install_servers, "BINARY_PATH", str(tmp_path))
     monkeypatch.setattr(install_servers, "POLICY", tmp_path / "policy-rc.d")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"ID": "debian"})
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     provide(tmp_path, ALL)
     return tmp_path
@@ -83,3 +86,44 @@ def test_what_apt_does_not_have_is_named(machine, capsys):
     provide(machine, "memcached redis-server")
     assert install_servers.main() == 1
     assert "missing servers: nutcracker." in capsys.readouterr().err
+
+
+def test_a_browser_is_installed_when_it_is_asked_for(machine):
+    """Chromium and its driver come with the servers, from the packages that Debian has them in."""
+    provide(machine, f"{ALL} chromium chromedriver")
+    assert install_servers.main(["--browser"]) == 0
+    assert (machine / "log").read_text().endswith(f"{ALL} {BROWSER}\n")
+
+
+def test_no_browser_is_installed_unless_it_is_asked_for(machine):
+    """The tests that need only servers bring nothing else to a machine."""
+    assert install_servers.main() == 0
+    assert "chromium" not in (machine / "log").read_text()
+
+
+def test_a_browser_that_is_missing_is_named(machine, monkeypatch, capsys):
+    """Who cannot install is told the packages of the browser, too."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert install_servers.main(["--browser"]) == 1
+    assert f"apt-get install {ALL} {BROWSER}" in capsys.readouterr().err
+    assert not (machine / "log").exists()
+
+
+def test_on_ubuntu_no_browser_is_installed(machine, monkeypatch, capsys):
+    """Ubuntu's packages install well and bring nothing that runs: so they are not even tried."""
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"ID": "ubuntu"})
+    assert install_servers.main(["--browser"]) == 1
+    assert "stubs for snaps" in capsys.readouterr().err
+    assert not (machine / "log").exists()
+    assert install_servers.main() == 0
+
+
+def test_a_system_without_a_name_is_not_ubuntu(machine, monkeypatch):
+    """Where nothing tells the system, the packages are tried."""
+
+    def unknown():
+        raise OSError
+
+    monkeypatch.setattr(platform, "freedesktop_os_release", unknown)
+    provide(machine, f"{ALL} chromium chromedriver")
+    assert install_servers.main(["--browser"]) == 0

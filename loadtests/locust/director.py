@@ -1,0 +1,261 @@
+"""What the one process in charge does in a run: servers, first values, the fault, and the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import gevent
+from faults import OwnServers, own_servers
+from figures import Figures
+from functions import SECONDS, Functions, ttl_of_hot_value
+from locust.env import Environment
+from options import Choices, RefusedError
+from run import BATCH, Part, current, fill, visits_pages
+from scenarios import Timeline
+from traffic import VALUES, Keys
+from verdicts import BY_HAND, LOCKED, Record
+
+from app.serving import Serving, serving
+from shardcache import Client, Node, NodeError, TimeoutPolicy
+
+PATIENCE: Final = 10.0  # seconds for a call that prepares or cleans up
+STALE: Final = 30.0  # seconds for which the application may serve an old report
+PAGES: Final = {"protected": LOCKED, "unprotected": BY_HAND}
+
+log = logging.getLogger("shardcache.loadtest")
+
+
+@dataclass(slots=True)
+class Director:
+    """One run, from its servers to its verdict; `close` ends what it began, however it went.
+
+    `finals` are the workers that have sent their last figures, `heard` when each last sent any.
+    It is `over` once it is being judged, and `refused` says why a worker could not take part.
+    """
+
+    choices: Choices
+    environment: Environment
+    figures: Figures = field(default_factory=Figures)
+    heard: dict[str, float] = field(default_factory=dict)
+    finals: set[str] = field(default_factory=set)
+    over: bool = False
+    refused: str = ""
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _own: OwnServers | None = None
+    _client: Client | None = None
+    _part: Part | None = None
+    _app: Serving | None = None
+    _timeline: Timeline | None = None
+    _target: str = ""
+    _moved: tuple[float, float] = (0.0, 0.0)
+
+    def prepare(self) -> Part:
+        """Start what the run needs, and write its first values; return what all have to know.
+
+        Raise `RefusedError` for servers that cannot be reached, or that hold others' keys.
+        """
+        choices = self.choices
+        urls = choices.urls or self._start_servers()
+        part = Part(
+            scenario=choices.scenario,
+            profile=choices.profile,
+            urls=tuple(urls),
+            own=not choices.urls,
+            target="",
+            rate=choices.rate,
+            seconds=choices.seconds,
+        )
+        self._client = self._stack.enter_context(_patient(part))
+        check_reachable(self._client)
+        if not choices.yes and choices.urls:
+            _check_empty(self._client)
+        self._stack.callback(self._forget)
+        keys = Keys(choices.profile)
+        if choices.scenario.fault:
+            self._target = self._client.node_for(keys.key(VALUES, 1)).name
+        if "TrafficUser" in choices.scenario.cast and not part.in_process:
+            fill(self._client, keys)
+        if visits_pages(self.environment, choices.scenario):
+            self._start_app(urls)
+        self._part = replace(part, target=self._target)
+        self._timeline = Timeline(choices.seconds)
+        return self._part
+
+    @property
+    def prepared(self) -> bool:
+        """Return whether all is there for the run to begin."""
+        return self._part is not None
+
+    def begin(self) -> None:
+        """Begin to count seconds, and let the fault come when its time has."""
+        if self.choices.scenario.fault:
+            fault = gevent.spawn(self._play_fault)
+            self._stack.callback(fault.kill)
+
+    def spawned(self) -> None:
+        """Take note that all users are there; the first time counts."""
+        if self._timeline is not None and not self._timeline.spawned:
+            self._timeline = replace(self._timeline, spawned=current.moment())
+
+    def take(self, worker: str, data: dict[str, Any]) -> None:
+        """Add what a worker reports; `final` data is its last."""
+        self.figures.add(data["figures"])
+        self.heard[worker] = current.moment()
+        if data["final"]:
+            self.finals.add(worker)
+
+    def record(self) -> Record:
+        """Return the run so far, as a verdict sees it; when it is over, who is silent is lost."""
+        figures = Figures.of(self.figures.plain())
+        for run in self._app.runs() if self._app else ():
+            figures.happen(current.moment_of(run.moment), PAGES[run.page])
+        moved, ideal = self._moved
+        return Record(
+            scenario=self.choices.scenario.name,
+            servers=self.choices.own or "servers of --cache-url",
+            profile=self.choices.profile,
+            timeline=self._timeline or Timeline(self.choices.seconds),
+            figures=figures,
+            users=self.choices.users,
+            rate=self.choices.rate,
+            seconds_to_recompute=SECONDS,
+            target=self._target,
+            moved=moved,
+            ideal=ideal,
+            lost=self._lost() if self.over else (),
+            stopped=current.moment() if self._stopped_early() else None,
+        )
+
+    def close(self) -> None:
+        """Delete the keys that the run wrote, and stop what it started."""
+        self._stack.close()
+
+    # Steps.
+
+    def _start_servers(self) -> list[str]:
+        log.info("starting servers: three %s", self.choices.own.replace("both", "of each kind"))
+        self._own = self._stack.enter_context(own_servers(self.choices.own))
+        return self._own.urls
+
+    def _start_app(self, urls: Sequence[str]) -> None:
+        if self.environment.host:
+            raise RefusedError("the run starts the application itself: leave out --host")
+        if self._own is None:
+            raise RefusedError(
+                "the application needs servers of the run's own: leave out --cache-url and"
+                " SHARDCACHE_URL"
+            )
+        ttl = ttl_of_hot_value(self.choices.seconds)
+        block = serving(urls, ttl=ttl, stale=STALE, source_seconds=SECONDS)
+        self._app = self._stack.enter_context(block)
+        self.environment.host = self._app.url
+        self._stack.callback(setattr, self.environment, "host", None)
+
+    def _play_fault(self) -> None:
+        timeline = Timeline(self.choices.seconds)
+        gevent.sleep(timeline.fault - current.moment())
+        fault = self.choices.scenario.fault
+        assert fault is not None, "only a scenario with a fault comes here"
+        if fault == "add":
+            self._add_node()
+            return
+        assert self._own is not None, "a fault is done to servers of the run's own"
+        node = next(node for node in self._nodes() if node.name == self._target)
+        log.info("%.1f s: %s %s", current.moment(), fault, node.name)
+        self.figures.happen(current.moment(), "fault", node.name)
+        with self._own.fault(fault, node):
+            gevent.sleep(timeline.mended - current.moment())
+        self.figures.happen(current.moment(), "mended", node.name)
+        log.info("%.1f s: %s is back", current.moment(), node.name)
+
+    def _add_node(self) -> None:
+        assert self._own is not None, "a node is added to servers of the run's own"
+        assert self._client is not None, "the run has been prepared"
+        url = self._own.add()
+        keys = Keys(self.choices.profile).values()
+        before = self._client.topology
+        self._client.add_node(url)
+        after = self._client.topology
+        moved = sum(
+            before.owner(hashed).name != after.owner(hashed).name
+            for hashed in map(self._client.hashed, keys)
+        )
+        self._target = next(node.name for node in after.nodes if node.url == url)
+        self._moved = moved / len(keys), 1 / len(after.nodes)
+        self.environment.runner.send_message("shardcache-add-node", {"url": url})
+        log.info("%.1f s: added %s", current.moment(), self._target)
+        self.figures.happen(current.moment(), "fault", self._target)
+
+    def _nodes(self) -> Sequence[Node]:
+        assert self._client is not None, "the run has been prepared"
+        return self._client.nodes
+
+    def _lost(self) -> Sequence[str]:
+        runner = self.environment.runner
+        return [
+            f"worker {runner.get_worker_index(worker)}, last heard of at {moment:.1f} s"
+            for worker, moment in self.heard.items()
+            if worker not in self.finals
+        ]
+
+    def _stopped_early(self) -> bool:
+        return self.over and current.moment() < self.choices.seconds
+
+    def _forget(self) -> None:
+        """Delete every key that the run may have written; say so if some could not be."""
+        assert self._client is not None, "the run has been prepared"
+        if self._own is not None:
+            return  # they end with their servers
+        keys = Keys(self.choices.profile).all_written()
+        try:
+            for begin in range(0, len(keys), BATCH):
+                self._client.delete_many(keys[begin : begin + BATCH])
+            Functions(self._client, self.choices.seconds, lambda _how: None).forget()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run is over and its end is told
+            log.error("keys of this run are left on the servers: %s", error)  # noqa: TRY400 - one line
+
+
+@contextmanager
+def _patient(part: Part) -> Iterator[Client]:
+    """Give a client that waits long, and raises, for what is done before and after a run."""
+    settings = replace(part.settings(), timeout=TimeoutPolicy(PATIENCE), on_error="raise")
+    with Client.from_settings(settings) as client:
+        yield client
+
+
+def check_reachable(client: Client) -> None:
+    """Raise `RefusedError` naming every node that does not answer."""
+    errors = [str(answer) for answer in client.ping().values() if isinstance(answer, NodeError)]
+    if errors:
+        raise RefusedError("; ".join(errors))
+
+
+def _check_empty(client: Client) -> None:
+    """Raise `RefusedError` naming every node that holds keys."""
+    held = {name: keys_held(node.server) for name, node in client.stats().items()}
+    found = [f"{name} holds {count:,} keys" for name, count in held.items() if count]
+    if found:
+        raise RefusedError(
+            f"{', '.join(found)}: a run writes to these servers, under names of its own, and takes"
+            " their memory; add --yes to allow it"
+        )
+
+
+def keys_held(figures: dict[str, str] | NodeError) -> int:
+    """Return how many keys a server says that it holds.
+
+    >>> keys_held({"curr_items": "7"}), keys_held({"db0": "keys=3,expires=0", "db1": "keys=1"})
+    (7, 4)
+    """
+    if isinstance(figures, NodeError):
+        raise figures
+    of_redis = sum(
+        int(text.partition("keys=")[2].partition(",")[0])
+        for name, text in figures.items()
+        if name.startswith("db") and "keys=" in text
+    )
+    return int(figures.get("curr_items", 0)) + int(figures.get("entries", 0)) + of_redis

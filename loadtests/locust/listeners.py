@@ -1,0 +1,226 @@
+"""What is done when Locust says that a run is prepared, begins, reports, or is over."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import Any, Final
+
+import gevent
+import options
+import report
+import web_tab
+from director import Director, check_reachable
+from locust.env import Environment
+from locust.rpc import Message
+from locust.runners import STATE_STOPPED, MasterRunner, WorkerRunner
+from options import Choices, RefusedError
+from run import Part, current
+from verdicts import held, judge
+
+from app.serving import DependencyMissingError
+from locust import events
+from shardcache import ShardCacheError
+from shardcache.testing.servers import ServerFailedError, ServerMissingError
+
+EVERY: Final = 2.0  # seconds between two lines of progress
+FINALS: Final = 5.0  # seconds that workers have to send their last figures
+MISSED, REFUSED = 1, 2  # exit statuses
+CANNOT_BEGIN: Final = (
+    RefusedError,
+    ShardCacheError,
+    ServerMissingError,
+    ServerFailedError,
+    DependencyMissingError,
+)
+
+log = logging.getLogger("shardcache.loadtest")
+
+# Of the process in charge: the one that Locust calls master, or the only one.
+director: Director | None = None
+
+
+@events.init_command_line_parser.add_listener
+def add_options(parser: Any) -> None:  # Locust's own, without types
+    """Add our options to Locust's."""
+    options.add_to(parser)
+
+
+@events.init.add_listener
+def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
+    """Refuse options that no run can be made of, before anything is started."""
+    runner = environment.runner
+    runner.register_message("shardcache-add-node", _learn_of_node)
+    runner.register_message("shardcache-failed", _hear_of_failure)
+    if isinstance(runner, WorkerRunner):
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Locust's own comes after the run
+    if web_ui is not None:
+        web_tab.add_to(web_ui, lambda: director)
+    try:
+        choices = Choices.of(environment.parsed_options)
+    except (RefusedError, ShardCacheError) as error:
+        log.error("%s", error)  # noqa: TRY400 - one line for a person, no traceback
+        raise SystemExit(REFUSED) from None
+    environment.parsed_options.num_users = choices.users
+    environment.parsed_options.spawn_rate = choices.spawn_rate
+    environment.parsed_options.run_time = choices.seconds
+
+
+@events.test_start.add_listener
+def start(environment: Environment, **_: Any) -> None:
+    """Begin a run: in the process in charge, with servers; in each that calls, with a client."""
+    global director  # noqa: PLW0603 - Locust calls functions, and one run is on at a time
+    runner = environment.runner
+    plan = environment.parsed_options
+    if not isinstance(runner, WorkerRunner):
+        environment.process_exit_code = None
+        try:
+            director = Director(Choices.of(plan), environment)
+            plan.part = director.prepare().plain()
+        except CANNOT_BEGIN as error:
+            _refuse(environment, str(error))
+    if isinstance(runner, MasterRunner):
+        current.start_clock()
+    else:
+        current.begin(Part.of(plan.part), runner.worker_index)
+    if isinstance(runner, WorkerRunner):
+        _report_unreachable(runner)
+    if director is not None:
+        director.begin()
+        gevent.spawn(_show_progress, environment, director)
+
+
+@events.spawning_complete.add_listener
+def note_spawned(**_: Any) -> None:
+    """Take note that all users are there."""
+    if director is not None:
+        director.spawned()
+
+
+@events.report_to_master.add_listener
+def send(client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG001 - as Locust calls it
+    """Send a worker's figures to the master."""
+    data["shardcache"] = {"figures": current.take(), "final": current.ended}
+
+
+@events.worker_report.add_listener
+def receive(client_id: str, data: dict[str, Any]) -> None:
+    """Add a worker's figures to those of all."""
+    if director is not None and "shardcache" in data:
+        director.take(client_id, data["shardcache"])
+
+
+@events.test_stop.add_listener
+def stop(environment: Environment, **_: Any) -> None:
+    """End the calls of this process; on the web page, judge the run as well."""
+    if not isinstance(environment.runner, MasterRunner):
+        current.end()
+    if environment.web_ui is not None and director is not None:
+        gevent.spawn(_finish, environment)
+
+
+@events.quitting.add_listener
+def quit_locust(environment: Environment, **_: Any) -> None:
+    """Judge the run that is over, and leave nothing behind."""
+    if isinstance(environment.runner, WorkerRunner):
+        current.end()
+        log.info("%d calls of this worker", current.calls)
+        return
+    if environment.runner.state != STATE_STOPPED:
+        environment.runner.quit()
+    current.end()
+    _finish(environment)
+
+
+def _finish(environment: Environment) -> None:
+    """Judge a run, once; report the verdict, and stop what the run started."""
+    global director  # noqa: PLW0603 - as above
+    ended = director
+    if ended is None or ended.over:
+        return
+    ended.over = True
+    try:
+        _await_finals(environment, ended)
+        if not ended.prepared or ended.refused:
+            return
+        record = ended.record()
+        checks = judge(record)
+        report.show(record, checks)
+        report.write(record, checks, ended.choices.report, environment.parsed_options.html_file)
+        web_tab.keep(record, checks)
+        if not held(checks):
+            environment.process_exit_code = MISSED
+    finally:
+        # Not before: until here workers send their last figures, and the page waits for a verdict.
+        director = None
+        ended.close()
+
+
+def _await_finals(environment: Environment, ended: Director) -> None:
+    """Collect the last figures: of this process, or of its workers."""
+    if not isinstance(environment.runner, MasterRunner):
+        if ended.prepared:
+            ended.take("local", {"figures": current.take(), "final": True})
+        return
+    with gevent.Timeout(FINALS, exception=False):
+        while ended.heard.keys() - ended.finals:
+            gevent.sleep(0.1)
+
+
+def _refuse(environment: Environment, why: str) -> None:
+    """Say why a run cannot begin, and end what waits for it."""
+    log.error("%s", why)
+    environment.process_exit_code = REFUSED
+    web_tab.refuse(why)
+    runner = environment.runner
+    if environment.web_ui:
+        gevent.spawn(_withdraw, environment)
+    elif not isinstance(runner, MasterRunner):  # a master quits by itself when its shape ends
+        gevent.spawn(runner.quit)
+    # Of all ways to leave what called us, this one prints no traceback.
+    raise gevent.GreenletExit
+
+
+def _withdraw(environment: Environment) -> None:
+    """End a run that did not begin, so that the page shows why, and the next one can begin."""
+    runner = environment.runner
+    # What `stop` of a runner does; but a master's does nothing before there are users.
+    runner.shape_greenlet = runner.shape_last_tick = None
+    runner.update_state(STATE_STOPPED)
+    _finish(environment)
+
+
+def _show_progress(environment: Environment, running: Director) -> None:
+    """Print a line every few seconds, as long as the run is on."""
+    while director is running:
+        gevent.sleep(EVERY)
+        if not isinstance(environment.runner, MasterRunner) and not current.ended:
+            running.take("local", {"figures": current.take(), "final": False})
+        if director is running and current.moment() <= running.choices.seconds:
+            log.info("%s", report.progress(running.record(), current.moment()))
+
+
+def _learn_of_node(environment: Environment, msg: Message, **_: Any) -> None:  # noqa: ARG001 - as Locust calls it
+    """Let the clients of this process know the node that was added."""
+    current.add_node(msg.data["url"])
+
+
+def _report_unreachable(runner: WorkerRunner) -> None:
+    """Tell the master if the servers cannot be reached from here, as loopback cannot from afar."""
+    try:
+        check_reachable(current.client)
+    except RefusedError as error:
+        runner.send_message("shardcache-failed", {"error": str(error)})
+
+
+def _hear_of_failure(environment: Environment, msg: Message, **_: Any) -> None:
+    """Stop the run because a worker could not take part in it."""
+    if director is None or director.refused:
+        return
+    index = environment.runner.get_worker_index(msg.node_id)
+    director.refused = f"worker {index} cannot take part: {msg.data['error']}"
+    log.error("%s", director.refused)
+    environment.process_exit_code = REFUSED
+    web_tab.refuse(director.refused)
+    gevent.spawn(environment.runner.stop if environment.web_ui else environment.runner.quit)

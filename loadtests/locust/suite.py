@@ -1,0 +1,112 @@
+"""Play the scenarios one after another: `python loadtests/locust/suite.py [--quick] [scenario …]`.
+
+Each is a Locust of its own on servers of its own. All figures, pictures and pages are in the
+directory `report`, with one page of them all, `index.html`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from scenarios import SCENARIOS
+
+LOCUSTFILE: Final = Path(__file__).parent / "locustfile.py"
+KINDS: Final = ("memcached", "redis", "both")
+QUICK: Final = ("steady", "stampede", "app")  # those that judge no times
+SECONDS, QUICK_SECONDS = 30, 8
+QUICK_USERS: Final = 40
+SPARE: Final = 90.0  # seconds that a run may take beyond its own
+
+STATUSES: Final = {0: "holds", 1: "MISSED", 2: "refused"}
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """One run that is to be made."""
+
+    scenario: str
+    servers: str
+    seconds: int
+    report: Path
+    more: Sequence[str]
+
+    @property
+    def command(self) -> list[str]:
+        """Return the command that makes it."""
+        name = self.report / f"{self.scenario}-{self.servers}"
+        return [
+            *[sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"],
+            *["--only-summary", "--scenario", self.scenario, "--own-servers", self.servers],
+            *["-t", f"{self.seconds}s", "--report", str(self.report)],
+            *["--html", f"{name}.locust.html", "--csv", str(name), *self.more],
+        ]
+
+
+def main() -> int:
+    """Play what was asked for; return 1 unless every verdict holds."""
+    arguments = _arguments()
+    arguments.report.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    table = Table("scenario", "servers", "verdict")
+    statuses = []
+    for play in _plays(arguments):
+        console.rule(f"{play.scenario} on {play.servers}")
+        statuses.append(_status(play))
+        verdict = STATUSES.get(statuses[-1], f"ended with status {statuses[-1]}")
+        table.add_row(play.scenario, play.servers, verdict)
+    console.print(table)
+    console.print(f"pictures: {arguments.report / 'index.html'}", soft_wrap=True)
+    return 1 if any(statuses) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="suite", description="Play load-test scenarios.")
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="scenario", help=f"default: all ({', '.join(SCENARIOS)})"
+    )
+    parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)}, shorter")
+    parser.add_argument(
+        "--servers",
+        choices=[*KINDS, "all"],
+        default="both",
+        help="three nodes of a kind, three of each (the default), or one after the other",
+    )
+    parser.add_argument("--report", type=Path, default=Path("report"), help="default: report")
+    parser.add_argument("--seconds", type=int, help=f"of each run (default: {SECONDS})")
+    parser.add_argument("--profile", default="", help="the traffic: a name or a TOML file")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.scenarios if name not in SCENARIOS]
+    if unknown:
+        parser.error(f"no scenario {', '.join(unknown)} (known: {', '.join(SCENARIOS)})")
+    return arguments
+
+
+def _plays(arguments: argparse.Namespace) -> Iterator[Play]:
+    names = arguments.scenarios or (QUICK if arguments.quick else SCENARIOS)
+    seconds = arguments.seconds or (QUICK_SECONDS if arguments.quick else SECONDS)
+    more = ["-u", str(QUICK_USERS)] if arguments.quick else []
+    if arguments.profile:
+        more += ["--profile", arguments.profile]
+    for servers in KINDS if arguments.servers == "all" else (arguments.servers,):
+        for name in names:
+            yield Play(name, servers, seconds, arguments.report, more)
+
+
+def _status(play: Play) -> int:
+    """Make a run, with its output as it comes; return its exit status."""
+    try:
+        return subprocess.run(play.command, check=False, timeout=play.seconds + SPARE).returncode
+    except subprocess.TimeoutExpired:
+        return -1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

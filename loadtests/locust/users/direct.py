@@ -1,0 +1,249 @@
+"""Users that call the cache client itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final
+
+from functions import BY_HAND, PAGES
+from run import Run, current
+from traffic import ABSENT, Operation
+
+from locust import User, constant_throughput, task
+from shardcache import LockError
+
+LOCK_TTL: Final = 5.0
+LOCKS: Final = 10
+
+# What a call gives is the caller's own value, hence `Any`.
+
+
+class CacheUser(User):
+    """One of many users of this process's client, who calls it so many times a second.
+
+    A call that takes too long is followed by the next at once, and the calls that were due
+    meanwhile are counted as not made: nothing hides in a user that waits.
+    """
+
+    abstract = True
+
+    def on_start(self) -> None:
+        """Begin at the pace of the run."""
+        self._rate = current.part.rate
+        self._pace = constant_throughput(self._rate)
+        self._due = time.perf_counter()
+
+    def wait_time(self) -> float:
+        """Return the seconds until the next call is due."""
+        return float(self._pace(self))
+
+    @task
+    def call(self) -> None:
+        """Make the next call."""
+        late = time.perf_counter() - self._due
+        if late > 1 / self._rate:
+            current.figures.count(current.moment(), "", "not made", late * self._rate)
+            self._due = time.perf_counter()
+        self._due += 1 / self._rate
+        self.act(current)
+
+    def act(self, run: Run) -> None:
+        """Do what this kind of user does."""
+        raise NotImplementedError
+
+    def measure(
+        self,
+        call: Callable[[], Any],
+        nodes: Sequence[str],
+        name: str | Callable[[Any], str],
+        size: int | Callable[[Any], int] = 0,
+    ) -> Any:
+        """Return what `call` gives, and tell Locust and our own figures of it; `None` on an error.
+
+        `nodes` are those that are asked. A name or size that follows from the result is a function
+        of it.
+        """
+        run, began, moment = current, time.perf_counter(), current.moment()
+        result, error = None, None
+        try:
+            result = call()
+        except Exception as raised:  # noqa: BLE001 - what reaches a caller is what is counted
+            error = raised
+        seconds = time.perf_counter() - began
+        node = _node_of(nodes, run.part.target)
+        run.calls += 1
+        run.figures.call(moment, node, seconds)
+        if error is not None:
+            run.figures.count(moment, node, "errors")
+        if callable(name):
+            name = name(result)
+        self.environment.events.request.fire(
+            request_type="cache",
+            name=name,
+            response_time=seconds * 1000,
+            response_length=0 if error else size(result) if callable(size) else size,
+            exception=error,
+            context={},
+        )
+        return result
+
+
+class TrafficUser(CacheUser):
+    """Calls with the keys, sizes, mix and misses of the profile."""
+
+    weight = 18
+
+    def act(self, run: Run) -> None:
+        """Make the next call of the profile's traffic."""
+        operation = run.traffic.draw()
+        DOES[operation.kind](self, run, operation)
+
+    def get(self, run: Run, operation: Operation) -> None:
+        """Read a key; write it again if it is gone, as applications do."""
+        (key,) = operation.keys
+        node, moment = run.client.node_for(key).name, run.moment()
+        value = self.measure(
+            lambda: run.client.get(key),
+            [node],
+            lambda value: "get miss" if value is None else "get hit",
+            lambda value: 0 if value is None else len(value),
+        )
+        self._take(run, moment, node, key, value)
+
+    def get_many(self, run: Run, operation: Operation) -> None:
+        """Read a batch of keys."""
+        keys, moment = operation.keys, run.moment()
+        nodes = [run.client.node_for(key).name for key in keys]
+        found = self.measure(
+            lambda: run.client.get_many(keys),
+            nodes,
+            f"get_many({len(keys)})",
+            lambda found: sum(map(len, found.values())),
+        )
+        for key, node in zip(keys, nodes, strict=True):
+            self._take(run, moment, node, key, (found or {}).get(key))
+
+    def write(self, run: Run, operation: Operation) -> None:
+        """Store a value by `set`, `add` or `replace`."""
+        self._store(run, operation.keys[0], operation.kind)
+
+    def cas(self, run: Run, operation: Operation) -> None:
+        """Read a value and store it again, unless somebody else did."""
+        (key,) = operation.keys
+        rank = run.keys.rank(key)
+        value, ttl = run.keys.value(key, rank), run.keys.ttl(rank)
+
+        def exchange() -> bool | None:
+            _, token = run.client.gets(key)
+            return None if token is None else run.client.cas(key, value, token, ttl)
+
+        self.measure(exchange, [run.client.node_for(key).name], "cas", len(value))
+
+    def delete(self, run: Run, operation: Operation) -> None:
+        """Remove a key."""
+        (key,) = operation.keys
+        self.measure(lambda: run.client.delete(key), [run.client.node_for(key).name], "delete")
+
+    def touch(self, run: Run, operation: Operation) -> None:
+        """Give a key its time to live again."""
+        (key,) = operation.keys
+        ttl = run.keys.ttl(run.keys.rank(key))
+        node = run.client.node_for(key).name
+        self.measure(lambda: run.client.touch(key, ttl), [node], "touch")
+
+    def incr(self, run: Run, operation: Operation) -> None:
+        """Count one more."""
+        (key,) = operation.keys
+        ttl = run.keys.ttl(run.keys.rank(key))
+        node, moment = run.client.node_for(key).name, run.moment()
+        count = self.measure(lambda: run.client.incr(key, initial=1, ttl=ttl), [node], "incr")
+        run.figures.count(moment, node, "not stored", count is None)
+
+    def _take(self, run: Run, moment: float, node: str, key: str, value: bytes | None) -> None:
+        """Count what came of a read."""
+        if value is not None:
+            right = value == run.keys.value(key, run.keys.rank(key))
+            run.figures.count(moment, node, "hits" if right else "wrong")
+            return
+        if key.startswith(ABSENT):
+            run.figures.count(moment, node, "misses")
+            return
+        expires = run.keys.expires_within(run.keys.rank(key), run.part.seconds)
+        run.figures.count(moment, node, "expired" if expires else "misses")
+        self._store(run, key, "refill")
+
+    def _store(self, run: Run, key: str, name: str) -> None:
+        rank = run.keys.rank(key)
+        value, ttl = run.keys.value(key, rank), run.keys.ttl(rank)
+        node, moment = run.client.node_for(key).name, run.moment()
+        store = {"add": run.client.add, "replace": run.client.replace}.get(name, run.client.set)
+        stored = self.measure(lambda: store(key, value, ttl), [node], name, len(value))
+        if name in {"set", "refill"}:
+            run.figures.count(moment, node, "not stored", not stored)
+
+
+DOES: Final[dict[str, Callable[[TrafficUser, Run, Operation], None]]] = {
+    "get": TrafficUser.get,
+    "get_many": TrafficUser.get_many,
+    "set": TrafficUser.write,
+    "add": TrafficUser.write,
+    "replace": TrafficUser.write,
+    "cas": TrafficUser.cas,
+    "delete": TrafficUser.delete,
+    "touch": TrafficUser.touch,
+    "incr": TrafficUser.incr,
+}
+
+
+class CachedUser(CacheUser):
+    """Calls a function behind `cached(lock=True)`, one of fifty pages."""
+
+    weight = 1
+
+    def act(self, run: Run) -> None:
+        """Ask for the next page."""
+        self._number = (getattr(self, "_number", -1) + 1) % PAGES
+        page = run.functions.page
+        node = run.functions.node_of(page.key_for(self._number))
+        self.measure(lambda: page(self._number), [node], "cached(lock)")
+
+
+class LockUser(CacheUser):
+    """Tries one of ten locks, and gives it back."""
+
+    weight = 1
+    wanted: ClassVar = 0
+
+    def act(self, run: Run) -> None:
+        """Try the next lock."""
+        LockUser.wanted = (LockUser.wanted + 1) % LOCKS
+        lock = run.client.lock(f"lock:{LockUser.wanted}", ttl=LOCK_TTL)
+
+        def hold() -> bool:
+            try:
+                lease = lock.try_acquire()
+            except LockError:
+                return False
+            if lease is None:
+                return False
+            lease.release()
+            return True
+
+        self.measure(hold, [lock.nodes[0].name], lambda held: "lock" if held else "lock held")
+
+
+class StampedeUser(CacheUser):
+    """Wants the hot value, and then the one that is cached by hand."""
+
+    def act(self, run: Run) -> None:
+        """Ask for both."""
+        functions = run.functions
+        node = functions.node_of(functions.locked.key_for())
+        self.measure(functions.locked, [node], "cached(lock)")
+        self.measure(functions.by_hand, [functions.node_of(BY_HAND)], "by hand")
+
+
+def _node_of(nodes: Sequence[str], target: str) -> str:
+    """Return the node that a call counts for: the one that the fault hits, if it is among them."""
+    return target if target in nodes else nodes[0]

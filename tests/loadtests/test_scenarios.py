@@ -1,0 +1,49 @@
+"""Each scenario's verdict is missed, for the right reason, when the guard it watches is crippled."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+STEADY = ("--scenario", "steady", "-u", "10", "-t", "5s")
+FAULT = ("-u", "10", "-t", "12s")
+STAMPEDE = ("--scenario", "stampede", "-u", "40", "-t", "8s")
+APP = ("--scenario", "app", "-u", "40", "-t", "8s")
+
+
+@pytest.mark.parametrize("kind", ["memcached", "redis", "both"])
+@pytest.mark.parametrize("arguments", [STEADY, STAMPEDE, APP], ids=["steady", "stampede", "app"])
+def test_what_is_sound_holds(play, kind, arguments):
+    """The scenarios that judge no times hold on every kind of servers."""
+    played = play(*arguments, "--own-servers", kind)
+    assert (played.status, played.verdict) == (0, "holds"), played.output
+
+
+@pytest.mark.parametrize(
+    ("crippled", "arguments", "missed"),
+    [
+        ("values_lost", STEADY, "hit rate within 1 point"),
+        ("values_mixed_up", STEADY, "no values of another key"),
+        ("no_single_flight", STAMPEDE, "1 recompute for each time the value was missing"),
+        # At a rate at which both processes ask while the value is computed.
+        (
+            "no_lock",
+            (*STAMPEDE, "--processes", "2", "--rate", "15"),
+            "1 recompute for each time the value was",
+        ),
+        ("app_without_lock", APP, "1 recompute for each time the value was missing"),
+        ("errors_raised", ("--scenario", "node-killed", *FAULT), "no errors that reached a caller"),
+        ("never_restored", ("--scenario", "node-killed", *FAULT), "the node serves hits within"),
+        ("never_ejected", ("--scenario", "node-stopped", *FAULT), "the node is ejected"),
+        ("keys_moved_by_modulo", ("--scenario", "node-added", *FAULT), "keys that move: at most"),
+        ("ejected_when_slow", ("--scenario", "slow-node", *FAULT), "no node is ejected for being"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "_" in value else "",
+)
+def test_a_crippled_guard_is_a_missed_verdict(play, crippled, arguments, missed):
+    """Without its guard a scenario ends with status 1, and says what was missed."""
+    played = play(*arguments, crippled=[crippled])
+    assert played.status == 1, played.output
+    assert played.verdict.startswith("MISSED: "), played.output
+    assert missed in played.verdict
