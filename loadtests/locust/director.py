@@ -1,9 +1,10 @@
-"""What the one process in charge does in a run: servers, first values, the fault, and the end."""
+"""What the one process in charge does, from a run's servers to its verdict."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -13,14 +14,15 @@ from faults import OwnServers, own_servers
 from figures import Figures
 from functions import SECONDS, Functions, ttl_of_hot_value
 from locust.env import Environment
+from locust.runners import MasterRunner
 from options import Choices, RefusedError
-from run import BATCH, Part, current, fill, visits_pages
+from run import BATCH, Plan, current, fill, visits_pages
 from scenarios import Timeline
-from traffic import VALUES, Keys
+from traffic import NAMESPACE, VALUES, Keys
 from verdicts import BY_HAND, LOCKED, Record
 
 from app.serving import Serving, serving
-from shardcache import Client, Node, NodeError, TimeoutPolicy
+from shardcache import Client, Node, NodeError, Settings, TimeoutPolicy
 
 PATIENCE: Final = 10.0  # seconds for a call that prepares or cleans up
 STALE: Final = 30.0  # seconds for which the application may serve an old report
@@ -47,51 +49,57 @@ class Director:
     _stack: ExitStack = field(default_factory=ExitStack)
     _own: OwnServers | None = None
     _client: Client | None = None
-    _part: Part | None = None
+    _plan: Plan | None = None
     _app: Serving | None = None
     _timeline: Timeline | None = None
+    _app_runs: int = 0  # of its source, that are among the events
+    _ended: float = 0.0  # when users began to be stopped
     _target: str = ""
     _moved: tuple[float, float] = (0.0, 0.0)
 
-    def prepare(self) -> Part:
+    def prepare(self) -> Plan:
         """Start what the run needs, and write its first values; return what all have to know.
 
         Raise `RefusedError` for servers that cannot be reached, or that hold others' keys.
         """
         choices = self.choices
-        urls = choices.urls or self._start_servers()
-        part = Part(
+        plan = Plan(
+            number=secrets.token_hex(4),
             scenario=choices.scenario,
             profile=choices.profile,
-            urls=tuple(urls),
-            own=not choices.urls,
+            settings=choices.settings or self._start_servers(),
             target="",
             rate=choices.rate,
             seconds=choices.seconds,
         )
-        self._client = self._stack.enter_context(_patient(part))
+        self._client = self._stack.enter_context(_patient(plan))
         check_reachable(self._client)
-        if not choices.yes and choices.urls:
+        if choices.settings and not choices.yes:
             _check_empty(self._client)
         self._stack.callback(self._forget)
         keys = Keys(choices.profile)
         if choices.scenario.fault:
             self._target = self._client.node_for(keys.key(VALUES, 1)).name
-        if "TrafficUser" in choices.scenario.cast and not part.in_process:
+        if "TrafficUser" in choices.scenario.user_classes and not plan.in_process:
             fill(self._client, keys)
         if visits_pages(self.environment, choices.scenario):
-            self._start_app(urls)
-        self._part = replace(part, target=self._target)
+            self._start_app(plan)
+        self._plan = replace(plan, target=self._target)
         self._timeline = Timeline(choices.seconds)
-        return self._part
+        return self._plan
 
     @property
     def prepared(self) -> bool:
         """Return whether all is there for the run to begin."""
-        return self._part is not None
+        return self._plan is not None
 
     def begin(self) -> None:
         """Begin to count seconds, and let the fault come when its time has."""
+        runner = self.environment.runner
+        if isinstance(runner, MasterRunner):
+            self.heard = {
+                worker.id: 0.0 for worker in (*runner.clients.ready, *runner.clients.running)
+            }
         if self.choices.scenario.fault:
             fault = gevent.spawn(self._play_fault)
             self._stack.callback(fault.kill)
@@ -102,32 +110,41 @@ class Director:
             self._timeline = replace(self._timeline, spawned=current.moment())
 
     def take(self, worker: str, data: dict[str, Any]) -> None:
-        """Add what a worker reports; `final` data is its last."""
+        """Add what a worker reports of this run; `final` data is its last."""
+        if self._plan is None or data["run"] != self._plan.number:
+            return
         self.figures.add(data["figures"])
         self.heard[worker] = current.moment()
         if data["final"]:
             self.finals.add(worker)
 
+    def note_stop(self) -> None:
+        """Take note that users are being stopped: too early, unless the run has had its time."""
+        if not self._ended:
+            self._ended = current.moment()
+
     def record(self) -> Record:
         """Return the run so far, as a verdict sees it; when it is over, who is silent is lost."""
-        figures = Figures.of(self.figures.plain())
-        for run in self._app.runs() if self._app else ():
-            figures.happen(current.moment_of(run.moment), PAGES[run.page])
+        runs = self._app.runs() if self._app else []
+        for run in runs[self._app_runs :]:
+            self.figures.event(current.moment_of(run.moment), PAGES[run.page])
+        self._app_runs = len(runs)
         moved, ideal = self._moved
         return Record(
             scenario=self.choices.scenario.name,
-            servers=self.choices.own or "servers of --cache-url",
+            servers=self.choices.own or "given",
             profile=self.choices.profile,
             timeline=self._timeline or Timeline(self.choices.seconds),
-            figures=figures,
+            figures=self.figures,
             users=self.choices.users,
             rate=self.choices.rate,
             seconds_to_recompute=SECONDS,
+            hot_ttl=ttl_of_hot_value(self.choices.seconds),
             target=self._target,
             moved=moved,
             ideal=ideal,
             lost=self._lost() if self.over else (),
-            stopped=current.moment() if self._stopped_early() else None,
+            stopped=self._ended if self.over and self._ended < self.choices.seconds else None,
         )
 
     def close(self) -> None:
@@ -136,12 +153,14 @@ class Director:
 
     # Steps.
 
-    def _start_servers(self) -> list[str]:
+    def _start_servers(self) -> Settings:
         log.info("starting servers: three %s", self.choices.own.replace("both", "of each kind"))
         self._own = self._stack.enter_context(own_servers(self.choices.own))
-        return self._own.urls
+        return Settings.of(
+            nodes=self._own.urls, namespace=NAMESPACE, timeout=self.choices.scenario.timeout
+        )
 
-    def _start_app(self, urls: Sequence[str]) -> None:
+    def _start_app(self, plan: Plan) -> None:
         if self.environment.host:
             raise RefusedError("the run starts the application itself: leave out --host")
         if self._own is None:
@@ -150,6 +169,7 @@ class Director:
                 " SHARDCACHE_URL"
             )
         ttl = ttl_of_hot_value(self.choices.seconds)
+        urls = [node.url for node in plan.settings.nodes]
         block = serving(urls, ttl=ttl, stale=STALE, source_seconds=SECONDS)
         self._app = self._stack.enter_context(block)
         self.environment.host = self._app.url
@@ -166,10 +186,10 @@ class Director:
         assert self._own is not None, "a fault is done to servers of the run's own"
         node = next(node for node in self._nodes() if node.name == self._target)
         log.info("%.1f s: %s %s", current.moment(), fault, node.name)
-        self.figures.happen(current.moment(), "fault", node.name)
+        self.figures.event(current.moment(), "fault", node.name)
         with self._own.fault(fault, node):
-            gevent.sleep(timeline.mended - current.moment())
-        self.figures.happen(current.moment(), "mended", node.name)
+            gevent.sleep(timeline.fault_end - current.moment())
+        self.figures.event(current.moment(), "repaired", node.name)
         log.info("%.1f s: %s is back", current.moment(), node.name)
 
     def _add_node(self) -> None:
@@ -188,7 +208,7 @@ class Director:
         self._moved = moved / len(keys), 1 / len(after.nodes)
         self.environment.runner.send_message("shardcache-add-node", {"url": url})
         log.info("%.1f s: added %s", current.moment(), self._target)
-        self.figures.happen(current.moment(), "fault", self._target)
+        self.figures.event(current.moment(), "fault", self._target)
 
     def _nodes(self) -> Sequence[Node]:
         assert self._client is not None, "the run has been prepared"
@@ -202,27 +222,38 @@ class Director:
             if worker not in self.finals
         ]
 
-    def _stopped_early(self) -> bool:
-        return self.over and current.moment() < self.choices.seconds
-
     def _forget(self) -> None:
         """Delete every key that the run may have written; say so if some could not be."""
         assert self._client is not None, "the run has been prepared"
         if self._own is not None:
             return  # they end with their servers
         keys = Keys(self.choices.profile).all_written()
-        try:
-            for begin in range(0, len(keys), BATCH):
-                self._client.delete_many(keys[begin : begin + BATCH])
-            Functions(self._client, self.choices.seconds, lambda _how: None).forget()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run is over and its end is told
-            log.error("keys of this run are left on the servers: %s", error)  # noqa: TRY400 - one line
+        batches = [keys[begin : begin + BATCH] for begin in range(0, len(keys), BATCH)]
+        functions = Functions(self._client, self.choices.seconds, lambda _how: None)
+        errors = [*map(self._delete, batches), _error_of(functions.forget)]
+        found = sorted({str(error) for error in errors if error is not None})
+        if found:
+            log.error("keys of this run are left on the servers: %s", "; ".join(found))
+
+    def _delete(self, keys: Sequence[str]) -> Exception | None:
+        assert self._client is not None, "the run has been prepared"
+        client = self._client
+        return _error_of(lambda: client.delete_many(keys))
+
+
+def _error_of(work: Callable[[], object]) -> Exception | None:
+    """Return what went wrong: one node that fails must not keep keys on the others."""
+    try:
+        work()
+    except Exception as error:  # noqa: BLE001 - told when all has been tried
+        return error
+    return None
 
 
 @contextmanager
-def _patient(part: Part) -> Iterator[Client]:
-    """Give a client that waits long, and raises, for what is done before and after a run."""
-    settings = replace(part.settings(), timeout=TimeoutPolicy(PATIENCE), on_error="raise")
+def _patient(plan: Plan) -> Iterator[Client]:
+    """Make a client that waits long, and raises, for what is done before and after a run."""
+    settings = replace(plan.settings, timeout=TimeoutPolicy(PATIENCE), on_error="raise")
     with Client.from_settings(settings) as client:
         yield client
 

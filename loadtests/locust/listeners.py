@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import gevent
@@ -15,8 +17,8 @@ from locust.env import Environment
 from locust.rpc import Message
 from locust.runners import STATE_STOPPED, MasterRunner, WorkerRunner
 from options import Choices, RefusedError
-from run import Part, current
-from verdicts import held, judge
+from run import Plan, current
+from verdicts import Check, Record, held, judge
 
 from app.serving import DependencyMissingError
 from locust import events
@@ -25,6 +27,7 @@ from shardcache.testing.servers import ServerFailedError, ServerMissingError
 
 EVERY: Final = 2.0  # seconds between two lines of progress
 FINALS: Final = 5.0  # seconds that workers have to send their last figures
+SPARE: Final = 1.0  # seconds that a user has to end a call when it is stopped
 MISSED, REFUSED = 1, 2  # exit statuses
 CANNOT_BEGIN: Final = (
     RefusedError,
@@ -38,6 +41,8 @@ log = logging.getLogger("shardcache.loadtest")
 
 # Of the process in charge: the one that Locust calls master, or the only one.
 director: Director | None = None
+finishing: gevent.Greenlet | None = None
+judged: list[tuple[Record, Sequence[Check]]] = []
 
 
 @events.init_command_line_parser.add_listener
@@ -52,9 +57,12 @@ def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
     runner = environment.runner
     runner.register_message("shardcache-add-node", _learn_of_node)
     runner.register_message("shardcache-failed", _hear_of_failure)
+    runner.register_message("shardcache-last-figures", _hear_last_figures)
+    runner.register_message("shardcache-finish", _finish_worker)
     if isinstance(runner, WorkerRunner):
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Locust's own comes after the run
+    environment.parsed_options.given_url = environment.parsed_options.cache_url
     if web_ui is not None:
         web_tab.add_to(web_ui, lambda: director)
     try:
@@ -62,6 +70,8 @@ def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
     except (RefusedError, ShardCacheError) as error:
         log.error("%s", error)  # noqa: TRY400 - one line for a person, no traceback
         raise SystemExit(REFUSED) from None
+    # A user who is stopped ends what it is at, or a lock would stay behind.
+    environment.stop_timeout = max(environment.stop_timeout, SPARE)
     environment.parsed_options.num_users = choices.users
     environment.parsed_options.spawn_rate = choices.spawn_rate
     environment.parsed_options.run_time = choices.seconds
@@ -72,18 +82,18 @@ def start(environment: Environment, **_: Any) -> None:
     """Begin a run: in the process in charge, with servers; in each that calls, with a client."""
     global director  # noqa: PLW0603 - Locust calls functions, and one run is on at a time
     runner = environment.runner
-    plan = environment.parsed_options
+    chosen = environment.parsed_options
     if not isinstance(runner, WorkerRunner):
         environment.process_exit_code = None
         try:
-            director = Director(Choices.of(plan), environment)
-            plan.part = director.prepare().plain()
+            director = Director(Choices.of(chosen), environment)
+            chosen.plan = director.prepare().plain()
         except CANNOT_BEGIN as error:
             _refuse(environment, str(error))
     if isinstance(runner, MasterRunner):
         current.start_clock()
     else:
-        current.begin(Part.of(plan.part), runner.worker_index)
+        current.begin(Plan.of(chosen.plan), runner.worker_index)
     if isinstance(runner, WorkerRunner):
         _report_unreachable(runner)
     if director is not None:
@@ -101,7 +111,7 @@ def note_spawned(**_: Any) -> None:
 @events.report_to_master.add_listener
 def send(client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG001 - as Locust calls it
     """Send a worker's figures to the master."""
-    data["shardcache"] = {"figures": current.take(), "final": current.ended}
+    data["shardcache"] = current.take()
 
 
 @events.worker_report.add_listener
@@ -111,13 +121,34 @@ def receive(client_id: str, data: dict[str, Any]) -> None:
         director.take(client_id, data["shardcache"])
 
 
+@events.worker_connect.add_listener
+def check_in_time(client_id: str, **_: Any) -> None:
+    """End a run that a worker joins too late: it would count seconds of its own."""
+    if director is None or not director.prepared or director.over or client_id in director.heard:
+        return
+    _end_refused(
+        "a worker joined while the run was on; start all workers first, and the master with"
+        " --expect-workers"
+    )
+
+
+@events.test_stopping.add_listener
+def note_stop(**_: Any) -> None:
+    """Take note of when users are stopped."""
+    if director is not None:
+        director.note_stop()
+
+
 @events.test_stop.add_listener
 def stop(environment: Environment, **_: Any) -> None:
     """End the calls of this process; on the web page, judge the run as well."""
-    if not isinstance(environment.runner, MasterRunner):
+    global finishing  # noqa: PLW0603 - as above
+    if isinstance(environment.runner, MasterRunner):
+        _collect_last_figures(environment)
+    else:
         current.end()
     if environment.web_ui is not None and director is not None:
-        gevent.spawn(_finish, environment)
+        finishing = gevent.spawn(_finish, environment)
 
 
 @events.quitting.add_listener
@@ -130,7 +161,11 @@ def quit_locust(environment: Environment, **_: Any) -> None:
     if environment.runner.state != STATE_STOPPED:
         environment.runner.quit()
     current.end()
+    if finishing is not None:
+        finishing.join()
     _finish(environment)
+    if judged and environment.parsed_options.html_file:
+        report.add_to_locust_page(*judged[-1], Path(environment.parsed_options.html_file))
 
 
 def _finish(environment: Environment) -> None:
@@ -141,35 +176,49 @@ def _finish(environment: Environment) -> None:
         return
     ended.over = True
     try:
-        _await_finals(environment, ended)
         if not ended.prepared or ended.refused:
             return
+        if not isinstance(environment.runner, MasterRunner):
+            ended.take("local", current.take())
         record = ended.record()
         checks = judge(record)
+        judged.append((record, checks))
         report.show(record, checks)
-        report.write(record, checks, ended.choices.report, environment.parsed_options.html_file)
+        report.write(record, checks, ended.choices.report)
         web_tab.keep(record, checks)
         if not held(checks):
             environment.process_exit_code = MISSED
     finally:
         # Not before: until here workers send their last figures, and the page waits for a verdict.
-        director = None
+        if director is ended:
+            director = None
         ended.close()
 
 
-def _await_finals(environment: Environment, ended: Director) -> None:
-    """Collect the last figures: of this process, or of its workers."""
-    if not isinstance(environment.runner, MasterRunner):
-        if ended.prepared:
-            ended.take("local", {"figures": current.take(), "final": True})
+def _collect_last_figures(environment: Environment) -> None:
+    """Ask the workers for what they have not reported; wait for it, within limits."""
+    if director is None:
         return
+    environment.runner.send_message("shardcache-finish")
     with gevent.Timeout(FINALS, exception=False):
-        while ended.heard.keys() - ended.finals:
-            gevent.sleep(0.1)
+        while director.heard.keys() - director.finals:
+            gevent.sleep(0.05)
+
+
+def _finish_worker(environment: Environment, msg: Message, **_: Any) -> None:  # noqa: ARG001 - as Locust calls it
+    """Stop the users of this worker, and send its last figures."""
+    environment.runner.stop()
+    environment.runner.send_message("shardcache-last-figures", current.take())
+
+
+def _hear_last_figures(environment: Environment, msg: Message, **_: Any) -> None:  # noqa: ARG001 - as above
+    """Add the last figures of a worker."""
+    if director is not None:
+        director.take(msg.node_id, msg.data)
 
 
 def _refuse(environment: Environment, why: str) -> None:
-    """Say why a run cannot begin, and end what waits for it."""
+    """Log why a run cannot begin, and end what waits for it."""
     log.error("%s", why)
     environment.process_exit_code = REFUSED
     web_tab.refuse(why)
@@ -196,7 +245,7 @@ def _show_progress(environment: Environment, running: Director) -> None:
     while director is running:
         gevent.sleep(EVERY)
         if not isinstance(environment.runner, MasterRunner) and not current.ended:
-            running.take("local", {"figures": current.take(), "final": False})
+            running.take("local", current.take())
         if director is running and current.moment() <= running.choices.seconds:
             log.info("%s", report.progress(running.record(), current.moment()))
 
@@ -216,11 +265,17 @@ def _report_unreachable(runner: WorkerRunner) -> None:
 
 def _hear_of_failure(environment: Environment, msg: Message, **_: Any) -> None:
     """Stop the run because a worker could not take part in it."""
+    index = environment.runner.get_worker_index(msg.node_id)
+    _end_refused(f"worker {index} cannot take part: {msg.data['error']}")
+
+
+def _end_refused(why: str) -> None:
+    """End a run that is no run any more, and say why."""
     if director is None or director.refused:
         return
-    index = environment.runner.get_worker_index(msg.node_id)
-    director.refused = f"worker {index} cannot take part: {msg.data['error']}"
-    log.error("%s", director.refused)
+    director.refused = why
+    environment = director.environment
+    log.error("%s", why)
     environment.process_exit_code = REFUSED
-    web_tab.refuse(director.refused)
+    web_tab.refuse(why)
     gevent.spawn(environment.runner.stop if environment.web_ui else environment.runner.quit)

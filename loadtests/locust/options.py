@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import os
 from argparse import Namespace
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import profiles
 from faults import KINDS
-from scenarios import SCENARIOS, Scenario, scenario_named
+from scenarios import LEAST, SCENARIOS, Scenario, scenario_named
 from traffic import NAMESPACE
 
 from shardcache import Settings
 from shardcache.testing import Profile
 
 DEFAULT_SECONDS: Final = 30.0
+KEPT: Final = "(as it was given)"  # stands for the URL on the web page, which has no login
+
+# What a program reads beside SHARDCACHE_URL, and the kit too.
+SETTINGS: Final = [
+    f"SHARDCACHE_{name}"
+    for name in ("CONFIG", "STRATEGY", "TIMEOUT", "CONNECT_TIMEOUT", "POOL_SIZE", "LOCK_NODES")
+]
 
 # Locust's parser is argparse's with more parameters, which its own types do not tell: hence `Any`.
 
@@ -72,7 +81,7 @@ def add_to(parser: Any) -> None:
 
 
 def _adopt_profile(parser: Any) -> None:
-    """Give Locust's own `--profile`, which only labels a run, our meaning beside its own."""
+    """Let Locust's own `--profile`, which only labels a run, choose the traffic as well."""
     for action in parser._actions:
         if action.dest == "profile":
             action.env_var = "SHARDCACHE_PROFILE"
@@ -92,7 +101,7 @@ class Choices:
 
     scenario: Scenario
     profile: Profile
-    urls: tuple[str, ...]
+    settings: Settings | None
     own: str
     shape: str
     users: int
@@ -107,23 +116,18 @@ class Choices:
         """Return what was chosen; raise `RefusedError` or `ConfigurationError`."""
         scenario = scenario_named(options.scenario)
         profile = profiles.find(options.profile)
-        urls = tuple(options.cache_url.split())
-        if urls:
-            settings_of(urls, scenario)
-            if scenario.fault:
-                raise RefusedError(
-                    f"the scenario {scenario.name} needs servers that it may harm: leave out"
-                    " --cache-url and SHARDCACHE_URL, and the run starts its own"
-                )
+        settings = _settings(options)
+        if scenario.fault:
+            _check_fault(scenario, settings, options)
         users = options.num_users or scenario.users
         rate = options.rate or scenario.rate
-        if rate < 0:
+        if not 0 < rate < math.inf:
             raise RefusedError(f"--rate must be above zero, not {rate:g}")
         return cls(
             scenario=scenario,
             profile=profile,
-            urls=urls,
-            own="" if urls else options.own_servers,
+            settings=settings,
+            own="" if settings else options.own_servers,
             shape=options.shape,
             users=users,
             spawn_rate=options.spawn_rate or min(users, 100),
@@ -134,10 +138,38 @@ class Choices:
         )
 
 
-def settings_of(urls: tuple[str, ...], scenario: Scenario, *, own: bool = False) -> Settings:
-    """Return the settings of a client of these servers, in the kit's own namespace."""
-    if own:
-        return Settings.of(nodes=urls, namespace=NAMESPACE, timeout=scenario.timeout)
+def _settings(options: Namespace) -> Settings | None:
+    """Return the settings of the servers that were named, if any were.
+
+    They are those of a program in this environment: a strategy in `SHARDCACHE_STRATEGY` counts.
+    """
+    url = options.given_url if options.cache_url == KEPT else options.cache_url
+    urls = url.split()
+    if not urls:
+        return None
+    environ = {name: os.environ[name] for name in SETTINGS if name in os.environ}
     if len(urls) > 1:
-        return Settings.of(nodes=urls, namespace=NAMESPACE)
-    return replace(Settings.from_url(urls[0]), namespace=NAMESPACE)
+        settings = replace(Settings.from_env(environ), nodes=Settings.of(nodes=urls).nodes)
+    else:
+        settings = Settings.from_env({**environ, "SHARDCACHE_URL": urls[0]})
+    # Values of the kit are bytes and numbers, which every codec takes as they are.
+    return replace(settings, namespace=NAMESPACE, codec="msgpack", secret=None, default_ttl=None)
+
+
+def _check_fault(scenario: Scenario, settings: Settings | None, options: Namespace) -> None:
+    """Raise `RefusedError` for a fault on others' servers, or in a run that could not show it."""
+    if settings is not None:
+        raise RefusedError(
+            f"the scenario {scenario.name} needs servers that it may harm: leave out --cache-url and"
+            " SHARDCACHE_URL, and the run starts its own"
+        )
+    if options.run_time and options.run_time < LEAST:
+        raise RefusedError(
+            f"the scenario {scenario.name} needs at least {LEAST:.0f} s, a third of it for the node"
+            f" to come back: -t {LEAST:.0f}s, not {options.run_time:g} s"
+        )
+    if options.shape != "flat":
+        raise RefusedError(
+            f"the scenario {scenario.name} compares with the time before its fault, so the users have"
+            f" to stay the same: leave out --shape {options.shape}"
+        )

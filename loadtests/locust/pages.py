@@ -25,17 +25,11 @@ class MatplotlibMissingError(RuntimeError):
 def write(directory: Path, run: Run) -> None:
     """Write a run's figures and picture, and the page of all runs in the directory anew."""
     directory.mkdir(parents=True, exist_ok=True)
-    name = name_of(run)
+    name = run["name"]
     (directory / f"{name}{SUFFIX}").write_text(json.dumps(run, indent=1), encoding="utf-8")
     draw(directory / f"{name}.svg", run)
     runs = [json.loads(path.read_text("utf-8")) for path in sorted(directory.glob(f"*{SUFFIX}"))]
     (directory / "index.html").write_text(page(runs), encoding="utf-8")
-
-
-def name_of(run: Run) -> str:
-    """Return what the files of a run are called."""
-    servers = "yours" if " " in run["servers"] else run["servers"]
-    return f"{run['scenario']}-{servers}"
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -61,7 +55,7 @@ pre {{ white-space: pre-wrap }}
 
 
 def _part(run: Run) -> str:
-    name = name_of(run)
+    name = run["name"]
     mark = "" if run["held"] else "MISSED"
     rows = "".join(
         f'<tr><td>{html.escape(what)}</td><td>{html.escape(measured)}</td><td class="{mark}">{mark}'
@@ -130,7 +124,7 @@ def _line(
 def _mark(axes: Any, run: Run) -> None:
     """Shade the time of the fault, and mark where a node was ejected and asked again."""
     for begin in run["fault"]:
-        end = next((moment for moment in run["mended"] if moment > begin), None)
+        end = next((moment for moment in run["repaired"] if moment > begin), None)
         if end is None:
             axes.axvline(begin, color="black", linestyle="--")
         else:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pages
-from figures import STEP, Window
+from figures import Window
 from rich.console import Console
 from rich.table import Table
-from verdicts import Check, Record, held
+from verdicts import BY_HAND, LOCKED, VOID, Check, Record, held
 
+SERVERS: Final = {"both": "memcached and redis", "given": "servers of --cache-url"}
 RECENT: Final = 2.0  # seconds that a line of progress is about
 MARKS: Final = {True: "holds", False: "MISSED", None: "shown"}
 ROOT: Final = '<div id="root"></div>'  # before which our part of Locust's page stands
@@ -23,10 +24,8 @@ log = logging.getLogger("shardcache.loadtest")
 
 def progress(record: Record, moment: float) -> str:
     """Return a line on the last seconds of a run."""
-    # The step that is not over says too little; what workers have not reported says nothing.
-    end = min(moment, record.figures.latest()) // STEP * STEP
-    recent = Window(end - RECENT, end)
     figures = record.figures
+    recent = figures.recent(moment, RECENT)
     rate, p99 = figures.hit_rate(recent), figures.percentile(0.99, recent)
     parts = [
         f"{moment:.0f} s of {record.timeline.seconds:.0f}",
@@ -54,7 +53,7 @@ def show(record: Record, checks: Sequence[Check]) -> None:
 def title(record: Record) -> str:
     """Return what was run, in one line."""
     return (
-        f"{record.scenario} on {record.servers}: profile {record.profile.name},"
+        f"{record.scenario} on {SERVERS.get(record.servers, record.servers)}: profile {record.profile.name},"
         f" {record.users} users, {record.timeline.seconds:.0f} s"
     )
 
@@ -62,7 +61,10 @@ def title(record: Record) -> str:
 def verdict(checks: Sequence[Check]) -> str:
     """Return the verdict in a line."""
     missed = [check.what for check in checks if check.held is False]
-    return "holds" if held(checks) else f"MISSED: {'; '.join(missed)}"
+    if missed:
+        return f"MISSED: {'; '.join(missed)}"
+    void = sum(VOID in check.measured for check in checks)
+    return f"holds; {void} checks void, this machine was too busy" if void else "holds"
 
 
 def summary(record: Record) -> str:
@@ -78,17 +80,20 @@ def summary(record: Record) -> str:
     return f"calls by node: {nodes or 'none'}\n{calls:.0f} calls in all, {cost}{longest}"
 
 
-def write(record: Record, checks: Sequence[Check], directory: str, locust_page: str | None) -> None:
-    """Write figures, picture and page to a directory, and the verdict into Locust's own page."""
-    if directory:
-        try:
-            pages.write(Path(directory), plain(record, checks))
-        except (OSError, pages.MatplotlibMissingError) as error:
-            log.error("no report in %s: %s", directory, error)  # noqa: TRY400 - one line
-    if locust_page and Path(locust_page).exists():
-        page = Path(locust_page)
-        text = page.read_text(encoding="utf-8")
-        page.write_text(text.replace(ROOT, _section(record, checks) + ROOT, 1), encoding="utf-8")
+def write(record: Record, checks: Sequence[Check], directory: str) -> None:
+    """Write figures, picture and page to a directory, if there is to be one."""
+    if not directory:
+        return
+    try:
+        pages.write(Path(directory), plain(record, checks))
+    except (OSError, pages.MatplotlibMissingError) as error:
+        log.error("no report in %s: %s", directory, error)  # noqa: TRY400 - one line
+
+
+def add_to_locust_page(record: Record, checks: Sequence[Check], page: Path) -> None:
+    """Add the verdict to the page that Locust has written."""
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace(ROOT, _section(record, checks) + ROOT, 1), encoding="utf-8")
 
 
 def plain(record: Record, checks: Sequence[Check]) -> dict[str, Any]:
@@ -97,16 +102,17 @@ def plain(record: Record, checks: Sequence[Check]) -> dict[str, Any]:
     return {
         "scenario": record.scenario,
         "servers": record.servers,
+        "name": f"{record.scenario}-{record.servers}",
         "title": title(record),
         "held": held(checks),
         "verdict": verdict(checks),
         "summary": summary(record),
         "checks": [[check.what, check.measured, MARKS[check.held]] for check in checks],
         "seconds": line.seconds,
-        "fault": figures.happened("fault"),
-        "mended": figures.happened("mended"),
-        "ejected": figures.happened("ejected"),
-        "restored": figures.happened("restored"),
+        "fault": figures.moments("fault"),
+        "repaired": figures.moments("repaired"),
+        "ejected": figures.moments("ejected"),
+        "restored": figures.moments("restored"),
         "series": [_point(record, begin) for begin in range(int(line.seconds))],
     }
 
@@ -120,8 +126,8 @@ def _point(record: Record, begin: int) -> dict[str, float | None]:
         "calls": figures.total("calls", second),
         "p50": figures.percentile(0.5, second),
         "p99": figures.percentile(0.99, second),
-        "recomputes_locked": len(figures.happened("recomputed with the lock", second)),
-        "recomputes_by_hand": len(figures.happened("recomputed by hand", second)),
+        "recomputes_locked": len(figures.moments(LOCKED, second)),
+        "recomputes_by_hand": len(figures.moments(BY_HAND, second)),
     }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
@@ -12,31 +13,43 @@ import gevent
 from figures import Figures
 from functions import Functions
 from locust.env import Environment
-from options import Choices, settings_of
+from options import Choices
 from scenarios import Scenario, scenario_named
-from traffic import Keys, Traffic
+from traffic import DELETED, VALUES, Keys, Traffic
 from verdicts import BY_HAND, LOCKED
 
 from locust import FastHttpUser, User
-from shardcache import Client, NodeEjected, NodeRestored, Observer, Settings
+from shardcache import (
+    Client,
+    Node,
+    NodeEjected,
+    NodeRestored,
+    Observer,
+    Settings,
+    TimeoutPolicy,
+)
 from shardcache.testing import Profile
 
-TELLS: Final = {"locked": LOCKED, "by hand": BY_HAND}
+SAYS: Final = {"locked": LOCKED, "by hand": BY_HAND}
 BATCH: Final = 500  # values that are written at once before a run
+log = logging.getLogger("shardcache.loadtest")
+
+NODES: Final = ("nodes", "lock_nodes")
+TRAVELS: Final = ("strategy", "namespace", "on_error", "pool_size")  # of the settings, as they are
 NAP: Final = 0.01  # seconds between two looks at how late this process wakes up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Plan:
     """What every process has to know of a run: whom to ask, with what, for how long.
 
-    `own` is whether the servers are the run's own; `target` is the node that a fault will hit.
+    `number` tells one run from another; `target` is the node that a fault will hit.
     """
 
+    number: str
     scenario: Scenario
     profile: Profile
-    urls: tuple[str, ...]
-    own: bool
+    settings: Settings
     target: str
     rate: float
     seconds: float
@@ -44,40 +57,55 @@ class Part:
     def plain(self) -> dict[str, Any]:
         """Return it as it travels to the workers."""
         profile = {field.name: getattr(self.profile, field.name) for field in fields(Profile)}
-        profile["mix"] = dict(self.profile.mix)
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**plain, "profile": profile, "scenario": self.scenario.name}
+        settings = {name: getattr(self.settings, name) for name in TRAVELS}
+        timeout = self.settings.timeout
+        return {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "scenario": self.scenario.name,
+            "profile": {**profile, "mix": dict(self.profile.mix)},
+            "settings": {
+                **settings,
+                "timeout": [timeout.call, timeout.connect],
+                **{name: _plain_nodes(getattr(self.settings, name)) for name in NODES},
+            },
+        }
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
-        """Return the part that travelled here."""
-        profile = dict(plain["profile"])
-        for field in ("sizes", "ttls"):
-            profile[field] = tuple(tuple(pair) for pair in profile[field])
-        return cls(
-            **{
-                **plain,
-                "scenario": scenario_named(plain["scenario"]),
-                "profile": Profile(**profile),
-                "urls": tuple(plain["urls"]),
-            }
-        )
+        """Return the plan that travelled here."""
+        profile, settings = dict(plain["profile"]), dict(plain["settings"])
+        for name in ("sizes", "ttls"):
+            profile[name] = tuple(tuple(pair) for pair in profile[name])
+        for name in NODES:
+            nodes = settings[name]
+            settings[name] = nodes and tuple(Node(url, name, weight) for url, name, weight in nodes)
+        settings["timeout"] = TimeoutPolicy(*settings["timeout"])
+        made = {
+            "scenario": scenario_named(plain["scenario"]),
+            "profile": Profile(**profile),
+            "settings": Settings(**settings),
+        }
+        return cls(**{**plain, **made})
 
     @property
     def in_process(self) -> bool:
         """Return whether the nodes are in memory: each client then has its own values."""
-        return all(url.startswith("memory:") for url in self.urls)
+        return all(node.url.startswith("memory:") for node in self.settings.nodes)
 
-    def settings(self) -> Settings:
-        """Return the settings of a client of the run's servers."""
-        return settings_of(self.urls, self.scenario, own=self.own)
+
+def _plain_nodes(nodes: Sequence[Node] | None) -> list[list[Any]] | None:
+    return nodes and [[node.url, node.name, node.weight] for node in nodes]
 
 
 def fill(client: Client, keys: Keys) -> None:
-    """Write the value of every key of a profile that is read."""
+    """Write every key of a profile that is read or deleted."""
+    log.info("writing %s values to %d nodes", f"{keys.profile.keys:,}", len(client.nodes))
     by_ttl: dict[float | None, dict[str, bytes]] = {}
-    for rank, key in enumerate(keys.values(), 1):
-        by_ttl.setdefault(keys.ttl(rank), {})[key] = keys.value(key, rank)
+    spaces = [VALUES, *([DELETED] if "delete" in keys.profile.mix else [])]
+    for rank in range(1, keys.profile.keys + 1):
+        for space in spaces:
+            key = keys.key(space, rank)
+            by_ttl.setdefault(keys.ttl(rank), {})[key] = keys.value(key, rank)
     for ttl, values in by_ttl.items():
         items = list(values.items())
         for begin in range(0, len(items), BATCH):
@@ -91,12 +119,13 @@ class Run:
     keys: Keys
     traffic: Traffic
     functions: Functions
-    part: Part
+    plan: Plan
 
     def __init__(self) -> None:
         self.figures = Figures()
         self.calls = 0
         self.ended = False
+        self._number = ""  # of the run; none has begun
         self._zero: float | None = None
         self._cpu = 0.0
         self._meter: gevent.Greenlet | None = None
@@ -113,21 +142,22 @@ class Run:
         """Return the moment of the run at which this machine's monotonic clock showed that time."""
         return monotonic - time.monotonic() + self.moment()
 
-    def begin(self, part: Part, seed: int) -> None:
+    def begin(self, plan: Plan, seed: int) -> None:
         """Make the client and the traffic of this process; `seed` is its number among others."""
-        self.part = part
+        self.plan = plan
         self.figures = Figures()
         self.calls = 0
         self.ended = False
-        self.client = Client.from_settings(part.settings(), observers=[Watch(self)])
-        self.keys = Keys(part.profile)
+        self._number = plan.number
+        self.client = Client.from_settings(plan.settings, observers=[Watch(self)])
+        self.keys = Keys(plan.profile)
         self.traffic = Traffic(self.keys, seed)
         self.functions = Functions(
             self.client,
-            part.seconds,
-            lambda how: self.figures.happen(self.moment(), TELLS[how]),
+            plan.seconds,
+            lambda how: self.figures.event(self.moment(), SAYS[how]),
         )
-        if part.in_process:
+        if plan.in_process:
             fill(self.client, self.keys)
         self.start_clock()
         self._cpu = time.process_time()
@@ -143,11 +173,11 @@ class Run:
         self.client.close()
 
     def take(self) -> dict[str, Any]:
-        """Return the figures since they were last taken."""
+        """Return the figures since they were last taken, and of which run they are."""
         cpu = time.process_time()
         self.figures.count(self.moment(), "", "cpu", cpu - self._cpu)
         self._cpu = cpu
-        return self.figures.take()
+        return {"run": self._number, "figures": self.figures.take(), "final": self.ended}
 
     def add_node(self, url: str) -> None:
         """Let the client know one more node."""
@@ -162,29 +192,30 @@ class Run:
 
 
 class Watch(Observer):
-    """Tells a run which nodes its client leaves out, and which it asks again."""
+    """An observer that tells a run which nodes its client leaves out, and which it asks again."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
     def node_ejected(self, event: NodeEjected) -> None:
         """Take note that a node is left out."""
-        self._run.figures.happen(self._run.moment(), "ejected", event.node.name)
+        self._run.figures.event(self._run.moment(), "ejected", event.node.name)
 
     def node_restored(self, event: NodeRestored) -> None:
         """Take note that a node is asked again."""
-        self._run.figures.happen(self._run.moment(), "restored", event.node.name)
+        self._run.figures.event(self._run.moment(), "restored", event.node.name)
 
 
-def cast_of(environment: Environment, scenario: Scenario) -> list[type[User]]:
+def user_classes_of(environment: Environment, scenario: Scenario) -> list[type[User]]:
     """Return the classes of users that play a scenario, of those that Locust was told to use."""
-    cast = [one for one in environment.user_classes if one.__name__ in scenario.cast]
-    return cast or environment.user_classes
+    wanted = scenario.user_classes
+    chosen = [one for one in environment.user_classes if one.__name__ in wanted]
+    return chosen or environment.user_classes
 
 
 def visits_pages(environment: Environment, scenario: Scenario) -> bool:
     """Return whether any of the users asks the example application."""
-    return any(issubclass(one, FastHttpUser) for one in cast_of(environment, scenario))
+    return any(issubclass(one, FastHttpUser) for one in user_classes_of(environment, scenario))
 
 
 def choices_of(environment: Environment) -> Choices:

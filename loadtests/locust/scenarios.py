@@ -1,30 +1,33 @@
-"""What can be played: who calls, what goes wrong when, and what must hold at the end."""
+"""What can be played: who calls, how much, when a fault begins."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from figures import Window
+from figures import STEP, Window
 
 from shardcache import ConfigurationError
 
 Fault = Literal["kill", "stop", "add", "slow"]
 
+LEAST: Final = (
+    18.0  # seconds of a run with a fault: a third of it is enough for a node to come back
+)
 WARM: Final = 1.0  # seconds after the last user came until figures count
 SETTLED: Final = 1.5  # seconds after a fault until its node is out at the latest
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One play: `users` of the classes `cast`, a `fault` after a third of the run, if any.
+    """One play: `users` of some classes, a `fault` after a third of the run, if any.
 
     `timeout` is that of the client's calls in seconds, where the run starts the servers itself.
     """
 
     name: str
     about: str
-    cast: tuple[str, ...]
+    user_classes: tuple[str, ...]
     users: int = 20
     rate: float = 20.0
     timeout: float = 0.5
@@ -42,7 +45,7 @@ SCENARIOS: Final = {
         ),
         Scenario(
             "stampede",
-            "a hot value expires under all users: with cached(lock=True), and by hand",
+            "a hot value expires under all users: half with cached(lock=True), half by hand",
             ("StampedeUser",),
             users=200,
             rate=4.0,
@@ -105,13 +108,13 @@ class Timeline:
 
     @property
     def fault(self) -> float:
-        """Return when the fault begins."""
-        return self.seconds / 3
+        """Return when the fault begins: where a step does."""
+        return self.seconds / 3 // STEP * STEP
 
     @property
-    def mended(self) -> float:
+    def fault_end(self) -> float:
         """Return when the fault ends."""
-        return self.seconds * 2 / 3
+        return self.seconds * 2 / 3 // STEP * STEP
 
     @property
     def whole(self) -> Window:
@@ -126,14 +129,14 @@ class Timeline:
     @property
     def during(self) -> Window:
         """Return the time of the fault."""
-        return Window(self.fault, self.mended)
+        return Window(self.fault, self.fault_end)
 
     @property
     def settled(self) -> Window:
         """Return the time of the fault from when the client has found out about it."""
-        return Window(self.fault + SETTLED, self.mended)
+        return Window(self.fault + SETTLED, self.fault_end)
 
     @property
     def after(self) -> Window:
         """Return the time since the fault is over."""
-        return Window(self.mended, self.seconds)
+        return Window(self.fault_end, self.seconds)

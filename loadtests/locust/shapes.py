@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from locust.runners import STATE_INIT
+import web_tab
+from locust.runners import STATE_INIT, MasterRunner
 from options import Choices, RefusedError
-from run import cast_of, choices_of, current
+from run import choices_of, current, user_classes_of
 
 from locust import LoadTestShape, User
 from shardcache import ShardCacheError
@@ -46,6 +47,9 @@ class ScenarioShape(LoadTestShape):
     def tick(self) -> tuple[int, float, list[type[User]]] | None:
         """Return how many users there are to be, how fast they come, and of which classes."""
         environment = self.runner.environment
+        if isinstance(self.runner, MasterRunner) and not self.runner.worker_count:
+            web_tab.refuse("no worker is connected: start one with --worker")
+            return None
         if self.runner.state == STATE_INIT:
             # The clock still shows the run before this one.
             moment = 0.0
@@ -61,4 +65,4 @@ class ScenarioShape(LoadTestShape):
         if moment >= choices.seconds:
             return None
         users = SHAPES[choices.shape](max(0.0, moment) / choices.seconds, choices.users)
-        return users, choices.spawn_rate, cast_of(environment, choices.scenario)
+        return users, choices.spawn_rate, user_classes_of(environment, choices.scenario)

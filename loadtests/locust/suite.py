@@ -7,6 +7,7 @@ directory `report`, with one page of them all, `index.html`.
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ QUICK_USERS: Final = 40
 SPARE: Final = 90.0  # seconds that a run may take beyond its own
 
 STATUSES: Final = {0: "holds", 1: "MISSED", 2: "refused"}
+LEFT: Final = ("figures.json", "svg")  # that a page would take for this run's
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,21 @@ class Play:
     seconds: int
     report: Path
     more: Sequence[str]
+
+    def forget(self) -> None:
+        """Remove the figures of an earlier run of the same."""
+        for suffix in LEFT:
+            self._file(suffix).unlink(missing_ok=True)
+
+    def verdict(self, status: int) -> str:
+        """Return what came of it, from its figures if it has any."""
+        figures = self._file("figures.json")
+        if figures.exists():
+            return str(json.loads(figures.read_text(encoding="utf-8"))["verdict"])
+        return STATUSES.get(status, f"ended with status {status}")
+
+    def _file(self, suffix: str) -> Path:
+        return self.report / f"{self.scenario}-{self.servers}.{suffix}"
 
     @property
     def command(self) -> list[str]:
@@ -59,9 +76,9 @@ def main() -> int:
     statuses = []
     for play in _plays(arguments):
         console.rule(f"{play.scenario} on {play.servers}")
+        play.forget()
         statuses.append(_status(play))
-        verdict = STATUSES.get(statuses[-1], f"ended with status {statuses[-1]}")
-        table.add_row(play.scenario, play.servers, verdict)
+        table.add_row(play.scenario, play.servers, play.verdict(statuses[-1]))
     console.print(table)
     console.print(f"pictures: {arguments.report / 'index.html'}", soft_wrap=True)
     return 1 if any(statuses) else 0

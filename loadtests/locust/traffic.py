@@ -20,6 +20,7 @@ PREFIX: Final = f"{len(NAMESPACE)}:{NAMESPACE}:"  # what the namespace adds to a
 # read and written, keys that nobody ever writes, keys that are only deleted, and counters.
 VALUES, ABSENT, DELETED, COUNTERS = "v", "x", "d", "n"
 NEVER_WRITTEN: Final = 1_000_000_000
+PREPARING: Final = 15.0  # seconds that values may be older than their run
 TRIES: Final = 50  # for each key of a batch: a profile of few keys may not have so many
 
 
@@ -79,9 +80,9 @@ class Keys:
         return int(key[1:].rstrip("."))
 
     def expires_within(self, rank: int, seconds: float) -> bool:
-        """Return whether a value may expire during a run of so many seconds."""
+        """Return whether a value may expire in a run of so many seconds, or while it is prepared."""
         ttl = self.ttl(rank)
-        return ttl is not None and ttl <= seconds
+        return ttl is not None and ttl <= seconds + PREPARING
 
     def values(self) -> Sequence[str]:
         """Return the keys that are read and written, the most popular first."""

@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import profiles
 from director import Director
-from figures import STEP, Figures, Happening, Window
+from figures import Event, Figures
 from locust.runners import STATE_RUNNING, STATE_SPAWNING
+from options import KEPT
 from report import MARKS, RECENT, summary, title
 from run import current
 from verdicts import BY_HAND, LOCKED, Check, Record, held
@@ -78,9 +79,7 @@ def rows_of_run(director: Director | None) -> Iterator[Row]:
         return
     record, moment = director.record(), current.moment()
     figures = record.figures
-    # The step that is not over says too little; what workers have not reported says nothing.
-    end = min(moment, figures.latest()) // STEP * STEP
-    recent = Window(end - RECENT, end)
+    recent = figures.recent(moment, RECENT)
     seconds = record.timeline.seconds
     yield Row(title(record), f"{min(moment, seconds):.0f} s of {seconds:.0f} s", "running")
     yield Row("calls a second", f"{figures.total('calls', recent) / RECENT:.0f}{LAST}")
@@ -88,7 +87,7 @@ def rows_of_run(director: Director | None) -> Iterator[Row]:
     yield Row("p99 of a call", _milliseconds(figures.percentile(0.99, recent)))
     yield Row("errors", f"{figures.total('errors'):.0f}")
     yield Row("calls by node", _shares(figures))
-    if figures.happened(LOCKED) or figures.happened(BY_HAND):
+    if figures.moments(LOCKED) or figures.moments(BY_HAND):
         yield Row("recomputes of the hot value", _recomputes(figures))
     if record.target:
         yield Row("fault", _happened(figures, "fault"))
@@ -130,9 +129,16 @@ def _adapt_form(web_ui: Any) -> None:
     def update_for_kit() -> None:
         update()
         profile = web_ui.template_args["profile"] or profiles.DEFAULT
+        _hide_url(web_ui.template_args["extra_options"]["cache_url"])
         web_ui.template_args |= {"profile": profile, "host": "", "missing_host_warning": False}
 
     web_ui.update_template_args = update_for_kit
+
+
+def _hide_url(option: dict[str, Any]) -> None:
+    """Leave the URL out of the page: it may hold a password, and the page has no login."""
+    if option["default_value"]:
+        option["default_value"] = KEPT
 
 
 def _path() -> str:
@@ -148,15 +154,15 @@ def _shares(figures: Figures) -> str:
 
 
 def _recomputes(figures: Figures) -> str:
-    locked, by_hand = (len(figures.happened(what)) for what in (LOCKED, BY_HAND))
+    locked, by_hand = (len(figures.moments(what)) for what in (LOCKED, BY_HAND))
     return f"{locked} with the lock, {by_hand} by hand"
 
 
 def _happened(figures: Figures, what: str) -> str:
     """Return where something took place, and when first; many processes may have seen it."""
-    happenings = sorted(one for one in figures.happenings if one.what == what)
-    first: dict[str, Happening] = {}
-    for one in happenings:
+    events = sorted(one for one in figures.events if one.what == what)
+    first: dict[str, Event] = {}
+    for one in events:
         first.setdefault(one.where, one)
     return ", ".join(f"{node} at {one.moment:.1f} s" for node, one in first.items()) or "none"
 

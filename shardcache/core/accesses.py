@@ -67,7 +67,10 @@ def is_ours(name: bytes) -> bool:
     return name.startswith(RESERVED) and not name.startswith(_USERS)
 
 
-def _get(command: Get, reply: Payload | None) -> _Access:
+def _get(command: Get, reply: Payload | None) -> _Access | None:
+    # A mark says that a value is being made: who waits for it looks again and again.
+    if reply is not None and is_mark(reply):
+        return None
     return _Access("get", (command.key,), (_size(reply),))
 
 

@@ -26,10 +26,11 @@ class KeysAccessed(NamedTuple):
     """A node answered for `keys`, canonical names in the order they were asked for.
 
     `operation` is `get`, `get_many`, `set`, `set_many`, `add`, `replace`, `cas`, `delete`,
-    `delete_many`, `touch` or `incr`; a `gets` is a `get`. `sizes` has for each key the bytes of the value that was read or sent, as
-    it is stored: `None` for a miss, and for what carries no value. `ttl` is seconds as they were
-    sent, `None` for no expiry and for what has none. Keys and values that shardcache keeps for
-    itself (locks, tags, generations, stubs) are not among them. Never holds a value.
+    `delete_many`, `touch` or `incr`; a `gets` is a `get`. `sizes` has for each key the bytes of the
+    value that was read or sent, as it is stored: `None` for a miss, and for what carries no value.
+    `ttl` is seconds as they were sent, `None` for no expiry and for what has none. Keys and values
+    that shardcache keeps for itself (locks, tags, generations, stubs) are not among them. Never
+    holds a value.
 
     Told for each call to a node, but only when an observer listens for it.
     """

@@ -19,8 +19,8 @@ def estimate_alpha(counts: Collection[int], keys: int | None = None) -> float:
     No key is ranked: by chance the ranks of a sample look steeper than the truth. Two accesses meet
     the same one of N keys with probability `H(N, 2a) / H(N, a)²`, and the share of such pairs among
     those seen, `Σ c(c-1) / n(n-1)`, estimates it without bias (E. H. Simpson, Measurement of
-    Diversity, 1949). Of 2,000 keys, 40,000
-    accesses are enough for an error below 0.05; of keys that are all equally popular, in 24 of 25 cases.
+    Diversity, 1949). Of 2,000 keys, 40,000 accesses are enough for an error below 0.05; when all are
+    equally popular, in 24 of 25 cases.
 
     >>> estimate_alpha([10_000, 5_000, 3_333, 2_500, 2_000])
     1.0

@@ -40,7 +40,7 @@ OPENED = pytest.StashKey[Page]()
 
 @pytest.fixture(scope="session")
 def run_locust(tmp_path_factory) -> Callable[..., AbstractContextManager[str]]:
-    """Give what runs Locust, for as long as a block lasts, and gives the address of its page."""
+    """Yield what runs Locust for as long as a block lasts, and gives the address of its page."""
 
     @contextlib.contextmanager
     def run(*, workers: int = 0) -> Iterator[str]:
@@ -57,7 +57,7 @@ def run_locust(tmp_path_factory) -> Callable[..., AbstractContextManager[str]]:
 
 @pytest.fixture(scope="module")
 def page(request, tmp_path_factory) -> Iterator[Page]:
-    """Give a browser with an empty profile; it is gone at the end, with all that it started."""
+    """Yield a browser with an empty profile; it is gone at the end, with all that it started."""
     profile = tmp_path_factory.mktemp("chromium")
     with marked() as environment, open_page(profile, environment) as page:
         request.config.stash[OPENED] = page
@@ -118,7 +118,7 @@ def several(workers: int) -> list[str]:
 
 @contextlib.contextmanager
 def marked() -> Iterator[dict[str, str]]:
-    """Give an environment whose processes are found again, and killed at the end."""
+    """Yield an environment whose processes are found again, and killed at the end."""
     mark = str(uuid.uuid4())
     try:
         yield {**os.environ, MARK: mark}

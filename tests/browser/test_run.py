@@ -26,7 +26,7 @@ FIGURES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def played(page: Page, run_locust) -> Iterator[Played]:
-    """Give what was seen of a run; the page still shows it."""
+    """Return what was seen of a run; the page still shows it."""
     with run_locust() as url:
         page.open(url)
         page.fill(userCount="4", scenario="steady")

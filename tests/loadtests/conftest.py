@@ -87,7 +87,7 @@ class Locust:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Locust]]:
-    """Give a function that starts Locust with the kit; `crippled` names faults to plant in it."""
+    """Yield a function that starts Locust with the kit; `crippled` names faults to plant in it."""
     running = []
 
     def begin(*arguments: str, crippled: Sequence[str] = (), **environment: str) -> Locust:
@@ -103,7 +103,7 @@ def start() -> Iterator[Callable[..., Locust]]:
 
 @pytest.fixture
 def play(start: Callable[..., Locust]) -> Callable[..., Played]:
-    """Give a function that lets Locust play without a web page, and waits for its end."""
+    """Yield a function that lets Locust play without a web page, and waits for its end."""
 
     def played(*arguments: str, **options: object) -> Played:
         return start("--headless", *arguments, **options).ended()

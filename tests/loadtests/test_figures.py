@@ -21,7 +21,7 @@ def of_calls(calls) -> Figures:
         figures.call(moment, node, seconds)
         figures.count(moment, node, "hits")
         figures.lag(moment, seconds)
-        figures.happen(moment, "ejected", node)
+        figures.event(moment, "ejected", node)
     return figures
 
 
@@ -37,7 +37,7 @@ def test_figures_of_processes_add_up(one, other):
     for share in (0.5, 0.99, 1.0):
         assert merged.percentile(share) == alone.percentile(share)
         assert merged.lag_percentile(share) == alone.lag_percentile(share)
-    assert merged.happened("ejected") == alone.happened("ejected")
+    assert merged.moments("ejected") == alone.moments("ejected")
 
 
 @given(CALLS)
@@ -84,9 +84,11 @@ def test_a_hit_rate_needs_reads():
     assert figures.hit_rate() is None
     figures.count(1, "a", "hits", 3)
     figures.count(2, "b", "misses")
-    figures.count(2, "b", "expired", 5)
     assert figures.hit_rate() == 0.75
     assert figures.hit_rate(Window(2, 3)) == 0
+    figures.count(2, "b", "expired", 4)
+    assert figures.hit_rate() == 3 / 8
+    assert figures.hit_rate(kept=True) == 7 / 8
 
 
 def test_the_first_step_of_a_count_is_of_one_node():

@@ -8,6 +8,9 @@ from traffic import ABSENT, COUNTERS, NAMESPACE, VALUES, Keys, Traffic
 
 from shardcache import Client
 from shardcache.testing import Profile, ProfileRecorder
+from shardcache.testing.traffic import round_ttl
+
+pytestmark = pytest.mark.slow
 
 CALLS = 60_000
 
@@ -35,7 +38,7 @@ def play(client: Client, keys: Keys, calls: int) -> None:
 
 @pytest.mark.parametrize("name", profiles.known())
 def test_a_recorder_writes_what_was_played(name, memcached_servers, tmp_path):
-    """Mix within 1.5 points, misses within 1, alpha within 0.05, key sizes within 5 %."""
+    """Mix within 1.5 points, misses within 1, alpha within 0.05, key sizes within 5 %; all times to live."""
     profile = profiles.find(name)
     keys = Keys(profile)
     file = tmp_path / "mine.toml"
@@ -58,5 +61,16 @@ def test_a_recorder_writes_what_was_played(name, memcached_servers, tmp_path):
     assert recorded.miss_ratio == pytest.approx(profile.miss_ratio, abs=0.01)
     assert recorded.alpha == pytest.approx(profile.alpha, abs=0.05)
     assert recorded.key_size == pytest.approx(profile.key_size, rel=0.05)
+    assert _mean(recorded.sizes) == pytest.approx(_mean(profile.sizes), rel=0.05)
+    if _writes(profile) > 0.05:
+        assert dict(recorded.ttls).keys() == {round_ttl(ttl) for ttl, _ in profile.ttls}
     assert recorded.batch == pytest.approx(profile.batch, abs=1)
     assert recorded.batch_share == pytest.approx(profile.batch_share, abs=0.05)
+
+
+def _mean(shares):
+    return sum(value * share for value, share in shares)
+
+
+def _writes(profile):
+    return sum(profile.mix.get(kind, 0.0) for kind in ("set", "add", "cas"))

@@ -7,14 +7,19 @@ import json
 import os
 import re
 import signal
+import urllib.error
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from shardcache import Client
+from shardcache.testing.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
+KEPT = "(as it was given)"
 SHORT = ("-u", "6", "-r", "6", "-t", "4s")
 
 
@@ -35,6 +40,16 @@ def names_of(path: Path) -> set[str]:
 def calls_of(output: str) -> int:
     """Return the calls of all processes as the verdict has them."""
     return int(re.search(r"^(\d+) calls in all", output, re.MULTILINE)[1])
+
+
+def ask(url: str, form: dict[str, object] | None = None) -> str | None:
+    """Return what a page answers, to a form if there is one; `None` while it is not there."""
+    data = None if form is None else urllib.parse.urlencode(form).encode()
+    try:
+        with urllib.request.urlopen(url, data, timeout=30) as reply:
+            return reply.read().decode()
+    except urllib.error.URLError:
+        return None
 
 
 def items_on(server) -> set[bytes]:
@@ -83,20 +98,39 @@ def test_the_total_is_the_sum_of_the_workers(start, tmp_path, free_port):
     assert sum(counted) == calls_of(master.output) == total_of(tmp_path / "run_stats.csv")
 
 
-def test_a_worker_that_dies_is_a_missed_verdict(start, free_port):
-    """The others go on to the end, and the verdict names who did not."""
-    port = str(free_port)
+@pytest.mark.parametrize("line", ["All users spawned", "4 s of 8"], ids=["early", "later"])
+def test_a_worker_that_dies_is_a_missed_verdict(start, free_port, make_memcached, line):
+    """The verdict names it, whether it had reported or not, and no key of the run is left."""
+    server, port = make_memcached(), str(free_port)
     workers = [start("--worker", "--master-port", port) for _ in range(2)]
     master = start(
         *("--headless", "-u", "6", "-r", "6", "-t", "8s", "--master", "--expect-workers", "2"),
         *("--master-bind-host", "127.0.0.1", "--master-bind-port", port),
+        SHARDCACHE_URL=server.url,
     )
-    master.await_line("4 s of 8")
+    master.await_line(line)
     os.kill(workers[0].pid, signal.SIGKILL)
     ended = master.ended()
     assert ended.status == 1, ended.output
-    assert ended.verdict == "MISSED: no worker lost"
+    assert "no worker lost" in ended.verdict
     assert re.search(r"worker [01], last heard of at \d+\.\d s", ended.output)
+    assert items_on(server) == set()
+
+
+def test_a_worker_that_comes_too_late_ends_the_run(start, free_port):
+    """It would count seconds of its own: there is no verdict on such figures."""
+    port = str(free_port)
+    start("--worker", "--master-port", port)
+    master = start(
+        *("--headless", "-u", "4", "-t", "60s", "--master", "--expect-workers", "1"),
+        *("--master-bind-host", "127.0.0.1", "--master-bind-port", port),
+    )
+    master.await_line("2 s of 60")
+    start("--worker", "--master-port", port)
+    ended = master.ended()
+    assert ended.status == 2, ended.output
+    assert "a worker joined while the run was on" in ended.output
+    assert "verdict" not in ended.output
 
 
 def test_a_worker_that_cannot_reach_the_servers_says_so(start, free_port):
@@ -127,6 +161,42 @@ def test_an_interrupted_run_deletes_its_keys(start, make_memcached, number):
     assert ended.status == 1
     assert ended.verdict.startswith("MISSED: the run went to its end")
     assert items_on(server) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_an_interrupted_run_of_the_page_deletes_its_keys(start, make_memcached, free_port, number):
+    """The same for a run that was started through the form."""
+    server = make_memcached()
+    with Client(server.url) as client:
+        client.set("theirs", 1)
+    before = items_on(server)
+    url = f"http://127.0.0.1:{free_port}"
+    web = ("--web-host", "127.0.0.1", "--web-port", str(free_port))
+    run = start(*web, "--yes", SHARDCACHE_URL=server.url)
+    run.await_line("Starting web interface")
+    form = {"user_count": 6, "spawn_rate": 6, "run_time": "60s", "cache_url": KEPT}
+    eventually(lambda: ask(f"{url}/swarm", form) is not None, within=30)
+    run.await_line("2 s of 60")
+    assert len(items_on(server)) > 1000
+    run.signal(number)
+    assert "verdict: MISSED: the run went to its end" in run.ended().output
+    assert items_on(server) == before
+
+
+def test_the_page_does_not_hold_the_password(start, free_port):
+    """Whoever can open it could read it: it has no login."""
+    web = ("--web-host", "127.0.0.1", "--web-port", str(free_port))
+    run = start(*web, SHARDCACHE_URL="redis://app:s3cret@127.0.0.1:1")
+    run.await_line("Starting web interface")
+    url = f"http://127.0.0.1:{free_port}"
+    eventually(lambda: ask(url) is not None, within=30)
+    assert KEPT in ask(url)
+    assert "s3cret" not in ask(url)
+    form = {"user_count": 1, "spawn_rate": 1, "cache_url": KEPT}
+    ask(f"{url}/swarm", form)
+    run.await_line("127.0.0.1:1: cannot be reached")
+    run.signal(signal.SIGINT)
+    assert "s3cret" not in run.ended().output
 
 
 @pytest.mark.parametrize("scenario", ["steady", "stampede"])
@@ -177,6 +247,9 @@ def test_redis_says_what_it_holds(play, make_redis):
         (("--cache-url", "memory://a", "--scenario", "node-killed"), "leave out --cache-url"),
         (("--cache-url", "memory://a", "--scenario", "app"), "leave out --cache-url"),
         (("--rate", "-1"), "--rate must be above zero, not -1"),
+        (("--rate", "nan"), "--rate must be above zero, not nan"),
+        (("--scenario", "node-killed"), "needs at least 18 s"),
+        (("--scenario", "slow-node", "-t", "20s", "--shape", "ramp"), "leave out --shape ramp"),
     ],
 )
 def test_bad_input_is_refused_in_a_line(play, arguments, said):
@@ -201,16 +274,16 @@ def test_the_environment_chooses_as_the_options_do(play):
 
 def test_a_report_has_figures_a_picture_and_a_page(play, tmp_path):
     """Two runs into one directory make one page of two pictures, the fault marked."""
-    for scenario, seconds in (("stampede", "4s"), ("node-killed", "6s")):
+    for scenario, seconds in (("stampede", "4s"), ("node-killed", "18s")):
         play("--scenario", scenario, "-u", "6", "-t", seconds, "--report", str(tmp_path))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     for name in ("stampede-memcached", "node-killed-memcached"):
         assert f'<img src="{name}.svg"' in page
         assert (tmp_path / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml")
     figures = json.loads((tmp_path / "node-killed-memcached.figures.json").read_text("utf-8"))
-    assert figures["fault"][0] == pytest.approx(2.0, abs=0.5)
-    assert figures["mended"][0] == pytest.approx(4.0, abs=1.0)
-    assert len(figures["series"]) == 6
+    assert figures["fault"][0] == pytest.approx(6.0, abs=0.5)
+    assert figures["repaired"][0] == pytest.approx(12.0, abs=1.0)
+    assert len(figures["series"]) == 18
 
 
 def test_nothing_is_left_running(play):

@@ -7,7 +7,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 STEADY = ("--scenario", "steady", "-u", "10", "-t", "5s")
-FAULT = ("-u", "10", "-t", "12s")
+FAULT = ("-u", "10", "-t", "18s")
 STAMPEDE = ("--scenario", "stampede", "-u", "40", "-t", "8s")
 APP = ("--scenario", "app", "-u", "40", "-t", "8s")
 

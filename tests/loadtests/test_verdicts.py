@@ -24,14 +24,19 @@ PROFILE = Profile(
 )
 
 
-def calm() -> Figures:
-    """Return the figures of a run in which all went well: ten calls a second to each node."""
+def calm(down: float = 99.0, up: float = 99.0) -> Figures:
+    """Return the figures of a run in which all went well: ten calls a second to each node.
+
+    From `down` to `up`, if at all, the target of the fault serves nothing.
+    """
     figures = Figures()
     for tenth in range(10, 300):
         moment = tenth / 10
         for node in (TARGET, OTHER):
             figures.call(moment, node, 0.001)
-            figures.count(moment, node, "hits" if tenth % 10 else "misses")
+            figures.count(moment, "", "made")
+            serves = tenth % 10 and (node == OTHER or not down <= moment < up)
+            figures.count(moment, node, "hits" if serves else "misses")
         figures.lag(moment, 0.002)
     return figures
 
@@ -49,32 +54,19 @@ def record(scenario: str, figures: Figures, **changed: object) -> Record:
     return Record(scenario=scenario, figures=figures, **{**given, **changed})
 
 
-def calm_but_for(down: float, up: float) -> Figures:
-    """Return the figures of a run in which the fault's node serves nothing for a while."""
-    figures = Figures()
-    for tenth in range(10, 300):
-        moment = tenth / 10
-        for node in (TARGET, OTHER):
-            figures.call(moment, node, 0.001)
-            serves = node == OTHER or not down <= moment < up
-            figures.count(moment, node, "hits" if serves else "misses")
-        figures.lag(moment, 0.002)
-    return figures
-
-
 def out_and_back(up: float = 21.0) -> Figures:
     """Return the figures of a run in which the fault's node is ejected, and serves again."""
-    figures = calm_but_for(10.0, up)
-    figures.happen(10.2, "ejected", TARGET)
+    figures = calm(10.0, up)
+    figures.event(10.2, "ejected", TARGET)
     return figures
 
 
 def stampeding(figures: Figures) -> Figures:
     """Let the hot value expire three times: computed once with the lock, five times by hand."""
     for moment in (2.0, 7.0, 12.0):
-        figures.happen(moment, LOCKED)
+        figures.event(moment, LOCKED)
         for number in range(5):
-            figures.happen(moment + number / 100, BY_HAND)
+            figures.event(moment + number / 100, BY_HAND)
     return figures
 
 
@@ -106,7 +98,7 @@ def test_a_good_run_holds(name):
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-@pytest.mark.parametrize("what", ["errors", "wrong"])
+@pytest.mark.parametrize("what", ["errors", "wrong", "hung"])
 def test_no_scenario_bears_an_error_or_a_wrong_value(name, what):
     """One call of thousands is enough."""
     bad = GOOD[name]()
@@ -148,7 +140,7 @@ def test_a_run_that_reads_nothing_has_no_hit_rate():
     ("spoil", "what"),
     [
         (lambda figures: figures.count(5, OTHER, "not stored"), "no writes that were not stored"),
-        (lambda figures: figures.happen(5, "ejected", OTHER), "no nodes ejected"),
+        (lambda figures: figures.event(5, "ejected", OTHER), "no nodes ejected"),
     ],
 )
 def test_a_steady_run_stores_everything_on_every_node(spoil, what):
@@ -162,16 +154,25 @@ def test_a_steady_run_stores_everything_on_every_node(spoil, what):
 def test_two_recomputes_at_once_are_a_stampede(name):
     """One more than one is missed; so is a value that never expired, and a crowd that is none."""
     bad = GOOD[name]()
-    bad.figures.happen(7.05, LOCKED)
+    bad.figures.event(7.05, LOCKED)
     assert missed(bad) == ["1 recompute for each time the value was missing, with the lock"]
     once = Figures()
-    once.happen(2, LOCKED)
-    once.happen(2, BY_HAND)
+    once.event(2, LOCKED)
+    once.event(2, BY_HAND)
     assert missed(record(name, once)) == [
-        "the value was missing at least twice",
+        "the value was missing at least twice, and at most 8 times",
         "by hand, more than 1: there was a stampede to prevent",
     ]
     assert len(missed(record(name, Figures()))) == 3
+
+
+@pytest.mark.parametrize("name", ["stampede", "app"])
+def test_a_value_that_is_missing_all_the_time_is_missed(name):
+    """As if it were not stored: each recompute is alone, and there are far too many."""
+    bad = GOOD[name]()
+    for number in range(20):
+        bad.figures.event(5.5 + number, LOCKED)
+    assert missed(bad) == ["the value was missing at least twice, and at most 8 times"]
 
 
 @pytest.mark.parametrize("name", ["node-killed", "node-stopped"])
@@ -194,6 +195,9 @@ def test_a_node_that_is_out_slows_nobody(name):
 def test_a_node_must_be_left_out_and_asked_again(name):
     """Never ejected, never asked again, and asked again too late are all missed."""
     assert missed(record(name, calm())) == ["the node is ejected"]
+    early = record(name, out_and_back())
+    early.figures.events[:] = [early.figures.events[0]._replace(moment=3.0)]
+    assert missed(early) == ["the node is ejected"]
     for up in (27.0, 99.0):
         late = record(name, out_and_back(up))
         assert missed(late) == ["the node serves hits within 6 s of its return"]
@@ -203,7 +207,7 @@ def test_a_node_must_be_left_out_and_asked_again(name):
 def test_a_slow_node_is_not_left_out_and_slows_no_other():
     """Being slow is no reason to be ejected."""
     bad = GOOD["slow-node"]()
-    bad.figures.happen(12, "ejected", TARGET)
+    bad.figures.event(12, "ejected", TARGET)
     assert missed(bad) == ["no node is ejected for being slow"]
     slow = GOOD["slow-node"]()
     for _ in range(20):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, ClassVar, Final
 
 from functions import BY_HAND, PAGES
@@ -15,6 +16,7 @@ from shardcache import LockError
 
 LOCK_TTL: Final = 5.0
 LOCKS: Final = 10
+HUNG: Final = 2.0  # seconds that no call of the kit may take
 
 # What a call gives is the caller's own value, hence `Any`.
 
@@ -30,9 +32,17 @@ class CacheUser(User):
 
     def on_start(self) -> None:
         """Begin at the pace of the run."""
-        self._rate = current.part.rate
+        self._rate = current.plan.rate
         self._pace = constant_throughput(self._rate)
         self._due = time.perf_counter()
+        self._began: float | None = None  # when the call began that is under way
+
+    def on_stop(self) -> None:
+        """Count a call that was still under way, and those that it kept from being made."""
+        now = time.perf_counter()
+        self._count_not_made(now)
+        if self._began is not None and now - self._began > HUNG:
+            current.figures.count(current.moment(), "", "hung")
 
     def wait_time(self) -> float:
         """Return the seconds until the next call is due."""
@@ -41,12 +51,19 @@ class CacheUser(User):
     @task
     def call(self) -> None:
         """Make the next call."""
-        late = time.perf_counter() - self._due
-        if late > 1 / self._rate:
-            current.figures.count(current.moment(), "", "not made", late * self._rate)
-            self._due = time.perf_counter()
-        self._due += 1 / self._rate
+        now = time.perf_counter()
+        self._count_not_made(now)
+        self._due = now + 1 / self._rate
+        self._began = now
+        current.figures.count(current.moment(), "", "made")
         self.act(current)
+        self._began = None
+
+    def _count_not_made(self, now: float) -> None:
+        """Count the calls that were due, for when they were, and could not be made."""
+        late = int((now - self._due) * self._rate)
+        if late > 0:
+            current.figures.count(current.moment_of(self._due), "", "not made", late)
 
     def act(self, run: Run) -> None:
         """Do what this kind of user does."""
@@ -71,7 +88,7 @@ class CacheUser(User):
         except Exception as raised:  # noqa: BLE001 - what reaches a caller is what is counted
             error = raised
         seconds = time.perf_counter() - began
-        node = _node_of(nodes, run.part.target)
+        node = _node_of(nodes, run.plan.target)
         run.calls += 1
         run.figures.call(moment, node, seconds)
         if error is not None:
@@ -90,7 +107,7 @@ class CacheUser(User):
 
 
 class TrafficUser(CacheUser):
-    """Calls with the keys, sizes, mix and misses of the profile."""
+    """A user who calls with the keys, sizes, mix and misses of the profile."""
 
     weight = 18
 
@@ -146,7 +163,7 @@ class TrafficUser(CacheUser):
         self.measure(lambda: run.client.delete(key), [run.client.node_for(key).name], "delete")
 
     def touch(self, run: Run, operation: Operation) -> None:
-        """Give a key its time to live again."""
+        """Renew the time to live of a key."""
         (key,) = operation.keys
         ttl = run.keys.ttl(run.keys.rank(key))
         node = run.client.node_for(key).name
@@ -169,7 +186,7 @@ class TrafficUser(CacheUser):
         if key.startswith(ABSENT):
             run.figures.count(moment, node, "misses")
             return
-        expires = run.keys.expires_within(run.keys.rank(key), run.part.seconds)
+        expires = run.keys.expires_within(run.keys.rank(key), run.plan.seconds)
         run.figures.count(moment, node, "expired" if expires else "misses")
         self._store(run, key, "refill")
 
@@ -197,7 +214,7 @@ DOES: Final[dict[str, Callable[[TrafficUser, Run, Operation], None]]] = {
 
 
 class CachedUser(CacheUser):
-    """Calls a function behind `cached(lock=True)`, one of fifty pages."""
+    """A user of a function behind `cached(lock=True)`, which gives one of fifty pages."""
 
     weight = 1
 
@@ -210,7 +227,7 @@ class CachedUser(CacheUser):
 
 
 class LockUser(CacheUser):
-    """Tries one of ten locks, and gives it back."""
+    """A user who tries one of ten locks, and releases it."""
 
     weight = 1
     wanted: ClassVar = 0
@@ -234,14 +251,23 @@ class LockUser(CacheUser):
 
 
 class StampedeUser(CacheUser):
-    """Wants the hot value, and then the one that is cached by hand."""
+    """A user of the hot value: every other one of that behind a lock, the rest of that by hand."""
+
+    _numbers = count()
+
+    def on_start(self) -> None:
+        """Choose a side."""
+        super().on_start()
+        self._by_hand = next(self._numbers) % 2 == 1
 
     def act(self, run: Run) -> None:
-        """Ask for both."""
+        """Ask for the value."""
         functions = run.functions
-        node = functions.node_of(functions.locked.key_for())
-        self.measure(functions.locked, [node], "cached(lock)")
-        self.measure(functions.by_hand, [functions.node_of(BY_HAND)], "by hand")
+        if self._by_hand:
+            self.measure(functions.by_hand, [functions.node_of(BY_HAND)], "by hand")
+        else:
+            node = functions.node_of(functions.locked.key_for())
+            self.measure(functions.locked, [node], "cached(lock)")
 
 
 def _node_of(nodes: Sequence[str], target: str) -> str:

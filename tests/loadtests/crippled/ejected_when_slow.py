@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 
-from run import Part
+from run import Plan
 
 from shardcache import TimeoutPolicy
 
-_settings = Part.settings
+_of = Plan.of.__func__
 
 
-def _impatient(self):
-    return replace(_settings(self), timeout=TimeoutPolicy(0.004))
+def _impatient(cls, plain):
+    plan = _of(cls, plain)
+    return replace(plan, settings=replace(plan.settings, timeout=TimeoutPolicy(0.004)))
 
 
-Part.settings = _impatient
+Plan.of = classmethod(_impatient)

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
-from run import Part
+from run import Plan
 
-_settings = Part.settings
-
-
-def _raising(self):
-    return replace(_settings(self), on_error="raise")
+_of = Plan.of.__func__
 
 
-Part.settings = _raising
+def _raising(cls, plain):
+    plan = _of(cls, plain)
+    return replace(plan, settings=replace(plan.settings, on_error="raise"))
+
+
+Plan.of = classmethod(_raising)

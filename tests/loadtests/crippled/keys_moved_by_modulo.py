@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from run import Part
+from director import Director
 
-_settings = Part.settings
+_start_servers = Director._start_servers
 
 
 def _by_modulo(self):
-    return replace(_settings(self), strategy="modulo")
+    return replace(_start_servers(self), strategy="modulo")
 
 
-Part.settings = _by_modulo
+Director._start_servers = _by_modulo

@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 
-from run import Part
+from run import Plan
 
 from shardcache import Node
 
-_settings = Part.settings
+_of = Plan.of.__func__
 
 
-def _elsewhere(self):
-    return replace(_settings(self), nodes=(Node("memcached://127.0.0.1:1"),))
+def _elsewhere(cls, plain):
+    plan = _of(cls, plain)
+    return replace(plan, settings=replace(plan.settings, nodes=(Node("memcached://127.0.0.1:1"),)))
 
 
-Part.settings = _elsewhere
+Plan.of = classmethod(_elsewhere)
