@@ -25,7 +25,8 @@ from shardcache.core.policies import TimeoutPolicy
 from shardcache.core.strategy import Strategy
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import ClientClosedError, NodeError
-from shardcache.operations.cluster import Cluster, Key, Link
+from shardcache.operations.cluster import Cluster, Key
+from shardcache.operations.members import Link
 from shardcache.operations.port import IO
 from shardcache.operations.probing import Prober
 from shardcache.operations.protection import Protection

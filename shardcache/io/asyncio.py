@@ -46,45 +46,21 @@ class AsyncIO:
         """Ask one node; the future raises the `NodeError` that stands in the way of a reply."""
         return backend.execute(command, deadline)
 
-    async def call_all(
-        self, asks: Sequence[tuple[AsyncBackend, Command]], deadline: float
+    async def call_many(
+        self,
+        asks: Sequence[tuple[AsyncBackend, Command]],
+        deadline: float,
+        enough: Enough | None = None,
     ) -> list[tuple[Reply, float]]:
-        """Send to every node in this turn, then await every reply or error, with when it came."""
+        """Send to every node in this turn, then await replies until there are enough, or all."""
         started = [_start(backend, command, deadline) for backend, command in asks]
-        moments = _stamped(started)
         try:
+            if enough is not None:
+                return await _await_enough(started, enough)
+            moments = _stamped(started)
             return [await _settled(answer, moments) for answer in started]
         finally:
             _discard(started)
-
-    async def call_some(
-        self, asks: Sequence[tuple[AsyncBackend, Command]], deadline: float, enough: Enough
-    ) -> list[tuple[Reply, float]]:
-        """Send to every node in this turn, then await replies until `enough` is content."""
-        began = time.monotonic()
-        answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
-        started = [_start(backend, command, deadline) for backend, command in asks]
-        pending: dict[asyncio.Future[Reply], int] = {}
-        for place, answer in enumerate(started):
-            if isinstance(answer, NodeError):
-                answers[place] = (answer, began)
-            else:
-                pending[answer] = place
-        left: float | None = None
-        try:
-            while pending:
-                if left is None and enough([reply for reply, _ in answers]):
-                    left = grace(time.monotonic() - began)
-                done, _ = await asyncio.wait(
-                    pending, timeout=left, return_when=asyncio.FIRST_COMPLETED
-                )
-                if not done:
-                    break
-                for answer in done:
-                    answers[pending.pop(answer)] = await _settled(answer, {})
-        finally:
-            _discard(started)
-        return answers
 
     async def compute(self, factory: Callable[[], Any]) -> Any:  # whatever it makes
         """Call the caller's function, and await what it gives if that can be awaited."""
@@ -148,6 +124,30 @@ def _start(
         return backend.execute(command, deadline)
     except NodeError as error:
         return error
+
+
+async def _await_enough(
+    started: Sequence[asyncio.Future[Reply] | NodeError], enough: Enough
+) -> list[tuple[Reply, float]]:
+    """Return the replies that came until `enough` held, and a moment longer."""
+    began = time.monotonic()
+    answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(started)
+    pending: dict[asyncio.Future[Reply], int] = {}
+    for place, answer in enumerate(started):
+        if isinstance(answer, NodeError):
+            answers[place] = (answer, began)
+        else:
+            pending[answer] = place
+    left: float | None = None
+    while pending:
+        if left is None and enough([reply for reply, _ in answers]):
+            left = grace(time.monotonic() - began)
+        done, _ = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            break
+        for answer in done:
+            answers[pending.pop(answer)] = await _settled(answer, {})
+    return answers
 
 
 def _stamped(

@@ -48,18 +48,15 @@ class BlockingIO:
         """Ask one node; raise the `NodeError` that stands in the way of a reply."""
         return backend.execute(command, deadline)
 
-    async def call_all(
-        self, asks: Sequence[tuple[Backend, Command]], deadline: float
+    async def call_many(
+        self,
+        asks: Sequence[tuple[Backend, Command]],
+        deadline: float,
+        enough: Enough | None = None,
     ) -> list[tuple[Reply, float]]:
-        """Send to every node, then read from every node; give replies or errors, and when."""
-        if len(asks) == 1:
+        """Send to every node, then read from every node, until `enough` and a moment longer."""
+        if enough is None and len(asks) == 1:
             return [self._call_one(*asks[0], deadline)]
-        return _driven(FanOut(asks, deadline))
-
-    async def call_some(
-        self, asks: Sequence[tuple[Backend, Command]], deadline: float, enough: Enough
-    ) -> list[tuple[Reply, float]]:
-        """Send to every node, then read until `enough` is content, and a moment longer."""
         return _driven(FanOut(asks, deadline, enough))
 
     async def shared(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Reply:  # noqa: ARG002

@@ -15,7 +15,8 @@ from shardcache.core.leases import COARSE_TTL
 from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, is_mark
 from shardcache.errors import DecodeError, NodeError
 from shardcache.operations import tags
-from shardcache.operations.cluster import Cluster, Key, Link
+from shardcache.operations.cluster import Cluster, Key
+from shardcache.operations.members import Link
 from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read, restored
 from shardcache.operations.tally import Tally
 
@@ -92,7 +93,7 @@ class Call:
             return await self.io.shared(self.name, lambda: ask(link, command)), ()
         places = tags.placed(cluster, self.tags)
         asks: list[tuple[Link, Command]] = [(each, Get(name)) for name, each in places]
-        reply, *versions = await cluster.ask_all([(link, command), *asks])
+        reply, *versions = await cluster.ask_many([(link, command), *asks])
         return reply, [tags.version(each) for each in versions]
 
     def state(self, stored: Found, versions: Sequence[bytes | None]) -> Freshness:

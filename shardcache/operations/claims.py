@@ -22,8 +22,9 @@ from shardcache.core.commands import (
 )
 from shardcache.core.payloads import RAW_FLAGS, abandoned
 from shardcache.errors import NodeError
-from shardcache.operations.cluster import Cluster, Link
+from shardcache.operations.cluster import Cluster
 from shardcache.operations.comparing import compared
+from shardcache.operations.members import Link
 from shardcache.operations.port import UNANSWERED
 
 # How long those who wait can see that a making was given up; less may be gone at once on a node

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
-from weakref import ref
 
 from shardcache.core.accesses import keys_accessed
 from shardcache.core.commands import Command, Payload, Reply
 from shardcache.core.events import Audience, CallFinished, DecodeFailed, KeysAccessed, NodeFailed
-from shardcache.core.health import Health, Severity, severity_of
+from shardcache.core.health import Severity, severity_of
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import nodes_wanted
-from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads, is_mark
 from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
+from shardcache.operations.members import Link
 from shardcache.operations.port import IO, UNANSWERED, Enough
 from shardcache.operations.probing import Prober
 from shardcache.operations.protection import Protection
@@ -24,75 +23,7 @@ Key = str | bytes
 
 # The types of replies about single keys when nothing failed.
 _GOOD: Final = frozenset({tuple, bool, type(None)})
-Route = Callable[[Key], tuple[bytes, "Link"]]
-
-
-class Link:
-    """One node as this client knows it: its backend, its health, and counters of what was asked.
-
-    `answered` counts calls that got a valid reply, `refused` those not sent because the node is
-    ejected.
-
-    Counters are plain integers: CPython switches threads only at calls and jumps, and `x.n += 1`
-    has neither between its load and its store, so no count is lost.
-    """
-
-    __slots__ = (
-        "answered",
-        "backend",
-        "blamed",
-        "decode_failures",
-        "ejections",
-        "errors",
-        "health",
-        "hits",
-        "lacks",
-        "misses",
-        "node",
-        "refused",
-        "seconds",
-        "swallowed",
-        "trial",
-        "whole_seconds",
-    )
-
-    def __init__(self, node: Node, backend: Any) -> None:  # Backend or AsyncBackend: io knows which
-        self.node = node
-        self.backend = backend
-        self.lacks: frozenset[type] = getattr(backend, "lacks", frozenset())
-        self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
-        self.health = Health()
-        self.blamed: ref[NodeError] | None = None  # the last error it was blamed for
-        self.trial = 0.0  # when an ejected node may be tried next
-        self.answered = 0
-        self.refused = 0
-        self.ejections = 0
-        self.hits = 0
-        self.misses = 0
-        self.errors = 0
-        self.swallowed = 0
-        self.decode_failures = 0
-        self.seconds = 0.0
-
-    @property
-    def suspect(self) -> bool:
-        """Say whether the node has kept silent since it last answered."""
-        return self.health.silent(self.answered)
-
-    def counters(self) -> dict[str, int | float]:
-        """Give this client's counters for the node; `mean_seconds` is over all calls so far."""
-        calls = self.answered + self.errors
-        return {
-            "calls": calls,
-            "hits": self.hits,
-            "misses": self.misses,
-            "errors": self.errors,
-            "swallowed_errors": self.swallowed,
-            "decode_failures": self.decode_failures,
-            "refused_calls": self.refused,
-            "ejections": self.ejections,
-            "mean_seconds": self.seconds / calls if calls else 0.0,
-        }
+Route = Callable[[Key], tuple[bytes, Link]]
 
 
 class Cluster:
@@ -212,86 +143,64 @@ class Cluster:
             link.seconds += seconds
         return reply
 
-    async def ask_all(
-        self, asks: Sequence[tuple[Link, Command]], deadline: float | None = None
-    ) -> list[Reply]:
-        """Ask many nodes at once; a node that failed has its `NodeError` in its place."""
-        return [reply for reply, _ in await self.ask_all_timed(asks, deadline)]
-
-    async def ask_all_timed(
+    async def ask_many(
         self,
         asks: Sequence[tuple[Link, Command]],
         deadline: float | None = None,
-        *,
-        fit_only: bool = True,
-    ) -> list[tuple[Reply, float]]:
-        """Ask many nodes at once; give each reply with the seconds it took."""
-        if not asks:
-            return []
-        io = self.io
-        started = io.now()
-        until = started + self.timeout if deadline is None else deadline
-        if fit_only and any(link.health.ejected for link, _ in asks):
-            return await self._ask_the_fit(asks, until)
-        answers = await io.call_all([(link.backend, command) for link, command in asks], until)
-        timed = [(reply, arrived - started) for reply, arrived in answers]
-        for (link, command), (reply, seconds) in zip(asks, timed, strict=True):
-            self._finished(link, command, seconds, until - started, reply)
-        return timed
-
-    async def ask_some(
-        self, asks: Sequence[tuple[Link, Command]], deadline: float, enough: Enough
+        enough: Enough | None = None,
     ) -> list[Reply]:
-        """Ask many nodes at once, until `enough` says that the replies so far will do.
+        """Ask many nodes at once; return each reply, or the `NodeError` of a node that failed.
 
-        Those that have not answered a moment later are `UNANSWERED`, and not blamed for it.
+        Once `enough` holds for the replies so far, the others are waited for a moment longer. They
+        are `UNANSWERED` then, and their nodes are not blamed.
         """
-        io, count = self.io, len(self.links)
-        started = io.now()
-        replies: list[Reply] = [UNANSWERED] * len(asks)
-        sent: list[int] = []
+        return [reply for reply, _ in await self.ask_timed(asks, deadline, enough)]
+
+    async def ask_timed(
+        self,
+        asks: Sequence[tuple[Link, Command]],
+        deadline: float | None = None,
+        enough: Enough | None = None,
+        *,
+        ejected_too: bool = False,
+    ) -> list[tuple[Reply, float]]:
+        """Ask many nodes at once; return each reply with the seconds it took.
+
+        A call for an ejected node is refused, unless `ejected_too`.
+        """
+        io, started = self.io, self.io.now()
+        until = started + self.timeout if deadline is None else deadline
+        answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
+        sent: Sequence[int] = range(len(asks))
+        if not ejected_too and any(link.health.ejected for link, _ in asks):
+            sent = self._refuse_ejected(asks, answers)
+        if not sent:
+            return answers
+        calls = [(asks[place][0].backend, asks[place][1]) for place in sent]
+        refused = [reply for reply, _ in answers if reply is not UNANSWERED]
+        if enough is not None and refused:
+            heard = enough
+            enough = lambda replies: heard([*refused, *replies])  # noqa: E731 - of those sent and refused
+        for place, (reply, arrived) in zip(
+            sent, await io.call_many(calls, until, enough), strict=True
+        ):
+            link, command = asks[place]
+            answers[place] = reply, arrived - started
+            if reply is not UNANSWERED:
+                self._finished(link, command, arrived - started, until - started, reply)
+        return answers
+
+    def _refuse_ejected(
+        self, asks: Sequence[tuple[Link, Command]], answers: list[tuple[Reply, float]]
+    ) -> Sequence[int]:
+        """Put errors among the answers for calls that are not sent; return the places of the others."""
+        sent = []
         for place, (link, command) in enumerate(asks):
-            if link.health.ejected and not self.prober.admits(link, count):
-                replies[place] = self._refused(link, command)
+            if link.health.ejected and not self.prober.admits(link, len(self.links)):
+                answers[place] = self._refused(link, command), 0.0
             else:
                 sent.append(place)
-        if not sent:
-            return replies
-        refused = [reply for reply in replies if reply is not UNANSWERED]
-        answers = await io.call_some(
-            [(asks[place][0].backend, asks[place][1]) for place in sent],
-            deadline,
-            lambda heard: enough([*refused, *heard]),
-        )
-        for place, (reply, arrived) in zip(sent, answers, strict=True):
-            replies[place] = reply
-            if reply is not UNANSWERED:
-                link, command = asks[place]
-                self._finished(link, command, arrived - started, deadline - started, reply)
-        return replies
-
-    async def _ask_the_fit(
-        self, asks: Sequence[tuple[Link, Command]], until: float
-    ) -> list[tuple[Reply, float]]:
-        """Ask those that are not ejected at once; the others' calls are refused."""
-        io, count = self.io, len(self.links)
-        started = io.now()
-        admitted = [not link.health.ejected or self.prober.admits(link, count) for link, _ in asks]
-        sent = [
-            (link.backend, command)
-            for (link, command), fit in zip(asks, admitted, strict=True)
-            if fit
-        ]
-        answers = iter(await io.call_all(sent, until) if sent else ())
-        timed: list[tuple[Reply, float]] = []
-        for (link, command), fit in zip(asks, admitted, strict=True):
-            if not fit:
-                timed.append((self._refused(link, command), 0.0))
-                continue
-            reply, arrived = next(answers)
-            self._finished(link, command, arrived - started, until - started, reply)
-            timed.append((reply, arrived - started))
-        return timed
+        return sent
 
     def _refused(self, link: Link, command: Command) -> NodeError:
         """Give the error of a call that is not sent, because its node is ejected."""

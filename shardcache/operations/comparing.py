@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 
 from shardcache.core.commands import Cas, Command, DeleteIf, DeleteUnchanged, ExpireIf, Gets, Reply
-from shardcache.operations.cluster import Cluster, Link
+from shardcache.operations.cluster import Cluster
+from shardcache.operations.members import Link
 from shardcache.operations.port import UNANSWERED, Enough
 
 
@@ -25,7 +26,7 @@ async def compared(
     asks: list[tuple[Link, Command]] = [
         (link, Gets(command.key) if kind in link.lacks else command) for link in links
     ]
-    replies = await cluster.ask_some(asks, deadline, lambda found: enough([*map(_holds, found)]))
+    replies = await cluster.ask_many(asks, deadline, lambda found: enough([*map(_holds, found)]))
     changing: list[tuple[int, tuple[Link, Command]]] = []
     for place, link in enumerate(links):
         reply = replies[place]
@@ -35,7 +36,7 @@ async def compared(
         if isinstance(reply, tuple) and reply[0] == command.payload:
             replies[place] = UNANSWERED
             changing.append((place, (link, _by_cas(command, reply))))
-    changed = await cluster.ask_some(
+    changed = await cluster.ask_many(
         [ask for _, ask in changing], deadline, lambda heard: enough([*replies, *heard])
     )
     for (place, _), reply in zip(changing, changed, strict=True):
@@ -62,7 +63,7 @@ async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
         for link in links
         if link in known or DeleteIf not in link.lacks
     ]
-    replies = await cluster.ask_some(asks, deadline, enough)
+    replies = await cluster.ask_many(asks, deadline, enough)
     found = {link: reply for (link, _), reply in zip(asks, replies, strict=True)}
     rest = [link for link in links if link not in found or (link in known and not found[link])]
     if rest:

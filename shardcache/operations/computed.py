@@ -16,9 +16,9 @@ from shardcache.core.payloads import ERROR_FLAGS, is_mark
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations import tags
 from shardcache.operations.call import SERVED, Call
-from shardcache.operations.cluster import Link
 from shardcache.operations.leading import Leading
 from shardcache.operations.making import begun_over, computed, elected, guarded
+from shardcache.operations.members import Link
 from shardcache.operations.outcomes import NOT_MADE, Outcome, reraised
 from shardcache.operations.port import Landing
 
@@ -92,7 +92,7 @@ async def invalidate(call: Call) -> bool:
     asks: list[tuple[Link, Command]] = [(link, Delete(call.name))]
     if call.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
         asks.append((link, Delete(call.side)))
-    reply, *_ = await cluster.ask_all(asks)
+    reply, *_ = await cluster.ask_many(asks)
     return cluster.settled(reply, otherwise=False) is True
 
 

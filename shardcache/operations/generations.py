@@ -15,7 +15,8 @@ from shardcache.core.keys import RESERVED
 from shardcache.core.leases import quorum
 from shardcache.core.payloads import RAW_FLAGS
 from shardcache.errors import NodeError
-from shardcache.operations.cluster import Cluster, Key, Link
+from shardcache.operations.cluster import Cluster, Key
+from shardcache.operations.members import Link
 from shardcache.operations.port import IO, UNANSWERED, Landing
 
 GENERATIONS: Final = RESERVED + b"g:"
@@ -68,7 +69,7 @@ class Generation:
         name = _newer(self.name, cluster.io)
         key, links = self._kept(cluster)
         command, wanted = Set(key, _payload(name)), quorum(len(links))
-        replies = await cluster.ask_some(
+        replies = await cluster.ask_many(
             [(link, command) for link in links],
             cluster.deadline(),
             lambda heard: heard.count(True) >= wanted,
@@ -96,7 +97,7 @@ class Generation:
         """Ask the nodes that keep it, and tell those that know less than others."""
         key, links = self._kept(cluster)
         wanted, deadline = quorum(len(links)), cluster.deadline()
-        replies = await cluster.ask_some(
+        replies = await cluster.ask_many(
             [(link, Gets(key)) for link in links],
             deadline,
             lambda heard: sum(map(_answers, heard)) >= wanted,
@@ -111,7 +112,7 @@ class Generation:
             for link, reply in zip(links, replies, strict=True)
             if _answers(reply) and _name(reply) < self.name
         ]
-        await cluster.ask_all(behind, deadline)
+        await cluster.ask_many(behind, deadline)
 
     def _learn(self, name: str) -> None:
         self.name = max(self.name, name)

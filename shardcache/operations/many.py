@@ -9,7 +9,8 @@ from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMan
 from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.core.payloads import BARE_STUB, RAW_FLAGS
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
-from shardcache.operations.cluster import Cluster, Key, Link
+from shardcache.operations.cluster import Cluster, Key
+from shardcache.operations.members import Link
 
 # A group holds, for one node, the canonical names of the callers' keys.
 Groups = dict[Link, dict[Key, bytes]]
@@ -98,7 +99,7 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
         ]
         if left:  # memcached drops the old value of a refused overwrite, Redis keeps it
             refused.append((link, DeleteMany(left)))
-    await cluster.ask_all(refused, deadline)
+    await cluster.ask_many(refused, deadline)
     if failed and cluster.raises:
         raise PartialFailureError(failed, succeeded=[key for key in items if key not in failed])
     return list(failed)
@@ -149,7 +150,7 @@ async def _ask_groups(
     """Ask each node for its group at once; a failed node has its error for each of its keys."""
     split = [(link, list(group), list(group.values())) for link, group in groups.items()]
     asks = [(link, command(names)) for link, _, names in split]
-    answers = await cluster.ask_all(asks, deadline)
+    answers = await cluster.ask_many(asks, deadline)
     return [
         (link, keys, names, _spread(link, answer, len(keys)))
         for (link, keys, names), answer in zip(split, answers, strict=True)

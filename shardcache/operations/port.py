@@ -79,20 +79,16 @@ class IO(Protocol[BackendT_contra]):
     def call(self, backend: BackendT_contra, command: Command, deadline: float) -> Awaitable[Reply]:
         """Ask one node; raise the `NodeError` that stands in the way of a reply."""
 
-    def call_all(
-        self, asks: Sequence[tuple[BackendT_contra, Command]], deadline: float
-    ) -> Awaitable[list[tuple[Reply, float]]]:
-        """Ask all at once; give each one's reply, or `NodeError` as a value, and when it came."""
-
-    def call_some(
+    def call_many(
         self,
         asks: Sequence[tuple[BackendT_contra, Command]],
         deadline: float,
-        enough: Enough,
+        enough: Enough | None = None,
     ) -> Awaitable[list[tuple[Reply, float]]]:
-        """Ask all at once; when `enough` says that the replies so far will do, wait little longer.
+        """Ask all at once; return each reply, or `NodeError` as a value, and when it came.
 
-        The others are then `UNANSWERED`: so they are in what `enough` is given.
+        Once `enough` holds for the replies so far, wait little longer. The others are `UNANSWERED`
+        then: so they are in what `enough` is given.
         """
 
     def shared(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:

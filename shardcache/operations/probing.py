@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from weakref import ref
 
 from shardcache.core.commands import Command, Ping, Reply
@@ -15,10 +15,8 @@ from shardcache.errors import (
     NodeUnavailableError,
     ShardCacheError,
 )
+from shardcache.operations.members import Link
 from shardcache.operations.port import IO
-
-if TYPE_CHECKING:
-    from shardcache.operations.cluster import Link
 
 TICK: Final = 0.1  # seconds; how often a prober looks who is due
 TRIAL: Final = 1.0  # seconds between the calls let through to a node that may be well after all
@@ -168,7 +166,7 @@ class Prober:
         answers: Sequence[Reply]
         try:
             asks = [(link.backend, Ping()) for link in links]
-            answers = [reply for reply, _ in await self._io.call_all(asks, deadline)]
+            answers = [reply for reply, _ in await self._io.call_many(asks, deadline)]
         except ShardCacheError as error:  # such as a node that has joined a Redis Cluster
             answers = [NodeUnavailableError(f"cannot be probed: {error}")] * len(links)
         for link, reply in zip(links, answers, strict=True):

@@ -34,8 +34,9 @@ from shardcache.errors import (
     ShardCacheError,
 )
 from shardcache.operations.backoff import Backoff
-from shardcache.operations.cluster import Cluster, Key, Link
+from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.comparing import compared, deleted
+from shardcache.operations.members import Link
 from shardcache.operations.port import UNANSWERED, Repetition
 
 SILENT_GATES: Final = 2  # that are waited for; then all others are asked at once
@@ -264,7 +265,7 @@ class _Vote:
             return False
         others = [link for link in self._links if link not in self._replies]
         if others:
-            await self._ask_all(others)
+            await self._ask_others(others)
         now = self._cluster.io.now()
         self._left = validity(self._policy.ttl, now - self._asked, _slack(self._agreed()))
         return len(self._agreed()) >= self._wanted and worthwhile(self._left, self._policy.ttl)
@@ -327,10 +328,10 @@ class _Vote:
                 return False
         return False
 
-    async def _ask_all(self, links: Sequence[Link]) -> None:
+    async def _ask_others(self, links: Sequence[Link]) -> None:
         before = list(self._replies.values())
         self._replies.update(dict.fromkeys(links, UNANSWERED))
-        replies = await self._cluster.ask_some(
+        replies = await self._cluster.ask_many(
             [(link, self._command) for link in links],
             self._cluster.deadline(),
             lambda heard: _decided([*before, *heard], self._wanted, len(self._links)),

@@ -8,7 +8,8 @@ from typing import Any, Final
 from shardcache.core.commands import Cas, Delete, Get, Gets, Incr, Set, Touch, When
 from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.errors import NodeRefusedError
-from shardcache.operations.cluster import Cluster, Key, Link
+from shardcache.operations.cluster import Cluster, Key
+from shardcache.operations.members import Link
 
 COUNTER_MAX: Final = 2**63 - 1  # the most that every server can hold
 COUNTER_TRIES: Final = 3  # a counter that vanishes between two of these is not worth more

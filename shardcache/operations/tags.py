@@ -10,7 +10,8 @@ from shardcache.core.envelopes import VERSION_SIZE
 from shardcache.core.keys import RESERVED
 from shardcache.core.payloads import RAW_FLAGS
 from shardcache.errors import NodeError
-from shardcache.operations.cluster import Cluster, Key, Link
+from shardcache.operations.cluster import Cluster, Key
+from shardcache.operations.members import Link
 
 TAGS: Final = RESERVED + b"t:"
 
@@ -34,7 +35,7 @@ async def versions(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | None:
         return []
     places = placed(cluster, tags)
     deadline = cluster.deadline()
-    replies = await cluster.ask_all([(link, Get(name)) for name, link in places], deadline)
+    replies = await cluster.ask_many([(link, Get(name)) for name, link in places], deadline)
     known: list[bytes] = []
     for (name, link), reply in zip(places, replies, strict=True):
         if isinstance(reply, NodeError):

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from shardcache.core.commands import Command, FlushAll, Ping, ServerStats
 from shardcache.errors import DecodeError, NodeError, PartialFailureError
-from shardcache.operations.cluster import Cluster, Key, Link
+from shardcache.operations.cluster import Cluster, Key
+from shardcache.operations.members import Link
 
 
 class NodeStats(NamedTuple):
@@ -28,7 +29,7 @@ async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
     """
     known = cluster.known
     asks = [(link, Ping()) for link in known.values()]
-    answers = await cluster.ask_all_timed(asks, fit_only=False)
+    answers = await cluster.ask_timed(asks, ejected_too=True)
     return {
         name: reply if isinstance(reply, NodeError) else seconds
         for name, (reply, seconds) in zip(known, answers, strict=True)
@@ -77,4 +78,4 @@ async def flush_all(cluster: Cluster) -> bool:
 async def _ask_each(
     cluster: Cluster, links: list[Link], command: Command
 ) -> list[Any]:  # of its kind
-    return await cluster.ask_all([(link, command) for link in links])
+    return await cluster.ask_many([(link, command) for link in links])

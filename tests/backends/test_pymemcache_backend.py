@@ -468,7 +468,7 @@ def test_several_nodes_are_asked_at_once(memcached_servers, make_memcached):
     backends = [make_backend(server) for server in (stopped, *memcached_servers)]
     stopped.pause()
     asks = [(backend, Set(b"k", TEXT)) for backend in backends]
-    (late, _), *rest = step(BlockingIO().call_all(asks, time.monotonic() + 1))
+    (late, _), *rest = step(BlockingIO().call_many(asks, time.monotonic() + 1))
     assert isinstance(late, NodeTimeoutError)
     assert [reply for reply, _ in rest] == [True] * len(memcached_servers)
     for backend in backends:

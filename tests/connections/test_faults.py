@@ -373,7 +373,7 @@ def test_who_is_interrupted_takes_the_connections_along(make_memcached):
 
         asks = [(backend, Get(b"k")) for backend in backends]
         with pytest.raises(KeyboardInterrupt) as raised:  # whose trace keeps all that it met alive
-            step(cluster.io.call_some(asks, cluster.deadline(), interrupted))
+            step(cluster.io.call_many(asks, cluster.deadline(), interrupted))
         assert [backend.pool.open for backend in backends] == [0, 0]
         del raised
         assert len(client.ping()) == 2

@@ -23,7 +23,8 @@ from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads
 from shardcache.core.topology import Topology
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError
-from shardcache.operations.cluster import Cluster, Link
+from shardcache.operations.cluster import Cluster
+from shardcache.operations.members import Link
 from shardcache.operations.port import UNANSWERED
 from shardcache.operations.probing import Prober
 from shardcache.operations.protection import Protection
@@ -320,16 +321,13 @@ class SimulatedIO:
             raise reply
         return reply
 
-    async def call_all(self, asks: Sequence[tuple[SimulatedNode, Any]], deadline: float) -> Any:
-        """Ask all at once."""
-        replies = [self._asked(node, command, deadline) for node, command in asks]
-        return [(await reply, self.now()) for reply in replies]
-
-    async def call_some(
-        self, asks: Sequence[tuple[SimulatedNode, Any]], deadline: float, enough: Any
+    async def call_many(
+        self, asks: Sequence[tuple[SimulatedNode, Any]], deadline: float, enough: Any = None
     ) -> Any:
         """Ask all at once, until it is enough and a moment longer."""
         replies = [self._asked(node, command, deadline) for node, command in asks]
+        if enough is None:
+            return [(await reply, self.now()) for reply in replies]
         over = Later()
 
         def heard() -> list[Any]:

@@ -171,11 +171,11 @@ class TestBlame:
             node.stopped = True
         asks = [(link, GET) for link in scene.links]
         for _ in range(5):
-            scene.do(scene.cluster.ask_all(asks, scene.world.now + 0.009))
-            scene.do(scene.cluster.ask_some(asks, scene.world.now + 0.009, lambda _: False))
+            scene.do(scene.cluster.ask_many(asks, scene.world.now + 0.009))
+            scene.do(scene.cluster.ask_many(asks, scene.world.now + 0.009, lambda _: False))
         assert not scene.ejected(0)
         for _ in range(3):
-            scene.do(scene.cluster.ask_some(asks, scene.world.now + 0.011, lambda _: False))
+            scene.do(scene.cluster.ask_many(asks, scene.world.now + 0.011, lambda _: False))
         assert scene.ejected(0)
 
     def test_whoever_was_not_waited_for_is_not_counted(self, make_scene):
@@ -185,7 +185,7 @@ class TestBlame:
         asks = [(link, GET) for link in scene.links]
         for _ in range(5):
             replies = scene.do(
-                scene.cluster.ask_some(
+                scene.cluster.ask_many(
                     asks, scene.cluster.deadline(), lambda heard: heard.count(UNANSWERED) < 2
                 )
             )
@@ -279,7 +279,7 @@ class TestRestoring:
         pings = [scene.start(command=Ping(), within=1.0) for _ in range(5)]
         scene.world.advance(0.5)
         assert all(ping.done for ping in pings)
-        scene.do(scene.cluster.ask_all_timed([(scene.links[0], Ping())] * 5, fit_only=False))
+        scene.do(scene.cluster.ask_timed([(scene.links[0], Ping())] * 5, ejected_too=True))
         assert scene.told == [NodeEjected, NodeRestored]
         scene.cluster.prober._restore(scene.links[0])
         assert scene.told == [NodeEjected, NodeRestored]
@@ -341,7 +341,7 @@ class TestRestoring:
             raise UnsupportedError("the server is part of a Redis Cluster")
 
         with monkeypatch.context() as patched:
-            patched.setattr(type(scene.cluster.io), "call_all", refuse)
+            patched.setattr(type(scene.cluster.io), "call_many", refuse)
             scene.world.advance(5.0)
         assert scene.ejected()
         scene.world.advance(10.0)
@@ -438,8 +438,8 @@ class TestDoubt:
         asks = [(link, GET) for link in scene.links]
         scene.world.advance(1.0)
         for work in (
-            lambda: scene.cluster.ask_all(asks),
-            lambda: scene.cluster.ask_some(
+            lambda: scene.cluster.ask_many(asks),
+            lambda: scene.cluster.ask_many(
                 asks, scene.cluster.deadline(), lambda heard: UNANSWERED not in heard
             ),
         ):
@@ -466,7 +466,7 @@ class TestDoubt:
             scene.nodes[place].resume()
             scene.links[place].health.due = scene.world.now + 60.0  # no probe for a while
         scene.world.advance(1.0)
-        assert scene.do(scene.cluster.ask_all([(link, GET) for link in scene.links])) == [None] * 3
+        assert scene.do(scene.cluster.ask_many([(link, GET) for link in scene.links])) == [None] * 3
         assert not any(scene.ejected(place) for place in range(3))
 
 
@@ -513,7 +513,7 @@ class TestRefusals:
         scene.nodes[2].stopped = True
         before = scene.world.now
         replies = scene.do(
-            scene.cluster.ask_some(
+            scene.cluster.ask_many(
                 [(link, GET) for link in scene.links],
                 scene.cluster.deadline(),
                 lambda heard: len(heard) - heard.count(UNANSWERED) >= 2,
@@ -529,8 +529,8 @@ class TestRefusals:
         before = scene.world.now
         asks = [(link, GET) for link in scene.links]
         for replies in (
-            scene.do(scene.cluster.ask_all(asks)),
-            scene.do(scene.cluster.ask_some(asks, scene.cluster.deadline(), lambda _: False)),
+            scene.do(scene.cluster.ask_many(asks)),
+            scene.do(scene.cluster.ask_many(asks, scene.cluster.deadline(), lambda _: False)),
         ):
             assert [type(reply) for reply in replies] == [NodeUnavailableError] * 2
         assert scene.world.now == before

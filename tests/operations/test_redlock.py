@@ -561,7 +561,7 @@ def test_a_renewal_that_cannot_be_asked_for_loses_it(monkeypatch):
     async def refuse(*_):
         raise UnsupportedError("the server is part of a Redis Cluster")
 
-    monkeypatch.setattr(type(process.cluster.io), "call_some", refuse)
+    monkeypatch.setattr(type(process.cluster.io), "call_many", refuse)
     world.advance(TTL / 2)
     assert "could not be prolonged: the server is part of" in hold.lost
     assert hold.remaining() == 0
