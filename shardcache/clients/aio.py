@@ -8,23 +8,28 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from shardcache.backends.base import AsyncBackend, BackendFactory
-from shardcache.clients.base import ClientBase
+from shardcache.backends.base import AsyncBackend, Backend, BackendFactory
+from shardcache.clients.base import ClientBase, log_ejection
 from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.locks import AsyncLock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
 from shardcache.core.caching import CachedTTL, CacheTerms
 from shardcache.core.commands import When
+from shardcache.core.events import Audience
 from shardcache.core.leases import OnLost, WaitStrategy
 from shardcache.core.lifetimes import DEFAULT, TTL, Default
 from shardcache.core.nodes import Node
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.asyncio import AsyncIO
+from shardcache.io.blocking import BlockingIO
 from shardcache.operations import computed, many, single, whole
 from shardcache.operations import tags as tagging
 from shardcache.operations.call import Call
 from shardcache.operations.cluster import Key
+from shardcache.operations.members import Link
+from shardcache.operations.port import IO
+from shardcache.operations.probing import Prober
 from shardcache.operations.whole import Stats
 from shardcache.settings import node_list, parse_node
 
@@ -248,6 +253,17 @@ class AsyncClient(ClientBase[AsyncBackend]):
     def _make_io(self) -> AsyncIO:
         self._io = AsyncIO()
         return self._io
+
+    def _make_prober(self, io: IO[AsyncBackend], audience: Audience) -> Prober:  # noqa: ARG002 - of loops, which end
+        backends, options = (
+            self._plugins.backends,
+            self._options,
+        )  # not the client: it is to be let go
+
+        def reach(link: Link) -> Backend:
+            return backends[link.node.address.scheme].blocking(link.node, options)
+
+        return Prober(BlockingIO(), options.call_timeout, audience, log_ejection, reach)
 
     def _make_backend(self, factory: BackendFactory, node: Node) -> AsyncBackend:
         return factory.asyncio(node, self._options)

@@ -97,7 +97,7 @@ class ClientBase(ABC, Generic[BackendT]):
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
         audience = Audience((*observers, *plugins.observers(settings)))
         io = self._make_io()
-        prober = Prober(io, settings.timeout.call, audience, _log_ejection)
+        prober = self._make_prober(io, audience)
         weakref.finalize(self, prober.stop).atexit = False
         self._few_told = False
         self._prefixes = Prefixes()
@@ -209,6 +209,10 @@ class ClientBase(ABC, Generic[BackendT]):
         """Give the port through which this client's operations touch the world."""
 
     @abstractmethod
+    def _make_prober(self, io: IO[BackendT], audience: Audience) -> Prober:
+        """Give what ejects this client's nodes, and probes them from a thread."""
+
+    @abstractmethod
     def _make_backend(self, factory: BackendFactory, node: Node) -> BackendT:
         """Give the backend of this client's kind for a node."""
 
@@ -283,7 +287,8 @@ class ClientBase(ABC, Generic[BackendT]):
             return backends
 
 
-def _log_ejection(error: NodeError) -> None:
+def log_ejection(error: NodeError) -> None:
+    """Write a line about a node that is left out."""
     # As text: a handler that keeps its records would keep the error's frames, and the client.
     log.warning("a node is ejected, and probed until it answers: %s", str(error))
 

@@ -8,12 +8,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from shardcache.backends.base import Backend, BackendFactory
-from shardcache.clients.base import ClientBase
+from shardcache.clients.base import ClientBase, log_ejection
 from shardcache.clients.cached import Decorator
 from shardcache.clients.locks import Lock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
 from shardcache.core.caching import CachedTTL, CacheTerms
 from shardcache.core.commands import When
+from shardcache.core.events import Audience
 from shardcache.core.leases import OnLost, WaitStrategy
 from shardcache.core.lifetimes import DEFAULT, TTL, Default
 from shardcache.core.nodes import Node
@@ -24,7 +25,8 @@ from shardcache.operations import computed, many, single, whole
 from shardcache.operations import tags as tagging
 from shardcache.operations.call import Call
 from shardcache.operations.cluster import Key
-from shardcache.operations.port import step
+from shardcache.operations.port import IO, step
+from shardcache.operations.probing import Prober
 from shardcache.operations.whole import Stats
 from shardcache.settings import node_list, parse_node
 
@@ -243,6 +245,9 @@ class Client(ClientBase[Backend]):
     def _make_io(self) -> BlockingIO:
         self._io = BlockingIO()
         return self._io
+
+    def _make_prober(self, io: IO[Backend], audience: Audience) -> Prober:
+        return Prober(io, self._options.call_timeout, audience, log_ejection)
 
     def _make_backend(self, factory: BackendFactory, node: Node) -> Backend:
         return factory.blocking(node, self._options)

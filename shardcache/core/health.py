@@ -76,8 +76,8 @@ DEFAULT_EJECTION: Final = EjectionPolicy()
 class Health:
     """What is known of one node's fitness. Moments are monotonic seconds, chance is 0 to 1.
 
-    `circuit` says whether it is asked; while it is not, `error` is why, `since` when that began
-    and `due` when it is probed next.
+    `circuit` says whether it is asked; while it is not, `error` is why, `since` when that began,
+    `looked` when that was last confirmed, and `due` when it is probed next.
     """
 
     __slots__ = (
@@ -95,6 +95,7 @@ class Health:
         "due",
         "ejected",
         "error",
+        "looked",
         "since",
     )
 
@@ -105,6 +106,7 @@ class Health:
         self.error: NodeError | None = None
         self.since = 0.0
         self.due = 0.0
+        self.looked = 0.0
         self._silences = 0
         self._losses = 0
         self._answered = 0
@@ -155,7 +157,7 @@ class Health:
         doubled = min(2 * self._first_delay, policy.flap_limit)
         self._delay = self._first_delay = doubled if flapping else policy.first_probe
         self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
-        self.since = now
+        self.since = self.looked = now
         self.due = now + self._jittered(chance)
         self.circuit = Circuit.OPEN
         self.ejected = True
@@ -169,6 +171,7 @@ class Health:
         policy = self._policy
         longest = max(policy.slowest_probe, self._first_delay)
         self._delay = min(self._delay * policy.factor, longest)
+        self.looked = now
         self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
         self.due = now + self._jittered(chance)
         self.circuit = Circuit.OPEN

@@ -62,6 +62,10 @@ class AsyncIO:
         finally:
             _discard(started)
 
+    async def give_way(self) -> None:
+        """Let the other tasks of the loop have a turn."""
+        await asyncio.sleep(0)
+
     async def compute(self, factory: Callable[[], Any]) -> Any:  # whatever it makes
         """Call the caller's function, and await what it gives if that can be awaited."""
         made = factory()

@@ -75,6 +75,9 @@ class BlockingIO:
         """Block for so long."""
         time.sleep(seconds)  # noqa: ASYNC251 - it never runs on an event loop
 
+    async def give_way(self) -> None:
+        """Go on: threads take turns by themselves."""
+
     def spawn(self, work: Work[None], name: str) -> None:
         """Run an operation in a daemon thread."""
         name = f"shardcache {name}"

@@ -129,7 +129,8 @@ class Cluster:
         io = self.io
         started = io.now()
         until = started + self.timeout if deadline is None else deadline
-        if link.health.ejected and not self.prober.admits(link, len(self.links)):
+        if link.health.ejected:
+            await io.give_way()  # who asks again and again must not keep all others from their turn
             return self._refused(link, command)
         try:
             reply = await io.call(link.backend, command, until)
@@ -175,6 +176,7 @@ class Cluster:
         if not ejected_too and any(link.health.ejected for link, _ in asks):
             sent = self._refuse_ejected(asks, answers)
         if not sent:
+            await io.give_way()
             return answers
         calls = [(asks[place][0].backend, asks[place][1]) for place in sent]
         refused = [reply for reply, _ in answers if reply is not UNANSWERED]
@@ -196,7 +198,7 @@ class Cluster:
         """Put errors among the answers for calls that are not sent; return the places of the others."""
         sent = []
         for place, (link, command) in enumerate(asks):
-            if link.health.ejected and not self.prober.admits(link, len(self.links)):
+            if link.health.ejected:
                 answers[place] = self._refused(link, command), 0.0
             else:
                 sent.append(place)
@@ -208,6 +210,7 @@ class Cluster:
         error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", link.node.name)
         error.__cause__ = cause
         link.refused += 1
+        self.prober.refuse(len(self.links))
         self._told(link, command, 0.0, error, error)
         self.failed(link, error)
         return error

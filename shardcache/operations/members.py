@@ -35,7 +35,6 @@ class Link:
         "refused",
         "seconds",
         "swallowed",
-        "trial",
         "whole_seconds",
     )
 
@@ -46,7 +45,6 @@ class Link:
         self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
         self.health = Health()
         self.blamed: ref[NodeError] | None = None  # the last error it was blamed for
-        self.trial = 0.0  # when an ejected node may be tried next
         self.answered = 0
         self.refused = 0
         self.ejections = 0

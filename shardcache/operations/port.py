@@ -100,6 +100,9 @@ class IO(Protocol[BackendT_contra]):
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Let time pass."""
 
+    def give_way(self) -> Awaitable[None]:
+        """Let others have their turn, once."""
+
     def random(self) -> float:
         """Give a number from 0 up to 1 by chance."""
 

@@ -19,15 +19,19 @@ from shardcache.operations.members import Link
 from shardcache.operations.port import IO
 
 TICK: Final = 0.1  # seconds; how often a prober looks who is due
-TRIAL: Final = 1.0  # seconds between the calls let through to a node that may be well after all
+DOUBT: Final = 1.0  # seconds between two probes at most, while most nodes are silent
 SHORTEST: Final = 0.01  # seconds; a node is not blamed for missing a deadline nearer than this
 
 
 class Prober:
     """Keeps the ejected nodes of one client, and asks each for a sign of life until it gives one.
 
-    It runs beside the calls (a thread, or a task) only while there is such a node. When that ends
-    without a word, as in a forked child or with its event loop, the next refused call starts another.
+    It runs in a thread (under gevent a greenlet), of both clients, and only while there is such a
+    node: event loops come and go, and one may end with each call. In a forked child, which has no
+    thread, the next refused call starts another.
+
+    `io` is a blocking port, and `reach` gives the blocking backend over which a node is probed: its
+    own, or one for this probe alone.
     """
 
     __slots__ = (
@@ -36,7 +40,9 @@ class Prober:
         "_claims",
         "_io",
         "_log",
+        "_nodes",
         "_out",
+        "_reach",
         "_stopped",
         "_timeout",
         "_watch",
@@ -48,8 +54,11 @@ class Prober:
         timeout: float,
         audience: Audience,
         log: Callable[[NodeError], None] = lambda _: None,
+        reach: Callable[[Link], Any] = lambda link: link.backend,  # as the port takes it
     ) -> None:
         self._io = io
+        self._reach = reach
+        self._nodes = 1  # of the client, of which some are out
         self._timeout = timeout
         self._audience = audience
         self._log = log
@@ -85,18 +94,10 @@ class Prober:
         if link.health.soft or type(command) is Ping:
             self._restore(link)
 
-    def admits(self, link: Link, nodes: int) -> bool:
-        """Say whether an ejected node is asked all the same.
-
-        When more than half of the `nodes` are silent the trouble may be this process's own: then
-        one call a second goes through to each.
-        """
-        now = self._io.now()
-        self._ensure_watched(now)
-        if now < link.trial or 2 * sum(other.health.soft for other in list(self._out)) <= nodes:
-            return False
-        link.trial = now + TRIAL
-        return link.health.soft
+    def refuse(self, nodes: int) -> None:
+        """Take note that a call to an ejected node, one of so many, is refused."""
+        self._nodes = nodes
+        self._ensure_watched(self._io.now())
 
     def forget(self, link: Link) -> None:
         """Let a node go that the client has no more."""
@@ -116,7 +117,6 @@ class Prober:
         ejects = not link.health.ejected
         if ejects:
             link.health.eject(error, now, self._io.random())
-            link.trial = now + TRIAL
             self._out[link] = None
         del self._claims[link]
         if not ejects:
@@ -151,7 +151,7 @@ class Prober:
         """Probe whoever is due, until none is left or another watch has taken over."""
         while self._out and self._watch is watch:
             self._alive = now = self._io.now()
-            due = [link for link in list(self._out) if link.health.due <= now]
+            due = self._due(now)
             if due:
                 await self._probe(due)
             else:
@@ -159,22 +159,41 @@ class Prober:
         if self._watch is watch:
             self._watch = None
 
+    def _due(self, now: float) -> Sequence[Link]:
+        """Return the nodes that are to be probed now.
+
+        When more than half of the nodes are silent the trouble may be this process's own: then none
+        waits longer than a second.
+        """
+        out = list(self._out)
+        doubted = 2 * sum(link.health.soft for link in out) > self._nodes
+        return [
+            link
+            for link in out
+            if link.health.due <= now
+            or (doubted and link.health.soft and link.health.looked + DOUBT <= now)
+        ]
+
     async def _probe(self, links: Sequence[Link]) -> None:
         for link in links:
             link.health.probing()
         deadline = self._io.now() + self._timeout
+        backends = [self._reach(link) for link in links]
         answers: Sequence[Reply]
         try:
-            asks = [(link.backend, Ping()) for link in links]
+            asks = [(backend, Ping()) for backend in backends]
             answers = [reply for reply, _ in await self._io.call_many(asks, deadline)]
         except ShardCacheError as error:  # such as a node that has joined a Redis Cluster
             answers = [NodeUnavailableError(f"cannot be probed: {error}")] * len(links)
-        for link, reply in zip(links, answers, strict=True):
+        for link, backend, reply in zip(links, backends, answers, strict=True):
             self._judge(link, reply)
+            if backend is not link.backend:
+                backend.close()
+            elif link.health.ejected:
+                backend.eject()
 
     def _judge(self, link: Link, reply: Reply) -> None:
         if isinstance(reply, NodeError) and severity_of(reply) is not Severity.NOTHING:
             link.health.probe_failed(reply, self._io.now(), self._io.random())
-            link.backend.eject()
         else:
             self._restore(link)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from connections.fakes import fake_node, token_of
+from connections.fakes import fake_node
 from shardcache import (
     AsyncClient,
     Client,
@@ -230,24 +230,6 @@ def test_a_read_only_node_is_not_restored_by_reads(make_redis):
     eventually(lambda: not client.ejected, within=7)
     assert client.set("k", 3)
     client.close()
-
-
-def test_silence_of_most_nodes_is_doubted():
-    """When most nodes are silent the fault may be ours: one call a second goes through to each."""
-    answering = []
-
-    def behave(connection, _):
-        while request := connection.recv(4096):
-            if answering and b"mn" not in request:
-                connection.sendall(b"EN %s\r\n" % token_of(request))
-
-    with fake_node(behave) as address:
-        client = Client(f"memcached://{address}", timeout=0.05)
-        while not client.ejected:
-            client.get("k")
-        answering.append(True)  # but to no probe
-        eventually(lambda: client.get("k") is None and not client.ejected, within=5)
-        client.close()
 
 
 def test_a_forked_child_probes_by_itself(make_memcached):

@@ -361,6 +361,9 @@ class SimulatedIO:
         self._world.at(seconds / self._process.rate, lambda: over.set(None))
         await over
 
+    async def give_way(self) -> None:
+        """Go on: there is one caller."""
+
     def spawn(self, work: Any, name: str) -> None:
         """Begin an operation beside the calls."""
         del name
