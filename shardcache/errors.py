@@ -106,7 +106,12 @@ class NodeUnavailableError(NodeError):
 
 
 class NodeTimeoutError(NodeError, TimeoutError):
-    """The call's deadline passed before the node had answered."""
+    """The call's deadline passed before the node had answered.
+
+    `excused` is whether that says nothing of the node: it was sending, or this process was held up.
+    """
+
+    excused = False
 
 
 class ConnectTimeoutError(NodeTimeoutError):

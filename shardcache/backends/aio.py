@@ -9,21 +9,32 @@ import select
 import socket
 import ssl
 import time
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Final, TypeVar
 
-from shardcache.backends.base import BackendOptions, Wire
-from shardcache.backends.dialing import Expired, Target, Wait, dial
+from shardcache.backends.base import BackendOptions, Wire, excuse
+from shardcache.backends.dialing import NOT_REACHED, Expired, Target, Wait, dial
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
-from shardcache.errors import NodeError, NodeTimeoutError, NodeUnavailableError
+from shardcache.errors import (
+    ConnectTimeoutError,
+    NodeError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+)
 
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 JOINED: Final = 256 * 1024  # bytes; more is sent piece by piece, without a copy
-# A reply this many call timeouts late is not waited for any more: what it would be matched with
-# grows with every call.
+# A reply this many call timeouts late is not waited for any more, unless bytes are arriving: what it
+# would be matched with grows with every call.
 PATIENCE: Final = 2
+RESTED: Final = 0.05  # seconds without a byte until a connection is looked at before it is used
+# A timer that fires later than this was held up by this process. What has arrived meanwhile is read
+# first, and what could not even be sent gets as long again, up to a limit.
+OWN_DELAY: Final = 0.05  # seconds
+LONGEST_GRACE: Final = 0.1  # seconds
 
 _LATER: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 T = TypeVar("T")
@@ -125,14 +136,21 @@ class Channel:
     __slots__ = (
         "__weakref__",
         "_backend",
+        "_descriptor",
         "_dial",
         "_drained",
+        "_finalizer",
         "_flushing",
+        "_graced",
         "_heard",
         "_held",
         "_hurried",
+        "_last_received",
+        "_last_used",
         "_latest",
         "_owed",
+        "_pause",
+        "_poll",
         "_sock",
         "_timer",
         "_unsent",
@@ -157,6 +175,13 @@ class Channel:
         self._flushing = False
         self._writing = False
         self._heard = False  # whether this connection ever answered
+        self._last_used = 0.0  # when something was last sent or received
+        self._last_received = 0.0  # when something last arrived
+        self._pause = 0.0  # seconds for which this process was last held up
+        self._graced = 0.0  # until when deadlines passed during that
+        self._descriptor = -1
+        self._poll = select.poll()
+        self._finalizer: weakref.finalize[..., Channel] | None = None
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wakes = 0.0  # when the timer will fire
@@ -164,6 +189,9 @@ class Channel:
 
     def submit(self, call: Call) -> None:
         """Send the call's command with all others of this turn; dial first if need be."""
+        if self._closed_by_node():
+            self._backend.submit(call)  # over a new connection
+            return
         if call.deadline < self._latest:
             heapq.heappush(self._hurried, (call.deadline, id(call), call))
         else:
@@ -178,6 +206,17 @@ class Channel:
             self._after_reply()
         if not call.future.done() and (self._timer is None or call.deadline < self._wakes):
             self._watch(call.deadline)
+
+    def _closed_by_node(self) -> bool:
+        """Return whether a rested connection turned out to be closed; it has been given up then.
+
+        A loop that stood still has not been told: so it is with one `run_until_complete` a request.
+        """
+        if self._sock is None or self._owed or time.monotonic() - self._last_used < RESTED:
+            return False
+        if self._poll.poll(0):
+            self.readable()
+        return self._sock is None
 
     async def drained(self) -> None:
         """Wait until nobody waits for a reply here any more, then close."""
@@ -199,6 +238,8 @@ class Channel:
 
     def sever(self) -> None:
         """Close the socket, and nothing else: the loop may be closed or another process's."""
+        if self._finalizer is not None:
+            self._finalizer.detach()
         if self._sock is not None:
             self._sock.close()
 
@@ -217,7 +258,10 @@ class Channel:
     async def _connect(self, deadline: float) -> None:
         """Dial once for all who wait, then send what they asked."""
         options = self._backend.options
-        until = min(deadline, time.monotonic() + options.connect_timeout)
+        now = time.monotonic()
+        until = min(deadline, now + options.connect_timeout)
+        # Where this process was held up before it could dial, the time of the first caller is over.
+        until = max(until, now + min(options.connect_timeout, LONGEST_GRACE))
         target = self._backend.target
         try:
             sock, wire = await _driven(dial(target, until), self.loop)
@@ -233,14 +277,23 @@ class Channel:
             return
         self._dial = None
         self._backend.dialed += 1
-        self._sock, self._wire = sock, wire
-        weakref.finalize(self, sock.close)
-        self.loop.add_reader(sock.fileno(), self._readable)
+        self._adopt(sock, wire)
         held, self._held = self._held, deque()
         for call in held:
             if not call.future.done():
                 self._encode(call, wire)
         self._after_reply()
+
+    def _adopt(self, sock: socket.socket, wire: Wire) -> None:
+        """Use a connection from now on; the loop holds this channel weakly, so that it can go."""
+        self._sock, self._wire = sock, wire
+        self._last_used = time.monotonic()
+        self._descriptor = descriptor = sock.fileno()
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self._finalizer = weakref.finalize(self, _drop, self.loop, sock, descriptor)
+        self._finalizer.atexit = False  # programs' own handlers come later, and may still write
+        self.loop.add_reader(descriptor, _read, weakref.ref(self))
 
     def _fail_held(self, error: BaseException) -> None:
         if not isinstance(error, Exception):
@@ -260,6 +313,7 @@ class Channel:
             joined = b"".join(unsent)
             unsent.clear()
             unsent.append(joined)
+        self._last_used = time.monotonic()
         try:
             while unsent:
                 sent = sock.send(unsent[0])
@@ -268,23 +322,23 @@ class Channel:
                 else:
                     unsent[0] = memoryview(unsent[0])[sent:]
         except _LATER:
-            self._wait_writable(sock)
+            self._wait_writable()
         except OSError as error:
             self._lost(error)
         else:
-            self._stop_writing(sock)
+            self._stop_writing()
 
-    def _wait_writable(self, sock: socket.socket) -> None:
+    def _wait_writable(self) -> None:
         if not self._writing:
             self._writing = True
-            self.loop.add_writer(sock.fileno(), self._flush)
+            self.loop.add_writer(self._descriptor, self._flush)
 
-    def _stop_writing(self, sock: socket.socket) -> None:
+    def _stop_writing(self) -> None:
         if self._writing:
             self._writing = False
-            self.loop.remove_writer(sock.fileno())
+            self.loop.remove_writer(self._descriptor)
 
-    def _readable(self) -> None:
+    def readable(self) -> None:
         """Take what has come, and give each reply to its call."""
         sock, wire = self._sock, self._wire
         if sock is None or wire is None:  # closed in this very turn of the loop
@@ -303,6 +357,7 @@ class Channel:
         if not data:
             raise ConnectionResetError("closed by the node")
         self._heard = True
+        self._last_used = self._last_received = time.monotonic()
         for reply in wire.feed(data):
             self._owed.popleft().settle(reply)
         return True
@@ -322,14 +377,16 @@ class Channel:
             self._timer.cancel()
         self._wakes = deadline
         delay = max(0.0, deadline - time.monotonic())
-        self._timer = self.loop.call_later(delay, self._sweep)
+        self._timer = self.loop.call_later(delay, _sweep, weakref.ref(self))
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
         """Tell those whose deadline has passed; give up a connection that is far behind."""
         self._timer = None
         now = time.monotonic()
+        if self._grants_grace(now):
+            return
         patience = PATIENCE * self._backend.options.call_timeout
-        if self._owed and self._owed[0].deadline + patience < now:
+        if self._owed and max(self._owed[0].deadline, self._last_received) + patience < now:
             self._lost(TimeoutError("far behind with its replies"))
             return
         waiting = (self._held, self._owed)
@@ -340,9 +397,24 @@ class Channel:
         if upcoming:
             self._watch(min(upcoming))
         elif self._owed:
-            self._watch(self._owed[0].deadline + patience)
+            self._watch(max(self._owed[0].deadline, self._last_received) + patience)
         if self._drained is not None and not upcoming:
             self._finish_drain()
+
+    def _grants_grace(self, now: float) -> bool:
+        """Return whether those who are late get a moment longer, because this process was held up.
+
+        What has come meanwhile, or could only now be asked for, comes first. Nobody gets it twice.
+        """
+        late = now - self._wakes
+        if late <= OWN_DELAY:
+            return False
+        waiting = (call for call in (*self._held, *self._owed) if not call.future.done())
+        if not any(self._graced < call.deadline <= now for call in waiting):
+            return False
+        self._pause, self._graced = late, now
+        self._watch(now + min(late, LONGEST_GRACE))
+        return True
 
     def _expired(self, calls: deque[Call], now: float) -> Sequence[float]:
         """Tell the late ones; give the deadline of the first that is not, if there is one.
@@ -367,10 +439,23 @@ class Channel:
         return ()
 
     def _tell_late(self, call: Call) -> None:
-        if not call.future.done():
-            late = NodeTimeoutError("did not answer in time", self._backend.node)
-            partial = self._partial(call)
-            call.settle(late if partial is None else partial)
+        if call.future.done():
+            return
+        reply: Reply = self._partial(call)
+        if self._wire is None:  # its lateness is the dial's
+            reply = ConnectTimeoutError(NOT_REACHED, self._backend.node)
+        elif reply is None:
+            reply = NodeTimeoutError("did not answer in time", self._backend.node)
+        if self._excused(call):
+            excuse(reply)
+        call.settle(reply)
+
+    def _excused(self, call: Call) -> bool:
+        """Return whether a late reply says nothing of its node: it was sending, or we were late."""
+        timeout = self._backend.options.call_timeout
+        if call.deadline <= self._graced and self._pause > timeout / 2:
+            return True
+        return self._last_received > call.deadline - timeout
 
     def _partial(self, call: Call) -> Reply:
         """Give what has arrived of the reply that is coming in now, if it is this call's."""
@@ -410,6 +495,10 @@ class Channel:
     def _close(self) -> None:
         self._backend.forget(self)
         self._hurried.clear()
+        held, self._held = self._held, deque()
+        owed, self._owed = self._owed, deque()
+        for call in (*held, *owed):
+            call.settle(NodeUnavailableError("the connection was closed", self._backend.node))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -418,13 +507,45 @@ class Channel:
             self._dial = None
         sock, self._sock, self._wire = self._sock, None, None
         if sock is not None:
-            self.loop.remove_reader(sock.fileno())
-            self._stop_writing(sock)
+            if self._finalizer is not None:
+                self._finalizer.detach()
+            # By the number of then: whoever else closed the socket has left it without one.
+            self.loop.remove_reader(self._descriptor)
+            self._stop_writing()
             sock.close()
-        for call in (*self._held, *self._owed):
-            call.settle(NodeUnavailableError("the connection was closed", self._backend.node))
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+
+
+def _read(channel: weakref.ref[Channel]) -> None:
+    here = channel()
+    if here is not None:
+        here.readable()
+
+
+def _sweep(channel: weakref.ref[Channel]) -> None:
+    here = channel()
+    if here is not None:
+        here.sweep()
+
+
+def _drop(loop: asyncio.AbstractEventLoop, sock: socket.socket, descriptor: int) -> None:
+    """Close the connection of a client that nobody holds any more, from whatever thread."""
+
+    def release() -> None:
+        loop.remove_reader(descriptor)
+        sock.close()
+
+    try:
+        loop.call_soon_threadsafe(release)
+    except RuntimeError:  # the loop has ended, and forgotten its descriptors
+        sock.close()
+        return
+    warnings.warn(
+        "an AsyncClient was dropped without aclose(); make one for the whole program, and close it",
+        ResourceWarning,
+        stacklevel=1,
+    )
 
 
 async def _driven(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLoop) -> T:
@@ -456,7 +577,7 @@ async def _ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
         async with asyncio.timeout(timeout):
             await arrived
     except TimeoutError:
-        return False
+        return arrived.done() and not arrived.cancelled()  # in the turn after our own delay
     finally:
         (loop.remove_reader if reading else loop.remove_writer)(wait.descriptor)
     return True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shardcache.core.commands import Command, Reply
 from shardcache.core.nodes import Node
+from shardcache.errors import NodeTimeoutError
 
 if TYPE_CHECKING:  # a blocking program never loads it
     import asyncio
@@ -60,6 +61,13 @@ class Exchange(Protocol):
 
     def abandon(self) -> None:
         """Stop now, and close the connection."""
+
+
+def excuse(reply: Reply) -> None:
+    """Mark the timeouts of a reply, or in it, as none of the node's faults."""
+    for each in reply if isinstance(reply, list) else (reply,):
+        if isinstance(each, NodeTimeoutError):
+            each.excused = True
 
 
 class Backend(Protocol):

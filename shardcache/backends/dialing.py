@@ -41,6 +41,9 @@ class Wait(NamedTuple):
     until: float | None = None
 
 
+NOT_REACHED: Final = "could not be reached in time"
+
+
 class Expired(Exception):  # noqa: N818 - an order to stop, thrown into a generator that waits
     """The time for waiting is over."""
 
@@ -123,6 +126,7 @@ def dial(target: Target, until: float) -> Generator[Wait, None, tuple[socket.soc
     Raise `NodeUnavailableError` when none takes the connection, `ConnectTimeoutError` when told that
     its time is over, or the hello's own error.
     """
+    began = time.monotonic()
     addresses = yield from _addresses(target, until)
     failure: OSError | None = None
     for tried, (family, address) in enumerate(addresses):
@@ -137,7 +141,10 @@ def dial(target: Target, until: float) -> Generator[Wait, None, tuple[socket.soc
                 raise
             failure = error
     if isinstance(failure, TimeoutError):
-        raise ConnectTimeoutError("could not be reached in time", target.node.name)
+        late = ConnectTimeoutError(NOT_REACHED, target.node.name)
+        # Told that it is over long after it was: this process was held up, not the node.
+        late.excused = time.monotonic() - until > (until - began) / 2
+        raise late
     reason = "its name has no address" if failure is None else failure.strerror or str(failure)
     raise NodeUnavailableError(f"cannot be reached: {reason}", target.node.name) from failure
 

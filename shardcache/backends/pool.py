@@ -7,6 +7,7 @@ import os
 import queue
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -37,6 +38,7 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_armed",
+        "arrived",
         "heard",
         "plain",
         "poll",
@@ -62,14 +64,16 @@ class Connection:
         self.reading = Wait(sock.fileno(), select.POLLIN)
         # Whether the node has shown life since it was lent: a new connection just has.
         self.heard = True
+        self.arrived = 0.0  # when a part of a reply last came
         self.rested_since = 0.0
         self._armed = 0.0
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
         if self.plain:
             sock.settimeout(None)
         # A connection lost by an interrupt between two bytecodes takes no slot with it: the pool
-        # counts what lives, and what dies closes its socket.
-        weakref.finalize(self, sock.close)
+        # counts what lives, and what dies closes its socket. Not at exit: handlers that the program
+        # registered before its first call come later, and may still write.
+        weakref.finalize(self, sock.close).atexit = False
 
     def arm(self, seconds: float) -> None:
         """Let `send` and `recv` wait for `seconds`; raise `TimeoutError` when that is none."""
@@ -97,6 +101,16 @@ class Connection:
         if self.plain:
             return self.sock.recv(size, socket.MSG_DONTWAIT)
         return self._without_waiting().recv(size)
+
+    def look_again(self, size: int) -> bytes:
+        """Receive what is there after all; raise `TimeoutError` when nothing is.
+
+        A timer of gevent that fires late, because the hub was busy, may come before the data.
+        """
+        try:
+            return self.try_recv(size)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise TimeoutError from None
 
     def _without_waiting(self) -> socket.socket:
         if self._armed:
@@ -129,8 +143,8 @@ class Bell:
         self._inner, self._outer = socket.socketpair()
         # When nobody rings any more, either: whoever does holds it, and so never meets the number
         # of another socket. `__del__` would be too early, for weak references outlive it.
-        weakref.finalize(self, self._inner.close)
-        weakref.finalize(self, self._outer.close)
+        weakref.finalize(self, self._inner.close).atexit = False
+        weakref.finalize(self, self._outer.close).atexit = False
         self._inner.setblocking(False)  # noqa: FBT003 - its signature
         self._outer.setblocking(False)  # noqa: FBT003 - as above
         self.rung = False

@@ -203,6 +203,8 @@ def severity_of(error: NodeError) -> Severity:
     """
     if isinstance(error, (PoolTimeoutError, NodeRefusedError)):
         return Severity.NOTHING
+    if isinstance(error, NodeTimeoutError) and error.excused:
+        return Severity.NOTHING
     if isinstance(error, ConnectTimeoutError):
         return Severity.HARD
     if isinstance(error, NodeTimeoutError):

@@ -59,11 +59,13 @@ class FanOut:
         while self._open:
             if self._cut is None and self._enough is not None:
                 self._ends(self._enough)
-            ready = self._poll.poll(max(0.0, self._limit() - time.monotonic()) * 1000)
-            if not ready:
-                self._expire()
+            left = self._limit() - time.monotonic()
+            # A timer that fires late, as with a busy hub of gevent, may come before what it awaits.
+            ready = self._poll.poll(max(0.0, left) * 1000) or self._poll.poll(0)
             for descriptor, _ in ready:
                 self._advance(descriptor)
+            if not ready or left <= 0:  # data that keeps coming must not outlast the deadline
+                self._expire()
             if self._enough is not None and self._ends(self._enough):
                 self.abandon()
 

@@ -340,8 +340,8 @@ class BackendContract:
 
     def test_touch_none_removes_the_expiry(self, client: Any) -> None:
         """A touched value without a TTL outlives its former one."""
-        client.set("kept", 1, ttl=1)
-        client.set("gone", 1, ttl=1)
+        client.set("kept", 1, ttl=2)
+        client.set("gone", 1, ttl=2)
         assert client.touch("kept", None) is True
         assert client.touch("missing", None) is False
         eventually(lambda: client.get("gone") is None, within=10)
