@@ -181,8 +181,7 @@ class Cluster:
         calls = [(asks[place][0].backend, asks[place][1]) for place in sent]
         refused = [reply for reply, _ in answers if reply is not UNANSWERED]
         if enough is not None and refused:
-            heard = enough
-            enough = lambda replies: heard([*refused, *replies])  # noqa: E731 - of those sent and refused
+            enough = _beside(refused, enough)
         for place, (reply, arrived) in zip(
             sent, await io.call_many(calls, until, enough), strict=True
         ):
@@ -277,6 +276,11 @@ class Cluster:
         if self.raises:
             raise error
         return default
+
+
+def _beside(refused: Sequence[Reply], enough: Enough) -> Enough:
+    """Return the same condition on replies that come beside calls that were refused at once."""
+    return lambda replies: enough([*refused, *replies])
 
 
 def _error_in(reply: Reply) -> NodeError | None:
