@@ -54,7 +54,9 @@ class EjectionPolicy(NamedTuple):
     faults: servers and firewalls close them, and a server that restarts takes the next. The first probe comes after `first_probe` seconds,
     each next one `factor` times later, up to `slowest_probe`; a delay is multiplied by a number
     drawn from `jitter`, so that many processes do not ask at once. A node ejected again within
-    `flap_window` seconds waits twice as long for its first probe, up to `flap_limit`.
+    `flap_window` seconds of its return waits `flap_factor` times as long for its first probe, up to
+    `flap_limit` seconds: enough against one that flaps, and short enough not to punish one that
+    pauses regularly (simulated in `tests/core/test_flapping.py`).
     """
 
     timeouts: int = 3
@@ -66,8 +68,9 @@ class EjectionPolicy(NamedTuple):
     factor: float = 1.5
     slowest_probe: float = 5.0
     jitter: tuple[float, float] = (0.8, 1.5)
-    flap_window: float = 60.0
-    flap_limit: float = 30.0
+    flap_window: float = 10.0
+    flap_factor: float = 2.5
+    flap_limit: float = 10.0
 
 
 DEFAULT_EJECTION: Final = EjectionPolicy()
@@ -154,8 +157,8 @@ class Health:
         """Open the circuit because of `error`."""
         policy = self._policy
         flapping = now - self._closed_at < policy.flap_window
-        doubled = min(2 * self._first_delay, policy.flap_limit)
-        self._delay = self._first_delay = doubled if flapping else policy.first_probe
+        longer = min(policy.flap_factor * self._first_delay, policy.flap_limit)
+        self._delay = self._first_delay = longer if flapping else policy.first_probe
         self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
         self.since = self.looked = now
         self.due = now + self._jittered(chance)

@@ -1,0 +1,82 @@
+"""One rule for a node that flaps and for one that pauses regularly, simulated in virtual time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from shardcache.core.health import EjectionPolicy, Health
+from shardcache.errors import NodeTimeoutError
+
+TIMEOUT = 0.1  # seconds; of a call, and of a probe
+PAUSE = 0.5
+TICK = 0.005
+SILENCE = NodeTimeoutError("did not answer in time")
+
+FORMER = EjectionPolicy(flap_window=60.0, flap_factor=2.0, flap_limit=30.0)
+Down = Callable[[float], bool]
+
+
+@dataclass
+class Watched:
+    """What became of a node: how often it was left out, and for how many seconds in all."""
+
+    opens: int = 0
+    out: float = 0.0
+
+
+def flaps(now: float) -> bool:
+    """Return whether a node is down that is stopped for 0.3 s of every second."""
+    return now % 1.0 < 0.3
+
+
+def pauses_every(seconds: float) -> Down:
+    """Return whether a node is down that pauses for half a second every so often."""
+    return lambda now: now > seconds and now % seconds < PAUSE
+
+
+def watch(policy: EjectionPolicy, down: Down, seconds: float, seed: int) -> Watched:
+    """Return what a client does with a node that it asks all the time."""
+    chance, health, watched = random.Random(seed), Health(policy), Watched()
+    now = 0.0
+    while now < seconds:
+        if not health.ejected:
+            now += TICK
+            if down(now):  # many calls are under way, and none is answered in time
+                now += TIMEOUT
+                health.eject(SILENCE, now, chance.random())
+                watched.opens += 1
+            continue
+        watched.out += health.due - now
+        now = health.due
+        began = now
+        while down(now) and now - began < TIMEOUT:
+            now += TICK
+        watched.out += now - began
+        if down(now):
+            health.probe_failed(SILENCE, now, chance.random())
+        else:
+            health.restore(now)
+    return watched
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_node_that_flaps_is_left_out_at_most_six_times(seed):
+    """In twenty seconds, whatever chance does to the delays."""
+    assert watch(EjectionPolicy(), flaps, 20.0, seed).opens <= 6
+
+
+@pytest.mark.parametrize("every", [20.0, 30.0, 50.0, 60.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_node_that_pauses_regularly_is_used_in_between(every, seed):
+    """It is left out for at most 8 % of the time: 3 % where it pauses for 2.5 %."""
+    share = watch(EjectionPolicy(), pauses_every(every), 1200.0, seed).out / 1200.0
+    assert share <= 0.08
+
+
+def test_the_former_rule_left_it_out_for_most_of_the_time():
+    """Any ejection within a minute doubled the delay, up to 30 s: the test can tell the two apart."""
+    assert watch(FORMER, pauses_every(20.0), 1200.0, seed=1).out > 600.0
