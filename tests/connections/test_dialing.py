@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 
 import pytest
 
 from shardcache import NodeUnavailableError
 from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.waiting import eventually
 
 
 @pytest.fixture(params=MODES)
@@ -73,6 +75,28 @@ def test_a_slow_look_up_does_not_delay_the_other_nodes(mode, names, make_memcach
     started = time.monotonic()
     assert client.set_many({f"k{number}": number for number in range(50)}) == []
     assert time.monotonic() - started < 0.95  # both look-ups at once
+    client.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_name_service_that_hangs_kills_no_node(mode, names, make_memcached):
+    """Its last address works: half of a dial's time is left for it."""
+    server = make_memcached()
+    over = threading.Event()
+    names["pool.test"] = lambda: [(server.host, server.port)]
+    client = make_client(mode, "memcached://pool.test:1", timeout=1)
+    assert client.set("k", 1)
+
+    def hang():
+        over.wait(60)
+        return []
+
+    names["pool.test"] = hang
+    server.restart()
+    try:
+        eventually(lambda: client.set("k", 2), within=20)
+    finally:
+        over.set()
     client.close()
 
 
