@@ -251,6 +251,21 @@ def test_text_where_none_belongs_is_refused(command):
         wire.feed(b"+QUEUED\r\n")
 
 
+def test_what_arrived_of_a_batch_is_kept():
+    """A reply that stalls after most of a batch costs the few dozen keys that it is in, and the rest."""
+    wire, keys = make_wire(), [b"k%d" % number for number in range(324)]
+    wire.encode(GetMany(keys))
+    value = b"$%d\r\n%s\r\n" % (len(STORED), STORED)
+    arrived = 0
+    while arrived < 146:  # of each MGET, whole
+        size = min(MGET_KEYS, len(keys) - arrived)
+        assert list(wire.feed(b"*%d\r\n%s" % (size, value * size))) == []
+        arrived += size
+    assert list(wire.feed(b"*%d\r\n%s" % (MGET_KEYS, value * 3))) == []
+    kept = [reply for reply in wire.partial() if reply == TEXT]
+    assert len(kept) == arrived == 150
+
+
 def test_many_answers_must_be_as_many_as_keys():
     """An MGET answered with another number of values gives none of them."""
     wire = make_wire()

@@ -71,8 +71,9 @@ from shardcache.core.keys import RESERVED
 from shardcache.core.payloads import from_redis, is_stub, stub, to_redis
 from shardcache.errors import NodeProtocolError, NotACounterError, ValueTooLargeError
 
-# One MGET holds up every other client of the server for as long as it takes.
-MGET_KEYS: Final = 1000
+# One MGET holds up every other client of the server for as long as it takes, and is one reply: of one
+# that is cut off nothing is kept.
+MGET_KEYS: Final = 50
 MGET_BYTES: Final = 256 * 1024
 
 # How long the first line of each kind of reply can be, and how much some of them can announce.
