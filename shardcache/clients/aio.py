@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory
-from shardcache.clients.base import ClientBase, log_ejection
+from shardcache.clients.base import LOG, ClientBase
 from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.locks import AsyncLock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
@@ -263,7 +263,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         def reach(link: Link) -> Backend:
             return backends[link.node.address.scheme].blocking(link.node, options)
 
-        return Prober(BlockingIO(), options.call_timeout, audience, log_ejection, reach)
+        return Prober(BlockingIO(), options.call_timeout, audience, LOG, reach)
 
     def _make_backend(self, factory: BackendFactory, node: Node) -> AsyncBackend:
         return factory.asyncio(node, self._options)

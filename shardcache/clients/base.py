@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, Literal, Self, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.clients.naming import Prefixes
+from shardcache.clients.swallowed import SwallowedErrors
 from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
 from shardcache.core.codecs import Codec
 from shardcache.core.events import Audience, TopologyChanged
@@ -28,7 +29,7 @@ from shardcache.errors import ClientClosedError, NodeError
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.members import Link
 from shardcache.operations.port import IO
-from shardcache.operations.probing import Prober
+from shardcache.operations.probing import Prober, ProberLog
 from shardcache.operations.protection import Protection
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import Settings, parse_choice
@@ -113,6 +114,7 @@ class ClientBase(ABC, Generic[BackendT]):
             audience=audience,
             prober=prober,
             protection=Protection(),
+            note_swallowed=SwallowedErrors().note,
         )
         if settings.lock_nodes is not None:
             locks = Topology(settings.lock_nodes, topology.strategy)
@@ -287,10 +289,16 @@ class ClientBase(ABC, Generic[BackendT]):
             return backends
 
 
-def log_ejection(error: NodeError) -> None:
-    """Write a line about a node that is left out."""
+def _log_ejection(error: NodeError) -> None:
     # As text: a handler that keeps its records would keep the error's frames, and the client.
     log.warning("a node is ejected, and probed until it answers: %s", str(error))
+
+
+def _log_return(name: str, seconds: float) -> None:
+    log.info("node %s is asked again after %.1f s", name, seconds)
+
+
+LOG: Final = ProberLog(_log_ejection, _log_return)
 
 
 def cluster_of(client: ClientBase[Any]) -> Cluster:

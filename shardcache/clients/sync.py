@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from shardcache.backends.base import Backend, BackendFactory
-from shardcache.clients.base import ClientBase, log_ejection
+from shardcache.clients.base import LOG, ClientBase
 from shardcache.clients.cached import Decorator
 from shardcache.clients.locks import Lock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
@@ -247,7 +247,7 @@ class Client(ClientBase[Backend]):
         return self._io
 
     def _make_prober(self, io: IO[Backend], audience: Audience) -> Prober:
-        return Prober(io, self._options.call_timeout, audience, log_ejection)
+        return Prober(io, self._options.call_timeout, audience, LOG)
 
     def _make_backend(self, factory: BackendFactory, node: Node) -> Backend:
         return factory.blocking(node, self._options)

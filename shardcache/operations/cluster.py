@@ -40,6 +40,7 @@ class Cluster:
         "keys",
         "links",
         "locks",
+        "note_swallowed",
         "payloads",
         "prober",
         "protection",
@@ -63,6 +64,7 @@ class Cluster:
         audience: Audience,
         prober: Prober,
         protection: Protection,
+        note_swallowed: Callable[[NodeError], None] = lambda _: None,
     ) -> None:
         self.io = io
         self.topology = topology
@@ -75,6 +77,7 @@ class Cluster:
         self.audience = audience
         self.prober = prober
         self.protection = protection
+        self.note_swallowed = note_swallowed
         self.locks: Cluster | None = None  # of nodes for locks alone
         self.route: Route = router(topology, links, keys)
 
@@ -92,6 +95,7 @@ class Cluster:
             audience=self.audience,
             prober=self.prober,
             protection=self.protection,
+            note_swallowed=self.note_swallowed,
         )
         cluster.locks = self.locks
         return cluster
@@ -222,6 +226,8 @@ class Cluster:
         self._told(link, command, seconds, reply, error)
         if error is not None:
             self.failed(link, error)
+            if not self.raises:
+                self.note_swallowed(error)
             self.prober.blame(link, error, allowed)
             if error is reply or severity_of(error) is not Severity.NOTHING:
                 return

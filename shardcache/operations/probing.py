@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import ref
 
 from shardcache.core.commands import Command, Ping, Reply
@@ -21,6 +21,16 @@ from shardcache.operations.port import IO
 TICK: Final = 0.1  # seconds; how often a prober looks who is due
 DOUBT: Final = 1.0  # seconds between two probes at most, while most nodes are silent
 SHORTEST: Final = 0.01  # seconds; a node is not blamed for missing a deadline nearer than this
+
+
+class ProberLog(NamedTuple):
+    """Where lines are written about nodes that are left out, and asked again after so many seconds."""
+
+    ejected: Callable[[NodeError], None]
+    restored: Callable[[str, float], None]
+
+
+SILENT: Final = ProberLog(lambda _error: None, lambda _name, _seconds: None)
 
 
 class Prober:
@@ -53,7 +63,7 @@ class Prober:
         io: IO[Any],
         timeout: float,
         audience: Audience,
-        log: Callable[[NodeError], None] = lambda _: None,
+        log: ProberLog = SILENT,
         reach: Callable[[Link], Any] = lambda link: link.backend,  # as the port takes it
     ) -> None:
         self._io = io
@@ -122,7 +132,7 @@ class Prober:
         if not ejects:
             return
         link.ejections += 1
-        self._log(error)
+        self._log.ejected(error)
         link.backend.eject()
         if self._audience:
             self._audience.tell(NodeEjected(link.node, error))
@@ -134,6 +144,7 @@ class Prober:
         now = self._io.now()
         seconds = now - link.health.since
         link.health.restore(now)
+        self._log.restored(link.node.name, seconds)
         if self._audience:
             self._audience.tell(NodeRestored(link.node, seconds))
 

@@ -251,7 +251,7 @@ def test_text_where_none_belongs_is_refused(command):
         wire.feed(b"+QUEUED\r\n")
 
 
-def test_what_arrived_of_a_batch_is_kept():
+def test_of_a_batch_that_stalls_whole_mgets_are_kept():
     """A reply that stalls after most of a batch costs the few dozen keys that it is in, and the rest."""
     wire, keys = make_wire(), [b"k%d" % number for number in range(324)]
     wire.encode(GetMany(keys))

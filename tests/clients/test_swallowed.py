@@ -1,0 +1,115 @@
+"""What is wrong with a node's configuration is heard, although its errors are read as misses."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from shardcache.clients.swallowed import MOST, SwallowedErrors
+from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
+from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.waiting import eventually
+
+
+@pytest.fixture
+def lines(caplog):
+    """Return a function that gives what was logged at WARNING or above."""
+    caplog.set_level(logging.INFO, logger="shardcache")
+
+    def found(level=logging.WARNING):
+        return [record.getMessage() for record in caplog.records if record.levelno >= level]
+
+    return found
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Return each kind of client in turn."""
+    return request.param
+
+
+class TestSwallowedErrors:
+    """The log by itself, on a clock of the test."""
+
+    def test_the_first_is_told_and_then_one_a_minute(self, lines):
+        """With how many there were since, for each node and kind by itself."""
+        now = [100.0]
+        errors = SwallowedErrors(clock=lambda: now[0])
+        refused, late = NodeRefusedError("no", "a"), NodeTimeoutError("late", "a")
+        for _ in range(50):
+            errors.note(refused)
+        errors.note(late)
+        errors.note(NodeRefusedError("no", "b"))
+        assert lines() == [
+            "an error was read as a miss: a: no",
+            "an error was read as a miss: a: late",
+            "an error was read as a miss: b: no",
+        ]
+        now[0] += 61.0
+        errors.note(refused)
+        errors.note(refused)
+        assert lines()[3:] == ["an error was read as a miss, 50 times in 61 s: a: no"]
+        now[0] += 60.0
+        errors.note(refused)
+        assert lines()[4:] == ["an error was read as a miss, 2 times in 60 s: a: no"]
+
+    def test_an_ejection_has_a_line_of_its_own(self, lines):
+        """What ejects a node at once is not told twice."""
+        SwallowedErrors().note(NodeUnavailableError("refused", "a"))
+        assert lines() == []
+
+    def test_texts_without_end_do_not_fill_the_memory(self, lines):
+        """Beyond a thousand kinds, all others of a node are one."""
+        errors = SwallowedErrors()
+        for number in range(MOST + 50):
+            errors.note(NodeRefusedError(f"no {number}", "a"))
+        assert len(lines()) == MOST + 1
+
+
+def test_a_missing_password_is_told_once(make_redis, lines, mode):
+    """Hundreds of calls miss, and one line says why."""
+    server = make_redis("--requirepass", "hunter2")
+    client = make_client(mode, server.url, timeout=5)
+    for number in range(100):
+        assert client.set(f"k{number}", 1) is False
+        assert client.get_many([f"k{number}", "l"]) == {}
+    (line,) = lines()
+    assert "wants a password, and the node's URL has none" in line
+    client.close()
+
+
+def test_rights_that_were_taken_away_are_told(make_redis, lines, mode):
+    """A user who may read and not write has every write dropped: once, in words."""
+    server = make_redis()
+    client = make_client(mode, server.url, timeout=5)
+    assert client.set("k", 1)
+    server.ask(b"ACL SETUSER default -set -del\r\n", b"+OK\r\n")
+    for _ in range(20):
+        assert client.set("k", 2) is False
+    assert len([line for line in lines() if "does not let the user" in line]) == 1
+    client.close()
+
+
+def test_under_raise_the_caller_knows(make_redis, lines, mode):
+    """What reaches the caller is not logged as well."""
+    server = make_redis("--requirepass", "hunter2")
+    client = make_client(mode, server.url, timeout=5, on_error="raise")
+    with pytest.raises(NodeRefusedError):
+        client.set("k", 1)
+    assert lines() == []
+    client.close()
+
+
+def test_a_return_is_told(make_memcached, lines, mode):
+    """At INFO, with how long the node was out."""
+    server = make_memcached()
+    client = make_client(mode, server.url, timeout=5)
+    client.set("k", 1)
+    server.kill()
+    client.get("k")
+    server.restart()
+    eventually(lambda: client.set("k", 1), within=15)
+    (line,) = [line for line in lines(logging.INFO) if "asked again after" in line]
+    assert line.startswith(f"node 127.0.0.1:{server.port} is asked again after ")
+    client.close()
