@@ -11,6 +11,11 @@ import pytest
 from shardcache.cli import stampede
 
 
+# Runs without protection, of 200 callers. On a busy machine threads come late and find the value that
+# the first ones have stored: 111 were seen. What is promised is the one run with protection.
+STAMPEDE = 20
+
+
 def demo(*words):
     """Run the demo in a process of its own; give its output."""
     result = subprocess.run(
@@ -39,7 +44,7 @@ def test_the_figures(words):
     assert use["wrong_after_adding_a_node"] == 0
     crowd = figures["stampede"]
     assert (crowd["processes"], crowd["threads"]) == (8, 25)
-    assert crowd["unprotected"]["runs"] == 200
+    assert STAMPEDE <= crowd["unprotected"]["runs"] <= 200
     assert crowd["protected"]["runs"] == 1
     assert (crowd["unprotected"]["right"], crowd["protected"]["right"]) == (200, 200)
     assert (crowd["killed"]["runs"], crowd["killed"]["right"]) == (2, 175)
@@ -50,7 +55,7 @@ def test_a_machine_without_servers():
     """The crowd is one of threads then, and all the rest is the same."""
     figures = stampede.among_threads()
     assert (figures["processes"], figures["threads"]) == (1, 200)
-    assert figures["unprotected"]["runs"] == 200
+    assert STAMPEDE <= figures["unprotected"]["runs"] <= 200
     assert figures["protected"]["runs"] == 1
     assert figures["protected"]["right"] == 200
 
