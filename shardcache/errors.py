@@ -36,7 +36,23 @@ from typing import Any
 
 
 class ShardCacheError(Exception):
-    """The root of everything shardcache raises."""
+    """The root of everything shardcache raises.
+
+    Each error pickles, and copies, with its message and all its attributes; as with any exception
+    its cause and its traceback stay behind.
+    """
+
+    # Exceptions are copied by calling their class with `args`, which hold the message. Classes that
+    # take other arguments could not be unpickled so, which breaks a pool of processes.
+    def __reduce__(self) -> tuple[Any, ...]:  # as `object` has it
+        return _restore, (type(self), self.args), vars(self)
+
+
+def _restore(kind: type[ShardCacheError], args: tuple[Any, ...]) -> ShardCacheError:
+    """Return an error of `kind` that says what `args` hold, without calling `__init__`."""
+    error = kind.__new__(kind, *args)
+    error.args = args  # an OSError takes none of them in `__new__` if its class has an `__init__`
+    return error
 
 
 class ConfigurationError(ShardCacheError):

@@ -1,0 +1,120 @@
+"""Errors travel: between processes, and as copies."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import pytest
+
+from shardcache import errors
+from shardcache.errors import (
+    ConfigurationError,
+    DecodeError,
+    LockUnavailable,
+    NodeError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    PartialFailureError,
+    ShardCacheError,
+    UnknownPluginError,
+)
+
+CLASSES = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, ShardCacheError)
+]
+# Beside each class's `kind("message")`: what its other arguments are.
+SPECIAL: dict[type[ShardCacheError], list[Callable[[], ShardCacheError]]] = {
+    ConfigurationError: [lambda: ConfigurationError("one", "two")],
+    UnknownPluginError: [lambda: UnknownPluginError("strategy", "kettle", ["ketama", "jump"])],
+    PartialFailureError: [
+        lambda: PartialFailureError(
+            {"a": NodeTimeoutError("too late", "n1"), b"b": DecodeError("not JSON")},
+            found={"c": [1]},
+            succeeded=["d"],
+        ),
+        lambda: PartialFailureError({}),
+    ],
+    LockUnavailable: [
+        lambda: LockUnavailable("1 of 3", {"n1": NodeUnavailableError("refused", "n1")})
+    ],
+}
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{
+        f"pickle {protocol}": lambda error, protocol=protocol: pickle.loads(
+            pickle.dumps(error, protocol)
+        )
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    },
+}
+
+
+def examples(kind: type[ShardCacheError]) -> list[ShardCacheError]:
+    """Return errors of this class: of its message alone, of a node, and with what is its own."""
+    made = [make() for make in SPECIAL.get(kind, [])]
+    if kind not in (UnknownPluginError, PartialFailureError):
+        made.append(kind("something broke"))
+    if issubclass(kind, NodeError):
+        made.append(kind("something broke", "n1"))
+    for error in made:
+        error.add_note("seen in a test")
+    return made
+
+
+def told(thing: Any) -> Any:  # whatever an attribute holds
+    """Return all that can be seen of an error, and of the errors it holds, to be compared."""
+    if isinstance(thing, BaseException):
+        attributes = {name: told(value) for name, value in vars(thing).items()}
+        special = [getattr(thing, name, None) for name in ("errno", "strerror", "filename")]
+        return type(thing), thing.args, str(thing), repr(thing), attributes, special
+    if isinstance(thing, dict):
+        return {key: told(value) for key, value in thing.items()}
+    return thing
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_copy_equals_its_error(
+    kind: type[ShardCacheError], way: Callable[[ShardCacheError], ShardCacheError]
+) -> None:
+    """An error of any class survives pickling and copying with all it says."""
+    for error in examples(kind):
+        assert told(way(error)) == told(error)
+
+
+class HomemadeError(PartialFailureError):
+    """A class of a user's own, with arguments that are not its message."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__({})
+        self.both = first + second
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_subclass_with_arguments_of_its_own(way: Callable[[Exception], Exception]) -> None:
+    """A user's subclass needs nothing of its own to be copied."""
+    error = HomemadeError("a", "b")
+    assert told(way(error)) == told(error)
+
+
+def fail() -> None:
+    """Raise what a call over many keys raises."""
+    raise PartialFailureError({"a": NodeUnavailableError("refused", "n1")})
+
+
+def test_it_comes_back_from_a_process_pool() -> None:
+    """An error in a worker process reaches the program, and leaves the pool whole."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        with pytest.raises(PartialFailureError) as caught:
+            pool.submit(fail).result(timeout=60)
+        assert caught.value.failed["a"].node == "n1"  # type: ignore[union-attr] # a NodeError
+        assert pool.submit(len, "abc").result(timeout=60) == 3
