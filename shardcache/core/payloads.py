@@ -14,7 +14,7 @@ from typing import Any, Final
 from shardcache.core.codecs.base import Codec, ReadsPickles
 from shardcache.core.commands import Payload
 from shardcache.core.envelopes import unpack
-from shardcache.errors import ConfigurationError, DecodeError
+from shardcache.errors import ConfigurationError, DecodeError, EncodeError
 
 # Every value written by us carries this bit: an unmarked empty value is another's work in progress.
 OWN: Final = 0x100
@@ -88,19 +88,42 @@ class Payloads:
         if kind is str:
             try:
                 return TEXT_FLAGS, value.encode()
-            except UnicodeEncodeError:  # lone surrogates: legal text that UTF-8 cannot hold
-                return self._flags, self._codec.encode(name, value)
+            except UnicodeEncodeError:
+                pass  # lone surrogates: legal text that UTF-8 cannot hold
+            return self._flags, self._encode(name, value)
         if kind is bytes:
             return RAW_FLAGS, value
         if kind is int and -_BIG < value < _BIG:
             return INTEGER_FLAGS, b"%d" % value
-        return self._flags, self._codec.encode(name, value)
+        return self._flags, self._encode(name, value)
+
+    def _encode(self, name: bytes, value: Any) -> bytes:  # as above
+        """Return what the codec makes of `value`; whatever it raises, raise `EncodeError`."""
+        try:
+            data = self._codec.encode(name, value)
+        except EncodeError:
+            raise
+        except Exception as error:
+            raise EncodeError(self._raised(error)) from error
+        if not isinstance(data, bytes):
+            kind = type(data).__name__
+            raise EncodeError(f"codec {self._codec.name!r} returned {kind}, not bytes")
+        return data
+
+    def _raised(self, error: Exception) -> str:
+        return f"codec {self._codec.name!r} raised {type(error).__name__}"
 
     def decode(self, name: bytes, payload: Payload) -> Any:  # a value is the caller's own
         """Give the value of a payload stored as `name`; raise `DecodeError` when it is none."""
         flags, data = payload
         if flags == self._flags:
-            return self._codec.decode(name, data)
+            # A codec may be anybody's: whatever it raises, the bytes are none that it can read.
+            try:
+                return self._codec.decode(name, data)
+            except DecodeError:
+                raise
+            except Exception as error:
+                raise DecodeError(self._raised(error)) from error
         if flags == TEXT_FLAGS:
             return _text(data)
         if flags == RAW_FLAGS:
@@ -127,7 +150,12 @@ class Payloads:
         if kind in FOREIGN_INTEGERS:
             return _integer(data)
         if kind == FOREIGN_PICKLE:
-            return self._unpickled(data)
+            try:
+                return self._unpickled(data)
+            except DecodeError:
+                raise
+            except Exception as error:
+                raise DecodeError(self._raised(error)) from error
         raise DecodeError(f"flags {flags:#x} are of no known client")
 
 

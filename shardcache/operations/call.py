@@ -111,6 +111,19 @@ class Call:
                 raise
             return NOT_MADE
 
+    def copy(self, payload: Payload) -> Any:
+        """Return a value of its own for a caller who did not make it, as `decoded` does.
+
+        It was not read from the node, so that it counts as neither its hit nor its miss.
+        """
+        try:
+            return self.cluster.payloads.decode(self.name, payload)
+        except DecodeError as error:
+            self.cluster.note_undecodable(self.link, self.name, error)
+            if self.policy.on_error == "raise":
+                raise
+            return NOT_MADE
+
     def stored_error(self, payload: Payload) -> Exception | None:
         """Give the exception that is stored in place of a value, if it is of a type kept here."""
         flags = int.from_bytes(payload[1][:_FLAGS_SIZE], "big")

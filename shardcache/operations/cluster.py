@@ -276,12 +276,16 @@ class Cluster:
 
     def _undecodable(self, link: Link, name: bytes, error: DecodeError, default: Any) -> Any:
         link.misses += 1
-        link.decode_failures += 1
-        if self.audience:
-            self.audience.tell(DecodeFailed(link.node, name, error))
+        self.note_undecodable(link, name, error)
         if self.raises:
             raise error
         return default
+
+    def note_undecodable(self, link: Link, name: bytes, error: DecodeError) -> None:
+        """Count bytes that cannot be decoded, and notify the observers."""
+        link.decode_failures += 1
+        if self.audience:
+            self.audience.tell(DecodeFailed(link.node, name, error))
 
 
 def _beside(refused: Sequence[Reply], enough: Enough) -> Enough:

@@ -81,7 +81,7 @@ async def refresh(call: Call) -> Any:
 
     call.io.flights.detach(call.name)
     landed, _ = await call.io.flights.fly(call.name, anew, 0.0, takes_over=True)
-    return _own(call, await anew() if isinstance(landed, Landing) else landed)
+    return await _own(call, await anew() if isinstance(landed, Landing) else landed)
 
 
 async def invalidate(call: Call) -> bool:
@@ -112,7 +112,7 @@ async def _served(call: Call, given: Any, stored: Found, state: Freshness) -> An
         return given
     if _inline(call):
         outcome = await _refreshed(call, stored)
-        return given if outcome is None else _own(call, outcome)
+        return given if outcome is None else await _own(call, outcome)
 
     async def beside() -> None:
         await guarded(_refreshed(call, stored))
@@ -161,7 +161,7 @@ async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
         return await guarded(leading.outcome(reply))
 
     if not policy.coalesce:
-        return _own(call, await lead())
+        return await _own(call, await lead())
     old = last_resort is not None and salvages(last_resort, policy, io.wall())
     gives_up = {"compute": False, "raise": True, "stale": old}
     takes_over = not gives_up[policy.on_timeout]
@@ -172,15 +172,14 @@ async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
         left = max(0.0, deadline - io.now())
         landed, own = await io.flights.fly(call.name, lead, left, takes_over=takes_over)
     if landed is Landing.ALONE:
-        call.count("recomputes")
-        return await io.compute(call.factory)
+        return await _alone(call)
     if isinstance(landed, Landing):
-        return _own(call, leading.late())
+        return await _own(call, leading.late())
     if own:
-        return _own(call, landed)
+        return await _own(call, landed)
     call.count("coalesced")
     call.prevented("joined", io.now() - began)
-    return _shared(call, landed)
+    return await _shared(call, landed)
 
 
 def _is_no_answer(landed: Outcome | Landing, *, own: bool) -> bool:
@@ -193,16 +192,23 @@ def _is_no_answer(landed: Outcome | Landing, *, own: bool) -> bool:
 # What a caller gets of an outcome.
 
 
-def _own(call: Call, outcome: Outcome) -> Any:
+async def _own(call: Call, outcome: Outcome) -> Any:
     if outcome.error is not None:
         raise outcome.error
-    return _shared(call, outcome) if outcome.value is NOT_MADE else outcome.value
+    return await _shared(call, outcome) if outcome.value is NOT_MADE else outcome.value
 
 
-def _shared(call: Call, outcome: Outcome) -> Any:
-    """Give a copy of a value that others get as well, or raise the error with its own trace."""
+async def _shared(call: Call, outcome: Outcome) -> Any:
+    """Return a copy of a value that others get as well, or raise the error with its own trace."""
     if outcome.error is not None:
         raise reraised(outcome.error)
     if outcome.payload is None:
         return outcome.value
-    return call.cluster.payloads.decode(call.name, outcome.payload)
+    value = call.copy(outcome.payload)
+    return await _alone(call) if value is NOT_MADE else value
+
+
+async def _alone(call: Call) -> Any:
+    """Recompute the value for this caller alone, and store nothing."""
+    call.count("recomputes")
+    return await call.io.compute(call.factory)

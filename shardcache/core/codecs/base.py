@@ -36,7 +36,8 @@ class Codec(Protocol):
     def decode(self, name: bytes, data: bytes) -> Any:
         """Give the value of bytes stored as `name`; raise `DecodeError`, and nothing else.
 
-        The bytes may be anything at all, and no error may hold or quote them.
+        The bytes may be anything at all, and no error may hold or quote them. Whatever else is
+        raised is taken for a `DecodeError` with that as its cause, which observers are given.
         """
 
 
