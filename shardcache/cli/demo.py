@@ -151,7 +151,7 @@ def _use(show: Show, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]
             "right": sum(found.get(key) == value for key, value in values.items()),
             "found_after_adding_a_node": len(kept),
             "wrong_after_adding_a_node": sum(kept[key] != values[key] for key in kept),
-            "moved": change.moved,
+            "moved": change.movement.moved,
         }
     show.use(figures)
     return figures

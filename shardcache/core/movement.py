@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -13,6 +14,12 @@ SAMPLE: Final = 10_000  # keys: the standard error of a share is then at most ha
 EFFORT: Final = (
     16_000_000  # hashes, about a second: beyond it only every so many runs are looked at
 )
+
+# An estimate takes some milliseconds, and its standard error is one point at most. Its effort is in
+# hashes as well; to look at one place costs as much as some of them, whatever the strategy.
+QUICK_SAMPLE: Final = 2_500  # keys
+QUICK_EFFORT: Final = 100_000
+LOOK: Final = 10
 
 Basis = Literal["key space", "sample", "keys"]
 
@@ -48,6 +55,19 @@ class Movement(NamedTuple):
         if old is None or new is None or old.space != new.space:
             return cls("sample", _flows_of(sample_keys(), before, after))
         return cls._of_runs(old, new)
+
+    @classmethod
+    def estimate(cls, before: Placement, after: Placement) -> Movement:
+        """Return about what moves between two placements, within milliseconds.
+
+        It is exact where that takes no longer, and of a sample otherwise.
+        """
+        old, new = _runs(before), _runs(after)
+        if old is None or new is None or old.space != new.space:
+            return cls("sample", _flows_of(sample_keys(QUICK_SAMPLE), before, after))
+        if len(old.ends) * (old.cost + LOOK) + len(new.ends) * (new.cost + LOOK) <= QUICK_EFFORT:
+            return cls._of_runs(old, new)
+        return cls("sample", _flows_of_places(old, new))
 
     @classmethod
     def _of_runs(cls, before: Runs, after: Runs) -> Movement:
@@ -101,6 +121,19 @@ def _flows_of(
 ) -> Counter[tuple[str, str]]:
     old, new = before.owner, after.owner
     return Counter((old(key).name, new(key).name) for key in keys)
+
+
+def _flows_of_places(before: Runs, after: Runs) -> Counter[tuple[str, str]]:
+    """Return where places, spread evenly over the space, live before and after."""
+    size = before.ends[-1]
+    count = max(1, QUICK_EFFORT // (before.cost + after.cost + 2 * LOOK))
+    places = ((2 * number + 1) * size // (2 * count) for number in range(count))
+    return Counter((_owner_of(before, place), _owner_of(after, place)) for place in places)
+
+
+def _owner_of(runs: Runs, place: int) -> str:
+    slots = len(runs.ends) == runs.ends[-1]  # each run is one place long
+    return runs.owner(place if slots else bisect_right(runs.ends, place)).name
 
 
 def _runs(placement: Placement) -> Runs | None:

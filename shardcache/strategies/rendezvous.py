@@ -61,8 +61,11 @@ class Rendezvous(StrategyBase):
         def inputs() -> Iterable[bytes]:
             return (b"rendezvous 1 xxh3_64", b"%d" % slots, *described(ordered))
 
+        def holder(slot: int) -> Node:
+            return table[slot] or fill(slot)
+
         def runs() -> Runs:
-            return Runs(f"xxh3_64 & {slots - 1}", range(1, slots + 1), fill, len(ordered))
+            return Runs(f"xxh3_64 & {slots - 1}", range(1, slots + 1), holder, len(ordered))
 
         return Placed(_owner(table, fill), preference, inputs, runs)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardcache.core.events import TopologyChanged
 from shardcache.core.movement import SAMPLE, Movement, shares
 from shardcache.core.nodes import Node
 from shardcache.core.strategy import Measurable
+from shardcache.core.topology import Topology, TopologyChange
 from shardcache.strategies.crc16 import Crc16
 from shardcache.strategies.jump import Jump
 from shardcache.strategies.ketama import Ketama
@@ -102,3 +106,55 @@ def test_runs_cover_their_space_once(strategy, count):
     assert list(runs.ends) == sorted(runs.ends)
     assert runs.ends[-1] == strategy.build(NODES).runs().ends[-1]
     assert runs.space == strategy.build(NODES).runs().space
+
+
+@pytest.mark.parametrize("count", [2, 8, 32, 100])
+@pytest.mark.parametrize("strategy", [*RUNS, Jump()], ids=lambda each: each.name)
+def test_an_estimate_is_near(strategy, count):
+    """The estimated share is that of the exact measure, to four standard errors."""
+    nodes = [Node(f"memcached://10.0.1.{number}:11211") for number in range(count + 1)]
+    before, after = strategy.build(nodes[:-1]), strategy.build(nodes)
+    estimate = Movement.estimate(before, after)
+    assert estimate.moved == pytest.approx(Movement.between(before, after).moved, abs=0.03)
+
+
+class Counting(Rendezvous):
+    """A strategy that counts for how many slots of its placements an owner was asked."""
+
+    asked = 0
+
+    def place(self, nodes):
+        """Return the placement of the strategy, which counts."""
+        placed = super().place(nodes)
+        runs = placed.runs()
+
+        def owner(slot):
+            self.asked += 1
+            return runs.owner(slot)
+
+        return replace(placed, owner=None, runs=lambda: runs._replace(owner=owner))
+
+
+@pytest.mark.parametrize("count", [2, 8, 32, 100])
+def test_the_share_that_moved_takes_little(count):
+    """`moved` costs about as many hashes whatever the number of nodes: some milliseconds."""
+    strategy = Counting()
+    nodes = [Node(f"memcached://10.0.1.{number}:11211") for number in range(count)]
+    change = TopologyChange(Topology(nodes, strategy), Topology(nodes[1:], strategy))
+    assert 0 < change.moved < 1
+    assert strategy.asked * count <= 150_000
+    asked = strategy.asked
+    assert change.moved == change.moved
+    assert strategy.asked == asked
+
+
+def test_the_text_of_a_change_takes_nothing():
+    """Who logs a change asks for no key's owner."""
+    strategy = Counting()
+    before = Topology(NODES[:2], strategy)
+    change = TopologyChange(before, Topology(NODES[1:3], strategy))
+    assert str(change) == "+10.0.0.2:11211 -10.0.0.0:11211"
+    assert repr(change) == "<TopologyChange +10.0.0.2:11211 -10.0.0.0:11211>"
+    assert str(TopologyChange(before, before)) == "same nodes"
+    assert repr(change) in repr(TopologyChanged(change))
+    assert strategy.asked == 0
