@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymemcache.client.rendezvous import RendezvousHash
 
+from shardcache.core.hashing import crc16
 from shardcache.core.nodes import Node
 from shardcache.strategies.base import split_port
 from shardcache.strategies.crc16 import SLOTS, Crc16
@@ -126,6 +127,22 @@ def test_crc16_has_the_slots_of_redis_cluster():
     keys = content["keys"] + content["special_keys"]
     slots = content["slots"] + content["special_slots"]
     assert [int(owner(key.encode()).name) for key in keys] == slots
+
+
+@given(st.binary(max_size=300))
+def test_crc16_is_the_function_of_its_definition(key):
+    """Bit by bit, by the polynomial x^16 + x^12 + x^5 + 1, it is the same."""
+    remainder = 0
+    for byte in key:
+        remainder ^= byte << 8
+        for _ in range(8):
+            remainder = (remainder << 1) ^ (0x11021 if remainder & 0x8000 else 0)
+    assert crc16(key) == remainder
+
+
+def test_crc16_has_the_check_value_of_its_catalogue():
+    """CRC-16/XMODEM of the nine digits is 0x31C3, as Redis' own source says."""
+    assert crc16(b"123456789") == 0x31C3
 
 
 def test_jump_gives_the_published_buckets():
