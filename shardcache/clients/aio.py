@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, SupportsIndex, TypeVar, Unpack
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory
 from shardcache.clients.base import LOG, ClientBase
@@ -103,7 +103,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return await single.touch(self._cluster, key, ttl)
 
     async def incr(
-        self, key: Key, delta: int = 1, initial: int | None = None, ttl: TTL = DEFAULT
+        self,
+        key: Key,
+        delta: SupportsIndex = 1,
+        initial: SupportsIndex | None = None,
+        ttl: TTL = DEFAULT,
     ) -> int | None:
         """Add `delta` to a counter; give its new value.
 
@@ -114,7 +118,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return await single.incr(self._cluster, key, delta, initial, ttl)
 
     async def decr(
-        self, key: Key, delta: int = 1, initial: int | None = None, ttl: TTL = DEFAULT
+        self,
+        key: Key,
+        delta: SupportsIndex = 1,
+        initial: SupportsIndex | None = None,
+        ttl: TTL = DEFAULT,
     ) -> int | None:
         """Subtract `delta` from a counter, which stops at 0; give its new value. Else as `incr`."""
         return await single.decr(self._cluster, key, delta, initial, ttl)

@@ -10,6 +10,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from operator import index
 from typing import Any, Final, Generic, Literal, Self, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
@@ -191,7 +192,7 @@ class ClientBase(ABC, Generic[BackendT]):
 
     def nodes_for(self, key: Key, count: int) -> Sequence[Node]:
         """Give up to `count` distinct nodes for `key` in order of preference, its owner first."""
-        return self._cluster.topology.preference(self.hashed(key), count)
+        return self._cluster.topology.preference(self.hashed(key), index(count))
 
     def hashed(self, key: Key) -> bytes:
         """Give the bytes of `key` that the strategy hashes, for asking `topology` directly."""

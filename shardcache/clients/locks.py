@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 
 from shardcache.core.leases import MAX_TTL, LockPolicy, OnLost, WaitStrategy
 from shardcache.core.nodes import Node
+from shardcache.core.numeric import real
 from shardcache.core.policies import positive_seconds
 from shardcache.errors import ConfigurationError, LockLost
 from shardcache.operations import redlock
@@ -327,5 +328,6 @@ def _plain(length: float | timedelta) -> float:
 
 def wait_seconds(wait: float | timedelta) -> float:
     """Give how long to wait, in seconds; zero is a single try."""
-    seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
-    return positive_seconds(wait, MAX_TTL) if seconds else 0.0
+    if not wait or real(wait) == 0:
+        return 0.0
+    return positive_seconds(wait, MAX_TTL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, SupportsIndex, TypeVar, Unpack
 
 from shardcache.backends.base import Backend, BackendFactory
 from shardcache.clients.base import LOG, ClientBase
@@ -98,7 +98,11 @@ class Client(ClientBase[Backend]):
         return step(single.touch(self._cluster, key, ttl))
 
     def incr(
-        self, key: Key, delta: int = 1, initial: int | None = None, ttl: TTL = DEFAULT
+        self,
+        key: Key,
+        delta: SupportsIndex = 1,
+        initial: SupportsIndex | None = None,
+        ttl: TTL = DEFAULT,
     ) -> int | None:
         """Add `delta` to a counter; give its new value.
 
@@ -109,7 +113,11 @@ class Client(ClientBase[Backend]):
         return step(single.incr(self._cluster, key, delta, initial, ttl))
 
     def decr(
-        self, key: Key, delta: int = 1, initial: int | None = None, ttl: TTL = DEFAULT
+        self,
+        key: Key,
+        delta: SupportsIndex = 1,
+        initial: SupportsIndex | None = None,
+        ttl: TTL = DEFAULT,
     ) -> int | None:
         """Subtract `delta` from a counter, which stops at 0; give its new value. Else as `incr`."""
         return step(single.decr(self._cluster, key, delta, initial, ttl))

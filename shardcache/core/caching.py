@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from shardcache.core.leases import LockPolicy
 from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.numeric import real
 from shardcache.core.policies import positive_seconds
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
@@ -103,6 +104,8 @@ class CachePolicy:
         faults = [*self._with_seconds(), *self._unknown_choices(), *self._odd()]
         if faults:
             raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
+        for name in ("jitter", "early"):
+            object.__setattr__(self, name, real(getattr(self, name)))
         if self.stale_if_error is None:
             object.__setattr__(self, "stale_if_error", self.stale)
 
@@ -150,7 +153,7 @@ class CachePolicy:
             value = getattr(self, name)
             if value is None or (name == "ttl" and callable(value)):
                 continue
-            if lowest is not None and not isinstance(value, bool) and value in (0, timedelta()):
+            if lowest is not None and (value == timedelta() or real(value) == 0):
                 object.__setattr__(self, name, lowest)
                 continue
             try:
@@ -213,9 +216,8 @@ def lifetime_of(policy: CachePolicy, result: Any) -> float | None:  # a result i
 
 
 def _within(value: Any, low: float, high: float, *, open_end: bool = False) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return low <= value <= high and not (open_end and value == high)
+    number = real(value)
+    return number is not None and low <= number <= high and not (open_end and number == high)
 
 
 def _either(words: Iterable[str]) -> str:

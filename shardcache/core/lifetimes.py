@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, SupportsIndex, TypeAlias
+
+from shardcache.core.numeric import real
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 MAX_SECONDS: Final = 10 * 365 * 24 * 3600  # ten years; beyond, servers disagree or overflow
 
@@ -21,7 +26,7 @@ class Default(Enum):
 
 DEFAULT: Final = Default.DEFAULT
 
-TTL: TypeAlias = float | timedelta | Default | None
+TTL: TypeAlias = "float | SupportsIndex | Decimal | timedelta | Default | None"
 
 
 def lifetime(ttl: TTL, default: float | None) -> float | None:
@@ -41,17 +46,15 @@ def lifetime(ttl: TTL, default: float | None) -> float | None:
     if math.isnan(seconds) or math.isinf(seconds):
         raise ValueError(f"ttl must be finite, not {seconds}")
     if seconds > MAX_SECONDS:
-        raise ValueError(f"ttl must be at most ten years ({MAX_SECONDS} s), not {seconds:g} s")
+        raise ValueError(f"ttl must be at most ten years ({MAX_SECONDS} s), not {seconds:.12g} s")
     return max(0.0, seconds)
 
 
 def _seconds(ttl: object) -> float:
     if isinstance(ttl, timedelta):
         return ttl.total_seconds()
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+    seconds = real(ttl)
+    if seconds is None:
         kind = type(ttl).__name__
         raise TypeError(f"ttl must be seconds as a number, a timedelta or None, not {kind}")
-    try:
-        return float(ttl)
-    except OverflowError:  # an int beyond all floats
-        return math.inf if ttl > 0 else -math.inf
+    return seconds

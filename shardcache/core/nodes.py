@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
+from shardcache.core.numeric import real
 from shardcache.core.urls import cut, decoded, options, shown
 from shardcache.errors import ConfigurationError, TopologyError
 
@@ -56,7 +57,7 @@ class Node:
             raise TopologyError(*(f"node {label}: {fault}" for fault in faults))
         object.__setattr__(self, "url", url)
         object.__setattr__(self, "name", address.label if name is None else name)
-        object.__setattr__(self, "weight", weight)
+        object.__setattr__(self, "weight", weight if isinstance(weight, int) else real(weight))
         object.__setattr__(self, "named", name is not None)
 
     @property
@@ -81,9 +82,10 @@ def _name_faults(name: object) -> Iterator[str]:
 
 
 def _weight_faults(weight: object) -> Iterator[str]:
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+    number = real(weight)
+    if number is None:
         yield f"its weight must be a number, not {shown(weight)}"
-    elif not 0 < weight <= MAX_WEIGHT:  # as NaN is not, either
+    elif not 0 < number <= MAX_WEIGHT:  # as NaN is not, either
         yield f"its weight must be above zero and at most {MAX_WEIGHT}, not {shown(weight)}"
 
 

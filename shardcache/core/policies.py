@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal, TypeAlias
 
+from shardcache.core.numeric import real
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 
@@ -61,11 +62,17 @@ def _noted(name: str, value: object, faults: list[str]) -> float | None:
 
 def positive_seconds(value: object, most: float) -> float:
     """Give a length of time in seconds; raise `ConfigurationError` unless above zero, up to `most`."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+    seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
+    if seconds is None:
         raise ConfigurationError(f"must be seconds as a number, not {shown(value)}")
     if not seconds > 0:  # as NaN is not, either
-        raise ConfigurationError(f"must be above zero, not {shown(seconds)}")
+        raise ConfigurationError(f"must be above zero, not {_plain(value, seconds)}")
     if seconds > most:
-        raise ConfigurationError(f"must be at most {most:g} seconds, not {shown(seconds)}")
-    return float(seconds)
+        limit = f"at most {most:.12g} seconds"
+        raise ConfigurationError(f"must be {limit}, not {_plain(value, seconds)}")
+    return seconds
+
+
+def _plain(given: object, seconds: float) -> str:
+    """Return what an error quotes of a length of time: a number as it was given."""
+    return shown(given if isinstance(given, (int, float)) else seconds)

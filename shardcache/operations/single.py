@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, Final
+from typing import Any, Final, SupportsIndex
 
 from shardcache.core.commands import Cas, Delete, Get, Gets, Incr, Set, Touch, When
 from shardcache.core.lifetimes import TTL, lifetime
+from shardcache.core.numeric import whole
 from shardcache.errors import NodeRefusedError
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.members import Link
@@ -82,22 +83,25 @@ async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
     return bool(cluster.settled(await cluster.ask(link, Touch(name, seconds)), otherwise=False))
 
 
-async def incr(cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL) -> int | None:
+async def incr(
+    cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
+) -> int | None:
     """Add `delta` to the key's counter; give its new value."""
-    return await _count(cluster, key, _checked_delta(delta), initial, ttl)
+    return await _count(cluster, key, _checked(delta, "delta"), initial, ttl)
 
 
-async def decr(cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL) -> int | None:
+async def decr(
+    cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
+) -> int | None:
     """Subtract `delta` from the key's counter, which stops at 0; give its new value."""
-    return await _count(cluster, key, -_checked_delta(delta), initial, ttl)
+    return await _count(cluster, key, -_checked(delta, "delta"), initial, ttl)
 
 
 async def _count(
-    cluster: Cluster, key: Key, delta: int, initial: int | None, ttl: TTL
+    cluster: Cluster, key: Key, delta: int, start: SupportsIndex | None, ttl: TTL
 ) -> int | None:
     name, link = cluster.route(key)
-    if initial is not None:
-        _checked_delta(initial, "initial")
+    initial = None if start is None else _checked(start, "initial")
     seconds = lifetime(ttl, cluster.default_ttl)
     deadline = cluster.deadline()
     for _ in range(COUNTER_TRIES):
@@ -117,12 +121,13 @@ async def _count(
     return None
 
 
-def _checked_delta(number: int, name: str = "delta") -> int:
-    if type(number) is not int:
+def _checked(number: SupportsIndex, name: str) -> int:
+    count = whole(number)
+    if count is None:
         raise TypeError(f"{name} must be an int, not {type(number).__name__}")
-    if not 0 <= number <= COUNTER_MAX:
-        raise ValueError(f"{name} must be from 0 to 2**63 - 1, not {number}")
-    return number
+    if not 0 <= count <= COUNTER_MAX:
+        raise ValueError(f"{name} must be from 0 to 2**63 - 1, not {count}")
+    return count
 
 
 async def _store_expired(cluster: Cluster, link: Link, name: bytes, when: When) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 from shardcache.core.lifetimes import MAX_SECONDS
 from shardcache.core.nodes import Node
+from shardcache.core.numeric import whole
 from shardcache.core.policies import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy, positive_seconds
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
@@ -75,11 +76,12 @@ def _connect_timeout(value: object) -> float | None:
 
 
 def _pool_size(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    size = whole(value)
+    if size is None:
         raise ConfigurationError(f"must be a whole number, not {shown(value)}")
-    if value < 1:
-        raise ConfigurationError(f"must be at least 1, not {shown(value)}")
-    return value
+    if size < 1:
+        raise ConfigurationError(f"must be at least 1, not {shown(size)}")
+    return size
 
 
 def _one_of(choices: Iterable[str]) -> Callable[[object], str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -50,7 +49,7 @@ def test_no_server_keeps_this(ttl):
         lifetime(ttl, None)
 
 
-@pytest.mark.parametrize("ttl", [True, False, "60", b"60", [60], 1j, Decimal(5)], ids=repr)
+@pytest.mark.parametrize("ttl", [True, False, "60", b"60", [60], 1j], ids=repr)
 def test_what_is_no_duration(ttl):
     """Other types are refused by name."""
     with pytest.raises(TypeError, match=f"not {type(ttl).__name__}"):
