@@ -29,6 +29,7 @@ from shardcache.core.topology import Topology, TopologyChange
 from shardcache.decorators import cached, configure
 from shardcache.errors import (
     ClientClosedError,
+    ClientCopyError,
     CodecError,
     ConfigurationError,
     ConnectTimeoutError,
@@ -75,6 +76,7 @@ __all__ = [
     "CallFinished",
     "Client",
     "ClientClosedError",
+    "ClientCopyError",
     "CodecError",
     "ComputeFinished",
     "ConfigurationError",

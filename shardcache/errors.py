@@ -7,6 +7,7 @@
     │   ├── UnknownPluginError        names what is known
     │   └── TopologyError             no nodes, duplicate names, zero weight
     ├── ClientClosedError
+    ├── ClientCopyError (TypeError)   a client was to be copied or pickled
     ├── InvalidKeyError (ValueError)
     ├── CodecError ── EncodeError, DecodeError
     ├── NodeError                     .node; always `from` the library's own error
@@ -91,6 +92,10 @@ class TopologyError(ConfigurationError):
 
 class ClientClosedError(ShardCacheError):
     """The client was used after it had been closed."""
+
+
+class ClientCopyError(ShardCacheError, TypeError):
+    """A client was to be copied or pickled; the message says what to do in place of that."""
 
 
 class InvalidKeyError(ShardCacheError, ValueError):

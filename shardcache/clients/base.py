@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from operator import index
-from typing import Any, Final, Generic, Literal, Self, TypeVar, cast
+from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.clients.naming import Prefixes
@@ -26,7 +26,7 @@ from shardcache.core.payloads import Payloads
 from shardcache.core.policies import TimeoutPolicy
 from shardcache.core.strategy import Strategy
 from shardcache.core.topology import Topology, TopologyChange
-from shardcache.errors import ClientClosedError, NodeError
+from shardcache.errors import ClientClosedError, ClientCopyError, NodeError
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.members import Link
 from shardcache.operations.port import IO
@@ -197,6 +197,14 @@ class ClientBase(ABC, Generic[BackendT]):
     def hashed(self, key: Key) -> bytes:
         """Give the bytes of `key` that the strategy hashes, for asking `topology` directly."""
         return self._cluster.hashed(key)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: two clients would share connections, and close them."""
+        kind = type(self).__name__
+        raise ClientCopyError(
+            f"{kind} cannot be copied or pickled: share it within this process, and in another make "
+            f"one with {kind}.from_settings(settings), for Settings can be pickled"
+        )
 
     def __repr__(self) -> str:
         if self._closed:

@@ -69,6 +69,10 @@ class Topology:
         self.strategy.check_change(self.nodes, listed)
         return Topology(listed, self.strategy)
 
+    def __reduce__(self) -> tuple[type[Topology], tuple[tuple[Node, ...], Strategy]]:
+        """Pickle what the placement is made of, for its functions cannot be pickled."""
+        return Topology, (self.nodes, self.strategy)
+
     def __repr__(self) -> str:
         return f"<Topology [{len(self.nodes)} nodes] {self.strategy.name}>"
 
