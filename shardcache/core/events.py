@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
+from inspect import iscoroutinefunction
 from typing import Literal, NamedTuple, TypeAlias
 
 from shardcache.core.nodes import Node
 from shardcache.core.topology import TopologyChange
-from shardcache.errors import DecodeError, NodeError
+from shardcache.errors import ConfigurationError, DecodeError, NodeError
 
 
 class CallFinished(NamedTuple):
@@ -124,7 +126,8 @@ class Observer:
 
     Subclass it, or bring any object with some of these methods. A method is called in the thread
     or loop of the call it reports, so it must be quick, and must not block. What it raises is
-    counted (`observer_errors` in `stats()`) and does not reach the caller.
+    counted (`observer_errors` in `stats()`) and does not reach the caller. It may call the client it
+    watches: the events of such calls are told to nobody, for that would never end.
     """
 
     def call_finished(self, event: CallFinished) -> None:
@@ -172,6 +175,20 @@ METHODS: dict[type[Event], str] = {
 }
 
 
+class _Telling:
+    """An event being told to the observers of `audience`, until it is `over`."""
+
+    __slots__ = ("audience", "over")
+
+    def __init__(self, audience: Audience) -> None:
+        self.audience = audience
+        self.over = False  # what an observer starts may go on in tasks that are not part of it
+
+
+# From the outermost: those that the running code is part of.
+_tellings: ContextVar[tuple[_Telling, ...]] = ContextVar("shardcache_tellings", default=())
+
+
 class Audience:
     """The observers of one client, and how many times one of them raised.
 
@@ -184,6 +201,7 @@ class Audience:
     def __init__(self, observers: Iterable[object] = ()) -> None:
         self.observers: Sequence[object] = tuple(observers)
         self.errors = 0
+        _check(self.observers)
         self._listeners = {
             kind: tuple(
                 getattr(observer, method)
@@ -200,12 +218,41 @@ class Audience:
         return bool(self.observers)
 
     def tell(self, event: Event) -> None:
-        """Give `event` to those who listen for its kind; count what they raise."""
-        for listener in self._listeners[type(event)]:
-            try:
-                listener(event)
-            except Exception:  # noqa: BLE001 - an observer must not break what it watches; counted
-                self.errors += 1
+        """Give `event` to those who listen for its kind; count what they raise.
+
+        One that comes of what an observer of this client is doing is told to nobody.
+        """
+        listeners = self._listeners[type(event)]
+        outer = _tellings.get()
+        if not listeners or (outer and self._is_telling(outer)):
+            return
+        telling = _Telling(self)
+        try:
+            _tellings.set((*outer, telling))
+            for listener in listeners:
+                try:
+                    listener(event)
+                except Exception:  # noqa: BLE001 - it must not break what it watches; counted
+                    self.errors += 1
+        finally:
+            telling.over = True
+            _tellings.set(outer)
+
+    def _is_telling(self, tellings: Iterable[_Telling]) -> bool:
+        return any(each.audience is self and not each.over for each in tellings)
+
+
+def _check(observers: Iterable[object]) -> None:
+    """Raise `ConfigurationError` for observers with methods that nobody would await."""
+    faults = [
+        f"observer {type(observer).__name__}.{method} is async: "
+        "observers are called, not awaited; make it a plain function that starts a task"
+        for observer in observers
+        for method in METHODS.values()
+        if iscoroutinefunction(getattr(observer, method, None))
+    ]
+    if faults:
+        raise ConfigurationError(*faults)
 
 
 def _overrides(observer: object, method: str) -> bool:
