@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from shardcache.clients.cached import AsyncCachedFunction, CachedFunction, CacheInfo
@@ -127,6 +128,10 @@ __all__ = [
     "configure",
     "hookimpl",
 ]
+
+
+# A program that has not set up logging is not printed at.
+logging.getLogger("shardcache").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:  # the one name below

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import click
@@ -55,8 +54,6 @@ for command in (demo, where, nodes, ping, stats, get, set_, delete, plan, plugin
 
 def run() -> None:
     """Run the command line; a user's mistake is one clear line, never a traceback."""
-    # What a command has to say of nodes it says itself.
-    logging.getLogger("shardcache").addHandler(logging.NullHandler())
     try:
         cli(prog_name="shardcache")
     except USAGE_ERRORS as error:
