@@ -133,11 +133,24 @@ __all__ = [
 # A program that has not set up logging is not printed at.
 logging.getLogger("shardcache").addHandler(logging.NullHandler())
 
+__version__: str
 
-def __getattr__(name: str) -> Any:  # the one name below
-    """Load the asyncio client when it is asked for: a blocking program needs no event loop."""
+
+def __getattr__(name: str) -> Any:  # one of the names below
+    """Load what few programs need when it is asked for: an event loop, the package's metadata."""
+    if name == "__version__":
+        return _version()
     if name == "AsyncClient":
         from shardcache.clients.aio import AsyncClient  # noqa: PLC0415
 
         return AsyncClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
+    try:
+        return version("shardcache")
+    except PackageNotFoundError:  # frozen, or copied, without its metadata
+        return "unknown"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
+
+import shardcache
 
 HEAVY = (
     *("redis", "pymemcache", "hiredis", "click", "rich", "tenacity", "importlib.metadata"),
@@ -38,3 +41,19 @@ def test_importing_starts_nothing():
         "assert len(os.listdir('/proc/self/fd')) == before"
     )
     assert "shardcache" in modules_after(code)
+
+
+def test_the_version_is_that_of_the_installed_package():
+    """`__version__` is what pip says, and is looked up when it is asked for."""
+    assert shardcache.__version__ == version("shardcache")
+    assert "importlib.metadata" in modules_after("from shardcache import __version__")
+
+
+def test_a_copy_without_metadata_has_a_version_too(monkeypatch):
+    """A program that was frozen without metadata is told that the version is unknown."""
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert shardcache.__version__ == "unknown"
