@@ -10,7 +10,6 @@ import pytest
 
 from shardcache.cli import stampede
 
-
 # Runs without protection, of 200 callers. On a busy machine threads come late and find the value that
 # the first ones have stored: 111 were seen. What is promised is the one run with protection.
 STAMPEDE = 20
