@@ -1,13 +1,14 @@
-"""For those who test with shardcache: traffic profiles for load tests, and contracts for plugins.
+"""For those who test with shardcache: faults, traffic profiles for load tests, contracts for plugins.
 
-`Profile` and `ProfileRecorder` need nothing more. The contracts, which every backend and every
-strategy must keep, are in modules of their own and need pytest, which the extra `testing` brings:
-`pip install 'shardcache[testing]'`.
+`FaultProxy`, `Profile` and `ProfileRecorder` need nothing more. The contracts, which every backend
+and every strategy must keep, are in modules of their own and need pytest, which the extra `testing`
+brings: `pip install 'shardcache[testing]'`.
 """
 
 from __future__ import annotations
 
+from shardcache.testing.faults.proxy import FaultProxy
 from shardcache.testing.profiles import Profile
 from shardcache.testing.recording import ProfileRecorder
 
-__all__ = ["Profile", "ProfileRecorder"]
+__all__ = ["FaultProxy", "Profile", "ProfileRecorder"]

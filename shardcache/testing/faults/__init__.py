@@ -1,0 +1,1 @@
+"""A proxy between client and server, with the faults of a network."""
