@@ -1124,17 +1124,18 @@ class TestTrouble:
     async def test_nothing_goes_on_behind_a_closed_client(self):
         """What was being made is stopped with the client."""
         client = AsyncClient("memory://a")
-        ended = []
+        begun, ended = asyncio.Event(), []
 
         @client.cached(ttl=60)
         async def f():
+            begun.set()
             try:
                 await asyncio.sleep(30)
             finally:
                 ended.append(1)
 
         task = asyncio.create_task(f())
-        await asyncio.sleep(0.01)
+        await begun.wait()
         await client.aclose()
         await asyncio.gather(task, return_exceptions=True)
         assert ended == [1]
