@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
-from shardcache.cli.cluster import nodes, ping, plugins, stats, where
+from shardcache.cli.cluster import nodes, ping, plugins, where
 from shardcache.cli.demo import demo
+from shardcache.cli.failing import fail, flushed
 from shardcache.cli.keys import delete, get, set_
-from shardcache.cli.output import EXIT_NOT_DONE, EXIT_USAGE
 from shardcache.cli.plan import plan
-from shardcache.errors import (
-    CodecError,
-    ConfigurationError,
-    InvalidKeyError,
-    PartialFailureError,
-    ShardCacheError,
-)
+from shardcache.cli.stats import stats
+from shardcache.cli.text import tolerate_encodings
 from shardcache.plugin.manager import load
-
-USAGE_ERRORS = (ConfigurationError, InvalidKeyError, CodecError)
 
 
 class Commands(click.Group):
     """Our commands, and those that plugins registered; plugins are loaded when one is asked for."""
 
+    def invoke(self, ctx: click.Context) -> None:
+        """Run a command; what it returns says nothing of its exit status."""
+        try:
+            super().invoke(ctx)
+        except BrokenPipeError as error:  # which click would take for a failure
+            ctx.exit(fail(error, ()))
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the names of all commands."""
+        """Return the names of all commands."""
         return sorted({*super().list_commands(ctx), *load().commands})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Give one command; our own come first."""
+        """Return one command; our own come first."""
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
@@ -54,18 +55,17 @@ for command in (demo, where, nodes, ping, stats, get, set_, delete, plan, plugin
 
 def run() -> None:
     """Run the command line; a user's mistake is one clear line, never a traceback."""
+    tolerate_encodings()
+    words = sys.argv[1:]
     try:
-        cli(prog_name="shardcache")
-    except USAGE_ERRORS as error:
-        _fail(error, EXIT_USAGE)
-    except PartialFailureError as error:
-        for reason in sorted({str(failure) for failure in error.failed.values()}):
-            click.echo(reason, err=True)
-        _fail(error, EXIT_NOT_DONE)
-    except ShardCacheError as error:
-        _fail(error, EXIT_NOT_DONE)
+        status = cli.main(prog_name="shardcache", standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - a bug is told in a line as well
+        status = _told(error, words)
+    sys.exit(flushed(status or 0))
 
 
-def _fail(error: Exception, status: int) -> None:
-    click.echo(f"error: {error}", err=True)
-    sys.exit(status)
+def _told(error: BaseException, words: Sequence[str]) -> int:
+    try:
+        return fail(error, words)
+    except BrokenPipeError as broken:
+        return fail(broken, words)

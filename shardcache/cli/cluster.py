@@ -1,4 +1,4 @@
-"""`where`, `nodes`, `ping`, `stats` and `plugins`: what a client believes, and how its nodes are."""
+"""`where`, `nodes`, `ping` and `plugins`: what a client believes, and which nodes answer."""
 
 from __future__ import annotations
 
@@ -7,32 +7,14 @@ from typing import Final
 import click
 
 from shardcache.cli.opening import client_options, open_client
-from shardcache.cli.output import (
-    bar,
-    console,
-    exits_by,
-    json_option,
-    percent,
-    print_json,
-    rows_of,
-    table,
-)
+from shardcache.cli.output import Sheet, bar, exits_by, json_option, percent, print_json, show
+from shardcache.cli.text import foreign, reason_of, say, visible
 from shardcache.core.movement import shares
 from shardcache.errors import NodeError
-from shardcache.operations.whole import NodeStats
 from shardcache.plugin.manager import load
 
 PREFERRED: Final = 3
 BAR: Final = 24
-
-# What most servers say of themselves, by the names that each kind gives it.
-FIGURES: Final = {
-    "version": ("version", "redis_version"),
-    "items": ("curr_items", "entries"),
-    "memory": ("bytes", "used_memory"),
-    "connections": ("curr_connections", "connected_clients"),
-    "uptime s": ("uptime", "uptime_in_seconds"),
-}
 
 
 @click.command()
@@ -40,22 +22,18 @@ FIGURES: Final = {
 @client_options
 @json_option
 def where(keys: tuple[str, ...], url: str | None, config: str | None, *, as_json: bool) -> None:
-    """Say which node holds each of KEYS, and which would be next."""
+    """Show which node holds each of KEYS, and which nodes come next."""
     with open_client(url, config) as client:
-        found = [
-            {"key": key, "nodes": [node.name for node in client.nodes_for(key, PREFERRED)]}
-            for key in keys
-        ]
+        found = {key: [node.name for node in client.nodes_for(key, PREFERRED)] for key in keys}
         strategy = client.topology.strategy.name
     if as_json:
-        print_json(found)
+        print_json([{"key": key, "nodes": names} for key, names in found.items()])
         return
-    rows = table("key", "node", "then")
-    for entry in found:
-        first, *rest = entry["nodes"]
-        rows.add_row(str(entry["key"]), first, ", ".join(rest))
-    console().print(rows)
-    console().print(f"\nby {strategy}")
+    rows = Sheet("key", "node", "next nodes")
+    for key, (first, *rest) in found.items():
+        rows.add(key, first, ", ".join(rest))
+    show(rows)
+    say(f"\nstrategy {visible(strategy)}")
 
 
 @click.command()
@@ -83,19 +61,21 @@ def nodes(url: str | None, config: str | None, *, as_json: bool) -> None:
             }
         )
         return
-    rows = table("node", "address", "weight", "share", "", right=("weight", "share"))
+    rows = Sheet(
+        "node", "address", "weight", "share", "", right=("weight", "share"), optional=("",)
+    )
     widest = max(held.values())
     for node in topology.nodes:
         share = held.get(node.name, 0.0)
-        rows.add_row(
+        rows.add(
             node.name,
             str(node.address),
             f"{node.weight:g}",
             percent(share),
             bar(share / widest, BAR),
         )
-    console().print(rows)
-    console().print(f"\nstrategy {topology.strategy.name}, fingerprint {fingerprint}")
+    show(rows)
+    say(f"\nstrategy {visible(topology.strategy.name)}, fingerprint {fingerprint}")
 
 
 @click.command()
@@ -103,7 +83,7 @@ def nodes(url: str | None, config: str | None, *, as_json: bool) -> None:
 @json_option
 @exits_by
 def ping(url: str | None, config: str | None, *, as_json: bool) -> bool:
-    """Ask every node for a sign of life; exit with 1 when one gives none."""
+    """Ask every node for an answer; exit with 1 when one does not answer."""
     with open_client(url, config) as client:
         answers = client.ping()
     up = {name: not isinstance(answer, NodeError) for name, answer in answers.items()}
@@ -115,29 +95,14 @@ def ping(url: str | None, config: str | None, *, as_json: bool) -> bool:
             }
         )
     else:
-        rows = table("node", "", "", right=("",))
+        rows = Sheet("node", "", "answer", wraps="answer")
         for name, answer in answers.items():
-            shown = f"[red]{answer}[/]" if isinstance(answer, NodeError) else _ms(answer)
-            rows.add_row(name, "[green]up[/]" if up[name] else "[red]down[/]", shown)
-        console().print(rows)
+            if isinstance(answer, NodeError):
+                rows.add(name, foreign("down", "red"), foreign(reason_of(answer), "red"))
+            else:
+                rows.add(name, foreign("up", "green"), _ms(answer))
+        show(rows)
     return all(up.values())
-
-
-@click.command()
-@client_options
-@json_option
-@exits_by
-def stats(url: str | None, config: str | None, *, as_json: bool) -> bool:
-    """Show what each server says of itself; exit with 1 when one says nothing."""
-    with open_client(url, config) as client:
-        figures = client.stats()
-    if as_json:
-        print_json({name: figure._asdict() for name, figure in figures.items()})
-    else:
-        columns = ("node", *FIGURES, "hit rate")
-        rows = table(*columns, right=columns[2:])
-        console().print(rows_of(rows, (_stats_row(*item) for item in figures.items())))
-    return not any(isinstance(figure.server, NodeError) for figure in figures.values())
 
 
 @click.command()
@@ -153,7 +118,7 @@ def plugins(*, as_json: bool) -> None:
             }
         )
         return
-    rows = table("plugin", "distribution", "offers", "")
+    rows = Sheet("plugin", "distribution", "offers", "names", wraps="names")
     for plugin in loaded.described:
         kinds: dict[str, list[str]] = {}
         for offer in plugin.offers:
@@ -161,30 +126,10 @@ def plugins(*, as_json: bool) -> None:
             kinds.setdefault(kind, []).append(name)
         for row, (kind, names) in enumerate(kinds.items()):
             of = ("", "") if row else (plugin.name, plugin.distribution)
-            rows.add_row(*of, kind, ", ".join(names))
-    console().print(rows)
+            rows.add(*of, kind, ", ".join(names))
+    show(rows)
     if loaded.blocked:
-        console().print(f"kept out: {', '.join(sorted(loaded.blocked))}")
-
-
-def _stats_row(name: str, figures: NodeStats) -> list[str]:
-    server = figures.server
-    if isinstance(server, NodeError):
-        return [name, f"[red]{server}[/]"]
-    told = [
-        next((server[alias] for alias in aliases if alias in server), "–")
-        for aliases in FIGURES.values()
-    ]
-    return [name, *told, _hit_rate(server)]
-
-
-def _hit_rate(server: dict[str, str]) -> str:
-    pairs = (("get_hits", "get_misses"), ("keyspace_hits", "keyspace_misses"), ("hits", "misses"))
-    for hits, misses in pairs:
-        if hits in server:
-            asked = int(server[hits]) + int(server[misses])
-            return percent(int(server[hits]) / asked) if asked else "–"
-    return "–"
+        say(f"\nblocked: {', '.join(map(visible, sorted(loaded.blocked)))}")
 
 
 def _ms(seconds: float) -> str:

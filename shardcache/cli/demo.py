@@ -12,21 +12,22 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 import click
-from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
 from shardcache.cli import stampede
 from shardcache.cli.output import (
+    Sheet,
     bar,
-    console,
     json_option,
     percent,
     print_json,
-    table,
+    show,
     tracked,
     working,
 )
+from shardcache.cli.text import is_ascii
 from shardcache.clients.sync import Client
 from shardcache.core.movement import Movement, shares
 from shardcache.core.nodes import Node
@@ -45,6 +46,7 @@ NODES: Final = 5
 BATCH: Final = 2_000
 STACK: Final = 40  # columns of a stacked bar
 COLORS: Final = ("cyan", "green", "yellow", "magenta", "blue", "red")
+LETTERS: Final = "#=+*-o"  # that tell the pieces apart where there are no blocks
 TIMEOUT: Final = 2.0  # seconds; the client's default of 0.5 is for machines that do one thing
 
 STARTERS: Final[dict[str, Callable[[], Server]]] = {
@@ -62,23 +64,23 @@ STARTERS: Final[dict[str, Callable[[], Server]]] = {
 @json_option
 def demo(servers: str | None, *, as_json: bool) -> None:
     """Place keys, change nodes, write and read, end a stampede: all of it in a few seconds."""
-    show = Show(console(), quiet=as_json)
+    screen = Screen(quiet=as_json)
     keys = [f"user:{number}:profile" for number in range(KEYS)]
     with ExitStack() as stack:
         urls = stack.enter_context(_running(servers))
-        show.opening(servers)
+        screen.opening(servers)
         figures = {
             "keys": KEYS,
             "nodes": urls,
-            "balance": _balance(show, keys, urls),
-            "changes": _changes(show, keys, urls),
-            "use": _use(show, keys, urls),
-            "stampede": _stampede(show, servers, urls),
+            "balance": _balance(screen, keys, urls),
+            "changes": _changes(screen, keys, urls),
+            "use": _use(screen, keys, urls),
+            "stampede": _stampede(screen, servers, urls),
         }
     if as_json:
         print_json(figures)
     else:
-        show.closing()
+        screen.closing()
 
 
 @contextmanager
@@ -103,25 +105,25 @@ def _topology(strategy: str, urls: Sequence[str]) -> Topology:
     return Topology(map(Node, urls), load().strategies[strategy]())
 
 
-def _balance(show: Show, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
+def _balance(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
     """Place all keys with each strategy."""
     figures: dict[str, Any] = {}
     encoded = [key.encode() for key in keys]
-    for strategy in tracked(list(load().strategies), "placing keys", quiet=show.quiet):
+    for strategy in tracked(list(load().strategies), "placing keys", quiet=screen.quiet):
         placement = _topology(strategy, urls[:NODES]).placement
         started = time.perf_counter()
         held = shares(placement, encoded)
         seconds = time.perf_counter() - started
         figures[strategy] = {"shares": dict(held), "seconds": seconds}
-    show.balance(figures)
+    screen.balance(figures)
     return figures
 
 
-def _changes(show: Show, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
+def _changes(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
     """Let a sixth node join, and let the fifth leave, with each strategy."""
     figures: dict[str, Any] = {}
     encoded = [key.encode() for key in keys]
-    for strategy in tracked(list(load().strategies), "changing nodes", quiet=show.quiet):
+    for strategy in tracked(list(load().strategies), "changing nodes", quiet=screen.quiet):
         before = _topology(strategy, urls[:NODES])
         joined = _topology(strategy, urls)
         left = _topology(strategy, urls[: NODES - 1])
@@ -130,18 +132,18 @@ def _changes(show: Show, keys: Sequence[str], urls: Sequence[str]) -> dict[str, 
             "removed": Movement.between(before.placement, left.placement, encoded).moved,
         }
     ideal = {"added": 1 / (NODES + 1), "removed": 1 / NODES}
-    show.changes(figures, ideal)
+    screen.changes(figures, ideal)
     return {"ideal": ideal, "strategies": figures}
 
 
-def _use(show: Show, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
+def _use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
     """Write and read all keys through a client, and change its nodes while they are there."""
     with Client(urls[:NODES], timeout=TIMEOUT) as client:
         values = {key: {"name": key, "visits": len(key)} for key in keys}
-        wrote, unstored = _timed(lambda: _write(client, values, show))
-        read, found = _timed(lambda: _read(client, keys, show))
+        wrote, unstored = _timed(lambda: _write(client, values, screen))
+        read, found = _timed(lambda: _read(client, keys, screen))
         change = client.add_node(urls[NODES])
-        kept = _read(client, keys, show)
+        kept = _read(client, keys, screen)
         figures = {
             "client": repr(client),
             "fingerprint": client.fingerprint,
@@ -153,35 +155,35 @@ def _use(show: Show, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]
             "wrong_after_adding_a_node": sum(kept[key] != values[key] for key in kept),
             "moved": change.movement.moved,
         }
-    show.use(figures)
+    screen.use(figures)
     return figures
 
 
-def _stampede(show: Show, kind: str | None, urls: Sequence[str]) -> dict[str, Any]:
+def _stampede(screen: Screen, kind: str | None, urls: Sequence[str]) -> dict[str, Any]:
     """Let two hundred callers want one key that is missing."""
     shared = kind or stampede.installed()
-    show.crowd(shared)
-    with ExitStack() as stack, working("two hundred callers, one key", quiet=show.quiet):
+    screen.crowd(shared)
+    with ExitStack() as stack, working("two hundred callers, one key", quiet=screen.quiet):
         if shared is None:
             figures = stampede.among_threads()
         else:
             nodes = urls if kind else stack.enter_context(_running(shared))
             figures = stampede.among_processes(nodes[:NODES])
-    show.stampede(figures)
+    screen.stampede(figures)
     return {"servers": shared, **figures}
 
 
-def _write(client: Client, values: dict[str, Any], show: Show) -> int:
+def _write(client: Client, values: dict[str, Any], screen: Screen) -> int:
     batches = _batches(list(values))
     return sum(
         len(client.set_many({key: values[key] for key in batch}, ttl=300))
-        for batch in tracked(batches, "writing", quiet=show.quiet)
+        for batch in tracked(batches, "writing", quiet=screen.quiet)
     )
 
 
-def _read(client: Client, keys: Sequence[str], show: Show) -> dict[Any, Any]:  # by our keys
+def _read(client: Client, keys: Sequence[str], screen: Screen) -> dict[Any, Any]:  # by our keys
     found: dict[Any, Any] = {}
-    for batch in tracked(_batches(keys), "reading", quiet=show.quiet):
+    for batch in tracked(_batches(keys), "reading", quiet=screen.quiet):
         found.update(client.get_many(batch))
     return found
 
@@ -196,16 +198,15 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:  # whatever the work g
     return time.perf_counter() - started, result
 
 
-class Show:
+class Screen:
     """The demo as people see it; says nothing when programs read the result."""
 
-    def __init__(self, out: Console, *, quiet: bool) -> None:
-        self._out = out
+    def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
 
     def _say(self, *lines: Any) -> None:  # whatever rich prints
         if not self.quiet:
-            self._out.print(*lines, sep="\n")
+            show(*lines)
 
     def opening(self, servers: str | None) -> None:
         """Say what follows."""
@@ -221,10 +222,10 @@ class Show:
 
     def balance(self, figures: dict[str, Any]) -> None:
         """Show how evenly each strategy spreads the keys."""
-        rows = table("strategy", "share of each node", "least", "most", right=("least", "most"))
+        rows = Sheet("strategy", "share of each node", "least", "most", right=("least", "most"))
         for strategy, placed in figures.items():
             held = placed["shares"]
-            rows.add_row(
+            rows.add(
                 strategy, _stacked(held), percent(min(held.values())), percent(max(held.values()))
             )
         self._say(
@@ -235,20 +236,21 @@ class Show:
 
     def changes(self, figures: dict[str, Any], ideal: dict[str, float]) -> None:
         """Show what each strategy moves when nodes change."""
-        rows = table(
+        rows = Sheet(
             "strategy",
             "a node joins",
             "",
             "a node leaves",
-            "",
+            " ",
             right=("a node joins", "a node leaves"),
+            optional=("", " "),
         )
         for strategy, moved in figures.items():
             cells: list[str | Text] = [strategy]
             for change in ("added", "removed"):
                 style = "green" if moved[change] < 1.3 * ideal[change] else "yellow"
                 cells += [percent(moved[change]), bar(moved[change], STACK // 2, style)]
-            rows.add_row(*cells)
+            rows.add(*cells)
         self._say(
             "\n[bold]2. When nodes come and go, each moved key is a miss.[/]",
             f"The least possible is {percent(ideal['added'])} and {percent(ideal['removed'])}.\n",
@@ -266,7 +268,7 @@ class Show:
             f"   a node joined: {percent(figures['moved'])} of the key space moved to it",
             f"   {after:,} keys are still found ({percent(after / KEYS)}),"
             f" {figures['wrong_after_adding_a_node']} wrong",
-            f"   {figures['client']}",
+            f"   {escape(figures['client'])}",
         )
 
     def crowd(self, servers: str | None) -> None:
@@ -284,13 +286,16 @@ class Show:
 
     def stampede(self, figures: dict[str, Any]) -> None:
         """Show how often the value was computed."""
-        rows = table("", "calls of the function", "", "longest wait", right=("longest wait",))
+        rows = Sheet("", "calls of the function", " ", "longest wait", right=("longest wait",))
         most = figures["unprotected"]["runs"]
-        scenes = {"unprotected": "a plain cache", "protected": "[bold]lock=True[/]"}
+        scenes: dict[str, str | Text] = {
+            "unprotected": "a plain cache",
+            "protected": Text("lock=True", "bold"),
+        }
         for scene, name in scenes.items():
             seen = figures[scene]
             style = "red" if scene == "unprotected" else "green"
-            rows.add_row(
+            rows.add(
                 name,
                 str(seen["runs"]),
                 bar(seen["runs"] / most, STACK // 2, style),
@@ -323,7 +328,9 @@ def _stacked(held: dict[str, float]) -> Text:
     """Give one bar with a piece for each node, as long as its share."""
     stacked = Text()
     reached = 0.0
+    ascii_only = is_ascii()
     for place, share in enumerate(held.values()):
         start, reached = round(reached * STACK), reached + share
-        stacked.append("█" * (round(reached * STACK) - start), style=COLORS[place % len(COLORS)])
+        piece = LETTERS[place % len(LETTERS)] if ascii_only else "█"
+        stacked.append(piece * (round(reached * STACK) - start), COLORS[place % len(COLORS)])
     return stacked

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
 
 from shardcache.cli.opening import client_options, open_client
 from shardcache.cli.output import exits_by, json_option, print_json
+from shardcache.cli.text import say, visible
 
 
 @click.command()
 @click.argument("key")
+@click.option("--raw", is_flag=True, help="Write text or bytes as they are, to a file or pipe.")
 @client_options
 @json_option
 @exits_by
-def get(key: str, url: str | None, config: str | None, *, as_json: bool) -> bool:
-    """Print the value of KEY; exit with 1 when there is none."""
+def get(key: str, url: str | None, config: str | None, *, raw: bool, as_json: bool) -> bool:
+    """Print the value of KEY; exit with 1 when there is none.
+
+    Line ends and other control characters are shown as escapes, so that no value acts on a terminal.
+    """
+    if raw and (as_json or sys.stdout.isatty()):
+        raise click.UsageError("--raw is for a file or pipe, and without --json")
     missing = object()
     with open_client(url, config) as client:
         value = client.get(key, missing)
     found = value is not missing
     if as_json:
         print_json({"key": key, "found": found, "value": value if found else None})
-    elif found:
-        click.echo(value if isinstance(value, str) else repr(value))
+    elif not found:
+        say(f"{visible(key)}: not found", err=True)
+    elif raw:
+        sys.stdout.buffer.write(_bytes(value))
     else:
-        click.echo(f"{key}: not found", err=True)
+        say(visible(value if isinstance(value, str) else repr(value)))
     return found
 
 
@@ -48,7 +58,7 @@ def set_(  # noqa: PLR0913 - each is an option
     parse: bool,
     as_json: bool,
 ) -> bool:
-    """Store VALUE, a text, under KEY; exit with 1 when it could not be stored."""
+    """Store the text VALUE under KEY; exit with 1 when it could not be stored."""
     content = _parsed(value) if parse else value
     with open_client(url, config) as client:
         try:
@@ -60,9 +70,10 @@ def set_(  # noqa: PLR0913 - each is an option
     if as_json:
         print_json({"key": key, "stored": kept, "node": node.name})
     elif stored and not kept:
-        click.echo(f"{key}: removed from {node}, for a value with no time to live is not kept")
+        say(f"{visible(key)}: deleted from {visible(node)}: ttl is zero or less")
     else:
-        click.echo(f"{key}: {'stored on' if stored else 'not stored on'} {node}")
+        done = "stored on" if stored else "not stored on"
+        say(f"{visible(key)}: {done} {visible(node)}")
     return stored
 
 
@@ -72,14 +83,21 @@ def set_(  # noqa: PLR0913 - each is an option
 @json_option
 @exits_by
 def delete(keys: tuple[str, ...], url: str | None, config: str | None, *, as_json: bool) -> bool:
-    """Remove each of KEYS; exit with 1 when none was there."""
+    """Delete each of KEYS; exit with 1 when none was there."""
     with open_client(url, config) as client:
         removed = client.delete_many(keys)
     if as_json:
         print_json({"keys": list(keys), "removed": removed})
     else:
-        click.echo(f"{removed} of {len(keys)} removed")
+        say(f"{removed} of {len(keys)} deleted")
     return removed > 0
+
+
+def _bytes(value: object) -> bytes:
+    """Return a value as it is, and one that is no text in Python's form."""
+    if isinstance(value, bytes):
+        return value
+    return (value if isinstance(value, str) else repr(value)).encode(errors="surrogatepass")
 
 
 def _parsed(text: str) -> object:

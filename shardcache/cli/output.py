@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from shardcache.cli.text import ASCII, foreign, is_ascii, jsonable, say
+
 EXIT_NOT_DONE: Final = 1
 EXIT_USAGE: Final = 2
 EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+PIPED: Final = 100_000  # columns: a line that is read by a program is never cut or wrapped
+WRAPS_AT: Final = 24  # columns: narrower than that, sentences are not put into a table
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,8 +30,30 @@ T = TypeVar("T")
 
 
 def console() -> Console:
-    """Give the console of standard output; plain text when that is no terminal."""
-    return Console(highlight=False)
+    """Return the console of standard output; plain text of any length when that is no terminal."""
+    piped = not sys.stdout.isatty()
+    return Console(
+        file=sys.stdout,
+        highlight=False,
+        emoji=False,
+        width=PIPED if piped else None,
+    )
+
+
+def show(*parts: Any) -> None:  # whatever rich prints
+    """Print for people; only text written in this package may hold markup."""
+    out = console()
+    if out.width != PIPED and not out.options.ascii_only:
+        out.print(*parts, sep="\n")
+        return
+    with out.capture() as captured:
+        out.print(*parts, sep="\n")
+    text = captured.get()
+    if out.options.ascii_only:
+        text = text.translate(ASCII)
+    # A table is padded to its width, which only makes a mess of a file.
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.splitlines()))
+    sys.stdout.flush()
 
 
 def json_option(command: Callable[P, R]) -> Callable[P, R]:
@@ -33,40 +61,99 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
 
 
-def print_json(value: Any) -> None:  # whatever JSON holds, and what `str` makes of the rest
-    """Print a value as indented JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+def print_json(value: Any, *, indent: int | None = 2) -> None:  # what JSON has no form for is text
+    """Print a value as JSON, in ASCII: any terminal takes it, and no character of it acts there."""
+    say(json.dumps(jsonable(value), indent=indent))
 
 
 def bar(share: float, width: int, style: str = "cyan") -> Text:
-    """Give a bar of `share`, 0 to 1, of `width` columns, exact to an eighth of one."""
-    eighths = round(max(0.0, min(1.0, share)) * width * 8)
-    full, rest = divmod(eighths, 8)
+    """Return a bar of `share`, 0 to 1, of `width` columns, exact to an eighth of one."""
+    share = max(0.0, min(1.0, share))
+    if is_ascii():
+        return Text(("#" * round(share * width)).ljust(width), style=style)
+    full, rest = divmod(round(share * width * 8), 8)
     drawn = "█" * full + (EIGHTHS[rest] if rest else "")
     return Text(drawn.ljust(width), style=style)
 
 
 def percent(share: float) -> str:
-    """Give a share, 0 to 1, in percent with one digit."""
+    """Return a share, 0 to 1, in percent with one digit."""
     return f"{share * 100:.1f} %"
 
 
-def table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """Make a table without lines; the columns named in `right` are aligned there."""
-    made = Table(box=None, pad_edge=False)
-    for column in columns:
-        made.add_column(
-            column,
-            justify="right" if column in right else "left",
-            header_style="dim",
-            overflow="fold",
-        )
-    return made
+class Sheet:
+    """Rows under headings, none of them cut: made narrower, or a list, where the terminal is narrow.
+
+    Columns in `right` are aligned there, those in `optional` are left out first, and `wraps` may be
+    wrapped between words. Cells that are `str` are foreign text; markup has no effect in them.
+    """
+
+    def __init__(
+        self,
+        *columns: str,
+        right: Sequence[str] = (),
+        optional: Sequence[str] = (),
+        wraps: str | None = None,
+    ) -> None:
+        self._columns = columns
+        self._right = right
+        self._optional = optional
+        self._wraps = wraps
+        self._rows: list[tuple[Text, ...]] = []
+
+    def add(self, *cells: str | Text) -> None:
+        """Add a row, a cell for each column."""
+        row = (cell if isinstance(cell, Text) else foreign(cell) for cell in cells)
+        self._rows.append(tuple(row))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = self._table(self._columns)
+        lean = self._table([name for name in self._columns if name not in self._optional])
+        for table in (whole, lean):
+            if self._width(table, console, options) <= options.max_width:
+                yield table
+                return
+        yield from self._listed()
+
+    def _table(self, columns: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in columns:
+            table.add_column(
+                name.strip(),
+                justify="right" if name in self._right else "left",
+                header_style="dim",
+                no_wrap=name != self._wraps,
+                overflow="fold",
+            )
+        places = [self._columns.index(name) for name in columns]
+        for row in self._rows:
+            table.add_row(*(row[place] for place in places))
+        return table
+
+    def _width(self, table: Table, console: Console, options: ConsoleOptions) -> int:
+        """Return the columns that a table needs, with a column that wraps as narrow as it may be."""
+        wide = options.update(width=PIPED)
+        needed = Measurement.get(console, wide, table).maximum
+        if self._wraps is None:
+            return needed
+        place = self._columns.index(self._wraps)
+        longest = max((row[place].cell_len for row in self._rows), default=0)
+        return needed - max(0, longest - WRAPS_AT)
+
+    def _listed(self) -> Iterator[Text]:
+        """Yield each row as a few lines, a heading before each cell."""
+        names = [name.strip() for name in self._columns]
+        widest = max(map(len, names))
+        for first, *rest in self._rows:
+            yield first
+            for name, written, cell in zip(self._columns[1:], names[1:], rest, strict=True):
+                if cell.plain.strip() and name not in self._optional:
+                    yield Text.assemble((f"  {written:{widest}}  ", "dim"), cell)
 
 
 def tracked(items: Sequence[T], text: str, *, quiet: bool) -> Iterator[T]:
-    """Give the items one by one, under a progress bar on standard error when it is a terminal."""
-    errors = Console(stderr=True)
+    """Yield the items one by one, under a progress bar on standard error when it is a terminal."""
+    errors = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=errors, transient=True, disable=quiet or not errors.is_terminal
@@ -77,16 +164,16 @@ def tracked(items: Sequence[T], text: str, *, quiet: bool) -> Iterator[T]:
 @contextmanager
 def working(text: str, *, quiet: bool) -> Iterator[None]:
     """Show on standard error, when it is a terminal, that something of unknown length goes on."""
-    errors = Console(stderr=True)
+    errors = Console(file=sys.stderr)
     if quiet or not errors.is_terminal:
         yield
         return
-    with errors.status(text):
+    with errors.status(text, spinner="line" if errors.options.ascii_only else "dots"):
         yield
 
 
 def exits_by(command: Callable[P, bool]) -> Callable[P, None]:
-    """Let a command say by `True` or `False` whether it was done: exit status 0 or 1."""
+    """Let a command tell by `True` or `False` whether it was done: exit status 0 or 1."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -97,19 +184,15 @@ def exits_by(command: Callable[P, bool]) -> Callable[P, None]:
 
 
 def read_keys(path: str | None) -> list[str] | None:
-    """Give the keys of a file, one a line (`-`: standard input); `None` without a file."""
+    """Return the keys of a file, one a line (`-`: standard input); `None` without a file."""
     if path is None:
         return None
-    with click.open_file(path, encoding="utf-8") as lines:
-        keys = [line.rstrip("\r\n") for line in lines]
+    try:
+        with click.open_file(path, encoding="utf-8") as file:
+            keys = [line.rstrip("\r\n") for line in file]
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{path} is not UTF-8") from None
     keys = [key for key in keys if key]
     if not keys:
         raise click.UsageError(f"{path} holds no keys")
     return keys
-
-
-def rows_of(table_: Table, rows: Iterable[Sequence[str | Text]]) -> Table:
-    """Add rows to a table, and give it."""
-    for row in rows:
-        table_.add_row(*row)
-    return table_

@@ -9,15 +9,16 @@ import click
 
 from shardcache.cli.opening import client_options, open_client
 from shardcache.cli.output import (
+    Sheet,
     bar,
-    console,
     json_option,
     percent,
     print_json,
     read_keys,
-    table,
+    show,
     working,
 )
+from shardcache.cli.text import say, visible
 from shardcache.core.movement import Movement
 from shardcache.core.nodes import Node
 from shardcache.core.strategy import Strategy
@@ -140,28 +141,28 @@ def _wanted(topology: Topology) -> dict[str, float]:
 
 
 def _show(before: Topology, after: Topology, movement: Movement, figures: dict[str, Any]) -> None:
-    out = console()
     names = dict.fromkeys([*map(str, before.nodes), *map(str, after.nodes)])
     widest = max(*movement.before.values(), *movement.after.values())
-    rows = table("node", "before", "", "after", "", right=("before", "after"))
+    rows = Sheet("node", "before", "", "after", " ", right=("before", "after"), optional=("", " "))
     for name in names:
         old, new = movement.before.get(name), movement.after.get(name)
-        rows.add_row(
+        rows.add(
             name,
             "–" if old is None else percent(old),
             bar((old or 0) / widest, BAR, "dim cyan"),
             "–" if new is None else percent(new),
             bar((new or 0) / widest, BAR),
         )
-    out.print(rows)
+    show(rows)
     what = {"keys": "of these keys", "sample": "of the keys (by sample)"}
-    out.print(
+    show(
         f"\n[bold]{percent(movement.moved)}[/] {what.get(movement.basis, 'of the key space')}"
         f" would move ({percent(figures['least_possible'])} is the least for these weights)."
     )
-    out.print(
+    show(
         "Each moved key misses once: until they are filled again, the hit rate falls by"
         f" {percent(figures['extra_misses'])} of what it is."
     )
     if before.strategy.name != after.strategy.name:
-        out.print(f"The strategy changes from {before.strategy.name} to {after.strategy.name}.")
+        old_name, new_name = visible(before.strategy.name), visible(after.strategy.name)
+        say(f"The strategy changes from {old_name} to {new_name}.")

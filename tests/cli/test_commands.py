@@ -43,7 +43,7 @@ def test_values_go_in_and_come_out(url):
     assert run("set", "n", '{"a": [1, 2]}', "--parse", "--url", url)[0] == 0
     status, out, _ = run("get", "n", "--json", "--url", url)
     assert (status, json.loads(out)["value"]) == (0, {"a": [1, 2]})
-    assert run("delete", "k", "n", "gone", "--url", url)[:2] == (0, "2 of 3 removed\n")
+    assert run("delete", "k", "n", "gone", "--url", url)[:2] == (0, "2 of 3 deleted\n")
     assert run("get", "k", "--url", url)[0] == 1
     status, out, _ = run("get", "k", "--json", "--url", url)
     assert (status, json.loads(out)["found"]) == (1, False)
@@ -55,7 +55,7 @@ def test_no_time_to_live_is_told(url, ttl):
     """Storing for no time removes the key, and `set` says so."""
     assert run("set", "k", "old", "--url", url)[0] == 0
     status, out, _ = run("set", "k", "v", "--ttl", ttl, "--url", url)
-    assert (status, "stored on" in out, "removed from" in out) == (0, False, True)
+    assert (status, "stored on" in out, "deleted from" in out) == (0, False, True)
     status, out, _ = run("set", "k", "v", "--ttl", ttl, "--json", "--url", url)
     assert (status, json.loads(out)["stored"]) == (0, False)
     assert run("get", "k", "--url", url)[0] == 1

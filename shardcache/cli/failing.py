@@ -1,0 +1,139 @@
+"""How a command fails: an exit status with one error, in lines for people or JSON for programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from shardcache.cli.output import EXIT_NOT_DONE, EXIT_USAGE, print_json
+from shardcache.cli.text import lines, say, silence_output, visible
+from shardcache.errors import (
+    CodecError,
+    ConfigurationError,
+    InvalidKeyError,
+    NodeError,
+    PartialFailureError,
+    ShardCacheError,
+)
+
+EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
+EXIT_PIPE: Final = 128 + 13  # SIGPIPE, which not every system has
+USAGE_ERRORS: Final = (ConfigurationError, InvalidKeyError, CodecError)
+
+
+def fail(error: BaseException, words: Sequence[str]) -> int:
+    """Tell of an error in the form that the command's words ask for; return the exit status."""
+    if isinstance(error, BrokenPipeError):
+        silence_output()
+        return EXIT_PIPE
+    if isinstance(error, click.Abort):
+        return _aborted(error, words)
+    if wants_json(words):
+        print_json(described(error))
+    else:
+        _print(error)
+    return status_of(error)
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Return whether a command line asks for JSON: a mistake in it may hide its options."""
+    options = words[: words.index("--")] if "--" in words else words
+    return "--json" in options
+
+
+def status_of(error: BaseException) -> int:
+    """Return the exit status of an error."""
+    if isinstance(error, click.ClickException):
+        return error.exit_code
+    return EXIT_USAGE if isinstance(error, USAGE_ERRORS) else EXIT_NOT_DONE
+
+
+def described(error: BaseException) -> dict[str, Any]:  # JSON
+    """Return an error as JSON: `error`, and the faults, known names and nodes that it tells."""
+    told: dict[str, Any] = {"error": message(error), "kind": type(error).__name__}
+    if isinstance(error, ConfigurationError):
+        told["faults"] = list(error.faults)
+    if isinstance(error, NodeError) and error.node:
+        told["node"] = error.node
+    if isinstance(error, PartialFailureError):
+        told["failed"] = {_text(key): str(reason) for key, reason in error.failed.items()}
+    known = getattr(error, "known", None) or getattr(error, "possibilities", None)
+    if known:
+        told["known"] = list(known)
+    return told
+
+
+def message(error: BaseException) -> str:
+    """Return what an error says."""
+    if isinstance(error, click.ClickException):
+        told = error.format_message().rstrip(".")
+        return told[:1].lower() + told[1:] if told[:2].istitle() else told
+    if isinstance(error, (ShardCacheError, OSError)):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}"
+
+
+def _text(key: object) -> str:
+    return key.decode(errors="backslashreplace") if isinstance(key, bytes) else str(key)
+
+
+def _print(error: BaseException) -> None:
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        say(lines(error.ctx.get_usage()), err=True)
+        say(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
+    if isinstance(error, ConfigurationError) and len(error.faults) > 1:
+        say(f"error: {len(error.faults)} faults in the settings:", err=True)
+        for fault in error.faults:
+            say(f"  - {visible(fault)}", err=True)
+        return
+    say(f"error: {visible(message(error))}", err=True)
+    if isinstance(error, PartialFailureError):
+        for reason in sorted({str(reason) for reason in error.failed.values()}):
+            say(f"  - {visible(reason)}", err=True)
+    if not isinstance(error, (click.ClickException, ShardCacheError, OSError)):
+        _print_traceback(error)
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Print where an error that should not be came from, for those who develop (`python -X dev`)."""
+    if sys.flags.dev_mode:
+        say(lines("".join(traceback.format_exception(error))), err=True)
+    else:
+        say("  this is a bug: `python -X dev -m shardcache` shows where it is", err=True)
+
+
+def _aborted(error: click.Abort, words: Sequence[str]) -> int:
+    """Tell of Ctrl-C, or of a question that nobody answered."""
+    interrupted = not isinstance(error.__cause__ or error.__context__, EOFError)
+    if wants_json(words):
+        print_json({"error": "interrupted" if interrupted else "no answer", "kind": "Abort"})
+    elif not interrupted:
+        say("error: no answer", err=True)
+    return EXIT_INTERRUPTED if interrupted else EXIT_NOT_DONE
+
+
+def flushed(status: int) -> int:
+    """Write what is still buffered; return the exit status, another one where that fails."""
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except BrokenPipeError:
+        silence_output()
+        return EXIT_PIPE
+    except OSError as error:
+        silence_stdout_after(error)
+        return status or EXIT_NOT_DONE
+    return status
+
+
+def silence_stdout_after(error: OSError) -> None:
+    """Say that the output cannot be written, and let the rest of it go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    say(f"error: cannot write the output: {error.strerror}", err=True)

@@ -1,0 +1,88 @@
+"""What the command line may print: foreign text made harmless, and output that any terminal takes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.text import Text
+
+from shardcache.errors import NodeError
+
+# What is drawn where the output has no such letters.
+ASCII: Final = str.maketrans({"–": "-", "…": "...", "█": "#"} | dict.fromkeys("▏▎▍▌▋▊▉", "#"))
+
+
+def visible(text: object) -> str:
+    r"""Return text that does nothing to a terminal: each unprintable character as its escape.
+
+    Controls, escape sequences, line ends, bidirectional marks and surrogates are such characters.
+
+    >>> print(visible("a\x1b[2J\u202eb"))
+    a\x1b[2J\u202eb
+    """
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+
+
+def foreign(text: object, style: str = "") -> Text:
+    """Return text for a table or a line: nothing in it is markup."""
+    return Text(visible(text), style=style)
+
+
+def reason_of(error: NodeError) -> str:
+    """Return what went wrong, without the name of the node."""
+    return str(error).removeprefix(f"{error.node}: ")
+
+
+def lines(text: str) -> str:
+    """Return text of several lines, each of them made harmless."""
+    return "\n".join(visible(line) for line in text.split("\n"))
+
+
+def is_ascii(stream: object = None) -> bool:
+    """Return whether the output takes no letters beyond ASCII."""
+    encoding = getattr(sys.stdout if stream is None else stream, "encoding", None)
+    return not (encoding or "utf-8").lower().startswith("utf")
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line as it is; letters that the output has not are escaped."""
+    stream = sys.stderr if err else sys.stdout
+    print(text.translate(ASCII) if is_ascii(stream) else text, file=stream, flush=True)
+
+
+def tolerate_encodings() -> None:
+    """Let standard output and error escape what they cannot encode, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def silence_output() -> None:
+    """Let what is still to be written go nowhere: the reader has closed its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(nowhere, stream.fileno())
+
+
+def jsonable(value: Any) -> Any:  # whatever was stored; what JSON has no form for becomes text
+    """Return a value as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {_json_key(key): jsonable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    return str(value)
+
+
+def _json_key(key: object) -> str:
+    return key if isinstance(key, str) else str(key)

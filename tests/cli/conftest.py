@@ -1,0 +1,98 @@
+"""How tests type commands: into a pipe, or on a terminal of a given width."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import socketserver
+import struct
+import subprocess
+import sys
+import termios
+import threading
+
+import pytest
+
+COMMAND = (sys.executable, "-P", "-m", "shardcache.cli")
+
+
+@pytest.fixture
+def typed():
+    """Run a command with its output in pipes; return status, output and errors."""
+
+    def run(*words, stdin="", **env):
+        result = subprocess.run(
+            [*COMMAND, *words],
+            capture_output=True,
+            input=stdin.encode(),
+            env={**os.environ, **env},
+            check=False,
+        )
+        out, errors = (
+            stream.decode("utf-8", "surrogateescape") for stream in (result.stdout, result.stderr)
+        )
+        assert "Traceback" not in out + errors
+        return result.returncode, out, errors
+
+    return run
+
+
+@pytest.fixture
+def on_terminal():
+    """Run a command on a terminal; return its lines, without colours."""
+
+    def run(*words, columns=80, **env):
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        unset = {"COLUMNS", "LINES", "NO_COLOR"}
+        kept = {name: value for name, value in os.environ.items() if name not in unset}
+        process = subprocess.Popen(
+            [*COMMAND, *words],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**kept, "TERM": "xterm-256color", **env},
+        )
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # at its end a terminal raises
+            while part := os.read(ours, 65536):
+                shown += part
+        os.close(ours)
+        process.wait()
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+        assert "Traceback" not in text
+        return [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+
+    return run
+
+
+class _Answers(socketserver.StreamRequestHandler):
+    """Answer each line with the same text, as a memcached that means harm."""
+
+    def handle(self):
+        with contextlib.suppress(OSError):
+            while line := self.rfile.readline():
+                answers = self.server.answers
+                self.wfile.write(answers["stats" if line.startswith(b"stats") else "other"])
+                self.wfile.flush()
+
+
+@pytest.fixture
+def make_liar():
+    """Start servers that answer `stats`, and all else, with given bytes; return the URL of one."""
+    with contextlib.ExitStack() as stack:
+
+        def start(other, stats):
+            server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Answers)
+            server.daemon_threads = True
+            server.answers = {"other": other, "stats": stats}
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.server_close)
+            stack.callback(server.shutdown)
+            return f"memcached://127.0.0.1:{server.server_address[1]}"
+
+        yield start
