@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, NamedTuple
@@ -145,6 +147,23 @@ class Crowd:
 
 
 @contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: they inherit that the signal is blocked.
+
+    A terminal sends it to them as well, and each would print a traceback. The crowd is killed.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # Python 3.11 unblocks the signal when it starts this one
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def _crowd(urls: Sequence[str]) -> Iterator[Crowd]:
     context = multiprocessing.get_context("spawn")
     members = []
@@ -155,7 +174,8 @@ def _crowd(urls: Sequence[str]) -> Iterator[Crowd]:
             process = context.Process(
                 target=_obey, args=(list(urls), theirs, their_runs), daemon=True
             )
-            process.start()
+            with _uninterrupted():
+                process.start()
             theirs.close()
             their_runs.close()
             members.append(Member(process, orders, runs))

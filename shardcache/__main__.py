@@ -1,0 +1,7 @@
+"""`python -m shardcache`."""
+
+from __future__ import annotations
+
+from shardcache.cli import main
+
+main()
