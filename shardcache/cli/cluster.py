@@ -21,9 +21,11 @@ BAR: Final = 24
 @click.argument("keys", nargs=-1, required=True)
 @client_options
 @json_option
-def where(keys: tuple[str, ...], url: str | None, config: str | None, *, as_json: bool) -> None:
+def where(
+    keys: tuple[str, ...], urls: tuple[str, ...], config: str | None, *, as_json: bool
+) -> None:
     """Show which node holds each of KEYS, and which nodes come next."""
-    with open_client(url, config) as client:
+    with open_client(urls, config) as client:
         found = {key: [node.name for node in client.nodes_for(key, PREFERRED)] for key in keys}
         strategy = client.topology.strategy.name
     if as_json:
@@ -39,9 +41,9 @@ def where(keys: tuple[str, ...], url: str | None, config: str | None, *, as_json
 @click.command()
 @client_options
 @json_option
-def nodes(url: str | None, config: str | None, *, as_json: bool) -> None:
+def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
     """List the nodes with their weights and their shares of the key space."""
-    with open_client(url, config) as client:
+    with open_client(urls, config) as client:
         topology, fingerprint = client.topology, client.fingerprint
     held = shares(topology.placement)
     if as_json:
@@ -82,9 +84,9 @@ def nodes(url: str | None, config: str | None, *, as_json: bool) -> None:
 @client_options
 @json_option
 @exits_by
-def ping(url: str | None, config: str | None, *, as_json: bool) -> bool:
+def ping(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
     """Ask every node for an answer; exit with 1 when one does not answer."""
-    with open_client(url, config) as client:
+    with open_client(urls, config) as client:
         answers = client.ping()
     up = {name: not isinstance(answer, NodeError) for name, answer in answers.items()}
     if as_json:

@@ -18,7 +18,7 @@ from shardcache.cli.text import say, visible
 @client_options
 @json_option
 @exits_by
-def get(key: str, url: str | None, config: str | None, *, raw: bool, as_json: bool) -> bool:
+def get(key: str, urls: tuple[str, ...], config: str | None, *, raw: bool, as_json: bool) -> bool:
     """Print the value of KEY; exit with 1 when there is none.
 
     Line ends and other control characters are shown as escapes, so that no value acts on a terminal.
@@ -26,7 +26,7 @@ def get(key: str, url: str | None, config: str | None, *, raw: bool, as_json: bo
     if raw and (as_json or sys.stdout.isatty()):
         raise click.UsageError("--raw is for a file or pipe, and without --json")
     missing = object()
-    with open_client(url, config) as client:
+    with open_client(urls, config) as client:
         value = client.get(key, missing)
     found = value is not missing
     if as_json:
@@ -52,7 +52,7 @@ def set_(  # noqa: PLR0913 - each is an option
     key: str,
     value: str,
     ttl: float | None,
-    url: str | None,
+    urls: tuple[str, ...],
     config: str | None,
     *,
     parse: bool,
@@ -60,7 +60,7 @@ def set_(  # noqa: PLR0913 - each is an option
 ) -> bool:
     """Store the text VALUE under KEY; exit with 1 when it could not be stored."""
     content = _parsed(value) if parse else value
-    with open_client(url, config) as client:
+    with open_client(urls, config) as client:
         try:
             stored = client.set(key, content) if ttl is None else client.set(key, content, ttl=ttl)
         except ValueError as error:
@@ -82,9 +82,11 @@ def set_(  # noqa: PLR0913 - each is an option
 @client_options
 @json_option
 @exits_by
-def delete(keys: tuple[str, ...], url: str | None, config: str | None, *, as_json: bool) -> bool:
+def delete(
+    keys: tuple[str, ...], urls: tuple[str, ...], config: str | None, *, as_json: bool
+) -> bool:
     """Delete each of KEYS; exit with 1 when none was there."""
-    with open_client(url, config) as client:
+    with open_client(urls, config) as client:
         removed = client.delete_many(keys)
     if as_json:
         print_json({"keys": list(keys), "removed": removed})

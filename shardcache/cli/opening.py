@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
@@ -25,20 +25,29 @@ def client_options(command: Callable[P, R]) -> Callable[P, R]:
         help="A TOML file of settings.",
     )(command)
     return click.option(
-        "--url", help="The nodes, as memcached://a,b,c?strategy=ketama (default: SHARDCACHE_URL)."
+        "--url",
+        "urls",
+        multiple=True,
+        help="The nodes, as memcached://a,b,c?strategy=ketama (default: SHARDCACHE_URL). Several"
+        " URLs: repeat the option, or write blanks between them.",
     )(command)
 
 
-def open_client(url: str | None, config: str | None) -> Client:
-    """Give the client that the options name, raising its nodes' errors."""
-    if url is not None and config is not None:
+def open_client(urls: Sequence[str], config: str | None) -> Client:
+    """Return the client that the options name, raising its nodes' errors."""
+    if urls and config is not None:
         raise click.UsageError("give --url or --config, not both")
-    return Client.from_settings(replace(_settings(url, config), on_error="raise"))
+    return Client.from_settings(replace(_settings(urls, config), on_error="raise"))
 
 
-def _settings(url: str | None, config: str | None) -> Settings:
-    if url is not None:
-        return Settings.from_url(url)
+def each_url(urls: Sequence[str]) -> list[str]:
+    """Return the URLs of an option that was repeated, or that has blanks between its URLs."""
+    return [url for written in urls for url in written.split() or [written]]
+
+
+def _settings(urls: Sequence[str], config: str | None) -> Settings:
+    if urls:
+        return Settings.from_urls(each_url(urls))
     if config is not None:
         return Settings.load(config)
     settings = Settings.from_env(os.environ)

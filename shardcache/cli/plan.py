@@ -50,7 +50,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     weights: tuple[str, ...],
     strategy: str | None,
     keys: str | None,
-    url: str | None,
+    urls: tuple[str, ...],
     config: str | None,
     *,
     as_json: bool,
@@ -59,7 +59,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     if not (added or removed or weights or strategy):
         raise click.UsageError("name a change: --add, --remove, --weight or --strategy")
     own = read_keys(keys)
-    with open_client(url, config) as client:
+    with open_client(urls, config) as client:
         before = client.topology
         after = _changed(before, added, removed, weights, strategy)
         with working("measuring what moves", quiet=as_json):

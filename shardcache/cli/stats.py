@@ -29,9 +29,9 @@ MAX_DIGITS: Final = 20  # of a counter of 64 bits
 @client_options
 @json_option
 @exits_by
-def stats(url: str | None, config: str | None, *, as_json: bool) -> bool:
+def stats(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
     """Show what each server tells of itself; exit with 1 when one does not answer."""
-    with open_client(url, config) as client:
+    with open_client(urls, config) as client:
         figures = client.stats()
     if as_json:
         print_json({name: figure._asdict() for name, figure in figures.items()})

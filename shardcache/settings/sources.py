@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
@@ -14,6 +14,8 @@ from shardcache.settings.parameters import FROM_ENVIRONMENT, PARAMETERS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from shardcache.core.nodes import Node
 
 PREFIX: Final = "SHARDCACHE_"
 URL_VARIABLE: Final = "SHARDCACHE_URL"
@@ -103,6 +105,26 @@ def from_url(url: str, source: str, faults: Faults) -> Given:
     return given
 
 
+def from_urls(urls: Sequence[str], source: str, faults: Faults) -> Given:
+    """Return the settings of several URLs, whose nodes follow each other.
+
+    A setting of the client may stand in any of them, and in two only if both say the same.
+    """
+    if len(urls) == 1:
+        return from_url(urls[0], source, faults)
+    given: Given = {}
+    nodes: list[object] = []
+    for place, url in enumerate(urls, 1):
+        for name, setting in from_url(url, within(source, f"URL {place}"), faults).items():
+            if name == "nodes":
+                nodes += cast("tuple[Node, ...]", setting.value)
+            elif given.setdefault(name, setting).value != setting.value:
+                faults.add(setting.origin, ConfigurationError(f"differs from {given[name].origin}"))
+    if nodes:
+        given["nodes"] = Setting(source, nodes)
+    return given
+
+
 def from_environment(environ: Mapping[str, str], faults: Faults) -> Given:
     """Give the settings of the environment; without nodes when it names neither URL nor file.
 
@@ -117,7 +139,7 @@ def from_environment(environ: Mapping[str, str], faults: Faults) -> Given:
     url, config = variables.get(URL_VARIABLE), variables.get(CONFIG_VARIABLE)
     given = {} if config is None else from_file(config, faults, complete=url is None)
     if url is not None:
-        given |= from_url(url, URL_VARIABLE, faults)
+        given |= from_urls(url.split(), URL_VARIABLE, faults)
     for name in FROM_ENVIRONMENT:
         variable = variable_of(name)
         if variable in variables:

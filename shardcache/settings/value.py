@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from typing import Any, Self
@@ -19,6 +19,7 @@ from shardcache.settings.sources import (
     from_file,
     from_table,
     from_url,
+    from_urls,
 )
 
 
@@ -64,6 +65,12 @@ class Settings:
         """Give the settings of a URL: hosts between commas, parameters in its query."""
         faults = Faults()
         return cls._checked(from_url(url, "", faults), faults)
+
+    @classmethod
+    def from_urls(cls, urls: Sequence[str]) -> Self:
+        """Return the settings of several URLs, of one kind of node or of several."""
+        faults = Faults()
+        return cls._checked(from_urls(urls, "", faults), faults)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:

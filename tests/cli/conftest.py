@@ -65,7 +65,8 @@ def on_terminal():
         process.wait()
         text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
         assert "Traceback" not in text
-        return [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+        lines = text.replace("\r\n", "\n").split("\n")
+        return [line.rpartition("\r")[2].rstrip() for line in lines]  # after a spinner
 
     return run
 
