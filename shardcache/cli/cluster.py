@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -14,6 +15,7 @@ from shardcache.errors import NodeError
 from shardcache.plugin.manager import load
 
 PREFERRED: Final = 3
+ROUNDS: Final = 3  # the best of which is a node's round trip
 BAR: Final = 24
 
 
@@ -85,24 +87,41 @@ def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
 @json_option
 @exits_by
 def ping(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
-    """Ask every node for an answer; exit with 1 when one does not answer."""
+    """Ask every node for an answer; exit with 1 when one does not answer.
+
+    The round trip is that of an open connection; connecting is shown apart.
+    """
     with open_client(urls, config) as client:
-        answers = client.ping()
+        first = client.ping()
+        again = [client.ping() for _ in range(ROUNDS)]
+    answers = {name: _best([each[name] for each in again]) for name in first}
     up = {name: not isinstance(answer, NodeError) for name, answer in answers.items()}
     if as_json:
         print_json(
             {
-                name: {"up": up[name], ("seconds" if up[name] else "error"): answer}
+                name: {"up": False, "error": str(answer)}
+                if isinstance(answer, NodeError)
+                else {"up": True, "seconds": answer, "first_seconds": _seconds(first[name])}
                 for name, answer in answers.items()
             }
         )
     else:
-        rows = Sheet("node", "", "answer", wraps="answer")
+        down = not all(up.values())
+        rows = Sheet(
+            "node",
+            "",
+            "round trip",
+            "first, with connecting",
+            *(["error"] if down else []),
+            right=("round trip", "first, with connecting"),
+            wraps="error" if down else None,
+        )
         for name, answer in answers.items():
             if isinstance(answer, NodeError):
-                rows.add(name, foreign("down", "red"), foreign(reason_of(answer), "red"))
+                rows.add(name, foreign("down", "red"), "–", "–", foreign(reason_of(answer), "red"))
             else:
-                rows.add(name, foreign("up", "green"), _ms(answer))
+                times = (_ms(answer), _ms(_seconds(first[name])))
+                rows.add(name, foreign("up", "green"), *times, *([""] if down else []))
         show(rows)
     return all(up.values())
 
@@ -134,5 +153,16 @@ def plugins(*, as_json: bool) -> None:
         say(f"\nblocked: {', '.join(map(visible, sorted(loaded.blocked)))}")
 
 
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.2f} ms"
+def _best(answers: Sequence[float | NodeError]) -> float | NodeError:
+    """Return the shortest time; the error if the node failed at the end."""
+    if isinstance(answers[-1], NodeError):
+        return answers[-1]
+    return min(answer for answer in answers if not isinstance(answer, NodeError))
+
+
+def _seconds(answer: float | NodeError) -> float | None:
+    return None if isinstance(answer, NodeError) else answer
+
+
+def _ms(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds * 1000:.2f} ms"

@@ -253,7 +253,8 @@ class Screen:
             rows.add(*cells)
         self._say(
             "\n[bold]2. When nodes come and go, each moved key is a miss.[/]",
-            f"The least possible is {percent(ideal['added'])} and {percent(ideal['removed'])}.\n",
+            f"With exactly even shares, {percent(ideal['added'])} and {percent(ideal['removed'])} of"
+            " the keys must move.\n",
             rows,
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from shardcache.cli.opening import client_options, open_client
+from shardcache.cli.opening import client_options, each_url, open_client
 from shardcache.cli.output import (
     Sheet,
     bar,
@@ -30,8 +30,8 @@ BAR = 20
 
 
 @click.command()
-@click.option("--add", "added", multiple=True, metavar="URL", help="A node to take in.")
-@click.option("--remove", "removed", multiple=True, metavar="NAME", help="A node to let go.")
+@click.option("--add", "added", multiple=True, metavar="URL", help="A node to add.")
+@click.option("--remove", "removed", multiple=True, metavar="NAME", help="A node to remove.")
 @click.option(
     "--weight", "weights", multiple=True, metavar="NAME=W", help="A new weight for a node."
 )
@@ -82,15 +82,28 @@ def _changed(
     weights: Sequence[str],
     strategy: str | None,
 ) -> Topology:
-    for name in removed:
-        before.node(name)  # which says what is known when there is no such node
+    leaving = {_named(before, name).name for name in removed}
     heavier = dict(_weight(before, text) for text in weights)
-    kept = [node for node in before.nodes if node.name not in removed]
+    kept = [node for node in before.nodes if node.name not in leaving]
     nodes = [_weighing(node, heavier.get(node.name)) for node in kept]
-    new = node_list(added) if added else ()
+    new = node_list([_with_scheme(before, url) for url in each_url(added)]) if added else ()
     if strategy is not None:
         return Topology((*nodes, *new), _strategy(strategy))
     return before.replaced((*nodes, *new))
+
+
+def _named(before: Topology, name: str) -> Node:
+    """Return the node of a name, or of a host that only one node has."""
+    of_host = [node for node in before.nodes if name and node.address.host == name.lower()]
+    if len(of_host) == 1 and name not in map(str, before.nodes):
+        return of_host[0]
+    return before.node(name)
+
+
+def _with_scheme(before: Topology, url: str) -> str:
+    """Return a URL as it is, and `host:port` as one of the kind that all nodes are."""
+    schemes = {node.address.scheme for node in before.nodes}
+    return f"{schemes.pop()}://{url}" if "://" not in url and len(schemes) == 1 else url
 
 
 def _weight(before: Topology, text: str) -> tuple[str, float]:
@@ -101,7 +114,7 @@ def _weight(before: Topology, text: str) -> tuple[str, float]:
         equals = ""
     if not equals:
         raise click.BadParameter(f"write NAME=WEIGHT, not {text!r}", param_hint="--weight")
-    return before.node(name).name, number
+    return _named(before, name).name, number
 
 
 def _weighing(node: Node, weight: float | None) -> Node:
@@ -122,22 +135,18 @@ def _figures(before: Topology, after: Topology, movement: Movement) -> dict[str,
         "basis": movement.basis,
         "looked_at": movement.total,
         "moved": movement.moved,
-        "least_possible": least(before, after),
+        "least_possible": least(movement),
         "extra_misses": movement.moved,
         "before": dict(movement.before),
         "after": dict(movement.after),
     }
 
 
-def least(before: Topology, after: Topology) -> float:
-    """Give the least share that any strategy must move: what nodes have to gain by weight."""
-    old, new = _wanted(before), _wanted(after)
-    return sum(max(0.0, new[name] - old.get(name, 0.0)) for name in new)
-
-
-def _wanted(topology: Topology) -> dict[str, float]:
-    total = sum(node.weight for node in topology.nodes)
-    return {node.name: node.weight / total for node in topology.nodes}
+def least(movement: Movement) -> float:
+    """Return the least share that must move between these shares: what nodes gain, added up."""
+    before = movement.before
+    gained = (share - before.get(name, 0.0) for name, share in movement.after.items())
+    return min(movement.moved, sum(gain for gain in gained if gain > 0))
 
 
 def _show(before: Topology, after: Topology, movement: Movement, figures: dict[str, Any]) -> None:
@@ -154,15 +163,15 @@ def _show(before: Topology, after: Topology, movement: Movement, figures: dict[s
             bar((new or 0) / widest, BAR),
         )
     show(rows)
-    what = {"keys": "of these keys", "sample": "of the keys (by sample)"}
-    show(
-        f"\n[bold]{percent(movement.moved)}[/] {what.get(movement.basis, 'of the key space')}"
-        f" would move ({percent(figures['least_possible'])} is the least for these weights)."
-    )
-    show(
-        "Each moved key misses once: until they are filled again, the hit rate falls by"
-        f" {percent(figures['extra_misses'])} of what it is."
-    )
+    what = {"keys": "these keys", "sample": "the keys (by a sample)"}
+    moved, at_least = percent(movement.moved), percent(figures["least_possible"])
+    show(f"\n[bold]{moved}[/] of {what.get(movement.basis, 'the key space')} would move.")
+    if at_least == moved:
+        say("No strategy could move less to reach these shares.")
+    else:
+        say(f"Of these, {at_least} must move to reach these shares, whatever the strategy.")
+    falls = percent(0.9 * (1 - movement.moved))
+    say(f"Each of these keys misses once: a hit rate of 90 % falls to {falls} for a while.")
     if before.strategy.name != after.strategy.name:
         old_name, new_name = visible(before.strategy.name), visible(after.strategy.name)
         say(f"The strategy changes from {old_name} to {new_name}.")
