@@ -214,6 +214,14 @@ class Client(ClientBase[Backend]):
         """Empty every node, for all who use it; say whether all did. Nothing else calls this."""
         return step(whole.flush_all(self._cluster))
 
+    def flush_node(self, name: str) -> bool:
+        """Empty the node called `name`, for all who use it; return whether it did.
+
+        Do so before a node that was away comes back: what it holds is from before. Raise
+        `TopologyError`, which lists the known names, if there is no such node.
+        """
+        return step(whole.flush_node(self._cluster, name))
+
     def add_node(self, node: str | Node) -> TopologyChange:
         """Take one more node in; calls in flight finish on the old topology."""
         return self._swap(lambda topology: topology.adding(parse_node(node)))

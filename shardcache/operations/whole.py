@@ -75,6 +75,14 @@ async def flush_all(cluster: Cluster) -> bool:
     return not failed
 
 
+async def flush_node(cluster: Cluster, name: str) -> bool:
+    """Empty one node; return whether it did. Raise `TopologyError` for an unknown name."""
+    link = cluster.links[cluster.topology.node(name).name]
+    cluster.io.flights.detach_all()
+    flushed: bool = cluster.settled(await cluster.ask(link, FlushAll()), otherwise=False)
+    return flushed
+
+
 async def _ask_each(
     cluster: Cluster, links: list[Link], command: Command
 ) -> list[Any]:  # of its kind

@@ -26,6 +26,7 @@ def blocking_results(client: Client) -> None:
     assert_type(client.cas("k", 1, "token"), bool | None)
     assert_type(client.ping(), dict[str, float | NodeError])
     assert_type(client.flush_all(), bool)
+    assert_type(client.flush_node("a"), bool)
     assert_type(client.close(), None)
 
 

@@ -1,0 +1,43 @@
+"""Emptying one node, and no other."""
+
+from __future__ import annotations
+
+import pytest
+
+from shardcache import AsyncClient, Client, NodeUnavailableError, TopologyError
+
+KEYS = [f"key:{number}" for number in range(60)]
+
+
+def test_one_node_is_emptied_and_no_other(memcached_servers, redis_servers):
+    """The keys of that node are gone, on memcached and on Redis; all others are there."""
+    urls = [memcached_servers[0].url, memcached_servers[1].url, redis_servers[0].url]
+    with Client(urls) as client:
+        for url in urls:
+            name = url.partition("://")[2]
+            client.set_many(dict.fromkeys(KEYS, 1), ttl=60)
+            assert client.flush_node(name) is True
+            left = {key for key in KEYS if client.node_for(key).name != name}
+            assert set(client.get_many(KEYS)) == left
+            assert 0 < len(left) < len(KEYS)
+
+
+async def test_the_asyncio_client_does_the_same():
+    """And an unknown name is refused with the known ones."""
+    async with AsyncClient("memory://a,b") as client:
+        await client.set_many(dict.fromkeys(KEYS, 1), ttl=60)
+        assert await client.flush_node("a") is True
+        assert {client.node_for(key).name for key in await client.get_many(KEYS)} == {"b"}
+        with pytest.raises(TopologyError, match="known: a, b"):
+            await client.flush_node("z")
+
+
+def test_a_node_that_is_down():
+    """It was not emptied: `False`, or its error where errors are raised."""
+    with Client("memcached://127.0.0.1:1") as client:
+        assert client.flush_node("127.0.0.1:1") is False
+    with (
+        Client("memcached://127.0.0.1:1", on_error="raise") as client,
+        pytest.raises(NodeUnavailableError),
+    ):
+        client.flush_node("127.0.0.1:1")
