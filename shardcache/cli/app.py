@@ -10,6 +10,7 @@ import click
 from shardcache.cli.cluster import nodes, ping, plugins, where
 from shardcache.cli.demo import demo
 from shardcache.cli.failing import fail, flushed
+from shardcache.cli.flush import flush
 from shardcache.cli.keys import delete, get, set_
 from shardcache.cli.plan import plan
 from shardcache.cli.stats import stats
@@ -40,16 +41,26 @@ class Commands(click.Group):
         return commands[cmd_name] if cmd_name in set(commands) else None
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+COMPLETION = """\b
+Completion of commands and options, in the start-up file of the shell:
+  bash  eval "$(_SHARDCACHE_COMPLETE=bash_source shardcache)"
+  zsh   eval "$(_SHARDCACHE_COMPLETE=zsh_source shardcache)"
+  fish  _SHARDCACHE_COMPLETE=fish_source shardcache | source
+"""
+
+
+@click.group(
+    cls=Commands, epilog=COMPLETION, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="shardcache")
 def cli() -> None:
-    """Look at, and plan, one key space over memcached, Redis and embedded nodes.
+    """Look at, and plan, one key space over memcached, Redis and in-process nodes.
 
-    Exit status: 0 done, 1 not found or a node down, 2 bad usage.
+    Exit status: 0 done, 1 not found or a node down, 2 bad usage, 130 interrupted.
     """
 
 
-for command in (demo, where, nodes, ping, stats, get, set_, delete, plan, plugins):
+for command in (demo, where, nodes, ping, stats, get, set_, delete, flush, plan, plugins):
     cli.add_command(command)
 
 

@@ -26,7 +26,7 @@ BAR: Final = 24
 def where(
     keys: tuple[str, ...], urls: tuple[str, ...], config: str | None, *, as_json: bool
 ) -> None:
-    """Show which node holds each of KEYS, and which nodes come next."""
+    """Show which node holds each of KEYS, and which come next."""
     with open_client(urls, config) as client:
         found = {key: [node.name for node in client.nodes_for(key, PREFERRED)] for key in keys}
         strategy = client.topology.strategy.name
@@ -44,7 +44,7 @@ def where(
 @client_options
 @json_option
 def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
-    """List the nodes with their weights and their shares of the key space."""
+    """List the nodes with their weights and shares of the keys."""
     with open_client(urls, config) as client:
         topology, fingerprint = client.topology, client.fingerprint
     held = shares(topology.placement)
@@ -87,9 +87,10 @@ def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
 @json_option
 @exits_by
 def ping(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
-    """Ask every node for an answer; exit with 1 when one does not answer.
+    """Ask every node for an answer.
 
-    The round trip is that of an open connection; connecting is shown apart.
+    The round trip is that of an open connection; connecting is shown apart. Exit with 1 when a node
+    does not answer.
     """
     with open_client(urls, config) as client:
         first = client.ping()
@@ -129,7 +130,7 @@ def ping(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
 @click.command()
 @json_option
 def plugins(*, as_json: bool) -> None:
-    """List the plugins that are loaded, with what they offer."""
+    """List the loaded plugins with what they offer."""
     loaded = load()
     if as_json:
         print_json(

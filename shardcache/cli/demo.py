@@ -63,7 +63,10 @@ STARTERS: Final[dict[str, Callable[[], Server]]] = {
 )
 @json_option
 def demo(servers: str | None, *, as_json: bool) -> None:
-    """Place keys, change nodes, write and read, end a stampede: all of it in a few seconds."""
+    """Show placement, changes, reads and writes, and a stampede.
+
+    It takes some seconds, and needs no server.
+    """
     screen = Screen(quiet=as_json)
     keys = [f"user:{number}:profile" for number in range(KEYS)]
     with ExitStack() as stack:

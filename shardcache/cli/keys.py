@@ -19,9 +19,10 @@ from shardcache.cli.text import say, visible
 @json_option
 @exits_by
 def get(key: str, urls: tuple[str, ...], config: str | None, *, raw: bool, as_json: bool) -> bool:
-    """Print the value of KEY; exit with 1 when there is none.
+    """Print the value of KEY.
 
-    Line ends and other control characters are shown as escapes, so that no value acts on a terminal.
+    Line ends and other control characters are shown as escapes, so that no value acts on a
+    terminal. Exit with 1 when there is no value.
     """
     if raw and (as_json or sys.stdout.isatty()):
         raise click.UsageError("--raw is for a file or pipe, and without --json")
@@ -58,7 +59,10 @@ def set_(  # noqa: PLR0913 - each is an option
     parse: bool,
     as_json: bool,
 ) -> bool:
-    """Store the text VALUE under KEY; exit with 1 when it could not be stored."""
+    """Store the text VALUE under KEY.
+
+    Exit with 1 when it could not be stored.
+    """
     content = _parsed(value) if parse else value
     with open_client(urls, config) as client:
         try:
@@ -85,7 +89,10 @@ def set_(  # noqa: PLR0913 - each is an option
 def delete(
     keys: tuple[str, ...], urls: tuple[str, ...], config: str | None, *, as_json: bool
 ) -> bool:
-    """Delete each of KEYS; exit with 1 when none was there."""
+    """Delete each of KEYS.
+
+    Exit with 1 when none was there.
+    """
     with open_client(urls, config) as client:
         removed = client.delete_many(keys)
     if as_json:

@@ -55,7 +55,10 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     *,
     as_json: bool,
 ) -> None:
-    """Show which share of the keys a change would move, and what that costs in misses."""
+    """Show which keys a change would move, and what that costs.
+
+    Nothing is changed, and no node is asked.
+    """
     if not (added or removed or weights or strategy):
         raise click.UsageError("name a change: --add, --remove, --weight or --strategy")
     own = read_keys(keys)

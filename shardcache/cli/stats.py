@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
 
 import click
+from rich.live import Live
+from rich.text import Text
 
 from shardcache.cli.opening import client_options, open_client
-from shardcache.cli.output import Sheet, exits_by, json_option, percent, print_json, show
+from shardcache.cli.output import Sheet, console, exits_by, json_option, percent, print_json, show
 from shardcache.cli.text import foreign, reason_of
+from shardcache.clients.sync import Client
 from shardcache.errors import NodeError
 from shardcache.operations.whole import NodeStats
 
@@ -18,49 +25,200 @@ FIGURES: Final = {
     "items": ("curr_items", "entries"),
     "memory": ("bytes", "used_memory"),
     "connections": ("curr_connections", "connected_clients"),
-    "uptime s": ("uptime", "uptime_in_seconds"),
+    "uptime": ("uptime", "uptime_in_seconds"),
 }
 HITS: Final = (("get_hits", "get_misses"), ("keyspace_hits", "keyspace_misses"), ("hits", "misses"))
 UNKNOWN: Final = "–"
+INTERVAL: Final = 2.0  # seconds between two looks
+WATCHED_FIGURES: Final = ("items", "memory")  # more would not fit beside the interval's
+WATCHED: Final = ("reads/s", "hit rate now")
 MAX_DIGITS: Final = 20  # of a counter of 64 bits
 
 
+class Interval(NamedTuple):
+    """What a server answered between two looks, `seconds` apart."""
+
+    hits: int
+    misses: int
+    seconds: float
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Return the share of reads that found a value; `None` without a read."""
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else None
+
+
+Figures = Mapping[str, NodeStats]
+Intervals = Mapping[str, Interval]
+
+
 @click.command()
+@click.option(
+    "--watch",
+    metavar="[SECONDS]",
+    is_flag=False,
+    flag_value=INTERVAL,
+    type=click.FloatRange(min=0.1),
+    help=f"Show it again every SECONDS ({INTERVAL:g} unless given), until Ctrl-C. The last columns"
+    " are of the seconds since the last look.",
+)
+@click.option(
+    "--count", metavar="N", type=click.IntRange(min=1), help="With --watch: end after N looks."
+)
 @client_options
 @json_option
 @exits_by
-def stats(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
-    """Show what each server tells of itself; exit with 1 when one does not answer."""
+def stats(
+    watch: float | None,
+    count: int | None,
+    urls: tuple[str, ...],
+    config: str | None,
+    *,
+    as_json: bool,
+) -> bool:
+    """Show what each server tells of itself.
+
+    The hit rate is that of all its clients since the server started. With --watch and --json, each
+    look is a line. Exit with 1 when a server does not answer.
+    """
+    if count is not None and watch is None:
+        raise click.UsageError("--count is for --watch")
     with open_client(urls, config) as client:
+        if watch is not None:
+            return _watch(client, watch, count, as_json=as_json)
         figures = client.stats()
     if as_json:
-        print_json({name: figure._asdict() for name, figure in figures.items()})
+        print_json({name: _described(figure) for name, figure in figures.items()})
     else:
         show(_sheet(figures))
+    return _complete(figures)
+
+
+def _described(figure: NodeStats) -> dict[str, object]:
+    """Return a node's figures for JSON: the server's as text, as it sent them, and its hit rate."""
+    server = figure.server
+    rate = None if isinstance(server, NodeError) else _hit_rate(server)
+    return {**figure._asdict(), "hit_rate": rate}
+
+
+def _complete(figures: Figures) -> bool:
     return not any(isinstance(figure.server, NodeError) for figure in figures.values())
 
 
-def _sheet(figures: dict[str, NodeStats]) -> Sheet:
-    down = {
-        name: each.server for name, each in figures.items() if isinstance(each.server, NodeError)
+def _watch(client: Client, seconds: float, count: int | None, *, as_json: bool) -> bool:
+    """Show the figures again and again; return whether the last were complete."""
+    looks = islice(_looks(client, seconds), count)
+    complete = True
+    if as_json or not sys.stdout.isatty():
+        for figures, since in looks:
+            complete = _complete(figures)
+            if as_json:
+                print_json(_line(figures, since), indent=None)
+            else:
+                show(_sheet(figures, since), "")
+        return complete
+    with Live(console=console(), auto_refresh=False) as live:
+        for figures, since in looks:
+            complete = _complete(figures)
+            live.update(_sheet(figures, since), refresh=True)
+    return complete
+
+
+def _looks(client: Client, seconds: float) -> Iterator[tuple[Figures, Intervals]]:
+    """Yield the figures every so many seconds, with what each node did since the look before."""
+    before: Figures = {}
+    looked = time.monotonic()
+    due = looked
+    while True:
+        figures = client.stats()
+        now = time.monotonic()
+        yield figures, _since(before, figures, now - looked)
+        before, looked = figures, now
+        due = max(due + seconds, now)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _since(before: Figures, after: Figures, seconds: float) -> Intervals:
+    """Return what each node did between two looks, where both are known and it did not restart."""
+    intervals = {}
+    for name, figure in after.items():
+        old = before[name].server if name in before else None
+        if isinstance(figure.server, NodeError) or old is None or isinstance(old, NodeError):
+            continue
+        pairs = zip(reads(figure.server), reads(old), strict=True)
+        hits, misses = (new - earlier for new, earlier in pairs)
+        if min(hits, misses) >= 0:
+            intervals[name] = Interval(hits, misses, seconds)
+    return intervals
+
+
+def _line(figures: Figures, since: Intervals) -> dict[str, object]:
+    return {
+        name: {
+            **_described(figure),
+            "interval": since[name]._asdict() | {"hit_rate": since[name].hit_rate}
+            if name in since
+            else None,
+        }
+        for name, figure in figures.items()
     }
-    columns = ("node", *FIGURES, "hit rate", *(("error",) if down else ()))
-    rows = Sheet(*columns, right=columns[2:7], wraps="error" if down else None)
-    for name, each in figures.items():
-        if isinstance(each.server, NodeError):
-            rows.add(name, *[UNKNOWN] * (len(FIGURES) + 1), foreign(reason_of(each.server), "red"))
+
+
+def _sheet(figures: Figures, since: Intervals | None = None) -> Sheet:
+    down = not _complete(figures)
+    figures_shown = list(FIGURES) if since is None else list(WATCHED_FIGURES)
+    numbers = [*figures_shown, "hit rate", *([] if since is None else WATCHED)]
+    columns = ("node", *numbers, *(["error"] if down else []))
+    rows = Sheet(*columns, right=numbers, wraps="error" if down else None)
+    for name, figure in figures.items():
+        error: str | Text = ""
+        if isinstance(figure.server, NodeError):
+            cells = [UNKNOWN] * len(numbers)
+            error = foreign(reason_of(figure.server), "red")
         else:
-            rows.add(name, *_cells(each.server), *([""] if down else []))
+            rates = [] if since is None else _rates(since.get(name))
+            cells = [*_cells(figure.server, figures_shown), *rates]
+        rows.add(name, *cells, *([error] if down else []))
     return rows
 
 
-def _cells(server: dict[str, str]) -> list[str]:
-    told = [
-        next((server[alias] for alias in aliases if alias in server), UNKNOWN)
-        for aliases in FIGURES.values()
-    ]
+def _rates(interval: Interval | None) -> list[str]:
+    if interval is None:
+        return [UNKNOWN, UNKNOWN]
+    rate = interval.hit_rate
+    reads_a_second = (interval.hits + interval.misses) / interval.seconds
+    return [f"{reads_a_second:.0f}", UNKNOWN if rate is None else percent(rate)]
+
+
+def _cells(server: dict[str, str], shown: Sequence[str]) -> list[str]:
+    rate = _hit_rate(server)
+    return [*(_figure(server, name) for name in shown), UNKNOWN if rate is None else percent(rate)]
+
+
+def _figure(server: dict[str, str], name: str) -> str:
+    text = next((server[alias] for alias in FIGURES[name] if alias in server), UNKNOWN)
+    if name == "memory" and _is_number(text):
+        return _size(int(text))
+    return _duration(int(text)) if name == "uptime" and _is_number(text) else text
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
+
+
+def _duration(seconds: int) -> str:
+    """Return seconds as days, hours or minutes, rounded down."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _hit_rate(server: dict[str, str]) -> float | None:
     hits, misses = reads(server)
-    return [*told, percent(hits / (hits + misses)) if hits + misses else UNKNOWN]
+    return hits / (hits + misses) if hits + misses else None
 
 
 def reads(server: dict[str, str]) -> tuple[int, int]:
@@ -73,4 +231,8 @@ def reads(server: dict[str, str]) -> tuple[int, int]:
 
 def _number(text: str) -> int:
     """Return the whole number that a server sent; zero for anything else."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS else 0
+    return int(text) if _is_number(text) else 0
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS

@@ -44,7 +44,7 @@ def typed():
 def on_terminal():
     """Run a command on a terminal; return its lines, without colours."""
 
-    def run(*words, columns=80, **env):
+    def run(*words, columns=80, answer="", **env):
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         unset = {"COLUMNS", "LINES", "NO_COLOR"}
@@ -57,6 +57,7 @@ def on_terminal():
             env={**kept, "TERM": "xterm-256color", **env},
         )
         os.close(theirs)
+        os.write(ours, answer.encode())
         shown = b""
         with contextlib.suppress(OSError):  # at its end a terminal raises
             while part := os.read(ours, 65536):
