@@ -89,7 +89,7 @@ def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
 def ping(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
     """Ask every node for an answer.
 
-    The round trip is that of an open connection; connecting is shown apart. Exit with 1 when a node
+    The round trip is that of an open connection; the first call holds connecting, too. Exit with 1 when a node
     does not answer.
     """
     with open_client(urls, config) as client:
@@ -112,9 +112,9 @@ def ping(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
             "node",
             "",
             "round trip",
-            "first, with connecting",
+            "first call",
             *(["error"] if down else []),
-            right=("round trip", "first, with connecting"),
+            right=("round trip", "first call"),
             wraps="error" if down else None,
         )
         for name, answer in answers.items():

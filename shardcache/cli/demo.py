@@ -45,6 +45,7 @@ KEYS: Final = 20_000
 NODES: Final = 5
 BATCH: Final = 2_000
 STACK: Final = 40  # columns of a stacked bar
+BAR: Final = 18
 COLORS: Final = ("cyan", "green", "yellow", "magenta", "blue", "red")
 LETTERS: Final = "#=+*-o"  # that tell the pieces apart where there are no blocks
 TIMEOUT: Final = 2.0  # seconds; the client's default of 0.5 is for machines that do one thing
@@ -213,7 +214,7 @@ class Screen:
 
     def opening(self, servers: str | None) -> None:
         """Say what follows."""
-        where = f"{NODES} real {servers} processes" if servers else f"{NODES} embedded nodes"
+        where = f"{NODES} real {servers} processes" if servers else f"{NODES} in-process nodes"
         self._say(
             Panel(
                 f"[bold]shardcache[/]: one key space over many cache nodes\n"
@@ -252,7 +253,7 @@ class Screen:
             cells: list[str | Text] = [strategy]
             for change in ("added", "removed"):
                 style = "green" if moved[change] < 1.3 * ideal[change] else "yellow"
-                cells += [percent(moved[change]), bar(moved[change], STACK // 2, style)]
+                cells += [percent(moved[change]), bar(moved[change], BAR, style)]
             rows.add(*cells)
         self._say(
             "\n[bold]2. When nodes come and go, each moved key is a miss.[/]",

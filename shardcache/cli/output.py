@@ -85,7 +85,7 @@ class Sheet:
     """Rows under headings, none of them cut: made narrower, or a list, where the terminal is narrow.
 
     Columns in `right` are aligned there, those in `optional` are left out first, and `wraps` may be
-    wrapped between words. Cells that are `str` are foreign text; markup has no effect in them.
+    wrapped between words, or stand below the table. Cells that are `str` are foreign text; markup has no effect in them.
     """
 
     def __init__(
@@ -110,10 +110,27 @@ class Sheet:
         whole = self._table(self._columns)
         lean = self._table([name for name in self._columns if name not in self._optional])
         for table in (whole, lean):
-            if self._width(table, console, options) <= options.max_width:
+            if self._width(table, console, options, wraps=self._wraps) <= options.max_width:
                 yield table
                 return
+        if self._wraps is not None:
+            noted = self._table([name for name in self._columns if name not in self._left_out])
+            if self._width(noted, console, options, wraps=None) <= options.max_width:
+                yield noted
+                yield from self._notes()
+                return
         yield from self._listed()
+
+    @property
+    def _left_out(self) -> set[str | None]:
+        return {*self._optional, self._wraps}
+
+    def _notes(self) -> Iterator[Text]:
+        """Yield what the column that wraps says, each below the table and after its row's name."""
+        place = self._columns.index(self._wraps or "")
+        for row in self._rows:
+            if row[place].plain:
+                yield Text.assemble(row[0], ": ", row[place])
 
     def _table(self, columns: Sequence[str]) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -130,13 +147,14 @@ class Sheet:
             table.add_row(*(row[place] for place in places))
         return table
 
-    def _width(self, table: Table, console: Console, options: ConsoleOptions) -> int:
+    def _width(
+        self, table: Table, console: Console, options: ConsoleOptions, *, wraps: str | None
+    ) -> int:
         """Return the columns that a table needs, with a column that wraps as narrow as it may be."""
-        wide = options.update(width=PIPED)
-        needed = Measurement.get(console, wide, table).maximum
-        if self._wraps is None:
+        needed = Measurement.get(console, options.update(width=PIPED), table).maximum
+        if wraps is None:
             return needed
-        place = self._columns.index(self._wraps)
+        place = self._columns.index(wraps)
         longest = max((row[place].cell_len for row in self._rows), default=0)
         return needed - max(0, longest - WRAPS_AT)
 

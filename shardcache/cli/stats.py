@@ -205,7 +205,10 @@ def _figure(server: dict[str, str], name: str) -> str:
 
 def _size(count: int) -> str:
     """Return a number of bytes as people read it."""
-    return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
+    for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count} B"
 
 
 def _duration(seconds: int) -> str:

@@ -94,3 +94,14 @@ def test_what_a_list_shows(on_terminal, memcached_servers):
     below = shown[shown.index(start) + 1 :]
     assert below[0].split()[0] == "version"
     assert max(map(len, shown)) <= 40
+
+
+def test_a_node_that_is_down_makes_no_list_of_a_table(on_terminal, memcached_servers):
+    """Its error stands in the table where there is room, and else below."""
+    names = [server.url.partition("://")[2] for server in memcached_servers]
+    url = f"memcached://{','.join(names)},127.0.0.1:1"
+    for command in ("ping", "stats"):
+        shown = on_terminal(command, "--url", url)
+        assert [line.split()[0] for line in shown[:5]] == ["node", *names, "127.0.0.1:1"]
+        assert any("refused" in line for line in shown)
+        assert max(map(len, shown)) <= 80
