@@ -151,7 +151,8 @@ def _several(given: object) -> Sequence[Node]:
 
 def _refuse_settings(names: Iterable[str]) -> None:
     faults = [
-        f"?{name}=: is a setting of the client, not of a node: give it as `{name}`"
+        f"?{name}=: is a setting of the client, not of a node: give it as `{name}`, or the whole"
+        " URL to `from_url`"
         for name in names
         if name in CLIENT_FIELDS
     ]

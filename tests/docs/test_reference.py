@@ -96,6 +96,13 @@ def test_every_counter_is_documented():
     assert list(shardcache.CacheInfo._fields) == list(COUNTERS)
 
 
+def test_every_counter_of_a_node_is_documented():
+    """The table has what `stats()` counts of each node, in its order."""
+    with shardcache.Client("memory://a") as client:
+        counted = list(client.stats()["a"].client)
+    assert rows("client", "Counters of a node") == counted
+
+
 def test_every_parameter_of_lock_is_documented():
     """The table of a lock's parameters is its signature."""
     parameters = inspect.signature(shardcache.Client.lock).parameters

@@ -120,6 +120,13 @@ def test_nodes_may_be_written_in_many_ways(nodes, expected):
     assert list(node_list(nodes)) == expected
 
 
+# What is said of a client's setting in the URL of a node.
+OF_THE_CLIENT = (
+    "?{name}=: is a setting of the client, not of a node: give it as `{name}`, or the whole"
+    " URL to `from_url`"
+)
+
+
 def test_every_fault_of_a_list_is_told():
     """One error tells the fault of each entry, by its place."""
     with pytest.raises(ConfigurationError) as caught:
@@ -137,13 +144,13 @@ def test_every_fault_of_a_list_is_told():
             ]
         )
     assert caught.value.faults == (
-        "entry 1: ?timeout=: is a setting of the client, not of a node: give it as `timeout`",
+        f"entry 1: {OF_THE_CLIENT.format(name='timeout')}",
         "entry 2: a node is a URL or a Node, not 3",
         "entry 3: 'wieght': no such option (known: name, url, weight; did you mean 'weight'?)",
         "entry 4: a node needs a url",
-        "entry 5: ?codec=: is a setting of the client, not of a node: give it as `codec`",
+        f"entry 5: {OF_THE_CLIENT.format(name='codec')}",
         "entry 6: node d: its weight must be a number, not True",
-        "entry 7: ?codec=: is a setting of the client, not of a node: give it as `codec`",
+        f"entry 7: {OF_THE_CLIENT.format(name='codec')}",
         "two nodes are called 'e'",
     )
 
