@@ -14,7 +14,7 @@ from shardcache.cli.flush import flush
 from shardcache.cli.keys import delete, get, set_
 from shardcache.cli.plan import plan
 from shardcache.cli.stats import stats
-from shardcache.cli.text import tolerate_encodings
+from shardcache.cli.text import prepare_output
 from shardcache.plugin.manager import load
 
 
@@ -66,7 +66,7 @@ for command in (demo, where, nodes, ping, stats, get, set_, delete, flush, plan,
 
 def run() -> None:
     """Run the command line; a user's mistake is one clear line, never a traceback."""
-    tolerate_encodings()
+    prepare_output()
     words = sys.argv[1:]
     try:
         status = cli.main(prog_name="shardcache", standalone_mode=False)

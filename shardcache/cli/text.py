@@ -8,7 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from rich.text import Text
 
@@ -56,11 +56,17 @@ def say(text: str, *, err: bool = False) -> None:
     print(text.translate(ASCII) if is_ascii(stream) else text, file=stream, flush=True)
 
 
-def tolerate_encodings() -> None:
-    """Let standard output and error escape what they cannot encode, instead of failing."""
+def prepare_output() -> None:
+    """Let standard output and error escape what they cannot encode; closed ones go nowhere."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - until the process ends
 
 
 def silence_output() -> None:

@@ -160,3 +160,12 @@ def test_a_full_disk_is_told():
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("closed", "words"), [("1", "nodes"), ("2", "get k")])
+def test_a_stream_that_was_closed_from_the_start(closed, words):
+    """A command that may not print does its work, and prints nothing elsewhere."""
+    command = f"{' '.join(COMMAND)} {words} --url {MEMORY} {closed}>&-"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == (0 if words == "nodes" else 1)
+    assert (result.stdout, result.stderr) == ("", "")
