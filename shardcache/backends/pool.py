@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import os
 import queue
 import select
@@ -13,11 +13,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from shardcache.backends.base import Runs, Wire
 from shardcache.backends.dialing import Expired, Wait
+from shardcache.backends.wakeups import Wakeup
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
 # After a rest this long a connection is looked at before it is used again: the server may have
@@ -25,6 +26,7 @@ from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 RESTED: Final = 0.05  # seconds
 SLACK: Final = 0.005  # seconds by which a socket's own timeout may pass a deadline
 _WAIT_SLICE: Final = 0.05  # seconds
+GARBAGE_SHARE: Final = 0.05
 
 
 class Connection:
@@ -70,10 +72,6 @@ class Connection:
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
         if self.plain:
             sock.settimeout(None)
-        # A connection lost by an interrupt between two bytecodes takes no slot with it: the pool
-        # counts what lives, and what dies closes its socket. Not at exit: handlers that the program
-        # registered before its first call come later, and may still write.
-        weakref.finalize(self, sock.close).atexit = False
 
     def arm(self, seconds: float) -> None:
         """Let `send` and `recv` wait for `seconds`; raise `TimeoutError` when that is none."""
@@ -127,6 +125,15 @@ class Connection:
         """Close the socket; nothing is sent."""
         self.sock.close()
 
+    # A connection lost by an interrupt between two bytecodes takes no slot with it: the pool counts
+    # what lives, and what dies closes its socket. Not a `weakref.finalize`: an interrupt inside that
+    # keeps the socket for ever, and at the exit it comes before the program's own handlers.
+    def __del__(self) -> None:
+        try:
+            self.sock.close()
+        except AttributeError:  # the interrupt came before it had one
+            return
+
 
 class Place:
     """Room for one connection, kept while it is being dialed."""
@@ -134,36 +141,44 @@ class Place:
     __slots__ = ("__weakref__",)
 
 
-class Bell:
-    """A descriptor that a thread polls while it waits for a place, beside those of its exchanges."""
+class Living:
+    """What is alive of what was added; whoever counts on it keeps nothing alive.
 
-    __slots__ = ("__weakref__", "_inner", "_outer", "rung")
+    Not a `WeakSet`: an interrupt in its Python code leaves the dead in it for ever. Safe without a
+    lock, for each step is one of a dict's own.
+    """
+
+    __slots__ = ("_references",)
 
     def __init__(self) -> None:
-        self._inner, self._outer = socket.socketpair()
-        # When nobody rings any more, either: whoever does holds it, and so never meets the number
-        # of another socket. `__del__` would be too early, for weak references outlive it.
-        weakref.finalize(self, self._inner.close).atexit = False
-        weakref.finalize(self, self._outer.close).atexit = False
-        self._inner.setblocking(False)  # noqa: FBT003 - its signature
-        self._outer.setblocking(False)  # noqa: FBT003 - as above
-        self.rung = False
+        self._references: dict[int, weakref.ref[Connection | Place]] = {}
 
-    def fileno(self) -> int:
-        """Give the descriptor to poll."""
-        return self._inner.fileno()
+    def add(self, held: Connection | Place) -> None:
+        """Count it from now on."""
+        self._references[id(held)] = weakref.ref(held)
 
-    def ring(self) -> None:
-        """Wake who polls."""
-        self.rung = True
-        with contextlib.suppress(BlockingIOError):  # it has rung often enough
-            self._outer.send(b"\0")
+    def discard(self, held: Connection | Place) -> None:
+        """Count it no more."""
+        self._references.pop(id(held), None)
 
-    def silence(self) -> None:
-        """Make ready to be rung once more."""
-        self.rung = False
-        with contextlib.suppress(BlockingIOError):  # it rings in this moment
-            self._inner.recv(16)
+    def count(self) -> int:
+        """Return how many there are."""
+        return sum(1 for _ in self)
+
+    def at_most(self) -> int:
+        """Return how many there are, the dead among them: at no cost."""
+        return len(self._references)
+
+    def forget_dead(self) -> None:
+        """Let go of the dead."""
+        for number, reference in list(self._references.items()):
+            if reference() is None and self._references.get(number) is reference:
+                self._references.pop(number, None)
+
+    def __iter__(self) -> Iterator[Connection | Place]:
+        for reference in list(self._references.values()):
+            if (held := reference()) is not None:
+                yield held
 
 
 class Pool:
@@ -186,9 +201,9 @@ class Pool:
 
     def _start(self) -> None:
         self._resting: deque[Connection] = deque()
-        self._living: weakref.WeakSet[Connection | Place] = weakref.WeakSet()
+        self._living = Living()
         self._waiting = 0
-        self._bells: deque[weakref.ref[Bell]] = deque()  # of those who wait beside other nodes
+        self._wakeups: deque[weakref.ref[Wakeup]] = deque()  # of those who wait beside other nodes
         # Wakes those who wait. Not a Condition: an interrupt in its Python code could leave its
         # lock held for ever.
         self._returned: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -228,19 +243,19 @@ class Pool:
             self._wake()
 
     def _wake(self) -> None:
-        if self._waiting > len(self._bells):
+        if self._waiting > len(self._wakeups):
             self._returned.put(None)
-        self._ring()
+        self._wake_beside()
 
-    def _ring(self) -> None:
+    def _wake_beside(self) -> None:
         """Wake the first of those who wait beside other nodes."""
         while True:
             try:
-                bell = self._bells.popleft()()
+                wakeup = self._wakeups.popleft()()
             except IndexError:
                 return
-            if bell is not None:
-                bell.ring()
+            if wakeup is not None:
+                wakeup.set()
                 return
 
     def reserve(self, deadline: float) -> Connection | Place:
@@ -268,7 +283,7 @@ class Pool:
         held = self.idle() or self._place()
         if held is not None:
             return held
-        bell = self._hung()
+        wakeup = self._queued()
         self._waiting += 1
         ejections = self._ejections
         try:
@@ -277,25 +292,27 @@ class Pool:
                 if held is not None:
                     return held
                 until = min(deadline, time.monotonic() + self._slice(deadline))
-                with contextlib.suppress(Expired):
-                    yield Wait(bell.fileno(), select.POLLIN, until)
-                if bell.rung:
-                    bell.silence()
-                    self._bells.append(weakref.ref(bell))
+                try:
+                    yield Wait(wakeup.fileno(), select.POLLIN, until)
+                except Expired:
+                    _collect_garbage()
+                if wakeup.is_set:
+                    wakeup.clear()
+                    self._wakeups.append(weakref.ref(wakeup))
         finally:
             self._waiting -= 1
-            if bell.rung:  # and goes without what it was rung for
-                self._ring()
+            if wakeup.is_set:  # and goes without what it was set for
+                self._wake_beside()
 
-    def _hung(self) -> Bell:
+    def _queued(self) -> Wakeup:
         try:
-            bell = Bell()
+            wakeup = Wakeup()
         except OSError as error:
             raise PoolTimeoutError(
                 f"all {self.size} connections are in use, and there is no waiting", self.node
             ) from error
-        self._bells.append(weakref.ref(bell))
-        return bell
+        self._wakeups.append(weakref.ref(wakeup))
+        return wakeup
 
     def _at_once(self, ejections: int) -> Connection | Place | None:
         """Give what there is; send away who has waited since before an ejection."""
@@ -306,15 +323,19 @@ class Pool:
 
     def _place(self) -> Place | None:
         with self._counting:
-            if len(self._living) >= self.size:
-                return None
+            if self._living.at_most() >= self.size:
+                self._living.forget_dead()
+                if self._living.at_most() >= self.size:
+                    return None
             place = Place()
             self._living.add(place)
             return place
 
     def _wait(self, deadline: float) -> None:
-        with contextlib.suppress(queue.Empty):
+        try:
             self._returned.get(timeout=self._slice(deadline))
+        except queue.Empty:
+            _collect_garbage()
 
     def _slice(self, deadline: float) -> float:
         """Give how long to wait at a time: what an interrupt dropped frees its place without a word."""
@@ -358,7 +379,7 @@ class Pool:
     @property
     def open(self) -> int:
         """Give how many connections there are, resting and busy."""
-        return len(self._living)
+        return self._living.count()
 
     def forget_inherited(self) -> None:
         """Start anew in a forked child: its parent goes on using the same sockets."""
@@ -366,6 +387,28 @@ class Pool:
         self._start()
         for connection in inherited:
             connection.close()  # closes the child's descriptor; nothing is shut down or sent
+
+
+class _Garbage:
+    """When garbage is collected next."""
+
+    due = 0.0
+
+
+def _collect_garbage() -> None:
+    """Collect garbage: a connection that an interrupt dropped may be part of a reference cycle.
+
+    That takes long in a large program, so it is done for `GARBAGE_SHARE` of the time at most.
+    """
+    began = time.monotonic()
+    if began < _Garbage.due:
+        return
+    _Garbage.due = float("inf")  # one thread does it
+    try:
+        gc.collect()
+    finally:
+        ended = time.monotonic()
+        _Garbage.due = ended + (ended - began) / GARBAGE_SHARE
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()

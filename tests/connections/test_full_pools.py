@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import threading
 import time
+import weakref
 
 import pytest
 
 from shardcache import Client, NodeError, PartialFailureError, PoolTimeoutError
-from shardcache.backends.pool import Place
+from shardcache.backends.pool import Connection, Place, Pool
 
 KEYS = [f"k{number}" for number in range(60)]
 ITEMS = {key: f"value of {key}" for key in KEYS}
@@ -113,3 +116,46 @@ def test_one_key_of_a_full_pool_is_late_by_the_pool(urls):
         client.get("k")
     given_back(pool, held)
     client.close()
+
+
+@pytest.mark.parametrize("connects", [False, True])
+def test_what_was_dropped_takes_no_place(connects):
+    """A place or connection that nobody holds is not counted, whatever became of its finalizer."""
+    pool = Pool("cache1", 2)
+    for _ in range(10):
+        held = pool.reserve(time.monotonic() + 5)
+        if connects:
+            pool.adopt(Connection(socket.socket(), None), held)
+        # As when an interrupt hits the callback that would take note of its end.
+        references = pool._living._references
+        references[-len(references)] = weakref.ref(Place())
+        del held
+    assert pool.open == 0
+
+
+def test_what_was_dropped_in_a_cycle_takes_no_place():
+    """A full pool collects garbage before it says no, however large its reference cycles are."""
+    pool = Pool("cache1", 2)
+    gc.disable()
+    try:
+        for _ in range(2):
+            cycle = [pool.reserve(time.monotonic() + 5)]
+            cycle.append(cycle)
+            del cycle
+        assert pool.open == 2
+        pool.release(pool.reserve(time.monotonic() + 30))
+    finally:
+        gc.enable()
+
+
+def test_a_full_pool_does_not_collect_garbage_all_the_time(monkeypatch):
+    """Threads that wait for what others hold are not kept from their work by it."""
+    pool = Pool("cache1", 1)
+    collections = []
+    monkeypatch.setattr(gc, "collect", lambda: (collections.append(1), time.sleep(0.02)))
+    held = pool.reserve(time.monotonic() + 5)
+    for _ in range(3):
+        with pytest.raises(PoolTimeoutError):
+            pool.reserve(time.monotonic() + 0.2)
+    assert len(collections) <= 1
+    pool.release(held)
