@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import queue
+import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -13,89 +17,227 @@ LINGER: Final = 5.0  # seconds that a thread without work waits for more
 
 Work = Callable[[], None]
 
+log = logging.getLogger("shardcache")
+
+
+class NoThreadError(OSError):
+    """No thread is to be had: this process has too many, or its interpreter ends.
+
+    Its number is `ENOMEM`, so that as a cause it blames this process and not a node.
+    """
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(errno.ENOMEM, f"no thread is to be had: {reason}")
+
+
+def start_thread(work: Work, name: str) -> None:
+    """Have `work` done by a daemon thread of its own; raise `NoThreadError` when there is none."""
+    # Python 3.11 would start it, and wait for ever to hear of it.
+    if sys.is_finalizing():
+        raise NoThreadError("the interpreter ends")
+    try:
+        threading.Thread(target=work, name=name, daemon=True).start()
+    except RuntimeError as error:
+        raise NoThreadError(error) from error
+
 
 class Workers:
     """At most `size` daemon threads. Not those of `concurrent.futures`: they hold up the exit.
 
-    Work beyond that waits its turn. It must raise nothing, and end by itself.
+    Work beyond that waits its turn. It should raise nothing, and end by itself. The threads end
+    with these workers: when they are closed, or dropped.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self._crew = crew = _Crew(name, size)
+        weakref.finalize(self, crew.close).atexit = False
+        _workers.add(self)
+
+    def submit(self, work: Work) -> None:
+        """Have `work` done by a thread that is idle, or a new one.
+
+        Raise `NoThreadError` when there is none. Whatever this raises, `work` is not done later:
+        it was taken back, unless a thread had begun it.
+        """
+        self._crew.submit(work, self._crew.add)
+
+    def try_submit(self, work: Work) -> bool:
+        """Do the same unless all threads have work; return whether it was so."""
+        return self._crew.submit(work, self._crew.add_if_one_is_free)
+
+    @property
+    def running(self) -> int:
+        """Give how many threads there are."""
+        return len(self._crew.seats())
+
+    @property
+    def failures(self) -> int:
+        """Give how many pieces of work have raised something."""
+        return self._crew.failures
+
+    @property
+    def _idle(self) -> int:
+        return sum(seat.idle for seat in self._crew.seats())
+
+    def close(self) -> None:
+        """Let threads without work end now, and the others after it. Work that comes is done."""
+        self._crew.close()
+
+    def forget_inherited(self) -> None:
+        """Start anew in a forked child, which has none of its parent's threads."""
+        self._crew.start_anew()
+
+
+class _Seat:
+    """Stands for a thread. Whoever starts one holds it, and then the thread itself."""
+
+    __slots__ = ("__weakref__", "idle")
+
+    def __init__(self) -> None:
+        self.idle = True
+
+
+class _Crew:
+    """The threads and the work that waits for them; knows nobody who is to be dropped.
+
+    Threads are counted by the seats that are alive: so one that never came up, because its start
+    was interrupted, is not waited for.
     """
 
     def __init__(self, name: str, size: int) -> None:
         self._name = name
         self._size = size
-        self._start_anew()
-        _workers.add(self)
+        self._closed = False
+        self.failures = 0
+        self.start_anew()
 
-    def submit(self, work: Work) -> None:
-        """Have `work` done by a thread that is idle, or a new one."""
-        self._queue.put(work)
-        if not self._counted():
-            return
+    def start_anew(self) -> None:
+        """Have no thread and no work."""
+        self._lock = threading.Lock()
+        self._pending: deque[Work] = deque()
+        self._seats: list[weakref.ref[_Seat]] = []
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def seats(self) -> list[_Seat]:
+        """Return the seats of the threads there are."""
+        return [seat for each in self._seats if (seat := each()) is not None]
+
+    def submit(self, work: Work, add: Callable[[Work], bool]) -> bool:
+        """Have `work` done if it can be added; return whether that was so."""
         try:
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
-        except BaseException:
-            self._end()
-            raise
-
-    @property
-    def running(self) -> int:
-        """Give how many threads there are."""
-        return self._running
-
-    def _run(self) -> None:
-        while True:
-            try:
-                work = self._queue.get(timeout=LINGER)
-            except queue.Empty:
-                if self._may_end():
-                    return
-                continue
-            self._take()
-            work()
-            self._rest()
-
-    def _counted(self) -> bool:
-        """Count a piece of work; say whether it needs a new thread, which is idle until it works."""
-        with self._lock:
-            self._waiting += 1
-            grows = self._waiting > self._idle and self._running < self._size
-            self._running += grows
-            self._idle += grows
-        return grows
-
-    def _take(self) -> None:
-        with self._lock:
-            self._waiting -= 1
-            self._idle -= 1
-
-    def _rest(self) -> None:
-        with self._lock:
-            self._idle += 1
-
-    def _may_end(self) -> bool:
-        """Say that this thread may go; it stays if work was counted that nobody has taken."""
-        with self._lock:
-            if self._waiting:
+            if not add(work):
                 return False
-            self._idle -= 1
-            self._running -= 1
+            self._wakes.put(None)
+            held = self._reserve()
+            if held:
+                self._start(held)
+        except NoThreadError:
+            # Threads that are there already do it in their turn.
+            if not self.seats() and self._take_back(work):
+                raise
+        except BaseException:
+            self._take_back(work)
+            raise
         return True
 
-    def _end(self) -> None:
+    def add(self, work: Work) -> bool:
+        """Have work wait for a thread."""
+        self._pending.append(work)
+        return True
+
+    def add_if_one_is_free(self, work: Work) -> bool:
+        """Have it wait if a thread will take it at once; return whether that was so."""
         with self._lock:
-            self._idle -= 1
-            self._running -= 1
+            busy = sum(not seat.idle for seat in self.seats())
+            if busy + len(self._pending) >= self._size:
+                return False
+            return self.add(work)
 
-    def _start_anew(self) -> None:
-        self._queue: queue.SimpleQueue[Work] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._running = 0
-        self._idle = 0  # of those that run
-        self._waiting = 0  # pieces of work that no thread has taken
+    def close(self) -> None:
+        """Let each thread end as soon as it has no work."""
+        # Without the lock: the garbage collector may call this where it is held.
+        self._closed = True
+        for _ in range(self._size):
+            self._wakes.put(None)
 
-    def forget_inherited(self) -> None:
-        """Start anew in a forked child, which has none of its parent's threads."""
-        self._start_anew()
+    def _reserve(self) -> list[_Seat]:
+        """Return the seat of a thread that is to be started, if one is due.
+
+        In a list that can be emptied: the frames of an interrupted start live as long as its error.
+        """
+        with self._lock:
+            seats = self.seats()
+            if len(seats) >= self._size or len(self._pending) <= sum(seat.idle for seat in seats):
+                return []
+            return [self._add_seat(seats)]
+
+    def _add_seat(self, seats: list[_Seat]) -> _Seat:
+        seat = _Seat()
+        self._seats = [weakref.ref(each) for each in (*seats, seat)]
+        return seat
+
+    def _start(self, held: list[_Seat]) -> None:
+        try:
+            start_thread(lambda: self._run(held), self._name)
+        except BaseException:
+            held.clear()  # the thread may be kept by others, and may even come up yet
+            raise
+
+    def _take_back(self, work: Work) -> bool:
+        """Take back work that no thread has begun; return whether it was there."""
+        try:
+            self._pending.remove(work)
+        except ValueError:
+            return False
+        return True
+
+    def _run(self, held: list[_Seat]) -> None:
+        seat = self._take_seat(held)
+        while seat is not None:
+            rested = self._rest()
+            while (work := self._next(seat)) is not None:
+                self._do(work)
+                seat.idle = True
+            if rested and self._leave(seat):
+                seat = None
+
+    def _take_seat(self, held: list[_Seat]) -> _Seat | None:
+        """Take the seat that was kept for this thread, or another if there is room."""
+        with self._lock:
+            if held:
+                return held.pop()
+            seats = self.seats()
+            return self._add_seat(seats) if len(seats) < self._size else None
+
+    def _rest(self) -> bool:
+        """Wait for work; return whether the thread may go if there is none."""
+        try:
+            self._wakes.get(timeout=0.0 if self._closed else LINGER)
+        except queue.Empty:
+            return True
+        return self._closed
+
+    def _next(self, seat: _Seat) -> Work | None:
+        with self._lock:
+            if not self._pending:
+                return None
+            seat.idle = False
+            return self._pending.popleft()
+
+    def _do(self, work: Work) -> None:
+        try:
+            work()
+        except BaseException:  # which would end a thread that others count on
+            self.failures += 1
+            log.exception("a background task has failed")
+
+    def _leave(self, seat: _Seat) -> bool:
+        """Give the seat up unless there is work; return whether that was so."""
+        with self._lock:
+            if self._pending:
+                return False
+            self._seats = [each for each in self._seats if each() not in (None, seat)]
+            return True
 
 
 _workers: weakref.WeakSet[Workers] = weakref.WeakSet()

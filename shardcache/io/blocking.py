@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import queue
 import random
 import secrets
-import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, TypeVar
 
 from shardcache.backends.base import Backend
-from shardcache.backends.threads import Workers
+from shardcache.backends.threads import NoThreadError, Workers, start_thread
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
 from shardcache.io.fanout import FanOut
@@ -22,15 +19,13 @@ from shardcache.operations.port import Enough, Work, step
 
 T = TypeVar("T")
 
-log = logging.getLogger("shardcache")
-
 REFRESHERS: Final = 4  # threads that make values anew while the old ones are still served
 
 
 class BlockingIO:
     """Asks nodes from a thread, many of them at once by split-phase exchanges."""
 
-    __slots__ = ("_permits", "_pid", "_refreshers", "_repeater", "flights")
+    __slots__ = ("_refreshers", "_repeater", "flights")
 
     refreshes_beside = False
     now = staticmethod(time.monotonic)
@@ -42,7 +37,6 @@ class BlockingIO:
         self.flights = ThreadFlights()
         self._repeater = Repeater()
         self._refreshers = Workers("shardcache refresh", REFRESHERS)
-        self._hand_out_permits()
 
     async def call(self, backend: Backend, command: Command, deadline: float) -> Reply:
         """Ask one node; raise the `NodeError` that stands in the way of a reply."""
@@ -80,33 +74,14 @@ class BlockingIO:
 
     def spawn(self, work: Work[None], name: str) -> None:
         """Run an operation in a daemon thread."""
-        name = f"shardcache {name}"
-        threading.Thread(target=lambda: step(work()), name=name, daemon=True).start()
+        start_thread(lambda: step(work()), f"shardcache {name}")
 
     def offer(self, work: Work[None], name: str) -> bool:  # noqa: ARG002 - they share their threads
         """Run an operation in one of a few threads, unless all are busy."""
-        if self._pid != os.getpid():  # forked: the threads that had permits are the parent's
-            self._hand_out_permits()
-        permits = self._permits
         try:
-            permits.get_nowait()
-        except queue.Empty:
+            return self._refreshers.try_submit(lambda: step(work()))
+        except NoThreadError:
             return False
-
-        def run() -> None:
-            try:
-                step(work())
-            except BaseException:  # which would end a thread that others count on
-                log.exception("what was done beside the calls has failed")
-            finally:
-                permits.put(None)
-
-        try:
-            self._refreshers.submit(run)
-        except RuntimeError:  # no thread is to be had, as while the interpreter ends
-            permits.put(None)
-            return False
-        return True
 
     async def shielded(self, work: Work[T]) -> T:
         """Do it: only a signal can stop a thread, and it may."""
@@ -117,14 +92,9 @@ class BlockingIO:
         return self._repeater.add(every, work)
 
     def close(self) -> None:
-        """End what is done again and again."""
+        """End what is done again and again, and the threads that refresh."""
         self._repeater.close()
-
-    def _hand_out_permits(self) -> None:
-        self._pid = os.getpid()
-        self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(REFRESHERS):
-            self._permits.put(None)
+        self._refreshers.close()
 
     def _call_one(self, backend: Backend, command: Command, deadline: float) -> tuple[Reply, float]:
         try:

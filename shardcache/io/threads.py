@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack
 from typing import Any, Final, TypeVar
 
+from shardcache.backends.threads import NoThreadError, start_thread
 from shardcache.io.flights import Flight, nested
 from shardcache.operations.port import Landing, Work, step
 
@@ -202,11 +203,13 @@ class Repeater:
         self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="shardcache keeper", daemon=True)
         try:
-            thread.start()
-        except RuntimeError:  # there are too many, or the interpreter ends: nothing is prolonged
+            start_thread(self._run, "shardcache keeper")
+        except NoThreadError:  # nothing is prolonged
             self._running = False
+        except BaseException:
+            self._running = False
+            raise
 
     def _run(self) -> None:
         while (following := self._following()) is not None:

@@ -110,7 +110,10 @@ class IO(Protocol[BackendT_contra]):
         """Give 16 bytes that nobody can guess, and that come but once."""
 
     def spawn(self, work: Work[None], name: str) -> None:
-        """Begin an operation that goes on beside the calls, in a thread or a task of that name."""
+        """Begin an operation that goes on beside the calls, in a thread or a task of that name.
+
+        Raise `OSError` when no thread is to be had.
+        """
 
     def offer(self, work: Work[None], name: str) -> bool:
         """Begin it beside the calls if not too many are under way; say whether."""

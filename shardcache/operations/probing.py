@@ -155,7 +155,7 @@ class Prober:
         self._watch = watch = object()
         try:
             self._io.spawn(lambda: self._watched(watch), "prober")
-        except RuntimeError:  # no thread is to be had, as while the interpreter ends
+        except OSError:  # no thread is to be had, as while the interpreter ends
             self._watch = None
 
     async def _watched(self, watch: object) -> None:

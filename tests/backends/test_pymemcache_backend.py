@@ -47,6 +47,7 @@ from shardcache.errors import (
     NodeTimeoutError,
     NodeUnavailableError,
     NotACounterError,
+    PartialFailureError,
     PoolTimeoutError,
     ValueTooLargeError,
 )
@@ -488,6 +489,65 @@ def test_what_came_in_time_is_kept():
         backend.close()
 
 
+def test_an_outcome_is_its_first_arrival():
+    """What arrives later changes nothing, and closes nothing."""
+    exchange = ThreadExchange(Task(Ping(), time.monotonic() + 5, "cache1"))
+    strangers = []
+    for reply in (True, None, NodeTimeoutError("late")):
+        exchange.arrive(reply)
+        strangers.append(os.pipe())
+    exchange.advance()
+    exchange.arrive(None)
+    assert exchange.result() is True
+    for pair in strangers:
+        for descriptor in pair:
+            os.close(descriptor)  # raises if another has closed it
+
+
+def test_a_thread_that_comes_up_late_touches_nothing_of_others(memcached_servers, monkeypatch):
+    """An interrupt in the start of a thread leaves work that is done by nobody, for nobody."""
+    backend = make_backend(memcached_servers[0])
+    start, begun = threading.Thread.start, []
+
+    def interrupted(thread):
+        begun.append(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            backend.begin(Ping(), time.monotonic() + 5)
+    strangers = [os.pipe() for _ in range(4)]
+    for thread in begun:
+        start(thread)
+    backend.close()
+    for thread in begun:
+        thread.join(10)
+    for reader, writer in strangers:
+        os.close(writer)
+        assert os.read(reader, 1) == b""  # nothing was written, and nothing closed
+        os.close(reader)
+
+
+def test_without_threads_no_node_is_blamed(memcached_servers, mode, monkeypatch):
+    """A process that may have no more of them gets an error of its own, and nobody is ejected."""
+    url = memcached_servers[0].url.replace("memcached", "pymemcache")
+    other = memcached_servers[1].url.replace("memcached", "pymemcache")
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with contextlib.closing(make_client(mode, [url, other], on_error="raise")) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(PartialFailureError) as raised:
+                client.get_many([f"k{number}" for number in range(20)])
+            for error in raised.value.failed.values():
+                assert isinstance(error, NodeUnavailableError)
+                assert severity_of(error) is Severity.NOTHING
+        assert client.get_many([f"k{number}" for number in range(20)]) == {}
+
+
 def test_an_abandoned_exchange_frees_its_place(memcached_servers):
     """Who does not wait for a reply leaves no connection behind that holds it."""
     backend = make_backend(memcached_servers[0], pool_size=1)
@@ -500,10 +560,10 @@ def test_an_abandoned_exchange_frees_its_place(memcached_servers):
 
 
 def test_a_reply_wakes_who_polls_in_spite_of_a_fork(memcached_servers):
-    """A forked child that still holds the pipe's other end keeps nobody waiting."""
+    """A forked child that still holds the other end keeps nobody waiting."""
     backend = make_backend(memcached_servers[0])
     exchange = ThreadExchange(Task(Ping(), time.monotonic() + 5, "cache1"))
-    inherited = os.dup(exchange._writer)
+    inherited = os.dup(exchange._wakeup._outer.fileno())
     backend.start(exchange.task, exchange)
     poll = select.poll()
     poll.register(exchange.fileno(), exchange.events())

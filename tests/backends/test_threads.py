@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
+import time
+from functools import partial
 
 import pytest
 
@@ -72,6 +75,116 @@ def test_no_work_is_lost_while_threads_end(monkeypatch, pieces):
         for _ in range(pieces):
             workers.submit(done.release)
         assert all(done.acquire(timeout=10) for _ in range(pieces))
+
+
+def test_work_that_raises_ends_no_thread():
+    """Whatever it raises is counted and logged, and its thread goes on."""
+    workers = Workers("test", 1)
+    done = threading.Event()
+    for error in (ValueError("of work"), SystemExit(), KeyboardInterrupt()):
+        workers.submit(partial(fail, error))
+    workers.submit(done.set)
+    assert done.wait(10)
+    assert (workers.running, workers.failures) == (1, 3)
+    workers.close()
+
+
+def fail(error):
+    """Raise an error."""
+    raise error
+
+
+def test_without_a_thread_work_is_taken_back(monkeypatch):
+    """Who submits it is told, and it is not done when there is a thread again."""
+    workers = Workers("test", 2)
+    done = []
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", partial(fail, RuntimeError("can't start")))
+        for _ in range(3):
+            with pytest.raises(OSError, match="can't start") as raised:
+                workers.submit(lambda: done.append("late"))
+            assert raised.value.errno == errno.ENOMEM
+    assert workers.running == 0
+    finished = threading.Event()
+    workers.submit(finished.set)
+    assert finished.wait(10)
+    assert done == []
+    workers.close()
+
+
+def test_threads_that_are_there_do_what_needs_one_more(monkeypatch):
+    """A process that may have no further thread goes on with those it has."""
+    workers = Workers("test", 2)
+    held, started, done = threading.Event(), threading.Event(), threading.Event()
+    workers.submit(lambda: (started.set(), held.wait(10)))
+    assert started.wait(10)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", partial(fail, RuntimeError("can't start")))
+        workers.submit(done.set)
+    held.set()
+    assert done.wait(10)
+    workers.close()
+
+
+class Interrupt(BaseException):
+    """Raised by a signal, in the middle of anything."""
+
+
+@pytest.mark.parametrize("comes_up", [False, True])
+def test_an_interrupted_start_costs_no_place(monkeypatch, comes_up):
+    """The work is taken back, whether the thread comes up later or never."""
+    workers = Workers("test", 1)
+    start, threads_begun, done = threading.Thread.start, [], []
+
+    def interrupted(thread):
+        threads_begun.append(thread)
+        raise Interrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        for _ in range(3):
+            with pytest.raises(Interrupt):
+                workers.submit(lambda: done.append("late"))
+    assert workers.running == 0
+    if comes_up:
+        for thread in threads_begun:
+            start(thread)
+    finished = threading.Event()
+    workers.submit(finished.set)
+    assert finished.wait(10)
+    assert done == []
+    assert workers.running == 1
+    workers.close()
+
+
+def test_threads_end_with_their_workers():
+    """When they are closed or dropped, and not seconds later; what was begun is done."""
+    for end in (Workers.close, lambda _: None):
+        workers = Workers("ending", 4)
+        barrier = threading.Barrier(4 + 1)
+        for _ in range(4):
+            workers.submit(lambda barrier=barrier: barrier.wait(10))
+        barrier.wait(10)
+        began = time.monotonic()
+        end(workers)
+        del workers
+        eventually(lambda: not alive("ending"), within=10)
+        assert time.monotonic() - began < threads.LINGER / 2
+
+
+def alive(name):
+    """Give the threads of that name."""
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+def test_closed_workers_still_work():
+    """A call that began before the close is served, by a thread that does not stay."""
+    workers = Workers("closed", 2)
+    workers.close()
+    done = threading.Event()
+    workers.submit(done.set)
+    assert done.wait(10)
+    eventually(lambda: workers.running == 0, within=threads.LINGER / 2)
 
 
 def test_the_exit_waits_for_no_thread():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import os
 import random
 import signal
@@ -11,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +27,10 @@ KEYS = [f"k{number}" for number in range(200)]
 
 class Interrupt(BaseException):
     """Raised by a signal handler, in the middle of anything."""
+
+
+class SoftInterrupt(Exception):  # noqa: N818 - named as the other
+    """The same, of a class that a careless `except` would catch: Celery's time limit is so."""
 
 
 @pytest.fixture(params=["memcached", "redis"])
@@ -80,6 +87,143 @@ def test_signals_leave_no_connection_out_of_step(urls):
             (pool.release if isinstance(held, Place) else pool.give)(held)
     assert client.get_many(KEYS) == {key: f"value of {key}" for key in KEYS}
     client.close()
+
+
+class Storm:
+    """Calls that signals interrupt, each at a moment of chance."""
+
+    def __init__(self, calls, interrupts):
+        self.interrupts = 0
+        self._kinds = itertools.cycle((Interrupt, SoftInterrupt))
+        self._armed = False
+        chance = random.Random(13)
+        before = signal.signal(signal.SIGALRM, self._interrupt)
+        try:
+            while self.interrupts < interrupts:
+                self._one(chance.choice(calls), chance.uniform(2e-5, 6e-4))
+        finally:
+            signal.signal(signal.SIGALRM, before)
+
+    def _one(self, call, seconds):
+        try:
+            try:
+                self._armed = True
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                call()
+            finally:
+                self._armed = False
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except (Interrupt, SoftInterrupt):
+            return
+
+    def _interrupt(self, *_):
+        if self._armed:
+            self.interrupts += 1
+            raise next(self._kinds)
+
+
+def descriptors():
+    """Give how many descriptors this process has open."""
+    gc.collect()
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
+def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, scheme, monkeypatch):
+    """After 3,000 interrupts no place, descriptor or thread is lost, and all is found."""
+    # pytest's own would keep what an interrupted finalizer was working on.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    servers = redis_servers if scheme == "redis" else memcached_servers
+    urls = [f"{scheme}://{server.host}:{server.port}" for server in servers]
+    client = Client(urls, pool_size=2, timeout=5)
+    some = {f"k{number}": number for number in range(20)}
+    assert client.set_many(some) == []
+    gc.disable()  # so that nobody finds by chance what an interrupt has left
+    try:
+        before = descriptors()
+        Storm(
+            [
+                lambda: client.get_many(some),
+                lambda: client.get("k1"),
+                lambda: client.incr("n"),
+                lambda: client.delete("absent"),
+            ],
+            3000,
+        )
+        for _ in range(20):
+            assert client.get_many(some) == some
+        links = client._cluster.links.values()
+        # As many connections and threads more as there may be, and none besides.
+        assert descriptors() - before <= 2 * len(links)
+        assert client.ejected == ()
+        for link in links:
+            pool = link.backend.pool
+            lent = [pool.reserve(time.monotonic() + 5) for _ in range(2)]
+            for held in lent:
+                (pool.release if isinstance(held, Place) else pool.give)(held)
+    finally:
+        gc.enable()
+    client.close()
+    eventually(
+        lambda: not [each for each in threading.enumerate() if scheme in each.name], within=4
+    )
+
+
+GEVENT = """
+from gevent import monkey; monkey.patch_all()
+import gc, gevent, os, random, sys
+from shardcache import Client
+client = Client(sys.argv[1:], pool_size=4, timeout=5)
+some = {f"k{number}": number for number in range(20)}
+assert client.set_many(some) == []
+calls = [
+    lambda: client.get_many(some), lambda: client.get("k1"), lambda: client.incr("n"),
+    lambda: client.delete("absent"),
+]
+came = 0
+
+def disturb(seed):
+    global came
+    chance = random.Random(seed)
+    for _ in range(150):
+        with gevent.Timeout(chance.uniform(0, 2e-3), False):
+            while True:
+                chance.choice(calls)()
+        came += 1
+
+def count():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+before = count()
+gevent.joinall([gevent.spawn(disturb, seed) for seed in range(20)], raise_error=True)
+assert came == 3000, came
+assert client.get_many(some) == some
+assert count() - before <= 4 * len(sys.argv[1:]), (before, count())
+for link in client._cluster.links.values():
+    gevent.sleep(0.1)
+    assert link.backend.pool.open <= 4
+assert client.ejected == (), client.ejected
+client.close()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
+def test_greenlets_that_time_out_lose_nothing(memcached_servers, redis_servers, scheme):
+    """After 3,000 of gevent's timeouts in 20 greenlets, no place or descriptor is lost."""
+    pytest.importorskip("gevent")
+    servers = redis_servers if scheme == "redis" else memcached_servers
+    urls = [f"{scheme}://{server.host}:{server.port}" for server in servers[:2]]
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", GEVENT, *urls],
+        timeout=100,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
 
 
 SENDER = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import select
 import socket
 import time
@@ -18,10 +17,17 @@ from shardcache.backends.dialing import Expired, Target, Wait, dial
 from shardcache.backends.pool import Connection, Place, Pool
 from shardcache.backends.pymemcache.refusals import translated
 from shardcache.backends.pymemcache.session import Session
-from shardcache.backends.threads import Workers
+from shardcache.backends.threads import NoThreadError, Workers
+from shardcache.backends.wakeups import Wakeup
 from shardcache.core.commands import Cas, Command, DeleteMany, GetMany, Reply, Set, SetMany
 from shardcache.core.nodes import Node
-from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, ValueTooLargeError
+from shardcache.errors import (
+    NodeError,
+    NodeRefusedError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    ValueTooLargeError,
+)
 
 # pymemcache sends a command whole before it reads: what comes back meanwhile must fit into the
 # buffers between.
@@ -54,7 +60,10 @@ class PymemcacheBackend:
 
     def begin(self, command: Command, deadline: float) -> ThreadExchange:
         """Start `command` in a thread, so that many nodes are asked at once."""
-        exchange = ThreadExchange(Task(command, deadline, self._node))
+        try:
+            exchange = ThreadExchange(Task(command, deadline, self._node))
+        except OSError as error:
+            raise _unasked(error, self._node) from error
         try:
             self.start(exchange.task, exchange)
         except BaseException:
@@ -76,17 +85,17 @@ class PymemcacheBackend:
 
         try:
             self._workers.submit(work)
-        except BaseException:
-            outcome.arrive(None)
-            raise
+        except NoThreadError as error:
+            outcome.arrive(_unasked(error, self._node))
 
     def eject(self) -> None:
         """Drop idle connections and let nobody wait for one."""
         self.pool.eject()
 
     def close(self) -> None:
-        """Drop idle connections, and each busy one as it comes back."""
+        """Drop idle connections, and each busy one as it comes back; let the threads end."""
         self.pool.close()
+        self._workers.close()
 
     def _ask(self, command: Command, deadline: float, so_far: list[Any]) -> Reply:
         if not isinstance(command, (GetMany, SetMany, DeleteMany)):
@@ -120,7 +129,10 @@ class PymemcacheBackend:
         try:
             reply = session.ask(connection, command, deadline)
         except Exception as error:
-            raise translated(error, command, self._node) from error
+            ours = translated(error, command, self._node)
+            if ours is error:
+                raise
+            raise ours from error
         finally:
             self.pool.give(connection)  # which closes it unless it is idle
         if isinstance(reply, Exception):
@@ -233,18 +245,18 @@ class Outcome(Protocol):
         """Say whether anybody still waits for it."""
 
     def arrive(self, reply: Reply | Exception) -> None:
-        """Take the reply, from the thread, once."""
+        """Take the reply, from the thread; what arrives later is dropped."""
 
 
 class ThreadExchange:
-    """A command in a thread's hands. A byte in a pipe says that its reply is there."""
+    """A command in a thread's hands, with a wakeup that tells of its reply."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
         self.finished = False
-        self._arrived: tuple[Reply | Exception] | None = None
+        self._arrived: dict[str, Reply | Exception] = {}
         self._reply: Reply | Exception = None
-        self._reader, self._writer = os.pipe()
+        self._wakeup = Wakeup()
 
     @property
     def deadline(self) -> float:
@@ -257,15 +269,13 @@ class ThreadExchange:
         return not self.finished
 
     def arrive(self, reply: Reply | Exception) -> None:
-        """Take the reply, and wake who polls."""
-        self._arrived = (reply,)
-        with contextlib.suppress(BrokenPipeError):  # nobody polls any more
-            os.write(self._writer, b"\0")
-        os.close(self._writer)
+        """Take the reply, unless there is one, and wake who polls."""
+        self._arrived.setdefault("reply", reply)  # atomic: the first is kept
+        self._wakeup.set()
 
     def fileno(self) -> int:
         """Give the descriptor to poll."""
-        return self._reader
+        return self._wakeup.fileno()
 
     def events(self) -> int:
         """Give the event that says that the reply is there."""
@@ -273,8 +283,8 @@ class ThreadExchange:
 
     def advance(self) -> None:
         """Take the reply, if it is there."""
-        if self._arrived is not None and not self.finished:
-            self._finish(*self._arrived)
+        if self._arrived and not self.finished:
+            self._finish(self._arrived["reply"])
 
     def expire(self) -> None:
         """End the waiting: what has come by now is the reply."""
@@ -296,7 +306,6 @@ class ThreadExchange:
     def _finish(self, reply: Reply | Exception) -> None:
         self._reply = reply
         self.finished = True
-        os.close(self._reader)
 
 
 class Promise:
@@ -323,6 +332,13 @@ def _settle(future: asyncio.Future[Reply], reply: Reply | Exception) -> None:
         future.set_exception(reply)
     else:
         future.set_result(reply)
+
+
+def _unasked(error: OSError, node: str) -> NodeError:
+    """Return our error for what the system refused to this process, which blames no node."""
+    ours = NodeUnavailableError(f"cannot be asked: {error.strerror}", node)
+    ours.__cause__ = error
+    return ours
 
 
 def _ready(wait: Wait) -> bool:

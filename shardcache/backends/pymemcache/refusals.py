@@ -7,6 +7,7 @@ from typing import Final
 
 from pymemcache.exceptions import (  # type: ignore[import-untyped]  # it has no types
     MemcacheClientError,
+    MemcacheError,
     MemcacheServerError,
     MemcacheUnknownCommandError,
 )
@@ -39,9 +40,14 @@ _KINDS: Final[Sequence[tuple[tuple[type[Exception], ...], type[NodeError], str]]
 _OF_ONE_SERVER: Final = (ServerStats, FlushAll)
 
 
-def translated(error: Exception, command: Command, node: str) -> NodeError:
-    """Give our error for what asking pymemcache for `command` raised, whatever it was."""
-    if isinstance(error, NodeError):
+def translated(error: Exception, command: Command, node: str) -> Exception:
+    """Return our error for what asking pymemcache for `command` raised.
+
+    An error of another library, such as a signal handler may raise, is returned as it is.
+    """
+    # pymemcache trips over nonsense in many ways: KeyError, ValueError, IndexError …
+    known = isinstance(error, (OSError, MemcacheError)) or type(error).__module__ == "builtins"
+    if not known or isinstance(error, NodeError):
         return error
     if isinstance(error, ConnectionError) and isinstance(command, _OF_ONE_SERVER):
         return NodeRefusedError(f"hung up on {type(command).__name__}; is it a proxy?", node)
@@ -50,7 +56,6 @@ def translated(error: Exception, command: Command, node: str) -> NodeError:
             return ours(text, node)
     if isinstance(error, (MemcacheServerError, MemcacheClientError)):
         return _refusal(_words(error), node)
-    # pymemcache trips over nonsense in many ways: KeyError, ValueError, IndexError …
     return NodeProtocolError("gave an answer that makes no sense here", node)
 
 

@@ -6,6 +6,7 @@ import re
 import select
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from pymemcache.client.base import Client  # type: ignore[import-untyped]  # it has no types
@@ -89,24 +90,28 @@ class DeadlineSocket:
     bytes that may still come.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
+        # For the time of a command alone: a connection that an interrupt drops must be part of no
+        # reference cycle, or it would go on to be counted.
+        self.connection: Connection | None = None
         self.deadline = 0.0
         self.allowed = 0
 
     def sendall(self, data: bytes) -> None:
         """Send all of `data` by the deadline."""
+        connection = self._connected()
         unsent = memoryview(data)
         while unsent:
             try:
-                unsent = unsent[self._connection.try_send(unsent) :]
+                unsent = unsent[connection.try_send(unsent) :]
             except BlockingIOError:
-                self._await(self._writable)
+                self._await(partial(_writable, connection))
 
     def recv(self, size: int) -> bytes:
         """Receive what comes first, by the deadline."""
-        self._await(self._connection.poll)
-        data = self._connection.recv(size)
+        connection = self._connected()
+        self._await(connection.poll)
+        data = connection.recv(size)
         if not data:
             raise HungUpError("closed by the node")
         self.allowed -= len(data)
@@ -116,17 +121,24 @@ class DeadlineSocket:
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        if self.connection is not None:
+            self.connection.close()
+
+    def _connected(self) -> Connection:
+        if self.connection is None:
+            raise MemcacheUnknownError("there is no command under way")
+        return self.connection
 
     def _await(self, poll: Callable[[float], object]) -> None:
         wait = self.deadline - time.monotonic()
         if wait <= 0 or not poll(wait * 1000):
             raise TimeoutError
 
-    def _writable(self, timeout: float) -> object:
-        poll = select.poll()
-        poll.register(self._connection.sock, select.POLLOUT)
-        return poll.poll(timeout)
+
+def _writable(connection: Connection, timeout: float) -> object:
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLOUT)
+    return poll.poll(timeout)
 
 
 class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
@@ -202,12 +214,16 @@ class Session:
         """Give the node's reply to `command`; raise pymemcache's errors, or the system's."""
         sock = self._sock
         if sock is None:
-            self._sock = sock = DeadlineSocket(connection)
+            self._sock = sock = DeadlineSocket()
             self._client = StrictClient(self._node, sock)
         sock.deadline = deadline
         sock.allowed = LINES + LINE * _size(command)
         self.idle = False
-        reply = _HANDLERS[type(command)](self._client, command)
+        sock.connection = connection
+        try:
+            reply = _HANDLERS[type(command)](self._client, command)
+        finally:
+            sock.connection = None
         self.idle = True
         return reply
 
