@@ -20,6 +20,7 @@ from shardcache.operations.port import IO
 
 TICK: Final = 0.1  # seconds; how often a prober looks who is due
 DOUBT: Final = 1.0  # seconds between two probes at most, while most nodes are silent
+ABANDONED: Final = 1.0  # seconds after which a claim to a node that is not ejected counts no more
 SHORTEST: Final = 0.01  # seconds; a node is not blamed for missing a deadline nearer than this
 
 
@@ -31,6 +32,15 @@ class ProberLog(NamedTuple):
 
 
 SILENT: Final = ProberLog(lambda _error: None, lambda _name, _seconds: None)
+
+
+class Claim:
+    """Tells that a node is being ejected, or is out, since a moment."""
+
+    __slots__ = ("since",)
+
+    def __init__(self, since: float) -> None:
+        self.since = since
 
 
 class Prober:
@@ -47,7 +57,6 @@ class Prober:
     __slots__ = (
         "_alive",
         "_audience",
-        "_claims",
         "_io",
         "_log",
         "_nodes",
@@ -72,9 +81,10 @@ class Prober:
         self._timeout = timeout
         self._audience = audience
         self._log = log
-        self._out: dict[Link, None] = {}
-        # Who puts a link in with `setdefault`, which is atomic, ejects it: no lock is needed.
-        self._claims: dict[Link, object] = {}
+        # Who puts a link in with `setdefault`, which is atomic, ejects it, and who takes it out with
+        # `pop` restores it: no lock is needed, which an interrupt could leave locked. The state of
+        # its health follows a moment later.
+        self._out: dict[Link, Claim] = {}
         self._watch: object = None
         self._alive = 0.0
         self._stopped = False
@@ -119,18 +129,17 @@ class Prober:
         self._out.clear()
 
     def _eject(self, link: Link, error: NodeError, now: float) -> None:
-        mine = object()
-        if self._claims.setdefault(link, mine) is not mine:
-            return
-        # Whoever finds it among those that are out may probe and restore it at once: so it is put
-        # there when its health says so, and not before.
-        ejects = not link.health.ejected
-        if ejects:
+        claim = Claim(now)
+        # A signal may raise between any two bytecodes: a node that is ejected is in the list then,
+        # and one that is not can be put there by the next failure.
+        try:
+            if not self._take(link, claim):
+                return
             link.health.eject(error, now, self._io.random())
-            self._out[link] = None
-        del self._claims[link]
-        if not ejects:
-            return
+        except BaseException:
+            if not link.health.ejected and self._out.get(link) is claim:
+                self._out.pop(link, None)
+            raise
         link.ejections += 1
         self._log.ejected(error)
         link.backend.eject()
@@ -138,12 +147,29 @@ class Prober:
             self._audience.tell(NodeEjected(link.node, error))
         self._ensure_watched(now)
 
+    def _take(self, link: Link, claim: Claim) -> bool:
+        """Put a link in the list; return whether it was not there, and is the caller's to eject."""
+        held = self._out.setdefault(link, claim)
+        if held is claim:
+            return True
+        if link.health.ejected or claim.since - held.since < ABANDONED:
+            return False
+        self._out[link] = claim  # whoever had it was stopped twice
+        return True
+
     def _restore(self, link: Link) -> None:
-        if self._out.pop(link, link) is not None:
+        if link not in self._out:
             return
         now = self._io.now()
-        seconds = now - link.health.since
-        link.health.restore(now)
+        try:
+            if self._out.pop(link, None) is None:
+                return
+            seconds = now - link.health.since
+            link.health.restore(now)
+        except BaseException:
+            if link.health.ejected:  # what is ejected is in the list, to be restored another time
+                self._out.setdefault(link, Claim(now))
+            raise
         self._log.restored(link.node.name, seconds)
         if self._audience:
             self._audience.tell(NodeRestored(link.node, seconds))
@@ -151,12 +177,16 @@ class Prober:
     def _ensure_watched(self, now: float) -> None:
         if self._watch is not None and now - self._alive < self._timeout + 10 * TICK:
             return
-        self._alive = now
-        self._watch = watch = object()
+        watch = object()
         try:
+            self._alive = now
+            self._watch = watch
             self._io.spawn(lambda: self._watched(watch), "prober")
         except OSError:  # no thread is to be had, as while the interpreter ends
             self._watch = None
+        except BaseException:  # another watch may take over at once
+            self._watch = None
+            raise
 
     async def _watched(self, watch: object) -> None:
         """Probe whoever is due, until none is left or another watch has taken over."""
@@ -176,7 +206,7 @@ class Prober:
         When more than half of the nodes are silent the trouble may be this process's own: then none
         waits longer than a second.
         """
-        out = list(self._out)
+        out = self._ejected(now)
         doubted = 2 * sum(link.health.soft for link in out) > self._nodes
         return [
             link
@@ -184,6 +214,15 @@ class Prober:
             if link.health.due <= now
             or (doubted and link.health.soft and link.health.looked + DOUBT <= now)
         ]
+
+    def _ejected(self, now: float) -> Sequence[Link]:
+        """Return the nodes that are out, and let go of claims that led to nothing."""
+        listed = list(self._out.items())
+        for link, claim in listed:
+            abandoned = now - claim.since >= ABANDONED
+            if abandoned and not link.health.ejected and self._out.get(link) is claim:
+                self._out.pop(link, None)
+        return [link for link, _ in listed if link.health.ejected]
 
     async def _probe(self, links: Sequence[Link]) -> None:
         for link in links:

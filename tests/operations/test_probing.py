@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+
 import pytest
 
 from operations.simulation import TIMEOUT, Process, SimulatedNode, World
+from shardcache.core import health
 from shardcache.core.commands import Get, GetMany, Ping
 from shardcache.core.events import NodeEjected, NodeRestored, Observer
 from shardcache.core.health import Circuit
@@ -16,7 +20,7 @@ from shardcache.errors import (
     PoolTimeoutError,
     UnsupportedError,
 )
-from shardcache.operations import whole
+from shardcache.operations import probing, whole
 from shardcache.operations.port import UNANSWERED
 
 GET = Get(b"k")
@@ -111,6 +115,11 @@ class Scene:
         """Give how many probes have."""
         return len(self.heard[place]) - self.calls(place)
 
+    def end(self):
+        """Let all that goes on end."""
+        self.cluster.prober.stop()
+        self.world.finish(self.nodes, [self.process])
+
     @property
     def told(self):
         """Give the types of what was told."""
@@ -128,8 +137,7 @@ def make_scene():
 
     yield make
     for scene in scenes:
-        scene.cluster.prober.stop()
-        scene.world.finish(scene.nodes, [scene.process])
+        scene.end()
 
 
 class TestBlame:
@@ -346,6 +354,112 @@ class TestRestoring:
         assert scene.ejected()
         scene.world.advance(10.0)
         assert not scene.ejected()
+
+
+class Interrupt(BaseException):
+    """Raised by a signal, between any two bytecodes."""
+
+
+def interrupted_at(number, act):
+    """Do something, with an interrupt before bytecode `number` of `HEALTHCARE`; tell if it came."""
+    left = number
+
+    def trace(frame, event, _):
+        nonlocal left
+        if frame.f_code.co_filename not in HEALTHCARE:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                raise Interrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except Interrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return left <= 0
+
+
+HEALTHCARE = (health.__file__, probing.__file__)
+
+
+# An interrupt between the making of a coroutine and its first step leaves one that never began.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+class TestInterrupts:
+    """What an exception at any moment of an ejection leaves behind."""
+
+    def sound(self, scene):
+        """Return whether the node is ejected and listed, or neither."""
+        prober = scene.cluster.prober
+        return scene.ejected() == (scene.links[0] in prober._out)
+
+    def at_each(self, prepare, act):
+        """Give a scene for each bytecode, after an interrupt there."""
+        for number in itertools.count(1):
+            scene = Scene()
+            prepare(scene)
+            if not interrupted_at(number, lambda scene=scene: act(scene)):
+                assert number > 50
+                return
+            assert self.sound(scene), f"at bytecode {number}"
+            yield number, scene
+            scene.end()
+
+    @pytest.mark.parametrize("silent", [False, True])
+    def test_an_ejection_is_whole_or_none(self, silent):
+        """The node is ejected by the next failure at the latest, and comes back when it is well."""
+
+        def prepare(scene):
+            scene.nodes[0].up = silent
+            scene.nodes[0].stopped = silent
+            for _ in range(2 * silent):
+                scene.ask()
+
+        for number, scene in self.at_each(prepare, Scene.ask):
+            for _ in range(2):
+                scene.ask()
+            assert scene.ejected(), f"at bytecode {number}"
+            assert self.sound(scene), f"at bytecode {number}"
+            scene.nodes[0].up = True
+            scene.nodes[0].resume()
+            scene.world.advance(5.0, lambda scene=scene: not scene.ejected())
+            assert not scene.ejected(), f"at bytecode {number}"
+
+    def test_a_return_is_whole_or_none(self):
+        """The node is back, or goes on to be probed."""
+
+        def prepare(scene):
+            scene.silence(0)
+            scene.nodes[0].resume()
+
+        def act(scene):
+            scene.do(whole.ping(scene.cluster))
+
+        for number, scene in self.at_each(prepare, act):
+            scene.world.advance(2.0)
+            scene.ask()  # if its prober was stopped, this begins another
+            scene.world.advance(5.0)
+            assert not scene.ejected(), f"at bytecode {number}"
+            assert scene.links[0] not in scene.cluster.prober._out
+
+    def test_a_claim_that_led_to_nothing_keeps_nobody(self):
+        """Though its owner was stopped twice, the node is ejected, or forgotten by the prober."""
+        for fails in (True, False):
+            scene = Scene(nodes=2)
+            scene.kill(1)
+            scene.cluster.prober._out[scene.links[0]] = probing.Claim(scene.world.now)
+            scene.world.advance(2 * probing.ABANDONED)
+            scene.nodes[0].up = not fails
+            scene.ask(0)
+            assert scene.ejected(0) == fails
+            assert self.sound(scene)
 
 
 class TestProbing:
