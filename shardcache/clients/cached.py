@@ -17,7 +17,7 @@ from shardcache.operations.call import Call
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.generations import Generation
 from shardcache.operations.outcomes import NOT_MADE
-from shardcache.operations.port import step
+from shardcache.operations.port import run
 from shardcache.operations.tally import Tally
 
 P = ParamSpec("P")
@@ -170,41 +170,41 @@ class CachedFunction(CachedBase[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Give the cached value, or what the function makes, by one caller for all."""
-        value: R = step(self._cache.value(self._bound + args, kwargs))
+        value: R = run(lambda: self._cache.value(self._bound + args, kwargs))
         return value
 
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes:
         """Give the key of the call with these arguments, as for `client.get`."""
-        return step(self._cache.key_for(self._bound + args, kwargs))
+        return run(lambda: self._cache.key_for(self._bound + args, kwargs))
 
     def get(self, *args: P.args, **kwargs: P.kwargs) -> R | None:
         """Give the cached value, fresh or stale, or `None`; compute nothing."""
-        value: R | None = step(self._cache.peek(self._bound + args, kwargs))
+        value: R | None = run(lambda: self._cache.peek(self._bound + args, kwargs))
         return value
 
     def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store `value` as if the function had just made it; say whether it was stored."""
-        return step(self._cache.put(value, self._bound + args, kwargs))
+        return run(lambda: self._cache.put(value, self._bound + args, kwargs))
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function whatever is cached, store its value, and give it."""
-        value: R = step(self._cache.refresh(self._bound + args, kwargs))
+        value: R = run(lambda: self._cache.refresh(self._bound + args, kwargs))
         return value
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Remove the value, and void what is being made; say whether anything was there."""
-        return step(self._cache.invalidate(self._bound + args, kwargs))
+        return run(lambda: self._cache.invalidate(self._bound + args, kwargs))
 
     def invalidate_all(self) -> bool:
         """Make all values of this function misses; say whether the node that knows took note.
 
         Other processes notice within about a second.
         """
-        return step(self._cache.invalidate_all())
+        return run(self._cache.invalidate_all)
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
         """Make every cached value with this tag a miss; say whether the tag's node took note."""
-        return step(self._cache.invalidate_tag(tag))
+        return run(lambda: self._cache.invalidate_tag(tag))
 
     def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself: nothing is read or stored."""

@@ -16,7 +16,7 @@ from shardcache.core.policies import positive_seconds
 from shardcache.errors import ConfigurationError, LockLost
 from shardcache.operations import redlock
 from shardcache.operations.cluster import Cluster, Key
-from shardcache.operations.port import step
+from shardcache.operations.port import run
 from shardcache.operations.redlock import Hold
 
 DEFAULT_WAIT: Final = 10.0  # seconds
@@ -106,13 +106,13 @@ class Lease(LeaseBase):
         Raise `LockLost` when it does not hold any more, or too few nodes agree: it is then lost.
         """
         self.check()
-        step(self._hold.extend(self._ttl(ttl)))
+        run(lambda: self._hold.extend(self._ttl(ttl)))
         self.check()
         return self.remaining()
 
     def release(self) -> bool:
         """Give the lock back; say whether it still held. Idempotent, and raises no node's error."""
-        return step(self._hold.release())
+        return run(self._hold.release)
 
 
 class AsyncLease(LeaseBase):
@@ -213,11 +213,11 @@ class Lock(LockBase[Lease]):
         be reached to make a majority.
         """
         seconds = wait_seconds(wait)
-        return Lease(step(redlock.acquire(self._cluster(), self.name, self.policy, seconds)))
+        return Lease(run(lambda: redlock.acquire(self._cluster(), self.name, self.policy, seconds)))
 
     def try_acquire(self) -> Lease | None:
         """Take it if nobody has it, else give `None`; raise `LockUnavailable` as `acquire` does."""
-        hold = step(redlock.attempt(self._cluster(), self.name, self.policy))
+        hold = run(lambda: redlock.attempt(self._cluster(), self.name, self.policy))
         return None if hold is None else Lease(hold)
 
     @contextmanager

@@ -25,7 +25,7 @@ from shardcache.operations import computed, many, single, whole
 from shardcache.operations import tags as tagging
 from shardcache.operations.call import Call
 from shardcache.operations.cluster import Key
-from shardcache.operations.port import IO, step
+from shardcache.operations.port import IO, run
 from shardcache.operations.probing import Prober
 from shardcache.operations.whole import Stats
 from shardcache.settings import node_list, parse_node
@@ -49,7 +49,7 @@ class Client(ClientBase[Backend]):
 
     def get(self, key: Key, default: Any = None) -> Any:
         """Give the value of `key`, or `default`; a stored `None` is a hit."""
-        return step(single.get(self._cluster, key, default))
+        return run(lambda: single.get(self._cluster, key, default))
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """Give a dict of the keys found, under the caller's own keys; all nodes asked at once.
@@ -57,7 +57,7 @@ class Client(ClientBase[Backend]):
         What failed is absent; under `on_error="raise"` a `PartialFailureError` has `.found` and
         `.failed`.
         """
-        return step(many.get_many(self._cluster, keys))
+        return run(lambda: many.get_many(self._cluster, keys))
 
     def set(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
         """Store `value` for `ttl` seconds; say whether it was stored.
@@ -65,37 +65,37 @@ class Client(ClientBase[Backend]):
         A `ttl` of `None` means no expiry, zero or less deletes the key, left out it is
         `default_ttl`. Raise `EncodeError` for a value that the codec does not take.
         """
-        return step(single.store(self._cluster, key, value, ttl, When.ALWAYS))
+        return run(lambda: single.store(self._cluster, key, value, ttl, When.ALWAYS))
 
     def set_many(self, mapping: Mapping[Key, Any], ttl: TTL = DEFAULT) -> list[Key]:
         """Store every item for `ttl` seconds; give the keys that could not be stored.
 
         Under `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
         """
-        return step(many.set_many(self._cluster, mapping, ttl))
+        return run(lambda: many.set_many(self._cluster, mapping, ttl))
 
     def add(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
         """Store `value` unless the key is there; say whether it was stored."""
-        return step(single.store(self._cluster, key, value, ttl, When.ABSENT))
+        return run(lambda: single.store(self._cluster, key, value, ttl, When.ABSENT))
 
     def replace(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
         """Store `value` if the key is there; say whether it was stored."""
-        return step(single.store(self._cluster, key, value, ttl, When.PRESENT))
+        return run(lambda: single.store(self._cluster, key, value, ttl, When.PRESENT))
 
     def delete(self, key: Key) -> bool:
         """Remove `key`; say whether it was there."""
-        return step(single.delete(self._cluster, key))
+        return run(lambda: single.delete(self._cluster, key))
 
     def delete_many(self, keys: Iterable[Key]) -> int:
         """Remove every key, all nodes asked at once; give how many were there.
 
         Under `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
         """
-        return step(many.delete_many(self._cluster, keys))
+        return run(lambda: many.delete_many(self._cluster, keys))
 
     def touch(self, key: Key, ttl: TTL) -> bool:
         """Give `key` a new expiry in `ttl` seconds; say whether it was there."""
-        return step(single.touch(self._cluster, key, ttl))
+        return run(lambda: single.touch(self._cluster, key, ttl))
 
     def incr(
         self,
@@ -110,7 +110,7 @@ class Client(ClientBase[Backend]):
         existing one keeps its expiry. Raise `NotACounterError` when the value is not a whole number
         from 0 to 2**63 - 1 or would pass that.
         """
-        return step(single.incr(self._cluster, key, delta, initial, ttl))
+        return run(lambda: single.incr(self._cluster, key, delta, initial, ttl))
 
     def decr(
         self,
@@ -120,18 +120,18 @@ class Client(ClientBase[Backend]):
         ttl: TTL = DEFAULT,
     ) -> int | None:
         """Subtract `delta` from a counter, which stops at 0; give its new value. Else as `incr`."""
-        return step(single.decr(self._cluster, key, delta, initial, ttl))
+        return run(lambda: single.decr(self._cluster, key, delta, initial, ttl))
 
     def gets(self, key: Key, default: Any = None) -> tuple[Any, Hashable | None]:
         """Give `(value, token)`, the token for `cas`; `(default, None)` when there is none."""
-        return step(single.gets(self._cluster, key, default))
+        return run(lambda: single.gets(self._cluster, key, default))
 
     def cas(self, key: Key, value: Any, token: Hashable, ttl: TTL = DEFAULT) -> bool | None:
         """Store `value` if nobody changed the key since `gets` gave `token`.
 
         `True` when stored, `False` when it was changed meanwhile, `None` when it is gone.
         """
-        return step(single.cas(self._cluster, key, value, token, ttl))
+        return run(lambda: single.cas(self._cluster, key, value, token, ttl))
 
     def get_or_set(
         self,
@@ -147,7 +147,7 @@ class Client(ClientBase[Backend]):
         """
         policy = self._policy(ttl, terms)
         tally = self._cluster.protection.direct
-        value: T = step(computed.value(Call(self._cluster, key, factory, policy, tally)))
+        value: T = run(lambda: computed.value(Call(self._cluster, key, factory, policy, tally)))
         return value
 
     def cached(  # noqa: PLR0913 - what is told apart from the terms
@@ -176,7 +176,7 @@ class Client(ClientBase[Backend]):
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
         """Make every cached value with this tag a miss; say whether the tag's node took note."""
-        return step(tagging.invalidate(self._cluster, tag))
+        return run(lambda: tagging.invalidate(self._cluster, tag))
 
     def lock(  # noqa: PLR0913 - what a lock is held on
         self,
@@ -201,18 +201,18 @@ class Client(ClientBase[Backend]):
 
     def ping(self) -> dict[str, float | NodeError]:
         """Give, by node name, the seconds that a sign of life took, or the error in its place."""
-        return step(whole.ping(self._cluster))
+        return run(lambda: whole.ping(self._cluster))
 
     def stats(self) -> Stats:
         """Give, by node name, the server's figures (or its error) and this client's counters.
 
         `.protection` has the counters of the values that were computed through this client.
         """
-        return step(whole.stats(self._cluster))
+        return run(lambda: whole.stats(self._cluster))
 
     def flush_all(self) -> bool:
         """Empty every node, for all who use it; say whether all did. Nothing else calls this."""
-        return step(whole.flush_all(self._cluster))
+        return run(lambda: whole.flush_all(self._cluster))
 
     def flush_node(self, name: str) -> bool:
         """Empty the node called `name`, for all who use it; return whether it did.

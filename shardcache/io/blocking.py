@@ -15,7 +15,7 @@ from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
 from shardcache.io.fanout import FanOut
 from shardcache.io.threads import Repeater, ThreadFlights, ThreadRepetition
-from shardcache.operations.port import Enough, Work, step
+from shardcache.operations.port import Enough, Work, run
 
 T = TypeVar("T")
 
@@ -74,12 +74,12 @@ class BlockingIO:
 
     def spawn(self, work: Work[None], name: str) -> None:
         """Run an operation in a daemon thread."""
-        start_thread(lambda: step(work()), f"shardcache {name}")
+        start_thread(lambda: run(work), f"shardcache {name}")
 
     def offer(self, work: Work[None], name: str) -> bool:  # noqa: ARG002 - they share their threads
         """Run an operation in one of a few threads, unless all are busy."""
         try:
-            return self._refreshers.try_submit(lambda: step(work()))
+            return self._refreshers.try_submit(lambda: run(work))
         except NoThreadError:
             return False
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from shardcache.backends.threads import NoThreadError, start_thread
 from shardcache.io.flights import Flight, nested
-from shardcache.operations.port import Landing, Work, step
+from shardcache.operations.port import Landing, Work, run
 
 T = TypeVar("T")
 
@@ -159,7 +159,7 @@ class ThreadRepetition:
     def _done(self) -> bool:
         """Do it; what it raises ends it, and not the thread that others share."""
         try:
-            return step(self._work())
+            return run(self._work)
         except Exception:
             log.exception("what is done again and again beside the calls has failed")
             return False

@@ -77,7 +77,7 @@ async def refresh(call: Call) -> Any:
     """Compute the value whatever is stored, store it, and give it."""
 
     async def anew() -> Outcome:
-        return await guarded(_anew(call))
+        return await guarded(lambda: _anew(call))
 
     call.io.flights.detach(call.name)
     landed, _ = await call.io.flights.fly(call.name, anew, 0.0, takes_over=True)
@@ -115,7 +115,7 @@ async def _served(call: Call, given: Any, stored: Found, state: Freshness) -> An
         return given if outcome is None else await _own(call, outcome)
 
     async def beside() -> None:
-        await guarded(_refreshed(call, stored))
+        await guarded(lambda: _refreshed(call, stored))
 
     if not call.io.offer(beside, "refresh"):
         elections.ended(call.name)
@@ -137,7 +137,7 @@ async def _refreshed(call: Call, stored: Found) -> Outcome | None:
     if call.io.wall() < stored.fresh_until:
         call.count("early")
     try:
-        return await guarded(computed(call, claim, stored))
+        return await guarded(lambda: computed(call, claim, stored))
     finally:
         elections.ended(call.name)
 
@@ -158,7 +158,7 @@ async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
     leading = Leading(call, last_resort, deadline)
 
     async def lead() -> Outcome:
-        return await guarded(leading.outcome(reply))
+        return await guarded(lambda: leading.outcome(reply))
 
     if not policy.coalesce:
         return await _own(call, await lead())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 from shardcache.core.caching import lifetime_of
@@ -26,17 +26,17 @@ from shardcache.operations import tags
 from shardcache.operations.call import Call
 from shardcache.operations.claims import RESTING, Claim, RefreshClaim, StubClaim
 from shardcache.operations.outcomes import NOT_MADE, Outcome, described, failed, read
-from shardcache.operations.port import Repetition
+from shardcache.operations.port import Repetition, Work
 
 T = TypeVar("T")
 
 TAKEOVERS: Final = 3  # tries to put a stub of our own in the place of something that is in the way
 
 
-async def guarded(making: Coroutine[Any, Any, T]) -> T | Outcome:
+async def guarded(work: Work[T]) -> T | Outcome:
     """Give what comes of a making; what it raises is an outcome too, for all who wait."""
     try:
-        return await making
+        return await work()
     except Exception as error:  # noqa: BLE001 - it reaches every caller
         return failed(error)
 
@@ -105,7 +105,7 @@ async def _begin(call: Call, claim: StubClaim) -> Begun | None:
     return replies[0]
 
 
-async def _claimed(call: Call, asked: Callable[[], Coroutine[Any, Any, T]]) -> T:
+async def _claimed(call: Call, asked: Work[T]) -> T:
     """Give the claim that `asked` gets; let go of it if the caller is stopped before it has it."""
     got: list[T] = []
     stopped = False

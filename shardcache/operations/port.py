@@ -125,11 +125,21 @@ class IO(Protocol[BackendT_contra]):
         """Do `work` beside the calls, every so many seconds, until it says that it is done."""
 
 
-def step(operation: Coroutine[Any, Any, T]) -> T:  # what a coroutine yields and is sent is unused
-    """Run an operation that never suspends, in one step."""
+def run(work: Work[T]) -> T:
+    """Begin an operation that never suspends, and run it to its end, in one step.
+
+    It is begun here, and by a call that goes through no C code, so that no signal can raise before
+    its first step: Python would write a warning about a coroutine that was never awaited.
+    """
+    operation = work()
     try:
         operation.send(None)
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]  # StopIteration is not generic
     operation.close()
     raise RuntimeError(f"{operation!r} suspended; operations may await nothing but their IO port")
+
+
+def step(operation: Coroutine[Any, Any, T]) -> T:  # what a coroutine yields and is sent is unused
+    """Run an operation that has been made, and never suspends, in one step."""
+    return run(lambda: operation)
