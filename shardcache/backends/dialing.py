@@ -12,13 +12,14 @@ import os
 import select
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from shardcache.backends.base import Runs, Wire
+from shardcache.backends.threads import NoThreadError, start_thread
+from shardcache.backends.wakeups import Wakeup
 from shardcache.core.nodes import Node
 from shardcache.core.urls import shown
 from shardcache.errors import (
@@ -86,7 +87,7 @@ class Target:
             return [(socket.AF_UNIX, address.path)]
         try:
             return _looked_up(address.host, address.port or 0, socket.AI_NUMERICHOST)
-        except (OSError, UnicodeError):
+        except (OSError, UnicodeError, LookupError):  # the last for a codec
             return None
 
     def learned(self, answer: Answer) -> Sequence[AddressInfo]:
@@ -100,7 +101,8 @@ class Target:
     def look_up(self, report: Callable[[Answer], object]) -> None:
         """Look the node's name up in a daemon thread, which calls `report` with the answer.
 
-        The system's look-up cannot be interrupted, so a late one is left behind.
+        The system's look-up cannot be interrupted, so a late one is left behind. `report` may also
+        be called at once, by this thread, when no other is to be had.
         """
         address = self.node.address
 
@@ -112,11 +114,10 @@ class Target:
             except UnicodeError as error:  # an empty label, or one above 63 characters
                 report(OSError(f"no legal host name: {error}"))
 
-        thread = threading.Thread(target=run, name=f"resolve {address.host}", daemon=True)
         try:
-            thread.start()
-        except RuntimeError as error:  # there are too many, or the interpreter ends
-            report(OSError(errno.ENOMEM, f"no thread to look the name up: {error}"))
+            start_thread(run, f"resolve {address.host}")
+        except NoThreadError as error:
+            report(error)
 
 
 def dial(target: Target, until: float) -> Generator[Wait, None, tuple[socket.socket, Wire]]:
@@ -156,19 +157,18 @@ def _addresses(target: Target, until: float) -> Generator[Wait, None, Sequence[A
         return known
     answers: list[Answer] = []
     try:
-        reader, writer = socket.socketpair()
+        wakeup = Wakeup()
     except OSError as error:
         text = f"cannot be resolved: {error.strerror}"
         raise NodeUnavailableError(text, target.node.name) from error
 
     def report(answer: Answer) -> None:
         answers.append(answer)
-        writer.close()  # which makes the reader ready
+        wakeup.set()
 
-    with reader:
-        target.look_up(report)
-        with contextlib.suppress(Expired):
-            yield Wait(reader.fileno(), select.POLLIN, _look_up_until(target, until))
+    target.look_up(report)
+    with contextlib.suppress(Expired):
+        yield Wait(wakeup.fileno(), select.POLLIN, _look_up_until(target, until))
     late = TimeoutError("the name service did not answer in time")
     return target.learned(answers[0] if answers else late)
 
@@ -254,7 +254,10 @@ def _heard(wire: Wire, data: bytes) -> None:
 
 
 def _looked_up(host: str, port: int, flags: int) -> Sequence[AddressInfo]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    # Bytes need no codec: that of names cannot be loaded any more while the interpreter ends.
+    numeric = flags == socket.AI_NUMERICHOST and host.isascii()
+    name = host.encode("ascii") if numeric else host
+    found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
     return [(family, address) for family, _, _, _, address in found]
 
 

@@ -30,11 +30,18 @@ class NoThreadError(OSError):
         super().__init__(errno.ENOMEM, f"no thread is to be had: {reason}")
 
 
-def start_thread(work: Work, name: str) -> None:
-    """Have `work` done by a daemon thread of its own; raise `NoThreadError` when there is none."""
-    # Python 3.11 would start it, and wait for ever to hear of it.
+def refuse_at_exit() -> None:
+    """Raise `NoThreadError` while the interpreter ends.
+
+    Threads that are there do no more then, and of a new one Python 3.11 would wait for ever to hear.
+    """
     if sys.is_finalizing():
         raise NoThreadError("the interpreter ends")
+
+
+def start_thread(work: Work, name: str) -> None:
+    """Have `work` done by a daemon thread of its own; raise `NoThreadError` when there is none."""
+    refuse_at_exit()
     try:
         threading.Thread(target=work, name=name, daemon=True).start()
     except RuntimeError as error:
@@ -124,6 +131,7 @@ class _Crew:
 
     def submit(self, work: Work, add: Callable[[Work], bool]) -> bool:
         """Have `work` done if it can be added; return whether that was so."""
+        refuse_at_exit()
         try:
             if not add(work):
                 return False
