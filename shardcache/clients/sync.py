@@ -220,7 +220,7 @@ class Client(ClientBase[Backend]):
         Do so before a node that was away comes back: what it holds is from before. Raise
         `TopologyError`, which lists the known names, if there is no such node.
         """
-        return step(whole.flush_node(self._cluster, name))
+        return run(lambda: whole.flush_node(self._cluster, name))
 
     def add_node(self, node: str | Node) -> TopologyChange:
         """Take one more node in; calls in flight finish on the old topology."""
