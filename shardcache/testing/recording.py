@@ -38,6 +38,7 @@ class ProfileRecorder(Observer):
     `seconds`, it is written so long after the first access, and later ones are not recorded. A
     process that is killed, or that ends by `os._exit` as the children of `multiprocessing` do,
     writes nothing at its end: use `seconds` there. `path` is replaced in one step.
+    Where nobody would catch the error of a write, it goes to the logger `shardcache`.
 
     A forked child records its own traffic only, from nothing. Put `{pid}` into `path`, which becomes
     the number of the process, where several write: the last one would win otherwise.

@@ -464,6 +464,7 @@ class TestEnds:
         (file.parent / "away").mkdir()
         said = run_program(
             file.parent / "away" / "shop.toml",
+            "import logging; logging.basicConfig(format='%(message)s')",
             *("client.get('k')", "recorder.path.parent.rmdir()"),
         )
         assert said.startswith("traffic profile not written: ")
