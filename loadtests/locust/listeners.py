@@ -251,7 +251,7 @@ def _show_progress(environment: Environment, running: Director) -> None:
 
 
 def _learn_of_node(environment: Environment, msg: Message, **_: Any) -> None:  # noqa: ARG001 - as Locust calls it
-    """Let the clients of this process know the node that was added."""
+    """Add the new node to the clients of this process."""
     current.add_node(msg.data["url"])
 
 

@@ -509,7 +509,7 @@ class Channel:
         if sock is not None:
             if self._finalizer is not None:
                 self._finalizer.detach()
-            # By the number of then: whoever else closed the socket has left it without one.
+            # By its former number: a socket that another part has closed has none.
             self.loop.remove_reader(self._descriptor)
             self._stop_writing()
             sock.close()

@@ -142,7 +142,7 @@ class Place:
 
 
 class Living:
-    """What is alive of what was added; whoever counts on it keeps nothing alive.
+    """The connections and places that are still alive. It holds weak references only.
 
     Not a `WeakSet`: an interrupt in its Python code leaves the dead in it for ever. Safe without a
     lock, for each step is one of a dict's own.
@@ -170,7 +170,7 @@ class Living:
         return len(self._references)
 
     def forget_dead(self) -> None:
-        """Let go of the dead."""
+        """Remove the references to what has died."""
         for number, reference in list(self._references.items()):
             if reference() is None and self._references.get(number) is reference:
                 self._references.pop(number, None)

@@ -74,12 +74,12 @@ class Workers:
 
     @property
     def running(self) -> int:
-        """Give how many threads there are."""
+        """Return how many threads there are."""
         return len(self._crew.seats())
 
     @property
     def failures(self) -> int:
-        """Give how many pieces of work have raised something."""
+        """Return how many pieces of work have raised an exception."""
         return self._crew.failures
 
     @property
@@ -87,7 +87,7 @@ class Workers:
         return sum(seat.idle for seat in self._crew.seats())
 
     def close(self) -> None:
-        """Let threads without work end now, and the others after it. Work that comes is done."""
+        """End idle threads now, and busy ones after their work. Work submitted later is still done."""
         self._crew.close()
 
     def forget_inherited(self) -> None:
@@ -162,7 +162,7 @@ class _Crew:
             return self.add(work)
 
     def close(self) -> None:
-        """Let each thread end as soon as it has no work."""
+        """End each thread as soon as it has no work."""
         # Without the lock: the garbage collector may call this where it is held.
         self._closed = True
         for _ in range(self._size):
@@ -240,7 +240,7 @@ class _Crew:
             log.exception("a background task has failed")
 
     def _leave(self, seat: _Seat) -> bool:
-        """Give the seat up unless there is work; return whether that was so."""
+        """Give the seat up unless there is work; return whether it was given up."""
         with self._lock:
             if self._pending:
                 return False

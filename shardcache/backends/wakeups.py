@@ -9,8 +9,8 @@ import contextlib
 class Wakeup:
     """A descriptor to poll, beside those of sockets, and the way to make it ready.
 
-    It is closed when nobody holds it any more, and never before: whoever sets it holds it, and so
-    never meets the number of another's descriptor.
+    It is closed when no reference to it is left, and never before. A thread that sets it holds such
+    a reference, so the descriptor it writes to is never another's with the same number.
     """
 
     __slots__ = ("__weakref__", "_inner", "_outer", "is_set")
