@@ -12,6 +12,7 @@
     ├── CodecError ── EncodeError, DecodeError
     ├── NodeError                     .node; always `from` the library's own error
     │   ├── NodeUnavailableError      refused, reset, DNS, loading, ejected
+    │   │   └── TooManyConnectionsError  it takes no more, and none of ours is open
     │   ├── NodeTimeoutError (TimeoutError)
     │   │   ├── ConnectTimeoutError   nothing took the connection in time
     │   │   └── PoolTimeoutError      no connection of ours came free in time
@@ -124,6 +125,10 @@ class NodeError(ShardCacheError):
 
 class NodeUnavailableError(NodeError):
     """The node cannot be reached, says that it cannot serve now, or is ejected for such a reason."""
+
+
+class TooManyConnectionsError(NodeUnavailableError):
+    """The node takes no more connections, and this client has no open one that it could use."""
 
 
 class NodeTimeoutError(NodeError, TimeoutError):

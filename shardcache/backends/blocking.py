@@ -15,7 +15,13 @@ from shardcache.backends.base import BackendOptions, Exchange, excuse
 from shardcache.backends.dialing import Expired, Target, Wait, dial
 from shardcache.backends.pool import Connection, Place, Pool
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
-from shardcache.errors import NodeError, NodeTimeoutError, NodeUnavailableError
+from shardcache.errors import (
+    NodeError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    ShardCacheError,
+    TooManyConnectionsError,
+)
 
 # A command of at most this many bytes fits every socket's buffers whole, so that it can be sent
 # before its reply is read; a longer one is sent and read at once, or both sides could wait for ever.
@@ -141,10 +147,21 @@ class SocketBackend:
 
     def talk(self, command: Command, deadline: float) -> Talk:
         """Give the reply over a pooled connection, or over a new one."""
-        held = yield from self.pool.reserved(deadline)
-        connection = (yield from self._dialed(held, deadline)) if isinstance(held, Place) else held
-        chunks = self.encoded(connection, command)
-        return (yield from self.talk_on(connection, command, chunks, deadline))
+        while True:
+            held = yield from self.pool.reserved(deadline)
+            if isinstance(held, Connection):
+                chunks = self.encoded(held, command)
+                return (yield from self.talk_on(held, command, chunks, deadline))
+            try:
+                connection = yield from self._dialed(held, deadline)
+                chunks = self.encoded(connection, command)
+                reply = yield from self.talk_on(connection, command, chunks, deadline)
+            except TooManyConnectionsError:
+                if not self.pool.refused():
+                    raise
+            else:
+                self.pool.welcomed()
+                return reply
 
     def talk_on(
         self, connection: Connection, command: Command, chunks: Sequence[bytes], deadline: float
@@ -168,6 +185,10 @@ class SocketBackend:
         self, connection: Connection, command: Command, error: OSError, deadline: float
     ) -> Talk:
         """Give the talk that asks again over another connection; raise if that would do harm."""
+        refusal = _last_words(connection)
+        if refusal is not None:
+            self.pool.lose(connection)  # the server works, for others
+            raise refusal from error
         self.lost(connection)
         if isinstance(error, NodeError):
             raise error
@@ -434,6 +455,17 @@ def _pull(connection: Connection) -> list[Reply]:
     if not replies:
         connection.arrived = time.monotonic()
     return replies
+
+
+def _last_words(connection: Connection) -> TooManyConnectionsError | None:
+    """Return what a server said before it closed a connection that it had no room for."""
+    try:
+        _pull(connection)
+    except TooManyConnectionsError as error:
+        return error
+    except (OSError, ShardCacheError):
+        return None
+    return None
 
 
 def _may_retry(connection: Connection, command: Command, error: OSError) -> bool:

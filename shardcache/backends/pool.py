@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import queue
 import select
@@ -18,6 +19,7 @@ from typing import Final
 
 from shardcache.backends.base import Runs, Wire
 from shardcache.backends.dialing import Expired, Wait
+from shardcache.backends.limits import DialLimit
 from shardcache.backends.wakeups import Wakeup
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
@@ -27,6 +29,8 @@ RESTED: Final = 0.05  # seconds
 SLACK: Final = 0.005  # seconds by which a socket's own timeout may pass a deadline
 _WAIT_SLICE: Final = 0.05  # seconds
 GARBAGE_SHARE: Final = 0.05
+
+log = logging.getLogger("shardcache")
 
 
 class Connection:
@@ -196,6 +200,7 @@ class Pool:
         self.closed = False
         self._ejections = 0
         self.discarded = 0  # idle connections found closed by the server
+        self.limited = 0  # connections that the server refused while others of it were open
         self._start()
         _pools.add(self)
 
@@ -208,6 +213,7 @@ class Pool:
         # lock held for ever.
         self._returned: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._counting = threading.Lock()
+        self._limit = DialLimit()
 
     def idle(self) -> Connection | None:
         """Give a connection that rests here, if there is one that is still good."""
@@ -327,6 +333,8 @@ class Pool:
                 self._living.forget_dead()
                 if self._living.at_most() >= self.size:
                     return None
+            if not self._limit.may_dial(time.monotonic()) and self._living.count():
+                return None
             place = Place()
             self._living.add(place)
             return place
@@ -355,6 +363,30 @@ class Pool:
         self._living.discard(place)
         if self._waiting:
             self._wake()
+
+    def welcomed(self) -> None:
+        """Note that the server has answered on a new connection."""
+        with self._counting:
+            self._limit.made()
+
+    def refused(self) -> bool:
+        """Note that the server takes no more connections; return whether there are open ones.
+
+        Those are used then, and further ones are dialed one at a time, with pauses.
+        """
+        with self._counting:
+            number = self._living.count()
+            if not number:
+                return False
+            self.limited += 1
+            first = self._limit.refused(time.monotonic())
+        if first:
+            log.warning(
+                "%s takes no more connections: going on with the %d that are open",
+                self.node,
+                number,
+            )
+        return True
 
     def close(self) -> None:
         """Drop idle connections now, and busy ones as they come back."""

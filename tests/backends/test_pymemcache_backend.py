@@ -49,6 +49,7 @@ from shardcache.errors import (
     NotACounterError,
     PartialFailureError,
     PoolTimeoutError,
+    TooManyConnectionsError,
     ValueTooLargeError,
 )
 from shardcache.io.blocking import BlockingIO
@@ -412,7 +413,7 @@ def test_an_answer_too_much_answers_nothing_else():
         (b"SERVER_ERROR object too large for cache\r\n", ValueTooLargeError),
         (b"SERVER_ERROR Connection refused\r\n", NodeRefusedError),
         (b"CLIENT_ERROR bad data chunk\r\n", NodeRefusedError),
-        (b"ERROR Too many open connections\r\n", NodeUnavailableError),
+        (b"ERROR Too many open connections\r\n", TooManyConnectionsError),
         (b"ERROR\r\n", NodeRefusedError),
     ],
 )

@@ -38,6 +38,7 @@ from shardcache.errors import (
     NodeTimeoutError,
     NodeUnavailableError,
     NotACounterError,
+    TooManyConnectionsError,
     ValueTooLargeError,
 )
 
@@ -292,8 +293,16 @@ def test_what_nobody_asked_for_is_refused(surplus):
 
 def test_a_full_server_says_so_before_it_is_asked():
     """The word with which Redis hangs up on one client too many makes the node unavailable."""
-    with pytest.raises(NodeUnavailableError, match="max number of clients"):
+    with pytest.raises(TooManyConnectionsError, match="max number of clients"):
         make_wire().feed(b"-ERR max number of clients reached\r\n")
+
+
+def test_the_word_of_a_full_server_is_no_reply():
+    """It hangs up: the connection is lost, with the command that was sent meanwhile."""
+    wire = make_wire()
+    wire.encode(Get(b"k"))
+    with pytest.raises(TooManyConnectionsError, match="max number of clients"):
+        wire.feed(b"-ERR max number of clients reached\r\n")
 
 
 @pytest.mark.parametrize(
@@ -306,7 +315,6 @@ def test_a_full_server_says_so_before_it_is_asked():
         ("READONLY You can't write against a read only replica.", NodeUnavailableError),
         ("NOREPLICAS Not enough good replicas to write.", NodeUnavailableError),
         ("MISCONF Redis is configured to save RDB snapshots", NodeUnavailableError),
-        ("ERR max number of clients reached", NodeUnavailableError),
         ("NOAUTH Authentication required.", NodeRefusedError),
         ("WRONGPASS invalid username-password pair or user is disabled.", NodeRefusedError),
         ("NOPERM User app has no permissions to run the 'set' command", NodeRefusedError),

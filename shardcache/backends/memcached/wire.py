@@ -73,8 +73,8 @@ from shardcache.errors import (
     NodeError,
     NodeProtocolError,
     NodeRefusedError,
-    NodeUnavailableError,
     NotACounterError,
+    TooManyConnectionsError,
     UnsupportedError,
     ValueTooLargeError,
 )
@@ -231,7 +231,7 @@ class MemcachedWire:
         if kind == b"CLIENT_ERROR" and "too large" in text:
             return ValueTooLargeError("the value is too large for the server", self._node)
         if kind == b"ERROR" and "connections" in text:
-            raise NodeUnavailableError("has too many connections", self._node)
+            raise TooManyConnectionsError("has too many connections", self._node)
         raise NodeProtocolError("gave an answer that makes no sense here", self._node)
 
     def _next_token(self) -> int:

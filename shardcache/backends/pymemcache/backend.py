@@ -26,6 +26,7 @@ from shardcache.errors import (
     NodeRefusedError,
     NodeTimeoutError,
     NodeUnavailableError,
+    TooManyConnectionsError,
     ValueTooLargeError,
 )
 
@@ -124,7 +125,14 @@ class PymemcacheBackend:
 
     def _one(self, command: Command, deadline: float) -> Reply:
         self._check_size(command)
-        connection = self._lent(deadline)
+        while True:
+            try:
+                return self._asked(self._lent(deadline), command, deadline)
+            except TooManyConnectionsError:
+                if not self.pool.refused():
+                    raise
+
+    def _asked(self, connection: Connection, command: Command, deadline: float) -> Reply:
         session = cast("Session", connection.wire)
         try:
             reply = session.ask(connection, command, deadline)

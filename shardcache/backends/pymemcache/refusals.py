@@ -20,6 +20,7 @@ from shardcache.errors import (
     NodeTimeoutError,
     NodeUnavailableError,
     NotACounterError,
+    TooManyConnectionsError,
     ValueTooLargeError,
 )
 
@@ -68,7 +69,7 @@ def _refusal(words: str, node: str) -> NodeError:
     if "non-numeric" in words:
         return NotACounterError("the value is no whole number from 0 to 2**63 - 1", node)
     if "open connections" in words:
-        return NodeUnavailableError("has too many connections", node)
+        return TooManyConnectionsError("has too many connections", node)
     if "too large" in words:
         return ValueTooLargeError("the value is too large for the server", node)
     return NodeRefusedError(f"the server says: {words}", node)

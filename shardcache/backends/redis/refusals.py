@@ -10,6 +10,7 @@ from shardcache.errors import (
     NodeProtocolError,
     NodeRefusedError,
     NodeUnavailableError,
+    TooManyConnectionsError,
 )
 
 MAX_QUOTED: Final = 200  # characters of the server's text
@@ -47,7 +48,9 @@ def refusal(text: str, node: str) -> NodeError | ConfigurationError:
     NodeUnavailableError('cache1: LOADING Redis is loading the dataset in memory')
     """
     code = text.partition(" ")[0]
-    if code in NOT_SERVING or text.startswith("ERR max number of clients"):
+    if text.startswith("ERR max number of clients"):
+        return TooManyConnectionsError(text[:MAX_QUOTED], node)
+    if code in NOT_SERVING:
         return NodeUnavailableError(text[:MAX_QUOTED], node)
     if code in NOT_ALLOWED:
         return NodeRefusedError(f"{NOT_ALLOWED[code]} ({code}: check the configuration)", node)

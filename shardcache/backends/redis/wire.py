@@ -69,7 +69,12 @@ from shardcache.core.commands import (
 )
 from shardcache.core.keys import RESERVED
 from shardcache.core.payloads import from_redis, is_stub, stub, to_redis
-from shardcache.errors import NodeProtocolError, NotACounterError, ValueTooLargeError
+from shardcache.errors import (
+    NodeProtocolError,
+    NotACounterError,
+    TooManyConnectionsError,
+    ValueTooLargeError,
+)
 
 # One MGET holds up every other client of the server for as long as it takes, and is one reply: of one
 # that is cut off nothing is kept.
@@ -218,7 +223,7 @@ class RedisWire:
 
     def _refused(self, raw: hiredis.ReplyError) -> Reply | More:
         error = self._error(raw)
-        if isinstance(error, NodeProtocolError):
+        if isinstance(error, (NodeProtocolError, TooManyConnectionsError)):
             raise error
         return self._awaited[0].refuse(error)
 
