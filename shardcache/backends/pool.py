@@ -175,8 +175,10 @@ class Living:
 
     def forget_dead(self) -> None:
         """Remove the references to what has died."""
-        for number, reference in list(self._references.items()):
-            if reference() is None and self._references.get(number) is reference:
+        # Not its items: making pairs may collect garbage, and what dies then may change the dict.
+        for number in list(self._references):
+            reference = self._references.get(number)
+            if reference and reference() is None and self._references.get(number) is reference:
                 self._references.pop(number, None)
 
     def __iter__(self) -> Iterator[Connection | Place]:
@@ -212,7 +214,9 @@ class Pool:
         # Wakes those who wait. Not a Condition: an interrupt in its Python code could leave its
         # lock held for ever.
         self._returned: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._counting = threading.Lock()
+        # Reentrant: the garbage collector or a signal may call the program's code while it is held,
+        # and that may ask this node.
+        self._counting = threading.RLock()
         self._limit = DialLimit()
 
     def idle(self) -> Connection | None:

@@ -181,13 +181,21 @@ class Repeater:
             self._pid = os.getpid()
             self._begin()
         repetition = ThreadRepetition(every, work)
-        with self._lock:
-            self._repetitions.append(repetition)
-            starts, self._running = not self._running, True
-        if starts:
-            self._start()
-        else:
-            self._woken.put(None)
+        starts = False
+        try:
+            with self._lock:
+                self._repetitions.append(repetition)
+                starts = not self._running
+                self._running = True
+            if starts:
+                self._start()
+            else:
+                self._woken.put(None)
+        except BaseException:  # an interrupt: nobody would end what the caller has not got
+            repetition.end()
+            if starts:  # most likely without a thread
+                self._running = False
+            raise
         return repetition
 
     def close(self) -> None:
@@ -207,9 +215,6 @@ class Repeater:
             start_thread(self._run, "shardcache keeper")
         except NoThreadError:  # nothing is prolonged
             self._running = False
-        except BaseException:
-            self._running = False
-            raise
 
     def _run(self) -> None:
         while (following := self._following()) is not None:

@@ -136,6 +136,7 @@ class Prober:
             if not self._take(link, claim):
                 return
             link.health.eject(error, now, self._io.random())
+            self._out.setdefault(link, claim)  # it may have passed for abandoned meanwhile
         except BaseException:
             if not link.health.ejected and self._out.get(link) is claim:
                 self._out.pop(link, None)
@@ -158,7 +159,7 @@ class Prober:
         return True
 
     def _restore(self, link: Link) -> None:
-        if link not in self._out:
+        if link not in self._out or not link.health.ejected:  # it may be about to be ejected
             return
         now = self._io.now()
         try:
@@ -217,12 +218,15 @@ class Prober:
 
     def _ejected(self, now: float) -> Sequence[Link]:
         """Return the nodes that are out, and let go of claims that led to nothing."""
-        listed = list(self._out.items())
-        for link, claim in listed:
-            abandoned = now - claim.since >= ABANDONED
+        listed = list(
+            self._out
+        )  # not its items: making pairs may collect garbage, and so change it
+        for link in listed:
+            claim = self._out.get(link)
+            abandoned = claim is not None and now - claim.since >= ABANDONED
             if abandoned and not link.health.ejected and self._out.get(link) is claim:
                 self._out.pop(link, None)
-        return [link for link, _ in listed if link.health.ejected]
+        return [link for link in listed if link.health.ejected]
 
     async def _probe(self, links: Sequence[Link]) -> None:
         for link in links:

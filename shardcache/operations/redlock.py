@@ -224,14 +224,13 @@ async def attempt(
     check_ttl(links, policy.ttl)
     vote = _Vote(cluster, name, links, policy, prefix)
     try:
-        won = await vote.taken()
+        if await vote.taken():
+            hold = vote.hold()
+            hold.keep()
+            return hold
     except BaseException:
         await cluster.io.shielded(vote.withdrawn)
         raise
-    if won:
-        hold = vote.hold()
-        hold.keep()
-        return hold
     await cluster.io.shielded(vote.withdrawn)
     vote.check_available()
     return None

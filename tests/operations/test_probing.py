@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 
@@ -376,6 +377,7 @@ def interrupted_at(number, act):
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for it when tracing begins
     sys.settrace(trace)
     try:
         act()
@@ -395,10 +397,41 @@ HEALTHCARE = (health.__file__, probing.__file__)
 class TestInterrupts:
     """What an exception at any moment of an ejection leaves behind."""
 
+    @pytest.fixture(autouse=True)
+    def _collected(self):
+        """Collect what the interrupts have left while its warnings are ignored."""
+        yield
+        gc.collect()
+
     def sound(self, scene):
         """Return whether the node is ejected and listed, or neither."""
         prober = scene.cluster.prober
         return scene.ejected() == (scene.links[0] in prober._out)
+
+    def test_a_good_probe_leaves_the_claim_of_one_who_is_about_to_eject(self):
+        """He would eject a node that nobody probes."""
+        scene = Scene()
+        prober, (link,) = scene.cluster.prober, scene.links
+        prober._out[link] = probing.Claim(scene.world.now)
+        prober._judge(link, reply=True)
+        assert link in prober._out
+
+    def test_a_node_is_listed_when_it_is_ejected_late(self, monkeypatch):
+        """Its claim may have passed for abandoned meanwhile."""
+        scene = Scene()
+        prober, (link,) = scene.cluster.prober, scene.links
+        eject = health.Health.eject
+
+        def late(*args):
+            prober._out.clear()
+            return eject(*args)
+
+        monkeypatch.setattr(health.Health, "eject", late)
+        scene.nodes[0].up = False
+        scene.start()
+        scene.world.advance(0.01)
+        assert scene.ejected()
+        assert link in prober._out
 
     def at_each(self, prepare, act):
         """Give a scene for each bytecode, after an interrupt there."""
