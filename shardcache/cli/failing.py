@@ -128,12 +128,13 @@ def flushed(status: int) -> int:
         silence_output()
         return EXIT_PIPE
     except OSError as error:
-        silence_stdout_after(error)
+        silence_stdout()
+        if status == 0:  # else an error has been told, most likely this one
+            say(f"error: cannot write the output: {error.strerror}", err=True)
         return status or EXIT_NOT_DONE
     return status
 
 
-def silence_stdout_after(error: OSError) -> None:
-    """Say that the output cannot be written, and let the rest of it go nowhere."""
+def silence_stdout() -> None:
+    """Let the rest of the output go nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    say(f"error: cannot write the output: {error.strerror}", err=True)

@@ -18,6 +18,10 @@ import pytest
 
 COMMAND = (sys.executable, "-P", "-m", "shardcache.cli")
 
+# What runs the tests may tune the output of every Python that it starts.
+TUNING = ("PYTHONIOENCODING", "PYTHONUTF8", "PYTHONUNBUFFERED")
+UNTUNED = {name: value for name, value in os.environ.items() if name not in TUNING}
+
 
 @pytest.fixture
 def typed():
@@ -28,7 +32,7 @@ def typed():
             [*COMMAND, *words],
             capture_output=True,
             input=stdin.encode(),
-            env={**os.environ, **env},
+            env={**UNTUNED, **env},
             check=False,
         )
         out, errors = (

@@ -147,13 +147,15 @@ def test_a_reader_that_leaves_early_is_no_error(words, closed):
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")
-def test_a_full_disk_is_told():
-    """Output that cannot be written is an error, in a line."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_told(unbuffered):
+    """Output that cannot be written is an error, in a line: at once, or when it is flushed."""
     with FULL.open("w") as full:
         result = subprocess.run(
             [*COMMAND, "nodes", "--url", MEMORY],
             stdout=full,
             stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             text=True,
             check=False,
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shardcache import errors
+from shardcache import Client, errors
 from shardcache.errors import (
     ConfigurationError,
     DecodeError,
@@ -106,15 +106,10 @@ def test_a_subclass_with_arguments_of_its_own(way: Callable[[Exception], Excepti
     assert told(way(error)) == told(error)
 
 
-def fail() -> None:
-    """Raise what a call over many keys raises."""
-    raise PartialFailureError({"a": NodeUnavailableError("refused", "n1")})
-
-
 def test_it_comes_back_from_a_process_pool() -> None:
     """An error in a worker process reaches the program, and leaves the pool whole."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        with pytest.raises(PartialFailureError) as caught:
-            pool.submit(fail).result(timeout=60)
-        assert caught.value.failed["a"].node == "n1"  # type: ignore[union-attr] # a NodeError
+        with pytest.raises(UnknownPluginError) as caught:
+            pool.submit(Client, "memory://a", strategy="kettle").result(timeout=60)
+        assert "ketama" in caught.value.known
         assert pool.submit(len, "abc").result(timeout=60) == 3
