@@ -99,7 +99,9 @@ def test_without_a_thread_work_is_taken_back(monkeypatch):
     workers = Workers("test", 2)
     done = []
     with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", partial(fail, RuntimeError("can't start")))
+        patched.setattr(
+            threading.Thread, "start", staticmethod(partial(fail, RuntimeError("can't start")))
+        )
         for _ in range(3):
             with pytest.raises(OSError, match="can't start") as raised:
                 workers.submit(lambda: done.append("late"))
@@ -119,7 +121,9 @@ def test_threads_that_are_there_do_what_needs_one_more(monkeypatch):
     workers.submit(lambda: (started.set(), held.wait(10)))
     assert started.wait(10)
     with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", partial(fail, RuntimeError("can't start")))
+        patched.setattr(
+            threading.Thread, "start", staticmethod(partial(fail, RuntimeError("can't start")))
+        )
         workers.submit(done.set)
     held.set()
     assert done.wait(10)
