@@ -68,7 +68,9 @@ def test_it_works_as_it_stands(play, tmp_path):
     played = play("-u", "20", "-r", "20", "-t", "10s", "--html", str(page), "--csv", str(table))
     assert (played.status, played.verdict) == (0, "holds"), played.output
     assert "shardcache: holds" in page.read_text(encoding="utf-8")
-    assert total_of(tmp_path / "run_stats.csv") == calls_of(played.output) > 1000
+    # Locust writes its table when the users are told to end: each may have one call under way.
+    assert 0 <= calls_of(played.output) - total_of(tmp_path / "run_stats.csv") <= 20
+    assert calls_of(played.output) > 1000
     expected = {"get hit", "get miss", "get_many(24)", "add", "cas", "cached(lock)", "lock"}
     assert names_of(tmp_path / "run_stats.csv") - {"refill", "lock held"} == expected
 
