@@ -180,7 +180,7 @@ class Run:
         return {"run": self._number, "figures": self.figures.take(), "final": self.ended}
 
     def add_node(self, url: str) -> None:
-        """Let the client know one more node."""
+        """Add one more node to the client."""
         self.client.add_node(url)
 
     def _measure_lag(self) -> None:

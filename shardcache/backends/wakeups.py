@@ -23,7 +23,7 @@ class Wakeup:
         self.is_set = False
 
     def fileno(self) -> int:
-        """Give the descriptor to poll."""
+        """Return the descriptor to poll."""
         return self._inner.fileno()
 
     def set(self) -> None:

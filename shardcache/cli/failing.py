@@ -136,5 +136,5 @@ def flushed(status: int) -> int:
 
 
 def silence_stdout() -> None:
-    """Let the rest of the output go nowhere."""
+    """Discard the rest of the output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -70,7 +70,7 @@ def _nowhere() -> TextIO:
 
 
 def silence_output() -> None:
-    """Let what is still to be written go nowhere: the reader has closed its end."""
+    """Discard what is still to be written: the reader has closed its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
