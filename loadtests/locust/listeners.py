@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import gevent
@@ -21,13 +22,14 @@ from run import Plan, current
 from verdicts import Check, Record, held, judge
 
 from app.serving import DependencyMissingError
-from locust import events
+from locust import events, stats
 from shardcache import ShardCacheError
 from shardcache.testing.servers import ServerFailedError, ServerMissingError
 
 EVERY: Final = 2.0  # seconds between two lines of progress
 FINALS: Final = 5.0  # seconds that workers have to send their last figures
 SPARE: Final = 1.0  # seconds that a user has to end a call when it is stopped
+NEVER: Final = 3600.0  # seconds; no process takes so long to end
 MISSED, REFUSED = 1, 2  # exit statuses
 CANNOT_BEGIN: Final = (
     RefusedError,
@@ -59,9 +61,10 @@ def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
     runner.register_message("shardcache-failed", _hear_of_failure)
     runner.register_message("shardcache-last-figures", _hear_last_figures)
     runner.register_message("shardcache-finish", _finish_worker)
+    signal.signal(signal.SIGINT, _interrupt)
     if isinstance(runner, WorkerRunner):
         return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Locust's own comes after the run
+    signal.signal(signal.SIGTERM, _interrupt)  # Locust's own comes after the run
     environment.parsed_options.given_url = environment.parsed_options.cache_url
     if web_ui is not None:
         web_tab.add_to(web_ui, lambda: director)
@@ -75,6 +78,14 @@ def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
     environment.parsed_options.num_users = choices.users
     environment.parsed_options.spawn_rate = choices.spawn_rate
     environment.parsed_options.run_time = choices.seconds
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise `KeyboardInterrupt` in the main greenlet, and not in whichever is at work.
+
+    Another may be a thread of the standard library, which swallows it.
+    """
+    gevent.spawn(signal.default_int_handler, number, frame)
 
 
 @events.test_start.add_listener
@@ -166,6 +177,17 @@ def quit_locust(environment: Environment, **_: Any) -> None:
     _finish(environment)
     if judged and environment.parsed_options.html_file:
         report.add_to_locust_page(*judged[-1], Path(environment.parsed_options.html_file))
+    if environment.parsed_options.csv_prefix:
+        _await_last_rows()
+
+
+def _await_last_rows() -> None:
+    """Let Locust write its tables a last time: it does so every second, and not at the end.
+
+    It must not wake up once more, because it closes the files then.
+    """
+    every, stats.CSV_STATS_INTERVAL_SEC = stats.CSV_STATS_INTERVAL_SEC, NEVER
+    gevent.sleep(every)
 
 
 def _finish(environment: Environment) -> None:
