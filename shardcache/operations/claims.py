@@ -5,7 +5,7 @@ What a claim asks of the key's own node changes nothing if something newer is th
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Final, Protocol
 
 from shardcache.core.commands import (
@@ -178,5 +178,5 @@ class RefreshClaim:
         return reply
 
 
-def _answered(heard: Sequence[Reply]) -> bool:
-    return UNANSWERED not in heard
+def _answered(heard: Mapping[Link, Reply]) -> bool:
+    return UNANSWERED not in heard.values()

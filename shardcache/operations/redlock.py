@@ -156,7 +156,7 @@ class Hold:
             self.links,
             ExpireIf(self.key, self.payload, ttl),
             deadline,
-            lambda heard: _decided(heard, wanted, len(self.links)),
+            lambda heard: _decided(list(heard.values()), wanted, len(self.links)),
         )
         agreed = [link for link, reply in zip(self.links, replies, strict=True) if reply is True]
         now = io.now()
@@ -179,7 +179,11 @@ class Hold:
         if self._keeping is not None:
             await self._keeping.stop()
         majority = quorum(len(self.links))
-        replies = await _withdraw(self.cluster, self._tokens, self.key, self.payload, majority)
+        # Not without the gate, whom the next attempt asks first.
+        gate = next((link for link in self.links if not link.suspect), None)
+        replies = await _withdraw(
+            self.cluster, self._tokens, self.key, self.payload, majority, gate
+        )
         if replies.count(False) > len(self.links) - majority:
             self._lose("its nodes had it no more")
         return not self.lost
@@ -381,15 +385,23 @@ def check_ttl(links: Sequence[Link], ttl: float) -> None:
         )
 
 
-async def _withdraw(
-    cluster: Cluster, tokens: Mapping[Link, Hashable], key: bytes, payload: Payload, answers: int
+async def _withdraw(  # noqa: PLR0913, PLR0917 - what is removed, and who is waited for
+    cluster: Cluster,
+    tokens: Mapping[Link, Hashable],
+    key: bytes,
+    payload: Payload,
+    answers: int,
+    gate: Link | None = None,
 ) -> list[Reply]:
-    """Remove what is ours on each node, without waiting long for more than so many answers."""
+    """Remove what is ours on each node.
+
+    Wait no longer than for so many answers, one of them that of the `gate` if there is one.
+    """
+
+    def enough(heard: Mapping[Link, Reply]) -> bool:
+        unheard = [link for link, reply in heard.items() if reply is UNANSWERED]
+        return len(heard) - len(unheard) >= answers and gate not in unheard
+
     return await deleted(
-        cluster,
-        list(tokens),
-        DeleteIf(key, payload),
-        tokens,
-        cluster.deadline(),
-        lambda heard: len(heard) - heard.count(UNANSWERED) >= answers,
+        cluster, list(tokens), DeleteIf(key, payload), tokens, cluster.deadline(), enough
     )

@@ -357,6 +357,37 @@ def test_who_waits_gets_it_when_it_is_released():
     assert isinstance(task.result, redlock.Hold)
 
 
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5, (True, False, True, False, True)])
+@pytest.mark.parametrize("tokens", [True, False])
+def test_what_was_released_can_be_taken_at_once(kinds, tokens):
+    """The word to a slow gate may not be overtaken by the next attempt at it."""
+    world, _, (first, second, *_) = make_world(kinds)
+    hold = attempted(world, first)
+    if not tokens:  # as after a renewal whose replies were late
+        hold._tokens = dict.fromkeys(hold.links)
+    gate = ranked(first)[0]
+    gate.delay = 0.02
+    task = first.run(hold.release())
+    world.advance(5.0, lambda: task.done)
+    gate.delay = 0.001
+    assert task.result is True
+    assert attempted(world, second) is not None
+
+
+def test_a_release_does_not_wait_for_a_gate_known_to_be_silent():
+    """The next attempt asks another first."""
+    world, _, (first, *_) = make_world()
+    hold = attempted(world, first)
+    gate = ranked(first)[0]
+    gate.stopped = True
+    assert attempted(world, first) is None
+    began = world.now
+    task = first.run(hold.release())
+    world.advance(5.0, lambda: task.done)
+    assert task.result is True
+    assert world.now - began < first.timeout / 2
+
+
 def test_memcached_costs_a_second():
     """A lease on nodes that count whole seconds ends a second earlier, and never too late."""
     world, nodes, (process, other, *_) = make_world(kinds=(True,) * 5)
