@@ -357,6 +357,27 @@ class TestTasks:
         leader.cancel()
         await asyncio.gather(leader, return_exceptions=True)
 
+    @pytest.mark.parametrize("takes_over", [True, False])
+    async def test_a_loop_that_stood_still_is_no_slow_flight(self, takes_over):
+        """Whoever waited meanwhile waits for as much longer, and the work is done once."""
+        flights, calls = TaskFlights(), []
+
+        async def work():
+            calls.append(1)
+            for _ in range(10):  # as many steps as one on a few nodes has
+                await asyncio.sleep(0.001)
+            return "made"
+
+        async def fly():
+            return await flights.fly(b"k", work, 0.2, takes_over=takes_over)
+
+        tasks = [asyncio.ensure_future(fly()) for _ in range(50)]
+        await asyncio.sleep(0)  # all of them wait, and the work has not begun
+        await asyncio.sleep(0)
+        time.sleep(1.0)
+        assert {landed for landed, _ in await asyncio.gather(*tasks)} == {"made"}
+        assert calls == [1]
+
     async def test_a_slow_flight_is_overtaken_once_a_wait(self):
         """Of those who wait in vain one begins another, and whichever lands first lands for all."""
         flights = TaskFlights()
