@@ -264,7 +264,7 @@ CASES = (
     ),
     Case(
         name="the same, gate node stopped",
-        scene=scenes.contended(scenes.shard_stopped),
+        scene=scenes.contended(scenes.shard_stopped, scenes.CACHED),
         bounds=lambda stage: (
             exactly("winners", 1),
             exactly("losers", stage.scale.takers - 1),

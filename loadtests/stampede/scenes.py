@@ -18,6 +18,7 @@ from stampede.servers import Servers, running
 from stampede.workers import Call, Part, decorated, errors
 
 CACHED = "stampede.workers:Cached"
+PATIENT_CACHED = "stampede.workers:PatientCached"
 ASYNC_CACHED = "stampede.workers:AsyncCached"
 
 DELTA = 0.2  # seconds that the function under test takes
@@ -345,12 +346,12 @@ def cancelled(stage: Stage) -> Figures:
 # The lock by itself.
 
 
-def contended(fault: Fault = no_fault) -> Callable[[Stage], Figures]:
+def contended(fault: Fault = no_fault, subject: str = PATIENT_CACHED) -> Callable[[Stage], Figures]:
     """Let many processes try one lock at once."""
 
     def scene(stage: Stage) -> Figures:
         takers = stage.scale.takers
-        with stage.played(processes=takers, callers=1, options={"ttl": 60}) as play:
+        with stage.played(subject, processes=takers, callers=1, options={"ttl": 60}) as play:
             fault(play.servers, play.lock_nodes())
             before = play.servers.counted()
             tries = play.crowd.tell("tries", LOCK, 30.0, play.crowd.moment())

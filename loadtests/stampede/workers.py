@@ -262,6 +262,12 @@ class Cached(Threads):
         super().close()
 
 
+class PatientCached(Cached):
+    """The same with time enough for a machine that has other work: no node passes for silent."""
+
+    TIMEOUT = 10.0
+
+
 class AsyncCached(Tasks):
     """`AsyncClient.cached`."""
 
