@@ -29,6 +29,7 @@ from shardcache.core.policies import TimeoutPolicy
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.decorators import cached, configure
 from shardcache.errors import (
+    CheckFailedError,
     ClientClosedError,
     ClientCopyError,
     CodecError,
@@ -59,6 +60,7 @@ from shardcache.errors import (
     UnsupportedError,
     ValueTooLargeError,
 )
+from shardcache.operations.checking import NodeCheck
 from shardcache.operations.whole import NodeStats, Stats
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.settings import Settings
@@ -76,6 +78,7 @@ __all__ = [
     "CachePolicy",
     "CachedFunction",
     "CallFinished",
+    "CheckFailedError",
     "Client",
     "ClientClosedError",
     "ClientCopyError",
@@ -98,6 +101,7 @@ __all__ = [
     "LockTimeout",
     "LockUnavailable",
     "Node",
+    "NodeCheck",
     "NodeEjected",
     "NodeError",
     "NodeFailed",

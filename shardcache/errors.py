@@ -21,6 +21,7 @@
     │       ├── ValueTooLargeError
     │       └── NotACounterError
     ├── PartialFailureError           .found or .succeeded, .failed
+    ├── CheckFailedError              .faults of nodes that cannot serve, .passed
     ├── UnsupportedError              the backend lacks a capability
     ├── KeyBuildError (TypeError)     no cache key can be made of a call's arguments
     ├── UncacheableResultError        what a cached function gave cannot be stored
@@ -186,6 +187,27 @@ class PartialFailureError(ShardCacheError):
         nodes = sorted({error.node for error in errors if isinstance(error, NodeError)})
         where = f"nodes: {', '.join(nodes)}" if nodes else "what is stored cannot be read"
         super().__init__(f"{len(self.failed)} keys failed ({where})")
+
+
+class CheckFailedError(ShardCacheError):
+    """`check` found nodes that cannot do all that the client needs.
+
+    `faults` maps the name of each to what is wrong with it and what to do; `passed` maps the names
+    of the others to what was found of them, as `check` returns it.
+    """
+
+    def __init__(
+        self,
+        faults: Mapping[str, Sequence[str]],
+        passed: Mapping[str, Any] | None = None,  # `NodeCheck`s, of a layer above
+    ) -> None:
+        self.faults = {name: tuple(each) for name, each in faults.items()}
+        self.passed = dict(passed or {})
+        count = len(self.faults) + len(self.passed)
+        lines = [f"\n  - {name}: {fault}" for name, each in self.faults.items() for fault in each]
+        super().__init__(
+            f"{len(self.faults)} of {count} nodes cannot serve this client:{''.join(lines)}"
+        )
 
 
 class UnsupportedError(ShardCacheError):

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from shardcache.backends.base import Runs, Wire
 from shardcache.backends.threads import NoThreadError, start_thread
 from shardcache.backends.wakeups import Wakeup
+from shardcache.core.cautions import NO
 from shardcache.core.nodes import Node
 from shardcache.core.urls import shown
 from shardcache.errors import (
@@ -57,7 +58,6 @@ TLS_OPTIONS: Final = (
     "ssl_keyfile",
 )
 
-_NO: Final = ("false", "no", "0")
 _YES: Final = ("true", "yes", "1")
 
 KEEPALIVE_IDLE: Final = 30  # seconds
@@ -286,7 +286,7 @@ def tls_context(node: Node) -> ssl.SSLContext:
 def _told(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:
     """Set what is to be verified; give the faults of the options that say so."""
     checks = options.get("ssl_check_hostname", "true")
-    if checks.lower() in _NO:
+    if checks.lower() in NO:
         context.check_hostname = False
     elif checks.lower() not in _YES:
         yield f"ssl_check_hostname must be true or false, not {shown(checks)}"

@@ -23,9 +23,10 @@ from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.asyncio import AsyncIO
 from shardcache.io.blocking import BlockingIO
-from shardcache.operations import computed, many, single, whole
+from shardcache.operations import checking, computed, many, single, whole
 from shardcache.operations import tags as tagging
 from shardcache.operations.call import Call
+from shardcache.operations.checking import NodeCheck
 from shardcache.operations.cluster import Key
 from shardcache.operations.members import Link
 from shardcache.operations.port import IO
@@ -209,6 +210,17 @@ class AsyncClient(ClientBase[AsyncBackend]):
     async def ping(self) -> dict[str, float | NodeError]:
         """Give, by node name, the seconds that a sign of life took, or the error in its place."""
         return await whole.ping(self._cluster)
+
+    async def check(self) -> dict[str, NodeCheck]:
+        """Ask each node for one of everything a client needs; return what was found, by its name.
+
+        That is to answer, write, read, compare and set, count, cache functions, lock and delete, by
+        a server that is new enough; a node for locks alone (`lock` before its name) is asked for
+        locks. Raise `CheckFailedError`, which says of each node that cannot do all what is wrong
+        and what to do, whatever `on_error` says. Each answer is waited for as long as `timeout`. No
+        key is left behind; no counter or observer is told, and no node is ejected.
+        """
+        return await checking.check(self._cluster)
 
     async def stats(self) -> Stats:
         """Give, by node name, the server's figures (or its error) and this client's counters.

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from shardcache import Client, errors
+from shardcache import Client, NodeCheck, errors
 from shardcache.errors import (
+    CheckFailedError,
     ConfigurationError,
     DecodeError,
     LockUnavailable,
@@ -42,6 +43,11 @@ SPECIAL: dict[type[ShardCacheError], list[Callable[[], ShardCacheError]]] = {
         ),
         lambda: PartialFailureError({}),
     ],
+    CheckFailedError: [
+        lambda: CheckFailedError(
+            {"n1": ["no password", "too old"]}, {"n2": NodeCheck("Redis 7.0.15", 0.001, ("full",))}
+        ),
+    ],
     LockUnavailable: [
         lambda: LockUnavailable("1 of 3", {"n1": NodeUnavailableError("refused", "n1")})
     ],
@@ -61,7 +67,7 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 def examples(kind: type[ShardCacheError]) -> list[ShardCacheError]:
     """Return errors of this class: of its message alone, of a node, and with what is its own."""
     made = [make() for make in SPECIAL.get(kind, [])]
-    if kind not in (UnknownPluginError, PartialFailureError):
+    if kind not in (UnknownPluginError, PartialFailureError, CheckFailedError):
         made.append(kind("something broke"))
     if issubclass(kind, NodeError):
         made.append(kind("something broke", "n1"))

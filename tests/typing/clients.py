@@ -6,7 +6,16 @@ from collections.abc import Hashable, Sequence
 from datetime import timedelta
 from typing import Any, assert_type
 
-from shardcache import AsyncClient, Client, Node, NodeError, Settings, Topology, TopologyChange
+from shardcache import (
+    AsyncClient,
+    Client,
+    Node,
+    NodeCheck,
+    NodeError,
+    Settings,
+    Topology,
+    TopologyChange,
+)
 
 
 def blocking_results(client: Client) -> None:
@@ -25,6 +34,7 @@ def blocking_results(client: Client) -> None:
     assert_type(client.gets("k"), tuple[Any, Hashable | None])
     assert_type(client.cas("k", 1, "token"), bool | None)
     assert_type(client.ping(), dict[str, float | NodeError])
+    assert_type(client.check(), dict[str, NodeCheck])
     assert_type(client.flush_all(), bool)
     assert_type(client.flush_node("a"), bool)
     assert_type(client.close(), None)

@@ -232,7 +232,7 @@ class MemcachedWire:
             return ValueTooLargeError("the value is too large for the server", self._node)
         if kind == b"ERROR" and "connections" in text:
             raise TooManyConnectionsError("has too many connections", self._node)
-        raise NodeProtocolError("gave an answer that makes no sense here", self._node)
+        raise NodeProtocolError(_nonsense(kind), self._node)
 
     def _next_token(self) -> int:
         self._token = token = (self._token + 1) % TOKENS
@@ -428,6 +428,18 @@ class MemcachedWire:
         ServerStats: _stats,
         FlushAll: _flush,
     }
+
+
+def _nonsense(kind: bytes) -> str:
+    """Give what an answer that begins so says of the server."""
+    if kind == b"ERROR":
+        return (
+            "does not know the meta protocol of memcached 1.6: older servers and proxies are"
+            " pymemcache:// nodes"
+        )
+    if kind.startswith(b"-"):
+        return "answers as Redis does: a Redis node is redis://"
+    return "gave an answer that makes no sense here"
 
 
 def spelled(key: bytes) -> tuple[bytes, bytes]:

@@ -39,6 +39,7 @@ _KINDS: Final[Sequence[tuple[tuple[type[Exception], ...], type[NodeError], str]]
 )
 # What proxies do not forward: twemproxy hangs up on these, and is well.
 _OF_ONE_SERVER: Final = (ServerStats, FlushAll)
+_OF_REDIS: Final = ("$", "-", "+")  # how its answers begin
 
 
 def translated(error: Exception, command: Command, node: str) -> Exception:
@@ -57,6 +58,8 @@ def translated(error: Exception, command: Command, node: str) -> Exception:
             return ours(text, node)
     if isinstance(error, (MemcacheServerError, MemcacheClientError)):
         return _refusal(_words(error), node)
+    if _words(error).startswith(_OF_REDIS):
+        return NodeProtocolError("answers as Redis does: a Redis node is redis://", node)
     return NodeProtocolError("gave an answer that makes no sense here", node)
 
 

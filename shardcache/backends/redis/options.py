@@ -11,6 +11,7 @@ from redis.connection import parse_url
 from redis.credentials import UsernamePasswordCredentialProvider
 
 from shardcache.backends.dialing import TLS_OPTIONS
+from shardcache.core.cautions import DECIDED_BY_CLIENT
 from shardcache.core.nodes import Node, is_local
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
@@ -21,25 +22,6 @@ _is_count = re.compile(r"[0-9]{1,15}").fullmatch
 _is_name = re.compile(r"[!-~]*").fullmatch  # what CLIENT SETNAME takes
 
 OURS: Final = ("client_name", "db", "max_value_bytes", "password", "username")
-# Options of redis-py that a client decides for all its nodes. A URL may hold them, so that it need
-# not be written anew, and they change nothing.
-DECIDED_BY_CLIENT: Final = frozenset(
-    {
-        "decode_responses",
-        "encoding",
-        "encoding_errors",
-        "health_check_interval",
-        "max_connections",
-        "protocol",
-        "retry_on_error",
-        "retry_on_timeout",
-        "socket_connect_timeout",
-        "socket_keepalive",
-        "socket_read_size",
-        "socket_timeout",
-        "timeout",
-    }
-)
 
 
 class Credentials(Protocol):

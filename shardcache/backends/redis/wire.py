@@ -89,6 +89,7 @@ _LARGEST: Final = {
 }
 
 PROBED: Final = RESERVED + b"ping"
+_MEMCACHED: Final = (b"ERROR\r\n", b"CLIENT_ERROR ", b"SERVER_ERROR ")
 
 Words = tuple[bytes | str, ...]
 pack: Final[Callable[[Words], bytes]] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows tuples of one
@@ -188,6 +189,8 @@ class RedisWire:
         end = data.find(b"\r\n", 0, limit)
         if end < 0 and len(data) < limit:
             return self._held_back(data, len(data))
+        if data.startswith(_MEMCACHED):
+            raise self._nonsense("answers as memcached does: a memcached node is memcached://")
         if end < 0 or _is_lie(data[:end]):
             raise self._nonsense("a reply of no known kind, or of impossible size")
         return data

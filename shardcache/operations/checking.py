@@ -1,0 +1,430 @@
+"""Whether each node can do all that a client needs: asked of every node, told at once."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from shardcache.core.cautions import cautions, sends_password_in_clear
+from shardcache.core.commands import (
+    Begin,
+    Begun,
+    Cas,
+    Command,
+    Delete,
+    DeleteIf,
+    DeleteMany,
+    DeleteUnchanged,
+    ExpireIf,
+    Get,
+    GetMany,
+    Gets,
+    Incr,
+    Payload,
+    Ping,
+    Renew,
+    Reply,
+    ServerStats,
+    Set,
+    SetMany,
+    Take,
+    Taken,
+    Touch,
+    When,
+)
+from shardcache.core.health import Severity, severity_of
+from shardcache.core.keys import KeySpace
+from shardcache.core.leases import LOCKS, VALUE_LOCKS, lock_key
+from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS
+from shardcache.errors import CheckFailedError, NodeError, ShardCacheError
+from shardcache.operations.call import REFRESHING
+from shardcache.operations.cluster import Cluster
+from shardcache.operations.generations import GENERATIONS
+from shardcache.operations.members import Link
+from shardcache.operations.tags import TAGS
+
+TTL: Final = 10.0  # seconds that a key of a check lives, should nobody be able to delete it
+ONE: Final[Payload] = (INTEGER_FLAGS, b"1")
+FINAL: Final = (Severity.HARD, Severity.SILENCE)  # nothing more is learnt from such a node
+
+GONE: Final = "what was just written is gone: it has no room, or several servers answer there"
+OTHER: Final = "what was just written reads as something else: several servers answer there"
+NO: Final = "the server says no, for no reason"
+
+EVICT: Final = "give it more memory, or let it evict: maxmemory-policy allkeys-lru"
+
+# What to do about an error, by a word of its text.
+ADVICE: Final[Mapping[str, str]] = {
+    "NOAUTH": "write redis://user:password@host",
+    "WRONGPASS": "correct them",
+    "OOM ": EVICT,
+    "out of memory": "give it more memory (memcached -m), and let it evict (no -M)",
+    "READONLY": "name the server that it is a copy of",
+    "MASTERDOWN": "name the server that it is a copy of",
+    "CLUSTERDOWN": "a node of a Redis Cluster shards by itself: name servers that stand alone",
+    "command 'EVAL'": "a client needs EVAL: allow it, or name the servers behind a proxy",
+    "Connection refused": "is the server running there?",
+    "in time": "is it running, and may this machine reach it?",
+    "CERTIFICATE_VERIFY_FAILED": "name its authority by ?ssl_ca_certs=",
+    "DB index": "name a database that it has",
+}
+
+
+class Product(NamedTuple):
+    """How a server tells its version, and the oldest that will do."""
+
+    name: str
+    figure: str
+    oldest: tuple[int, ...] = ()
+
+
+MEMCACHED: Final = Product("memcached", "version", (1, 6))
+REDIS: Final = Product("Redis", "redis_version", (6, 2))
+PRODUCTS: Final[Mapping[str, Product]] = {
+    "memcached": MEMCACHED,
+    "memcacheds": MEMCACHED,
+    "memcached+unix": MEMCACHED,
+    "pymemcache": Product("memcached", "version"),
+    "redis": REDIS,
+    "rediss": REDIS,
+    "redis+unix": REDIS,
+}
+VALKEY: Final = Product("Valkey", "valkey_version")
+
+_version = re.compile(r"(\d{1,9})\.(\d{1,9})").match
+
+
+class NodeCheck(NamedTuple):
+    """What a check found of a node that can do all that is needed.
+
+    `server` is the server with its version, `seconds` how long one answer took, `notes` what works
+    and yet should be known, such as that it evicts nothing.
+    """
+
+    server: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+async def check(cluster: Cluster) -> dict[str, NodeCheck]:
+    """Give, by node name, what was found; raise `CheckFailedError` if a node cannot do all.
+
+    The keys of a check have names of chance, and are deleted at its end. What is asked counts in no
+    counter, ejects no node, and is told to no observer; an ejected node is asked as well, and
+    restored when it answers.
+    """
+    visits = _visits(cluster)
+    try:
+        await _make(cluster, visits)
+    except ShardCacheError:  # of one node, it is not said of which, and it ended the call to all
+        await _clean(cluster, visits)
+        visits = _visits(cluster)
+        for visit in visits:
+            try:
+                await _make(cluster, [visit])
+            except ShardCacheError as error:
+                visit.note("", _reason(error, visit.link.node.name))
+    await _clean(cluster, visits)
+    faults = {visit.name: visit.faults() for visit in visits if visit.failed}
+    passed = {visit.name: visit.found(cluster) for visit in visits if not visit.failed}
+    if faults:
+        raise CheckFailedError(faults, passed)
+    return passed
+
+
+def _visits(cluster: Cluster) -> list[Visit]:
+    """Return one visit to each node, those for locks alone among them."""
+    cached = set(cluster.links.values())
+    return [
+        Visit(
+            name,
+            link,
+            cluster.keys,
+            cluster.io.token(),
+            values=link in cached,
+            locks=cluster.locks is None or link not in cached,
+        )
+        for name, link in cluster.known.items()
+    ]
+
+
+async def _make(cluster: Cluster, visits: Iterable[Visit]) -> None:
+    """Ask all nodes at once, one command after the other, until nothing is left to be asked."""
+    io = cluster.io
+    scripts = {visit: visit.script() for visit in visits}
+    asked = {visit: next(script) for visit, script in scripts.items()}
+    while asked:
+        started = io.now()
+        asks = [(visit.link.backend, command) for visit, command in asked.items()]
+        replies = await io.call_many(asks, started + cluster.timeout)
+        for (visit, command), (reply, arrived) in zip(list(asked.items()), replies, strict=True):
+            visit.seconds = arrived - started
+            if visit.link.health.ejected and type(command) is Ping and reply is True:
+                cluster.prober.praise(visit.link, command)
+            try:
+                asked[visit] = scripts[visit].send(reply)
+            except StopIteration:
+                del asked[visit]
+
+
+async def _clean(cluster: Cluster, visits: Iterable[Visit]) -> None:
+    """Delete what visits that came to no good end have left; what cannot be deleted expires."""
+    io = cluster.io
+    for visit in visits:
+        if visit.written:
+            with contextlib.suppress(ShardCacheError):
+                command = DeleteMany(visit.written)
+                await io.call(visit.link.backend, command, cluster.deadline())
+
+
+Script: TypeAlias = Generator[Command, Reply, None]
+# Ends with a reply, which is of the type its command names, hence `Any`; for an error `REFUSED`.
+Asking: TypeAlias = Generator[Command, Reply, Any]
+
+
+REFUSED: Final[Any] = object()
+
+
+class _Over(Exception):  # noqa: N818 - an order to stop
+    """Nothing more is learnt from the node."""
+
+
+class Visit:
+    """What is asked of one node, and what was found there.
+
+    `seconds` is how long the last answer took; `written` are the keys that may be there.
+    """
+
+    def __init__(  # noqa: PLR0913 - what is asked, and under which names
+        self,
+        name: str,
+        link: Link,
+        keys: KeySpace,
+        token: bytes,
+        *,
+        values: bool,
+        locks: bool,
+    ) -> None:
+        self.name = name
+        self.link = link
+        self.seconds = 0.0
+        self._space = keys
+        self._values = values
+        self._locks = locks
+        self._key = keys.canonical(b"check:" + token.hex().encode())
+        self._payload: Payload = (RAW_FLAGS, token)
+        self.written: list[bytes] = []
+        self._unable: dict[str, list[str]] = {}  # by the reason: what cannot be done for it
+        self._answer_seconds = 0.0
+        self._figures: Mapping[str, str] | NodeError = {}
+        self._asked = 0
+
+    @property
+    def failed(self) -> bool:
+        """Say whether anything is wrong."""
+        return bool(self._unable)
+
+    def note(self, what: str, reason: str) -> None:
+        """Note that something cannot be done, and why."""
+        self._unable.setdefault(reason, []).append(what)
+
+    def faults(self) -> list[str]:
+        """Give what is wrong, and what to do about it."""
+        return [self._fault(reason, unable) for reason, unable in self._unable.items()]
+
+    def found(self, cluster: Cluster) -> NodeCheck:
+        """Give what was found of a node on which nothing is wrong."""
+        return NodeCheck(self._server(), self._answer_seconds, tuple(self._notes(cluster)))
+
+    def script(self) -> Script:
+        """Ask for one of everything; delete at the end what was written."""
+        try:
+            yield from self._ask("answer", Ping())
+            if self._values:
+                yield from self._ask_for_values()
+            if self._locks:
+                yield from self._ask_for_locks()
+            yield from self._ask("delete many", DeleteMany(self.written))
+            self.written = []
+            yield from self._ask_for_figures()
+        except _Over:
+            return
+
+    def _ask_for_values(self) -> Asking:
+        key, counter, payload = self._key, self._key + b":n", self._payload
+        stored = yield from self._ask_to_write(Set(key, payload, TTL))
+        counting = yield from self._ask_to_write(Set(counter, ONE, TTL))
+        if stored:
+            yield from self._ask_for("read", Get(key), wanted=payload)
+            self._answer_seconds = self.seconds
+            yield from self._ask_for("add", Set(key, payload, TTL, When.ABSENT), wanted=False)
+            yield from self._ask_for("replace", Set(key, payload, TTL, When.PRESENT))
+            yield from self._ask_for("touch", Touch(key, TTL))
+            yield from self._ask_to_swap("compare and set", key, payload)
+        if stored and counting:
+            pair: list[Payload | NodeError | None] = [payload, ONE]
+            # Of two keys: a member of a Redis Cluster may have both, and yet not give them at once.
+            yield from self._ask_for("read many", GetMany([key, counter]), wanted=pair)
+        if counting:
+            yield from self._ask_for("count", Incr(counter, 1), wanted=2)
+        yield from self._ask_to_lead()
+        beside = [prefix + key for prefix in (REFRESHING, TAGS, GENERATIONS)]
+        self.written += beside
+        yield from self._ask(
+            "write tags and generations", SetMany([(name, payload) for name in beside], TTL)
+        )
+        if stored:
+            yield from self._ask_for("delete", Delete(key))
+
+    def _ask_to_lead(self) -> Asking:
+        """Ask for what a cached function does: leave a stub, renew it, put the value in its place."""
+        key, mark = self._key + b":c", self._payload[1]
+        self.written.append(key)
+        begun = yield from self._ask("cache functions", Begin(key, mark, TTL))
+        if not isinstance(begun, Begun):
+            return
+        token = yield from self._ask("cache functions", Renew(key, mark, begun.token, TTL))
+        if token is not REFUSED:
+            yield from self._ask_for("cache functions", Cas(key, self._payload, token, TTL))
+
+    def _ask_to_swap(self, what: str, key: bytes, payload: Payload) -> Asking:
+        """Ask for a compare-and-set."""
+        token = yield from self._ask_for_token(what, key)
+        if token is not REFUSED:
+            yield from self._ask_for(what, Cas(key, payload, token, TTL))
+
+    def _ask_for_token(self, what: str, key: bytes) -> Asking:
+        found = yield from self._ask(what, Gets(key))
+        if isinstance(found, tuple):
+            return found[1]
+        if found is not REFUSED:
+            self.note(what, GONE)
+        return REFUSED
+
+    def _ask_for_locks(self) -> Asking:
+        for prefix in (LOCKS, VALUE_LOCKS):
+            yield from self._ask_for_lock(lock_key(self._key, prefix))
+
+    def _ask_for_lock(self, key: bytes) -> Asking:
+        payload, lacks = self._payload, self.link.lacks
+        self.written.append(key)
+        taken = yield from self._ask("take a lock", Take(key, payload, TTL))
+        self._answer_seconds = self._answer_seconds or self.seconds
+        if taken is REFUSED:
+            return
+        if not isinstance(taken, Taken):
+            self.note("take a lock", NO)
+            return
+        if ExpireIf in lacks:
+            yield from self._ask_to_swap("extend a lock", key, payload)
+        else:
+            yield from self._ask_for("extend a lock", ExpireIf(key, payload, TTL))
+        if DeleteIf not in lacks:
+            yield from self._ask_for("release a lock", DeleteIf(key, payload))
+            return
+        token = yield from self._ask_for_token("release a lock", key)
+        if token is not REFUSED:
+            yield from self._ask_for("release a lock", DeleteUnchanged(key, token))
+
+    def _ask_for_figures(self) -> Asking:
+        """Ask what server it is; one that does not tell, such as a proxy, may still serve."""
+        reply = yield ServerStats()
+        self._figures = reply if isinstance(reply, (dict, NodeError)) else {}
+        product = self._product
+        told = _version(self._figure(product.figure))
+        if told and tuple(map(int, told.groups())) < product.oldest:
+            oldest = ".".join(map(str, product.oldest))
+            self.note(
+                "", f"{self._server()} is too old: {product.name} {oldest} or newer is needed"
+            )
+
+    def _ask_to_write(self, command: Set) -> Asking:
+        self.written.append(command.key)
+        return (yield from self._ask_for("write", command))
+
+    def _ask_for(self, what: str, command: Command, *, wanted: Reply = True) -> Asking:
+        """Ask, and note any other reply than the one that is wanted; give whether it came."""
+        reply = yield from self._ask(what, command)
+        if reply == wanted:
+            return True
+        if reply is not REFUSED:
+            self.note(what, _surprise(reply, command))
+        return False
+
+    def _ask(self, what: str, command: Command) -> Asking:
+        """Ask, and note an error; give the reply, or `REFUSED`."""
+        self._asked += 1
+        reply = yield command
+        error = _error_in(reply)
+        if error is None:
+            return reply
+        self.note(what, _reason(error, error.node))
+        severity = severity_of(error)
+        if severity in FINAL or (severity is not Severity.NOTHING and self._asked == 1):
+            raise _Over
+        return REFUSED
+
+    def _fault(self, reason: str, unable: Sequence[str]) -> str:
+        advice = next((told for word, told in ADVICE.items() if word in reason), "")
+        if "NOPERM" in reason:
+            advice = f"give it +@read +@write +@scripting +@connection +info {self._patterns()}"
+        told = f"{reason.rstrip('.')}; {advice}" if advice else reason
+        listed = ", ".join(dict.fromkeys(filter(None, unable)))
+        whole = not listed or len(unable) == self._asked
+        return told if whole else f"cannot {listed}: {told}"
+
+    def _patterns(self) -> str:
+        """Give the patterns of keys that a Redis user needs."""
+        own = self._space.canonical(b"").decode(errors="backslashreplace")
+        return f"~{own}* ~~sc:*" if own else "~*"
+
+    @property
+    def _product(self) -> Product:
+        if self._figure(VALKEY.figure):
+            return VALKEY
+        scheme = self.link.node.address.scheme
+        return PRODUCTS.get(scheme, Product(scheme, "version"))
+
+    def _server(self) -> str:
+        product = self._product
+        return f"{product.name} {self._figure(product.figure)}".rstrip()
+
+    def _figure(self, name: str) -> str:
+        return "" if isinstance(self._figures, NodeError) else self._figures.get(name, "")
+
+    def _notes(self, cluster: Cluster) -> Generator[str, None, None]:
+        if isinstance(self._figures, NodeError):
+            reason = _reason(self._figures, self._figures.node)
+            yield f"its version is not known: {reason}"
+        if self._figure("role") == "slave":
+            yield "a writable copy of another server: what is written is lost when it is synchronised"
+        if self._values and self._figure("maxmemory_policy") == "noeviction":
+            forever = ": values stored without a ttl stay for ever, for there is no default_ttl"
+            kept = forever if cluster.default_ttl is None else ""
+            yield f"it evicts nothing (maxmemory-policy noeviction){kept}"
+        yield from cautions(self.link.node)
+        if sends_password_in_clear(self.link.node):
+            yield "its password is sent in clear: rediss:// would not"
+
+
+def _reason(error: ShardCacheError, node: str) -> str:
+    return str(error).removeprefix(f"{node}: ")
+
+
+def _error_in(reply: Reply) -> NodeError | None:
+    for each in reply if isinstance(reply, list) else [reply]:
+        if isinstance(each, NodeError):
+            return each
+    return None
+
+
+def _surprise(reply: Reply, command: Command) -> str:
+    """Give what is wrong with a reply that is no error."""
+    if isinstance(command, (Get, GetMany)):
+        missing = None in reply if isinstance(reply, list) else reply is None
+        return GONE if missing else OTHER
+    if isinstance(command, Set) and command.when is When.ALWAYS:
+        return NO
+    return GONE

@@ -1,0 +1,324 @@
+"""`check()`: each node is asked for one of everything, and all that is wrong is told at once."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from shardcache import CheckFailedError, Client, NodeCheck
+from shardcache.backends.memory import Bounds, Store
+from shardcache.core.commands import Cas, Get, Renew, ServerStats, Take
+from shardcache.errors import NodeRefusedError
+from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.waiting import eventually
+
+TIMEOUT = 20  # seconds; nothing here waits for it but where a node is stopped
+
+
+@pytest.fixture(params=MODES)
+def client_of(request):
+    """Return what makes each of the two clients in turn; they are closed at the end."""
+    made = []
+
+    def make(*args, **settings):
+        made.append(make_client(request.param, *args, **{"timeout": TIMEOUT, **settings}))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def faults_of(client):
+    """Return what a check says is wrong, by node."""
+    with pytest.raises(CheckFailedError) as caught:
+        client.check()
+    for name, each in caught.value.faults.items():
+        for fault in each:
+            assert f"- {name}: {fault}" in str(caught.value)
+    return caught.value.faults
+
+
+def name_of(server):
+    """Return the name of a server's node."""
+    return f"127.0.0.1:{server.port}"
+
+
+def test_nodes_that_can_do_all(client_of, make_memcached, make_redis):
+    """Of each node the server and its version are told, and no key is left on it."""
+    memcached, redis = make_memcached(), make_redis()
+    classic = f"pymemcache://localhost:{memcached.port}"
+    client = client_of([memcached.url, redis.url, classic, "memory://a"], namespace="shop")
+    found = client.check()
+    assert set(found) == {name_of(memcached), name_of(redis), f"localhost:{memcached.port}", "a"}
+    assert all(
+        isinstance(each, NodeCheck) and 0 < each.seconds < TIMEOUT for each in found.values()
+    )
+    assert found[name_of(memcached)].server.startswith("memcached 1.")
+    assert found[name_of(redis)].server.partition(" ")[0] in {"Redis", "Valkey"}
+    assert found[name_of(memcached)].notes == ()
+    stats = client.stats()
+    assert stats[name_of(memcached)].server["curr_items"] == "0"
+    assert "db0" not in stats[name_of(redis)].server
+    assert stats["a"].server["entries"] == "0"
+
+
+def test_it_counts_nothing(client_of, make_redis, caplog):
+    """A check leaves the counters, the health and the log as they were."""
+    caplog.set_level(logging.INFO, "shardcache")
+    server = make_redis("--requirepass", "hunter2")
+    client = client_of([server.url, "memcached://127.0.0.1:1"])
+    faults_of(client)
+    assert client.ejected == ()
+    assert not [record for record in caplog.records if "miss" in record.getMessage()]
+    assert [stats.client["calls"] for stats in client.stats().values()] == [0, 0]
+
+
+def test_an_ejected_node_that_is_well_is_asked_again(client_of, make_memcached):
+    """It is asked as well, and restored when it answers."""
+    server = make_memcached()
+    client = client_of(server.url, timeout=5)
+    server.kill()
+    client.get("k")
+    assert client.ejected
+    assert "Connection refused; is the server running" in faults_of(client)[name_of(server)][0]
+    server.restart()
+    client.check()
+    assert client.ejected == ()
+
+
+@pytest.mark.parametrize("on_error", ["miss", "raise"])
+def test_passwords(client_of, make_redis, on_error):
+    """A missing and a wrong password are told apart, each once, and not quoted."""
+    server = make_redis("--requirepass", "hunter2")
+    wrong = f"redis://:hunter3@localhost:{server.port}"
+    (missing,), (known,) = faults_of(client_of([server.url, wrong], on_error=on_error)).values()
+    assert "wants a password, and the node's URL has none" in missing
+    assert "redis://user:password@host" in missing
+    assert "does not know the user and password" in known
+    assert "hunter" not in missing + known
+    client_of(f"redis://:hunter2@127.0.0.1:{server.port}", on_error=on_error).check()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "starter", "words"),
+    [
+        ("redis", "make_memcached", "a memcached node is memcached://"),
+        ("memcached", "make_redis", "a Redis node is redis://"),
+        ("pymemcache", "make_redis", "a Redis node is redis://"),
+    ],
+)
+def test_another_protocol_is_named(client_of, request, scheme, starter, words):
+    """Whoever mistook the scheme is told the right one."""
+    server = request.getfixturevalue(starter)()
+    client = client_of(f"{scheme}://127.0.0.1:{server.port}")
+    (fault,) = faults_of(client)[name_of(server)]
+    assert words in fault
+
+
+def test_all_rights_that_are_missing_are_listed(client_of, make_redis):
+    """What the user may not do is told in one line, with the rights and keys that are needed."""
+    server = make_redis()
+    server.ask(b"ACL SETUSER default -eval -mget -pexpire\r\n", b"+OK\r\n")
+    (fault,) = faults_of(client_of(server.url, namespace="shop"))[name_of(server)]
+    assert fault.startswith(
+        "cannot touch, compare and set, read many, count, cache functions, extend a lock, release a"
+        " lock: the server's ACL does not let the user"
+    )
+    assert "+@scripting" in fault
+    assert "~4:shop:* ~~sc:*" in fault
+
+
+def test_keys_that_are_not_allowed(client_of, make_redis):
+    """Locks and tags have names outside the namespace, which an ACL may forget."""
+    server = make_redis()
+    server.ask(b"ACL SETUSER default resetkeys ~4:shop:*\r\n", b"+OK\r\n")
+    (fault,) = faults_of(client_of(server.url, namespace="shop"))[name_of(server)]
+    assert "cannot write tags and generations, take a lock" in fault
+
+
+def test_the_rights_that_are_advised_suffice(client_of, make_redis):
+    """A user with what the fault and the page tell passes the check."""
+    server = make_redis()
+    rule = b"~4:shop:* ~~sc:* +@read +@write +@scripting +@connection +info"
+    server.ask(b"ACL SETUSER cache on >hunter2 %b\r\n" % rule, b"+OK\r\n")
+    url = f"redis://cache:hunter2@127.0.0.1:{server.port}"
+    client_of(url, namespace="shop").check()
+    assert "cannot" in faults_of(client_of(url))[name_of(server)][0]
+
+
+def test_a_copy_that_is_read_only(client_of, make_redis):
+    """A replica is named as such."""
+    server = make_redis()
+    server.ask(b"REPLICAOF 127.0.0.1 1\r\n", b"+OK\r\n")
+    (fault,) = faults_of(client_of(server.url))[name_of(server)]
+    assert "name the server that it is a copy of" in fault
+
+
+def test_a_server_without_memory(client_of, make_redis):
+    """A Redis that is full and evicts nothing is told to evict."""
+    server = make_redis()
+    server.ask(b"CONFIG SET maxmemory 1\r\n", b"+OK\r\n")
+    (fault,) = faults_of(client_of(server.url))[name_of(server)]
+    assert "OOM" in fault
+    assert "maxmemory-policy allkeys-lru" in fault
+    server.ask(b"CONFIG SET maxmemory 0\r\n", b"+OK\r\n")
+
+
+def test_a_node_that_is_stopped(client_of, make_memcached, make_redis):
+    """It costs one timeout, and the others are told all the same."""
+    silent, redis = make_memcached(), make_redis()
+    silent.pause()
+    client = client_of([silent.url, redis.url], timeout=1)
+    with pytest.raises(CheckFailedError) as caught:
+        client.check()
+    silent.resume()
+    assert "in time" in caught.value.faults[name_of(silent)][0]
+    assert set(caught.value.passed) | set(caught.value.faults) == {name_of(silent), name_of(redis)}
+
+
+def test_a_member_of_a_cluster(client_of, make_redis, make_memcached):
+    """Its error ends every other call; here it is one fault of one node, and no key stays elsewhere."""
+    member, memcached = make_redis("--cluster-enabled", "yes"), make_memcached()
+    member.ask(b"CLUSTER ADDSLOTSRANGE 0 16383\r\n", b"+OK")
+    client = client_of([member.url, memcached.url])
+
+    def told():
+        ((name, (fault,)),) = faults_of(client).items()
+        assert (name, "a node of a Redis Cluster" in fault) == (name_of(member), True)
+        return "CROSSSLOT" in fault
+
+    eventually(told, within=30)  # until it has taken note of its slots
+    items = client_of(memcached.url).stats()[name_of(memcached)].server["curr_items"]
+    assert items == "0"
+
+
+def test_nodes_for_locks_are_asked_for_locks_alone(client_of, make_redis, make_memcached):
+    """They need no rights to anything else, and the cache nodes none to locks."""
+    cache, locks = make_redis(), make_redis()
+    cache.ask(b"ACL SETUSER default resetkeys ~4:shop:* ~~sc:r:* ~~sc:t:* ~~sc:g:*\r\n", b"+OK\r\n")
+    locks.ask(b"ACL SETUSER default resetkeys ~~sc:l:*\r\n", b"+OK\r\n")
+    nodes = [locks.url, make_memcached().url]
+    faults = faults_of(client_of(cache.url, lock_nodes=nodes, namespace="shop"))
+    assert set(faults) == {f"lock {name_of(locks)}"}
+    locks.ask(b"ACL SETUSER default ~~sc:v:*\r\n", b"+OK\r\n")
+    found = client_of(cache.url, lock_nodes=nodes, namespace="shop").check()
+    assert len(found) == 3
+
+
+def test_behind_a_proxy(client_of, make_memcached, make_nutcracker):
+    """A proxy that does not tell a version serves none the less."""
+    backend = make_memcached()
+    proxy = make_nutcracker(
+        {"servers": [f"127.0.0.1:{backend.port}:1"], "hash": "fnv1a_64", "distribution": "ketama"}
+    )
+    (found,) = client_of(proxy.url).check().values()
+    assert any("version is not known" in note for note in found.notes)
+
+
+class Pretender:
+    """A node that behaves as told, and else as an embedded one."""
+
+    lacks = frozenset()
+    whole_seconds = False
+
+    def __init__(self, figures=None, replies=None):
+        self.store = Store(Bounds())
+        self.figures = figures or {}
+        self.replies = replies or {}
+
+    def execute(self, command, _deadline):
+        """Give the reply that was put in, or the store's."""
+        if isinstance(command, ServerStats):
+            return self.figures
+        if type(command) in self.replies:
+            return self.replies[type(command)]
+        return self.store.execute(command)
+
+
+def checked(url, **pretended):
+    """Return what a check finds of a node that pretends to be the one of this URL."""
+    client = Client(url, timeout=TIMEOUT)
+    (link,) = client._cluster.links.values()
+    link.backend = Pretender(**pretended)
+    try:
+        (found,) = client.check().values()
+    except CheckFailedError as error:
+        (found,) = error.faults.values()
+    assert not link.backend.store._entries
+    return found
+
+
+@pytest.mark.parametrize(
+    ("url", "figures", "told"),
+    [
+        ("redis://h", {"redis_version": "5.0.14"}, "Redis 5.0.14 is too old: Redis 6.2 or newer"),
+        ("redis://h", {"redis_version": "6.0.20"}, "too old"),
+        ("memcached://h", {"version": "1.5.22"}, "memcached 1.5.22 is too old: memcached 1.6"),
+        ("redis://h", {"redis_version": "6.2.0"}, None),
+        ("redis://h", {"redis_version": "10.0.0"}, None),
+        ("redis://h", {"redis_version": "7.2.4", "valkey_version": "8.0.1"}, None),
+        ("memcached://h", {"version": "1.6.0-beta1"}, None),
+        ("pymemcache://h", {"version": "1.4.5"}, None),
+        ("memcached://h", {"version": "unknown"}, None),
+        ("memcached://h", {}, None),
+    ],
+)
+def test_servers_that_are_too_old(url, figures, told):
+    """The version decides where nothing else would tell, and only where there is one."""
+    found = checked(url, figures=figures)
+    if told is None:
+        assert isinstance(found, NodeCheck)
+    else:
+        assert told in found[0]
+
+
+def test_names_of_servers():
+    """A server is called what it is."""
+    assert checked("redis://h", figures={"redis_version": "7.2.4"}).server == "Redis 7.2.4"
+    figures = {"redis_version": "7.2.4", "valkey_version": "8.0.1"}
+    assert checked("redis://h", figures=figures).server == "Valkey 8.0.1"
+    assert checked("memory://a").server == "memory"
+
+
+@pytest.mark.parametrize(
+    ("command", "reply", "told"),
+    [
+        (Get, None, "cannot read: what was just written is gone"),
+        (Get, (256, b"other"), "reads as something else"),
+        (Cas, None, "cannot compare and set, cache functions: what was just written is gone"),
+        (Renew, NodeRefusedError("ERR unknown command 'EVAL'", "h:6379"), "allow it"),
+        (Take, False, "cannot take a lock"),
+    ],
+)
+def test_answers_that_cannot_be(command, reply, told):
+    """A server that forgets, or that is several behind one address, is found out."""
+    assert any(told in fault for fault in checked("redis://h", replies={command: reply}))
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "figures", "told"),
+    [
+        ("redis://h", {}, {"maxmemory_policy": "noeviction"}, "there is no default_ttl"),
+        ("redis://h", {"default_ttl": 60}, {"maxmemory_policy": "noeviction"}, "evicts nothing"),
+        ("redis://h", {}, {"maxmemory_policy": "allkeys-lru"}, None),
+        ("redis://h", {}, {"role": "slave"}, "copy of another server"),
+        ("redis://:hunter2@h", {}, {}, "sent in clear"),
+        ("redis://h?password=hunter2", {}, {}, "sent in clear"),
+        ("redis://:hunter2@127.0.0.1", {}, {}, None),
+        ("redis://:hunter2@localhost", {}, {}, None),
+        ("redis://:hunter2@[::1]", {}, {}, None),
+        ("rediss://:hunter2@h", {}, {}, None),
+        ("rediss://h?ssl_cert_reqs=none", {}, {}, "any server is taken for it"),
+        ("redis://h?max_connections=5", {}, {}, "max_connections in its URL: without effect"),
+    ],
+)
+def test_what_works_and_should_be_known(url, settings, figures, told):
+    """Notes tell of what is no fault, and never quote a password."""
+    client = Client(url, timeout=TIMEOUT, **settings)
+    (link,) = client._cluster.links.values()
+    link.backend = Pretender(figures)
+    ((found),) = client.check().values()
+    assert [told in note for note in found.notes] == ([] if told is None else [True])
+    assert "hunter2" not in str(found)
