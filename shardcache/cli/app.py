@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from shardcache.cli.check import check
 from shardcache.cli.cluster import nodes, ping, plugins, where
 from shardcache.cli.demo import demo
 from shardcache.cli.failing import fail, flushed
@@ -60,7 +61,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, where, nodes, ping, stats, get, set_, delete, flush, plan, plugins):
+for command in (demo, where, nodes, ping, check, stats, get, set_, delete, flush, plan, plugins):
     cli.add_command(command)
 
 

@@ -8,7 +8,16 @@ from typing import Final
 import click
 
 from shardcache.cli.opening import client_options, open_client
-from shardcache.cli.output import Sheet, bar, exits_by, json_option, percent, print_json, show
+from shardcache.cli.output import (
+    Sheet,
+    bar,
+    exits_by,
+    json_option,
+    milliseconds,
+    percent,
+    print_json,
+    show,
+)
 from shardcache.cli.text import foreign, reason_of, say, visible
 from shardcache.core.movement import shares
 from shardcache.errors import NodeError
@@ -121,7 +130,7 @@ def ping(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
             if isinstance(answer, NodeError):
                 rows.add(name, foreign("down", "red"), "–", "–", foreign(reason_of(answer), "red"))
             else:
-                times = (_ms(answer), _ms(_seconds(first[name])))
+                times = (milliseconds(answer), milliseconds(_seconds(first[name])))
                 rows.add(name, foreign("up", "green"), *times, *([""] if down else []))
         show(rows)
     return all(up.values())
@@ -163,7 +172,3 @@ def _best(answers: Sequence[float | NodeError]) -> float | NodeError:
 
 def _seconds(answer: float | NodeError) -> float | None:
     return None if isinstance(answer, NodeError) else answer
-
-
-def _ms(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{seconds * 1000:.2f} ms"

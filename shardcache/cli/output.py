@@ -81,6 +81,11 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f} %"
 
 
+def milliseconds(seconds: float | None) -> str:
+    """Return a length of time in milliseconds, a dash where there is none."""
+    return "–" if seconds is None else f"{seconds * 1000:.2f} ms"
+
+
 class Sheet:
     """Rows under headings, none of them cut: made narrower, or a list, where the terminal is narrow.
 

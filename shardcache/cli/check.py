@@ -1,0 +1,53 @@
+"""`check`: whether each node can do all that a client needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import click
+
+from shardcache.cli.opening import client_options, open_client
+from shardcache.cli.output import Sheet, exits_by, json_option, milliseconds, print_json, show
+from shardcache.cli.text import foreign
+from shardcache.errors import CheckFailedError
+from shardcache.operations.checking import NodeCheck
+
+
+@click.command()
+@client_options
+@json_option
+@exits_by
+def check(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
+    """Ask each node for one of everything that a client needs.
+
+    That is to read, write, compare and set, count, cache functions, lock and delete, by a server
+    that is new enough. What is wrong is told with what to do about it, below the table with what
+    should be known. No key is left behind. Exit with 1 when a node cannot serve.
+    """
+    faults: Mapping[str, Sequence[str]] = {}
+    with open_client(urls, config) as client:
+        try:
+            passed: Mapping[str, NodeCheck] = client.check()
+        except CheckFailedError as error:
+            faults, passed = error.faults, error.passed
+    if as_json:
+        found = {name: {"passed": True, **each._asdict()} for name, each in passed.items()}
+        failed = {name: {"passed": False, "faults": each} for name, each in faults.items()}
+        print_json({**found, **failed})
+    else:
+        _show(passed, faults)
+    return not faults
+
+
+def _show(passed: Mapping[str, NodeCheck], faults: Mapping[str, Sequence[str]]) -> None:
+    rows = Sheet("node", "", "server", "answer", right=("answer",))
+    for name, found in passed.items():
+        rows.add(name, foreign("passed", "green"), found.server, milliseconds(found.seconds))
+    for name in faults:
+        rows.add(name, foreign("failed", "red"), "–", "–")
+    show(rows)
+    noted = {name: found.notes for name, found in passed.items()}
+    for told, style in ((faults, "red"), (noted, "")):
+        for name, each in told.items():
+            for one in each:
+                show(foreign(f"{name}: {one}", style))
