@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from shardcache.clients.base import advise_on_locks, cluster_of
 from shardcache.clients.cached import (
@@ -22,7 +23,7 @@ from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
 from shardcache.core.nodes import Node
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster import Cluster
-from shardcache.settings import Settings
+from shardcache.settings import Settings, names_nodes
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# Three, so that a program tried out without a server already shards.
+EMBEDDED_URL: Final = "memory://a,b,c"
+
+log = logging.getLogger("shardcache")
 
 
 class Defaults:
@@ -66,10 +72,7 @@ class Defaults:
             return client
         with self._own():
             if self._client is None:
-                settings = self._settings
-                self._client = (
-                    Client.from_env() if settings is None else Client.from_settings(settings)
-                )
+                self._client = Client.from_settings(self._wanted())
                 self._advise(self._client)
             return self._client
 
@@ -83,12 +86,7 @@ class Defaults:
 
         with self._own():
             if self._async_client is None:
-                settings = self._settings
-                self._async_client = (
-                    AsyncClient.from_env()
-                    if settings is None
-                    else AsyncClient.from_settings(settings)
-                )
+                self._async_client = AsyncClient.from_settings(self._wanted())
                 self._advise(self._async_client)
             return self._async_client
 
@@ -99,6 +97,17 @@ class Defaults:
     def async_cluster(self) -> Cluster:
         """Give what the default asyncio client's operations work on."""
         return cluster_of(self.async_client())
+
+    def _wanted(self) -> Settings:
+        """Return the settings of the default clients; say in the log when nobody named any nodes."""
+        if self._settings is not None:
+            return self._settings
+        if not names_nodes(os.environ):
+            log.warning(
+                "cached: SHARDCACHE_URL is not set and configure() was not called: caching in the"
+                " memory of this process alone"
+            )
+        return Settings.from_env(os.environ, EMBEDDED_URL)
 
     def _own(self) -> threading.Lock:
         return self._locks.setdefault(os.getpid(), threading.Lock())
@@ -151,7 +160,7 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
 
     Takes functions, methods, and `async def`s; its parameters are those of `Client.cached`. The
     client is made at the first call: of what `configure` was told, else of `SHARDCACHE_URL`, else
-    of three embedded nodes.
+    of three embedded nodes, which is a warning in the log.
 
     >>> @cached(ttl=60, lock=True)
     ... def profile(user_id: int) -> dict[str, int]:

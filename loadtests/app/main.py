@@ -33,7 +33,7 @@ LEDGER = os.environ.get("APP_LEDGER")
 
 Report = dict[str, Any]
 
-cache = AsyncClient.from_env()
+cache = AsyncClient.from_env(default="memory://a,b,c")
 NO_RUNS = {"protected": 0, "unprotected": 0}
 recomputes = Counter(NO_RUNS)  # of this worker
 

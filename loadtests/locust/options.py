@@ -148,10 +148,7 @@ def _settings(options: Namespace) -> Settings | None:
     if not urls:
         return None
     environ = {name: os.environ[name] for name in SETTINGS if name in os.environ}
-    if len(urls) > 1:
-        settings = replace(Settings.from_env(environ), nodes=Settings.of(nodes=urls).nodes)
-    else:
-        settings = Settings.from_env({**environ, "SHARDCACHE_URL": urls[0]})
+    settings = Settings.from_env({**environ, "SHARDCACHE_URL": " ".join(urls)})
     # Values of the kit are bytes and numbers, which every codec takes as they are.
     return replace(settings, namespace=NAMESPACE, codec="msgpack", secret=None, default_ttl=None)
 

@@ -11,7 +11,7 @@ import click
 
 from shardcache.clients.sync import Client
 from shardcache.errors import ConfigurationError
-from shardcache.settings import Settings
+from shardcache.settings import Settings, names_nodes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,6 @@ def _settings(urls: Sequence[str], config: str | None) -> Settings:
         return Settings.from_urls(each_url(urls))
     if config is not None:
         return Settings.load(config)
-    settings = Settings.from_env(os.environ)
-    if settings.embedded:
+    if not names_nodes(os.environ):
         raise ConfigurationError("no nodes named: give --url, --config or SHARDCACHE_URL")
-    return settings
+    return Settings.from_env(os.environ)

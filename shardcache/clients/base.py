@@ -132,15 +132,14 @@ class ClientBase(ABC, Generic[BackendT]):
         return cls.from_settings(Settings.from_url(url), observers=observers)
 
     @classmethod
-    def from_env(cls, *, observers: Iterable[object] = ()) -> Self:
+    def from_env(cls, default: str | None = None, *, observers: Iterable[object] = ()) -> Self:
         """Make a client from `SHARDCACHE_URL` and the other variables of the settings page.
 
-        With none set it uses three embedded nodes, and says so in the log.
+        When neither it nor `SHARDCACHE_CONFIG` is set, `default` is the URL: `memory://a,b,c` where
+        the memory of each process is meant. Without one raise `ConfigurationError`, which names the
+        variables.
         """
-        settings = Settings.from_env(os.environ)
-        if settings.embedded:
-            log.warning("SHARDCACHE_URL is not set: caching in this process alone")
-        return cls.from_settings(settings, observers=observers)
+        return cls.from_settings(Settings.from_env(os.environ, default), observers=observers)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, observers: Iterable[object] = ()) -> Self:

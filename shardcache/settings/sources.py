@@ -24,8 +24,10 @@ CONFIG_VARIABLE: Final = "SHARDCACHE_CONFIG"
 # `SHARDCACHE_PLUGINS` is read where plugins are loaded; here it is only known to be no mistake.
 _OTHER_VARIABLES: Final = (URL_VARIABLE, CONFIG_VARIABLE, "SHARDCACHE_PLUGINS")
 
-# Three, so that a program tried out without a server already shards.
-EMBEDDED_URL: Final = "memory://a,b,c"
+NO_NODES: Final = (
+    "no nodes are named: set SHARDCACHE_URL, as memcached://10.0.0.1,10.0.0.2, or SHARDCACHE_CONFIG to"
+    " a file of settings; where the memory of each process is meant, SHARDCACHE_URL=memory://a,b,c"
+)
 
 
 class Setting(NamedTuple):
@@ -125,27 +127,44 @@ def from_urls(urls: Sequence[str], source: str, faults: Faults) -> Given:
     return given
 
 
-def from_environment(environ: Mapping[str, str], faults: Faults) -> Given:
-    """Give the settings of the environment; without nodes when it names neither URL nor file.
+def names_nodes(environ: Mapping[str, str]) -> bool:
+    """Say whether the environment names a URL or a file of settings."""
+    variables = _variables(environ)
+    return URL_VARIABLE in variables or CONFIG_VARIABLE in variables
+
+
+def from_environment(
+    environ: Mapping[str, str], faults: Faults, default: str | None = None
+) -> Given:
+    """Give the settings of the environment; when it names neither URL nor file, those of `default`.
 
     The file of `SHARDCACHE_CONFIG` counts least, then `SHARDCACHE_URL`, then the variable of one
     setting. An empty variable is as one not set.
     """
-    variables = {
-        name: value.strip()
-        for name, value in environ.items()
-        if name.startswith(PREFIX) and value.strip()
-    }
+    variables = _variables(environ)
     url, config = variables.get(URL_VARIABLE), variables.get(CONFIG_VARIABLE)
     given = {} if config is None else from_file(config, faults, complete=url is None)
     if url is not None:
         given |= from_urls(url.split(), URL_VARIABLE, faults)
+    elif config is None and default is not None:
+        given |= from_url(default, "default", faults)
+    elif config is None:
+        faults.add("", ConfigurationError(NO_NODES))
     for name in FROM_ENVIRONMENT:
         variable = variable_of(name)
         if variable in variables:
             given[name] = Setting(variable, PARAMETERS[name].from_text(variables[variable]))
     _note_misspelt(variables, faults)
     return given
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the variables that begin as ours do, without blanks around their values."""
+    return {
+        name: value.strip()
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and value.strip()
+    }
 
 
 def _note_misspelt(variables: Iterable[str], faults: Faults) -> None:

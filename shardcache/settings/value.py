@@ -10,10 +10,8 @@ from typing import Any, Self
 from shardcache.core.nodes import Node
 from shardcache.core.policies import Failover, OnError, TimeoutPolicy
 from shardcache.settings.faults import Faults
-from shardcache.settings.nodes import node_list
 from shardcache.settings.parameters import PARAMETERS
 from shardcache.settings.sources import (
-    EMBEDDED_URL,
     Given,
     from_environment,
     from_file,
@@ -30,7 +28,7 @@ class Settings:
     Make one with `load`, `from_url`, `from_env` or `from_dict`; each raises one
     `ConfigurationError` that lists every fault with its place. `strategy` and `codec` are names
     with their options, as in `ketama:profile=twemproxy`; whether anybody offers them is not looked
-    at here. `embedded` says that no nodes were named, and this process's memory stands in.
+    at here.
 
     >>> Settings.from_url("memory://a,b?default_ttl=300").default_ttl
     300.0
@@ -47,7 +45,6 @@ class Settings:
     failover: Failover = "miss"
     pool_size: int = 32
     lock_nodes: tuple[Node, ...] | None = None
-    embedded: bool = False
 
     @classmethod
     def of(cls, **given: object) -> Self:
@@ -79,20 +76,18 @@ class Settings:
         return cls._checked(from_file(path, faults), faults)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str]) -> Self:
+    def from_env(cls, environ: Mapping[str, str], default: str | None = None) -> Self:
         """Give the settings of `SHARDCACHE_URL` and the other variables in `environ`.
 
-        When neither a URL nor a file is named there, three embedded nodes stand in.
+        When neither a URL nor a file is named there, `default` is the URL; without one raise
+        `ConfigurationError`, which names the variables.
         """
         faults = Faults()
-        given = from_environment(environ, faults)
-        if "nodes" in given:
-            return cls._checked(given, faults)
-        return cls._checked(given, faults, nodes=node_list(EMBEDDED_URL), embedded=True)
+        return cls._checked(from_environment(environ, faults, default), faults)
 
     @classmethod
-    def _checked(cls, given: Given, faults: Faults, **rest: Any) -> Self:  # fields as they are
-        values = rest
+    def _checked(cls, given: Given, faults: Faults) -> Self:
+        values: dict[str, Any] = {}  # each of its own type
         for name, (origin, value) in given.items():
             with faults.of(origin):
                 values[name] = PARAMETERS[name].read(value)

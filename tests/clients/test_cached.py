@@ -710,6 +710,21 @@ class TestDefaults:
         shardcache.configure("memory://a,b,c")
         assert (f(), f(), f.cache_info().hits) == (1, 1, 1)
 
+    def test_without_nodes_this_process_caches_and_says_so(self, monkeypatch, caplog):
+        """It is a decorator's default, and a warning of it once for each client."""
+        monkeypatch.delenv("SHARDCACHE_URL", raising=False)
+        monkeypatch.delenv("SHARDCACHE_CONFIG", raising=False)
+        defaults = Defaults()
+        for _ in range(2):
+            assert len(defaults.client().nodes) == 3
+            assert len(defaults.async_client().nodes) == 3
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+        assert "SHARDCACHE_URL is not set" in caplog.text
+        caplog.clear()
+        monkeypatch.setenv("SHARDCACHE_URL", "memory://a")
+        assert len(Defaults().client().nodes) == 1
+        assert not caplog.records
+
     def test_both_worlds(self):
         """One decorator takes both kinds of functions; one default serves every loop."""
         shardcache.configure(["memory://a", "memory://b"], namespace="n")

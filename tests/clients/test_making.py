@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 
 from shardcache import (
+    AsyncClient,
     Client,
     ClientClosedError,
     ConfigurationError,
@@ -44,13 +43,19 @@ def test_a_file_names_nodes_and_settings(tmp_path):
     assert client.fingerprint == twin.fingerprint
 
 
-def test_without_settings_this_process_caches_and_says_so(monkeypatch, caplog):
-    """An unset environment is no error, and no secret either."""
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_an_environment_without_nodes_is_an_error(monkeypatch, kind, value):
+    """A forgotten variable must not make each worker cache for itself, unless that is meant."""
+    monkeypatch.delenv("SHARDCACHE_CONFIG", raising=False)
     monkeypatch.delenv("SHARDCACHE_URL", raising=False)
-    with caplog.at_level(logging.WARNING, "shardcache"):
-        client = Client.from_env()
-    assert len(client.nodes) == 3
-    assert "SHARDCACHE_URL is not set" in caplog.text
+    if value is not None:
+        monkeypatch.setenv("SHARDCACHE_URL", value)
+    with pytest.raises(ConfigurationError, match=r"SHARDCACHE_URL.*SHARDCACHE_CONFIG"):
+        kind.from_env()
+    assert len(kind.from_env(default="memory://a,b").nodes) == 2
+    monkeypatch.setenv("SHARDCACHE_URL", "memory://a")
+    assert len(kind.from_env(default="memory://a,b").nodes) == 1
 
 
 @pytest.mark.parametrize(

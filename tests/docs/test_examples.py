@@ -92,6 +92,7 @@ def test_programs_run(program: str, tmp_path: Path):
         cwd=tmp_path,
         env={
             **os.environ,
+            "SHARDCACHE_URL": "memory://a,b,c",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         },  # which have settings of their own
         capture_output=True,

@@ -50,7 +50,7 @@ def test_every_setting_is_on_the_page(settings_page):
     """The table has the parameters of the code, in their order, and no others."""
     names = [code(row[0])[0] for row in rows(settings_page, "setting")]
     assert names == list(PARAMETERS)
-    assert {field.name for field in fields(Settings)} == {*names, "embedded"} - {"connect_timeout"}
+    assert {field.name for field in fields(Settings)} == {*names} - {"connect_timeout"}
 
 
 def test_spellings_of_the_page_are_those_of_the_code(settings_page):

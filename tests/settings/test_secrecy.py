@@ -133,7 +133,7 @@ def test_secrets_of_the_codec_are_masked(secret, form):
         (Settings.from_dict, {"nodes": "memory://", "secret": {secret_given: secret_given}}),
         (Settings.from_dict, {"nodes": "memory://", "codec": f"pickle:secret={secret}"}),
         (Settings.from_url, f"memory://a?secret={secret}"),
-        (Settings.from_env, {"SHARDCACHE_SECRET": secret_given}),
+        (Settings.from_env, {"SHARDCACHE_URL": "memory://", "SHARDCACHE_SECRET": secret_given}),
     ):
         assert not leaks(secret, told(make, mapping))
 

@@ -85,7 +85,7 @@ def test_every_source_gives_the_same_settings(parameters):
 def test_settings_make_themselves_again(parameters):
     """The fields of settings, given to a client or to another process, make equal settings."""
     settings = Settings.from_dict({"nodes": URL, "secret": ["a" * 16, b"b" * 16], **parameters})
-    fields = {name: getattr(settings, name) for name in Settings.__slots__ if name != "embedded"}
+    fields = {name: getattr(settings, name) for name in Settings.__slots__}
     assert Settings.of(**fields) == settings
     assert pickle.loads(pickle.dumps(settings)) == settings
 
@@ -104,7 +104,6 @@ def test_defaults_are_those_of_the_page():
         failover="miss",
         pool_size=32,
         lock_nodes=None,
-        embedded=False,
     )
 
 
@@ -236,12 +235,28 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     "environ",
     [{}, {"SHARDCACHE_URL": ""}, {"SHARDCACHE_TIMEOUT": "2"}, {"PATH": "/bin", "URL": "redis://h"}],
 )
-def test_without_url_and_file_three_embedded_nodes_stand_in(environ):
-    """With no nodes named the settings say that they are embedded, and keep what was set."""
-    settings = Settings.from_env(environ)
-    assert settings.embedded
-    assert settings.nodes == tuple(Node(f"memory://{name}") for name in "abc")
-    assert settings.timeout.call == (2 if "SHARDCACHE_TIMEOUT" in environ else 0.5)
+def test_without_url_and_file_there_are_no_settings(environ):
+    """With no nodes named the error names the variables; a default has to be given."""
+    (fault,) = faults_of(Settings.from_env, environ)
+    assert fault.startswith("no nodes are named: set SHARDCACHE_URL")
+    assert "SHARDCACHE_CONFIG" in fault
+    assert "memory://" in fault
+    settings = Settings.from_env(environ, "memory://a,b?namespace=n&timeout=3")
+    assert settings.nodes == (Node("memory://a"), Node("memory://b"))
+    assert settings.namespace == "n"
+    assert settings.timeout.call == (2 if "SHARDCACHE_TIMEOUT" in environ else 3)
+
+
+def test_a_default_is_for_want_of_nodes_alone():
+    """A URL or a file in the environment counts, and what is wrong with a default is told."""
+    environ = {"SHARDCACHE_URL": "memory://u"}
+    assert Settings.from_env(environ, "memory://a?namespace=n") == Settings.from_env(environ)
+    with written("nodes = ['memory://f']") as path:
+        environ = {"SHARDCACHE_CONFIG": str(path)}
+        assert Settings.from_env(environ, "memory://a") == Settings.from_env(environ)
+    assert faults_of(Settings.from_env, {}, "memory://a?timeout=soon") == (
+        "default: ?timeout=: must be seconds as a number, not 'soon'",
+    )
 
 
 def test_the_more_particular_source_wins():
@@ -265,7 +280,6 @@ def test_the_more_particular_source_wins():
         default_ttl=None,
         secret="s" * 16,
     )
-    assert not settings.embedded
 
 
 def test_a_file_may_leave_the_nodes_to_the_url():
@@ -305,11 +319,14 @@ def test_faults_of_the_environment_name_the_variable():
 )
 def test_variables_of_others_are_let_be(name):
     """Plugins and Kubernetes may set variables that begin like ours."""
-    assert Settings.from_env({f"SHARDCACHE_{name}": "x"}).embedded
+    assert Settings.from_env({f"SHARDCACHE_{name}": "x"}, "memory://a").nodes == (
+        Node("memory://a"),
+    )
 
 
 @pytest.mark.parametrize("text", ["0x10", "1_000", "1e9999", "nan", "inf", "\u0661", "1 s", "--1"])
 def test_texts_that_are_no_plain_number_are_refused(text):
     """A number in text is written in plain digits, not in all the ways Python reads one."""
-    assert faults_of(Settings.from_env, {"SHARDCACHE_TIMEOUT": text})
-    assert faults_of(Settings.from_env, {"SHARDCACHE_POOL_SIZE": text})
+    for name in ("SHARDCACHE_TIMEOUT", "SHARDCACHE_POOL_SIZE"):
+        (fault,) = faults_of(Settings.from_env, {"SHARDCACHE_URL": URL, name: text})
+        assert fault.startswith(name)
