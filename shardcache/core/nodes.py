@@ -21,12 +21,16 @@ DEFAULT_PORTS: Final = {
     "rediss": 6379,
 }
 EMBEDDED: Final = "memory"
+MEMCACHED: Final = ("memcached", "memcacheds", "pymemcache")
+WITHOUT_LOGIN: Final = (EMBEDDED, "memcached+unix", *MEMCACHED)
+REDIS: Final = ("redis", "rediss")
 MAX_PORT: Final = 65535
 MAX_WEIGHT: Final = 1_000_000_000  # so that the sum of many stays finite, and exact as a float
 
 _bracketed = re.compile(r"\[([^][]*)](?::(.*))?").fullmatch
 _hostname = re.compile(r"[\w.-]+").fullmatch  # also of other alphabets, and with underscores
 _port = re.compile(r"[0-9]{1,5}").fullmatch
+_database = re.compile(r"[0-9]{1,15}").fullmatch
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -113,6 +117,10 @@ class Address:
             raise ConfigurationError("a node has one host (a list of them is for the client)")
         scheme = parts.scheme
         username, _, password = (parts.user or "").partition(":")
+        if (username or password) and scheme in WITHOUT_LOGIN:
+            raise ConfigurationError(
+                f"a {scheme}:// URL has no user or password: nothing is logged in to there"
+            )
         host, port = _located(scheme, parts.hosts[0])
         return cls(
             scheme=scheme,
@@ -150,12 +158,26 @@ def is_local(scheme: str) -> bool:
 def _path(scheme: str, path: str) -> str:
     if not path.isprintable():
         raise ConfigurationError("the path of a URL must be printable")
-    if scheme == EMBEDDED and path.strip("/"):
-        raise ConfigurationError(f"a {scheme}:// URL has no path")
     if not is_local(scheme):
-        return path.strip("/")
+        return _checked_path(scheme, path.strip("/"))
     if not path.strip("/"):
         raise ConfigurationError(f"a {scheme}:// URL needs the path of its socket")
+    return path
+
+
+def _checked_path(scheme: str, path: str) -> str:
+    """Give the path if it means something to the scheme: what is let pass is believed to count."""
+    if path and scheme == EMBEDDED:
+        raise ConfigurationError(f"a {scheme}:// URL has no path")
+    if path and scheme in MEMCACHED:
+        raise ConfigurationError(
+            f"a {scheme}:// URL has no path, for memcached has no databases: programs are told apart"
+            " by their namespace"
+        )
+    if path and scheme in REDIS and not _database(path):
+        raise ConfigurationError(
+            "what follows the port is the number of a database, as in redis://10.0.0.1:6379/0"
+        )
     return path
 
 

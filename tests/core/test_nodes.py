@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import pytest
 from hypothesis import given
@@ -70,14 +71,33 @@ def test_name_of_a_node_is_its_address(url, name):
         ("redis+unix:///a%0ab", "must be printable"),
         ("memory://a/b", "has no path"),
         ("memory://a\u200bb", "must be printable"),
+        ("memcached://h/3", "memcached:// URL has no path, for memcached has no databases"),
+        ("memcacheds://h/tenant7", "memcacheds:// URL has no path"),
+        ("pymemcache://h:22121/a/b", "pymemcache:// URL has no path"),
+        ("redis://h/abc", "number of a database"),
+        ("redis://h/1/2", "number of a database"),
+        ("rediss://h/-1", "number of a database"),
+        *(
+            (f"{scheme}://{user}@{place}", f"a {re.escape(scheme)}:// URL has no user or password")
+            for scheme, place in (
+                ("memory", "a"),
+                ("memcached", "h"),
+                ("memcacheds", "h"),
+                ("memcached+unix", "/run/memcached.sock"),
+                ("pymemcache", "h"),
+            )
+            for user in ("app", ":hunter2", "app:hunter2")
+        ),
         ("redis://h?db=1&db=2", "option 'db' of a URL is given more than once"),
         ("redis://u:%ff@h", "no UTF-8"),
     ],
 )
 def test_malformed_urls_are_refused(url, fault):
     """A fault of a node's URL is named when the node is made, not at the first call."""
-    with pytest.raises(ConfigurationError, match=fault):
+    with pytest.raises(ConfigurationError, match=fault) as caught:
         Node(url)
+    assert "hunter2" not in str(caught.value)
+    assert "tenant7" not in str(caught.value)
 
 
 def test_address_has_the_parts_decoded():

@@ -86,9 +86,7 @@ def _faults(node: Node, given: Mapping[str, Any]) -> Iterator[str]:
     for name, _ in node.address.options:
         if name not in known and name not in DECIDED_BY_CLIENT:
             yield f"no option {shown(name)} (known: {', '.join(known)})"
-    database = node.address.path
-    if database and not is_local(node.address.scheme) and not _is_count(database):
-        yield "what follows the port is the number of a database, as in redis://10.0.0.1:6379/0"
+    yield from _given_twice(node)
     if given.get("db", 0) < 0:
         yield "db must be a number from 0"
     size = given.get("max_value_bytes", "1")
@@ -96,6 +94,18 @@ def _faults(node: Node, given: Mapping[str, Any]) -> Iterator[str]:
         yield f"max_value_bytes must be a whole number above zero, not {shown(size)}"
     if not _is_name(given.get("client_name", "")):
         yield "client_name must be of printable ASCII, without blanks"
+
+
+def _given_twice(node: Node) -> Iterator[str]:
+    """Give what stands both before the query and in it: one of the two would be ignored."""
+    address = node.address
+    named = dict(address.options)
+    if address.path and not is_local(address.scheme) and "db" in named:
+        yield "its database is given twice, behind the port and as db"
+    if address.username and "username" in named:
+        yield "its user is given twice, before the host and as username"
+    if address.password and "password" in named:
+        yield "its password is given twice, before the host and as password"
 
 
 def _credentials(given: Mapping[str, Any]) -> Credentials | None:
