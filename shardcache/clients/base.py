@@ -17,7 +17,7 @@ from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, Back
 from shardcache.clients.naming import Prefixes
 from shardcache.clients.swallowed import SwallowedErrors
 from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
-from shardcache.core.codecs import Codec
+from shardcache.core.codecs import Codec, CodecFactory
 from shardcache.core.events import Audience, TopologyChanged
 from shardcache.core.keys import KeySpace
 from shardcache.core.lifetimes import Default
@@ -26,7 +26,7 @@ from shardcache.core.payloads import Payloads
 from shardcache.core.policies import TimeoutPolicy
 from shardcache.core.strategy import Strategy
 from shardcache.core.topology import Topology, TopologyChange
-from shardcache.errors import ClientClosedError, ClientCopyError, NodeError
+from shardcache.errors import ClientClosedError, ClientCopyError, ConfigurationError, NodeError
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.members import Link
 from shardcache.operations.port import IO
@@ -65,7 +65,7 @@ class ClientBase(ABC, Generic[BackendT]):
 
         `nodes` are URLs or `Node`s, whose order matters only to strategies that say so. `strategy`
         and `codec` are registered names, with options as in `ketama:profile=twemproxy`, or objects;
-        `secret` signs the values of the codec `pickle`. `namespace` is put before every key.
+        `secret` signs the values of the codec `pickle`, and is refused with one that does not sign. `namespace` is put before every key.
         `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds,
         for a whole call, whatever it fans out to. `on_error="miss"` reads a failing node as a miss
         and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
@@ -338,9 +338,23 @@ def _strategy(plugins: Plugins, choice: str | Strategy) -> Strategy:
 
 def _codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Codec:
     if not isinstance(choice, str):
+        if settings.secret is not None:
+            raise ConfigurationError("secret: a codec given as an object has its own, or none")
         return choice
     name, options = parse_choice(choice)
     factory = plugins.codecs[name]
-    if settings.secret is not None and "secret" in inspect.signature(factory).parameters:
-        return factory(secret=settings.secret, **options)
-    return factory(**options)
+    if settings.secret is None:
+        return factory(**options)
+    if not _takes_secret(factory):
+        signing = ", ".join(
+            sorted(each for each in plugins.codecs if _takes_secret(plugins.codecs[each]))
+        )
+        raise ConfigurationError(
+            f"secret: the codec {name!r} signs nothing, so that anybody could have written what is"
+            f" read: leave the secret out, or use a codec that signs (known: {signing})"
+        )
+    return factory(secret=settings.secret, **options)
+
+
+def _takes_secret(factory: CodecFactory) -> bool:
+    return "secret" in inspect.signature(factory).parameters

@@ -111,14 +111,21 @@ def _secret(value: object) -> tuple[bytes, ...] | None:
 def _encoded(secret: str) -> bytes:
     if not secret.isprintable():  # as no lone surrogate is, either, which could not be encoded
         raise ConfigurationError("must be printable when it is text (bytes may be any)")
+    if secret != secret.strip():  # which a variable could not hold
+        raise ConfigurationError("must not begin or end with a blank when it is text")
     return secret.encode()
+
+
+def _secrets(text: str) -> object:
+    """Give the secrets of a text, one a line: no secret that is text holds the end of one."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 PARAMETERS: Final = {
     "nodes": Parameter(node_list),
     "strategy": Parameter(_choice),
     "codec": Parameter(_choice),
-    "secret": Parameter(_secret),
+    "secret": Parameter(_secret, _secrets),
     "namespace": Parameter(_namespace),
     "default_ttl": Parameter(_lifetime, _number),
     "timeout": Parameter(_timeout, _number),

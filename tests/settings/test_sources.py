@@ -135,11 +135,37 @@ def test_secrets_are_bytes(secret, kept):
     assert Settings.of(nodes="memory://a", secret=secret).secret == kept
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a", (b"a",)),
+        ("a b,c", (b"a b,c",)),
+        (" a\n", (b"a",)),
+        ("new\nold", (b"new", b"old")),
+        ("\r\n new \r\n\n old\n", (b"new", b"old")),
+    ],
+)
+def test_secrets_of_a_variable_stand_on_lines(text, kept):
+    """One a line, as a list in a file: so a secret can be changed while values of the old one are read."""
+    environ = {"SHARDCACHE_URL": "memory://a", "SHARDCACHE_SECRET": text}
+    assert Settings.from_env(environ).secret == kept
+    with written(toml(nodes=["memory://a"], secret=[one.decode() for one in kept])) as path:
+        assert Settings.load(path).secret == kept
+
+
+def test_blanks_around_a_secret_are_never_part_of_it():
+    """A text means the same secret in a file and in a variable, or is refused; bytes may be any."""
+    assert faults_of(Settings.of, nodes="memory://a", secret=" hunter2") == (
+        "secret: must not begin or end with a blank when it is text",
+    )
+    assert Settings.of(nodes="memory://a", secret=b" a\n").secret == (b" a\n",)
+
+
 BAD = {
     "nodes": [[], 3, None, ["memory://a,,"], ["h:11211"]],
     "strategy": ["", 3, None, "ketama:x", ["jump"]],
     "codec": ["", False, "pickle:secret=x"],
-    "secret": ["", b"", [], [""], 3, "a\n", {"a": "b"}, ["a", None]],
+    "secret": ["", b"", [], [""], 3, "a\n", " a", ["a", "b "], {"a": "b"}, ["a", None]],
     "namespace": [None, b"a", "a\n", "\ud800"],
     "default_ttl": [0, -1, float("nan"), 10**9, "300", True],
     "timeout": [0, -1, float("inf"), 10**9, "1", True, None],
