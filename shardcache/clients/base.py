@@ -17,6 +17,7 @@ from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, Back
 from shardcache.clients.naming import Prefixes
 from shardcache.clients.swallowed import SwallowedErrors
 from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
+from shardcache.core.cautions import cautions
 from shardcache.core.codecs import Codec, CodecFactory
 from shardcache.core.events import Audience, TopologyChanged
 from shardcache.core.keys import KeySpace
@@ -246,7 +247,10 @@ class ClientBase(ABC, Generic[BackendT]):
 
     def _link(self, node: Node) -> Link:
         factory = self._plugins.backends[node.address.scheme]
-        return Link(node, self._make_backend(factory, node))
+        link = Link(node, self._make_backend(factory, node))
+        for caution in cautions(node):
+            log.warning("node %s: %s", node.name, caution)
+        return link
 
     def _changed(
         self, decide: Callable[[Topology], Topology]

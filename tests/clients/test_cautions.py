@@ -1,0 +1,74 @@
+"""What weakens a node, or changes nothing, is a line in the log when the client is made."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from shardcache.testing.driving import MODES, make_client
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Return each kind of client in turn."""
+    return request.param
+
+
+@pytest.fixture
+def lines(caplog):
+    """Return a function that gives what was logged at WARNING."""
+    caplog.set_level(logging.WARNING, logger="shardcache")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "memcacheds"])
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("ssl_cert_reqs=none", "any server is taken for it"),
+        ("ssl_cert_reqs=NONE&ssl_check_hostname=false", "ssl_cert_reqs=none"),
+        ("ssl_check_hostname=false", "certificate of any other name"),
+        ("ssl_check_hostname=0", "certificate of any other name"),
+        ("ssl_check_hostname=No", "certificate of any other name"),
+        ("ssl_cert_reqs=required", None),
+        ("ssl_cert_reqs=optional&ssl_check_hostname=true", None),
+        ("max_value_bytes=9", None),
+    ],
+)
+def test_a_server_that_is_not_verified_is_told_once(mode, lines, scheme, option, told):
+    """One line for each node, also for those that come later or are for locks alone."""
+    url = f"{scheme}://h1,h2?{option}"
+    client = make_client(mode, url, lock_nodes=f"{scheme}://h3?{option}")
+    client.add_node(f"{scheme}://h4?{option}")
+    client.close()
+    nodes = [line.split()[1].partition(":")[0] for line in lines()]
+    assert nodes == ([] if told is None else ["h1", "h2", "h3", "h4"])
+    assert all(told in line for line in lines())
+
+
+def test_options_without_effect_are_told(mode, lines):
+    """A URL of redis-py is taken as it is; what a client decides is named."""
+    make_client(mode, "redis://:hunter2@h?max_connections=5&decode_responses=true").close()
+    (line,) = lines()
+    assert "decode_responses, max_connections in its URL: without effect" in line
+    assert "hunter2" not in line
+
+
+def test_a_probe_does_not_tell_it_again(mode, lines, make_redis):
+    """A client warns when it is made, and not with each look at an ejected node."""
+    server = make_redis()
+    client = make_client(mode, f"{server.url}?protocol=3", timeout=5)
+    server.kill()
+    for _ in range(3):
+        client.get("k")
+        client.ping()
+    client.close()
+    assert len([line for line in lines() if "without effect" in line]) == 1
+
+
+def test_others_have_none(mode, lines):
+    """Plain nodes, sound TLS and embedded nodes are told nothing of."""
+    nodes = ["memory://a", "memcached://h", "redis://h", "rediss://i", "pymemcache://j"]
+    make_client(mode, nodes).close()
+    assert lines() == []
