@@ -32,7 +32,9 @@ def test_a_client_says_what_to_do_in_place_of_copying_it(kind, way):
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_settings_make_the_same_client_elsewhere(kind):
     """Settings come through pickle, and make a client that places every key equally."""
-    settings = Settings.of(nodes=["memory://a", "memory://b"], strategy="ketama", secret="x" * 16)
+    settings = Settings.of(
+        nodes=["memory://a", "memory://b"], strategy="ketama", codec="pickle", secret="x" * 16
+    )
     sent = pickle.loads(pickle.dumps(settings))
     assert sent == settings
     made = kind.from_settings(sent)
