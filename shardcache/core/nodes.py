@@ -117,16 +117,16 @@ class Address:
             raise ConfigurationError("a node has one host (a list of them is for the client)")
         scheme = parts.scheme
         username, _, password = (parts.user or "").partition(":")
-        if (username or password) and scheme in WITHOUT_LOGIN:
-            raise ConfigurationError(
-                f"a {scheme}:// URL has no user or password: nothing is logged in to there"
-            )
+        path = _path(scheme, decoded(parts.path))
+        idle = [*_idle_login(scheme, username or password), *_idle_path(scheme, path)]
+        if idle:
+            raise ConfigurationError(*idle)
         host, port = _located(scheme, parts.hosts[0])
         return cls(
             scheme=scheme,
             host=host,
             port=DEFAULT_PORTS.get(scheme) if port is None else port,
-            path=_path(scheme, decoded(parts.path)),
+            path=path,
             username=decoded(username) or None,
             password=decoded(password) or None,
             options=_distinct(tuple(options(parts.fields))),
@@ -159,26 +159,29 @@ def _path(scheme: str, path: str) -> str:
     if not path.isprintable():
         raise ConfigurationError("the path of a URL must be printable")
     if not is_local(scheme):
-        return _checked_path(scheme, path.strip("/"))
+        return path.strip("/")
     if not path.strip("/"):
         raise ConfigurationError(f"a {scheme}:// URL needs the path of its socket")
     return path
 
 
-def _checked_path(scheme: str, path: str) -> str:
-    """Give the path if it means something to the scheme: what is let pass is believed to count."""
+def _idle_login(scheme: str, given: str) -> Iterator[str]:
+    """Give the fault of a login that would not be used: whoever wrote it believes that it counts."""
+    if given and scheme in WITHOUT_LOGIN:
+        yield f"a {scheme}:// URL has no user or password: nothing is logged in to there"
+
+
+def _idle_path(scheme: str, path: str) -> Iterator[str]:
+    """Give the fault of a path that means nothing to the scheme."""
     if path and scheme == EMBEDDED:
-        raise ConfigurationError(f"a {scheme}:// URL has no path")
+        yield f"a {scheme}:// URL has no path"
     if path and scheme in MEMCACHED:
-        raise ConfigurationError(
+        yield (
             f"a {scheme}:// URL has no path, for memcached has no databases: programs are told apart"
             " by their namespace"
         )
     if path and scheme in REDIS and not _database(path):
-        raise ConfigurationError(
-            "what follows the port is the number of a database, as in redis://10.0.0.1:6379/0"
-        )
-    return path
+        yield "what follows the port is the number of a database, as in redis://10.0.0.1:6379/0"
 
 
 def _located(scheme: str, written: str) -> tuple[str, int | None]:

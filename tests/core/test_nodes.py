@@ -100,6 +100,15 @@ def test_malformed_urls_are_refused(url, fault):
     assert "tenant7" not in str(caught.value)
 
 
+def test_all_that_a_scheme_ignores_is_told_at_once():
+    """Neither the login nor the path counts, and neither is quoted."""
+    with pytest.raises(ConfigurationError) as caught:
+        Node("memcached://app:hunter2@h/tenant7")
+    assert len(caught.value.faults) == 2
+    assert "hunter2" not in str(caught.value)
+    assert "tenant7" not in str(caught.value)
+
+
 def test_address_has_the_parts_decoded():
     """Backends read user, password and options from the address, free of percent-escapes."""
     address = Node("redis://us%3Aer:p%40s+s%2F@h/1?ssl_ca=/a%20b&x").address
