@@ -67,6 +67,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "command 'EVAL'": "a client needs EVAL: allow it, or name the servers behind a proxy",
     "Connection refused": "is the server running there?",
     "in time": "is it running, and may this machine reach it?",
+    "by the deadline": "is it running, and may this machine reach it?",
     "CERTIFICATE_VERIFY_FAILED": "name its authority by ?ssl_ca_certs=",
     "DB index": "name a database that it has",
 }

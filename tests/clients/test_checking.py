@@ -8,8 +8,8 @@ import pytest
 
 from shardcache import CheckFailedError, Client, NodeCheck
 from shardcache.backends.memory import Bounds, Store
-from shardcache.core.commands import Cas, Get, Renew, ServerStats, Take
-from shardcache.errors import NodeRefusedError
+from shardcache.core.commands import Cas, Get, Ping, Renew, ServerStats, Take
+from shardcache.errors import NodeRefusedError, NodeTimeoutError
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
@@ -136,6 +136,9 @@ def test_keys_that_are_not_allowed(client_of, make_redis):
     server.ask(b"ACL SETUSER default resetkeys ~4:shop:*\r\n", b"+OK\r\n")
     (fault,) = faults_of(client_of(server.url, namespace="shop"))[name_of(server)]
     assert "cannot write tags and generations, take a lock" in fault
+    server.ask(b"ACL SETUSER default ~~sc:l:* ~~sc:v:* ~~sc:r:* ~~sc:t:*\r\n", b"+OK\r\n")
+    (fault,) = faults_of(client_of(server.url, namespace="shop"))[name_of(server)]
+    assert fault.startswith("cannot write tags and generations, delete many: ")
 
 
 def test_the_rights_that_are_advised_suffice(client_of, make_redis):
@@ -295,6 +298,28 @@ def test_names_of_servers():
 def test_answers_that_cannot_be(command, reply, told):
     """A server that forgets, or that is several behind one address, is found out."""
     assert any(told in fault for fault in checked("redis://h", replies={command: reply}))
+
+
+class Silent:
+    """A node that never answers."""
+
+    def __init__(self):
+        self.asked = []
+
+    def execute(self, command, _deadline):
+        """Note what is asked; raise what the caller of a stopped node gets."""
+        self.asked.append(type(command))
+        raise NodeTimeoutError("no answer by the deadline", "h:6379")
+
+
+def test_a_node_that_does_not_answer_is_asked_once():
+    """All further questions would cost a timeout each, and tell no more."""
+    client = Client("redis://h", timeout=TIMEOUT)
+    (link,) = client._cluster.links.values()
+    link.backend = Silent()
+    (fault,) = faults_of(client)["h:6379"]
+    assert link.backend.asked == [Ping]
+    assert fault.startswith("no answer by the deadline; is it running")
 
 
 @pytest.mark.parametrize(
