@@ -34,7 +34,7 @@ DECIDED_BY_CLIENT: Final = frozenset(
 
 
 def cautions(node: Node) -> Iterator[str]:
-    """Give what weakens the node's connections, and what of its URL changes nothing.
+    """Return what weakens the node's connections, and what of its URL changes nothing.
 
     >>> list(cautions(Node("rediss://h?ssl_check_hostname=false")))
     ['ssl_check_hostname=false: a server with the certificate of any other name is taken for it']
@@ -59,7 +59,7 @@ def _unverified(options: dict[str, str]) -> Iterator[str]:
 
 
 def sends_password_in_clear(node: Node) -> bool:
-    """Say whether a password travels to another machine without TLS."""
+    """Return whether a password travels to another machine without TLS."""
     address = node.address
     given = address.password or dict(address.options).get("password")
     return address.scheme == "redis" and bool(given) and not _is_loopback(address.host)

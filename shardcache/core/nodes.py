@@ -166,13 +166,13 @@ def _path(scheme: str, path: str) -> str:
 
 
 def _idle_login(scheme: str, given: str) -> Iterator[str]:
-    """Give the fault of a login that would not be used: whoever wrote it believes that it counts."""
+    """Return the fault of a login that would not be used: whoever wrote it believes that it counts."""
     if given and scheme in WITHOUT_LOGIN:
         yield f"a {scheme}:// URL has no user or password: nothing is logged in to there"
 
 
 def _idle_path(scheme: str, path: str) -> Iterator[str]:
-    """Give the fault of a path that means nothing to the scheme."""
+    """Return the fault of a path that means nothing to the scheme."""
     if path and scheme == EMBEDDED:
         yield f"a {scheme}:// URL has no path"
     if path and scheme in MEMCACHED:

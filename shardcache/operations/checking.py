@@ -110,7 +110,7 @@ class NodeCheck(NamedTuple):
 
 
 async def check(cluster: Cluster) -> dict[str, NodeCheck]:
-    """Give, by node name, what was found; raise `CheckFailedError` if a node cannot do all.
+    """Return, by node name, what was found; raise `CheckFailedError` if a node cannot do all.
 
     The keys of a check have names of chance, and are deleted at its end. What is asked counts in no
     counter, ejects no node, and is told to no observer; an ejected node is asked as well, and
@@ -224,7 +224,7 @@ class Visit:
 
     @property
     def failed(self) -> bool:
-        """Say whether anything is wrong."""
+        """Return whether anything is wrong."""
         return bool(self._unable)
 
     def note(self, what: str, reason: str) -> None:
@@ -232,11 +232,11 @@ class Visit:
         self._unable.setdefault(reason, []).append(what)
 
     def faults(self) -> list[str]:
-        """Give what is wrong, and what to do about it."""
+        """Return what is wrong, and what to do about it."""
         return [self._fault(reason, unable) for reason, unable in self._unable.items()]
 
     def found(self, cluster: Cluster) -> NodeCheck:
-        """Give what was found of a node on which nothing is wrong."""
+        """Return what was found of a node on which nothing is wrong."""
         return NodeCheck(self._server(), self._answer_seconds, tuple(self._notes(cluster)))
 
     def script(self) -> Script:
@@ -346,7 +346,7 @@ class Visit:
         return (yield from self._ask_for("write", command))
 
     def _ask_for(self, what: str, command: Command, *, wanted: Reply = True) -> Asking:
-        """Ask, and note any other reply than the one that is wanted; give whether it came."""
+        """Ask, and note any other reply than the one that is wanted; return whether it came."""
         reply = yield from self._ask(what, command)
         if reply == wanted:
             return True
@@ -355,7 +355,7 @@ class Visit:
         return False
 
     def _ask(self, what: str, command: Command) -> Asking:
-        """Ask, and note an error; give the reply, or `REFUSED`."""
+        """Ask, and note an error; return the reply, or `REFUSED`."""
         self._asked += 1
         reply = yield command
         error = _error_in(reply)
@@ -377,7 +377,7 @@ class Visit:
         return told if whole else f"cannot {listed}: {told}"
 
     def _patterns(self) -> str:
-        """Give the patterns of keys that a Redis user needs."""
+        """Return the patterns of keys that a Redis user needs."""
         own = self._space.canonical(b"").decode(errors="backslashreplace")
         return f"~{own}* ~~sc:*" if own else "~*"
 
@@ -422,7 +422,7 @@ def _error_in(reply: Reply) -> NodeError | None:
 
 
 def _surprise(reply: Reply, command: Command) -> str:
-    """Give what is wrong with a reply that is no error."""
+    """Return what is wrong with a reply that is no error."""
     if isinstance(command, (Get, GetMany)):
         missing = None in reply if isinstance(reply, list) else reply is None
         return GONE if missing else OTHER

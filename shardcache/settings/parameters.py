@@ -117,7 +117,7 @@ def _encoded(secret: str) -> bytes:
 
 
 def _secrets(text: str) -> object:
-    """Give the secrets of a text, one a line: no secret that is text holds the end of one."""
+    """Return the secrets of a text, one a line: no secret that is text holds the end of one."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

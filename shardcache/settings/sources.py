@@ -128,7 +128,7 @@ def from_urls(urls: Sequence[str], source: str, faults: Faults) -> Given:
 
 
 def names_nodes(environ: Mapping[str, str]) -> bool:
-    """Say whether the environment names a URL or a file of settings."""
+    """Return whether the environment names a URL or a file of settings."""
     variables = _variables(environ)
     return URL_VARIABLE in variables or CONFIG_VARIABLE in variables
 
@@ -159,7 +159,7 @@ def from_environment(
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Give the variables that begin as ours do, without blanks around their values."""
+    """Return the variables that begin as ours do, without blanks around their values."""
     return {
         name: value.strip()
         for name, value in environ.items()

@@ -431,7 +431,7 @@ class MemcachedWire:
 
 
 def _nonsense(kind: bytes) -> str:
-    """Give what an answer that begins so says of the server."""
+    """Return what an answer that begins so says of the server."""
     if kind == b"ERROR":
         return (
             "does not know the meta protocol of memcached 1.6: older servers and proxies are"

@@ -97,7 +97,7 @@ def _faults(node: Node, given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _given_twice(node: Node) -> Iterator[str]:
-    """Give what stands both before the query and in it: one of the two would be ignored."""
+    """Return what stands both before the query and in it: one of the two would be ignored."""
     address = node.address
     named = dict(address.options)
     if address.path and not is_local(address.scheme) and "db" in named:
