@@ -169,6 +169,31 @@ def test_a_server_without_memory(client_of, make_redis):
     server.ask(b"CONFIG SET maxmemory 0\r\n", b"+OK\r\n")
 
 
+@pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
+def test_a_memcached_without_memory(client_of, make_memcached, scheme):
+    """One that is full and evicts nothing (`-M`) says so to every write, also to a cached function."""
+    server = make_memcached("-m", "2", "-M")
+    with Client(server.url, timeout=TIMEOUT) as filler:
+        for size in (200_000, 5_000, 500, 100, 60, 30, 1):
+            batches = range(0, 100_000, 500)
+            items = ({f"{size}:{start + n}": b"x" * size for n in range(500)} for start in batches)
+            assert any(filler.set_many(each) for each in items)
+    (fault,) = faults_of(client_of(f"{scheme}://127.0.0.1:{server.port}"))[name_of(server)]
+    assert "cannot write, cache functions, write tags and generations, take a lock" in fault
+    assert "out of memory" in fault
+    assert "no -M" in fault
+
+
+@pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
+def test_a_memcached_that_wants_a_login(client_of, make_memcached, scheme, tmp_path):
+    """There is none here, and the fault says so."""
+    logins = tmp_path / "logins"
+    logins.write_text("app:hunter2\n")
+    server = make_memcached("-Y", str(logins))
+    (fault,) = faults_of(client_of(f"{scheme}://127.0.0.1:{server.port}"))[name_of(server)]
+    assert "wants a login" in fault
+
+
 def test_a_node_that_is_stopped(client_of, make_memcached, make_redis):
     """It costs one timeout, and the others are told all the same."""
     silent, redis = make_memcached(), make_redis()

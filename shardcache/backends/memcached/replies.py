@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from shardcache.core.commands import Begun, Payload, Reply, Taken
 from shardcache.core.payloads import is_stub
-from shardcache.errors import NodeError, NodeTimeoutError, NotACounterError
+from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, NotACounterError
 
 COUNTER_MAX: Final = 2**63 - 1
 MAX_DIGITS: Final = 20  # of 64 bits without a sign
@@ -144,11 +144,18 @@ class OneGets(Numbered):
 class OneBegin(Numbered):
     """The reply to `mg … v f c N`: a payload or an empty stub, with a CAS number and who won it."""
 
-    __slots__ = ()
+    __slots__ = ("_node",)
+
+    def __init__(self, token: bytes, run: int, node: str) -> None:
+        super().__init__(token, run)
+        self._node = node
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give what was met; a `W` behind the token says that the stub is new."""
         match head:
+            case [b"EN", self.token] if value is None:
+                # It was to leave a stub, and found no room: its one answer that is not an error.
+                return NodeRefusedError("the server says: out of memory storing object", self._node)
             case [b"VA", _, flags, cas, self.token, *marks] if flags[
                 :1
             ] == b"f" and _RECACHE.issuperset(marks):

@@ -232,7 +232,7 @@ class MemcachedWire:
             return ValueTooLargeError("the value is too large for the server", self._node)
         if kind == b"ERROR" and "connections" in text:
             raise TooManyConnectionsError("has too many connections", self._node)
-        raise NodeProtocolError(_nonsense(kind), self._node)
+        raise NodeProtocolError(_nonsense(kind, text), self._node)
 
     def _next_token(self) -> int:
         self._token = token = (self._token + 1) % TOKENS
@@ -342,7 +342,7 @@ class MemcachedWire:
         name, binary = spelled(command.key)
         life = memcached_exptime(command.ttl, self._clock)
         line = b"mg %s v f c N%d O%d%s\r\n" % (name, life, token, binary)
-        return (line,), OneBegin(b"O%d" % token, self._runs.number)
+        return (line,), OneBegin(b"O%d" % token, self._runs.number, self._node)
 
     def _renew(self, command: Renew) -> Encoded:
         token = self._next_token()
@@ -430,13 +430,15 @@ class MemcachedWire:
     }
 
 
-def _nonsense(kind: bytes) -> str:
+def _nonsense(kind: bytes, text: str) -> str:
     """Return what an answer that begins so says of the server."""
     if kind == b"ERROR":
         return (
             "does not know the meta protocol of memcached 1.6: older servers and proxies are"
             " pymemcache:// nodes"
         )
+    if kind == b"CLIENT_ERROR" and "unauthenticated" in text:
+        return "wants a login (memcached -Y), and shardcache makes none"
     if kind.startswith(b"-"):
         return "answers as Redis does: a Redis node is redis://"
     return "gave an answer that makes no sense here"

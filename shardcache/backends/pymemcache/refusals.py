@@ -73,6 +73,8 @@ def _refusal(words: str, node: str) -> NodeError:
         return NotACounterError("the value is no whole number from 0 to 2**63 - 1", node)
     if "open connections" in words:
         return TooManyConnectionsError("has too many connections", node)
+    if "unauthenticated" in words:
+        return NodeProtocolError("wants a login (memcached -Y), and shardcache makes none", node)
     if "too large" in words:
         return ValueTooLargeError("the value is too large for the server", node)
     return NodeRefusedError(f"the server says: {words}", node)
