@@ -7,10 +7,11 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, overload
 
 from shardcache.clients.base import advise_on_locks, cluster_of
 from shardcache.clients.cached import (
+    NO_FUNCTION,
     AsyncCachedFunction,
     AsyncDecorator,
     CachedFunction,
@@ -19,7 +20,8 @@ from shardcache.clients.cached import (
 )
 from shardcache.clients.naming import KeyChoice, Naming, Prefixes
 from shardcache.clients.sync import Client
-from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
+from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms, Span, given_ttl
+from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import Node
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster import Cluster
@@ -135,8 +137,10 @@ class AnyDecorator:
     ) -> AsyncCachedFunction[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R]) -> CachedFunction[P, R]: ...
-    def __call__(self, function: Callable[..., Any]) -> Any:
-        """Give the function with its values cached; raise `ConfigurationError` if it cannot be."""
+    @overload
+    def __call__(self) -> NoReturn: ...
+    def __call__(self, function: Any = NO_FUNCTION) -> Any:
+        """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
         if inspect.iscoroutinefunction(unwrapped(function)[0]):
             return AsyncDecorator(
                 _defaults.async_cluster, self._policy, self._naming, _defaults.prefixes
@@ -146,8 +150,10 @@ class AnyDecorator:
 
 
 def cached(  # noqa: PLR0913 - what is told apart from the terms
-    ttl: CachedTTL,
+    seconds: Span | Default | None = DEFAULT,
+    /,
     *,
+    ttl: CachedTTL | Default = DEFAULT,
     key: KeyChoice = None,
     namespace: str | None = None,
     version: int | str = 0,
@@ -158,9 +164,10 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
 ) -> AnyDecorator:
     """Cache what a function gives, by its arguments, with the default client.
 
-    Takes functions, methods, and `async def`s; its parameters are those of `Client.cached`. The
-    client is made at the first call: of what `configure` was told, else of `SHARDCACHE_URL`, else
-    of three embedded nodes, which is a warning in the log.
+    Takes functions, methods, and `async def`s; its parameters are those of `Client.cached`. Without
+    a ttl, and without a `default_ttl`, the first call raises `ConfigurationError`. The client is made
+    at the first call: of what `configure` was told, else of `SHARDCACHE_URL`, else of three memory
+    nodes, which is a warning in the log.
 
     >>> @cached(ttl=60, lock=True)
     ... def profile(user_id: int) -> dict[str, int]:
@@ -171,7 +178,7 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
     naming = Naming(
         key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
     )
-    policy = CachePolicy(ttl=ttl, **terms)
+    policy = CachePolicy(ttl=given_ttl(seconds, ttl, "cached"), **terms)
     if policy.quorum:
         _defaults.take_locks()
     return AnyDecorator(policy, naming)

@@ -13,7 +13,7 @@ from shardcache.clients.base import LOG, ClientBase
 from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.locks import AsyncLock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
-from shardcache.core.caching import CachedTTL, CacheTerms
+from shardcache.core.caching import CachedTTL, CacheTerms, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Audience
 from shardcache.core.leases import OnLost, WaitStrategy
@@ -158,8 +158,10 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     def cached(  # noqa: PLR0913 - what is told apart from the terms
         self,
-        ttl: CachedTTL | Default,
+        seconds: Span | Default | None = DEFAULT,
+        /,
         *,
+        ttl: CachedTTL | Default = DEFAULT,
         key: KeyChoice = None,
         namespace: str | None = None,
         version: int | str = 0,
@@ -170,6 +172,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
     ) -> AsyncDecorator:
         """Cache what a function gives, by its arguments: `@client.cached(ttl=60, lock=True)`.
 
+        `ttl` left out is the client's `default_ttl`; seconds may be given by position, `cached(60)`.
+        Raise `ConfigurationError` where there is neither, and without parentheses.
+
         `key` is a template over the arguments (`"user:{user_id}"`) or a function of them, in place
         of the automatic key; `namespace` (module and name of the function) and `version` are part
         of it. `ignore` names arguments left out of it, `typed` tells `1`, `1.0` and `True` apart.
@@ -179,7 +184,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
         return AsyncDecorator(
-            lambda: self._cluster, self._policy(ttl, terms), naming, self._prefixes
+            lambda: self._cluster, self._cached_policy(seconds, ttl, terms), naming, self._prefixes
         )
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:

@@ -16,12 +16,12 @@ from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, cast
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.clients.naming import Prefixes
 from shardcache.clients.swallowed import SwallowedErrors
-from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms
+from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms, Span, given_ttl
 from shardcache.core.cautions import cautions
 from shardcache.core.codecs import Codec, CodecFactory
 from shardcache.core.events import Audience, TopologyChanged
 from shardcache.core.keys import KeySpace
-from shardcache.core.lifetimes import Default
+from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads
 from shardcache.core.policies import TimeoutPolicy
@@ -234,6 +234,18 @@ class ClientBase(ABC, Generic[BackendT]):
         if policy.quorum:
             self._advise_on_locks()
         return policy
+
+    def _cached_policy(
+        self, seconds: Span | Default | None, ttl: CachedTTL | Default, terms: CacheTerms
+    ) -> CachePolicy:
+        """Return the terms of a cached function, which must have a ttl, or the client a default."""
+        given = given_ttl(seconds, ttl, "client.cached")
+        if given is DEFAULT and self._cluster.default_ttl is None:
+            raise ConfigurationError(
+                "cached: there is no ttl, and the client has no default_ttl; write"
+                " @client.cached(ttl=…) in seconds, or ttl=None for no expiry"
+            )
+        return self._policy(given, terms)
 
     def _advise_on_locks(self) -> None:
         """Say once in the log when there are too few nodes for a lock to survive one of them."""

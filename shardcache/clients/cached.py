@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import update_wrapper
 from types import MethodType
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    NamedTuple,
+    NoReturn,
+    ParamSpec,
+    Self,
+    TypeVar,
+    overload,
+)
 
 from shardcache.clients.naming import CallKeys, Naming, Prefixes, function_name
-from shardcache.core.caching import CachePolicy
-from shardcache.core.urls import shown
+from shardcache.core.caching import CachePolicy, described
+from shardcache.core.lifetimes import DEFAULT
 from shardcache.errors import ConfigurationError
 from shardcache.operations import computed, tags
 from shardcache.operations.call import Call
@@ -60,7 +72,7 @@ class FunctionCache:
     `cluster` gives the client's nodes as they are when a call begins.
     """
 
-    __slots__ = ("_cluster", "_generation", "_keys", "function", "policy", "tally")
+    __slots__ = ("_cluster", "_defaulted", "_generation", "_keys", "function", "policy", "tally")
 
     def __init__(
         self,
@@ -72,6 +84,7 @@ class FunctionCache:
         self._cluster = cluster
         self.function = function
         self.policy = policy
+        self._defaulted = policy  # with the default ttl of the client
         self._keys = keys
         self._generation = Generation(self._keys.prefix)
         self.tally = Tally()
@@ -112,15 +125,31 @@ class FunctionCache:
 
     async def _call(self, args: Args, kwargs: Kwargs) -> Call:
         cluster = self._cluster()
+        policy = self.policy
+        if policy.ttl is DEFAULT:
+            policy = self._with_default_ttl(cluster)
         await self._generation.look(cluster)
         return Call(
             cluster,
             self._keys.key(args, kwargs, self._generation.name),
             lambda: self.function(*args, **kwargs),
-            self.policy,
+            policy,
             self.tally,
             self._keys.tags(args, kwargs),
         )
+
+    def _with_default_ttl(self, cluster: Cluster) -> CachePolicy:
+        """Return the policy with the client's `default_ttl`; raise `ConfigurationError` without one."""
+        seconds = cluster.default_ttl
+        if seconds is None:
+            raise ConfigurationError(
+                f"cached {function_name(self.function)}: there is no ttl, and the default client has"
+                " no default_ttl; write @cached(ttl=…) in seconds, or ttl=None for no expiry"
+            )
+        policy = self._defaulted
+        if policy.ttl != seconds:
+            policy = self._defaulted = replace(self.policy, ttl=seconds)
+        return policy
 
 
 class CachedBase(Generic[P, R]):
@@ -285,6 +314,9 @@ class AsyncCachedFunction(CachedBase[P, R]):
 
 Binding = Callable[[object, type | None], Args]
 
+# Stands for the function where a decorator was called without one.
+NO_FUNCTION: Final[Any] = object()
+
 
 def _bind_nothing(_instance: object, _owner: type | None) -> Args:
     return ()
@@ -315,8 +347,12 @@ class Decorator:
         self._naming = naming
         self._prefixes = prefixes
 
-    def __call__(self, function: Callable[P, R]) -> CachedFunction[P, R]:
-        """Give the function with its values cached; raise `ConfigurationError` if it cannot be."""
+    @overload
+    def __call__(self, function: Callable[P, R]) -> CachedFunction[P, R]: ...
+    @overload
+    def __call__(self) -> NoReturn: ...
+    def __call__(self, function: Any = NO_FUNCTION) -> Any:
+        """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
         plain, binding = unwrapped(function)
         if inspect.iscoroutinefunction(plain):
             raise ConfigurationError(
@@ -335,10 +371,14 @@ class AsyncDecorator(Decorator):
 
     __slots__ = ()
 
-    def __call__(  # type: ignore[override]  # its functions are awaited
+    @overload  # type: ignore[override]  # its functions are awaited
+    def __call__(
         self, function: Callable[P, Coroutine[Any, Any, R]]
-    ) -> AsyncCachedFunction[P, R]:
-        """Give the function with its values cached; raise `ConfigurationError` if it cannot be."""
+    ) -> AsyncCachedFunction[P, R]: ...
+    @overload
+    def __call__(self) -> NoReturn: ...
+    def __call__(self, function: Any = NO_FUNCTION) -> Any:
+        """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
         plain, binding = unwrapped(function)
         if not inspect.iscoroutinefunction(plain):
             raise ConfigurationError(
@@ -348,7 +388,12 @@ class AsyncDecorator(Decorator):
 
 
 def unwrapped(function: Any) -> tuple[Callable[..., Any], Binding]:
-    """Give the function itself and how it is bound; raise `ConfigurationError` if it is none."""
+    """Return the function itself and how it is bound; raise `ConfigurationError` if it is none."""
+    if function is NO_FUNCTION:
+        raise ConfigurationError(
+            "cached: there is no function to cache; write @client.cached(ttl=…) above one, or"
+            " client.cached(ttl=…)(function)"
+        )
     plain = function
     binding: Binding = _bind_instance
     if isinstance(function, classmethod):
@@ -362,7 +407,8 @@ def unwrapped(function: Any) -> tuple[Callable[..., Any], Binding]:
         )
     if not inspect.isroutine(plain) or not hasattr(plain, "__qualname__"):
         raise ConfigurationError(
-            f"cached: {shown(plain)} is no function; it is written @cached(ttl=…), with parentheses"
+            f"cached: {described(plain)} is no function; write @client.cached(ttl=…), with parentheses,"
+            " above a function"
         )
     if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
         raise ConfigurationError(

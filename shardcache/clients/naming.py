@@ -66,8 +66,8 @@ class Prefixes:
         """Take note of a function's prefix.
 
         Raise `ConfigurationError` when it is another function's, whose values it would be served.
-        Two functions of one name are one that was defined again, unless they close over different
-        things: that is told in the log.
+        Two functions of one name are one that was defined again, unless their code differs, or what
+        they close over: that is told in the log.
         """
         known = self._functions.get(keys.prefix)
         other = None if known is None else known()
@@ -79,15 +79,16 @@ class Prefixes:
                 f"cached {keys.name}: the namespace and version {keys.prefix!r} are those of"
                 f" {function_name(other)}; give each function its own"
             )
-        if keys.name.endswith("<lambda>") and _code(other) != _code(keys.function):
+        is_same_code = _code(other) == _code(keys.function)
+        if keys.name.endswith("<lambda>") and not is_same_code:
             raise ConfigurationError(
                 f"cached {keys.name}: another lambda has the namespace and version"
                 f" {keys.prefix!r}; give each its own"
             )
-        if _closed_over(other) != _closed_over(keys.function):
+        if not is_same_code or _closed_over(other) != _closed_over(keys.function):
             log.warning(
-                "cached %s: defined more than once, over other things each time, and all share"
-                " their values; give namespace= or key= to tell them apart",
+                "cached %s: defined more than once, with other code or other variables, and all share"
+                " their cached values; give each its own namespace= or version=",
                 keys.name,
             )
 

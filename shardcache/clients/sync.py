@@ -12,7 +12,7 @@ from shardcache.clients.base import LOG, ClientBase
 from shardcache.clients.cached import Decorator
 from shardcache.clients.locks import Lock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
-from shardcache.core.caching import CachedTTL, CacheTerms
+from shardcache.core.caching import CachedTTL, CacheTerms, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Audience
 from shardcache.core.leases import OnLost, WaitStrategy
@@ -153,8 +153,10 @@ class Client(ClientBase[Backend]):
 
     def cached(  # noqa: PLR0913 - what is told apart from the terms
         self,
-        ttl: CachedTTL | Default,
+        seconds: Span | Default | None = DEFAULT,
+        /,
         *,
+        ttl: CachedTTL | Default = DEFAULT,
         key: KeyChoice = None,
         namespace: str | None = None,
         version: int | str = 0,
@@ -165,6 +167,9 @@ class Client(ClientBase[Backend]):
     ) -> Decorator:
         """Cache what a function gives, by its arguments: `@client.cached(ttl=60, lock=True)`.
 
+        `ttl` left out is the client's `default_ttl`; seconds may be given by position, `cached(60)`.
+        Raise `ConfigurationError` where there is neither, and without parentheses.
+
         `key` is a template over the arguments (`"user:{user_id}"`) or a function of them, in place
         of the automatic key; `namespace` (module and name of the function) and `version` are part
         of it. `ignore` names arguments left out of it, `typed` tells `1`, `1.0` and `True` apart.
@@ -173,7 +178,9 @@ class Client(ClientBase[Backend]):
         naming = Naming(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
-        return Decorator(lambda: self._cluster, self._policy(ttl, terms), naming, self._prefixes)
+        return Decorator(
+            lambda: self._cluster, self._cached_policy(seconds, ttl, terms), naming, self._prefixes
+        )
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
         """Make every cached value with this tag a miss; say whether the tag's node took note."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from shardcache.core.leases import LockPolicy
-from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.lifetimes import DEFAULT, MAX_SECONDS, Default
 from shardcache.core.numeric import real
 from shardcache.core.policies import positive_seconds
 from shardcache.core.urls import shown
@@ -57,7 +58,7 @@ class CachePolicy:
     Lengths of time are seconds, or a `timedelta`, kept as seconds. The fields:
 
     `ttl`: the maximum age of a fresh value; a function of the result gives each its own; `None` for
-    no end. `jitter`: each value's ttl is shortened by a random share up to this, so that values
+    no end; `DEFAULT` for the client's `default_ttl`. `jitter`: each value's ttl is shortened by a random share up to this, so that values
     made together do not end together.
 
     `lock`: who else is kept from computing the same: `False` or `"local"` the threads and tasks of
@@ -81,7 +82,7 @@ class CachePolicy:
     node fails, `"compute"` the value or `"raise"` the `NodeError`.
     """
 
-    ttl: CachedTTL
+    ttl: CachedTTL | Default
     lock: LockChoice = False
     wait: Span = 6.0
     on_timeout: OnTimeout = "compute"
@@ -151,7 +152,7 @@ class CachePolicy:
             ("ttl", None),
         ):
             value = getattr(self, name)
-            if value is None or (name == "ttl" and callable(value)):
+            if value is None or (name == "ttl" and (callable(value) or value is DEFAULT)):
                 continue
             if lowest is not None and (value == timedelta() or real(value) == 0):
                 object.__setattr__(self, name, lowest)
@@ -174,8 +175,10 @@ class CachePolicy:
             yield f"jitter must be from 0 up to 1, not {shown(self.jitter)}"
         if not _within(self.early, 0.0, 1000.0):
             yield f"early must be from 0 to 1000, not {shown(self.early)}"
-        if self.condition is not None and not callable(self.condition):
-            yield f"condition must be a function of the result, not {shown(self.condition)}"
+        if self.condition is not None:
+            yield from _faults_of_function("condition", self.condition)
+        if callable(self.ttl):
+            yield from _faults_of_function("ttl", self.ttl)
         kinds = self.cache_errors
         for kind in kinds if isinstance(kinds, Iterable) else (kinds,):
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
@@ -213,6 +216,57 @@ def lifetime_of(policy: CachePolicy, result: Any) -> float | None:  # a result i
     if math.isnan(seconds):
         raise ValueError("cached: ttl gave NaN")
     return min(max(0.0, seconds), float(MAX_SECONDS))
+
+
+def given_ttl(
+    seconds: Span | Default | None, ttl: CachedTTL | Default, decorator: str
+) -> CachedTTL | Default:
+    """Return the ttl that `cached` was given, by position or by name.
+
+    A function by position is a function to cache, below a decorator without parentheses. Raise
+    `ConfigurationError` for that, and for a ttl in both ways.
+    """
+    if seconds is DEFAULT:
+        return ttl
+    if callable(seconds) or hasattr(seconds, "__get__"):  # a class method is not callable
+        raise ConfigurationError(
+            f"cached: {described(seconds)} was given in place of a ttl; write @{decorator}(ttl=…), with"
+            " parentheses (a function that computes the ttl of a result is given by name)"
+        )
+    if ttl is not DEFAULT:
+        raise ConfigurationError(f"cached: ttl is given twice, {shown(seconds)} and {shown(ttl)}")
+    return seconds
+
+
+def described(given: Any) -> str:
+    """Return what an error says of something that was, or was not, a function.
+
+    >>> print(described(described), described(int), described(len), described(7))
+    described() class int len() 7
+    """
+    inner = getattr(given, "__func__", given)  # of a class method or a static one
+    name = getattr(inner, "__qualname__", None)
+    if not isinstance(name, str):
+        return shown(given)
+    return f"class {name}" if isinstance(inner, type) else f"{name}()"
+
+
+def _faults_of_function(name: str, function: Any) -> Iterator[str]:
+    """Yield why a policy's field cannot be called with a result."""
+    if not callable(function):
+        yield f"{name} must be a function of the result, not {shown(function)}"
+        return
+    if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
+        yield f"{name} must be a plain function of the result, not the async def {described(function)}"
+        return
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # not every built-in has one
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        yield f"{name} must take one argument, the result, and {described(function)} does not"
 
 
 def _within(value: Any, low: float, high: float, *, open_end: bool = False) -> bool:

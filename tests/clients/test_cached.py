@@ -1184,6 +1184,19 @@ class TestTrouble:
             kept.append(make(3))
             assert "defined more than once" in caplog.records[-1].getMessage()
 
+    def test_two_functions_of_one_name_are_told(self, caplog):
+        """The second would be served the values of the first; one that is loaded again is the same."""
+        first = "def price(number):\n    return number\n"
+        second = "def price(number):\n    return 2 * number\n"
+        with Client("memory://a,b,c") as client:
+            kept = []
+            for source in (first, first, second):
+                module = {"__name__": "shop"}
+                exec(compile(source, "shop.py", "exec"), module)
+                assert caplog.records == []
+                kept.append(client.cached(ttl=60)(module["price"]))
+        assert "cached shop:price: defined more than once" in caplog.records[-1].getMessage()
+
     def test_an_exception_with_a_constructor_of_its_own(self):
         """One that cannot be made again is not kept, and is no other error."""
 

@@ -40,6 +40,24 @@ async def fetched(user_id: int) -> bytes:
     return b"%d" % user_id
 
 
+@client.cached(60)
+def by_position(user_id: int) -> str:
+    """Stand for a function whose ttl is given by position."""
+    return str(user_id)
+
+
+@client.cached()
+def by_default(user_id: int) -> str:
+    """Stand for a function whose ttl is that of the client."""
+    return str(user_id)
+
+
+# A function is no ttl by position: the parentheses were forgotten.
+client.cached(by_default)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+async_client.cached(by_default)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+cached(by_default)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
 class Users:
     """Methods of every kind."""
 

@@ -1,0 +1,188 @@
+"""`cached` written wrongly is refused where it is written: without parentheses, ttl or function."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import timedelta
+
+import pytest
+
+import shardcache
+from shardcache import DEFAULT, AsyncClient, CachePolicy, Client, ConfigurationError, Settings
+from shardcache.decorators import Defaults
+
+
+def one_argument(result):
+    """Stand for a function that could be a ttl, too."""
+    return result
+
+
+def no_argument():
+    """Stand for a function without arguments."""
+
+
+async def coroutine_function(number):
+    """Stand for a coroutine function."""
+    return number
+
+
+class Methods:
+    """Methods of every kind, not bound to anything."""
+
+    def plain(self):
+        """Take the instance alone."""
+
+    @classmethod
+    def of_class(cls):
+        """Take the class."""
+
+    @staticmethod
+    def static():
+        """Take nothing."""
+
+
+FUNCTIONS = {
+    "one_argument()": one_argument,
+    "no_argument()": no_argument,
+    "coroutine_function()": coroutine_function,
+    "Methods.plain()": Methods.plain,
+    "Methods.of_class()": vars(Methods)["of_class"],
+    "Methods.static()": vars(Methods)["static"],
+    "class Methods": Methods,
+    "<lambda>()": lambda: 1,
+    "property": property(one_argument),
+}
+
+
+@pytest.fixture(params=["Client", "AsyncClient", "default client"])
+def decorate(request):
+    """Return `cached` of each client in turn, and how it is written."""
+    if request.param == "default client":
+        return shardcache.cached, "@cached(ttl=…)"
+    kind = Client if request.param == "Client" else AsyncClient
+    return kind("memory://a").cached, "@client.cached(ttl=…)"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_without_parentheses_it_is_refused_where_it_is_written(decorate, name):
+    """Whatever is decorated, the error names it and says how the decorator is written."""
+    cached, written = decorate
+    with pytest.raises(ConfigurationError, match=f"write {re.escape(written)}") as raised:
+        cached(FUNCTIONS[name])
+    assert f"cached: {name} was given in place of a ttl" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "fault"),
+    [
+        (coroutine_function, "not the async def coroutine_function()"),
+        (no_argument, "no_argument() does not"),
+        (lambda value, arguments: value or arguments, "<lambda>() does not"),
+    ],
+)
+def test_a_function_that_cannot_compute_a_ttl_is_refused(decorate, ttl, fault):
+    """It is called with the result, and with nothing else."""
+    cached, _ = decorate
+    with pytest.raises(ConfigurationError, match="cached: ttl must") as raised:
+        cached(ttl=ttl)
+    assert fault in str(raised.value)
+
+
+@pytest.mark.parametrize("ttl", [one_argument, lambda value, more=1: value + more, float, abs])
+def test_a_function_of_the_result_may_be_the_ttl(decorate, ttl):
+    """It is given by name; built-in functions are taken as well."""
+    cached, _ = decorate
+    assert cached(ttl=ttl)
+
+
+def test_a_condition_that_cannot_be_called_with_a_result_is_refused():
+    """A coroutine would count as true for every result."""
+    for condition, fault in ((coroutine_function, "async def"), (no_argument, "one argument")):
+        with pytest.raises(ConfigurationError, match=fault):
+            CachePolicy(ttl=1, condition=condition)
+
+
+def test_a_decorator_without_a_function_is_refused(decorate):
+    """What was given is named; a missing function is no `TypeError` of Python's."""
+    cached, _ = decorate
+    with pytest.raises(ConfigurationError, match="there is no function to cache"):
+        cached(ttl=60)()
+    for given, name in ((7, "7"), (None, "None"), ([], "list"), (Methods, "class Methods")):
+        with pytest.raises(ConfigurationError, match=f"cached: {name} is no function"):
+            cached(ttl=60)(given)
+
+
+def test_seconds_may_be_given_by_position(decorate):
+    """Numbers and timedeltas can be nothing else; twice is once too often."""
+    cached, _ = decorate
+    assert cached(60)
+    assert cached(timedelta(minutes=1))
+    assert cached(None)
+    with pytest.raises(ConfigurationError, match="ttl is given twice, 60 and 5"):
+        cached(60, ttl=5)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_without_a_ttl_the_default_of_the_client_applies(kind):
+    """Where there is none, it is refused with words."""
+
+    async def asynchronous():
+        return 1
+
+    def blocking():
+        return 1
+
+    function = blocking if kind is Client else asynchronous
+    cached = kind("memory://a", default_ttl=30).cached()(function)
+    assert cached.policy.ttl == 30
+    for words in ({}, {"ttl": DEFAULT}):
+        with pytest.raises(
+            ConfigurationError, match="there is no ttl, and the client has no default"
+        ):
+            kind("memory://a").cached(**words)
+    assert kind("memory://a").cached(ttl=None)(function).policy.ttl is None
+
+
+@pytest.fixture
+def defaults(monkeypatch):
+    """Return default clients that no other test shares."""
+    own = Defaults()
+    monkeypatch.setattr("shardcache.decorators._defaults", own)
+    return own
+
+
+def test_the_default_client_is_asked_for_its_default_ttl_at_the_first_call(defaults):
+    """It may be configured after the functions are written, and again."""
+
+    @shardcache.cached()
+    def function(number):
+        return number
+
+    assert function.policy.ttl is DEFAULT
+    defaults.configure(Settings.of(nodes="memory://a"))
+    with pytest.raises(ConfigurationError, match=r"function: there is no ttl.*no default_ttl"):
+        function(1)
+    recomputes = []
+    for seconds in (0.01, 60):
+        defaults.configure(Settings.of(nodes="memory://a", default_ttl=seconds))
+        function(1)
+        time.sleep(0.02)
+        function(1)
+        recomputes.append(function.cache_info().recomputes)
+    assert recomputes == [2, 3]
+
+
+async def test_the_default_asyncio_client_does_the_same(defaults):
+    """A coroutine function without a ttl lives as long as the client says."""
+
+    @shardcache.cached()
+    async def function(number):
+        return number
+
+    defaults.configure(Settings.of(nodes="memory://a"))
+    with pytest.raises(ConfigurationError, match="there is no ttl"):
+        await function(1)
+    defaults.configure(Settings.of(nodes="memory://a", default_ttl=40))
+    assert await function(1) == 1
+    assert await function.get(1) == 1
