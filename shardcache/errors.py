@@ -20,7 +20,7 @@
     │   └── NodeRefusedError          the node said no: read only, auth, out of memory
     │       ├── ValueTooLargeError
     │       └── NotACounterError
-    ├── PartialFailureError           .found or .succeeded, .failed
+    ├── PartialFailureError           .found or .succeeded, .failed, .total
     ├── CheckFailedError              .faults of nodes that cannot serve, .passed
     ├── UnsupportedError              the backend lacks a capability
     ├── KeyBuildError (TypeError)     no cache key can be made of a call's arguments
@@ -35,7 +35,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+_NODES_TOLD: Final = 5  # in a message about many nodes
 
 
 class ShardCacheError(Exception):
@@ -170,23 +172,45 @@ class PartialFailureError(ShardCacheError):
 
     `found` maps the keys that were read to their values, `succeeded` holds the keys that were
     written, `failed` maps each key that was neither to its `NodeError`, or to the `DecodeError` of
-    what is stored there.
+    what is stored there. `total` is how many keys the call was about, `nodes` how many nodes were
+    asked. `flush_all` is about nodes: `failed` and `succeeded` hold their names, and `nodes` is `None`.
     """
 
     def __init__(
         self,
         failed: Mapping[str | bytes, NodeError | DecodeError],
         *,
+        total: int,
+        nodes: int | None = None,
         found: Mapping[str | bytes, Any] | None = None,  # values are the caller's own
         succeeded: Sequence[str | bytes] = (),
     ) -> None:
         self.failed = dict(failed)
         self.found = dict(found or {})
         self.succeeded = list(succeeded)
-        errors = self.failed.values()
-        nodes = sorted({error.node for error in errors if isinstance(error, NodeError)})
-        where = f"nodes: {', '.join(nodes)}" if nodes else "what is stored cannot be read"
-        super().__init__(f"{len(self.failed)} keys failed ({where})")
+        self.total = total
+        self.nodes = nodes
+        of = "nodes" if nodes is None else "keys"
+        super().__init__(f"{len(self.failed)} of {total} {of} failed{self._why()}")
+
+    def _why(self) -> str:
+        """Return on which nodes and why, with the first error of each node, of a few nodes."""
+        errors = list(self.failed.values())
+        reasons = {
+            error.node: str(error) for error in reversed(errors) if isinstance(error, NodeError)
+        }
+        unread = sum(isinstance(error, DecodeError) for error in errors)
+        parts = []
+        if reasons:
+            told = [reasons[node] for node in sorted(reasons)[:_NODES_TOLD]]
+            more = len(reasons) - len(told)
+            told += [f"and {more} more"] * bool(more)
+            where = "" if self.nodes is None else f" on {len(reasons)} of {self.nodes} nodes"
+            parts.append(f"{where} ({'; '.join(told)})")
+        if unread:
+            count = f"{unread} of them " if reasons else ""
+            parts.append(f", {count}because what is stored cannot be read")
+        return "".join(parts)
 
 
 class CheckFailedError(ShardCacheError):

@@ -94,7 +94,8 @@ def _print(error: BaseException) -> None:
         return
     say(f"error: {visible(message(error))}", err=True)
     if isinstance(error, PartialFailureError):
-        for reason in sorted({str(reason) for reason in error.failed.values()}):
+        reasons = {str(reason) for reason in error.failed.values()}
+        for reason in sorted(reason for reason in reasons if reason not in str(error)):
             say(f"  - {visible(reason)}", err=True)
     if not isinstance(error, (click.ClickException, ShardCacheError, OSError)):
         _print_traceback(error)

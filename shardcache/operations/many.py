@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
@@ -44,7 +44,7 @@ async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
             _take(cluster, link, name, reply, key, found, failed)
         link.hits += hits
     if failed and cluster.raises:
-        raise PartialFailureError(failed, found=found)
+        raise _failure(groups, failed, found=found)
     return found
 
 
@@ -101,7 +101,8 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
             refused.append((link, DeleteMany(left)))
     await cluster.ask_many(refused, deadline)
     if failed and cluster.raises:
-        raise PartialFailureError(failed, succeeded=[key for key in items if key not in failed])
+        stored = [key for key in items if key not in failed]
+        raise _failure(groups, failed, succeeded=stored)
     return list(failed)
 
 
@@ -123,7 +124,7 @@ async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
             if reply:
                 removed.append(key)
     if failed and cluster.raises:
-        raise PartialFailureError(failed, succeeded=answered)
+        raise _failure(groups, failed, succeeded=answered)
     return len(removed)
 
 
@@ -139,6 +140,20 @@ def _grouped(cluster: Cluster, keys: Iterable[Key]) -> Groups:
         else:
             group[key] = name
     return groups
+
+
+def _failure(
+    groups: Groups,
+    failed: Failed,
+    *,
+    found: Mapping[Key, Any] | None = None,
+    succeeded: Sequence[Key] = (),
+) -> PartialFailureError:
+    """Return the error of a call that failed for some of its keys."""
+    total = sum(map(len, groups.values()))
+    return PartialFailureError(
+        failed, total=total, nodes=len(groups), found=found, succeeded=succeeded
+    )
 
 
 async def _ask_groups(

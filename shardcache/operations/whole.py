@@ -71,7 +71,7 @@ async def flush_all(cluster: Cluster) -> bool:
     }
     if failed and cluster.raises:
         flushed = [link.node.name for link in links if link.node.name not in failed]
-        raise PartialFailureError(failed, succeeded=flushed)
+        raise PartialFailureError(failed, total=len(links), succeeded=flushed)
     return not failed
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from shardcache import AsyncClient, Client, NodeUnavailableError, TopologyError
+from shardcache import (
+    AsyncClient,
+    Client,
+    NodeUnavailableError,
+    PartialFailureError,
+    TopologyError,
+)
+from shardcache.testing.driving import MODES, make_client
 
 KEYS = [f"key:{number}" for number in range(60)]
 
@@ -41,3 +48,15 @@ def test_a_node_that_is_down():
         pytest.raises(NodeUnavailableError),
     ):
         client.flush_node("127.0.0.1:1")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nodes_that_were_not_emptied_are_named(mode):
+    """All others were, and the error says of how many."""
+    urls = ["memory://a", "memory://b", "memcached://127.0.0.1:1"]
+    client = make_client(mode, urls, on_error="raise")
+    with pytest.raises(PartialFailureError, match="1 of 3 nodes failed") as caught:
+        client.flush_all()
+    assert set(caught.value.failed) == {"127.0.0.1:1"}
+    assert "refused" in str(caught.value)
+    client.close()

@@ -240,6 +240,14 @@ def test_partial_failure_says_what_was_found(mode, make_memcached):
         client.set_many(items)
     assert set(caught.value.failed) == gone
     assert set(caught.value.succeeded) == set(items) - gone
+    for call in (client.get_many, client.delete_many, lambda keys: client.set_many(items | keys)):
+        with pytest.raises(PartialFailureError) as caught:
+            call(items)
+        assert caught.value.total == 300
+        node = f"127.0.0.1:{servers[1].port}"
+        assert str(caught.value).startswith(
+            f"{len(gone)} of 300 keys failed on 1 of 3 nodes ({node}: "
+        )
     client.close()
 
 

@@ -38,10 +38,12 @@ SPECIAL: dict[type[ShardCacheError], list[Callable[[], ShardCacheError]]] = {
     PartialFailureError: [
         lambda: PartialFailureError(
             {"a": NodeTimeoutError("too late", "n1"), b"b": DecodeError("not JSON")},
+            total=4,
+            nodes=2,
             found={"c": [1]},
             succeeded=["d"],
         ),
-        lambda: PartialFailureError({}),
+        lambda: PartialFailureError({}, total=0, nodes=0),
     ],
     CheckFailedError: [
         lambda: CheckFailedError(
@@ -101,7 +103,7 @@ class HomemadeError(PartialFailureError):
     """A class of a user's own, with arguments that are not its message."""
 
     def __init__(self, first: str, second: str) -> None:
-        super().__init__({})
+        super().__init__({}, total=0, nodes=0)
         self.both = first + second
 
 
@@ -110,6 +112,33 @@ def test_a_subclass_with_arguments_of_its_own(way: Callable[[Exception], Excepti
     """A user's subclass needs nothing of its own to be copied."""
     error = HomemadeError("a", "b")
     assert told(way(error)) == told(error)
+
+
+@pytest.mark.parametrize(
+    ("failed", "told"),
+    [
+        (
+            {"a": NodeTimeoutError("too late", "n1"), "b": NodeTimeoutError("closed", "n1")},
+            "2 of 300 keys failed on 1 of 3 nodes (n1: too late)",
+        ),
+        ({"a": DecodeError("odd")}, "1 of 300 keys failed, because what is stored cannot be read"),
+        (
+            {"a": DecodeError("odd"), "b": NodeUnavailableError("refused", "n2")},
+            "2 of 300 keys failed on 1 of 3 nodes (n2: refused), 1 of them because what is stored cannot be read",
+        ),
+    ],
+)
+def test_a_partial_failure_tells_of_how_many(failed: dict[str, Any], told: str) -> None:
+    """Two keys of two and two of three hundred are not the same trouble."""
+    assert str(PartialFailureError(failed, total=300, nodes=3)) == told
+
+
+def test_a_partial_failure_of_many_nodes_is_told_in_a_line() -> None:
+    """The first few have their reasons."""
+    failed = {f"k{n}": NodeUnavailableError("refused", f"n{n}") for n in range(8)}
+    message = str(PartialFailureError(failed, total=9, nodes=9))
+    assert message.startswith("8 of 9 keys failed on 8 of 9 nodes (n0: refused; n1: refused;")
+    assert message.endswith("; n4: refused; and 3 more)")
 
 
 def test_it_comes_back_from_a_process_pool() -> None:
