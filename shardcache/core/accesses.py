@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from shardcache.core.commands import (
@@ -56,6 +56,31 @@ def keys_accessed(command: Command, reply: Reply, node: Node) -> KeysAccessed | 
         shown = [not is_ours(key) for key in keys]
         keys, sizes = _selected(keys, shown), _selected(sizes, shown)
     return KeysAccessed(operation, node, keys, sizes, ttl) if keys else None
+
+
+def hits_and_misses(command: Command, reply: Reply) -> tuple[int, int]:
+    """Return how many of the callers' keys that a command read had a value, and how many had none."""
+    found = [
+        payload is not None and not is_mark(payload)
+        for key, payload in _payloads_read(command, reply)
+        if not (key.startswith(RESERVED) and is_ours(key))
+    ]
+    hits = sum(found)
+    return hits, len(found) - hits
+
+
+def _payloads_read(command: Any, reply: Any) -> Iterable[tuple[bytes, Payload | None]]:
+    """Return the keys that were read with what was found; none for what failed."""
+    kind = type(command)
+    if isinstance(reply, NodeError) or kind not in (Get, Gets, GetMany):
+        return ()
+    if kind is GetMany:
+        pairs = zip(command.keys, reply, strict=True)
+        return ((key, each) for key, each in pairs if each is None or type(each) is tuple)
+    if kind is Gets:
+        return ((command.key, None if reply is None else reply[0]),)
+    # A mark says that a value is being made: who waits for it looks again and again.
+    return () if reply is not None and is_mark(reply) else ((command.key, reply),)
 
 
 def is_ours(name: bytes) -> bool:

@@ -16,12 +16,17 @@ class CallFinished(NamedTuple):
     """A node was asked, and answered or failed.
 
     `command` is the command's lower-case name (`get`, `getmany`, …), `seconds` its whole length.
+    `hits` and `misses` count the callers' keys that were read: those with a value, and those without
+    one. A key that failed is neither. A value that cannot be decoded is a hit here, and
+    a `DecodeFailed` as well.
     """
 
     command: str
     node: Node
     seconds: float
     error: NodeError | None = None
+    hits: int = 0
+    misses: int = 0
 
 
 class KeysAccessed(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
-from shardcache.core.accesses import keys_accessed
+from shardcache.core.accesses import hits_and_misses, keys_accessed
 from shardcache.core.commands import Command, Payload, Reply
 from shardcache.core.events import Audience, CallFinished, DecodeFailed, KeysAccessed, NodeFailed
 from shardcache.core.health import Severity, severity_of
@@ -239,13 +239,16 @@ class Cluster:
         self, link: Link, command: Command, seconds: float, reply: Reply, error: NodeError | None
     ) -> None:
         audience = self.audience
-        if audience:
+        if not audience:
+            return
+        if CallFinished in audience.heard:
             name = type(command).__name__.lower()
-            audience.tell(CallFinished(name, link.node, seconds, error))
-            if KeysAccessed in audience.heard:
-                accesses = keys_accessed(command, reply, link.node)
-                if accesses is not None:
-                    audience.tell(accesses)
+            counts = hits_and_misses(command, reply)
+            audience.tell(CallFinished(name, link.node, seconds, error, *counts))
+        if KeysAccessed in audience.heard:
+            accesses = keys_accessed(command, reply, link.node)
+            if accesses is not None:
+                audience.tell(accesses)
 
     def failed(self, link: Link, error: NodeError) -> None:
         """Count an error of a node, and tell of it."""

@@ -117,6 +117,63 @@ def test_what_cannot_be_read_takes_nothing_from_the_rest(memcached_servers, mode
     client.close()
 
 
+class HitLog(Observer):
+    """Keeps the hits and misses of each call that read something."""
+
+    def __init__(self):
+        self.counts = []
+
+    def call_finished(self, event):
+        """Keep the counts."""
+        if event.hits or event.misses:
+            self.counts.append((event.command, event.hits, event.misses))
+
+
+def test_calls_tell_hits_and_misses(urls, mode):
+    """Of each read, on every kind of node; a write is neither."""
+    log = HitLog()
+    client = make_client(mode, urls[:1], observers=[log], timeout=5.0)
+    client.get("k")
+    client.set("k", None)
+    client.get("k")
+    client.gets("k")
+    client.get_many(["k", "l", "m"])
+    client.delete("k")
+    client.incr("n", initial=1)
+    assert log.counts == [("get", 0, 1), ("get", 1, 0), ("gets", 1, 0), ("getmany", 1, 2)]
+    assert client.observer_errors == 0
+    client.close()
+
+
+def test_a_failed_call_tells_neither_hit_nor_miss(mode):
+    """Its error says what it was."""
+    log = HitLog()
+    client = make_client(mode, "memcached://127.0.0.1:1", observers=[log], timeout=5.0)
+    assert client.get("k") is None
+    assert client.get_many(["k", "l"]) == {}
+    assert log.counts == []
+    client.close()
+
+
+def test_a_cached_function_tells_a_miss_and_a_hit(mode):
+    """What it keeps beside its values is not counted."""
+    log = HitLog()
+    client = make_client(mode, ["memory://a", "memory://b"], observers=[log])
+
+    def compute():
+        return 1
+
+    async def compute_async():
+        return 1
+
+    decorate = client.cached(ttl=60, lock=True, tags=["t"], stale=10)
+    function = decorate(compute if mode == "blocking" else compute_async)
+    for _ in range(2):
+        assert result_of(client, function()) == 1
+    assert [counts[1:] for counts in log.counts] == [(0, 1), (1, 0)]
+    client.close()
+
+
 class KeyLog(Observer):
     """Keeps the events that tell of keys."""
 
