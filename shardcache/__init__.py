@@ -61,7 +61,7 @@ from shardcache.errors import (
     ValueTooLargeError,
 )
 from shardcache.operations.checking import NodeCheck
-from shardcache.operations.whole import NodeStats, Stats
+from shardcache.operations.whole import Counters, NodeStats, Stats
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.settings import Settings
 
@@ -86,6 +86,7 @@ __all__ = [
     "ComputeFinished",
     "ConfigurationError",
     "ConnectTimeoutError",
+    "Counters",
     "DecodeError",
     "DecodeFailed",
     "EncodeError",

@@ -45,17 +45,37 @@ class Stats(dict[str, NodeStats]):
     protection: dict[str, float]
 
 
+class Counters(dict[str, dict[str, int | float]]):
+    """What a client has counted since it was made: its counters of each node, by the node's name.
+
+    `protection` are the counters of all values that were computed through this client, `circuits`
+    has `closed`, `open` or `probing` by the node's name.
+    """
+
+    protection: dict[str, float]
+    circuits: dict[str, str]
+
+
+def counters(cluster: Cluster) -> Counters:
+    """Return this client's counters by node name, without asking any node."""
+    known = cluster.known
+    counted = Counters((name, link.counters()) for name, link in known.items())
+    counted.protection = dict(cluster.protection.tally.counts)
+    counted.circuits = {name: link.health.circuit.value for name, link in known.items()}
+    return counted
+
+
 async def stats(cluster: Cluster) -> Stats:
-    """Give, by node name, the server's own figures (or its error) and this client's counters."""
+    """Return, by node name, the server's own figures (or its error) and this client's counters."""
     known = cluster.known
     links = list(known.values())
-    counters = [link.counters() for link in links]
+    counted = counters(cluster)
     replies = await _ask_each(cluster, links, ServerStats())
     every = Stats(
-        (name, NodeStats(reply, counted, link.health.circuit.value))
-        for (name, link), reply, counted in zip(known.items(), replies, counters, strict=True)
+        (name, NodeStats(reply, counted[name], link.health.circuit.value))
+        for (name, link), reply in zip(known.items(), replies, strict=True)
     )
-    every.protection = dict(cluster.protection.tally.counts)
+    every.protection = counted.protection
     return every
 
 

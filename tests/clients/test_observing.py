@@ -9,6 +9,7 @@ import pytest
 from shardcache import (
     CallFinished,
     Client,
+    ClientClosedError,
     DecodeError,
     DecodeFailed,
     NodeFailed,
@@ -171,6 +172,43 @@ def test_a_cached_function_tells_a_miss_and_a_hit(mode):
     for _ in range(2):
         assert result_of(client, function()) == 1
     assert [counts[1:] for counts in log.counts] == [(0, 1), (1, 0)]
+    client.close()
+
+
+def test_counters_are_those_of_stats_and_ask_no_node(urls, mode):
+    """They are the client's own, so nothing is sent and a closed client has none."""
+    diary = Diary()
+    client = make_client(mode, urls, observers=[diary], timeout=5.0)
+    client.set_many({f"k{number}": number for number in range(30)})
+    client.get_many([f"k{number}" for number in range(40)])
+    client.get_or_set("computed", lambda: 1, ttl=60)
+    told = len(diary.events)
+    counted = client.counters()
+    assert len(diary.events) == told
+    assert sum(each["hits"] for each in counted.values()) == 30
+    assert sum(each["misses"] for each in counted.values()) == 10
+    assert counted.protection["recomputes"] == 1
+    assert set(counted.circuits.values()) == {"closed"}
+    stats = client.stats()
+    assert {name: each.client for name, each in stats.items()} == counted
+    assert stats.protection == counted.protection
+    assert len(diary.events) == told + len(urls)
+    client.close()
+    with pytest.raises(ClientClosedError):
+        client.counters()
+
+
+def test_counters_tell_of_an_ejected_node(mode):
+    """Nodes for locks alone are among them, under a name of their own."""
+    client = make_client(mode, "memcached://127.0.0.1:1", lock_nodes="memory://a", timeout=5.0)
+    client.get("k")
+    client.get("k")
+    counted = client.counters()
+    assert set(counted) == {"127.0.0.1:1", "lock a"}
+    assert counted["127.0.0.1:1"]["swallowed_errors"] == 2
+    assert counted["127.0.0.1:1"]["ejections"] == 1
+    assert counted.circuits["lock a"] == "closed"
+    assert counted.circuits["127.0.0.1:1"] in {"open", "probing"}
     client.close()
 
 

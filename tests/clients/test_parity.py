@@ -40,6 +40,7 @@ def test_what_asks_a_node_is_awaited():
     """In the asyncio client a call is a coroutine function exactly when it asks a node."""
     local = {
         "cached",
+        "counters",
         "lock",
         "from_env",
         "from_settings",
