@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -75,7 +76,8 @@ class ClientBase(ABC, Generic[BackendT]):
         `pool_size` bounds blocking connections per node. `lock_nodes` are nodes for locks alone;
         without them locks are kept on the cache nodes. `observers` receive events.
 
-        Raise `ConfigurationError` listing every fault found in all of these.
+        Raise `ConfigurationError` listing every fault found in all of these, and in a process whose
+        sockets eventlet has replaced.
         """
         settings = Settings.of(
             nodes=nodes,
@@ -90,6 +92,7 @@ class ClientBase(ABC, Generic[BackendT]):
             pool_size=pool_size,
             lock_nodes=lock_nodes,
         )
+        _refuse_eventlet()
         plugins = load()
         self._plugins = plugins
         self._settings = settings
@@ -354,6 +357,16 @@ class _Closed:
 
     def __getattr__(self, name: str) -> Any:  # there is nothing to give
         raise ClientClosedError(f"this {self._kind} is closed")
+
+
+def _refuse_eventlet() -> None:
+    """Raise `ConfigurationError` where eventlet has taken away what calls wait with, `select.poll`."""
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and any(map(patcher.is_monkey_patched, ("select", "socket"))):
+        raise ConfigurationError(
+            "eventlet.monkey_patch() has replaced the sockets of this process, and shardcache does not"
+            " work with those; use gevent, threads or asyncio (gunicorn -k gevent, or -k gthread)"
+        )
 
 
 def _strategy(plugins: Plugins, choice: str | Strategy) -> Strategy:
