@@ -1,9 +1,15 @@
-"""How tests type commands: into a pipe, or on a terminal of a given width."""
+"""How tests type commands: into a pipe, or on a terminal of a given width.
+
+`typed` runs a command in the process of the tests, for a start of Python takes ten times as long as most
+commands. What only a process shows (its streams, its signals, its terminal) is left to
+`typed_in_a_process` and `on_terminal`.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import pty
 import re
@@ -13,8 +19,11 @@ import subprocess
 import sys
 import termios
 import threading
+from unittest import mock
 
 import pytest
+
+from shardcache.cli import main
 
 COMMAND = (sys.executable, "-P", "-m", "shardcache.cli")
 
@@ -23,25 +32,53 @@ TUNING = ("PYTHONIOENCODING", "PYTHONUTF8", "PYTHONUNBUFFERED")
 UNTUNED = {name: value for name, value in os.environ.items() if name not in TUNING}
 
 
+def type_here(*words, stdin="", encoding="utf-8", **env):
+    """Run a command here, with streams as pipes have them; return status, output and errors."""
+    out, errors = io.BytesIO(), io.BytesIO()
+    streams = {
+        "stdin": io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding=encoding),
+        "stdout": io.TextIOWrapper(out, encoding=encoding),
+        "stderr": io.TextIOWrapper(errors, encoding=encoding, errors="backslashreplace"),
+    }
+    argv = ["shardcache", *map(str, words)]
+    with (
+        mock.patch.multiple(sys, argv=argv, **streams),
+        mock.patch.dict(os.environ, {**UNTUNED, **env}, clear=True),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    streams["stdout"].flush()
+    return _told(ended.value.code or 0, out.getvalue(), errors.getvalue())
+
+
+def type_in_a_process(*words, stdin="", **env):
+    """Run a command in a process of its own; return status, output and errors."""
+    result = subprocess.run(
+        [*COMMAND, *words],
+        capture_output=True,
+        input=stdin.encode(),
+        env={**UNTUNED, **env},
+        check=False,
+    )
+    return _told(result.returncode, result.stdout, result.stderr)
+
+
+def _told(status, *streams):
+    out, errors = (stream.decode("utf-8", "surrogateescape") for stream in streams)
+    assert "Traceback" not in out + errors
+    return status, out, errors
+
+
 @pytest.fixture
 def typed():
+    """Run a command with its output in pipes, without a process; return status, output and errors."""
+    return type_here
+
+
+@pytest.fixture
+def typed_in_a_process():
     """Run a command with its output in pipes; return status, output and errors."""
-
-    def run(*words, stdin="", **env):
-        result = subprocess.run(
-            [*COMMAND, *words],
-            capture_output=True,
-            input=stdin.encode(),
-            env={**UNTUNED, **env},
-            check=False,
-        )
-        out, errors = (
-            stream.decode("utf-8", "surrogateescape") for stream in (result.stdout, result.stderr)
-        )
-        assert "Traceback" not in out + errors
-        return result.returncode, out, errors
-
-    return run
+    return type_in_a_process
 
 
 @pytest.fixture

@@ -13,20 +13,6 @@ from shardcache.cli.app import cli
 MEMORY = "memory://a,b,c"
 
 
-def run(*words, stdin=None, env=None):
-    """Run the command line in a process of its own; give status, output and errors."""
-    result = subprocess.run(
-        [sys.executable, "-P", "-m", "shardcache.cli", *words],
-        capture_output=True,
-        text=True,
-        input=stdin,
-        env=env,
-        check=False,
-    )
-    assert "Traceback" not in result.stderr
-    return result.returncode, result.stdout, result.stderr
-
-
 @pytest.fixture
 def url(memcached_servers):
     """Name three empty memcached nodes."""
@@ -35,67 +21,67 @@ def url(memcached_servers):
     )
 
 
-def test_values_go_in_and_come_out(url):
+def test_values_go_in_and_come_out(typed, url):
     """`set`, `get` and `delete` do what they say, and say what they did."""
-    status, out, _ = run("set", "k", "a value", "--ttl", "60", "--url", url)
+    status, out, _ = typed("set", "k", "a value", "--ttl", "60", "--url", url)
     assert (status, "stored on" in out) == (0, True)
-    assert run("get", "k", "--url", url)[:2] == (0, "a value\n")
-    assert run("set", "n", '{"a": [1, 2]}', "--parse", "--url", url)[0] == 0
-    status, out, _ = run("get", "n", "--json", "--url", url)
+    assert typed("get", "k", "--url", url)[:2] == (0, "a value\n")
+    assert typed("set", "n", '{"a": [1, 2]}', "--parse", "--url", url)[0] == 0
+    status, out, _ = typed("get", "n", "--json", "--url", url)
     assert (status, json.loads(out)["value"]) == (0, {"a": [1, 2]})
-    assert run("delete", "k", "n", "gone", "--url", url)[:2] == (0, "2 of 3 deleted\n")
-    assert run("get", "k", "--url", url)[0] == 1
-    status, out, _ = run("get", "k", "--json", "--url", url)
+    assert typed("delete", "k", "n", "gone", "--url", url)[:2] == (0, "2 of 3 deleted\n")
+    assert typed("get", "k", "--url", url)[0] == 1
+    status, out, _ = typed("get", "k", "--json", "--url", url)
     assert (status, json.loads(out)["found"]) == (1, False)
-    assert run("delete", "k", "--url", url)[0] == 1
+    assert typed("delete", "k", "--url", url)[0] == 1
 
 
 @pytest.mark.parametrize("ttl", ["0", "-1"])
-def test_no_time_to_live_is_told(url, ttl):
+def test_no_time_to_live_is_told(typed, url, ttl):
     """Storing for no time removes the key, and `set` says so."""
-    assert run("set", "k", "old", "--url", url)[0] == 0
-    status, out, _ = run("set", "k", "v", "--ttl", ttl, "--url", url)
+    assert typed("set", "k", "old", "--url", url)[0] == 0
+    status, out, _ = typed("set", "k", "v", "--ttl", ttl, "--url", url)
     assert (status, "stored on" in out, "deleted from" in out) == (0, False, True)
-    status, out, _ = run("set", "k", "v", "--ttl", ttl, "--json", "--url", url)
+    status, out, _ = typed("set", "k", "v", "--ttl", ttl, "--json", "--url", url)
     assert (status, json.loads(out)["stored"]) == (0, False)
-    assert run("get", "k", "--url", url)[0] == 1
+    assert typed("get", "k", "--url", url)[0] == 1
 
 
-def test_where_keys_live():
+def test_where_keys_live(typed):
     """`where` names the owner first, then who would be next."""
-    status, out, _ = run("where", "x", "y", "--json", "--url", MEMORY)
+    status, out, _ = typed("where", "x", "y", "--json", "--url", MEMORY)
     found = json.loads(out)
     assert status == 0
     assert [entry["key"] for entry in found] == ["x", "y"]
     assert all(sorted(entry["nodes"]) == ["a", "b", "c"] for entry in found)
-    assert found[0]["nodes"][0] in run("where", "x", "--url", MEMORY)[1]
+    assert found[0]["nodes"][0] in typed("where", "x", "--url", MEMORY)[1]
 
 
-def test_nodes_and_their_shares():
+def test_nodes_and_their_shares(typed):
     """`nodes` shows weights and the shares that follow."""
-    status, out, _ = run("nodes", "--json", "--url", "memory://a,b*2".replace("memory", "redis"))
+    status, out, _ = typed("nodes", "--json", "--url", "memory://a,b*2".replace("memory", "redis"))
     nodes = {node["name"]: node for node in json.loads(out)["nodes"]}
     assert status == 0
     assert nodes["b:6379"]["share"] == pytest.approx(2 / 3, abs=0.02)
-    assert "fingerprint" in run("nodes", "--url", MEMORY)[1]
+    assert "fingerprint" in typed("nodes", "--url", MEMORY)[1]
 
 
-def test_ping_tells_who_is_down(url):
+def test_ping_tells_who_is_down(typed, url):
     """`ping` exits with 1 when a node is down, and names the error."""
-    assert run("ping", "--url", url)[0] == 0
-    status, out, _ = run("ping", "--json", "--url", "memcached://127.0.0.1:1")
+    assert typed("ping", "--url", url)[0] == 0
+    status, out, _ = typed("ping", "--json", "--url", "memcached://127.0.0.1:1")
     answer = json.loads(out)["127.0.0.1:1"]
     assert (status, answer["up"]) == (1, False)
     assert "refused" in answer["error"]
 
 
-def test_stats(url, redis_servers):
+def test_stats(typed, url, redis_servers):
     """`stats` shows each server's figures; one that gives none makes the status 1."""
-    status, out, _ = run("stats", "--json", "--url", url)
+    status, out, _ = typed("stats", "--json", "--url", url)
     assert status == 0
     assert all(node["server"]["version"] for node in json.loads(out).values())
-    assert "version" in run("stats", "--url", redis_servers[0].url)[1]
-    assert run("stats", "--url", "memcached://127.0.0.1:1")[0] == 1
+    assert "version" in typed("stats", "--url", redis_servers[0].url)[1]
+    assert typed("stats", "--url", "memcached://127.0.0.1:1")[0] == 1
 
 
 @pytest.mark.parametrize(
@@ -107,36 +93,36 @@ def test_stats(url, redis_servers):
         (["--strategy", "modulo"], 0.6, 0.72),
     ],
 )
-def test_plan_shows_what_would_move(change, low, high):
+def test_plan_shows_what_would_move(typed, change, low, high):
     """`plan` gives the share that moves, and the balance before and after."""
-    status, out, _ = run("plan", *change, "--json", "--url", MEMORY)
+    status, out, _ = typed("plan", *change, "--json", "--url", MEMORY)
     figures = json.loads(out)
     assert status == 0
     assert low < figures["moved"] < high
     assert sum(figures["before"].values()) == pytest.approx(1)
     assert sum(figures["after"].values()) == pytest.approx(1)
-    assert "would move" in run("plan", *change, "--url", MEMORY)[1]
+    assert "would move" in typed("plan", *change, "--url", MEMORY)[1]
 
 
-def test_plan_counts_the_keys_of_a_file(tmp_path):
+def test_plan_counts_the_keys_of_a_file(typed, tmp_path):
     """`plan --keys` looks at one's own keys, from a file or standard input."""
     keys = "".join(f"user:{number}\n" for number in range(400))
     path = tmp_path / "keys.txt"
     path.write_text(keys)
     words = ["plan", "--add", "memory://d", "--json", "--url", MEMORY, "--keys"]
-    figures = json.loads(run(*words, str(path))[1])
+    figures = json.loads(typed(*words, str(path))[1])
     assert (figures["looked_at"], figures["basis"]) == (400, "keys")
-    assert figures == json.loads(run(*words, "-", stdin=keys)[1])
+    assert figures == json.loads(typed(*words, "-", stdin=keys)[1])
 
 
-def test_plugins():
+def test_plugins(typed):
     """`plugins` lists who offers what."""
-    status, out, _ = run("plugins", "--json")
+    status, out, _ = typed("plugins", "--json")
     ours = json.loads(out)["plugins"][0]
     assert status == 0
     assert ours["name"] == "shardcache"
     assert "strategy rendezvous" in ours["offers"]
-    assert "rendezvous" in run("plugins")[1]
+    assert "rendezvous" in typed("plugins")[1]
 
 
 @pytest.mark.parametrize(
@@ -160,17 +146,17 @@ def test_plugins():
         (["demo", "--servers", "oracle"], "memcached"),
     ],
 )
-def test_mistakes_are_told_in_a_line(words, told):
+def test_mistakes_are_told_in_a_line(typed, words, told):
     """Bad usage exits with 2 and says what is known, without a traceback."""
-    status, _, errors = run(*words)
+    status, _, errors = typed(*words)
     assert status == 2
     assert told in errors
 
 
-def test_a_node_that_is_down_is_told_in_a_line():
+def test_a_node_that_is_down_is_told_in_a_line(typed):
     """A failing node exits with 1, and its reason is told, once for all its keys."""
     for words in (["get", "k"], ["delete", "k"], ["delete", "k", "l"]):
-        status, _, errors = run(*words, "--url", "memcached://127.0.0.1:1")
+        status, _, errors = typed(*words, "--url", "memcached://127.0.0.1:1")
         assert status == 1
         assert errors.count("cannot be reached: Connection refused") == 1
 
@@ -187,6 +173,29 @@ def test_without_the_extra_it_says_how_to_get_it():
     )
     assert result.returncode == 2
     assert "pip install 'shardcache[cli]'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nodes"],
+        ["where", "schlüssel", "--json"],
+        ["get", "k"],
+        ["get", "k", "--json", "--url", "memcached://127.0.0.1:1"],
+        ["delete", "k", "l", "--url", "memcached://127.0.0.1:1"],
+        ["plan", "--keys", "-", "--add", "memory://d"],
+        ["flush", "a"],
+        ["plan", "--remove", "z"],
+        ["no-such-command"],
+        ["--help"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_a_process_says_the_same(typed, typed_in_a_process, words):
+    """What other tests see of a command in their own process is what a shell gets."""
+    given = {"stdin": "user:1\nuser:2\n", "SHARDCACHE_URL": MEMORY}
+    assert typed(*words, **given) == typed_in_a_process(*words, **given)
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))

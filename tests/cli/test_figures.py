@@ -47,8 +47,6 @@ def test_plan_says_the_least_in_words(typed):
     assert "No strategy could move less" in out
     _, out, _ = typed("plan", "--strategy", "jump", "--url", "memory://a,b,c")
     assert "must move to reach these shares" in out
-    _, out, _ = typed("demo")
-    assert "least possible" not in out
 
 
 def test_plan_takes_a_host_for_a_name(typed):

@@ -24,9 +24,11 @@ TEXTS = {
     "zero width": "a\u200bb",
 }
 
-# Few, for each command is a process.
 JOINED = {
     "all that acts": "".join(text for text in TEXTS.values() if not text.isprintable()),
+    "all that acts but surrogates": "".join(  # which no key may hold
+        text for name, text in TEXTS.items() if not text.isprintable() and name != "surrogate"
+    ),
     "markup": "[red]x[/red] [link=http://evil]x :warning:",
     "closing markup": "[/x]",
 }

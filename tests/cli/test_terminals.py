@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from shardcache.cli import demo, stampede
+
 HOSTS = [f"cache-{number:02}.eu-west-1.production.example.com" for number in range(3)]
 NAMES = [f"{host}:11211" for host in HOSTS]
 URL = "memcached://" + ",".join(HOSTS)
@@ -20,6 +22,12 @@ COMMANDS = [
     ["where", "user:42", "user:43"],
     ["plan", "--add", "memcached://cache-03.eu-west-1.production.example.com"],
     ["plan", "--remove", NAMES[0], "--strategy", "jump"],
+]
+LETTERS = [
+    ["set", "schlüssel", "v"],
+    ["where", "schlüssel-漢字"],
+    ["get", "漢字", "--json"],
+    ["get", "k", "--no-such-öption"],
 ]
 
 
@@ -56,35 +64,42 @@ def test_in_a_pipe_a_line_is_a_node(typed, named, words):
         assert all("cannot be reached" in line for line in lines[1:4])
 
 
-@pytest.mark.parametrize("env", ASCII, ids=["LC_ALL=C", "PYTHONIOENCODING"])
-@pytest.mark.parametrize(
-    "words",
-    [
-        *COMMANDS,
-        ["get", "k"],
-        ["set", "schlüssel", "v"],
-        ["where", "schlüssel-漢字"],
-        ["get", "漢字", "--json"],
-        ["get", "k", "--no-such-öption"],
-        ["plugins"],
-    ],
-    ids=" ".join,
-)
-def test_where_there_is_only_ascii(typed, words, env):
-    """Bars and marks are drawn in ASCII, and other letters are escaped."""
-    url = [] if words == ["plugins"] else ["--url", "memory://a,b"]
-    words = [word.replace(NAMES[0], "a") for word in words]
-    status, out, errors = typed(*words, *url, **env)
+def check_ascii(words, told):
+    """Check that a command said what it had to say in ASCII alone."""
+    status, out, errors = told
     assert (out + errors).isascii()
     assert status in {0, 1, 2}
+    if all(word.isascii() for word in words):
+        assert "\\u" not in out + errors
     if words[0] == "nodes":
         assert "####" in out
 
 
-def test_the_demo_where_there_is_only_ascii(typed):
-    """Its panel and stacked bars as well."""
-    status, out, errors = typed("demo", PYTHONIOENCODING="ascii")
-    assert (status, errors, out.isascii()) == (0, "", True)
+@pytest.mark.parametrize("words", [*COMMANDS, *LETTERS, ["get", "k"], ["plugins"]], ids=" ".join)
+def test_where_there_is_only_ascii(typed, words):
+    """Bars and marks are drawn in ASCII, and other letters are escaped."""
+    url = [] if words == ["plugins"] else ["--url", "memory://a,b"]
+    words = [word.replace(NAMES[0], "a") for word in words]
+    check_ascii(words, typed(*words, *url, encoding="ascii"))
+
+
+@pytest.mark.parametrize("env", ASCII, ids=["LC_ALL=C", "PYTHONIOENCODING"])
+@pytest.mark.parametrize("words", [["nodes"], *LETTERS], ids=" ".join)
+def test_the_environment_says_that_there_is_only_ascii(typed_in_a_process, words, env):
+    """Python then reads the command line in another way, too."""
+    check_ascii(words, typed_in_a_process(*words, "--url", "memory://a,b", **env))
+
+
+def test_the_demo_where_there_is_only_ascii(typed, monkeypatch):
+    """Its panel and stacked bars as well; a few keys and figures made up show all of them."""
+    seen = {"runs": 200, "right": 175, "longest": 0.3, "again_after": 2.0}
+    crowd = {"unprotected": seen, "protected": seen, "killed": seen}
+    figures = {"processes": 8, "threads": 25, **crowd}
+    monkeypatch.setattr(demo, "KEYS", 500)
+    monkeypatch.setattr(stampede, "among_processes", lambda _: figures)
+    status, out, errors = typed("demo", encoding="ascii")
+    assert (status, errors, out.isascii(), "\\u" in out) == (0, "", True, False)
+    assert "175 of the 175 others got the value" in out
 
 
 def test_what_a_list_shows(on_terminal, memcached_servers):
