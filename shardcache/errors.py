@@ -255,7 +255,7 @@ class LockError(ShardCacheError):
 
 
 class LockTimeout(LockError, TimeoutError):  # noqa: N818 - the field's name for it
-    """The lock stayed in another's hands for as long as was waited."""
+    """The lock was held by another client for as long as the caller waited."""
 
 
 class LockUnavailable(LockError):  # noqa: N818 - as above

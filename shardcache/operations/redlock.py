@@ -209,7 +209,7 @@ async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float) -
         pause = backoff.pause()
         left = deadline - io.now()
         if left <= 0:
-            raise LockTimeout(f"lock {key!r} stayed in another's hands for {wait:g} s")
+            raise LockTimeout(f"lock {key!r} is still held by another client after {wait:g} s")
         await io.sleep(min(pause, left))
     return hold
 

@@ -82,9 +82,9 @@ def test_every_parameter_of_cached_is_documented():
     """The tables name the parameters of the key, and the terms, in the order of the code."""
     named = inspect.signature(shardcache.Client.cached).parameters
     of_the_key = [name for name in named if name not in {"self", "seconds", "ttl", "terms"}]
-    assert rows("computed", "Parameters of the key") == of_the_key
+    assert rows("computed", "Key options") == of_the_key
     terms = [field.name for field in dataclasses.fields(shardcache.CachePolicy)]
-    assert rows("computed", "Terms") == terms
+    assert rows("computed", "Options") == terms
     assert list(CacheTerms.__annotations__) == terms[1:]
 
 
