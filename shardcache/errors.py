@@ -37,6 +37,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+
+def printable(text: str) -> str:
+    r"""Return text that does nothing to a terminal or a log: each unprintable character as its escape.
+
+    Controls, escape sequences, line ends, bidirectional marks and surrogates are such characters.
+
+    >>> print(printable("a\x1b[2J\u202eb"))
+    a\x1b[2J\u202eb
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 _NODES_TOLD: Final = 5  # in a message about many nodes
 
 
@@ -119,11 +133,14 @@ class DecodeError(CodecError):
 
 
 class NodeError(ShardCacheError):
-    """A node did not do as asked; `node` is its name. The library's own error is the cause."""
+    """A node did not do as asked; `node` is its name. The library's own error is the cause.
+
+    Its message is one line of printable letters, for it may quote what a server has sent.
+    """
 
     def __init__(self, message: str, node: str = "") -> None:
         self.node = node
-        super().__init__(f"{node}: {message}" if node else message)
+        super().__init__(printable(f"{node}: {message}" if node else message))
 
 
 class NodeUnavailableError(NodeError):

@@ -12,21 +12,19 @@ from typing import Any, Final, TextIO
 
 from rich.text import Text
 
-from shardcache.errors import NodeError
+from shardcache.errors import NodeError, printable
 
 # What is drawn where the output has no such letters.
 ASCII: Final = str.maketrans({"–": "-", "…": "...", "█": "#"} | dict.fromkeys("▏▎▍▌▋▊▉", "#"))
 
 
 def visible(text: object) -> str:
-    r"""Return text that does nothing to a terminal: each unprintable character as its escape.
-
-    Controls, escape sequences, line ends, bidirectional marks and surrogates are such characters.
+    r"""Return what is shown of something foreign: it does nothing to a terminal.
 
     >>> print(visible("a\x1b[2J\u202eb"))
     a\x1b[2J\u202eb
     """
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+    return printable(str(text))
 
 
 def foreign(text: object, style: str = "") -> Text:

@@ -141,6 +141,13 @@ def test_a_partial_failure_of_many_nodes_is_told_in_a_line() -> None:
     assert message.endswith("; n4: refused; and 3 more)")
 
 
+def test_what_a_server_sent_forges_no_line_of_a_log() -> None:
+    """The message of a node's error is one printable line, whatever it quotes."""
+    error = NodeUnavailableError("the server says: \x1b[2J\nERROR forged \u202e", "n1")
+    assert str(error) == r"n1: the server says: \x1b[2J\nERROR forged \u202e"
+    assert str(PartialFailureError({"k": error}, total=1, nodes=1)).isprintable()
+
+
 def test_it_comes_back_from_a_process_pool() -> None:
     """An error in a worker process reaches the program, and leaves the pool whole."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
