@@ -144,3 +144,39 @@ def test_raw_takes_no_structure(value):
     """The codec for bytes says what to do with anything else."""
     with pytest.raises(EncodeError, match=rf"{type(value).__name__}.*bytes"):
         Raw().encode(NAME, value)
+
+
+class SafeText(str):
+    """Stands for text of a template engine, such as a `SafeString` of Django or a `Markup`."""
+
+    __slots__ = ()
+
+
+class Colour(enum.StrEnum):
+    """Stands for an enum whose members are text."""
+
+    RED = "red"
+
+
+class Rank(enum.IntEnum):
+    """Stands for an enum whose members are numbers."""
+
+    FIRST = 1
+
+
+@pytest.mark.parametrize("codec", [Msgpack(), Json()])
+@pytest.mark.parametrize(
+    ("value", "way"),
+    [
+        (SafeText("x"), "store str(value)"),
+        (Colour.RED, "store value.value"),
+        (Rank.FIRST, "store value.value"),
+        (collections.Counter("x"), "store dict(value)"),
+    ],
+)
+def test_what_a_value_is_a_kind_of_can_be_stored(codec, value, way):
+    """The first that a web application stores is text of a kind of its own: the error says how."""
+    for held in (value, [value]):
+        with pytest.raises(EncodeError) as raised:
+            codec.encode(b"k", held)
+        assert str(raised.value).endswith(f"; or {way}")

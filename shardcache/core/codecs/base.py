@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from shardcache.errors import ConfigurationError, EncodeError
@@ -70,4 +71,19 @@ def refusal(codec: str, value: object, ways: str) -> EncodeError:
         if kind.__module__ == "builtins"
         else f"{kind.__module__}.{kind.__qualname__}"
     )
-    return EncodeError(f"codec {codec!r} cannot store {name}: {ways}")
+    return EncodeError(f"codec {codec!r} cannot store {name}: {ways}{_plain_form(value)}")
+
+
+def _plain_form(value: object) -> str:
+    """Return how to store what a value is a kind of; nothing for other values.
+
+    >>> from http import HTTPMethod
+    >>> _plain_form(HTTPMethod.GET), _plain_form(type("Text", (str,), {})()), _plain_form(object())
+    ('; or store value.value', '; or store str(value)', '')
+    """
+    if isinstance(value, Enum):
+        return "; or store value.value"
+    for kind in (str, int, float, bytes, dict, list, tuple, set):
+        if isinstance(value, kind) and type(value).__module__ != "builtins":
+            return f"; or store {kind.__name__}(value)"
+    return ""
