@@ -123,7 +123,7 @@ _defaults = Defaults()
 
 
 class AnyDecorator:
-    """What the module's `cached(…)` gives: takes functions of both kinds."""
+    """What the module's `cached(…)` returns: takes functions of both kinds."""
 
     __slots__ = ("_naming", "_policy")
 
@@ -162,9 +162,9 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
     typed: bool = False,
     **terms: Unpack[CacheTerms],
 ) -> AnyDecorator:
-    """Cache what a function gives, by its arguments, with the default client.
+    """Cache the results of a function by its arguments, with the default client.
 
-    Takes functions, methods, and `async def`s; its parameters are those of `Client.cached`. Without
+    Takes functions, methods and coroutine functions; its parameters are those of `Client.cached`. Without
     a ttl, and without a `default_ttl`, the first call raises `ConfigurationError`. The client is made
     at the first call: of what `configure` was told, else of `SHARDCACHE_URL`, else of three memory
     nodes, which is a warning in the log.

@@ -54,11 +54,13 @@ class AsyncClient(ClientBase[AsyncBackend]):
     """
 
     async def get(self, key: Key, default: Any = None) -> Any:
-        """Give the value of `key`, or `default`; a stored `None` is a hit."""
+        """Return the value of `key`, or `default`; a stored `None` is a hit."""
         return await single.get(self._cluster, key, default)
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
-        """Give a dict of the keys found, under the caller's own keys; all nodes asked at once.
+        """Return the keys found with their values, in no particular order; all nodes asked at once.
+
+        The keys are the caller's own.
 
         What failed is absent; under `on_error="raise"` a `PartialFailureError` has `.found` and
         `.failed`.
@@ -66,7 +68,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return await many.get_many(self._cluster, keys)
 
     async def set(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
-        """Store `value` for `ttl` seconds; say whether it was stored.
+        """Store `value` for `ttl` seconds; return whether it was stored.
 
         A `ttl` of `None` means no expiry, zero or less deletes the key, left out it is
         `default_ttl`. Raise `EncodeError` for a value that the codec does not take.
@@ -74,33 +76,33 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return await single.store(self._cluster, key, value, ttl, When.ALWAYS)
 
     async def set_many(self, mapping: Mapping[Key, Any], ttl: TTL = DEFAULT) -> list[Key]:
-        """Store every item for `ttl` seconds; give the keys that could not be stored.
+        """Store every item for `ttl` seconds; return the keys that could not be stored.
 
         Under `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
         """
         return await many.set_many(self._cluster, mapping, ttl)
 
     async def add(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
-        """Store `value` unless the key is there; say whether it was stored."""
+        """Store `value` unless the key is there; return whether it was stored."""
         return await single.store(self._cluster, key, value, ttl, When.ABSENT)
 
     async def replace(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
-        """Store `value` if the key is there; say whether it was stored."""
+        """Store `value` if the key is there; return whether it was stored."""
         return await single.store(self._cluster, key, value, ttl, When.PRESENT)
 
     async def delete(self, key: Key) -> bool:
-        """Remove `key`; say whether it was there."""
+        """Remove `key`; return whether it was there."""
         return await single.delete(self._cluster, key)
 
     async def delete_many(self, keys: Iterable[Key]) -> int:
-        """Remove every key, all nodes asked at once; give how many were there.
+        """Remove every key, all nodes asked at once; return how many were there.
 
         Under `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
         """
         return await many.delete_many(self._cluster, keys)
 
     async def touch(self, key: Key, ttl: TTL) -> bool:
-        """Give `key` a new expiry in `ttl` seconds; say whether it was there."""
+        """Set the expiry of `key` to `ttl` seconds from now; return whether it was there."""
         return await single.touch(self._cluster, key, ttl)
 
     async def incr(
@@ -110,9 +112,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
         initial: SupportsIndex | None = None,
         ttl: TTL = DEFAULT,
     ) -> int | None:
-        """Add `delta` to a counter; give its new value.
+        """Add `delta` to a counter; return its new value.
 
-        A missing counter gives `None`, or is made with `initial` and `ttl` when there is one; an
+        A missing counter returns `None`, or is made with `initial` and `ttl` when there is one; an
         existing one keeps its expiry. Raise `NotACounterError` when the value is not a whole number
         from 0 to 2**63 - 1 or would pass that.
         """
@@ -125,11 +127,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
         initial: SupportsIndex | None = None,
         ttl: TTL = DEFAULT,
     ) -> int | None:
-        """Subtract `delta` from a counter, which stops at 0; give its new value. Else as `incr`."""
+        """Subtract `delta` from a counter, which stops at 0; return its new value. Else as `incr`."""
         return await single.decr(self._cluster, key, delta, initial, ttl)
 
     async def gets(self, key: Key, default: Any = None) -> tuple[Any, Hashable | None]:
-        """Give `(value, token)`, the token for `cas`; `(default, None)` when there is none."""
+        """Return `(value, token)`, the token for `cas`; `(default, None)` when there is none."""
         return await single.gets(self._cluster, key, default)
 
     async def cas(self, key: Key, value: Any, token: Hashable, ttl: TTL = DEFAULT) -> bool | None:
@@ -146,7 +148,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         **terms: Unpack[CacheTerms],
     ) -> T:
-        """Give the value of `key`; if it is missing, what `factory()` makes, by one caller for all.
+        """Return the value of `key`; if it is missing, what `factory()` returns, for all callers at once.
 
         `ttl` left out is `default_ttl`; `terms` are the fields of `CachePolicy`, such as
         `lock=True`. Values that are shared are copies of each other.
@@ -170,7 +172,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         typed: bool = False,
         **terms: Unpack[CacheTerms],
     ) -> AsyncDecorator:
-        """Cache what a function gives, by its arguments: `@client.cached(ttl=60, lock=True)`.
+        """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
 
         `ttl` left out is the client's `default_ttl`; seconds may be given by position, `cached(60)`.
         Raise `ConfigurationError` where there is neither, and without parentheses.
@@ -188,7 +190,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         )
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; say whether the tag's node took note."""
+        """Make every cached value with this tag a miss; return whether the tag's node took note."""
         return await tagging.invalidate(self._cluster, tag)
 
     def lock(  # noqa: PLR0913 - what a lock is held on
@@ -213,7 +215,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return AsyncLock(lambda: self._cluster, name, policy, on_lost)
 
     async def ping(self) -> dict[str, float | NodeError]:
-        """Give, by node name, the seconds that a sign of life took, or the error in its place."""
+        """Return, by node name, the seconds that a ping took, or the error in its place."""
         return await whole.ping(self._cluster)
 
     async def check(self) -> dict[str, NodeCheck]:
@@ -228,14 +230,14 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return await checking.check(self._cluster)
 
     async def stats(self) -> Stats:
-        """Give, by node name, the server's figures (or its error) and this client's counters.
+        """Return, by node name, the server's figures (or its error) and this client's counters.
 
         `.protection` has the counters of the values that were computed through this client.
         """
         return await whole.stats(self._cluster)
 
     async def flush_all(self) -> bool:
-        """Empty every node, for all who use it; say whether all did. Nothing else calls this."""
+        """Empty every node, for all who use it; return whether all did. Nothing else calls this."""
         return await whole.flush_all(self._cluster)
 
     async def flush_node(self, name: str) -> bool:
@@ -247,11 +249,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return await whole.flush_node(self._cluster, name)
 
     async def add_node(self, node: str | Node) -> TopologyChange:
-        """Take one more node in; calls in flight finish on the old topology."""
+        """Add a node; calls in flight finish on the old topology."""
         return await self._swap(lambda topology: topology.adding(parse_node(node)))
 
     async def remove_node(self, name: str) -> TopologyChange:
-        """Let the node called `name` go; calls in flight finish on the old topology."""
+        """Remove the node called `name`; calls in flight finish on the old topology."""
         return await self._swap(lambda topology: topology.removing(name))
 
     async def set_nodes(self, nodes: str | Node | Iterable[str | Node]) -> TopologyChange:

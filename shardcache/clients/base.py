@@ -167,27 +167,27 @@ class ClientBase(ABC, Generic[BackendT]):
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Give the nodes that this client believes in."""
+        """Return the nodes of this client."""
         return self._cluster.topology.nodes
 
     @property
     def topology(self) -> Topology:
-        """Give the nodes with their strategy and placement, as one immutable value."""
+        """Return the nodes with their strategy and placement, as one immutable value."""
         return self._cluster.topology
 
     @property
     def fingerprint(self) -> str:
-        """Give 32 hex digits; clients of equal fingerprints place every key equally."""
+        """Return 32 hex digits; clients of equal fingerprints place every key equally."""
         return self._cluster.topology.fingerprint
 
     @property
     def observer_errors(self) -> int:
-        """Give how many times an observer of this client raised; such errors reach no caller."""
+        """Return how many times an observer of this client raised; such errors reach no caller."""
         return self._cluster.audience.errors
 
     @property
     def ejected(self) -> tuple[Node, ...]:
-        """Give the nodes that are not asked for now, because they failed; those for locks too."""
+        """Return the nodes that are not asked for now, because they failed; those for locks too."""
         links = self._cluster.known.values()
         return tuple(link.node for link in links if link.health.ejected)
 
@@ -201,15 +201,15 @@ class ClientBase(ABC, Generic[BackendT]):
         return whole.counters(self._cluster)
 
     def node_for(self, key: Key) -> Node:
-        """Give the node that holds `key`."""
+        """Return the node that holds `key`."""
         return self._cluster.topology.owner(self.hashed(key))
 
     def nodes_for(self, key: Key, count: int) -> Sequence[Node]:
-        """Give up to `count` distinct nodes for `key` in order of preference, its owner first."""
+        """Return up to `count` distinct nodes for `key` in order of preference, its owner first."""
         return self._cluster.topology.preference(self.hashed(key), index(count))
 
     def hashed(self, key: Key) -> bytes:
-        """Give the bytes of `key` that the strategy hashes, for asking `topology` directly."""
+        """Return the bytes of `key` that the strategy hashes, for asking `topology` directly."""
         return self._cluster.hashed(key)
 
     def __reduce__(self) -> NoReturn:

@@ -45,7 +45,7 @@ Kwargs = Mapping[str, Any]
 class CacheInfo(NamedTuple):
     """What became of the calls of one cached function in this process.
 
-    What each counter means stands in `operations.tally`, and in the reference.
+    What each counter means is in the reference, under "Counters".
     """
 
     hits: int
@@ -90,11 +90,11 @@ class FunctionCache:
         self.tally = Tally()
 
     async def value(self, args: Args, kwargs: Kwargs) -> Any:
-        """Give the cached value, or compute it."""
+        """Return the cached value, or compute it."""
         return await computed.value(await self._call(args, kwargs))
 
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
-        """Give the cached value, or `None`."""
+        """Return the cached value, or `None`."""
         value = await computed.peek(await self._call(args, kwargs))
         return None if value is NOT_MADE else value
 
@@ -119,7 +119,7 @@ class FunctionCache:
         return await tags.invalidate(self._cluster(), tag)
 
     async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:
-        """Give the key of a call."""
+        """Return the key of a call."""
         await self._generation.look(self._cluster())
         return self._keys.key(args, kwargs, self._generation.name)
 
@@ -167,11 +167,11 @@ class CachedBase(Generic[P, R]):
 
     @property
     def policy(self) -> CachePolicy:
-        """Give the terms on which values are kept."""
+        """Return the terms on which values are kept."""
         return self._cache.policy
 
     def cache_info(self) -> CacheInfo:
-        """Give what became of the calls in this process, of all instances for a method."""
+        """Return what became of the calls in this process, of all instances for a method."""
         return CacheInfo(**self._cache.tally.counts)  # type: ignore[arg-type]  # ints but for one
 
     def _bind(self, instance: object, owner: type | None) -> Self:
@@ -195,44 +195,44 @@ class CachedBase(Generic[P, R]):
 
 
 class CachedFunction(CachedBase[P, R]):
-    """A function whose values are cached; called as the function is, with some calls beside."""
+    """A function whose values are cached; called as the function is, with further methods."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Give the cached value, or what the function makes, by one caller for all."""
+        """Return the cached value, or the result of the function, computed by one caller for all."""
         value: R = run(lambda: self._cache.value(self._bound + args, kwargs))
         return value
 
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes:
-        """Give the key of the call with these arguments, as for `client.get`."""
+        """Return the key of the call with these arguments, as for `client.get`."""
         return run(lambda: self._cache.key_for(self._bound + args, kwargs))
 
     def get(self, *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """Give the cached value, fresh or stale, or `None`; compute nothing."""
+        """Return the cached value, fresh or stale, or `None`; compute nothing."""
         value: R | None = run(lambda: self._cache.peek(self._bound + args, kwargs))
         return value
 
     def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Store `value` as if the function had just made it; say whether it was stored."""
+        """Store `value` as if the function had just computed it; return whether it was stored."""
         return run(lambda: self._cache.put(value, self._bound + args, kwargs))
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function whatever is cached, store its value, and give it."""
+        """Call the function whatever is cached; store and return its value."""
         value: R = run(lambda: self._cache.refresh(self._bound + args, kwargs))
         return value
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Remove the value, and void what is being made; say whether anything was there."""
+        """Delete the value, and discard a computation in progress; return whether anything was there."""
         return run(lambda: self._cache.invalidate(self._bound + args, kwargs))
 
     def invalidate_all(self) -> bool:
-        """Make all values of this function misses; say whether the node that knows took note.
+        """Make all values of this function misses; return whether its node took note.
 
         Other processes notice within about a second.
         """
         return run(self._cache.invalidate_all)
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; say whether the tag's node took note."""
+        """Make every cached value with this tag a miss; return whether the tag's node took note."""
         return run(lambda: self._cache.invalidate_tag(tag))
 
     def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -252,48 +252,48 @@ class CachedFunction(CachedBase[P, R]):
 
 
 class AsyncCachedFunction(CachedBase[P, R]):
-    """A function whose values are cached; called as the function is, with some calls beside."""
+    """A function whose values are cached; called as the function is, with further methods."""
 
     def __init__(self, cache: FunctionCache, binding: Binding) -> None:
         super().__init__(cache, binding)
         _mark_as_coroutine_function(self)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Give the cached value, or what the function makes, by one caller for all."""
+        """Return the cached value, or the result of the function, computed by one caller for all."""
         value: R = await self._cache.value(self._bound + args, kwargs)
         return value
 
     async def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes:
-        """Give the key of the call with these arguments, as for `client.get`."""
+        """Return the key of the call with these arguments, as for `client.get`."""
         return await self._cache.key_for(self._bound + args, kwargs)
 
     async def get(self, *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """Give the cached value, fresh or stale, or `None`; compute nothing."""
+        """Return the cached value, fresh or stale, or `None`; compute nothing."""
         value: R | None = await self._cache.peek(self._bound + args, kwargs)
         return value
 
     async def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Store `value` as if the function had just made it; say whether it was stored."""
+        """Store `value` as if the function had just computed it; return whether it was stored."""
         return await self._cache.put(value, self._bound + args, kwargs)
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function whatever is cached, store its value, and give it."""
+        """Call the function whatever is cached; store and return its value."""
         value: R = await self._cache.refresh(self._bound + args, kwargs)
         return value
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Remove the value, and void what is being made; say whether anything was there."""
+        """Delete the value, and discard a computation in progress; return whether anything was there."""
         return await self._cache.invalidate(self._bound + args, kwargs)
 
     async def invalidate_all(self) -> bool:
-        """Make all values of this function misses; say whether the node that knows took note.
+        """Make all values of this function misses; return whether its node took note.
 
         Other processes notice within about a second.
         """
         return await self._cache.invalidate_all()
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; say whether the tag's node took note."""
+        """Make every cached value with this tag a miss; return whether the tag's node took note."""
         return await self._cache.invalidate_tag(tag)
 
     async def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -331,7 +331,7 @@ def _bind_class(instance: object, owner: type | None) -> Args:
 
 
 class Decorator:
-    """What `cached(…)` gives: makes a cached function of a function."""
+    """What `cached(…)` returns: makes a cached function of a function."""
 
     __slots__ = ("_cluster", "_naming", "_policy", "_prefixes")
 
@@ -367,7 +367,7 @@ class Decorator:
 
 
 class AsyncDecorator(Decorator):
-    """What `cached(…)` gives: makes a cached function of an `async def`."""
+    """What `cached(…)` returns: makes a cached function of an `async def`."""
 
     __slots__ = ()
 
@@ -412,7 +412,7 @@ def unwrapped(function: Any) -> tuple[Callable[..., Any], Binding]:
         )
     if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
         raise ConfigurationError(
-            f"cached {function_name(plain)}: what a generator yields cannot be served twice; give a list"
+            f"cached {function_name(plain)}: what a generator yields cannot be served twice; return a list"
         )
     return plain, binding
 

@@ -37,28 +37,28 @@ class LeaseBase:
 
     @property
     def valid(self) -> bool:
-        """Say whether the lock still holds; `False` in a forked child, whose parent has it."""
+        """Return whether the lock still holds; `False` in a forked child, whose parent has it."""
         return self.remaining() > 0
 
     @property
     def lost(self) -> bool:
-        """Say whether it was lost: its time ran out, or it could not be prolonged."""
+        """Return whether it was lost: its time ran out, or it could not be prolonged."""
         if not self.own:
             return False
         return bool(self._hold.lost) or not (self._hold.released or self.valid)
 
     @property
     def token(self) -> str:
-        """Give the 32 hex digits that the nodes keep for this lease and for no other."""
+        """Return the 32 hex digits that the nodes keep for this lease and for no other."""
         return self._hold.payload[1].hex()
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Give the nodes on which the lock was asked for."""
+        """Return the nodes on which the lock was asked for."""
         return tuple(link.node for link in self._hold.links)
 
     def remaining(self) -> float:
-        """Give for how many seconds it still holds; 0 when it does not."""
+        """Return for how many seconds it still holds; 0 when it does not."""
         return self._hold.remaining()
 
     def check(self) -> None:
@@ -68,7 +68,7 @@ class LeaseBase:
 
     @property
     def own(self) -> bool:
-        """Say whether it belongs to this process, and not to the one it was forked from."""
+        """Return whether it belongs to this process, and not to the one it was forked from."""
         return self._hold.own
 
     def _why(self) -> str:
@@ -101,7 +101,7 @@ class Lease(LeaseBase):
     __slots__ = ()
 
     def extend(self, ttl: float | timedelta | None = None) -> float:
-        """Make it hold for `ttl` seconds from now (its own ttl if left out); give for how long.
+        """Make it hold for `ttl` seconds from now (its own ttl if left out); return for how long.
 
         Raise `LockLost` when it does not hold any more, or too few nodes agree: it is then lost.
         """
@@ -111,7 +111,7 @@ class Lease(LeaseBase):
         return self.remaining()
 
     def release(self) -> bool:
-        """Give the lock back; say whether it still held. Idempotent, and raises no node's error."""
+        """Release the lock; return whether it still held. Idempotent, and raises no node's error."""
         return run(self._hold.release)
 
 
@@ -126,7 +126,7 @@ class AsyncLease(LeaseBase):
     __slots__ = ()
 
     async def extend(self, ttl: float | timedelta | None = None) -> float:
-        """Make it hold for `ttl` seconds from now (its own ttl if left out); give for how long.
+        """Make it hold for `ttl` seconds from now (its own ttl if left out); return for how long.
 
         Raise `LockLost` when it does not hold any more, or too few nodes agree: it is then lost.
         """
@@ -136,7 +136,7 @@ class AsyncLease(LeaseBase):
         return self.remaining()
 
     async def release(self) -> bool:
-        """Give the lock back; say whether it still held. Idempotent, and raises no node's error."""
+        """Release the lock; return whether it still held. Idempotent, and raises no node's error."""
         hold = self._hold
         return await hold.cluster.io.shielded(hold.release)
 
@@ -163,7 +163,7 @@ class LockBase(Generic[LeaseT]):
 
     @property
     def nodes(self) -> Sequence[Node]:
-        """Give the nodes on which it is taken: up to five, in the name's order of preference."""
+        """Return the nodes on which it is taken: up to five, in the name's order of preference."""
         return redlock.lock_nodes(self._cluster(), self.name)
 
     def _enter(self, lease: LeaseT) -> LeaseT:
@@ -172,7 +172,7 @@ class LockBase(Generic[LeaseT]):
         return lease
 
     def _leave(self) -> LeaseT:
-        """Give the lease that the innermost `with` on this lock has taken.
+        """Return the lease that the innermost `with` on this lock has taken.
 
         A block may be left elsewhere than it was entered, as by an `ExitStack` in another thread:
         then it is the one that was taken last.
@@ -216,7 +216,7 @@ class Lock(LockBase[Lease]):
         return Lease(run(lambda: redlock.acquire(self._cluster(), self.name, self.policy, seconds)))
 
     def try_acquire(self) -> Lease | None:
-        """Take it if nobody has it, else give `None`; raise `LockUnavailable` as `acquire` does."""
+        """Take it if nobody has it, else return `None`; raise `LockUnavailable` as `acquire` does."""
         hold = run(lambda: redlock.attempt(self._cluster(), self.name, self.policy))
         return None if hold is None else Lease(hold)
 
@@ -277,7 +277,7 @@ class AsyncLock(LockBase[AsyncLease]):
         return AsyncLease(await redlock.acquire(self._cluster(), self.name, self.policy, seconds))
 
     async def try_acquire(self) -> AsyncLease | None:
-        """Take it if nobody has it, else give `None`; raise `LockUnavailable` as `acquire` does."""
+        """Take it if nobody has it, else return `None`; raise `LockUnavailable` as `acquire` does."""
         hold = await redlock.attempt(self._cluster(), self.name, self.policy)
         return None if hold is None else AsyncLease(hold)
 
@@ -318,7 +318,7 @@ def lock_policy(
     *,
     renew: bool,
 ) -> LockPolicy:
-    """Give the terms of a lock, lengths of time in seconds."""
+    """Return the terms of a lock, lengths of time in seconds."""
     return LockPolicy(ttl=_plain(ttl), max_hold=_plain(max_hold), backoff=backoff, renew=renew)
 
 
@@ -327,7 +327,7 @@ def _plain(length: float | timedelta) -> float:
 
 
 def wait_seconds(wait: float | timedelta) -> float:
-    """Give how long to wait, in seconds; zero is a single try."""
+    """Return how long to wait, in seconds; zero is a single try."""
     if not wait or real(wait) == 0:
         return 0.0
     return positive_seconds(wait, MAX_TTL)

@@ -49,11 +49,13 @@ class Client(ClientBase[Backend]):
     """
 
     def get(self, key: Key, default: Any = None) -> Any:
-        """Give the value of `key`, or `default`; a stored `None` is a hit."""
+        """Return the value of `key`, or `default`; a stored `None` is a hit."""
         return run(lambda: single.get(self._cluster, key, default))
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
-        """Give a dict of the keys found, under the caller's own keys; all nodes asked at once.
+        """Return the keys found with their values, in no particular order; all nodes asked at once.
+
+        The keys are the caller's own.
 
         What failed is absent; under `on_error="raise"` a `PartialFailureError` has `.found` and
         `.failed`.
@@ -61,7 +63,7 @@ class Client(ClientBase[Backend]):
         return run(lambda: many.get_many(self._cluster, keys))
 
     def set(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
-        """Store `value` for `ttl` seconds; say whether it was stored.
+        """Store `value` for `ttl` seconds; return whether it was stored.
 
         A `ttl` of `None` means no expiry, zero or less deletes the key, left out it is
         `default_ttl`. Raise `EncodeError` for a value that the codec does not take.
@@ -69,33 +71,33 @@ class Client(ClientBase[Backend]):
         return run(lambda: single.store(self._cluster, key, value, ttl, When.ALWAYS))
 
     def set_many(self, mapping: Mapping[Key, Any], ttl: TTL = DEFAULT) -> list[Key]:
-        """Store every item for `ttl` seconds; give the keys that could not be stored.
+        """Store every item for `ttl` seconds; return the keys that could not be stored.
 
         Under `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
         """
         return run(lambda: many.set_many(self._cluster, mapping, ttl))
 
     def add(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
-        """Store `value` unless the key is there; say whether it was stored."""
+        """Store `value` unless the key is there; return whether it was stored."""
         return run(lambda: single.store(self._cluster, key, value, ttl, When.ABSENT))
 
     def replace(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
-        """Store `value` if the key is there; say whether it was stored."""
+        """Store `value` if the key is there; return whether it was stored."""
         return run(lambda: single.store(self._cluster, key, value, ttl, When.PRESENT))
 
     def delete(self, key: Key) -> bool:
-        """Remove `key`; say whether it was there."""
+        """Remove `key`; return whether it was there."""
         return run(lambda: single.delete(self._cluster, key))
 
     def delete_many(self, keys: Iterable[Key]) -> int:
-        """Remove every key, all nodes asked at once; give how many were there.
+        """Remove every key, all nodes asked at once; return how many were there.
 
         Under `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
         """
         return run(lambda: many.delete_many(self._cluster, keys))
 
     def touch(self, key: Key, ttl: TTL) -> bool:
-        """Give `key` a new expiry in `ttl` seconds; say whether it was there."""
+        """Set the expiry of `key` to `ttl` seconds from now; return whether it was there."""
         return run(lambda: single.touch(self._cluster, key, ttl))
 
     def incr(
@@ -105,9 +107,9 @@ class Client(ClientBase[Backend]):
         initial: SupportsIndex | None = None,
         ttl: TTL = DEFAULT,
     ) -> int | None:
-        """Add `delta` to a counter; give its new value.
+        """Add `delta` to a counter; return its new value.
 
-        A missing counter gives `None`, or is made with `initial` and `ttl` when there is one; an
+        A missing counter returns `None`, or is made with `initial` and `ttl` when there is one; an
         existing one keeps its expiry. Raise `NotACounterError` when the value is not a whole number
         from 0 to 2**63 - 1 or would pass that.
         """
@@ -120,11 +122,11 @@ class Client(ClientBase[Backend]):
         initial: SupportsIndex | None = None,
         ttl: TTL = DEFAULT,
     ) -> int | None:
-        """Subtract `delta` from a counter, which stops at 0; give its new value. Else as `incr`."""
+        """Subtract `delta` from a counter, which stops at 0; return its new value. Else as `incr`."""
         return run(lambda: single.decr(self._cluster, key, delta, initial, ttl))
 
     def gets(self, key: Key, default: Any = None) -> tuple[Any, Hashable | None]:
-        """Give `(value, token)`, the token for `cas`; `(default, None)` when there is none."""
+        """Return `(value, token)`, the token for `cas`; `(default, None)` when there is none."""
         return run(lambda: single.gets(self._cluster, key, default))
 
     def cas(self, key: Key, value: Any, token: Hashable, ttl: TTL = DEFAULT) -> bool | None:
@@ -141,7 +143,7 @@ class Client(ClientBase[Backend]):
         ttl: CachedTTL | Default = DEFAULT,
         **terms: Unpack[CacheTerms],
     ) -> T:
-        """Give the value of `key`; if it is missing, what `factory()` makes, by one caller for all.
+        """Return the value of `key`; if it is missing, what `factory()` returns, for all callers at once.
 
         `ttl` left out is `default_ttl`; `terms` are the fields of `CachePolicy`, such as
         `lock=True`. Values that are shared are copies of each other.
@@ -165,7 +167,7 @@ class Client(ClientBase[Backend]):
         typed: bool = False,
         **terms: Unpack[CacheTerms],
     ) -> Decorator:
-        """Cache what a function gives, by its arguments: `@client.cached(ttl=60, lock=True)`.
+        """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
 
         `ttl` left out is the client's `default_ttl`; seconds may be given by position, `cached(60)`.
         Raise `ConfigurationError` where there is neither, and without parentheses.
@@ -183,7 +185,7 @@ class Client(ClientBase[Backend]):
         )
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; say whether the tag's node took note."""
+        """Make every cached value with this tag a miss; return whether the tag's node took note."""
         return run(lambda: tagging.invalidate(self._cluster, tag))
 
     def lock(  # noqa: PLR0913 - what a lock is held on
@@ -208,7 +210,7 @@ class Client(ClientBase[Backend]):
         return Lock(lambda: self._cluster, name, policy, on_lost)
 
     def ping(self) -> dict[str, float | NodeError]:
-        """Give, by node name, the seconds that a sign of life took, or the error in its place."""
+        """Return, by node name, the seconds that a ping took, or the error in its place."""
         return run(lambda: whole.ping(self._cluster))
 
     def check(self) -> dict[str, NodeCheck]:
@@ -223,14 +225,14 @@ class Client(ClientBase[Backend]):
         return run(lambda: checking.check(self._cluster))
 
     def stats(self) -> Stats:
-        """Give, by node name, the server's figures (or its error) and this client's counters.
+        """Return, by node name, the server's figures (or its error) and this client's counters.
 
         `.protection` has the counters of the values that were computed through this client.
         """
         return run(lambda: whole.stats(self._cluster))
 
     def flush_all(self) -> bool:
-        """Empty every node, for all who use it; say whether all did. Nothing else calls this."""
+        """Empty every node, for all who use it; return whether all did. Nothing else calls this."""
         return run(lambda: whole.flush_all(self._cluster))
 
     def flush_node(self, name: str) -> bool:
@@ -242,11 +244,11 @@ class Client(ClientBase[Backend]):
         return run(lambda: whole.flush_node(self._cluster, name))
 
     def add_node(self, node: str | Node) -> TopologyChange:
-        """Take one more node in; calls in flight finish on the old topology."""
+        """Add a node; calls in flight finish on the old topology."""
         return self._swap(lambda topology: topology.adding(parse_node(node)))
 
     def remove_node(self, name: str) -> TopologyChange:
-        """Let the node called `name` go; calls in flight finish on the old topology."""
+        """Remove the node called `name`; calls in flight finish on the old topology."""
         return self._swap(lambda topology: topology.removing(name))
 
     def set_nodes(self, nodes: str | Node | Iterable[str | Node]) -> TopologyChange:

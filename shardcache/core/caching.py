@@ -1,4 +1,4 @@
-"""On what terms a computed value is kept, shared and made anew: what `cached` is told."""
+"""On what terms a computed value is kept, shared and refreshed: what `cached` is told."""
 
 from __future__ import annotations
 
@@ -57,24 +57,23 @@ class CachePolicy:
 
     Lengths of time are seconds, or a `timedelta`, kept as seconds. The fields:
 
-    `ttl`: the maximum age of a fresh value; a function of the result gives each its own; `None` for
-    no end; `DEFAULT` for the client's `default_ttl`. `jitter`: each value's ttl is shortened by a random share up to this, so that values
-    made together do not end together.
+    `ttl`: the maximum age of a fresh value; a function of the result computes it for each; `None` for
+    no expiry; `DEFAULT` for the client's `default_ttl`. `jitter`: each value's ttl is shortened by a
+    random share up to this, so that values stored together do not expire together.
 
-    `lock`: who else is kept from computing the same: `False` or `"local"` the threads and tasks of
-    this process, `"shard"` all who reach the key's own node, `True` (or a `LockPolicy`) all who
-    reach a majority of the lock's nodes. `wait`: how long a caller waits for another's value;
-    `on_timeout`: what then: `"compute"`, `"stale"` (serve the old value if there is one) or
-    `"raise"` `RecomputeTimeoutError`. `coalesce=False` lets every caller of this process compute
-    for itself.
+    `lock`: the scope of the lock, within which one caller computes: `False` or `"local"` this
+    process, `"shard"` all clients of the key's own node, `True` (or a `LockPolicy`) all clients of a
+    majority of the lock nodes. `wait`: how long a caller waits for another's value; `on_timeout`:
+    what then: `"compute"`, `"stale"` (serve the old value if there is one) or `"raise"`
+    `RecomputeTimeoutError`. `coalesce=False` lets every caller of this process compute for itself.
 
-    `stale`: for how long a value may still be served after its ttl while one caller makes it anew;
-    `stale_if_error` (as `stale` if left out): for how long when making it fails, which is then not
-    tried again for `error_backoff` seconds. `early`: the β of XFetch; above zero one caller
-    makes a value anew before it ends, the earlier the longer that took. `refresh`: where values are
-    made anew while the old ones are served: `"inline"` in the call that was elected, `"background"`
-    in a task or one of a few threads; `"auto"` is inline for threads and in the background for
-    tasks.
+    `stale`: for how long a value may still be served after its ttl while one caller refreshes it;
+    `stale_if_error` (as `stale` if left out): for how long when computing it again fails, which is
+    then not tried again for `error_backoff` seconds. `early`: the β of XFetch; above zero one caller
+    refreshes a value before its ttl ends, the earlier the longer computing it takes. `refresh`: where
+    values are refreshed while the old ones are served: `"inline"` in the call that was elected,
+    `"background"` in a task or one of a few threads; `"auto"` is inline for threads and in the
+    background for tasks.
 
     `cache_none`: whether `None` is a value worth keeping, for `none_ttl` if that is given.
     `condition(result)`: false for a result that is returned but not kept. `cache_errors`: types of
@@ -112,32 +111,32 @@ class CachePolicy:
 
     @property
     def locking(self) -> LockPolicy:
-        """Give the terms of the lock, or of the lease on the key's own node."""
+        """Return the terms of the lock, or of the lease on the key's own node."""
         return self.lock if isinstance(self.lock, LockPolicy) else DEFAULT_LOCK
 
     @property
     def quorum(self) -> bool:
-        """Say whether a majority of lock nodes decides who computes."""
+        """Return whether a majority of lock nodes decides who computes."""
         return self.lock is True or isinstance(self.lock, LockPolicy)
 
     @property
     def error_kinds(self) -> tuple[type[Exception], ...]:
-        """Give the types of exceptions that are kept."""
+        """Return the types of exceptions that are kept."""
         kinds = self.cache_errors
         return (kinds,) if isinstance(kinds, type) else tuple(kinds)
 
     @property
     def ages(self) -> bool:
-        """Say whether values are stored with their age, beyond what their node knows of it."""
+        """Return whether values are stored with their age, beyond what their node knows of it."""
         return bool(self.stale or self.stale_if_error or self.early)
 
     @property
     def served_after(self) -> float:
-        """Give for how many seconds after its ttl a value may be of use."""
+        """Return for how many seconds after its ttl a value may be of use."""
         return max(self.seconds("stale"), self.seconds("stale_if_error"))
 
     def seconds(self, name: str) -> float:
-        """Give a length of time, which has been one in seconds since this was made."""
+        """Return a length of time, which has been one in seconds since this was made."""
         length: float = getattr(self, name)
         return length
 
@@ -189,7 +188,7 @@ DEFAULT_LOCK: Final = LockPolicy()
 
 
 def jittered(ttl: float, jitter: float, chance: float) -> float:
-    """Give a ttl shortened by a random share, never lengthened; `chance` is 0 up to 1.
+    """Return a ttl shortened by a random share, never lengthened; `chance` is 0 up to 1.
 
     >>> jittered(100.0, 0.1, 0.0), jittered(100.0, 0.1, 0.5)
     (100.0, 95.0)
@@ -198,7 +197,7 @@ def jittered(ttl: float, jitter: float, chance: float) -> float:
 
 
 def lifetime_of(policy: CachePolicy, result: Any) -> float | None:  # a result is anything
-    """Give for how many seconds a result is fresh, 0 if it is not to be kept; `None` for no end."""
+    """Return for how many seconds a result is fresh, 0 if it is not to be kept; `None` for no end."""
     if result is None:
         if not policy.cache_none:
             return 0.0

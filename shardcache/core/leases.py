@@ -65,7 +65,7 @@ OnLost: TypeAlias = Literal["raise", "ignore"]
 
 
 def lock_key(name: bytes, prefix: bytes = LOCKS) -> bytes:
-    """Give the key under which a lock is kept; no caller's key is like it.
+    """Return the key under which a lock is kept; no caller's key is like it.
 
     >>> lock_key(b"report")
     b'~sc:l:report'
@@ -74,7 +74,7 @@ def lock_key(name: bytes, prefix: bytes = LOCKS) -> bytes:
 
 
 def nodes_wanted(nodes: int) -> int:
-    """Give on how many of so many nodes a lock is taken: the largest odd number, at most five.
+    """Return on how many of so many nodes a lock is taken: the largest odd number, at most five.
 
     >>> [nodes_wanted(count) for count in (1, 2, 3, 4, 5, 100)]
     [1, 1, 3, 3, 5, 5]
@@ -83,7 +83,7 @@ def nodes_wanted(nodes: int) -> int:
 
 
 def quorum(nodes: int) -> int:
-    """Give how many of so many nodes are a majority.
+    """Return how many of so many nodes are a majority.
 
     >>> [quorum(count) for count in (1, 3, 5)]
     [1, 2, 3]
@@ -92,7 +92,7 @@ def quorum(nodes: int) -> int:
 
 
 def validity(ttl: float, elapsed: float, slack: float) -> float:
-    """Give for how many seconds from now a lock holds, asked for `elapsed` seconds ago.
+    """Return for how many seconds from now a lock holds, asked for `elapsed` seconds ago.
 
     `slack` is by how many seconds the node that counts time most coarsely may be early.
 
@@ -103,5 +103,5 @@ def validity(ttl: float, elapsed: float, slack: float) -> float:
 
 
 def worthwhile(seconds: float, ttl: float) -> bool:
-    """Say whether a lock that holds for so long yet is worth having."""
+    """Return whether a lock that holds for so long yet is worth having."""
     return seconds >= WORTHWHILE * ttl

@@ -66,7 +66,7 @@ class Node:
 
     @property
     def address(self) -> Address:
-        """Give the URL in its parts."""
+        """Return the URL in its parts."""
         return Address.parse(self.url)
 
     def __repr__(self) -> str:
@@ -134,7 +134,7 @@ class Address:
 
     @property
     def label(self) -> str:
-        """Give the default name of a node here: `host:port`, a socket's path, an embedded name."""
+        """Return the default name of a node here: `host:port`, a socket's path, an embedded name."""
         if is_local(self.scheme):
             return self.path
         return self._authority or self.scheme
@@ -151,7 +151,7 @@ class Address:
 
 
 def is_local(scheme: str) -> bool:
-    """Say whether a scheme's nodes are Unix sockets of this machine."""
+    """Return whether a scheme's nodes are Unix sockets of this machine."""
     return scheme.endswith("+unix")
 
 
@@ -185,7 +185,7 @@ def _idle_path(scheme: str, path: str) -> Iterator[str]:
 
 
 def _located(scheme: str, written: str) -> tuple[str, int | None]:
-    """Give the host and port of `host`, `host:port`, `[v6]` or `[v6]:port`."""
+    """Return the host and port of `host`, `host:port`, `[v6]` or `[v6]:port`."""
     if scheme == EMBEDDED:  # an embedded node's name, in whatever case and form
         if not written.isprintable():
             raise ConfigurationError("the name of an embedded node must be printable")

@@ -47,12 +47,12 @@ class TimeoutPolicy:
 
     @property
     def connect_seconds(self) -> float:
-        """Give the bound of one dial in seconds."""
+        """Return the bound of one dial in seconds."""
         return self.call if self.connect is None else self.connect
 
 
 def _noted(name: str, value: object, faults: list[str]) -> float | None:
-    """Give `value` in seconds, or add to `faults` why it is none."""
+    """Return `value` in seconds, or add to `faults` why it is none."""
     try:
         return positive_seconds(value, MAX_TIMEOUT)
     except ConfigurationError as error:
@@ -61,7 +61,7 @@ def _noted(name: str, value: object, faults: list[str]) -> float | None:
 
 
 def positive_seconds(value: object, most: float) -> float:
-    """Give a length of time in seconds; raise `ConfigurationError` unless above zero, up to `most`."""
+    """Return a length of time in seconds; raise `ConfigurationError` unless above zero, up to `most`."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
     if seconds is None:
         raise ConfigurationError(f"must be seconds as a number, not {shown(value)}")

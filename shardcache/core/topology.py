@@ -29,12 +29,12 @@ class Topology:
         self.owner: Callable[[bytes], Node] = self.placement.owner
 
     def preference(self, key: bytes, count: int) -> Sequence[Node]:
-        """Give up to `count` distinct nodes for `key` in order, its owner first."""
+        """Return up to `count` distinct nodes for `key` in order, its owner first."""
         return self.placement.preference(key, count)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Give 32 hex digits, equal for two clients only if they place every key equally.
+        """Return 32 hex digits, equal for two clients only if they place every key equally.
 
         A digest of the strategy's name and options and of its placement; computed at first use,
         for it reads the whole table.
@@ -45,23 +45,23 @@ class Topology:
         return digest.hexdigest()
 
     def node(self, name: str) -> Node:
-        """Give the node called `name`; raise `TopologyError` naming those there are."""
+        """Return the node called `name`; raise `TopologyError` naming those there are."""
         for node in self.nodes:
             if node.name == name:
                 return node
         raise TopologyError(f"no node {name!r} (known: {', '.join(map(str, self.nodes))})")
 
     def adding(self, node: Node) -> Topology:
-        """Give the topology that has `node` as well, at the end of the list."""
+        """Return the topology that has `node` as well, at the end of the list."""
         return self.replaced((*self.nodes, node))
 
     def removing(self, name: str) -> Topology:
-        """Give the topology without the node called `name`."""
+        """Return the topology without the node called `name`."""
         leaving = self.node(name)
         return self.replaced(node for node in self.nodes if node is not leaving)
 
     def replaced(self, nodes: Iterable[Node]) -> Topology:
-        """Give the topology of `nodes` under the same strategy.
+        """Return the topology of `nodes` under the same strategy.
 
         Raise `TopologyError` when the strategy cannot follow the change.
         """
@@ -78,7 +78,7 @@ class Topology:
 
 
 def checked(nodes: Iterable[Node]) -> tuple[Node, ...]:
-    """Give `nodes` as a tuple; raise `TopologyError` when there are none or two share a name."""
+    """Return `nodes` as a tuple; raise `TopologyError` when there are none or two share a name."""
     listed = tuple(nodes)
     if not listed:
         raise TopologyError("a topology needs at least one node")
@@ -97,12 +97,12 @@ class TopologyChange:
 
     @property
     def added(self) -> tuple[Node, ...]:
-        """Give the nodes whose names are new."""
+        """Return the nodes whose names are new."""
         return _missing_from(self.before, self.after)
 
     @property
     def removed(self) -> tuple[Node, ...]:
-        """Give the nodes whose names are gone."""
+        """Return the nodes whose names are gone."""
         return _missing_from(self.after, self.before)
 
     @cached_property

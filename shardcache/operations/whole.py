@@ -22,7 +22,7 @@ class NodeStats(NamedTuple):
 
 
 async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
-    """Give, by node name, the seconds that a sign of life took, or the error in its place.
+    """Return, by node name, the seconds that a ping took, or the error in its place.
 
     Ejected nodes are asked as well, and restored when they answer. Nodes for locks alone have
     `lock` before their names.
@@ -80,7 +80,7 @@ async def stats(cluster: Cluster) -> Stats:
 
 
 async def flush_all(cluster: Cluster) -> bool:
-    """Empty every node; say whether all did."""
+    """Empty every node; return whether all did."""
     links = list(cluster.links.values())
     cluster.io.flights.detach_all()
     replies = await _ask_each(cluster, links, FlushAll())
