@@ -73,8 +73,8 @@ MUTANTS = [
     Mutant(
         "release without a look at the token",
         REDLOCK,
-        "        DeleteIf(key, payload),\n        tokens,",
-        "        Delete(key),\n        tokens,",
+        "DeleteIf(key, payload), tokens, cluster.deadline()",
+        "__import__('shardcache.core.commands').core.commands.Delete(key), tokens, cluster.deadline()",
         LOCK_TESTS,
     ),
     Mutant(
