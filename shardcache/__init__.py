@@ -1,4 +1,4 @@
-"""One key space over memcached, Redis and embedded nodes, blocking and asyncio."""
+"""One key space over memcached, Redis and in-process memory, sync and async."""
 
 from __future__ import annotations
 

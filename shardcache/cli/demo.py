@@ -1,4 +1,4 @@
-"""`demo`: what shardcache does, on embedded nodes or on real servers that it starts itself.
+"""`demo`: what shardcache does, on in-process nodes or on real servers that it starts itself.
 
 Embedded nodes are one process's own, so a stampede between processes is shown on real ones, if
 this machine has any.
