@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from types import BuiltinFunctionType
 from typing import Any, Final, TypeVar
 
 from shardcache.backends.base import Backend
@@ -70,7 +71,9 @@ class BlockingIO:
         time.sleep(seconds)  # noqa: ASYNC251 - it never runs on an event loop
 
     async def give_way(self) -> None:
-        """Go on: threads take turns by themselves."""
+        """Let greenlets have a turn; threads take turns by themselves."""
+        if not isinstance(time.sleep, BuiltinFunctionType):  # as gevent replaces it
+            time.sleep(0)  # noqa: ASYNC251 - as above
 
     def spawn(self, work: Work[None], name: str) -> None:
         """Run an operation in a daemon thread."""

@@ -58,6 +58,50 @@ def test_a_busy_hub_ejects_nobody(memcached_servers):
     assert done.stdout == "True 2000 <Client [3 nodes] rendezvous>\n", done.stderr
 
 
+POLLS = """
+    from gevent import monkey
+    monkey.patch_all()
+    import os
+    import signal
+    import time
+    import gevent
+    from shardcache import Client
+
+    client = Client({url!r}, timeout=0.1)
+    client.set("k", 1)
+    os.kill({pid}, signal.SIGSTOP)
+    while not client.ejected:
+        client.get("k")
+    os.kill({pid}, signal.SIGCONT)
+    turns = []
+
+    def other():
+        while True:
+            turns.append(1)
+            gevent.sleep(0)
+
+    gevent.spawn(other)
+    began, polls = time.monotonic(), 0
+    while client.get("k") is None and time.monotonic() - began < 30:
+        polls += 1
+    print(client.get("k"), len(turns) >= polls)
+"""
+
+
+def test_who_polls_an_ejected_node_lets_greenlets_have_their_turn(make_memcached):
+    """The prober is one of them, and would never have its own."""
+    pytest.importorskip("gevent", reason="gevent comes with: pip install --group load")
+    server = make_memcached()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(POLLS).format(url=server.url, pid=server.pid)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stdout == "1 True\n", done.stderr
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_a_batch_that_keeps_coming_ends_at_its_deadline(mode):
     """With what has arrived by then: the clock is looked at while data flows."""
