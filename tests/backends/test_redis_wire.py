@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import tracemalloc
 
 import hiredis
 import pytest
@@ -106,6 +107,12 @@ def bulks(parts):
     return b"*%d\r\n%b" % (len(parts), b"".join(map(bulk, parts)))
 
 
+def feed_in_parts(wire, stream, size):
+    """Feed a stream so many bytes at a time; give the replies."""
+    starts = range(0, len(stream), size)
+    return [reply for start in starts for reply in wire.feed(stream[start : start + size])]
+
+
 @st.composite
 def cut(draw, data):
     """Cut bytes into fragments of any sizes."""
@@ -113,7 +120,16 @@ def cut(draw, data):
     return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
 
 
-stored = st.one_of(st.none(), st.binary(max_size=40), st.just(b"\r\n$3\r\nabc\r\n"))
+# Values that look like replies, or like parts of those that no command here is answered with.
+LOOKALIKES = [
+    b"\r\n$3\r\nabc\r\n",
+    b"*2\r\n",
+    b"\r\n*50\r\n$1\r\na\r\n",
+    b"a*b%c~d>e|f",
+    b"\n>3\r\n",
+    b"%1\r\n",
+]
+stored = st.one_of(st.none(), st.binary(max_size=40), st.sampled_from(LOOKALIKES))
 
 
 @given(st.lists(st.one_of(stored, st.lists(stored, min_size=1, max_size=5)), min_size=1), st.data())
@@ -250,6 +266,101 @@ def test_text_where_none_belongs_is_refused(command):
     wire.encode(command)
     with pytest.raises(NodeProtocolError):
         wire.feed(b"+QUEUED\r\n")
+
+
+MANY = b"100000000\r\n"  # parts, for which hiredis would lay out 800 MB and take a second
+
+
+@pytest.mark.parametrize("before", [b"", b"$-1\r\n", b"$5\r\n*a%b>\r\n"], ids=repr)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(b"*2\r\n%c%b" % (kind, MANY) for kind in b"*>~%|"),
+        *(b"*2\r\n$1\r\na\r\n%c%b" % (kind, MANY) for kind in b"*>~%|"),
+        *(b"*2\r\n$1\r\naXX%c%b" % (kind, MANY) for kind in b"*>~%|"),
+        *(b"%c%b" % (kind, MANY) for kind in b"*>~%|"),
+        b"*2\r\n*1\r\n*1\r\n" + b"*999\r\n" * 10_000,
+        b"*2\r\n*0\r\n*0\r\n",
+        b"*2\r\n*-1\r\n$-1\r\n",
+        b"*-1\r\n",
+        b"*0\r\n",
+        b"*2147483647\r\n",
+        b"*-2\r\n",
+        b"*2\r\n$-2\r\n",
+        b"*2\r\n$536870913\r\n",
+        b"*2\r\n$99999999999999999999\r\n",
+        b"*2\r\n$x\r\n",
+        b"*2\r\n$" + b"1" * 30,
+        b"*2\r\n:1\r\n:2\r\n",
+        b"*2\r\n-ERR no\r\n-ERR no\r\n",
+        b"*2\r\n+" + b"a" * 70_000,
+        b"*2\r\n(" + b"1" * 70_000,
+    ],
+    ids=lambda reply: repr(reply[:30]),
+)
+@pytest.mark.parametrize("size", [1, 1000, 1_000_000])
+def test_parts_that_nobody_asked_for_are_refused_at_their_first_line(before, reply, size):
+    """Behind another reply as well, within an array as well, and before anything is laid out."""
+    wire = make_wire()
+    for _ in range(bool(before)):
+        wire.encode(Get(b"k"))
+    wire.encode(GetMany([b"k", b"l"]))
+    stream = before + reply
+    tracemalloc.start()
+    try:
+        with pytest.raises(NodeProtocolError, match=NODE):
+            feed_in_parts(wire, stream, size)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("before", [b"", b"$-1\r\n", b"$5\r\n*a%b>\r\n"], ids=repr)
+@pytest.mark.parametrize("kind", [b"*", b">", b"~", b"%", b"|"])
+@pytest.mark.parametrize("size", [1, 1000])
+def test_no_parts_are_taken_where_one_value_is_owed(before, kind, size):
+    """Whatever it announces, few parts or many."""
+    for number in (b"1", b"2", b"100000000"):
+        wire = make_wire()
+        for _ in range(1 + bool(before)):
+            wire.encode(Get(b"k"))
+        stream = before + kind + number + b"\r\n"
+        with pytest.raises(NodeProtocolError, match=NODE):
+            feed_in_parts(wire, stream, size)
+
+
+@pytest.mark.parametrize("value", LOOKALIKES, ids=repr)
+@pytest.mark.parametrize("count", [1, 50, 120])
+@pytest.mark.parametrize("length", [1, 100, 3000])
+def test_values_that_look_like_replies_are_values(value, count, length):
+    """In batches, and in replies that come together."""
+    value *= length
+    wire = make_wire()
+    wire.encode(GetMany([b"k"] * count))
+    wire.encode(Get(b"k"))
+    wire.encode(Get(b"l"))
+    values = [value] * count
+    stream = b"".join(bulks(values[at : at + MGET_KEYS]) for at in range(0, count, MGET_KEYS))
+    stream += bulk(value) + bulk(None)
+    replies = feed_in_parts(wire, stream, 65536)
+    payload = (UNKNOWN_FLAGS, value)
+    assert replies == [[payload] * count, payload, None]
+    assert wire.idle
+
+
+def test_a_large_value_is_not_kept_behind_its_reply():
+    """What was put together is let go of with the reply."""
+    wire = make_wire()
+    wire.encode(Get(b"k"))
+    stream = bulk(b"x" * 4_000_000)
+    tracemalloc.start()
+    try:
+        replies = feed_in_parts(wire, stream, 65536)
+        assert len(replies[0][1]) == 4_000_000
+        replies.clear()
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_of_a_batch_that_stalls_whole_mgets_are_kept():

@@ -109,6 +109,25 @@ def test_nonsense_is_never_a_value(mode, reply):
         client.close()
 
 
+@pytest.mark.parametrize("reply", [b"*1\r\n*100000000\r\n", b"*2\r\n>100000000\r\n"], ids=repr)
+@pytest.mark.parametrize("call", ["get", "get_many"])
+def test_a_reply_of_many_parts_is_refused_at_once(mode, call, reply):
+    """No time is spent on a list that a server announces and nobody asked for."""
+
+    def behave(connection, number):
+        while connection.recv(4096):
+            connection.sendall(b"$-1\r\n" if number else reply)
+
+    with fake_node(behave) as address:
+        client = make_client(mode, f"redis://{address}", on_error="raise", timeout=20)
+        began = time.monotonic()
+        with pytest.raises((NodeProtocolError, PartialFailureError)):
+            client.get("k") if call == "get" else client.get_many(["k", "l"])
+        assert time.monotonic() - began < 10
+        assert client.get("k") is None
+        client.close()
+
+
 def test_a_deadline_is_one_for_the_whole_call(mode):
     """A node that drips one byte at a time does not get a new deadline with each."""
 

@@ -36,6 +36,10 @@ class UnexpectedError(Exception):
 class Awaited(Protocol):
     """The reply of one command on its way; the server's parts of it are handed in one by one."""
 
+    @property
+    def values(self) -> int:
+        """Return how many values the server's next reply is an array of; 0 if it is none."""
+
     def take(self, raw: Any) -> Reply | More:
         """Take the server's next reply; raise `UnexpectedError` when it cannot be one."""
 
@@ -53,6 +57,8 @@ class One:
     """
 
     __slots__ = ("_translate", "take")
+
+    values: Final = 0
 
     def __init__(
         self,
@@ -75,26 +81,34 @@ class Batch:
     """A command over many keys: `pieces` are the spans of `replies` that each answer fills.
 
     What `replies` holds elsewhere was known before anything was sent. `decode` gives the replies
-    of one piece.
+    of one piece. With `arrays` each answer is an array of as many values as its piece is long.
     """
 
-    __slots__ = ("_decode", "_fault", "_pieces", "_replies")
+    __slots__ = ("_arrays", "_decode", "_fault", "_pieces", "_replies")
 
     def __init__(
-        self, replies: list[Any], pieces: Iterable[slice], decode: Callable[[Any], list[Any]]
+        self,
+        replies: list[Any],
+        pieces: Iterable[slice],
+        decode: Callable[[Any], list[Any]],
+        *,
+        arrays: bool,
     ) -> None:
         self._replies = replies
         self._pieces = deque(pieces)
         self._decode = decode
         self._fault: ConfigurationError | None = None
+        self._arrays = arrays
+
+    @property
+    def values(self) -> int:
+        """Return how many values the next answer is an array of; 0 if it is none."""
+        piece = self._pieces[0]
+        return piece.stop - piece.start if self._arrays else 0
 
     def take(self, raw: Any) -> Reply | More:
         """Fill the next piece."""
-        piece = self._pieces[0]
-        decoded = self._decode(raw)
-        if len(decoded) != piece.stop - piece.start:
-            raise UnexpectedError
-        return self._fill(decoded)
+        return self._fill(self._decode(raw))
 
     def refuse(self, error: Refusal) -> Reply | More:
         """Fill the next piece with the error; one of configuration is the reply to all."""
@@ -121,6 +135,8 @@ class SignOfLife:
     """A ping, and a write behind it that changes nothing: read-only nodes answer pings too."""
 
     __slots__ = ("_answer",)
+
+    values: Final = 0
 
     def __init__(self) -> None:
         self._answer: Reply | More = MORE

@@ -1,4 +1,4 @@
-"""One connection's conversation with Redis, without its socket: RESP2, by hiredis.
+"""One connection's conversation with Redis, without its socket: RESP2.
 
 RESP2, because every server and proxy speaks it from the first byte on; of what RESP3 adds (maps,
 pushed messages, a reply to `HELLO`) no command here has a use for anything.
@@ -30,6 +30,7 @@ from shardcache.backends.redis.awaited import (
 )
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.refusals import refusal
+from shardcache.backends.redis.replies import INCOMPLETE, NonsenseError, Replies
 from shardcache.backends.redis.scripts import (
     BEGIN,
     COMPARE_AND_SET,
@@ -81,20 +82,11 @@ from shardcache.errors import (
 MGET_KEYS: Final = 50
 MGET_BYTES: Final = 256 * 1024
 
-# How long the first line of each kind of reply can be, and how much some of them can announce.
-_LONGEST: Final = {b"+": 65536, b"-": 65536, b":": 24, b"$": 24, b"*": 24}
-_LARGEST: Final = {
-    b"$": 512 * 1024 * 1024,  # Redis's own limit, unless it is configured
-    b"*": MGET_KEYS,
-}
-
 PROBED: Final = RESERVED + b"ping"
-_MEMCACHED: Final = (b"ERROR\r\n", b"CLIENT_ERROR ", b"SERVER_ERROR ")
 
 Words = tuple[bytes | str, ...]
 pack: Final[Callable[[Words], bytes]] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows tuples of one
 
-_INCOMPLETE: Final = object()
 _is_no_counter = re.compile(
     r"WRONGTYPE |ERR value is not an integer|ERR increment or decrement would overflow"
 ).match
@@ -108,16 +100,14 @@ _CONDITIONS: Final[dict[When, tuple[bytes, ...]]] = {
 class RedisWire:
     """Commands to bytes and bytes to replies, for one connection to the node named `node`."""
 
-    __slots__ = ("_awaited", "_head", "_last", "_node", "_options", "_reader", "_unanswered")
+    __slots__ = ("_awaited", "_node", "_options", "_replies", "_unanswered")
 
     def __init__(self, options: RedisOptions, node: str) -> None:
         self._options = options
         self._node = node
-        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+        self._replies = Replies()
         self._awaited: deque[Awaited] = deque()
         self._unanswered = 0  # parts of the hello
-        self._head = b""  # what has come, and is not fed yet
-        self._last = b"\r\n"  # the two bytes that were fed last
 
     def hello(self) -> bytes:
         """Give the credentials, the choice of database and the connection's name, as configured."""
@@ -133,7 +123,7 @@ class RedisWire:
     @property
     def idle(self) -> bool:
         """Say whether no reply is owed and no byte is left over."""
-        return not (self._awaited or self._unanswered or self._head or self._reader.has_data())
+        return not (self._awaited or self._unanswered) and self._replies.empty
 
     def encode(self, command: Command) -> Sequence[bytes]:
         """Give the bytes of `command` and expect its reply; raise `ValueTooLargeError` instead."""
@@ -149,75 +139,34 @@ class RedisWire:
         Raise the hello's refusal, or `NodeProtocolError` for what is no answer to what was asked.
         """
         replies: list[Reply] = []
-        reader, awaited = self._reader, self._awaited
-        if self._head:
-            data, self._head = self._head + data, b""
-        if not data:
-            return replies
-        if not reader.has_data():
-            data = self._from_whole_line(data)
-        if (self._last + data[-3:])[-3:-1] == b"\r\n":
-            data = self._held_back(data, 1)
-        reader.feed(data)
+        awaited, arrived = self._awaited, self._replies
+        ready = arrived.ready
+        arrived.feed(data)
         try:
             if self._unanswered:
                 self._greet()
             while awaited:
-                raw = reader.gets()
-                if raw is _INCOMPLETE:
-                    break
+                first = awaited[0]
+                raw = ready.popleft() if ready else arrived.read(first.values)
+                if raw is INCOMPLETE:
+                    return replies
                 refused = type(raw) is hiredis.ReplyError
-                reply = self._refused(raw) if refused else awaited[0].take(raw)
+                reply = self._refused(raw) if refused else first.take(raw)
                 if reply is not MORE:
                     awaited.popleft()
                     replies.append(reply)
-        except (hiredis.ProtocolError, UnexpectedError, MemoryError) as error:
+        except (NonsenseError, UnexpectedError, MemoryError) as error:
             raise self._nonsense(str(error) or "no answer to what was asked") from error
-        self._check_end(data)
+        if not (arrived.empty or self._unanswered):
+            raise self._surplus()
         return replies
 
     def partial(self) -> Reply:
         """Give what has arrived for the oldest command, gaps as `NodeTimeoutError`."""
         return self._awaited[0].partial(self._node)
 
-    def _from_whole_line(self, data: bytes) -> bytes:
-        """Hold back a reply until its first line is whole, and refuse one that makes no sense.
-
-        hiredis would wait for a line's end for ever, and make room for any number of parts.
-        """
-        limit = _LONGEST.get(data[:1], 0)
-        end = data.find(b"\r\n", 0, limit)
-        if end < 0 and len(data) < limit:
-            return self._held_back(data, len(data))
-        if data.startswith(_MEMCACHED):
-            raise self._nonsense("answers as memcached does: a memcached node is memcached://")
-        if end < 0 or _is_lie(data[:end]):
-            raise self._nonsense("a reply of no known kind, or of impossible size")
-        return data
-
-    def _held_back(self, data: bytes, count: int) -> bytes:
-        """Keep the last `count` bytes for the next time.
-
-        A single byte behind a line's end may be the type of a reply. hiredis would take it without
-        having the reply, and say that it holds no data.
-        """
-        self._head = data[-count:]
-        return data[:-count]
-
-    def _check_end(self, data: bytes) -> None:
-        """Raise unless the bytes end inside a reply that is awaited, or behind a line's end.
-
-        hiredis does not look at the two bytes behind a value: a wrong size would cut the value.
-        """
-        rest = self._reader.has_data()
-        if (rest or self._head) and self.greeted and not self._awaited:
-            raise self._surplus()
-        self._last = (self._last + data[-2:])[-2:]
-        if not rest and self._last != b"\r\n":
-            raise self._nonsense("a value of another size than announced")
-
     def _greet(self) -> None:
-        while self._unanswered and (raw := self._reader.gets()) is not _INCOMPLETE:
+        while self._unanswered and (raw := self._replies.read(0)) is not INCOMPLETE:
             if isinstance(raw, hiredis.ReplyError):
                 raise self._error(raw)
             if raw != b"OK":
@@ -238,8 +187,8 @@ class RedisWire:
     def _surplus(self) -> Exception:
         """Give the error for bytes nobody asked for: some are the server's word before it hangs up."""
         try:
-            raw = self._reader.gets()
-        except hiredis.ProtocolError:
+            raw = self._replies.read(0)
+        except NonsenseError:
             raw = None
         if isinstance(raw, hiredis.ReplyError):
             return self._error(raw)
@@ -263,10 +212,12 @@ class RedisWire:
         pieces: Sequence[slice],
         decode: Callable[[Any], list[Any]],
         sent: Sequence[bytes],
+        *,
+        arrays: bool = False,
     ) -> Sequence[bytes]:
         if not pieces:  # every command is answered by the server, in its turn
             return self._ask(One(lambda raw: pong(raw) and replies), b"PING")
-        self._awaited.append(Batch(replies, pieces, decode))
+        self._awaited.append(Batch(replies, pieces, decode, arrays=arrays))
         return joined(sent)
 
     def _stored(self, payload: Payload) -> bytes:
@@ -281,7 +232,7 @@ class RedisWire:
         keys = command.keys
         pieces = list(_lookups(keys))
         sent = [pack((b"MGET", *keys[piece])) for piece in pieces]
-        return self._ask_batch([None] * len(keys), pieces, _values, sent)
+        return self._ask_batch([None] * len(keys), pieces, _values, sent, arrays=True)
 
     def _gets(self, command: Gets) -> Sequence[bytes]:
         return self._ask(_VALUE_AND_TOKEN, b"GET", command.key)
@@ -408,12 +359,6 @@ class RedisWire:
     }
 
 
-def _is_lie(line: bytes) -> bool:
-    """Say whether the first line of a reply, or of a part of one, announces what cannot come."""
-    size = line[1:]
-    return size.isdigit() and int(size) > _LARGEST.get(line[:1], 2**63 - 1)
-
-
 def _lookups(keys: Sequence[bytes]) -> Iterator[slice]:
     """Give the spans of keys that go into one MGET each."""
     for start in range(0, len(keys), MGET_KEYS):
@@ -452,7 +397,10 @@ def _value(raw: Any) -> Payload | None:
 def _values(raw: Any) -> list[Payload | None]:
     if type(raw) is not list:
         raise UnexpectedError
-    return [_value(part) for part in raw]
+    try:
+        return [None if value is None else from_redis(value) for value in raw]
+    except TypeError as error:  # not bytes
+        raise UnexpectedError from error
 
 
 def _value_and_token(raw: Any) -> tuple[Payload, bytes] | None:
