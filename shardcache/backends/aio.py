@@ -27,9 +27,9 @@ from shardcache.errors import (
 
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 JOINED: Final = 256 * 1024  # bytes; more is sent piece by piece, without a copy
-# A reply this many call timeouts late is not waited for any more, unless bytes are arriving: what it
-# would be matched with grows with every call.
-PATIENCE: Final = 2
+# A connection on which a reply is late, and nothing has come for this share of a call's timeout, is
+# asked nothing more: what is asked from then on has a new one.
+SILENCE: Final = 0.75
 RESTED: Final = 0.05  # seconds without a byte until a connection is looked at before it is used
 # A timer that fires later than this was held up by this process. What has arrived meanwhile is read
 # first, and what could not even be sent gets as long again, up to a limit.
@@ -65,8 +65,9 @@ class MultiplexedBackend:
     """One node over one connection for each event loop that asks.
 
     All calls of one turn of the loop leave in one write, and replies are matched in order. A
-    cancelled or late call discards its own reply alone. `retried` counts commands sent again
-    because a connection turned out dead, `dialed` connections made.
+    cancelled or late call discards its own reply alone. A connection that stalls is replaced, and
+    kept beside the new one while anybody waits on it. `retried` counts commands sent again because
+    a connection turned out dead, `dialed` connections made.
     """
 
     def __init__(self, target: Target, options: BackendOptions) -> None:
@@ -79,6 +80,7 @@ class MultiplexedBackend:
         self.retried = 0
         self.dialed = 0
         self._channels: dict[asyncio.AbstractEventLoop, Channel] = {}
+        self._stalled: set[Channel] = set()  # replaced, with calls that still wait
         _backends.add(self)
 
     def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
@@ -93,29 +95,40 @@ class MultiplexedBackend:
         (self._channels.get(loop) or self._open(loop)).submit(call)
 
     def eject(self) -> None:
-        """Close this loop's connection, and fail its calls."""
-        channel = self._channels.get(asyncio.get_running_loop())
-        if channel is not None:
-            channel.abandon(NodeUnavailableError("was ejected", self.node))
+        """Close this loop's connections, and fail their calls."""
+        error = NodeUnavailableError("was ejected", self.node)
+        for channel in self._of_loop(asyncio.get_running_loop()):
+            channel.abandon(error)
 
     async def aclose(self) -> None:
-        """Close this loop's connection once its calls in flight are answered or late."""
+        """Close this loop's connections once their calls in flight are answered or late."""
         self.retired = True
-        channel = self._channels.get(asyncio.get_running_loop())
-        if channel is not None:
+        for channel in self._of_loop(asyncio.get_running_loop()):
             await channel.drained()
         self._drop_closed_loops()
 
+    def replace(self, channel: Channel) -> None:
+        """Send no more calls over a channel that stalls; the next one opens another."""
+        if self._channels.get(channel.loop) is channel:
+            del self._channels[channel.loop]
+            self._stalled.add(channel)
+
     def forget(self, channel: Channel) -> None:
         """Let go of a channel that is closed."""
+        self._stalled.discard(channel)
         if self._channels.get(channel.loop) is channel:
             del self._channels[channel.loop]
 
     def abandon_all(self) -> None:
         """Close every connection at once and tell nobody: their loops are not of this process."""
-        for channel in self._channels.values():
+        for channel in (*self._channels.values(), *self._stalled):
             channel.sever()
         self._channels.clear()
+        self._stalled.clear()
+
+    def _of_loop(self, loop: asyncio.AbstractEventLoop) -> Sequence[Channel]:
+        channels = (*self._channels.values(), *self._stalled)
+        return [channel for channel in channels if channel.loop is loop]
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> Channel:
         self._drop_closed_loops()
@@ -124,10 +137,10 @@ class MultiplexedBackend:
 
     def _drop_closed_loops(self) -> None:
         """Close the connections of loops that ended without closing the client."""
-        for loop, channel in list(self._channels.items()):
-            if loop.is_closed():
+        for channel in (*self._channels.values(), *self._stalled):
+            if channel.loop.is_closed():
                 channel.sever()
-                self._channels.pop(loop, None)
+                self.forget(channel)
 
 
 class Channel:
@@ -135,6 +148,7 @@ class Channel:
 
     __slots__ = (
         "__weakref__",
+        "_asked",
         "_backend",
         "_descriptor",
         "_dial",
@@ -151,7 +165,9 @@ class Channel:
         "_owed",
         "_pause",
         "_poll",
+        "_resumes",
         "_sock",
+        "_stalled",
         "_timer",
         "_unsent",
         "_wakes",
@@ -177,6 +193,9 @@ class Channel:
         self._heard = False  # whether this connection ever answered
         self._last_used = 0.0  # when something was last sent or received
         self._last_received = 0.0  # when something last arrived
+        self._resumes = False  # whether what is about to be sent is all that is owed
+        self._asked = 0.0  # when something was last sent while nothing was owed
+        self._stalled = False  # whether it has been replaced
         self._pause = 0.0  # seconds for which this process was last held up
         self._graced = 0.0  # until when deadlines passed during that
         self._descriptor = -1
@@ -220,7 +239,7 @@ class Channel:
 
     async def drained(self) -> None:
         """Wait until nobody waits for a reply here any more, then close."""
-        while any(not call.future.done() for call in (*self._held, *self._owed)):
+        while self._awaited:
             if self._drained is None or self._drained.done():
                 self._drained = self.loop.create_future()
             await asyncio.shield(self._drained)
@@ -249,6 +268,8 @@ class Channel:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's to see
             call.settle(error)
             return
+        if not self._owed:
+            self._resumes = True
         self._owed.append(call)
         self._unsent.extend(chunks)
         if not self._flushing and not self._writing:
@@ -313,7 +334,10 @@ class Channel:
             joined = b"".join(unsent)
             unsent.clear()
             unsent.append(joined)
-        self._last_used = time.monotonic()
+        self._last_used = now = time.monotonic()
+        if self._resumes:
+            self._resumes = False
+            self._asked = now
         try:
             while unsent:
                 sent = sock.send(unsent[0])
@@ -365,6 +389,13 @@ class Channel:
     def _after_reply(self) -> None:
         if not self._owed and not self._held:
             self._finish_drain()
+        if self._stalled and not self._awaited:
+            self._close()
+
+    @property
+    def _awaited(self) -> bool:
+        """Return whether anybody waits for a reply here."""
+        return any(not call.future.done() for call in (*self._held, *self._owed))
 
     def _finish_drain(self) -> None:
         if self._drained is not None and not self._drained.done():
@@ -380,26 +411,46 @@ class Channel:
         self._timer = self.loop.call_later(delay, _sweep, weakref.ref(self))
 
     def sweep(self) -> None:
-        """Tell those whose deadline has passed; give up a connection that is far behind."""
+        """Tell those whose deadline has passed; give up a connection that stalls."""
         self._timer = None
         now = time.monotonic()
         if self._grants_grace(now):
-            return
-        patience = PATIENCE * self._backend.options.call_timeout
-        if self._owed and max(self._owed[0].deadline, self._last_received) + patience < now:
-            self._lost(TimeoutError("far behind with its replies"))
             return
         waiting = (self._held, self._owed)
         upcoming = [
             *self._hurry(now),
             *(first for calls in waiting for first in self._expired(calls, now)),
         ]
-        if upcoming:
-            self._watch(min(upcoming))
-        elif self._owed:
-            self._watch(max(self._owed[0].deadline, self._last_received) + patience)
         if self._drained is not None and not upcoming:
             self._finish_drain()
+        self._look_at_silence(now, upcoming)
+
+    def _look_at_silence(self, now: float, upcoming: Sequence[float]) -> None:
+        """Give way to a new connection if this one stalls, and look again when that can be told.
+
+        A reply that is late while bytes arrive, or because of a larger one before it, is no stall.
+        """
+        looks = [*upcoming]
+        if self._owed and not self._stalled:
+            stalls = max(self._owed[0].deadline, self._silent_since + self._quiet)
+            self._stalled = stalls <= now
+            if self._stalled:
+                self._backend.replace(self)
+            else:
+                looks.append(stalls)
+        if self._stalled and not self._awaited:
+            self._close()
+        elif looks:
+            self._watch(min(looks))
+
+    @property
+    def _silent_since(self) -> float:
+        """Return when something last arrived, or was asked for after all had been answered."""
+        return max(self._last_received, self._asked)
+
+    @property
+    def _quiet(self) -> float:
+        return SILENCE * self._backend.options.call_timeout
 
     def _grants_grace(self, now: float) -> bool:
         """Return whether those who are late get a moment longer, because this process was held up.
@@ -455,7 +506,7 @@ class Channel:
         timeout = self._backend.options.call_timeout
         if call.deadline <= self._graced and self._pause > timeout / 2:
             return True
-        return self._last_received > call.deadline - timeout
+        return time.monotonic() - self._last_received < self._quiet
 
     def _partial(self, call: Call) -> Reply:
         """Give what has arrived of the reply that is coming in now, if it is this call's."""
@@ -484,11 +535,8 @@ class Channel:
     def _failure(self, error: Exception) -> Exception:
         if isinstance(error, NodeError):
             return error
-        text = (
-            "is far behind" if isinstance(error, TimeoutError) else f"lost the connection: {error}"
-        )
         kind = NodeTimeoutError if isinstance(error, TimeoutError) else NodeUnavailableError
-        failure = kind(text, self._backend.node)
+        failure = kind(f"lost the connection: {error}", self._backend.node)
         failure.__cause__ = error
         return failure
 

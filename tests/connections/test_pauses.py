@@ -10,7 +10,7 @@ import time
 import pytest
 
 from connections.fakes import fake_node, token_of
-from shardcache import Client, Node
+from shardcache import Node
 from shardcache.testing.driving import MODES, make_client
 
 GEVENT = """
@@ -125,14 +125,17 @@ def test_a_batch_that_keeps_coming_ends_at_its_deadline(mode):
         client.close()
 
 
-def test_a_node_that_stalls_in_the_midst_of_replies_is_ejected():
+@pytest.mark.parametrize("mode", MODES)
+def test_a_node_that_stalls_in_the_midst_of_replies_is_ejected(mode):
     """What arrived long ago is no sign of life."""
 
     def behave(connection, _):
         while request := connection.recv(65_536):
             connection.sendall(b"VA 100 f0 %s\r\nx" % token_of(request))
 
-    with fake_node(behave) as address, Client(f"memcached://{address}", timeout=0.2) as client:
+    with fake_node(behave) as address:
+        client = make_client(mode, f"memcached://{address}", timeout=0.2)
         for _ in range(8):
             client.get("k")
         assert client.ejected
+        client.close()
