@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Final, TypeVar
 
-from shardcache.backends.base import BackendOptions, Wire, excuse
+from shardcache.backends.base import LAST_WAIT, BackendOptions, Wire, cut_off, excuse
 from shardcache.backends.dialing import NOT_REACHED, Expired, Target, Wait, dial
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import (
@@ -238,15 +238,28 @@ class Channel:
         return self._sock is None
 
     async def drained(self) -> None:
-        """Wait until nobody waits for a reply here any more, then close."""
+        """Wait until nobody waits for a reply here any more, or the node is silent; then close."""
+        began = time.monotonic()
         while self._awaited:
+            left = max(began, self._last_received) + LAST_WAIT - time.monotonic()
+            if left <= 0:
+                self._cut_off()
+                break
             if self._drained is None or self._drained.done():
                 self._drained = self.loop.create_future()
-            await asyncio.shield(self._drained)
+            await asyncio.wait((self._drained,), timeout=left)
         dial = self._dial
         self._close()
         if dial is not None:
             await asyncio.wait((dial,))  # cancelled; it closes its socket on the way out
+
+    def _cut_off(self) -> None:
+        """Give those who still wait what has come for them."""
+        for call in (*self._held, *self._owed):
+            if not call.future.done():
+                reply = self._partial(call) or cut_off(self._backend.node)
+                excuse(reply)
+                call.settle(reply)
 
     def abandon(self, error: NodeError) -> None:
         """Close now, and give `error` to all who wait."""

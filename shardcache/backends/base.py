@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from shardcache.core.commands import Command, Reply
 from shardcache.core.nodes import Node
@@ -11,6 +11,9 @@ from shardcache.errors import NodeTimeoutError
 
 if TYPE_CHECKING:  # a blocking program never loads it
     import asyncio
+
+
+LAST_WAIT: Final = 0.4  # seconds for which a client that is closed waits for a node that is silent
 
 
 class BackendOptions(NamedTuple):
@@ -70,6 +73,13 @@ def excuse(reply: Reply) -> None:
             each.excused = True
 
 
+def cut_off(node: str) -> NodeTimeoutError:
+    """Return the error of a call that was not answered before its client was closed."""
+    error = NodeTimeoutError("did not answer before the connection was closed", node)
+    excuse(error)
+    return error
+
+
 class Backend(Protocol):
     """One node, asked by threads that block. Deadlines are `time.monotonic()` seconds.
 
@@ -120,7 +130,10 @@ class AsyncBackend(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Close this loop's connections once their calls in flight are answered or late."""
+        """Close this loop's connections once their calls in flight are answered or late.
+
+        A node that says nothing for `LAST_WAIT` seconds is not waited for any longer.
+        """
 
 
 class BackendFactory(Protocol):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from shardcache.backends.base import AsyncBackend
+from shardcache.backends.base import LAST_WAIT, AsyncBackend
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
 from shardcache.io.fanout import grace
@@ -105,14 +105,22 @@ class AsyncIO:
         return task
 
     async def aclose(self) -> None:
-        """Cancel what was begun on this loop, and wait until all has ended and been undone."""
+        """Cancel what was begun on this loop, and wait until all has ended and been undone.
+
+        What is undone on a node that is silent, such as a lock, is left to expire.
+        """
         for repetition in self._repetitions:
             repetition.end()
         own = [*self.flights.tasks(), *_here(self._tasks - self._closing)]
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)
-        await asyncio.gather(*_here(self._closing), return_exceptions=True)
+        closing = _here(self._closing)
+        if closing:
+            _, silent = await asyncio.wait(closing, timeout=LAST_WAIT)
+            for task in silent:
+                task.cancel()
+            await asyncio.gather(*closing, return_exceptions=True)
 
 
 def _here(tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from shardcache.backends.base import BackendOptions, Wire
+from shardcache.backends.base import LAST_WAIT, BackendOptions, Wire, cut_off
 from shardcache.backends.dialing import Expired, Target, Wait, dial
 from shardcache.backends.pool import Connection, Place, Pool
 from shardcache.backends.pymemcache.refusals import translated
@@ -220,11 +220,13 @@ class AsyncPymemcacheBackend:
         self._blocking.eject()
 
     async def aclose(self) -> None:
-        """Close the connections once this loop's calls in flight are answered or late."""
+        """Close the connections once this loop's calls in flight are answered, late or cut off."""
         loop = asyncio.get_running_loop()
         own = [future for future in self._pending if future.get_loop() is loop]
         if own:
-            await asyncio.wait(own)
+            _, silent = await asyncio.wait(own, timeout=LAST_WAIT)
+            for future in silent:
+                _settle(future, cut_off(self._node))
         self._blocking.close()
 
 
