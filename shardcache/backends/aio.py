@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import os
 import select
 import socket
 import ssl
+import threading
 import time
 import warnings
 import weakref
@@ -17,12 +19,15 @@ from typing import Final, TypeVar
 
 from shardcache.backends.base import LAST_WAIT, BackendOptions, Wire, cut_off, excuse
 from shardcache.backends.dialing import NOT_REACHED, Expired, Target, Wait, dial
+from shardcache.backends.limits import DialLimit
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import (
     ConnectTimeoutError,
     NodeError,
     NodeTimeoutError,
     NodeUnavailableError,
+    PoolTimeoutError,
+    TooManyConnectionsError,
 )
 
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
@@ -38,6 +43,8 @@ LONGEST_GRACE: Final = 0.1  # seconds
 
 _LATER: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 T = TypeVar("T")
+
+log = logging.getLogger("shardcache")
 
 
 class Call:
@@ -67,7 +74,8 @@ class MultiplexedBackend:
     All calls of one turn of the loop leave in one write, and replies are matched in order. A
     cancelled or late call discards its own reply alone. A connection that stalls is replaced, and
     kept beside the new one while anybody waits on it. `retried` counts commands sent again because
-    a connection turned out dead, `dialed` connections made.
+    a connection turned out dead, `dialed` connections made, `limited` those that the server refused
+    while others were open, of other loops or stalled.
     """
 
     def __init__(self, target: Target, options: BackendOptions) -> None:
@@ -79,6 +87,9 @@ class MultiplexedBackend:
         self.retired = False
         self.retried = 0
         self.dialed = 0
+        self.limited = 0
+        self._limit = DialLimit()
+        self._counting = threading.RLock()  # loops may run in several threads
         self._channels: dict[asyncio.AbstractEventLoop, Channel] = {}
         self._stalled: set[Channel] = set()  # replaced, with calls that still wait
         _backends.add(self)
@@ -92,7 +103,11 @@ class MultiplexedBackend:
     def submit(self, call: Call) -> None:
         """Send a call over its loop's connection, opened if need be."""
         loop = call.future.get_loop()
-        (self._channels.get(loop) or self._open(loop)).submit(call)
+        channel = self._channels.get(loop) or self._open(loop)
+        if channel is None:
+            call.settle(self._full())
+        else:
+            channel.submit(call)
 
     def eject(self) -> None:
         """Close this loop's connections, and fail their calls."""
@@ -113,6 +128,30 @@ class MultiplexedBackend:
             del self._channels[channel.loop]
             self._stalled.add(channel)
 
+    def welcomed(self) -> None:
+        """Note that the server has answered on a new connection."""
+        with self._counting:
+            self._limit.made()
+
+    def refused(self, channel: Channel, error: NodeError) -> NodeError:
+        """Note that the server has no room for a connection; return the error for its callers.
+
+        While others are open the server works: further ones are dialed one at a time, with pauses.
+        """
+        number = self._open_beside(channel)
+        if not number:
+            return error
+        with self._counting:
+            self.limited += 1
+            first = self._limit.refused(time.monotonic())
+        if first:
+            log.warning(
+                "%s takes no more connections: going on with the %d that are open",
+                self.node,
+                number,
+            )
+        return self._full()
+
     def forget(self, channel: Channel) -> None:
         """Let go of a channel that is closed."""
         self._stalled.discard(channel)
@@ -130,10 +169,23 @@ class MultiplexedBackend:
         channels = (*self._channels.values(), *self._stalled)
         return [channel for channel in channels if channel.loop is loop]
 
-    def _open(self, loop: asyncio.AbstractEventLoop) -> Channel:
+    def _open(self, loop: asyncio.AbstractEventLoop) -> Channel | None:
+        """Open a connection for a loop, unless one may not be dialed yet."""
         self._drop_closed_loops()
+        with self._counting:
+            may_dial = self._limit.may_dial(time.monotonic())
+        if not may_dial and self._open_beside(None):
+            return None
         self._channels[loop] = channel = Channel(self, loop)
         return channel
+
+    def _open_beside(self, channel: Channel | None) -> int:
+        others = (*self._channels.values(), *self._stalled)
+        return sum(other.connected for other in others if other is not channel)
+
+    def _full(self) -> NodeError:
+        text = "takes no more connections, and this event loop has none"
+        return PoolTimeoutError(text, self.node)
 
     def _drop_closed_loops(self) -> None:
         """Close the connections of loops that ended without closing the client."""
@@ -225,6 +277,11 @@ class Channel:
             self._after_reply()
         if not call.future.done() and (self._timer is None or call.deadline < self._wakes):
             self._watch(call.deadline)
+
+    @property
+    def connected(self) -> bool:
+        """Return whether it has a connection."""
+        return self._sock is not None
 
     def _closed_by_node(self) -> bool:
         """Return whether a rested connection turned out to be closed; it has been given up then.
@@ -332,6 +389,8 @@ class Channel:
     def _fail_held(self, error: BaseException) -> None:
         if not isinstance(error, Exception):
             error = NodeUnavailableError("the dial was cancelled", self._backend.node)
+        if isinstance(error, TooManyConnectionsError):
+            error = self._backend.refused(self, error)
         held, self._held = self._held, deque()
         for call in held:
             call.settle(error)
@@ -361,7 +420,9 @@ class Channel:
         except _LATER:
             self._wait_writable()
         except OSError as error:
-            self._lost(error)
+            self.readable()  # a server that has no room says so before it closes
+            if self._sock is sock:
+                self._lost(error)
         else:
             self._stop_writing()
 
@@ -393,10 +454,12 @@ class Channel:
     def _take(self, wire: Wire, data: bytes) -> bool:
         if not data:
             raise ConnectionResetError("closed by the node")
-        self._heard = True
         self._last_used = self._last_received = time.monotonic()
         for reply in wire.feed(data):
             self._owed.popleft().settle(reply)
+        if not self._heard:
+            self._heard = True
+            self._backend.welcomed()
         return True
 
     def _after_reply(self) -> None:
@@ -529,7 +592,7 @@ class Channel:
 
     def _lost(self, error: Exception) -> None:
         """Close, and tell all who wait; ask again what may be asked again."""
-        if not isinstance(error, TimeoutError):
+        if not isinstance(error, (TimeoutError, TooManyConnectionsError)):
             self._backend.target.runs.end()
         again = self._heard and isinstance(error, ConnectionError)
         failure = self._failure(error)
@@ -546,6 +609,8 @@ class Channel:
                 call.settle(failure)
 
     def _failure(self, error: Exception) -> Exception:
+        if isinstance(error, TooManyConnectionsError):
+            return self._backend.refused(self, error)
         if isinstance(error, NodeError):
             return error
         kind = NodeTimeoutError if isinstance(error, TimeoutError) else NodeUnavailableError

@@ -86,7 +86,8 @@ class Backend(Protocol):
     A backend may have an attribute `lacks`, a frozenset of the commands (of `DeleteIf` and
     `ExpireIf`) that its server cannot do in one step: they are then done in two, by CAS. It may
     have an attribute `whole_seconds`, true when its server counts expiries so: what is to live for
-    two seconds may then be gone after little more than one.
+    two seconds may then be gone after little more than one. It may have an attribute `limited`, of how
+    many connections the server refused while others of this client were open.
     """
 
     def execute(self, command: Command, deadline: float) -> Reply:

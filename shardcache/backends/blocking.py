@@ -110,6 +110,11 @@ class SocketBackend:
         self._target.runs.end()
         self.pool.lose(connection)
 
+    @property
+    def limited(self) -> int:
+        """Return how many connections the server refused while others of this client were open."""
+        return self.pool.limited
+
     def eject(self) -> None:
         """Drop idle connections and let nobody wait for one."""
         self._target.runs.end()

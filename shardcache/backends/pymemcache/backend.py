@@ -89,6 +89,11 @@ class PymemcacheBackend:
         except NoThreadError as error:
             outcome.arrive(_unasked(error, self._node))
 
+    @property
+    def limited(self) -> int:
+        """Return how many connections the server refused while others of this client were open."""
+        return self.pool.limited
+
     def eject(self) -> None:
         """Drop idle connections and let nobody wait for one."""
         self.pool.eject()
@@ -214,6 +219,11 @@ class AsyncPymemcacheBackend:
         future.add_done_callback(lambda _: timer.cancel())
         future.add_done_callback(self._pending.discard)
         return future
+
+    @property
+    def limited(self) -> int:
+        """Return how many connections the server refused while others of this client were open."""
+        return self._blocking.limited
 
     def eject(self) -> None:
         """Drop idle connections and let nobody wait for one."""
