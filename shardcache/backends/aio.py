@@ -118,8 +118,8 @@ class MultiplexedBackend:
     async def aclose(self) -> None:
         """Close this loop's connections once their calls in flight are answered or late."""
         self.retired = True
-        for channel in self._of_loop(asyncio.get_running_loop()):
-            await channel.drained()
+        channels = self._of_loop(asyncio.get_running_loop())
+        await asyncio.gather(*(channel.drained() for channel in channels))
         self._drop_closed_loops()
 
     def replace(self, channel: Channel) -> None:
@@ -156,7 +156,7 @@ class MultiplexedBackend:
         """Let go of a channel that is closed."""
         self._stalled.discard(channel)
         if self._channels.get(channel.loop) is channel:
-            del self._channels[channel.loop]
+            self._channels.pop(channel.loop, None)
 
     def abandon_all(self) -> None:
         """Close every connection at once and tell nobody: their loops are not of this process."""
@@ -164,6 +164,8 @@ class MultiplexedBackend:
             channel.sever()
         self._channels.clear()
         self._stalled.clear()
+        self._limit = DialLimit()
+        self._counting = threading.RLock()  # whoever held the other is not of this process either
 
     def _of_loop(self, loop: asyncio.AbstractEventLoop) -> Sequence[Channel]:
         channels = (*self._channels.values(), *self._stalled)

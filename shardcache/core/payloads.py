@@ -192,7 +192,7 @@ def to_redis(payload: Payload) -> bytes:
 
 def from_redis(stored: bytes) -> Payload:
     """Give the payload of what Redis stored; with unknown flags when it is none of ours."""
-    if stored[:1] == b"\xc1" and len(stored) >= _HEADER_SIZE:
+    if len(stored) >= _HEADER_SIZE and stored[0] == REDIS_MARK:
         return OWN | stored[1], stored[_HEADER_SIZE:]
     return (INTEGER_FLAGS if _decimal(stored) else UNKNOWN_FLAGS), stored
 

@@ -143,7 +143,9 @@ class Replies:
             found = [reader.gets()]
             if reader.has_data():
                 found += iter(reader.gets, INCOMPLETE)
-            if found[0] is not INCOMPLETE and not reader.has_data():
+                if reader.has_data():
+                    found = []
+            if found and found[0] is not INCOMPLETE:
                 return found
         except hiredis.ProtocolError:
             pass  # what is wrong is told by those who look closely
@@ -229,7 +231,8 @@ class Replies:
         if not found:
             return None
         self._place = end
-        self.ready.extend(found[1:])
+        if len(found) > 1:
+            self.ready.extend(found[1:])
         return found[0]
 
     def _begin_array(self, values: int) -> Any:
