@@ -79,8 +79,8 @@ DEFAULT_EJECTION: Final = EjectionPolicy()
 class Health:
     """What is known of one node's fitness. Moments are monotonic seconds, chance is 0 to 1.
 
-    `circuit` says whether it is asked; while it is not, `error` is why, `since` when that began,
-    `looked` when that was last confirmed, and `due` when it is probed next.
+    While the node is `ejected`, `error` is why, `since` when that began, `looked` when that was
+    last confirmed, and `due` when it is probed next.
     """
 
     __slots__ = (
@@ -91,10 +91,10 @@ class Health:
         "_first_delay",
         "_losses",
         "_policy",
+        "_probed",
         "_silences",
         "_window_answered",
         "_window_began",
-        "circuit",
         "due",
         "ejected",
         "error",
@@ -104,8 +104,8 @@ class Health:
 
     def __init__(self, policy: EjectionPolicy = DEFAULT_EJECTION) -> None:
         self._policy = policy
-        self.circuit = Circuit.CLOSED
-        self.ejected = False  # whether the circuit is other than closed: read before every call
+        self.ejected = False  # read before every call
+        self._probed = False
         self.error: NodeError | None = None
         self.since = 0.0
         self.due = 0.0
@@ -162,12 +162,12 @@ class Health:
         self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
         self.since = self.looked = now
         self.due = now + self._jittered(chance)
-        self.circuit = Circuit.OPEN
+        self._probed = False
         self.ejected = True
 
     def probing(self) -> None:
         """Take note that a probe is on its way."""
-        self.circuit = Circuit.PROBING
+        self._probed = True
 
     def probe_failed(self, error: NodeError, now: float, chance: float) -> None:
         """Stay open until the next probe, which comes later than this one did."""
@@ -177,16 +177,26 @@ class Health:
         self.looked = now
         self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
         self.due = now + self._jittered(chance)
-        self.circuit = Circuit.OPEN
+        self._probed = False
 
     def restore(self, now: float) -> None:
         """Close the circuit: the node gave a valid reply."""
-        self.circuit = Circuit.CLOSED
         self.ejected = False
         self.error = None
         self._silences = self._losses = 0
         self._window_began = float("-inf")
         self._closed_at = now
+
+    @property
+    def circuit(self) -> Circuit:
+        """Give the state of the circuit: closed unless the node is ejected.
+
+        A probe may still be on its way when another reply restores the node; so its outcome decides
+        between open and probing alone.
+        """
+        if not self.ejected:
+            return Circuit.CLOSED
+        return Circuit.PROBING if self._probed else Circuit.OPEN
 
     @property
     def soft(self) -> bool:

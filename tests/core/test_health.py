@@ -204,3 +204,15 @@ def test_why_it_was_ejected_is_kept_without_its_trace():
         assert str(kept) == str(error)
         assert kept.__traceback__ is None
     assert error.__traceback__ is not None
+
+
+def test_the_circuit_of_a_restored_node_is_closed_whatever_a_probe_says():
+    """A probe may begin, and fail, in the moment in which another reply restores the node."""
+    for late in (Health.probing, lambda health: health.probe_failed(REFUSED, 3.0, 0.5)):
+        health = Health(POLICY)
+        health.eject(REFUSED, 1.0, 0.5)
+        health.restore(2.0)
+        late(health)
+        assert (health.circuit, health.ejected) == (Circuit.CLOSED, False)
+    health.eject(REFUSED, 4.0, 0.5)
+    assert health.circuit is Circuit.OPEN

@@ -519,6 +519,17 @@ class TestProbing:
         scene.world.advance(TIMEOUT + 0.01)
         assert scene.links[0].health.circuit is Circuit.OPEN
 
+    def test_a_node_that_is_back_is_shown_so_whatever_becomes_of_its_probe(self, make_scene):
+        """Another reply may restore it while a probe is on its way, and the probe fail after that."""
+        scene = make_scene()
+        scene.silence(0)
+        scene.world.advance(1.0, lambda: scene.probes() == 1)
+        scene.cluster.prober.praise(scene.links[0], Ping())
+        assert not scene.ejected()
+        assert scene.links[0].health.circuit is Circuit.CLOSED
+        scene.world.advance(TIMEOUT + 0.01)  # the probe is late now
+        assert scene.links[0].health.circuit is Circuit.CLOSED
+
     def test_a_node_that_was_removed_is_probed_no_more(self, make_scene):
         """Nor is it told of."""
         scene = make_scene(nodes=2)
