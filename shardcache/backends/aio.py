@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 import os
@@ -110,10 +111,23 @@ class MultiplexedBackend:
             channel.submit(call)
 
     def eject(self) -> None:
-        """Close this loop's connections, and fail their calls."""
-        error = NodeUnavailableError("was ejected", self.node)
-        for channel in self._of_loop(asyncio.get_running_loop()):
-            channel.abandon(error)
+        """Close the connections of every loop, and fail their calls; called from any thread.
+
+        Another loop than the running one does so in its next turn.
+        """
+        running = _running_loop()
+        latest = time.monotonic() + self.options.call_timeout
+        for channel in (*self._channels.values(), *self._stalled):
+            if channel.loop is running:
+                channel.abandon(self._ejection())
+                continue
+            with contextlib.suppress(RuntimeError):  # it has ended: the next closes what is left
+                channel.loop.call_soon_threadsafe(
+                    _eject, weakref.ref(channel), latest, self._ejection()
+                )
+
+    def _ejection(self) -> NodeError:
+        return NodeUnavailableError("was ejected", self.node)
 
     async def aclose(self) -> None:
         """Close this loop's connections once their calls in flight are answered or late."""
@@ -326,6 +340,11 @@ class Channel:
         for call in (*self._held, *self._owed):
             call.settle(error)
         self._close()
+
+    def eject(self, latest: float, error: NodeError) -> None:
+        """Do so, unless a call was made since whose deadline is later than `latest`."""
+        if self._latest <= latest:
+            self.abandon(error)
 
     def sever(self) -> None:
         """Close the socket, and nothing else: the loop may be closed or another process's."""
@@ -649,6 +668,19 @@ def _read(channel: weakref.ref[Channel]) -> None:
     here = channel()
     if here is not None:
         here.readable()
+
+
+def _eject(channel: weakref.ref[Channel], latest: float, error: NodeError) -> None:
+    here = channel()
+    if here is not None:
+        here.eject(latest, error)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _sweep(channel: weakref.ref[Channel]) -> None:

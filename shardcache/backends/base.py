@@ -125,9 +125,10 @@ class AsyncBackend(Protocol):
         """
 
     def eject(self) -> None:
-        """Close this loop's connection, and fail its calls: the node is not asked for a while.
+        """Close the connections of all loops, and fail their calls: the node is not asked for a while.
 
-        The next call, a probe, is made over a new connection.
+        The next call is made over a new connection. Called from any thread, with a loop or without:
+        another client of this process may have met the failure.
         """
 
     async def aclose(self) -> None:
