@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, SupportsIndex, TypeVar, Unpack
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory
-from shardcache.clients.base import LOG, ClientBase
+from shardcache.clients.base import ClientBase
 from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.locks import AsyncLock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
@@ -22,14 +22,13 @@ from shardcache.core.nodes import Node
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.asyncio import AsyncIO
-from shardcache.io.blocking import BlockingIO
 from shardcache.operations import checking, computed, many, single, whole
 from shardcache.operations import tags as tagging
 from shardcache.operations.call import Call
 from shardcache.operations.checking import NodeCheck
 from shardcache.operations.cluster import Key
+from shardcache.operations.ejection import Ejector
 from shardcache.operations.members import Link
-from shardcache.operations.port import IO
 from shardcache.operations.probing import Prober
 from shardcache.operations.whole import Stats
 from shardcache.settings import node_list, parse_node
@@ -293,7 +292,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
         self._io = AsyncIO()
         return self._io
 
-    def _make_prober(self, io: IO[AsyncBackend], audience: Audience) -> Prober:  # noqa: ARG002 - of loops, which end
+    def _make_ejector(
+        self, prober: Prober, audience: Audience, client: Callable[[], object]
+    ) -> Ejector:
         backends, options = (
             self._plugins.backends,
             self._options,
@@ -302,7 +303,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         def reach(link: Link) -> Backend:
             return backends[link.node.address.scheme].blocking(link.node, options)
 
-        return Prober(BlockingIO(), options.call_timeout, audience, LOG, reach)
+        return Ejector(prober, audience, reach, client)
 
     def _make_backend(self, factory: BackendFactory, node: Node) -> AsyncBackend:
         return factory.asyncio(node, self._options)

@@ -9,13 +9,14 @@ import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from operator import index
 from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.clients.naming import Prefixes
+from shardcache.clients.sharing import prober_of
 from shardcache.clients.swallowed import SwallowedErrors
 from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms, Span, given_ttl
 from shardcache.core.cautions import cautions
@@ -23,17 +24,18 @@ from shardcache.core.codecs import Codec, CodecFactory
 from shardcache.core.events import Audience, TopologyChanged
 from shardcache.core.keys import KeySpace
 from shardcache.core.lifetimes import DEFAULT, Default
-from shardcache.core.nodes import Node
+from shardcache.core.nodes import EMBEDDED, Node
 from shardcache.core.payloads import Payloads
 from shardcache.core.policies import TimeoutPolicy
 from shardcache.core.strategy import Strategy
 from shardcache.core.topology import Topology, TopologyChange
-from shardcache.errors import ClientClosedError, ClientCopyError, ConfigurationError, NodeError
+from shardcache.errors import ClientClosedError, ClientCopyError, ConfigurationError
 from shardcache.operations import whole
 from shardcache.operations.cluster import Cluster, Key
+from shardcache.operations.ejection import Ejector
 from shardcache.operations.members import Link
 from shardcache.operations.port import IO
-from shardcache.operations.probing import Prober, ProberLog
+from shardcache.operations.probing import Prober
 from shardcache.operations.protection import Protection
 from shardcache.operations.whole import Counters
 from shardcache.plugin.manager import Plugins, load
@@ -105,8 +107,8 @@ class ClientBase(ABC, Generic[BackendT]):
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
         audience = Audience((*observers, *plugins.observers(settings)))
         io = self._make_io()
-        prober = self._make_prober(io, audience)
-        weakref.finalize(self, prober.stop).atexit = False
+        ejector = self._make_ejector(prober_of(self._options), audience, weakref.ref(self))
+        weakref.finalize(self, ejector.stop).atexit = False
         self._few_told = False
         self._prefixes = Prefixes()
         self._cluster = Cluster(
@@ -119,13 +121,15 @@ class ClientBase(ABC, Generic[BackendT]):
             default_ttl=settings.default_ttl,
             on_error=settings.on_error,
             audience=audience,
-            prober=prober,
+            ejector=ejector,
             protection=Protection(),
             note_swallowed=SwallowedErrors().note,
         )
         if settings.lock_nodes is not None:
             locks = Topology(settings.lock_nodes, topology.strategy)
             self._cluster.locks = self._cluster.with_nodes(locks, self._links(locks))
+        for link in self._cluster.known.values():
+            ejector.add(link, self._identity(link.node))
 
     @classmethod
     def from_url(cls, url: str, *, observers: Iterable[object] = ()) -> Self:
@@ -234,8 +238,10 @@ class ClientBase(ABC, Generic[BackendT]):
         """Give the port through which this client's operations touch the world."""
 
     @abstractmethod
-    def _make_prober(self, io: IO[BackendT], audience: Audience) -> Prober:
-        """Give what ejects this client's nodes, and probes them from a thread."""
+    def _make_ejector(
+        self, prober: Prober, audience: Audience, client: Callable[[], object]
+    ) -> Ejector:
+        """Return what ejects this client's nodes, and has them probed by `prober`."""
 
     @abstractmethod
     def _make_backend(self, factory: BackendFactory, node: Node) -> BackendT:
@@ -278,6 +284,14 @@ class ClientBase(ABC, Generic[BackendT]):
             log.warning("node %s: %s", node.name, caution)
         return link
 
+    def _identity(self, node: Node) -> Hashable:
+        """Return what clients of this process must have in common to share a node's health.
+
+        That is its whole address, with login and TLS options. An embedded node is its client's own.
+        """
+        address = node.address
+        return None if address.scheme == EMBEDDED else address
+
     def _changed(
         self, decide: Callable[[Topology], Topology]
     ) -> tuple[TopologyChange, list[BackendT]]:
@@ -289,11 +303,13 @@ class ClientBase(ABC, Generic[BackendT]):
             cluster = self._cluster
             topology = decide(cluster.topology)
             links = {node.name: self._kept(cluster.links, node) for node in topology.nodes}
-            self._cluster = cluster.with_nodes(topology, links)
-        kept = set(links.values())
-        retired = [link for link in cluster.links.values() if link not in kept]
-        for link in retired:
-            cluster.prober.forget(link)
+            changed = cluster.with_nodes(topology, links)
+            kept = set(links.values())
+            retired = [link for link in cluster.links.values() if link not in kept]
+            for link in kept.difference(cluster.links.values()):
+                cluster.ejector.add(link, self._identity(link.node))
+            self._cluster = changed
+            cluster.ejector.keep(changed.known.values())
         return TopologyChange(cluster.topology, topology), [link.backend for link in retired]
 
     def _kept(self, links: Mapping[str, Link], node: Node) -> Link:
@@ -319,24 +335,12 @@ class ClientBase(ABC, Generic[BackendT]):
         with self._changing:
             if self._closed:
                 return []
-            self._cluster.prober.stop()
+            self._cluster.ejector.stop()
             clusters = (self._cluster, self._cluster.locks)
             links = [link for each in clusters if each for link in each.links.values()]
             backends = [link.backend for link in links]
             self._cluster = cast("Cluster", _Closed(type(self).__name__))
             return backends
-
-
-def _log_ejection(error: NodeError) -> None:
-    # As text: a handler that keeps its records would keep the error's frames, and the client.
-    log.warning("a node is ejected, and probed until it answers: %s", str(error))
-
-
-def _log_return(name: str, seconds: float) -> None:
-    log.info("node %s is asked again after %.1f s", name, seconds)
-
-
-LOG: Final = ProberLog(_log_ejection, _log_return)
 
 
 def cluster_of(client: ClientBase[Any]) -> Cluster:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, SupportsIndex, TypeVar, Unpack
 
 from shardcache.backends.base import Backend, BackendFactory
-from shardcache.clients.base import LOG, ClientBase
+from shardcache.clients.base import ClientBase
 from shardcache.clients.cached import Decorator
 from shardcache.clients.locks import Lock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
@@ -26,7 +26,8 @@ from shardcache.operations import tags as tagging
 from shardcache.operations.call import Call
 from shardcache.operations.checking import NodeCheck
 from shardcache.operations.cluster import Key
-from shardcache.operations.port import IO, run
+from shardcache.operations.ejection import Ejector
+from shardcache.operations.port import run
 from shardcache.operations.probing import Prober
 from shardcache.operations.whole import Stats
 from shardcache.settings import node_list, parse_node
@@ -283,8 +284,10 @@ class Client(ClientBase[Backend]):
         self._io = BlockingIO()
         return self._io
 
-    def _make_prober(self, io: IO[Backend], audience: Audience) -> Prober:
-        return Prober(io, self._options.call_timeout, audience, LOG)
+    def _make_ejector(
+        self, prober: Prober, audience: Audience, client: Callable[[], object]
+    ) -> Ejector:
+        return Ejector(prober, audience, client=client)
 
     def _make_backend(self, factory: BackendFactory, node: Node) -> Backend:
         return factory.blocking(node, self._options)

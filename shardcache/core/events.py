@@ -130,7 +130,8 @@ class Observer:
     """Watches a client: one method per kind of event, each optional.
 
     Subclass it, or bring any object with some of these methods. A method is called in the thread
-    or loop of the call it reports, so it must be quick, and must not block. What it raises is
+    or loop of the call it reports (`node_ejected` and `node_restored` in whatever thread of this
+    process finds out), so it must be quick, and must not block. What it raises is
     counted (`observer_errors` in `stats()`) and does not reach the caller. It may call the client it
     watches: the events of such calls are told to nobody, for that would never end.
     """

@@ -80,12 +80,11 @@ class Health:
     """What is known of one node's fitness. Moments are monotonic seconds, chance is 0 to 1.
 
     While the node is `ejected`, `error` is why, `since` when that began, `looked` when that was
-    last confirmed, and `due` when it is probed next.
+    last confirmed, and `due` when it is probed next. `restored` is when it came back last.
     """
 
     __slots__ = (
         "_answered",
-        "_closed_at",
         "_delay",
         "_failures",
         "_first_delay",
@@ -99,6 +98,7 @@ class Health:
         "ejected",
         "error",
         "looked",
+        "restored",
         "since",
     )
 
@@ -116,7 +116,7 @@ class Health:
         self._failures = 0
         self._window_began = float("-inf")
         self._window_answered = 0
-        self._closed_at = float("-inf")
+        self.restored = float("-inf")
         self._first_delay = policy.first_probe
         self._delay = policy.first_probe
 
@@ -156,7 +156,7 @@ class Health:
     def eject(self, error: NodeError, now: float, chance: float) -> None:
         """Open the circuit because of `error`."""
         policy = self._policy
-        flapping = now - self._closed_at < policy.flap_window
+        flapping = now - self.restored < policy.flap_window
         longer = min(policy.flap_factor * self._first_delay, policy.flap_limit)
         self._delay = self._first_delay = longer if flapping else policy.first_probe
         self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
@@ -185,7 +185,7 @@ class Health:
         self.error = None
         self._silences = self._losses = 0
         self._window_began = float("-inf")
-        self._closed_at = now
+        self.restored = now
 
     @property
     def circuit(self) -> Circuit:

@@ -163,7 +163,7 @@ async def _make(cluster: Cluster, visits: Iterable[Visit]) -> None:
         for (visit, command), (reply, arrived) in zip(list(asked.items()), replies, strict=True):
             visit.seconds = arrived - started
             if visit.link.health.ejected and type(command) is Ping and reply is True:
-                cluster.prober.praise(visit.link, command)
+                cluster.ejector.praise(visit.link, command)
             try:
                 asked[visit] = scripts[visit].send(reply)
             except StopIteration:

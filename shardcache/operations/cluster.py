@@ -14,9 +14,9 @@ from shardcache.core.leases import nodes_wanted
 from shardcache.core.payloads import Payloads, is_mark
 from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
+from shardcache.operations.ejection import Ejector
 from shardcache.operations.members import Link
 from shardcache.operations.port import IO, UNANSWERED, Enough
-from shardcache.operations.probing import Prober
 from shardcache.operations.protection import Protection
 
 Key = str | bytes
@@ -36,13 +36,13 @@ class Cluster:
     __slots__ = (
         "audience",
         "default_ttl",
+        "ejector",
         "io",
         "keys",
         "links",
         "locks",
         "note_swallowed",
         "payloads",
-        "prober",
         "protection",
         "raises",
         "route",
@@ -62,7 +62,7 @@ class Cluster:
         default_ttl: float | None,
         on_error: Literal["miss", "raise"],
         audience: Audience,
-        prober: Prober,
+        ejector: Ejector,
         protection: Protection,
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
     ) -> None:
@@ -75,7 +75,7 @@ class Cluster:
         self.default_ttl = default_ttl
         self.raises = on_error == "raise"
         self.audience = audience
-        self.prober = prober
+        self.ejector = ejector
         self.protection = protection
         self.note_swallowed = note_swallowed
         self.locks: Cluster | None = None  # of nodes for locks alone
@@ -93,7 +93,7 @@ class Cluster:
             default_ttl=self.default_ttl,
             on_error="raise" if self.raises else "miss",
             audience=self.audience,
-            prober=self.prober,
+            ejector=self.ejector,
             protection=self.protection,
             note_swallowed=self.note_swallowed,
         )
@@ -142,7 +142,7 @@ class Cluster:
             reply = error
         seconds = io.now() - started
         if self.audience or link.health.ejected or isinstance(reply, NodeError):
-            self._finished(link, command, seconds, until - started, reply)
+            self._finished(link, command, started, seconds, until, reply)
         else:
             link.answered += 1
             link.seconds += seconds
@@ -192,7 +192,7 @@ class Cluster:
             link, command = asks[place]
             answers[place] = reply, arrived - started
             if reply is not UNANSWERED:
-                self._finished(link, command, arrived - started, until - started, reply)
+                self._finished(link, command, started, arrived - started, until, reply)
         return answers
 
     def _refuse_ejected(
@@ -213,13 +213,19 @@ class Cluster:
         error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", link.node.name)
         error.__cause__ = cause
         link.refused += 1
-        self.prober.refuse(len(self.links))
+        self.ejector.refuse(link)
         self._told(link, command, 0.0, error, error)
         self.failed(link, error)
         return error
 
-    def _finished(
-        self, link: Link, command: Command, seconds: float, allowed: float, reply: Reply
+    def _finished(  # noqa: PLR0913, PLR0917 - what there is to know of a call
+        self,
+        link: Link,
+        command: Command,
+        started: float,
+        seconds: float,
+        until: float,
+        reply: Reply,
     ) -> None:
         link.seconds += seconds
         error = _error_in(reply)
@@ -228,12 +234,12 @@ class Cluster:
             self.failed(link, error)
             if not self.raises:
                 self.note_swallowed(error)
-            self.prober.blame(link, error, allowed)
+            self.ejector.blame(link, error, started, until - started)
             if error is reply or severity_of(error) is not Severity.NOTHING:
                 return
         link.answered += 1
         if link.health.ejected:
-            self.prober.praise(link, command)
+            self.ejector.praise(link, command)
 
     def _told(
         self, link: Link, command: Command, seconds: float, reply: Reply, error: NodeError | None

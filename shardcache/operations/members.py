@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from shardcache.core.health import Health
 from shardcache.core.nodes import Node
 from shardcache.errors import NodeError
 
+if TYPE_CHECKING:  # it works on links
+    from shardcache.operations.ejection import Ejector
+
+
+class SharedHealth(Health):
+    """What the clients of this process know of one node's fitness.
+
+    `links` are those of the clients that use the node, each with the ejector of its client. Clients
+    share it that reach the node by the same `identity`; `None` is never shared.
+
+    It is read and changed without a lock, which an interrupt could leave locked: each step is one
+    of a dict's own.
+    """
+
+    __slots__ = ("departed", "identity", "links")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.identity: Hashable = None
+        self.links: dict[Link, Ejector] = {}
+        self.departed = 0  # calls that were answered over links that are gone
+
+    @property
+    def answered(self) -> int:
+        """Return how many calls the node has answered, whoever made them."""
+        return self.departed + sum(link.answered for link in list(self.links))
+
+    @property
+    def suspect(self) -> bool:
+        """Return whether the node has kept silent since it last answered."""
+        return self._silences > 0 and self.silent(self.answered)
+
 
 class Link:
     """One node as this client knows it: its backend, its health, and counters of what was asked.
 
     `answered` counts calls that got a valid reply, `refused` those not sent because the node is
-    ejected.
+    ejected. `health` is what all clients of this process know that use the node in the same way.
 
     Counters are plain integers: CPython switches threads only at calls and jumps, and `x.n += 1`
     has neither between its load and its store, so no count is lost.
@@ -43,7 +76,7 @@ class Link:
         self.backend = backend
         self.lacks: frozenset[type] = getattr(backend, "lacks", frozenset())
         self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
-        self.health = Health()
+        self.health = SharedHealth()
         self.blamed: ref[NodeError] | None = None  # the last error it was blamed for
         self.answered = 0
         self.refused = 0
@@ -58,7 +91,7 @@ class Link:
     @property
     def suspect(self) -> bool:
         """Say whether the node has kept silent since it last answered."""
-        return self.health.silent(self.answered)
+        return self.health.suspect
 
     def counters(self) -> dict[str, int | float]:
         """Give this client's counters for the node; `mean_seconds` is over all calls so far."""

@@ -1,27 +1,22 @@
-"""What is done about nodes that are not fit: they are ejected, probed, and restored."""
+"""Nodes that are ejected are probed until they give a sign of life."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
-from weakref import ref
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shardcache.core.commands import Command, Ping, Reply
-from shardcache.core.events import Audience, NodeEjected, NodeRestored
+from shardcache.core.commands import Ping, Reply
 from shardcache.core.health import Severity, severity_of
-from shardcache.errors import (
-    ConnectTimeoutError,
-    NodeError,
-    NodeUnavailableError,
-    ShardCacheError,
-)
-from shardcache.operations.members import Link
+from shardcache.errors import NodeError, NodeUnavailableError, ShardCacheError
+from shardcache.operations.members import Link, SharedHealth
 from shardcache.operations.port import IO
+
+if TYPE_CHECKING:  # it works on this
+    from shardcache.operations.ejection import Ejector
 
 TICK: Final = 0.1  # seconds; how often a prober looks who is due
 DOUBT: Final = 1.0  # seconds between two probes at most, while most nodes are silent
 ABANDONED: Final = 1.0  # seconds after which a claim to a node that is not ejected counts no more
-SHORTEST: Final = 0.01  # seconds; a node is not blamed for missing a deadline nearer than this
 
 
 class ProberLog(NamedTuple):
@@ -44,143 +39,149 @@ class Claim:
 
 
 class Prober:
-    """Keeps the ejected nodes of one client, and asks each for a sign of life until it gives one.
+    """Keeps the ejected nodes of all clients with equal timeouts, and asks each for a sign of life.
 
-    It runs in a thread (under gevent a greenlet), of both clients, and only while there is such a
-    node: event loops come and go, and one may end with each call. In a forked child, which has no
-    thread, the next refused call starts another.
+    It runs in a thread (under gevent a greenlet), for blocking and asyncio clients, and only while
+    there is such a node: event loops come and go, and one may end with each call. In a forked
+    child, which has no thread, the next refused call starts another.
 
-    `io` is a blocking port, and `reach` gives the blocking backend over which a node is probed: its
-    own, or one for this probe alone.
+    `io` is a blocking port. `timeout` is the length of a call, in seconds. The prober itself keeps
+    nobody's node: one that the last of its clients has let go is probed no more.
     """
 
     __slots__ = (
+        "__weakref__",
         "_alive",
-        "_audience",
         "_io",
+        "_known",
         "_log",
-        "_nodes",
         "_out",
-        "_reach",
-        "_stopped",
-        "_timeout",
+        "_process",
         "_watch",
+        "now",
+        "timeout",
     )
 
-    def __init__(
-        self,
-        io: IO[Any],
-        timeout: float,
-        audience: Audience,
-        log: ProberLog = SILENT,
-        reach: Callable[[Link], Any] = lambda link: link.backend,  # as the port takes it
-    ) -> None:
+    def __init__(self, io: IO[Any], timeout: float, log: ProberLog = SILENT) -> None:
+        self.timeout = timeout
+        self.now = io.now
         self._io = io
-        self._reach = reach
-        self._nodes = 1  # of the client, of which some are out
-        self._timeout = timeout
-        self._audience = audience
         self._log = log
-        # Who puts a link in with `setdefault`, which is atomic, ejects it, and who takes it out with
+        # Nodes by their identity, while a client has them.
+        self._known: dict[Hashable, SharedHealth] = {}
+        # Who puts a node in with `setdefault`, which is atomic, ejects it, and who takes it out with
         # `pop` restores it: no lock is needed, which an interrupt could leave locked. The state of
         # its health follows a moment later.
-        self._out: dict[Link, Claim] = {}
+        self._out: dict[SharedHealth, Claim] = {}
         self._watch: object = None
         self._alive = 0.0
-        self._stopped = False
+        self._process = 0  # in which the watch was begun
 
-    def blame(self, link: Link, error: NodeError, allowed: float) -> None:
-        """Take note of a call's failure within the time `allowed`; eject the node if it is due."""
-        if link.health.ejected or self._stopped:
+    def join(self, link: Link, ejector: Ejector, identity: Hashable) -> None:
+        """Let a link share the health of its node with all others of this identity."""
+        health = link.health
+        health.links[link] = ejector
+        if identity is not None:
+            health.identity = identity
+            health = self._known_as(health)
+            link.health = health
+            health.links[link] = ejector
+            self._known.setdefault(identity, health)  # its last link may have left just now
+        if health.ejected:
+            self._out.setdefault(health, Claim(self.now()))  # for the same reason
+
+    def _known_as(self, health: SharedHealth) -> SharedHealth:
+        """Return what is known already of the node with this identity; else `health`, from now on."""
+        known = self._known.get(health.identity)
+        if known is not None:
+            self._clear(known)
+        return self._known.setdefault(health.identity, health)
+
+    def leave(self, link: Link) -> None:
+        """Let a link go; forget the node with its last one."""
+        health = link.health
+        if health.links.pop(link, None) is not None:
+            health.departed += link.answered
+        if not health.links:
+            self._forget(health)
+
+    def _clear(self, health: SharedHealth) -> None:
+        """Let go of the links of clients that are gone, which an interrupt has left behind."""
+        for link in list(health.links):
+            ejector = health.links.get(link)
+            if ejector is not None and ejector.stopped:
+                self.leave(link)
+        if not health.links:
+            self._forget(health)
+
+    def _forget(self, health: SharedHealth) -> None:
+        """Forget a node, unless another client has come for it."""
+        identity = health.identity
+        if self._known.get(identity) is not health:
             return
-        if link.blamed is not None and link.blamed() is error:
-            return  # one lost connection fails all calls on it with the same error
-        link.blamed = ref(error)
-        severity = severity_of(error)
-        if severity is Severity.SILENCE and allowed < min(SHORTEST, self._timeout / 2):
-            return
-        if isinstance(error, ConnectTimeoutError) and allowed < self._timeout / 2:
-            return  # a later step of a call, with too little time left for a dial
-        now = self._io.now()
-        if link.health.failed(severity, link.answered, now):
-            self._eject(link, error, now)
+        known = self._known.pop(identity, health)
+        if known is not health or members(known):
+            self._known.setdefault(identity, known)
 
-    def praise(self, link: Link, command: Command) -> None:
-        """Take note of a valid reply of an ejected node.
-
-        It restores one that was silent. One that said it cannot serve may still answer reads: only
-        a ping, which asks for more, tells when that is over.
-        """
-        if link.health.soft or type(command) is Ping:
-            self._restore(link)
-
-    def refuse(self, nodes: int) -> None:
-        """Take note that a call to an ejected node, one of so many, is refused."""
-        self._nodes = nodes
-        self._ensure_watched(self._io.now())
-
-    def forget(self, link: Link) -> None:
-        """Let a node go that the client has no more."""
-        self._out.pop(link, None)
-
-    def stop(self) -> None:
-        """Probe no more: the client is closed, or gone."""
-        self._stopped = True
-        self._out.clear()
-
-    def _eject(self, link: Link, error: NodeError, now: float) -> None:
+    def eject(self, health: SharedHealth, error: NodeError, now: float) -> None:
+        """Eject a node because of `error`, and tell every client of it, unless another does."""
         claim = Claim(now)
         # A signal may raise between any two bytecodes: a node that is ejected is in the list then,
         # and one that is not can be put there by the next failure.
         try:
-            if not self._take(link, claim):
+            if not self._take(health, claim):
                 return
-            link.health.eject(error, now, self._io.random())
-            self._out.setdefault(link, claim)  # it may have passed for abandoned meanwhile
+            health.eject(error, now, self._io.random())
+            self._out.setdefault(health, claim)  # it may have passed for abandoned meanwhile
         except BaseException:
-            if not link.health.ejected and self._out.get(link) is claim:
-                self._out.pop(link, None)
+            if not health.ejected and self._out.get(health) is claim:
+                self._out.pop(health, None)
             raise
-        link.ejections += 1
         self._log.ejected(error)
-        link.backend.eject()
-        if self._audience:
-            self._audience.tell(NodeEjected(link.node, error))
-        self._ensure_watched(now)
+        self.ensure_running()
+        for link, ejector in members(health):
+            ejector.tell_ejected(link, error)
 
-    def _take(self, link: Link, claim: Claim) -> bool:
-        """Put a link in the list; return whether it was not there, and is the caller's to eject."""
-        held = self._out.setdefault(link, claim)
+    def _take(self, health: SharedHealth, claim: Claim) -> bool:
+        """Put a node in the list; return whether it was not there, and is the caller's to eject."""
+        held = self._out.setdefault(health, claim)
         if held is claim:
             return True
-        if link.health.ejected or claim.since - held.since < ABANDONED:
+        if health.ejected or claim.since - held.since < ABANDONED:
             return False
-        self._out[link] = claim  # whoever had it was stopped twice
+        self._out[health] = claim  # whoever had it was stopped twice
         return True
 
-    def _restore(self, link: Link) -> None:
-        if link not in self._out or not link.health.ejected:  # it may be about to be ejected
+    def restore(self, health: SharedHealth) -> None:
+        """Take a node back that has answered, and tell every client of it, unless another does."""
+        if health not in self._out or not health.ejected:  # it may be about to be ejected
             return
-        now = self._io.now()
+        now = self.now()
         try:
-            if self._out.pop(link, None) is None:
+            if self._out.pop(health, None) is None:
                 return
-            seconds = now - link.health.since
-            link.health.restore(now)
+            seconds = now - health.since
+            health.restore(now)
         except BaseException:
-            if link.health.ejected:  # what is ejected is in the list, to be restored another time
-                self._out.setdefault(link, Claim(now))
+            if health.ejected:  # what is ejected is in the list, to be restored another time
+                self._out.setdefault(health, Claim(now))
             raise
-        self._log.restored(link.node.name, seconds)
-        if self._audience:
-            self._audience.tell(NodeRestored(link.node, seconds))
+        told = members(health)
+        if told:
+            self._log.restored(told[0][0].node.name, seconds)
+        for link, ejector in told:
+            ejector.tell_restored(link, seconds)
 
-    def _ensure_watched(self, now: float) -> None:
-        if self._watch is not None and now - self._alive < self._timeout + 10 * TICK:
+    def ensure_running(self) -> None:
+        """Begin to probe, unless that is being done in this process."""
+        now, process = self.now(), self._io.process()
+        recent = now - self._alive < self.timeout + 10 * TICK
+        if self._watch is not None and recent and self._process == process:
             return
         watch = object()
         try:
             self._alive = now
+            self._process = process
             self._watch = watch
             self._io.spawn(lambda: self._watched(watch), "prober")
         except OSError:  # no thread is to be had, as while the interpreter ends
@@ -192,7 +193,7 @@ class Prober:
     async def _watched(self, watch: object) -> None:
         """Probe whoever is due, until none is left or another watch has taken over."""
         while self._out and self._watch is watch:
-            self._alive = now = self._io.now()
+            self._alive = now = self.now()
             due = self._due(now)
             if due:
                 await self._probe(due)
@@ -201,53 +202,77 @@ class Prober:
         if self._watch is watch:
             self._watch = None
 
-    def _due(self, now: float) -> Sequence[Link]:
+    def _due(self, now: float) -> Sequence[SharedHealth]:
         """Return the nodes that are to be probed now.
 
-        When more than half of the nodes are silent the trouble may be this process's own: then none
-        waits longer than a second.
+        When more than half of a client's nodes are silent the trouble may be this process's own:
+        then none of them waits longer than a second.
         """
         out = self._ejected(now)
-        doubted = 2 * sum(link.health.soft for link in out) > self._nodes
-        return [
-            link
-            for link in out
-            if link.health.due <= now
-            or (doubted and link.health.soft and link.health.looked + DOUBT <= now)
+        due = [health for health in out if health.due <= now]
+        early = [
+            health
+            for health in out
+            if now < health.due and health.soft and health.looked + DOUBT <= now
         ]
+        if early:
+            asked = {ejector for health in early for _, ejector in members(health)}
+            doubting = {ejector for ejector in asked if ejector.doubts}
+            due += [
+                health
+                for health in early
+                if any(ejector in doubting for _, ejector in members(health))
+            ]
+        return due
 
-    def _ejected(self, now: float) -> Sequence[Link]:
-        """Return the nodes that are out, and let go of claims that led to nothing."""
-        listed = list(
-            self._out
-        )  # not its items: making pairs may collect garbage, and so change it
-        for link in listed:
-            claim = self._out.get(link)
-            abandoned = claim is not None and now - claim.since >= ABANDONED
-            if abandoned and not link.health.ejected and self._out.get(link) is claim:
-                self._out.pop(link, None)
-        return [link for link in listed if link.health.ejected]
+    def _ejected(self, now: float) -> Sequence[SharedHealth]:
+        """Return the nodes that are out; let go of claims that led to nothing, and of those gone."""
+        # Not the list's items: making pairs may collect garbage, and so change it.
+        return [health for health in list(self._out) if self._stays_out(health, now)]
 
-    async def _probe(self, links: Sequence[Link]) -> None:
-        for link in links:
-            link.health.probing()
-        deadline = self._io.now() + self._timeout
-        backends = [self._reach(link) for link in links]
+    def _stays_out(self, health: SharedHealth, now: float) -> bool:
+        claim = self._out.get(health)
+        if claim is None:
+            return False
+        if not members(health):
+            self._out.pop(health, None)
+            if not health.links:
+                return False
+            self._out.setdefault(health, claim)  # another client came in between
+        abandoned = now - claim.since >= ABANDONED
+        if abandoned and not health.ejected and self._out.get(health) is claim:
+            self._out.pop(health, None)
+        return health.ejected
+
+    async def _probe(self, due: Sequence[SharedHealth]) -> None:
+        probes = []
+        for health in due:
+            for link, ejector in members(health)[:1]:
+                health.probing()
+                probes.append((health, link, ejector.reach(link)))
+        deadline = self.now() + self.timeout
         answers: Sequence[Reply]
         try:
-            asks = [(backend, Ping()) for backend in backends]
+            asks = [(backend, Ping()) for _, _, backend in probes]
             answers = [reply for reply, _ in await self._io.call_many(asks, deadline)]
         except ShardCacheError as error:  # such as a node that has joined a Redis Cluster
-            answers = [NodeUnavailableError(f"cannot be probed: {error}")] * len(links)
-        for link, backend, reply in zip(links, backends, answers, strict=True):
-            self._judge(link, reply)
+            answers = [NodeUnavailableError(f"cannot be probed: {error}")] * len(probes)
+        for (health, link, backend), reply in zip(probes, answers, strict=True):
+            self._judge(health, reply)
             if backend is not link.backend:
                 backend.close()
-            elif link.health.ejected:
+            elif health.ejected:
                 backend.eject()
 
-    def _judge(self, link: Link, reply: Reply) -> None:
+    def _judge(self, health: SharedHealth, reply: Reply) -> None:
         if isinstance(reply, NodeError) and severity_of(reply) is not Severity.NOTHING:
-            link.health.probe_failed(reply, self._io.now(), self._io.random())
+            health.probe_failed(reply, self.now(), self._io.random())
         else:
-            self._restore(link)
+            self.restore(health)
+
+
+def members(health: SharedHealth) -> Sequence[tuple[Link, Ejector]]:
+    """Return the links that share a node's health, each with its client's ejector."""
+    links = health.links
+    pairs = [(link, links.get(link)) for link in list(links)]
+    return [(link, each) for link, each in pairs if each is not None and not each.stopped]

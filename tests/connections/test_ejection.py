@@ -349,10 +349,11 @@ def test_too_little_time_for_a_dial_says_nothing_of_the_node(make_memcached):
     server = make_memcached()
     with Client(server.url, timeout=0.5) as client:
         (link,) = client_links(client)
+        blame, began = client._cluster.ejector.blame, time.monotonic()
         error = ConnectTimeoutError("could not be reached in time", link.node.name)
-        client._cluster.prober.blame(link, error, 0.015)
+        blame(link, error, began, 0.015)
         assert client.ejected == ()
-        client._cluster.prober.blame(link, ConnectTimeoutError("again", link.node.name), 0.5)
+        blame(link, ConnectTimeoutError("again", link.node.name), began, 0.5)
         assert len(client.ejected) == 1
 
 

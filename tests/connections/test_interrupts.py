@@ -22,6 +22,7 @@ from connections.fakes import fake_node
 from shardcache import AsyncClient, Client
 from shardcache.backends.pool import Place
 from shardcache.errors import EncodeError, UncacheableResultError
+from shardcache.operations.probing import members
 from shardcache.testing.waiting import eventually
 
 KEYS = [f"k{number}" for number in range(200)]
@@ -200,6 +201,37 @@ def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, sche
         lambda: not [each for each in set(threading.enumerate()) - others if scheme in each.name],
         within=4,
     )
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_signals_leave_no_node_out_for_either_client(make_memcached, monkeypatch):
+    """Whatever an ejection or a close was interrupted in, the node is probed and comes back to all."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    server = make_memcached()
+    clients = [Client(server.url, timeout=2), Client(server.url, timeout=2)]
+    prober = clients[0]._cluster.ejector.prober
+
+    def come_and_go():
+        with Client(server.url, timeout=2) as passing:
+            passing.get("k")
+
+    for _ in range(3):
+        server.kill()
+        Storm([lambda: clients[0].get("k"), lambda: clients[1].get("k"), come_and_go], 300)
+        for client in clients:
+            client.get("k")
+            client.get("k")
+            assert client.ejected
+        server.restart()
+        eventually(lambda: not clients[0].ejected and not clients[1].ejected, within=20)
+        Storm([*(client.ping for client in clients), come_and_go], 100)
+        for client in clients:
+            assert client.set("k", 1)
+    for client in clients:
+        client.close()
+    gc.collect()  # those whose `close` was interrupted
+    eventually(lambda: not prober._out, within=5)
+    assert [health for health in prober._known.values() if members(health)] == []
 
 
 GEVENT = """

@@ -24,6 +24,7 @@ from shardcache.core.payloads import Payloads
 from shardcache.core.topology import Topology
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError
 from shardcache.operations.cluster import Cluster
+from shardcache.operations.ejection import Ejector
 from shardcache.operations.members import Link
 from shardcache.operations.port import UNANSWERED
 from shardcache.operations.probing import Prober
@@ -224,13 +225,17 @@ class Process:
     dead: bool = False
     timeout: float = TIMEOUT
     observers: Sequence[object] = ()
+    prober: Prober | None = None  # that of another client, if this one shares a process with it
     cluster: Cluster = field(init=False)
 
     def __post_init__(self) -> None:
         io = SimulatedIO(self.world, self)
         named = {f"n{place}": node for place, node in enumerate(self.nodes)}
         topology = Topology([Node("memory://x", name=name) for name in named], Rendezvous())
+        if self.prober is None:
+            self.prober = Prober(io, self.timeout)
         audience = Audience(self.observers)
+        ejector = Ejector(self.prober, audience)
         self.cluster = Cluster(
             io=io,
             topology=topology,
@@ -241,9 +246,11 @@ class Process:
             default_ttl=None,
             on_error="miss",
             audience=audience,
-            prober=Prober(io, self.timeout, audience),
+            ejector=ejector,
             protection=Protection(),
         )
+        for link in self.cluster.links.values():
+            ejector.add(link, link.node.name)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Task:
         """Begin an operation."""

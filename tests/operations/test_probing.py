@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,6 +14,7 @@ from shardcache.core import health
 from shardcache.core.commands import Get, GetMany, Ping
 from shardcache.core.events import NodeEjected, NodeRestored, Observer
 from shardcache.core.health import Circuit
+from shardcache.core.nodes import Node
 from shardcache.errors import (
     NodeProtocolError,
     NodeRefusedError,
@@ -21,7 +23,7 @@ from shardcache.errors import (
     PoolTimeoutError,
     UnsupportedError,
 )
-from shardcache.operations import probing, whole
+from shardcache.operations import ejection, members, probing, whole
 from shardcache.operations.port import UNANSWERED
 
 GET = Get(b"k")
@@ -118,7 +120,7 @@ class Scene:
 
     def end(self):
         """Let all that goes on end."""
-        self.cluster.prober.stop()
+        self.cluster.ejector.stop()
         self.world.finish(self.nodes, [self.process])
 
     @property
@@ -226,12 +228,119 @@ class TestBlame:
         """A call that was under way when it was closed begins no probing."""
         scene = make_scene()
         scene.nodes[0].up = False
-        scene.cluster.prober.stop()
+        scene.cluster.ejector.stop()
         scene.ask()
         scene.world.advance(10.0)
         assert not scene.ejected()
         assert scene.probes() == 0
         assert scene.told == []
+
+
+class TestGone:
+    """What becomes of nodes that a client has no more, while calls are still under way."""
+
+    def take_away(self, scene, how):
+        """Let the client have its first node no more."""
+        ejector = scene.cluster.ejector
+        ejector.stop() if how == "closed" else ejector.keep(scene.links[1:])
+
+    @pytest.mark.parametrize("how", ["closed", "removed"])
+    def test_a_failure_that_comes_late_lists_nobody(self, make_scene, how):
+        """A call that was under way when its node went away begins no probing."""
+        scene = make_scene(nodes=2)
+        scene.nodes[0].up = False
+        call = scene.start()
+        self.take_away(scene, how)
+        scene.world.advance(10.0)
+        assert isinstance(call.result, NodeUnavailableError)
+        assert scene.probes() == 0
+        assert scene.process.prober._out == {}
+        assert scene.told == []
+
+    @pytest.mark.parametrize("how", ["closed", "removed"])
+    def test_a_node_that_goes_while_it_is_ejected_is_not_probed(self, make_scene, monkeypatch, how):
+        """Another thread may take it away between any two steps of the ejection."""
+        scene = make_scene(nodes=2)
+        scene.nodes[0].up = False
+        eject = health.Health.eject
+
+        def late(*args):
+            self.take_away(scene, how)
+            return eject(*args)
+
+        monkeypatch.setattr(health.Health, "eject", late)
+        scene.ask()
+        scene.world.advance(10.0)
+        assert scene.probes() == 0
+        assert scene.process.prober._out == {}
+        assert scene.process.prober._watch is None  # its thread has ended
+
+    def test_refused_calls_to_a_node_that_is_gone_begin_nothing(self, make_scene, monkeypatch):
+        """An operation of several steps that began before may go on asking."""
+        scene = make_scene(nodes=2)
+        scene.kill(0)
+        scene.cluster.ejector.stop()
+        scene.world.advance(10.0)
+        begun = []
+        monkeypatch.setattr(type(scene.cluster.io), "spawn", lambda *_: begun.append(1))
+        for _ in range(5):
+            assert isinstance(scene.ask(0), NodeUnavailableError)
+        assert begun == []
+
+    def test_garbage_collected_while_nodes_are_listed(self, make_scene):
+        """What the collector finds may be clients, whose nodes leave then."""
+        scene = make_scene()
+        scene.kill(0)
+        prober = scene.process.prober
+        scene.world.advance(5.0)
+        others = [members.SharedHealth() for _ in range(200)]
+        for each in others:
+            each.eject(NodeTimeoutError("late"), scene.world.now, 0.5)
+            each.links[scene.links[0]] = scene.cluster.ejector
+            prober._out[each] = probing.Claim(scene.world.now)
+
+        crowded = others[0]
+        for _ in range(200):
+            crowded.links[members.Link(Node("memory://x"), None)] = scene.cluster.ejector
+
+        class Mortal:
+            def __init__(self):
+                self.itself = self
+                self.health = members.SharedHealth()
+                self.link = members.Link(Node("memory://x"), None)
+                prober._out[self.health] = probing.Claim(scene.world.now)
+                crowded.links[self.link] = scene.cluster.ejector
+
+            def __del__(self):
+                prober._out.pop(self.health, None)
+                crowded.links.pop(self.link, None)
+
+        try:
+            for _ in range(10):
+                with collecting_soon(lambda: [Mortal() for _ in range(3)]):
+                    assert len(prober._ejected(scene.world.now)) == 201
+                with collecting_soon(lambda: [Mortal() for _ in range(3)]):
+                    probing.members(crowded)
+                with collecting_soon(lambda: [Mortal() for _ in range(3)]):
+                    assert crowded.answered == scene.links[0].answered
+        finally:
+            prober._out.clear()
+
+
+@contextmanager
+def collecting_soon(litter):
+    """Make garbage, and have it collected among the next steps."""
+    before = gc.get_threshold()
+    gc.disable()
+    gc.collect()
+    litter()
+    try:
+        gc.set_threshold(gc.get_count()[0] + 50)
+        gc.enable()
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.enable()
 
 
 class TestRestoring:
@@ -290,7 +399,7 @@ class TestRestoring:
         assert all(ping.done for ping in pings)
         scene.do(scene.cluster.ask_timed([(scene.links[0], Ping())] * 5, ejected_too=True))
         assert scene.told == [NodeEjected, NodeRestored]
-        scene.cluster.prober._restore(scene.links[0])
+        scene.process.prober.restore(scene.links[0].health)
         assert scene.told == [NodeEjected, NodeRestored]
 
     def test_for_how_long_it_was_gone_is_told(self, make_scene):
@@ -304,6 +413,20 @@ class TestRestoring:
         ejected, restored = scene.diary.events
         assert isinstance(ejected.error, NodeUnavailableError)
         assert restored.seconds == pytest.approx(scene.world.now - gone)
+
+    def test_what_began_before_says_nothing_of_it(self, make_scene):
+        """A call that fails after its node has come back, but was made before, ejects nobody."""
+        scene = make_scene()
+        scene.nodes[0].stopped = True
+        early = [scene.start(within=5.0) for _ in range(3)]
+        scene.silence(0)
+        scene.nodes[0].stopped = False  # and what came before is lost
+        scene.do(whole.ping(scene.cluster))
+        assert not scene.ejected()
+        scene.world.advance(10.0)
+        assert all(isinstance(call.result, NodeTimeoutError) for call in early)
+        assert not scene.ejected()
+        assert scene.told == [NodeEjected, NodeRestored]
 
     def test_it_may_be_ejected_again(self, make_scene):
         """A node comes and goes as often as it likes, and is probed each time."""
@@ -388,7 +511,7 @@ def interrupted_at(number, act):
     return left <= 0
 
 
-HEALTHCARE = (health.__file__, probing.__file__)
+HEALTHCARE = (health.__file__, ejection.__file__, members.__file__, probing.__file__)
 
 
 # An interrupt between the making of a coroutine and its first step leaves one that never began.
@@ -405,21 +528,21 @@ class TestInterrupts:
 
     def sound(self, scene):
         """Return whether the node is ejected and listed, or neither."""
-        prober = scene.cluster.prober
-        return scene.ejected() == (scene.links[0] in prober._out)
+        prober = scene.process.prober
+        return scene.ejected() == (scene.links[0].health in prober._out)
 
     def test_a_good_probe_leaves_the_claim_of_one_who_is_about_to_eject(self):
         """He would eject a node that nobody probes."""
         scene = Scene()
-        prober, (link,) = scene.cluster.prober, scene.links
-        prober._out[link] = probing.Claim(scene.world.now)
-        prober._judge(link, reply=True)
-        assert link in prober._out
+        prober, (link,) = scene.process.prober, scene.links
+        prober._out[link.health] = probing.Claim(scene.world.now)
+        prober._judge(link.health, reply=True)
+        assert link.health in prober._out
 
     def test_a_node_is_listed_when_it_is_ejected_late(self, monkeypatch):
         """Its claim may have passed for abandoned meanwhile."""
         scene = Scene()
-        prober, (link,) = scene.cluster.prober, scene.links
+        prober, (link,) = scene.process.prober, scene.links
         eject = health.Health.eject
 
         def late(*args):
@@ -431,7 +554,7 @@ class TestInterrupts:
         scene.start()
         scene.world.advance(0.01)
         assert scene.ejected()
-        assert link in prober._out
+        assert link.health in prober._out
 
     def at_each(self, prepare, act):
         """Give a scene for each bytecode, after an interrupt there."""
@@ -480,14 +603,14 @@ class TestInterrupts:
             scene.ask()  # if its prober was stopped, this begins another
             scene.world.advance(5.0)
             assert not scene.ejected(), f"at bytecode {number}"
-            assert scene.links[0] not in scene.cluster.prober._out
+            assert scene.links[0].health not in scene.process.prober._out
 
     def test_a_claim_that_led_to_nothing_keeps_nobody(self):
         """Though its owner was stopped twice, the node is ejected, or forgotten by the prober."""
         for fails in (True, False):
             scene = Scene(nodes=2)
             scene.kill(1)
-            scene.cluster.prober._out[scene.links[0]] = probing.Claim(scene.world.now)
+            scene.process.prober._out[scene.links[0].health] = probing.Claim(scene.world.now)
             scene.world.advance(2 * probing.ABANDONED)
             scene.nodes[0].up = not fails
             scene.ask(0)
@@ -524,7 +647,7 @@ class TestProbing:
         scene = make_scene()
         scene.silence(0)
         scene.world.advance(1.0, lambda: scene.probes() == 1)
-        scene.cluster.prober.praise(scene.links[0], Ping())
+        scene.cluster.ejector.praise(scene.links[0], Ping())
         assert not scene.ejected()
         assert scene.links[0].health.circuit is Circuit.CLOSED
         scene.world.advance(TIMEOUT + 0.01)  # the probe is late now
@@ -534,7 +657,7 @@ class TestProbing:
         """Nor is it told of."""
         scene = make_scene(nodes=2)
         scene.kill(0, 1)
-        scene.cluster.prober.forget(scene.links[0])
+        scene.cluster.ejector.keep(scene.links[1:])
         before = scene.probes(0)
         scene.world.advance(20.0)
         assert scene.probes(0) == before
@@ -547,7 +670,7 @@ class TestProbing:
         """The nodes of a closed client are left in peace."""
         scene = make_scene()
         scene.kill(0)
-        scene.cluster.prober.stop()
+        scene.cluster.ejector.stop()
         scene.world.advance(20.0)
         assert scene.probes() == 0
 
