@@ -1,0 +1,138 @@
+"""Play the rows: `python -m faults [--quick] [--without RULE] [--json FILE] [row …]`, in `loadtests/`.
+
+`python -m faults soak [--seconds N] [--seed N] [--json FILE]` lets clients live among random faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from faults import soak
+from faults.crippling import RULES
+from faults.findings import Finding
+from faults.lag import VOID
+from faults.playing import Played, play
+from faults.rows import ROWS, Row
+from faults.stage import Crew
+
+
+def main(words: Sequence[str]) -> int:
+    """Play what is asked for; return 1 when something is missed or stays void."""
+    if words[:1] == ["soak"]:
+        return _soak(words[1:])
+    arguments = _arguments(words)
+    table = _table("row", "client")
+    table.caption = f"VOID: the machine woke sleepers more than {VOID * 1000:.0f} ms late"
+    results = []
+    with Live(table, console=Console(), auto_refresh=False) as live:
+        for row, crew, kind in _chosen(arguments):
+            without = tuple(arguments.without)
+            results.append(play(row, crew, kind, quick=arguments.quick, without=without))
+            _add(table, results[-1])
+            live.refresh()
+    _write(arguments.json, [played.plain() for played in results])
+    return 0 if all(played.verdict == "held" for played in results) else 1
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    names = list(dict.fromkeys(row.name for row in ROWS))
+    parser = argparse.ArgumentParser(prog="faults", description="Faults on real servers.")
+    parser.add_argument("rows", nargs="*", help=f"rows to play, of {', '.join(names)}; or: soak")
+    parser.add_argument(
+        "--quick", action="store_true", help="short forms of the rows that judge no times"
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=RULES,
+        metavar="RULE",
+        help=f"switch a rule of the client off: {', '.join(RULES)}",
+    )
+    parser.add_argument("--client", help="words of the clients that play, such as threads")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
+    arguments = parser.parse_args(words)
+    if unknown := set(arguments.rows) - set(names):
+        parser.error(f"no row {', '.join(sorted(unknown))} (known: {', '.join(names)})")
+    if not any(True for _ in _chosen(arguments)):
+        parser.error("nothing of that can be played")
+    return arguments
+
+
+def _chosen(arguments: argparse.Namespace) -> Iterator[tuple[Row, Crew, str]]:
+    for row in ROWS:
+        if arguments.rows and row.name not in arguments.rows:
+            continue
+        if arguments.quick and not row.quick:
+            continue
+        for kind in row.kinds:
+            for crew in row.crews:
+                if (arguments.client or "") in crew.name:
+                    yield row, crew, kind
+
+
+def _table(*names: str) -> Table:
+    return Table(*names, "asked", "measured", "verdict", "lag")
+
+
+def _add(table: Table, played: Played) -> None:
+    """Add a row, a line for each of its figures."""
+    left = [(played.row.name, played.crew.name), ("", played.kind), ("", played.row.fault)]
+    lags = [f"{played.lag * 1000:.0f} ms", f"crew {played.crew_lag * 1000:.0f} ms"]
+    lines = [_line(finding, played) for finding in played.findings]
+    if played.error:
+        lines.append(("", played.error, "MISSED"))
+    if played.tries > 1:
+        lines.append(("", f"(try {played.tries})", ""))
+    for place in range(max(len(lines), len(left))):
+        table.add_row(
+            *(left[place] if place < len(left) else ("", "")),
+            *(lines[place] if place < len(lines) else ("", "", "")),
+            lags[place] if place < len(lags) else "",
+        )
+    table.add_section()
+
+
+def _line(finding: Finding, played: Played) -> tuple[str, str, str]:
+    verdict = "held" if finding.held else "MISSED"
+    if finding.timed and played.void:
+        verdict = "VOID"
+    return f"{finding.name} {finding.asked}", finding.measured, verdict
+
+
+def _soak(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="faults soak", description="Clients among random faults.")
+    parser.add_argument("--seconds", type=float, default=90.0, help="default: 90")
+    parser.add_argument("--seed", type=int, default=1, help="draws the faults (default: 1)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
+    arguments = parser.parse_args(words)
+    lived = soak.live(arguments.seconds, arguments.seed)
+    table = Table("client", "asked", "measured", "verdict")
+    planted = ", ".join(f"{count} {name}" for name, count in sorted(lived.planted.items()))
+    table.title = f"{arguments.seconds:.0f} s, seed {arguments.seed}: {planted}"
+    for client, findings in lived.findings.items():
+        for place, finding in enumerate(findings):
+            verdict = "held" if finding.held else "MISSED"
+            name = "" if place else client
+            table.add_row(name, f"{finding.name} {finding.asked}", finding.measured, verdict)
+        table.add_section()
+    Console().print(table)
+    _write(arguments.json, lived.plain())
+    return 0 if lived.held else 1
+
+
+def _write(path: str | None, plain: object) -> None:
+    if path:
+        Path(path).write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,171 @@
+"""Rules of the client that can be switched off, so that a row is seen to miss without them.
+
+Each is planted in the process under test before its client is made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any, Final
+
+from shardcache import AsyncClient, Client, NodeTimeoutError
+from shardcache.backends import aio, pool
+from shardcache.core import health
+from shardcache.operations import cluster
+
+# What is replaced is of any type, hence `Any`.
+
+
+def _without_ejection() -> None:
+    health.Health.failed = lambda *_: False  # type: ignore[method-assign]
+
+
+def _without_return() -> None:
+    health.Health.restore = lambda *_: None  # type: ignore[method-assign]
+
+
+def _without_excuses() -> None:
+    # Whoever reads late counts it as the node's silence, and does not look once more.
+    NodeTimeoutError.excused = property(lambda _: False, lambda *_: None)  # type: ignore[assignment]
+    aio.Channel._grants_grace = lambda *_: False  # type: ignore[method-assign]
+
+
+def _without_flap_rule() -> None:
+    steady = health.DEFAULT_EJECTION._replace(flap_factor=1.0, flap_limit=0.25)
+    made = health.Health.__init__
+    health.Health.__init__ = lambda self, policy=steady: made(self, policy)  # type: ignore[method-assign]
+
+
+def _without_refusal() -> None:
+    """Let one call a second of each ejected node through: the caller is the probe."""
+    ask = cluster.Cluster.ask
+    allowed: dict[Any, float] = {}
+
+    async def ask_anyway(
+        self: cluster.Cluster, link: Any, command: Any, deadline: float | None = None
+    ) -> Any:
+        now = time.monotonic()
+        if not link.health.ejected or now < allowed.get(link, 0.0):
+            return await ask(self, link, command, deadline)
+        allowed[link] = now + 1.0
+        link.health.ejected = False
+        try:
+            return await ask(self, link, command, deadline)
+        finally:
+            link.health.ejected = link.health.circuit is not health.Circuit.CLOSED
+
+    cluster.Cluster.ask = ask_anyway  # type: ignore[method-assign]
+
+
+def _without_deadlines() -> None:
+    deadline, ask = cluster.Cluster.deadline, cluster.Cluster.ask
+
+    async def ask_patiently(
+        self: cluster.Cluster, link: Any, command: Any, until: float | None = None
+    ) -> Any:
+        return await ask(self, link, command, (until or deadline(self)) + 0.3)
+
+    cluster.Cluster.ask = ask_patiently  # type: ignore[method-assign]
+
+
+def _without_limits() -> None:
+    """Take a refused dial for a fault of the node, whatever works beside it."""
+    pool.Pool.refused = lambda _: False  # type: ignore[method-assign]
+
+
+def _without_matching() -> None:
+    """Answer one read in fifty with the value of the one before."""
+    numbers, last = count(), [None]
+
+    def confuse(value: Any) -> Any:
+        given, last[0] = (value if next(numbers) % 50 else last[0]), value
+        return given
+
+    get, async_get = Client.get, AsyncClient.get
+
+    def get_confused(self: Client, key: Any, default: Any = None) -> Any:
+        return confuse(get(self, key, default))
+
+    async def async_get_confused(self: AsyncClient, key: Any, default: Any = None) -> Any:
+        return confuse(await async_get(self, key, default))
+
+    Client.get = get_confused  # type: ignore[method-assign]
+    AsyncClient.get = async_get_confused  # type: ignore[method-assign]
+
+
+def _without_boundaries() -> None:
+    """Use a connection again after a call on it has failed."""
+    pool.Pool.lose = pool.Pool.give  # type: ignore[method-assign]
+    pool.Connection.close = lambda _: None  # type: ignore[method-assign]
+
+
+def _without_fork_hooks() -> None:
+    pool.Pool.forget_inherited = lambda _: None  # type: ignore[method-assign]
+    aio.MultiplexedBackend.abandon_all = lambda _: None  # type: ignore[method-assign]
+
+
+def _without_release() -> None:
+    """Keep whatever was read for ever."""
+    kept: list[Any] = []
+    get, async_get = Client.get, AsyncClient.get
+
+    def get_kept(self: Client, key: Any, default: Any = None) -> Any:
+        kept.append(bytearray(4096))
+        return get(self, key, default)
+
+    async def async_get_kept(self: AsyncClient, key: Any, default: Any = None) -> Any:
+        kept.append(bytearray(4096))
+        return await async_get(self, key, default)
+
+    Client.get = get_kept  # type: ignore[method-assign]
+    AsyncClient.get = async_get_kept  # type: ignore[method-assign]
+
+
+def _without_closed_loops() -> None:
+    """Go on with the connection of an event loop that has ended."""
+    opened = aio.MultiplexedBackend._open
+
+    def open_once(self: aio.MultiplexedBackend, loop: Any) -> Any:
+        for channel in self._channels.values():
+            return channel
+        return opened(self, loop)
+
+    aio.MultiplexedBackend._open = open_once  # type: ignore[method-assign]
+
+
+def _without_discards() -> None:
+    """Forget a call that is cancelled, so that its reply is taken for that of the next."""
+    readable = aio.Channel.readable
+
+    def read_for_others(self: aio.Channel) -> None:
+        waiting = [call for call in self._owed if not call.future.cancelled()]
+        self._owed.clear()
+        self._owed.extend(waiting)
+        readable(self)
+
+    aio.Channel.readable = read_for_others  # type: ignore[method-assign]
+
+
+RULES: Final[dict[str, Callable[[], None]]] = {
+    "ejection": _without_ejection,
+    "return": _without_return,
+    "excuses": _without_excuses,
+    "flap-rule": _without_flap_rule,
+    "refusal": _without_refusal,
+    "deadlines": _without_deadlines,
+    "limits": _without_limits,
+    "matching": _without_matching,
+    "boundaries": _without_boundaries,
+    "fork-hooks": _without_fork_hooks,
+    "closed-loops": _without_closed_loops,
+    "discards": _without_discards,
+    "release": _without_release,
+}
+
+
+def cripple(rules: Iterable[str]) -> None:
+    """Switch rules off in this process."""
+    for rule in rules:
+        RULES[rule]()

@@ -1,0 +1,65 @@
+"""What was asked of a row and what was measured, one figure at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One figure of a row: what was asked, what was measured, and whether it held.
+
+    A `timed` one says nothing when the machine was busy with other work.
+    """
+
+    name: str
+    asked: str
+    measured: str
+    held: bool
+    timed: bool = False
+
+
+def none(name: str, count: int) -> Finding:
+    """Ask for none."""
+    return Finding(name, "0", f"{count:,}", count == 0)
+
+
+def at_most(
+    name: str, value: float, limit: float, unit: str = "", *, timed: bool = False
+) -> Finding:
+    """Ask for a number up to `limit`."""
+    return Finding(name, f"<= {_shown(limit, unit)}", _shown(value, unit), value <= limit, timed)
+
+
+def at_least(
+    name: str, value: float, limit: float, unit: str = "", *, timed: bool = False
+) -> Finding:
+    """Ask for a number from `limit`."""
+    return Finding(name, f">= {_shown(limit, unit)}", _shown(value, unit), value >= limit, timed)
+
+
+def within(name: str, seconds: float | None, limit: float) -> Finding:
+    """Ask for a time up to `limit` seconds; `None` is what never happened."""
+    asked = f"<= {_milliseconds(limit)}"
+    if seconds is None:
+        return Finding(name, asked, "never", held=False, timed=True)
+    return Finding(name, asked, _milliseconds(seconds), seconds <= limit, timed=True)
+
+
+def holds(name: str, *, fact: bool, measured: str = "") -> Finding:
+    """Ask for a fact; `measured` says more of it."""
+    return Finding(name, "yes", measured or ("yes" if fact else "no"), fact)
+
+
+def shown(name: str, measured: str) -> Finding:
+    """Ask for nothing: it is there to be read."""
+    return Finding(name, "(shown)", measured, held=True)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:,.{1 if seconds < 0.1 else 0}f} ms"
+
+
+def _shown(value: float, unit: str) -> str:
+    text = f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
+    return f"{text} {unit}".rstrip()

@@ -1,0 +1,51 @@
+"""How late a sleeper wakes: the share of a delay that is the machine's, not the node's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from types import TracebackType
+from typing import Final, Self
+
+NAP: Final = 0.005  # seconds
+VOID: Final = 0.020  # seconds; above this lag times say nothing
+
+
+class LagMeter:
+    """Sleeps again and again, and notes by how much it woke too late at worst."""
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._measure, name="lag", daemon=True)
+
+    def reset(self) -> None:
+        """Forget what has been so far."""
+        self.worst = 0.0
+
+    def _measure(self) -> None:
+        while not self._over.is_set():
+            began = time.monotonic()
+            time.sleep(NAP)
+            self.worst = max(self.worst, time.monotonic() - began - NAP)
+
+    async def measure_loop(self) -> None:
+        """Do the same as a task of an event loop, until it is cancelled."""
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(NAP)
+            self.worst = max(self.worst, time.monotonic() - began - NAP)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()

@@ -1,0 +1,101 @@
+"""The rows: what is played, by which crews, on which servers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from faults.scenes import lives, network, outages, pauses
+from faults.scenes.common import Scene
+from faults.stage import (
+    BOTH,
+    GREENLETS,
+    MANY_TASKS,
+    MANY_THREADS,
+    RUNS,
+    TASKS,
+    THREAD,
+    Crew,
+)
+
+MEMCACHED: Final = ("memcached",)
+ALL: Final = ("memcached", "redis")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row: its name, the fault in words, and how it is played by each crew on each kind.
+
+    `--quick` plays a short form of it if it has one.
+    """
+
+    name: str
+    fault: str
+    scene: Scene
+    crews: Sequence[Crew] = BOTH
+    kinds: Sequence[str] = MEMCACHED
+    quick: bool = False
+
+
+ROWS: Final = (
+    Row(name="A1", fault="1 of 5 stopped for 8 s", scene=outages.stopped),
+    Row(name="A2", fault="1 of 5 killed, back after 8 s", scene=outages.killed),
+    Row(name="A4", fault="one killed every 2 s", scene=outages.churn, quick=True),
+    Row(name="A5", fault="1 of 5 flaps, 0.3/0.7 s", scene=outages.flapping),
+    Row(
+        name="A6",
+        fault="all 5 stopped",
+        scene=outages.all_stopped(5),
+        crews=(THREAD, *BOTH),
+    ),
+    Row(
+        name="A6",
+        fault="3 of 5 stopped",
+        scene=outages.all_stopped(3),
+        crews=(THREAD, *BOTH),
+    ),
+    Row(name="A7", fault="slow and dripping replies", scene=network.slow),
+    Row(name="A9", fault="replies cut", scene=network.cut, kinds=ALL, quick=True),
+    Row(
+        name="A12",
+        fault="fewer connections than callers",
+        scene=network.limited,
+        crews=(MANY_THREADS, MANY_TASKS),
+        kinds=ALL,
+    ),
+    Row(
+        name="C2",
+        fault="reads cancelled",
+        scene=lives.cancelled,
+        crews=(TASKS,),
+        kinds=ALL,
+        quick=True,
+    ),
+    Row(name="C4", fault="4 children forked", scene=lives.forked, kinds=ALL, quick=True),
+    Row(
+        name="C5",
+        fault="3 event loops, 1 client",
+        scene=lives.reused,
+        crews=(TASKS,),
+        kinds=ALL,
+        quick=True,
+    ),
+    Row(name="C8", fault="45 s among faults", scene=lives.lasting, quick=True),
+    Row(name="L1", fault="the process held up", scene=pauses.paused, quick=True),
+    Row(
+        name="L1",
+        fault="gevent's hub busy",
+        scene=pauses.busy_hub,
+        crews=(GREENLETS,),
+        quick=True,
+    ),
+    Row(name="L2", fault="an event loop a call", scene=pauses.reran, crews=(RUNS,)),
+    Row(
+        name="L3",
+        fault="small replies behind 8 MB ones",
+        scene=pauses.behind_large,
+        crews=(TASKS,),
+        quick=True,
+    ),
+)

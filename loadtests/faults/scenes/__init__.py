@@ -1,0 +1,1 @@
+"""What is played in each row, and what is asked of it."""

@@ -1,0 +1,109 @@
+"""Networks that are slow, drip, or cut replies, and servers that take no more connections."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from faults.findings import Finding, at_least, at_most, none, within
+from faults.scenes.common import BACK, judge_values, warm_up
+from faults.stage import RATE, TIMEOUT, Play, Stage
+from shardcache.testing import FaultProxy
+
+LATEST: Final = TIMEOUT + 0.020  # seconds within which every call is over
+PROXIED: Final = 0
+
+
+def slow(stage: Stage) -> Iterator[Finding]:
+    """Let replies of one node come later, then much later, then a byte at a time (A7)."""
+    faults: dict[str, Callable[[FaultProxy], None]] = {
+        "+20 ms": lambda proxy: proxy.delay(0.020, "replies"),
+        "+200 ms": lambda proxy: proxy.delay(0.200, "replies"),
+        "a byte every 90 ms": lambda proxy: proxy.drip(1, 0.090, "replies"),
+    }
+    spans = {}
+    with stage.played(proxied=True) as play:
+        warm_up(play, 1.0)
+        for name, plant in faults.items():
+            began = time.monotonic()
+            plant(play.proxies[PROXIED])
+            time.sleep(3.0)
+            spans[name] = (began, time.monotonic())
+            play.proxies[PROXIED].heal()
+            play.wait_closed(BACK)
+        report = play.end()
+    began, ended = spans["+20 ms"]
+    ejections = [at for at in report.moments("ejected") if began <= at < ended]
+    yield none("times left out at +20 ms", len(ejections))
+    for name, (began, ended) in spans.items():
+        longest = max(call.seconds for call in report.between(began, ended))
+        yield within(f"longest call, {name}", longest, LATEST)
+    yield from judge_values(report)
+
+
+def cut(stage: Stage) -> Iterator[Finding]:
+    """Cut replies after some bytes, in three ways; the next call is to be right (A9, short)."""
+    step = 4 if stage.quick else 1
+    tally: Counter[str] = Counter()
+    longest = 0.0
+    subject = f"faults.cutting:{'Threads' if stage.crew.blocking else 'Tasks'}Caller"
+    with stage.played(1, proxied=True, subject=subject, filled=False) as play:
+        for operation in play.actor.tell("operations"):
+            for how in ("rst", "fin", "stall"):
+                for size in _places(_size(play, operation))[::step]:
+                    outcome, following, seconds = _cut_once(play, operation, size, how)
+                    tally.update((outcome, f"next {following}", "cases"))
+                    longest = max(longest, seconds)
+    yield at_least("cases", tally["cases"], 1)
+    yield none("wrong answers", tally["wrong"])
+    yield none("leaked", tally["leaked"])
+    yield none("next calls that were not right", tally["cases"] - tally["next right"])
+    yield within("longest call", longest, LATEST)
+
+
+def _size(play: Play, operation: str) -> int:
+    """Return how long the reply to an operation is."""
+    for _ in ("miss", "raise"):  # so that both clients have a connection
+        play.actor.tell("attempt", operation)
+    before = play.proxies[PROXIED].received
+    play.actor.tell("attempt", operation)
+    return play.proxies[PROXIED].received - before
+
+
+def _places(size: int) -> list[int]:
+    """Return after how many bytes a reply is cut: each of the first, then fewer."""
+    return [*range(min(size, 8)), *range(8, size, max(1, size // 8))]
+
+
+def _cut_once(play: Play, operation: str, size: int, how: str) -> tuple[str, str, float]:
+    proxy = play.proxies[PROXIED]
+    proxy.cut_after(size, how, connections=1)  # type: ignore[arg-type]
+    outcome, seconds = play.actor.tell("attempt", operation)
+    following = play.actor.tell("follow")
+    proxy.heal()
+    play.wait_closed(BACK)
+    return outcome, following, seconds
+
+
+LIMITS: Final = {"memcached": ("-c", "24"), "redis": ("--maxclients", "5")}
+
+
+def limited(stage: Stage) -> Iterator[Finding]:
+    """Let a server take fewer connections than there are callers (A12)."""
+    unlimited = {"memcached": ("-c", "1024"), "redis": ("--maxclients", "1024")}
+    seconds = 4.0
+    reports, dials = [], 0.0
+    for arguments in (unlimited[stage.kind], LIMITS[stage.kind]):
+        with stage.played(1, arguments=arguments, proxied=True) as play:
+            began, before = time.monotonic(), play.proxies[PROXIED].accepted
+            warm_up(play, seconds)
+            reports.append(play.end())
+            dials = (play.proxies[PROXIED].accepted - before) / (time.monotonic() - began)
+    free, limited = reports
+    yield none("times left out", len(limited.moments("ejected")))
+    yield at_most("dials a second", dials, 20)
+    share = 100 * limited.tally["hit"] / (free.tally["hit"] or RATE)
+    yield at_least("hits of those without the limit", share, 50, "%")
+    yield from judge_values(free, limited)
