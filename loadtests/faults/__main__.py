@@ -19,7 +19,7 @@ from faults import soak
 from faults.crippling import RULES
 from faults.findings import Finding
 from faults.lag import VOID
-from faults.playing import Played, play
+from faults.playing import Played, Wish, play
 from faults.rows import ROWS, Row
 from faults.stage import Crew
 
@@ -31,11 +31,11 @@ def main(words: Sequence[str]) -> int:
     arguments = _arguments(words)
     table = _table("row", "client")
     table.caption = f"VOID: the machine woke sleepers more than {VOID * 1000:.0f} ms late"
+    wish = Wish(arguments.quick, tuple(arguments.without), arguments.tries)
     results = []
     with Live(table, console=Console(), auto_refresh=False) as live:
         for row, crew, kind in _chosen(arguments):
-            without = tuple(arguments.without)
-            results.append(play(row, crew, kind, quick=arguments.quick, without=without))
+            results.append(play(row, crew, kind, wish))
             _add(table, results[-1])
             live.refresh()
     _write(arguments.json, [played.plain() for played in results])
@@ -58,6 +58,9 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         help=f"switch a rule of the client off: {', '.join(RULES)}",
     )
     parser.add_argument("--client", help="words of the clients that play, such as threads")
+    parser.add_argument(
+        "--tries", type=int, default=3, help="times a row is played when its times are void"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
     arguments = parser.parse_args(words)
     if unknown := set(arguments.rows) - set(names):
@@ -86,7 +89,7 @@ def _table(*names: str) -> Table:
 def _add(table: Table, played: Played) -> None:
     """Add a row, a line for each of its figures."""
     left = [(played.row.name, played.crew.name), ("", played.kind), ("", played.row.fault)]
-    lags = [f"{played.lag * 1000:.0f} ms", f"crew {played.crew_lag * 1000:.0f} ms"]
+    lags = [f"{played.lag.machine * 1000:.0f} ms", f"crew {played.lag.crew * 1000:.0f} ms"]
     lines = [_line(finding, played) for finding in played.findings]
     if played.error:
         lines.append(("", played.error, "MISSED"))

@@ -6,10 +6,17 @@ import asyncio
 import threading
 import time
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 NAP: Final = 0.005  # seconds
 VOID: Final = 0.020  # seconds; above this lag times say nothing
+
+
+class Lag(NamedTuple):
+    """How late sleepers woke at worst, in seconds: one beside the crew's process, one inside it."""
+
+    machine: float
+    crew: float = 0.0
 
 
 class LagMeter:

@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from faults.findings import Finding
-from faults.lag import VOID, LagMeter
+from faults.lag import VOID, Lag, LagMeter
 from faults.rows import Row
 from faults.stage import Crew, Stage
 
 WATCHDOG: Final = 90.0  # seconds; a row takes less than 60, and tidies up
-TRIES: Final = 3
 
 
 class TimeUpError(Exception):
@@ -24,18 +23,14 @@ class TimeUpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of a row: its findings, what it raised, and how busy the machine was meanwhile.
-
-    `lag` is that of a sleeper beside it, `crew_lag` that of one among the callers, in seconds.
-    """
+    """What came of a row: its findings, what it raised, and how busy the machine was meanwhile."""
 
     row: Row
     crew: Crew
     kind: str
     findings: Sequence[Finding]
     error: str | None
-    lag: float
-    crew_lag: float
+    lag: Lag
     tries: int
     seconds: float
 
@@ -48,7 +43,7 @@ class Played:
     def void(self) -> bool:
         """Return whether times were judged while the machine was too busy for that."""
         timed = any(finding.timed for finding in self.findings)
-        return timed and max(self.lag, self.crew_lag) > VOID
+        return timed and max(self.lag) > VOID
 
     @property
     def verdict(self) -> str:
@@ -66,36 +61,52 @@ class Played:
             "servers": self.kind,
             "verdict": self.verdict,
             "error": self.error,
-            "lag": round(self.lag, 4),
-            "crew_lag": round(self.crew_lag, 4),
+            "lag": self.lag._asdict(),
             "tries": self.tries,
             "seconds": round(self.seconds, 1),
             "findings": [asdict(finding) for finding in self.findings],
         }
 
 
-def play(row: Row, crew: Crew, kind: str, *, quick: bool, without: tuple[str, ...]) -> Played:
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How rows are played: short forms, without some rules, how often when times are void."""
+
+    quick: bool
+    without: tuple[str, ...]
+    tries: int
+
+
+def play(row: Row, crew: Crew, kind: str, wish: Wish) -> Played:
     """Play a row, and again as long as its times are void and nothing else is missed.
 
-    With `quick` no times are judged.
+    Short forms judge no times.
     """
-    for turn in range(1, TRIES + 1):
+    for turn in range(1, wish.tries + 1):
         began = time.monotonic()
-        stage = Stage(kind, crew, quick, without, lags=[])
-        findings: list[Finding] = []
-        error = None
         with LagMeter() as meter:
-            try:
-                with _bounded(WATCHDOG):
-                    findings.extend(f for f in row.scene(stage) if not (quick and f.timed))
-            except Exception as raised:  # noqa: BLE001 - a row that fails is shown, others follow
-                error = f"{type(raised).__name__}: {raised}"
+            stage = Stage(kind, crew, wish.quick, wish.without, meter)
+            findings, error = _judge(row, stage)
+        lag = _worst(stage.lags) if stage.lags else Lag(meter.worst)
         seconds = time.monotonic() - began
-        crew_lag = max(stage.lags, default=0.0)
-        played = Played(row, crew, kind, findings, error, meter.worst, crew_lag, turn, seconds)
+        played = Played(row, crew, kind, findings, error, lag, turn, seconds)
         if played.verdict != "VOID":
             break
     return played
+
+
+def _judge(row: Row, stage: Stage) -> tuple[list[Finding], str | None]:
+    findings: list[Finding] = []
+    try:
+        with _bounded(WATCHDOG):
+            findings.extend(f for f in row.scene(stage) if not (stage.quick and f.timed))
+    except Exception as raised:  # noqa: BLE001 - a row that fails is shown, and others follow
+        return findings, f"{type(raised).__name__}: {raised}"
+    return findings, None
+
+
+def _worst(lags: Sequence[Lag]) -> Lag:
+    return Lag(max(lag.machine for lag in lags), max(lag.crew for lag in lags))
 
 
 @contextmanager

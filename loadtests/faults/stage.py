@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from faults.actors import Actor, acting
+from faults.lag import Lag, LagMeter
 from faults.players import Part, Report
 from faults.usage import Usage
 from shardcache.testing import FaultProxy
@@ -61,7 +62,8 @@ class Play:
     proxies: Sequence[FaultProxy]
     urls: tuple[str, ...]
     actor: Actor
-    lags: list[float]
+    meter: LagMeter
+    lags: list[Lag]
 
     def begin(self) -> float:
         """Let the workers call; return when the first call is due."""
@@ -70,9 +72,15 @@ class Play:
 
     def end(self) -> Report:
         """Let them stop; return what came of it."""
+        lag = self.meter.worst
         report: Report = self.actor.tell("end")
-        self.lags.append(report.lag)
+        self.lags.append(Lag(lag, report.lag))
         return report
+
+    def reset_lag(self) -> None:
+        """Measure the lag from now on."""
+        self.meter.reset()
+        self.actor.tell("reset_lag")
 
     def usage(self) -> Usage:
         """Return what the player's process uses."""
@@ -89,14 +97,15 @@ class Play:
 class Stage:
     """On what a row is played: kind of servers, crew, size, and the rules that are switched off.
 
-    `lags` are those that were measured beside the crew's calls.
+    `meter` measures the lag of the machine; `lags` are those of the plays that have ended.
     """
 
     kind: str
     crew: Crew
     quick: bool
     without: tuple[str, ...]
-    lags: list[float]
+    meter: LagMeter
+    lags: list[Lag] = field(default_factory=list)
 
     def seconds(self, full: float, quick: float) -> float:
         """Return how long something lasts."""
@@ -113,7 +122,7 @@ class Stage:
             yield servers
 
     @contextmanager
-    def played(
+    def played(  # noqa: PLR0913 - what is set up, by keyword
         self,
         count: int = NODES,
         *,
@@ -133,7 +142,7 @@ class Stage:
             actor = stack.enter_context(acting(subject or self.crew.subject, whole))
             if filled:
                 actor.tell("fill")
-            yield Play(servers, proxies, urls, actor, self.lags)
+            yield Play(servers, proxies, urls, actor, self.meter, self.lags)
 
     def part(self, urls: tuple[str, ...], **changed: Any) -> Part:
         """Return what the crew is to play."""

@@ -64,6 +64,6 @@ def warm_up(play: Play, seconds: float = BASE) -> float:
     """Let the crew begin and call for a while; return when what is measured begins."""
     due = play.begin()
     sleep_until(due + WARM)
-    play.actor.tell("reset_lag")
+    play.reset_lag()
     sleep_until(due + WARM + seconds)
     return due + WARM
