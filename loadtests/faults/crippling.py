@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Final
 
 from shardcache import AsyncClient, Client, NodeTimeoutError
-from shardcache.backends import aio, pool
+from shardcache.backends import aio, blocking, pool
 from shardcache.core import health
 from shardcache.operations import cluster
 
@@ -27,9 +27,22 @@ def _without_return() -> None:
 
 
 def _without_excuses() -> None:
-    # Whoever reads late counts it as the node's silence, and does not look once more.
+    """Take a timer of our own that fires late for the node's silence, before what has arrived."""
     NodeTimeoutError.excused = property(lambda _: False, lambda *_: None)  # type: ignore[assignment]
     aio.Channel._grants_grace = lambda *_: False  # type: ignore[method-assign]
+    readable = aio.Channel.readable
+
+    def blame_first(self: aio.Channel) -> None:
+        for call in self._owed:
+            if call.deadline <= time.monotonic():
+                self._tell_late(call)
+        readable(self)
+
+    def expire(_self: pool.Connection, _size: int) -> bytes:
+        raise TimeoutError
+
+    aio.Channel.readable = blame_first  # type: ignore[method-assign]
+    pool.Connection.look_again = expire  # type: ignore[method-assign]
 
 
 def _without_flap_rule() -> None:
@@ -96,9 +109,13 @@ def _without_matching() -> None:
 
 
 def _without_boundaries() -> None:
-    """Use a connection again after a call on it has failed."""
-    pool.Pool.lose = pool.Pool.give  # type: ignore[method-assign]
-    pool.Connection.close = lambda _: None  # type: ignore[method-assign]
+    """Use a connection again whose reply is late, wherever that is."""
+
+    def keep(self: blocking.SocketBackend, connection: pool.Connection, _deadline: float) -> Any:
+        self.pool._resting.append(connection)
+        return connection.wire.partial()
+
+    blocking.SocketBackend.late = keep  # type: ignore[method-assign]
 
 
 def _without_fork_hooks() -> None:

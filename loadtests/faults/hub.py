@@ -14,18 +14,29 @@ import sys  # noqa: E402
 import time  # noqa: E402
 from typing import Final  # noqa: E402
 
+import gevent  # noqa: E402
+
 from faults.crippling import cripple  # noqa: E402
 from faults.players import ThreadsPlayer  # noqa: E402
+from faults.values import Step  # noqa: E402
 
 BUSY: Final = 0.6  # seconds
+UNDER_WAY: Final = 25  # reads; each has a connection, of which there are 32 for a node
 
 
-def work(seconds: float) -> tuple[float, float]:
-    """Compute for so long without giving way; return from when to when."""
+def work(player: ThreadsPlayer, seconds: float) -> tuple[float, float]:
+    """Compute without giving way, while reads are under way; return from when to when."""
+    reads = [
+        gevent.spawn(player.call, player.books[0], player.clients[0], Step("get", number))
+        for number in range(UNDER_WAY)
+    ]
+    gevent.sleep(0)
     began = time.monotonic()
     while time.monotonic() < began + seconds:
         pass
-    return began, time.monotonic()
+    ended = time.monotonic()
+    gevent.joinall(reads)
+    return began, ended
 
 
 def main() -> None:
@@ -38,7 +49,7 @@ def main() -> None:
     pauses = []
     for _ in range(count):
         time.sleep(every - BUSY)
-        pauses.append(work(BUSY))
+        pauses.append(work(player, BUSY))
     time.sleep(1.0)
     sys.stdout.buffer.write(pickle.dumps((player.end(), pauses)))
 

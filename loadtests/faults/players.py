@@ -22,6 +22,7 @@ from shardcache import AsyncClient, Client
 LEAD: Final = 0.1  # seconds until the first call
 FILL_TIMEOUT: Final = 5.0  # seconds for each batch of first values
 FILL_BATCH: Final = 250
+UNDER_WAY: Final = 64  # reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,14 +288,21 @@ class LoopPlayer(Player):
         return self.loop.run(lambda: self._read_each(numbers))
 
     def block_loop(self, seconds: float) -> tuple[float, float]:
-        """Let the loop stand still for so long; return from when to when."""
+        """Let the loop stand still for so long while reads are under way; return from when to when."""
+        return self.loop.run(lambda: self._block(seconds))
 
-        async def block() -> tuple[float, float]:
-            began = time.monotonic()
-            time.sleep(seconds)  # noqa: ASYNC251 - it is to stand still
-            return began, time.monotonic()
-
-        return self.loop.run(block)
+    async def _block(self, seconds: float) -> tuple[float, float]:
+        steps = [Step("get", number) for number in range(UNDER_WAY)]
+        reads = [
+            asyncio.ensure_future(self.call(self.books[0], self.clients[0], step)) for step in steps
+        ]
+        for _ in range(2):  # turns: they have just been sent then
+            await asyncio.sleep(0)
+        began = time.monotonic()
+        time.sleep(seconds)  # noqa: ASYNC251 - it is to stand still
+        ended = time.monotonic()
+        await asyncio.gather(*reads)
+        return began, ended
 
     def _tasks(self) -> int:
         return self.loop.tasks()

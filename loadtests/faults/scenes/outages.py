@@ -121,6 +121,7 @@ def all_stopped(count: int) -> Scene:
     def scene(stage: Stage) -> Iterator[Finding]:
         # One thread that waits for a node makes no other call: it has to be asked more slowly.
         rate = 1000.0 if stage.crew.workers > 1 else 200.0
+        learning = SETTLED if stage.crew.workers > 1 else 3 * TIMEOUT * count + SETTLED
         down = range(count)
         with stage.played(rate=rate) as play:
             warm_up(play, 0.0)
@@ -130,9 +131,7 @@ def all_stopped(count: int) -> Scene:
             for node in down:
                 play.servers[node].pause()
             struck = time.monotonic()
-            # Three calls to each of them wait, beside one another as far as there are workers.
-            learning = 3 * TIMEOUT * count / min(stage.crew.workers, 3 * count) + TIMEOUT
-            sleep_until(struck + learning + SETTLED)
+            sleep_until(struck + learning)
             settled = play.usage()
             time.sleep(4.0)
             over = play.usage()
