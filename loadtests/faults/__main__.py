@@ -19,7 +19,7 @@ from faults import soak
 from faults.crippling import RULES
 from faults.findings import Finding
 from faults.lag import VOID
-from faults.playing import Played, Wish, play
+from faults.playing import Played, Wish, bounded, play
 from faults.rows import ROWS, Row
 from faults.stage import Crew
 
@@ -105,9 +105,7 @@ def _add(table: Table, played: Played) -> None:
 
 
 def _line(finding: Finding, played: Played) -> tuple[str, str, str]:
-    verdict = "held" if finding.held else "MISSED"
-    if finding.timed and played.void:
-        verdict = "VOID"
+    verdict = "VOID" if finding.timed and played.void else finding.verdict
     return f"{finding.name} {finding.asked}", finding.measured, verdict
 
 
@@ -117,15 +115,16 @@ def _soak(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, help="draws the faults (default: 1)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
     arguments = parser.parse_args(words)
-    lived = soak.live(arguments.seconds, arguments.seed)
+    with bounded(arguments.seconds + soak.PATIENCE):
+        lived = soak.live(arguments.seconds, arguments.seed)
     table = Table("client", "asked", "measured", "verdict")
     planted = ", ".join(f"{count} {name}" for name, count in sorted(lived.planted.items()))
     table.title = f"{arguments.seconds:.0f} s, seed {arguments.seed}: {planted}"
     for client, findings in lived.findings.items():
         for place, finding in enumerate(findings):
-            verdict = "held" if finding.held else "MISSED"
             name = "" if place else client
-            table.add_row(name, f"{finding.name} {finding.asked}", finding.measured, verdict)
+            asked = f"{finding.name} {finding.asked}".rstrip()
+            table.add_row(name, asked, finding.measured, finding.verdict)
         table.add_section()
     Console().print(table)
     _write(arguments.json, lived.plain())

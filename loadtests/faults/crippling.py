@@ -19,17 +19,17 @@ from shardcache.operations import cluster
 
 
 def _without_ejection() -> None:
-    health.Health.failed = lambda *_: False  # type: ignore[method-assign]
+    health.Health.failed = lambda *_: False
 
 
 def _without_return() -> None:
-    health.Health.restore = lambda *_: None  # type: ignore[method-assign]
+    health.Health.restore = lambda *_: None
 
 
 def _without_excuses() -> None:
     """Take a timer of our own that fires late for the node's silence, before what has arrived."""
-    NodeTimeoutError.excused = property(lambda _: False, lambda *_: None)  # type: ignore[assignment]
-    aio.Channel._grants_grace = lambda *_: False  # type: ignore[method-assign]
+    NodeTimeoutError.excused = property(lambda _: False, lambda *_: None)
+    aio.Channel._grants_grace = lambda *_: False
     readable = aio.Channel.readable
 
     def blame_first(self: aio.Channel) -> None:
@@ -41,14 +41,14 @@ def _without_excuses() -> None:
     def expire(_self: pool.Connection, _size: int) -> bytes:
         raise TimeoutError
 
-    aio.Channel.readable = blame_first  # type: ignore[method-assign]
-    pool.Connection.look_again = expire  # type: ignore[method-assign]
+    aio.Channel.readable = blame_first
+    pool.Connection.look_again = expire
 
 
 def _without_flap_rule() -> None:
     steady = health.DEFAULT_EJECTION._replace(flap_factor=1.0, flap_limit=0.25)
     made = health.Health.__init__
-    health.Health.__init__ = lambda self, policy=steady: made(self, policy)  # type: ignore[method-assign]
+    health.Health.__init__ = lambda self, policy=steady: made(self, policy)
 
 
 def _without_refusal() -> None:
@@ -69,7 +69,7 @@ def _without_refusal() -> None:
         finally:
             link.health.ejected = link.health.circuit is not health.Circuit.CLOSED
 
-    cluster.Cluster.ask = ask_anyway  # type: ignore[method-assign]
+    cluster.Cluster.ask = ask_anyway
 
 
 def _without_deadlines() -> None:
@@ -80,12 +80,12 @@ def _without_deadlines() -> None:
     ) -> Any:
         return await ask(self, link, command, (until or deadline(self)) + 0.3)
 
-    cluster.Cluster.ask = ask_patiently  # type: ignore[method-assign]
+    cluster.Cluster.ask = ask_patiently
 
 
 def _without_limits() -> None:
     """Take a refused dial for a fault of the node, whatever works beside it."""
-    pool.Pool.refused = lambda _: False  # type: ignore[method-assign]
+    pool.Pool.refused = lambda _: False
 
 
 def _without_matching() -> None:
@@ -104,8 +104,8 @@ def _without_matching() -> None:
     async def async_get_confused(self: AsyncClient, key: Any, default: Any = None) -> Any:
         return confuse(await async_get(self, key, default))
 
-    Client.get = get_confused  # type: ignore[method-assign]
-    AsyncClient.get = async_get_confused  # type: ignore[method-assign]
+    Client.get = get_confused
+    AsyncClient.get = async_get_confused
 
 
 def _without_boundaries() -> None:
@@ -115,12 +115,12 @@ def _without_boundaries() -> None:
         self.pool._resting.append(connection)
         return connection.wire.partial()
 
-    blocking.SocketBackend.late = keep  # type: ignore[method-assign]
+    blocking.SocketBackend.late = keep
 
 
 def _without_fork_hooks() -> None:
-    pool.Pool.forget_inherited = lambda _: None  # type: ignore[method-assign]
-    aio.MultiplexedBackend.abandon_all = lambda _: None  # type: ignore[method-assign]
+    pool.Pool.forget_inherited = lambda _: None
+    aio.MultiplexedBackend.abandon_all = lambda _: None
 
 
 def _without_release() -> None:
@@ -136,8 +136,8 @@ def _without_release() -> None:
         kept.append(bytearray(4096))
         return await async_get(self, key, default)
 
-    Client.get = get_kept  # type: ignore[method-assign]
-    AsyncClient.get = async_get_kept  # type: ignore[method-assign]
+    Client.get = get_kept
+    AsyncClient.get = async_get_kept
 
 
 def _without_closed_loops() -> None:
@@ -149,7 +149,7 @@ def _without_closed_loops() -> None:
             return channel
         return opened(self, loop)
 
-    aio.MultiplexedBackend._open = open_once  # type: ignore[method-assign]
+    aio.MultiplexedBackend._open = open_once
 
 
 def _without_discards() -> None:
@@ -162,7 +162,7 @@ def _without_discards() -> None:
         self._owed.extend(waiting)
         readable(self)
 
-    aio.Channel.readable = read_for_others  # type: ignore[method-assign]
+    aio.Channel.readable = read_for_others
 
 
 RULES: Final[dict[str, Callable[[], None]]] = {

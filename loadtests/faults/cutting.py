@@ -114,7 +114,7 @@ class ThreadsCaller(Cutter):
     """With the blocking client."""
 
     def _open(self, part: Part, way: str) -> Client:
-        return Client(part.urls, timeout=part.timeout, on_error=way)  # type: ignore[arg-type]
+        return Client(part.urls, timeout=part.timeout, on_error=way)
 
     def _done(self, call: Callable[[], Any]) -> Any:
         return call()
@@ -128,7 +128,7 @@ class TasksCaller(Cutter):
         super().__init__(part)
 
     def _open(self, part: Part, way: str) -> AsyncClient:
-        return AsyncClient(part.urls, timeout=part.timeout, on_error=way)  # type: ignore[arg-type]
+        return AsyncClient(part.urls, timeout=part.timeout, on_error=way)
 
     def _done(self, call: Callable[[], Any]) -> Any:
         return self._loop.run(call)

@@ -21,6 +21,11 @@ class Finding:
     held: bool
     timed: bool = False
 
+    @property
+    def verdict(self) -> str:
+        """Return `held`, `MISSED`, or `shown` when nothing was asked."""
+        return "MISSED" if not self.held else "held" if self.asked else "shown"
+
 
 def none(name: str, count: int) -> Finding:
     """Ask for none."""
@@ -59,7 +64,7 @@ def holds(name: str, *, fact: bool, measured: str = "") -> Finding:
 
 def shown(name: str, measured: str) -> Finding:
     """Ask for nothing: it is there to be read."""
-    return Finding(name, "(shown)", measured, held=True)
+    return Finding(name, "", measured, held=True)
 
 
 def _milliseconds(seconds: float) -> str:

@@ -203,7 +203,7 @@ class ThreadsPlayer(Player):
         return Client(
             self.part.urls,
             timeout=self.part.timeout,
-            on_error=way,  # type: ignore[arg-type]
+            on_error=way,
             observers=[self.watch],
             **self.part.options,
         )
@@ -261,7 +261,7 @@ class LoopPlayer(Player):
         return AsyncClient(
             self.part.urls,
             timeout=self.part.timeout,
-            on_error=way,  # type: ignore[arg-type]
+            on_error=way,
             observers=[self.watch],
             **self.part.options,
         )

@@ -25,6 +25,7 @@ TIMEOUT: Final = 0.25  # seconds
 LATE: Final = 0.2  # seconds after the timeout
 DELETES: Final = 0.2  # of the writes
 RECOVERY: Final = 10.0  # seconds in which all nodes should be asked again
+PATIENCE: Final = 60.0  # seconds more, after which it has failed
 EVERY: Final = (0.3, 1.5)  # seconds between two faults
 
 

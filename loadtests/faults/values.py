@@ -65,7 +65,7 @@ class Truth:
         try:
             key, _, writer, _, sequence, _ = value.split(" ")
             right = value == value_of(int(key.partition(":")[2]), int(writer), int(sequence))
-        except (AttributeError, ValueError):
+        except (AttributeError, TypeError, ValueError):
             return Wrong.TORN
         if not right:
             return Wrong.TORN

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import gevent
-from faults import OwnServers, own_servers
 from figures import Figures
 from functions import SECONDS, Functions, ttl_of_hot_value
 from locust.env import Environment
@@ -18,6 +17,7 @@ from locust.runners import MasterRunner
 from options import Choices, RefusedError
 from run import BATCH, Plan, current, fill, visits_pages
 from scenarios import Timeline
+from servers import OwnServers, own_servers
 from traffic import NAMESPACE, VALUES, Keys
 from verdicts import BY_HAND, LOCKED, Record
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import profiles
-from faults import KINDS
 from scenarios import LEAST, SCENARIOS, Scenario, scenario_named
+from servers import KINDS
 from traffic import NAMESPACE
 
 from shardcache import Settings

@@ -81,7 +81,7 @@ def _places(size: int) -> list[int]:
 
 def _cut_once(play: Play, operation: str, size: int, how: str) -> tuple[str, str, float]:
     proxy = play.proxies[PROXIED]
-    proxy.cut_after(size, how, connections=1)  # type: ignore[arg-type]
+    proxy.cut_after(size, how, connections=1)
     outcome, seconds = play.actor.tell("attempt", operation)
     following = play.actor.tell("follow")
     proxy.heal()
