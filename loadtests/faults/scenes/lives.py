@@ -19,12 +19,13 @@ from faults.values import Wrong
 
 HERE: Final = Path(__file__).parents[2]
 CHILDREN: Final = 4
+PATIENT: Final = 2.0  # seconds; where every call is to be answered, on a busy machine too
 
 
 def cancelled(stage: Stage) -> Iterator[Finding]:
     """Cancel reads at random moments, then read on (C2)."""
     count = 2_000 if stage.quick else 12_000
-    with stage.played(subject="faults.lives:CancelledPlayer") as play:
+    with stage.played(subject="faults.lives:CancelledPlayer", timeout=PATIENT) as play:
         play.actor.tell("read_all", list(range(100)))
         before = play.usage()
         tally = play.actor.tell("cancel_many", count)
@@ -41,7 +42,7 @@ def forked(stage: Stage) -> Iterator[Finding]:
     """Fork four children of a process whose client is in use (C4)."""
     calls = 200 if stage.quick else 2_000
     subject = f"faults.lives:Forking{'Threads' if stage.crew.blocking else 'Tasks'}"
-    with stage.played(subject=subject, timeout=2.0) as play:
+    with stage.played(subject=subject, timeout=PATIENT) as play:
         warm_up(play, 0.5)
         tallies = play.actor.tell("fork", CHILDREN, calls)
         report = play.end()

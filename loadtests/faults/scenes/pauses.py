@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from faults.findings import Finding, none, within
+from faults.findings import Finding, at_least, none, within
 from faults.large import LARGE, large_key, large_value
 from faults.players import Report
 from faults.scenes.common import BACK, judge_values, warm_up
@@ -35,7 +35,7 @@ def paused(stage: Stage) -> Iterator[Finding]:
         pauses += _suspend(play, 2 if stage.quick else 6)
         time.sleep(0.5)
         report = play.end()
-    yield from _judge_pauses(report, pauses)
+    yield from _judge_pauses(stage, report, pauses)
 
 
 def busy_hub(stage: Stage) -> Iterator[Finding]:
@@ -53,7 +53,7 @@ def busy_hub(stage: Stage) -> Iterator[Finding]:
     if done.returncode:
         raise RuntimeError(f"the program under gevent failed: {done.stderr.decode()[-500:]}")
     report, pauses = pickle.loads(done.stdout)
-    yield from _judge_pauses(report, pauses)
+    yield from _judge_pauses(stage, report, pauses)
 
 
 def _block_loop(play: Play, count: int) -> Iterator[tuple[float, float]]:
@@ -74,7 +74,7 @@ def _suspend(play: Play, count: int) -> Iterator[tuple[float, float]]:
         time.sleep(0.6)
 
 
-def _judge_pauses(report: Report, pauses: Pauses) -> Iterator[Finding]:
+def _judge_pauses(stage: Stage, report: Report, pauses: Pauses) -> Iterator[Finding]:
     yield none("times left out", len(report.moments("ejected")))
     misses = [call for call in report.calls if call.outcome in ("miss", "set not done")]
     beyond = [
@@ -82,7 +82,8 @@ def _judge_pauses(report: Report, pauses: Pauses) -> Iterator[Finding]:
         for call in misses
         if not any(began - TIMEOUT <= call.began < ended for began, ended in pauses)
     ]
-    yield none("misses beyond calls in a pause", len(beyond))
+    if not stage.quick:  # a busy machine has more pauses than these
+        yield none("misses beyond calls in a pause", len(beyond))
     yield from judge_values(report)
 
 
@@ -101,7 +102,7 @@ def reran(stage: Stage) -> Iterator[Finding]:
             yield within(f"asked again after it was {name}", play.wait_closed(BACK), BACK)
             time.sleep(0.5)
         report = play.end()
-    yield none("kinds of fault that ejected nothing", 2 - min(2, len(report.moments("ejected"))))
+    yield at_least("times left out", len(report.moments("ejected")), len(faults))
     yield from judge_values(report)
 
 
