@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from typing import Final
 
 from faults.crippling import RULES, cripple
 from shardcache import AsyncClient
 
+PATIENCE: Final = 60.0  # seconds
+
 
 async def use(client: AsyncClient, run: int) -> None:
     """Write and read in one run of a loop."""
+    # A busy machine is slow, which the debug mode of asyncio would write to stderr.
+    asyncio.get_running_loop().slow_callback_duration = PATIENCE
     keys = {f"run:{run}:{number}": number for number in range(100)}
     await asyncio.gather(*(client.set(key, value) for key, value in keys.items()))
     found = await asyncio.gather(*map(client.get, keys))
