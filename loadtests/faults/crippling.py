@@ -38,11 +38,16 @@ def _without_excuses() -> None:
                 self._tell_late(call)
         readable(self)
 
-    def expire(_self: pool.Connection, _size: int) -> bytes:
-        raise TimeoutError
+    execute = blocking.SocketBackend.execute
+
+    def execute_in_time(self: blocking.SocketBackend, command: Any, deadline: float) -> Any:
+        reply = execute(self, command, deadline)
+        if time.monotonic() > deadline:
+            raise NodeTimeoutError("did not answer in time", self._node)
+        return reply
 
     aio.Channel.readable = blame_first
-    pool.Connection.look_again = expire
+    blocking.SocketBackend.execute = execute_in_time
 
 
 def _without_flap_rule() -> None:

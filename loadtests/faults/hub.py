@@ -21,15 +21,21 @@ from faults.players import ThreadsPlayer  # noqa: E402
 from faults.values import Step  # noqa: E402
 
 BUSY: Final = 0.6  # seconds
-UNDER_WAY: Final = 25  # reads; each has a connection, of which there are 32 for a node
+UNDER_WAY: Final = 100  # reads; a node takes 32 connections of one client
+
+
+def read_together(player: ThreadsPlayer) -> list[gevent.Greenlet]:
+    """Have reads begin at once, each on a connection of its own; return them."""
+    return [
+        gevent.spawn(player.call, player.books[0], player.clients[0], Step("get", number))
+        for number in range(UNDER_WAY)
+    ]
 
 
 def work(player: ThreadsPlayer, seconds: float) -> tuple[float, float]:
     """Compute without giving way, while reads are under way; return from when to when."""
-    reads = [
-        gevent.spawn(player.call, player.books[0], player.clients[0], Step("get", number))
-        for number in range(UNDER_WAY)
-    ]
+    gevent.joinall(read_together(player))  # so that there are as many connections
+    reads = read_together(player)
     gevent.sleep(0)
     began = time.monotonic()
     while time.monotonic() < began + seconds:

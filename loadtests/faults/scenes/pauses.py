@@ -42,7 +42,7 @@ def busy_hub(stage: Stage) -> Iterator[Finding]:
     """Keep the hub of gevent busy, while all nodes are well (L1)."""
     with stage.served() as servers:
         part = stage.part(tuple(server.url for server in servers))
-        order = pickle.dumps((part, 1 if stage.quick else 3, 2.0 if stage.quick else EVERY))
+        order = pickle.dumps((part, 2 if stage.quick else 3, 2.0 if stage.quick else EVERY))
         done = subprocess.run(
             [sys.executable, "-m", "faults.hub"],
             input=order,
