@@ -27,7 +27,7 @@ HUB_SECONDS: Final = 50.0
 
 def paused(stage: Stage) -> Iterator[Finding]:
     """Hold up the process itself, while all nodes are well (L1)."""
-    with stage.played() as play:
+    with stage.played(timeout=_timeout(stage)) as play:
         warm_up(play, 1.0)
         pauses: Pauses = []
         if not stage.crew.blocking:
@@ -38,10 +38,15 @@ def paused(stage: Stage) -> Iterator[Finding]:
     yield from _judge_pauses(stage, report, pauses)
 
 
+def _timeout(stage: Stage) -> float:
+    """Return the timeout, shorter than each pause; on a busy machine a server may take a while."""
+    return stage.seconds(TIMEOUT, 0.4)
+
+
 def busy_hub(stage: Stage) -> Iterator[Finding]:
     """Keep the hub of gevent busy, while all nodes are well (L1)."""
     with stage.served() as servers:
-        part = stage.part(tuple(server.url for server in servers))
+        part = stage.part(tuple(server.url for server in servers), timeout=_timeout(stage))
         order = pickle.dumps((part, 2 if stage.quick else 3, 2.0 if stage.quick else EVERY))
         done = subprocess.run(
             [sys.executable, "-m", "faults.hub"],
