@@ -50,11 +50,6 @@ class Actor:
         self._pipe.send((method, arguments))
         return self._answer()
 
-    def tell_later(self, method: str, *arguments: Any) -> Callable[[], Any]:
-        """Have a method called; return a function that waits for what it returns."""
-        self._pipe.send((method, arguments))
-        return self._answer
-
     def _answer(self) -> Any:
         failed, answer = self._pipe.recv()
         if failed:

@@ -7,8 +7,9 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from faults.calls import Book, Call, total
@@ -73,6 +74,27 @@ class Report(NamedTuple):
     def first(self, what: str, node: int, after: float) -> float | None:
         """Return how many seconds after a moment that first happened to a node."""
         return next((at - after for at in self.moments(what, node) if at >= after), None)
+
+
+class Worker:
+    """A thread that works until its player stops."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - raised in the thread that awaits the end
+            self._error = error
+
+    def end(self) -> None:
+        """Wait for its end; raise what it failed with: who calls no more finds no fault."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
 
 class Player(ABC):
@@ -209,12 +231,7 @@ class ThreadsPlayer(Player):
         )
 
     def _begin(self) -> None:
-        self._threads = [
-            threading.Thread(target=self._work, args=(worker,), daemon=True)
-            for worker in range(self.part.workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads = [Worker(partial(self._work, worker)) for worker in range(self.part.workers)]
 
     def _work(self, worker: int) -> None:
         book, client = self.books[worker], self.client_of(worker)
@@ -242,7 +259,7 @@ class ThreadsPlayer(Player):
 
     def _join(self) -> None:
         for thread in self._threads:
-            thread.join()
+            thread.end()
 
     def close(self) -> None:
         """Close the clients."""
@@ -344,8 +361,7 @@ class RunsPlayer(LoopPlayer):
     """One thread that makes an event loop for each call, as frameworks do that bridge to asyncio."""
 
     def _begin(self) -> None:
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        self._thread = Worker(self._work)
 
     def _work(self) -> None:
         for due, step in self.turns(0):
@@ -353,4 +369,4 @@ class RunsPlayer(LoopPlayer):
             asyncio.run(self.call(self.books[0], self.clients[0], step))
 
     def _join(self) -> None:
-        self._thread.join()
+        self._thread.end()

@@ -16,6 +16,7 @@ from faults.calls import Book
 from faults.chaos import Chaos
 from faults.findings import at_least, at_most, none, shown, within
 from faults.lag import Lag
+from faults.players import Worker
 from faults.playing import Played
 from faults.rows import ROWS
 from faults.stage import THREADS
@@ -186,6 +187,16 @@ class TestVerdicts:
         assert at_least("hits", 50, 50, "%").held
         assert not at_least("hits", 49.9, 50, "%").held
         assert shown("calls", "7").verdict == "shown"
+
+
+def test_a_worker_that_fails_is_no_silence():
+    """Who calls no more would find no fault."""
+
+    def fail():
+        raise LookupError("no such key")
+
+    with pytest.raises(LookupError, match="no such key"):
+        Worker(fail).end()
 
 
 def test_growth_is_the_slope_of_all_samples():

@@ -22,7 +22,8 @@ SLOW: Final = 0.050  # seconds
 
 
 def judge_values(*reports: Report) -> Iterator[Finding]:
-    """Ask for no wrong value, and for no exception that is not documented."""
+    """Ask for values, none of them wrong, and for no exception that is not documented."""
+    yield at_least("hits", min(report.tally["hit"] for report in reports), 1)
     for what in Wrong:
         yield none(what, sum(report.tally[what] for report in reports))
     leaked = sum(report.tally["leaked"] for report in reports)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from faults.findings import Finding, at_least, at_most, none, within
+from faults.lag import Lag
 from faults.scenes.common import BACK, judge_values, warm_up
 from faults.stage import RATE, TIMEOUT, Play, Stage
 from shardcache.testing import FaultProxy
@@ -50,6 +51,7 @@ def cut(stage: Stage) -> Iterator[Finding]:
     longest = 0.0
     subject = f"faults.cutting:{'Threads' if stage.crew.blocking else 'Tasks'}Caller"
     with stage.played(1, proxied=True, subject=subject, filled=False) as play:
+        play.meter.reset()
         for operation in play.actor.tell("operations"):
             for how in ("rst", "fin", "stall"):
                 for size in _places(_size(play, operation))[::step]:
@@ -58,6 +60,7 @@ def cut(stage: Stage) -> Iterator[Finding]:
                         continue  # it held nothing up: it began behind a reply that was shorter
                     tally.update((outcome, f"next {following}", "cases"))
                     longest = max(longest, seconds)
+        play.lags.append(Lag(play.meter.worst))
     yield at_least("cases", tally["cases"], 1)
     yield none("wrong answers", tally["wrong"])
     yield none("leaked", tally["leaked"])
