@@ -260,11 +260,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return await self._swap(lambda topology: topology.replaced(node_list(nodes)))
 
     async def aclose(self) -> None:
-        """Close all connections. Idempotent; the client then raises `ClientClosedError`.
-
-        Calls in flight are awaited, but for those to nodes that say nothing for 0.4 seconds: these
-        end as calls that were not answered in time.
-        """
+        """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
         retired = self._retire_all()
         try:
             await self._io.aclose()  # what it undoes needs the nodes
