@@ -68,6 +68,8 @@ ADVICE: Final[Mapping[str, str]] = {
     "Connection refused": "is the server running there?",
     "in time": "is it running, and may this machine reach it?",
     "by the deadline": "is it running, and may this machine reach it?",
+    "certificate is not valid for": "name the host as its certificate does",
+    "certificate has expired": "renew its certificate",
     "CERTIFICATE_VERIFY_FAILED": "name its authority by ?ssl_ca_certs=",
     "DB index": "name a database that it has",
 }

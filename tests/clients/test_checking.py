@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 
 import pytest
+import trustme
 
 from shardcache import CheckFailedError, Client, NodeCheck
 from shardcache.backends.memory import Bounds, Store
 from shardcache.core.commands import Cas, Get, Ping, Renew, ServerStats, Take
 from shardcache.errors import NodeRefusedError, NodeTimeoutError
 from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.servers import Tls
 from shardcache.testing.waiting import eventually
 
 TIMEOUT = 20  # seconds; nothing here waits for it but where a node is stopped
@@ -243,6 +246,42 @@ def test_behind_a_proxy(client_of, make_memcached, make_nutcracker):
     )
     (found,) = client_of(proxy.url).check().values()
     assert any("version is not known" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("starter", ["make_memcached", "make_redis"])
+@pytest.mark.parametrize(
+    ("certified", "told", "advice"),
+    [
+        ({}, "certificate verify failed", "name its authority by ?ssl_ca_certs="),
+        (
+            {"names": ["elsewhere.test"]},
+            "not valid for '127.0.0.1'",
+            "name the host as its certificate does",
+        ),
+        ({"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, "expired", "renew its certificate"),
+    ],
+)
+def test_what_is_wrong_with_a_certificate(  # noqa: PLR0913 - of each kind, by each server
+    client_of, request, tmp_path, starter, certified, told, advice
+):
+    """Naming the authority mends only what an unknown authority has signed."""
+    files = certificate(tmp_path, **certified)
+    server = request.getfixturevalue(starter)(tls=files)
+    known = f"?ssl_ca_certs={files.authority}" if certified else ""
+    (fault,) = faults_of(client_of(f"{server.url}{known}"))[name_of(server)]
+    assert told in fault
+    assert fault.endswith(f"; {advice}")
+
+
+def certificate(directory, names=("127.0.0.1",), **dates):
+    """Return the files of a server's certificate."""
+    files = Tls(directory / "server.pem", directory / "server.key", directory / "authority.pem")
+    authority = trustme.CA()
+    issued = authority.issue_cert(*names, **dates)
+    files.certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    files.key.write_bytes(issued.private_key_pem.bytes())
+    files.authority.write_bytes(authority.cert_pem.bytes())
+    return files
 
 
 class Pretender:
