@@ -38,7 +38,7 @@ from shardcache.core.health import Severity, severity_of
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import LOCKS, VALUE_LOCKS, lock_key
 from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS
-from shardcache.errors import CheckFailedError, NodeError, ShardCacheError
+from shardcache.errors import CheckFailedError, NodeError, ShardCacheError, printable
 from shardcache.operations.call import REFRESHING
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.generations import GENERATIONS
@@ -395,7 +395,8 @@ class Visit:
         return f"{product.name} {self._figure(product.figure)}".rstrip()
 
     def _figure(self, name: str) -> str:
-        return "" if isinstance(self._figures, NodeError) else self._figures.get(name, "")
+        figures = {} if isinstance(self._figures, NodeError) else self._figures
+        return printable(figures.get(name, ""))
 
     def _notes(self, cluster: Cluster) -> Generator[str, None, None]:
         if isinstance(self._figures, NodeError):

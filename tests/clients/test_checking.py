@@ -341,6 +341,14 @@ def test_servers_that_are_too_old(url, figures, told):
         assert told in found[0]
 
 
+def test_a_version_acts_on_no_terminal():
+    """What a server calls itself is one printable line, in a fault and in what was found."""
+    found = checked("redis://h", figures={"redis_version": "7.2\x1b[2J"})
+    assert found.server == r"Redis 7.2\x1b[2J"
+    (fault,) = checked("redis://h", figures={"redis_version": "5.0\x1b[2J"})
+    assert fault.startswith(r"Redis 5.0\x1b[2J is too old")
+
+
 def test_names_of_servers():
     """A server is called what it is."""
     assert checked("redis://h", figures={"redis_version": "7.2.4"}).server == "Redis 7.2.4"
