@@ -259,7 +259,8 @@ def _faults_of_function(name: str, function: Any) -> Iterator[str]:
         yield f"{name} must be a plain function of the result, not the async def {described(function)}"
         return
     try:
-        signature = inspect.signature(function)
+        # What a wrapper wraps may be called with more than the wrapper is.
+        signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # not every built-in has one
         return
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from datetime import timedelta
@@ -94,6 +95,21 @@ def test_a_function_of_the_result_may_be_the_ttl(decorate, ttl):
     """It is given by name; built-in functions are taken as well."""
     cached, _ = decorate
     assert cached(ttl=ttl)
+
+
+def test_a_function_in_a_wrapper_is_judged_by_the_wrapper():
+    """It is the wrapper that is called with the result; the function inside may take more."""
+
+    def inner(setting, result):
+        return setting + result
+
+    @functools.wraps(inner)
+    def outer(result):
+        return inner(1, result)
+
+    assert CachePolicy(ttl=outer, condition=outer).ttl is outer
+    with pytest.raises(ConfigurationError, match="one argument"):
+        CachePolicy(ttl=functools.wraps(outer)(no_argument))
 
 
 def test_a_condition_that_cannot_be_called_with_a_result_is_refused():
