@@ -22,7 +22,8 @@ def check(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
 
     That is to read, write, compare and set, count, cache functions, lock and delete, by a server
     that is new enough. What is wrong is told with what to do about it, below the table with what
-    should be known. No key is left behind. Exit with 1 when a node cannot serve.
+    should be known. The keys of a check are deleted at its end. Exit with 1 when a node cannot
+    serve.
     """
     faults: Mapping[str, Sequence[str]] = {}
     with open_client(urls, config) as client:

@@ -220,8 +220,9 @@ class Client(ClientBase[Backend]):
         That is to answer, write, read, compare and set, count, cache functions, lock and delete, by
         a server that is new enough; a node for locks alone (`lock` before its name) is asked for
         locks. Raise `CheckFailedError`, which says of each node that cannot do all what is wrong
-        and what to do, whatever `on_error` says. Each answer is waited for as long as `timeout`. No
-        key is left behind; no counter or observer is told, and no node is ejected.
+        and what to do, whatever `on_error` says. Each answer is waited for as long as `timeout`. Its
+        keys are deleted at its end; those of a check that is stopped expire within ten seconds. No
+        counter or observer is told, and no node is ejected.
         """
         return run(lambda: checking.check(self._cluster))
 

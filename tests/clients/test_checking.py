@@ -261,7 +261,7 @@ def test_behind_a_proxy(client_of, make_memcached, make_nutcracker):
         ({"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, "expired", "renew its certificate"),
     ],
 )
-def test_what_is_wrong_with_a_certificate(  # noqa: PLR0913 - of each kind, by each server
+def test_what_is_wrong_with_a_certificate(  # noqa: PLR0913, PLR0917 - of each kind, by each server
     client_of, request, tmp_path, starter, certified, told, advice
 ):
     """Naming the authority mends only what an unknown authority has signed."""
