@@ -109,6 +109,7 @@ class ClientBase(ABC, Generic[BackendT]):
         io = self._make_io()
         ejector = self._make_ejector(prober_of(self._options), audience, weakref.ref(self))
         weakref.finalize(self, ejector.stop).atexit = False
+        swallowed = SwallowedErrors()
         self._few_told = False
         self._prefixes = Prefixes()
         self._cluster = Cluster(
@@ -123,7 +124,8 @@ class ClientBase(ABC, Generic[BackendT]):
             audience=audience,
             ejector=ejector,
             protection=Protection(),
-            note_swallowed=SwallowedErrors().note,
+            note_swallowed=swallowed.note,
+            note_refused=swallowed.note_refused,
         )
         if settings.lock_nodes is not None:
             locks = Topology(settings.lock_nodes, topology.strategy)

@@ -10,6 +10,7 @@ from typing import Final
 
 from shardcache.core.health import Severity, severity_of
 from shardcache.errors import NodeError
+from shardcache.operations.members import Link
 
 EVERY: Final = 60.0  # seconds between two lines about the same node and error
 MOST: Final = 1_000  # kinds of errors that are told apart; more are told as one
@@ -25,7 +26,8 @@ class SwallowedErrors:
 
     `on_error="miss"` is there to hide a node that is down for a while, not a wrong password, a
     user without rights or a server without memory: those stay until somebody reads of them. An error
-    that ejects its node at once is left out, because the ejection has a line of its own.
+    that ejects its node at once is left out, because the ejection has a line of its own; calls that
+    are refused after it have one a minute.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -50,6 +52,27 @@ class SwallowedErrors:
             log.warning(
                 "an error was read as a miss, %d times in %.0f s: %s", count, now - last, str(error)
             )
+
+    def note_refused(self, link: Link, cause: NodeError) -> None:
+        """Write a line when a node has been ejected for another minute, by the calls refused so far."""
+        now, since = self._clock(), link.health.since
+        began, last, before = link.reminded
+        if began != since:
+            link.reminded = (since, now, link.refused - 1)
+            return
+        if now - last < EVERY:
+            return
+        with self._lock:
+            if link.reminded[1] != last:  # another thread was faster
+                return
+            refused = link.refused
+            link.reminded = (since, now, refused)
+        log.warning(
+            "a node is still ejected, %d calls refused in %.0f s: %s",
+            refused - before,
+            now - last,
+            str(cause),
+        )
 
     def _kind(self, error: NodeError) -> Kind:
         kind = (error.node, type(error).__name__, str(error)[:QUOTED])

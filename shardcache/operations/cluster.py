@@ -41,6 +41,7 @@ class Cluster:
         "keys",
         "links",
         "locks",
+        "note_refused",
         "note_swallowed",
         "payloads",
         "protection",
@@ -65,6 +66,7 @@ class Cluster:
         ejector: Ejector,
         protection: Protection,
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
+        note_refused: Callable[[Link, NodeError], None] = lambda _link, _error: None,
     ) -> None:
         self.io = io
         self.topology = topology
@@ -78,6 +80,7 @@ class Cluster:
         self.ejector = ejector
         self.protection = protection
         self.note_swallowed = note_swallowed
+        self.note_refused = note_refused
         self.locks: Cluster | None = None  # of nodes for locks alone
         self.route: Route = router(topology, links, keys)
 
@@ -96,6 +99,7 @@ class Cluster:
             ejector=self.ejector,
             protection=self.protection,
             note_swallowed=self.note_swallowed,
+            note_refused=self.note_refused,
         )
         cluster.locks = self.locks
         return cluster
@@ -213,6 +217,8 @@ class Cluster:
         error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", link.node.name)
         error.__cause__ = cause
         link.refused += 1
+        if not self.raises:
+            self.note_refused(link, error if cause is None else cause)
         self.ejector.refuse(link)
         self._told(link, command, 0.0, error, error)
         self.failed(link, error)

@@ -48,6 +48,8 @@ class Link:
 
     `answered` counts calls that got a valid reply, `refused` those not sent because the node is
     ejected. `health` is what all clients of this process know that use the node in the same way.
+    `reminded` is since when it was ejected, when the log was last told that it still is, and how many
+    calls had been refused by then.
 
     Counters are plain integers: CPython switches threads only at calls and jumps, and `x.n += 1`
     has neither between its load and its store, so no count is lost.
@@ -66,6 +68,7 @@ class Link:
         "misses",
         "node",
         "refused",
+        "reminded",
         "seconds",
         "swallowed",
         "whole_seconds",
@@ -80,6 +83,7 @@ class Link:
         self.blamed: ref[NodeError] | None = None  # the last error it was blamed for
         self.answered = 0
         self.refused = 0
+        self.reminded = (0.0, 0.0, 0)
         self.ejections = 0
         self.hits = 0
         self.misses = 0

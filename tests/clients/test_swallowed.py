@@ -7,7 +7,9 @@ import logging
 import pytest
 
 from shardcache.clients.swallowed import MOST, SwallowedErrors
+from shardcache.core.nodes import Node
 from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
+from shardcache.operations.members import Link
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
@@ -59,6 +61,33 @@ class TestSwallowedErrors:
         SwallowedErrors().note(NodeUnavailableError("refused", "a"))
         assert lines() == []
 
+    def test_a_node_that_stays_ejected_is_told_once_a_minute(self, lines):
+        """From a minute after its ejection, with how many calls were refused since the last line."""
+        now, link = [100.0], Link(Node("redis://a"), None)
+        errors = SwallowedErrors(clock=lambda: now[0])
+        cause = NodeUnavailableError("WRONGPASS", "a")
+
+        def refuse(calls):
+            for _ in range(calls):
+                link.refused += 1
+                errors.note_refused(link, cause)
+
+        link.health.since = 7.0
+        refuse(50)
+        now[0] += 59.0
+        refuse(1)
+        assert lines() == []
+        now[0] += 2.0
+        refuse(9)
+        assert lines() == ["a node is still ejected, 52 calls refused in 61 s: a: WRONGPASS"]
+        now[0] += 60.0
+        refuse(1)
+        assert lines()[1:] == ["a node is still ejected, 9 calls refused in 60 s: a: WRONGPASS"]
+        now[0] += 500.0
+        link.health.since = 8.0  # it was well meanwhile, and the new ejection has its own line
+        refuse(1)
+        assert len(lines()) == 2
+
     def test_texts_without_end_do_not_fill_the_memory(self, lines):
         """Beyond a thousand kinds, all others of a node are one."""
         errors = SwallowedErrors()
@@ -76,6 +105,24 @@ def test_a_missing_password_is_told_once(make_redis, lines, mode):
         assert client.get_many([f"k{number}", "l"]) == {}
     (line,) = lines()
     assert "wants a password, and the node's URL has none" in line
+    client.close()
+
+
+def test_a_wrong_password_is_told_again(make_redis, lines, mode, monkeypatch):
+    """It ejects the node, and nothing but a line says that it is still wrong."""
+    monkeypatch.setattr("shardcache.clients.swallowed.EVERY", 0.3)
+    server = make_redis("--requirepass", "hunter2")
+    url = f"redis://:hunter3@127.0.0.1:{server.port}"
+    client = make_client(mode, url, timeout=5)
+
+    def told():
+        assert client.set("k", 1) is False
+        return any("a node is still ejected, " in line for line in lines())
+
+    eventually(told, within=15)
+    line = next(line for line in lines() if "still ejected" in line)
+    assert "does not know the user and password" in line
+    assert "hunter" not in line
     client.close()
 
 
