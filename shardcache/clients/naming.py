@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
-from types import CellType
+from types import CellType, CodeType
 from typing import Any, Final, TypeAlias
 from weakref import ref
 
@@ -79,12 +79,13 @@ class Prefixes:
                 f"cached {keys.name}: the namespace and version {keys.prefix!r} are those of"
                 f" {function_name(other)}; give each function its own"
             )
-        is_same_code = _code(other) == _code(keys.function)
-        if keys.name.endswith("<lambda>") and not is_same_code:
+        code, other_code = _code(keys.function), _code(other)
+        if keys.name.endswith("<lambda>") and code != other_code:
             raise ConfigurationError(
                 f"cached {keys.name}: another lambda has the namespace and version"
                 f" {keys.prefix!r}; give each its own"
             )
+        is_same_code = _without_lines(code) == _without_lines(other_code)
         if not is_same_code or _closed_over(other) != _closed_over(keys.function):
             log.warning(
                 "cached %s: defined more than once, with other code or other variables, and all share"
@@ -100,6 +101,14 @@ def function_name(function: Callable[..., Any]) -> str:
 
 def _code(function: Callable[..., Any]) -> object:
     return getattr(function, "__code__", None)
+
+
+def _without_lines(code: object) -> object:
+    """Return code as it is wherever it stands in its file: a line above it makes no other function."""
+    if not isinstance(code, CodeType):
+        return code
+    constants = tuple(map(_without_lines, code.co_consts))
+    return code.replace(co_firstlineno=1, co_linetable=b"", co_consts=constants)
 
 
 def _closed_over(function: Callable[..., Any]) -> list[object]:

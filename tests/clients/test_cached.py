@@ -1186,11 +1186,12 @@ class TestTrouble:
 
     def test_two_functions_of_one_name_are_told(self, caplog):
         """The second would be served the values of the first; one that is loaded again is the same."""
-        first = "def price(number):\n    return number\n"
-        second = "def price(number):\n    return 2 * number\n"
+        first = "def price(number):\n    return (lambda: number)()\n"
+        moved = f"# A line more.\n\n{first}"
+        second = first.replace("lambda: number", "lambda: 2 * number")
         with Client("memory://a,b,c") as client:
             kept = []
-            for source in (first, first, second):
+            for source in (first, first, moved, second):
                 module = {"__name__": "shop"}
                 exec(compile(source, "shop.py", "exec"), module)
                 assert caplog.records == []
