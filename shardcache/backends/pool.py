@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
-import queue
 import select
 import socket
 import ssl
@@ -14,13 +14,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Final
 
 from shardcache.backends.base import Runs, Wire
 from shardcache.backends.dialing import Expired, Wait
 from shardcache.backends.limits import DialLimit
-from shardcache.backends.wakeups import Wakeup
+from shardcache.backends.living import Living
+from shardcache.backends.wakeups import ThreadWakeup, Wakeup
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
 # After a rest this long a connection is looked at before it is used again: the server may have
@@ -28,7 +29,13 @@ from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 RESTED: Final = 0.05  # seconds
 SLACK: Final = 0.005  # seconds by which a socket's own timeout may pass a deadline
 _WAIT_SLICE: Final = 0.05  # seconds
-GARBAGE_SHARE: Final = 0.05
+GARBAGE_SHARE: Final = 0.05  # of the time at most is spent on collecting garbage
+_YOUNG: Final = 1  # the generation of what is collected in milliseconds
+_ALL: Final = 2  # and of what takes a second in a large program
+MISSED: Final = 1.0  # seconds without coming back after which a connection may have been dropped
+_ABANDONED: Final = 10.0  # seconds after which a collection that never ended keeps off no other
+
+Waiter = ThreadWakeup | Wakeup
 
 log = logging.getLogger("shardcache")
 
@@ -50,8 +57,8 @@ class Connection:
         "poll",
         "reading",
         "recv",
-        "rested_since",
         "send",
+        "since",
         "sock",
         "wire",
     )
@@ -71,7 +78,7 @@ class Connection:
         # Whether the node has shown life since it was lent: a new connection just has.
         self.heard = True
         self.arrived = 0.0  # when a part of a reply last came
-        self.rested_since = 0.0
+        self.since = time.monotonic()  # when it was made, or last came to rest
         self._armed = 0.0
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
         if self.plain:
@@ -142,49 +149,10 @@ class Connection:
 class Place:
     """Room for one connection, kept while it is being dialed."""
 
-    __slots__ = ("__weakref__",)
-
-
-class Living:
-    """The connections and places that are still alive. It holds weak references only.
-
-    Not a `WeakSet`: an interrupt in its Python code leaves the dead in it for ever. Safe without a
-    lock, for each step is one of a dict's own.
-    """
-
-    __slots__ = ("_references",)
+    __slots__ = ("__weakref__", "since")
 
     def __init__(self) -> None:
-        self._references: dict[int, weakref.ref[Connection | Place]] = {}
-
-    def add(self, held: Connection | Place) -> None:
-        """Count it from now on."""
-        self._references[id(held)] = weakref.ref(held)
-
-    def discard(self, held: Connection | Place) -> None:
-        """Count it no more."""
-        self._references.pop(id(held), None)
-
-    def count(self) -> int:
-        """Return how many there are."""
-        return sum(1 for _ in self)
-
-    def at_most(self) -> int:
-        """Return how many there are, the dead among them: at no cost."""
-        return len(self._references)
-
-    def forget_dead(self) -> None:
-        """Remove the references to what has died."""
-        # Not its items: making pairs may collect garbage, and what dies then may change the dict.
-        for number in list(self._references):
-            reference = self._references.get(number)
-            if reference and reference() is None and self._references.get(number) is reference:
-                self._references.pop(number, None)
-
-    def __iter__(self) -> Iterator[Connection | Place]:
-        for reference in list(self._references.values()):
-            if (held := reference()) is not None:
-                yield held
+        self.since = time.monotonic()
 
 
 class Pool:
@@ -208,12 +176,9 @@ class Pool:
 
     def _start(self) -> None:
         self._resting: deque[Connection] = deque()
-        self._living = Living()
-        self._waiting = 0
-        self._wakeups: deque[weakref.ref[Wakeup]] = deque()  # of those who wait beside other nodes
-        # Wakes those who wait. Not a Condition: an interrupt in its Python code could leave its
-        # lock held for ever.
-        self._returned: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._living: Living[Connection | Place] = Living()
+        # Of those who wait, the first in line first. Weak, so that whoever is interrupted is gone.
+        self._waiters: deque[weakref.ref[Waiter]] = deque()
         # Reentrant: the garbage collector or a signal may call the program's code while it is held,
         # and that may ask this node.
         self._counting = threading.RLock()
@@ -226,7 +191,7 @@ class Pool:
                 connection = self._resting.pop()
             except IndexError:
                 return None
-            if time.monotonic() - connection.rested_since < RESTED or not connection.stale:
+            if time.monotonic() - connection.since < RESTED or not connection.stale:
                 return connection
             self.discarded += 1
             self._runs.end()
@@ -238,30 +203,25 @@ class Pool:
             self.lose(connection)
             return
         connection.heard = False
-        connection.rested_since = time.monotonic()
+        connection.since = time.monotonic()
         self._resting.append(connection)
         if self.closed:  # since the look above
             self.drop_idle()
-        if self._waiting:
+        if self._waiters:
             self._wake()
 
     def lose(self, connection: Connection) -> None:
         """Close a connection and free its place."""
         connection.close()
         self._living.discard(connection)
-        if self._waiting:
+        if self._waiters:
             self._wake()
 
     def _wake(self) -> None:
-        if self._waiting > len(self._wakeups):
-            self._returned.put(None)
-        self._wake_beside()
-
-    def _wake_beside(self) -> None:
-        """Wake the first of those who wait beside other nodes."""
+        """Wake the first in line."""
         while True:
             try:
-                wakeup = self._wakeups.popleft()()
+                wakeup = self._waiters.popleft()()
             except IndexError:
                 return
             if wakeup is not None:
@@ -269,60 +229,71 @@ class Pool:
                 return
 
     def reserve(self, deadline: float) -> Connection | Place:
-        """Give a connection, or a place for a new one (then `adopt` or `release`).
+        """Return a connection, or a place for a new one (then `adopt` or `release`).
 
         Raise `PoolTimeoutError` when neither is there by `deadline`, `NodeUnavailableError` when
         the node is ejected meanwhile.
         """
-        self._waiting += 1
+        held = self.idle() or self._place()
+        if held is not None:
+            return held
         ejections = self._ejections
+        wakeup = ThreadWakeup()
+        waiter = self._join(wakeup)
         try:
-            while True:
-                held = self._at_once(ejections)
-                if held is not None:
-                    return held
-                self._wait(deadline)
+            while (held := self._at_once(ejections)) is None:
+                if not wakeup.wait(self._slice(deadline)):
+                    self._find_dropped()
+                if wakeup.clear():
+                    self._waiters.appendleft(waiter)
+            return held
         finally:
-            self._waiting -= 1
+            self._leave(waiter, wakeup)
 
     def reserved(self, deadline: float) -> Generator[Wait, None, Connection | Place]:
-        """Give what `reserve` gives, in steps: whoever waits so goes on driving other exchanges.
+        """Return what `reserve` does, in steps: whoever waits so goes on driving other exchanges.
 
         So threads that hold connections of some nodes and wait for those of others come free.
         """
         held = self.idle() or self._place()
         if held is not None:
             return held
-        wakeup = self._queued()
-        self._waiting += 1
         ejections = self._ejections
+        wakeup = self._wakeup()
+        waiter = self._join(wakeup)
         try:
-            while True:
-                held = self._at_once(ejections)
-                if held is not None:
-                    return held
+            while (held := self._at_once(ejections)) is None:
                 until = min(deadline, time.monotonic() + self._slice(deadline))
                 try:
                     yield Wait(wakeup.fileno(), select.POLLIN, until)
                 except Expired:
-                    _collect_garbage()
-                if wakeup.is_set:
-                    wakeup.clear()
-                    self._wakeups.append(weakref.ref(wakeup))
+                    self._find_dropped()
+                if wakeup.clear():
+                    self._waiters.appendleft(waiter)
+            return held
         finally:
-            self._waiting -= 1
-            if wakeup.is_set:  # and goes without what it was set for
-                self._wake_beside()
+            self._leave(waiter, wakeup)
 
-    def _queued(self) -> Wakeup:
+    def _wakeup(self) -> Wakeup:
         try:
-            wakeup = Wakeup()
+            return Wakeup()
         except OSError as error:
             raise PoolTimeoutError(
                 f"all {self.size} connections are in use, and there is no waiting", self.node
             ) from error
-        self._wakeups.append(weakref.ref(wakeup))
-        return wakeup
+
+    def _join(self, wakeup: Waiter) -> weakref.ref[Waiter]:
+        """Stand last in line."""
+        waiter = weakref.ref(wakeup)
+        self._waiters.append(waiter)
+        return waiter
+
+    def _leave(self, waiter: weakref.ref[Waiter], wakeup: Waiter) -> None:
+        """Step out of the line."""
+        with contextlib.suppress(ValueError):
+            self._waiters.remove(waiter)
+        if wakeup.is_set:  # and goes without what it was set for
+            self._wake()
 
     def _at_once(self, ejections: int) -> Connection | Place | None:
         """Give what there is; send away who has waited since before an ejection."""
@@ -341,13 +312,21 @@ class Pool:
                 return None
             place = Place()
             self._living.add(place)
-            return place
+            if self._living.at_most() <= self.size:
+                return place
+            self._living.discard(place)  # a finalizer has come in between, and taken the last one
+            return None
 
-    def _wait(self, deadline: float) -> None:
-        try:
-            self._returned.get(timeout=self._slice(deadline))
-        except queue.Empty:
-            _collect_garbage()
+    def _find_dropped(self) -> None:
+        """Free the places of connections that an interrupt dropped within reference cycles.
+
+        Young cycles are looked for at little cost. A connection in an old one has not come back for
+        long: unless there is one that may be so, the rest of the heap is left alone.
+        """
+        _collect_garbage(_YOUNG)
+        long_ago = time.monotonic() - MISSED
+        if any(held.since < long_ago for held in self._living):
+            _collect_garbage(_ALL)
 
     def _slice(self, deadline: float) -> float:
         """Give how long to wait at a time: what an interrupt dropped frees its place without a word."""
@@ -365,7 +344,7 @@ class Pool:
     def release(self, place: Place) -> None:
         """Give a reserved place back unused."""
         self._living.discard(place)
-        if self._waiting:
+        if self._waiters:
             self._wake()
 
     def welcomed(self) -> None:
@@ -401,7 +380,7 @@ class Pool:
         """Drop idle connections, and send away all who wait for one."""
         self._ejections += 1
         self.drop_idle()
-        for _ in range(self._waiting):
+        for _ in range(len(self._waiters)):
             self._wake()
 
     def drop_idle(self) -> None:
@@ -425,32 +404,27 @@ class Pool:
             connection.close()  # closes the child's descriptor; nothing is shut down or sent
 
 
-class _Garbage:
-    """When garbage is collected next."""
-
-    due = 0.0
+_next_collection: dict[int, float] = {}  # by generation: when it may be collected again
 
 
-def _collect_garbage() -> None:
-    """Collect garbage: a connection that an interrupt dropped may be part of a reference cycle.
-
-    That takes long in a large program, so it is done for `GARBAGE_SHARE` of the time at most.
-    """
+def _collect_garbage(generation: int) -> None:
+    """Collect a generation and those below, for half of `GARBAGE_SHARE` of the time at most."""
     began = time.monotonic()
-    if began < _Garbage.due:
+    if began < _next_collection.get(generation, 0.0):
         return
-    _Garbage.due = float("inf")  # one thread does it
+    _next_collection[generation] = began + _ABANDONED  # one thread does it
     try:
-        gc.collect()
+        gc.collect(generation)
     finally:
         ended = time.monotonic()
-        _Garbage.due = ended + (ended - began) / GARBAGE_SHARE
+        _next_collection[generation] = ended + (ended - began) / (GARBAGE_SHARE / 2)
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    _next_collection.clear()
     for pool in list(_pools):
         pool.forget_inherited()
 

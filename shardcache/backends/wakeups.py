@@ -1,9 +1,10 @@
-"""A descriptor by which one thread wakes another that polls."""
+"""How one thread wakes another: one that polls descriptors, or one that waits for nothing else."""
 
 from __future__ import annotations
 
 import _socket
 import contextlib
+import queue
 
 
 class Wakeup:
@@ -33,11 +34,16 @@ class Wakeup:
         with contextlib.suppress(OSError):
             self._outer.send(b"\0")
 
-    def clear(self) -> None:
-        """Make ready to be set once more."""
-        self.is_set = False
-        with contextlib.suppress(BlockingIOError):  # it is set in this moment
+    def clear(self) -> bool:
+        """Make ready to be set once more; return whether it was set."""
+        # Reads first, and whether it was set or not: the byte of one that is set in this moment may
+        # come behind `is_set`, and would keep the descriptor ready for ever.
+        with contextlib.suppress(BlockingIOError):
             self._inner.recv(16)
+        if not self.is_set:
+            return False
+        self.is_set = False
+        return True
 
     # Not a `weakref.finalize`: an interrupt inside that would keep the descriptors for ever.
     def __del__(self) -> None:
@@ -46,3 +52,34 @@ class Wakeup:
             self._outer.close()
         except AttributeError:  # the interrupt came before it had them
             return
+
+
+class ThreadWakeup:
+    """The same for a thread that waits for nothing else: it takes no descriptor."""
+
+    __slots__ = ("__weakref__", "_queue", "is_set")
+
+    def __init__(self) -> None:
+        # Not a Condition: an interrupt in its Python code could leave its lock held for ever.
+        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.is_set = False
+
+    def set(self) -> None:
+        """Wake who waits."""
+        self.is_set = True
+        self._queue.put(None)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait up to so many seconds; return whether it was woken."""
+        try:
+            self._queue.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
+    def clear(self) -> bool:
+        """Make ready to be set once more; return whether it was set."""
+        if not self.is_set:
+            return False
+        self.is_set = False
+        return True
