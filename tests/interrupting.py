@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import inspect
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,20 +18,21 @@ class Interrupt(BaseException):
     """What a signal's handler raises."""
 
 
-def interrupted(call: Callable[[], Any], inside: Callable[[CodeType], bool]) -> Iterator[int]:
+def interrupted(call: Callable[[], Any], inside: Callable[[CodeType], bool]) -> Iterator[Interrupt]:
     """Call again and again, each time interrupted one moment later; stop when it comes to its end.
 
-    `inside` says in whose code it is interrupted. Yields the number of the moment.
+    `inside` says in whose code it is interrupted. Yields the interrupt, whose frames are alive.
     """
     moment = 0
-    while _is_interrupted(call, inside, moment):
-        yield moment
+    while (interrupt := _interrupt_of(call, inside, moment)) is not None:
+        yield interrupt
+        del interrupt
         moment += 1
 
 
-def _is_interrupted(
+def _interrupt_of(
     call: Callable[[], Any], inside: Callable[[CodeType], bool], moment: int
-) -> bool:
+) -> Interrupt | None:
     passed = 0
     raised = False
     previous: dict[FrameType, str] = defaultdict(str)
@@ -40,6 +42,12 @@ def _is_interrupted(
         if raised or not inside(frame.f_code):
             return None
         frame.f_trace_opcodes = True
+        if event == "call":
+            previous[frame] = "RESUME"
+        if event == "exception":  # what raised has not looked for signals
+            previous[frame] = ""
+        if event == "return" and not _is_called_from_c(frame.f_code) and frame.f_back:
+            previous[frame.f_back] = ""  # nor has the return from a function in Python
         if event == "opcode":
             checked = previous[frame] in _CHECKING
             previous[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
@@ -53,9 +61,16 @@ def _is_interrupted(
     sys.settrace(trace)
     try:
         call()
-    except Interrupt:
-        pass
+    except Interrupt as interrupt:
+        return interrupt
     finally:
         sys.settrace(before)
         previous.clear()
-    return raised
+    assert not raised, "the interrupt was swallowed"
+    return None
+
+
+def _is_called_from_c(code: CodeType) -> bool:
+    """Return whether a call to it goes through C code, behind which CPython looks for signals."""
+    suspends = code.co_flags & (inspect.CO_COROUTINE | inspect.CO_GENERATOR)
+    return bool(suspends) or code.co_name.startswith("__")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -12,6 +13,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Final
+
+from shardcache.backends.living import Living
 
 LINGER: Final = 5.0  # seconds that a thread without work waits for more
 
@@ -120,14 +123,16 @@ class _Crew:
 
     def start_anew(self) -> None:
         """Have no thread and no work."""
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector or a signal may call the program's code while it is held,
+        # and that may submit work. So each step leaves what the next one needs in order.
+        self._lock = threading.RLock()
         self._pending: deque[Work] = deque()
-        self._seats: list[weakref.ref[_Seat]] = []
+        self._seats: Living[_Seat] = Living()
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def seats(self) -> list[_Seat]:
         """Return the seats of the threads there are."""
-        return [seat for each in self._seats if (seat := each()) is not None]
+        return list(self._seats)
 
     def submit(self, work: Work, add: Callable[[Work], bool]) -> bool:
         """Have `work` done if it can be added; return whether that was so."""
@@ -136,15 +141,15 @@ class _Crew:
             if not add(work):
                 return False
             self._wakes.put(None)
-            held = self._reserve()
-            if held:
-                self._start(held)
+            self._hire()
         except NoThreadError:
             # Threads that are there already do it in their turn.
             if not self.seats() and self._take_back(work):
                 raise
         except BaseException:
             self._take_back(work)
+            with contextlib.suppress(NoThreadError):
+                self._hire()  # others may count on the thread whose start was interrupted
             raise
         return True
 
@@ -156,10 +161,8 @@ class _Crew:
     def add_if_one_is_free(self, work: Work) -> bool:
         """Have it wait if a thread will take it at once; return whether that was so."""
         with self._lock:
-            busy = sum(not seat.idle for seat in self.seats())
-            if busy + len(self._pending) >= self._size:
-                return False
-            return self.add(work)
+            pending, _, busy = self._load()
+            return pending + busy < self._size and self.add(work)
 
     def close(self) -> None:
         """End each thread as soon as it has no work."""
@@ -168,28 +171,47 @@ class _Crew:
         for _ in range(self._size):
             self._wakes.put(None)
 
-    def _reserve(self) -> list[_Seat]:
-        """Return the seat of a thread that is to be started, if one is due.
-
-        In a list that can be emptied: the frames of an interrupted start live as long as its error.
-        """
-        with self._lock:
-            seats = self.seats()
-            if len(seats) >= self._size or len(self._pending) <= sum(seat.idle for seat in seats):
-                return []
-            return [self._add_seat(seats)]
-
-    def _add_seat(self, seats: list[_Seat]) -> _Seat:
-        seat = _Seat()
-        self._seats = [weakref.ref(each) for each in (*seats, seat)]
-        return seat
-
-    def _start(self, held: list[_Seat]) -> None:
+    def _hire(self) -> None:
+        """Start a thread if one is due."""
+        # A list can be emptied: the frames of an interrupted start live as long as its error.
+        held: list[_Seat] = []
         try:
-            start_thread(lambda: self._run(held), self._name)
+            if self._reserve(held):
+                start_thread(lambda: self._run(held), self._name)
         except BaseException:
             held.clear()  # the thread may be kept by others, and may even come up yet
             raise
+
+    def _reserve(self, held: list[_Seat]) -> bool:
+        """Hold the seat of a thread that is to be started; return whether one is."""
+        with self._lock:
+            pending, idle, _ = self._load()
+            if pending <= idle:
+                return False
+            held.append(_Seat())
+            return self._add(held[0])
+
+    def _load(self) -> tuple[int, int, int]:
+        """Return how much work waits, how many threads are idle, and how many busy."""
+        while True:
+            pending = len(self._pending)
+            states = [seat.idle for seat in self._seats]
+            if len(self._pending) == pending:  # else a thread has taken some meanwhile
+                return pending, states.count(True), states.count(False)
+
+    def _add(self, seat: _Seat) -> bool:
+        """Count a seat if there is room for one more; return whether there was."""
+        with self._lock:
+            self._seats.forget_dead()
+            try:
+                self._seats.add(seat)
+                if self._seats.count() <= self._size:
+                    return True
+            except BaseException:
+                self._seats.discard(seat)
+                raise
+            self._seats.discard(seat)
+            return False
 
     def _take_back(self, work: Work) -> bool:
         """Take back work that no thread has begun; return whether it was there."""
@@ -211,11 +233,11 @@ class _Crew:
 
     def _take_seat(self, held: list[_Seat]) -> _Seat | None:
         """Take the seat that was kept for this thread, or another if there is room."""
-        with self._lock:
-            if held:
-                return held.pop()
-            seats = self.seats()
-            return self._add_seat(seats) if len(seats) < self._size else None
+        try:
+            return held.pop()
+        except IndexError:
+            seat = _Seat()
+            return seat if self._add(seat) else None
 
     def _rest(self) -> bool:
         """Wait for work; return whether the thread may go if there is none."""
@@ -226,11 +248,14 @@ class _Crew:
         return self._closed
 
     def _next(self, seat: _Seat) -> Work | None:
-        with self._lock:
-            if not self._pending:
-                return None
-            seat.idle = False
+        # Without the lock: whoever holds it may wait for this work. Not idle from before it takes
+        # some, so that no other work is left to it.
+        seat.idle = False
+        try:
             return self._pending.popleft()
+        except IndexError:
+            seat.idle = True
+            return None
 
     def _do(self, work: Work) -> None:
         try:
@@ -241,11 +266,9 @@ class _Crew:
 
     def _leave(self, seat: _Seat) -> bool:
         """Give the seat up unless there is work; return whether it was given up."""
-        with self._lock:
-            if self._pending:
-                return False
-            self._seats = [each for each in self._seats if each() not in (None, seat)]
-            return True
+        # First given up, then looked: what is submitted in between gets a thread of its own.
+        self._seats.discard(seat)
+        return not (self._pending and self._add(seat))
 
 
 _workers: weakref.WeakSet[Workers] = weakref.WeakSet()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from types import TracebackType
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from shardcache.core.leases import MAX_TTL, LockPolicy, OnLost, WaitStrategy
 from shardcache.core.nodes import Node
@@ -179,9 +179,14 @@ class LockBase(Generic[LeaseT]):
         """
         mine = [lease for lease in _entered.get() if lease in self._entered]
         lease: LeaseT = mine[-1] if mine else self._entered[-1]
-        self._entered.remove(lease)
-        _entered.set(tuple(each for each in _entered.get() if each is not lease))
+        self._forget(lease)
         return lease
+
+    def _forget(self, lease: LeaseT) -> None:
+        """Take note that a `with` has no part in this lease any more."""
+        if lease in self._entered:
+            self._entered.remove(lease)
+        _entered.set(tuple(each for each in _entered.get() if each is not lease))
 
     def _ended(self, lease: LeaseT, *, held: bool) -> None:
         """Raise `LockLost` behind a block that ran to its end without the lock, if asked to."""
@@ -213,12 +218,15 @@ class Lock(LockBase[Lease]):
         be reached to make a majority.
         """
         seconds = wait_seconds(wait)
-        return Lease(run(lambda: redlock.acquire(self._cluster(), self.name, self.policy, seconds)))
+        [lease] = self._take(
+            lambda: redlock.acquire(self._cluster(), self.name, self.policy, seconds)
+        )
+        return lease
 
     def try_acquire(self) -> Lease | None:
         """Take it if nobody has it, else return `None`; raise `LockUnavailable` as `acquire` does."""
-        hold = run(lambda: redlock.attempt(self._cluster(), self.name, self.policy))
-        return None if hold is None else Lease(hold)
+        leases = self._take(lambda: redlock.attempt(self._cluster(), self.name, self.policy))
+        return leases[0] if leases else None
 
     @contextmanager
     def hold(self, wait: float | timedelta = DEFAULT_WAIT) -> Iterator[Lease]:
@@ -236,7 +244,13 @@ class Lock(LockBase[Lease]):
         self._ended(lease, held=lease.release())
 
     def __enter__(self) -> Lease:
-        return self._enter(self.acquire())
+        lease = self.acquire()
+        try:
+            return self._enter(lease)
+        except BaseException:
+            self._forget(lease)
+            lease.release()
+            raise
 
     def __exit__(
         self,
@@ -248,6 +262,26 @@ class Lock(LockBase[Lease]):
         held = lease.release()
         if error is None:
             self._ended(lease, held=held)
+
+    def _take(self, take: Callable[[], Coroutine[Any, Any, Hold | None]]) -> list[Lease]:
+        """Return the lease, if the lock was taken.
+
+        A signal that raises before the caller has it leaves no lock that nobody can release.
+        """
+        holds: list[Hold] = []
+
+        async def taken() -> None:
+            hold = await take()
+            if hold is not None:
+                holds.append(hold)
+
+        try:
+            run(taken)
+            return [Lease(hold) for hold in holds]
+        except BaseException:
+            for hold in holds:
+                run(hold.release)
+            raise
 
 
 class AsyncLock(LockBase[AsyncLease]):

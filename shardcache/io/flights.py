@@ -22,7 +22,7 @@ class Flight:
     @contextmanager
     def aboard(self) -> Iterator[None]:
         """Make what runs within part of this flight's work."""
-        token = _aboard.set((*_aboard.get(), self))
+        token = _aboard.set((*_under_way(), self))
         try:
             yield
         finally:

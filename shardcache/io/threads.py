@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 import time
+import weakref
 from contextlib import ExitStack
 from typing import Any, Final, TypeVar
 
@@ -76,6 +77,9 @@ class ThreadFlights:
                     flight = self._flights.setdefault(key, own)  # atomic: one thread gets its own
                     if flight is own:
                         break
+                    if flight.over:
+                        self._remove(key, flight)
+                        continue
                     if flight not in joined:
                         joined.append(flight)
                         flight.join(waiter)
@@ -90,8 +94,11 @@ class ThreadFlights:
                 outcome = await work()
             return outcome, True
         finally:
-            self._remove(key, own)
-            own.land(outcome)
+            own.over = True  # from here on nobody joins it, even if a signal raises once more
+            try:
+                self._remove(key, own)
+            finally:
+                own.land(outcome)
 
     def detach(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more."""
@@ -121,14 +128,14 @@ def _told(waiter: Waiter, wait: float) -> bool:
 class ThreadRepetition:
     """What the thread of repetitions does for one caller."""
 
-    __slots__ = ("_busy", "_stopped", "_turner", "_work", "due", "every")
+    __slots__ = ("_busy", "_stopped", "_work", "due", "every")
 
     def __init__(self, every: float, work: Work[bool]) -> None:
         self.every = every
         self.due = time.monotonic() + every
         self._work = work
-        self._busy = threading.Lock()
-        self._turner = 0  # the thread that does it now
+        # Reentrant: what a turn does may stop it, and so may a finalizer that runs meanwhile.
+        self._busy = threading.RLock()
         self._stopped = False
 
     def end(self) -> None:
@@ -137,24 +144,21 @@ class ThreadRepetition:
 
     @property
     def ended(self) -> bool:
-        """Say whether there is nothing more to do."""
+        """Return whether there is nothing more to do."""
         return self._stopped
 
     def turn(self) -> None:
         """Do it once more."""
         with self._busy:
-            self._turner = threading.get_ident()
             if not self._stopped and not self._done():
                 self.end()
-            self._turner = 0
         self.due = time.monotonic() + self.every
 
     async def stop(self) -> None:
-        """End it, and wait for the turn that is under way."""
+        """End it, and wait for the turn that is under way, unless that is what stops it."""
         self.end()
-        if self._turner != threading.get_ident():
-            with self._busy:
-                pass
+        with self._busy:
+            pass
 
     def _done(self) -> bool:
         """Do it; what it raises ends it, and not the thread that others share."""
@@ -165,36 +169,31 @@ class ThreadRepetition:
             return False
 
 
+class _Keeper:
+    """Stands for the thread of a repeater. Whoever starts it holds it, and then the thread itself."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Repeater:
     """One daemon thread for all repetitions of a client, there while there are any."""
 
-    __slots__ = ("_lock", "_pid", "_repetitions", "_running", "_woken")
+    __slots__ = ("__weakref__", "_keeper", "_lock", "_repetitions", "_woken")
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._running = False
-        self._begin()
+        self.forget_inherited()
+        _repeaters.add(self)
 
     def add(self, every: float, work: Work[bool]) -> ThreadRepetition:
         """Do `work` every so many seconds from now on."""
-        if self._pid != os.getpid():  # forked: that thread is the parent's
-            self._pid = os.getpid()
-            self._begin()
         repetition = ThreadRepetition(every, work)
-        starts = False
         try:
-            with self._lock:
-                self._repetitions.append(repetition)
-                starts = not self._running
-                self._running = True
-            if starts:
-                self._start()
-            else:
-                self._woken.put(None)
+            self._repetitions.append(repetition)
+            self._woken.put(None)
+            self._keep()
         except BaseException:  # an interrupt: nobody would end what the caller has not got
             repetition.end()
-            if starts:  # most likely without a thread
-                self._running = False
+            self._keep()  # others may count on the thread whose start was interrupted
             raise
         return repetition
 
@@ -204,28 +203,70 @@ class Repeater:
             repetition.end()
         self._woken.put(None)
 
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
+    def forget_inherited(self) -> None:
+        """Start anew in a forked child: thread and repetitions are its parent's."""
+        # Reentrant: the garbage collector or a signal may call the program's code while it is held,
+        # and that may take a lock.
+        self._lock = threading.RLock()
         self._repetitions: list[ThreadRepetition] = []
-        self._running = False
+        self._keeper: weakref.ref[_Keeper] | None = None
         self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def _start(self) -> None:
+    def _keep(self) -> None:
+        """Start the thread if there is none, and something to do."""
+        # A list can be emptied: the frames of an interrupted start live as long as its error.
+        held: list[_Keeper] = []
         try:
-            start_thread(self._run, "shardcache keeper")
+            if self._reserve(held):
+                start_thread(lambda: self._run(held), "shardcache keeper")
         except NoThreadError:  # nothing is prolonged
-            self._running = False
+            held.clear()
+        except BaseException:
+            held.clear()  # the thread may be kept by others, and may even come up yet
+            raise
 
-    def _run(self) -> None:
-        while (following := self._following()) is not None:
+    def _reserve(self, held: list[_Keeper]) -> bool:
+        """Hold the keeper of a thread that is to be started; return whether one is."""
+        with self._lock:
+            if self._keeper is not None and self._keeper() is not None:
+                return False
+            if all(each.ended for each in self._repetitions):
+                return False
+            held.append(_Keeper())
+            self._keeper = weakref.ref(held[0])
+            return True
+
+    def _run(self, held: list[_Keeper]) -> None:
+        try:
+            keeper = held.pop()
+        except IndexError:
+            return
+        while (following := self._following(keeper)) is not None:
             try:
                 self._woken.get(timeout=max(LEAST_PAUSE, following.due - time.monotonic()))
             except queue.Empty:
                 following.turn()
 
-    def _following(self) -> ThreadRepetition | None:
-        """Give who is next; `None` when there is nobody, and the thread ends."""
+    def _following(self, keeper: _Keeper) -> ThreadRepetition | None:
+        """Return who is next; `None` when there is nobody, and the thread ends."""
         with self._lock:
-            self._repetitions = [each for each in self._repetitions if not each.ended]
-            self._running = bool(self._repetitions)
-            return min(self._repetitions, key=lambda each: each.due, default=None)
+            if self._keeper is None or self._keeper() is not keeper:  # another took over
+                return None
+            for repetition in list(self._repetitions):
+                if repetition.ended:
+                    self._repetitions.remove(repetition)
+            if not self._repetitions:
+                self._keeper = None
+                return None
+            return min(self._repetitions, key=lambda each: each.due)
+
+
+_repeaters: weakref.WeakSet[Repeater] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for repeater in list(_repeaters):
+        repeater.forget_inherited()
+
+
+os.register_at_fork(after_in_child=_after_fork)

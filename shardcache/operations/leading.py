@@ -15,7 +15,6 @@ from shardcache.operations.call import Call
 from shardcache.operations.claims import RESTING, NoClaim
 from shardcache.operations.making import begun, computed, elected
 from shardcache.operations.outcomes import Outcome, failed, read
-from shardcache.operations.redlock import Hold
 
 
 class Look(Enum):
@@ -79,7 +78,12 @@ class Leading:
                 call.count("locks_unavailable")
                 return await self._regardless()
             if hold is not None:
-                return await self._held(hold)
+                try:
+                    return await self._held()
+                finally:
+                    await self._io.shielded(hold.release)
+                    if hold.lost:
+                        call.count("locks_lost")
             outcome = await self._waited()
             if outcome is not None:
                 return outcome
@@ -88,15 +92,9 @@ class Leading:
                 # void. The key's own node lets one begin.
                 return await self._by_lease()
 
-    async def _held(self, hold: Hold) -> Outcome:
-        call = self._call
-        try:
-            claim = await begun(call, takes_over=True)
-            return claim if isinstance(claim, Outcome) else await computed(call, claim)
-        finally:
-            await self._io.shielded(hold.release)
-            if hold.lost:
-                call.count("locks_lost")
+    async def _held(self) -> Outcome:
+        claim = await begun(self._call, takes_over=True)
+        return claim if isinstance(claim, Outcome) else await computed(self._call, claim)
 
     async def _by_lease(self) -> Outcome:
         """Compute with a stub in place, or wait for what its owner makes."""

@@ -12,11 +12,14 @@ from contextlib import ExitStack
 import pytest
 from tenacity import wait_fixed
 
+import shardcache
+from interrupting import interrupted
 from shardcache import (
     AsyncClient,
     Client,
     ConfigurationError,
     InvalidKeyError,
+    Lock,
     LockLost,
     LockTimeout,
     LockUnavailable,
@@ -24,6 +27,7 @@ from shardcache import (
 )
 from shardcache.testing.driving import MODES, DrivenClient, make_client
 
+PACKAGE = os.path.dirname(shardcache.__file__)  # noqa: PTH120 - compared with names of code
 BACKENDS = ["memory", "memcached", "redis", "pymemcache", "mixed"]
 
 
@@ -458,3 +462,52 @@ def test_an_observer_may_release_what_was_lost():
         time.sleep(1.0)
         assert other.valid
         other.release()
+
+
+def enter(lock):
+    """Enter a block that holds the lock, and leave it with what `close` gives."""
+    stack = ExitStack()
+    stack.enter_context(lock)
+    return stack
+
+
+def enter_hold(lock):
+    """Do so by `hold`."""
+    return enter(lock.hold())
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # by moments that no signal knows
+@pytest.mark.parametrize("take", [Lock.try_acquire, Lock.acquire, enter, enter_hold])
+def test_an_interrupted_acquire_keeps_no_lock(take):
+    """Wherever a signal raises before the caller has the lease: nobody has the lock then."""
+    with Client("memory://a,b,c") as client:
+        lock = client.lock("report")
+        taken = []
+        moments = 0
+        for _ in interrupted(
+            lambda: taken.append(take(lock)), lambda code: code.co_filename.startswith(PACKAGE)
+        ):
+            moments += 1
+            if taken:
+                taken.clear()
+                continue
+            lease = lock.try_acquire()
+            assert lease is not None
+            lease.release()
+        assert moments > 100
+        assert lock.try_acquire() is None  # but that of the call that nobody interrupted
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # as above
+def test_an_interrupted_computation_keeps_no_lock():
+    """Wherever a signal raises in a function cached with a lock: its next call computes at once."""
+    with Client("memory://a,b,c") as client:
+        cached = client.cached(ttl=60, lock=True, wait=30, namespace="n")(lambda number: 2 * number)
+        numbers = [0]
+        for _ in interrupted(
+            lambda: cached(numbers[-1]), lambda code: code.co_filename.startswith(PACKAGE)
+        ):
+            assert cached(numbers[-1]) == 2 * numbers[-1]
+            numbers.append(len(numbers))
+        assert len(numbers) > 100
+        assert cached.cache_info().lock_waits == 0

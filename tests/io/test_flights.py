@@ -10,7 +10,10 @@ import time
 
 import pytest
 
+from interrupting import Interrupt, interrupted
 from shardcache.backends import threads
+from shardcache.io import flights
+from shardcache.io import threads as io_threads
 from shardcache.io.blocking import REFRESHERS, BlockingIO
 from shardcache.io.tasks import SharedReplies, TaskFlights, TaskRepetition
 from shardcache.io.threads import Repeater, ThreadFlights
@@ -254,8 +257,28 @@ class TestThreads:
                 pass
             finally:
                 sys.settrace(before)
-            cleaning = wanted >= max(lines) - 1  # what runs then is the cleaning itself
+            # What runs in the last five lines is the cleaning itself, of which the next test tells.
+            cleaning = wanted >= max(lines) - 4
             assert cleaning or len(flights) == 0, wanted
+
+    @pytest.mark.filterwarnings(
+        "ignore:coroutine:RuntimeWarning"
+    )  # by moments that no signal knows
+    def test_an_interrupted_flight_is_over(self):
+        """Wherever a signal raises: what this thread does later is no part of that flight."""
+        own, seen = ThreadFlights(), []
+
+        async def work():
+            seen.append(own.nested())
+
+        def fly():
+            step(own.fly(b"k", work, LONG, takes_over=False))
+
+        for _ in interrupted(fly, lambda code: code.co_filename in OURS):
+            fly()
+            assert len(own) == 0
+        assert len(seen) > 20
+        assert not any(seen)
 
 
 class TestTasks:
@@ -438,6 +461,19 @@ class TestTasks:
         assert await shared.get(b"k", ask) == 3
 
 
+OURS = {io_threads.__file__, flights.__file__, threads.__file__}
+
+
+def turning_once(turned):
+    """Give work that tells of its first turn, and is done then."""
+
+    async def work():
+        turned.set()
+        return False
+
+    return work
+
+
 class TestAgainAndAgain:
     """What is done every so many seconds beside the calls."""
 
@@ -502,6 +538,45 @@ class TestAgainAndAgain:
         eventually(lambda: len(turns) == 5, within=LONG)
         assert (len(tries), failed.ended) == (1, True)
         assert "has failed" in caplog.text
+
+    def test_an_interrupted_one_ends_and_the_next_is_done(self):
+        """Wherever a signal raises in `add`: the thread is there for whoever comes next."""
+        repeaters, done = [], []
+
+        async def interrupted_work():
+            done.append("interrupted")
+            return False
+
+        def add():
+            repeaters.append(Repeater())
+            repeaters[-1].add(0.001, interrupted_work)
+
+        moments = 0
+        for _ in interrupted(add, lambda code: code.co_filename in OURS):
+            moments += 1
+            turned = threading.Event()
+            if repeaters:
+                repeaters.pop().add(0.001, turning_once(turned))
+                assert turned.wait(LONG)
+        assert moments > 20
+        repeaters.pop().close()
+
+    def test_an_interrupted_start_is_made_good_for_others(self, monkeypatch):
+        """What another thread added meanwhile, counting on that start, is done all the same."""
+        repeater, turned = Repeater(), threading.Event()
+        start = threading.Thread.start
+
+        def interrupt(_):
+            monkeypatch.setattr(threading.Thread, "start", start)
+            other = threading.Thread(target=repeater.add, args=(0.001, turning_once(turned)))
+            other.start()
+            other.join()
+            raise Interrupt
+
+        monkeypatch.setattr(threading.Thread, "start", interrupt)
+        with pytest.raises(Interrupt):
+            repeater.add(0.001, turning_once(threading.Event()))
+        assert turned.wait(LONG)
 
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
     def test_a_forked_child_has_a_thread_of_its_own(self):
