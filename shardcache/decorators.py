@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, overload
 
 from shardcache.clients.base import advise_on_locks, cluster_of
@@ -48,7 +49,8 @@ class Defaults:
         self.prefixes = Prefixes()
         self._takes_locks = False
         # By process: in a forked child nobody would release the parent's.
-        self._locks: dict[int, threading.Lock] = {}
+        # Reentrant: a finalizer that runs while a client is made may call a cached function.
+        self._locks: dict[int, AbstractContextManager[object]] = {}
         self._settings: Settings | None = None
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
@@ -73,10 +75,13 @@ class Defaults:
         if client is not None:
             return client
         with self._own():
-            if self._client is None:
-                self._client = Client.from_settings(self._wanted())
-                self._advise(self._client)
-            return self._client
+            while (client := self._client) is None:
+                settings = self._settings
+                made = Client.from_settings(self._wanted(settings))
+                if self._client is None and self._settings is settings:  # still, for a finalizer
+                    self._client = made
+                    self._advise(made)
+            return client
 
     def async_client(self) -> AsyncClient:
         """Give the default client of event loops; one serves them all."""
@@ -87,10 +92,13 @@ class Defaults:
         from shardcache.clients.aio import AsyncClient  # noqa: PLC0415
 
         with self._own():
-            if self._async_client is None:
-                self._async_client = AsyncClient.from_settings(self._wanted())
-                self._advise(self._async_client)
-            return self._async_client
+            while (client := self._async_client) is None:
+                settings = self._settings
+                made = AsyncClient.from_settings(self._wanted(settings))
+                if self._async_client is None and self._settings is settings:  # as above
+                    self._async_client = made
+                    self._advise(made)
+            return client
 
     def cluster(self) -> Cluster:
         """Give what the default client's operations work on."""
@@ -100,10 +108,10 @@ class Defaults:
         """Give what the default asyncio client's operations work on."""
         return cluster_of(self.async_client())
 
-    def _wanted(self) -> Settings:
+    def _wanted(self, configured: Settings | None) -> Settings:
         """Return the settings of the default clients; say in the log when nobody named any nodes."""
-        if self._settings is not None:
-            return self._settings
+        if configured is not None:
+            return configured
         if not names_nodes(os.environ):
             log.warning(
                 "cached: SHARDCACHE_URL is not set and configure() was not called: caching in the"
@@ -111,8 +119,8 @@ class Defaults:
             )
         return Settings.from_env(os.environ, EMBEDDED_URL)
 
-    def _own(self) -> threading.Lock:
-        return self._locks.setdefault(os.getpid(), threading.Lock())
+    def _own(self) -> AbstractContextManager[object]:
+        return self._locks.setdefault(os.getpid(), threading.RLock())
 
     def _advise(self, client: Client | AsyncClient | None) -> None:
         if client is not None and self._takes_locks:

@@ -103,7 +103,9 @@ class ClientBase(ABC, Generic[BackendT]):
             call_timeout=settings.timeout.call,
             connect_timeout=settings.timeout.connect_seconds,
         )
-        self._changing = threading.Lock()
+        # Reentrant: the garbage collector or a signal may call the program's code while it is held,
+        # and that may change or close this very client.
+        self._changing = threading.RLock()
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
         audience = Audience((*observers, *plugins.observers(settings)))
         io = self._make_io()
@@ -302,16 +304,19 @@ class ClientBase(ABC, Generic[BackendT]):
         Calls in flight keep the cluster they began with, and its backends serve them to the end.
         """
         with self._changing:
-            cluster = self._cluster
-            topology = decide(cluster.topology)
-            links = {node.name: self._kept(cluster.links, node) for node in topology.nodes}
-            changed = cluster.with_nodes(topology, links)
-            kept = set(links.values())
-            retired = [link for link in cluster.links.values() if link not in kept]
-            for link in kept.difference(cluster.links.values()):
-                cluster.ejector.add(link, self._identity(link.node))
-            self._cluster = changed
+            while True:
+                cluster = self._cluster
+                topology = decide(cluster.topology)
+                links = {node.name: self._kept(cluster.links, node) for node in topology.nodes}
+                changed = cluster.with_nodes(topology, links)
+                kept = set(links.values())
+                for link in kept.difference(cluster.links.values()):
+                    cluster.ejector.add(link, self._identity(link.node))
+                if self._cluster is cluster:  # no finalizer has changed it in between
+                    self._cluster = changed
+                    break
             cluster.ejector.keep(changed.known.values())
+        retired = [link for link in cluster.links.values() if link not in kept]
         return TopologyChange(cluster.topology, topology), [link.backend for link in retired]
 
     def _kept(self, links: Mapping[str, Link], node: Node) -> Link:
@@ -334,15 +339,15 @@ class ClientBase(ABC, Generic[BackendT]):
 
     def _retire_all(self) -> list[BackendT]:
         """Refuse all further calls; give every backend, to be closed. None the second time."""
+        closed = cast("Cluster", _Closed(type(self).__name__))
         with self._changing:
-            if self._closed:
-                return []
-            self._cluster.ejector.stop()
-            clusters = (self._cluster, self._cluster.locks)
-            links = [link for each in clusters if each for link in each.links.values()]
-            backends = [link.backend for link in links]
-            self._cluster = cast("Cluster", _Closed(type(self).__name__))
-            return backends
+            cluster, self._cluster = self._cluster, closed  # nothing comes in between
+        if isinstance(cluster, _Closed):
+            return []
+        cluster.ejector.stop()
+        clusters = (cluster, cluster.locks)
+        links = [link for each in clusters if each for link in each.links.values()]
+        return [link.backend for link in links]
 
 
 def cluster_of(client: ClientBase[Any]) -> Cluster:

@@ -32,7 +32,9 @@ class SwallowedErrors:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector or a signal may call the program's code while it is held,
+        # and that may meet an error.
+        self._lock = threading.RLock()
         self._told: dict[Kind, tuple[float, int]] = {}  # when last, and how often since
 
     def note(self, error: NodeError) -> None:

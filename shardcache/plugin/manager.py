@@ -101,7 +101,9 @@ class Plugins:
         return tuple(self._described)
 
 
-_loading = threading.Lock()
+# Reentrant: a plugin that makes a client as it is imported, or a finalizer that does so meanwhile,
+# gets the plugins that can be had by then, and does not wait for itself.
+_loading = threading.RLock()
 
 
 def load() -> Plugins:
