@@ -10,6 +10,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 import threading
 import time
 import warnings
@@ -221,7 +222,7 @@ class Channel:
         "_descriptor",
         "_dial",
         "_drained",
-        "_finalizer",
+        "_ear",
         "_flushing",
         "_graced",
         "_heard",
@@ -268,7 +269,7 @@ class Channel:
         self._graced = 0.0  # until when deadlines passed during that
         self._descriptor = -1
         self._poll = select.poll()
-        self._finalizer: weakref.finalize[..., Channel] | None = None
+        self._ear = _Ear(self)
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wakes = 0.0  # when the timer will fire
@@ -276,6 +277,7 @@ class Channel:
 
     def submit(self, call: Call) -> None:
         """Send the call's command with all others of this turn; dial first if need be."""
+        self._ear.channel = self
         if self._closed_by_node():
             self._backend.submit(call)  # over a new connection
             return
@@ -348,10 +350,22 @@ class Channel:
 
     def sever(self) -> None:
         """Close the socket, and nothing else: the loop may be closed or another process's."""
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        if self._sock is not None:
-            self._sock.close()
+        self._ear.channel = None
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    # Not a `weakref.finalize`: those do nothing any more once the exit has begun, and the loop of a
+    # handler of the exit would go on watching a descriptor that is closed.
+    def __del__(self) -> None:
+        try:
+            sock = self._sock
+        except AttributeError:  # an interrupt came before it had one
+            return
+        if sock is not None:
+            self._sock = self._wire = None
+            self._backend.forget(self)  # finalizers that come later may still ask
+            _drop(self.loop, sock, self._descriptor)
 
     def _encode(self, call: Call, wire: Wire) -> None:
         try:
@@ -397,15 +411,13 @@ class Channel:
         self._after_reply()
 
     def _adopt(self, sock: socket.socket, wire: Wire) -> None:
-        """Use a connection from now on; the loop holds this channel weakly, so that it can go."""
+        """Use a connection from now on."""
         self._sock, self._wire = sock, wire
         self._last_used = time.monotonic()
         self._descriptor = descriptor = sock.fileno()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
-        self._finalizer = weakref.finalize(self, _drop, self.loop, sock, descriptor)
-        self._finalizer.atexit = False  # programs' own handlers come later, and may still write
-        self.loop.add_reader(descriptor, _read, weakref.ref(self))
+        self.loop.add_reader(descriptor, _read, self._ear)
 
     def _fail_held(self, error: BaseException) -> None:
         if not isinstance(error, Exception):
@@ -485,6 +497,7 @@ class Channel:
 
     def _after_reply(self) -> None:
         if not self._owed and not self._held:
+            self._ear.channel = None
             self._finish_drain()
         if self._stalled and not self._awaited:
             self._close()
@@ -505,7 +518,7 @@ class Channel:
             self._timer.cancel()
         self._wakes = deadline
         delay = max(0.0, deadline - time.monotonic())
-        self._timer = self.loop.call_later(delay, _sweep, weakref.ref(self))
+        self._timer = self.loop.call_later(delay, _sweep, self._ear)
 
     def sweep(self) -> None:
         """Tell those whose deadline has passed; give up a connection that stalls."""
@@ -640,6 +653,7 @@ class Channel:
         return failure
 
     def _close(self) -> None:
+        self._ear.channel = None
         self._backend.forget(self)
         self._hurried.clear()
         held, self._held = self._held, deque()
@@ -654,8 +668,6 @@ class Channel:
             self._dial = None
         sock, self._sock, self._wire = self._sock, None, None
         if sock is not None:
-            if self._finalizer is not None:
-                self._finalizer.detach()
             # By its former number: a socket that another part has closed has none.
             self.loop.remove_reader(self._descriptor)
             self._stop_writing()
@@ -664,10 +676,29 @@ class Channel:
             self._drained.set_result(None)
 
 
-def _read(channel: weakref.ref[Channel]) -> None:
-    here = channel()
-    if here is not None:
-        here.readable()
+class _Ear:
+    """What a loop holds of a channel: the channel itself while a reply is owed, else none of it.
+
+    So a client that nobody holds any more can go. A weak reference alone would not do: when the
+    garbage collector has found a client, it clears those first, and then calls the finalizers of
+    the program, which may still ask that client.
+    """
+
+    __slots__ = ("_channel", "channel")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel: Channel | None = None
+        self._channel = weakref.ref(channel)
+
+    def get(self) -> Channel | None:
+        """Return the channel if it is there."""
+        return self.channel or self._channel()
+
+
+def _read(ear: _Ear) -> None:
+    channel = ear.get()
+    if channel is not None:
+        channel.readable()
 
 
 def _eject(channel: weakref.ref[Channel], latest: float, error: NodeError) -> None:
@@ -683,10 +714,10 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _sweep(channel: weakref.ref[Channel]) -> None:
-    here = channel()
-    if here is not None:
-        here.sweep()
+def _sweep(ear: _Ear) -> None:
+    channel = ear.get()
+    if channel is not None:
+        channel.sweep()
 
 
 def _drop(loop: asyncio.AbstractEventLoop, sock: socket.socket, descriptor: int) -> None:
@@ -700,6 +731,8 @@ def _drop(loop: asyncio.AbstractEventLoop, sock: socket.socket, descriptor: int)
         loop.call_soon_threadsafe(release)
     except RuntimeError:  # the loop has ended, and forgotten its descriptors
         sock.close()
+        return
+    if sys.is_finalizing():  # the client was there to the end
         return
     warnings.warn(
         "an AsyncClient was dropped without aclose(); make one for the whole program, and close it",

@@ -96,6 +96,107 @@ def test_handlers_of_the_exit_still_write(servers, scheme):
     assert output == "True 41 ()\n"
 
 
+ASYNC_HANDLERS = """
+import asyncio, atexit, sys
+from shardcache import AsyncClient
+
+async def write():
+    print(await cache.set("total", 41), await cache.get("total"), cache.ejected)
+
+async def drop():
+    for number in range(3):
+        short = AsyncClient(sys.argv[2])
+        print(await short.set("a", number), await short.get("a"))
+        del short
+        await asyncio.sleep(0.01)  # until the loop has let go of its connection
+
+def flush():
+    {flush}
+
+atexit.register(flush)
+cache = AsyncClient(sys.argv[2])
+loop = asyncio.new_event_loop()
+{warm}
+"""
+
+
+@pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
+@pytest.mark.parametrize("warm", ["loop.run_until_complete", "asyncio.run"])
+@pytest.mark.parametrize("flush", ["loop.run_until_complete", "asyncio.run"])
+def test_handlers_of_the_exit_still_write_from_event_loops(servers, scheme, warm, flush):
+    """Over the connection of a loop that went on, or over one of a new loop."""
+    server = servers[0]
+    program = ASYNC_HANDLERS.format(warm=f'{warm}(cache.set("a", 1))', flush=f"{flush}(write())")
+    output, seconds = ended(program, "-", f"{scheme}://{server.host}:{server.port}")
+    assert output == "True 41 ()\n"
+    assert seconds < SOON
+
+
+@pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
+def test_clients_dropped_by_handlers_of_the_exit_leave_the_loop_in_order(servers, scheme):
+    """One after another: the loop forgets each one's connection before its number is used again."""
+    server = servers[0]
+    program = ASYNC_HANDLERS.format(
+        warm='loop.run_until_complete(cache.set("a", 1))', flush="loop.run_until_complete(drop())"
+    )
+    output, seconds = ended(program, "-", f"{scheme}://{server.host}:{server.port}")
+    assert output == "True 0\nTrue 1\nTrue 2\n"
+    assert seconds < SOON
+
+
+ASYNC_FINALIZER = """
+import asyncio, sys, time
+from shardcache import AsyncClient
+
+class Session:
+    def __init__(self):
+        self.cache = AsyncClient(sys.argv[1:], timeout=20)
+        self.loop = asyncio.new_event_loop()
+        {warm}
+        self.me = self
+
+    def __del__(self, monotonic=time.monotonic):
+        began = monotonic()
+        self.loop.run_until_complete({call})
+        assert monotonic() - began < 5
+        print("done")
+
+kept = Session()
+"""
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+@pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
+@pytest.mark.parametrize("warm", ["pass", 'self.loop.run_until_complete(self.cache.set("a", 1))'])
+@pytest.mark.parametrize("call", ['self.cache.delete("a")', 'self.cache.get_many(["a", "b", "c"])'])
+def test_a_call_from_a_loop_while_the_interpreter_ends(servers, scheme, host, warm, call):
+    """The same from a loop: it ends at once, whether the node can still be asked or not."""
+    urls = [f"{scheme}://{host}:{server.port}" for server in servers]
+    output, _ = ended(ASYNC_FINALIZER.format(warm=warm, call=call), *urls)
+    assert output == "done\n"
+
+
+@pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
+def test_a_loop_waits_for_no_stopped_node_at_the_exit(make_memcached, make_redis, scheme):
+    """A program ends within seconds though a task has a minute left for its call."""
+    server = (make_redis if scheme == "redis" else make_memcached)()
+    url = f"{scheme}://{server.host}:{server.port}"
+    server.pause()
+    program = (
+        "import asyncio, sys\n"
+        "from shardcache import AsyncClient\n"
+        "cache = AsyncClient(sys.argv[1], timeout=60)\n"
+        "async def main():\n"
+        "    task = asyncio.create_task(cache.get('a'))\n"
+        "    await asyncio.sleep(0.2)\n"
+        "    print('ends')\n"
+        "asyncio.run(main())\n"
+    )
+    output, seconds = ended(program, url)
+    assert output == "ends\n"
+    assert seconds < SOON
+
+
 STOPPED = """
 import sys, threading, time
 from shardcache import Client
