@@ -350,7 +350,7 @@ class Channel:
 
     def sever(self) -> None:
         """Close the socket, and nothing else: the loop may be closed or another process's."""
-        self._ear.channel = None
+        self._ear.channel = self._ear.sock = None
         sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
@@ -417,6 +417,7 @@ class Channel:
         self._descriptor = descriptor = sock.fileno()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
+        self._ear.sock = sock
         self.loop.add_reader(descriptor, _read, self._ear)
 
     def _fail_held(self, error: BaseException) -> None:
@@ -653,7 +654,7 @@ class Channel:
         return failure
 
     def _close(self) -> None:
-        self._ear.channel = None
+        self._ear.channel = self._ear.sock = None
         self._backend.forget(self)
         self._hurried.clear()
         held, self._held = self._held, deque()
@@ -681,13 +682,15 @@ class _Ear:
 
     So a client that nobody holds any more can go. A weak reference alone would not do: when the
     garbage collector has found a client, it clears those first, and then calls the finalizers of
-    the program, which may still ask that client.
+    the program, which may still ask that client. It would close the socket as well, behind the
+    loop's back, if the loop did not hold that.
     """
 
-    __slots__ = ("_channel", "channel")
+    __slots__ = ("_channel", "channel", "sock")
 
     def __init__(self, channel: Channel) -> None:
         self.channel: Channel | None = None
+        self.sock: socket.socket | None = None
         self._channel = weakref.ref(channel)
 
     def get(self) -> Channel | None:

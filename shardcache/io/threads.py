@@ -181,7 +181,7 @@ class Repeater:
     __slots__ = ("__weakref__", "_keeper", "_lock", "_repetitions", "_woken")
 
     def __init__(self) -> None:
-        self.forget_inherited()
+        self._begin()
         _repeaters.add(self)
 
     def add(self, every: float, work: Work[bool]) -> ThreadRepetition:
@@ -205,6 +205,11 @@ class Repeater:
 
     def forget_inherited(self) -> None:
         """Start anew in a forked child: thread and repetitions are its parent's."""
+        for repetition in self._repetitions:
+            repetition.end()  # a greenlet that works on them is there in the child as well
+        self._begin()
+
+    def _begin(self) -> None:
         # Reentrant: the garbage collector or a signal may call the program's code while it is held,
         # and that may take a lock.
         self._lock = threading.RLock()

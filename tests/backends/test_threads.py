@@ -161,6 +161,25 @@ def test_an_interrupted_start_costs_no_place(monkeypatch, comes_up):
     workers.close()
 
 
+def test_an_interrupted_start_is_made_good_for_others(monkeypatch):
+    """What another thread submitted meanwhile, counting on that start, is done all the same."""
+    workers, done = Workers("test", 1), threading.Event()
+    start = threading.Thread.start
+
+    def interrupt(_):
+        monkeypatch.setattr(threading.Thread, "start", start)
+        other = threading.Thread(target=workers.submit, args=(done.set,))
+        other.start()
+        other.join()
+        raise Interrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    with pytest.raises(Interrupt):
+        workers.submit(lambda: None)
+    assert done.wait(10)
+    workers.close()
+
+
 def test_threads_end_with_their_workers():
     """When they are closed or dropped, and not seconds later; what was begun is done."""
     for end in (Workers.close, lambda _: None):

@@ -251,3 +251,32 @@ def test_handlers_at_exit_still_write(server):
     )
     assert (done.stdout.split(), done.returncode) == (["True", "True"], 0), done.stderr
     assert "ejected" not in done.stderr
+
+
+class Session:
+    """A part of a reference cycle, whose finalizer asks its client."""
+
+    def __init__(self, url, loop, found):
+        self.loop = loop
+        self.cache = AsyncClient(url, timeout=20, on_error="raise")
+        self.loop.run_until_complete(self.cache.set("a", 41))
+        self.found = found
+        self.me = self
+
+    def __del__(self):
+        self.found.append(self.loop.run_until_complete(self.cache.get("a")))
+        self.loop.run_until_complete(self.cache.aclose())
+
+
+# Python closes the sockets of a pool that is garbage itself, with a warning, where they come first.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
+def test_a_finalizer_of_a_reference_cycle_is_answered(memcached_servers, redis_servers, scheme):
+    """The garbage collector has cleared all weak references by then."""
+    server = (redis_servers if scheme == "redis" else memcached_servers)[0]
+    loop, found = asyncio.new_event_loop(), []
+    Session(f"{scheme}://{server.host}:{server.port}", loop, found)
+    gc.collect()
+    loop.close()
+    assert found == [41]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -474,6 +475,29 @@ def turning_once(turned):
     return work
 
 
+INHERITED = """
+from gevent import monkey; monkey.patch_all()
+import gevent, os
+from shardcache.io.threads import Repeater
+from shardcache.operations.port import step
+
+repeater, turns = Repeater(), []
+
+async def turn():
+    turns.append(os.getpid())
+    return True
+
+repetition = repeater.add(0.01, turn)
+gevent.sleep(0.1)
+if (child := os.fork()) == 0:
+    gevent.sleep(0.3)
+    os._exit(0 if turns and os.getpid() not in turns else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+step(repetition.stop())
+print("done")
+"""
+
+
 class TestAgainAndAgain:
     """What is done every so many seconds beside the calls."""
 
@@ -600,6 +624,20 @@ class TestAgainAndAgain:
             os._exit(0 if turned.wait(LONG) and not begun.is_set() else 1)
         step(repetition.stop())
         assert os.waitpid(child, 0)[1] == 0
+
+    def test_a_greenlet_inherited_by_a_forked_child_does_nothing_there(self):
+        """Under gevent the child has a copy of the greenlet that works for its parent."""
+        pytest.importorskip("gevent")
+        ended = subprocess.run(
+            [sys.executable, "-P", "-c", INHERITED],
+            timeout=60,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # Not what it wrote: Python tells of any greenlet that ends in the child as a thread that it
+        # does not know.
+        assert (ended.returncode, ended.stdout) == (0, "done\n")
 
     async def test_a_task_s_turn_is_not_under_way_either(self):
         """The same holds on a loop."""
