@@ -58,6 +58,7 @@ def _interrupt_of(
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # without one such frame Python 3.12 tells of no opcode
     sys.settrace(trace)
     try:
         call()

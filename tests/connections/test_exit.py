@@ -132,7 +132,7 @@ def test_handlers_of_the_exit_still_write_from_event_loops(servers, scheme, warm
     assert seconds < SOON
 
 
-@pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
+@pytest.mark.parametrize("scheme", ["memcached", "redis"])
 def test_clients_dropped_by_handlers_of_the_exit_leave_the_loop_in_order(servers, scheme):
     """One after another: the loop forgets each one's connection before its number is used again."""
     server = servers[0]
