@@ -38,7 +38,13 @@ from shardcache.core.health import Severity, severity_of
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import LOCKS, VALUE_LOCKS, lock_key
 from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS
-from shardcache.errors import CheckFailedError, NodeError, ShardCacheError, printable
+from shardcache.errors import (
+    CheckFailedError,
+    ClientClosedError,
+    NodeError,
+    ShardCacheError,
+    printable,
+)
 from shardcache.operations.call import REFRESHING
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.generations import GENERATIONS
@@ -121,6 +127,8 @@ async def check(cluster: Cluster) -> dict[str, NodeCheck]:
     visits = _visits(cluster)
     try:
         await _make(cluster, visits)
+    except ClientClosedError:
+        raise
     except ShardCacheError:  # of one node, it is not said of which, and it ended the call to all
         await _clean(cluster, visits)
         visits = _visits(cluster)

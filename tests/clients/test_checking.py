@@ -10,8 +10,8 @@ import trustme
 
 from shardcache import CheckFailedError, Client, NodeCheck
 from shardcache.backends.memory import Bounds, Store
-from shardcache.core.commands import Cas, Get, Ping, Renew, ServerStats, Take
-from shardcache.errors import NodeRefusedError, NodeTimeoutError
+from shardcache.core.commands import Cas, Get, Ping, Renew, ServerStats, Set, Take
+from shardcache.errors import ClientClosedError, NodeRefusedError, NodeTimeoutError
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.servers import Tls
 from shardcache.testing.waiting import eventually
@@ -392,6 +392,31 @@ def test_a_node_that_does_not_answer_is_asked_once():
     (fault,) = faults_of(client)["h:6379"]
     assert link.backend.asked == [Ping]
     assert fault.startswith("no answer by the deadline; is it running")
+
+
+class Closing(Pretender):
+    """A node whose client is closed while it is asked to store a value."""
+
+    def __init__(self, client):
+        super().__init__()
+        self.client = client
+
+    def execute(self, command, deadline):
+        """Close the client; raise what its backends raise from then on."""
+        if isinstance(command, Set):
+            self.client.close()
+            raise ClientClosedError("this Client is closed")
+        return super().execute(command, deadline)
+
+
+def test_a_client_that_is_closed_meanwhile_is_no_fault_of_its_nodes():
+    """Whoever checks is told what has happened, and not that nodes cannot serve."""
+    client = Client("redis://h", timeout=TIMEOUT)
+    (link,) = client._cluster.links.values()
+    link.backend = Closing(client)
+    link.backend.close = lambda: None
+    with pytest.raises(ClientClosedError):
+        client.check()
 
 
 @pytest.mark.parametrize(
