@@ -136,6 +136,8 @@ while not rounds or (made - met and rounds < 50):  # one thread finalizes, so ot
     configure("memory://d,e")
     assert defaults(-rounds) == -2 * rounds
     use_all()
+    with Client(memcached, timeout=20) as fresh:  # which dials
+        assert fresh.set("fresh", 1)
     lease = locker.lock("renewed", ttl=0.3, renew=True).acquire()
     time.sleep(0.2)
     lease.release()
