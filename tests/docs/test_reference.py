@@ -120,8 +120,9 @@ def test_every_public_name_is_in_the_reference():
 def test_the_page_of_commands_is_their_help(name):
     """What the page shows is what `--help` prints."""
     command = cli.commands[name]
+    whole = click.Context(cli, info_name="shardcache", **cli.context_settings)
     context = click.Context(
-        command, info_name=f"shardcache {name}", max_content_width=78, terminal_width=78
+        command, parent=whole, info_name=name, max_content_width=78, terminal_width=78
     )
     assert f"```text\n{command.get_help(context)}\n```" in page("cli")
 
