@@ -299,7 +299,6 @@ print("done")
 
 def test_a_child_forked_while_a_greenlet_waits_has_a_line_of_its_own():
     """Whoever waits in the child is woken, though the greenlet goes on waiting there as well."""
-    pytest.importorskip("gevent")
     ended = subprocess.run(
         [sys.executable, "-P", "-c", FORKED],
         timeout=60,

@@ -285,7 +285,6 @@ print("done")
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
 def test_greenlets_that_time_out_lose_nothing(memcached_servers, redis_servers, scheme):
     """After 3,000 of gevent's timeouts in 20 greenlets, no place or descriptor is lost."""
-    pytest.importorskip("gevent")
     servers = redis_servers if scheme == "redis" else memcached_servers
     urls = [f"{scheme}://{server.host}:{server.port}" for server in servers[:2]]
     ended = subprocess.run(

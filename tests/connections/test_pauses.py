@@ -45,7 +45,6 @@ GEVENT = """
 @pytest.mark.slow
 def test_a_busy_hub_ejects_nobody(memcached_servers):
     """Replies that came while the hub stood still are read before anything is called late."""
-    pytest.importorskip("gevent", reason="gevent comes with: pip install --group load")
     urls = [server.url for server in memcached_servers]
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(GEVENT).format(urls=urls)],
@@ -90,7 +89,6 @@ POLLS = """
 
 def test_who_polls_an_ejected_node_lets_greenlets_have_their_turn(make_memcached):
     """The prober is one of them, and would never have its own."""
-    pytest.importorskip("gevent", reason="gevent comes with: pip install --group load")
     server = make_memcached()
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(POLLS).format(url=server.url, pid=server.pid)],

@@ -627,7 +627,6 @@ class TestAgainAndAgain:
 
     def test_a_greenlet_inherited_by_a_forked_child_does_nothing_there(self):
         """Under gevent the child has a copy of the greenlet that works for its parent."""
-        pytest.importorskip("gevent")
         ended = subprocess.run(
             [sys.executable, "-P", "-c", INHERITED],
             timeout=60,

@@ -895,7 +895,6 @@ print("done")
 
 def test_it_runs_under_gevent(memcached_servers):
     """In a native thread: it goes on while no greenlet can, and greenlets go on beside it."""
-    pytest.importorskip("gevent", reason="gevent comes with: pip install --group load")
     program = """
 from gevent import monkey
 monkey.patch_all()
