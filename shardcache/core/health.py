@@ -51,12 +51,16 @@ class EjectionPolicy(NamedTuple):
 
     A hard error ejects at once; else `timeouts` or `losses` in a row, or the share `failures` of at
     least `calls` calls within `window` seconds. One lost connection alone is none of the node's
-    faults: servers and firewalls close them, and a server that restarts takes the next. The first probe comes after `first_probe` seconds,
-    each next one `factor` times later, up to `slowest_probe`; a delay is multiplied by a number
-    drawn from `jitter`, so that many processes do not ask at once. A node ejected again within
-    `flap_window` seconds of its return waits `flap_factor` times as long for its first probe, up to
-    `flap_limit` seconds: enough against one that flaps, and short enough not to punish one that
-    pauses regularly (simulated in `tests/core/test_flapping.py`).
+    faults: servers and firewalls close them, and a server that restarts takes the next.
+
+    The first probe comes after `first_probe` seconds, each next one `factor` times later, up to
+    `slowest_probe`; a delay is multiplied by a number drawn from `jitter`, so that many processes do
+    not ask at once. A node ejected again within `flap_window` seconds of its return waits
+    `flap_factor` times as long for its first probe. For one that is silent, which costs callers
+    their timeouts, that is up to `flap_limit` seconds: enough against one that flaps, and short
+    enough not to punish one that pauses regularly. One that refuses or loses connections costs a
+    call or two, and may be back at once: up to `flap_limit_refused` seconds (all simulated in
+    `tests/core/test_flapping.py`).
     """
 
     timeouts: int = 3
@@ -71,6 +75,7 @@ class EjectionPolicy(NamedTuple):
     flap_window: float = 10.0
     flap_factor: float = 2.5
     flap_limit: float = 10.0
+    flap_limit_refused: float = 1.5
 
 
 DEFAULT_EJECTION: Final = EjectionPolicy()
@@ -157,7 +162,9 @@ class Health:
         """Open the circuit because of `error`."""
         policy = self._policy
         flapping = now - self.restored < policy.flap_window
-        longer = min(policy.flap_factor * self._first_delay, policy.flap_limit)
+        silent = severity_of(error) in _SOFT
+        limit = policy.flap_limit if silent else policy.flap_limit_refused
+        longer = min(policy.flap_factor * self._first_delay, limit)
         self._delay = self._first_delay = longer if flapping else policy.first_probe
         self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
         self.since = self.looked = now

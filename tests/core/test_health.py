@@ -22,6 +22,7 @@ from shardcache.core.health import Circuit, EjectionPolicy, Health, Severity, se
 
 POLICY = EjectionPolicy(jitter=(1.0, 1.0))
 REFUSED = NodeUnavailableError("refused")
+SILENT = NodeTimeoutError("late")
 
 
 def caused(error, cause):
@@ -104,17 +105,21 @@ def test_probes_come_later_and_later():
     assert delays[-1] == 5.0
 
 
-def test_a_flapping_node_waits_longer_each_time():
+@pytest.mark.parametrize(
+    ("error", "longer", "longest"),
+    [(SILENT, [0.25, 0.625, 1.5625, 3.90625, 9.765625], 10.0), (REFUSED, [0.25, 0.625], 1.5)],
+    ids=["silent", "refused"],
+)
+def test_a_flapping_node_waits_longer_each_time(error, longer, longest):
     """Ejected again within ten seconds of its return, it is probed later; after those it is not."""
     health, now, waits = Health(POLICY), 0.0, []
     for _ in range(10):
-        health.eject(REFUSED, now, chance=0.5)
+        health.eject(error, now, chance=0.5)
         waits.append(health.due - now)
         now = health.due
         health.restore(now)
-    assert waits[:5] == pytest.approx([0.25, 0.625, 1.5625, 3.90625, 9.765625])
-    assert waits[5:] == pytest.approx([10.0] * 5)
-    health.eject(REFUSED, now + 10.1, chance=0.5)
+    assert waits == pytest.approx(longer + [longest] * (10 - len(longer)))
+    health.eject(error, now + 10.1, chance=0.5)
     assert health.due - (now + 10.1) == pytest.approx(0.25)
 
 
@@ -169,15 +174,15 @@ def test_no_probe_comes_sooner_than_the_first():
     """A node that flaps waits long for its first probe, and as long for each next one."""
     health, now = Health(POLICY), 0.0
     for _ in range(10):
-        health.eject(REFUSED, now, chance=0.5)
+        health.eject(SILENT, now, chance=0.5)
         now = health.due
         health.restore(now)
-    health.eject(REFUSED, now, chance=0.5)
+    health.eject(SILENT, now, chance=0.5)
     for _ in range(3):
         assert health.due - now == pytest.approx(10.0)
         now = health.due
         health.probing()
-        health.probe_failed(REFUSED, now, chance=0.5)
+        health.probe_failed(SILENT, now, chance=0.5)
 
 
 def test_an_answer_ends_a_silence():
