@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from faults.findings import Finding, at_least, none, within
+from faults.findings import Finding, at_least, none, shown, within
 from faults.large import LARGE, large_key, large_value
 from faults.players import Report
 from faults.scenes.common import BACK, judge_values, warm_up
@@ -112,25 +112,31 @@ def reran(stage: Stage) -> Iterator[Finding]:
 
 
 READERS: Final = 4
+DROP: Final = 64 * 1024  # bytes that pass at a time, so that a large value takes longer than a call
 
 
 def behind_large(stage: Stage) -> Iterator[Finding]:
-    """Read small values behind four large ones, on one connection (L3)."""
+    """Read small values behind four large ones on one connection, at two speeds (L3)."""
     arguments = ("-I", "16m", "-m", "256")
     with stage.played(
         1,
         arguments=arguments,
         query=f"?max_value_bytes={2 * LARGE}",
+        proxied=True,
         subject="faults.large:LargePlayer",
         keys=KEYS // 4,
     ) as play:
         _store_large(play.urls)
-        play.begin()
-        read = play.actor.tell("read_large", READERS, stage.seconds(6.0, 2.0))
+        warm_up(play, 0.5)
+        read = play.actor.tell("read_large", READERS, stage.seconds(4.0, 1.0))
+        play.proxies[0].drip(DROP, 0.002)
+        slowly = play.actor.tell("read_large", READERS, stage.seconds(4.0, 2.0))
+        play.proxies[0].heal()
         report = play.end()
     yield none("times left out", len(report.moments("ejected")))
-    yield none("large values that were not right", read["wrong"])
-    yield none("exceptions of their readers", read["leaked"])
+    yield shown("large values read", f"{read['read']:,}, slowly {slowly['read']:,}")
+    yield none("large values that were not right", read["wrong"] + slowly["wrong"])
+    yield none("exceptions of their readers", read["leaked"] + slowly["leaked"])
     yield from judge_values(report)
 
 
