@@ -31,6 +31,7 @@ def demo(*words, program=WHOLE):
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("--servers", "memcached"), ("--servers", "redis")])
 def test_the_figures(words):
     """Every key is placed, written and read right, and what moves is near the least possible."""

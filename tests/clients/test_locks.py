@@ -108,6 +108,7 @@ def test_it_may_be_prolonged_while_it_holds(make_lock):
         lease.check()
 
 
+@pytest.mark.slow
 def test_an_expired_lease_is_lost(make_lock):
     """Another takes the lock then, and the first can neither prolong nor release it."""
     lock = make_lock(ttl=2)
@@ -128,6 +129,7 @@ def test_an_expired_lease_is_lost(make_lock):
     assert other.release() is True
 
 
+@pytest.mark.slow
 def test_it_is_renewed_in_the_background(make_lock):
     """For as long as it is held, and not a moment longer."""
     lock = make_lock(ttl=2, renew=True)

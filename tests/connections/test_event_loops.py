@@ -88,6 +88,7 @@ class TestShortLoops:
 class TestPauses:
     """Somebody's blocking code on the loop is no silence of a node."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("warm", [True, False])
     async def test_calls_of_the_turn_that_blocks_are_answered(self, server, warm):
         """They get as long again as the pause took from them, up to a tenth of a second."""

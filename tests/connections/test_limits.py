@@ -108,6 +108,7 @@ def counted(client):
     return next(iter(client.stats().values())).client["refused_connections"]
 
 
+@pytest.mark.slow
 def test_open_connections_are_kept_and_used(limited_url, meter, caplog):
     """Many threads share them: nothing is ejected, all is found, and dials are few."""
     ejections = Ejections()

@@ -32,6 +32,7 @@ def backend_of(client):
     return next(iter(client._cluster.links.values())).backend
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, 8])
 async def test_the_call_after_a_stall_is_answered(proxy, size):
     """Over a new connection, however much of the reply had come; nothing is ejected."""
