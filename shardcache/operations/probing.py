@@ -38,6 +38,14 @@ class Claim:
         self.since = since
 
 
+class Probe(NamedTuple):
+    """One node that is asked for a sign of life, and over which backend."""
+
+    health: SharedHealth
+    link: Link
+    backend: Any  # as the prober's port takes it
+
+
 class Prober:
     """Keeps the ejected nodes of all clients with equal timeouts, and asks each for a sign of life.
 
@@ -245,30 +253,45 @@ class Prober:
         return health.ejected
 
     async def _probe(self, due: Sequence[SharedHealth]) -> None:
-        probes = []
+        probes: list[Probe] = []
         for health in due:
             for link, ejector in members(health)[:1]:
                 health.probing()
-                probes.append((health, link, ejector.reach(link)))
-        deadline = self.now() + self.timeout
-        answers: Sequence[Reply]
-        try:
-            asks = [(backend, Ping()) for _, _, backend in probes]
-            answers = [reply for reply, _ in await self._io.call_many(asks, deadline)]
-        except ShardCacheError as error:  # such as a node that has joined a Redis Cluster
-            answers = [NodeUnavailableError(f"cannot be probed: {error}")] * len(probes)
-        for (health, link, backend), reply in zip(probes, answers, strict=True):
-            self._judge(health, reply)
+                try:
+                    probes.append(Probe(health, link, ejector.reach(link)))
+                except Exception as error:  # noqa: BLE001 - whatever a plugin's backend raises
+                    self._judge(health, _unasked(link, error))
+        replies = await self._asked(probes)
+        for probe, reply in zip(probes, replies, strict=True):
+            self._judge(probe.health, reply)
+        for health, link, backend in probes:
             if backend is not link.backend:
                 backend.close()
             elif health.ejected:
                 backend.eject()
+
+    async def _asked(self, probes: Sequence[Probe]) -> Sequence[Reply]:
+        """Ask all at once; one after the other if that fails, so that each answers for itself."""
+        self._alive = now = self.now()
+        try:
+            asks = [(probe.backend, Ping()) for probe in probes]
+            return [reply for reply, _ in await self._io.call_many(asks, now + self.timeout)]
+        except Exception as error:  # noqa: BLE001 - such as a node that has joined a Redis Cluster
+            if len(probes) == 1:
+                return [_unasked(probes[0].link, error)]
+        return [reply for probe in probes for reply in await self._asked([probe])]
 
     def _judge(self, health: SharedHealth, reply: Reply) -> None:
         if isinstance(reply, NodeError) and severity_of(reply) is not Severity.NOTHING:
             health.probe_failed(reply, self.now(), self._io.random())
         else:
             self.restore(health)
+
+
+def _unasked(link: Link, error: Exception) -> NodeError:
+    """Return the error of a node that cannot even be asked."""
+    said = str(error) if isinstance(error, ShardCacheError) else repr(error)
+    return NodeUnavailableError(f"cannot be probed: {said}", link.node.name)
 
 
 def members(health: SharedHealth) -> Sequence[tuple[Link, Ejector]]:

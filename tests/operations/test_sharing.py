@@ -172,6 +172,54 @@ class TestEjection:
         pair.end()
 
 
+class TestProbesThatFail:
+    """A node whose backend raises what it should not speaks for itself alone."""
+
+    def test_a_probe_that_cannot_be_made_holds_up_no_other(self, monkeypatch):
+        """The other client's node comes back, and this one when it can be asked again."""
+        pair = Pair(nodes=2)
+        for client, place in ((0, 0), (1, 1)):
+            pair.nodes[place].up = False
+            pair.ask(client, place)
+            pair.nodes[place].up = True
+        broken, call_many = pair.link(0, 0).backend, type(pair.prober._io).call_many
+
+        async def raising(io, asks, *terms):
+            if any(backend is broken for backend, _ in asks):
+                raise RuntimeError("a fault in a plugin")
+            return await call_many(io, asks, *terms)
+
+        for health in (pair.link(0, 0).health, pair.link(1, 1).health):
+            health.due = pair.world.now  # both at once
+        with monkeypatch.context() as patched:
+            patched.setattr(type(pair.prober._io), "call_many", raising)
+            pair.world.advance(5.0)
+            assert not pair.link(1, 1).health.ejected
+            assert "a fault in a plugin" in str(pair.ask(0, 0))
+        pair.world.advance(10.0)
+        assert not pair.link(0, 0).health.ejected
+        pair.end()
+
+    def test_a_node_that_cannot_be_reached_holds_up_no_other(self):
+        """Nor does one for which no backend can be made."""
+        pair = Pair(nodes=2)
+
+        def reach(_):
+            raise RuntimeError("a fault in a plugin")
+
+        pair.clients[0].cluster.ejector.reach = reach
+        for place in range(2):
+            pair.nodes[place].up = False
+            pair.ask(place, place)
+            pair.nodes[place].up = True
+        pair.clients[0].cluster.ejector.keep([pair.link(0, 0)])
+        pair.clients[1].cluster.ejector.keep([pair.link(1, 1)])
+        pair.world.advance(5.0)
+        assert pair.link(0, 0).health.ejected
+        assert not pair.link(1, 1).health.ejected
+        pair.end()
+
+
 class TestComingAndGoing:
     """Clients come and go while a node is out."""
 
