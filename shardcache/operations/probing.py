@@ -244,7 +244,7 @@ class Prober:
             return False
         if not members(health):
             self._out.pop(health, None)
-            if not health.links:
+            if not members(health):
                 return False
             self._out.setdefault(health, claim)  # another client came in between
         abandoned = now - claim.since >= ABANDONED

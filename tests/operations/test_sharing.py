@@ -219,6 +219,25 @@ class TestProbesThatFail:
         assert not pair.link(1, 1).health.ejected
         pair.end()
 
+    def test_a_client_whose_end_was_interrupted_is_not_probed_for(self, pair):
+        """The rest of its end may never come: the thread of the prober ends, and does not spin."""
+        pair.kill()
+        for client in range(2):
+            pair.clients[client].cluster.ejector._stopped = True
+        turns = []
+        due = type(pair.prober)._due
+
+        def counted(prober, now):
+            turns.append(now)
+            assert len(turns) < 100
+            return due(prober, now)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(type(pair.prober), "_due", counted)
+            pair.world.advance(5.0)
+        assert pair.prober._out == {}
+        assert pair.prober._watch is None
+
 
 class TestComingAndGoing:
     """Clients come and go while a node is out."""
