@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, overload
 
+from shardcache.backends.locking import ProcessLock
 from shardcache.clients.base import advise_on_locks, cluster_of
 from shardcache.clients.cached import (
     NO_FUNCTION,
@@ -48,16 +47,14 @@ class Defaults:
     def __init__(self) -> None:
         self.prefixes = Prefixes()
         self._takes_locks = False
-        # By process: in a forked child nobody would release the parent's.
-        # Reentrant: a finalizer that runs while a client is made may call a cached function.
-        self._locks: dict[int, AbstractContextManager[object]] = {}
+        self._making = ProcessLock()
         self._settings: Settings | None = None
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
 
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next call on; the clients made before are let go."""
-        with self._own():
+        with self._making.own():
             self._settings = settings
             client, self._client, self._async_client = self._client, None, None
         if client is not None:
@@ -74,7 +71,7 @@ class Defaults:
         client = self._client
         if client is not None:
             return client
-        with self._own():
+        with self._making.own():
             while (client := self._client) is None:
                 settings = self._settings
                 made = Client.from_settings(self._wanted(settings))
@@ -91,7 +88,7 @@ class Defaults:
         # A program that blocks never loads asyncio.
         from shardcache.clients.aio import AsyncClient  # noqa: PLC0415
 
-        with self._own():
+        with self._making.own():
             while (client := self._async_client) is None:
                 settings = self._settings
                 made = AsyncClient.from_settings(self._wanted(settings))
@@ -118,9 +115,6 @@ class Defaults:
                 " memory of this process alone"
             )
         return Settings.from_env(os.environ, EMBEDDED_URL)
-
-    def _own(self) -> AbstractContextManager[object]:
-        return self._locks.setdefault(os.getpid(), threading.RLock())
 
     def _advise(self, client: Client | AsyncClient | None) -> None:
         if client is not None and self._takes_locks:

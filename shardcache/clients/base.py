@@ -6,7 +6,6 @@ import inspect
 import logging
 import os
 import sys
-import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from operator import index
 from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
+from shardcache.backends.locking import ProcessLock
 from shardcache.clients.naming import Prefixes
 from shardcache.clients.sharing import prober_of
 from shardcache.clients.swallowed import SwallowedErrors
@@ -103,9 +103,7 @@ class ClientBase(ABC, Generic[BackendT]):
             call_timeout=settings.timeout.call,
             connect_timeout=settings.timeout.connect_seconds,
         )
-        # Reentrant: the garbage collector or a signal may call the program's code while it is held,
-        # and that may change or close this very client.
-        self._changing = threading.RLock()
+        self._changing = ProcessLock()  # whatever interrupts a change may change or close it, too
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
         audience = Audience((*observers, *plugins.observers(settings)))
         io = self._make_io()
@@ -303,7 +301,7 @@ class ClientBase(ABC, Generic[BackendT]):
 
         Calls in flight keep the cluster they began with, and its backends serve them to the end.
         """
-        with self._changing:
+        with self._changing.own():
             while True:
                 cluster = self._cluster
                 topology = decide(cluster.topology)
@@ -340,7 +338,7 @@ class ClientBase(ABC, Generic[BackendT]):
     def _retire_all(self) -> list[BackendT]:
         """Refuse all further calls; give every backend, to be closed. None the second time."""
         closed = cast("Cluster", _Closed(type(self).__name__))
-        with self._changing:
+        with self._changing.own():
             cluster, self._cluster = self._cluster, closed  # nothing comes in between
         if isinstance(cluster, _Closed):
             return []

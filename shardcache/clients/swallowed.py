@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
+from shardcache.backends.locking import ProcessLock
 from shardcache.core.health import Severity, severity_of
 from shardcache.errors import NodeError
 from shardcache.operations.members import Link
@@ -32,9 +32,7 @@ class SwallowedErrors:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Reentrant: the garbage collector or a signal may call the program's code while it is held,
-        # and that may meet an error.
-        self._lock = threading.RLock()
+        self._lock = ProcessLock()
         self._told: dict[Kind, tuple[float, int]] = {}  # when last, and how often since
 
     def note(self, error: NodeError) -> None:
@@ -42,7 +40,7 @@ class SwallowedErrors:
         if severity_of(error) is Severity.HARD:
             return
         now = self._clock()
-        with self._lock:
+        with self._lock.own():
             kind = self._kind(error)
             last, count = self._told.get(kind, (None, 0))
             count += 1
@@ -64,7 +62,7 @@ class SwallowedErrors:
             return
         if now - last < EVERY:
             return
-        with self._lock:
+        with self._lock.own():
             if link.reminded[1] != last:  # another thread was faster
                 return
             refused = link.refused

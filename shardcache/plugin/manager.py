@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pluggy
 
 from shardcache.backends.base import BackendFactory
+from shardcache.backends.locking import ProcessLock
 from shardcache.core.codecs import CodecFactory
 from shardcache.core.strategy import StrategyFactory
 from shardcache.core.topology import TopologyChange
@@ -103,7 +103,7 @@ class Plugins:
 
 # Reentrant: a plugin that makes a client as it is imported, or a finalizer that does so meanwhile,
 # gets the plugins that can be had by then, and does not wait for itself.
-_loading = threading.RLock()
+_loading = ProcessLock()
 
 
 def load() -> Plugins:
@@ -111,7 +111,7 @@ def load() -> Plugins:
 
     `SHARDCACHE_PLUGINS=-name,-other` keeps the plugins of those names out.
     """
-    with _loading:
+    with _loading.own():
         return _load(os.environ.get(BLOCKED_VARIABLE, ""))
 
 

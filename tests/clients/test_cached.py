@@ -955,7 +955,7 @@ class TestTrouble:
         """The child makes its own; the parent's lock is not its concern."""
         defaults = Defaults()
         defaults.configure(Settings.from_url("memory://a"))
-        with defaults._own():
+        with defaults._making.own():
             child = os.fork()
             if not child:
                 signal.alarm(10)
