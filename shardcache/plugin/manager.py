@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -101,9 +100,10 @@ class Plugins:
         return tuple(self._described)
 
 
-# Reentrant: a plugin that makes a client as it is imported, or a finalizer that does so meanwhile,
-# gets the plugins that can be had by then, and does not wait for itself.
+# A plugin that makes a client as it is imported, or a finalizer that does so meanwhile, gets the
+# plugins that can be had by then, and does not wait for itself.
 _loading = ProcessLock()
+_loaded_last: dict[str, Plugins] = {}  # one at most, by the choice it was loaded for
 
 
 def load() -> Plugins:
@@ -111,13 +111,14 @@ def load() -> Plugins:
 
     `SHARDCACHE_PLUGINS=-name,-other` keeps the plugins of those names out.
     """
+    choice = os.environ.get(BLOCKED_VARIABLE, "")
     with _loading.own():
-        return _load(os.environ.get(BLOCKED_VARIABLE, ""))
-
-
-@lru_cache(maxsize=1)
-def _load(choice: str) -> Plugins:
-    return Plugins(_blocked(choice))
+        plugins = _loaded_last.get(choice)
+        if plugins is None:
+            plugins = Plugins(_blocked(choice))
+            _loaded_last.clear()  # what was loaded within, and so may lack something, as well
+            _loaded_last[choice] = plugins
+        return plugins
 
 
 def _blocked(choice: str) -> frozenset[str]:

@@ -120,3 +120,25 @@ def test_a_plugin_that_cannot_be_loaded_names_itself_and_the_way_out(tmp_path):
     )
     assert "'bad' of broken" in result.stdout
     assert "SHARDCACHE_PLUGINS=-bad" in result.stdout
+
+
+def test_a_plugin_that_makes_a_client_as_it_is_imported_is_there_for_all_others(tmp_path):
+    """That client alone has to do without what the plugin offers."""
+    info = tmp_path / "early-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: early\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[shardcache]\nearly = early\n")
+    (tmp_path / "early.py").write_text(
+        "import shardcache\n"
+        "client = shardcache.Client('memory://a')\n"
+        "@shardcache.hookimpl\n"
+        "def shardcache_register_strategies(registry):\n"
+        "    from shardcache.strategies.rendezvous import Rendezvous\n"
+        "    registry.register('mine', Rendezvous)\n"
+    )
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from shardcache import Client\n"
+        "for _ in range(2): Client('memory://a', strategy='mine')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
