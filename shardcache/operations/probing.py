@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardcache.core.commands import Ping, Reply
 from shardcache.core.health import Severity, severity_of
-from shardcache.errors import NodeError, NodeUnavailableError, ShardCacheError
+from shardcache.errors import NodeError, NodeRefusedError, NodeUnavailableError, ShardCacheError
 from shardcache.operations.members import Link, SharedHealth
 from shardcache.operations.port import IO
 
@@ -282,10 +282,14 @@ class Prober:
         return [reply for probe in probes for reply in await self._asked([probe])]
 
     def _judge(self, health: SharedHealth, reply: Reply) -> None:
-        if isinstance(reply, NodeError) and severity_of(reply) is not Severity.NOTHING:
-            health.probe_failed(reply, self.now(), self._io.random())
-        else:
+        """Restore a node that has answered, be it with a no; else have it probed again later."""
+        if not isinstance(reply, NodeError) or isinstance(reply, NodeRefusedError):
             self.restore(health)
+            return
+        # What failed for a reason of this process's own tells nothing new.
+        error = health.error if severity_of(reply) is Severity.NOTHING else reply
+        if error is not None:  # else it was restored meanwhile
+            health.probe_failed(error, self.now(), self._io.random())
 
 
 def _unasked(link: Link, error: Exception) -> NodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import itertools
 import sys
@@ -441,13 +442,35 @@ class TestRestoring:
         assert scene.told == [NodeEjected, NodeRestored] * 3
 
     def test_a_probe_that_is_refused_is_a_sign_of_life(self, make_scene):
-        """So is one that this process had no connection for: the next call will tell."""
-        for answer in (NodeRefusedError("stats are disabled"), PoolTimeoutError("all in use")):
+        """The node has understood it."""
+        scene = make_scene()
+        scene.kill(0)
+        scene.nodes[0].up = True
+        scene.answers(NodeRefusedError("stats are disabled"))
+        scene.world.advance(1.0)
+        assert not scene.ejected()
+
+    @pytest.mark.parametrize("silent", [False, True])
+    def test_a_probe_that_fails_for_reasons_of_our_own_is_none(self, make_scene, silent):
+        """Though it says nothing against the node either: why that is out stays as it was."""
+        held_up = NodeTimeoutError("did not answer in time")
+        held_up.excused = True
+        no_descriptor = NodeUnavailableError("cannot connect")
+        no_descriptor.__cause__ = OSError(errno.EMFILE, "too many open files")
+        for answer in (held_up, no_descriptor, PoolTimeoutError("all in use")):
             scene = make_scene()
-            scene.kill(0)
+            scene.silence(0) if silent else scene.kill(0)
+            why = str(scene.links[0].health.error)
             scene.nodes[0].up = True
+            scene.nodes[0].resume()
+            intact = scene.nodes[0].store.execute
             scene.answers(answer)
-            scene.world.advance(1.0)
+            scene.world.advance(5.0)
+            assert scene.told == [NodeEjected]
+            assert str(scene.links[0].health.error) == why
+            assert scene.links[0].health.soft == silent
+            scene.nodes[0].store.execute = intact
+            scene.world.advance(7.0)
             assert not scene.ejected()
 
     def test_a_probe_that_makes_no_sense_is_none(self, make_scene):
