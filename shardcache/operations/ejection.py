@@ -11,7 +11,7 @@ from shardcache.core.events import Audience, NodeEjected, NodeRestored
 from shardcache.core.health import Severity, severity_of
 from shardcache.errors import ConnectTimeoutError, NodeError
 from shardcache.operations.members import Link
-from shardcache.operations.probing import Prober
+from shardcache.operations.probing import Claim, Prober
 
 SHORTEST: Final = 0.01  # seconds; a node is not blamed for missing a deadline nearer than this
 
@@ -39,9 +39,9 @@ class Ejector:
         self._stopped = False
         self._audience = audience
         self._links: dict[Link, None] = {}
-        # Those of which the client was told that they are out. Who puts one in with `setdefault`,
-        # which is atomic, tells of it, and so does who takes it out with `pop`.
-        self._told: dict[Link, object] = {}
+        # Those of which the client was told that they are out, and since when. Who puts one in with
+        # `setdefault`, which is atomic, tells of it, and so does who takes it out with `pop`.
+        self._told: dict[Link, Claim] = {}
 
     def add(self, link: Link, identity: Hashable = None) -> None:
         """Watch over one more node, together with all clients that know it by the same `identity`.
@@ -111,7 +111,8 @@ class Ejector:
         if link not in self._links:
             return
         error = link.health.error
-        if link not in self._told and error is not None:
+        told = self._told.get(link)
+        if error is not None and (told is None or told.since != link.health.since):
             self.tell_ejected(link, error)  # it was ejected before this client had it
         self.prober.ensure_running()
 
@@ -124,8 +125,9 @@ class Ejector:
 
     def tell_ejected(self, link: Link, error: NodeError) -> None:
         """Drop the connections of a node that is ejected, and tell the client of it, once."""
-        token = object()
-        if link not in self._links or self._told.setdefault(link, token) is not token:
+        self._tell_overdue(link)
+        told = Claim(link.health.since)
+        if link not in self._links or self._told.setdefault(link, told) is not told:
             return
         if not link.health.ejected:  # it was restored meanwhile
             self._told.pop(link, None)
@@ -134,6 +136,12 @@ class Ejector:
         link.backend.eject()
         if self._audience:
             self._audience.tell(NodeEjected(link.node, error))
+
+    def _tell_overdue(self, link: Link) -> None:
+        """Tell of the return from an earlier ejection, if an interrupt kept the client from it."""
+        told, health = self._told.get(link), link.health
+        if told is not None and told.since != health.since:
+            self.tell_restored(link, health.restored - told.since)
 
     def tell_restored(self, link: Link, seconds: float) -> None:
         """Tell the client, if it was told before, that a node is back after so many seconds."""

@@ -381,6 +381,45 @@ class TestInterrupts:
                 assert not pair.link(client).health.ejected, f"at bytecode {number}"
                 assert pair.told(client)[-1:] == [NodeRestored], f"at bytecode {number}"
 
+    def test_a_return_leaves_both_to_be_told_of_the_next_ejection(self):
+        """Whoever was not told of the return is told then, and connections are dropped once more."""
+
+        def prepare(pair):
+            pair.kill()
+            pair.nodes[0].up = True
+
+        def act(pair):
+            task = pair.clients[0].run(whole.ping(pair.clients[0].cluster))
+            pair.world.advance(0.1, lambda: task.done)
+
+        for number, pair in self.at_each(prepare, act):
+            pair.world.advance(0.1)
+            if pair.link(0).health.ejected:
+                continue
+            drops = pair.nodes[0].drops
+            pair.kill()
+            pair.ask(0)
+            pair.ask(1)
+            assert pair.nodes[0].drops == drops + 2, f"at bytecode {number}"
+            for client in range(2):
+                assert pair.link(client).ejections == 2, f"at bytecode {number}"
+                assert pair.told(client).count(NodeEjected) == 2, f"at bytecode {number}"
+
+    def test_a_client_that_was_not_told_of_a_return_is_told_of_it_with_the_next_ejection(
+        self, pair, monkeypatch
+    ):
+        """In order, and with how long the node was out."""
+        pair.kill()
+        pair.nodes[0].up = True
+        with monkeypatch.context() as patched:
+            patched.setattr(type(pair.clients[0].cluster.ejector), "tell_restored", lambda *_: None)
+            pair.world.advance(1.0)
+        pair.world.advance(60.0)
+        pair.kill()
+        for client in range(2):
+            assert pair.told(client) == [NodeEjected, NodeRestored, NodeEjected]
+            assert 0.1 < pair.diaries[client].events[1].seconds < 1.0
+
     def test_a_client_that_joins_leaves_a_node_that_is_probed(self):
         """Whatever became of it, the other client gets its node back."""
 
