@@ -168,7 +168,9 @@ class LockBase(Generic[LeaseT]):
 
     def _enter(self, lease: LeaseT) -> LeaseT:
         self._entered.append(lease)
-        _entered.set((*_entered.get(), lease))
+        # Without those whose blocks were left elsewhere: this thread hears nothing of that.
+        held = (each for each in _entered.get() if not each._hold.released)  # noqa: SLF001 - as ours
+        _entered.set((*held, lease))
         return lease
 
     def _leave(self) -> LeaseT:

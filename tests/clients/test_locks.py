@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
@@ -25,6 +26,7 @@ from shardcache import (
     LockUnavailable,
     Observer,
 )
+from shardcache.clients import locks
 from shardcache.testing.driving import MODES, DrivenClient, make_client
 
 PACKAGE = os.path.dirname(shardcache.__file__)  # noqa: PTH120 - compared with names of code
@@ -442,6 +444,16 @@ def test_a_block_may_be_left_elsewhere():
         assert lock.try_acquire() is None
         stack.close()
         assert lock.try_acquire() is not None
+
+
+def test_a_thread_whose_blocks_others_leave_keeps_none_of_their_leases():
+    """It would keep every one for as long as it lives, and with it the client."""
+    lock = Client("memory://a,b,c").lock("x")
+    with ThreadPoolExecutor(1) as entering, ThreadPoolExecutor(1) as leaving:
+        for _ in range(10):
+            entering.submit(lock.__enter__).result()
+            leaving.submit(lock.__exit__, None, None, None).result()
+        assert len(entering.submit(locks._entered.get).result()) <= 1
 
 
 def test_an_observer_may_release_what_was_lost():
