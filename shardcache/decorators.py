@@ -25,6 +25,7 @@ from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import Node
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster import Cluster
+from shardcache.plugin.manager import load
 from shardcache.settings import Settings, names_nodes
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Defaults:
         client = self._client
         if client is not None:
             return client
+        load()  # whoever loads the plugins may be waiting for this lock: first theirs
         with self._making.own():
             while (client := self._client) is None:
                 settings = self._settings
@@ -88,6 +90,7 @@ class Defaults:
         # A program that blocks never loads asyncio.
         from shardcache.clients.aio import AsyncClient  # noqa: PLC0415
 
+        load()  # whoever loads the plugins may be waiting for this lock: first theirs
         with self._making.own():
             while (client := self._async_client) is None:
                 settings = self._settings

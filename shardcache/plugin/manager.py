@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -101,9 +102,10 @@ class Plugins:
 
 
 # A plugin that makes a client as it is imported, or a finalizer that does so meanwhile, gets the
-# plugins that can be had by then, and does not wait for itself.
+# plugins that can be had by then, and does not wait for itself. Nobody else gets those.
 _loading = ProcessLock()
-_loaded_last: dict[str, Plugins] = {}  # one at most, by the choice it was loaded for
+_within: ContextVar[bool] = ContextVar("shardcache_loading", default=False)
+_whole: dict[str, Plugins] = {}  # one at most, by the choice it was loaded for
 
 
 def load() -> Plugins:
@@ -112,13 +114,27 @@ def load() -> Plugins:
     `SHARDCACHE_PLUGINS=-name,-other` keeps the plugins of those names out.
     """
     choice = os.environ.get(BLOCKED_VARIABLE, "")
-    with _loading.own():
-        plugins = _loaded_last.get(choice)
-        if plugins is None:
-            plugins = Plugins(_blocked(choice))
-            _loaded_last.clear()  # what was loaded within, and so may lack something, as well
-            _loaded_last[choice] = plugins
+    plugins = _whole.get(choice)
+    if plugins is not None:
         return plugins
+    with _loading.own():
+        plugins = _whole.get(choice)
+        if plugins is None:
+            plugins = _loaded_now(choice)
+        return plugins
+
+
+def _loaded_now(choice: str) -> Plugins:
+    if _within.get():
+        return Plugins(_blocked(choice))
+    token = _within.set(True)
+    try:
+        plugins = Plugins(_blocked(choice))
+    finally:
+        _within.reset(token)
+    _whole.clear()
+    _whole[choice] = plugins
+    return plugins
 
 
 def _blocked(choice: str) -> frozenset[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 import types
 
 import pytest
 
-from shardcache import ConfigurationError, UnknownPluginError, hookimpl
+from shardcache import ConfigurationError, UnknownPluginError, decorators, hookimpl
+from shardcache.plugin import manager
 from shardcache.plugin.manager import BLOCKED_VARIABLE, Plugins, load
 from shardcache.plugin.registry import Registry
 from shardcache.strategies.maglev import Maglev
@@ -142,3 +145,32 @@ def test_a_plugin_that_makes_a_client_as_it_is_imported_is_there_for_all_others(
         "for _ in range(2): Client('memory://a', strategy='mine')\n"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+def test_a_finalizer_that_asks_while_plugins_are_loaded_waits_for_no_thread_that_waits_for_them(
+    monkeypatch,
+):
+    """One thread loads them, another makes the default client, and the finalizer wants that client."""
+    monkeypatch.setenv(BLOCKED_VARIABLE, "-nobody-else")  # nothing was loaded with it yet
+    monkeypatch.setenv("SHARDCACHE_URL", "memory://a")
+    defaults, threads, found = decorators.Defaults(), [], []
+
+    def ask():
+        found.append(defaults.client())
+
+    def blocked(_):
+        if not threads:
+            threads.append(threading.Thread(target=ask, daemon=True))
+            threads[0].start()
+            time.sleep(0.2)  # it waits now
+            ask()  # as a finalizer would
+        return frozenset()
+
+    monkeypatch.setattr(manager, "_blocked", blocked)
+    loading = threading.Thread(target=load, daemon=True)
+    loading.start()
+    loading.join(5)
+    assert not loading.is_alive()
+    threads[0].join(5)
+    assert found[0] is found[1]
+    found[0].close()
