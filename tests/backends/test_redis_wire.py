@@ -348,6 +348,37 @@ def test_values_that_look_like_replies_are_values(value, count, length):
     assert wire.idle
 
 
+@pytest.mark.parametrize("kind", [b">", b"~", b"%", b"|"])
+def test_nothing_is_laid_out_for_parts_behind_another_reply(kind):
+    """Nor where the reply before them came in the same fragment."""
+    wire = make_wire()
+    wire.encode(Get(b"k"))
+    wire.encode(Get(b"l"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(NodeProtocolError, match="no known kind"):
+            wire.feed(b"$-1\r\n" + kind + b"1000000\r\n")
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("command", ANY_COMMAND, ids=lambda command: type(command).__name__)
+def test_a_command_that_cannot_be_packed_is_owed_no_reply(command, monkeypatch):
+    """Such as one for whose bytes there is no memory: later replies would be taken for its own."""
+
+    def fail(_):
+        raise MemoryError
+
+    wire = make_wire()
+    with monkeypatch.context() as patch:
+        patch.setattr("shardcache.backends.redis.wire.pack", fail)
+        with contextlib.suppress(MemoryError):
+            wire.encode(command)
+            return  # packed without it
+    assert wire.idle
+
+
 def test_a_large_value_is_not_kept_behind_its_reply():
     """What was put together is let go of with the reply."""
     wire = make_wire()

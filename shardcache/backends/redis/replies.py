@@ -276,7 +276,8 @@ class Replies:
 def _is_harmless(data: bytes) -> bool:
     """Return whether no reply in these, but for an array at their beginning, has parts."""
     if _MAP in data or _SET in data or _PUSH in data or _ATTRIBUTE in data:
-        return len(data) <= _SMALL and not _begins_many(data, 1)
+        start = 1 if data.startswith(b"*") else 0
+        return len(data) <= _SMALL and not _begins_many(data, start)
     return True
 
 
