@@ -29,6 +29,7 @@ from shardcache.errors import (
     NodeTimeoutError,
     NodeUnavailableError,
     PoolTimeoutError,
+    ShardCacheError,
     TooManyConnectionsError,
 )
 
@@ -369,10 +370,18 @@ class Channel:
 
     def _encode(self, call: Call, wire: Wire) -> None:
         try:
-            chunks = wire.encode(call.command)
+            self._expect(call, wire.encode(call.command))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's to see
             call.settle(error)
-            return
+            if not isinstance(error, ShardCacheError):  # such as that of a signal's handler
+                self._give_up()
+        except BaseException:
+            call.settle(cut_off(self._backend.node))
+            self._give_up()
+            raise
+
+    def _expect(self, call: Call, chunks: Sequence[bytes]) -> None:
+        """Send the bytes of a call's command in this turn; its reply is owed from now on."""
         if not self._owed:
             self._resumes = True
         self._owed.append(call)
@@ -404,8 +413,8 @@ class Channel:
         self._dial = None
         self._backend.dialed += 1
         self._adopt(sock, wire)
-        held, self._held = self._held, deque()
-        for call in held:
+        while self._held:
+            call = self._held.popleft()
             if not call.future.done():
                 self._encode(call, wire)
         self._after_reply()
@@ -445,18 +454,16 @@ class Channel:
             self._resumes = False
             self._asked = now
         try:
-            while unsent:
-                sent = sock.send(unsent[0])
-                if sent == len(unsent[0]):
-                    unsent.popleft()
-                else:
-                    unsent[0] = memoryview(unsent[0])[sent:]
+            _send(sock, unsent)
         except _LATER:
             self._wait_writable()
         except OSError as error:
             self.readable()  # a server that has no room says so before it closes
             if self._sock is sock:
                 self._lost(error)
+        except BaseException:
+            self._give_up()
+            raise
         else:
             self._stop_writing()
 
@@ -483,14 +490,28 @@ class Channel:
         except Exception as error:  # noqa: BLE001 - given to every caller in wait
             self._lost(error)
             return
+        except BaseException:
+            self._give_up()
+            raise
         self._after_reply()
+
+    def _give_up(self) -> None:
+        """Close after an interrupt in the midst of a step.
+
+        Bytes may be lost, or sent twice: the replies would go to other calls than their own.
+        """
+        for call in (*self._held, *self._owed):
+            call.settle(cut_off(self._backend.node))
+        self._close()
 
     def _take(self, wire: Wire, data: bytes) -> bool:
         if not data:
             raise ConnectionResetError("closed by the node")
         self._last_used = self._last_received = time.monotonic()
+        owed = self._owed
         for reply in wire.feed(data):
-            self._owed.popleft().settle(reply)
+            owed[0].settle(reply)  # before it leaves: an interrupt between the two would forget it
+            owed.popleft()
         if not self._heard:
             self._heard = True
             self._backend.welcomed()
@@ -675,6 +696,16 @@ class Channel:
             sock.close()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
+
+
+def _send(sock: socket.socket, unsent: deque[bytes | memoryview]) -> None:
+    """Send until all is sent or the node takes no more."""
+    while unsent:
+        sent = sock.send(unsent[0])
+        if sent == len(unsent[0]):
+            unsent.popleft()
+        else:
+            unsent[0] = memoryview(unsent[0])[sent:]
 
 
 class _Ear:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import os
@@ -19,8 +20,13 @@ from pathlib import Path
 import pytest
 
 from connections.fakes import fake_node
+from interrupting import interrupted
 from shardcache import AsyncClient, Client
+from shardcache.backends.base import BackendOptions
 from shardcache.backends.pool import Place
+from shardcache.backends.redis import Redis
+from shardcache.core.commands import Get, Gets
+from shardcache.core.nodes import Node
 from shardcache.errors import EncodeError, UncacheableResultError
 from shardcache.operations.probing import members
 from shardcache.testing.waiting import eventually
@@ -546,3 +552,57 @@ def test_a_cancelled_dial_is_dialed_again(memcached_servers):
         await client.aclose()
 
     asyncio.run(main())
+
+
+def named_values(connection, _):
+    """Answer each `GET` of Redis with the name of its key."""
+    while request := connection.recv(65_536):
+        keys = request.split(b"\r\n")[4::5]
+        connection.sendall(b"".join(b"$%d\r\n%b\r\n" % (len(key), key) for key in keys))
+
+
+TURN = 0.3  # seconds for a call that is interrupted before it is sent
+
+
+STEPS = ("_encode", "_expect", "_flush", "_send", "readable", "_take", "_ask", "feed", "read")
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps"), [(Interrupt, STEPS), (SoftInterrupt, ("_expect", "_ask"))]
+)
+def test_an_interrupted_loop_mixes_up_no_replies(kind, steps, monkeypatch):
+    """Whatever step on the connection a signal breaks off: each later reply is its own call's."""
+    monkeypatch.setattr("interrupting.Interrupt", kind)
+    loop = asyncio.new_event_loop()
+    numbers = itertools.count()
+    raised = []
+    loop.set_exception_handler(lambda _, context: raised.append(context.get("exception")))
+
+    async def ask(backend, command):
+        keys = [b"%d" % next(numbers) for _ in range(3)]
+        deadline = time.monotonic() + TURN
+        calls = [backend.execute(command(key), deadline) for key in keys]
+        await asyncio.wait(calls)
+        return keys, [call.exception() or call.result()[1] for call in calls]
+
+    def use(backend):
+        raised.clear()
+        _, replies = loop.run_until_complete(ask(backend, Gets))
+        for reply in (*raised, *replies):
+            if isinstance(reply, kind):
+                raise reply
+
+    def is_step(code):
+        return "shardcache/backends" in code.co_filename and code.co_name in steps
+
+    with fake_node(named_values) as address, contextlib.closing(loop):
+        backend = Redis().asyncio(Node(f"redis://{address}"), BackendOptions(call_timeout=TURN))
+        loop.run_until_complete(ask(backend, Get))
+        interrupts = 0
+        for _ in interrupted(lambda: use(backend), is_step):
+            interrupts += 1
+            for _ in range(2):
+                keys, values = loop.run_until_complete(ask(backend, Get))
+                assert values == keys
+        assert interrupts > 5
+        loop.run_until_complete(backend.aclose())
