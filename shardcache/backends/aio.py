@@ -278,10 +278,10 @@ class Channel:
 
     def submit(self, call: Call) -> None:
         """Send the call's command with all others of this turn; dial first if need be."""
-        self._ear.channel = self
         if self._closed_by_node():
             self._backend.submit(call)  # over a new connection
             return
+        self._ear.channel = self
         if call.deadline < self._latest:
             heapq.heappush(self._hurried, (call.deadline, id(call), call))
         else:

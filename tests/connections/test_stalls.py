@@ -183,3 +183,24 @@ async def test_a_stopped_server_is_dialed_a_few_times(make_memcached, make_redis
             assert client.ejected
             assert backend_of(client).dialed <= 3
             server.resume()
+
+
+async def test_a_connection_that_was_looked_at_is_held_while_it_owes_a_reply(held):
+    """As when a server has sent what is no reply, a TLS ticket: finalizers may wait for theirs."""
+    node, backend = held
+    await backend.execute(Get(b"warm"), time.monotonic() + 60)
+    channel = backend._channels[asyncio.get_running_loop()]
+
+    class Ready:
+        """Says that there is something to read."""
+
+        def poll(self, _):
+            return [(0, 1)]
+
+    channel._poll = Ready()
+    channel._last_used -= 1
+    call = backend.execute(Get(b"k"), time.monotonic() + 60)
+    assert channel._ear.channel is channel
+    node.answers.set()
+    assert (await call)[1] == b"k"
+    assert channel._ear.channel is None
