@@ -187,9 +187,8 @@ class Cluster:
             await io.give_way()
             return answers
         calls = [(asks[place][0].backend, asks[place][1]) for place in sent]
-        refused = [reply for reply, _ in answers if reply is not UNANSWERED]
-        if enough is not None and refused:
-            enough = _beside(refused, enough)
+        if enough is not None and len(sent) < len(asks):
+            enough = _beside([reply for reply, _ in answers], sent, enough)
         for place, (reply, arrived) in zip(
             sent, await io.call_many(calls, until, enough), strict=True
         ):
@@ -303,9 +302,16 @@ class Cluster:
             self.audience.tell(DecodeFailed(link.node, name, error))
 
 
-def _beside(refused: Sequence[Reply], enough: Enough) -> Enough:
-    """Return the same condition on replies that come beside calls that were refused at once."""
-    return lambda replies: enough([*refused, *replies])
+def _beside(answers: Sequence[Reply], sent: Sequence[int], enough: Enough) -> Enough:
+    """Return the same condition on the replies to the calls that were sent, each in its place."""
+
+    def holds(replies: Sequence[Reply]) -> bool:
+        heard = list(answers)
+        for place, reply in zip(sent, replies, strict=True):
+            heard[place] = reply
+        return enough(heard)
+
+    return holds
 
 
 def _error_in(reply: Reply) -> NodeError | None:

@@ -180,9 +180,9 @@ class Hold:
             await self._keeping.stop()
         majority = quorum(len(self.links))
         # Not without the gate, whom the next attempt asks first.
-        gate = next((link for link in self.links if not link.suspect), None)
+        asked = (link for link in self.links if not (link.suspect or link.health.ejected))
         replies = await _withdraw(
-            self.cluster, self._tokens, self.key, self.payload, majority, gate
+            self.cluster, self._tokens, self.key, self.payload, majority, next(asked, None)
         )
         if replies.count(False) > len(self.links) - majority:
             self._lose("its nodes had it no more")

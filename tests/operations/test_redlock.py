@@ -374,6 +374,26 @@ def test_what_was_released_can_be_taken_at_once(kinds, tokens):
     assert attempted(world, second) is not None
 
 
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5, (True, False, True, False, True)])
+@pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize("down", [0, 1, 4])
+def test_so_it_can_beside_a_node_that_is_ejected(kinds, tokens, down):
+    """Its refusal is not taken for the gate's word, and it is no gate itself."""
+    world, _, (first, second, *_) = make_world(kinds)
+    nodes = ranked(first)
+    nodes.pop(down).up = False
+    hold = attempted(world, first)
+    assert sum(link.health.ejected for link in hold.links) == 1
+    if not tokens:
+        hold._tokens = dict.fromkeys(hold.links)
+    nodes[0].delay = 0.02
+    task = first.run(hold.release())
+    world.advance(5.0, lambda: task.done)
+    nodes[0].delay = 0.001
+    assert task.result is True
+    assert attempted(world, second) is not None
+
+
 def test_a_release_does_not_wait_for_a_gate_known_to_be_silent():
     """The next attempt asks another first."""
     world, _, (first, *_) = make_world()
