@@ -132,10 +132,17 @@ class MultiplexedBackend:
         return NodeUnavailableError("was ejected", self.node)
 
     async def aclose(self) -> None:
-        """Close this loop's connections once their calls in flight are answered or late."""
+        """Close this loop's connections once their calls in flight are answered or late.
+
+        Those of other loops are closed there: in the next turn, or behind their last reply.
+        """
         self.retired = True
-        channels = self._of_loop(asyncio.get_running_loop())
-        await asyncio.gather(*(channel.drained() for channel in channels))
+        running = asyncio.get_running_loop()
+        for channel in (*self._channels.values(), *self._stalled):
+            if channel.loop is not running:
+                with contextlib.suppress(RuntimeError):  # it has ended
+                    channel.loop.call_soon_threadsafe(_retire, weakref.ref(channel))
+        await asyncio.gather(*(channel.drained() for channel in self._of_loop(running)))
         self._drop_closed_loops()
 
     def replace(self, channel: Channel) -> None:
@@ -328,6 +335,11 @@ class Channel:
         self._close()
         if dial is not None:
             await asyncio.wait((dial,))  # cancelled; it closes its socket on the way out
+
+    def retire(self) -> None:
+        """Close now unless replies are owed here: then it closes behind the last of them."""
+        if not self._owed and not self._held:
+            self._close()
 
     def _cut_off(self) -> None:
         """Give those who still wait what has come for them."""
@@ -739,6 +751,12 @@ def _eject(channel: weakref.ref[Channel], latest: float, error: NodeError) -> No
     here = channel()
     if here is not None:
         here.eject(latest, error)
+
+
+def _retire(channel: weakref.ref[Channel]) -> None:
+    here = channel()
+    if here is not None:
+        here.retire()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

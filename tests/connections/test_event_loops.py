@@ -281,3 +281,19 @@ def test_a_finalizer_of_a_reference_cycle_is_answered(memcached_servers, redis_s
     gc.collect()
     loop.close()
     assert found == [41]
+
+
+def test_closing_in_one_loop_closes_the_connections_of_the_others(server):
+    """Each in the next turn of its own loop; nothing is left to the garbage collector."""
+    client = AsyncClient(server.url)
+    loops = [asyncio.new_event_loop() for _ in range(3)]
+    before = descriptors()
+    for loop in loops:
+        loop.run_until_complete(client.set("k", 1))
+    assert descriptors() == before + len(loops)
+    loops[0].run_until_complete(client.aclose())
+    for loop in loops[1:]:
+        loop.run_until_complete(asyncio.sleep(0))
+    assert descriptors() == before
+    for loop in loops:
+        loop.close()
