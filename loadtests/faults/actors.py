@@ -64,7 +64,7 @@ class Actor:
         self._paused = True
 
     def resume(self) -> None:
-        """Let it run on (SIGCONT)."""
+        """Resume it (SIGCONT)."""
         servers._workspace().forget(self.pid)
         os.kill(self.pid, signal.SIGCONT)
         self._paused = False

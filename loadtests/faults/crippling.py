@@ -57,7 +57,7 @@ def _without_flap_rule() -> None:
 
 
 def _without_refusal() -> None:
-    """Let one call a second of each ejected node through: the caller is the probe."""
+    """Send one call a second to each ejected node: the caller is the probe."""
     ask = cluster.Cluster.ask
     allowed: dict[Any, float] = {}
 

@@ -140,14 +140,14 @@ class Player(ABC):
                     self.truth.acknowledge(number, sequence)
 
     def begin(self) -> float:
-        """Let the workers call; return when the first call is due."""
+        """Start the workers; return when the first call is due."""
         self.due = time.monotonic() + LEAD
         self.meter.__enter__()
         self._begin()
         return self.due
 
     def end(self) -> Report:
-        """Let them stop, and return what came of it."""
+        """Stop the workers; return their report."""
         self.stopped.set()
         self._join()
         self.ended = time.monotonic()
@@ -305,7 +305,7 @@ class LoopPlayer(Player):
         return self.loop.run(lambda: self._read_each(numbers))
 
     def block_loop(self, seconds: float) -> tuple[float, float]:
-        """Let the loop stand still for so long while reads are under way; return from when to when."""
+        """Block the loop for so long while reads are under way; return from when to when."""
         return self.loop.run(lambda: self._block(seconds))
 
     async def _block(self, seconds: float) -> tuple[float, float]:

@@ -66,12 +66,12 @@ class Play:
     lags: list[Lag]
 
     def begin(self) -> float:
-        """Let the workers call; return when the first call is due."""
+        """Start the workers; return when the first call is due."""
         due: float = self.actor.tell("begin")
         return due
 
     def end(self) -> Report:
-        """Let them stop; return what came of it."""
+        """Stop the workers; return their report."""
         lag = self.meter.worst
         report: Report = self.actor.tell("end")
         self.lags.append(Lag(lag, report.lag))

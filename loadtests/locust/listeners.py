@@ -182,9 +182,9 @@ def quit_locust(environment: Environment, **_: Any) -> None:
 
 
 def _await_last_rows() -> None:
-    """Let Locust write its tables a last time: it does so every second, and not at the end.
+    """Wait until Locust has written its tables once more: it does so every second, not at the end.
 
-    It must not wake up once more, because it closes the files then.
+    After that it must not write again, because it closes the files.
     """
     every, stats.CSV_STATS_INTERVAL_SEC = stats.CSV_STATS_INTERVAL_SEC, NEVER
     gevent.sleep(every)

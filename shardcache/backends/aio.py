@@ -188,7 +188,7 @@ class MultiplexedBackend:
         self._channels.clear()
         self._stalled.clear()
         self._limit = DialLimit()
-        self._counting = threading.RLock()  # whoever held the other is not of this process either
+        self._counting = threading.RLock()  # the parent may hold the other
 
     def _of_loop(self, loop: asyncio.AbstractEventLoop) -> Sequence[Channel]:
         channels = (*self._channels.values(), *self._stalled)

@@ -62,7 +62,7 @@ def p99(calls: Sequence[Call]) -> float:
 
 
 def warm_up(play: Play, seconds: float = BASE) -> float:
-    """Let the crew begin and call for a while; return when what is measured begins."""
+    """Start the crew, and wait until it is warm; return when measuring begins."""
     due = play.begin()
     sleep_until(due + WARM)
     play.reset_lag()

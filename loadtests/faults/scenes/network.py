@@ -18,7 +18,7 @@ PROXIED: Final = 0
 
 
 def slow(stage: Stage) -> Iterator[Finding]:
-    """Let replies of one node come later, then much later, then a byte at a time (A7)."""
+    """Delay the replies of one node, then more, then send a byte at a time (A7)."""
     faults: dict[str, Callable[[FaultProxy], None]] = {
         "+20 ms": lambda proxy: proxy.delay(0.020, "replies"),
         "+200 ms": lambda proxy: proxy.delay(0.200, "replies"),
@@ -96,7 +96,7 @@ LIMITS: Final = {"memcached": ("-c", "24"), "redis": ("--maxclients", "5")}
 
 
 def limited(stage: Stage) -> Iterator[Finding]:
-    """Let a server take fewer connections than there are callers (A12)."""
+    """Call a server that takes fewer connections than there are callers (A12)."""
     unlimited = {"memcached": ("-c", "1024"), "redis": ("--maxclients", "1024")}
     seconds = 4.0
     reports, dials = [], 0.0
