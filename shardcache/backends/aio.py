@@ -10,10 +10,8 @@ import os
 import select
 import socket
 import ssl
-import sys
 import threading
 import time
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -21,6 +19,7 @@ from typing import Final, TypeVar
 
 from shardcache.backends.base import LAST_WAIT, BackendOptions, Wire, cut_off, excuse
 from shardcache.backends.dialing import NOT_REACHED, Expired, Target, Wait, dial
+from shardcache.backends.dropped import warn_dropped
 from shardcache.backends.limits import DialLimit
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import (
@@ -784,13 +783,7 @@ def _drop(loop: asyncio.AbstractEventLoop, sock: socket.socket, descriptor: int)
     except RuntimeError:  # the loop has ended, and forgotten its descriptors
         sock.close()
         return
-    if sys.is_finalizing():  # the client was there to the end
-        return
-    warnings.warn(
-        "an AsyncClient was dropped without aclose(); make one for the whole program, and close it",
-        ResourceWarning,
-        stacklevel=1,
-    )
+    warn_dropped()
 
 
 async def _driven(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLoop) -> T:

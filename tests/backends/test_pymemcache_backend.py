@@ -597,6 +597,7 @@ async def test_tasks_share_a_node(memcached_servers):
     await backend.aclose()
     assert backend._blocking.pool.open == 0
     assert await backend.execute(Get(b"k1"), deadline) == (INTEGER_FLAGS, b"1")
+    await backend.aclose()
 
 
 async def test_cancelling_mixes_nothing_up(memcached_servers):

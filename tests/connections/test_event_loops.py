@@ -195,9 +195,10 @@ class TestArriving:
 class TestDropped:
     """A client that nobody holds any more."""
 
-    async def test_it_leaves_no_descriptor_and_warns(self, memcached_servers):
+    @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
+    async def test_it_leaves_no_descriptor_and_warns(self, memcached_servers, scheme):
         """Although its loop goes on."""
-        url = memcached_servers[0].url
+        url = memcached_servers[0].url.replace("memcached", scheme)
         before = descriptors()
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
@@ -211,12 +212,26 @@ class TestDropped:
         dropped = [one for one in seen if "dropped without aclose()" in str(one.message)]
         assert len(dropped) >= 20 - FEW
 
-    async def test_one_that_was_closed_does_not(self, memcached_servers):
-        """Nor does one whose loop has ended."""
+    @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
+    async def test_one_that_was_closed_does_not(self, memcached_servers, scheme):
+        """It was closed: there is nothing to say."""
+        url = memcached_servers[0].url.replace("memcached", scheme)
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
-            async with AsyncClient(memcached_servers[0].url, timeout=5) as client:
+            async with AsyncClient(url, timeout=5) as client:
                 await client.get("k")
+            del client
+            gc.collect()
+        assert [str(one.message) for one in seen if "aclose" in str(one.message)] == []
+
+    @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
+    def test_one_whose_loop_has_ended_does_not(self, memcached_servers, scheme):
+        """Nobody could close it any more, and its loop has let its connections go."""
+        url = memcached_servers[0].url.replace("memcached", scheme)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            client = AsyncClient(url, timeout=5)
+            asyncio.run(client.get("k"))
             del client
             gc.collect()
         assert [str(one.message) for one in seen if "aclose" in str(one.message)] == []

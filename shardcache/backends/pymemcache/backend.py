@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, cast
 
 from shardcache.backends.base import LAST_WAIT, BackendOptions, Wire, cut_off
 from shardcache.backends.dialing import Expired, Target, Wait, dial
+from shardcache.backends.dropped import warn_dropped
 from shardcache.backends.pool import Connection, Place, Pool
 from shardcache.backends.pymemcache.refusals import translated
 from shardcache.backends.pymemcache.session import Session
@@ -206,10 +207,16 @@ class AsyncPymemcacheBackend:
         self._node = node.name
         self._blocking = PymemcacheBackend(node, options, max_value_bytes)
         self._pending: set[asyncio.Future[Reply]] = set()
+        self._unclosed: asyncio.AbstractEventLoop | None = None
+
+    def __del__(self) -> None:
+        loop = getattr(self, "_unclosed", None)  # an interrupt may have come before it was set
+        if not (loop is None or loop.is_closed()):
+            warn_dropped()
 
     def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
         """Have a thread send `command`; the future gives the reply or raises `NodeError`."""
-        loop = asyncio.get_running_loop()
+        self._unclosed = loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
         task = Task(command, deadline, self._node)
         self._blocking.start(task, Promise(future))
@@ -238,6 +245,7 @@ class AsyncPymemcacheBackend:
             for future in silent:
                 _settle(future, cut_off(self._node))
         self._blocking.close()
+        self._unclosed = None
 
 
 @dataclass(slots=True)
