@@ -605,7 +605,7 @@ class TestTogether:
             @client.cached(ttl=60, lock=True)
             def f():
                 calls.append(1)
-                time.sleep(0.1)
+                eventually(lambda: f.cache_info().misses == 50, within=5.0)
                 return {"list": []}
 
             results = [None] * 50
@@ -621,7 +621,9 @@ class TestTogether:
             assert results == [{"list": []}] * 50
             assert len({id(result["list"]) for result in results}) == 50
             assert len(calls) == 1
-            assert f.cache_info().coalesced + f.cache_info().hits == 49
+            # One that was slow to join found the value on the node, and counts as neither.
+            assert (f.cache_info().hits, f.cache_info().misses) == (0, 50)
+            assert 0 < f.cache_info().coalesced <= 49
 
     async def test_tasks(self, redis_servers):
         """Of ten thousand tasks one calls, and the node sees tens of reads at most."""
