@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from shardcache.cli.app import cli
+from shardcache.plugin import manager
 
 MEMORY = "memory://a,b,c"
 
@@ -123,6 +124,24 @@ def test_plugins(typed):
     assert ours["name"] == "shardcache"
     assert "strategy rendezvous" in ours["offers"]
     assert "rendezvous" in typed("plugins")[1]
+
+
+def test_plugins_that_offer_nothing_by_name_are_listed_too(typed, monkeypatch, tmp_path):
+    """One that only observes is loaded code like any other; what is kept out is told."""
+    info = tmp_path / "watching-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: watching\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[shardcache]\nwatcher = watcher_plugin\n")
+    (tmp_path / "watcher_plugin.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(manager, "_whole", {})
+    alone = typed("plugins", SHARDCACHE_PLUGINS="watcher")[1]
+    assert "watcher" in alone
+    assert "not loaded" not in alone
+    none = typed("plugins", "--json", SHARDCACHE_PLUGINS="none")[1]
+    assert "watcher" in json.loads(none)["blocked"]
+    assert [plugin["name"] for plugin in json.loads(none)["plugins"]] == ["shardcache"]
+    assert "installed, not loaded: " in typed("plugins", SHARDCACHE_PLUGINS="none")[1]
 
 
 @pytest.mark.parametrize(
