@@ -55,7 +55,6 @@ TLS_OPTIONS: Final = (
     "ssl_cert_reqs",
     "ssl_certfile",
     "ssl_check_hostname",
-    "ssl_ciphers",
     "ssl_keyfile",
     "ssl_min_version",
 )
@@ -277,8 +276,8 @@ def tls_context(node: Node, given: ssl.SSLContext | None) -> ssl.SSLContext:
     Those are named as redis-py names them. The server is verified unless `ssl_cert_reqs=none`.
     `ssl_ca_certs` is a file of authorities in place of the system's, `ssl_certfile` and `ssl_keyfile`
     are the client's own, `ssl_check_hostname=false` takes a certificate of another name,
-    `ssl_min_version` is `1.2` or `1.3`, `ssl_ciphers` are those of TLS 1.2 in OpenSSL's form. Raise
-    `ConfigurationError` listing every fault, such as a context beside any of these.
+    `ssl_min_version` is `1.2` or `1.3`. Raise `ConfigurationError` listing every fault, such as a context
+    beside any of these.
     """
     options = dict(node.address.options)
     if given is not None:
@@ -317,15 +316,9 @@ def _told(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:
         yield f"ssl_cert_reqs must be none, optional or required, not {shown(required)}"
     version = options.get("ssl_min_version", "1.2")
     if version not in _VERSIONS:
-        yield f"ssl_min_version must be 1.2 or 1.3, not {shown(version)}"
+        yield "ssl_min_version must be 1.2 or 1.3"
     elif "ssl_min_version" in options:
         context.minimum_version = _VERSIONS[version]
-    ciphers = options.get("ssl_ciphers")
-    if ciphers is not None:
-        try:
-            context.set_ciphers(ciphers)
-        except ssl.SSLError:
-            yield f"ssl_ciphers={shown(ciphers)} names no cipher that there is"
 
 
 def _loaded(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:

@@ -15,7 +15,6 @@ from shardcache.backends.locking import ProcessLock
 from shardcache.core.codecs import CodecFactory
 from shardcache.core.strategy import StrategyFactory
 from shardcache.core.topology import TopologyChange
-from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 from shardcache.plugin import hookspecs
 from shardcache.plugin.commands import CliCommand
@@ -62,8 +61,8 @@ class PluginChoice:
         blocking = [word.startswith("-") for word in words]
         if wrong or any(blocking) is not all(blocking):
             raise ConfigurationError(
-                f"{PLUGINS_VARIABLE}: {shown(text)}: write name,other to load these plugins alone,"
-                f" -name,-other to load all but these, or {NO_PLUGIN} to load none"
+                f"{PLUGINS_VARIABLE}: write name,other to load these plugins alone, -name,-other to load"
+                f" all but these, or {NO_PLUGIN} to load none"
             )
         return cls(blocked=names) if all(blocking) else cls(allowed=names)
 
@@ -74,11 +73,11 @@ class PluginChoice:
     def check(self, installed: Iterable[str]) -> None:
         """Raise `ConfigurationError` for names that are allowed, and are of no installed plugin."""
         known = sorted(installed)
-        missing = sorted(self.allowed.difference(known)) if self.allowed else []
-        if missing:
+        if self.allowed and not self.allowed.issubset(known):
+            found = ", ".join(sorted(self.allowed.intersection(known))) or "none"
             raise ConfigurationError(
-                f"{PLUGINS_VARIABLE}: no plugin {', '.join(map(repr, missing))} is installed"
-                f" (known: {', '.join(known) or 'none'})"
+                f"{PLUGINS_VARIABLE}: names a plugin that is not installed (installed of those: {found};"
+                f" known: {', '.join(known) or 'none'})"
             )
 
 

@@ -132,7 +132,7 @@ def _ssl_context(value: object) -> ssl.SSLContext | None:
 
     if not isinstance(value, ssl.SSLContext):
         raise ConfigurationError(
-            f"must be an ssl.SSLContext, which only code has, not {shown(value)}"
+            f"must be an ssl.SSLContext, which only code has, not {type(value).__name__}"
         )
     if value.protocol == ssl.PROTOCOL_TLS_SERVER:
         raise ConfigurationError("is made for servers; make one by ssl.create_default_context()")

@@ -92,7 +92,7 @@ def test_a_context_that_nothing_would_use_is_refused(kind, context):
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        ("context", "ssl_context: must be an ssl.SSLContext, which only code has, not 'context'"),
+        ("context", "ssl_context: must be an ssl.SSLContext, which only code has, not str"),
         (True, "ssl_context: must be an ssl.SSLContext"),
         (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "ssl_context: is made for servers"),
     ],
@@ -135,10 +135,10 @@ def test_a_context_that_verifies_less_is_told_in_the_log(kind, caplog, context):
     assert "ssl_context: verify_mode is CERT_NONE" in caplog.records[-1].getMessage()
 
 
-def test_the_version_and_the_ciphers_may_stand_in_the_url(mode, make, tls):
+def test_the_least_version_may_stand_in_the_url(mode, make, tls):
     """A connection is of at least that version."""
     server = make(tls=tls)
-    query = f"?ssl_ca_certs={tls.authority}&ssl_min_version=1.3&ssl_ciphers=ECDHE%2BAESGCM"
+    query = f"?ssl_ca_certs={tls.authority}&ssl_min_version=1.3"
     client = make_client(mode, server.url + query, on_error="raise", timeout=20)
     assert client.set("k", "v")
     client.close()
@@ -148,12 +148,12 @@ def test_the_version_and_the_ciphers_may_stand_in_the_url(mode, make, tls):
 @pytest.mark.parametrize(
     ("option", "fault"),
     [
-        ("ssl_min_version=1.1", "ssl_min_version must be 1.2 or 1.3, not '1.1'"),
-        ("ssl_min_version=", "ssl_min_version must be 1.2 or 1.3, not ''"),
-        ("ssl_ciphers=none-such", "ssl_ciphers='none-such' names no cipher that there is"),
+        ("ssl_min_version=1.1", "ssl_min_version must be 1.2 or 1.3"),
+        ("ssl_min_version=", "ssl_min_version must be 1.2 or 1.3"),
+        ("ssl_min_version=TLSv1", "ssl_min_version must be 1.2 or 1.3"),
     ],
 )
-def test_a_version_or_cipher_that_there_is_not_is_refused(scheme, option, fault):
+def test_an_older_version_is_refused(scheme, option, fault):
     """When the client is made."""
     with pytest.raises(ConfigurationError, match=fault):
         Client(f"{scheme}://h?{option}")
