@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial, partialmethod, update_wrapper
 from types import FunctionType, MethodType, ModuleType
@@ -196,12 +197,12 @@ class CachedBase(Generic[P, R]):
     def _start(self, cache: FunctionCache, bound: Args) -> None:
         self._cache = cache
         self._bound = bound
-        set_slot(self, "__call__", self._caller(cache.value, bound))  # to mypy it is a method
+        set_slot(self, "__call__", self._make_call(cache.value, bound))  # to mypy it is a method
 
     if TYPE_CHECKING:
 
         @staticmethod
-        def _caller(value: ValueOf, bound: Args) -> Callable[..., Any]: ...
+        def _make_call(value: ValueOf, bound: Args) -> Callable[..., Any]: ...
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             """Return what either kind returns."""
@@ -291,7 +292,7 @@ class CachedFunction(CachedBase[P, R]):
             """Return the cached value, or the result of the function, computed by one caller for all."""
 
     @staticmethod
-    def _caller(value: ValueOf, bound: Args) -> Callable[..., Any]:
+    def _make_call(value: ValueOf, bound: Args) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             return run(lambda: value(bound + args, kwargs))
 
@@ -386,7 +387,7 @@ class AsyncCachedFunction(CachedBase[P, R]):
             """Return the cached value, or the result of the function, computed by one caller for all."""
 
     @staticmethod
-    def _caller(value: ValueOf, bound: Args) -> Callable[..., Any]:
+    def _make_call(value: ValueOf, bound: Args) -> Callable[..., Any]:
         async def call(*args: Any, **kwargs: Any) -> Any:
             return await value(bound + args, kwargs)
 
@@ -623,7 +624,9 @@ def _with_name(function: Any, innermost: Any, naming: Naming) -> Callable[..., A
     named.__name__, named.__qualname__ = source.__name__, source.__qualname__
     if isinstance(function, partial):  # without what it may have been given by `update_wrapper`
         function = partial(function.func, *function.args, **function.keywords)
-    vars(named)["__wrapped__"] = function  # for its signature
+    vars(named)["__wrapped__"] = function
+    with suppress(ValueError):  # not every built-in has one
+        vars(named)["__signature__"] = inspect.signature(function)
     return named
 
 

@@ -368,7 +368,9 @@ def test_what_has_no_name_of_its_own_needs_a_namespace(name):
     results = [asyncio.run(f(4)), asyncio.run(f(4))] if is_awaited else [f(4), f(4)]
     assert results == [8, 8]
     assert f.cache_info().recomputes == 1
-    assert list(inspect.signature(f).parameters) == ["number"]
+    for follow_wrapped in (True, False):
+        found = inspect.signature(f, follow_wrapped=follow_wrapped)
+        assert list(found.parameters) == ["number"]
     with pytest.raises(ConfigurationError, match=r"needs an AsyncClient|needs a blocking Client"):
         (blocking if is_awaited else awaiting).cached(ttl=60, namespace="other")(given)
 
