@@ -279,7 +279,7 @@ def test_it_goes_where_functions_go():
     generic.register(int)(blocking.cached(ttl=60, namespace="int")(lambda given: given + 1))
 
     @generic.register
-    @blocking.cached(ttl=60)
+    @blocking.cached(ttl=60, namespace="text")
     def of_text(given: str) -> str:
         return f"text {given}"
 
@@ -299,7 +299,7 @@ def test_it_goes_where_functions_go():
         def __cache_key__(self):
             return self.x
 
-        @blocking.cached(ttl=60)
+        @blocking.cached(ttl=60, namespace="twice")
         def twice(self):
             return 2 * self.x
 
@@ -314,7 +314,7 @@ def test_attributes_of_the_function_hide_no_method():
         return number
 
     f.methods, f.get, f.refresh = ["GET"], "mine", "mine"
-    cached = blocking.cached(ttl=60)(f)
+    cached = blocking.cached(ttl=60, namespace="attributes")(f)
     assert cached.methods == ["GET"]
     assert (cached(1), cached.get(1), cached.refresh(1)) == (1, 1, 1)
 

@@ -234,7 +234,7 @@ def test_a_view_of_django():
     if not django.conf.settings.configured:
         django.conf.settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x")
 
-    @blocking.cached(ttl=60, ignore="request", condition=lambda _: False)
+    @blocking.cached(ttl=60, namespace="view", ignore="request", condition=lambda _: False)
     def view(request, number):  # noqa: ARG001 - as Django calls it
         return HttpResponse(f"{number}")
 
@@ -244,7 +244,9 @@ def test_a_view_of_django():
     assert found.func(request, **found.kwargs).content == b"7"
 
     class Items(View):
-        @blocking.cached(ttl=60, ignore=["self", "request"], condition=lambda _: False)
+        @blocking.cached(
+            ttl=60, namespace="items", ignore=["self", "request"], condition=lambda _: False
+        )
         def get(self, request):  # noqa: ARG002 - as above
             return HttpResponse("items")
 
@@ -264,7 +266,7 @@ def test_a_command_of_click():
 
     @click.command
     @click.argument("number", type=int)
-    @blocking.cached(ttl=60)
+    @blocking.cached(ttl=60, namespace="click")
     def show(number: int) -> None:
         """Show an item."""
         click.echo(f"item {number}")
@@ -279,7 +281,7 @@ def test_a_command_of_typer():
     """Its annotations are read."""
     app = typer.Typer()
 
-    @blocking.cached(ttl=60)
+    @blocking.cached(ttl=60, namespace="typer")
     def show(number: int, size: str = "M") -> None:
         """Show an item."""
         typer.echo(f"item {number + 1} {size}")
@@ -300,7 +302,7 @@ def test_a_method_of_a_pydantic_model():
         def __cache_key__(self) -> int:
             return self.number
 
-        @blocking.cached(ttl=60)
+        @blocking.cached(ttl=60, namespace="price")
         def price(self) -> int:
             """Return its price."""
             return 100 * self.number
