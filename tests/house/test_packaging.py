@@ -100,20 +100,20 @@ def test_the_source_distribution_holds_what_its_own_tests_need(sdist):
         assert {each.relative_to(ROOT).as_posix() for each in kept} <= sdist
 
 
+def listed(*options):
+    """Return the files of the checkout that git lists, of those that are there."""
+    command = ["git", "ls-files", "-z", *options]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return {name for name in names.split("\0") if name and (ROOT / name).exists()}
+
+
 def test_the_source_distribution_holds_all_that_is_in_the_repository(sdist):
-    """And nothing that lies beside it by chance."""
+    """And nothing that git is told to ignore."""
     if not (ROOT / ".git").exists():
         pytest.skip("this is no checkout")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split("\n")
-    there = {name for name in listed if name and (ROOT / name).exists()}
-    assert there <= sdist
-    assert sdist - there <= {"PKG-INFO"}
+    kept = listed()
+    assert kept <= sdist
+    assert sdist - kept - listed("--others", "--exclude-standard") <= {"PKG-INFO"}
 
 
 def test_what_is_run_and_tested_is_in_the_source_distribution(sdist):
