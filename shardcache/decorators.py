@@ -146,7 +146,7 @@ class AnyDecorator:
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        if inspect.iscoroutinefunction(unwrapped(function)[0]):
+        if inspect.iscoroutinefunction(unwrapped(function, self._naming)):
             return AsyncDecorator(
                 _defaults.async_cluster, self._policy, self._naming, _defaults.prefixes
             )(function)

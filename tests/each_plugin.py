@@ -10,8 +10,12 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 
 
 def main(command: list[str]) -> int:
-    """Run `command` in each plugin; give the first status that is not zero."""
-    for project in sorted(PLUGINS.glob("*/pyproject.toml")):
+    """Run `command` in each plugin; return the first status that is not zero, 1 if there is none."""
+    projects = sorted(PLUGINS.glob("*/pyproject.toml"))
+    if not projects:
+        sys.stderr.write(f"there is no plugin below {PLUGINS}\n")
+        return 1
+    for project in projects:
         status = subprocess.run(command, cwd=project.parent, check=False).returncode
         if status:
             return status

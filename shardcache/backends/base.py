@@ -11,6 +11,7 @@ from shardcache.errors import NodeTimeoutError
 
 if TYPE_CHECKING:  # a blocking program never loads it
     import asyncio
+    import ssl
 
 
 LAST_WAIT: Final = 0.4  # seconds for which a client that is closed waits for a node that is silent
@@ -21,12 +22,14 @@ class BackendOptions(NamedTuple):
 
     `pool_size` bounds blocking connections; `connect_timeout` bounds one dial, in seconds, inside
     the call's deadline; `call_timeout` is the usual length of a call, in seconds, so that a
-    backend can prepare its sockets for it.
+    backend can prepare its sockets for it. `ssl_context`, if there is one, takes the place of what a
+    backend would make for TLS.
     """
 
     pool_size: int = 32
     call_timeout: float = 0.5
     connect_timeout: float = 0.5
+    ssl_context: ssl.SSLContext | None = None
 
 
 class Exchange(Protocol):

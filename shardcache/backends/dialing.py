@@ -56,7 +56,16 @@ TLS_OPTIONS: Final = (
     "ssl_certfile",
     "ssl_check_hostname",
     "ssl_keyfile",
+    "ssl_min_version",
 )
+
+# The numbers are redis-py's.
+_VERSIONS: Final = {
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "771": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+    "772": ssl.TLSVersion.TLSv1_3,
+}
 
 _YES: Final = ("true", "yes", "1")
 
@@ -261,15 +270,24 @@ def _looked_up(host: str, port: int, flags: int) -> Sequence[AddressInfo]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def tls_context(node: Node) -> ssl.SSLContext:
-    """Give a TLS context by a node URL's options, named as redis-py names them.
+def tls_context(node: Node, given: ssl.SSLContext | None) -> ssl.SSLContext:
+    """Return the TLS context of a node: the one that was given, or one by its URL's options.
 
-    The server is verified unless `ssl_cert_reqs=none`. `ssl_ca_certs` is a file of authorities
-    in place of the system's, `ssl_certfile` and `ssl_keyfile` are the client's own,
-    `ssl_check_hostname=false` takes a certificate of another name. Raise `ConfigurationError`
-    listing every fault.
+    Those are named as redis-py names them. The server is verified unless `ssl_cert_reqs=none`.
+    `ssl_ca_certs` is a file of authorities in place of the system's, `ssl_certfile` and `ssl_keyfile`
+    are the client's own, `ssl_check_hostname=false` takes a certificate of another name,
+    `ssl_min_version` is `1.2` or `1.3`. Raise `ConfigurationError` listing every fault, such as a context
+    beside any of these.
     """
     options = dict(node.address.options)
+    if given is not None:
+        also = [name for name in TLS_OPTIONS if name in options]
+        if also:
+            raise ConfigurationError(
+                f"node {node.name}: {', '.join(also)} in its URL: the ssl_context decides that, and its"
+                " URL cannot; leave out one of the two"
+            )
+        return given
     faults: list[str] = []
     authorities = options.get("ssl_ca_certs")
     try:
@@ -296,6 +314,11 @@ def _told(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:
         context.verify_mode = ssl.CERT_NONE
     elif required.lower() not in ("optional", "required"):
         yield f"ssl_cert_reqs must be none, optional or required, not {shown(required)}"
+    version = options.get("ssl_min_version", "1.2")
+    if version not in _VERSIONS:
+        yield "ssl_min_version must be 1.2 or 1.3"
+    elif "ssl_min_version" in options:
+        context.minimum_version = _VERSIONS[version]
 
 
 def _loaded(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:

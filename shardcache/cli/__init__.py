@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-ADVICE = "the shardcache command needs its extra: pip install 'shardcache[cli]'"
+ADVICE = "the shardcache command needs what its extra `cli` brings: pip install click rich"
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 

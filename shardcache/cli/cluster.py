@@ -155,12 +155,13 @@ def plugins(*, as_json: bool) -> None:
         for offer in plugin.offers:
             kind, _, name = offer.partition(" ")
             kinds.setdefault(kind, []).append(name)
-        for row, (kind, names) in enumerate(kinds.items()):
+        offered = {kind: ", ".join(names) for kind, names in kinds.items()} or {"": ""}
+        for row, (kind, names) in enumerate(offered.items()):
             of = ("", "") if row else (plugin.name, plugin.distribution)
-            rows.add(*of, kind, ", ".join(names))
+            rows.add(*of, kind, names)
     show(rows)
     if loaded.blocked:
-        say(f"\nblocked: {', '.join(map(visible, sorted(loaded.blocked)))}")
+        say(f"\ninstalled, not loaded: {', '.join(map(visible, sorted(loaded.blocked)))}")
 
 
 def _best(answers: Sequence[float | NodeError]) -> float | NodeError:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, SupportsIndex, TypeVar, Unpack
+from typing import Any, Self, SupportsIndex, TypeVar, Unpack, overload
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory
 from shardcache.clients.base import ClientBase
@@ -140,6 +140,22 @@ class AsyncClient(ClientBase[AsyncBackend]):
         """
         return await single.cas(self._cluster, key, value, token, ttl)
 
+    @overload
+    async def get_or_set(
+        self,
+        key: Key,
+        factory: Callable[[], Awaitable[T]],
+        ttl: CachedTTL | Default = DEFAULT,
+        **terms: Unpack[CacheTerms],
+    ) -> T: ...
+    @overload
+    async def get_or_set(
+        self,
+        key: Key,
+        factory: Callable[[], Awaitable[T] | T],
+        ttl: CachedTTL | Default = DEFAULT,
+        **terms: Unpack[CacheTerms],
+    ) -> T: ...
     async def get_or_set(
         self,
         key: Key,

@@ -8,10 +8,10 @@ import os
 import sys
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from operator import index
-from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Self, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.backends.locking import ProcessLock
@@ -41,6 +41,9 @@ from shardcache.operations.whole import Counters
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import Settings, parse_choice
 
+if TYPE_CHECKING:  # loaded with the first node that speaks TLS
+    import ssl
+
 BackendT = TypeVar("BackendT", bound=Backend | AsyncBackend)
 
 FEW_NODES: Final = 3
@@ -65,6 +68,7 @@ class ClientBase(ABC, Generic[BackendT]):
         failover: Literal["miss"] = "miss",
         pool_size: int = 32,
         lock_nodes: str | Node | Iterable[str | Node] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         observers: Iterable[object] = (),
     ) -> None:
         """Make a client of `nodes`; connects to nothing before its first call.
@@ -76,7 +80,8 @@ class ClientBase(ABC, Generic[BackendT]):
         for a whole call, whatever it fans out to. `on_error="miss"` reads a failing node as a miss
         and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
         `pool_size` bounds blocking connections per node. `lock_nodes` are nodes for locks alone;
-        without them locks are kept on the cache nodes. `observers` receive events.
+        without them locks are kept on the cache nodes. `ssl_context` is how all nodes with TLS are
+        verified and spoken to, in place of the options of their URLs. `observers` receive events.
 
         Raise `ConfigurationError` listing every fault found in all of these, and in a process whose
         sockets eventlet has replaced.
@@ -93,6 +98,7 @@ class ClientBase(ABC, Generic[BackendT]):
             failover=failover,
             pool_size=pool_size,
             lock_nodes=lock_nodes,
+            ssl_context=ssl_context,
         )
         _refuse_eventlet()
         plugins = load()
@@ -102,6 +108,7 @@ class ClientBase(ABC, Generic[BackendT]):
             pool_size=settings.pool_size,
             call_timeout=settings.timeout.call,
             connect_timeout=settings.timeout.connect_seconds,
+            ssl_context=ssl_context,
         )
         self._changing = ProcessLock()  # whatever interrupts a change may change or close it, too
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
@@ -130,6 +137,9 @@ class ClientBase(ABC, Generic[BackendT]):
         if settings.lock_nodes is not None:
             locks = Topology(settings.lock_nodes, topology.strategy)
             self._cluster.locks = self._cluster.with_nodes(locks, self._links(locks))
+        if ssl_context is not None:
+            for caution in _unverified(ssl_context):
+                log.warning("ssl_context: %s", caution)
         for link in self._cluster.known.values():
             ejector.add(link, self._identity(link.node))
 
@@ -168,6 +178,7 @@ class ClientBase(ABC, Generic[BackendT]):
             failover=settings.failover,
             pool_size=settings.pool_size,
             lock_nodes=settings.lock_nodes,
+            ssl_context=settings.ssl_context,
             observers=observers,
         )
 
@@ -289,10 +300,11 @@ class ClientBase(ABC, Generic[BackendT]):
     def _identity(self, node: Node) -> Hashable:
         """Return what clients of this process must have in common to share a node's health.
 
-        That is its whole address, with login and TLS options. An embedded node is its client's own.
+        That is its whole address, with login and TLS options, and the TLS context. An embedded node is
+        its client's own.
         """
         address = node.address
-        return None if address.scheme == EMBEDDED else address
+        return None if address.scheme == EMBEDDED else (address, self._options.ssl_context)
 
     def _changed(
         self, decide: Callable[[Topology], Topology]
@@ -366,6 +378,17 @@ class _Closed:
 
     def __getattr__(self, name: str) -> Any:  # there is nothing to give
         raise ClientClosedError(f"this {self._kind} is closed")
+
+
+def _unverified(context: ssl.SSLContext) -> Iterator[str]:
+    """Return what a TLS context does not verify; as `cautions` of a URL's options."""
+    if not context.verify_mode:  # `ssl.CERT_NONE`
+        yield "verify_mode is CERT_NONE: any server is taken for a node, whatever its certificate says"
+    elif not context.check_hostname:
+        yield (
+            "check_hostname is false: a server with the certificate of any other name is taken for a"
+            " node"
+        )
 
 
 def _refuse_eventlet() -> None:

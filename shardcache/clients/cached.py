@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import update_wrapper
-from types import MethodType
+from functools import cached_property, partial, partialmethod, update_wrapper
+from types import FunctionType, MethodType, ModuleType
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Final,
@@ -15,7 +17,7 @@ from typing import (
     NamedTuple,
     NoReturn,
     ParamSpec,
-    Self,
+    TypeAlias,
     TypeVar,
     overload,
 )
@@ -40,6 +42,14 @@ Q = ParamSpec("Q")
 # Arguments are passed on as they come, and descriptors bind whatever they are found on.
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
+ValueOf: TypeAlias = Callable[[Args, Kwargs], Coroutine[Any, Any, Any]]
+
+# What functions have beside what `functools.update_wrapper` copies.
+_OF_FUNCTIONS: Final = ("__closure__", "__code__", "__defaults__", "__globals__", "__kwdefaults__")
+
+set_slot = object.__setattr__
+
+_LIKE_PROPERTIES: Final = (cached_property, partialmethod, property)
 
 
 class CacheInfo(NamedTuple):
@@ -153,17 +163,54 @@ class FunctionCache:
 
 
 class CachedBase(Generic[P, R]):
-    """What both kinds of cached function have in common: how they are bound, and what they count."""
+    """What both kinds of cached function have in common: they pass for the function, and count.
 
+    Frameworks tell handlers from other objects by `inspect.isfunction`, and read code, annotations and
+    signature. So it says that it is a function, as the wrappers of wrapt do, and has what one has. It
+    cannot be one: what `method` of an instance is then, Python decides, and its `get` would not know
+    the instance.
+
+    `__call__` is a slot that holds a plain function: it is called with one frame less than a method
+    of this class, and whoever looks at it finds no method with type variables as annotations.
+    """
+
+    __slots__ = ("__call__", "__dict__", "__weakref__", "_bound", "_cache")
+
+    __name__: str
+    __qualname__: str
     __wrapped__: Callable[..., Any]
 
-    def __init__(self, cache: FunctionCache, binding: Binding) -> None:
-        function: Any = self  # for mypy: it is called as one
-        # First, for what is wrapped may be such a function itself, with attributes of these names.
-        update_wrapper(function, cache.function)
+    def __init__(self, cache: FunctionCache) -> None:
+        function = cache.function
+        self._start(cache, ())
+        own = type(self)
+        # Attributes that the function was given, but for those that are methods here.
+        vars(self).update(
+            (name, value)
+            for name, value in getattr(function, "__dict__", {}).items()
+            if not hasattr(own, name)
+        )
+        for name in _OF_FUNCTIONS:
+            vars(self)[name] = getattr(function, name, getattr(self.__call__, name))
+        update_wrapper(self, function, updated=())
+
+    def _start(self, cache: FunctionCache, bound: Args) -> None:
         self._cache = cache
-        self._binding = binding
-        self._bound: Args = ()
+        self._bound = bound
+        set_slot(self, "__call__", self._make_call(cache.value, bound))  # to mypy it is a method
+
+    if TYPE_CHECKING:
+
+        @staticmethod
+        def _make_call(value: ValueOf, bound: Args) -> Callable[..., Any]: ...
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            """Return what either kind returns."""
+
+    @property  # type: ignore[misc]  # nobody sets it
+    def __class__(self) -> type:
+        """Return the type that frameworks take it for."""
+        return FunctionType
 
     @property
     def policy(self) -> CachePolicy:
@@ -174,19 +221,8 @@ class CachedBase(Generic[P, R]):
         """Return what became of the calls in this process, of all instances for a method."""
         return CacheInfo(**self._cache.tally.counts)  # type: ignore[arg-type]  # ints but for one
 
-    def _bind(self, instance: object, owner: type | None) -> Self:
-        bound = self._binding(instance, owner)
-        if not bound:
-            return self
-        twin = object.__new__(type(self))
-        vars(twin).update(vars(self), _bound=bound, _binding=_bind_nothing)
-        twin.__wrapped__ = MethodType(self.__wrapped__, bound[0])  # for signatures without `self`
-        return twin
-
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are: a worker that imports its module has it."""
-        if self._bound:
-            return getattr, (self._bound[0], self._cache.function.__name__)
         return self._cache.function.__qualname__
 
     def __repr__(self) -> str:
@@ -194,13 +230,73 @@ class CachedBase(Generic[P, R]):
         return f"<{type(self).__name__} {function.__module__}.{function.__qualname__}>"
 
 
+class BoundBase(CachedBase[P, R]):
+    """What both kinds of cached method have in common: they pass for a method, as above.
+
+    Made as methods are, of a function and an instance, so that `weakref.WeakMethod` can make it again.
+    """
+
+    __slots__ = ()
+
+    __func__: CachedBase[..., R]
+    __self__: object
+
+    def __init__(self, function: CachedBase[..., R], instance: object) -> None:
+        self.__func__ = function
+        self.__self__ = instance
+        # What this class has as well, so that `__getattr__` is not asked for it.
+        self.__annotations__ = function.__annotations__
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self._start(function._cache, (instance,))  # noqa: SLF001 - another of this class
+
+    def __getattr__(self, name: str) -> Any:  # whatever the function has
+        """Return the function's own attribute, as methods do."""
+        return getattr(self.__func__, name)
+
+    @property  # type: ignore[misc]  # nobody sets it
+    def __class__(self) -> type:
+        """Return the type that frameworks take it for."""
+        return MethodType
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:  # type: ignore[override]  # made when asked for
+        """Return the method itself."""
+        return MethodType(self.__func__.__wrapped__, self.__self__)
+
+    def __get__(self, _instance: Any, _owner: Any = None) -> Any:
+        """Return itself: it is bound."""
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BoundBase):
+            return NotImplemented
+        return self.__self__ is other.__self__ and self.__func__ is other.__func__
+
+    def __hash__(self) -> int:
+        return hash((id(self.__self__), self.__func__))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with the instance, as methods are."""
+        return getattr, (self.__self__, self.__func__.__name__)
+
+
 class CachedFunction(CachedBase[P, R]):
     """A function whose values are cached; called as the function is, with further methods."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return the cached value, or the result of the function, computed by one caller for all."""
-        value: R = run(lambda: self._cache.value(self._bound + args, kwargs))
-        return value
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+            """Return the cached value, or the result of the function, computed by one caller for all."""
+
+    @staticmethod
+    def _make_call(value: ValueOf, bound: Args) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return run(lambda: value(bound + args, kwargs))
+
+        return call
 
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes:
         """Return the key of the call with these arguments, as for `client.get`."""
@@ -240,28 +336,62 @@ class CachedFunction(CachedBase[P, R]):
         value: R = self._cache.function(*self._bound, *args, **kwargs)
         return value
 
+    # What a function in a class is bound to. To a type checker every function of a class looks alike:
+    # a static method is one that could be called with nothing or with a plain value, a class method one
+    # that takes the class.
     @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
+    def __get__(self: Callable[[], Any], instance: Any, owner: type) -> CachedFunction[P, R]: ...
+    @overload
+    def __get__(  # type: ignore[misc]  # it is called as such
+        self: Callable[Concatenate[bool, ...], Any], instance: Any, owner: type
+    ) -> CachedFunction[P, R]: ...
+    @overload
+    def __get__(  # type: ignore[misc]  # as above
+        self: Callable[Concatenate[str, ...], Any], instance: Any, owner: type
+    ) -> CachedFunction[P, R]: ...
+    @overload
+    def __get__(  # type: ignore[misc]  # as above
+        self: Callable[Concatenate[bytes, ...], Any], instance: Any, owner: type
+    ) -> CachedFunction[P, R]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], R], instance: object, owner: S
+    ) -> CachedFunction[Q, R]: ...
+    @overload
+    def __get__(self, instance: None, owner: type) -> CachedFunction[P, R]: ...
     @overload
     def __get__(
         self: CachedFunction[Concatenate[S, Q], R], instance: S, owner: type | None = None
     ) -> CachedFunction[Q, R]: ...
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> CachedFunction[P, R]: ...
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Bind a method to its instance, or a class method to its class."""
-        return self._bind(instance, owner)
+        return self if instance is None else CachedMethod(self, instance)
+
+
+class CachedMethod(BoundBase[P, R], CachedFunction[P, R]):
+    """A cached function bound to an instance or a class."""
+
+    __slots__ = ("__func__", "__self__")
 
 
 class AsyncCachedFunction(CachedBase[P, R]):
     """A function whose values are cached; called as the function is, with further methods."""
 
-    def __init__(self, cache: FunctionCache, binding: Binding) -> None:
-        super().__init__(cache, binding)
-        _mark_as_coroutine_function(self)
+    __slots__ = ()
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return the cached value, or the result of the function, computed by one caller for all."""
-        value: R = await self._cache.value(self._bound + args, kwargs)
-        return value
+    if TYPE_CHECKING:
+
+        async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+            """Return the cached value, or the result of the function, computed by one caller for all."""
+
+    @staticmethod
+    def _make_call(value: ValueOf, bound: Args) -> Callable[..., Any]:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await value(bound + args, kwargs)
+
+        return call
 
     async def key_for(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes:
         """Return the key of the call with these arguments, as for `client.get`."""
@@ -301,33 +431,59 @@ class AsyncCachedFunction(CachedBase[P, R]):
         value: R = await self._cache.function(*self._bound, *args, **kwargs)
         return value
 
+    # What a function in a class is bound to. To a type checker every function of a class looks alike:
+    # a static method is one that could be called with nothing or with a plain value, a class method one
+    # that takes the class.
     @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
+    def __get__(
+        self: Callable[[], Any], instance: Any, owner: type
+    ) -> AsyncCachedFunction[P, R]: ...
+    @overload
+    def __get__(  # type: ignore[misc]  # it is called as such
+        self: Callable[Concatenate[bool, ...], Any], instance: Any, owner: type
+    ) -> AsyncCachedFunction[P, R]: ...
+    @overload
+    def __get__(  # type: ignore[misc]  # as above
+        self: Callable[Concatenate[str, ...], Any], instance: Any, owner: type
+    ) -> AsyncCachedFunction[P, R]: ...
+    @overload
+    def __get__(  # type: ignore[misc]  # as above
+        self: Callable[Concatenate[bytes, ...], Any], instance: Any, owner: type
+    ) -> AsyncCachedFunction[P, R]: ...
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], Coroutine[Any, Any, R]], instance: object, owner: S
+    ) -> AsyncCachedFunction[Q, R]: ...
+    @overload
+    def __get__(self, instance: None, owner: type) -> AsyncCachedFunction[P, R]: ...
     @overload
     def __get__(
         self: AsyncCachedFunction[Concatenate[S, Q], R], instance: S, owner: type | None = None
     ) -> AsyncCachedFunction[Q, R]: ...
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> AsyncCachedFunction[P, R]: ...
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
         """Bind a method to its instance, or a class method to its class."""
-        return self._bind(instance, owner)
+        return self if instance is None else AsyncCachedMethod(self, instance)
 
 
-Binding = Callable[[object, type | None], Args]
+class AsyncCachedMethod(BoundBase[P, R], AsyncCachedFunction[P, R]):
+    """A cached function bound to an instance or a class."""
+
+    __slots__ = ("__func__", "__self__")
+
+
+class BoundToClass(classmethod):  # type: ignore[type-arg]  # it has no parameters at run time
+    """A class method whose values are cached."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind it to the class. Python 3.13 would make a plain method, without `get` and the rest."""
+        function: Any = self.__func__
+        return function.__get__(type(instance) if owner is None else owner)
+
 
 # Stands for the function where a decorator was called without one.
 NO_FUNCTION: Final[Any] = object()
-
-
-def _bind_nothing(_instance: object, _owner: type | None) -> Args:
-    return ()
-
-
-def _bind_instance(instance: object, _owner: type | None) -> Args:
-    return () if instance is None else (instance,)
-
-
-def _bind_class(instance: object, owner: type | None) -> Args:
-    return (type(instance) if owner is None else owner,)
 
 
 class Decorator:
@@ -353,12 +509,12 @@ class Decorator:
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        plain, binding = unwrapped(function)
+        plain = unwrapped(function, self._naming)
         if inspect.iscoroutinefunction(plain):
             raise ConfigurationError(
                 f"cached {function_name(plain)}: an async def needs an AsyncClient"
             )
-        return CachedFunction(self._cache(plain), binding)
+        return _bound_as(function, CachedFunction(self._cache(plain)))
 
     def _cache(self, function: Callable[..., Any]) -> FunctionCache:
         keys = CallKeys(function, self._naming)
@@ -379,51 +535,111 @@ class AsyncDecorator(Decorator):
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        plain, binding = unwrapped(function)
+        plain = unwrapped(function, self._naming)
         if not inspect.iscoroutinefunction(plain):
-            raise ConfigurationError(
-                f"cached {function_name(plain)}: a plain def needs a blocking Client"
-            )
-        return AsyncCachedFunction(self._cache(plain), binding)
+            raise ConfigurationError(f"cached {function_name(plain)}: {_why_not_awaited(plain)}")
+        return _bound_as(function, AsyncCachedFunction(self._cache(plain)))
 
 
-def unwrapped(function: Any) -> tuple[Callable[..., Any], Binding]:
-    """Return the function itself and how it is bound; raise `ConfigurationError` if it is none."""
+def unwrapped(function: Any, naming: Naming) -> Callable[..., Any]:
+    """Return the function to cache; raise `ConfigurationError` if there is none.
+
+    What has no name of its own, such as a `functools.partial`, needs a namespace, and gets a function
+    that calls it.
+    """
     if function is NO_FUNCTION:
         raise ConfigurationError(
             "cached: there is no function to cache; write @client.cached(ttl=…) above one, or"
             " client.cached(ttl=…)(function)"
         )
-    plain = function
-    binding: Binding = _bind_instance
-    if isinstance(function, classmethod):
-        plain, binding = function.__func__, _bind_class
-    elif isinstance(function, staticmethod):
-        plain, binding = function.__func__, _bind_nothing
-    if isinstance(plain, MethodType):
+    plain = function.__func__ if isinstance(function, (classmethod, staticmethod)) else function
+    innermost = _innermost(plain)
+    if isinstance(function, _LIKE_PROPERTIES):
         raise ConfigurationError(
-            f"cached {function_name(plain)}: it is bound to one object, and keys could not tell it"
-            " from another's; decorate the method in its class"
+            f"cached: {described(function)} is no function; write @client.cached(ttl=…) below it,"
+            " above the function"
         )
-    if not inspect.isroutine(plain) or not hasattr(plain, "__qualname__"):
+    if not callable(plain) or isinstance(plain, type):
         raise ConfigurationError(
-            f"cached: {described(plain)} is no function; write @client.cached(ttl=…), with parentheses,"
-            " above a function"
+            f"cached: {described(plain)} is no function; write @client.cached(ttl=…) above one"
         )
-    if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
+    if _is_bound(innermost):
         raise ConfigurationError(
-            f"cached {function_name(plain)}: what a generator yields cannot be served twice; return a list"
+            f"cached {described(innermost)}: it is bound to one object, and keys could not tell it from"
+            " another's; decorate the method in its class"
         )
-    return plain, binding
+    if any(map(_generates, (plain, type(plain).__call__))):
+        raise ConfigurationError(
+            f"cached {described(innermost)}: what a generator yields cannot be served twice; return a"
+            " list"
+        )
+    return plain if _has_name(plain) else _with_name(plain, innermost, naming)
 
 
-def _mark_as_coroutine_function(function: object) -> None:
-    """Let frameworks see that it is to be awaited."""
-    mark = getattr(inspect, "markcoroutinefunction", None)
-    if mark is not None:  # since 3.12
-        mark(function)
+def _innermost(function: Any) -> Any:
+    """Return what a `partial` calls in the end."""
+    while isinstance(function, partial):
+        function = function.func
+    return function
+
+
+def _is_bound(function: Any) -> bool:
+    """Return whether a function is a method of one object, which may be built in, or of one class."""
+    owner = getattr(function, "__self__", None)
+    return inspect.isroutine(function) and owner is not None and not isinstance(owner, ModuleType)
+
+
+def _generates(function: Any) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _has_name(function: Any) -> bool:
+    """Return whether a function has a module and a name, which what is built in may lack."""
+    if isinstance(function, FunctionType):
+        return True
+    names = (getattr(function, name, None) for name in ("__module__", "__qualname__"))
+    return inspect.isroutine(function) and all(isinstance(name, str) for name in names)
+
+
+def _with_name(function: Any, innermost: Any, naming: Naming) -> Callable[..., Any]:
+    """Return a function that calls one without a name; it has the name of what is called in the end."""
+    if not naming.namespace:
+        raise ConfigurationError(
+            f"cached: {described(function)} has no module and name of its own, by which its values could"
+            " be told from those of another; give namespace=…"
+        )
+    named: Callable[..., Any]
+    if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
+
+        async def named(*args: Any, **kwargs: Any) -> Any:
+            return await function(*args, **kwargs)
+
     else:
-        # What asyncio itself looks for, and so do frameworks.
-        import asyncio.coroutines  # noqa: PLC0415 - only what is awaited comes here
 
-        setattr(function, "_is_coroutine", getattr(asyncio.coroutines, "_is_coroutine"))  # noqa: B009, B010
+        def named(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+    source = innermost if _has_name(innermost) else type(innermost)
+    named.__module__, named.__doc__ = source.__module__, source.__doc__
+    named.__name__, named.__qualname__ = source.__name__, source.__qualname__
+    if isinstance(function, partial):  # without what it may have been given by `update_wrapper`
+        function = partial(function.func, *function.args, **function.keywords)
+    vars(named)["__wrapped__"] = function
+    with suppress(ValueError):  # not every built-in has one
+        vars(named)["__signature__"] = inspect.signature(function)
+    return named
+
+
+def _bound_as(function: object, cached: Any) -> Any:
+    """Return a cached function as a class method or a static method, if `function` is one."""
+    if isinstance(function, classmethod):
+        return BoundToClass(cached)
+    return staticmethod(cached) if isinstance(function, staticmethod) else cached
+
+
+def _why_not_awaited(function: Callable[..., Any]) -> str:
+    if inspect.iscoroutinefunction(inspect.unwrap(function)):
+        return (
+            "a plain def that wraps an async def cannot be awaited; make the wrapper an async def"
+        )
+    return "a plain def needs a blocking Client"

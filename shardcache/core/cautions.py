@@ -9,6 +9,14 @@ from typing import Final
 from shardcache.core.nodes import Node
 
 TLS_SCHEMES: Final = ("memcacheds", "rediss")
+PLAIN_SCHEMES: Final = (
+    "memory",
+    "memcached",
+    "memcached+unix",
+    "pymemcache",
+    "redis",
+    "redis+unix",
+)
 NO: Final = ("false", "no", "0")
 LOCALHOST: Final = "localhost"
 

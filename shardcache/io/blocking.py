@@ -7,13 +7,13 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from types import BuiltinFunctionType
+from types import BuiltinFunctionType, CoroutineType
 from typing import Any, Final, TypeVar
 
 from shardcache.backends.base import Backend
 from shardcache.backends.threads import NoThreadError, Workers, start_thread
 from shardcache.core.commands import Command, Reply
-from shardcache.errors import NodeError
+from shardcache.errors import NodeError, UncacheableResultError
 from shardcache.io.fanout import FanOut
 from shardcache.io.threads import Repeater, ThreadFlights, ThreadRepetition
 from shardcache.operations.port import Enough, Work, run
@@ -59,8 +59,16 @@ class BlockingIO:
         return await ask()
 
     async def compute(self, factory: Callable[[], Any]) -> Any:  # whatever it makes
-        """Call the caller's function in this thread."""
-        return factory()
+        """Call the caller's function in this thread; raise `UncacheableResultError` for a coroutine."""
+        made = factory()
+        if isinstance(made, CoroutineType):
+            made.close()
+            raise UncacheableResultError(
+                f"{made.__qualname__} is an async def, and a plain def or lambda returned its coroutine,"
+                " which a blocking client cannot await: make that an async def too, and use an"
+                " AsyncClient"
+            )
+        return made
 
     def token(self) -> bytes:
         """Give 16 bytes that nobody can guess, and that come but once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -23,8 +24,9 @@ from shardcache.settings import Settings
 if TYPE_CHECKING:  # loaded with the first client: it takes longer than all the rest
     from importlib.metadata import EntryPoint
 
-BLOCKED_VARIABLE = "SHARDCACHE_PLUGINS"
+PLUGINS_VARIABLE = "SHARDCACHE_PLUGINS"
 BUILTIN = "shardcache"
+NO_PLUGIN = "none"
 
 
 class PluginInfo(NamedTuple):
@@ -35,10 +37,57 @@ class PluginInfo(NamedTuple):
     offers: tuple[str, ...]
 
 
-class Plugins:
-    """The plugins of one process, loaded, with the registries they filled."""
+@dataclass(frozen=True, slots=True)
+class PluginChoice:
+    """Which installed plugins to load: those `allowed`, or all, but none that is `blocked`."""
 
-    def __init__(self, blocked: Iterable[str] = ()) -> None:
+    allowed: frozenset[str] | None = None
+    blocked: frozenset[str] = frozenset()
+
+    @classmethod
+    def parse(cls, text: str) -> PluginChoice:
+        """Read `none`, `name,other` or `-name,-other`; raise `ConfigurationError` for anything else.
+
+        >>> PluginChoice.parse("-name").admits("other"), PluginChoice.parse("none").admits("other")
+        (True, False)
+        """
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        if not words:
+            return cls()
+        if words == [NO_PLUGIN]:
+            return cls(allowed=frozenset())
+        names = frozenset(word.removeprefix("-") for word in words)
+        wrong = sorted(name for name in names if not name or "*" in name or name == NO_PLUGIN)
+        blocking = [word.startswith("-") for word in words]
+        if wrong or any(blocking) is not all(blocking):
+            raise ConfigurationError(
+                f"{PLUGINS_VARIABLE}: write name,other to load these plugins alone, -name,-other to load"
+                f" all but these, or {NO_PLUGIN} to load none"
+            )
+        return cls(blocked=names) if all(blocking) else cls(allowed=names)
+
+    def admits(self, name: str) -> bool:
+        """Return whether a plugin of this name is to be loaded."""
+        return name not in self.blocked and (self.allowed is None or name in self.allowed)
+
+    def check(self, installed: Iterable[str]) -> None:
+        """Raise `ConfigurationError` for names that are allowed, and are of no installed plugin."""
+        known = sorted(installed)
+        if self.allowed and not self.allowed.issubset(known):
+            found = ", ".join(sorted(self.allowed.intersection(known))) or "none"
+            raise ConfigurationError(
+                f"{PLUGINS_VARIABLE}: names a plugin that is not installed (installed of those: {found};"
+                f" known: {', '.join(known) or 'none'})"
+            )
+
+
+class Plugins:
+    """The plugins of one process, loaded, with the registries they filled.
+
+    `blocked` are the names of those that are installed, and were not loaded.
+    """
+
+    def __init__(self, choice: PluginChoice = PluginChoice()) -> None:
         # Not at the top: with our own backends come sockets, TLS and event loops, and importing the
         # package is not yet using it.
         from importlib.metadata import entry_points  # noqa: PLC0415
@@ -51,18 +100,29 @@ class Plugins:
         self.backends: Registry[BackendFactory] = Registry("backend for the URL scheme")
         self.codecs: Registry[CodecFactory] = Registry("codec")
         self.commands: Registry[CliCommand] = Registry("command")
-        self.blocked = frozenset(blocked)
         self._described: list[PluginInfo] = []
         self.add(builtin, BUILTIN, BUILTIN)
-        for point in sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name):
-            if point.name not in self.blocked:
-                self.add(_loaded(point), point.name, _distribution(point))
+        points = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
+        admitted = [point for point in points if choice.admits(point.name)]
+        self.blocked = frozenset(point.name for point in points) - {
+            point.name for point in admitted
+        }
+        choice.check(point.name for point in points)
+        for point in admitted:
+            self._check_name(point.name, _distribution(point))  # before its code runs
+            self.add(_loaded(point), point.name, _distribution(point))
 
     def add(self, plugin: object, name: str, distribution: str) -> None:
         """Take in a plugin, a module or object with hook implementations, under a name.
 
         Raise `ConfigurationError` naming the plugin and its distribution when it is faulty.
         """
+        self._check_name(name, distribution)
+        if self._manager.is_registered(plugin):
+            other = self._manager.get_name(plugin)
+            raise ConfigurationError(
+                f"plugin {name!r} of {distribution}: it is the plugin {other!r} under another name"
+            )
         try:
             self._manager.register(plugin, name)
             self._manager.check_pending()
@@ -70,6 +130,15 @@ class Plugins:
             raise ConfigurationError(f"plugin {name!r} of {distribution}: {error}") from error
         offers = self._fill(plugin, distribution)
         self._described.append(PluginInfo(name, distribution, tuple(offers)))
+
+    def _check_name(self, name: str, distribution: str) -> None:
+        """Raise `ConfigurationError` for a name that another plugin has."""
+        for info in self._described:
+            if info.name == name:
+                raise ConfigurationError(
+                    f"plugin {name!r} of {distribution}: {info.distribution} has a plugin of this name"
+                    f" ({PLUGINS_VARIABLE}=-{name} keeps out what is installed under it)"
+                )
 
     def _fill(self, plugin: object, distribution: str) -> Iterator[str]:
         """Let `plugin` alone fill the registries; give what it added to them."""
@@ -111,9 +180,10 @@ _whole: dict[str, Plugins] = {}  # one at most, by the choice it was loaded for
 def load() -> Plugins:
     """Give this process's plugins, found and loaded at the first call.
 
-    `SHARDCACHE_PLUGINS=-name,-other` keeps the plugins of those names out.
+    Any installed distribution may announce one, and it is imported here: `SHARDCACHE_PLUGINS=none` loads
+    none, `name,other` those alone, `-name,-other` all but those.
     """
-    choice = os.environ.get(BLOCKED_VARIABLE, "")
+    choice = os.environ.get(PLUGINS_VARIABLE, "")
     plugins = _whole.get(choice)
     if plugins is not None:
         return plugins
@@ -126,26 +196,15 @@ def load() -> Plugins:
 
 def _loaded_now(choice: str) -> Plugins:
     if _within.get():
-        return Plugins(_blocked(choice))
+        return Plugins(PluginChoice.parse(choice))
     token = _within.set(True)
     try:
-        plugins = Plugins(_blocked(choice))
+        plugins = Plugins(PluginChoice.parse(choice))
     finally:
         _within.reset(token)
     _whole.clear()
     _whole[choice] = plugins
     return plugins
-
-
-def _blocked(choice: str) -> frozenset[str]:
-    """Read `-name,-other`; raise `ConfigurationError` for a word of another form."""
-    words = [word.strip() for word in choice.split(",") if word.strip()]
-    wrong = [word for word in words if not word.startswith("-") or word in ("-", f"-{BUILTIN}")]
-    if wrong:
-        raise ConfigurationError(
-            f"{BLOCKED_VARIABLE}: {', '.join(map(repr, wrong))}: write -name to keep a plugin out"
-        )
-    return frozenset(word[1:] for word in words)
 
 
 def _loaded(point: EntryPoint) -> object:
@@ -154,7 +213,7 @@ def _loaded(point: EntryPoint) -> object:
     except Exception as error:
         raise ConfigurationError(
             f"plugin {point.name!r} of {_distribution(point)} cannot be loaded: {error!r}"
-            f" ({BLOCKED_VARIABLE}=-{point.name} keeps it out)"
+            f" ({PLUGINS_VARIABLE}=-{point.name} keeps it out)"
         ) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from shardcache.core.lifetimes import MAX_SECONDS
 from shardcache.core.nodes import Node
@@ -14,6 +14,9 @@ from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 from shardcache.settings.choices import parse_choice
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list
+
+if TYPE_CHECKING:  # loaded with the first node that speaks TLS
+    import ssl
 
 _whole = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
 _decimal = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?").fullmatch
@@ -121,6 +124,21 @@ def _secrets(text: str) -> object:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def _ssl_context(value: object) -> ssl.SSLContext | None:
+    """Return a context for the client's side of TLS."""
+    if value is None:
+        return None
+    import ssl  # noqa: PLC0415 - most programs have no such context
+
+    if not isinstance(value, ssl.SSLContext):
+        raise ConfigurationError(
+            f"must be an ssl.SSLContext, which only code has, not {type(value).__name__}"
+        )
+    if value.protocol == ssl.PROTOCOL_TLS_SERVER:
+        raise ConfigurationError("is made for servers; make one by ssl.create_default_context()")
+    return value
+
+
 PARAMETERS: Final = {
     "nodes": Parameter(node_list),
     "strategy": Parameter(_choice),
@@ -134,6 +152,7 @@ PARAMETERS: Final = {
     "failover": Parameter(_one_of(get_args(Failover))),
     "pool_size": Parameter(_pool_size, _number),
     "lock_nodes": Parameter(_lock_nodes),
+    "ssl_context": Parameter(_ssl_context),
 }
 
 # Nodes come from `SHARDCACHE_URL`; a secret has no place in a URL, which people show each other,

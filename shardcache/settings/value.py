@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from shardcache.core.cautions import PLAIN_SCHEMES
 from shardcache.core.nodes import Node
 from shardcache.core.policies import Failover, OnError, TimeoutPolicy
+from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults
 from shardcache.settings.parameters import PARAMETERS
 from shardcache.settings.sources import (
@@ -18,6 +20,13 @@ from shardcache.settings.sources import (
     from_table,
     from_url,
     from_urls,
+)
+
+if TYPE_CHECKING:  # loaded with the first node that speaks TLS
+    import ssl
+
+NO_TLS_NODE: Final = (
+    "no node is reached by TLS: write rediss:// or memcacheds:// for those that are"
 )
 
 
@@ -45,6 +54,7 @@ class Settings:
     failover: Failover = "miss"
     pool_size: int = 32
     lock_nodes: tuple[Node, ...] | None = None
+    ssl_context: ssl.SSLContext | None = None
 
     @classmethod
     def of(cls, **given: object) -> Self:
@@ -91,6 +101,10 @@ class Settings:
         for name, (origin, value) in given.items():
             with faults.of(origin):
                 values[name] = PARAMETERS[name].read(value)
+        if values.get("ssl_context") is not None:
+            nodes = (*values.get("nodes", ()), *(values.get("lock_nodes") or ()))
+            if nodes and all(node.address.scheme in PLAIN_SCHEMES for node in nodes):
+                faults.add(given["ssl_context"].origin, ConfigurationError(NO_TLS_NODE))
         faults.report()
         connect = values.pop("connect_timeout", None)
         if connect is not None:

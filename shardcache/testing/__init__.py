@@ -2,7 +2,7 @@
 
 `FaultProxy`, `Profile` and `ProfileRecorder` need nothing more. The contracts, which every backend
 and every strategy must keep, are in modules of their own and need pytest, which the extra `testing`
-brings: `pip install 'shardcache[testing]'`.
+brings.
 """
 
 from __future__ import annotations

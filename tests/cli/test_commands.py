@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from shardcache.cli.app import cli
+from shardcache.plugin import manager
 
 MEMORY = "memory://a,b,c"
 
@@ -125,6 +126,24 @@ def test_plugins(typed):
     assert "rendezvous" in typed("plugins")[1]
 
 
+def test_plugins_that_offer_nothing_by_name_are_listed_too(typed, monkeypatch, tmp_path):
+    """One that only observes is loaded code like any other; what is kept out is told."""
+    info = tmp_path / "watching-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: watching\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[shardcache]\nwatcher = watcher_plugin\n")
+    (tmp_path / "watcher_plugin.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(manager, "_whole", {})
+    alone = typed("plugins", SHARDCACHE_PLUGINS="watcher")[1]
+    assert "watcher" in alone
+    assert "not loaded" not in alone
+    none = typed("plugins", "--json", SHARDCACHE_PLUGINS="none")[1]
+    assert "watcher" in json.loads(none)["blocked"]
+    assert [plugin["name"] for plugin in json.loads(none)["plugins"]] == ["shardcache"]
+    assert "installed, not loaded: " in typed("plugins", SHARDCACHE_PLUGINS="none")[1]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -172,7 +191,7 @@ def test_without_the_extra_it_says_how_to_get_it():
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
-    assert "pip install 'shardcache[cli]'" in result.stderr
+    assert "extra `cli` brings: pip install click rich" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -556,11 +556,11 @@ class TestFunctions:
             (max, "no signature"),
             (functools.partialmethod(max), "partialmethod is no function"),
             (functools.cached_property(max), "cached_property is no function"),
-            ("text", "with parentheses"),
+            ("text", r"'text' is no function; write @client.cached\(ttl=…\) above one"),
         ],
     )
     def test_what_is_no_function_is_named(self, function, fault):
-        """A decorator without its parentheses comes to the same."""
+        """The parentheses of the decorator were there, and are not asked for."""
         with pytest.raises(ConfigurationError, match=fault):
             self.client.cached(ttl=60)(function)
 

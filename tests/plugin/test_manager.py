@@ -12,7 +12,7 @@ import pytest
 
 from shardcache import ConfigurationError, UnknownPluginError, decorators, hookimpl
 from shardcache.plugin import manager
-from shardcache.plugin.manager import BLOCKED_VARIABLE, Plugins, load
+from shardcache.plugin.manager import PLUGINS_VARIABLE, PluginChoice, Plugins, load
 from shardcache.plugin.registry import Registry
 from shardcache.strategies.maglev import Maglev
 
@@ -27,7 +27,7 @@ def plugin(**hooks):
 
 def test_the_package_registers_itself_through_the_hooks():
     """What is built in is offered as a plugin's things are."""
-    loaded = Plugins(blocked={"example"})  # which is installed where its own tests run
+    loaded = Plugins(PluginChoice.parse("none"))  # for some are installed where their own tests run
     assert list(loaded.strategies) == [
         "crc16", "jump", "ketama", "maglev", "modulo", "pymemcache", "rendezvous",
     ]  # fmt: skip
@@ -90,20 +90,114 @@ def test_unknown_names_say_what_is_known():
         registry["one"]
 
 
-@pytest.mark.parametrize("choice", ["example", "-", "-shardcache", "-a,b"])
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Return what installs a distribution with plugins, each of which notes that it was imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    imported: list[str] = []
+    monkeypatch.setattr(sys, "imported_plugins", imported, raising=False)
+
+    def install(distribution, **plugins):
+        info = tmp_path / f"{distribution}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
+        )
+        lines = [f"{name} = {module}" for name, module in plugins.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[shardcache]", *lines]))
+        for module in plugins.values():
+            monkeypatch.delitem(sys.modules, module, raising=False)
+            (tmp_path / f"{module}.py").write_text(
+                "import sys\nsys.imported_plugins.append(__name__)\n"
+            )
+        return imported
+
+    return install
+
+
+def load_by(monkeypatch, choice):
+    """Return what is loaded by a choice that no other test has made."""
+    monkeypatch.setattr(manager, "_whole", {})
+    monkeypatch.setenv(PLUGINS_VARIABLE, choice)
+    return load()
+
+
+@pytest.mark.parametrize(
+    "choice", ["-", "-*", "*", "a,-b", "-a,b", "none,a", "-none", "a,none", "exam*"]
+)
 def test_a_choice_of_plugins_that_makes_no_sense_is_refused(monkeypatch, choice):
-    """Only `-name` is a choice, and the package cannot keep itself out."""
-    monkeypatch.setenv(BLOCKED_VARIABLE, choice)
-    with pytest.raises(ConfigurationError, match=BLOCKED_VARIABLE):
-        load()
+    """The error says what can be written; nothing is taken for a choice of all."""
+    with pytest.raises(ConfigurationError, match=r"SHARDCACHE_PLUGINS: .*or none to load none"):
+        load_by(monkeypatch, choice)
 
 
-def test_a_blocked_plugin_is_not_loaded(monkeypatch):
-    """What is kept out is named as such."""
-    monkeypatch.setenv(BLOCKED_VARIABLE, "-example, -other")
-    loaded = load()
-    assert loaded.blocked == {"example", "other"}
-    assert "example" not in {info.name for info in loaded.described}
+@pytest.mark.parametrize(
+    ("choice", "loaded", "blocked"),
+    [
+        ("", ["plugin_one", "plugin_two", "plugin_three"], set()),
+        ("none", [], {"one", "two", "three"}),
+        ("one", ["plugin_one"], {"two", "three"}),
+        (" two , one ", ["plugin_one", "plugin_two"], {"three"}),
+        ("-two", ["plugin_one", "plugin_three"], {"two"}),
+        ("-two,-three,-absent", ["plugin_one"], {"two", "three"}),
+    ],
+)
+def test_the_environment_says_which_plugins_are_loaded(
+    install, monkeypatch, choice, loaded, blocked
+):
+    """Code of the others does not run; what was kept out is told."""
+    imported = install("pair", one="plugin_one", two="plugin_two")
+    install("single", three="plugin_three")
+    plugins = load_by(monkeypatch, choice)
+    assert sorted(imported) == sorted(loaded)
+    assert blocked <= plugins.blocked
+    assert not plugins.blocked & {name.removeprefix("plugin_") for name in loaded}
+    names = {info.name for info in plugins.described}
+    assert {name.removeprefix("plugin_") for name in loaded} <= names
+    assert not names & plugins.blocked
+
+
+def test_a_plugin_that_is_named_and_not_installed_is_an_error(install, monkeypatch):
+    """A misspelt name would otherwise be a plugin less, in silence; nothing was imported."""
+    imported = install("pair", one="plugin_one")
+    with pytest.raises(
+        ConfigurationError, match=r"not installed \(installed of those: one; known: .*one"
+    ):
+        load_by(monkeypatch, "one,onne")
+    assert imported == []
+
+
+def test_a_plugin_that_is_called_as_the_package_can_be_kept_out(install, monkeypatch):
+    """It is told before its code runs, by name and distribution, and with the way out."""
+    imported = install("impostor", shardcache="plugin_impostor")
+    with pytest.raises(ConfigurationError) as raised:
+        load_by(monkeypatch, "")
+    assert str(raised.value) == (
+        "plugin 'shardcache' of impostor: shardcache has a plugin of this name"
+        " (SHARDCACHE_PLUGINS=-shardcache keeps out what is installed under it)"
+    )
+    for choice in ("-shardcache", "none"):
+        assert load_by(monkeypatch, choice).strategies.origin("ketama") == "shardcache"
+    assert imported == []
+
+
+def test_two_plugins_of_one_name_are_told_with_both_distributions(install, monkeypatch):
+    """Whichever was meant; and so is one plugin under two names."""
+    install("first", same="plugin_one")
+    install("second", same="plugin_two")
+    with pytest.raises(ConfigurationError, match=r"'same' of (first|second): (first|second) has"):
+        load_by(monkeypatch, "")
+    assert "plugin_one" not in str(load_by(monkeypatch, "-same").described)
+
+
+def test_one_plugin_under_two_names_is_told(install, monkeypatch):
+    """Its hooks would run once, under a name that nobody can choose."""
+    install("twice", one="plugin_one", other="plugin_one")
+    with pytest.raises(
+        ConfigurationError, match="'other' of twice: it is the plugin 'one'"
+    ) as raised:
+        load_by(monkeypatch, "")
+    assert "{" not in str(raised.value)
 
 
 def test_a_plugin_that_cannot_be_loaded_names_itself_and_the_way_out(tmp_path):
@@ -151,7 +245,7 @@ def test_a_finalizer_that_asks_while_plugins_are_loaded_waits_for_no_thread_that
     monkeypatch,
 ):
     """One thread loads them, another makes the default client, and the finalizer wants that client."""
-    monkeypatch.setenv(BLOCKED_VARIABLE, "-nobody-else")  # nothing was loaded with it yet
+    monkeypatch.setenv(PLUGINS_VARIABLE, "-nobody-else")  # nothing was loaded with it yet
     monkeypatch.setenv("SHARDCACHE_URL", "memory://a")
     defaults, threads, found = decorators.Defaults(), [], []
 
@@ -164,9 +258,9 @@ def test_a_finalizer_that_asks_while_plugins_are_loaded_waits_for_no_thread_that
             threads[0].start()
             time.sleep(0.2)  # it waits now
             ask()  # as a finalizer would
-        return frozenset()
+        return PluginChoice()
 
-    monkeypatch.setattr(manager, "_blocked", blocked)
+    monkeypatch.setattr(PluginChoice, "parse", staticmethod(blocked))
     loading = threading.Thread(target=load, daemon=True)
     loading.start()
     loading.join(5)

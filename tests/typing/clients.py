@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import asyncio
+from collections.abc import Awaitable, Hashable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, assert_type
 
 from shardcache import (
@@ -51,6 +53,50 @@ async def awaited_results(client: AsyncClient) -> None:
     assert_type(await client.gets("k"), tuple[Any, Hashable | None])
     assert_type(await client.cas("k", 1, "token"), bool | None)
     assert_type(await client.aclose(), None)
+
+
+async def fetched(number: int) -> str:
+    """Stand for what a factory awaits."""
+    return str(number)
+
+
+def made() -> dict[str, int]:
+    """Stand for a factory that blocks."""
+    return {}
+
+
+async def awaited() -> bytes:
+    """Stand for a factory that is awaited."""
+    return b""
+
+
+def either() -> str | Awaitable[str]:
+    """Stand for a factory whose result may have to be awaited."""
+    return fetched(1)
+
+
+def blocking_factories(client: Client) -> None:
+    """Get what the factory returns, of any form."""
+    assert_type(client.get_or_set("k", made, ttl=5), dict[str, int])
+    assert_type(client.get_or_set("k", lambda: made()["k"], 5, lock=True), int)
+    assert_type(client.get_or_set("k", partial(str, 7)), str)
+    assert_type(client.get_or_set("k", dict[str, int]), dict[str, int])
+    annotated: str = client.get_or_set("k", lambda: "text")
+    client.set("k", annotated)
+
+
+async def awaited_factories(client: AsyncClient) -> None:
+    """Get what it returns, or what comes of awaiting that."""
+    value = await client.get_or_set("k", lambda: fetched(1), ttl=5)
+    assert_type(value, str)
+    assert_type(await client.get_or_set("k", awaited, lock="shard"), bytes)
+    assert_type(await client.get_or_set("k", lambda: asyncio.ensure_future(fetched(1))), str)
+    assert_type(await client.get_or_set("k", partial(fetched, 1)), str)
+    assert_type(await client.get_or_set("k", made, ttl=timedelta(minutes=1)), dict[str, int])
+    assert_type(await client.get_or_set("k", lambda: made()["k"]), int)
+    assert_type(await client.get_or_set("k", either), str)
+    annotated: str = await client.get_or_set("k", lambda: fetched(1))
+    await client.set("k", annotated)
 
 
 def what_a_client_knows(client: Client) -> None:

@@ -21,14 +21,14 @@ class Memcached:
 
     def blocking(self, node: Node, options: BackendOptions) -> Backend:
         """Make the blocking backend; connects to nothing yet."""
-        return SocketBackend(_target(node), options)
+        return SocketBackend(_target(node, options), options)
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncBackend:
         """Make the asyncio backend; connects to nothing yet."""
-        return MultiplexedBackend(_target(node), options)
+        return MultiplexedBackend(_target(node, options), options)
 
 
-def _target(node: Node) -> Target:
+def _target(node: Node, options: BackendOptions) -> Target:
     given = dict(node.address.options)
     secure = node.address.scheme == "memcacheds"
     known = ("max_value_bytes", *(TLS_OPTIONS if secure else ()))
@@ -44,7 +44,7 @@ def _target(node: Node) -> Target:
     return Target(
         node,
         runs=runs,
-        tls=tls_context(node) if secure else None,
+        tls=tls_context(node, options.ssl_context) if secure else None,
         make_wire=lambda: MemcachedWire(name, max_value=limit, runs=runs),
         lacks=frozenset({DeleteIf, ExpireIf}),  # it compares CAS numbers, not values
         whole_seconds=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from redis.connection import parse_url
@@ -13,7 +13,7 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from shardcache.backends.dialing import TLS_OPTIONS
 from shardcache.core.cautions import DECIDED_BY_CLIENT
 from shardcache.core.nodes import Node, is_local
-from shardcache.core.urls import shown
+from shardcache.core.urls import cut, shown
 from shardcache.errors import ConfigurationError
 
 MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # Redis's own limit, unless it is configured
@@ -73,10 +73,13 @@ def read_options(node: Node, credentials: Credentials | None = None) -> RedisOpt
 
 
 def _parsed(node: Node) -> dict[str, Any]:  # each option has a type of its own
-    """Give what redis-py understands of the URL."""
-    scheme = "unix" if is_local(node.address.scheme) else node.address.scheme
+    """Give what redis-py understands of the URL, but for TLS, which it would write in another way."""
+    parts = cut(node.url)
+    scheme = "unix" if is_local(parts.scheme) else parts.scheme
+    fields = (field for field in parts.fields if field.partition("=")[0] not in TLS_OPTIONS)
+    url = replace(parts, scheme=scheme).alone(parts.hosts[0], tuple(fields))
     try:
-        return dict(parse_url(f"{scheme}://{node.url.partition('://')[2]}"))  # type: ignore[no-untyped-call]  # redis-py's own
+        return dict(parse_url(url))  # type: ignore[no-untyped-call]  # redis-py's own
     except ValueError as error:  # names the option, and nothing else of the URL
         raise ConfigurationError(f"node {node.name}: {str(error).lower()}") from None
 
