@@ -37,10 +37,13 @@ def examples(page: str) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_examples_run_as_shown(page: Path):
+def test_examples_run_as_shown(page: Path, monkeypatch: pytest.MonkeyPatch):
     """What a page shows at the prompt is what the reader gets."""
     text = examples(page.read_text(encoding="utf-8"))
     test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    typed = ModuleType("__main__")  # where the names are found that are typed at a prompt
+    test.globs = vars(typed)
+    monkeypatch.setitem(sys.modules, "__main__", typed)
     runner = doctest.DebugRunner(optionflags=doctest.ELLIPSIS)
     try:
         runner.run(test)
