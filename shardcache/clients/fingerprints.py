@@ -67,8 +67,18 @@ class _Taken:
             self._code(code)
             for cell in getattr(function, "__closure__", None) or ():
                 self._cell(cell)
+            self._defaults(function)
         elif hasattr(function, "__wrapped__"):
             self.value(function.__wrapped__)
+
+    def _defaults(self, function: Any) -> None:
+        """Take the defaults of parameters, but objects without content: they are part of keys."""
+        named = getattr(function, "__kwdefaults__", None) or {}
+        for default in (*(getattr(function, "__defaults__", None) or ()), *named.values()):
+            try:
+                self._bytes(canonical(default, typed=True))
+            except UnkeyableError:
+                self._bytes(b"object")
 
     def _cell(self, cell: CellType) -> None:
         try:

@@ -224,7 +224,7 @@ def _other(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001
     if given is not None:
         return _tagged(b"k", _str_of(kind) + _nested(given, typed, depth + 1))
     if issubclass(kind, Enum):
-        return _enum(value, depth)
+        return _enum(value)
     names = field_names(kind)  # type: ignore[arg-type]  # every class is hashable
     if names is not None:
         return _record(value, names, typed, depth)
@@ -247,7 +247,10 @@ def _cache_key(value: Any, kind: type) -> Any:
 
 
 def _class(kind: type) -> bytes:
-    """Encode a class by its path, if it is found there: others could be made under the same name."""
+    """Encode a class by its path, if it is found there.
+
+    One that is made in a function may be another one with each call, of the same path.
+    """
     found: Any = sys.modules.get(kind.__module__)
     for name in kind.__qualname__.split("."):
         found = getattr(found, "__dict__", {}).get(name)
@@ -256,23 +259,17 @@ def _class(kind: type) -> bytes:
     return _str_of(kind)
 
 
-def _enum(value: Any, depth: int) -> bytes:
-    """Encode a member by its name and, where it can be, its value: two enums may share their path."""
+def _enum(value: Any) -> bytes:
+    """Encode a member by its class and name; flags, which may have none, by their value."""
     kind = type(value)
-    if issubclass(kind, Flag):
-        return _tagged(b"e", _str_of(kind) + _nested(value._value_, True, depth + 1))  # noqa: FBT003
-    named = _str_of(kind) + _nested(value._name_, True, depth + 1)  # noqa: FBT003
-    try:
-        return _tagged(b"e", named + _nested(value._value_, True, depth + 1))  # noqa: FBT003
-    except UnkeyableError:
-        _class(kind)  # nothing else tells it from another
-        return _tagged(b"e", named)
+    told = value._value_ if issubclass(kind, Flag) else value._name_
+    return _tagged(b"e", _class(kind) + canonical(told))
 
 
 def _record(value: Any, names: tuple[str, ...], typed: bool, depth: int) -> bytes:  # noqa: FBT001
     if has_more(value, names):
         raise UnkeyableError(f"a value of type {type_name(type(value))} with more than its fields")
-    parts = [_str_of(type(value))]
+    parts = [_class(type(value))]
     for name in names:
         is_set = hasattr(value, name)
         kept = _nested(getattr(value, name), typed, depth + 1) if is_set else b"-0:"

@@ -131,6 +131,20 @@ def test_a_closure_over_an_equal_value_passes(world, value):
         gc.collect()
 
 
+def test_a_closure_over_a_function_with_another_default_is_refused(world):
+    """A value may be handed on that way, too."""
+    text = (
+        "def make(it):\n    def inner(it=it, *, other=None):\n        return it\n"
+        "    def f(number):\n        return inner()\n    return f\nf = make(it)\n"
+    )
+    for place, source in enumerate((text, text.replace("it=it, *, other=None", "*, it=it"))):
+        decorator = world.cached(ttl=60, namespace=str(place))
+        for _ in range(2):
+            decorator(world.written(source, it=["alice"]))
+        with pytest.raises(ConfigurationError, match="closes over other values"):
+            decorator(world.written(source, it=["bob"]))
+
+
 def test_an_object_that_is_gone_is_not_taken_for_another(world):
     """At the same address there may be another user's."""
 

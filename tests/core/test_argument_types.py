@@ -367,7 +367,6 @@ DIFFERENT = {
     "members": (Level.LOW, Level.HIGH),
     "flags": (Access.READ, Access.READ | Access.WRITE),
     "choices": (Plan.FREE, Plan.PAID),
-    "enums of one name": (other_enum(ADMIN=1).ADMIN, other_enum(ADMIN=2).ADMIN),
     "statuses": (http.HTTPStatus.OK, 200),
     "named tuple and tuple": (Point(1, 2), (1, 2)),
     "named tuples of two classes": (Point(1, 2), Pixel(1, 2)),
@@ -478,6 +477,9 @@ REFUSED = {
     # Classes that another could be mistaken for.
     "a class made for one request": type("Filter", (), {}),
     "a local class": type("Local", (), {"tenant": 1}),
+    "a member of such an enum": other_enum(ADMIN=1).ADMIN,
+    "such a named tuple": namedtuple("Point", "x y")(1, 2),  # noqa: PYI024 - as above
+    "such a dataclass": dataclasses.make_dataclass("Filter", ["name"])("a"),
     "a generic alias": list[int],
     # The rest.
     "complex": 1j,

@@ -102,6 +102,13 @@ def containers(inner):
 values = st.recursive(plain, containers, max_leaves=8)
 
 
+class Access(Flag):
+    """Members that are combined."""
+
+    READ = 1
+    WRITE = 2
+
+
 class User:
     """Something with a key of its own."""
 
@@ -378,10 +385,5 @@ def test_decimals_are_taken_digit_by_digit():
 
 def test_flags_without_a_name_have_a_value():
     """An empty flag is a flag as well."""
-
-    class Access(Flag):
-        READ = 1
-        WRITE = 2
-
     every = [Access(0), Access.READ, Access.WRITE, Access.READ | Access.WRITE]
     assert len({canonical(one) for one in every}) == 4
