@@ -112,7 +112,6 @@ _PLAIN: Final[dict[tuple[str, str], Plainer]] = {
     ("starlette", "MutableHeaders"): lambda value: value.raw,
     ("starlette", "QueryParams"): lambda value: value.multi_items(),
     ("werkzeug", "CombinedMultiDict"): _all_of_werkzeug,
-    ("werkzeug", "EnvironHeaders"): list,
     ("werkzeug", "Headers"): list,
     ("werkzeug", "ImmutableMultiDict"): _all_of_werkzeug,
     ("werkzeug", "ImmutableOrderedMultiDict"): _all_of_werkzeug,
@@ -126,9 +125,7 @@ _OWN: Final[dict[str, frozenset[str]]] = {
     "markupsafe": frozenset(),
     "multidict": frozenset(),
     "starlette": frozenset({"_dict", "_list"}),
-    "werkzeug": frozenset(
-        {"_first_bucket", "_hash_cache", "_last_bucket", "_list", "dicts", "environ"}
-    ),
+    "werkzeug": frozenset({"_first_bucket", "_hash_cache", "_last_bucket", "_list", "dicts"}),
     "zoneinfo": frozenset(),
 }
 _STAND_INS: Final = {

@@ -295,11 +295,6 @@ werk = werkzeug.datastructures
 star = starlette.datastructures
 
 
-def environ(**headers):
-    """Return a WSGI environment with headers."""
-    return {f"HTTP_{name}": value for name, value in headers.items()}
-
-
 def changed(value, **attributes):
     """Return a value with further attributes."""
     for name, each in attributes.items():
@@ -398,10 +393,6 @@ DIFFERENT = {
         werk.CombinedMultiDict([werk.MultiDict(PAIRS[:1]), werk.MultiDict(PAIRS[2:])]),
     ),
     "werkzeug's Headers": (werk.Headers(PAIRS), werk.Headers(PAIRS[1:])),
-    "EnvironHeaders": (
-        werk.EnvironHeaders(environ(COOKIE="a")),
-        werk.EnvironHeaders(environ(COOKIE="b")),
-    ),
     "QueryDict": (QueryDict("id=1&id=2"), QueryDict("id=2")),
     "QueryDicts of two encodings": (QueryDict("a=1"), QueryDict("a=1", encoding="latin-1")),
     "MultiValueDict": (MultiValueDict({"a": [1, 2]}), MultiValueDict({"a": [2]})),
@@ -464,6 +455,8 @@ REFUSED = {
     "lazystr": lazystr("a"),
     "LocalProxy": werkzeug.local.LocalProxy(lambda: "a"),
     "UploadFile": star.FormData([("f", star.UploadFile(file=None))]),
+    # A view of all that a request has.
+    "EnvironHeaders": werk.EnvironHeaders({"HTTP_COOKIE": "a", "REMOTE_USER": "bob"}),
     # Arrays, frames, and numbers that no number of Python's equals.
     "numpy.ndarray": np.array([1]),
     "numpy.longdouble": np.longdouble(1),

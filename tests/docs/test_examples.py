@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 
 from shardcache import Node, Topology
+from shardcache.decorators import Defaults
 from shardcache.plugin.manager import Plugins
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +35,12 @@ def examples(page: str) -> str:
             language = "" if language else fence["language"] or "text"
         kept.append(line if language in {"pycon", "python"} and not fence else "")
     return "\n".join(kept) + "\n"
+
+
+@pytest.fixture(autouse=True)
+def _defaults_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    """Each page is a program of its own, whose functions share no name with another's."""
+    monkeypatch.setattr("shardcache.decorators._defaults", Defaults())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
