@@ -24,6 +24,8 @@ _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYW
 # No part of a namespace but the first begins so, unless marked: then it is known where this ends.
 _BEGINS_A_VERSION: Final = tuple("0123456789-")
 _LIKE_A_VERSION: Final = (*_BEGINS_A_VERSION, "=", "%")
+# Variables that Python gives to methods of any class, and to those of a generic one.
+_OF_CLASSES: Final = ("__class__", "__classdict__", ".type_params")
 # The module of a program's main file, and of the same file in a process that it has spawned.
 _MAIN: Final = ("__main__", "__mp_main__", None)
 
@@ -259,11 +261,21 @@ class CallKeys:
         inner = inspect.unwrap(self.function)
         if getattr(inner, "__name__", "") == "<lambda>":
             yield "a lambda has no name; give namespace=…"
-        elif "<locals>" in getattr(inner, "__qualname__", "") and self._naming.key is None:
+        elif self._naming.key is None and _is_made_inside(inner):
             yield (
                 "it is made inside another function, and what it closes over is no part of its keys:"
                 " pass that as an argument, and give namespace=… or key=…"
             )
+
+
+def _is_made_inside(function: Any) -> bool:
+    """Return whether a function was made by a call of another one, whose variables it may use."""
+    if "<locals>" in getattr(function, "__qualname__", ""):
+        return True
+    # One that is declared global where it is made has another name, and such variables all the same.
+    variables = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    types = (each.__name__ for each in getattr(function, "__type_params__", ()))
+    return bool({*variables}.difference(types, _OF_CLASSES))
 
 
 class _Arguments:

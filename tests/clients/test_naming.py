@@ -169,6 +169,40 @@ def test_a_function_made_inside_another_needs_a_name(world):
     world.cached(ttl=60, key="alice:{number}")(function)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def make(it):\n    global f\n    def f(number):\n        return it\nmake(it)\n",
+        f"{INSIDE}f.__qualname__ = 'f'\n",
+    ],
+)
+def test_it_needs_one_however_it_is_called(world, text):
+    """It closes over something: declared global, or renamed."""
+    with pytest.raises(ConfigurationError, match="made inside another function"):
+        world.cached(ttl=60)(world.written(text, it="alice"))
+
+
+class Base:
+    """A class whose methods use variables that Python makes."""
+
+    def number(self):
+        """Return a number."""
+        return 1
+
+
+class Child(Base):
+    """A class that calls its base."""
+
+    def number(self):
+        """Return what the base gives."""
+        return super().number()
+
+
+def test_a_method_that_calls_its_base_needs_none():
+    """It closes over nothing but its class."""
+    assert CallKeys(Child.number, Naming(ignore="self")).prefix == f"{__name__}:Child.number:0"
+
+
 WRAPPED = """
 def logged(function):
     {wraps}
