@@ -1,4 +1,4 @@
-"""What tells a function from another one of its name: its code, and what it closes over."""
+"""What tells a function from another of its name: its code, and what it closes over."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Fingerprint:
     __slots__ = ("_digest", "_objects")
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        taken = _Taken()
-        taken.function(function)
-        self._digest = taken.hash.digest()
-        self._objects = [_reference(each) for each in taken.objects]
+        content = _Content()
+        content.add_function(function)
+        self._digest = content.hash.digest()
+        self._objects = [_reference(each) for each in content.objects]
 
     def matches(self, other: Fingerprint) -> bool:
         """Return whether both are of one function, as far as can be known."""
@@ -51,88 +51,89 @@ class Fingerprint:
         )
 
 
-class _Taken:
-    """What has been taken of a function so far: bytes, and objects that have none."""
+class _Content:
+    """What a function consists of: a hash of all that can be written as bytes, and the other objects."""
 
     def __init__(self) -> None:
         self.hash = blake2b(digest_size=16)
         self.objects: list[object] = []
         self._functions: list[object] = []  # met already: a recursive one holds itself
 
-    def function(self, function: Any) -> None:
+    def add_function(self, function: Any) -> None:
+        """Add a function's name, code, variables and defaults."""
         self._functions.append(function)
-        self._bytes(f"{function.__module__}:{function.__qualname__}".encode())
+        self._add_bytes(f"{function.__module__}:{function.__qualname__}".encode())
         code = getattr(function, "__code__", None)
         if isinstance(code, CodeType):
-            self._code(code)
+            self._add_code(code)
             for cell in getattr(function, "__closure__", None) or ():
-                self._cell(cell)
-            self._defaults(function)
+                self._add_cell(cell)
+            self._add_defaults(function)
         elif hasattr(function, "__wrapped__"):
-            self.value(function.__wrapped__)
+            self._add_value(function.__wrapped__)
 
-    def _defaults(self, function: Any) -> None:
-        """Take the defaults of parameters, but objects without content: they are part of keys."""
+    def _add_defaults(self, function: Any) -> None:
+        """Add the defaults of parameters, but no objects: whatever they are, they are part of keys."""
         named = getattr(function, "__kwdefaults__", None) or {}
         for default in (*(getattr(function, "__defaults__", None) or ()), *named.values()):
             try:
-                self._bytes(canonical(default, typed=True))
+                self._add_bytes(canonical(default, typed=True))
             except UnkeyableError:
-                self._bytes(b"object")
+                self._add_bytes(b"object")
 
-    def _cell(self, cell: CellType) -> None:
+    def _add_cell(self, cell: CellType) -> None:
         try:
             content = cell.cell_contents
         except ValueError:  # not filled yet
-            self._bytes(b"empty")
+            self._add_bytes(b"empty")
             return
-        self.value(content)
+        self._add_value(content)
 
-    def value(self, value: Any) -> None:
-        """Take a value that a function closes over."""
+    def _add_value(self, value: Any) -> None:
+        """Add a value that a function closes over."""
         if any(value is each for each in self._functions):
-            self._bytes(b"again")
+            self._add_bytes(b"again")
         elif type(value) is tuple:
-            self._bytes(b"tuple%d" % len(value))
+            self._add_bytes(b"tuple%d" % len(value))
             for each in value:
-                self.value(each)
+                self._add_value(each)
         elif type(value) is partial:
-            self._bytes(b"partial")
-            self.value((value.func, value.args, *sorted(value.keywords.items())))
+            self._add_bytes(b"partial")
+            self._add_value((value.func, value.args, *sorted(value.keywords.items())))
         elif type(value) is MethodType:
-            self._bytes(b"method")
-            self.value((value.__func__, value.__self__))
+            self._add_bytes(b"method")
+            self._add_value((value.__func__, value.__self__))
         elif isinstance(getattr(value, "__code__", None), CodeType):
-            self.function(value)
+            self.add_function(value)
         else:
-            self._plain(value)
+            self._add_plain(value)
 
-    def _plain(self, value: Any) -> None:
+    def _add_plain(self, value: Any) -> None:
         if _is_fixed(value):
             try:
-                self._bytes(canonical(value, typed=True))
+                self._add_bytes(canonical(value, typed=True))
             except UnkeyableError:
                 pass
             else:
                 return
-        self._bytes(b"object")
+        self._add_bytes(b"object")
         self.objects.append(value)
 
-    def _code(self, code: CodeType) -> None:
-        """Take code as it is wherever it stands in its file: a line above it makes no other one."""
+    def _add_code(self, code: CodeType) -> None:
+        """Add code as it is wherever it stands in its file: a line above it makes no other one."""
         counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
-        self._bytes(repr(counts).encode())
-        self._bytes(code.co_code)
-        self._bytes(getattr(code, "co_exceptiontable", b""))
+        self._add_bytes(repr(counts).encode())
+        self._add_bytes(code.co_code)
+        self._add_bytes(getattr(code, "co_exceptiontable", b""))
         names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
-        self._bytes(repr(names).encode())
+        self._add_bytes(repr(names).encode())
         for constant in code.co_consts:
             if isinstance(constant, CodeType):
-                self._code(constant)
+                self._add_code(constant)
             else:
-                self._bytes(_constant(constant))
+                self._add_bytes(_constant(constant))
 
-    def _bytes(self, data: bytes) -> None:
+    def _add_bytes(self, data: bytes) -> None:
         self.hash.update(struct.pack("!Q", len(data)) + data)
 
 

@@ -364,11 +364,10 @@ def _arguments(function: Callable[..., Any], name: str) -> _Arguments:
     except ValueError as error:
         raise ConfigurationError(f"cached {name}: {error}") from None
     try:
-        return _Arguments(inspect.signature(function, follow_wrapped=False), shown)
-    except (
-        ValueError
-    ):  # a cached function, which has none of its own and passes on what it is given
-        return _Arguments(shown, shown)
+        own = inspect.signature(function, follow_wrapped=False)
+    except ValueError:  # a cached function has none of its own, and passes on what it is given
+        own = shown
+    return _Arguments(own, shown)
 
 
 def _template(text: str, faults: list[str]) -> Template:
