@@ -4,7 +4,7 @@ Each value has its type's letter and its length in front, so that no two sequenc
 into one. Never `repr`, `id`, `hash` or pickle, which differ between processes or run code.
 
 Types are taken exactly: a subclass may hold more than its base shows. Equal numbers are one value,
-all NaN of one bit pattern are, and a dict or a set has no order. Moments are one if date, time, zone
+so are all NaN, and a dict or a set has no order. Moments are one if date, time, zone
 and fold are: not if they are only the same instant.
 """
 
@@ -31,6 +31,7 @@ Encoder = Callable[[Any, bool], bytes]
 MAX_WHOLE: Final = 600  # digits of a decimal that is written out as the whole number it is
 DEEPEST: Final = 32  # levels of nesting; a value that holds itself has no end
 _DOUBLE: Final = struct.Struct("!d")
+_NAN: Final = float("nan")
 
 
 class UnkeyableError(ShardCacheError):
@@ -88,7 +89,7 @@ _BIG: Final = 10**640
 def _float(value: float, typed: bool, depth: int) -> bytes:  # noqa: FBT001
     if not typed and value.is_integer():
         return _int(int(value), typed, depth)
-    return _tagged(b"f", _DOUBLE.pack(value))
+    return _tagged(b"f", _DOUBLE.pack(value if value == value else _NAN))  # noqa: PLR0124 - NaN
 
 
 def _decimal(value: Decimal, typed: bool, depth: int) -> bytes:  # noqa: FBT001
@@ -290,7 +291,7 @@ def _recognized(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001
     if plain is not NotImplemented:
         return _tagged(b"x", _str_of(kind) + _nested(plain, typed, depth + 1))
     base = next((each for each in kind.__mro__ if each in _ENCODERS), None)
-    more = f", which may hold more than a {type_name(base)}" if base is not None else ""
+    more = f", a subclass of {type_name(base)} that may hold more" if base is not None else ""
     raise UnkeyableError(f"a value of type {type_name(kind)}{more}")
 
 
