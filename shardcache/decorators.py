@@ -46,7 +46,7 @@ class Defaults:
     """The default clients: one that blocks and one for event loops, each made when it is first used."""
 
     def __init__(self) -> None:
-        self.prefixes = Prefixes()
+        self.prefixes = Prefixes(nodes_known=False)  # before the first call
         self._takes_locks = False
         self._making = ProcessLock()
         self._settings: Settings | None = None

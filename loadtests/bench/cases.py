@@ -165,11 +165,11 @@ def cached_hit(rounds: int) -> dict[str, Timing]:
     """Measure a hit of a cached function, and a bare `get`, over embedded nodes: client CPU alone."""
     with Client([f"memory://{number}" for number in range(NODES)]) as client:
 
-        @client.cached(ttl=3600, lock=True)
+        @client.cached(ttl=3600, lock=True, namespace="plain")
         def plain(number: int) -> bytes:
             return VALUE + b"%d" % number
 
-        @client.cached(ttl=3600, lock=True, stale=60)
+        @client.cached(ttl=3600, lock=True, stale=60, namespace="aged")
         def aged(number: int) -> bytes:
             return VALUE + b"%d" % number
 

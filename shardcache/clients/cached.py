@@ -91,7 +91,7 @@ class FunctionCache:
         policy: CachePolicy,
         keys: CallKeys,
     ) -> None:
-        self._cluster = cluster
+        self._cluster = _checked(cluster, keys) if keys.is_anonymous else cluster
         self.function = function
         self.policy = policy
         self._defaulted = policy  # with the default ttl of the client
@@ -160,6 +160,17 @@ class FunctionCache:
         if policy.ttl != seconds:
             policy = self._defaulted = replace(self.policy, ttl=seconds)
         return policy
+
+
+def _checked(cluster: Callable[[], Cluster], keys: CallKeys) -> Callable[[], Cluster]:
+    """Return `cluster` for a function that may be cached on some nodes only, which are known then."""
+
+    def checked() -> Cluster:
+        found = cluster()
+        keys.refuse_if_anonymous(found)
+        return found
+
+    return checked
 
 
 class CachedBase(Generic[P, R]):
@@ -518,7 +529,7 @@ class Decorator:
 
     def _cache(self, function: Callable[..., Any]) -> FunctionCache:
         keys = CallKeys(function, self._naming)
-        self._prefixes.claim(keys)
+        self._prefixes.claim(keys, self._cluster)
         return FunctionCache(self._cluster, function, self._policy, keys)
 
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
-from types import CellType, CodeType
 from typing import Any, Final, TypeAlias
-from weakref import ref
 
+from shardcache.clients.fingerprints import Fingerprint
 from shardcache.core.callkeys import UnkeyableError, canonical, digest
 from shardcache.core.envelopes import MAX_VERSIONS
+from shardcache.core.nodes import EMBEDDED
+from shardcache.core.templates import Template
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError, KeyBuildError
+from shardcache.operations.cluster import Cluster
 
 # Arguments and functions are the caller's own, hence `Any`.
 
 KeyChoice: TypeAlias = str | Callable[..., str | bytes] | None
 
-log = logging.getLogger("shardcache")
-
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# No part of a namespace but the first begins so, unless marked: then it is known where this ends.
+_BEGINS_A_VERSION: Final = tuple("0123456789-")
+_LIKE_A_VERSION: Final = (*_BEGINS_A_VERSION, "=", "%")
+# Variables that Python gives to methods of any class, and to those of a generic one.
+_OF_CLASSES: Final = ("__class__", "__classdict__", ".type_params")
+# The module of a program's main file, and of the same file in a process that it has spawned.
+_MAIN: Final = ("__main__", "__mp_main__", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,8 @@ class Naming:
             faults.append(
                 f"key must be a template or a function of the arguments, not {shown(self.key)}"
             )
+        if not (self.namespace is None or isinstance(self.namespace, str)):
+            faults.append(f"namespace must be a string, not {shown(self.namespace)}")
         for field in ("ignore", "tags"):
             given = getattr(self, field)
             if not (isinstance(given, Iterable) and all(isinstance(each, str) for each in given)):
@@ -57,41 +64,34 @@ class Naming:
 
 
 class Prefixes:
-    """Which functions' values have which prefix, so that no two functions share theirs unnoticed."""
+    """Which functions' values have which prefix, so that no two functions ever share theirs."""
 
-    def __init__(self) -> None:
-        self._functions: dict[str, ref[Callable[..., Any]]] = {}
+    def __init__(self, *, nodes_known: bool = True) -> None:
+        self._nodes_known = nodes_known
+        self._known: dict[str, tuple[str, Fingerprint]] = {}
 
-    def claim(self, keys: CallKeys) -> None:
+    def claim(self, keys: CallKeys, cluster: Callable[[], Cluster]) -> None:
         """Take note of a function's prefix.
 
-        Raise `ConfigurationError` when it is another function's, whose values it would be served.
-        Two functions of one name are one that was defined again, unless their code differs, or what
-        they close over: that is told in the log.
+        Raise `ConfigurationError` when it is another function's, whose values it would be served: one
+        of another name, of other code, or that closes over other values. One that was only defined
+        again, as `importlib.reload` does, is the same.
         """
-        known = self._functions.get(keys.prefix)
-        other = None if known is None else known()
-        self._functions[keys.prefix] = ref(keys.function)
-        if other is None or other is keys.function:
+        if self._nodes_known:
+            keys.refuse_if_anonymous(cluster())
+        fingerprint = Fingerprint(keys.function)
+        name, known = self._known.setdefault(keys.prefix, (keys.name, fingerprint))
+        if known is fingerprint or (name == keys.name and known.matches(fingerprint)):
             return
-        if function_name(other) != keys.name:
-            raise ConfigurationError(
-                f"cached {keys.name}: the namespace and version {keys.prefix!r} are those of"
-                f" {function_name(other)}; give each function its own"
-            )
-        code, other_code = _code(keys.function), _code(other)
-        if keys.name.endswith("<lambda>") and code != other_code:
-            raise ConfigurationError(
-                f"cached {keys.name}: another lambda has the namespace and version"
-                f" {keys.prefix!r}; give each its own"
-            )
-        is_same_code = _without_lines(code) == _without_lines(other_code)
-        if not is_same_code or _closed_over(other) != _closed_over(keys.function):
-            log.warning(
-                "cached %s: defined more than once, with other code or other variables, and all share"
-                " their cached values; give each its own namespace= or version=",
-                keys.name,
-            )
+        other = (
+            "a function of the same name with other code, or that closes over other values"
+            if name == keys.name
+            else name
+        )
+        raise ConfigurationError(
+            f"cached {keys.name}: the namespace and version {keys.prefix!r} are those of {other};"
+            " give each function its own namespace=, or another version="
+        )
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -99,75 +99,77 @@ def function_name(function: Callable[..., Any]) -> str:
     return f"{function.__module__}:{function.__qualname__}"
 
 
-def _code(function: Callable[..., Any]) -> object:
-    return getattr(function, "__code__", None)
+def prefix_of(namespace: str, version: int | str) -> str:
+    """Return what is in front of each key of a function, so that no two run into each other.
 
+    A part of the namespace that could be taken for a version is marked by `%`, and a version that does
+    not begin with a digit by `=`.
 
-def _without_lines(code: object) -> object:
-    """Return code as it is wherever it stands in its file: a line above it makes no other function."""
-    if not isinstance(code, CodeType):
-        return code
-    constants = tuple(map(_without_lines, code.co_consts))
-    return code.replace(co_firstlineno=1, co_linetable=b"", co_consts=constants)
-
-
-def _closed_over(function: Callable[..., Any]) -> list[object]:
-    cells = getattr(function, "__closure__", None) or ()
-    return [_content(cell) for cell in cells]
-
-
-def _content(cell: CellType) -> object:
-    try:
-        return id(cell.cell_contents)
-    except ValueError:  # not filled yet
-        return None
+    >>> prefix_of("shop:prices", 2), prefix_of("user:0:admin", 0), prefix_of("shop", "beta")
+    ('shop:prices:2', 'user:%0:admin:0', 'shop:=beta')
+    """
+    first, *others = namespace.split(":")
+    marked = (f"%{each}" if each.startswith(_LIKE_A_VERSION) else each for each in others)
+    text = str(version)
+    for character in "%:@":
+        text = text.replace(character, f"%{ord(character):02X}")
+    marked_version = text if text.startswith(_BEGINS_A_VERSION) else f"={text}"
+    return ":".join((first, *marked, marked_version))
 
 
 class CallKeys:
     """The keys and tags of one function's calls.
 
-    `prefix` is in front of each key: the function's namespace and version.
+    `prefix` is in front of each key: the function's namespace and version. `is_anonymous`: whether
+    that names no program, so that another program's function could have the same.
     """
 
     def __init__(self, function: Callable[..., Any], naming: Naming) -> None:
         self.function = function
         self.name = function_name(function)
-        try:
-            self._signature = inspect.signature(function)
-        except ValueError as error:
-            raise ConfigurationError(f"cached {self.name}: {error}") from None
         self._naming = naming
-        if function.__name__ == "<lambda>" and not naming.namespace:
-            raise ConfigurationError("cached: a lambda has no name; give namespace=…")
-        self.prefix = f"{naming.namespace or self.name}:{naming.version}"
-        ignored, self._tags = naming.names("ignore"), naming.names("tags")
-        self._check(ignored)
-        parameters = [
-            parameter
-            for parameter in self._signature.parameters.values()
-            if parameter.name not in ignored
+        self._arguments = _arguments(function, self.name)
+        module = _module(function)
+        self.is_anonymous = not naming.namespace and module in _MAIN
+        namespace = naming.namespace or f"{module}:{function.__qualname__}"
+        self.prefix = prefix_of(namespace, naming.version)
+        ignored = naming.names("ignore")
+        choice = naming.key
+        faults: list[str] = []
+        self._template = _template(choice, faults) if isinstance(choice, str) else None
+        self._tags = [_template(tag, faults) for tag in naming.names("tags")]
+        faults += self._faults(ignored)
+        if faults:
+            raise ConfigurationError(*(f"cached {self.name}: {fault}" for fault in faults))
+        self._labels = [
+            (place, name, name.encode() + b"=")
+            for place, name in enumerate(self._arguments.names)
+            if name not in ignored
         ]
-        self._names = [(parameter.name, parameter.name.encode() + b"=") for parameter in parameters]
-        self._simple = not ignored and not any(
-            parameter.kind in (*_VARIADIC, inspect.Parameter.KEYWORD_ONLY)
-            for parameter in parameters
-        )
-        self._defaults = tuple(
-            parameter.default
-            for parameter in parameters
-            if parameter.default is not inspect.Parameter.empty
-        )
-        self._required = len(parameters) - len(self._defaults)
+
+    def refuse_if_anonymous(self, cluster: Cluster) -> None:
+        """Raise `ConfigurationError` if other programs' functions could have the same keys there."""
+        if self.is_anonymous and any(
+            node.address.scheme != EMBEDDED for node in cluster.topology.nodes
+        ):
+            raise ConfigurationError(
+                f"cached {self.name}: the function is of the main program, which has no name, and"
+                " another program's function on these nodes would be served its values; give it a"
+                " namespace=…, or start the program by its module, as in python -m shop.web"
+            )
 
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], generation: str) -> str | bytes:
         """Give the key of a call; raise `KeyBuildError` when none can be made of its arguments."""
-        prefix = f"{self.prefix}:{generation}" if generation else self.prefix
+        prefix = f"{self.prefix}@{generation}" if generation else self.prefix
         choice = self._naming.key
         if choice is None:
             return f"{prefix}:{digest(self._canonical(args, kwargs))}"
-        if isinstance(choice, str):
-            return f"{prefix}:{choice.format_map(self._bound(args, kwargs))}"
-        made = choice(*args, **kwargs)
+        if self._template is not None:
+            try:
+                return f"{prefix}:{self._template.key(self._arguments.named(args, kwargs))}"
+            except UnkeyableError as error:
+                raise self._unkeyable(error) from error.__cause__
+        made: object = self._arguments.call(choice, args, kwargs)  # type: ignore[arg-type]  # no str
         if isinstance(made, str):
             return f"{prefix}:{made}"
         if isinstance(made, bytes):
@@ -178,64 +180,209 @@ class CallKeys:
         """Give the tags of a call's value."""
         if not self._tags:
             return ()
-        bound = self._bound(args, kwargs)
-        return [template.format_map(bound) for template in self._tags]
+        named = self._arguments.named(args, kwargs)
+        try:
+            return [template.tag(named) for template in self._tags]
+        except UnkeyableError as error:
+            raise self._unkeyable(error) from error.__cause__
 
     def _canonical(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Give the bytes of the arguments, in the order of the parameters, with defaults applied."""
-        given, names = len(args), self._names
-        values: Sequence[Any]
-        if self._simple and not kwargs and self._required <= given <= len(names):
-            values = args + self._defaults[given - self._required :]
-        else:
-            bound = self._bound(args, kwargs)
-            values = [bound[name] for name, _ in names]
+        values = self._arguments.values(args, kwargs)
+        if values is None:
+            return self._as_passed(args, kwargs)
         parts: list[bytes] = []
         typed = self._naming.typed
-        for (name, label), value in zip(names, values, strict=True):
+        for place, name, label in self._labels:
             try:
-                parts += (label, canonical(value, typed=typed))
+                parts += (label, canonical(values[place], typed=typed))
             except UnkeyableError as error:
-                raise self._unkeyable(name, error) from None
+                raise self._without_bytes(name, error) from None
         return b"".join(parts)
 
-    def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.arguments
+    def _as_passed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """Give the bytes of the arguments of a wrapper, which may pass on others than it is given.
 
-    def _unkeyable(self, name: str, error: UnkeyableError) -> KeyBuildError:
+        By the names of what it wraps where they fit, but without defaults: with an argument put in
+        front they would be those of other parameters.
+        """
+        mark, given = self._arguments.passed(args, kwargs)
+        ignored = self._naming.names("ignore")
+        parts: list[bytes] = []
+        typed = self._naming.typed
+        for name, value in given.items():
+            if name in ignored:
+                continue
+            try:
+                parts += (mark, name.encode(), b"=", canonical(value, typed=typed))
+            except UnkeyableError as error:
+                raise self._without_bytes(name, error) from None
+        return b"".join(parts)
+
+    def _without_bytes(self, name: str, error: UnkeyableError) -> KeyBuildError:
         return KeyBuildError(
             f"{self.name}: no key can be made of the argument {name!r}, {error}; give the"
             f" decorator key=… or ignore=({name!r},), or the type a __cache_key__"
         )
 
-    def _check(self, ignored: Sequence[str]) -> None:
-        """Raise `ConfigurationError` for templates and names that the function has nothing for."""
-        known = list(self._signature.parameters)
-        faults = [f"has {len(self._tags)} tags, and may have {MAX_VERSIONS}"] * (
-            len(self._tags) > MAX_VERSIONS
-        )
-        faults += [
-            f"ignore names {name!r}, which is no parameter" for name in ignored if name not in known
-        ]
-        templates = [*self._tags]
-        if isinstance(self._naming.key, str):
-            templates.append(self._naming.key)
+    def _unkeyable(self, error: UnkeyableError) -> KeyBuildError:
+        return KeyBuildError(f"{self.name}: {error}")
+
+    def _faults(self, ignored: Sequence[str]) -> Iterable[str]:
+        """Yield what templates and names the function has nothing for, and what has no name."""
+        arguments = self._arguments
+        known = f"(known: {', '.join(arguments.names) or 'none'})"
+        if len(self._tags) > MAX_VERSIONS:
+            yield f"has {len(self._tags)} tags, and may have {MAX_VERSIONS}"
+        for name in ignored:
+            if name not in arguments.own:
+                yield (
+                    f"ignore names {name!r}, which is a parameter of what the function wraps, and the"
+                    " wrapper may pass another argument for it; put cached below the wrapper"
+                    if name in arguments.names
+                    else f"ignore names {name!r}, which is no parameter {known}"
+                )
+        templates = self._tags if self._template is None else [*self._tags, self._template]
         for template in templates:
-            faults += [
-                f"the template {template!r} names {name!r}, which is no parameter"
-                for name in _fields(template)
-                if name not in known
-            ]
-        if faults:
-            listed = ", ".join(known) or "none"
-            raise ConfigurationError(
-                *(f"cached {self.name}: {fault} (known: {listed})" for fault in faults)
+            for name in sorted(template.names.difference(arguments.names)):
+                yield f"the template {template.text!r} names {name!r}, which is no parameter {known}"
+        if self._template is not None:
+            for name in arguments.names:
+                if name not in self._template.names and name not in ignored:
+                    yield (
+                        f"the template {self._template.text!r} leaves out the parameter {name!r}: name"
+                        f" it, or ignore it by ignore=({name!r},)"
+                    )
+        yield from self._faults_of_name()
+
+    def _faults_of_name(self) -> Iterable[str]:
+        if self._naming.namespace:
+            return
+        inner = inspect.unwrap(self.function)
+        if getattr(inner, "__name__", "") == "<lambda>":
+            yield "a lambda has no name; give namespace=…"
+        elif self._naming.key is None and _is_made_inside(inner):
+            yield (
+                "it is made inside another function, and what it closes over is no part of its keys:"
+                " pass that as an argument, and give namespace=… or key=…"
             )
 
 
-def _fields(template: str) -> list[str]:
-    """Give the names a template begins its fields with: of `{user.id}`, `user`."""
-    names = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
-    return [name.split(".")[0].split("[")[0] for name in names]
+def _is_made_inside(function: Any) -> bool:
+    """Return whether a function was made by a call of another one, whose variables it may use."""
+    if "<locals>" in getattr(function, "__qualname__", ""):
+        return True
+    # One that is declared global where it is made has another name, and such variables all the same.
+    variables = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    types = (each.__name__ for each in getattr(function, "__type_params__", ()))
+    return bool({*variables}.difference(types, _OF_CLASSES))
+
+
+class _Arguments:
+    """How the calls of one function are bound to its parameters.
+
+    `names` are those of all parameters, `own` those of the function's own ones: a wrapper that takes
+    whatever it is given shows the parameters of what it wraps, and need not pass on the same.
+    """
+
+    def __init__(self, own: inspect.Signature, shown: inspect.Signature) -> None:
+        self.own = tuple(own.parameters)
+        self._is_wrapper = _takes_anything(own) and _begin_alike(own, shown)
+        self._own = own
+        self._signature = shown if self._is_wrapper else own
+        parameters = self._signature.parameters.values()
+        self.names = tuple(self._signature.parameters)
+        self._is_simple = not self._is_wrapper and not any(
+            parameter.kind in (*_VARIADIC, inspect.Parameter.KEYWORD_ONLY)
+            for parameter in parameters
+        )
+        self._defaults = tuple(
+            parameter.default
+            for parameter in parameters
+            if parameter.default is not inspect.Parameter.empty
+        )
+        self._required = len(self.names) - len(self._defaults)
+
+    def values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[Any] | None:
+        """Return the values of all parameters, defaults applied; `None` if they are not known."""
+        given = len(args)
+        if self._is_simple and not kwargs and self._required <= given <= len(self.names):
+            return args + self._defaults[given - self._required :]
+        if self._is_wrapper:
+            return None
+        return tuple(self._bound(args, kwargs).arguments.values())
+
+    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the values by the names of the parameters, those of what is wrapped included."""
+        values = self.values(args, kwargs)
+        if values is None:
+            return self._bound(args, kwargs).arguments
+        return dict(zip(self.names, values, strict=True))
+
+    def passed(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[bytes, Mapping[str, Any]]:
+        """Return what was passed, without defaults, by the names that are shown if it fits them.
+
+        In front of it a mark of which names these are.
+        """
+        try:
+            return b"", self._signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return b"*", self._own.bind(*args, **kwargs).arguments
+
+    def call(
+        self, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> object:
+        """Call a function of the arguments, however the call was written, with defaults applied."""
+        if self._is_wrapper:
+            return function(*args, **kwargs)
+        if self._is_simple:
+            return function(*(self.values(args, kwargs) or ()))
+        bound = self._bound(args, kwargs)
+        return function(*bound.args, **bound.kwargs)
+
+    def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound
+
+
+def _takes_anything(own: inspect.Signature) -> bool:
+    return [each.kind for each in own.parameters.values()][-2:] == [*_VARIADIC]
+
+
+def _begin_alike(own: inspect.Signature, shown: inspect.Signature) -> bool:
+    """Return whether a wrapper's own parameters, but for the last two, are those that it shows first."""
+    first = tuple(own.parameters)[:-2]
+    return own != shown and tuple(shown.parameters)[: len(first)] == first
+
+
+def _arguments(function: Callable[..., Any], name: str) -> _Arguments:
+    try:
+        shown = inspect.signature(function)
+    except ValueError as error:
+        raise ConfigurationError(f"cached {name}: {error}") from None
+    try:
+        own = inspect.signature(function, follow_wrapped=False)
+    except ValueError:  # a cached function has none of its own, and passes on what it is given
+        own = shown
+    return _Arguments(own, shown)
+
+
+def _template(text: str, faults: list[str]) -> Template:
+    try:
+        return Template(text)
+    except ValueError as error:
+        faults.append(f"the template {text!r} cannot be read: {error}")
+        return Template("")
+
+
+def _module(function: Callable[..., Any]) -> str | None:
+    """Return the module of a function; of a program started as a module, by the name it has."""
+    module: str | None = function.__module__
+    if module in _MAIN:
+        spec = getattr(inspect.unwrap(function), "__globals__", {}).get("__spec__")
+        named = getattr(spec, "name", None)
+        return named if isinstance(named, str) and named not in _MAIN else module
+    return module

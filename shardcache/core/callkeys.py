@@ -2,19 +2,27 @@
 
 Each value has its type's letter and its length in front, so that no two sequences of values run
 into one. Never `repr`, `id`, `hash` or pickle, which differ between processes or run code.
+
+Types are taken exactly: a subclass may hold more than its base shows. Equal numbers are one value,
+so are all NaN, and a dict or a set has no order. Moments are one if date, time, zone
+and fold are: not if they are only the same instant.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
 
+from shardcache.core.recognized import equal_form, plain_form, same_as, type_name
+from shardcache.core.records import field_names, has_more
 from shardcache.errors import ShardCacheError
 
 # Arguments are of whatever type the caller's function takes, hence `Any`.
@@ -23,6 +31,7 @@ Encoder = Callable[[Any, bool], bytes]
 MAX_WHOLE: Final = 600  # digits of a decimal that is written out as the whole number it is
 DEEPEST: Final = 32  # levels of nesting; a value that holds itself has no end
 _DOUBLE: Final = struct.Struct("!d")
+_NAN: Final = float("nan")
 
 
 class UnkeyableError(ShardCacheError):
@@ -37,8 +46,10 @@ def digest(parts: bytes) -> str:
 def canonical(value: Any, *, typed: bool = False) -> bytes:
     r"""Give the bytes of a value; equal numbers give the same unless `typed`.
 
-    Takes what the default codec takes, enums, classes, and objects with a `__cache_key__` (an
-    attribute or a method without arguments). Raise `UnkeyableError` for anything else.
+    Takes what the default codec takes, enums, classes, named tuples, dataclasses and attrs classes of
+    such values, types of other libraries that are recognised, and objects whose class has a
+    `__cache_key__` (an attribute or a method without arguments). Raise `UnkeyableError` for anything
+    else, subclasses of the built-in types included.
 
     >>> canonical(1), canonical(1.0), canonical(1.0, typed=True), canonical(["a", b"b"])
     (b'i1:1', b'i1:1', b'f8:?\xf0\x00\x00\x00\x00\x00\x00', b'l8:s1:ab1:b')
@@ -78,7 +89,7 @@ _BIG: Final = 10**640
 def _float(value: float, typed: bool, depth: int) -> bytes:  # noqa: FBT001
     if not typed and value.is_integer():
         return _int(int(value), typed, depth)
-    return _tagged(b"f", _DOUBLE.pack(value))
+    return _tagged(b"f", _DOUBLE.pack(value if value == value else _NAN))  # noqa: PLR0124 - NaN
 
 
 def _decimal(value: Decimal, typed: bool, depth: int) -> bytes:  # noqa: FBT001
@@ -122,12 +133,49 @@ def _mapping(value: Mapping[Any, Any], typed: bool, depth: int) -> bytes:  # noq
     return _tagged(b"m", b"".join(key + each for key, each in pairs))
 
 
+def _ordered(value: OrderedDict[Any, Any], typed: bool, depth: int) -> bytes:  # noqa: FBT001
+    _refuse_attributes(value)
+    pairs = [
+        _nested(key, typed, depth + 1) + _nested(each, typed, depth + 1)
+        for key, each in value.items()
+    ]
+    return _tagged(b"O", b"".join(pairs))
+
+
+def _counter(value: Counter[Any], typed: bool, depth: int) -> bytes:  # noqa: FBT001
+    _refuse_attributes(value)
+    return _tagged(b"C", _mapping(value, typed, depth))
+
+
+def _defaulting(value: defaultdict[Any, Any], typed: bool, depth: int) -> bytes:  # noqa: FBT001
+    factory = _nested(value.default_factory, typed, depth + 1)
+    return _tagged(b"F", factory + _mapping(value, typed, depth))
+
+
 def _datetime(value: datetime, _typed: bool, _depth: int) -> bytes:  # noqa: FBT001
-    return _tagged(b"t", f"{value.isoformat()}/{value.fold}".encode())
+    return _tagged(b"t", f"{zone_name(value.tzinfo)}/{value.fold}/{value.isoformat()}".encode())
 
 
 def _time(value: time, _typed: bool, _depth: int) -> bytes:  # noqa: FBT001
-    return _tagged(b"c", f"{value.isoformat()}/{value.fold}".encode())
+    return _tagged(b"c", f"{zone_name(value.tzinfo)}/{value.fold}/{value.isoformat()}".encode())
+
+
+def _fixed_zone(value: timezone, _typed: bool, _depth: int) -> bytes:  # noqa: FBT001
+    return _tagged(b"z", f"{value.utcoffset(None).total_seconds()}/{zone_name(value)}".encode())
+
+
+def zone_name(zone: tzinfo | None) -> str:
+    """Return what tells a zone from others of the same offset; raise `UnkeyableError` if unknown."""
+    if zone is None:
+        return ""
+    if type(zone) is timezone:
+        return f"={zone.tzname(None)}"
+    name = plain_form(zone)
+    if isinstance(name, str):
+        return name
+    raise UnkeyableError(
+        f"a time in a zone of type {type_name(type(zone))}, not a ZoneInfo of a name or a timezone"
+    )
 
 
 def _date(value: date, _typed: bool, _depth: int) -> bytes:  # noqa: FBT001
@@ -158,27 +206,98 @@ _ENCODERS: Final[dict[type, Callable[[Any, bool, int], bytes]]] = {
     date: _date,
     time: _time,
     timedelta: _timedelta,
+    timezone: _fixed_zone,
     Decimal: _decimal,
     UUID: _uuid,
+    OrderedDict: _ordered,
+    Counter: _counter,
+    defaultdict: _defaulting,
 }
+_BY_PATH: Final = {type_name(kind): encoder for kind, encoder in _ENCODERS.items()}
 
 
 def _other(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001
     """Encode what is of none of these types, though it may be of a subclass of one."""
-    if isinstance(value, type):
-        return _tagged(b"T", _path(value))
-    given = getattr(value, "__cache_key__", None)
+    kind = type(value)
+    if issubclass(kind, type):
+        return _class(value)
+    given = _cache_key(value, kind)
     if given is not None:
-        kept = given() if callable(given) else given
-        return _tagged(b"k", _str_of(type(value)) + _nested(kept, typed, depth + 1))
-    if isinstance(value, Enum):
-        named = canonical(value.name if value.name is not None else value.value)
-        return _tagged(b"e", _str_of(type(value)) + named)
-    for kind in type(value).__mro__:
-        encoder = _ENCODERS.get(kind)
-        if encoder is not None:
-            return encoder(value, typed, depth)
-    raise UnkeyableError(f"a value of type {type(value).__qualname__}")
+        return _tagged(b"k", _str_of(kind) + _nested(given, typed, depth + 1))
+    if issubclass(kind, Enum):
+        return _enum(value)
+    names = field_names(kind)  # type: ignore[arg-type]  # every class is hashable
+    if names is not None:
+        return _record(value, names, typed, depth)
+    return _recognized(value, typed, depth)
+
+
+def _cache_key(value: Any, kind: type) -> Any:
+    """Return what the class of a value says that it is known by, or `None`.
+
+    It is looked up on the type, as Python does for special methods: whoever fills the attributes or
+    the items of an object with what was sent to it must not choose its key.
+    """
+    for each in kind.__mro__:
+        if "__cache_key__" in vars(each):
+            found = vars(each)["__cache_key__"]
+            bind = getattr(type(found), "__get__", None)
+            given = found if bind is None else bind(found, value, kind)
+            return given() if callable(given) else given
+    return None
+
+
+def _class(kind: type) -> bytes:
+    """Encode a class by its path, if it is found there.
+
+    One that is made in a function may be another one with each call, of the same path.
+    """
+    found: Any = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, "__dict__", {}).get(name)
+    if found is not kind and kind is not type(None):
+        raise UnkeyableError(f"the class {type_name(kind)}, which is not found under this name")
+    return _str_of(kind)
+
+
+def _enum(value: Any) -> bytes:
+    """Encode a member by its class and name; flags, which may have none, by their value."""
+    kind = type(value)
+    told = value._value_ if issubclass(kind, Flag) else value._name_
+    return _tagged(b"e", _class(kind) + canonical(told))
+
+
+def _record(value: Any, names: tuple[str, ...], typed: bool, depth: int) -> bytes:  # noqa: FBT001
+    if has_more(value, names):
+        raise UnkeyableError(f"a value of type {type_name(type(value))} with more than its fields")
+    parts = [_class(type(value))]
+    for name in names:
+        is_set = hasattr(value, name)
+        kept = _nested(getattr(value, name), typed, depth + 1) if is_set else b"-0:"
+        parts += (_nested(name, typed, depth + 1), kept)
+    return _tagged(b"r", b"".join(parts))
+
+
+def _recognized(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001
+    kind = type(value)
+    stands_for = same_as(value)
+    if stands_for is not None:
+        return _BY_PATH[stands_for](value, typed, depth)
+    equal = equal_form(value)
+    if equal is not NotImplemented:
+        data = _nested(equal, typed, depth + 1)
+        return _tagged(b"x", _str_of(kind) + data) if typed else data
+    plain = plain_form(value)
+    if plain is not NotImplemented:
+        return _tagged(b"x", _str_of(kind) + _nested(plain, typed, depth + 1))
+    base = next((each for each in kind.__mro__ if each in _ENCODERS), None)
+    more = f", a subclass of {type_name(base)} that may hold more" if base is not None else ""
+    raise UnkeyableError(f"a value of type {type_name(kind)}{more}")
+
+
+def _refuse_attributes(value: Any) -> None:
+    if value.__dict__:
+        raise UnkeyableError(f"a value of type {type_name(type(value))} with attributes of its own")
 
 
 def _path(kind: type) -> bytes:

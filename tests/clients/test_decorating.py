@@ -150,14 +150,14 @@ def test_without_a_ttl_the_default_of_the_client_applies(kind):
         return 1
 
     function = blocking if kind is Client else asynchronous
-    cached = kind("memory://a", default_ttl=30).cached()(function)
+    cached = kind("memory://a", default_ttl=30).cached(namespace="f")(function)
     assert cached.policy.ttl == 30
     for words in ({}, {"ttl": DEFAULT}):
         with pytest.raises(
             ConfigurationError, match="there is no ttl, and the client has no default"
         ):
             kind("memory://a").cached(**words)
-    assert kind("memory://a").cached(ttl=None)(function).policy.ttl is None
+    assert kind("memory://a").cached(ttl=None, namespace="f")(function).policy.ttl is None
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def defaults(monkeypatch):
 def test_the_default_client_is_asked_for_its_default_ttl_at_the_first_call(defaults):
     """It may be configured after the functions are written, and again."""
 
-    @shardcache.cached()
+    @shardcache.cached(namespace="function")
     def function(number):
         return number
 
@@ -192,7 +192,7 @@ def test_the_default_client_is_asked_for_its_default_ttl_at_the_first_call(defau
 async def test_the_default_asyncio_client_does_the_same(defaults):
     """A coroutine function without a ttl lives as long as the client says."""
 
-    @shardcache.cached()
+    @shardcache.cached(namespace="function")
     async def function(number):
         return number
 

@@ -141,13 +141,13 @@ def one():
 def wrapped(client, function, **terms):
     """Return the function cached by either client, to be called as one that blocks."""
     if not hasattr(client, "twin"):
-        return client.cached(ttl=60, **terms)(function)
+        return client.cached(ttl=60, namespace="f", **terms)(function)
 
     @functools.wraps(function)
     async def coroutine():
         return function()
 
-    cached = client.twin.cached(ttl=60, **terms)(coroutine)
+    cached = client.twin.cached(ttl=60, namespace="f", **terms)(coroutine)
     return lambda: client.loop.run_until_complete(cached())
 
 
@@ -196,7 +196,7 @@ def test_a_thread_that_follows_computes_what_it_cannot_read():
     computing, go = threading.Event(), threading.Event()
     calls = []
 
-    @client.cached(ttl=60)
+    @client.cached(ttl=60, namespace="function")
     def function():
         calls.append(1)
         computing.set()
@@ -224,7 +224,7 @@ async def test_a_task_that_follows_computes_what_it_cannot_read():
     calls = []
     async with AsyncClient("memory://a", codec=codec) as client:
 
-        @client.cached(ttl=60)
+        @client.cached(ttl=60, namespace="function")
         async def function():
             calls.append(1)
             await asyncio.sleep(0.05)

@@ -167,7 +167,7 @@ def test_a_cached_function_tells_a_miss_and_a_hit(mode):
     async def compute_async():
         return 1
 
-    decorate = client.cached(ttl=60, lock=True, tags=["t"], stale=10)
+    decorate = client.cached(ttl=60, lock=True, tags=["t"], stale=10, namespace="n")
     function = decorate(compute if mode == "blocking" else compute_async)
     for _ in range(2):
         assert result_of(client, function()) == 1

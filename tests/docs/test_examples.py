@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 
 from shardcache import Node, Topology
+from shardcache.decorators import Defaults
 from shardcache.plugin.manager import Plugins
 
 ROOT = Path(__file__).parents[2]
@@ -36,11 +37,20 @@ def examples(page: str) -> str:
     return "\n".join(kept) + "\n"
 
 
+@pytest.fixture(autouse=True)
+def _defaults_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    """Each page is a program of its own, whose functions share no name with another's."""
+    monkeypatch.setattr("shardcache.decorators._defaults", Defaults())
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_examples_run_as_shown(page: Path):
+def test_examples_run_as_shown(page: Path, monkeypatch: pytest.MonkeyPatch):
     """What a page shows at the prompt is what the reader gets."""
     text = examples(page.read_text(encoding="utf-8"))
     test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    typed = ModuleType("__main__")  # where the names are found that are typed at a prompt
+    test.globs = vars(typed)
+    monkeypatch.setitem(sys.modules, "__main__", typed)
     runner = doctest.DebugRunner(optionflags=doctest.ELLIPSIS)
     try:
         runner.run(test)
