@@ -93,6 +93,8 @@ def _toml(path: Path) -> dict[str, object]:
         fault = "is not UTF-8"
     except ValueError as error:
         fault = f"is not TOML: {error}"
+    except RecursionError:
+        fault = "is nested too deeply"
     # Raised out here: those errors, and the frames of their traceback, hold what is in the file.
     raise ConfigurationError(fault)
 
