@@ -12,7 +12,7 @@ from shardcache.backends.memcached import replies
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import RedisWire
-from shardcache.core.commands import Get, GetMany
+from shardcache.core.commands import Get, GetMany, ServerStats
 from shardcache.testing.driving import MODES
 
 MIB = 1 << 20
@@ -77,6 +77,19 @@ def test_heads_of_hits_are_not_kept():
         with pytest.raises(NodeProtocolError):
             wire.feed(b"%b %b\r\na\r\nMN\r\n" % (head, token_of(request)))
     assert replies._shape.cache_info().currsize == 0
+
+
+def test_figures_come_to_an_end():
+    """More lines than any server has are no answer."""
+    wire = MemcachedWire()
+    wire.encode(ServerStats())
+    with pytest.raises(NodeProtocolError):
+        for number in range(100_000):
+            wire.feed(b"STAT n%d x\r\n" % number)
+    wire = MemcachedWire()
+    wire.encode(ServerStats())
+    (figures,) = wire.feed(b"".join(b"STAT n%d x\r\n" % n for n in range(1000)) + b"END\r\n")
+    assert len(figures) == 1000
 
 
 SCALARS = [
