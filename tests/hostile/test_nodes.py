@@ -55,6 +55,44 @@ def test_a_hostile_node(mode, scheme, behave):
         assert isinstance(outcome, ShardCacheError), (outcome, cost.outcomes)
 
 
+GREETED = [
+    *("garbage", "an endless line", "zeros", "line ends", "silence", "the question", "a drip"),
+    *("an endless status", "an endless error", "statuses without end", "errors without end"),
+    *("an array within an array", "a map of 1000000000", "a length of 512 MiB and no more"),
+]
+
+
+@pytest.mark.parametrize("name", GREETED)
+@pytest.mark.parametrize("scheme", ["redis://:hunter2secret@", "rediss://", "memcacheds://"])
+def test_a_hostile_greeting(mode, scheme, name):
+    """Nor does one that answers a login, or the first bytes of TLS, in any such way."""
+    with fake_node(REDIS[name]) as address:
+        calls = [lambda client: client.get("k"), lambda client: client.get("k")]
+        cost = cost_of(mode, f"{scheme}{address}", calls, timeout=TIMEOUT)
+    assert_bounded(cost)
+    for outcome in cost.outcomes:
+        assert isinstance(outcome, ShardCacheError), (outcome, cost.outcomes)
+
+
+WRITES = {
+    "set": lambda client: client.set("k", "v" * 1000),
+    "incr": lambda client: client.incr("k"),
+    "delete_many": lambda client: client.delete_many(KEYS),
+}
+WRITTEN = ["garbage", "zeros", "silence", "a drip", "errors without end", "a negative length"]
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("scheme", BEHAVIOURS)
+def test_a_hostile_answer_to_a_write(mode, scheme, name, write):
+    """A write is not told as done, and ends in time."""
+    with fake_node(BEHAVIOURS[scheme][name]) as address:
+        cost = cost_of(mode, f"{scheme}://{address}", [write], timeout=TIMEOUT)
+    assert_bounded(cost)
+    assert isinstance(cost.outcomes[0], ShardCacheError), cost.outcomes
+
+
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
 def test_figures_without_end(mode, scheme):
     """`stats` of a server that never comes to an end is over in time, and holds little."""
@@ -83,9 +121,9 @@ def test_figures_come_to_an_end():
     """More lines than any server has are no answer."""
     wire = MemcachedWire()
     wire.encode(ServerStats())
+    endless = b"".join(b"STAT n%d x\r\n" % number for number in range(5000))
     with pytest.raises(NodeProtocolError):
-        for number in range(100_000):
-            wire.feed(b"STAT n%d x\r\n" % number)
+        wire.feed(endless)
     wire = MemcachedWire()
     wire.encode(ServerStats())
     (figures,) = wire.feed(b"".join(b"STAT n%d x\r\n" % n for n in range(1000)) + b"END\r\n")
