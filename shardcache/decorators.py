@@ -23,6 +23,7 @@ from shardcache.clients.sync import Client
 from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms, Span, given_ttl
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import Node
+from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster import Cluster
 from shardcache.plugin.manager import load
@@ -189,6 +190,7 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
     return AnyDecorator(policy, naming)
 
 
+@takes_secrets
 def configure(nodes: str | Node | Settings | Iterable[str | Node], **options: Any) -> None:
     """Say which nodes `cached` uses: a URL with settings in its query, nodes, or `Settings`.
 

@@ -93,15 +93,18 @@ def _listed(faults: Sequence[str]) -> str:
 class UnknownPluginError(ConfigurationError):
     """A name nobody registered; says which are known.
 
+    `name` is the one that was given. The message leaves it out, as that of every setting leaves out
+    its value: it may be a secret that stands in the wrong place.
+
     >>> print(UnknownPluginError("strategy", "kettle", ["ketama", "jump"]))
-    no strategy 'kettle' (known: jump, ketama)
+    no such strategy (known: jump, ketama)
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind = kind
         self.name = name
         self.known = tuple(sorted(known))
-        super().__init__(f"no {kind} {name!r} (known: {', '.join(self.known) or 'none'})")
+        super().__init__(f"no such {kind} (known: {', '.join(self.known) or 'none'})")
 
 
 class TopologyError(ConfigurationError):

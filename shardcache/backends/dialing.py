@@ -22,7 +22,7 @@ from shardcache.backends.threads import NoThreadError, start_thread
 from shardcache.backends.wakeups import Wakeup
 from shardcache.core.cautions import NO
 from shardcache.core.nodes import Node
-from shardcache.core.urls import shown
+from shardcache.core.secrecy import clear_frames, takes_secrets
 from shardcache.errors import (
     ConfigurationError,
     ConnectTimeoutError,
@@ -200,8 +200,9 @@ def _dial_one(
             sock = secure = _wrapped(sock, target.tls, target.node.address.host)
             yield from _shake_hands(secure, until)
         return sock, (yield from _greet(sock, target.make_wire(), until))
-    except BaseException:
+    except BaseException as error:
         sock.close()
+        clear_frames(error)  # those that sent or received credentials
         raise
 
 
@@ -240,21 +241,27 @@ def _shake_hands(sock: ssl.SSLSocket, until: float) -> Generator[Wait, None, Non
 
 
 def _greet(sock: socket.socket, wire: Wire, until: float) -> Generator[Wait, None, Wire]:
-    hello = wire.hello()
-    if hello:
-        sock.sendall(hello)  # a few hundred bytes into an empty buffer never wait
+    _say(sock, wire.hello())
     while not wire.greeted:
         yield Wait(sock.fileno(), select.POLLIN, until)
         with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
-            data = sock.recv(4096)
-            if not data:
-                raise ConnectionResetError(errno.ECONNRESET, "closed during the greeting")
-            _heard(wire, data)
+            _hear(sock, wire)
     return wire
 
 
-def _heard(wire: Wire, data: bytes) -> None:
+# Functions, not a part of the generator above: what an error leaves in their frames can be cleared.
+
+
+def _say(sock: socket.socket, hello: bytes) -> None:
+    if hello:
+        sock.sendall(hello)  # a few hundred bytes into an empty buffer never wait
+
+
+def _hear(sock: socket.socket, wire: Wire) -> None:
     """Take what comes before the greeting is over; a no, as to a password, is no node for us."""
+    data = sock.recv(4096)
+    if not data:
+        raise ConnectionResetError(errno.ECONNRESET, "closed during the greeting")
     try:
         wire.feed(data)
     except NodeRefusedError as error:
@@ -270,14 +277,15 @@ def _looked_up(host: str, port: int, flags: int) -> Sequence[AddressInfo]:
     return [(family, address) for family, _, _, _, address in found]
 
 
+@takes_secrets
 def tls_context(node: Node, given: ssl.SSLContext | None) -> ssl.SSLContext:
     """Return the TLS context of a node: the one that was given, or one by its URL's options.
 
     Those are named as redis-py names them. The server is verified unless `ssl_cert_reqs=none`.
     `ssl_ca_certs` is a file of authorities in place of the system's, `ssl_certfile` and `ssl_keyfile`
     are the client's own, `ssl_check_hostname=false` takes a certificate of another name,
-    `ssl_min_version` is `1.2` or `1.3`. Raise `ConfigurationError` listing every fault, such as a context
-    beside any of these.
+    `ssl_min_version` is `1.2` or `1.3`. Raise `ConfigurationError` listing every fault, none of which
+    quotes a value, such as a context beside any of these.
     """
     options = dict(node.address.options)
     if given is not None:
@@ -293,7 +301,7 @@ def tls_context(node: Node, given: ssl.SSLContext | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=authorities)
     except OSError as error:
-        faults.append(f"ssl_ca_certs={shown(authorities or '')} cannot be read: {_why(error)}")
+        faults.append(f"ssl_ca_certs cannot be read: {_why(error)}")
         context = ssl.create_default_context()
     faults += [*_told(context, options), *_loaded(context, options)]
     if faults:
@@ -307,13 +315,18 @@ def _told(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:
     if checks.lower() in NO:
         context.check_hostname = False
     elif checks.lower() not in _YES:
-        yield f"ssl_check_hostname must be true or false, not {shown(checks)}"
+        yield "ssl_check_hostname must be true or false"
     required = options.get("ssl_cert_reqs", "required")
     if required.lower() == "none":
+        if options.get("ssl_check_hostname", "").lower() in _YES:
+            yield (
+                "ssl_check_hostname=true and ssl_cert_reqs=none contradict each other: the name in a"
+                " certificate that nobody verifies proves nothing"
+            )
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif required.lower() not in ("optional", "required"):
-        yield f"ssl_cert_reqs must be none, optional or required, not {shown(required)}"
+        yield "ssl_cert_reqs must be none, optional or required"
     version = options.get("ssl_min_version", "1.2")
     if version not in _VERSIONS:
         yield "ssl_min_version must be 1.2 or 1.3"
@@ -331,8 +344,8 @@ def _loaded(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str
     try:
         context.load_cert_chain(own, key)
     except OSError as error:
-        beside = "" if key is None else f" with ssl_keyfile={shown(key)}"
-        yield f"ssl_certfile={shown(own)}{beside} cannot be loaded: {_why(error)}"
+        beside = "" if key is None else " with ssl_keyfile"
+        yield f"ssl_certfile{beside} cannot be loaded: {_why(error)}"
 
 
 def _why(error: OSError) -> str:

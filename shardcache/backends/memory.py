@@ -88,7 +88,7 @@ def _faults(name: str, value: str) -> Iterator[str]:
     if name not in known:
         yield f"no option {shown(name)} (known: {', '.join(known)})"
     elif not _is_whole(value):
-        yield f"{name} must be a whole number above zero, not {shown(value)}"
+        yield f"{name} must be a whole number above zero"
 
 
 class Entry(NamedTuple):

@@ -266,7 +266,10 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     async def add_node(self, node: str | Node) -> TopologyChange:
         """Add a node; calls in flight finish on the old topology."""
-        return await self._swap(lambda topology: topology.adding(parse_node(node)))
+        try:
+            return await self._swap(lambda topology: topology.adding(parse_node(node)))  # noqa: F821 - deleted only when this is over
+        finally:
+            del node  # an error must not show its password as a local variable
 
     async def remove_node(self, name: str) -> TopologyChange:
         """Remove the node called `name`; calls in flight finish on the old topology."""
@@ -274,7 +277,10 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     async def set_nodes(self, nodes: str | Node | Iterable[str | Node]) -> TopologyChange:
         """Use exactly these nodes from now on; connections to those that stay are kept."""
-        return await self._swap(lambda topology: topology.replaced(node_list(nodes)))
+        try:
+            return await self._swap(lambda topology: topology.replaced(node_list(nodes)))  # noqa: F821 - as above
+        finally:
+            del nodes  # an error must not show their passwords as a local variable
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent; the client then raises `ClientClosedError`."""

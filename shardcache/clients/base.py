@@ -27,6 +27,7 @@ from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import EMBEDDED, Node
 from shardcache.core.payloads import Payloads
 from shardcache.core.policies import TimeoutPolicy
+from shardcache.core.secrecy import takes_secrets
 from shardcache.core.strategy import Strategy
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import ClientClosedError, ClientCopyError, ConfigurationError
@@ -54,6 +55,7 @@ log = logging.getLogger("shardcache")
 class ClientBase(ABC, Generic[BackendT]):
     """What both clients share: how they are made, and what they answer from memory."""
 
+    @takes_secrets
     def __init__(  # noqa: PLR0913 - each is a setting of api.md, by keyword
         self,
         nodes: str | Node | Iterable[str | Node],
@@ -144,6 +146,7 @@ class ClientBase(ABC, Generic[BackendT]):
             ejector.add(link, self._identity(link.node))
 
     @classmethod
+    @takes_secrets
     def from_url(cls, url: str, *, observers: Iterable[object] = ()) -> Self:
         """Make a client from one URL: hosts separated by commas, settings in its query.
 
@@ -154,6 +157,7 @@ class ClientBase(ABC, Generic[BackendT]):
         return cls.from_settings(Settings.from_url(url), observers=observers)
 
     @classmethod
+    @takes_secrets
     def from_env(cls, default: str | None = None, *, observers: Iterable[object] = ()) -> Self:
         """Make a client from `SHARDCACHE_URL` and the other variables of the settings page.
 
@@ -164,6 +168,7 @@ class ClientBase(ABC, Generic[BackendT]):
         return cls.from_settings(Settings.from_env(os.environ, default), observers=observers)
 
     @classmethod
+    @takes_secrets
     def from_settings(cls, settings: Settings, *, observers: Iterable[object] = ()) -> Self:
         """Make a client from a `Settings` value, such as `Settings.load("shardcache.toml")`."""
         return cls(

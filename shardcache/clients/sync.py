@@ -18,6 +18,7 @@ from shardcache.core.events import Audience
 from shardcache.core.leases import OnLost, WaitStrategy
 from shardcache.core.lifetimes import DEFAULT, TTL, Default
 from shardcache.core.nodes import Node
+from shardcache.core.secrecy import takes_secrets
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.blocking import BlockingIO
@@ -245,6 +246,7 @@ class Client(ClientBase[Backend]):
         """
         return run(lambda: whole.flush_node(self._cluster, name))
 
+    @takes_secrets
     def add_node(self, node: str | Node) -> TopologyChange:
         """Add a node; calls in flight finish on the old topology."""
         return self._swap(lambda topology: topology.adding(parse_node(node)))
@@ -253,6 +255,7 @@ class Client(ClientBase[Backend]):
         """Remove the node called `name`; calls in flight finish on the old topology."""
         return self._swap(lambda topology: topology.removing(name))
 
+    @takes_secrets
     def set_nodes(self, nodes: str | Node | Iterable[str | Node]) -> TopologyChange:
         """Use exactly these nodes from now on; connections to those that stay are kept."""
         return self._swap(lambda topology: topology.replaced(node_list(nodes)))

@@ -10,6 +10,7 @@ from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
 from shardcache.core.numeric import real
+from shardcache.core.secrecy import takes_secrets
 from shardcache.core.urls import cut, decoded, options, shown
 from shardcache.errors import ConfigurationError, TopologyError
 
@@ -49,6 +50,7 @@ class Node:
     weight: float = 1
     named: bool = field(default=False, compare=False)
 
+    @takes_secrets
     def __init__(self, url: str, name: str | None = None, weight: float = 1) -> None:
         """Make the node; raise `TopologyError` for a bad name or weight, listing both.
 
@@ -80,7 +82,7 @@ def _name_faults(name: object) -> Iterator[str]:
     if name is None:
         return
     if not isinstance(name, str):
-        yield f"its name must be text, not {shown(name)}"
+        yield "its name must be text"
     elif not name or not name.isprintable():
         yield "its name must be printable text"
 
@@ -88,9 +90,9 @@ def _name_faults(name: object) -> Iterator[str]:
 def _weight_faults(weight: object) -> Iterator[str]:
     number = real(weight)
     if number is None:
-        yield f"its weight must be a number, not {shown(weight)}"
+        yield "its weight must be a number"
     elif not 0 < number <= MAX_WEIGHT:  # as NaN is not, either
-        yield f"its weight must be above zero and at most {MAX_WEIGHT}, not {shown(weight)}"
+        yield f"its weight must be above zero and at most {MAX_WEIGHT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Address:
     options: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
+    @takes_secrets
     def parse(cls, url: str) -> Address:
         """Read one node's URL; raise `ConfigurationError` naming the fault, without the secret."""
         parts = cut(url)

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Final, Literal, TypeAlias
 
 from shardcache.core.numeric import real
-from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 
 OnError: TypeAlias = Literal["miss", "raise"]
@@ -64,15 +63,9 @@ def positive_seconds(value: object, most: float) -> float:
     """Return a length of time in seconds; raise `ConfigurationError` unless above zero, up to `most`."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
     if seconds is None:
-        raise ConfigurationError(f"must be seconds as a number, not {shown(value)}")
+        raise ConfigurationError("must be seconds as a number")
     if not seconds > 0:  # as NaN is not, either
-        raise ConfigurationError(f"must be above zero, not {_plain(value, seconds)}")
+        raise ConfigurationError("must be above zero")
     if seconds > most:
-        limit = f"at most {most:.12g} seconds"
-        raise ConfigurationError(f"must be {limit}, not {_plain(value, seconds)}")
+        raise ConfigurationError(f"must be at most {most:.12g} seconds")
     return seconds
-
-
-def _plain(given: object, seconds: float) -> str:
-    """Return what an error quotes of a length of time: a number as it was given."""
-    return shown(given if isinstance(given, (int, float)) else seconds)

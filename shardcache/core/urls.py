@@ -20,6 +20,8 @@ MISPLACED_AT: Final = (
     " %40 (and '/' %2F, '?' %3F)"
 )
 
+# As of bytes in a variable or on a command line that are no UTF-8.
+_has_surrogate = re.compile("[\ud800-\udfff]").search
 _has_blank = re.compile(r"[\s\x00-\x1f\x7f]").search
 _scheme = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*").fullmatch
 
@@ -62,6 +64,9 @@ def cut(url: object) -> Parts:
     user, at, hosts = authority.rpartition("@")
     wrong = {
         "a URL holds no blanks or controls (a blank is written %20)": _has_blank(url),
+        "a URL holds what is no text (bytes that are no UTF-8 are written %FF)": _has_surrogate(
+            url
+        ),
         "a URL needs a scheme, as in memcached://10.0.0.1:11211": (
             not separator or not _scheme(scheme)
         ),

@@ -79,6 +79,13 @@ class Call:
         ttl = self.policy.locking.ttl
         return max(ttl, COARSE_TTL) if self.link.whole_seconds else ttl
 
+    @property
+    def patience(self) -> float:
+        """Return for how many seconds nobody else may make the value anew: a holder works, or rests."""
+        locking = self.policy.locking
+        works = 2 * self.lease + (locking.max_hold if locking.renew else 0.0)
+        return max(works, self.policy.seconds("error_backoff"))
+
     # What is stored.
 
     async def ask(self, command: Command) -> Reply:

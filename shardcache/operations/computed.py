@@ -132,7 +132,9 @@ async def _refreshed(call: Call, stored: Found) -> Outcome | None:
     elections = call.cluster.protection.elections
     claim = await elected(call, stored)
     if claim is None:
-        elections.lost(call.name, call.io.now())
+        if elections.lost(call.name, call.io.now(), call.patience):
+            await call.ask(Delete(call.side))
+            elections.ended(call.name)
         return None
     if call.io.wall() < stored.fresh_until:
         call.count("early")

@@ -145,7 +145,8 @@ async def _elected(call: Call, stored: Found) -> RefreshClaim | None:
     there = found(payload) if isinstance(payload, tuple) and not is_mark(payload) else None
     leaves = math.inf if there is None else there.fresh_until + call.policy.served_after
     claim = RefreshClaim(call.cluster, call.link, call.name, call.side, mark, token, leaves)
-    if there is not None and there.fresh_until <= stored.fresh_until:
+    # Not newer, as a planted age that is no number is not, either.
+    if there is not None and not there.fresh_until > stored.fresh_until:
         await claim.stay(call.lease)
         return claim
     await claim.let_go()

@@ -16,10 +16,11 @@ class Elections:
     Moments are monotonic seconds. It spares questions: the node of a value has the last word.
     """
 
-    __slots__ = ("_until",)
+    __slots__ = ("_losing", "_until")
 
     def __init__(self) -> None:
         self._until: dict[bytes, float] = {}
+        self._losing: dict[bytes, tuple[float, float]] = {}  # since when, and when last
 
     def stands(self, name: bytes, now: float, seconds: float) -> bool:
         """Say whether to stand for election; nobody else of this process does for so long."""
@@ -33,10 +34,22 @@ class Elections:
     def ended(self, name: bytes) -> None:
         """Let this process stand again at once."""
         self._until.pop(name, None)
+        self._losing.pop(name, None)
 
-    def lost(self, name: bytes, now: float) -> None:
-        """Let this process stand again in a while."""
+    def lost(self, name: bytes, now: float, patience: float) -> bool:
+        """Let this process stand again in a while; return whether it has lost for too long.
+
+        That is so once every election within `patience` seconds was lost: no holder may take so long,
+        so what stands in the way is nobody's, and may stay for ever.
+        """
         self._until[name] = now + LOST_PAUSE
+        since, last = self._losing.get(name, (now, now))
+        if now - last > patience:
+            since = now
+        if len(self._losing) >= MOST_MARKS:
+            self._losing.clear()
+        self._losing[name] = since, now
+        return now - since > patience
 
 
 class Protection:

@@ -20,7 +20,7 @@ class Registry(Generic[T]):
     1
     >>> registry["two"]
     Traceback (most recent call last):
-    shardcache.errors.UnknownPluginError: no number 'two' (known: one)
+    shardcache.errors.UnknownPluginError: no such number (known: one)
     """
 
     def __init__(self, kind: str) -> None:
@@ -49,10 +49,9 @@ class Registry(Generic[T]):
             self._offering = before
 
     def __getitem__(self, name: str) -> T:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise UnknownPluginError(self.kind, name, self._entries) from None
+        if name not in self._entries:
+            raise UnknownPluginError(self.kind, name, self._entries)
+        return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

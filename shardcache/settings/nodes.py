@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from shardcache.core.nodes import Node, is_local
+from shardcache.core.secrecy import takes_secrets
 from shardcache.core.topology import checked
 from shardcache.core.urls import Parts, cut, decoded, shown
 from shardcache.errors import ConfigurationError
@@ -29,6 +30,7 @@ _TABLE_KEYS: Final = ("url", "name", "weight")
 _weight = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
 
 
+@takes_secrets
 def parse_nodes(url: str) -> tuple[tuple[Node, ...], dict[str, str]]:
     """Give the nodes of a URL of one or several hosts, and the client's settings in its query.
 
@@ -103,6 +105,7 @@ def _node(parts: Parts, written: str, fields: tuple[str, ...]) -> Node:
     return Node(parts.alone(host, fields), weight=float(weight) if "." in weight else int(weight))
 
 
+@takes_secrets
 def node_list(nodes: object) -> tuple[Node, ...]:
     """Give the nodes of what a client takes as `nodes`: URLs, `Node`s, tables, or one of these.
 
@@ -115,7 +118,7 @@ def node_list(nodes: object) -> tuple[Node, ...]:
     if isinstance(nodes, (str, Node, Mapping)):
         return checked(_several(nodes))
     if not isinstance(nodes, Iterable) or isinstance(nodes, bytes):
-        raise ConfigurationError(f"must be a list of URLs and nodes, not {shown(nodes)}")
+        raise ConfigurationError(f"must be a list of URLs and nodes, not {type(nodes).__name__}")
     faults = Faults()
     found: list[Node] = []
     for place, given in enumerate(nodes, 1):
@@ -128,6 +131,7 @@ def node_list(nodes: object) -> tuple[Node, ...]:
     return tuple(found)
 
 
+@takes_secrets
 def parse_node(node: object) -> Node:
     """Give the one node of a URL, a table or a `Node`."""
     found = _several(node)
@@ -143,7 +147,7 @@ def _several(given: object) -> Sequence[Node]:
     if isinstance(given, Mapping):
         return (_from_table(given),)
     if not isinstance(given, str):
-        raise ConfigurationError(f"a node is a URL or a Node, not {shown(given)}")
+        raise ConfigurationError(f"a node is a URL or a Node, not {type(given).__name__}")
     nodes, settings = parse_nodes(given)
     _refuse_settings(settings)
     return nodes

@@ -10,7 +10,6 @@ from shardcache.core.lifetimes import MAX_SECONDS
 from shardcache.core.nodes import Node
 from shardcache.core.numeric import whole
 from shardcache.core.policies import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy, positive_seconds
-from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 from shardcache.settings.choices import parse_choice
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list
@@ -49,7 +48,7 @@ def _choice(value: object) -> str:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ConfigurationError(f"must be text, not {shown(value)}")
+        raise ConfigurationError(f"must be text, not {type(value).__name__}")
     return value
 
 
@@ -81,9 +80,9 @@ def _connect_timeout(value: object) -> float | None:
 def _pool_size(value: object) -> int:
     size = whole(value)
     if size is None:
-        raise ConfigurationError(f"must be a whole number, not {shown(value)}")
+        raise ConfigurationError("must be a whole number")
     if size < 1:
-        raise ConfigurationError(f"must be at least 1, not {shown(size)}")
+        raise ConfigurationError("must be at least 1")
     return size
 
 
@@ -93,7 +92,7 @@ def _one_of(choices: Iterable[str]) -> Callable[[object], str]:
     def read(value: object) -> str:
         if not isinstance(value, str) or value not in names:
             known = ", ".join(names)
-            raise ConfigurationError(f"no such choice: {shown(value)} (known: {known})")
+            raise ConfigurationError(f"no such choice (known: {known})")
         return value
 
     return read

@@ -90,9 +90,13 @@ def _toml(path: Path) -> dict[str, object]:
     except OSError as error:
         raise ConfigurationError(f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise ConfigurationError("is not UTF-8") from None
+        fault = "is not UTF-8"
     except ValueError as error:
-        raise ConfigurationError(f"is not TOML: {error}") from None
+        fault = f"is not TOML: {error}"
+    except RecursionError:
+        fault = "is nested too deeply"
+    # Raised out here: those errors, and the frames of their traceback, hold what is in the file.
+    raise ConfigurationError(fault)
 
 
 def from_url(url: str, source: str, faults: Faults) -> Given:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from shardcache.core.cautions import PLAIN_SCHEMES
 from shardcache.core.nodes import Node
 from shardcache.core.policies import Failover, OnError, TimeoutPolicy
+from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults
 from shardcache.settings.parameters import PARAMETERS
@@ -57,35 +58,41 @@ class Settings:
     ssl_context: ssl.SSLContext | None = None
 
     @classmethod
+    @takes_secrets
     def of(cls, **given: object) -> Self:
         """Give the settings of keyword arguments, named and typed as those of a client."""
         return cls.from_dict(given)
 
     @classmethod
+    @takes_secrets
     def from_dict(cls, mapping: Mapping[str, object]) -> Self:
         """Give the settings of a mapping: the parameters of a client, and `connect_timeout`."""
         faults = Faults()
         return cls._checked(from_table(mapping, "", faults), faults)
 
     @classmethod
+    @takes_secrets
     def from_url(cls, url: str) -> Self:
         """Give the settings of a URL: hosts between commas, parameters in its query."""
         faults = Faults()
         return cls._checked(from_url(url, "", faults), faults)
 
     @classmethod
+    @takes_secrets
     def from_urls(cls, urls: Sequence[str]) -> Self:
         """Return the settings of several URLs, of one kind of node or of several."""
         faults = Faults()
         return cls._checked(from_urls(urls, "", faults), faults)
 
     @classmethod
+    @takes_secrets
     def load(cls, path: str | PathLike[str]) -> Self:
         """Give the settings of a TOML file, or of `[tool.shardcache]` in a `pyproject.toml`."""
         faults = Faults()
         return cls._checked(from_file(path, faults), faults)
 
     @classmethod
+    @takes_secrets
     def from_env(cls, environ: Mapping[str, str], default: str | None = None) -> Self:
         """Give the settings of `SHARDCACHE_URL` and the other variables in `environ`.
 

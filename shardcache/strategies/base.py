@@ -103,7 +103,7 @@ def _faults(options: Mapping[str, object], known: Mapping[str, Sequence[Value]])
             yield f" has no option {shown(name)} (known: {', '.join(sorted(known))})"
         elif not _spelled(value, known[name]):
             listed = ", ".join(map(_text, known[name]))
-            yield f": {name} cannot be {shown(value)} (known: {listed})"
+            yield f": {name} must be one of {listed}"
 
 
 def _spelled(value: object, known: Sequence[Value]) -> Sequence[Value]:

@@ -46,10 +46,9 @@ def space_of(key_hash: KeyHash) -> int:
 
 def choose(strategy: str, profile: str, hashes: Mapping[str, KeyHash], name: str) -> KeyHash:
     """Give the profile's hash of that name; raise `ConfigurationError` when it has none."""
-    try:
-        return hashes[name]
-    except KeyError:
+    if name not in hashes:
         raise ConfigurationError(
-            f"strategy {strategy!r}: profile {profile} has no hash {name!r}"
+            f"strategy {strategy!r}: profile {profile} has no such hash"
             f" (known: {', '.join(hashes)})"
-        ) from None
+        )
+    return hashes[name]

@@ -123,6 +123,38 @@ def test_figures_and_errors_of_servers(typed, make_liar, text):
     assert harmless(out)
 
 
+@pytest.mark.parametrize("text", [b"[/x]", b"[red]x", b"\x1b[2J\x07", b"\xe2\x80\xae", b"\xff"])
+def test_commands_of_operators(typed, make_liar, text):
+    """Nor do checks, figures that are watched, and what empties a node."""
+    refusing = make_liar(b"SERVER_ERROR " + text + b"\r\n", b"SERVER_ERROR " + text + b"\r\n")
+    figures = b"".join(
+        b"STAT %b %b\r\n" % (name, text) for name in (b"version", b"bytes", b"uptime")
+    )
+    telling = make_liar(b"HD\r\n", figures + b"END\r\n")
+    for url in (refusing, telling):
+        name = url.rpartition("/")[2]
+        for words in (
+            ["check"],
+            ["stats", "--watch", "0.1", "--count", "2"],
+            ["flush", name, "--yes"],
+            ["flush", text.decode("latin-1"), "--yes"],
+        ):
+            for more in ([], ["--json"]):
+                _, out, errors = typed(*words, *more, "--url", url)
+                assert harmless(out, errors), words
+
+
+@pytest.mark.parametrize("text", [b"[/x]", b"[red]x", b"\x1b[2J\x07", b"\xe2\x80\xae", b"\xff"])
+def test_figures_that_are_watched_on_a_terminal(on_terminal, make_liar, text):
+    """A terminal shows them as text, within what it draws itself."""
+    url = make_liar(b"SERVER_ERROR " + text + b"\r\n", b"STAT curr_items " + text + b"\r\nEND\r\n")
+    shown = "\n".join(on_terminal("stats", "--watch", "0.1", "--count", "2", "--url", url))
+    assert "\x07" not in shown
+    assert "\u202e" not in shown
+    if text.isascii() and text.decode().isprintable():
+        assert text.decode() in shown
+
+
 @pytest.mark.parametrize("text", JOINED.values(), ids=JOINED)
 def test_mistakes(typed, text):
     """An error quotes harmlessly what was typed."""

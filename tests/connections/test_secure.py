@@ -51,14 +51,14 @@ def test_tls_of_an_unknown_authority_is_refused(mode, make, tls):
 @pytest.mark.parametrize(
     ("query", "fault"),
     [
-        ("ssl_ca_certs=/nowhere", "ssl_ca_certs='/nowhere' cannot be read: No such file"),
-        ("ssl_ca_certs={empty}", "ssl_ca_certs='.*' cannot be read: "),
-        ("ssl_certfile=/nowhere", "ssl_certfile='/nowhere' cannot be loaded: No such file"),
-        ("ssl_certfile={empty}", "ssl_certfile='.*' cannot be loaded: "),
-        ("ssl_certfile={good}&ssl_keyfile=/nowhere", ".* with ssl_keyfile='/nowhere' cannot"),
+        ("ssl_ca_certs=/nowhere", "ssl_ca_certs cannot be read: No such file"),
+        ("ssl_ca_certs={empty}", "ssl_ca_certs cannot be read: "),
+        ("ssl_certfile=/nowhere", "ssl_certfile cannot be loaded: No such file"),
+        ("ssl_certfile={empty}", "ssl_certfile cannot be loaded: "),
+        ("ssl_certfile={good}&ssl_keyfile=/nowhere", ".* with ssl_keyfile cannot"),
         ("ssl_keyfile={good}", "ssl_keyfile is the key of an ssl_certfile"),
-        ("ssl_cert_reqs=nonee", "ssl_cert_reqs must be none, optional or required, not 'nonee'"),
-        ("ssl_check_hostname=maybe", "ssl_check_hostname must be true or false, not 'maybe'"),
+        ("ssl_cert_reqs=nonee", "ssl_cert_reqs must be none, optional or required"),
+        ("ssl_check_hostname=maybe", "ssl_check_hostname must be true or false"),
     ],
 )
 def test_bad_tls_options_are_faults_of_the_settings(scheme, query, fault, tls, tmp_path):

@@ -48,18 +48,18 @@ def test_a_policy_does_not_change():
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        (0, "must be above zero, not 0"),
-        (-0.5, "must be above zero, not -0.5"),
-        (timedelta(0), "must be above zero, not 0.0"),
+        (0, "must be above zero"),
+        (-0.5, "must be above zero"),
+        (timedelta(0), "must be above zero"),
         (timedelta(days=-1), "must be above zero"),
-        (float("nan"), "must be above zero, not nan"),
-        (float("inf"), "must be at most 10 seconds, not inf"),
-        (10**400, "must be at most 10 seconds, not so large a number"),
-        pytest.param(-(10**5000), "must be above zero, not so large a number", id="-huge"),
-        (10.5, "must be at most 10 seconds, not 10.5"),
-        (True, "must be seconds as a number, not True"),
-        ("1", "must be seconds as a number, not '1'"),
-        (None, "must be seconds as a number, not None"),
+        (float("nan"), "must be above zero"),
+        (float("inf"), "must be at most 10 seconds"),
+        (10**400, "must be at most 10 seconds"),
+        pytest.param(-(10**5000), "must be above zero", id="-huge"),
+        (10.5, "must be at most 10 seconds"),
+        (True, "must be seconds as a number"),
+        ("1", "must be seconds as a number"),
+        (None, "must be seconds as a number"),
     ],
 )
 def test_what_is_no_length_of_time_is_refused(value, fault):
@@ -74,6 +74,6 @@ def test_both_faults_are_told_at_once():
     with pytest.raises(ConfigurationError) as caught:
         TimeoutPolicy(call=0, connect="x")
     assert caught.value.faults == (
-        "call: must be above zero, not 0",
-        "connect: must be seconds as a number, not 'x'",
+        "call: must be above zero",
+        "connect: must be seconds as a number",
     )

@@ -86,7 +86,7 @@ def test_changes_of_nodes_are_told_to_plugins():
 def test_unknown_names_say_what_is_known():
     """A registry names what there is."""
     registry: Registry[int] = Registry("number")
-    with pytest.raises(UnknownPluginError, match=r"no number 'one' \(known: none\)"):
+    with pytest.raises(UnknownPluginError, match=r"no such number \(known: none\)"):
         registry["one"]
 
 

@@ -147,11 +147,11 @@ def test_every_fault_of_a_list_is_told():
         )
     assert caught.value.faults == (
         f"entry 1: {OF_THE_CLIENT.format(name='timeout')}",
-        "entry 2: a node is a URL or a Node, not 3",
+        "entry 2: a node is a URL or a Node, not int",
         "entry 3: 'wieght': no such option (known: name, url, weight; did you mean 'weight'?)",
         "entry 4: a node needs a url",
         f"entry 5: {OF_THE_CLIENT.format(name='codec')}",
-        "entry 6: node d: its weight must be a number, not True",
+        "entry 6: node d: its weight must be a number",
         f"entry 7: {OF_THE_CLIENT.format(name='codec')}",
         "two nodes are called 'e'",
     )

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import logging
-import traceback
+import pickle
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostile.showing import all_shown
+from shardcache import AsyncClient, Client, UnknownPluginError, configure
+from shardcache.backends.dialing import TLS_OPTIONS
 from shardcache.core.nodes import Address, Node
 from shardcache.errors import ConfigurationError
 from shardcache.settings import Settings, node_list, parse_node, parse_nodes
+from shardcache.settings.parameters import PARAMETERS
 
 # Of letters that no message and no host has four of in a row, so that a part of a secret is met
 # only where it leaked. No secret is a number: `redis://user:123` with its end missing is a host and
@@ -75,12 +82,8 @@ def told(make, *args):
     try:
         made = make(*args)
     except ConfigurationError as error:
-        chain, link = [], error
-        while link is not None:
-            chain += [repr(link), str(link), repr(vars(link))]
-            link = link.__context__
         # The lines of source that a traceback quotes are this file's, and hold no secret.
-        return "\n".join([*chain, *traceback.format_exception(error)])
+        return all_shown(error)
     nodes = made.nodes if isinstance(made, Settings) else (made,)
     shown = [
         made,
@@ -120,7 +123,7 @@ def test_a_url_in_the_wrong_place_is_not_shown(case, name):
     ):
         with pytest.raises(ConfigurationError) as caught:
             Settings.from_dict(mapping)
-        assert not leaks(secret, "".join(traceback.format_exception(caught.value)))
+        assert not leaks(secret, all_shown(caught.value))
 
 
 @given(SECRETS, st.sampled_from(["{}", "{}\n", "\ud800{}", "{}\x00"]))
@@ -138,6 +141,146 @@ def test_secrets_of_the_codec_are_masked(secret, form):
         assert not leaks(secret, told(make, mapping))
 
 
+# Every setting that is one value, and every option of a node's URL.
+SETTINGS = [name for name in PARAMETERS if name not in ("nodes", "lock_nodes", "namespace")]
+NODE_OPTIONS = [
+    *(("redis", name) for name in ("db", "max_value_bytes", "client_name")),
+    *(("rediss", name) for name in TLS_OPTIONS),
+    *(("memcacheds", name) for name in (*TLS_OPTIONS, "max_value_bytes")),
+    ("memcached", "max_value_bytes"),
+    ("pymemcache", "max_value_bytes"),
+    ("memory", "max_entries"),
+    ("memory", "max_bytes"),
+]
+# What is in the wrong field may be made of anything; digits are a number there.
+MISPLACED = ["hunter2secret", "hunter2 secret", "-31337313373", "3133731337313373133731337"]
+TEMPLATES = ["{}", "ketama:profile={}", "ketama:hash={}", "pickle:read_unsigned={}", "{}:x"]
+
+
+def given_everywhere(name, value):
+    """Return the ways in which a setting can be given a value as text, but for the URL's own escapes."""
+    quoted = quote(value, safe=":=,")
+    return [
+        (Settings.from_dict, {"nodes": "memory://", name: value}),
+        (Settings.from_url, f"memory://a?{name}={quoted}"),
+        (Settings.from_env, {"SHARDCACHE_URL": "memory://", f"SHARDCACHE_{name.upper()}": value}),
+        (Settings.from_env, {"SHARDCACHE_URL": f"memory://a?{name}={quoted}"}),
+        (Client.from_url, f"memory://a?{name}={quoted}"),
+        (AsyncClient.from_url, f"memory://a?{name}={quoted}"),
+        (configure, f"memory://a?{name}={quoted}"),
+    ]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("value", MISPLACED)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_no_setting_that_is_refused_is_quoted(name, value, template):
+    """An error names the setting and what it may be, for a secret may stand in the wrong field."""
+    text = template.format(value)
+    for make, given_ in given_everywhere(name, text):
+        try:
+            made = make(given_)
+        except ConfigurationError as error:
+            shown = all_shown(unnamed(error))
+            assert value not in shown, shown
+            assert quote(value) not in shown, shown
+        else:
+            assert value not in repr(made) or name in {"strategy", "codec", "client_name"}
+
+
+def unnamed(error):
+    """Return an error without the attribute that holds the name of a plugin as it was given."""
+    if isinstance(error, UnknownPluginError):
+        error.name = ""
+    return error
+
+
+@pytest.mark.parametrize("value", MISPLACED)
+@pytest.mark.parametrize(("scheme", "option"), NODE_OPTIONS)
+def test_no_option_of_a_node_that_is_refused_is_quoted(scheme, option, value):
+    """Neither is the value of an option of a URL, of whatever backend."""
+    url = f"{scheme}://h?{option}={quote(value)}"
+    for make in (Client, AsyncClient):
+        shown = told(make, url)
+        assert value not in shown
+        assert option in shown or "<" in shown  # else it was taken, as the name of a client may be
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'timeout = "{}"',
+        "timeout = {}",
+        'nodes = ["redis://app:{}@h:x"]',
+        'nodes = [{{ url = "redis://app:{}@h", weight = 0 }}]',
+        'secret = "{}"\nsecret = "{}"',
+        'secret = "{}',
+        "secret = {}",
+        '"{}" 1',
+    ],
+)
+def test_no_file_that_is_refused_is_quoted(tmp_path, text):
+    """Nothing that stands in a file is in the error that refuses it, or in what that comes from."""
+    path = tmp_path / "shardcache.toml"
+    for value in ("hunter2secret", "31337313373"):
+        path.write_text('nodes = "memory://"\n' * ("nodes" not in text) + text.format(value, value))
+        with pytest.raises(ConfigurationError) as caught:
+            Client.from_settings(Settings.load(path))
+        assert value not in all_shown(caught.value)
+    path.write_bytes(b'secret = "hunter2secret\xff"')
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load(path)
+    assert "hunter2secret" not in all_shown(caught.value)
+
+
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_no_part_of_a_client_that_is_refused_is_shown(make):
+    """A client with a fault leaves no login and no secret in the variables of its frames."""
+    url, secret = "redis://app:hunter2secret@h/0", "sixteen-hunter2secret-bytes"
+    for settings in (
+        {"timeout": 0},
+        {"strategy": "kettle"},
+        {"codec": "pickle", "secret": "hunter2secret"},
+        {"codec": "yaml", "secret": secret},
+        {"strategy": "jump:x=1", "secret": secret},
+        {"lock_nodes": f"{url}?x=1"},
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            make(url, **settings)
+        assert "hunter2secret" not in all_shown(caught.value)
+    for more in ("?x=1", "?db=x", "?db=1", "?username=a", "?password=hunter2secret"):
+        with pytest.raises(ConfigurationError) as caught:
+            make(url + more)
+        assert "hunter2secret" not in all_shown(caught.value)
+
+
+def test_no_node_that_is_refused_later_is_shown():
+    """Nor does one that is added to a client, or put in the place of its nodes."""
+    url = "redis://app:hunter2secret@h:x"
+
+    async def added(change):
+        async with AsyncClient("memory://a") as client:
+            await change(client)
+
+    with Client("memory://a") as client:
+        for change in (lambda one: one.add_node(url), lambda one: one.set_nodes([url])):
+            for call in (lambda: change(client), lambda: asyncio.run(added(change))):  # noqa: B023
+                with pytest.raises(ConfigurationError) as caught:
+                    call()
+                assert "hunter2secret" not in all_shown(caught.value)
+
+
+def test_what_holds_secrets_by_nature():
+    """Settings and nodes are shown without them, and hold them in clear for whoever unpacks them."""
+    settings = Settings.of(nodes="redis://app:hunter2secret@h", secret="hunter2secret-16")
+    (node,) = settings.nodes
+    for shown in (settings, node, node.address, [settings], {"node": node}):
+        assert "hunter2secret" not in f"{shown!r} {shown!s}"
+    assert b"hunter2secret" in pickle.dumps(settings)
+    assert "hunter2secret" in str(dataclasses.asdict(settings))
+    assert "hunter2secret" in node.url
+
+
 def test_the_repr_says_that_there_is_a_secret():
     """An operator sees whether a secret is set, and nothing of it."""
     assert "secret='***'" in repr(Settings.of(nodes="memory://", secret="s" * 16))
@@ -150,3 +293,11 @@ def test_nothing_is_logged(caplog):
         parse_nodes("redis://app:hunter2@h:x")
     Settings.from_url("redis://app:hunter2@h")
     assert not caplog.records
+
+
+def test_a_url_that_is_no_text_is_a_fault():
+    """Bytes of a variable that are no UTF-8 are told as such, and no error of Python's holds the URL."""
+    for url in ("redis://\udcffhunter2secret@h", "redis://h/\udcff", "memory://a?x=\udcff"):
+        with pytest.raises(ConfigurationError, match="no text") as caught:
+            Settings.from_env({"SHARDCACHE_URL": url})
+        assert "hunter2secret" not in all_shown(caught.value)

@@ -196,7 +196,7 @@ def test_all_faults_are_told_at_once(broken, data):
 def test_failover_says_what_is_known():
     """A way of failing over that is not there yet is refused with those that are."""
     assert faults_of(Settings.of, nodes="memory://a", failover="next") == (
-        "failover: no such choice: 'next' (known: miss)",
+        "failover: no such choice (known: miss)",
     )
 
 
@@ -224,7 +224,7 @@ def test_faults_of_a_file_name_the_file():
         told = faults_of(Settings.load, path)
     assert [fault.removeprefix(f"{path}: ").partition(" (")[0] for fault in told] == [
         "strateggy: no such option",
-        "timeout: must be above zero, not -1",
+        "timeout: must be above zero",
         "nodes: entry 1: host 2: a weight is a number above zero, as in 10.0.0.1:11211*3",
     ]
 
@@ -281,7 +281,7 @@ def test_a_default_is_for_want_of_nodes_alone():
         environ = {"SHARDCACHE_CONFIG": str(path)}
         assert Settings.from_env(environ, "memory://a") == Settings.from_env(environ)
     assert faults_of(Settings.from_env, {}, "memory://a?timeout=soon") == (
-        "default: ?timeout=: must be seconds as a number, not 'soon'",
+        "default: ?timeout=: must be seconds as a number",
     )
 
 
@@ -333,10 +333,10 @@ def test_faults_of_the_environment_name_the_variable():
         "/missing.toml: cannot be read: No such file or directory",
         "SHARDCACHE_URL: host 2: a port is a number from 1 to 65535",
         "SHARDCACHE_TIMEOUTT: did you mean 'SHARDCACHE_TIMEOUT'?",
-        "SHARDCACHE_URL: ?timeout=: must be seconds as a number, not 'soon'",
+        "SHARDCACHE_URL: ?timeout=: must be seconds as a number",
         "SHARDCACHE_STRATEGY: must begin with a name",
         "SHARDCACHE_STRATEGY: option 1 is not written name=value",
-        "SHARDCACHE_POOL_SIZE: must be a whole number, not 'many'",
+        "SHARDCACHE_POOL_SIZE: must be a whole number",
     )
 
 

@@ -9,6 +9,7 @@ from shardcache.backends.dialing import TLS_OPTIONS, Target, tls_context
 from shardcache.backends.memcached.wire import DEFAULT_MAX_VALUE, MemcachedWire
 from shardcache.core.commands import DeleteIf, ExpireIf
 from shardcache.core.nodes import Node
+from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 
 
@@ -35,7 +36,7 @@ def _target(node: Node, options: BackendOptions) -> Target:
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise ConfigurationError(
-            f"node {node}: {node.address.scheme}:// has no option {', '.join(map(repr, unknown))}"
+            f"node {node}: {node.address.scheme}:// has no option {', '.join(map(shown, unknown))}"
             f" (known: {', '.join(known)})"
         )
     limit = _limit(node, given.get("max_value_bytes", str(DEFAULT_MAX_VALUE)))
@@ -53,7 +54,5 @@ def _target(node: Node, options: BackendOptions) -> Target:
 
 def _limit(node: Node, text: str) -> int:
     if not text.isdecimal() or not int(text):
-        raise ConfigurationError(
-            f"node {node}: max_value_bytes is a whole number above 0, not {text!r}"
-        )
+        raise ConfigurationError(f"node {node}: max_value_bytes must be a whole number above zero")
     return int(text)

@@ -13,6 +13,7 @@ from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, Not
 
 COUNTER_MAX: Final = 2**63 - 1
 MAX_DIGITS: Final = 20  # of 64 bits without a sign
+MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"
 Head = Sequence[bytes]  # a reply line in its words
@@ -268,7 +269,7 @@ class Stats(Single):
         match head:
             case [self.token]:
                 return self._figures
-            case [b"STAT", name, *words]:
+            case [b"STAT", name, *words] if len(self._figures) < MAX_FIGURES:
                 figure = b" ".join(words).decode("ascii", "replace")
                 self._figures[name.decode("ascii", "replace")] = figure
                 return MORE
@@ -300,16 +301,19 @@ class ManyGets:
         results, first, last = self._results, self._first, self._count
         following = self._from
         pairs = iter(parts)
-        for head, value in zip(pairs, pairs, strict=False):
-            shape, _, token = head.rpartition(b" O")
-            if not token.isdigit() or len(token) > MAX_DIGITS:
-                return None
-            place = int(token) - first
-            size, flags = _shape(shape)
-            if not following <= place < last or len(value) != size:
-                return None
-            results[place] = (flags, value)
-            following = place + 1
+        try:
+            for head, value in zip(pairs, pairs, strict=False):
+                shape, _, token = head.rpartition(b" O")
+                if not token.isdigit() or len(token) > MAX_DIGITS:
+                    return None
+                place = int(token) - first
+                size, flags = _shape(shape)
+                if not following <= place < last or len(value) != size:
+                    return None
+                results[place] = (flags, value)
+                following = place + 1
+        except _NoShapeError:
+            return None
         return results if len(parts) % 2 == 0 else None
 
     def scanned(self, text: bytes, position: int) -> int:
@@ -347,11 +351,20 @@ class ManyGets:
         return self._results[: self._from] + [_late(node)] * gap
 
 
+class _NoShapeError(Exception):
+    """The head of a reply is not that of a hit without marks."""
+
+
 @lru_cache(maxsize=4096)
 def _shape(text: bytes) -> tuple[int, int]:
-    """Give the size and flags of a hit without marks, of which there are few; -1 for no such hit."""
+    """Return the size and flags of a hit without marks, of which there are few.
+
+    Anything else raises, and so is not kept: a server may send heads of any length.
+    """
     parts = _shaped(text)
-    return (-1, 0) if parts is None else (int(parts[1]), int(parts[2]))
+    if parts is None:
+        raise _NoShapeError
+    return int(parts[1]), int(parts[2])
 
 
 class Many:

@@ -46,7 +46,7 @@ def _max_value_bytes(node: Node) -> int:
     ]
     size = given.get("max_value_bytes", str(MAX_VALUE_BYTES))
     if not _is_count(size) or not int(size):
-        faults.append(f"max_value_bytes must be a whole number above zero, not {shown(size)}")
+        faults.append("max_value_bytes must be a whole number above zero")
     if faults:
         raise ConfigurationError(*(f"node {node.name}: {fault}" for fault in faults))
     return int(size)

@@ -13,6 +13,7 @@ from redis.credentials import UsernamePasswordCredentialProvider
 from shardcache.backends.dialing import TLS_OPTIONS
 from shardcache.core.cautions import DECIDED_BY_CLIENT
 from shardcache.core.nodes import Node, is_local
+from shardcache.core.secrecy import takes_secrets
 from shardcache.core.urls import cut, shown
 from shardcache.errors import ConfigurationError
 
@@ -55,6 +56,7 @@ class RedisOptions:
         return words
 
 
+@takes_secrets
 def read_options(node: Node, credentials: Credentials | None = None) -> RedisOptions:
     """Read the URL of a node; raise `ConfigurationError` listing every fault.
 
@@ -81,7 +83,9 @@ def _parsed(node: Node) -> dict[str, Any]:  # each option has a type of its own
     try:
         return dict(parse_url(url))  # type: ignore[no-untyped-call]  # redis-py's own
     except ValueError as error:  # names the option, and nothing else of the URL
-        raise ConfigurationError(f"node {node.name}: {str(error).lower()}") from None
+        fault = str(error).lower()
+    # Raised out here: the frames of redis-py's traceback hold the password.
+    raise ConfigurationError(f"node {node.name}: {fault}")
 
 
 def _faults(node: Node, given: Mapping[str, Any]) -> Iterator[str]:
@@ -94,7 +98,7 @@ def _faults(node: Node, given: Mapping[str, Any]) -> Iterator[str]:
         yield "db must be a number from 0"
     size = given.get("max_value_bytes", "1")
     if not _is_count(size) or int(size) < 1:
-        yield f"max_value_bytes must be a whole number above zero, not {shown(size)}"
+        yield "max_value_bytes must be a whole number above zero"
     if not _is_name(given.get("client_name", "")):
         yield "client_name must be of printable ASCII, without blanks"
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Final
+
+import hiredis
 
 from shardcache.errors import (
     ConfigurationError,
@@ -11,6 +15,7 @@ from shardcache.errors import (
     NodeRefusedError,
     NodeUnavailableError,
     TooManyConnectionsError,
+    printable,
 )
 
 MAX_QUOTED: Final = 200  # characters of the server's text
@@ -40,18 +45,83 @@ NOT_ALLOWED: Final = {
 
 CLUSTERED: Final = frozenset({"ASK", "CROSSSLOT", "MOVED"})
 
+FULL: Final = "ERR max number of clients reached"
+
+# What a server says to a part of the greeting, by how it begins, and what we say: its own words may
+# repeat the password.
+GREETING: Final[Mapping[str, str]] = {
+    "ERR unknown command": "the server does not know this command: it is renamed there, or a proxy",
+    "ERR wrong number of arguments": (
+        "the server takes a password without a user, as before Redis 6: write redis://:password@host"
+    ),
+    "ERR AUTH ": "the server wants no password, and the node's URL has one",
+    "ERR Client sent AUTH": "the server wants no password, and the node's URL has one",
+    "ERR invalid password": NOT_ALLOWED["WRONGPASS"],
+    "ERR DB index is out of range": "DB index is out of range",
+    "ERR invalid DB index": "DB index is out of range",
+}
+
+# Redis repeats the arguments of a command that it does not know: keys, values and passwords too.
+_unknown_command = re.compile(
+    r"ERR unknown command\W*(?:(DEL|EVAL|FLUSHDB|GET|INFO|MGET|PEXPIRE|PING|SET)\b)?", re.IGNORECASE
+).match
+
 
 def refusal(text: str, node: str) -> NodeError | ConfigurationError:
-    """Give the error that an error reply of the server comes to.
+    """Return the error that an error reply of the server comes to.
+
+    Its cause is a `ReplyError` with as much of the server's text as may be shown.
 
     >>> refusal("LOADING Redis is loading the dataset in memory", "cache1")
     NodeUnavailableError('cache1: LOADING Redis is loading the dataset in memory')
     """
+    shown = _shown(text)
+    error = _refusal(shown, node)
+    error.__cause__ = hiredis.ReplyError(shown)
+    return error
+
+
+def greeting_refusal(text: str, command: str, node: str) -> NodeError | ConfigurationError:
+    """Return the error that a no to a part of the greeting comes to, in our words alone.
+
+    >>> greeting_refusal("ERR unknown command 'AUTH', with args: 'secret'", "AUTH", "cache1")
+    NodeRefusedError('cache1: AUTH: the server does not know this command: it is renamed there, or a proxy')
+    """
     code = text.partition(" ")[0]
-    if text.startswith("ERR max number of clients"):
-        return TooManyConnectionsError(text[:MAX_QUOTED], node)
+    known = next((ours for begin, ours in GREETING.items() if text.startswith(begin)), None)
+    if text.startswith(FULL):
+        error = _refusal(FULL, node)
+    elif code in NOT_ALLOWED or code in CLUSTERED:  # of these only the code is told
+        error = _refusal(code, node)
+    elif code in NOT_SERVING:
+        error = NodeUnavailableError(f"{command}: the server answered {code}", node)
+    else:
+        error = NodeRefusedError(f"{command}: {known or 'the server refused it'}", node)
+    error.__cause__ = hiredis.ReplyError(str(error))
+    return error
+
+
+def unasked_refusal(text: str, node: str) -> NodeError | ConfigurationError | None:
+    """Return the error of what a server says unasked, before it hangs up; `None` for anything else."""
+    code = text.partition(" ")[0]
+    if text.startswith(FULL):
+        return _refusal(FULL, node)
+    return _refusal(code, node) if code in NOT_ALLOWED else None
+
+
+def withheld(text: str) -> str:
+    """Return what is told of a server's text that repeats a login: its code, if it is a known one."""
+    code = text.partition(" ")[0]
+    known = code in NOT_SERVING or code in NOT_ALLOWED or code in CLUSTERED
+    return f"{code if known else 'ERR'} (the rest repeats the login)"
+
+
+def _refusal(text: str, node: str) -> NodeError | ConfigurationError:
+    code = text.partition(" ")[0]
+    if text.startswith(FULL):
+        return TooManyConnectionsError(text, node)
     if code in NOT_SERVING:
-        return NodeUnavailableError(text[:MAX_QUOTED], node)
+        return NodeUnavailableError(text, node)
     if code in NOT_ALLOWED:
         return NodeRefusedError(f"{NOT_ALLOWED[code]} ({code}: check the configuration)", node)
     if code in CLUSTERED:
@@ -60,6 +130,16 @@ def refusal(text: str, node: str) -> NodeError | ConfigurationError:
             " here every node must be a server of its own"
         )
     if text.startswith("ERR Protocol error"):
-        return NodeProtocolError(f"the server did not understand: {text[:MAX_QUOTED]}", node)
-    # Redis repeats the arguments of a command it does not know: keys, and values too.
-    return NodeRefusedError(text.partition(", with args")[0][:MAX_QUOTED], node)
+        return NodeProtocolError(f"the server did not understand: {text}", node)
+    return NodeRefusedError(text, node)
+
+
+def _shown(text: str) -> str:
+    """Return what may be shown of a server's text, in one printable line of some length."""
+    code = text.partition(" ")[0]
+    if code in NOT_ALLOWED:  # which goes on with the user's name
+        return code
+    unknown = _unknown_command(text)
+    if unknown is not None:
+        return f"ERR unknown command '{(unknown[1] or '').upper()}'"
+    return printable(text.partition(", with args")[0][:MAX_QUOTED])

@@ -33,6 +33,10 @@ _MAP, _SET, _PUSH, _ATTRIBUTE = b"%~>|"  # numbers, for they are found in a sixt
 # What can begin an array, a map, a set, a push or an attribute. Looking for it takes longer than
 # reading the replies here, unless they are small.
 _begins_many: Final = re.compile(rb"[*%~>|][-?\d]+\r\n").search
+# What begins a reply of RESP3 that has no parts: a null, a boolean, a double, a big number, a verbatim
+# string or a long error. hiredis reads these as well.
+_SCALARS: Final = b"_#,(=!"
+_begins_scalar: Final = re.compile(rb"\r\n[_#,(=!]").search
 _find_array: Final = re.compile(rb"\*[-?\d]+\r\n").search
 _SMALL: Final = 4096  # bytes
 
@@ -274,11 +278,17 @@ class Replies:
 
 
 def _is_harmless(data: bytes) -> bool:
-    """Return whether no reply in these, but for an array at their beginning, has parts."""
+    """Return whether no reply in these is of RESP3 or has parts, but for an array at their beginning.
+
+    In more than a few kilobytes scalars of RESP3 are not looked for, which would take as long as reading
+    them: they come to a value, or to none, as the server could have said in RESP2.
+    """
+    small = len(data) <= _SMALL
     if _MAP in data or _SET in data or _PUSH in data or _ATTRIBUTE in data:
         start = 1 if data.startswith(b"*") else 0
-        return len(data) <= _SMALL and not _begins_many(data, start)
-    return True
+        if not small or _begins_many(data, start):
+            return False
+    return not small or not (data[0] in _SCALARS or _begins_scalar(data))
 
 
 def _make_reader() -> hiredis.Reader:

@@ -29,7 +29,12 @@ from shardcache.backends.redis.awaited import (
     pong,
 )
 from shardcache.backends.redis.options import RedisOptions
-from shardcache.backends.redis.refusals import refusal
+from shardcache.backends.redis.refusals import (
+    greeting_refusal,
+    refusal,
+    unasked_refusal,
+    withheld,
+)
 from shardcache.backends.redis.replies import INCOMPLETE, NonsenseError, Replies
 from shardcache.backends.redis.scripts import (
     BEGIN,
@@ -84,6 +89,8 @@ MGET_BYTES: Final = 256 * 1024
 
 PROBED: Final = RESERVED + b"ping"
 
+MIN_SECRET: Final = 4  # letters; a shorter word of a login stands in texts that are none of it
+
 Words = tuple[bytes | str, ...]
 pack: Final[Callable[[Words], bytes]] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows tuples of one
 
@@ -100,19 +107,21 @@ _CONDITIONS: Final[dict[When, tuple[bytes, ...]]] = {
 class RedisWire:
     """Commands to bytes and bytes to replies, for one connection to the node named `node`."""
 
-    __slots__ = ("_awaited", "_node", "_options", "_replies", "_unanswered")
+    __slots__ = ("_awaited", "_login", "_node", "_options", "_replies", "_unanswered")
 
     def __init__(self, options: RedisOptions, node: str) -> None:
         self._options = options
         self._node = node
         self._replies = Replies()
         self._awaited: deque[Awaited] = deque()
-        self._unanswered = 0  # parts of the hello
+        self._unanswered: deque[str] = deque()  # the commands of the hello
+        self._login: Sequence[str] = ()  # what no error may repeat
 
     def hello(self) -> bytes:
         """Give the credentials, the choice of database and the connection's name, as configured."""
         words = self._options.greeting()
-        self._unanswered = len(words)
+        self._login = [word for name, *rest in words if name == "AUTH" for word in rest]
+        self._unanswered.extend(command for command, *_ in words)
         return b"".join(map(pack, words))
 
     @property
@@ -169,10 +178,10 @@ class RedisWire:
     def _greet(self) -> None:
         while self._unanswered and (raw := self._replies.read(0)) is not INCOMPLETE:
             if isinstance(raw, hiredis.ReplyError):
-                raise self._error(raw)
+                raise greeting_refusal(str(raw), self._unanswered[0], self._node)
             if raw != b"OK":
                 raise UnexpectedError
-            self._unanswered -= 1
+            self._unanswered.popleft()
 
     def _refused(self, raw: hiredis.ReplyError) -> Reply | More:
         error = self._error(raw)
@@ -181,9 +190,11 @@ class RedisWire:
         return self._awaited[0].refuse(error)
 
     def _error(self, raw: hiredis.ReplyError) -> Refusal:
-        error = refusal(str(raw), self._node)
-        error.__cause__ = raw
-        return error
+        text = str(raw)
+        if any(word in text for word in self._login if len(word) >= MIN_SECRET):
+            uncounted = _is_no_counter(text)
+            text = uncounted[0] if uncounted else withheld(text)
+        return refusal(text, self._node)
 
     def _surplus(self) -> Exception:
         """Give the error for bytes nobody asked for: some are the server's word before it hangs up."""
@@ -191,9 +202,8 @@ class RedisWire:
             raw = self._replies.read(0)
         except NonsenseError:
             raw = None
-        if isinstance(raw, hiredis.ReplyError):
-            return self._error(raw)
-        return self._nonsense("bytes beyond what was asked")
+        told = isinstance(raw, hiredis.ReplyError) and unasked_refusal(str(raw), self._node)
+        return told or self._nonsense("bytes beyond what was asked")
 
     def _nonsense(self, what: str) -> NodeProtocolError:
         return NodeProtocolError(what, self._node)

@@ -1,0 +1,96 @@
+"""What takes secrets leaves none in the frames of an error, and all else as it was."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from hostile.showing import all_shown
+from shardcache import Client, Node
+from shardcache.core import secrecy
+from shardcache.core.secrecy import clear_frames, takes_secrets
+
+SECRET = "hunter2" + "secret"
+
+
+def ours(function):
+    """Return a function as if this package had it."""
+    code = function.__code__
+    return type(function)(code, vars(secrecy), function.__name__, None, function.__closure__)
+
+
+def test_arguments_and_variables_are_dropped():
+    """Neither an argument nor what was made of it is found in a frame of the package."""
+
+    def fail(url):
+        parts = [url, url.upper()]  # noqa: F841 - a variable of the frame
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no") as caught:
+        takes_secrets(ours(fail))(SECRET)
+    assert SECRET not in all_shown(caught.value)
+    assert SECRET.upper() not in all_shown(caught.value)
+
+
+def test_the_whole_chain_is_cleared():
+    """So it is with the errors that an error comes from, and with those of a group."""
+
+    def fail(url):
+        raise KeyError(len(url))
+
+    failing = ours(fail)
+
+    def fail_again(url):
+        try:
+            failing(url)
+        except KeyError as error:
+            raise ValueError("no") from error
+
+    try:
+        ours(fail_again)(SECRET)
+    except ValueError as error:
+        group = ExceptionGroup("many", [error])
+    clear_frames(group)
+    assert SECRET not in all_shown(group)
+
+
+def test_what_goes_on_is_left_alone():
+    """A generator through which an error went, and that goes on, is not ended by it."""
+    errors = []
+
+    def fail():
+        raise ValueError("no")
+
+    def steps():
+        try:
+            fail()
+        except ValueError as error:
+            errors.append(error)
+        yield 1
+        yield 2
+
+    running = ours(steps)()
+    assert next(running) == 1
+    clear_frames(errors[0])
+    assert next(running) == 2
+
+
+def test_frames_of_others_keep_their_variables():
+    """What a program of its own has in its frames is its own affair."""
+
+    def fail(url):
+        raise ValueError(f"no {len(url)}")
+
+    with pytest.raises(ValueError, match="no") as caught:
+        fail(SECRET)
+    clear_frames(caught.value)
+    frame = caught.value.__traceback__.tb_next.tb_frame
+    assert frame.f_locals["url"] == SECRET
+
+
+def test_functions_look_as_they_did():
+    """Signatures and pages are those of the functions themselves."""
+    assert list(inspect.signature(Node).parameters) == ["url", "name", "weight"]
+    assert "default_ttl" in inspect.signature(Client).parameters
+    assert Client.from_url.__doc__.startswith("Make a client from one URL")

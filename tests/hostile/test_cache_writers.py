@@ -1,0 +1,373 @@
+"""Whoever may write to the cache decides what is read, and costs callers no more than a bounded time.
+
+Every key of our own that a cached function uses is filled with junk, extremes, stubs and old values. Calls
+then end in time, values are made and kept again, and what `invalidate_…` answers is true.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+import shardcache
+from shardcache import Client, LockPolicy, ShardCacheError
+from shardcache.core.commands import Delete, Get, Set
+from shardcache.core.envelopes import Envelope, pack
+from shardcache.core.keys import RESERVED
+from shardcache.core.payloads import (
+    ABANDONED_FLAGS,
+    ENVELOPE_FLAGS,
+    ERROR_FLAGS,
+    INTEGER_FLAGS,
+    RAW_FLAGS,
+    STUB_FLAGS,
+    TEXT_FLAGS,
+    to_redis,
+)
+from shardcache.operations.protection import Elections
+from shardcache.testing.driving import MODES, make_client
+
+TIMEOUT = 0.3  # seconds of a call to the nodes
+WAIT = 0.2  # seconds for which a cached function waits for another's value
+SLACK = 4.0  # seconds: two busy cores run this beside ten other loops
+LOCK = LockPolicy(ttl=2.0, renew=False)
+CALLS = 2  # of a function until it has recovered
+
+BACKENDS = ["memory", "memcached", "redis"]
+TERMS = {
+    "plain": {},
+    "shard": {"lock": "shard"},
+    "lock": {"lock": LOCK},
+    "stale": {"ttl": 0.05, "stale": 300.0, "lock": "shard"},
+    "stale lock": {"ttl": 0.05, "stale": 300.0, "lock": LOCK},
+    "errors": {"stale_if_error": 300.0, "ttl": 0.05},
+    "tags": {"tags": ("t",)},
+}
+
+
+def codec_flags():
+    """Return the flags of what the default codec writes."""
+    with Client("memory://a") as client:
+        client.set("k", {})
+        (link,) = client._cluster.links.values()
+        return link.backend.execute(Get(b"k"), time.monotonic() + 10)[0]
+
+
+CODEC_FLAGS = codec_flags()
+FAR = 1e300
+PLANTED = {
+    "nothing": (RAW_FLAGS, b""),
+    "a bare stub": (0, b""),
+    "junk": (RAW_FLAGS, b"\xff\x00junk"),
+    "text": (TEXT_FLAGS, b"text"),
+    "16 bytes": (RAW_FLAGS, b"x" * 16),
+    "the word of a rest": (RAW_FLAGS, b"failed"),
+    "a version": (RAW_FLAGS, b"x" * 8),
+    "the greatest of names": (RAW_FLAGS, b"f" * 16),
+    "the least of names": (RAW_FLAGS, b"0" * 16),
+    "a huge number": (INTEGER_FLAGS, b"9" * 600),
+    "a stub": (STUB_FLAGS, b"x" * 16),
+    "an abandoned stub": (ABANDONED_FLAGS, b"x" * 16),
+    "an error": (ERROR_FLAGS, b"\0" * 40),
+    "no envelope": (ENVELOPE_FLAGS, b"\x01"),
+    "an envelope without end": (ENVELOPE_FLAGS, pack(Envelope(ENVELOPE_FLAGS, b"", FAR, 0.0, FAR))),
+    "an envelope of junk": (ENVELOPE_FLAGS, pack(Envelope(CODEC_FLAGS, b"\xc1", FAR, FAR, FAR))),
+    "an old envelope": (ENVELOPE_FLAGS, pack(Envelope(CODEC_FLAGS, b"\xc1", 0.0, FAR, 0.0))),
+    "no numbers": (
+        ENVELOPE_FLAGS,
+        pack(Envelope(CODEC_FLAGS, b"\xc1", float("nan"), float("nan"), FAR)),
+    ),
+}
+# What is worth planting beside a value, where nothing is decoded.
+BESIDE = [
+    "a bare stub",
+    "junk",
+    "16 bytes",
+    "a version",
+    "the greatest of names",
+    "a stub",
+    "an envelope of junk",
+]
+OF_REDIS = {
+    "a list": ("rpush", "x"),
+    "a hash": ("hset", "x", "y"),
+    "a stream": ("xadd", {"x": "y"}),
+}
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Give each of the two clients in turn."""
+    return request.param
+
+
+@pytest.fixture(params=BACKENDS)
+def cache(request, mode):
+    """Give a client of three nodes of each kind in turn, and what writes to them beside it."""
+    if request.param == "memory":
+        urls, writers = "memory://a,b,c", []
+    else:
+        servers = request.getfixturevalue(f"{request.param}_servers")
+        urls = [server.url for server in servers]
+        writers = [redis.Redis(port=server.port) for server in servers]
+    client = make_client(mode, urls, timeout=TIMEOUT)
+    yield Cache(request.param, client, writers)
+    client.close()
+    for writer in writers:
+        writer.close()
+
+
+class Cache:
+    """A client, with a way past it to every node."""
+
+    def __init__(self, kind, client, writers):
+        self.kind = kind
+        self.client = client
+        self._writers = writers
+        self._twin = getattr(client, "twin", client)
+
+    def plant(self, key, payload):
+        """Put a payload under a key of every node, for ever."""
+        if self.kind == "redis":
+            for writer in self._writers:
+                writer.set(key, to_redis(payload) if payload[0] else payload[1])
+            return
+        self._ask(Set(key, payload))
+
+    def plant_type(self, key, command, *arguments):
+        """Put something that is no string under a key of every Redis."""
+        for writer in self._writers:
+            writer.delete(key)
+            getattr(writer, command)(key, *arguments)
+
+    def remove(self, key):
+        """Remove a key from every node."""
+        self._ask(Delete(key))
+
+    def read(self, key):
+        """Return what the nodes have under a key."""
+        return self._ask(Get(key))
+
+    def _ask(self, command):
+        links = self._twin._cluster.links.values()
+        deadline = time.monotonic() + 10
+        if hasattr(self.client, "twin"):
+
+            async def ask():
+                return [await link.backend.execute(command, deadline) for link in links]
+
+            return self.client.loop.run_until_complete(ask())
+        return [link.backend.execute(command, deadline) for link in links]
+
+    def cached(self, **terms):
+        """Return a cached function that counts its calls, to be called as if it blocked."""
+        return Function(self, {"ttl": 60.0, "wait": WAIT, "jitter": 0.0, **terms})
+
+
+class Function:
+    """A cached function of no arguments, whose value is the number of its calls."""
+
+    def __init__(self, cache, terms):
+        self.calls = 0
+        self._client = cache.client
+        self._loop = getattr(cache.client, "loop", None)
+        decorate = self._client.cached(namespace="writers", **terms)
+        if self._loop is None:
+
+            def count():
+                self.calls += 1
+                return self.calls
+
+            self.cached = decorate(count)
+        else:
+
+            async def count():
+                self.calls += 1
+                return self.calls
+
+            self.cached = decorate(count)
+
+    def __call__(self):
+        """Call it."""
+        return self.do("__call__")
+
+    def do(self, name, *arguments):
+        """Call a method of the cached function."""
+        done = getattr(self.cached, name)(*arguments)
+        return done if self._loop is None else self._loop.run_until_complete(done)
+
+
+def reserved_keys():
+    """Return all keys of our own that the functions of these tests use, by what a memory node is asked."""
+    found = set()
+    for terms in TERMS.values():
+        asked = set()
+        client = make_client("blocking", "memory://a,b,c")
+        for link in client._cluster.links.values():
+            link.backend = Recording(link.backend, asked)
+        function = Cache("memory", client, []).cached(**terms)
+        for _ in range(2):
+            function()
+            time.sleep(0.06)  # what lives for 0.05 s is stale then
+        function.do("invalidate")
+        client.invalidate_tag("t")
+        with client.lock("writers"):
+            pass
+        found |= asked
+        asked.clear()
+        function.do("invalidate_all")  # behind all else, for it changes the names of values
+        found |= asked
+        client.close()
+    return sorted(key for key in found if key.startswith(RESERVED))
+
+
+class Recording:
+    """A backend that notes the keys it is asked for."""
+
+    def __init__(self, backend, keys):
+        self._backend = backend
+        self._keys = keys
+
+    def __getattr__(self, name):
+        return getattr(self._backend, name)
+
+    def execute(self, command, deadline):
+        """Note the command's keys, and do it."""
+        self._note(command)
+        return self._backend.execute(command, deadline)
+
+    def begin(self, command, deadline):
+        """Note the command's keys, and begin it."""
+        self._note(command)
+        return self._backend.begin(command, deadline)
+
+    def _note(self, command):
+        keys = [getattr(command, "key", b""), *getattr(command, "keys", ())]
+        self._keys.update([*keys, *(key for key, _ in getattr(command, "items", ()))])
+
+
+KEYS = reserved_keys()
+# Names that are no keys of a cached function: hashed and escaped keys of callers, and that of a ping.
+OTHERS = {b"h:", b"k:", b"ping"}
+
+
+def test_every_reserved_key_is_met():
+    """A new kind of key of our own is planted here as well, or said to be none of a function's."""
+    found = set()
+    for path in Path(shardcache.__file__).parent.rglob("*.py"):
+        found |= set(re.findall(r'RESERVED \+ b"([^"]+)"', path.read_text(encoding="utf-8")))
+    kinds = {name.encode() for name in found}
+    met = {kind for kind in kinds if any(key.startswith(RESERVED + kind) for key in KEYS)}
+    assert kinds - met == OTHERS
+    assert len(KEYS) >= 5
+
+
+def assert_recovers(function, *, name):
+    """See that calls end in time with a value that the function gave, and that a value is kept again."""
+    for _ in range(CALLS):
+        began = time.monotonic()
+        value = function()
+        assert time.monotonic() - began < WAIT + 2 * TIMEOUT + SLACK, name
+        assert type(value) is int, name
+        assert 1 <= value <= function.calls, name
+
+
+def kinds_of(cache, names=PLANTED):
+    """Return what can be planted on nodes of a kind, each as a function of the key."""
+    planted = {name: lambda key, payload=PLANTED[name]: cache.plant(key, payload) for name in names}
+    if cache.kind == "redis":
+        planted |= {
+            name: lambda key, words=words: cache.plant_type(key, *words)
+            for name, words in OF_REDIS.items()
+        }
+    return planted
+
+
+@pytest.mark.parametrize("terms", TERMS)
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.decode().removeprefix("~sc:"))
+def test_no_key_of_ours_holds_up_calls_for_long(cache, key, terms):
+    """Whatever stands there, each call ends in time, and a value that was made before is not lost."""
+    function = cache.cached(**TERMS[terms])
+    for name, plant in kinds_of(cache, BESIDE).items():
+        function.do("invalidate")
+        plant(key)
+        assert_recovers(function, name=name)
+        cache.remove(key)
+
+
+@pytest.mark.parametrize("terms", ["plain", "shard", "lock", "stale", "tags"])
+def test_no_value_holds_up_calls_for_long(cache, terms):
+    """The same for what is planted in the value's own place; then the value is made and kept again."""
+    function = cache.cached(**{**TERMS[terms], "ttl": 60.0})
+    key = function.do("key_for").encode()
+    for name, plant in kinds_of(cache).items():
+        plant(key)
+        began = time.monotonic()
+        value = function()
+        assert time.monotonic() - began < WAIT + 2 * TIMEOUT + SLACK, name
+        if type(value) is not int or not 1 <= value <= function.calls:
+            continue  # it was planted as a value, and is read as one
+        for _ in range(CALLS):
+            function()
+        calls = function.calls
+        if name in OF_REDIS:  # another program's: it is left alone, and nothing is kept meanwhile
+            cache.remove(key)
+            calls = function()
+        assert function() == function() == calls, name
+        assert function.calls == calls, name
+
+
+@pytest.mark.parametrize("terms", ["plain", "stale", "tags"])
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.decode().removeprefix("~sc:"))
+def test_what_an_invalidation_answers_is_true(cache, key, terms):
+    """After a yes no value made before is served, whatever was planted."""
+    function = cache.cached(**{**TERMS[terms], "ttl": 60.0})
+    forget = {
+        "invalidate": lambda: function.do("invalidate"),
+        "invalidate_all": lambda: function.do("invalidate_all"),
+    }
+    if terms == "tags":
+        forget["invalidate_tag"] = lambda: cache.client.invalidate_tag("t")
+    for name, plant in kinds_of(cache, BESIDE).items():
+        for how, act in forget.items():
+            function()
+            plant(key)
+            before = function.calls
+            try:
+                yes = act()
+            except ShardCacheError:
+                yes = False
+            if yes:
+                assert function() > before, (name, how)
+        cache.remove(key)
+
+
+def test_a_planted_mark_of_a_refresh_keeps_no_old_value_for_ever(cache):
+    """A stale value is made anew though its refresh seems to be in other hands, once nobody can be that slow."""
+    patient = LockPolicy(ttl=2.0 if cache.kind == "memcached" else 0.2, renew=False)
+    function = cache.cached(ttl=0.05, stale=300.0, lock=patient, error_backoff=0.0)
+    (mark,) = [key for key in KEYS if b"r:" in key]
+    assert function() == 1
+    time.sleep(0.06)
+    cache.plant(mark, (RAW_FLAGS, b"x" * 16))
+    end = time.monotonic() + 30.0
+    while function() == 1:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert function.calls == 2
+
+
+def test_a_lost_election_is_overdue_only_when_all_were_lost():
+    """One that wins now and then, or has not stood for long, knows nothing of a holder that hangs."""
+    elections = Elections()
+    assert not elections.lost(b"k", 0.0, 10.0)
+    assert not elections.lost(b"k", 9.0, 10.0)
+    assert elections.lost(b"k", 10.5, 10.0)
+    elections.ended(b"k")
+    assert not elections.lost(b"k", 11.0, 10.0)
+    assert not elections.lost(b"k", 30.0, 10.0)
+    assert not elections.lost(b"other", 39.0, 10.0)
