@@ -187,7 +187,7 @@ class CallKeys:
             raise self._unkeyable(error) from error.__cause__
 
     def _canonical(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """Give the bytes of the arguments, in the order of the parameters, with defaults applied."""
+        """Return the bytes of the arguments, in the order of the parameters, with defaults applied."""
         values = self._arguments.values(args, kwargs)
         if values is None:
             return self._as_passed(args, kwargs)
@@ -201,7 +201,7 @@ class CallKeys:
         return b"".join(parts)
 
     def _as_passed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """Give the bytes of the arguments of a wrapper, which may pass on others than it is given.
+        """Return the bytes of the arguments of a wrapper, which may pass on others than it is given.
 
         By the names of what it wraps where they fit, but without defaults: with an argument put in
         front they would be those of other parameters.

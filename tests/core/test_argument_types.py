@@ -50,8 +50,8 @@ from shardcache.clients.naming import CallKeys, Naming
 from shardcache.core.callkeys import canonical
 from shardcache.errors import KeyBuildError
 
-if not settings.configured:
-    settings.configure()
+if not settings.configured:  # once for all tests of one run
+    settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x")
     django.setup()
 
 
