@@ -177,10 +177,11 @@ class Sheet:
 def tracked(items: Sequence[T], text: str, *, quiet: bool) -> Iterator[T]:
     """Yield the items one by one, under a progress bar on standard error when it is a terminal."""
     errors = Console(file=sys.stderr)
+    if quiet or not errors.is_terminal:
+        yield from items
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=errors, transient=True, disable=quiet or not errors.is_terminal
-    ) as progress:
+    with Progress(*columns, console=errors, transient=True) as progress:
         yield from progress.track(items, description=text)
 
 

@@ -72,12 +72,12 @@ def check(monkeypatch, owner, name, work, act):
 
 def test_while_plugins_are_loaded(monkeypatch):
     """The child loads them itself."""
-    monkeypatch.setenv(manager.PLUGINS_VARIABLE, " none ")  # no client was made with it yet
+    monkeypatch.setenv(manager.PLUGINS_VARIABLE, "-nobody")  # no client was made with it yet
 
     def make():
         Client("memory://a").close()
 
-    check(monkeypatch, manager.PluginChoice, "check", make, make)
+    check(monkeypatch, manager, "_loaded_now", make, make)
 
 
 def test_while_the_nodes_of_a_client_are_changed(monkeypatch):
