@@ -149,7 +149,7 @@ def test_plugins_that_offer_nothing_by_name_are_listed_too(typed, monkeypatch, t
     [
         (["get", "k"], "SHARDCACHE_URL"),
         (["get", "k", "--url", "nonsense"], "://"),
-        (["get", "k", "--url", "gopher://a"], "gopher"),
+        (["get", "k", "--url", "gopher://a"], "no such backend for the URL scheme"),
         (["get", "", "--url", MEMORY], "empty"),
         (["get", "k", "--url", MEMORY, "--config", "no-such-file"], "no-such-file"),
         (["get"], "KEY"),
