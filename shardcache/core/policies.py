@@ -73,6 +73,16 @@ def positive_seconds(value: object, most: float) -> float:
     return seconds
 
 
+def seconds_or_zero(value: object, most: float) -> float:
+    """Return a length of time in seconds, zero included; raise `ConfigurationError` for all else.
+
+    >>> seconds_or_zero(0, 60.0), seconds_or_zero(timedelta(seconds=2), 60.0)
+    (0.0, 2.0)
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
+    return 0.0 if seconds == 0 else positive_seconds(value, most)
+
+
 def _plain(given: object, seconds: float) -> str:
     """Return what an error quotes of a length of time: a number as it was given."""
     return shown(given if isinstance(given, (int, float)) else seconds)
