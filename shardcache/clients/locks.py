@@ -230,6 +230,14 @@ class Lock(LockBase[Lease]):
         leases = self._take(lambda: redlock.attempt(self._cluster(), self.name, self.policy))
         return leases[0] if leases else None
 
+    def held(self) -> bool:
+        """Return whether a majority of its nodes keeps it for anybody now, who may release it at once.
+
+        Changes nothing, and takes one round trip. Raise `LockUnavailable` when the nodes that cannot
+        be reached could make the difference.
+        """
+        return run(lambda: redlock.held(self._cluster(), self.name))
+
     @contextmanager
     def hold(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Iterator[Lease]:
         """Hold it for a block: `with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
@@ -316,6 +324,14 @@ class AsyncLock(LockBase[AsyncLease]):
         """Take it if nobody has it, else return `None`; raise `LockUnavailable` as `acquire` does."""
         hold = await redlock.attempt(self._cluster(), self.name, self.policy)
         return None if hold is None else AsyncLease(hold)
+
+    async def held(self) -> bool:
+        """Return whether a majority of its nodes keeps it for anybody now, who may release it at once.
+
+        Changes nothing, and takes one round trip. Raise `LockUnavailable` when the nodes that cannot
+        be reached could make the difference.
+        """
+        return await redlock.held(self._cluster(), self.name)
 
     @asynccontextmanager
     async def hold(

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from shardcache.core.commands import DeleteIf, ExpireIf, Payload, Reply, Take, Taken
+from shardcache.core.commands import DeleteIf, ExpireIf, Get, Payload, Reply, Take, Taken
 from shardcache.core.events import LeaseLost
 from shardcache.core.leases import (
     LOCKS,
@@ -295,6 +295,36 @@ async def _attempted(vote: _Vote) -> Hold | None:
     await io.shielded(vote.withdrawn)
     vote.check_available()
     return None
+
+
+async def held(cluster: Cluster, key: Key) -> bool:
+    """Return whether a majority of the lock's nodes keeps it for one holder now.
+
+    Raise `LockUnavailable` when the nodes that do not answer could make the difference.
+    """
+    cluster = cluster.locking
+    name = cluster.keys.canonical(cluster.keys.encode(key))
+    links = cluster.voters(key)
+    command = Get(lock_key(name))
+    replies = await cluster.ask_many(
+        [(link, command) for link in links],
+        cluster.deadline(),
+        lambda heard: _is_held(heard) is not None,
+    )
+    answer = _is_held(replies)
+    if answer is None:
+        raise _unavailable(name, dict(zip(links, replies, strict=True)))
+    return answer
+
+
+def _is_held(replies: Sequence[Reply]) -> bool | None:
+    """Return whether a majority has one token; `None` when those not heard make the difference."""
+    kept = [reply for reply in replies if isinstance(reply, tuple)]
+    most = max(map(kept.count, kept), default=0)
+    unheard = sum(reply is UNANSWERED or isinstance(reply, NodeError) for reply in replies)
+    if most >= quorum(len(replies)):
+        return True
+    return False if most + unheard < quorum(len(replies)) else None
 
 
 class _Vote:

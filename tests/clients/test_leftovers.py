@@ -13,6 +13,7 @@ import pytest
 
 from shardcache import AsyncClient, Client, LockError, LockUnavailable
 from shardcache.testing import FaultProxy
+from shardcache.testing.waiting import eventually
 
 TTL = 30.0  # seconds: a lock that is free long before that was taken back
 SOON = 10.0  # seconds, for a machine that is busy
@@ -159,6 +160,19 @@ async def test_the_same_of_tasks(make_server):
         await lease.release()
 
 
+def test_a_node_that_is_silent_at_the_release_keeps_nothing(make_server):
+    """The others are free at once, and it is when it goes on."""
+    made = [make_server() for _ in range(3)]
+    with Client([url for url, _ in made], timeout=0.3) as client:
+        lock = client.lock("report", ttl=TTL)
+        lease = lock.acquire()
+        made[2][1].pause()
+        lease.release()
+        made[2][1].resume()
+        with Client(made[2][0], timeout=5.0) as alone:
+            eventually(lambda: not alone.lock("report").held(), within=SOON)
+
+
 class Interrupt(BaseException):
     """What the handler of a signal raises."""
 
@@ -235,3 +249,28 @@ def test_a_greenlet_that_is_timed_out_keeps_no_lock(delayed):
     """A time-out of gevent raises wherever its greenlet waits."""
     urls = delayed(3, 0.1)
     subprocess.run([sys.executable, "-c", GREENLETS, *urls], timeout=90, check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("renews", [True, False])
+def test_a_rolling_restart_loses_no_lock(make_server, renews):
+    """Each node comes back empty, and is given the token again before the next one goes."""
+    made = [make_server() for _ in range(3)]
+    with Client([url for url, _ in made], timeout=2.0) as client:
+        lease = client.lock("report", ttl=TTL if not renews else 6.0, renew=renews).acquire()
+        for url, server in made:
+            server.kill()
+            server.restart()
+            with Client(url, timeout=5.0) as alone:
+
+                def is_back(node=alone):
+                    if not renews:
+                        lease.extend()
+                    with contextlib.suppress(LockUnavailable):
+                        return node.lock("report").held()
+                    return False
+
+                eventually(is_back, within=30)
+            assert lease.valid
+            assert client.lock("report").try_acquire() is None
+        assert lease.release() is True

@@ -344,12 +344,42 @@ def test_a_short_ttl_can_be_renewed(make_lock):
     assert lock.try_acquire() is None
 
 
+def test_held_is_what_the_nodes_say(make_lock):
+    """Whoever has it; and asking takes nothing, nor keeps it from anybody."""
+    lock = make_lock()
+    assert lock.held() is False
+    lease = lock.acquire()
+    assert lock.held() is True
+    assert make_lock().held() is True
+    assert make_lock("another").held() is False
+    lease.release()
+    assert lock.held() is False
+    assert lock.try_acquire() is not None
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_held_needs_a_majority_that_answers(make_memcached, mode):
+    """Without one it is as unavailable as the lock itself."""
+    servers = [make_memcached() for _ in range(3)]
+    client = make_client(mode, [server.url for server in servers], timeout=2.0)
+    lock = client.lock("report")
+    held = Driven(lock, client.loop).held if isinstance(client, DrivenClient) else lock.held
+    servers[0].kill()
+    assert held() is False
+    servers[1].kill()
+    with pytest.raises(LockUnavailable, match="2 of 3 nodes failed") as raised:
+        held()
+    assert len(raised.value.errors) == 2
+    client.close()
+
+
 @pytest.mark.parametrize("wait", ["", False, "1", float("nan"), -1])
 def test_what_is_no_wait_is_refused(make_lock, wait):
     """Wherever a lock is waited for, in the same words."""
     lock = make_lock()
     with pytest.raises(ConfigurationError, match="lock: wait must be"):
         lock.acquire(wait=wait)
+    assert lock.held() is False
 
 
 @pytest.mark.parametrize("take", [Lock.acquire, lambda lock, wait: enter(lock.hold(wait))])
@@ -363,6 +393,7 @@ def test_a_wait_without_end_ends_with_the_lock(take):
             waiting.result(0.3)
         lease.release()
         taken = waiting.result(30)
+        assert lock.held()
         assert taken is not None
 
 

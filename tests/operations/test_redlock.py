@@ -1046,6 +1046,54 @@ def test_a_short_lock_on_memcached_holds_for_what_was_asked(ttl, phase):
         world.advance(3.0)
 
 
+def test_held_is_what_a_majority_says():
+    """It takes one round trip, changes nothing, and needs no node beyond the majority."""
+    world, nodes, (first, second, *_) = make_world(kinds=(True, False, True, False, True))
+
+    def held():
+        return finished(world, second, redlock.held(second.cluster, NAME))
+
+    assert held() is False
+    hold = attempted(world, first)
+    began = world.now
+    assert held() is True
+    assert world.now - began < 0.005
+    assert asked(nodes) == [1] * 5
+    for node in nodes[3:]:
+        node.stopped = True
+    assert held() is True
+    finished(world, first, hold.release())
+    assert held() is False
+    for node in nodes[3:]:
+        node.resume()
+
+
+def test_two_halves_are_no_holder():
+    """Two attempts under way at once have the nodes between them: nobody holds the lock."""
+    world, nodes, (process, *_) = make_world()
+    for place, node in enumerate(nodes):
+        node.store.execute(Take(KEY, (256, b"two" if place < 2 else b"%d" % place), 60.0))
+    assert finished(world, process, redlock.held(process.cluster, NAME)) is False
+
+
+@pytest.mark.parametrize(("down", "known"), [(1, True), (2, False), (3, False)])
+def test_held_is_not_guessed(down, known):
+    """When those that fail could make the difference it is an error that names them."""
+    world, nodes, (process, *_) = make_world()
+    for node in nodes[:2]:
+        node.store.execute(Take(KEY, (256, b"token"), 60.0))
+    for node in nodes[5 - down :]:
+        node.up = False
+    if known and down == 1:
+        nodes[1].forget()
+    work = redlock.held(process.cluster, NAME)
+    if known:
+        assert finished(world, process, work) is False
+        return
+    with pytest.raises(LockUnavailable, match=f"{down} of 5 nodes failed.*and 3 have to agree"):
+        finished(world, process, work)
+
+
 def test_who_waits_without_end_is_never_late():
     """`None` is no time at all in which to give up."""
     world, _, (holder, waiter, *_) = make_world()

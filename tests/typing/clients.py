@@ -72,10 +72,12 @@ async def locks(client: Client, twin: AsyncClient) -> None:
     lock = client.lock("k", ttl=timedelta(seconds=5))
     assert_type(lock.acquire(wait=None), Lease)
     assert_type(lock.try_acquire(), Lease | None)
+    assert_type(lock.held(), bool)
     with lock.hold(wait=1) as lease:
         assert_type(lease.extend(), float)
     async_lock = twin.lock("k")
     assert_type(await async_lock.acquire(wait=None), AsyncLease)
+    assert_type(await async_lock.held(), bool)
 
 
 class Subclass(Client):
