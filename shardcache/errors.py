@@ -147,7 +147,12 @@ class NodeError(ShardCacheError):
 
 
 class NodeUnavailableError(NodeError):
-    """The node cannot be reached, says that it cannot serve now, or is ejected for such a reason."""
+    """The node cannot be reached, says that it cannot serve now, or is ejected for such a reason.
+
+    `sent` is whether the command may have reached it: not where the node was ejected before.
+    """
+
+    sent = True
 
 
 class TooManyConnectionsError(NodeUnavailableError):

@@ -45,8 +45,8 @@ MUTANTS = [
     Mutant(
         "the clock is read after the nodes were asked",
         REDLOCK,
-        "        now = self._cluster.io.now()\n        self._left",
-        "        now = self._asked = self._cluster.io.now()\n        self._left",
+        "        now = self.cluster.io.now()\n        self._left",
+        "        now = self._asked = self.cluster.io.now()\n        self._left",
         LOCK_TESTS,
     ),
     Mutant(
@@ -78,10 +78,38 @@ MUTANTS = [
         LOCK_TESTS,
     ),
     Mutant(
-        "an extension that creates",
+        "an extension without a look at what has come in between",
         "operations/comparing.py",
         "    return Cas(command.key, command.payload, found[1], command.ttl)",
         "    return Set(command.key, command.payload, command.ttl)",
+        LOCK_TESTS,
+    ),
+    Mutant(
+        "an extension that stores over another's token",
+        REDLOCK,
+        "return Take(self.key, self.payload, _node_ttl(link, ttl))",
+        "return Set(self.key, self.payload, _node_ttl(link, ttl))",
+        LOCK_TESTS,
+    ),
+    Mutant(
+        "an extension that puts back what has ended",
+        REDLOCK,
+        "            if not self.remaining():\n                return None\n            put_back",
+        "            put_back",
+        LOCK_TESTS,
+    ),
+    Mutant(
+        "an extension that does not put back what a node has lost",
+        REDLOCK,
+        "            put_back.append(link)\n",
+        "            return None\n            put_back.append(link)\n",
+        LOCK_TESTS,
+    ),
+    Mutant(
+        "an extension that is content with the first nodes to answer",
+        REDLOCK,
+        "        if late:\n",
+        "        if late and False:\n",
         LOCK_TESTS,
     ),
     Mutant(
@@ -99,6 +127,13 @@ MUTANTS = [
         LOCK_TESTS,
     ),
     Mutant(
+        "memcached is asked for no more than the lock's own time",
+        "core/leases.py",
+        "max(COARSE_TTL, float(math.ceil(ttl)))",
+        "float(math.ceil(ttl))",
+        LOCK_TESTS,
+    ),
+    Mutant(
         "all nodes are asked at once, without a gate",
         REDLOCK,
         "if silent == SILENT_GATES:",
@@ -108,8 +143,29 @@ MUTANTS = [
     Mutant(
         "what failed is not taken back",
         REDLOCK,
-        "        if unsure:\n",
-        "        if unsure and False:\n",
+        "        if asked:\n            tokens",
+        "        if asked and False:\n            tokens",
+        LOCK_TESTS,
+    ),
+    Mutant(
+        "what takes two steps is not taken back beside the caller",
+        "operations/leftovers.py",
+        "        leftovers[key, payload] = Leftover(io.now(), looks)",
+        "        leftovers.pop((key, payload), None)",
+        LOCK_TESTS,
+    ),
+    Mutant(
+        "one look is taken for the truth",
+        "operations/leftovers.py",
+        "LOOKS: Final = 6",
+        "LOOKS: Final = 1",
+        LOCK_TESTS,
+    ),
+    Mutant(
+        "silent nodes are not asked any more",
+        "operations/leftovers.py",
+        "ask_timed(asks, ejected_too=True)",
+        "ask_timed(asks)",
         LOCK_TESTS,
     ),
     Mutant(

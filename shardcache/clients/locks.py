@@ -11,8 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from shardcache.core.leases import MAX_TTL, LockPolicy, OnLost, WaitStrategy
 from shardcache.core.nodes import Node
-from shardcache.core.numeric import real
-from shardcache.core.policies import positive_seconds
+from shardcache.core.policies import positive_seconds, seconds_or_zero
 from shardcache.errors import ConfigurationError, LockLost
 from shardcache.operations import redlock
 from shardcache.operations.cluster import Cluster, Key
@@ -81,9 +80,10 @@ class LeaseBase:
     def _ttl(self, ttl: float | timedelta | None) -> float:
         if ttl is None:
             return self._hold.policy.ttl
-        seconds = positive_seconds(ttl, MAX_TTL)
-        redlock.check_ttl(self._hold.links, seconds)
-        return seconds
+        try:
+            return positive_seconds(ttl, MAX_TTL)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"lock: ttl {error.faults[0]}") from None
 
     def __repr__(self) -> str:
         state = f"{self.remaining():.1f} s" if self.valid else self._why()
@@ -213,8 +213,8 @@ class Lock(LockBase[Lease]):
 
     __slots__ = ()
 
-    def acquire(self, wait: float | timedelta = DEFAULT_WAIT) -> Lease:
-        """Take it, trying for `wait` seconds.
+    def acquire(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Lease:
+        """Take it, trying for `wait` seconds; with `None` without end.
 
         Raise `LockTimeout` when another keeps it, `LockUnavailable` when too few of its nodes can
         be reached to make a majority.
@@ -230,8 +230,16 @@ class Lock(LockBase[Lease]):
         leases = self._take(lambda: redlock.attempt(self._cluster(), self.name, self.policy))
         return leases[0] if leases else None
 
+    def held(self) -> bool:
+        """Return whether a majority of its nodes keeps it for anybody now, who may release it at once.
+
+        Changes nothing, and takes one round trip. Raise `LockUnavailable` when the nodes that cannot
+        be reached could make the difference.
+        """
+        return run(lambda: redlock.held(self._cluster(), self.name))
+
     @contextmanager
-    def hold(self, wait: float | timedelta = DEFAULT_WAIT) -> Iterator[Lease]:
+    def hold(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Iterator[Lease]:
         """Hold it for a block: `with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
 
         When the block has ended without an error but the lock was lost meanwhile, raise `LockLost`
@@ -303,8 +311,8 @@ class AsyncLock(LockBase[AsyncLease]):
 
     __slots__ = ()
 
-    async def acquire(self, wait: float | timedelta = DEFAULT_WAIT) -> AsyncLease:
-        """Take it, trying for `wait` seconds.
+    async def acquire(self, wait: float | timedelta | None = DEFAULT_WAIT) -> AsyncLease:
+        """Take it, trying for `wait` seconds; with `None` without end.
 
         Raise `LockTimeout` when another keeps it, `LockUnavailable` when too few of its nodes can
         be reached to make a majority.
@@ -317,8 +325,18 @@ class AsyncLock(LockBase[AsyncLease]):
         hold = await redlock.attempt(self._cluster(), self.name, self.policy)
         return None if hold is None else AsyncLease(hold)
 
+    async def held(self) -> bool:
+        """Return whether a majority of its nodes keeps it for anybody now, who may release it at once.
+
+        Changes nothing, and takes one round trip. Raise `LockUnavailable` when the nodes that cannot
+        be reached could make the difference.
+        """
+        return await redlock.held(self._cluster(), self.name)
+
     @asynccontextmanager
-    async def hold(self, wait: float | timedelta = DEFAULT_WAIT) -> AsyncIterator[AsyncLease]:
+    async def hold(
+        self, wait: float | timedelta | None = DEFAULT_WAIT
+    ) -> AsyncIterator[AsyncLease]:
         """Hold it for a block: `async with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
 
         When the block has ended without an error but the lock was lost meanwhile, raise `LockLost`
@@ -362,8 +380,11 @@ def _plain(length: float | timedelta) -> float:
     return length.total_seconds() if isinstance(length, timedelta) else length
 
 
-def wait_seconds(wait: float | timedelta) -> float:
-    """Return how long to wait, in seconds; zero is a single try."""
-    if not wait or real(wait) == 0:
-        return 0.0
-    return positive_seconds(wait, MAX_TTL)
+def wait_seconds(wait: float | timedelta | None) -> float | None:
+    """Return how long to wait, in seconds; zero is a single try, `None` has no end."""
+    if wait is None:
+        return None
+    try:
+        return seconds_or_zero(wait, MAX_TTL)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"lock: wait {error.faults[0]}") from None

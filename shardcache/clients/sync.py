@@ -262,9 +262,12 @@ class Client(ClientBase[Backend]):
 
     def close(self) -> None:
         """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
-        for backend in self._retire_all():
-            backend.close()
-        self._io.close()
+        retired = self._retire_all()
+        try:
+            self._io.close()  # what it undoes needs the nodes
+        finally:
+            for backend in retired:
+                backend.close()
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict
 from shardcache.core.leases import LockPolicy
 from shardcache.core.lifetimes import DEFAULT, MAX_SECONDS, Default
 from shardcache.core.numeric import real
-from shardcache.core.policies import positive_seconds
+from shardcache.core.policies import positive_seconds, seconds_or_zero
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 
@@ -28,6 +28,17 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "refresh": ("auto", "inline", "background"),
     "on_error": ("compute", "raise"),
 }
+# Fields that are lengths of time, each with what takes one; and those that may be left open.
+_LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
+    "wait": seconds_or_zero,
+    "stale": seconds_or_zero,
+    "stale_if_error": seconds_or_zero,
+    "error_backoff": seconds_or_zero,
+    "error_ttl": positive_seconds,
+    "none_ttl": positive_seconds,
+    "ttl": positive_seconds,
+}
+_MAY_BE_NONE: Final = ("stale_if_error", "none_ttl", "ttl")
 
 
 class CacheTerms(TypedDict, total=False):
@@ -141,23 +152,14 @@ class CachePolicy:
         return length
 
     def _with_seconds(self) -> Iterator[str]:
-        for name, lowest in (
-            ("wait", 0.0),
-            ("stale", 0.0),
-            ("stale_if_error", 0.0),
-            ("error_backoff", 0.0),
-            ("error_ttl", None),
-            ("none_ttl", None),
-            ("ttl", None),
-        ):
+        for name, seconds in _LENGTHS.items():
             value = getattr(self, name)
-            if value is None or (name == "ttl" and (callable(value) or value is DEFAULT)):
+            if name == "ttl" and (callable(value) or value is DEFAULT):
                 continue
-            if lowest is not None and (value == timedelta() or real(value) == 0):
-                object.__setattr__(self, name, lowest)
+            if value is None and name in _MAY_BE_NONE:
                 continue
             try:
-                object.__setattr__(self, name, positive_seconds(value, MAX_SECONDS))
+                object.__setattr__(self, name, seconds(value, MAX_SECONDS))
             except ConfigurationError as error:
                 yield f"{name} {error.faults[0]}"
 

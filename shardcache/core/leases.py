@@ -5,6 +5,7 @@ Source: Redis' description of the Redlock algorithm, with the clock of memcached
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -26,7 +27,7 @@ DRIFT: Final = 0.01  # of the time to live: how far the clocks of nodes may run 
 DRIFT_CONSTANT: Final = 0.002  # seconds, for expiries in whole milliseconds
 WORTHWHILE: Final = 0.1  # of the time to live: a lease of less is not worth having
 COARSE: Final = 1.0  # seconds by which a node that counts whole ones may be early
-COARSE_TTL: Final = 2.0  # seconds; on such a node less may be gone at once
+COARSE_TTL: Final = 2.0  # seconds; such a node is asked for no less, which may be gone at once
 MAX_TTL: Final = 24 * 3600.0
 
 
@@ -91,15 +92,29 @@ def quorum(nodes: int) -> int:
     return nodes // 2 + 1
 
 
-def validity(ttl: float, elapsed: float, slack: float) -> float:
+def node_ttl(ttl: float, *, whole_seconds: bool) -> float:
+    """Return for how many seconds a node is asked to keep what is to be held for `ttl` of them.
+
+    One that counts `whole_seconds` may drop it up to a second early.
+
+    >>> [node_ttl(ttl, whole_seconds=True) for ttl in (0.5, 1.0, 2.5)], node_ttl(0.5, whole_seconds=False)
+    ([2.0, 2.0, 3.0], 0.5)
+    """
+    return max(COARSE_TTL, float(math.ceil(ttl))) if whole_seconds else ttl
+
+
+def validity(ttl: float, elapsed: float, *, whole_seconds: bool) -> float:
     """Return for how many seconds from now a lock holds, asked for `elapsed` seconds ago.
 
-    `slack` is by how many seconds the node that counts time most coarsely may be early.
+    `whole_seconds` is whether one of its nodes counts so: then no longer than that is sure to keep it.
 
-    >>> round(validity(10.0, 0.5, 0.0), 3), round(validity(10.0, 0.5, COARSE), 3)
-    (9.398, 8.398)
+    >>> [round(validity(10.0, 0.5, whole_seconds=coarse), 3) for coarse in (False, True)]
+    [9.398, 8.398]
+    >>> round(validity(1.0, 0.1, whole_seconds=True), 3)  # the node was asked for two
+    0.888
     """
-    return ttl - elapsed - DRIFT * ttl - DRIFT_CONSTANT - slack
+    kept = node_ttl(ttl, whole_seconds=True) - COARSE if whole_seconds else ttl
+    return min(ttl, kept) - elapsed - DRIFT * ttl - DRIFT_CONSTANT
 
 
 def worthwhile(seconds: float, ttl: float) -> bool:

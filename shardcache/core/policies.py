@@ -69,3 +69,13 @@ def positive_seconds(value: object, most: float) -> float:
     if seconds > most:
         raise ConfigurationError(f"must be at most {most:.12g} seconds")
     return seconds
+
+
+def seconds_or_zero(value: object, most: float) -> float:
+    """Return a length of time in seconds, zero included; raise `ConfigurationError` for all else.
+
+    >>> seconds_or_zero(0, 60.0), seconds_or_zero(timedelta(seconds=2), 60.0)
+    (0.0, 2.0)
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
+    return 0.0 if seconds == 0 else positive_seconds(value, most)

@@ -8,7 +8,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from shardcache.backends.base import LAST_WAIT, AsyncBackend
@@ -16,7 +16,7 @@ from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
 from shardcache.io.fanout import grace
 from shardcache.io.tasks import SharedReplies, TaskFlights, TaskRepetition
-from shardcache.operations.port import UNANSWERED, Enough, Work
+from shardcache.operations.port import UNANSWERED, Enough, Pause, Work
 
 T = TypeVar("T")
 
@@ -24,7 +24,15 @@ T = TypeVar("T")
 class AsyncIO:
     """Asks nodes from tasks; what is asked in one turn of the loop leaves together."""
 
-    __slots__ = ("_closing", "_repetitions", "_tasks", "flights", "shared")
+    __slots__ = (
+        "_cleaning",
+        "_closed",
+        "_closing",
+        "_repetitions",
+        "_tasks",
+        "flights",
+        "shared",
+    )
 
     refreshes_beside = True
     now = staticmethod(time.monotonic)
@@ -36,6 +44,8 @@ class AsyncIO:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()  # a loop holds its tasks weakly
         self._closing: set[asyncio.Task[Any]] = set()  # of these, those that undo something
+        self._cleaning: dict[tuple[asyncio.AbstractEventLoop, Hashable], asyncio.Task[None]] = {}
+        self._closed = False
         self._repetitions: set[TaskRepetition] = set()
         self.flights = TaskFlights()
         self.shared = SharedReplies().get
@@ -86,10 +96,38 @@ class AsyncIO:
 
     async def shielded(self, work: Work[T]) -> T:
         """Do it in a task that goes on when the caller is cancelled."""
-        task = self._started(work, "closing step")
+        return await asyncio.shield(self._start_closing(work, "closing step"))
+
+    def clean_up(self, name: Hashable, turn: Work[Pause | None]) -> None:
+        """Undo something in a task of the running loop, unless one does so under this name."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # it ended with the caller in the midst of something
+            return
+        if self._closed:
+            return
+        for key in [key for key in list(self._cleaning) if key[0].is_closed()]:
+            self._cleaning.pop(key, None)
+        known = self._cleaning.get((loop, name))
+        if known is not None and not known.done():
+            return
+
+        async def take_turns() -> None:
+            try:
+                while (pause := await turn()) is not None:
+                    (self._closing.discard if pause.stuck else self._closing.add)(task)
+                    await asyncio.sleep(pause.seconds)
+            finally:  # in the same step: whoever adds something from now on begins another
+                self._cleaning.pop((loop, name), None)
+
+        self._cleaning[loop, name] = task = self._start_closing(take_turns, "clean-up")
+
+    def _start_closing(self, work: Work[T], name: str) -> asyncio.Task[T]:
+        """Start a task for which a client that is closed waits a moment."""
+        task = self._started(work, name)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-        return await asyncio.shield(task)
+        return task
 
     def repeat(self, every: float, work: Work[bool], name: str) -> TaskRepetition:
         """Do it in tasks of the running loop."""
@@ -115,18 +153,20 @@ class AsyncIO:
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)
-        closing = _here(self._closing)
-        if closing:
-            _, silent = await asyncio.wait(closing, timeout=LAST_WAIT)
-            for task in silent:
-                task.cancel()
-            await asyncio.gather(*closing, return_exceptions=True)
+        until = time.monotonic() + LAST_WAIT
+        while (closing := _here(self._closing)) and (left := until - time.monotonic()) > 0:
+            await asyncio.wait(closing, timeout=left)
+        self._closed = True
+        silent = _here(self._tasks)
+        for task in silent:
+            task.cancel()
+        await asyncio.gather(*silent, return_exceptions=True)
 
 
 def _here(tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
     """Give the tasks of the running loop, but for the current one."""
     loop, current = asyncio.get_running_loop(), asyncio.current_task()
-    return [task for task in tasks if task.get_loop() is loop and task is not current]
+    return [task for task in list(tasks) if task.get_loop() is loop and task is not current]
 
 
 def _start(

@@ -15,18 +15,19 @@ from shardcache.backends.threads import NoThreadError, Workers, start_thread
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError, UncacheableResultError
 from shardcache.io.fanout import FanOut
-from shardcache.io.threads import Repeater, ThreadFlights, ThreadRepetition
-from shardcache.operations.port import Enough, Work, run
+from shardcache.io.threads import Cleaners, Repeater, ThreadFlights, ThreadRepetition
+from shardcache.operations.port import Enough, Pause, Work, run
 
 T = TypeVar("T")
 
 REFRESHERS: Final = 4  # threads that make values anew while the old ones are still served
+CLEANERS: Final = 8  # threads that undo what callers no longer wait for: one for each silent node
 
 
 class BlockingIO:
     """Asks nodes from a thread, many of them at once by split-phase exchanges."""
 
-    __slots__ = ("_refreshers", "_repeater", "flights")
+    __slots__ = ("_cleaners", "_refreshers", "_repeater", "flights")
 
     refreshes_beside = False
     now = staticmethod(time.monotonic)
@@ -38,6 +39,7 @@ class BlockingIO:
         self.flights = ThreadFlights()
         self._repeater = Repeater()
         self._refreshers = Workers("shardcache refresh", REFRESHERS)
+        self._cleaners = Cleaners("shardcache clean-up", CLEANERS)
 
     async def call(self, backend: Backend, command: Command, deadline: float) -> Reply:
         """Ask one node; raise the `NodeError` that stands in the way of a reply."""
@@ -98,12 +100,17 @@ class BlockingIO:
         """Do it: only a signal can stop a thread, and it may."""
         return await work()
 
+    def clean_up(self, name: Hashable, turn: Work[Pause | None]) -> None:
+        """Undo something in one of a few threads, unless one does so under this name."""
+        self._cleaners.add(name, turn)
+
     def repeat(self, every: float, work: Work[bool], name: str) -> ThreadRepetition:  # noqa: ARG002
         """Do it in the one thread that all repetitions share."""
         return self._repeater.add(every, work)
 
     def close(self) -> None:
-        """End what is done again and again, and the threads that refresh."""
+        """End what is done again and again, and all threads; what is being undone has a moment."""
+        self._cleaners.close()
         self._repeater.close()
         self._refreshers.close()
 

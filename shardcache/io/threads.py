@@ -1,19 +1,23 @@
-"""What threads share: one's work for all who want it, and one thread for what is done again."""
+"""What threads share: one's work for all who want it, and threads for what is done beside the calls."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import queue
 import threading
 import time
 import weakref
+from collections.abc import Callable, Hashable
 from contextlib import ExitStack
+from functools import cache
 from typing import Any, Final, TypeVar
 
-from shardcache.backends.threads import NoThreadError, start_thread
+from shardcache.backends.base import LAST_WAIT
+from shardcache.backends.threads import NoThreadError, Workers, start_thread
 from shardcache.io.flights import Flight, nested
-from shardcache.operations.port import Landing, Work, run
+from shardcache.operations.port import Landing, Pause, Work, run
 
 T = TypeVar("T")
 
@@ -264,6 +268,86 @@ class Repeater:
                 self._keeper = None
                 return None
             return min(self._repetitions, key=lambda each: each.due)
+
+
+class Cleaners:
+    """A few threads that undo what callers no longer wait for, each thing by one of them at a time.
+
+    A signal raises in the main thread alone, so that none of these is interrupted.
+    """
+
+    __slots__ = ("__weakref__", "_added", "_busy", "_closed", "_stuck", "_workers")
+
+    def __init__(self, name: str, size: int) -> None:
+        self._workers = Workers(name, size)
+        self._closed = False
+        # By process and name: what has been added since a thread last took it up, what one is at, and
+        # of that what is stuck.
+        self._added: dict[tuple[int, Hashable], object] = {}
+        self._busy: dict[tuple[int, Hashable], object] = {}
+        self._stuck: set[tuple[int, Hashable]] = set()
+
+    def add(self, name: Hashable, turn: Work[Pause | None]) -> None:
+        """Take turns, with the pause that each returns, until one returns `None`.
+
+        Where no thread is to be had nothing is undone.
+        """
+        _watch_exit()
+        _cleaners.add(self)
+        key, mark = (os.getpid(), name), object()
+        try:
+            if self._added.setdefault(key, mark) is mark:  # atomic: one caller submits it
+                self._workers.submit(lambda: self._clean(key, turn))
+        except NoThreadError:
+            self._added.pop(key, None)
+        except BaseException:
+            self._added.pop(key, None)
+            raise
+
+    @property
+    def idle(self) -> bool:
+        """Return whether nothing is to be undone in this process, or all of that is stuck."""
+        process = os.getpid()
+        undone = {*list(self._added), *list(self._busy)} - self._stuck
+        return not any(key[0] == process for key in undone)
+
+    def close(self) -> None:
+        """Wait a moment until all is undone; what is not is left as it is."""
+        _wait(lambda: self.idle, time.monotonic() + LAST_WAIT)
+        self._closed = True
+        self._workers.close()
+
+    def _clean(self, key: tuple[int, Hashable], turn: Work[Pause | None]) -> None:
+        own = object()
+        # Whoever is at it looks again at the end, so that what is added meanwhile is taken up.
+        while key in self._added and self._busy.setdefault(key, own) is own:
+            try:
+                self._added.pop(key, None)
+                while not self._closed and (pause := run(turn)) is not None:
+                    (self._stuck.add if pause.stuck else self._stuck.discard)(key)
+                    time.sleep(pause.seconds)
+            finally:
+                self._stuck.discard(key)
+                self._busy.pop(key, None)
+
+
+_cleaners: weakref.WeakSet[Cleaners] = weakref.WeakSet()
+
+
+@cache
+def _watch_exit() -> None:
+    atexit.register(_wait_at_exit)
+
+
+def _wait_at_exit() -> None:
+    """Let a program that ends, as after an interrupt, undo what it has begun."""
+    cleaners = list(_cleaners)
+    _wait(lambda: all(each.idle for each in cleaners), time.monotonic() + LAST_WAIT)
+
+
+def _wait(done: Callable[[], bool], until: float) -> None:
+    while not done() and time.monotonic() < until:
+        time.sleep(LEAST_PAUSE)
 
 
 _repeaters: weakref.WeakSet[Repeater] = weakref.WeakSet()

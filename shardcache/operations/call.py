@@ -11,7 +11,7 @@ from shardcache.core.envelopes import pack
 from shardcache.core.events import ComputeFinished, StampedePrevented
 from shardcache.core.freshness import Found, Freshness, enveloped, found, freshness
 from shardcache.core.keys import RESERVED
-from shardcache.core.leases import COARSE_TTL
+from shardcache.core.leases import node_ttl
 from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, is_mark
 from shardcache.errors import DecodeError, NodeError
 from shardcache.operations import tags
@@ -76,8 +76,7 @@ class Call:
     @property
     def lease(self) -> float:
         """Give for how many seconds the key's own node is told that the value is being made."""
-        ttl = self.policy.locking.ttl
-        return max(ttl, COARSE_TTL) if self.link.whole_seconds else ttl
+        return node_ttl(self.policy.locking.ttl, whole_seconds=self.link.whole_seconds)
 
     @property
     def patience(self) -> float:

@@ -24,6 +24,7 @@ from shardcache.core.payloads import RAW_FLAGS, abandoned
 from shardcache.errors import NodeError
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.comparing import compared
+from shardcache.operations.leftovers import remove_later
 from shardcache.operations.members import Link
 from shardcache.operations.port import UNANSWERED
 
@@ -166,7 +167,8 @@ class RefreshClaim:
 
     async def let_go(self) -> None:
         """Let somebody else be the one."""
-        await self._compared(DeleteIf(self._side, self._mark))
+        if isinstance(await self._compared(DeleteIf(self._side, self._mark)), NodeError):
+            remove_later(self._cluster, [self._link], self._side, self._mark)
 
     async def kept(self) -> None:
         """Be the one no more."""
@@ -174,7 +176,8 @@ class RefreshClaim:
 
     async def _compared(self, command: DeleteIf | ExpireIf) -> Reply:
         cluster = self._cluster
-        (reply,) = await compared(cluster, [self._link], command, cluster.deadline(), _answered)
+        asks = [(self._link, command)]
+        (reply,) = await compared(cluster, asks, cluster.deadline(), _answered)
         return reply
 
 

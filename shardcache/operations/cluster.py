@@ -215,6 +215,7 @@ class Cluster:
         cause = link.health.error
         error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", link.node.name)
         error.__cause__ = cause
+        error.sent = False
         link.refused += 1
         if not self.raises:
             self.note_refused(link, error if cause is None else cause)

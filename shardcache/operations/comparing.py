@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeAlias
 
-from shardcache.core.commands import Cas, Command, DeleteIf, DeleteUnchanged, ExpireIf, Gets, Reply
+from shardcache.core.commands import (
+    Cas,
+    Command,
+    DeleteIf,
+    DeleteUnchanged,
+    ExpireIf,
+    Gets,
+    Reply,
+    Taken,
+)
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.members import Link
 from shardcache.operations.port import UNANSWERED
@@ -16,39 +25,43 @@ Suffices: TypeAlias = Callable[[Mapping[Link, Reply]], bool]
 
 async def compared(
     cluster: Cluster,
-    links: Sequence[Link],
-    command: DeleteIf | ExpireIf,
+    asks: Sequence[tuple[Link, DeleteIf | ExpireIf]],
     deadline: float,
     enough: Suffices,
+    absent: Callable[[Link], Command | None] = lambda _: None,
 ) -> list[Reply]:
     """Do it on each node that holds the payload; give whether, or the node's error.
 
-    Where the server cannot compare the key is read first, and changed by CAS. When `enough` says
-    that the replies so far will do, the others are not waited for.
+    Where the server cannot compare the key is read first, and changed by CAS. Where the payload is
+    not, or nothing is, the command that `absent` returns is asked in its place; it must change
+    nothing that is there. When `enough` says that the replies so far will do, the others are not
+    waited for.
     """
-    kind = type(command)
-    asks: list[tuple[Link, Command]] = [
-        (link, Gets(command.key) if kind in link.lacks else command) for link in links
-    ]
+    links = [link for link, _ in asks]
     found = await cluster.ask_many(
-        asks,
+        [(link, _first_step(link, command)) for link, command in asks],
         deadline,
         lambda heard: enough(dict(zip(links, map(_holds, heard), strict=True))),
     )
     replies = dict(zip(links, found, strict=True))
     changing: list[tuple[Link, Command]] = []
-    for link, reply in zip(links, found, strict=True):
-        if kind not in link.lacks or not (isinstance(reply, tuple) or reply is None):
-            continue
-        replies[link] = False
-        if isinstance(reply, tuple) and reply[0] == command.payload:
+    for (link, command), reply in zip(asks, found, strict=True):
+        following = None
+        if reply is None or reply is False:
+            replies[link] = False
+            following = absent(link)
+        elif isinstance(reply, tuple):
+            replies[link] = False
+            if reply[0] == command.payload:
+                following = _by_cas(command, reply)
+        if following is not None:
             replies[link] = UNANSWERED
-            changing.append((link, _by_cas(command, reply)))
+            changing.append((link, following))
     changed = await cluster.ask_many(
         changing, deadline, lambda heard: enough({**replies, **_by_link(changing, heard)})
     )
     for link, reply in _by_link(changing, changed).items():
-        replies[link] = False if reply is None else reply
+        replies[link] = _done(reply)
     return list(replies.values())
 
 
@@ -80,7 +93,10 @@ async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
     if rest:
         settled = {link: reply for link, reply in found.items() if link not in rest}
         compare = await compared(
-            cluster, rest, command, deadline, lambda heard: enough({**settled, **heard})
+            cluster,
+            [(link, command) for link in rest],
+            deadline,
+            lambda heard: enough({**settled, **heard}),
         )
         found.update(zip(rest, compare, strict=True))
     return [found[link] for link in links]
@@ -88,6 +104,15 @@ async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
 
 def _by_link(asks: Sequence[tuple[Link, Command]], replies: Sequence[Reply]) -> dict[Link, Reply]:
     return {link: reply for (link, _), reply in zip(asks, replies, strict=True)}
+
+
+def _first_step(link: Link, command: DeleteIf | ExpireIf) -> Command:
+    return Gets(command.key) if type(command) in link.lacks else command
+
+
+def _done(reply: Reply) -> Reply:
+    """Give a reply to the second step as whether it was done."""
+    return isinstance(reply, Taken) if reply is None or isinstance(reply, Taken) else reply
 
 
 def _holds(reply: Reply) -> Reply:

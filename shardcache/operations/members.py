@@ -6,12 +6,14 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from shardcache.core.commands import Payload
 from shardcache.core.health import Health
 from shardcache.core.nodes import Node
 from shardcache.errors import NodeError
 
-if TYPE_CHECKING:  # it works on links
+if TYPE_CHECKING:  # they work on links
     from shardcache.operations.ejection import Ejector
+    from shardcache.operations.leftovers import Leftover
 
 
 class SharedHealth(Health):
@@ -48,6 +50,7 @@ class Link:
 
     `answered` counts calls that got a valid reply, `refused` those not sent because the node is
     ejected. `health` is what all clients of this process know that use the node in the same way.
+    `leftovers` are the locks that the node may keep though nobody has them.
     `reminded` is since when it was ejected, when the log was last told that it still is, and how many
     calls had been refused by then.
 
@@ -65,6 +68,7 @@ class Link:
         "health",
         "hits",
         "lacks",
+        "leftovers",
         "misses",
         "node",
         "refused",
@@ -80,6 +84,7 @@ class Link:
         self.lacks: frozenset[type] = getattr(backend, "lacks", frozenset())
         self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
         self.health = SharedHealth()
+        self.leftovers: dict[tuple[bytes, Payload], Leftover] = {}  # by key and token
         self.blamed: ref[NodeError] | None = None  # the last error it was blamed for
         self.answered = 0
         self.refused = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from enum import Enum
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from shardcache.core.commands import Command, Reply
 
@@ -24,6 +24,13 @@ class Landing(Enum):
     ALONE = "alone"  # it would have waited for itself: it has to do the work alone
     LATE = "late"  # it waited as long as it would
     ABANDONED = "abandoned"  # whoever did the work was stopped: it is to be taken up anew
+
+
+class Pause(NamedTuple):
+    """The seconds until something is tried again; it is `stuck` while its node does not answer."""
+
+    seconds: float
+    stuck: bool = False
 
 
 class Flights(Protocol):
@@ -117,6 +124,13 @@ class IO(Protocol[BackendT_contra]):
 
     def offer(self, work: Work[None], name: str) -> bool:
         """Begin it beside the calls if not too many are under way; say whether."""
+
+    def clean_up(self, name: Hashable, turn: Work[Pause | None]) -> None:
+        """Undo something beside the calls: do `turn` again after the pause it returns, until `None`.
+
+        What is under way under the same name suffices: it takes in what was added meanwhile. A
+        client that is closed, or whose process ends, waits a moment for it unless it is stuck.
+        """
 
     def shielded(self, work: Work[T]) -> Awaitable[T]:
         """Do what has to be done to its end, even when the caller is stopped meanwhile."""

@@ -8,17 +8,18 @@ nodes at once split the votes, and nobody wins.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
-from shardcache.core.commands import DeleteIf, ExpireIf, Payload, Reply, Take, Taken
+from shardcache.core.commands import DeleteIf, ExpireIf, Get, Payload, Reply, Take, Taken
 from shardcache.core.events import LeaseLost
 from shardcache.core.leases import (
-    COARSE,
-    COARSE_TTL,
     LOCKS,
     LockPolicy,
     lock_key,
+    node_ttl,
     quorum,
     validity,
     worthwhile,
@@ -26,7 +27,6 @@ from shardcache.core.leases import (
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import RAW_FLAGS
 from shardcache.errors import (
-    ConfigurationError,
     LockTimeout,
     LockUnavailable,
     NodeError,
@@ -35,7 +35,8 @@ from shardcache.errors import (
 )
 from shardcache.operations.backoff import Backoff
 from shardcache.operations.cluster import Cluster, Key
-from shardcache.operations.comparing import compared, deleted
+from shardcache.operations.comparing import Suffices, compared, deleted
+from shardcache.operations.leftovers import LOOKS, clear, may_store, remove_later
 from shardcache.operations.members import Link
 from shardcache.operations.port import UNANSWERED, Repetition
 
@@ -55,6 +56,7 @@ class Hold:
         "_keeping",
         "_least",
         "_process",
+        "_put_back",
         "_tokens",
         "cluster",
         "key",
@@ -90,6 +92,7 @@ class Hold:
         self.lost = ""
         self.released = False
         self._tokens = tokens
+        self._put_back: set[Link] = set()  # nodes that had lost it, and may have it again
         self._process = cluster.io.process()
         self._extending = 0  # how many extensions are under way
         self._least = 0.0  # until when it holds by the shortest of them
@@ -149,25 +152,62 @@ class Hold:
             self._lose("its time ran out")
             return False
         # From now on nodes may keep it for no longer than this, whatever is heard of them.
-        self.until = min(self.until, asked + validity(ttl, 0.0, _slack(self.links)))
+        self.until = min(self.until, asked + _validity(ttl, 0.0, self.links))
         wanted = quorum(len(self.links))
-        replies = await compared(
-            self.cluster,
+        replies = await self._prolong(
             self.links,
-            ExpireIf(self.key, self.payload, ttl),
+            ttl,
             deadline,
             lambda heard: _decided(list(heard.values()), wanted, len(self.links)),
         )
-        agreed = [link for link, reply in zip(self.links, replies, strict=True) if reply is True]
+        agreed = [link for link, reply in replies.items() if reply is True]
         now = io.now()
-        left = validity(ttl, now - asked, _slack(agreed))
+        left = _validity(ttl, now - asked, agreed)
         if self.released:  # meanwhile: it was given back, which is no loss
             return False
         if len(agreed) < wanted or not worthwhile(left, ttl) or self.lost:
             self._lose("it could not be prolonged")
             return False
         self.until = self._least = min(self._least, now + left)
+        late = [link for link, reply in replies.items() if reply is UNANSWERED]
+        if late:
+            io.clean_up((self, asked), partial(self._prolong_late, late, ttl, deadline))
         return True
+
+    async def _prolong(
+        self, links: Sequence[Link], ttl: float, deadline: float, enough: Suffices
+    ) -> Mapping[Link, Reply]:
+        """Have nodes keep it for another `ttl` seconds, those too that have lost it.
+
+        A node that was restarted would be missing for as long as the lock is held, and the next one
+        to be restarted with it.
+        """
+        put_back: list[Link] = []
+
+        def absent(link: Link) -> Take | None:
+            """Return what puts it back, as long as it is ours: another's is never replaced."""
+            if not self.remaining():
+                return None
+            put_back.append(link)
+            self._put_back.add(link)
+            return Take(self.key, self.payload, _node_ttl(link, ttl))
+
+        replies = await compared(
+            self.cluster,
+            [(link, ExpireIf(self.key, self.payload, _node_ttl(link, ttl))) for link in links],
+            deadline,
+            enough,
+            absent,
+        )
+        if not self.remaining():  # it ended meanwhile
+            remove_later(self.cluster, put_back, self.key, self.payload, LOOKS)
+        return dict(zip(links, replies, strict=True))
+
+    async def _prolong_late(self, links: Sequence[Link], ttl: float, deadline: float) -> None:
+        """Go through all steps with nodes that were not waited for."""
+        if self.remaining():
+            with suppress(ShardCacheError):  # which the next extension meets as well, and raises
+                await self._prolong(links, ttl, deadline, lambda _: False)
 
     async def release(self) -> bool:
         """Give it back on every node; say whether it was still ours. Only the first time counts."""
@@ -177,12 +217,22 @@ class Hold:
             self._lose("its time ran out")
         self.released = True
         if self._keeping is not None:
-            await self._keeping.stop()
+            try:
+                await self._keeping.stop()
+            except BaseException:
+                remove_later(self.cluster, self.links, self.key, self.payload)
+                raise
         majority = quorum(len(self.links))
         # Not without the gate, whom the next attempt asks first.
         asked = (link for link in self.links if not (link.suspect or link.health.ejected))
         replies = await _withdraw(
-            self.cluster, self._tokens, self.key, self.payload, majority, next(asked, None)
+            self.cluster,
+            self._tokens,
+            self.key,
+            self.payload,
+            majority,
+            gate=next(asked, None),
+            unsure=self._put_back,
         )
         if replies.count(False) > len(self.links) - majority:
             self._lose("its nodes had it no more")
@@ -192,18 +242,19 @@ class Hold:
         if self.lost:
             return
         self.lost = why
+        remove_later(self.cluster, self._put_back, self.key, self.payload, LOOKS)
         audience = self.cluster.audience
         if audience:
             audience.tell(LeaseLost(self.name, self.cluster.io.now() - self.since))
 
 
-async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float) -> Hold:
-    """Take the lock called `key`, trying for `wait` seconds while another has it.
+async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | None) -> Hold:
+    """Take the lock called `key`, trying for `wait` seconds while another has it; `None`: without end.
 
     Raise `LockTimeout` when that does not end, `LockUnavailable` when too few nodes answer.
     """
     io = cluster.io
-    deadline = io.now() + wait
+    deadline = math.inf if wait is None else io.now() + wait
     backoff = Backoff(io, policy.backoff)
     while (hold := await attempt(cluster, key, policy)) is None:
         pause = backoff.pause()
@@ -219,25 +270,61 @@ async def attempt(
 ) -> Hold | None:
     """Try once to take the lock called `key`; `None` while another has it.
 
-    Raise `LockUnavailable` when too few nodes answer, `ConfigurationError` when a node cannot
-    keep a lock for so short a time.
+    Raise `LockUnavailable` when too few nodes answer.
     """
     cluster = cluster.locking
     name = cluster.keys.canonical(cluster.keys.encode(key))
     links = cluster.voters(key)
-    check_ttl(links, policy.ttl)
     vote = _Vote(cluster, name, links, policy, prefix)
+    hold = await _attempted(vote)
+    if hold is None and await clear(cluster, vote.refusing(), lock_key(name, prefix)):
+        hold = await _attempted(_Vote(cluster, name, links, policy, prefix))
+    return hold
+
+
+async def _attempted(vote: _Vote) -> Hold | None:
+    io = vote.cluster.io
     try:
         if await vote.taken():
             hold = vote.hold()
             hold.keep()
             return hold
     except BaseException:
-        await cluster.io.shielded(vote.withdrawn)
+        await io.shielded(vote.withdrawn)
         raise
-    await cluster.io.shielded(vote.withdrawn)
+    await io.shielded(vote.withdrawn)
     vote.check_available()
     return None
+
+
+async def held(cluster: Cluster, key: Key) -> bool:
+    """Return whether a majority of the lock's nodes keeps it for one holder now.
+
+    Raise `LockUnavailable` when the nodes that do not answer could make the difference.
+    """
+    cluster = cluster.locking
+    name = cluster.keys.canonical(cluster.keys.encode(key))
+    links = cluster.voters(key)
+    command = Get(lock_key(name))
+    replies = await cluster.ask_many(
+        [(link, command) for link in links],
+        cluster.deadline(),
+        lambda heard: _is_held(heard) is not None,
+    )
+    answer = _is_held(replies)
+    if answer is None:
+        raise _unavailable(name, dict(zip(links, replies, strict=True)))
+    return answer
+
+
+def _is_held(replies: Sequence[Reply]) -> bool | None:
+    """Return whether a majority has one token; `None` when those not heard make the difference."""
+    kept = [reply for reply in replies if isinstance(reply, tuple)]
+    most = max(map(kept.count, kept), default=0)
+    unheard = sum(reply is UNANSWERED or isinstance(reply, NodeError) for reply in replies)
+    if most >= quorum(len(replies)):
+        return True
+    return False if most + unheard < quorum(len(replies)) else None
 
 
 class _Vote:
@@ -251,12 +338,12 @@ class _Vote:
         policy: LockPolicy,
         prefix: bytes,
     ) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         self._name = name
         self._links = links
         self._policy = policy
         self._payload: Payload = (RAW_FLAGS, cluster.io.token())
-        self._command = Take(lock_key(name, prefix), self._payload, policy.ttl)
+        self._key = lock_key(name, prefix)
         self._wanted = quorum(len(links))
         self._replies: dict[Link, Reply] = {}
         self._asked = cluster.io.now()  # before the first byte is sent
@@ -269,17 +356,17 @@ class _Vote:
         others = [link for link in self._links if link not in self._replies]
         if others:
             await self._ask_others(others)
-        now = self._cluster.io.now()
-        self._left = validity(self._policy.ttl, now - self._asked, _slack(self._agreed()))
+        now = self.cluster.io.now()
+        self._left = _validity(self._policy.ttl, now - self._asked, self._agreed())
         return len(self._agreed()) >= self._wanted and worthwhile(self._left, self._policy.ttl)
 
     def hold(self) -> Hold:
         """Give the lock that was taken."""
-        now = self._cluster.io.now()
+        now = self.cluster.io.now()
         return Hold(
-            self._cluster,
+            self.cluster,
             self._name,
-            self._command.key,
+            self._key,
             {link: _token(self._replies.get(link)) for link in self._links},
             self._payload,
             self._policy,
@@ -287,28 +374,29 @@ class _Vote:
             now + self._left,
         )
 
+    def refusing(self) -> list[Link]:
+        """Give the nodes that said no."""
+        return [link for link, reply in self._replies.items() if reply is False]
+
     async def withdrawn(self) -> None:
         """Undo it on every node that agreed or may yet agree."""
-        unsure = {
-            link: _token(reply) for link, reply in self._replies.items() if reply is not False
-        }
-        if unsure:
-            key, payload = self._command.key, self._payload
-            await _withdraw(self._cluster, unsure, key, payload, len(self._agreed()))
+        unsure = [link for link, reply in self._replies.items() if may_store(reply)]
+        # Where it takes two steps, and the first is not answered yet, both are done beside the caller.
+        later = [link for link in unsure if DeleteIf in link.lacks]
+        remove_later(self.cluster, later, self._key, self._payload, LOOKS)
+        agreed = self._agreed()
+        asked = [*agreed, *(link for link in unsure if link not in later)]
+        if asked:
+            tokens = {link: _token(self._replies[link]) for link in asked}
+            await _withdraw(
+                self.cluster, tokens, self._key, self._payload, len(agreed), unsure=unsure
+            )
 
     def check_available(self) -> None:
         """Raise `LockUnavailable` if no other holder stood in the way, but nodes that failed."""
-        errors = {
-            link.node.name: reply
-            for link, reply in self._replies.items()
-            if isinstance(reply, NodeError)
-        }
-        if len(self._links) - len(errors) < self._wanted:
-            raise LockUnavailable(
-                f"lock {self._name!r}: {len(errors)} of {len(self._links)} nodes failed"
-                f" ({', '.join(errors)}), and {self._wanted} have to agree",
-                errors,
-            )
+        failed = sum(isinstance(reply, NodeError) for reply in self._replies.values())
+        if len(self._links) - failed < self._wanted:
+            raise _unavailable(self._name, {**dict.fromkeys(self._links), **self._replies})
 
     async def _gate_taken(self) -> bool:
         """Ask one node after another until one answers; say whether it agreed.
@@ -316,14 +404,14 @@ class _Vote:
         Those that kept silent when last asked come last, so that the wait for them is not met again
         and again. When two gates are silent the rest is asked at once, which bounds the whole.
         """
-        io, cluster = self._cluster.io, self._cluster
+        io, cluster = self.cluster.io, self.cluster
         silent = 0
         for gate in sorted(self._links, key=lambda link: link.suspect):
             if silent == SILENT_GATES:
                 return True
             self._replies[gate] = UNANSWERED
             until = io.now() + GATE_SHARE * cluster.timeout
-            reply = self._replies[gate] = await cluster.ask(gate, self._command, until)
+            reply = self._replies[gate] = await cluster.ask(gate, self._take(gate), until)
             if not isinstance(reply, NodeError):
                 return _agrees(reply)
             silent += isinstance(reply, NodeTimeoutError)
@@ -334,12 +422,15 @@ class _Vote:
     async def _ask_others(self, links: Sequence[Link]) -> None:
         before = list(self._replies.values())
         self._replies.update(dict.fromkeys(links, UNANSWERED))
-        replies = await self._cluster.ask_many(
-            [(link, self._command) for link in links],
-            self._cluster.deadline(),
+        replies = await self.cluster.ask_many(
+            [(link, self._take(link)) for link in links],
+            self.cluster.deadline(),
             lambda heard: _decided([*before, *heard], self._wanted, len(self._links)),
         )
         self._replies.update(zip(links, replies, strict=True))
+
+    def _take(self, link: Link) -> Take:
+        return Take(self._key, self._payload, _node_ttl(link, self._policy.ttl))
 
     def _agreed(self) -> list[Link]:
         return [link for link, reply in self._replies.items() if _agrees(reply)]
@@ -366,8 +457,25 @@ def _decided(replies: Sequence[Reply], wanted: int, nodes: int) -> bool:
     return sum(map(_agrees, replies)) >= wanted or _against(replies) > nodes - wanted
 
 
-def _slack(agreed: Iterable[Link]) -> float:
-    return COARSE if any(link.whole_seconds for link in agreed) else 0.0
+def _node_ttl(link: Link, ttl: float) -> float:
+    return node_ttl(ttl, whole_seconds=link.whole_seconds)
+
+
+def _validity(ttl: float, elapsed: float, agreed: Iterable[Link]) -> float:
+    """Return for how many seconds from now it holds on nodes that agreed to keep it for `ttl`."""
+    return validity(ttl, elapsed, whole_seconds=any(link.whole_seconds for link in agreed))
+
+
+def _unavailable(name: bytes, replies: Mapping[Link, Reply]) -> LockUnavailable:
+    """Return the error of a lock whose nodes gave these replies, too few to decide."""
+    errors = {
+        link.node.name: reply for link, reply in replies.items() if isinstance(reply, NodeError)
+    }
+    return LockUnavailable(
+        f"lock {name!r}: {len(errors)} of {len(replies)} nodes failed"
+        f" ({', '.join(errors)}), and {quorum(len(replies))} have to agree",
+        errors,
+    )
 
 
 def lock_nodes(cluster: Cluster, key: Key) -> Sequence[Node]:
@@ -375,33 +483,37 @@ def lock_nodes(cluster: Cluster, key: Key) -> Sequence[Node]:
     return [link.node for link in cluster.locking.voters(key)]
 
 
-def check_ttl(links: Sequence[Link], ttl: float) -> None:
-    """Raise `ConfigurationError` if one of the nodes cannot keep a lock for so short a time."""
-    coarse = next((link for link in links if link.whole_seconds), None)
-    if coarse is not None and ttl < COARSE_TTL:
-        raise ConfigurationError(
-            f"lock: ttl must be at least {COARSE_TTL:g} s, not {ttl:g}, for the node"
-            f" {coarse.node.name} counts in whole seconds"
-        )
-
-
-async def _withdraw(  # noqa: PLR0913, PLR0917 - what is removed, and who is waited for
+async def _withdraw(  # noqa: PLR0913 - what is removed, and who is waited for
     cluster: Cluster,
     tokens: Mapping[Link, Hashable],
     key: bytes,
     payload: Payload,
     answers: int,
+    *,
     gate: Link | None = None,
+    unsure: Collection[Link] = (),
 ) -> list[Reply]:
     """Remove what is ours on each node.
 
-    Wait no longer than for so many answers, one of them that of the `gate` if there is one.
+    Wait no longer than for so many answers, one of them that of the `gate` if there is one. The
+    rest is done beside the caller: on nodes that are late, and on those that are `unsure`, of which
+    nobody knows whether they have it yet.
     """
 
     def enough(heard: Mapping[Link, Reply]) -> bool:
         unheard = [link for link, reply in heard.items() if reply is UNANSWERED]
         return len(heard) - len(unheard) >= answers and gate not in unheard
 
-    return await deleted(
-        cluster, list(tokens), DeleteIf(key, payload), tokens, cluster.deadline(), enough
-    )
+    links = list(tokens)
+    replies: list[Reply] = [UNANSWERED] * len(links)
+    try:
+        replies = await deleted(
+            cluster, links, DeleteIf(key, payload), tokens, cluster.deadline(), enough
+        )
+    finally:
+        for link, reply in zip(links, replies, strict=True):
+            if link in unsure and reply is not True:
+                remove_later(cluster, [link], key, payload, LOOKS)
+            elif not isinstance(reply, bool):
+                remove_later(cluster, [link], key, payload)
+    return replies

@@ -230,6 +230,7 @@ class TestBlocks:
             async def lose():
                 async with lock.hold() as lease:
                     await client.flush_all()
+                    await client.lock("report").acquire()
                     await lease.extend()
 
             with pytest.raises(LockLost):
@@ -320,16 +321,81 @@ def test_a_restarted_node_s_lock_is_not_released_by_another(make_memcached):
         assert second.release() is True
 
 
-def test_a_short_ttl_is_refused_where_it_cannot_be_kept(memcached_servers):
-    """A node that counts whole seconds is named."""
-    server = memcached_servers[0]
-    with Client(server.url) as client:
-        with pytest.raises(ConfigurationError, match=r"at least 2 s, not 1.*whole seconds"):
-            client.lock("report", ttl=1).acquire()
-        lease = client.lock("report").acquire()
-        with pytest.raises(ConfigurationError, match="at least 2 s"):
-            lease.extend(0.5)
+def test_a_short_ttl_is_kept_on_every_node(make_lock):
+    """Where a server counts whole seconds it is asked for more; the lease lasts as asked."""
+    lock = make_lock(ttl=1.9)
+    lease = lock.acquire()
+    assert 0.1 < lease.remaining() < 1.9
+    assert lock.try_acquire() is None
+    assert 0.1 < lease.extend(1.8) < 1.8
+    assert lease.release() is True
+    assert lock.try_acquire() is not None
+
+
+@pytest.mark.slow
+def test_a_short_ttl_can_be_renewed(make_lock):
+    """Every third of it, for longer than any node would keep it."""
+    lock = make_lock(ttl=1.5, renew=True)
+    lease = lock.acquire()
+    if isinstance(lease, Driven):
+        lease._loop.run_until_complete(asyncio.sleep(2.5))
+    else:
+        time.sleep(2.5)
+    assert lease.valid
+    assert lock.try_acquire() is None
+
+
+def test_held_is_what_the_nodes_say(make_lock):
+    """Whoever has it; and asking takes nothing, nor keeps it from anybody."""
+    lock = make_lock()
+    assert lock.held() is False
+    lease = lock.acquire()
+    assert lock.held() is True
+    assert make_lock().held() is True
+    assert make_lock("another").held() is False
+    lease.release()
+    assert lock.held() is False
+    assert lock.try_acquire() is not None
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_held_needs_a_majority_that_answers(make_memcached, mode):
+    """Without one it is as unavailable as the lock itself."""
+    servers = [make_memcached() for _ in range(3)]
+    client = make_client(mode, [server.url for server in servers], timeout=2.0)
+    lock = client.lock("report")
+    held = Driven(lock, client.loop).held if isinstance(client, DrivenClient) else lock.held
+    servers[0].kill()
+    assert held() is False
+    servers[1].kill()
+    with pytest.raises(LockUnavailable, match="2 of 3 nodes failed") as raised:
+        held()
+    assert len(raised.value.errors) == 2
+    client.close()
+
+
+@pytest.mark.parametrize("wait", ["", False, "1", float("nan"), -1])
+def test_what_is_no_wait_is_refused(make_lock, wait):
+    """Wherever a lock is waited for, in the same words."""
+    lock = make_lock()
+    with pytest.raises(ConfigurationError, match="lock: wait must be"):
+        lock.acquire(wait=wait)
+    assert lock.held() is False
+
+
+@pytest.mark.parametrize("take", [Lock.acquire, lambda lock, wait: enter(lock.hold(wait))])
+def test_a_wait_without_end_ends_with_the_lock(take):
+    """`None` means for `wait` what it means in `threading`."""
+    with Client("memory://a,b,c") as client, ThreadPoolExecutor(1) as threads:
+        lock = client.lock("report")
+        lease = lock.acquire()
+        waiting = threads.submit(take, lock, None)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.3)
         lease.release()
+        taken = waiting.result(30)
+        assert lock.held()
+        assert taken is not None
 
 
 def test_bad_terms_are_named():
@@ -364,10 +430,11 @@ def test_losing_one_is_an_event():
 
     with Client("memory://a,b,c", observers=[Listener()]) as client:
         lease = client.lock("report", ttl=0.3, renew=True).acquire()
-        client.flush_all()
         end = time.monotonic() + 10.0
         while not heard:
             assert time.monotonic() < end
+            client.flush_all()
+            client.lock("report").try_acquire()  # or it would be put back
             time.sleep(0.01)
         assert lease.lost
         assert heard[0][0] == b"report"
@@ -468,10 +535,11 @@ def test_an_observer_may_release_what_was_lost():
 
     with Client("memory://a,b,c", observers=[Listener()]) as client:
         leases.append(client.lock("lost", ttl=0.3, renew=True).acquire())
-        client.flush_all()
         end = time.monotonic() + 10.0
         while not leases[0].lost:
             assert time.monotonic() < end
+            client.flush_all()
+            client.lock("lost").try_acquire()  # or it would be put back
             time.sleep(0.01)
         other = client.lock("kept", ttl=0.3, renew=True).acquire()
         time.sleep(1.0)

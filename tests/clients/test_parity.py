@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from shardcache import AsyncClient, Client
+from shardcache import AsyncClient, AsyncLease, AsyncLock, Client, Lease, Lock
 
 RENAMED = {"close": "aclose", "__enter__": "__aenter__", "__exit__": "__aexit__"}
 NAMES = sorted(
@@ -52,3 +52,18 @@ def test_what_asks_a_node_is_awaited():
     for name in NAMES:
         awaited = inspect.iscoroutinefunction(getattr(AsyncClient, RENAMED.get(name, name)))
         assert awaited is (name not in local), name
+
+
+@pytest.mark.parametrize(
+    ("ours", "twin"),
+    [
+        pytest.param(getattr(ours, name), getattr(twin, name, None), id=f"{ours.__name__}.{name}")
+        for ours, twin in ((Lock, AsyncLock), (Lease, AsyncLease))
+        for name in dir(ours)
+        if not name.startswith("_") and callable(getattr(ours, name))
+    ],
+)
+def test_locks_are_described_alike(ours, twin):
+    """A lock and a lease have the same calls in both worlds."""
+    assert signature(ours) == signature(twin)
+    assert inspect.getdoc(ours) == inspect.getdoc(twin).replace("async with", "with")

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.policies import MAX_TIMEOUT, TimeoutPolicy, positive_seconds
+from shardcache.core.policies import (
+    MAX_TIMEOUT,
+    TimeoutPolicy,
+    positive_seconds,
+    seconds_or_zero,
+)
 from shardcache.errors import ConfigurationError
 
 SECONDS = st.floats(0, MAX_TIMEOUT, exclude_min=True)
@@ -77,3 +82,13 @@ def test_both_faults_are_told_at_once():
         "call: must be above zero",
         "connect: must be seconds as a number",
     )
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, -0.0, timedelta()])
+def test_zero_may_be_a_length_of_time(zero):
+    """Where none at all has a meaning; what is no number never has."""
+    assert seconds_or_zero(zero, 10) == 0.0
+    assert seconds_or_zero(2, 10) == 2.0
+    for nothing in (None, "", False, []):
+        with pytest.raises(ConfigurationError, match="must be seconds as a number"):
+            seconds_or_zero(nothing, 10)

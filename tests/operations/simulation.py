@@ -12,7 +12,7 @@ import math
 import random
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from shardcache.backends.memory import Bounds, Store
 from shardcache.core.codecs.msgpack import Msgpack
@@ -57,34 +57,63 @@ class Later:
         return self.result
 
 
+class Cancelled(BaseException):
+    """What is raised in a task that is cancelled."""
+
+
 class Task(Later):
     """A coroutine that runs in the world, on behalf of a client that may be paused or dead."""
 
-    def __init__(self, world: World, client: Process, work: Coroutine[Any, Any, Any]) -> None:
+    def __init__(
+        self, world: World, client: Process, work: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> None:
         super().__init__()
         self._world = world
         self._client = client
-        self._work = work
+        self._begin = work  # no earlier, or Python would warn of what a test's end leaves unbegun
+        self._work: Coroutine[Any, Any, Any] | None = None
+        self._steps = 0
+        self._cancelled = False
         self.error: BaseException | None = None
-        world.at(0.0, self._step)
+        world.at(0.0, self._go_on)
 
-    def _step(self) -> None:
+    def cancel(self) -> None:
+        """Raise `Cancelled` where it is waiting, at once."""
+        if not self.done:
+            self._cancelled = True
+            self._steps += 1
+            self._world.at(0.0, self._go_on)
+
+    def _step(self, number: int) -> None:
+        """Go on unless that has been done since."""
+        if number == self._steps:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self.done:
+            return
         if self._client.dead:
-            self._work.close()
+            if self._work is not None:
+                self._work.close()
             return
         paused = self._client.paused_until - self._world.now
         if paused > 0:
-            self._world.at(paused, self._step)
+            self._world.at(paused, self._go_on)
             return
+        cancelled, self._cancelled = self._cancelled, False
+        if self._work is None:
+            self._work = self._begin()
         try:
-            awaited = self._work.send(None)
+            awaited = self._work.throw(Cancelled()) if cancelled else self._work.send(None)
         except StopIteration as done:
             self.set(done.value)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
+        except (Exception, Cancelled) as error:  # noqa: BLE001 - the test looks at it
             self.error = error
             self.set(None)
         else:
-            awaited.watchers.append(lambda: self._world.at(0.0, self._step))
+            self._steps += 1
+            number = self._steps
+            awaited.watchers.append(lambda: self._world.at(0.0, lambda: self._step(number)))
 
 
 class World:
@@ -109,7 +138,7 @@ class World:
         for process in processes:
             process.paused_until = 0.0
         for node in nodes:
-            node.up, node.delay = True, 0.001
+            node.up, node.delay, node.loses = True, 0.001, ""
             node.resume()
         self.advance(1000.0)
 
@@ -140,6 +169,9 @@ class SimulatedNode:
         self.stopped = False
         self.delay = 0.001  # seconds there, and as many back
         self.rate = 1.0  # of its clock
+        self.loses: Literal["", "commands", "replies"] = ""  # as connections break on the way
+        self.ordered = False  # whether no command overtakes an earlier one
+        self._latest = 0.0  # arrival of all commands so far
         self.drops = 0  # how many times its connections were to be dropped
         self._waiting: list[Callable[[], None]] = []
         self.forget()
@@ -166,13 +198,19 @@ class SimulatedNode:
         def arrive() -> None:
             if self.stopped:
                 self._waiting.append(arrive)
-            elif not self.up:
+            elif not self.up or self.loses == "commands":
                 world.at(self.delay, lambda: reply.set(NodeUnavailableError("refused", "node")))
             else:
                 answer = self._execute(process, command)
+                if self.loses:
+                    answer = NodeUnavailableError("lost the connection", "node")
+                    answer.__cause__ = ConnectionResetError()
                 world.at(self.delay, lambda: reply.set(answer))
 
-        world.at(self.delay, arrive)
+        arrival = world.now + self.delay
+        if self.ordered:
+            arrival = self._latest = max(arrival, self._latest)
+        world.at(arrival - world.now, arrive)
         world.at(deadline - world.now, lambda: reply.set(NodeTimeoutError("late", "node")))
 
     def held(self, key: bytes) -> Any:
@@ -254,6 +292,10 @@ class Process:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Task:
         """Begin an operation."""
+        return Task(self.world, self, lambda: work)
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Task:
+        """Begin an operation that is made when it begins."""
         return Task(self.world, self, work)
 
     def pause(self, seconds: float) -> None:
@@ -299,6 +341,7 @@ class SimulatedIO:
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
         self._process = process
+        self._cleaning: dict[Any, Task] = {}
         self.flights = SimulatedFlights()
 
     def now(self) -> float:
@@ -374,7 +417,7 @@ class SimulatedIO:
     def spawn(self, work: Any, name: str) -> None:
         """Begin an operation beside the calls."""
         del name
-        self._process.run(work())
+        self._process.begin(work)
 
     def offer(self, work: Any, name: str) -> bool:
         """Begin it as well."""
@@ -382,8 +425,27 @@ class SimulatedIO:
         return True
 
     async def shielded(self, work: Any) -> Any:
-        """Do it."""
-        return await work()
+        """Do it in a task that goes on when the caller is cancelled."""
+        task = self._process.begin(work)
+        result = await task
+        if task.error is not None:
+            raise task.error
+        return result
+
+    def clean_up(self, name: Any, turn: Any) -> None:
+        """Undo it beside the calls, unless that is being done."""
+        task = self._cleaning.get(name)
+        if task is not None and not task.done:
+            return
+
+        async def take_turns() -> None:
+            try:
+                while (pause := await turn()) is not None:
+                    await self.sleep(pause.seconds)
+            finally:
+                self._cleaning.pop(name, None)
+
+        self._cleaning[name] = self._process.begin(take_turns)
 
     def repeat(self, every: float, work: Any, name: str) -> SimulatedRepetition:
         """Do it again and again."""

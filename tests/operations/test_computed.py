@@ -714,8 +714,8 @@ class TestWaiting:
         scene.source.delta = 10.0
         task = scene.start(0)
         scene.world.advance(0.1)
-        for node in scene.nodes:
-            node.store.execute(Delete(lock_key(KEY.encode(), VALUE_LOCKS)))
+        for node in scene.nodes:  # as when all were restarted and another was faster
+            node.store.execute(Set(lock_key(KEY.encode(), VALUE_LOCKS), (256, b"another's"), 60.0))
         scene.world.advance(20.0, lambda: task.done)
         assert (task.result, scene.stored()) == (0, 0)
         assert scene.count("locks_lost") == 1

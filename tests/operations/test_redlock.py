@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
@@ -15,17 +17,20 @@ from hypothesis.stateful import (
 )
 
 from operations.simulation import Process, SimulatedNode, World
-from shardcache.core.commands import ExpireIf
+from shardcache.core.commands import ExpireIf, Gets, Take
 from shardcache.core.events import Observer
 from shardcache.core.leases import LockPolicy, lock_key
 from shardcache.errors import LockTimeout, LockUnavailable, NodeUnavailableError, UnsupportedError
 from shardcache.operations import redlock
 from shardcache.operations.comparing import compared
+from shardcache.operations.leftovers import remove_later
 
+KINDS = [(False,) * 5, (True,) * 5, (True, False, True, False, True), (True,), (True,) * 3]
 NAME = "report"
 KEY = lock_key(NAME.encode())
 TTL = 4.0
 POLICY = LockPolicy(ttl=TTL, renew=False)
+SHORT = LockPolicy(ttl=1.0, renew=False)
 RENEWED = LockPolicy(ttl=TTL, renew=True, max_hold=30.0)
 
 
@@ -38,7 +43,12 @@ def make_world(kinds=(False,) * 5, processes=3, seed=0):
 
 def attempted(world, process, policy=POLICY):
     """Try the lock once; give what came of it."""
-    task = process.run(redlock.attempt(process.cluster, NAME, policy))
+    return finished(world, process, redlock.attempt(process.cluster, NAME, policy))
+
+
+def finished(world, process, work):
+    """Run an operation to its end; give what came of it."""
+    task = process.run(work)
     world.advance(5.0, lambda: task.done)
     world.advance(0.0)  # what it has begun beside itself begins
     if task.error is not None:
@@ -55,6 +65,20 @@ def ranked(process):
 def asked(nodes):
     """Give how many writes each node has seen."""
     return [node.store._writes for node in nodes]
+
+
+class Events:
+    """Does something after so many events of a world."""
+
+    def __init__(self, count, act):
+        self.left = count
+        self.act = act
+
+    def __call__(self):
+        """Count one more."""
+        self.left -= 1
+        if self.left == 0:
+            self.act()
 
 
 class Diary(Observer):
@@ -77,7 +101,8 @@ class Locks(RuleBasedStateMachine):
     forgets = False  # a node that restarts has lost what it had, and is asked at once
     fast = 1.0  # the rate of the nodes' clocks
     lingers = False  # a process acts on a lease it looked at before it was paused
-    calm = False  # nothing else befalls anybody, so that what is looked for is found soon
+    calm = False  # little else befalls anybody, so that what is looked for is found soon
+    ordered = False  # no command overtakes another, so that locks nobody has are soon gone
 
     @initialize(kinds=st.lists(st.booleans(), min_size=5, max_size=5), seed=st.integers(0, 99))
     def begin(self, kinds, seed):
@@ -85,6 +110,7 @@ class Locks(RuleBasedStateMachine):
         self.world, self.nodes, self.processes = make_world(kinds, seed=seed)
         for node in self.nodes:
             node.rate = self.fast
+            node.ordered = self.ordered
         self.tasks = [None] * 3
         self.holds = [[] for _ in range(3)]
         self.dead = set()
@@ -114,23 +140,37 @@ class Locks(RuleBasedStateMachine):
                 else:
                     assert hold not in self.dead, "an expired lease came to life again"
 
-    @rule(place=st.integers(0, 2), renews=st.booleans())
-    def attempt(self, place, renews):
+    @rule(place=st.integers(0, 2), policy=st.sampled_from([POLICY, RENEWED, SHORT]))
+    def attempt(self, place, policy):
         """Begin to take the lock."""
         if self.tasks[place] is None:
             process = self.processes[place]
-            policy = RENEWED if renews and not self.calm else POLICY
+            policy = POLICY if self.calm and not self.ordered else policy
             self.tasks[place] = process.run(redlock.attempt(process.cluster, NAME, policy))
 
-    @precondition(lambda self: not self.calm)
-    @rule(place=st.integers(0, 2), ttl=st.sampled_from([2.0, 4.0, 8.0]))
+    @precondition(lambda self: self.ordered or not self.calm)
+    @rule(place=st.integers(0, 2), seconds=st.sampled_from([0.0005, 0.0015, 0.0025, 0.01, 0.06]))
+    def cancel(self, place, seconds):
+        """Cancel whatever a process is doing, in a moment, wherever it is waiting then."""
+        self.world.advance(seconds)
+        if self.tasks[place] is not None:
+            self.tasks[place].cancel()
+
+    @precondition(lambda self: self.ordered or not self.calm)
+    @rule(place=st.integers(0, 4), what=st.sampled_from(["", "commands", "replies"]))
+    def lose(self, place, what):
+        """Break a node's connections before a command arrives, or behind it; or no more."""
+        self.nodes[place].loses = what
+
+    @precondition(lambda self: self.ordered or not self.calm)
+    @rule(place=st.integers(0, 2), ttl=st.sampled_from([0.5, 1.0, 2.0, 4.0, 8.0]))
     def extend(self, place, ttl):
         """Begin to prolong what was taken, be it valid or not."""
         if self.holds[place] and self.tasks[place] is None:
             hold = self.holds[place][-1]
             self.tasks[place] = self.processes[place].run(hold.extend(ttl))
 
-    @precondition(lambda self: not self.calm)
+    @precondition(lambda self: self.ordered or not self.calm)
     @rule(place=st.integers(0, 2))
     def release(self, place):
         """Begin to give back what was taken, be it valid or not."""
@@ -158,7 +198,7 @@ class Locks(RuleBasedStateMachine):
         """Stop a process, at whatever it is doing."""
         self.processes[place].pause(seconds)
 
-    @precondition(lambda self: not self.calm)
+    @precondition(lambda self: self.ordered or not self.calm)
     @rule(place=st.integers(0, 4))
     def stop(self, place):
         """Stop a node, or let it go on."""
@@ -178,7 +218,7 @@ class Locks(RuleBasedStateMachine):
         else:
             node.up = not node.up
 
-    @precondition(lambda self: not self.calm)
+    @precondition(lambda self: self.ordered or not self.calm)
     @rule(place=st.integers(0, 4), delay=st.sampled_from([0.0, 0.001, 0.02, 0.07, 0.4]))
     def slow_down(self, place, delay):
         """Make a node's answers come sooner or later."""
@@ -190,6 +230,34 @@ class Locks(RuleBasedStateMachine):
         if hasattr(self, "world"):
             self.look()
 
+    def heal(self):
+        """Have every node answer."""
+        for node in self.nodes:
+            node.up, node.delay, node.loses = True, 0.001, ""
+            node.resume()
+
+    @precondition(lambda self: self.ordered)
+    @rule()
+    def look_soon(self):
+        """Heal all, and see that a second later no node keeps a lock that nobody has."""
+        self.heal()
+        for process in self.processes:
+            process.paused_until = 0.0
+        self.world.advance(1.0)
+        for node in self.nodes:
+            kept = node.held(KEY)
+            assert kept is None or self.has_reason(node, kept[0]), "a lock is kept for nobody"
+
+    def has_reason(self, node, payload):
+        """Say whether a node may keep a token: somebody has it, or cannot ask the node just now."""
+        place = self.processes.index(self.world.owners[payload])
+        links = self.processes[place].cluster.links.values()
+        return (
+            any(hold.payload == payload and not hold.released for hold in self.holds[place])
+            or self.tasks[place] is not None
+            or any(link.backend is node and link.health.ejected for link in links)
+        )
+
     def teardown(self):
         """Leave nothing half done."""
         self.world.finish(self.nodes, self.processes)
@@ -198,9 +266,7 @@ class Locks(RuleBasedStateMachine):
     @rule()
     def settle(self):
         """When all is well again and time has passed, nothing is left, and one who tries wins."""
-        for node in self.nodes:
-            node.up, node.delay = True, 0.001
-            node.resume()
+        self.heal()
         self.world.advance(60.0)
         assert [node.held(KEY) for node in self.nodes] == [None] * 5
         assert self.tasks == [None] * 3
@@ -216,6 +282,12 @@ class Locks(RuleBasedStateMachine):
         for node in self.nodes:
             node.resume()
         self.world.advance(10.0)
+
+
+class Orderly(Locks):
+    """Nodes that are told everything in order, as over one connection each."""
+
+    ordered = calm = True
 
 
 class Forgetful(Locks):
@@ -235,10 +307,6 @@ class Lingering(Locks):
     """Processes that are paused between looking at their lease and acting on it."""
 
     lingers = calm = True
-
-
-TestLocks = Locks.TestCase
-TestLocks.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.parametrize("machine", [Forgetful, Fast, Lingering])
@@ -593,7 +661,7 @@ def test_a_loss_is_told_once():
     process = Process(world, nodes, observers=[diary])
     hold = attempted(world, process, RENEWED)
     for node in nodes:
-        node.forget()
+        node.up = False
     world.advance(2 * TTL)
     for work in (hold.extend(TTL), hold.release(), hold.release()):
         task = process.run(work)
@@ -691,9 +759,9 @@ def test_a_failure_is_no_no(kinds):
     hold = attempted(world, process)
     nodes[0].up = False
     links = [process.cluster.links[f"n{place}"] for place in range(3)]
-    command = ExpireIf(KEY, hold.payload, TTL)
+    asks = [(link, ExpireIf(KEY, hold.payload, TTL)) for link in links]
     deadline = process.cluster.deadline()
-    task = process.run(compared(process.cluster, links, command, deadline, lambda _: False))
+    task = process.run(compared(process.cluster, asks, deadline, lambda _: False))
     world.advance(0.2)
     assert [type(reply) for reply in task.result] == [NodeUnavailableError, bool, bool]
     assert task.result[1:] == [True, True]
@@ -720,3 +788,327 @@ def test_a_lock_is_held_from_before_it_was_asked_for():
     hold = attempted(world, process)
     assert world.now > began
     assert hold.since == began
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+@pytest.mark.parametrize("delay", [0.0005, 0.002, 0.01])
+def test_a_cancelled_attempt_keeps_no_lock(kinds, delay):
+    """Wherever it is cancelled: five round trips later anybody can have it."""
+    for steps in range(1, 40):
+        world, nodes, (process, other, *_) = make_world(kinds)
+        for node in nodes:
+            node.delay = delay
+        task = process.run(redlock.attempt(process.cluster, NAME, POLICY))
+        world.watch = Events(steps, task.cancel)
+        world.advance(1.0, lambda task=task: task.done)
+        if task.result is not None:
+            break
+        world.watch = lambda: None
+        world.advance(10 * delay)
+        assert [node.held(KEY) for node in nodes] == [None] * len(kinds), steps
+        assert attempted(world, other) is not None
+    assert steps >= 4
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+def test_who_was_cancelled_does_not_stand_in_its_own_way(kinds):
+    """The next attempt of the same process waits until its leftovers are gone, and gets the lock."""
+    for steps in range(1, 12):
+        world, _, (process, *_) = make_world(kinds)
+        task = process.run(redlock.attempt(process.cluster, NAME, POLICY))
+        world.watch = Events(steps, task.cancel)
+        world.advance(1.0, lambda task=task: task.done)
+        world.watch = lambda: None
+        if task.result is None:
+            assert attempted(world, process) is not None, steps
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+def test_what_was_sent_to_silent_nodes_is_taken_back_when_they_go_on(kinds):
+    """However long after the call's time that is, and though they have been ejected meanwhile."""
+    for tries in (1, 4):
+        world, nodes, (process, other, *_) = make_world(kinds)
+        for node in ranked(process)[: len(nodes) // 2 + 1]:
+            node.stopped = True
+        for _ in range(tries):
+            with pytest.raises(LockUnavailable):
+                attempted(world, process)
+        world.advance(2 * TTL)
+        for node in nodes:
+            node.resume()
+        world.advance(0.05)
+        assert [node.held(KEY) for node in nodes] == [None] * len(nodes)
+        assert attempted(world, other) is not None
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+@pytest.mark.parametrize("loses", ["commands", "replies"])
+def test_a_connection_that_breaks_leaves_no_lock(kinds, loses):
+    """Nobody knows whether the command had arrived: so the node is asked."""
+    world, nodes, (process, *_) = make_world(kinds)
+    for node in nodes:
+        node.loses = loses
+    with pytest.raises(LockUnavailable):
+        attempted(world, process)
+    for node in nodes:
+        node.loses = ""
+    world.advance(TTL / 2)
+    assert [node.held(KEY) for node in nodes] == [None] * len(nodes)
+
+
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
+def test_what_arrives_behind_the_first_look_is_taken_back_as_well(kinds):
+    """Over another connection the look may overtake what is to be looked for."""
+    world, nodes, (process, *_) = make_world(kinds)
+    gate = ranked(process)[0]
+    gate.delay = 0.03
+    task = process.run(redlock.attempt(process.cluster, NAME, POLICY))
+    world.advance(0.001)
+    gate.delay = 0.001
+    task.cancel()
+    world.advance(0.02)
+    assert gate.held(KEY) is None
+    world.advance(0.012)
+    assert gate.held(KEY) is not None
+    world.advance(0.1)
+    assert gate.held(KEY) is None
+    del nodes
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_node_that_is_late_at_the_release_is_freed_when_it_answers(kinds, known):
+    """Whoever released it does not wait for that."""
+    world, nodes, (process, other, *_) = make_world(kinds)
+    hold = attempted(world, process)
+    if not known:  # as after a renewal
+        hold._tokens = dict.fromkeys(hold.links)
+    late = ranked(process)[1:] or nodes
+    for node in late[-2:]:
+        node.stopped = True
+    finished(world, process, hold.release())
+    world.advance(1.0)
+    for node in nodes:
+        node.resume()
+    world.advance(0.05)
+    assert [node.held(KEY) for node in nodes] == [None] * len(nodes)
+    assert attempted(world, other) is not None
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+@pytest.mark.parametrize("policy", [POLICY, RENEWED])
+def test_an_interrupted_release_goes_on_beside_the_caller(kinds, policy):
+    """Wherever a signal raises while it waits."""
+    for steps in range(1, 12):
+        world, nodes, (process, *_) = make_world(kinds)
+        hold = attempted(world, process, policy)
+        task = process.run(hold.release())
+        world.watch = Events(steps + 1, task.cancel)  # once it has begun
+        world.advance(0.5, lambda task=task: task.done)
+        world.watch = lambda: None
+        world.advance(0.2)
+        assert [node.held(KEY) for node in nodes] == [None] * len(nodes), steps
+
+
+def test_a_node_that_is_dead_is_not_asked_for_leftovers():
+    """It refuses at once, so that only the prober asks whether it is back."""
+    world, nodes, (process, *_) = make_world()
+    hold = attempted(world, process)
+    dead = ranked(process)[4]
+    dead.up = False
+    finished(world, process, hold.release())
+    world.advance(0.5)
+    asked_for = []
+    dead.ask = lambda *call: asked_for.append(call)
+    world.advance(0.5)
+    assert len([call for call in asked_for if isinstance(call[1], Gets)]) == 0
+    assert any(link.leftovers for link in hold.links)
+    world.advance(60.0)
+    assert not any(link.leftovers for link in hold.links)
+    del nodes
+
+
+def test_a_node_keeps_few_leftovers_in_mind():
+    """Of more than it has room for the oldest are left to expire, and of none a newer one."""
+    world, nodes, (process, *_) = make_world()
+    (link, *_) = process.cluster.links.values()
+    nodes[0].up = False
+    finished(world, process, process.cluster.ask(link, Gets(KEY)))
+    for number in range(1500):
+        remove_later(process.cluster, [link], KEY, (256, b"%d" % number))
+        remove_later(process.cluster, [link], KEY, (256, b"%d" % number))
+        assert len(link.leftovers) == min(number + 1, 1000)
+    assert [token for _, (_, token) in link.leftovers] == [b"%d" % n for n in range(500, 1500)]
+    world.advance(60.0)
+    assert link.leftovers == {}
+
+
+@pytest.mark.parametrize("kinds", [(False,) * 3, (True,) * 3, (True, False, True), (True,) * 5])
+def test_a_rolling_restart_loses_no_renewed_lock(kinds):
+    """Nodes come back empty, one after another: each is given the token again."""
+    world, nodes, (process, other, *_) = make_world(kinds)
+    policy = LockPolicy(ttl=TTL, renew=True, max_hold=1000.0)
+    hold = attempted(world, process, policy)
+    for node in nodes:
+        node.up = False
+        world.advance(0.3)
+        node.forget()
+        node.up = True
+        world.advance(2 * TTL)
+        assert hold.remaining() > 0
+        assert node.held(KEY) is not None
+        assert attempted(world, other) is None
+    assert finished(world, process, hold.release()) is True
+    world.advance(0.05)
+    assert [node.held(KEY) for node in nodes] == [None] * len(nodes)
+
+
+@pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_slow_node_is_prolonged_as_well(kinds, forgets):
+    """Nobody waits for it, but all steps are gone through: it may be needed for a majority later."""
+    world, nodes, (process, *_) = make_world(kinds)
+    hold = attempted(world, process, RENEWED)
+    slow = nodes[2]
+    slow.delay = 0.02
+    if forgets:
+        slow.forget()
+    world.advance(3 * TTL)
+    assert hold.remaining() > 0
+    assert slow.held(KEY) is not None
+    slow.delay = 0.001
+    finished(world, process, hold.release())
+    world.advance(0.1)
+    assert slow.held(KEY) is None
+
+
+@pytest.mark.parametrize("kinds", KINDS[:3])
+def test_an_extension_never_takes_another_s_place(kinds):
+    """On nodes that have lost it and were taken by another meanwhile, it stays the other's."""
+    world, nodes, (first, *_) = make_world(kinds)
+    hold = attempted(world, first)
+    for node in nodes[:3]:
+        node.forget()
+        node.store.execute(Take(KEY, (256, b"another's"), 60.0))
+    assert finished(world, first, hold.extend(TTL)) is False
+    assert hold.lost == "it could not be prolonged"
+    assert [node.held(KEY)[0][1] for node in nodes[:3]] == [b"another's"] * 3
+
+
+@pytest.mark.parametrize("kinds", KINDS[:3])
+def test_what_has_ended_is_not_put_back(kinds):
+    """A process that was paused while it asked whether its locks are there creates nothing."""
+    world, nodes, (first, *_) = make_world(kinds)
+    hold = attempted(world, first)
+    for node in nodes:
+        node.forget()
+    task = first.run(hold.extend(8.0))
+    world.advance(0.0015)  # it is being told that they are gone
+    first.pause(TTL + 2.0)
+    world.advance(TTL + 3.0)
+    assert task.result is False
+    assert asked(nodes) == [0] * 5
+
+
+@pytest.mark.parametrize("kinds", KINDS[:3])
+@pytest.mark.parametrize("steps", range(1, 10))
+def test_what_is_released_while_it_is_put_back_is_gone(kinds, steps):
+    """Whatever step the extension has reached: nothing of it is left a moment later."""
+    world, nodes, (process, *_) = make_world(kinds)
+    hold = attempted(world, process)
+    for node in nodes[:2]:
+        node.forget()
+    task = process.run(hold.extend(TTL))
+    world.advance(steps * 0.0005)
+    finished(world, process, hold.release())
+    world.advance(0.3)
+    assert task.done
+    assert [node.held(KEY) for node in nodes] == [None] * 5
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.3, 0.6, 0.97])
+@pytest.mark.parametrize("ttl", [0.3, 1.0, 1.5, 2.0, 2.5])
+def test_a_short_lock_on_memcached_holds_for_what_was_asked(ttl, phase):
+    """Its nodes are asked for two seconds at least, and keep it for longer than the lease lasts."""
+    world, nodes, (process, other, *_) = make_world(kinds=(True,) * 5)
+    world.advance(phase)
+    policy = LockPolicy(ttl=ttl, renew=False)
+    for extends in (False, True):
+        hold = attempted(world, process, policy)
+        assert 0.9 * min(ttl, math.ceil(ttl) - 1 or 1) - 0.01 < hold.remaining() < ttl
+        if extends:
+            world.advance(hold.remaining() / 2)
+            assert finished(world, process, hold.extend(ttl)) is True
+            assert 0.9 * min(ttl, math.ceil(ttl) - 1 or 1) - 0.01 < hold.remaining() < ttl
+        world.advance(hold.remaining() - 0.01)
+        assert attempted(world, other, policy) is None
+        assert sum(node.held(KEY) is not None for node in nodes) == 5
+        world.advance(3.0)
+
+
+def test_held_is_what_a_majority_says():
+    """It takes one round trip, changes nothing, and needs no node beyond the majority."""
+    world, nodes, (first, second, *_) = make_world(kinds=(True, False, True, False, True))
+
+    def held():
+        return finished(world, second, redlock.held(second.cluster, NAME))
+
+    assert held() is False
+    hold = attempted(world, first)
+    began = world.now
+    assert held() is True
+    assert world.now - began < 0.005
+    assert asked(nodes) == [1] * 5
+    for node in nodes[3:]:
+        node.stopped = True
+    assert held() is True
+    finished(world, first, hold.release())
+    assert held() is False
+    for node in nodes[3:]:
+        node.resume()
+
+
+def test_two_halves_are_no_holder():
+    """Two attempts under way at once have the nodes between them: nobody holds the lock."""
+    world, nodes, (process, *_) = make_world()
+    for place, node in enumerate(nodes):
+        node.store.execute(Take(KEY, (256, b"two" if place < 2 else b"%d" % place), 60.0))
+    assert finished(world, process, redlock.held(process.cluster, NAME)) is False
+
+
+@pytest.mark.parametrize(("down", "known"), [(1, True), (2, False), (3, False)])
+def test_held_is_not_guessed(down, known):
+    """When those that fail could make the difference it is an error that names them."""
+    world, nodes, (process, *_) = make_world()
+    for node in nodes[:2]:
+        node.store.execute(Take(KEY, (256, b"token"), 60.0))
+    for node in nodes[5 - down :]:
+        node.up = False
+    if known and down == 1:
+        nodes[1].forget()
+    work = redlock.held(process.cluster, NAME)
+    if known:
+        assert finished(world, process, work) is False
+        return
+    with pytest.raises(LockUnavailable, match=f"{down} of 5 nodes failed.*and 3 have to agree"):
+        finished(world, process, work)
+
+
+def test_who_waits_without_end_is_never_late():
+    """`None` is no time at all in which to give up."""
+    world, _, (holder, waiter, *_) = make_world()
+    held = LockPolicy(ttl=4.0, renew=True, max_hold=2000.0)
+    hold = attempted(world, holder, held)
+    task = waiter.run(redlock.acquire(waiter.cluster, NAME, POLICY, None))
+    world.advance(1500.0)
+    assert not task.done
+    finished(world, holder, hold.release())
+    world.advance(0.5)
+    assert isinstance(task.result, redlock.Hold)
+
+
+# Behind all others: where those fail already, nothing is to be searched for.
+TestLocks = Locks.TestCase
+TestLocks.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestOrderly = Orderly.TestCase
+TestOrderly.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

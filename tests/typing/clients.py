@@ -10,7 +10,9 @@ from typing import Any, assert_type
 
 from shardcache import (
     AsyncClient,
+    AsyncLease,
     Client,
+    Lease,
     Node,
     NodeCheck,
     NodeError,
@@ -109,6 +111,19 @@ def what_a_client_knows(client: Client) -> None:
     assert_type(client.add_node("memory://d"), TopologyChange)
     assert_type(client.remove_node("d"), TopologyChange)
     assert_type(client.set_nodes([Node("memory://d")]), TopologyChange)
+
+
+async def locks(client: Client, twin: AsyncClient) -> None:
+    """Get leases of the lock's own world; wait without end."""
+    lock = client.lock("k", ttl=timedelta(seconds=5))
+    assert_type(lock.acquire(wait=None), Lease)
+    assert_type(lock.try_acquire(), Lease | None)
+    assert_type(lock.held(), bool)
+    with lock.hold(wait=1) as lease:
+        assert_type(lease.extend(), float)
+    async_lock = twin.lock("k")
+    assert_type(await async_lock.acquire(wait=None), AsyncLease)
+    assert_type(await async_lock.held(), bool)
 
 
 class Subclass(Client):

@@ -1,0 +1,167 @@
+"""Locks that a node may keep though nobody has them, and how they are removed beside the calls.
+
+A node that was silent, or whose reply nobody awaited, may have stored the token of a lock all the
+same, or store it yet. It is asked until it answers, and the token is removed by its CAS number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Final
+
+from shardcache.core.commands import DeleteUnchanged, Gets, Payload, Reply
+from shardcache.errors import (
+    ConnectTimeoutError,
+    NodeError,
+    NodeRefusedError,
+    NodeUnavailableError,
+    PoolTimeoutError,
+    ShardCacheError,
+)
+from shardcache.operations.cluster import Cluster
+from shardcache.operations.members import Link
+from shardcache.operations.port import UNANSWERED, Pause
+
+# At a key whose token was not confirmed: what was to store it may arrive after the first look, over
+# another connection. Each pause is twice the one before it: 0.6 s in all.
+LOOKS: Final = 6
+PAUSE: Final = 0.02  # seconds behind the first look, and between two turns
+OUT: Final = Pause(0.1, stuck=True)  # until a node that is out is looked at again
+PATIENCE: Final = 30.0  # seconds for which a node is asked; then what it keeps is left to expire
+MOST: Final = 1000  # for one node; the oldest is left to expire
+AT_ONCE: Final = 16  # keys of one node
+
+
+class Leftover:
+    """A token that a node may keep for nobody, since a moment.
+
+    It is to be looked for so many times yet, `due` is when, and `pause` the seconds behind that.
+    """
+
+    __slots__ = ("due", "looks", "pause", "since")
+
+    def __init__(self, since: float, looks: int) -> None:
+        self.since = self.due = since
+        self.looks = looks
+        self.pause = PAUSE
+
+
+def may_store(reply: Reply) -> bool:
+    """Return whether a node that so replied may yet store what it was told to.
+
+    Not if it has answered, or the command cannot have reached it.
+    """
+    if reply is UNANSWERED:
+        return True
+    if not isinstance(reply, NodeError) or not getattr(reply, "sent", True):
+        return False
+    if isinstance(reply, (ConnectTimeoutError, PoolTimeoutError, NodeRefusedError)):
+        return False
+    refused = isinstance(reply.__cause__, ConnectionRefusedError)
+    return not (isinstance(reply, NodeUnavailableError) and refused)
+
+
+def remove_later(
+    cluster: Cluster, links: Iterable[Link], key: bytes, payload: Payload, looks: int = 1
+) -> None:
+    """Have `payload` removed from `key` on each node, beside the calls and as soon as it answers.
+
+    More than one of `looks` are for what the node may not even have stored yet.
+    """
+    io = cluster.io
+    for link in links:
+        leftovers = link.leftovers
+        leftovers.pop((key, payload), None)  # so that the oldest stands first
+        if len(leftovers) >= MOST:
+            leftovers.pop(next(iter(leftovers)), None)
+        leftovers[key, payload] = Leftover(io.now(), looks)
+        io.clean_up(link, partial(_turn, cluster, link))
+
+
+async def clear(cluster: Cluster, links: Iterable[Link], key: bytes) -> bool:
+    """Remove at once what is left under `key`; return whether another try at it may go better.
+
+    So a caller who was stopped a moment ago does not stand in the way of the next one.
+    """
+    waiting = [
+        (link, key) for link in links if any(name == key for name, _ in list(link.leftovers))
+    ]
+    replies = await _look(cluster, waiting) if waiting else ()
+    return not all(isinstance(reply, tuple | NodeError) for reply in replies)
+
+
+async def _turn(cluster: Cluster, link: Link) -> Pause | None:
+    """Look at the node for all leftovers that are due; return the pause until the next turn, if any."""
+    began = cluster.io.now()
+    _expire(link, began)
+    if not link.leftovers:
+        return None
+    refuses = link.health.ejected and not link.health.soft
+    if refuses:  # the prober asks whether it is back
+        return OUT
+    try:
+        replies = [reply for due in _due(link, began) for reply in await _look(cluster, due)]
+    except ShardCacheError:  # it can never serve this client, such as a member of a Redis Cluster
+        link.leftovers.clear()
+        return None
+    if any(isinstance(reply, NodeError) for reply in replies):
+        waited = cluster.io.now() - began  # a silent node is asked again at once
+        return Pause(max(0.0, OUT.seconds - waited), stuck=True)
+    return Pause(PAUSE) if link.leftovers else None
+
+
+def _expire(link: Link, now: float) -> None:
+    for name, each in list(link.leftovers.items()):
+        if each.since > now - PATIENCE:  # as are all that were added later
+            return
+        link.leftovers.pop(name, None)
+
+
+def _due(link: Link, now: float) -> Iterator[Sequence[tuple[Link, bytes]]]:
+    """Give the places where something is due, a few at a time."""
+    due = [key for (key, _), each in list(link.leftovers.items()) if each.due <= now]
+    places = [(link, key) for key in dict.fromkeys(due)]
+    for first in range(0, len(places), AT_ONCE):
+        yield places[first : first + AT_ONCE]
+
+
+async def _look(cluster: Cluster, places: Sequence[tuple[Link, bytes]]) -> Sequence[Reply]:
+    """Remove what nodes keep under some keys; return what each has then: another's, `None`, an error."""
+    began = cluster.io.now()
+    replies = list(await _ask(cluster, [(link, Gets(key)) for link, key in places]))
+    found: dict[int, tuple[Payload, DeleteUnchanged]] = {}
+    for place, ((link, key), reply) in enumerate(zip(places, replies, strict=True)):
+        if isinstance(reply, NodeError) and not isinstance(reply, NodeRefusedError):
+            continue
+        payload, token = reply if isinstance(reply, tuple) else (None, None)
+        for name in [name for name in list(link.leftovers) if name[0] == key]:
+            if name[1] == payload:
+                found[place] = (name[1], DeleteUnchanged(key, token))
+            else:
+                _note_look(link, name, began)
+    removed = await _ask(cluster, [(places[place][0], found[place][1]) for place in found])
+    for place, reply in zip(found, removed, strict=True):
+        link, key = places[place]
+        if reply is True:
+            _note_look(link, (key, found[place][0]), began)
+        replies[place] = reply if isinstance(reply, NodeError) else None
+    return replies
+
+
+def _note_look(link: Link, name: tuple[bytes, Payload], began: float) -> None:
+    """Take note that a look, begun at a moment, has not found a leftover, or has removed it."""
+    each = link.leftovers.get(name)
+    if each is None or each.since > began:  # what came meanwhile has not been looked for
+        return
+    each.looks -= 1
+    each.due, each.pause = began + each.pause, 2 * each.pause
+    if each.looks <= 0:
+        link.leftovers.pop(name, None)
+
+
+async def _ask(
+    cluster: Cluster, asks: Sequence[tuple[Link, Gets | DeleteUnchanged]]
+) -> Sequence[Reply]:
+    """Ask nodes, silent ones too: as soon as they go on they store what they were told to."""
+    return [reply for reply, _ in await cluster.ask_timed(asks, ejected_too=True)] if asks else ()

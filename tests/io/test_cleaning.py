@@ -1,0 +1,186 @@
+"""What is undone beside the calls: once at a time, to its end, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+from shardcache.io.asyncio import AsyncIO
+from shardcache.io.blocking import BlockingIO
+from shardcache.operations.port import Pause
+from shardcache.testing.waiting import eventually
+
+SOON = 10.0  # seconds
+
+
+class Pile:
+    """Things to be undone, one a turn; it waits for `gate` before each."""
+
+    def __init__(self):
+        self.left = []
+        self.turns = 0
+        self.busy = 0
+        self.crowd = 0
+        self.stuck = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    async def turn(self):
+        """Undo one."""
+        self.busy += 1
+        self.crowd = max(self.crowd, self.busy)
+        while not self.gate.is_set():
+            await asyncio.sleep(0) if is_on_a_loop() else time.sleep(0.001)
+        self.turns += 1
+        if self.left and not self.stuck:
+            self.left.pop()
+        self.busy -= 1
+        return Pause(0.001, stuck=self.stuck) if self.left else None
+
+
+def is_on_a_loop():
+    """Say whether this code is run by an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def awaited_until(fact):
+    """Wait for something on a loop."""
+    end = time.monotonic() + SOON
+    while not fact():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.001)
+
+
+class TestThreads:
+    """Those of the blocking client."""
+
+    def test_one_thread_undoes_all_that_is_added_under_a_name(self):
+        """What is added while it is at it is taken up as well."""
+        io, pile = BlockingIO(), Pile()
+        pile.gate.clear()
+        for _ in range(20):
+            pile.left.append(1)
+            io.clean_up("pile", pile.turn)
+        pile.gate.set()
+        eventually(lambda: not pile.left, within=SOON)
+        for _ in range(200):  # at every moment of its end
+            pile.left.append(1)
+            io.clean_up("pile", pile.turn)
+            time.sleep(0.0002)
+        eventually(lambda: not pile.left, within=SOON)
+        assert pile.crowd == 1
+        io.close()
+
+    def test_what_is_stuck_keeps_nothing_else_waiting(self):
+        """Each name has a thread of its own."""
+        io, stuck, pile = BlockingIO(), Pile(), Pile()
+        stuck.left, stuck.stuck, pile.left = [1], True, [1, 1]
+        io.clean_up("stuck", stuck.turn)
+        io.clean_up("pile", pile.turn)
+        eventually(lambda: not pile.left, within=SOON)
+        io.close()
+        turns = stuck.turns
+        eventually(lambda: stuck.busy == 0, within=SOON)
+        time.sleep(0.01)
+        assert stuck.turns <= turns + 1
+
+    @pytest.mark.parametrize("stuck", [False, True])
+    def test_closing_waits_a_moment_unless_it_is_stuck(self, stuck):
+        """A node that was silent all the time may be so for ever."""
+        io, pile = BlockingIO(), Pile()
+        pile.left, pile.stuck = [1] * 10, stuck
+        io.clean_up("pile", pile.turn)
+        eventually(lambda: pile.turns > 0, within=SOON)
+        io.close()
+        assert bool(pile.left) is stuck
+
+    def test_without_a_thread_nothing_is_undone(self, monkeypatch):
+        """And nothing raised: what a node keeps is left to expire."""
+
+        def refuse(_):
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        io, pile = BlockingIO(), Pile()
+        pile.left = [1]
+        io.clean_up("pile", pile.turn)
+        monkeypatch.undo()
+        io.clean_up("pile", pile.turn)
+        eventually(lambda: not pile.left, within=SOON)
+        io.close()
+
+    def test_a_forked_child_begins_anew(self):
+        """What its parent's thread is at does not keep the child from its own."""
+        io, pile = BlockingIO(), Pile()
+        pile.left = [1]
+        pile.gate.clear()
+        io.clean_up("pile", pile.turn)
+        eventually(lambda: pile.busy == 1, within=SOON)
+        child = os.fork()
+        if not child:
+            pile.gate.set()
+            pile.left = [1]
+            io.clean_up("pile", pile.turn)
+            eventually(lambda: not pile.left, within=SOON)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        pile.gate.set()
+        io.close()
+
+
+class TestTasks:
+    """Those of the asyncio client."""
+
+    async def test_one_task_undoes_all_that_is_added_under_a_name(self):
+        """What is added while it is at it is taken up as well."""
+        io, pile = AsyncIO(), Pile()
+        for _ in range(20):
+            pile.left.append(1)
+            io.clean_up("pile", pile.turn)
+            await asyncio.sleep(0)
+        await awaited_until(lambda: not pile.left)
+        assert pile.crowd == 1
+        await io.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    @pytest.mark.parametrize("stuck", [False, True])
+    async def test_closing_waits_a_moment_unless_it_is_stuck(self, stuck):
+        """A node that was silent all the time may be so for ever."""
+        io, pile = AsyncIO(), Pile()
+        pile.left, pile.stuck = [1] * 10, stuck
+        io.clean_up("pile", pile.turn)
+        await awaited_until(lambda: pile.turns > 0)
+        await io.aclose()
+        assert bool(pile.left) is stuck
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def test_a_client_that_is_closed_begins_nothing(self):
+        """Nobody would wait for it."""
+        io, pile = AsyncIO(), Pile()
+        await io.aclose()
+        io.clean_up("pile", pile.turn)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    def test_a_loop_that_ended_is_not_waited_for(self):
+        """What it had begun is begun anew on the next one."""
+        io, pile = AsyncIO(), Pile()
+        pile.left, pile.stuck = [1], True
+
+        async def add():
+            io.clean_up("pile", pile.turn)
+            await awaited_until(lambda: pile.turns > 0)
+
+        asyncio.run(add())
+        pile.stuck, pile.turns = False, 0
+        asyncio.run(add())
+        assert not pile.left
+        assert len(io._cleaning) == 0
