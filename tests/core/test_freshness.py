@@ -165,12 +165,12 @@ def test_a_result_decides_how_long_it_is_kept():
         ({"ttl": 1, "refresh": "later"}, "refresh must be"),
         ({"ttl": 1, "wait": -1}, "wait must be above zero"),
         *(
-            ({"ttl": 1, name: value}, f"cached: {name} must be seconds as a number, not {value!r}")
+            ({"ttl": 1, name: value}, f"cached: {name} must be seconds as a number")
             for name in ("wait", "stale", "error_backoff", "error_ttl")
             for value in (None, "", False)
         ),
         *(
-            ({"ttl": 1, name: value}, f"cached: {name} must be seconds as a number, not {value!r}")
+            ({"ttl": 1, name: value}, f"cached: {name} must be seconds as a number")
             for name in ("stale_if_error", "none_ttl")
             for value in ("", False)
         ),
