@@ -23,6 +23,7 @@ CLIENT_FIELDS: Final = (
     "on_error",
     "failover",
     "pool_size",
+    "clearable",
 )
 _TABLE_KEYS: Final = ("url", "name", "weight")
 
