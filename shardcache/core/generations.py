@@ -64,7 +64,7 @@ def is_decided(heard: Sequence[str], nodes: int) -> bool:
 
 def _held_by(count: int, names: Sequence[str]) -> str:
     """Return the newest name that at least so many have, or a newer one."""
-    return sorted(names, reverse=True)[max(0, count - 1)]
+    return sorted([*names, FIRST], reverse=True)[max(0, count - 1)]
 
 
 def newer(names: Sequence[str], wall: float, chance: bytes) -> str:

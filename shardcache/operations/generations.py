@@ -30,7 +30,7 @@ CLEARED: Final = RESERVED + b"c:"
 LOOK_AGAIN: Final = 1.0  # seconds after which another process's change is looked for
 
 ROUNDS: Final = 3  # looks of one call: at the mark, at what it says has moved, and one to spare
-TRIES: Final = 3  # to write to a node that others write to as well
+TRIES: Final = 5  # to write to a node that others write to as well
 
 Asks = Sequence[tuple[Link, Command]]
 Timed = tuple[Reply, float]  # a reply, and the seconds it took
@@ -141,16 +141,17 @@ class Generations(dict[str, Generation]):
         held = await _held(cluster, generation.key, links, deadline, wanted)
         names = [_name(cluster, reply) for reply in held.values() if _answers(reply)]
         io = cluster.io
-        name = newer([generation.name, *names], io.wall(), io.token())
+        newest = in_force(names, len(links))  # what fewer say was begun in vain, or planted
+        name = newer([generation.name, newest], io.wall(), io.token())
         noted = await _raise(cluster, generation.key, name, held, deadline, wanted)
-        if noted:  # others may find it already
-            generation.name = max(generation.name, name)
         left = [link for link, reply in held.items() if reply is UNANSWERED]
         if left:  # they are told all the same, so that it is not lost with a few of the others
             io.offer(lambda: _catch_up(cluster, generation.key, name, left), "generation")
         if len(noted) < wanted:
             failed = (reply for reply in held.values() if isinstance(reply, NodeError))
             return cluster.settled(next(failed, None), otherwise=False) is True
+        # Not before: nobody may store under a name that others do not have to pass.
+        generation.name = max(generation.name, name)
         return await self._move(cluster, links, deadline)
 
     async def _move(self, cluster: Cluster, links: Sequence[Link], deadline: float) -> bool:
@@ -237,18 +238,22 @@ class Generations(dict[str, Generation]):
         nodes: int,
         deadline: float,
     ) -> None:
-        """Learn the generation in force, and tell the nodes that know an older one or none."""
+        """Tell the nodes that know an older generation than the one in force, and learn it then."""
         if len(answers) < quorum(nodes):
             self._seen = {}  # with the next look at the mark it is looked up again
             return
-        wall = cluster.io.wall()
+        wall, key = cluster.io.wall(), generation.key
         names = {link: believed(payload, wall) for link, payload in answers.items()}
-        generation.name = max(generation.name, in_force(list(names.values()), nodes))
-        behind = [link for link, name in names.items() if name < generation.name]
+        name = max(generation.name, in_force(list(names.values()), nodes))
+        behind = [link for link, known in names.items() if known < name]
+        noted = len(names) - len(behind)
         if behind:
-            key, name = generation.key, generation.name
             held = await _held(cluster, key, behind, deadline, len(behind))
-            await _raise(cluster, key, name, held, deadline, len(behind))
+            noted += len(await _raise(cluster, key, name, held, deadline, len(behind)))
+        if noted >= quorum(nodes):
+            generation.name = max(generation.name, name)
+        else:
+            self._seen = {}  # as above
 
     def _keepers(self, cluster: Cluster) -> Sequence[Link]:
         """Return the nodes that keep the mark and all generations: those of a lock of its name."""
