@@ -36,8 +36,7 @@ def believed(payload: Payload | None, wall: float) -> str:
     if payload is None or payload[0] != RAW_FLAGS or not _is_name(payload[1]):
         return FIRST
     name = payload[1].decode()
-    began = (int(name, 16) >> _CHANCE_BITS) / _MILLISECONDS
-    return FIRST if began > wall + MOST_AHEAD else name
+    return FIRST if _began(name) > wall + MOST_AHEAD else name
 
 
 def in_force(heard: Sequence[str], nodes: int) -> str:
@@ -67,11 +66,20 @@ def _held_by(count: int, names: Sequence[str]) -> str:
     return sorted([*names, FIRST], reverse=True)[max(0, count - 1)]
 
 
-def newer(names: Sequence[str], wall: float, chance: bytes) -> str:
-    """Return the name of a generation after all of these, also when clocks differ.
+def newer(known: Sequence[str], heard: Sequence[str], wall: float, chance: bytes) -> str:
+    """Return the name of a generation after all that are `known`, also when clocks differ.
 
-    >>> newer(["018c5f3e2a10beef"], 0.0, bytes(2))
+    It is after those `heard` from single nodes as well, but for those so far ahead that it might not
+    be believed itself: they were planted.
+
+    >>> newer(["018c5f3e2a10beef"], [], 0.0, bytes(2))
     '018c5f3e2a10bef0'
     """
     now = int(wall * _MILLISECONDS) << _CHANCE_BITS | int.from_bytes(chance[:2], "big")
-    return f"{max(now, int(max(names) or '0', 16) + 1):016x}"
+    near = [name for name in heard if _began(name) <= wall + MOST_AHEAD / 2]
+    return f"{max(now, int(max([*known, *near]) or '0', 16) + 1):016x}"
+
+
+def _began(name: str) -> float:
+    """Return when a generation began, by the clock of whoever began it."""
+    return (int(name or "0", 16) >> _CHANCE_BITS) / _MILLISECONDS

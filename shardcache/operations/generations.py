@@ -141,8 +141,8 @@ class Generations(dict[str, Generation]):
         held = await _held(cluster, generation.key, links, deadline, wanted)
         names = [_name(cluster, reply) for reply in held.values() if _answers(reply)]
         io = cluster.io
-        newest = in_force(names, len(links))  # what fewer say was begun in vain, or planted
-        name = newer([generation.name, newest], io.wall(), io.token())
+        known = [generation.name, in_force(names, len(links))]
+        name = newer(known, names, io.wall(), io.token())
         noted = await _raise(cluster, generation.key, name, held, deadline, wanted)
         left = [link for link, reply in held.items() if reply is UNANSWERED]
         if left:  # they are told all the same, so that it is not lost with a few of the others
@@ -238,7 +238,7 @@ class Generations(dict[str, Generation]):
         nodes: int,
         deadline: float,
     ) -> None:
-        """Tell the nodes that know an older generation than the one in force, and learn it then."""
+        """Learn the generation in force; first tell the nodes that know an older one."""
         if len(answers) < quorum(nodes):
             self._seen = {}  # with the next look at the mark it is looked up again
             return
@@ -250,10 +250,9 @@ class Generations(dict[str, Generation]):
         if behind:
             held = await _held(cluster, key, behind, deadline, len(behind))
             noted += len(await _raise(cluster, key, name, held, deadline, len(behind)))
-        if noted >= quorum(nodes):
-            generation.name = max(generation.name, name)
-        else:
-            self._seen = {}  # as above
+        generation.name = max(generation.name, name)
+        if noted < quorum(nodes):
+            self._seen = {}  # as above: the others are told then
 
     def _keepers(self, cluster: Cluster) -> Sequence[Link]:
         """Return the nodes that keep the mark and all generations: those of a lock of its name."""

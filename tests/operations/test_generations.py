@@ -102,6 +102,12 @@ class Scene:
         return self.processes[place].cluster.generations["reports:0"].name
 
     @property
+    def owner(self):
+        """Give the node of the value that is stored while nothing was invalidated."""
+        cluster = self.processes[0].cluster
+        return cluster.route(self.functions[0]._keys.key((), {}, ""))[1].backend
+
+    @property
     def kept(self):
         """Give the generation that each node keeps."""
         held = [node.held(NAME) for node in self.nodes]
@@ -158,9 +164,9 @@ class TestNames:
     )
     def test_a_new_one_is_believed_and_newer(self, wall, skew, chance):
         """By all whose clocks differ by less than a day, also after one of theirs."""
-        first = newer([""], max(0.0, wall + skew), chance)
+        first = newer([""], [], max(0.0, wall + skew), chance)
         assert believed((RAW_FLAGS, first.encode()), wall) == first
-        second = newer(["", first], wall, chance)
+        second = newer(["", first], [], wall, chance)
         assert second > first
         assert believed((RAW_FLAGS, second.encode()), wall) == second
 
@@ -193,10 +199,8 @@ class TestGenerations:
         scene.call()
         for place in silent:
             scene.nodes[place].stopped = True
-        key = scene.functions[0]._keys.key((), {}, "")
-        owner = scene.processes[0].cluster.route(key)[1].backend
         scene.world.advance(2.0)
-        if not owner.stopped:
+        if not scene.owner.stopped:
             assert scene.seconds() <= ROUND_TRIP + GRACE + 1e-9
             assert scene.seconds(1) <= ROUND_TRIP + GRACE + 1e-9
         began = scene.world.now
@@ -470,20 +474,18 @@ class TestTruth:
         """Generations that were read along with it may be older than the mark."""
         scene = Scene(nodes=3, processes=3)
         scene.call(0)
-        first, second, third = scene.processes[2].cluster.generations._keepers(
-            scene.processes[2].cluster
-        )
-        first.backend.delay = 0.02  # asked first, it answers when all is over
+        second, third = (node for node in scene.nodes if node is not scene.owner)
+        first = scene.owner
+        first.delay = 0.02  # what it is asked comes when all is over
         slow = scene.start(scene.functions[2].value((), {}), 2)
-        second.backend.delay = third.backend.delay = 0.001
-        scene.world.advance(0.0019)
-        first.backend.delay = 0.001
-        third.backend.delay = 0.03
+        scene.world.advance(0.0005)
+        third.delay = 0.05  # of the reply, so that the first is waited for
+        scene.world.advance(0.001)
+        first.delay = third.delay = 0.001
+        third.up = False
         assert scene.invalidate(0) is True
         scene.world.advance(5.0, lambda: slow.done)
-        for link in (first, second, third):
-            link.backend.delay = 0.001
-        second.backend.stopped = True
+        third.up, second.stopped = True, True
         scene.world.advance(LOOK_AGAIN)
         assert scene.call(2) == 1
 
@@ -491,10 +493,8 @@ class TestTruth:
         """And what is known is served, until they are ejected and nobody waits."""
         scene = Scene(nodes=6, processes=1)
         scene.call()
-        cluster = scene.processes[0].cluster
-        owner = cluster.route(scene.functions[0]._keys.key((), {}, ""))[1].backend
         for node in scene.nodes:
-            node.stopped = node is not owner
+            node.stopped = node is not scene.owner
         for _ in range(20):
             scene.world.advance(LOOK_AGAIN)
             assert scene.seconds() <= TIMEOUT + 1e-9
