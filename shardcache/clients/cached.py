@@ -249,9 +249,10 @@ class CachedFunction(CachedBase[P, R]):
         return run(lambda: self._cache.invalidate(self._bound + args, kwargs))
 
     def invalidate_all(self) -> bool:
-        """Make all values of this function misses; return whether its node took note.
+        """Make all values of this function misses; return whether that is in force.
 
-        Other processes notice within about a second.
+        Other processes notice with their first call after a second. `False` when too few nodes have
+        taken note: call it again.
         """
         return run(self._cache.invalidate_all)
 
@@ -310,9 +311,10 @@ class AsyncCachedFunction(CachedBase[P, R]):
         return await self._cache.invalidate(self._bound + args, kwargs)
 
     async def invalidate_all(self) -> bool:
-        """Make all values of this function misses; return whether its node took note.
+        """Make all values of this function misses; return whether that is in force.
 
-        Other processes notice within about a second.
+        Other processes notice with their first call after a second. `False` when too few nodes have
+        taken note: call it again.
         """
         return await self._cache.invalidate_all()
 

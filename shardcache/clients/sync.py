@@ -238,8 +238,8 @@ class Client(ClientBase[Backend]):
 
         For clients made with `clearable=True`, whose key names carry a generation; other clients
         raise `ConfigurationError`. Cached functions' values are cleared as well; locks are not.
-        Other processes notice within a second. `False` when too few nodes have taken note; it may
-        still come into force.
+        Other processes notice with their first call after a second. `False` when too few nodes have
+        taken note: call it again.
         """
         return run(lambda: clearing.clear(self._cluster))
 

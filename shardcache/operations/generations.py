@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from shardcache.core.commands import Cas, Command, Get, GetMany, Gets, Payload, Reply, Set, When
@@ -62,12 +63,13 @@ class Generations(dict[str, Generation]):
     is at worst looked up once more.
     """
 
-    __slots__ = ("_keys", "_looking", "_mark", "_seen", "cleared", "due", "epoch")
+    __slots__ = ("_keys", "_looking", "_mark", "_seen", "_turn", "cleared", "due", "epoch")
 
     def __init__(self, keys: KeySpace) -> None:
         self._keys = keys
         self._mark = MARKS + keys.canonical(b"")
         self._seen: Mapping[Link, Payload | None] = {}  # what each node had for a mark
+        self._turn = 0  # of the generations that are looked at along with the mark
         self._looking: set[bytes] = set()  # the keys of looks under way
         self.cleared = Generation(CLEARED + keys.canonical(b""))
         self.epoch: object = object()
@@ -76,9 +78,6 @@ class Generations(dict[str, Generation]):
     def __missing__(self, function: str) -> Generation:
         key = GENERATIONS + self._keys.canonical(self._keys.encode(function))
         return self.setdefault(function, Generation(key))
-
-    def __hash__(self) -> int:
-        return id(self)
 
     def are_current(self, wanted: Iterable[Generation], now: float) -> bool:
         """Return whether nothing has to be looked up for these."""
@@ -161,7 +160,7 @@ class Generations(dict[str, Generation]):
         replies = await cluster.ask_raw(
             [(link, command) for link in links],
             deadline,
-            lambda heard: heard.count(True) >= wanted,
+            partial(_are_stored, wanted),
         )
         stored = [reply for reply, _ in replies]
         if stored.count(True) >= wanted:
@@ -176,7 +175,8 @@ class Generations(dict[str, Generation]):
         began, epoch = cluster.io.now(), self.epoch
         marks = [self._mark] if began >= self.due else []
         unsure = [each for each in wanted if each.epoch is not epoch]
-        keys = [*marks, *(each.key for each in unsure)]
+        beside = self._taking_turns(unsure) if marks else []
+        keys = [*marks, *(each.key for each in (*unsure, *beside))]
         if not keys:
             return await cluster.ask_raw(_stamped(cluster, reads), deadline)
         links = self._keepers(cluster)
@@ -190,7 +190,7 @@ class Generations(dict[str, Generation]):
                 return False
             return all(
                 is_decided(_names(heard, place, wall), len(links))
-                for place in range(len(marks), len(keys))
+                for place in range(len(marks), len(marks) + len(unsure))
             )
 
         asks = [*_stamped(cluster, reads), *((link, GetMany(keys)) for link in links)]
@@ -203,14 +203,12 @@ class Generations(dict[str, Generation]):
         if marks:
             self.due = began + LOOK_AGAIN
             epoch = self._note_marks(links, heard)
-        for place, generation in enumerate(unsure, len(marks)):
-            answers = {
-                link: reply[place]
-                for link, reply in heard.items()
-                if not isinstance(reply[place], NodeError)
-            }
-            await self._note(cluster, generation, answers, len(links), deadline)
-            generation.epoch = epoch
+        for place, generation in enumerate([*unsure, *beside], len(marks)):
+            if generation in unsure or is_decided(_names(heard.values(), place, wall), len(links)):
+                answers = _answers_in(heard, place)
+                await self._note(cluster, generation, answers, len(links), deadline)
+            if generation in unsure:
+                generation.epoch = epoch
         return timed[:first]
 
     def _note_marks(self, links: Sequence[Link], heard: Mapping[Link, Sequence[Any]]) -> object:
@@ -219,9 +217,7 @@ class Generations(dict[str, Generation]):
         A mark is believed in nothing but that it has changed: then generations are looked up. Nodes
         that differ may have been asked while the mark was moved, and the generations before.
         """
-        marks = {
-            link: reply[0] for link, reply in heard.items() if not isinstance(reply[0], NodeError)
-        }
+        marks = _answers_in(heard, 0)
         before = self.epoch
         if any(self._seen.get(link, _NOT_SEEN) != mark for link, mark in marks.items()):
             self.epoch = object()  # first: whoever finds the marks noted must find this, too
@@ -255,10 +251,18 @@ class Generations(dict[str, Generation]):
             self._seen = {}  # as above: the others are told then
 
     def _keepers(self, cluster: Cluster) -> Sequence[Link]:
-        """Return the nodes that keep the mark and all generations: those of a lock of its name."""
-        locking = cluster.locking
-        nodes = locking.topology.preference(self._mark, nodes_wanted(len(locking.links)))
-        return [locking.links[node.name] for node in nodes]
+        """Return the nodes that keep the mark and all generations, as many as keep a lock."""
+        nodes = cluster.topology.preference(self._mark, nodes_wanted(len(cluster.links)))
+        return [cluster.links[node.name] for node in nodes]
+
+    def _taking_turns(self, unsure: Sequence[Generation]) -> list[Generation]:
+        """Return one of those that have a name: what is never read may be evicted."""
+        named = [each for each in (self.cleared, *list(self.values())) if each.name]
+        if not named:
+            return []
+        self._turn += 1
+        turn = named[self._turn % len(named)]
+        return [] if turn in unsure else [turn]
 
 
 async def _read(cluster: Cluster, reads: Asks, deadline: float) -> list[Timed]:
@@ -276,6 +280,15 @@ async def _read(cluster: Cluster, reads: Asks, deadline: float) -> list[Timed]:
 
 def _stamped(cluster: Cluster, asks: Asks) -> Asks:
     return [(link, cluster.stamped(command)) for link, command in asks]
+
+
+def _answers_in(heard: Mapping[Link, Sequence[Any]], place: int) -> Mapping[Link, Payload | None]:
+    """Return what is in one place of each node's reply, but for errors."""
+    return {
+        link: reply[place]
+        for link, reply in heard.items()
+        if not isinstance(reply[place], NodeError)
+    }
 
 
 def _names(heard: Iterable[Sequence[Any]], place: int, wall: float) -> list[str]:
@@ -306,7 +319,7 @@ def _answers(reply: Reply) -> bool:
 
 def _name(cluster: Cluster, reply: Reply) -> str:
     payload = reply[0] if isinstance(reply, tuple) else None
-    return believed(payload, cluster.io.wall())  # type: ignore[arg-type]  # of a reply to `Gets`
+    return believed(payload, cluster.io.wall())
 
 
 async def _raise(  # noqa: PLR0913, PLR0917 - what is written, over what, and when that is enough
@@ -331,12 +344,8 @@ async def _raise(  # noqa: PLR0913, PLR0917 - what is written, over what, and wh
                 asks.append((link, _overwriting(key, name, reply)))
         if not asks:
             break
-        before = len(noted)
-        replies = await cluster.ask_raw(
-            asks,
-            deadline,
-            lambda heard, before=before: before + heard.count(True) >= wanted,  # type: ignore[misc]  # bound now
-        )
+        missing = wanted - len(noted)
+        replies = await cluster.ask_raw(asks, deadline, partial(_are_stored, missing))
         stored = dict(zip((link for link, _ in asks), (reply for reply, _ in replies), strict=True))
         noted |= {link for link, reply in stored.items() if reply is True}
         beaten = [link for link, reply in stored.items() if reply is False or reply is None]
@@ -344,6 +353,10 @@ async def _raise(  # noqa: PLR0913, PLR0917 - what is written, over what, and wh
             break
         held = await _held(cluster, key, beaten, deadline, len(beaten))
     return noted
+
+
+def _are_stored(wanted: int, replies: Sequence[Reply]) -> bool:
+    return replies.count(True) >= wanted
 
 
 def _overwriting(key: bytes, name: str, reply: Reply) -> Command:

@@ -13,7 +13,7 @@ from operations.simulation import GRACE, TIMEOUT, Process, SimulatedNode, World
 from shardcache.clients.cached import FunctionCache
 from shardcache.clients.naming import CallKeys, Naming
 from shardcache.core.caching import CachePolicy
-from shardcache.core.commands import Get, GetMany, Gets, Set
+from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
 from shardcache.core.generations import believed, in_force, is_decided, newer
 from shardcache.core.leases import quorum
 from shardcache.core.payloads import RAW_FLAGS
@@ -159,9 +159,7 @@ class TestNames:
             for more in itertools.product(["", "2", "9"], repeat=nodes - len(names)):
                 assert in_force([*names, *more], nodes) == in_force(names, nodes)
 
-    @given(
-        st.floats(0, 10**10), st.floats(-DAY + 1, DAY - 1), st.binary(min_size=2, max_size=2)
-    )
+    @given(st.floats(0, 10**10), st.floats(-DAY + 1, DAY - 1), st.binary(min_size=2, max_size=2))
     def test_a_new_one_is_believed_and_newer(self, wall, skew, chance):
         """By all whose clocks differ by less than a day, also after one of theirs."""
         first = newer([""], [], max(0.0, wall + skew), chance)
@@ -274,7 +272,7 @@ class TestGenerations:
         asked = scene.log()
         assert scene.call(1) == 1
         read = [tuple(command.keys) for command in asked if type(command) is GetMany]
-        assert read == [(MARKS,)] * 3 + [(NAME,)] * 3
+        assert read == [(MARKS,)] * 3 + [(NAME,)] * 3  # of the first generation nothing is kept
 
     def test_what_was_asked_before_a_renewal_says_nothing(self):
         """A reply that comes later than the new generation does not bring the old one back."""
@@ -324,6 +322,16 @@ class TestGenerations:
         assert scene.kept == [scene.known(0)] * 3
         scene.call(1)
         assert scene.known(1) == scene.known(0)
+
+    def test_one_that_was_evicted_is_put_back(self):
+        """Though nothing else is lost, and nobody invalidates: it is looked at now and then."""
+        scene = Scene(nodes=3)
+        scene.invalidate(0)
+        for node in scene.nodes:
+            node.store.execute(Delete(NAME))
+        scene.world.advance(LOOK_AGAIN)
+        scene.call(0)
+        assert scene.kept == [scene.known(0)] * 3
 
     @pytest.mark.parametrize("down", range(3))
     def test_one_that_missed_it_is_told(self, down):
@@ -581,7 +589,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(place=st.integers(0, 2))
     def restart(self, place):
-        """A process ends, and another takes its place, which knows nothing."""
+        """End a process: another takes its place, which knows nothing."""
         skew = self.scene.processes[place].skew
         self.scene.processes[place].dead = True
         self.under_way = [each for each in self.under_way if each[1] != place]
@@ -591,7 +599,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data(), how=st.sampled_from(["down", "stopped", "slow"]))
     def trouble(self, data, how):
-        """Some of the nodes are away, or slow; those that were are back, and asked again."""
+        """Have some nodes away, or slow, and those that were back and asked again."""
         nodes = self.scene.nodes if self.moving else self.liars
         away = data.draw(st.permutations(nodes))[: self.minority]
         self.recover()
@@ -618,14 +626,14 @@ class Machine(RuleBasedStateMachine):
         payload=st.sampled_from(list(PLANTED.values())),
     )
     def plant(self, data, key, payload):
-        """A node of the minority says what somebody has put there."""
+        """Have a node of the minority say what somebody has put there."""
         if self.liars:
             self.scene.plant(key, payload, [data.draw(st.sampled_from(self.liars))])
 
     @precondition(lambda self: not self.moving)
     @rule(data=st.data())
     def forget(self, data):
-        """A node of the minority loses all."""
+        """Have a node of the minority lose all."""
         if self.liars:
             data.draw(st.sampled_from(self.liars)).forget()
 
