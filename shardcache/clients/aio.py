@@ -22,7 +22,7 @@ from shardcache.core.nodes import Node
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.asyncio import AsyncIO
-from shardcache.operations import checking, computed, many, single, whole
+from shardcache.operations import checking, clearing, computed, many, single, whole
 from shardcache.operations import tags as tagging
 from shardcache.operations.call import Call
 from shardcache.operations.checking import NodeCheck
@@ -251,6 +251,16 @@ class AsyncClient(ClientBase[AsyncBackend]):
         `.protection` has the counters of the values that were computed through this client.
         """
         return await whole.stats(self._cluster)
+
+    async def clear(self) -> bool:
+        """Make every key of this client's namespace a miss, in one step; return whether that is in force.
+
+        For clients made with `clearable=True`, whose key names carry a generation; other clients
+        raise `ConfigurationError`. Cached functions' values are cleared as well; locks are not.
+        Other processes notice with their first call after a second. `False` when too few nodes have
+        taken note: call it again.
+        """
+        return await clearing.clear(self._cluster)
 
     async def flush_all(self) -> bool:
         """Empty every node, for all who use it; return whether all did. Nothing else calls this."""

@@ -32,6 +32,7 @@ from shardcache.core.strategy import Strategy
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import ClientClosedError, ClientCopyError, ConfigurationError
 from shardcache.operations import whole
+from shardcache.operations.clearing import ClearableCluster
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.ejection import Ejector
 from shardcache.operations.members import Link
@@ -69,6 +70,7 @@ class ClientBase(ABC, Generic[BackendT]):
         on_error: Literal["miss", "raise"] = "miss",
         failover: Literal["miss"] = "miss",
         pool_size: int = 32,
+        clearable: bool = False,
         lock_nodes: str | Node | Iterable[str | Node] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         observers: Iterable[object] = (),
@@ -81,9 +83,11 @@ class ClientBase(ABC, Generic[BackendT]):
         `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds,
         for a whole call, whatever it fans out to. `on_error="miss"` reads a failing node as a miss
         and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
-        `pool_size` bounds blocking connections per node. `lock_nodes` are nodes for locks alone;
-        without them locks are kept on the cache nodes. `ssl_context` is how all nodes with TLS are
-        verified and spoken to, in place of the options of their URLs. `observers` receive events.
+        `pool_size` bounds blocking connections per node. `clearable` lets `clear()` empty the
+        namespace: the names of its keys carry a generation then, so that clients with and without
+        it share no value. `lock_nodes` are nodes for locks alone; without them locks are kept on the
+        cache nodes. `ssl_context` is how all nodes with TLS are verified and spoken to, in place of the
+        options of their URLs. `observers` receive events.
 
         Raise `ConfigurationError` listing every fault found in all of these, and in a process whose
         sockets eventlet has replaced.
@@ -99,6 +103,7 @@ class ClientBase(ABC, Generic[BackendT]):
             on_error=on_error,
             failover=failover,
             pool_size=pool_size,
+            clearable=clearable,
             lock_nodes=lock_nodes,
             ssl_context=ssl_context,
         )
@@ -121,7 +126,8 @@ class ClientBase(ABC, Generic[BackendT]):
         swallowed = SwallowedErrors()
         self._few_told = False
         self._prefixes = Prefixes()
-        self._cluster = Cluster(
+        kind = ClearableCluster if settings.clearable else Cluster
+        self._cluster = kind(
             io=io,
             topology=topology,
             links=self._links(topology),
@@ -182,6 +188,7 @@ class ClientBase(ABC, Generic[BackendT]):
             on_error=settings.on_error,
             failover=settings.failover,
             pool_size=settings.pool_size,
+            clearable=settings.clearable,
             lock_nodes=settings.lock_nodes,
             ssl_context=settings.ssl_context,
             observers=observers,

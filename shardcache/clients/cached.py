@@ -29,7 +29,6 @@ from shardcache.errors import ConfigurationError
 from shardcache.operations import computed, tags
 from shardcache.operations.call import Call
 from shardcache.operations.cluster import Cluster
-from shardcache.operations.generations import Generation
 from shardcache.operations.outcomes import NOT_MADE
 from shardcache.operations.port import run
 from shardcache.operations.tally import Tally
@@ -82,7 +81,7 @@ class FunctionCache:
     `cluster` gives the client's nodes as they are when a call begins.
     """
 
-    __slots__ = ("_cluster", "_defaulted", "_generation", "_keys", "function", "policy", "tally")
+    __slots__ = ("_cluster", "_defaulted", "_keys", "function", "policy", "tally")
 
     def __init__(
         self,
@@ -96,16 +95,15 @@ class FunctionCache:
         self.policy = policy
         self._defaulted = policy  # with the default ttl of the client
         self._keys = keys
-        self._generation = Generation(self._keys.prefix)
         self.tally = Tally()
 
     async def value(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or compute it."""
-        return await computed.value(await self._call(args, kwargs))
+        return await computed.value(await self._call(args, kwargs, reads=True))
 
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or `None`."""
-        value = await computed.peek(await self._call(args, kwargs))
+        value = await computed.peek(await self._call(args, kwargs, reads=True))
         return None if value is NOT_MADE else value
 
     async def put(self, value: Any, args: Args, kwargs: Kwargs) -> bool:
@@ -122,7 +120,8 @@ class FunctionCache:
 
     async def invalidate_all(self) -> bool:
         """Remove all values."""
-        return await self._generation.renew(self._cluster())
+        cluster = self._cluster()
+        return await cluster.generations.renew(cluster, cluster.generations[self._keys.prefix])
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
         """Make the values with a tag misses."""
@@ -130,23 +129,48 @@ class FunctionCache:
 
     async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:
         """Return the key of a call."""
-        await self._generation.look(self._cluster())
-        return self._keys.key(args, kwargs, self._generation.name)
+        return (await self._call(args, kwargs)).key
 
-    async def _call(self, args: Args, kwargs: Kwargs) -> Call:
+    async def _call(self, args: Args, kwargs: Kwargs, *, reads: bool = False) -> Call:
+        """Return the call, in the generation in force; if need be that is looked up, and it `reads`."""
         cluster = self._cluster()
         policy = self.policy
         if policy.ttl is DEFAULT:
             policy = self._with_default_ttl(cluster)
-        await self._generation.look(cluster)
-        return Call(
+        generations = cluster.generations
+        generation = generations[self._keys.prefix]
+        name = generation.name
+        call = Call(
             cluster,
-            self._keys.key(args, kwargs, self._generation.name),
+            self._keys.key(args, kwargs, name),
             lambda: self.function(*args, **kwargs),
             policy,
             self.tally,
             self._keys.tags(args, kwargs),
         )
+        if generation.epoch is generations.epoch and call.io.now() < generations.due:
+            return call
+        await self._settle(call, name, args, kwargs, reads=reads)
+        return call
+
+    async def _settle(
+        self, call: Call, name: str, args: Args, kwargs: Kwargs, *, reads: bool
+    ) -> None:
+        """Look up the generation of a call that was called `name`, along with its read."""
+        cluster = call.cluster
+        generations = cluster.generations
+        generation = generations[self._keys.prefix]
+        wanted = [generation, generations.cleared] if cluster.clearable else [generation]
+        deadline = cluster.deadline()
+        asks = call.reads() if reads else []
+        replies = await generations.settle(cluster, wanted, asks, deadline)
+        if generation.name != name:
+            call.rename(self._keys.key(args, kwargs, generation.name))
+            replies = None
+        if reads:
+            if replies is None:  # what was read is void
+                replies = await cluster.ask_timed(call.reads(), deadline)
+            call.first = call.taken([reply for reply, _ in replies])
 
     def _with_default_ttl(self, cluster: Cluster) -> CachePolicy:
         """Return the policy with the client's `default_ttl`; raise `ConfigurationError` without one."""
@@ -332,9 +356,10 @@ class CachedFunction(CachedBase[P, R]):
         return run(lambda: self._cache.invalidate(self._bound + args, kwargs))
 
     def invalidate_all(self) -> bool:
-        """Make all values of this function misses; return whether its node took note.
+        """Make all values of this function misses; return whether that is in force.
 
-        Other processes notice within about a second.
+        Other processes notice with their first call after a second. `False` when too few nodes have
+        taken note: call it again.
         """
         return run(self._cache.invalidate_all)
 
@@ -427,9 +452,10 @@ class AsyncCachedFunction(CachedBase[P, R]):
         return await self._cache.invalidate(self._bound + args, kwargs)
 
     async def invalidate_all(self) -> bool:
-        """Make all values of this function misses; return whether its node took note.
+        """Make all values of this function misses; return whether that is in force.
 
-        Other processes notice within about a second.
+        Other processes notice with their first call after a second. `False` when too few nodes have
+        taken note: call it again.
         """
         return await self._cache.invalidate_all()
 

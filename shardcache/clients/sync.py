@@ -22,7 +22,7 @@ from shardcache.core.secrecy import takes_secrets
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.blocking import BlockingIO
-from shardcache.operations import checking, computed, many, single, whole
+from shardcache.operations import checking, clearing, computed, many, single, whole
 from shardcache.operations import tags as tagging
 from shardcache.operations.call import Call
 from shardcache.operations.checking import NodeCheck
@@ -233,6 +233,16 @@ class Client(ClientBase[Backend]):
         `.protection` has the counters of the values that were computed through this client.
         """
         return run(lambda: whole.stats(self._cluster))
+
+    def clear(self) -> bool:
+        """Make every key of this client's namespace a miss, in one step; return whether that is in force.
+
+        For clients made with `clearable=True`, whose key names carry a generation; other clients
+        raise `ConfigurationError`. Cached functions' values are cleared as well; locks are not.
+        Other processes notice with their first call after a second. `False` when too few nodes have
+        taken note: call it again.
+        """
+        return run(lambda: clearing.clear(self._cluster))
 
     def flush_all(self) -> bool:
         """Empty every node, for all who use it; return whether all did. Nothing else calls this."""

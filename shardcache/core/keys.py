@@ -13,6 +13,7 @@ from shardcache.errors import ConfigurationError, InvalidKeyError
 RESERVED: Final = b"~sc:"
 HASHED: Final = RESERVED + b"h:"
 ESCAPED: Final = RESERVED + b"k:"
+CLEARABLE: Final = RESERVED + b"n:"  # a generation, and then the name of a key that can be cleared
 
 MAX_PLAIN: Final = 250  # bytes, the most that memcached takes as a key
 PLAIN: Final = bytes(range(0x21, 0x7F))

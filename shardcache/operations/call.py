@@ -39,6 +39,7 @@ class Call:
     __slots__ = (
         "cluster",
         "factory",
+        "first",
         "io",
         "key",
         "link",
@@ -67,6 +68,13 @@ class Call:
         self.policy = policy
         self.tallies = (tally, cluster.protection.tally)
         self.tags = tags
+        # What was read for it already, along with a look at its generation.
+        self.first: tuple[Reply, Sequence[bytes | None]] | None = None
+
+    def rename(self, key: Key) -> None:
+        """Make it a call for the value of another key."""
+        self.key = key
+        self.name, self.link = self.cluster.route(key)
 
     @property
     def side(self) -> bytes:
@@ -93,13 +101,22 @@ class Call:
 
     async def read(self) -> tuple[Reply, Sequence[bytes | None]]:
         """Give what the key's node has, and the versions that the tags have now."""
-        cluster, link, command = self.cluster, self.link, Get(self.name)
-        if not self.tags:
-            ask = cluster.ask
-            return await self.io.shared(self.name, lambda: ask(link, command)), ()
-        places = tags.placed(cluster, self.tags)
-        asks: list[tuple[Link, Command]] = [(each, Get(name)) for name, each in places]
-        reply, *versions = await cluster.ask_many([(link, command), *asks])
+        first, self.first = self.first, None
+        if first is not None:
+            return first
+        if self.tags:
+            return self.taken(await self.cluster.ask_many(self.reads()))
+        link, command, ask = self.link, Get(self.name), self.cluster.ask
+        return await self.io.shared(self.name, lambda: ask(link, command)), ()
+
+    def reads(self) -> list[tuple[Link, Command]]:
+        """Return what is asked to read the value and the versions of its tags."""
+        places = [(self.name, self.link), *tags.placed(self.cluster, self.tags)]
+        return [(link, Get(name)) for name, link in places]
+
+    def taken(self, replies: Sequence[Reply]) -> tuple[Reply, Sequence[bytes | None]]:
+        """Return what `read` gives, of the replies to `reads`."""
+        reply, *versions = replies
         return reply, [tags.version(each) for each in versions]
 
     def state(self, stored: Found, versions: Sequence[bytes | None]) -> Freshness:

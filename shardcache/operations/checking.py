@@ -47,7 +47,7 @@ from shardcache.errors import (
 )
 from shardcache.operations.call import REFRESHING
 from shardcache.operations.cluster import Cluster
-from shardcache.operations.generations import GENERATIONS
+from shardcache.operations.generations import GENERATIONS, MARKS
 from shardcache.operations.members import Link
 from shardcache.operations.tags import TAGS
 
@@ -281,7 +281,7 @@ class Visit:
         if counting:
             yield from self._ask_for("count", Incr(counter, 1), wanted=2)
         yield from self._ask_to_lead()
-        beside = [prefix + key for prefix in (REFRESHING, TAGS, GENERATIONS)]
+        beside = [prefix + key for prefix in (REFRESHING, TAGS, GENERATIONS, MARKS)]
         self.written += beside
         yield from self._ask(
             "write tags and generations", SetMany([(name, payload) for name in beside], TTL)

@@ -15,6 +15,7 @@ from shardcache.core.payloads import Payloads, is_mark
 from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.ejection import Ejector
+from shardcache.operations.generations import Generations
 from shardcache.operations.members import Link
 from shardcache.operations.port import IO, UNANSWERED, Enough
 from shardcache.operations.protection import Protection
@@ -33,10 +34,14 @@ class Cluster:
     node's error reaches the caller (`on_error="raise"`).
     """
 
+    # Whether the names of keys carry a generation: see `ClearableCluster`.
+    clearable = False
+
     __slots__ = (
         "audience",
         "default_ttl",
         "ejector",
+        "generations",
         "io",
         "keys",
         "links",
@@ -67,6 +72,7 @@ class Cluster:
         protection: Protection,
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
         note_refused: Callable[[Link, NodeError], None] = lambda _link, _error: None,
+        generations: Generations | None = None,
     ) -> None:
         self.io = io
         self.topology = topology
@@ -81,12 +87,13 @@ class Cluster:
         self.protection = protection
         self.note_swallowed = note_swallowed
         self.note_refused = note_refused
+        self.generations = Generations(keys) if generations is None else generations
         self.locks: Cluster | None = None  # of nodes for locks alone
         self.route: Route = router(topology, links, keys)
 
     def with_nodes(self, topology: Topology, links: Mapping[str, Link]) -> Cluster:
         """Give the cluster of another topology, everything else as it is."""
-        cluster = Cluster(
+        cluster = type(self)(
             io=self.io,
             topology=topology,
             links=links,
@@ -100,6 +107,7 @@ class Cluster:
             protection=self.protection,
             note_swallowed=self.note_swallowed,
             note_refused=self.note_refused,
+            generations=self.generations,
         )
         cluster.locks = self.locks
         return cluster
@@ -197,6 +205,13 @@ class Cluster:
             if reply is not UNANSWERED:
                 self._finished(link, command, started, arrived - started, until, reply)
         return answers
+
+    # As it is in this class, whatever another does beside it.
+    ask_raw = ask_timed
+
+    def stamped(self, command: Command) -> Command:
+        """Return a command about callers' keys as it is sent."""
+        return command
 
     def _refuse_ejected(
         self, asks: Sequence[tuple[Link, Command]], answers: list[tuple[Reply, float]]

@@ -1,152 +1,376 @@
-"""The generation of a function's values: another one, and none of the old is found any more.
+"""The generations of a client's values: another one, and none of the old is found any more.
 
-It is kept on as many nodes as a lock is, and said by a majority of them: none of them is waited for
-while the others answer, and one that loses it is told.
+Each cached function has one, and so has a client that can be cleared. They are kept by as many nodes
+as a lock is, with one mark for all of them: who begins a generation writes it, then moves the mark.
+A call looks at the mark once a second, along with what it reads, and at the generations that it
+needs when the mark has moved. It waits for a majority, and not for those that keep silent beyond.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Final
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from shardcache.core.commands import Cas, Command, Gets, Reply, Set, When
-from shardcache.core.keys import RESERVED
-from shardcache.core.leases import quorum
+from shardcache.core.commands import Cas, Command, Get, GetMany, Gets, Payload, Reply, Set, When
+from shardcache.core.generations import FIRST, believed, in_force, is_decided, newer
+from shardcache.core.keys import RESERVED, KeySpace
+from shardcache.core.leases import nodes_wanted, quorum
 from shardcache.core.payloads import RAW_FLAGS
-from shardcache.errors import NodeError
-from shardcache.operations.cluster import Cluster, Key
+from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.members import Link
-from shardcache.operations.port import IO, UNANSWERED, Landing
+from shardcache.operations.port import UNANSWERED
 
+if TYPE_CHECKING:  # it has the generations of its client
+    from shardcache.operations.cluster import Cluster
+
+MARKS: Final = RESERVED + b"m:"
 GENERATIONS: Final = RESERVED + b"g:"
+CLEARED: Final = RESERVED + b"c:"
 LOOK_AGAIN: Final = 1.0  # seconds after which another process's change is looked for
 
-# Milliseconds since 1970 in 12 hexadecimal digits, then 4 by chance: the newest is the greatest.
-_NAME: Final = re.compile(rb"[0-9a-f]{16}")
-_CHANCE_BITS: Final = 16
+ROUNDS: Final = 3  # looks of one call: at the mark, at what it says has moved, and one to spare
+TRIES: Final = 5  # to write to a node that others write to as well
+
+Asks = Sequence[tuple[Link, Command]]
+Timed = tuple[Reply, float]  # a reply, and the seconds it took
+_NOT_SEEN: Final[Any] = object()
 
 
 class Generation:
-    """The generation of one function's values, as this process knows it.
+    """One generation, as this process knows it; it is kept under `key`.
 
-    The first has no name and no key: nothing is lost with a node unless `renew` was used, and then
-    each process that knows better puts it back.
+    `epoch` is that of the mark for which it was looked up. The first has no name and is kept
+    nowhere: nothing is lost with a node unless a later one was begun.
     """
 
-    __slots__ = ("_due", "_function", "_known", "_looked", "name")
+    __slots__ = ("epoch", "key", "name")
 
-    def __init__(self, function: Key) -> None:
-        self._function = function
-        self._known = False
-        self._due = 0.0
-        self._looked = 0.0  # when a look-up began
-        self.name = ""
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self.name = FIRST
+        self.epoch: object = None
 
-    async def look(self, cluster: Cluster) -> None:
-        """See to it that `name` is known, and looked up again once a second.
 
-        That is done beside the calls, but for the first after a pause, which waits for it; so does
-        one after which nobody was free to do it beside.
+class Generations(dict[str, Generation]):
+    """The generations of a client's functions by their prefixes, and the mark that they share.
+
+    `epoch` is another object each time the mark is seen to have moved, `due` when it has to be looked
+    at again. `cleared` is the generation of all keys of a client that can be cleared.
+
+    Threads and loops share it without a lock: each step is one assignment, and what two do at once
+    is at worst looked up once more.
+    """
+
+    __slots__ = ("_keys", "_looking", "_mark", "_seen", "_turn", "cleared", "due", "epoch")
+
+    def __init__(self, keys: KeySpace) -> None:
+        self._keys = keys
+        self._mark = MARKS + keys.canonical(b"")
+        self._seen: Mapping[Link, Payload | None] = {}  # what each node had for a mark
+        self._turn = 0  # of the generations that are looked at along with the mark
+        self._looking: set[bytes] = set()  # the keys of looks under way
+        self.cleared = Generation(CLEARED + keys.canonical(b""))
+        self.epoch: object = object()
+        self.due = -math.inf
+
+    def __missing__(self, function: str) -> Generation:
+        key = GENERATIONS + self._keys.canonical(self._keys.encode(function))
+        return self.setdefault(function, Generation(key))
+
+    def are_current(self, wanted: Iterable[Generation], now: float) -> bool:
+        """Return whether nothing has to be looked up for these."""
+        return now < self.due and all(each.epoch is self.epoch for each in wanted)
+
+    async def settle(
+        self, cluster: Cluster, wanted: Sequence[Generation], reads: Asks, deadline: float
+    ) -> list[Timed] | None:
+        """Look up what has to be, along with some `reads`, in one round trip unless the mark moved.
+
+        Return the replies to the reads; `None` when a generation that is `wanted` has changed, so
+        that they were of old names. When too few nodes answer by `deadline`, what is known stays.
         """
-        io = cluster.io
-        now = io.now()
-        if now < self._due:
-            return
-        if not self._known:
-            await self._look_up(cluster)  # nobody may go on without it
-            return
-        recent = now < self._looked + 2 * LOOK_AGAIN
-        self._due = now + LOOK_AGAIN
-        if not recent:
-            await self._look_up(cluster)
-        elif not io.offer(lambda: self._look_up(cluster), "generation"):
-            self._due = now
+        now = cluster.io.now
+        names = [each.name for each in wanted]
+        replies: list[Timed] | None = None
+        for _ in range(ROUNDS):
+            if self.are_current(wanted, now()) or now() >= deadline:
+                break
+            stale = (each.key for each in wanted if each.epoch is not self.epoch)
+            key = self._mark if now() >= self.due else next(stale, self._mark)
+            if replies is None and key in self._looking:  # somebody else looks: read meanwhile
+                replies = await _read(cluster, reads, deadline)
+            beside = reads if replies is None else ()
+            own = await self._flown(cluster, key, wanted, beside, deadline)
+            replies = own if replies is None else replies
+        if names != [each.name for each in wanted]:
+            return None
+        return await _read(cluster, reads, deadline) if replies is None else replies
 
-    async def renew(self, cluster: Cluster) -> bool:
-        """Begin a new generation; say whether most of its nodes have taken note."""
-        await self._ask(cluster)  # it has to be newer than all others
-        name = _newer(self.name, cluster.io)
-        key, links = self._kept(cluster)
-        command, wanted = Set(key, _payload(name)), quorum(len(links))
-        replies = await cluster.ask_many(
+    async def _flown(
+        self,
+        cluster: Cluster,
+        key: bytes,
+        wanted: Sequence[Generation],
+        reads: Asks,
+        deadline: float,
+    ) -> list[Timed] | None:
+        """Look for all who want to, or wait for whoever does; return the replies to own `reads`."""
+        own: list[list[Timed]] = []
+
+        async def look() -> None:
+            self._looking.add(key)
+            try:
+                own.append(await self._look(cluster, wanted, reads, deadline))
+            finally:
+                self._looking.discard(key)
+
+        left = deadline - cluster.io.now()
+        await cluster.io.flights.fly(key, look, max(0.0, left), takes_over=False)
+        return own[0] if own else None
+
+    async def renew(self, cluster: Cluster, generation: Generation) -> bool:
+        """Begin another generation; return whether it is in force, and others will see it.
+
+        That is when a majority has it, or a newer one, and then the mark has moved for a majority.
+        """
+        links = self._keepers(cluster)
+        deadline, wanted = cluster.deadline(), quorum(len(links))
+        held = await _held(cluster, generation.key, links, deadline, wanted)
+        names = [_name(cluster, reply) for reply in held.values() if _answers(reply)]
+        io = cluster.io
+        known = [generation.name, in_force(names, len(links))]
+        name = newer(known, names, io.wall(), io.token())
+        noted = await _raise(cluster, generation.key, name, held, deadline, wanted)
+        left = [link for link, reply in held.items() if reply is UNANSWERED]
+        if left:  # they are told all the same, so that it is not lost with a few of the others
+            io.offer(lambda: _catch_up(cluster, generation.key, name, left), "generation")
+        if len(noted) < wanted:
+            failed = (reply for reply in held.values() if isinstance(reply, NodeError))
+            return cluster.settled(next(failed, None), otherwise=False) is True
+        # Not before: nobody may store under a name that others do not have to pass.
+        generation.name = max(generation.name, name)
+        return await self._move(cluster, links, deadline)
+
+    async def _move(self, cluster: Cluster, links: Sequence[Link], deadline: float) -> bool:
+        """Move the mark; return whether a majority of its nodes has taken note."""
+        wanted = quorum(len(links))
+        command = Set(self._mark, (RAW_FLAGS, cluster.io.token().hex().encode()))
+        replies = await cluster.ask_raw(
             [(link, command) for link in links],
-            cluster.deadline(),
-            lambda heard: heard.count(True) >= wanted,
+            deadline,
+            partial(_are_stored, wanted),
         )
-        stored = replies.count(True)
-        if stored:  # others may find it already
-            self._learn(name)
-        if stored >= wanted:
+        stored = [reply for reply, _ in replies]
+        if stored.count(True) >= wanted:
             return True
-        failed = next(reply for reply in replies if reply is not True)
+        failed = next((reply for reply in stored if reply is not True), None)
         return cluster.settled(failed, otherwise=False) is True
 
-    async def _look_up(self, cluster: Cluster) -> None:
-        """Ask for it, one for all who want to know it now."""
-        io = cluster.io
-        self._looked = io.now()
-        key, _ = self._kept(cluster)
-        landed, _ = await io.flights.fly(
-            key, lambda: self._ask(cluster), cluster.timeout, takes_over=False
-        )
-        if isinstance(landed, Landing):
-            await self._ask(cluster)
+    async def _look(
+        self, cluster: Cluster, wanted: Sequence[Generation], reads: Asks, deadline: float
+    ) -> list[Timed]:
+        """Ask each keeper for all that has to be looked up, in one command, and others for `reads`."""
+        began, epoch = cluster.io.now(), self.epoch
+        marks = [self._mark] if began >= self.due else []
+        unsure = [each for each in wanted if each.epoch is not epoch]
+        beside = self._taking_turns(unsure) if marks else []
+        keys = [*marks, *(each.key for each in (*unsure, *beside))]
+        if not keys:
+            return await cluster.ask_raw(_stamped(cluster, reads), deadline)
+        links = self._keepers(cluster)
+        first, wall = len(reads), cluster.io.wall()
 
-    async def _ask(self, cluster: Cluster) -> None:
-        """Ask the nodes that keep it, and tell those that know less than others."""
-        key, links = self._kept(cluster)
-        wanted, deadline = quorum(len(links)), cluster.deadline()
-        replies = await cluster.ask_many(
-            [(link, Gets(key)) for link in links],
-            deadline,
-            lambda heard: sum(map(_answers, heard)) >= wanted,
-        )
-        heard = [_name(reply) for reply in replies if _answers(reply)]
-        if not heard:
+        def enough(replies: Sequence[Reply]) -> bool:
+            if UNANSWERED in replies[:first]:
+                return False
+            heard = [reply for reply in replies[first:] if type(reply) is list]
+            if len(heard) < quorum(len(links)):
+                return False
+            return all(
+                is_decided(_names(heard, place, wall), len(links))
+                for place in range(len(marks), len(marks) + len(unsure))
+            )
+
+        asks = [*_stamped(cluster, reads), *((link, GetMany(keys)) for link in links)]
+        timed = await cluster.ask_raw(asks, deadline, enough)
+        heard = {
+            link: reply
+            for link, (reply, _) in zip(links, timed[first:], strict=True)
+            if type(reply) is list
+        }
+        if marks:
+            self.due = began + LOOK_AGAIN
+            epoch = self._note_marks(links, heard)
+        for place, generation in enumerate([*unsure, *beside], len(marks)):
+            if generation in unsure or is_decided(_names(heard.values(), place, wall), len(links)):
+                answers = _answers_in(heard, place)
+                await self._note(cluster, generation, answers, len(links), deadline)
+            if generation in unsure:
+                generation.epoch = epoch
+        return timed[:first]
+
+    def _note_marks(self, links: Sequence[Link], heard: Mapping[Link, Sequence[Any]]) -> object:
+        """Take note of what each node has for a mark; return for which epoch the other replies count.
+
+        A mark is believed in nothing but that it has changed: then generations are looked up. Nodes
+        that differ may have been asked while the mark was moved, and the generations before.
+        """
+        marks = _answers_in(heard, 0)
+        before = self.epoch
+        if any(self._seen.get(link, _NOT_SEEN) != mark for link, mark in marks.items()):
+            self.epoch = object()  # first: whoever finds the marks noted must find this, too
+        after = self.epoch
+        seen = {**self._seen, **marks}
+        self._seen = {link: seen[link] for link in links if link in seen}
+        return after if len(set(marks.values())) == 1 else before
+
+    async def _note(
+        self,
+        cluster: Cluster,
+        generation: Generation,
+        answers: Mapping[Link, Payload | None],
+        nodes: int,
+        deadline: float,
+    ) -> None:
+        """Learn the generation in force; first tell the nodes that know an older one."""
+        if len(answers) < quorum(nodes):
+            self._seen = {}  # with the next look at the mark it is looked up again
             return
-        self._learn(max(heard))
-        self._due = cluster.io.now() + LOOK_AGAIN
-        behind: list[tuple[Link, Command]] = [
-            (link, _correction(key, self.name, reply))
-            for link, reply in zip(links, replies, strict=True)
-            if _answers(reply) and _name(reply) < self.name
-        ]
-        await cluster.ask_many(behind, deadline)
+        wall, key = cluster.io.wall(), generation.key
+        names = {link: believed(payload, wall) for link, payload in answers.items()}
+        name = max(generation.name, in_force(list(names.values()), nodes))
+        behind = [link for link, known in names.items() if known < name]
+        noted = len(names) - len(behind)
+        if behind:
+            held = await _held(cluster, key, behind, deadline, len(behind))
+            noted += len(await _raise(cluster, key, name, held, deadline, len(behind)))
+        generation.name = max(generation.name, name)
+        if noted < quorum(nodes):
+            self._seen = {}  # as above: the others are told then
 
-    def _learn(self, name: str) -> None:
-        self.name = max(self.name, name)
-        self._known = True
+    def _keepers(self, cluster: Cluster) -> Sequence[Link]:
+        """Return the nodes that keep the mark and all generations, as many as keep a lock."""
+        nodes = cluster.topology.preference(self._mark, nodes_wanted(len(cluster.links)))
+        return [cluster.links[node.name] for node in nodes]
 
-    def _kept(self, cluster: Cluster) -> tuple[bytes, Sequence[Link]]:
-        name = cluster.keys.canonical(cluster.keys.encode(self._function))
-        return GENERATIONS + name, cluster.voters(self._function)
+    def _taking_turns(self, unsure: Sequence[Generation]) -> list[Generation]:
+        """Return one of those that have a name: what is never read may be evicted."""
+        named = [each for each in (self.cleared, *list(self.values())) if each.name]
+        if not named:
+            return []
+        self._turn += 1
+        turn = named[self._turn % len(named)]
+        return [] if turn in unsure else [turn]
+
+
+async def _read(cluster: Cluster, reads: Asks, deadline: float) -> list[Timed]:
+    """Ask for what is read; one reply serves all tasks that ask for the same value just now."""
+    asks = _stamped(cluster, reads)
+    if len(asks) != 1 or type(asks[0][1]) is not Get:
+        return await cluster.ask_raw(asks, deadline)
+
+    async def ask() -> Any:  # it is a reply with its seconds that is shared here
+        return (await cluster.ask_raw(asks, deadline))[0]
+
+    timed: Any = await cluster.io.shared(asks[0][1], ask)
+    return [timed]
+
+
+def _stamped(cluster: Cluster, asks: Asks) -> Asks:
+    return [(link, cluster.stamped(command)) for link, command in asks]
+
+
+def _answers_in(heard: Mapping[Link, Sequence[Any]], place: int) -> Mapping[Link, Payload | None]:
+    """Return what is in one place of each node's reply, but for errors."""
+    return {
+        link: reply[place]
+        for link, reply in heard.items()
+        if not isinstance(reply[place], NodeError)
+    }
+
+
+def _names(heard: Iterable[Sequence[Any]], place: int, wall: float) -> list[str]:
+    """Return the generations in one place of many replies."""
+    return [
+        believed(reply[place], wall) for reply in heard if not isinstance(reply[place], NodeError)
+    ]
+
+
+async def _held(
+    cluster: Cluster, key: bytes, links: Sequence[Link], deadline: float, wanted: int
+) -> dict[Link, Reply]:
+    """Ask what nodes have for a generation, with tokens; wait for so many answers."""
+    replies = await cluster.ask_raw(
+        [(link, Gets(key)) for link in links],
+        deadline,
+        lambda heard: sum(map(_answers, heard)) >= wanted,
+    )
+    return dict(zip(links, (reply for reply, _ in replies), strict=True))
 
 
 def _answers(reply: Reply) -> bool:
-    return reply is not UNANSWERED and not isinstance(reply, NodeError)
+    """Return whether a reply to `Gets` says what is there: also that it is nothing of our kind."""
+    if isinstance(reply, NodeError):
+        return isinstance(reply, NodeRefusedError)
+    return reply is not UNANSWERED
 
 
-def _name(reply: Reply) -> str:
-    """Give the generation in a reply to `Gets`; the first one's, if there is none that is ours."""
-    if not isinstance(reply, tuple):
-        return ""
-    _, data = reply[0]
-    return data.decode() if _NAME.fullmatch(data) else ""
+def _name(cluster: Cluster, reply: Reply) -> str:
+    payload = reply[0] if isinstance(reply, tuple) else None
+    return believed(payload, cluster.io.wall())
 
 
-def _correction(key: bytes, name: str, reply: Reply) -> Command:
-    """Give the command that tells a node, unless it has been told of another meanwhile."""
+async def _raise(  # noqa: PLR0913, PLR0917 - what is written, over what, and when that is enough
+    cluster: Cluster,
+    key: bytes,
+    name: str,
+    held: Mapping[Link, Reply],
+    deadline: float,
+    wanted: int,
+) -> Collection[Link]:
+    """Have nodes keep a generation, over older ones alone; wait for so many.
+
+    Return those that have it now, or a newer one.
+    """
+    noted: set[Link] = set()
+    for _ in range(TRIES):
+        asks: list[tuple[Link, Command]] = []
+        for link, reply in held.items():
+            if _answers(reply) and _name(cluster, reply) >= name:
+                noted.add(link)
+            elif _answers(reply):
+                asks.append((link, _overwriting(key, name, reply)))
+        if not asks:
+            break
+        missing = wanted - len(noted)
+        replies = await cluster.ask_raw(asks, deadline, partial(_are_stored, missing))
+        stored = dict(zip((link for link, _ in asks), (reply for reply, _ in replies), strict=True))
+        noted |= {link for link, reply in stored.items() if reply is True}
+        beaten = [link for link, reply in stored.items() if reply is False or reply is None]
+        if not beaten:
+            break
+        held = await _held(cluster, key, beaten, deadline, len(beaten))
+    return noted
+
+
+def _are_stored(wanted: int, replies: Sequence[Reply]) -> bool:
+    return replies.count(True) >= wanted
+
+
+def _overwriting(key: bytes, name: str, reply: Reply) -> Command:
+    """Return the command that stores a generation unless there is another by now."""
+    payload = (RAW_FLAGS, name.encode())
     if isinstance(reply, tuple):
-        return Cas(key, _payload(name), reply[1])
-    return Set(key, _payload(name), None, When.ABSENT)
+        return Cas(key, payload, reply[1])
+    # What is no string, on Redis, cannot be compared.
+    when = When.ALWAYS if isinstance(reply, NodeRefusedError) else When.ABSENT
+    return Set(key, payload, None, when)
 
 
-def _payload(name: str) -> tuple[int, bytes]:
-    return RAW_FLAGS, name.encode()
-
-
-def _newer(name: str, io: IO[object]) -> str:
-    """Give the name of a generation that comes after another, also when clocks differ."""
-    moment = max(int(io.wall() * 1000), (int(name or "0", 16) >> _CHANCE_BITS) + 1)
-    return f"{moment:012x}{io.token()[:2].hex()}"
+async def _catch_up(cluster: Cluster, key: bytes, name: str, links: Sequence[Link]) -> None:
+    """Tell nodes that were not waited for."""
+    deadline = cluster.deadline()
+    held = await _held(cluster, key, links, deadline, len(links))
+    await _raise(cluster, key, name, held, deadline, len(links))

@@ -24,6 +24,7 @@ CLIENT_FIELDS: Final = (
     "on_error",
     "failover",
     "pool_size",
+    "clearable",
 )
 _TABLE_KEYS: Final = ("url", "name", "weight")
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # loaded with the first node that speaks TLS
 _whole = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
 _decimal = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?").fullmatch
 
+_FLAGS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
 
 class Parameter(NamedTuple):
     """One setting: `read` checks a value, `from_text` makes one of what a URL or variable holds.
@@ -86,6 +88,16 @@ def _pool_size(value: object) -> int:
     return size
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"must be true or false, not {shown(value)}")
+    return value
+
+
+def _true_or_false(text: str) -> object:
+    return _FLAGS.get(text.lower(), text)
+
+
 def _one_of(choices: Iterable[str]) -> Callable[[object], str]:
     names = tuple(choices)
 
@@ -150,6 +162,7 @@ PARAMETERS: Final = {
     "on_error": Parameter(_one_of(get_args(OnError))),
     "failover": Parameter(_one_of(get_args(Failover))),
     "pool_size": Parameter(_pool_size, _number),
+    "clearable": Parameter(_flag, _true_or_false),
     "lock_nodes": Parameter(_lock_nodes),
     "ssl_context": Parameter(_ssl_context),
 }

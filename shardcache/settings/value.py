@@ -54,6 +54,7 @@ class Settings:
     on_error: OnError = "miss"
     failover: Failover = "miss"
     pool_size: int = 32
+    clearable: bool = False
     lock_nodes: tuple[Node, ...] | None = None
     ssl_context: ssl.SSLContext | None = None
 

@@ -85,7 +85,7 @@ def test_query_is_shared_out(url, nodes, settings):
             "memcached://:1?strateggy=jump&namespace=a&namespace=b",
             [
                 (
-                    "?strateggy=: no such option (known: codec, connect_timeout, default_ttl,"
+                    "?strateggy=: no such option (known: clearable, codec, connect_timeout, default_ttl,"
                     " failover, namespace, on_error, pool_size, strategy, timeout; did you mean"
                     " 'strategy'?)"
                 ),

@@ -33,6 +33,7 @@ PARAMETERS = st.fixed_dictionaries(
         "on_error": st.sampled_from(["miss", "raise"]),
         "failover": st.just("miss"),
         "pool_size": st.integers(1, 10**6),
+        "clearable": st.booleans(),
     },
 )
 URL = "redis://u:p%40ss@h1,h2*3/0"
@@ -103,6 +104,7 @@ def test_defaults_are_those_of_the_page():
         on_error="miss",
         failover="miss",
         pool_size=32,
+        clearable=False,
         lock_nodes=None,
     )
 
@@ -212,7 +214,7 @@ def test_nodes_alone_at_fault_are_a_topology_error():
 def test_unknown_keys_of_a_dict_are_faults():
     """A misspelt key is told with what was probably meant; an odd one is no crash."""
     strategy, odd, nodes = faults_of(Settings.from_dict, {"strateggy": "jump", 3: 4})
-    assert strategy.startswith("strateggy: no such option (known: codec, ")
+    assert strategy.startswith("strateggy: no such option (known: clearable, codec, ")
     assert strategy.endswith("did you mean 'strategy'?)")
     assert odd.startswith("3: no such option")
     assert nodes == "nodes: is missing (a list of URLs)"

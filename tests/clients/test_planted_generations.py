@@ -1,0 +1,109 @@
+"""What somebody writes where generations are kept, on real servers: it ends nothing, and is passed."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from shardcache import Client
+from shardcache.clients.base import cluster_of
+from shardcache.core.commands import Begin, Delete, Set
+from shardcache.core.payloads import RAW_FLAGS
+from shardcache.operations.generations import GENERATIONS, MARKS
+from shardcache.testing.driving import MODES, make_client
+
+NAME = GENERATIONS + b"price:0"
+HOURS_AHEAD = {"now": 0, "half a day ahead": 11, "two days ahead": 48}
+WRITTEN = {
+    "junk": b"zzz",
+    "extreme": b"f" * 16,
+    "17 digits": b"1" * 17,
+    "old": b"0" * 12 + b"beef",
+    "empty": b"",
+}
+PLANTED = [*WRITTEN, *HOURS_AHEAD, "stub", "another type"]
+
+
+@pytest.fixture(params=["memcached", "redis", "pymemcache"])
+def servers(request):
+    """Give three servers, and the URLs by which clients know them."""
+    found = request.getfixturevalue(
+        f"{'redis' if request.param == 'redis' else 'memcached'}_servers"
+    )
+    return [(each, each.url.replace("memcached://", f"{request.param}://")) for each in found]
+
+
+def plant(how, key, servers):
+    """Write something under a key of some servers."""
+    for server, url in servers:
+        if how == "another type":
+            server.ask(b"DEL %b\r\nLPUSH %b x\r\n" % (key, key), b":")
+            continue
+        with Client(url, timeout=5.0) as client:
+            (link,) = cluster_of(client).links.values()
+            deadline = time.monotonic() + 5.0
+            if how == "stub":
+                link.backend.execute(Delete(key), deadline)
+                link.backend.execute(Begin(key, bytes(16), 60.0), deadline)
+                continue
+            data = WRITTEN.get(how)
+            if data is None:
+                moment = time.time() + HOURS_AHEAD[how] * 3600
+                data = b"%012xbeef" % int(moment * 1000)
+            assert link.backend.execute(Set(key, (RAW_FLAGS, data)), deadline) is True
+
+
+class Shop:
+    """A client of the servers with one cached function, whose source has a version."""
+
+    def __init__(self, mode, servers, versions):
+        self.client = make_client(mode, [url for _, url in servers], timeout=5.0)
+        loop = getattr(self.client, "loop", None)
+        if loop is None:
+            f = self.client.cached(ttl=600, namespace="price")(lambda: versions[-1])
+            self.price, self.invalidate_all = f, f.invalidate_all
+            return
+
+        async def make():
+            return versions[-1]
+
+        g = self.client.cached(ttl=600, namespace="price")(make)
+        self.price = lambda: loop.run_until_complete(g())
+        self.invalidate_all = lambda: loop.run_until_complete(g.invalidate_all())
+
+    def rest(self):
+        """Have the next call look at the mark, as after a second."""
+        cluster = cluster_of(getattr(self.client, "twin", self.client))
+        cluster.generations.due = time.monotonic()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("key", [MARKS, NAME], ids=["mark", "generation"])
+@pytest.mark.parametrize("planted", PLANTED)
+@pytest.mark.parametrize("on", ["one", "all"])
+def test_it_ends_nothing_and_is_passed(mode, key, planted, on, servers):
+    """On one node nobody minds it; from all of them it is gone with the next `invalidate_all`."""
+    if planted == "another type" and not servers[0][1].startswith("redis"):
+        pytest.skip("memcached has one type")
+    versions = [1]
+    shops = [Shop(mode, servers, versions) for _ in range(2)]
+    assert [shop.price() for shop in shops] == [1, 1]
+    versions.append(2)
+    assert shops[0].invalidate_all() is True
+    shops[1].rest()
+    assert [shop.price() for shop in shops] == [2, 2]
+    versions.append(3)  # nobody is told: it is seen when something has ended
+    plant(planted, key, servers[:1] if on == "one" else servers)
+    shops.append(Shop(mode, servers, versions))
+    for shop in shops:
+        shop.rest()
+        assert shop.price() == 2 or on == "all"
+    versions.append(4)
+    assert shops[1].invalidate_all() is True
+    shops.append(Shop(mode, servers, versions))
+    for shop in shops:
+        shop.rest()
+        assert shop.price() == 4
+    for shop in shops:
+        shop.client.close()
