@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 # From the outermost: those whose work the running code is part of.
 _aboard: ContextVar[tuple[Flight, ...]] = ContextVar("shardcache_flights", default=())
 
 
 class Flight:
-    """Work under way, and the flights that it waits for."""
+    """Work under way, what it says of its progress, and the flights that it waits for."""
 
-    __slots__ = ("over", "waits_for")
+    __slots__ = ("over", "progress", "waits_for")
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Any = None) -> None:  # whatever the work says of itself
+        self.progress = progress
         self.waits_for: list[Flight] = []
         self.over = False  # what it began may go on in threads and tasks that are not part of it
 

@@ -18,6 +18,7 @@ from shardcache.operations import tags
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.members import Link
 from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read, restored
+from shardcache.operations.progress import UNREACHABLE
 from shardcache.operations.tally import Tally
 
 REFRESHING: Final = RESERVED + b"r:"
@@ -86,7 +87,10 @@ class Call:
         return await self.cluster.ask(self.link, command)
 
     async def read(self) -> tuple[Reply, Sequence[bytes | None]]:
-        """Give what the key's node has, and the versions that the tags have now."""
+        """Give what the key's node has, and the versions that the tags have now.
+
+        That of a tag whose node failed is `UNREACHABLE`.
+        """
         cluster, link, command = self.cluster, self.link, Get(self.name)
         if not self.tags:
             ask = cluster.ask
@@ -94,7 +98,9 @@ class Call:
         places = tags.placed(cluster, self.tags)
         asks: list[tuple[Link, Command]] = [(each, Get(name)) for name, each in places]
         reply, *versions = await cluster.ask_many([(link, command), *asks])
-        return reply, [tags.version(each) for each in versions]
+        return reply, [
+            UNREACHABLE if isinstance(each, NodeError) else tags.version(each) for each in versions
+        ]
 
     def state(self, stored: Found, versions: Sequence[bytes | None]) -> Freshness:
         """Say what may be done with a stored value."""

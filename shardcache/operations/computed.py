@@ -7,12 +7,13 @@ release. A hit is one command.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Final
 
 from shardcache.core.caching import lifetime_of
-from shardcache.core.commands import Command, Delete, Reply, Set
-from shardcache.core.freshness import Found, Freshness, found, salvages
-from shardcache.core.payloads import ERROR_FLAGS, is_mark
+from shardcache.core.commands import Command, Delete, Gets, Set
+from shardcache.core.freshness import Found, Freshness, found
+from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations import tags
 from shardcache.operations.call import SERVED, Call
@@ -21,6 +22,7 @@ from shardcache.operations.making import begun_over, computed, elected, guarded
 from shardcache.operations.members import Link
 from shardcache.operations.outcomes import NOT_MADE, Outcome, reraised
 from shardcache.operations.port import Landing
+from shardcache.operations.progress import Progress, Sight
 
 RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.ENDED})
 
@@ -29,6 +31,7 @@ RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.ENDED})
 
 async def value(call: Call) -> Any:
     """Give the value: the stored one, or one made now by one caller for all."""
+    began = call.io.now()
     reply, versions = await call.read()
     if type(reply) is tuple and not is_mark(reply):
         stored = found(reply)
@@ -39,13 +42,13 @@ async def value(call: Call) -> Any:
                 if given is not NOT_MADE:
                     return await _served(call, given, stored, state)
             elif state in RESERVES:
-                return await _missed(call, reply, stored)
+                return await _missed(call, Sight(began, reply, versions), stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
         error = call.stored_error(reply)
         if error is not None:
             call.count("hits")
             raise error
-    return await _missed(call, reply, None)
+    return await _missed(call, Sight(began, reply, versions), None)
 
 
 async def peek(call: Call) -> Any:
@@ -75,12 +78,14 @@ async def put(call: Call, given: Any) -> bool:
 
 async def refresh(call: Call) -> Any:
     """Compute the value whatever is stored, store it, and give it."""
+    progress = Progress(call.io.now())
 
     async def anew() -> Outcome:
-        return await guarded(lambda: _anew(call))
+        outcome = await guarded(lambda: _anew(call, progress))
+        return outcome._replace(progress=progress)
 
     call.io.flights.detach(call.name)
-    landed, _ = await call.io.flights.fly(call.name, anew, 0.0, takes_over=True)
+    landed, _ = await call.io.flights.fly(call.name, anew, 0.0, takes_over=True, progress=progress)
     return await _own(call, await anew() if isinstance(landed, Landing) else landed)
 
 
@@ -142,35 +147,23 @@ async def _refreshed(call: Call, stored: Found) -> Outcome | None:
         elections.ended(call.name)
 
 
-async def _anew(call: Call) -> Outcome:
-    return await computed(call, await begun_over(call))
+async def _anew(call: Call, progress: Progress) -> Outcome:
+    return await computed(call, await begun_over(call), progress=progress)
 
 
 # What a miss does: one caller of this process makes the value, or waits for another process.
 
 
-async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
+async def _missed(call: Call, sight: Sight, last_resort: Found | None) -> Any:
     io, policy = call.io, call.policy
     call.count("misses")
-    if isinstance(reply, NodeError):
-        call.count_trouble(reply)
-    deadline = io.now() + policy.seconds("wait")
-    leading = Leading(call, last_resort, deadline)
-
-    async def lead() -> Outcome:
-        return await guarded(lambda: leading.outcome(reply))
-
-    if not policy.coalesce:
-        return await _own(call, await lead())
-    old = last_resort is not None and salvages(last_resort, policy, io.wall())
-    gives_up = {"compute": False, "raise": True, "stale": old}
-    takes_over = not gives_up[policy.on_timeout]
-    landed: Outcome | Landing = Landing.ABANDONED
-    own = False
+    if isinstance(sight.reply, NodeError):
+        call.count_trouble(sight.reply)
     began = io.now()
-    while _is_no_answer(landed, own=own) and (landed is Landing.ABANDONED or io.now() < deadline):
-        left = max(0.0, deadline - io.now())
-        landed, own = await io.flights.fly(call.name, lead, left, takes_over=takes_over)
+    leading = Leading(call, last_resort, began + policy.seconds("wait"))
+    if not policy.coalesce:
+        return await _own(call, await _led(leading, sight))
+    landed, own = await _flown(call, leading, await _closer(call, sight))
     if landed is Landing.ALONE:
         return await _alone(call)
     if isinstance(landed, Landing):
@@ -182,11 +175,66 @@ async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
     return await _shared(call, landed)
 
 
-def _is_no_answer(landed: Outcome | Landing, *, own: bool) -> bool:
-    """Say whether another's work has come to nothing, or waited too long for its own caller only."""
-    if isinstance(landed, Outcome):
-        return landed.late and not own
-    return landed is Landing.ABANDONED
+async def _led(leading: Leading, sight: Sight) -> Outcome:
+    outcome = await guarded(lambda: leading.outcome(sight.reply))
+    return outcome._replace(progress=leading.progress)
+
+
+async def _flown(call: Call, leading: Leading, sight: Sight) -> tuple[Outcome | Landing, bool]:
+    """Return what came of the work of one for all, and whether that was this caller's own.
+
+    What is no newer than this call is nothing, and so is that another has waited too long.
+    """
+    joined: set[Progress] = set()
+
+    def joins(progress: Progress) -> bool:
+        claim = progress.claim
+        if sight.may_join(progress):
+            if claim is not None:
+                joined.add(progress)
+            return True
+        if claim is not None and sight.shows(claim):
+            leading.void = claim
+        return False
+
+    landed: Outcome | Landing = Landing.ABANDONED
+    own = False
+    while not own and _is_no_answer(landed, leading, sight, joined):
+        landed, own = await call.io.flights.fly(
+            call.name,
+            lambda: _led(leading, sight),
+            leading.left,
+            takes_over=leading.takes_over,
+            progress=leading.progress,
+            joins=joins,
+        )
+    return landed, own
+
+
+def _is_no_answer(
+    landed: Outcome | Landing, leading: Leading, sight: Sight, joined: Container[Progress]
+) -> bool:
+    """Return whether another's work came to nothing, to nothing new, or waited too long."""
+    if isinstance(landed, Landing):
+        return landed is Landing.ABANDONED
+    if landed.late:
+        return leading.left > 0
+    progress = landed.progress
+    return not (progress is None or progress in joined or progress.as_of >= sight.began)
+
+
+async def _closer(call: Call, sight: Sight) -> Sight:
+    """Return what was seen, with what tells whose stub it is if a flight depends on that."""
+    if sight.reply != BARE_STUB:
+        return sight
+    progress = call.io.flights.progress(call.name)
+    if progress is None or progress.claim is None or progress.as_of >= sight.began:
+        return sight
+    name = call.name
+    there = await call.io.shared((name, Gets), lambda: call.ask(Gets(name)))
+    if not isinstance(there, tuple):
+        return sight._replace(reply=there)
+    return sight._replace(reply=there[0], token=there[1])
 
 
 # What a caller gets of an outcome.

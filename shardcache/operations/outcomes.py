@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from shardcache.core.commands import Payload
+from shardcache.operations.progress import Progress
 
 NOT_MADE: Final = object()
 
@@ -14,13 +15,15 @@ NOT_MADE: Final = object()
 class Outcome(NamedTuple):
     """A value as its maker has it (or `NOT_MADE` here), as it is stored, or the error instead.
 
-    It is `late` when it says no more than that its own caller has waited for so long.
+    It is `late` when it says no more than that its own caller has waited for so long. `progress` is
+    that of the flight it comes from.
     """
 
     value: Any  # the caller's own, as are all values
     payload: Payload | None = None
     error: Exception | None = None
     late: bool = False
+    progress: Progress | None = None
 
 
 def failed(error: Exception) -> Outcome:

@@ -29,15 +29,28 @@ class Landing(Enum):
 class Flights(Protocol):
     """Work that is under way in this process, for all who want what comes of it."""
 
-    def fly(
-        self, name: bytes, work: Work[T], wait: float, *, takes_over: bool
+    def fly(  # noqa: PLR0913 - each says something of its own
+        self,
+        name: bytes,
+        work: Work[T],
+        wait: float,
+        *,
+        takes_over: bool,
+        progress: Any = None,
+        joins: Callable[[Any], bool] | None = None,
     ) -> Awaitable[tuple[T | Landing, bool]]:
         """Do `work`, or wait up to `wait` seconds for whoever does it under this name.
 
         Give what came of it, and whether it was the caller's own. When a flight is late, one of
         those who `takes_over` begins another; the rest wait for whichever lands first. `work`
         raises no `Exception`; what else it raises is not shared.
+
+        `progress` is what others may know of the caller's own flight. One whose progress `joins`
+        refuses is not waited for, and nobody joins it any more.
         """
+
+    def progress(self, name: bytes) -> Any:
+        """Return the progress of the flight under this name, `None` if there is none."""
 
     def detach(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more; those who wait for it get it."""
