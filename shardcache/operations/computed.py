@@ -170,6 +170,8 @@ async def _missed(call: Call, sight: Sight, last_resort: Found | None) -> Any:
         return await _own(call, leading.late())
     if own:
         return await _own(call, landed)
+    if not landed.shareable:
+        return await _alone(call)
     call.count("coalesced")
     call.prevented("joined", io.now() - began)
     return await _shared(call, landed)
@@ -250,9 +252,7 @@ async def _shared(call: Call, outcome: Outcome) -> Any:
     """Return a copy of a value that others get as well, or raise the error with its own trace."""
     if outcome.error is not None:
         raise reraised(outcome.error)
-    if outcome.payload is None:
-        return outcome.value
-    value = call.copy(outcome.payload)
+    value = call.copy(outcome.payload) if outcome.payload is not None else NOT_MADE
     return await _alone(call) if value is NOT_MADE else value
 
 

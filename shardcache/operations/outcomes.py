@@ -25,6 +25,14 @@ class Outcome(NamedTuple):
     late: bool = False
     progress: Progress | None = None
 
+    @property
+    def shareable(self) -> bool:
+        """Return whether others may have it.
+
+        What cannot be copied belongs to whose call made it: of an iterator the second finds nothing.
+        """
+        return self.error is not None or self.payload is not None
+
 
 def failed(error: Exception) -> Outcome:
     """Give the outcome of a making that raised."""
