@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, cast
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.backends.locking import ProcessLock
 from shardcache.clients.naming import Prefixes
+from shardcache.clients.recomputes import RecomputeLog
 from shardcache.clients.sharing import prober_of
 from shardcache.clients.swallowed import SwallowedErrors
 from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms, Span, given_ttl
@@ -123,7 +124,7 @@ class ClientBase(ABC, Generic[BackendT]):
             on_error=settings.on_error,
             audience=audience,
             ejector=ejector,
-            protection=Protection(),
+            protection=Protection(RecomputeLog()),
             note_swallowed=swallowed.note,
             note_refused=swallowed.note_refused,
         )

@@ -15,6 +15,7 @@ from shardcache.backends.threads import NoThreadError, Workers, start_thread
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
 from shardcache.io.fanout import FanOut
+from shardcache.io.flights import context_outside
 from shardcache.io.threads import Repeater, ThreadFlights, ThreadRepetition
 from shardcache.operations.port import Enough, Work, run
 
@@ -81,8 +82,9 @@ class BlockingIO:
 
     def offer(self, work: Work[None], name: str) -> bool:  # noqa: ARG002 - they share their threads
         """Run an operation in one of a few threads, unless all are busy."""
+        context = context_outside()
         try:
-            return self._refreshers.try_submit(lambda: run(work))
+            return self._refreshers.try_submit(lambda: context.run(run, work))
         except NoThreadError:
             return False
 

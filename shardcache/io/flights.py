@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 # From the outermost: those whose work the running code is part of.
@@ -62,6 +62,16 @@ class Flight:
 def nested() -> bool:
     """Say whether the caller is within a flight that is itself within another."""
     return len(_under_way()) > 1
+
+
+def context_outside() -> Context:
+    """Return a copy of the context for work that is no part of any flight.
+
+    What it waits for may wait for the caller's flight, which does not wait for it.
+    """
+    context = copy_context()
+    context.run(_aboard.set, ())
+    return context
 
 
 def _under_way() -> tuple[Flight, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from shardcache.core.caching import CachePolicy, jittered
+from shardcache.core.caching import described as shown_function
 from shardcache.core.commands import Command, Get, Payload, Reply
 from shardcache.core.envelopes import pack
 from shardcache.core.events import ComputeFinished, StampedePrevented
@@ -13,11 +14,19 @@ from shardcache.core.freshness import Found, Freshness, enveloped, found, freshn
 from shardcache.core.keys import RESERVED
 from shardcache.core.leases import COARSE_TTL
 from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, is_mark
-from shardcache.errors import DecodeError, NodeError
+from shardcache.errors import DecodeError, EncodeError, NodeError
 from shardcache.operations import tags
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.members import Link
-from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read, restored
+from shardcache.operations.outcomes import (
+    NOT_MADE,
+    Outcome,
+    described,
+    equal,
+    failed,
+    read,
+    restored,
+)
 from shardcache.operations.progress import UNREACHABLE
 from shardcache.operations.tally import Tally
 
@@ -170,6 +179,16 @@ class Call:
         seconds = None if lifetime is None else lifetime + policy.served_after
         return (ENVELOPE_FLAGS, pack(envelope)), seconds
 
+    def error_payload(self, error: Exception) -> Payload | None:
+        """Return what is stored of an exception, `None` if it would not come back equal."""
+        payloads = self.cluster.payloads
+        try:
+            payload = payloads.encode(self.name, described(error))
+            twin = restored(payloads.decode(self.name, payload), [type(error)])
+        except (EncodeError, DecodeError):
+            return None
+        return None if twin is None or not equal(twin, error) else payload
+
     def stored_as_error(self, payload: Payload) -> Payload:
         """Give what is stored for an exception whose description is `payload`."""
         flags, data = payload
@@ -182,6 +201,11 @@ class Call:
         """Add to a counter of the function and of the client."""
         for tally in self.tallies:
             tally.add(what, amount)
+
+    @property
+    def function(self) -> str:
+        """Return by what name the log speaks of the function."""
+        return self.tallies[0].name or f"get_or_set with {shown_function(self.factory)}"
 
     def count_trouble(self, reply: object) -> None:
         """Count a node's failure; raise it if the policy says so."""

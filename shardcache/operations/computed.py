@@ -120,7 +120,9 @@ async def _served(call: Call, given: Any, stored: Found, state: Freshness) -> An
         return given if outcome is None else await _own(call, outcome)
 
     async def beside() -> None:
-        await guarded(lambda: _refreshed(call, stored))
+        outcome = await guarded(lambda: _refreshed(call, stored))
+        if outcome is not None and outcome.error is not None:
+            call.cluster.protection.notes.refresh_failed(call.function, outcome.error)
 
     if not call.io.offer(beside, "refresh"):
         elections.ended(call.name)

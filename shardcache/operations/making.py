@@ -25,7 +25,7 @@ from shardcache.errors import EncodeError, NodeError, NodeRefusedError, Uncachea
 from shardcache.operations import tags
 from shardcache.operations.call import Call
 from shardcache.operations.claims import RESTING, Claim, RefreshClaim, StubClaim
-from shardcache.operations.outcomes import NOT_MADE, Outcome, described, failed, read
+from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read
 from shardcache.operations.port import Repetition, Work
 from shardcache.operations.progress import Progress
 
@@ -286,6 +286,7 @@ async def _raised(
     if last_resort is not None and _salvages(call, last_resort):
         await claim.given_up(backoff)
         call.count("swallowed")
+        call.cluster.protection.notes.refresh_failed(call.function, error)
         call.told(seconds, error, stored=False)
         return read(last_resort.payload)
     stored = await _error_stored(call, error, claim)
@@ -299,9 +300,9 @@ async def _error_stored(call: Call, error: Exception, claim: Claim) -> bool:
     """Keep an error in the value's place if it is of a type that is kept; say whether it is."""
     if claim.token is None or not isinstance(error, call.policy.error_kinds):
         return False
-    try:
-        payload = call.cluster.payloads.encode(call.name, described(error))
-    except EncodeError:
+    payload = call.error_payload(error)
+    if payload is None:
+        call.cluster.protection.notes.error_not_kept(call.function, type(error))
         return False
     seconds = call.policy.seconds("error_ttl")
     return await _committed(call, claim, call.stored_as_error(payload), seconds)

@@ -129,7 +129,10 @@ class IO(Protocol[BackendT_contra]):
         """
 
     def offer(self, work: Work[None], name: str) -> bool:
-        """Begin it beside the calls if not too many are under way; say whether."""
+        """Begin it beside the calls if not too many are under way; say whether.
+
+        It sees the caller's context variables, and is no part of the caller's flight.
+        """
 
     def shielded(self, work: Work[T]) -> Awaitable[T]:
         """Do what has to be done to its end, even when the caller is stopped meanwhile."""
