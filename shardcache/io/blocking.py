@@ -17,7 +17,7 @@ from shardcache.errors import NodeError
 from shardcache.io.fanout import FanOut
 from shardcache.io.flights import context_outside
 from shardcache.io.threads import Repeater, ThreadFlights, ThreadRepetition
-from shardcache.operations.port import Enough, Work, run
+from shardcache.operations.port import Aside, Enough, Work, run
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class BlockingIO:
 
     async def compute(self, factory: Callable[[], Any]) -> Any:  # whatever it makes
         """Call the caller's function in this thread."""
-        return factory()
+        return await Aside(factory)
 
     def token(self) -> bytes:
         """Give 16 bytes that nobody can guess, and that come but once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal
 
 from shardcache.core.caching import CachePolicy, jittered
@@ -95,15 +95,19 @@ class Call:
         """Ask the key's own node; give its error as a value."""
         return await self.cluster.ask(self.link, command)
 
+    def get(self) -> Awaitable[Reply]:
+        """Return what the key's node has."""
+        ask, link, command = self.cluster.ask, self.link, Get(self.name)
+        return self.io.shared(self.name, lambda: ask(link, command))
+
     async def read(self) -> tuple[Reply, Sequence[bytes | None]]:
         """Give what the key's node has, and the versions that the tags have now.
 
         That of a tag whose node failed is `UNREACHABLE`.
         """
-        cluster, link, command = self.cluster, self.link, Get(self.name)
         if not self.tags:
-            ask = cluster.ask
-            return await self.io.shared(self.name, lambda: ask(link, command)), ()
+            return await self.get(), ()
+        cluster, link, command = self.cluster, self.link, Get(self.name)
         places = tags.placed(cluster, self.tags)
         asks: list[tuple[Link, Command]] = [(each, Get(name)) for name, each in places]
         reply, *versions = await cluster.ask_many([(link, command), *asks])

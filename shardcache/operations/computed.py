@@ -21,7 +21,7 @@ from shardcache.operations.leading import Leading
 from shardcache.operations.making import begun_over, computed, elected, guarded
 from shardcache.operations.members import Link
 from shardcache.operations.outcomes import NOT_MADE, Outcome, reraised
-from shardcache.operations.port import Landing
+from shardcache.operations.port import Landing, raisable
 from shardcache.operations.progress import Progress, Sight
 
 RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.ENDED})
@@ -32,7 +32,8 @@ RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.ENDED})
 async def value(call: Call) -> Any:
     """Give the value: the stored one, or one made now by one caller for all."""
     began = call.io.now()
-    reply, versions = await call.read()
+    # A coroutine less for most hits.
+    reply, versions = await call.read() if call.tags else (await call.get(), ())
     if type(reply) is tuple and not is_mark(reply):
         stored = found(reply)
         if stored is not None:
@@ -47,7 +48,7 @@ async def value(call: Call) -> Any:
         error = call.stored_error(reply)
         if error is not None:
             call.count("hits")
-            raise error
+            raise raisable(error)
     return await _missed(call, Sight(began, reply, versions), None)
 
 
@@ -246,14 +247,14 @@ async def _closer(call: Call, sight: Sight) -> Sight:
 
 async def _own(call: Call, outcome: Outcome) -> Any:
     if outcome.error is not None:
-        raise outcome.error
+        raise raisable(outcome.error)
     return await _shared(call, outcome) if outcome.value is NOT_MADE else outcome.value
 
 
 async def _shared(call: Call, outcome: Outcome) -> Any:
     """Return a copy of a value that others get as well, or raise the error with its own trace."""
     if outcome.error is not None:
-        raise reraised(outcome.error)
+        raise raisable(reraised(outcome.error))
     value = call.copy(outcome.payload) if outcome.payload is not None else NOT_MADE
     return await _alone(call) if value is NOT_MADE else value
 

@@ -26,7 +26,7 @@ from shardcache.operations import tags
 from shardcache.operations.call import Call
 from shardcache.operations.claims import RESTING, Claim, RefreshClaim, StubClaim
 from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read
-from shardcache.operations.port import Repetition, Work
+from shardcache.operations.port import CarriedError, Repetition, Work
 from shardcache.operations.progress import Progress
 
 T = TypeVar("T")
@@ -185,7 +185,8 @@ async def computed(
             progress.compute(began, claim, versions)
         try:
             result = await io.compute(call.factory)
-        except Exception as error:  # noqa: BLE001 - the function's own, which its callers get
+        except Exception as raised:  # noqa: BLE001 - the function's own, which its callers get
+            error = raised.error if isinstance(raised, CarriedError) else raised
             await _stopped(keeping)
             return await _raised(call, error, claim, last_resort, io.now() - began)
         await _stopped(keeping)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import inspect
+import sys
 import threading
+import time
+import traceback
 
 import pytest
 
 from shardcache import AsyncClient, Client
+from shardcache.clients.base import cluster_of
 from shardcache.testing.driving import MODES, DrivenClient, make_client
 from shardcache.testing.waiting import eventually
 
@@ -368,3 +373,95 @@ class TestFailingRefreshes:
         eventually(called, within=LONG)
         assert set(seen) == {"request"}
         client.close()
+
+
+class TestWhatTheFunctionDoes:
+    """A cached function may do what a plain one may."""
+
+    @pytest.mark.parametrize("coalesce", [True, False])
+    def test_stop_iteration_is_itself(self, all_urls, coalesce):
+        """It reaches the caller as it was raised, with its value, kept or not."""
+        calls = []
+        with Client(all_urls, timeout=2.0) as client:
+            for terms in ({}, {"cache_errors": StopIteration, "error_ttl": 30}):
+
+                @client.cached(ttl=60, coalesce=coalesce, namespace=str(terms), **terms)
+                def f():
+                    calls.append(1)
+                    raise StopIteration(7)
+
+                for _ in range(2):
+                    with pytest.raises(StopIteration) as raised:
+                        f()
+                    assert raised.value.value == 7
+                    assert "in f" in "".join(traceback.format_exception(raised.value)) or terms
+        assert len(calls) == 3
+
+    async def test_stop_async_iteration_is_itself(self, all_urls):
+        """So is that of a coroutine function, for all who wait."""
+        async with AsyncClient(all_urls, timeout=2.0) as client:
+
+            @client.cached(ttl=60, namespace="f")
+            async def f():
+                await asyncio.sleep(0.05)
+                raise StopAsyncIteration
+
+            errors = await asyncio.gather(*(f() for _ in range(3)), return_exceptions=True)
+            assert [type(error) for error in errors] == [StopAsyncIteration] * 3
+
+    def test_those_who_waited_see_where_it_was_raised(self, all_urls):
+        """The trace of a shared exception ends where the function raised it."""
+        calls = []
+        with Client(all_urls, timeout=2.0) as client:
+
+            def inner():
+                raise KeyError("user") from ValueError("row")
+
+            @client.cached(ttl=60, namespace="f")
+            def f():
+                calls.append(1)
+                eventually(lambda: f.cache_info().misses == 3, within=LONG)
+                inner()
+
+            def traced():
+                try:
+                    f()
+                except KeyError as error:
+                    return error
+
+            started = [in_thread(traced) for _ in range(3)]
+            for thread, _ in started:
+                thread.join(LONG)
+            errors = [results[0] for _, results in started]
+            assert len(calls) == 1
+            assert len({id(error) for error in errors}) == 3
+            for error in errors:
+                assert "in inner" in "".join(traceback.format_exception(error))
+                assert isinstance(error.__cause__, ValueError)
+
+    @pytest.mark.parametrize("lock", LOCKS)
+    def test_it_may_call_itself_deeply(self, lock):
+        """About a fifth as deep as a plain function."""
+        with Client("memory://a,b,c") as client:
+
+            @client.cached(ttl=60, lock=lock)
+            def f(number):
+                return 0 if number == 0 else f(number - 1) + 1
+
+            deep = (sys.getrecursionlimit() - len(inspect.stack())) // 6
+            assert f(deep) == deep
+
+    def test_an_interrupt_in_it_leaves_nothing(self):
+        """Neither a flight nor a stub, wherever the signal raises."""
+        with Client("memory://a,b,c") as client:
+
+            @client.cached(ttl=60, wait=LONG)
+            def f():
+                raise KeyboardInterrupt
+
+            began = time.monotonic()
+            for _ in range(3):
+                with pytest.raises(KeyboardInterrupt):
+                    f()
+            assert time.monotonic() - began < LONG / 2
+            assert len(cluster_of(client).io.flights) == 0
