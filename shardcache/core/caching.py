@@ -30,6 +30,11 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+# What `cached` and `get_or_set` are told beside the terms.
+CACHED_OPTIONS: Final = ("ttl", "key", "namespace", "version", "tags", "ignore", "typed")
+DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags")
+
+
 class CacheTerms(TypedDict, total=False):
     """The fields of `CachePolicy` beside `ttl`, as keyword arguments."""
 
@@ -58,7 +63,7 @@ class CachePolicy:
     Lengths of time are seconds, or a `timedelta`, kept as seconds. The fields:
 
     `ttl`: the maximum age of a fresh value; a function of the result computes it for each; `None` for
-    no expiry; `DEFAULT` for the client's `default_ttl`. `jitter`: each value's ttl is shortened by a
+    no expiry; 0 for not kept; `DEFAULT` for the client's `default_ttl`. `jitter`: each value's ttl is shortened by a
     random share up to this, so that values stored together do not expire together.
 
     `lock`: the scope of the lock, within which one caller computes: `False` or `"local"` this
@@ -148,7 +153,7 @@ class CachePolicy:
             ("error_backoff", 0.0),
             ("error_ttl", None),
             ("none_ttl", None),
-            ("ttl", None),
+            ("ttl", 0.0),
         ):
             value = getattr(self, name)
             if value is None or (name == "ttl" and (callable(value) or value is DEFAULT)):
@@ -215,6 +220,20 @@ def lifetime_of(policy: CachePolicy, result: Any) -> float | None:  # a result i
     if math.isnan(seconds):
         raise ValueError("cached: ttl gave NaN")
     return min(max(0.0, seconds), float(MAX_SECONDS))
+
+
+def known_terms(terms: CacheTerms, call: str, *others: str) -> CacheTerms:
+    """Return the terms of a call; raise `TypeError` for one it does not have, naming those it has.
+
+    `others` are its options that are no terms.
+    """
+    known = sorted({*CacheTerms.__annotations__, *others})
+    for name in terms:
+        if name not in known:
+            raise TypeError(
+                f"{call}() got an unexpected keyword argument {name!r} (known: {', '.join(known)})"
+            )
+    return terms
 
 
 def given_ttl(

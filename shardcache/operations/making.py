@@ -238,8 +238,9 @@ async def _made(
         call.told(seconds, None, stored=False)
         if lifetime == 0:
             return Outcome(result)
+        way_out = "; cache_none=False returns it without storing it" if result is None else ""
         raise UncacheableResultError(
-            f"the value of {call.key!r} cannot be stored: {error}"
+            f"the value of {call.key!r} cannot be stored: {error}{way_out}"
         ) from error
     if lifetime == 0:
         await _unkept(call, claim)

@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 import traceback
+from datetime import timedelta
 
 import pytest
 
-from shardcache import AsyncClient, Client
+import shardcache
+from shardcache import AsyncClient, Client, ConfigurationError, UncacheableResultError
 from shardcache.clients.base import cluster_of
 from shardcache.testing.driving import MODES, DrivenClient, make_client
 from shardcache.testing.waiting import eventually
@@ -465,3 +467,62 @@ class TestWhatTheFunctionDoes:
                     f()
             assert time.monotonic() - began < LONG / 2
             assert len(cluster_of(client).io.flights) == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestOptions:
+    """What `cached` and `get_or_set` are told."""
+
+    def test_unknown_ones_are_named_with_those_there_are(self, mode):
+        """As a `TypeError` of the call that was made, not of something within."""
+        client = make_client(mode, "memory://a,b,c")
+        for call in (client.cached, shardcache.cached):
+            with pytest.raises(TypeError, match=r"^cached\(\) .*'timeout' \(known: .*ignore.*wait"):
+                call(ttl=60, timeout=5)
+        with pytest.raises(TypeError, match=r"^get_or_set\(\) .*'timeout' \(known: .*tags.*wait"):
+            client.get_or_set("k", lambda: 1, ttl=60, timeout=5)
+        client.close()
+
+    def test_tags_of_one_value(self, all_urls, mode):
+        """`get_or_set` takes them by name, one or many."""
+        client = make_client(mode, all_urls, timeout=2.0)
+        calls = []
+
+        def made():
+            calls.append(1)
+            return len(calls)
+
+        for tags in ("t", ["s", b"t"]):
+            calls.clear()
+            key = f"k{len(tags)}"
+            assert [client.get_or_set(key, made, ttl=60, tags=tags) for _ in range(2)] == [1, 1]
+            client.invalidate_tag("t")
+            assert client.get_or_set(key, made, ttl=60, tags=tags) == 2
+        with pytest.raises(ValueError, match="256 tags"):
+            client.get_or_set("k", made, ttl=60, tags=[f"t{number}" for number in range(256)])
+        client.close()
+
+    def test_a_ttl_of_zero_keeps_nothing(self, all_urls, mode):
+        """As a setting for development says it."""
+        client = make_client(mode, all_urls, timeout=2.0)
+        calls = []
+
+        def made(number=1):
+            calls.append(number)
+            return number
+
+        for ttl in (0, 0.0, timedelta(0)):
+            f = as_called(client, made, ttl=ttl, version=str(ttl))
+            assert [f(1), f(1), client.get_or_set("k", made, ttl=ttl)] == [1] * 3
+        assert len(calls) == 9
+        with pytest.raises(ConfigurationError, match="ttl"):
+            client.cached(ttl=-1)
+        client.close()
+
+    def test_a_none_that_a_codec_does_not_take(self, mode):
+        """The error names the way out."""
+        client = make_client(mode, "memory://a,b,c", codec="raw")
+        with pytest.raises(UncacheableResultError, match="cache_none=False"):
+            client.get_or_set("k", lambda: None, ttl=60)
+        assert client.get_or_set("k", lambda: None, ttl=60, cache_none=False) is None
+        client.close()
