@@ -77,12 +77,12 @@ class CachePolicy:
     then not tried again for `error_backoff` seconds. `early`: the β of XFetch; above zero one caller
     refreshes a value before its ttl ends, the earlier the longer computing it takes. `refresh`: where
     values are refreshed while the old ones are served: `"inline"` in the call that was elected,
-    `"background"` in a task or one of a few threads; `"auto"` is inline for threads and in the
-    background for tasks.
+    `"background"` in a task or one of a few threads; `"auto"` is inline for threads and where a function
+    has ignored arguments, which often end with their request, and in the background for tasks.
 
     `cache_none`: whether `None` is a value worth keeping, for `none_ttl` if that is given.
     `condition(result)`: false for a result that is returned but not kept. `cache_errors`: types of
-    exceptions that are kept, and raised again, for `error_ttl` seconds. `on_error`: when a cache
+    exceptions that are kept, and raised again, for `error_ttl` seconds, if they come back equal. `on_error`: when a cache
     node fails, `"compute"` the value or `"raise"` the `NodeError`.
     """
 

@@ -162,18 +162,20 @@ class SimulatedNode:
     def ask(self, process: Process, command: Any, deadline: float, reply: Later) -> None:
         """Take a command of a process, and answer after a while."""
         world = self.world
-        delay = self.delay if process.delay is None else process.delay
+
+        def delay() -> float:
+            return self.delay if process.delay is None else process.delay
 
         def arrive() -> None:
             if self.stopped:
                 self._waiting.append(arrive)
             elif not self.up:
-                world.at(delay, lambda: reply.set(NodeUnavailableError("refused", "node")))
+                world.at(delay(), lambda: reply.set(NodeUnavailableError("refused", "node")))
             else:
                 answer = self._execute(process, command)
-                world.at(delay, lambda: reply.set(answer))
+                world.at(delay(), lambda: reply.set(answer))
 
-        world.at(delay, arrive)
+        world.at(delay(), arrive)
         world.at(deadline - world.now, lambda: reply.set(NodeTimeoutError("late", "node")))
 
     def held(self, key: bytes) -> Any:
