@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 import traceback
 from http import HTTPStatus
 from pathlib import Path
 
+import fastapi
+import httpx
+import pydantic
 import pytest
+import starlette.exceptions
 
 from shardcache.core.codecs.json import Json
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.payloads import Payloads
-from shardcache.errors import EncodeError
+from shardcache.errors import EncodeError, RecomputeTimeoutError
 from shardcache.operations.outcomes import described, equal, reraised, restored
 
 
@@ -148,6 +153,20 @@ def _missing_file():
         return error
 
 
+def _invalid():
+    try:
+        pydantic.TypeAdapter(int).validate_python("x")
+    except pydantic.ValidationError as error:
+        return error
+
+
+def _http_status():
+    request = httpx.Request("GET", "https://shop.example")
+    return httpx.HTTPStatusError(
+        "404", request=request, response=httpx.Response(404, request=request)
+    )
+
+
 WHOLE = {
     "a plain one": lambda: ValueError("no such user", 7),
     "without arguments": LookupError,
@@ -171,11 +190,18 @@ WHOLE = {
     "ImportError": lambda: ImportError("none", name="shop", path="/shop"),
     "AttributeError": lambda: AttributeError("none", name="price"),
     "StopIteration": lambda: StopIteration(7),
+    "FastAPI's": lambda: fastapi.HTTPException(status_code=404, detail={"item": 7}),
+    "Starlette's": lambda: starlette.exceptions.HTTPException(404, "none", {"X": "y"}),
+    "httpx's, without objects": lambda: httpx.ConnectError("no route"),
+    "subprocess's": lambda: subprocess.CalledProcessError(1, "ls", "out", "err"),
+    "our own": lambda: RecomputeTimeoutError("late"),
     "with an attribute": lambda: _extra(ValueError("x"), code=7, tags={"a", "b"}),
 }
 LOST = {
     "an object": lambda: StatusError("404", request=Holder(), response=Holder()),
     "an argument that is an object": lambda: ValueError(Holder()),
+    "httpx's, with objects": _http_status,
+    "pydantic's": _invalid,
     "a group": lambda: ExceptionGroup("two", [ValueError(1), KeyError(2)]),
     "a constructor with keywords": lambda: KeywordError(code=7),
     "no text": UntidyError,

@@ -266,6 +266,25 @@ class TestHungRecomputes:
         assert self.timed(here)[0] == 1  # the late store was rejected
 
 
+@pytest.mark.parametrize("kinds", [REDIS, MEMCACHED], ids=["redis", "memcached"])
+@pytest.mark.parametrize("lock", MODES)
+@pytest.mark.parametrize("who", [0, 1])
+def test_whoever_is_cancelled_is_so_alone(storm, kinds, lock, who):
+    """The leader or a waiter, at any moment: the others have the value, and the function runs once."""
+    for moment in range(2 * 15 * 4 + 1):
+        here = storm(kinds=kinds, lock=lock)
+        tasks = [here.start() for _ in range(3)]
+        step = 0.00025 * moment  # of a round trip of two milliseconds
+        here.loop.advance(step if moment <= 15 * 4 else step + DELTA - 0.015)
+        tasks[who].cancel()
+        results = here.results(tasks)
+        assert results[2] == 0
+        assert all(result == 0 or result is results[who] for result in results)
+        assert here.calls == 1
+        assert here.results([here.start()]) == [0]
+        assert here.calls == 1
+
+
 def refuse_stubs(node):
     """Let a node take no stubs."""
     from shardcache.core.commands import Begin  # noqa: PLC0415
