@@ -159,14 +159,14 @@ MUTANTS = [
     Mutant(
         "a flight whose tags were invalidated is joined",
         "operations/progress.py",
-        "return self.shows(claim) and _agree(self.versions, progress.versions)",
-        "return self.shows(claim)",
+        "return stands and _agree(self.versions, progress.versions)",
+        "return stands",
         FLIGHT_TESTS,
     ),
     Mutant(
         "those who see the stub of their leader do not join",
         "operations/progress.py",
-        "return self.shows(claim) and _agree(self.versions, progress.versions)",
+        "return stands and _agree(self.versions, progress.versions)",
         "return False",
         FLIGHT_TESTS,
     ),
@@ -196,6 +196,13 @@ MUTANTS = [
         "operations/leading.py",
         "claim = await elected(call, last_resort, When.ALWAYS)",
         "claim = None",
+        FLIGHT_TESTS,
+    ),
+    Mutant(
+        "the stub of a void recompute is left in the way",
+        "operations/leading.py",
+        "            await self.void.let_go()\n",
+        "            pass\n",
         FLIGHT_TESTS,
     ),
     Mutant(

@@ -193,14 +193,12 @@ async def _flown(call: Call, leading: Leading, sight: Sight) -> tuple[Outcome | 
     joined: set[Progress] = set()
 
     def joins(progress: Progress) -> bool:
-        claim = progress.claim
-        if sight.may_join(progress):
-            if claim is not None:
-                joined.add(progress)
-            return True
-        if claim is not None and sight.shows(claim):
-            leading.void = claim
-        return False
+        if not sight.may_join(progress):
+            leading.void = progress.claim
+            return False
+        if progress.claim is not None:
+            joined.add(progress)
+        return True
 
     landed: Outcome | Landing = Landing.ABANDONED
     own = False

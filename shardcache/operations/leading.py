@@ -30,7 +30,7 @@ class Leading:
 
     It waits for another process until `deadline` (monotonic seconds); `last_resort` is a value too
     old to be served unless making it anew fails, or even then. `void` is the claim, in this process,
-    of one whose tags were invalidated: it is in the way.
+    of a recompute that was begun before an invalidation: it may be in the way.
     """
 
     __slots__ = (
@@ -72,7 +72,8 @@ class Leading:
             if is_abandoned(reply):
                 return await self._regardless()
             if call.policy.quorum:
-                return await self._by_lock()
+                # The void one has the lock.
+                return await (self._by_lock() if self.void is None else self._by_lease())
             return await (self._by_lease() if call.policy.lock == "shard" else self._regardless())
         finally:
             if self._waits:

@@ -64,11 +64,8 @@ class Sight(NamedTuple):
             return True
         if isinstance(self.reply, NodeError):
             return True  # it cannot be known, and the source is to be spared
-        return self.shows(claim) and _agree(self.versions, progress.versions)
-
-    def shows(self, claim: Claim) -> bool:
-        """Return whether the node still has what was there when a claim began."""
-        return claim.stands(self.reply, self.token)
+        stands = claim.stands(self.reply, self.token)
+        return stands and _agree(self.versions, progress.versions)
 
 
 def _agree(seen: Sequence[bytes | None], versions: Sequence[bytes] | None) -> bool:

@@ -128,10 +128,24 @@ class TestVoidFlights:
         here.loop.advance(1.0)
         here.void(1, way)
         here.delta = DELTA
+        began = here.world.now
         after = [here.start() for _ in range(3)]
         assert here.results(after) == [1] * 3
+        assert here.world.now - began <= DELTA + 0.05  # nothing void is in anybody's way
         assert here.results(before) == [0] * 3
         assert here.calls == 2
+
+    def test_another_s_stub_is_not_the_leader_s(self, storm, kinds, lock):
+        """Nor where stubs have no names: one that was begun after the invalidation is not joined to it."""
+        here = storm(kinds=kinds, lock=lock)
+        here.delta = 5.0
+        here.start()
+        here.loop.advance(1.0)
+        here.void(1, "invalidate")
+        here.delta = 1.0
+        there = here.start(1)
+        here.loop.advance(0.2)
+        assert here.results([here.start(), there]) == [1, 1]
 
     def test_whoever_finds_the_stub_of_its_leader_joins(self, storm, kinds, lock):
         """However late, and after renewals: the function runs once."""
