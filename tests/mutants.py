@@ -185,13 +185,6 @@ MUTANTS = [
         FLIGHT_TESTS,
     ),
     Mutant(
-        "a flight is as new as its first step",
-        "operations/progress.py",
-        "        self.versions = versions\n        self.as_of = now\n",
-        "        self.versions = versions\n",
-        FLIGHT_TESTS,
-    ),
-    Mutant(
         "what was recomputed in place of a hung refresh is not stored",
         "operations/leading.py",
         "claim = await elected(call, last_resort, When.ALWAYS)",
