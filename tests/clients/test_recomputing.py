@@ -254,6 +254,25 @@ class TestKeptErrors:
         assert "hunter2" not in record.getMessage()
         client.close()
 
+    @pytest.mark.parametrize("mode", MODES)
+    def test_what_comes_back_as_something_else_is_not_kept(self, all_urls, mode):
+        """As one would whose text tells of its cause, which is not stored."""
+
+        class RefusedError(Exception):
+            def __str__(self):
+                return f"refused, because of {self.__cause__!r}"
+
+        client = make_client(mode, all_urls, timeout=2.0)
+
+        def raising():
+            raise RefusedError from KeyError("row")
+
+        f = as_called(client, raising, ttl=60, cache_errors=RefusedError, error_ttl=30)
+        for _ in range(2):
+            with pytest.raises(RefusedError, match="because of KeyError"):
+                f()
+        client.close()
+
 
 def as_called(client, function, **terms):
     """Return a function cached by a client of either kind, to be called as if it blocked."""
