@@ -130,9 +130,10 @@ MUTANTS = [
     Mutant(
         "the lock before the first read",
         "operations/computed.py",
-        "    began = call.io.now()\n",
-        "    began = call.io.now()\n"
-        "    await redlock.attempt(call.cluster, call.key, call.policy.locking)\n",
+        "    reply, versions = await call.read()\n    if type(reply) is tuple and not is_mark(reply):",
+        "    await redlock.attempt(call.cluster, call.key, call.policy.locking)\n"
+        "    reply, versions = await call.read()\n"
+        "    if type(reply) is tuple and not is_mark(reply):",
         VALUE_TESTS,
     ),
     Mutant(

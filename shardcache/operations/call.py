@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from shardcache.core.caching import CachePolicy, jittered
@@ -43,10 +43,12 @@ class Call:
     """One call for a computed value: its key, on what terms, and the function that makes it.
 
     `tallies` are the counters of the function and those of the client; `side` is the key, on the
-    same node, of whoever makes the value anew while the old one stays.
+    same node, of whoever makes the value anew while the old one stays. `began` is when it last began
+    to read, in monotonic seconds.
     """
 
     __slots__ = (
+        "began",
         "cluster",
         "factory",
         "io",
@@ -70,6 +72,7 @@ class Call:
         self.cluster = cluster
         self.io = cluster.io
         self.key = key
+        self.began: float
         self.name: bytes
         self.link: Link
         self.name, self.link = cluster.route(key)
@@ -95,19 +98,16 @@ class Call:
         """Ask the key's own node; give its error as a value."""
         return await self.cluster.ask(self.link, command)
 
-    def get(self) -> Awaitable[Reply]:
-        """Return what the key's node has."""
-        ask, link, command = self.cluster.ask, self.link, Get(self.name)
-        return self.io.shared(self.name, lambda: ask(link, command))
-
     async def read(self) -> tuple[Reply, Sequence[bytes | None]]:
         """Give what the key's node has, and the versions that the tags have now.
 
         That of a tag whose node failed is `UNREACHABLE`.
         """
-        if not self.tags:
-            return await self.get(), ()
+        self.began = self.io.now()
         cluster, link, command = self.cluster, self.link, Get(self.name)
+        if not self.tags:
+            ask = cluster.ask
+            return await self.io.shared(self.name, lambda: ask(link, command)), ()
         places = tags.placed(cluster, self.tags)
         asks: list[tuple[Link, Command]] = [(each, Get(name)) for name, each in places]
         reply, *versions = await cluster.ask_many([(link, command), *asks])

@@ -31,9 +31,7 @@ RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.ENDED})
 
 async def value(call: Call) -> Any:
     """Give the value: the stored one, or one made now by one caller for all."""
-    began = call.io.now()
-    # A coroutine less for most hits.
-    reply, versions = await call.read() if call.tags else (await call.get(), ())
+    reply, versions = await call.read()
     if type(reply) is tuple and not is_mark(reply):
         stored = found(reply)
         if stored is not None:
@@ -41,15 +39,18 @@ async def value(call: Call) -> Any:
             if state in SERVED:
                 given = call.decoded(stored.payload)
                 if given is not NOT_MADE:
-                    return await _served(call, given, stored, state)
+                    call.count("stale" if state is Freshness.STALE else "hits")
+                    if state is Freshness.FRESH:
+                        return given
+                    return await _served(call, given, stored)
             elif state in RESERVES:
-                return await _missed(call, Sight(began, reply, versions), stored)
+                return await _missed(call, Sight(call.began, reply, versions), stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
         error = call.stored_error(reply)
         if error is not None:
             call.count("hits")
             raise raisable(error)
-    return await _missed(call, Sight(began, reply, versions), None)
+    return await _missed(call, Sight(call.began, reply, versions), None)
 
 
 async def peek(call: Call) -> Any:
@@ -105,14 +106,8 @@ async def invalidate(call: Call) -> bool:
 # What a hit does beyond serving the value.
 
 
-async def _served(call: Call, given: Any, stored: Found, state: Freshness) -> Any:
-    if state is Freshness.FRESH:
-        call.count("hits")
-        return given
-    if state is Freshness.STALE:
-        call.count("stale")
-    else:
-        call.count("hits")
+async def _served(call: Call, given: Any, stored: Found) -> Any:
+    """Have a value refreshed that is stale, or will be soon; return what is served meanwhile."""
     elections = call.cluster.protection.elections
     if not elections.stands(call.name, call.io.now(), call.lease):
         return given

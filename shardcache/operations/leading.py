@@ -220,8 +220,8 @@ class Leading:
         counts only when there was one before, or after a call's time.
         """
         call = self._call
-        self.progress.read(self._io.now())
         reply, versions = await call.read()
+        self.progress.read(call.began)
         if isinstance(reply, NodeError):
             return reply
         if not isinstance(reply, tuple) or is_mark(reply):
