@@ -20,7 +20,15 @@ from shardcache.clients.cached import (
 )
 from shardcache.clients.naming import KeyChoice, Naming, Prefixes
 from shardcache.clients.sync import Client
-from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms, Span, given_ttl
+from shardcache.core.caching import (
+    CACHED_OPTIONS,
+    CachedTTL,
+    CachePolicy,
+    CacheTerms,
+    Span,
+    given_ttl,
+    known_terms,
+)
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import Node
 from shardcache.core.secrecy import takes_secrets
@@ -184,6 +192,7 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
     naming = Naming(
         key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
     )
+    known_terms(terms, "cached", *CACHED_OPTIONS)
     policy = CachePolicy(ttl=given_ttl(seconds, ttl, "cached"), **terms)
     if policy.quorum:
         _defaults.take_locks()

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 REDLOCK = "operations/redlock.py"
 LOCK_TESTS = ("operations/test_redlock.py",)
 VALUE_TESTS = ("operations/test_computed.py",)
+FLIGHT_TESTS = ("operations/test_single_flight.py",)
 
 
 class Mutant(NamedTuple):
@@ -204,6 +205,76 @@ MUTANTS = [
         "reply = await call.ask(Cas(call.name, payload, claim.token, seconds))",
         "reply = await call.ask(Set(call.name, payload, seconds))",
         VALUE_TESTS,
+    ),
+    Mutant(
+        "a void flight is joined",
+        "operations/progress.py",
+        "if claim is None or progress.as_of >= self.began:",
+        "if True:",
+        FLIGHT_TESTS,
+    ),
+    Mutant(
+        "a flight whose tags were invalidated is joined",
+        "operations/progress.py",
+        "return stands and _agree(self.versions, progress.versions)",
+        "return stands",
+        FLIGHT_TESTS,
+    ),
+    Mutant(
+        "those who see the stub of their leader do not join",
+        "operations/progress.py",
+        "return stands and _agree(self.versions, progress.versions)",
+        "return False",
+        FLIGHT_TESTS,
+    ),
+    Mutant(
+        "those whose node is down do not join",
+        "operations/progress.py",
+        "return True  # it cannot be known, and the source is to be spared",
+        "return False",
+        FLIGHT_TESTS,
+    ),
+    Mutant(
+        "any bare stub passes for the leader's",
+        "operations/claims.py",
+        "return token is not None and token == self.token",
+        "return True",
+        FLIGHT_TESTS,
+    ),
+    Mutant(
+        "what was recomputed in place of a hung refresh is not stored",
+        "operations/leading.py",
+        "claim = await elected(call, last_resort, When.ALWAYS)",
+        "claim = None",
+        FLIGHT_TESTS,
+    ),
+    Mutant(
+        "the stub of a void recompute is left in the way",
+        "operations/leading.py",
+        "            await self.void.let_go()\n",
+        "            pass\n",
+        FLIGHT_TESTS,
+    ),
+    Mutant(
+        "a renewed stub is not known again",
+        "operations/making.py",
+        "if reply is not False or not await claim.found_again():",
+        "if True:",
+        FLIGHT_TESTS,
+    ),
+    Mutant(
+        "an exception is kept that would not come back equal",
+        "operations/call.py",
+        "return None if twin is None or not equal(twin, error) else payload",
+        "return payload",
+        ("clients/test_recomputing.py",),
+    ),
+    Mutant(
+        "what cannot be copied is given to all",
+        "operations/computed.py",
+        "    if not landed.shareable:\n        return await _alone(call)\n",
+        "    if landed.payload is None and landed.error is None:\n        return landed.value\n",
+        ("clients/test_recomputing.py",),
     ),
     Mutant(
         "a stub of another's is stored over by the holder of the lock",

@@ -212,12 +212,14 @@ class Store:
     def _begin(self, command: Begin) -> Begun | NodeError:
         entry = self._read(command.key)
         if entry is not None:
-            payload = None if is_stub(entry.payload) else entry.payload
-            return Begun(payload, entry.token, leads=False)
-        written = self._write(command.key, stub(command.mark), self._expiry(command.ttl))
+            if is_stub(entry.payload):
+                return Begun(None, entry.token, leads=False, stub=entry.payload)
+            return Begun(entry.payload, entry.token, leads=False)
+        own = stub(command.mark)
+        written = self._write(command.key, own, self._expiry(command.ttl))
         if isinstance(written, NodeError):
             return written
-        return Begun(None, self._writes, leads=True)
+        return Begun(None, self._writes, leads=True, stub=own)
 
     def _renew(self, command: Renew) -> Hashable | None:
         entry = self._live(command.key)

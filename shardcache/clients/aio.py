@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, SupportsIndex, TypeVar, Unpack, overload
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory
-from shardcache.clients.base import ClientBase
+from shardcache.clients.base import ClientBase, given_tags
 from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.locks import AsyncLock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
@@ -161,16 +161,21 @@ class AsyncClient(ClientBase[AsyncBackend]):
         key: Key,
         factory: Callable[[], Awaitable[T] | T],
         ttl: CachedTTL | Default = DEFAULT,
+        *,
+        tags: str | bytes | Sequence[Key] = (),
         **terms: Unpack[CacheTerms],
     ) -> T:
         """Return the value of `key`; if it is missing, what `factory()` returns, for all callers at once.
 
-        `ttl` left out is `default_ttl`; `terms` are the fields of `CachePolicy`, such as
-        `lock=True`. Values that are shared are copies of each other.
+        `ttl` left out is `default_ttl`, 0 keeps nothing. `tags` are names: see `invalidate_tag`. `terms`
+        are the fields of `CachePolicy`, such as `lock=True`. Values that are shared are copies of each
+        other.
         """
-        policy = self._policy(ttl, terms)
+        policy = self._direct_policy(ttl, terms)
         tally = self._cluster.protection.direct
-        value: T = await computed.value(Call(self._cluster, key, factory, policy, tally))
+        value: T = await computed.value(
+            Call(self._cluster, key, factory, policy, tally, given_tags(tags))
+        )
         return value
 
     def cached(  # noqa: PLR0913 - what is told apart from the terms

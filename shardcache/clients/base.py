@@ -16,11 +16,22 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Self, 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.backends.locking import ProcessLock
 from shardcache.clients.naming import Prefixes
+from shardcache.clients.recomputes import RecomputeLog
 from shardcache.clients.sharing import prober_of
 from shardcache.clients.swallowed import SwallowedErrors
-from shardcache.core.caching import CachedTTL, CachePolicy, CacheTerms, Span, given_ttl
+from shardcache.core.caching import (
+    CACHED_OPTIONS,
+    DIRECT_OPTIONS,
+    CachedTTL,
+    CachePolicy,
+    CacheTerms,
+    Span,
+    given_ttl,
+    known_terms,
+)
 from shardcache.core.cautions import cautions
 from shardcache.core.codecs import Codec, CodecFactory
+from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.events import Audience, TopologyChanged
 from shardcache.core.keys import KeySpace
 from shardcache.core.lifetimes import DEFAULT, Default
@@ -138,7 +149,7 @@ class ClientBase(ABC, Generic[BackendT]):
             on_error=settings.on_error,
             audience=audience,
             ejector=ejector,
-            protection=Protection(),
+            protection=Protection(RecomputeLog()),
             note_swallowed=swallowed.note,
             note_refused=swallowed.note_refused,
         )
@@ -272,6 +283,10 @@ class ClientBase(ABC, Generic[BackendT]):
     def _make_backend(self, factory: BackendFactory, node: Node) -> BackendT:
         """Give the backend of this client's kind for a node."""
 
+    def _direct_policy(self, ttl: CachedTTL | Default, terms: CacheTerms) -> CachePolicy:
+        """Return the terms of `get_or_set`."""
+        return self._policy(ttl, known_terms(terms, "get_or_set", *DIRECT_OPTIONS))
+
     def _policy(self, ttl: CachedTTL | Default, terms: CacheTerms) -> CachePolicy:
         """Give the terms on which a computed value is kept."""
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
@@ -284,6 +299,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self, seconds: Span | Default | None, ttl: CachedTTL | Default, terms: CacheTerms
     ) -> CachePolicy:
         """Return the terms of a cached function, which must have a ttl, or the client a default."""
+        known_terms(terms, "cached", *CACHED_OPTIONS)
         given = given_ttl(seconds, ttl, "client.cached")
         if given is DEFAULT and self._cluster.default_ttl is None:
             raise ConfigurationError(
@@ -375,6 +391,17 @@ class ClientBase(ABC, Generic[BackendT]):
 def cluster_of(client: ClientBase[Any]) -> Cluster:
     """Give what the operations of a client work on now."""
     return client._cluster  # noqa: SLF001 - it is no part of what a client offers its users
+
+
+def given_tags(tags: str | bytes | Sequence[Key]) -> Sequence[Key]:
+    """Return the tags that `get_or_set` was given; one text stands for one.
+
+    Raise `ValueError` for more than an envelope takes.
+    """
+    given = (tags,) if isinstance(tags, (str, bytes)) else tuple(tags)
+    if len(given) > MAX_VERSIONS:
+        raise ValueError(f"get_or_set: {len(given)} tags, and there may be {MAX_VERSIONS}")
+    return given
 
 
 def advise_on_locks(client: ClientBase[Any]) -> None:

@@ -95,7 +95,7 @@ class FunctionCache:
         self.policy = policy
         self._defaulted = policy  # with the default ttl of the client
         self._keys = keys
-        self.tally = Tally()
+        self.tally = Tally(function_name(function))
 
     async def value(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or compute it."""
@@ -556,7 +556,11 @@ class Decorator:
     def _cache(self, function: Callable[..., Any]) -> FunctionCache:
         keys = CallKeys(function, self._naming)
         self._prefixes.claim(keys, self._cluster)
-        return FunctionCache(self._cluster, function, self._policy, keys)
+        policy = self._policy
+        if policy.refresh == "auto" and self._naming.names("ignore"):
+            # What is not part of the key, such as a session, often ends with its request.
+            policy = replace(policy, refresh="inline")
+        return FunctionCache(self._cluster, function, policy, keys)
 
 
 class AsyncDecorator(Decorator):

@@ -36,9 +36,14 @@ _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
     "error_backoff": seconds_or_zero,
     "error_ttl": positive_seconds,
     "none_ttl": positive_seconds,
-    "ttl": positive_seconds,
+    "ttl": seconds_or_zero,
 }
 _MAY_BE_NONE: Final = ("stale_if_error", "none_ttl", "ttl")
+
+
+# What `cached` and `get_or_set` are told beside the terms.
+CACHED_OPTIONS: Final = ("ttl", "key", "namespace", "version", "tags", "ignore", "typed")
+DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags")
 
 
 class CacheTerms(TypedDict, total=False):
@@ -69,7 +74,7 @@ class CachePolicy:
     Lengths of time are seconds, or a `timedelta`, kept as seconds. The fields:
 
     `ttl`: the maximum age of a fresh value; a function of the result computes it for each; `None` for
-    no expiry; `DEFAULT` for the client's `default_ttl`. `jitter`: each value's ttl is shortened by a
+    no expiry; 0 for not kept; `DEFAULT` for the client's `default_ttl`. `jitter`: each value's ttl is shortened by a
     random share up to this, so that values stored together do not expire together.
 
     `lock`: the scope of the lock, within which one caller computes: `False` or `"local"` this
@@ -83,12 +88,12 @@ class CachePolicy:
     then not tried again for `error_backoff` seconds. `early`: the β of XFetch; above zero one caller
     refreshes a value before its ttl ends, the earlier the longer computing it takes. `refresh`: where
     values are refreshed while the old ones are served: `"inline"` in the call that was elected,
-    `"background"` in a task or one of a few threads; `"auto"` is inline for threads and in the
-    background for tasks.
+    `"background"` in a task or one of a few threads; `"auto"` is inline for threads and where a function
+    has ignored arguments, which often end with their request, and in the background for tasks.
 
     `cache_none`: whether `None` is a value worth keeping, for `none_ttl` if that is given.
     `condition(result)`: false for a result that is returned but not kept. `cache_errors`: types of
-    exceptions that are kept, and raised again, for `error_ttl` seconds. `on_error`: when a cache
+    exceptions that are kept, and raised again, for `error_ttl` seconds, if they come back equal. `on_error`: when a cache
     node fails, `"compute"` the value or `"raise"` the `NodeError`.
     """
 
@@ -217,6 +222,20 @@ def lifetime_of(policy: CachePolicy, result: Any) -> float | None:  # a result i
     if math.isnan(seconds):
         raise ValueError("cached: ttl gave NaN")
     return min(max(0.0, seconds), float(MAX_SECONDS))
+
+
+def known_terms(terms: CacheTerms, call: str, *others: str) -> CacheTerms:
+    """Return the terms of a call; raise `TypeError` for one it does not have, naming those it has.
+
+    `others` are its options that are no terms.
+    """
+    known = sorted({*CacheTerms.__annotations__, *others})
+    for name in terms:
+        if name not in known:
+            raise TypeError(
+                f"{call}() got an unexpected keyword argument {name!r} (known: {', '.join(known)})"
+            )
+    return terms
 
 
 def given_ttl(

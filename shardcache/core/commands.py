@@ -102,19 +102,21 @@ class Begun(NamedTuple):
     """What a `Begin` met: a value, or the stub of a recompute, and the token that stands for it.
 
     `payload` is `None` for a stub; `leads` is whether the stub is the caller's own. A `Cas` with
-    `token` stores only while what was met is still there: a later write or delete voids it.
+    `token` stores only while what was met is still there: a later write or delete voids it. `stub`
+    is the stub as a `Get` shows it.
     """
 
     payload: Payload | None
     token: Hashable
     leads: bool
+    stub: Payload | None = None
 
 
 class Begin(NamedTuple):
     """Read one key; if it is missing, leave a stub that says that it is being made. Reply: `Begun`.
 
-    The stub vanishes after `ttl` seconds, and holds `mark`, which no other has, where the server
-    needs it to tell two stubs apart.
+    The stub vanishes after `ttl` seconds, and holds `mark`, which no other has; on memcached only from
+    the first `Renew` on, and until then its token alone says whose it is.
     """
 
     key: bytes

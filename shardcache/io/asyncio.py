@@ -9,12 +9,14 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextvars import Context
 from typing import Any, TypeVar
 
 from shardcache.backends.base import LAST_WAIT, AsyncBackend
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
 from shardcache.io.fanout import grace
+from shardcache.io.flights import context_outside
 from shardcache.io.tasks import SharedReplies, TaskFlights, TaskRepetition
 from shardcache.operations.port import UNANSWERED, Enough, Pause, Work
 
@@ -91,7 +93,7 @@ class AsyncIO:
 
     def offer(self, work: Work[None], name: str) -> bool:
         """Run an operation in a task of the running loop: there is no limit to them."""
-        self._started(work, name)
+        self._started(work, name, context_outside())
         return True
 
     async def shielded(self, work: Work[T]) -> T:
@@ -136,8 +138,9 @@ class AsyncIO:
         self._repetitions.add(repetition)
         return repetition
 
-    def _started(self, work: Work[T], name: str) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work(), name=f"shardcache {name}")
+    def _started(self, work: Work[T], name: str, context: Context | None = None) -> asyncio.Task[T]:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work(), name=f"shardcache {name}", context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

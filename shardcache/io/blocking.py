@@ -15,8 +15,9 @@ from shardcache.backends.threads import NoThreadError, Workers, start_thread
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError, UncacheableResultError
 from shardcache.io.fanout import FanOut
+from shardcache.io.flights import context_outside
 from shardcache.io.threads import Cleaners, Repeater, ThreadFlights, ThreadRepetition
-from shardcache.operations.port import Enough, Pause, Work, run
+from shardcache.operations.port import Aside, Enough, Pause, Work, run
 
 T = TypeVar("T")
 
@@ -62,7 +63,7 @@ class BlockingIO:
 
     async def compute(self, factory: Callable[[], Any]) -> Any:  # whatever it makes
         """Call the caller's function in this thread; raise `UncacheableResultError` for a coroutine."""
-        made = factory()
+        made = await Aside(factory)
         if isinstance(made, CoroutineType):
             made.close()
             raise UncacheableResultError(
@@ -91,8 +92,9 @@ class BlockingIO:
 
     def offer(self, work: Work[None], name: str) -> bool:  # noqa: ARG002 - they share their threads
         """Run an operation in one of a few threads, unless all are busy."""
+        context = context_outside()
         try:
-            return self._refreshers.try_submit(lambda: run(work))
+            return self._refreshers.try_submit(lambda: context.run(run, work))
         except NoThreadError:
             return False
 

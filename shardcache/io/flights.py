@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
+from typing import Any
 
 # From the outermost: those whose work the running code is part of.
 _aboard: ContextVar[tuple[Flight, ...]] = ContextVar("shardcache_flights", default=())
 
 
 class Flight:
-    """Work under way, and the flights that it waits for."""
+    """Work under way, what it says of its progress, and the flights that it waits for."""
 
-    __slots__ = ("over", "waits_for")
+    __slots__ = ("over", "progress", "waits_for")
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Any = None) -> None:  # whatever the work says of itself
+        self.progress = progress
         self.waits_for: list[Flight] = []
         self.over = False  # what it began may go on in threads and tasks that are not part of it
 
@@ -60,6 +62,16 @@ class Flight:
 def nested() -> bool:
     """Say whether the caller is within a flight that is itself within another."""
     return len(_under_way()) > 1
+
+
+def context_outside() -> Context:
+    """Return a copy of the context for work that is no part of any flight.
+
+    What it waits for may wait for the caller's flight, which does not wait for it.
+    """
+    context = copy_context()
+    context.run(_aboard.set, ())
+    return context
 
 
 def _under_way() -> tuple[Flight, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
@@ -26,8 +25,10 @@ class TaskFlight(Flight):
 
     __slots__ = ("_task", "_waiters")
 
-    def __init__(self, work: Work[Any], landed: Callable[[TaskFlight], None]) -> None:
-        super().__init__()
+    def __init__(
+        self, work: Work[Any], progress: Any, landed: Callable[[TaskFlight], None]
+    ) -> None:
+        super().__init__(progress)
         self._waiters: set[asyncio.Future[None]] = set()
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._run(work), name="shardcache flight")
@@ -96,8 +97,15 @@ class TaskFlights:
     def __init__(self) -> None:
         self._flights: dict[Key, TaskFlight] = {}
 
-    async def fly(
-        self, name: bytes, work: Work[T], wait: float, *, takes_over: bool
+    async def fly(  # noqa: PLR0913 - as in the port
+        self,
+        name: bytes,
+        work: Work[T],
+        wait: float,
+        *,
+        takes_over: bool,
+        progress: Any = None,  # whatever the work says of itself
+        joins: Callable[[Any], bool] | None = None,
     ) -> tuple[T | Landing, bool]:
         """Do `work` in a task, or wait for the task that does."""
         key = (asyncio.get_running_loop(), name)
@@ -108,6 +116,8 @@ class TaskFlights:
                 if flight is None or flight.deserted:
                     break
                 if flight not in joined:
+                    if joins is not None and not joins(flight.progress):
+                        break  # the caller's own takes its place
                     joined.append(flight)
                     waiting.callback(flight.leave)
                     if waiting.enter_context(flight.awaited()):
@@ -117,12 +127,18 @@ class TaskFlights:
                 if not takes_over:
                     return Landing.LATE, False
                 self._remove(key, flight)
-        own = self._flights[key] = TaskFlight(work, lambda flight: self._remove(key, flight))
+        own = TaskFlight(work, progress, lambda flight: self._remove(key, flight))
+        self._flights[key] = own
         try:
             await _landed([own], None)
         finally:
             own.leave()
         return own.result(), True
+
+    def progress(self, name: bytes) -> Any:  # as above
+        """Return the progress of the flight under this name, `None` if there is none."""
+        flight = self._flights.get((asyncio.get_running_loop(), name))
+        return None if flight is None else flight.progress
 
     def detach(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more."""
@@ -173,9 +189,10 @@ async def _landed(flights: Sequence[TaskFlight], wait: float | None) -> bool:
 
 async def _waited(waiter: asyncio.Future[None], seconds: float | None) -> float:
     """Wait up to so many seconds; return by how many more it took."""
-    began = time.monotonic()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     await asyncio.wait([waiter], timeout=seconds)
-    return time.monotonic() - began - (seconds or 0.0)
+    return loop.time() - began - (seconds or 0.0)
 
 
 class SharedReplies:

@@ -36,8 +36,8 @@ class ThreadFlight(Flight):
 
     __slots__ = ("_waiters", "landed", "outcome")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, progress: Any) -> None:  # whatever the work says of itself
+        super().__init__(progress)
         self._waiters: list[Waiter] = []
         self.outcome: Any = Landing.ABANDONED  # of whatever type the work has
         self.landed = False
@@ -66,14 +66,21 @@ class ThreadFlights:
     def __init__(self) -> None:
         self._flights: dict[tuple[int, bytes], ThreadFlight] = {}
 
-    async def fly(
-        self, name: bytes, work: Work[T], wait: float, *, takes_over: bool
+    async def fly(  # noqa: PLR0913 - as in the port
+        self,
+        name: bytes,
+        work: Work[T],
+        wait: float,
+        *,
+        takes_over: bool,
+        progress: Any = None,  # as above
+        joins: Callable[[Any], bool] | None = None,
     ) -> tuple[T | Landing, bool]:
         """Do `work` in this thread, or wait for the thread that does."""
         key = (os.getpid(), name)
         waiter: Waiter = queue.SimpleQueue()
         joined: list[ThreadFlight] = []
-        own = ThreadFlight()
+        own = ThreadFlight(progress)
         outcome: T | Landing = Landing.ABANDONED
         try:  # from before it is known to others: a signal may raise between any two bytecodes
             with ExitStack() as waiting:
@@ -81,7 +88,9 @@ class ThreadFlights:
                     flight = self._flights.setdefault(key, own)  # atomic: one thread gets its own
                     if flight is own:
                         break
-                    if flight.over:
+                    if flight.over or (
+                        flight not in joined and joins is not None and not joins(flight.progress)
+                    ):
                         self._remove(key, flight)
                         continue
                     if flight not in joined:
@@ -103,6 +112,11 @@ class ThreadFlights:
                 self._remove(key, own)
             finally:
                 own.land(outcome)
+
+    def progress(self, name: bytes) -> Any:  # as above
+        """Return the progress of the flight under this name, `None` if there is none."""
+        flight = self._flights.get((os.getpid(), name))
+        return None if flight is None else flight.progress
 
     def detach(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from shardcache.core.caching import CachePolicy, jittered
+from shardcache.core.caching import described as shown_function
 from shardcache.core.commands import Command, Get, Payload, Reply
 from shardcache.core.envelopes import pack
 from shardcache.core.events import ComputeFinished, StampedePrevented
@@ -13,11 +14,20 @@ from shardcache.core.freshness import Found, Freshness, enveloped, found, freshn
 from shardcache.core.keys import RESERVED
 from shardcache.core.leases import node_ttl
 from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, is_mark
-from shardcache.errors import DecodeError, NodeError
+from shardcache.errors import DecodeError, EncodeError, NodeError
 from shardcache.operations import tags
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.members import Link
-from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read, restored
+from shardcache.operations.outcomes import (
+    NOT_MADE,
+    Outcome,
+    described,
+    equal,
+    failed,
+    read,
+    restored,
+)
+from shardcache.operations.progress import UNREACHABLE
 from shardcache.operations.tally import Tally
 
 REFRESHING: Final = RESERVED + b"r:"
@@ -33,10 +43,12 @@ class Call:
     """One call for a computed value: its key, on what terms, and the function that makes it.
 
     `tallies` are the counters of the function and those of the client; `side` is the key, on the
-    same node, of whoever makes the value anew while the old one stays.
+    same node, of whoever makes the value anew while the old one stays. `began` is when it last began
+    to read, in monotonic seconds.
     """
 
     __slots__ = (
+        "began",
         "cluster",
         "factory",
         "first",
@@ -61,6 +73,7 @@ class Call:
         self.cluster = cluster
         self.io = cluster.io
         self.key = key
+        self.began: float
         self.name: bytes
         self.link: Link
         self.name, self.link = cluster.route(key)
@@ -100,24 +113,31 @@ class Call:
         return await self.cluster.ask(self.link, command)
 
     async def read(self) -> tuple[Reply, Sequence[bytes | None]]:
-        """Give what the key's node has, and the versions that the tags have now."""
+        """Give what the key's node has, and the versions that the tags have now.
+
+        That of a tag whose node failed is `UNREACHABLE`.
+        """
         first, self.first = self.first, None
         if first is not None:
             return first
         if self.tags:
             return self.taken(await self.cluster.ask_many(self.reads()))
+        self.began = self.io.now()
         link, command, ask = self.link, Get(self.name), self.cluster.ask
         return await self.io.shared(self.name, lambda: ask(link, command)), ()
 
     def reads(self) -> list[tuple[Link, Command]]:
-        """Return what is asked to read the value and the versions of its tags."""
+        """Return what is asked now to read the value and the versions of its tags."""
+        self.began = self.io.now()
         places = [(self.name, self.link), *tags.placed(self.cluster, self.tags)]
         return [(link, Get(name)) for name, link in places]
 
     def taken(self, replies: Sequence[Reply]) -> tuple[Reply, Sequence[bytes | None]]:
         """Return what `read` gives, of the replies to `reads`."""
         reply, *versions = replies
-        return reply, [tags.version(each) for each in versions]
+        return reply, [
+            UNREACHABLE if isinstance(each, NodeError) else tags.version(each) for each in versions
+        ]
 
     def state(self, stored: Found, versions: Sequence[bytes | None]) -> Freshness:
         """Say what may be done with a stored value."""
@@ -187,6 +207,16 @@ class Call:
         seconds = None if lifetime is None else lifetime + policy.served_after
         return (ENVELOPE_FLAGS, pack(envelope)), seconds
 
+    def error_payload(self, error: Exception) -> Payload | None:
+        """Return what is stored of an exception, `None` if it would not come back equal."""
+        payloads = self.cluster.payloads
+        try:
+            payload = payloads.encode(self.name, described(error))
+            twin = restored(payloads.decode(self.name, payload), [type(error)])
+        except (EncodeError, DecodeError):
+            return None
+        return None if twin is None or not equal(twin, error) else payload
+
     def stored_as_error(self, payload: Payload) -> Payload:
         """Give what is stored for an exception whose description is `payload`."""
         flags, data = payload
@@ -199,6 +229,11 @@ class Call:
         """Add to a counter of the function and of the client."""
         for tally in self.tallies:
             tally.add(what, amount)
+
+    @property
+    def function(self) -> str:
+        """Return by what name the log speaks of the function."""
+        return self.tallies[0].name or f"get_or_set with {shown_function(self.factory)}"
 
     def count_trouble(self, reply: object) -> None:
         """Count a node's failure; raise it if the policy says so."""

@@ -14,13 +14,14 @@ from shardcache.core.commands import (
     DeleteIf,
     DeleteUnchanged,
     ExpireIf,
+    Gets,
     Payload,
     Renew,
     Reply,
     Set,
     Touch,
 )
-from shardcache.core.payloads import RAW_FLAGS, abandoned
+from shardcache.core.payloads import BARE_STUB, RAW_FLAGS, abandoned, is_stub, stub
 from shardcache.errors import NodeError
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.comparing import compared
@@ -45,6 +46,12 @@ class Claim(Protocol):
 
     token: Hashable | None
 
+    def stands(self, reply: Reply, token: Hashable | None) -> bool:
+        """Return whether a reply shows what was there when this began; `token` as in a `Sight`."""
+
+    async def found_again(self) -> bool:
+        """Return whether what was there when this began is there under another token, used from now on."""
+
     async def renewed(self, ttl: float) -> bool:
         """Keep others from making the same for another `ttl` seconds; say whether that went well."""
 
@@ -62,6 +69,14 @@ class NoClaim:
     """What one has who makes a value without a word to anybody: it will not be stored."""
 
     token: Hashable | None = None
+
+    def stands(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - nothing is there
+        """Return that it does not."""
+        return False
+
+    async def found_again(self) -> bool:
+        """Return that it is not."""
+        return False
 
     async def renewed(self, ttl: float) -> bool:  # noqa: ARG002 - nobody is kept from anything
         """Do nothing."""
@@ -86,11 +101,36 @@ class StubClaim:
 
     def __init__(self, cluster: Cluster, link: Link, name: bytes, mark: bytes) -> None:
         self.token: Hashable | None = None
+        self.met: Payload | None = None  # what a `Get` shows of what is there
         self.leads = False
         self._cluster = cluster
         self._link = link
         self._name = name
         self.mark = mark
+
+    def stands(self, reply: Reply, token: Hashable | None) -> bool:
+        """Return whether a reply shows what was there at the beginning, or our stub.
+
+        Where the node took no stub that cannot be known, and is not denied: the source is to be spared.
+        """
+        if self.met is None:
+            return True
+        if reply == BARE_STUB:
+            return token is not None and token == self.token
+        return reply in {self.met, stub(self.mark)}
+
+    async def found_again(self) -> bool:
+        """Look for the stub under another token, which memcached gives it when it is renewed."""
+        there = await self._ask(Gets(self._name))
+        if not isinstance(there, tuple) or self.met is None:
+            return False
+        payload, token = there
+        if token == self.token or payload == BARE_STUB or not is_stub(payload):
+            return False
+        if not self.stands(payload, token):
+            return False
+        self.token = token
+        return True
 
     async def renewed(self, ttl: float) -> bool:
         """Give the stub another `ttl` seconds if it is ours."""
@@ -135,16 +175,26 @@ class RefreshClaim:
         name: bytes,
         side: bytes,
         mark: Payload,
+        met: Payload | None,
         token: Hashable,
         leaves: float,
     ) -> None:
         self.token: Hashable | None = token
+        self._met = met
         self._cluster = cluster
         self._link = link
         self._name = name
         self._side = side
         self._mark = mark
         self._leaves = leaves
+
+    def stands(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - values have no need
+        """Return whether a reply shows the old value."""
+        return reply == self._met
+
+    async def found_again(self) -> bool:
+        """Return that it is not: a value keeps its token."""
+        return False
 
     async def stay(self, ttl: float) -> None:
         """Keep the old value for another `ttl` seconds."""

@@ -7,12 +7,13 @@ release. A hit is one command.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Final
 
 from shardcache.core.caching import lifetime_of
-from shardcache.core.commands import Command, Delete, Reply, Set
-from shardcache.core.freshness import Found, Freshness, found, salvages
-from shardcache.core.payloads import ERROR_FLAGS, is_mark
+from shardcache.core.commands import Command, Delete, Gets, Set
+from shardcache.core.freshness import Found, Freshness, found
+from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations import tags
 from shardcache.operations.call import SERVED, Call
@@ -20,7 +21,8 @@ from shardcache.operations.leading import Leading
 from shardcache.operations.making import begun_over, computed, elected, guarded
 from shardcache.operations.members import Link
 from shardcache.operations.outcomes import NOT_MADE, Outcome, reraised
-from shardcache.operations.port import Landing
+from shardcache.operations.port import Landing, raisable
+from shardcache.operations.progress import Progress, Sight
 
 RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.ENDED})
 
@@ -37,15 +39,18 @@ async def value(call: Call) -> Any:
             if state in SERVED:
                 given = call.decoded(stored.payload)
                 if given is not NOT_MADE:
-                    return await _served(call, given, stored, state)
+                    call.count("stale" if state is Freshness.STALE else "hits")
+                    if state is Freshness.FRESH:
+                        return given
+                    return await _served(call, given, stored)
             elif state in RESERVES:
-                return await _missed(call, reply, stored)
+                return await _missed(call, Sight(call.began, reply, versions), stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
         error = call.stored_error(reply)
         if error is not None:
             call.count("hits")
-            raise error
-    return await _missed(call, reply, None)
+            raise raisable(error)
+    return await _missed(call, Sight(call.began, reply, versions), None)
 
 
 async def peek(call: Call) -> Any:
@@ -75,12 +80,14 @@ async def put(call: Call, given: Any) -> bool:
 
 async def refresh(call: Call) -> Any:
     """Compute the value whatever is stored, store it, and give it."""
+    progress = Progress(call.io.now())
 
     async def anew() -> Outcome:
-        return await guarded(lambda: _anew(call))
+        outcome = await guarded(lambda: _anew(call, progress))
+        return outcome._replace(progress=progress)
 
     call.io.flights.detach(call.name)
-    landed, _ = await call.io.flights.fly(call.name, anew, 0.0, takes_over=True)
+    landed, _ = await call.io.flights.fly(call.name, anew, 0.0, takes_over=True, progress=progress)
     return await _own(call, await anew() if isinstance(landed, Landing) else landed)
 
 
@@ -99,14 +106,8 @@ async def invalidate(call: Call) -> bool:
 # What a hit does beyond serving the value.
 
 
-async def _served(call: Call, given: Any, stored: Found, state: Freshness) -> Any:
-    if state is Freshness.FRESH:
-        call.count("hits")
-        return given
-    if state is Freshness.STALE:
-        call.count("stale")
-    else:
-        call.count("hits")
+async def _served(call: Call, given: Any, stored: Found) -> Any:
+    """Have a value refreshed that is stale, or will be soon; return what is served meanwhile."""
     elections = call.cluster.protection.elections
     if not elections.stands(call.name, call.io.now(), call.lease):
         return given
@@ -115,7 +116,9 @@ async def _served(call: Call, given: Any, stored: Found, state: Freshness) -> An
         return given if outcome is None else await _own(call, outcome)
 
     async def beside() -> None:
-        await guarded(lambda: _refreshed(call, stored))
+        outcome = await guarded(lambda: _refreshed(call, stored))
+        if outcome is not None and outcome.error is not None:
+            call.cluster.protection.notes.refresh_failed(call.function, outcome.error)
 
     if not call.io.offer(beside, "refresh"):
         elections.ended(call.name)
@@ -144,51 +147,94 @@ async def _refreshed(call: Call, stored: Found) -> Outcome | None:
         elections.ended(call.name)
 
 
-async def _anew(call: Call) -> Outcome:
-    return await computed(call, await begun_over(call))
+async def _anew(call: Call, progress: Progress) -> Outcome:
+    return await computed(call, await begun_over(call), progress=progress)
 
 
 # What a miss does: one caller of this process makes the value, or waits for another process.
 
 
-async def _missed(call: Call, reply: Reply, last_resort: Found | None) -> Any:
+async def _missed(call: Call, sight: Sight, last_resort: Found | None) -> Any:
     io, policy = call.io, call.policy
     call.count("misses")
-    if isinstance(reply, NodeError):
-        call.count_trouble(reply)
-    deadline = io.now() + policy.seconds("wait")
-    leading = Leading(call, last_resort, deadline)
-
-    async def lead() -> Outcome:
-        return await guarded(lambda: leading.outcome(reply))
-
-    if not policy.coalesce:
-        return await _own(call, await lead())
-    old = last_resort is not None and salvages(last_resort, policy, io.wall())
-    gives_up = {"compute": False, "raise": True, "stale": old}
-    takes_over = not gives_up[policy.on_timeout]
-    landed: Outcome | Landing = Landing.ABANDONED
-    own = False
+    if isinstance(sight.reply, NodeError):
+        call.count_trouble(sight.reply)
     began = io.now()
-    while _is_no_answer(landed, own=own) and (landed is Landing.ABANDONED or io.now() < deadline):
-        left = max(0.0, deadline - io.now())
-        landed, own = await io.flights.fly(call.name, lead, left, takes_over=takes_over)
+    leading = Leading(call, last_resort, began + policy.seconds("wait"))
+    if not policy.coalesce:
+        return await _own(call, await _led(leading, sight))
+    landed, own = await _flown(call, leading, await _closer(call, sight))
     if landed is Landing.ALONE:
         return await _alone(call)
     if isinstance(landed, Landing):
         return await _own(call, leading.late())
     if own:
         return await _own(call, landed)
+    if not landed.shareable:
+        return await _alone(call)
     call.count("coalesced")
     call.prevented("joined", io.now() - began)
     return await _shared(call, landed)
 
 
-def _is_no_answer(landed: Outcome | Landing, *, own: bool) -> bool:
-    """Say whether another's work has come to nothing, or waited too long for its own caller only."""
-    if isinstance(landed, Outcome):
-        return landed.late and not own
-    return landed is Landing.ABANDONED
+async def _led(leading: Leading, sight: Sight) -> Outcome:
+    outcome = await guarded(lambda: leading.outcome(sight.reply))
+    return outcome._replace(progress=leading.progress)
+
+
+async def _flown(call: Call, leading: Leading, sight: Sight) -> tuple[Outcome | Landing, bool]:
+    """Return what came of the work of one for all, and whether that was this caller's own.
+
+    What is no newer than this call is nothing, and so is that another has waited too long.
+    """
+    joined: set[Progress] = set()
+
+    def joins(progress: Progress) -> bool:
+        if not sight.may_join(progress):
+            leading.void = progress.claim
+            return False
+        if progress.claim is not None:
+            joined.add(progress)
+        return True
+
+    landed: Outcome | Landing = Landing.ABANDONED
+    own = False
+    while not own and _is_no_answer(landed, leading, sight, joined):
+        landed, own = await call.io.flights.fly(
+            call.name,
+            lambda: _led(leading, sight),
+            leading.left,
+            takes_over=leading.takes_over,
+            progress=leading.progress,
+            joins=joins,
+        )
+    return landed, own
+
+
+def _is_no_answer(
+    landed: Outcome | Landing, leading: Leading, sight: Sight, joined: Container[Progress]
+) -> bool:
+    """Return whether another's work came to nothing, to nothing new, or waited too long."""
+    if isinstance(landed, Landing):
+        return landed is Landing.ABANDONED
+    if landed.late:
+        return leading.left > 0
+    progress = landed.progress
+    return not (progress is None or progress in joined or progress.as_of >= sight.began)
+
+
+async def _closer(call: Call, sight: Sight) -> Sight:
+    """Return what was seen, with what tells whose stub it is if a flight depends on that."""
+    if sight.reply != BARE_STUB:
+        return sight
+    progress = call.io.flights.progress(call.name)
+    if progress is None or progress.claim is None or progress.as_of >= sight.began:
+        return sight
+    name = call.name
+    there = await call.io.shared((name, Gets), lambda: call.ask(Gets(name)))
+    if not isinstance(there, tuple):
+        return sight._replace(reply=there)
+    return sight._replace(reply=there[0], token=there[1])
 
 
 # What a caller gets of an outcome.
@@ -196,17 +242,15 @@ def _is_no_answer(landed: Outcome | Landing, *, own: bool) -> bool:
 
 async def _own(call: Call, outcome: Outcome) -> Any:
     if outcome.error is not None:
-        raise outcome.error
+        raise raisable(outcome.error)
     return await _shared(call, outcome) if outcome.value is NOT_MADE else outcome.value
 
 
 async def _shared(call: Call, outcome: Outcome) -> Any:
     """Return a copy of a value that others get as well, or raise the error with its own trace."""
     if outcome.error is not None:
-        raise reraised(outcome.error)
-    if outcome.payload is None:
-        return outcome.value
-    value = call.copy(outcome.payload)
+        raise raisable(reraised(outcome.error))
+    value = call.copy(outcome.payload) if outcome.payload is not None else NOT_MADE
     return await _alone(call) if value is NOT_MADE else value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from shardcache.core.commands import Get, Payload
+from shardcache.core.commands import Get, Payload, When
 from shardcache.core.freshness import Found, salvages
 from shardcache.core.leases import VALUE_LOCKS
 from shardcache.core.payloads import is_abandoned, is_mark, is_stub
@@ -12,9 +12,10 @@ from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations import redlock
 from shardcache.operations.backoff import Backoff
 from shardcache.operations.call import Call
-from shardcache.operations.claims import RESTING, NoClaim
+from shardcache.operations.claims import RESTING, Claim, NoClaim
 from shardcache.operations.making import begun, computed, elected
 from shardcache.operations.outcomes import Outcome, failed, read
+from shardcache.operations.progress import Progress
 
 
 class Look(Enum):
@@ -28,10 +29,21 @@ class Leading:
     """The one call of this process that stands for all who want a value now.
 
     It waits for another process until `deadline` (monotonic seconds); `last_resort` is a value too
-    old to be served unless making it anew fails, or even then.
+    old to be served unless making it anew fails, or even then. `void` is the claim, in this process,
+    of a recompute that was begun before an invalidation: it may be in the way.
     """
 
-    __slots__ = ("_backoff", "_call", "_deadline", "_io", "_last_resort", "_seen", "_waits")
+    __slots__ = (
+        "_backoff",
+        "_call",
+        "_deadline",
+        "_io",
+        "_last_resort",
+        "_seen",
+        "_waits",
+        "progress",
+        "void",
+    )
 
     def __init__(self, call: Call, last_resort: Found | None, deadline: float) -> None:
         self._call = call
@@ -41,13 +53,17 @@ class Leading:
         self._backoff = Backoff(call.io, call.policy.locking.backoff)
         self._waits = False
         self._seen = False  # whether a stub has been seen in the value's place
+        self.progress = Progress(call.io.now())
+        self.void: Claim | None = None
 
     async def outcome(self, reply: object) -> Outcome:
         """Make the value or wait for it, as the policy and what was read (`reply`) say."""
         call = self._call
         if isinstance(reply, NodeError):
-            return await computed(call, NoClaim(), self._last_resort)
+            return await self._compute(NoClaim())
         began = self._io.now()
+        if self.void is not None:
+            await self.void.let_go()
         try:
             if self._last_resort is not None:
                 outcome = await self._by_election()
@@ -56,11 +72,30 @@ class Leading:
             if is_abandoned(reply):
                 return await self._regardless()
             if call.policy.quorum:
-                return await self._by_lock()
+                # The void one has the lock.
+                return await (self._by_lock() if self.void is None else self._by_lease())
             return await (self._by_lease() if call.policy.lock == "shard" else self._regardless())
         finally:
             if self._waits:
                 call.count("wait_seconds", self._io.now() - began)
+
+    @property
+    def left(self) -> float:
+        """Return for how many seconds another's value is waited for yet."""
+        return max(0.0, self._deadline - self._io.now())
+
+    @property
+    def takes_over(self) -> bool:
+        """Return whether a caller that timed out recomputes the value itself."""
+        last_resort = self._last_resort
+        match self._call.policy.on_timeout:
+            case "compute":
+                return True
+            case "raise":
+                return False
+            case "stale":
+                policy, now = self._call.policy, self._io.wall()
+                return last_resort is None or not salvages(last_resort, policy, now)
 
     def late(self) -> Outcome:
         """Give what there is for a caller to whom another's value did not come in time."""
@@ -93,17 +128,19 @@ class Leading:
                 return await self._by_lease()
 
     async def _held(self) -> Outcome:
+        self.progress.read(self._io.now())
         claim = await begun(self._call, takes_over=True)
-        return claim if isinstance(claim, Outcome) else await computed(self._call, claim)
+        return claim if isinstance(claim, Outcome) else await self._compute(claim)
 
     async def _by_lease(self) -> Outcome:
         """Compute with a stub in place, or wait for what its owner makes."""
         while True:
+            self.progress.read(self._io.now())
             claim = await begun(self._call)
             if isinstance(claim, Outcome):
                 return claim
             if claim.leads or claim.token is None:
-                return await computed(self._call, claim)
+                return await self._compute(claim)
             outcome = await self._waited()
             if outcome is not None:
                 return outcome
@@ -113,7 +150,7 @@ class Leading:
         while (last_resort := self._last_resort) is not None:
             claim = await elected(self._call, last_resort)
             if claim is not None:
-                return await computed(self._call, claim, last_resort)
+                return await self._compute(claim)
             seen = await self._look(0.0)
             if isinstance(seen, Outcome):
                 return seen
@@ -123,13 +160,33 @@ class Leading:
         return None
 
     async def _regardless(self) -> Outcome:
-        """Compute whoever else does; what is stored first stays, and so does a last resort."""
+        """Compute whoever else does; what is stored first stays."""
         if self._last_resort is not None:
-            return await computed(self._call, NoClaim(), self._last_resort)
+            outcome = await self._over(self._last_resort)
+            if outcome is not None:
+                return outcome
+        self.progress.read(self._io.now())
         claim = await begun(self._call)
         if isinstance(claim, Outcome):
             return claim
-        return await computed(self._call, claim)
+        return await self._compute(claim)
+
+    async def _over(self, last_resort: Found) -> Outcome | None:
+        """Refresh an old value in place of whoever does, and never ends; `None` when it is gone."""
+        call = self._call
+        claim = await elected(call, last_resort, When.ALWAYS)
+        if claim is not None:
+            # Whoever hangs may be of this process: it refreshes what is stored now all the same.
+            call.cluster.protection.elections.ended(call.name)
+        else:
+            seen = await self._look(0.0)
+            if isinstance(seen, Outcome):
+                return seen
+            claim = NoClaim()
+        return None if self._last_resort is None else await self._compute(claim)
+
+    async def _compute(self, claim: Claim) -> Outcome:
+        return await computed(self._call, claim, self._last_resort, self.progress)
 
     async def _waited(self) -> Outcome | None:
         """Wait for the value; `None` when whoever made it left nothing behind."""
@@ -142,14 +199,14 @@ class Leading:
             call.count("lock_waits")
         began = io.now()
         self._seen = False
-        while (left := self._deadline - io.now()) > 0:
+        while (left := self.left) > 0:
             await io.sleep(min(self._backoff.pause(), left))
             seen = await self._look(io.now() - began)
             if isinstance(seen, Outcome):
                 call.prevented("waited", io.now() - began)
                 return seen
             if isinstance(seen, NodeError):
-                return await computed(call, NoClaim(), self._last_resort)
+                return await self._compute(NoClaim())
             if seen is None:
                 return await self._regardless()
             if seen is Look.UP_FOR_GRABS:
@@ -164,6 +221,7 @@ class Leading:
         """
         call = self._call
         reply, versions = await call.read()
+        self.progress.read(call.began)
         if isinstance(reply, NodeError):
             return reply
         if not isinstance(reply, tuple) or is_mark(reply):

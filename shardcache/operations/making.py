@@ -25,8 +25,9 @@ from shardcache.errors import EncodeError, NodeError, NodeRefusedError, Uncachea
 from shardcache.operations import tags
 from shardcache.operations.call import Call
 from shardcache.operations.claims import RESTING, Claim, RefreshClaim, StubClaim
-from shardcache.operations.outcomes import NOT_MADE, Outcome, described, failed, read
-from shardcache.operations.port import Repetition, Work
+from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read
+from shardcache.operations.port import CarriedError, Repetition, Work
+from shardcache.operations.progress import Progress
 
 T = TypeVar("T")
 
@@ -95,6 +96,7 @@ async def _begin(call: Call, claim: StubClaim) -> Begun | None:
         replies.append(met)
         if isinstance(met, Begun):
             claim.token, claim.leads = met.token, met.leads
+            claim.met = met.stub if met.payload is None else met.payload
         return claim
 
     replies: list[Reply] = []
@@ -131,20 +133,25 @@ async def _let_go(claim: object) -> None:
         await claim.let_go()
 
 
-async def elected(call: Call, stored: Found) -> Claim | None:
-    """Be the one who makes a value anew, if nobody else is or just was; the old value stays."""
-    return await _claimed(call, lambda: _elected(call, stored))
+async def elected(call: Call, stored: Found, when: When = When.ABSENT) -> Claim | None:
+    """Be the one who makes a value anew, if nobody else is or just was; the old value stays.
+
+    With `When.ALWAYS` take that over from whoever is.
+    """
+    return await _claimed(call, lambda: _elected(call, stored, when))
 
 
-async def _elected(call: Call, stored: Found) -> RefreshClaim | None:
+async def _elected(call: Call, stored: Found, when: When) -> RefreshClaim | None:
     mark: Payload = (RAW_FLAGS, call.io.token())
-    if await call.ask(Set(call.side, mark, call.lease, When.ABSENT)) is not True:
+    if await call.ask(Set(call.side, mark, call.lease, when)) is not True:
         return None
     met = await call.ask(Gets(call.name))
     payload, token = met if isinstance(met, tuple) else (None, None)
     there = found(payload) if isinstance(payload, tuple) and not is_mark(payload) else None
     leaves = math.inf if there is None else there.fresh_until + call.policy.served_after
-    claim = RefreshClaim(call.cluster, call.link, call.name, call.side, mark, token, leaves)
+    claim = RefreshClaim(
+        call.cluster, call.link, call.name, call.side, mark, payload, token, leaves
+    )
     # Not newer, as a planted age that is no number is not, either.
     if there is not None and not there.fresh_until > stored.fresh_until:
         await claim.stay(call.lease)
@@ -156,10 +163,16 @@ async def _elected(call: Call, stored: Found) -> RefreshClaim | None:
 # What is done with it.
 
 
-async def computed(call: Call, claim: Claim, last_resort: Found | None = None) -> Outcome:
+async def computed(
+    call: Call,
+    claim: Claim,
+    last_resort: Found | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
     """Call the function, and store what it makes.
 
-    When it raises, an old value may be served as the `last_resort`.
+    When it raises, an old value may be served as the `last_resort`. `progress` is that of the flight
+    that this is part of.
     """
     io = call.io
     process = io.process()
@@ -169,9 +182,12 @@ async def computed(call: Call, claim: Claim, last_resort: Found | None = None) -
         keeping = _kept(call, claim)
         call.count("recomputes")
         began = io.now()
+        if progress is not None:
+            progress.compute(began, claim, versions)
         try:
             result = await io.compute(call.factory)
-        except Exception as error:  # noqa: BLE001 - the function's own, which its callers get
+        except Exception as raised:  # noqa: BLE001 - the function's own, which its callers get
+            error = raised.error if isinstance(raised, CarriedError) else raised
             await _stopped(keeping)
             return await _raised(call, error, claim, last_resort, io.now() - began)
         await _stopped(keeping)
@@ -223,8 +239,9 @@ async def _made(
         call.told(seconds, None, stored=False)
         if lifetime == 0:
             return Outcome(result)
+        way_out = "; cache_none=False returns it without storing it" if result is None else ""
         raise UncacheableResultError(
-            f"the value of {call.key!r} cannot be stored: {error}"
+            f"the value of {call.key!r} cannot be stored: {error}{way_out}"
         ) from error
     if lifetime == 0:
         await _unkept(call, claim)
@@ -245,7 +262,10 @@ async def _unkept(call: Call, claim: Claim) -> None:
 
 async def _committed(call: Call, claim: Claim, payload: Payload, seconds: float | None) -> bool:
     """Store it unless something newer, or an invalidation, stands in the way."""
-    reply = await call.ask(Cas(call.name, payload, claim.token, seconds))
+    while True:
+        reply = await call.ask(Cas(call.name, payload, claim.token, seconds))
+        if reply is not False or not await claim.found_again():
+            break
     if reply is True:
         await claim.kept()
         return True
@@ -269,6 +289,7 @@ async def _raised(
     if last_resort is not None and _salvages(call, last_resort):
         await claim.given_up(backoff)
         call.count("swallowed")
+        call.cluster.protection.notes.refresh_failed(call.function, error)
         call.told(seconds, error, stored=False)
         return read(last_resort.payload)
     stored = await _error_stored(call, error, claim)
@@ -282,9 +303,9 @@ async def _error_stored(call: Call, error: Exception, claim: Claim) -> bool:
     """Keep an error in the value's place if it is of a type that is kept; say whether it is."""
     if claim.token is None or not isinstance(error, call.policy.error_kinds):
         return False
-    try:
-        payload = call.cluster.payloads.encode(call.name, described(error))
-    except EncodeError:
+    payload = call.error_payload(error)
+    if payload is None:
+        call.cluster.protection.notes.error_not_kept(call.function, type(error))
         return False
     seconds = call.policy.seconds("error_ttl")
     return await _committed(call, claim, call.stored_as_error(payload), seconds)

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
 from shardcache.core.commands import Payload
+from shardcache.operations.progress import Progress
 
 NOT_MADE: Final = object()
+NOTES: Final = "__notes__"  # where exceptions keep what `add_note` was given
+
+_MEMBERS: Final = (GetSetDescriptorType, MemberDescriptorType)
 
 
 class Outcome(NamedTuple):
     """A value as its maker has it (or `NOT_MADE` here), as it is stored, or the error instead.
 
-    It is `late` when it says no more than that its own caller has waited for so long.
+    It is `late` when it says no more than that its own caller has waited for so long. `progress` is
+    that of the flight it comes from.
     """
 
     value: Any  # the caller's own, as are all values
     payload: Payload | None = None
     error: Exception | None = None
     late: bool = False
+    progress: Progress | None = None
+
+    @property
+    def shareable(self) -> bool:
+        """Return whether others may have it.
+
+        What cannot be copied belongs to whose call made it: of an iterator the second finds nothing.
+        """
+        return self.error is not None or self.payload is not None
 
 
 def failed(error: Exception) -> Outcome:
@@ -34,56 +49,114 @@ def read(payload: Payload) -> Outcome:
 
 
 def reraised(error: Exception) -> Exception:
-    """Give an exception equal to `error` with a traceback of its own, to be raised once more.
+    """Return an exception equal to `error`, to be raised once more, whose trace shows the same origin.
 
-    One that cannot be copied is given itself.
+    One that cannot be copied is returned itself.
     """
-    twin = _twin(error, copy.copy) or _twin(error, _made_again)
+    twin = _copied(error, copy.copy) or _copied(error, _made_again)
     if twin is None:
-        return error.with_traceback(None)
+        return error
+    twin.__context__ = error.__context__
     twin.__cause__ = error.__cause__
     twin.__suppress_context__ = error.__suppress_context__
-    return twin.with_traceback(None)
+    return twin.with_traceback(error.__traceback__)
 
 
-def _twin(error: Exception, copied: Callable[[Exception], Exception]) -> Exception | None:
-    """Give a copy of `error` if it is one."""
+def _copied(error: Exception, copied: Callable[[Exception], Exception]) -> Exception | None:
+    """Return a copy of `error`, `None` if it is no such thing."""
     try:
         twin = copied(error)
-        alike = type(twin) is type(error) and twin.args == error.args and str(twin) == str(error)
     except Exception:  # noqa: BLE001 - the copying is the user's code, and may raise anything
         return None
-    return twin if alike and twin is not error else None
+    return twin if twin is not error and equal(twin, error) else None
 
 
 def _made_again(error: Exception) -> Exception:
-    """Give a copy without calling `__init__`, which may want other arguments than were kept."""
-    twin = type(error).__new__(type(error), *error.args)
-    vars(twin).update(vars(error))
-    return twin
+    """Return a copy without calling `__init__`, which may want other arguments than were kept."""
+    return _made(type(error), error.args, _state(error))
 
 
-def described(error: Exception) -> tuple[str, Sequence[Any]]:
-    """Give what is stored of an exception: the path of its type, and its arguments."""
-    return _path(type(error)), list(error.args)
+def described(error: Exception) -> list[Any]:
+    """Return what is stored of an exception: the path of its type, its arguments, its attributes.
+
+    A list, for not every codec takes tuples.
+    """
+    return [_path(type(error)), list(error.args), _state(error)]
 
 
 def restored(stored: Any, kinds: Sequence[type[Exception]]) -> Exception | None:
-    """Give the exception of such a description, if it is of one of `kinds`; nothing is imported."""
-    if not (isinstance(stored, (list, tuple)) and len(stored) == 2):  # noqa: PLR2004
+    """Return the exception of such a description, if it is of one of `kinds`; nothing is imported."""
+    if not (isinstance(stored, (list, tuple)) and len(stored) == 3):  # noqa: PLR2004
         return None
-    path, arguments = stored
-    if not isinstance(arguments, (list, tuple)):
+    path, arguments, state = stored
+    if not (isinstance(arguments, (list, tuple)) and isinstance(state, dict)):
         return None
     for kind in _with_subclasses(kinds):
         if _path(kind) == path:
             try:
-                error = kind.__new__(kind, *arguments)
-            except Exception:  # noqa: BLE001 - the user's code; the error is then not kept
+                return _made(kind, arguments, state)
+            except Exception:  # noqa: BLE001 - the user's code, or an attribute that it has not
                 return None
-            error.args = tuple(arguments)
-            return error
     return None
+
+
+def equal(one: Exception, other: Exception) -> bool:
+    """Return whether two exceptions are the same to whoever catches them.
+
+    That is their type, text, arguments and attributes; not their traces and causes.
+    """
+    try:
+        return (
+            type(one) is type(other)
+            and _same(one.args, other.args)
+            and _same(_state(one), _state(other))
+            and str(one) == str(other)
+        )
+    except Exception:  # noqa: BLE001 - the comparing is the user's code, and may raise anything
+        return False
+
+
+def _made(kind: type[Exception], arguments: Sequence[Any], state: Mapping[str, Any]) -> Exception:
+    """Return an exception of these arguments and attributes; its `__init__` is not called."""
+    error = kind.__new__(kind, *arguments)
+    error.args = tuple(arguments)
+    members = set(_members(kind))
+    for name, value in state.items():
+        if name in members:
+            setattr(error, name, value)
+        elif name == NOTES or not name.startswith("__"):
+            vars(error)[name] = value
+        else:
+            raise ValueError(name)
+    return error
+
+
+def _state(error: Exception) -> dict[str, Any]:
+    """Return what an exception has beside its arguments: in its dict, in slots, in members in C."""
+    members = {name: getattr(error, name, None) for name in _members(type(error))}
+    return {name: value for name, value in members.items() if value is not None} | vars(error)
+
+
+def _members(kind: type[Exception]) -> Iterator[str]:
+    for base in kind.__mro__:
+        if base is BaseException:
+            return
+        for name, member in vars(base).items():
+            if isinstance(member, _MEMBERS) and not name.startswith("__"):
+                yield name
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two values are equal and of one type, and so are those within."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    return bool(one == other)
 
 
 def _with_subclasses(kinds: Sequence[type[Exception]]) -> list[type[Exception]]:

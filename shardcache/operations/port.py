@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Sequence
 from enum import Enum
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from shardcache.core.commands import Command, Reply
 
@@ -36,15 +36,28 @@ class Pause(NamedTuple):
 class Flights(Protocol):
     """Work that is under way in this process, for all who want what comes of it."""
 
-    def fly(
-        self, name: bytes, work: Work[T], wait: float, *, takes_over: bool
+    def fly(  # noqa: PLR0913 - each says something of its own
+        self,
+        name: bytes,
+        work: Work[T],
+        wait: float,
+        *,
+        takes_over: bool,
+        progress: Any = None,
+        joins: Callable[[Any], bool] | None = None,
     ) -> Awaitable[tuple[T | Landing, bool]]:
         """Do `work`, or wait up to `wait` seconds for whoever does it under this name.
 
         Give what came of it, and whether it was the caller's own. When a flight is late, one of
         those who `takes_over` begins another; the rest wait for whichever lands first. `work`
         raises no `Exception`; what else it raises is not shared.
+
+        `progress` is what others may know of the caller's own flight. One whose progress `joins`
+        refuses is not waited for, and nobody joins it any more.
         """
+
+    def progress(self, name: bytes) -> Any:
+        """Return the progress of the flight under this name, `None` if there is none."""
 
     def detach(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more; those who wait for it get it."""
@@ -123,7 +136,10 @@ class IO(Protocol[BackendT_contra]):
         """
 
     def offer(self, work: Work[None], name: str) -> bool:
-        """Begin it beside the calls if not too many are under way; say whether."""
+        """Begin it beside the calls if not too many are under way; say whether.
+
+        It sees the caller's context variables, and is no part of the caller's flight.
+        """
 
     def clean_up(self, name: Hashable, turn: Work[Pause | None]) -> None:
         """Undo something beside the calls: do `turn` again after the pause it returns, until `None`.
@@ -139,19 +155,69 @@ class IO(Protocol[BackendT_contra]):
         """Do `work` beside the calls, every so many seconds, until it says that it is done."""
 
 
+class Aside(Generic[T]):
+    """A function that an operation has called by whoever runs it, while the operation is suspended.
+
+    Its frames are off the stack then, so that functions which call themselves get deep.
+    """
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        self.function = function
+
+    def __await__(self) -> Generator[Aside[T], T, T]:
+        return (yield self)
+
+
+class CarriedError(RuntimeError):
+    """Carries a `StopIteration` of the caller's function, which no coroutine can raise."""
+
+    def __init__(self, error: StopIteration) -> None:
+        super().__init__("a cached function raised StopIteration")
+        self.__cause__ = self.error = error
+
+
+def raisable(error: Exception) -> Exception:
+    """Return what an operation raises to have its caller see `error`."""
+    return CarriedError(error) if isinstance(error, StopIteration) else error
+
+
 def run(work: Work[T]) -> T:
-    """Begin an operation that never suspends, and run it to its end, in one step.
+    """Begin an operation that suspends for nothing but `Aside`, and run it to its end.
 
     It is begun here, and by a call that goes through no C code, so that no signal can raise before
     its first step: Python would write a warning about a coroutine that was never awaited.
     """
     operation = work()
     try:
-        operation.send(None)
+        aside = operation.send(None)
+        # A list can be emptied: an error in a local name would keep this frame alive, and itself.
+        given: list[Any] = []
+        while isinstance(aside, Aside):
+            try:
+                given.append(aside.function())
+                resume: Callable[[Any], Any] = operation.send
+            except StopIteration as error:
+                given.append(CarriedError(error))
+                resume = operation.throw
+            except BaseException as error:  # noqa: BLE001 - the operation has to know
+                given.append(error)
+                resume = operation.throw
+            aside = resume(given.pop())
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]  # StopIteration is not generic
-    operation.close()
-    raise RuntimeError(f"{operation!r} suspended; operations may await nothing but their IO port")
+    except CarriedError as carried:
+        stop = [carried.error]
+    except BaseException:
+        operation.close()
+        raise
+    else:
+        operation.close()
+        raise RuntimeError(
+            f"{operation!r} suspended; operations may await nothing but their IO port"
+        )
+    raise stop.pop()
 
 
 def step(operation: Coroutine[Any, Any, T]) -> T:  # what a coroutine yields and is sent is unused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from shardcache.operations.tally import Tally
 
@@ -52,15 +52,36 @@ class Elections:
         return now - since > patience
 
 
+class Notes(Protocol):
+    """What a user must hear of, because no caller does. Functions are named."""
+
+    def refresh_failed(self, function: str, error: Exception) -> None:
+        """Note that an old value was served because computing it again has failed."""
+
+    def error_not_kept(self, function: str, kind: type[Exception]) -> None:
+        """Note that an exception was to be kept, and cannot be."""
+
+
+class NoNotes:
+    """Notes that nobody reads."""
+
+    def refresh_failed(self, function: str, error: Exception) -> None:
+        """Do nothing."""
+
+    def error_not_kept(self, function: str, kind: type[Exception]) -> None:
+        """Do nothing."""
+
+
 class Protection:
     """What the computed values of one client have in common.
 
     `tally` counts for all of them, `direct` for those of `get_or_set`.
     """
 
-    __slots__ = ("direct", "elections", "tally")
+    __slots__ = ("direct", "elections", "notes", "tally")
 
-    def __init__(self) -> None:
+    def __init__(self, notes: Notes | None = None) -> None:
+        self.notes: Notes = NoNotes() if notes is None else notes
         self.elections = Elections()
         self.tally = Tally()
         self.direct = Tally()

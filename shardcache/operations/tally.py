@@ -28,12 +28,14 @@ class Tally:
     """The counters of one cached function, or of all of a client; `COUNTERS` says of what each is.
 
     They are plain numbers in a dict: CPython switches threads only at calls and jumps, and adding
-    to one has neither between its load and its store, so no count is lost.
+    to one has neither between its load and its store, so no count is lost. `name` is that of the
+    function.
     """
 
-    __slots__ = ("counts",)
+    __slots__ = ("counts", "name")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.counts: dict[str, float] = dict.fromkeys(COUNTERS, 0)
 
     def add(self, what: str, amount: float = 1) -> None:

@@ -90,7 +90,7 @@ def _pool_size(value: object) -> int:
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ConfigurationError(f"must be true or false, not {shown(value)}")
+        raise ConfigurationError("must be true or false")
     return value
 
 

@@ -110,12 +110,23 @@ def use(client, lock, function, number):
         assert lease.extend() > 0
     assert defaults(number) == 2 * number
 
+class Unkept(Exception):
+    def __init__(self, number):
+        self.thing = object()
+
+def fail():
+    raise Unkept(1)
+
 def use_all():
     global number
     number += 1
     own = number
     use(client, locker.lock, function, own)
     assert not small.set("large", "x" * 2_000)  # which is noted for the log
+    try:
+        small.get_or_set("fails", fail, ttl=60, cache_errors=Unkept)  # as this is
+    except Unkept:
+        pass
     changing.add_node(f"memory://added{own}")
     changing.remove_node(f"added{own}")
     with Client("memory://a") as other:

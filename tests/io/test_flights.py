@@ -163,6 +163,60 @@ class TestThreads:
         assert time.monotonic() - started < 2.5
         assert len(flights) == 0
 
+    def test_a_flight_that_does_not_fit_is_not_joined(self):
+        """Nor by those who come later: the caller's own takes its place, and the old one lands for its own."""
+        flights = ThreadFlights()
+        go, gone = threading.Event(), threading.Event()
+
+        async def old():
+            go.wait(LONG)
+            return "old"
+
+        async def new():
+            gone.wait(LONG)
+            return "new"
+
+        def fly(work, progress):
+            return step(
+                flights.fly(
+                    b"k",
+                    work,
+                    LONG,
+                    takes_over=True,
+                    progress=progress,
+                    joins=lambda progress: progress == "new",
+                )
+            )
+
+        results = {}
+        first = threading.Thread(target=lambda: results.update(old=fly(old, "old")))
+        first.start()
+        eventually(lambda: flights.progress(b"k") == "old", within=LONG)
+        second = threading.Thread(target=lambda: results.update(new=fly(new, "new")))
+        second.start()
+        eventually(lambda: flights.progress(b"k") == "new", within=LONG)
+        joining = threading.Event()
+
+        def joins(progress):
+            joining.set()
+            return progress == "new"
+
+        def join():
+            results["third"] = step(flights.fly(b"k", old, LONG, takes_over=True, joins=joins))
+
+        third = threading.Thread(target=join)
+        third.start()
+        assert joining.wait(LONG)
+        gone.set()
+        for thread in (second, third):
+            thread.join(LONG)
+        go.set()
+        first.join(LONG)
+        assert results["new"] == ("new", True)
+        assert results["third"] == ("new", False)
+        assert results["old"] == ("old", True)
+        assert len(flights) == 0
+
     def test_the_same_name_within_itself_goes_alone(self):
         """A function that calls itself with the same arguments does not wait for itself."""
         flights = ThreadFlights()
@@ -419,6 +473,40 @@ class TestTasks:
         assert {value for value, _ in results} == {"made"}
         assert 2 <= len(begun) <= 4
         assert time.monotonic() - started < 2.5
+        assert len(flights) == 0
+
+    async def test_a_flight_that_does_not_fit_is_not_joined(self):
+        """Nor by those who come later: the caller's own takes its place, and the old one lands for its own."""
+        flights = TaskFlights()
+        go = asyncio.Event()
+
+        async def old():
+            await go.wait()
+            return "old"
+
+        async def new():
+            await asyncio.sleep(0.02)
+            return "new"
+
+        def fly(work, progress):
+            return flights.fly(
+                b"k",
+                work,
+                LONG,
+                takes_over=True,
+                progress=progress,
+                joins=lambda progress: progress == "new",
+            )
+
+        first = asyncio.create_task(fly(old, "old"))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(fly(new, "new"))
+        await asyncio.sleep(0)
+        assert flights.progress(b"k") == "new"
+        assert await fly(old, "third") == ("new", False)
+        assert await second == ("new", True)
+        go.set()
+        assert await first == ("old", True)
         assert len(flights) == 0
 
     async def test_circles_are_seen(self):

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from shardcache.backends.memory import Bounds, Store
 from shardcache.core.codecs.msgpack import Msgpack
-from shardcache.core.commands import DeleteIf, ExpireIf, Renew, Set, Take
+from shardcache.core.commands import Begin, DeleteIf, ExpireIf, Renew, Set, Take
 from shardcache.core.events import Audience
 from shardcache.core.keys import KeySpace
 from shardcache.core.nodes import Node
-from shardcache.core.payloads import Payloads
+from shardcache.core.payloads import BARE_STUB, Payloads, stub
 from shardcache.core.topology import Topology
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError
 from shardcache.operations.cluster import Cluster
@@ -157,8 +157,8 @@ class SimulatedNode:
     """A node that can crash, be stopped, answer late, and lose what it had.
 
     One that counts `whole_seconds` behaves as memcached does: what is to live for two seconds is
-    gone after one to two, it cannot compare values, and its CAS numbers begin anew with it and are
-    new with each renewal.
+    gone after one to two, it cannot compare values, its CAS numbers begin anew with it and are new
+    with each renewal, and its stubs say whose they are from the first renewal on.
     """
 
     def __init__(self, world: World, *, whole_seconds: bool = False) -> None:
@@ -195,19 +195,22 @@ class SimulatedNode:
         """Take a command of a process, and answer after a while."""
         world = self.world
 
+        def delay() -> float:
+            return self.delay if process.delay is None else process.delay
+
         def arrive() -> None:
             if self.stopped:
                 self._waiting.append(arrive)
             elif not self.up or self.loses == "commands":
-                world.at(self.delay, lambda: reply.set(NodeUnavailableError("refused", "node")))
+                world.at(delay(), lambda: reply.set(NodeUnavailableError("refused", "node")))
             else:
                 answer = self._execute(process, command)
                 if self.loses:
                     answer = NodeUnavailableError("lost the connection", "node")
                     answer.__cause__ = ConnectionResetError()
-                world.at(self.delay, lambda: reply.set(answer))
+                world.at(delay(), lambda: reply.set(answer))
 
-        arrival = world.now + self.delay
+        arrival = world.now + delay()
         if self.ordered:
             arrival = self._latest = max(arrival, self._latest)
         world.at(arrival - world.now, arrive)
@@ -225,8 +228,12 @@ class SimulatedNode:
         key = getattr(command, "key", b"")
         before = self.held(key)
         answer = self.store.execute(self._coarse(command))
+        if self.whole_seconds and isinstance(command, Begin) and getattr(answer, "leads", False):
+            self._change(key, payload=BARE_STUB)
+            answer = answer._replace(stub=BARE_STUB)
         if self.whole_seconds and isinstance(command, Renew) and answer is not None:
             answer = self._renumbered(key)
+            self._change(key, payload=stub(command.mark))
         if isinstance(command, (Set, Take)) and answer is not False:
             self.world.owners[command.payload] = process
         if before is not None and self.held(key) != before:
@@ -238,8 +245,11 @@ class SimulatedNode:
     def _renumbered(self, key: bytes) -> int:
         store = self.store
         store._writes += 1
-        store._entries[key] = store._entries[key]._replace(token=store._writes)
+        self._change(key, token=store._writes)
         return store._writes
+
+    def _change(self, key: bytes, **fields: Any) -> None:
+        self.store._entries[key] = self.store._entries[key]._replace(**fields)
 
     def _coarse(self, command: Any) -> Any:
         ttl = getattr(command, "ttl", None)
@@ -262,6 +272,7 @@ class Process:
     skew: float = 0.0  # seconds that its clock of the wall is ahead
     paused_until: float = 0.0
     dead: bool = False
+    delay: float | None = None  # seconds to its nodes, and as many back; by default theirs
     timeout: float = TIMEOUT
     observers: Sequence[object] = ()
     prober: Prober | None = None  # that of another client, if this one shares a process with it
@@ -321,10 +332,13 @@ class SimulatedRepetition:
 class SimulatedFlights:
     """The flights of a process with one caller at a time: it always flies itself."""
 
-    async def fly(self, name: bytes, work: Any, wait: float, *, takes_over: bool) -> Any:
+    async def fly(self, name: bytes, work: Any, wait: float, **_: Any) -> Any:
         """Do the work."""
-        del name, wait, takes_over
+        del name, wait
         return await work(), True
+
+    def progress(self, name: bytes) -> None:
+        """Return nothing: nobody else flies."""
 
     def detach(self, name: bytes) -> None:
         """Do nothing: nobody joins."""

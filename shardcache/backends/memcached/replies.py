@@ -164,8 +164,9 @@ class OneBegin(Numbered):
                 if bits is None or version is None or value is None:
                     return NONSENSE
                 payload = (bits, value)
-                stub = is_stub(payload)
-                return Begun(None if stub else payload, version, leads=stub and b"W" in marks)
+                if is_stub(payload):
+                    return Begun(None, version, leads=b"W" in marks, stub=payload)
+                return Begun(payload, version, leads=False)
         return NONSENSE
 
 

@@ -69,6 +69,7 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.keys import MAX_PLAIN, hashed, is_plain
+from shardcache.core.payloads import stub
 from shardcache.errors import (
     NodeError,
     NodeProtocolError,
@@ -349,8 +350,19 @@ class MemcachedWire:
         name, binary = spelled(command.key)
         life = memcached_exptime(command.ttl, self._clock)
         version = self._number(command.token)
-        line = b"ms %s 0 F0 T%d C%d c O%d%s\r\n\r\n" % (name, life, version, token, binary)
-        return (line,), OneRenew(b"O%d" % token, self._runs.number)
+        # Its number is another one now, so that whoever met the stub needs the mark to know it again.
+        flags, data = stub(command.mark)
+        block = b"ms %s %d F%d T%d C%d c O%d%s\r\n%s\r\n" % (
+            name,
+            len(data),
+            flags,
+            life,
+            version,
+            token,
+            binary,
+            data,
+        )
+        return (block,), OneRenew(b"O%d" % token, self._runs.number)
 
     def _take(self, command: Take) -> Encoded:
         token = self._next_token()

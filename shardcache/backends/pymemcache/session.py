@@ -318,8 +318,9 @@ def _begin(client: Any, command: Begin) -> Reply:
     for _ in range(BEGIN_TRIES):
         payload, token = client.gets(name)
         if payload is not None:
-            leads = payload == mine
-            return Begun(None if is_stub(payload) else payload, token, leads=leads)
+            if is_stub(payload):
+                return Begun(None, token, leads=payload == mine, stub=payload)
+            return Begun(payload, token, leads=False)
         client.add(name, mine, expire=expire)
     return NodeRefusedError("the key vanished again and again", client.node)
 

@@ -302,14 +302,17 @@ class RedisWire:
         return uncounted
 
     def _begin(self, command: Begin) -> Sequence[bytes]:
-        stored = to_redis(stub(command.mark))
+        own = stub(command.mark)
+        stored = to_redis(own)
         token = _digest(stored)
 
         def met(raw: Any) -> Begun:  # whatever the server sent
             payload = _value(raw)
             if payload is None:
-                return Begun(None, token, leads=True)
-            return Begun(None if is_stub(payload) else payload, _digest(raw), leads=False)
+                return Begun(None, token, leads=True, stub=own)
+            if is_stub(payload):
+                return Begun(None, _digest(raw), leads=False, stub=payload)
+            return Begun(payload, _digest(raw), leads=False)
 
         awaited = One(met)
         return self._ask_script(awaited, BEGIN, command.key, stored, _milliseconds(command.ttl))

@@ -1,0 +1,75 @@
+"""What a recompute under way rests on, and who may share its outcome.
+
+Who calls after an invalidation has returned, in whatever process, must not be given a value whose
+recompute began before it. The node tells: the leader's own stub is there no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from shardcache.core.commands import Reply
+from shardcache.errors import NodeError
+
+if TYPE_CHECKING:
+    from shardcache.operations.claims import Claim
+
+UNREACHABLE: Final = b""  # in place of the version of a tag whose node did not answer
+
+
+class Progress:
+    """How far a flight has come.
+
+    `as_of` is when (monotonic seconds) it last began to read or to compute: its outcome is as new as
+    that. While the function runs, `claim` is what it has on the key's node, and `versions` are those
+    of the tags when it began.
+    """
+
+    __slots__ = ("as_of", "claim", "versions")
+
+    def __init__(self, now: float) -> None:
+        self.as_of = now
+        self.claim: Claim | None = None
+        self.versions: Sequence[bytes] | None = ()
+
+    def read(self, now: float) -> None:
+        """Note that it reads now."""
+        self.as_of = now
+
+    def compute(self, now: float, claim: Claim, versions: Sequence[bytes] | None) -> None:
+        """Note that it calls the function now."""
+        # Other threads look at it: at the claim first.
+        self.versions = versions
+        self.as_of = now
+        self.claim = claim
+
+
+class Sight(NamedTuple):
+    """What a caller has seen: the reply of the key's node, asked for after `began`.
+
+    `token` is that of the reply where the backend's stubs do not say whose they are, and `versions`
+    are those of the tags.
+    """
+
+    began: float
+    reply: Reply
+    versions: Sequence[bytes | None] = ()
+    token: Hashable | None = None
+
+    def may_join(self, progress: Progress) -> bool:
+        """Return whether the outcome of a flight will be no older than this call."""
+        claim = progress.claim
+        if claim is None or progress.as_of >= self.began:
+            return True
+        if isinstance(self.reply, NodeError):
+            return True  # it cannot be known, and the source is to be spared
+        stands = claim.stands(self.reply, self.token)
+        return stands and _agree(self.versions, progress.versions)
+
+
+def _agree(seen: Sequence[bytes | None], versions: Sequence[bytes] | None) -> bool:
+    """Return whether no tag was invalidated since a flight read its version, as far as is known."""
+    if versions is None:  # the node of a tag failed; perhaps it still does
+        return not all(seen)
+    return all(now in {UNREACHABLE, then} for now, then in zip(seen, versions, strict=True))

@@ -1,0 +1,547 @@
+"""Who recomputes a value, who shares it, and what is stored: on every kind of node, in both worlds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import sys
+import threading
+import time
+import traceback
+from datetime import timedelta
+
+import pytest
+
+import shardcache
+from shardcache import AsyncClient, Client, ConfigurationError, UncacheableResultError
+from shardcache.clients.base import cluster_of
+from shardcache.testing.driving import MODES, DrivenClient, make_client
+from shardcache.testing.waiting import eventually
+
+LONG = 30.0
+LOCKS = [False, "shard", True]
+BACKENDS = ["memcached", "redis", "pymemcache"]
+
+
+@pytest.fixture(params=BACKENDS)
+def urls(request):
+    """Give the URLs of three nodes that processes share."""
+    return _urls(request, request.param)
+
+
+@pytest.fixture(params=["memory", *BACKENDS])
+def all_urls(request):
+    """Give the URLs of three nodes of any kind."""
+    if request.param == "memory":
+        return "memory://a,b,c"
+    return _urls(request, request.param)
+
+
+def _urls(request, kind):
+    server = "redis" if kind == "redis" else "memcached"
+    urls = [server.url for server in request.getfixturevalue(f"{server}_servers")]
+    if kind == "pymemcache":
+        return [url.replace("memcached://", "pymemcache://") for url in urls]
+    return urls
+
+
+def in_thread(call):
+    """Begin a call in a thread; return the thread and where its result will be."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+    return thread, results
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("way", ["invalidate", "invalidate_tag"])
+class TestVoidFlights:
+    """Who calls after an invalidation has returned in another process gets no older value."""
+
+    def test_threads(self, urls, lock, way):
+        """The flight of one's own process is not joined then."""
+        source, go, begun = ["old"], threading.Event(), threading.Event()
+
+        def cached(client):
+            @client.cached(ttl=60, lock=lock, tags=["t"], namespace="f")
+            def f():
+                value = source[0]
+                if value == "old":
+                    begun.set()
+                    go.wait(LONG)
+                return value
+
+            return f
+
+        with Client(urls, timeout=2.0) as here, Client(urls, timeout=2.0) as there:
+            f, g = cached(here), cached(there)
+            thread, results = in_thread(g)
+            assert begun.wait(LONG)
+            source[0] = "new"
+            f.invalidate() if way == "invalidate" else f.invalidate_tag("t")
+            assert g() == "new"
+            go.set()
+            thread.join(LONG)
+            assert results == ["old"]
+            assert g.get() == "new"
+
+    async def test_tasks(self, urls, lock, way):
+        """The same for the tasks of a loop."""
+        source, go, begun = ["old"], asyncio.Event(), asyncio.Event()
+
+        def cached(client):
+            @client.cached(ttl=60, lock=lock, tags=["t"], namespace="f")
+            async def f():
+                value = source[0]
+                if value == "old":
+                    begun.set()
+                    await go.wait()
+                return value
+
+            return f
+
+        async with AsyncClient(urls, timeout=2.0) as here, AsyncClient(urls, timeout=2.0) as there:
+            f, g = cached(here), cached(there)
+            leader = asyncio.create_task(g())
+            await begun.wait()
+            source[0] = "new"
+            await (f.invalidate() if way == "invalidate" else f.invalidate_tag("t"))
+            assert await g() == "new"
+            go.set()
+            assert await leader == "old"
+            assert await g.get() == "new"
+
+
+def test_threads_that_come_later_join(urls):
+    """Whoever finds the stub of its leader joins, also on memcached, whose stubs have no names."""
+    go, calls = threading.Event(), []
+    with Client(urls, timeout=2.0) as client:
+
+        @client.cached(ttl=60, wait=LONG)
+        def f():
+            calls.append(1)
+            go.wait(LONG)
+            return len(calls)
+
+        threads = []
+        for _ in range(5):
+            threads.append(in_thread(f)[0])
+            eventually(lambda: calls, within=LONG)
+        eventually(lambda: f.cache_info().misses == 5, within=LONG)
+        go.set()
+        for thread in threads:
+            thread.join(LONG)
+        assert len(calls) == 1
+
+
+class TestWhatIsNotShared:
+    """What is neither kept nor copied belongs to the caller whose call made it."""
+
+    @pytest.mark.parametrize("lock", LOCKS)
+    def test_threads(self, all_urls, lock):
+        """Each has a generator of its own, of which nobody else has read."""
+        barrier, calls = threading.Barrier(4), []
+        with Client(all_urls, timeout=2.0) as client:
+
+            @client.cached(ttl=60, lock=lock, condition=lambda rows: isinstance(rows, dict))
+            def rows():
+                calls.append(1)
+                if len(calls) == 1:  # the others wait for this call
+                    eventually(lambda: rows.cache_info().misses == 4, within=LONG)
+                return (number for number in range(3))
+
+            def read():
+                barrier.wait(LONG)
+                return list(rows())
+
+            started = [in_thread(read) for _ in range(4)]
+            for thread, _ in started:
+                thread.join(LONG)
+            assert [results for _, results in started] == [[[0, 1, 2]]] * 4
+            assert len(calls) == 4
+
+    @pytest.mark.parametrize("lock", LOCKS)
+    async def test_tasks(self, all_urls, lock):
+        """Those who have waited compute side by side, not one after another."""
+        busy = [0, 0]
+        async with AsyncClient(all_urls, timeout=2.0) as client:
+
+            @client.cached(ttl=60, lock=lock, condition=lambda rows: isinstance(rows, dict))
+            async def rows():
+                busy[0] += 1
+                busy[1] = max(busy)
+                await asyncio.sleep(0.2)
+                busy[0] -= 1
+                return (number for number in range(3))
+
+            results = await asyncio.gather(*(rows() for _ in range(4)))
+            assert [list(each) for each in results] == [[0, 1, 2]] * 4
+            assert busy == [0, 3]
+
+    async def test_what_can_be_copied_is(self, all_urls):
+        """What `condition` refuses is returned to all who wait for it, to each a copy."""
+        calls = []
+        async with AsyncClient(all_urls, timeout=2.0) as client:
+
+            @client.cached(ttl=60, condition=lambda _: False)
+            async def f():
+                calls.append(1)
+                await asyncio.sleep(0.1)
+                return [1]
+
+            results = await asyncio.gather(*(f() for _ in range(4)))
+            assert results == [[1]] * 4
+            assert len({id(each) for each in results}) == 4
+            assert len(calls) == 1
+
+
+class TestKeptErrors:
+    """What `cache_errors` keeps comes back whole, or is raised each time."""
+
+    class NotFoundError(Exception):
+        """With an attribute that is no argument."""
+
+        def __init__(self, user_id, source=None):
+            self.user_id = user_id
+            self.source = source
+
+        def __str__(self):
+            return f"no user {self.user_id}"
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("codec", ["msgpack", "json"])
+    def test_it_comes_back_whole(self, all_urls, mode, codec, caplog):
+        """By its type, text and attributes."""
+        client = make_client(mode, all_urls, timeout=2.0, codec=codec)
+        calls = []
+
+        def raising(number):
+            calls.append(number)
+            raise self.NotFoundError(number)
+
+        f = as_called(client, raising, ttl=60, cache_errors=self.NotFoundError, error_ttl=30)
+        for _ in range(3):
+            with pytest.raises(self.NotFoundError, match="no user 7") as raised:
+                f(7)
+            assert (raised.value.user_id, raised.value.source) == (7, None)
+        assert calls == [7]
+        assert caplog.records == []
+        client.close()
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_what_would_not_is_not_kept_and_the_log_says_so_once(self, all_urls, mode, caplog):
+        """Without its text: that is nobody else's business."""
+        client = make_client(mode, all_urls, timeout=2.0)
+        calls = []
+
+        def raising(number):
+            calls.append(number)
+            raise self.NotFoundError("hunter2", source=client)
+
+        f = as_called(client, raising, ttl=60, cache_errors=self.NotFoundError, error_ttl=30)
+        for _ in range(3):
+            with pytest.raises(self.NotFoundError) as raised:
+                f(7)
+            assert raised.value.source is client
+        assert calls == [7] * 3
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert "does not keep" in record.getMessage()
+        assert "NotFoundError" in record.getMessage()
+        assert "raising" in record.getMessage()
+        assert "hunter2" not in record.getMessage()
+        client.close()
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_what_comes_back_as_something_else_is_not_kept(self, all_urls, mode):
+        """As one would whose text tells of its cause, which is not stored."""
+
+        class RefusedError(Exception):
+            def __str__(self):
+                return f"refused, because of {self.__cause__!r}"
+
+        client = make_client(mode, all_urls, timeout=2.0)
+
+        def raising():
+            raise RefusedError from KeyError("row")
+
+        f = as_called(client, raising, ttl=60, cache_errors=RefusedError, error_ttl=30)
+        for _ in range(2):
+            with pytest.raises(RefusedError, match="because of KeyError"):
+                f()
+        client.close()
+
+
+def as_called(client, function, **terms):
+    """Return a function cached by a client of either kind, to be called as if it blocked."""
+    if not isinstance(client, DrivenClient):
+        return client.cached(namespace="f", **terms)(function)
+
+    @functools.wraps(function)
+    async def awaited(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    cached = client.cached(namespace="f", **terms)(awaited)
+    return lambda *args, **kwargs: client.loop.run_until_complete(cached(*args, **kwargs))
+
+
+class TestFailingRefreshes:
+    """Nobody who is served an old value sees that a refresh failed: the log tells."""
+
+    @pytest.mark.parametrize("refresh", ["background", "inline"])
+    def test_threads(self, all_urls, refresh, caplog):
+        """Once a minute for each function, by the type of the exception and not its text."""
+        with Client(all_urls, timeout=2.0) as client:
+            up = [True]
+
+            @client.cached(
+                ttl=0.01, stale=60, jitter=0, error_backoff=0.01, refresh=refresh, namespace="f"
+            )
+            def rates():
+                if not up[0]:
+                    raise ConnectionError("to hunter2@source")
+                return 1
+
+            rates()
+            up[0] = False
+            eventually(lambda: rates() and rates.cache_info().swallowed >= 3, within=LONG)
+            (record,) = [each for each in caplog.records if "refreshing" in each.getMessage()]
+            assert record.levelname == "WARNING"
+            assert "rates failed: ConnectionError" in record.getMessage()
+            assert "hunter2" not in caplog.text
+
+    @pytest.mark.parametrize("term", ["condition", "ttl"])
+    async def test_tasks(self, all_urls, term, caplog):
+        """So are refreshes that fail by a function of the result."""
+        async with AsyncClient(all_urls, timeout=2.0) as client:
+            up = [True]
+
+            def check(_):
+                if not up[0]:
+                    raise ZeroDivisionError
+                return 0.01
+
+            terms = {"ttl": 0.01, "stale": 60, "jitter": 0, "error_backoff": 0.01, term: check}
+
+            @client.cached(namespace="f", **terms)
+            async def rates():
+                return 1
+
+            await rates()
+            up[0] = False
+            async with asyncio.timeout(LONG):
+                while not caplog.records:
+                    await rates()
+                    await asyncio.sleep(0.01)
+            assert "rates failed: ZeroDivisionError" in caplog.text
+
+    async def test_arguments_that_end_with_their_request(self, all_urls):
+        """With ignored arguments the call that is elected waits for the refresh, unless told not to."""
+
+        class Session:
+            """What is closed behind a request."""
+
+            closed = False
+
+        async with AsyncClient(all_urls, timeout=2.0) as client:
+            calls = []
+
+            def cached(**terms):
+                @client.cached(ttl=0.05, stale=60, jitter=0, ignore="session", **terms)
+                async def load(session, _user):
+                    await asyncio.sleep(0.01)
+                    calls.append(session.closed)
+                    return len(calls)
+
+                return load
+
+            async def request(load):
+                session = Session()
+                try:
+                    return await load(session, 7)
+                finally:
+                    session.closed = True
+
+            load = cached(namespace="auto")
+            assert load.policy.refresh == "inline"
+            async with asyncio.timeout(LONG):
+                while len(calls) < 3:
+                    await request(load)
+                    await asyncio.sleep(0.06)
+            assert not any(calls)
+            assert cached(namespace="told", refresh="background").policy.refresh == "background"
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_context_variables_are_those_of_the_call(self, mode):
+        """Of the one that was elected, in threads too: the span of a trace has its parent."""
+        seen = []
+        span = contextvars.ContextVar("span", default=None)
+        client = make_client(mode, "memory://a,b,c")
+
+        def rates():
+            seen.append(span.get())
+            return 1
+
+        f = as_called(client, rates, ttl=0.01, stale=60, jitter=0, refresh="background")
+
+        def called():
+            f()
+            return len(seen) > 1
+
+        span.set("request")
+        eventually(called, within=LONG)
+        assert set(seen) == {"request"}
+        client.close()
+
+
+class TestWhatTheFunctionDoes:
+    """A cached function may do what a plain one may."""
+
+    @pytest.mark.parametrize("coalesce", [True, False])
+    def test_stop_iteration_is_itself(self, all_urls, coalesce):
+        """It reaches the caller as it was raised, with its value, kept or not."""
+        calls = []
+        with Client(all_urls, timeout=2.0) as client:
+            for terms in ({}, {"cache_errors": StopIteration, "error_ttl": 30}):
+
+                @client.cached(ttl=60, coalesce=coalesce, namespace=str(terms), **terms)
+                def f():
+                    calls.append(1)
+                    raise StopIteration(7)
+
+                for _ in range(2):
+                    with pytest.raises(StopIteration) as raised:
+                        f()
+                    assert raised.value.value == 7
+                    assert "in f" in "".join(traceback.format_exception(raised.value)) or terms
+        assert len(calls) == 3
+
+    async def test_stop_async_iteration_is_itself(self, all_urls):
+        """So is that of a coroutine function, for all who wait."""
+        async with AsyncClient(all_urls, timeout=2.0) as client:
+
+            @client.cached(ttl=60, namespace="f")
+            async def f():
+                await asyncio.sleep(0.05)
+                raise StopAsyncIteration
+
+            errors = await asyncio.gather(*(f() for _ in range(3)), return_exceptions=True)
+            assert [type(error) for error in errors] == [StopAsyncIteration] * 3
+
+    def test_those_who_waited_see_where_it_was_raised(self, all_urls):
+        """The trace of a shared exception ends where the function raised it."""
+        calls = []
+        with Client(all_urls, timeout=2.0) as client:
+
+            def inner():
+                raise KeyError("user") from ValueError("row")
+
+            @client.cached(ttl=60, namespace="f")
+            def f():
+                calls.append(1)
+                eventually(lambda: f.cache_info().misses == 3, within=LONG)
+                inner()
+
+            def traced():
+                try:
+                    f()
+                except KeyError as error:
+                    return error
+
+            started = [in_thread(traced) for _ in range(3)]
+            for thread, _ in started:
+                thread.join(LONG)
+            errors = [results[0] for _, results in started]
+            assert len(calls) == 1
+            assert len({id(error) for error in errors}) == 3
+            for error in errors:
+                assert "in inner" in "".join(traceback.format_exception(error))
+                assert isinstance(error.__cause__, ValueError)
+
+    @pytest.mark.parametrize("lock", LOCKS)
+    def test_it_may_call_itself_deeply(self, lock):
+        """About a fifth as deep as a plain function."""
+        with Client("memory://a,b,c") as client:
+
+            @client.cached(ttl=60, lock=lock)
+            def f(number):
+                return 0 if number == 0 else f(number - 1) + 1
+
+            deep = (sys.getrecursionlimit() - len(inspect.stack())) // 6
+            assert f(deep) == deep
+
+    def test_an_interrupt_in_it_leaves_nothing(self):
+        """Neither a flight nor a stub, wherever the signal raises."""
+        with Client("memory://a,b,c") as client:
+
+            @client.cached(ttl=60, wait=LONG)
+            def f():
+                raise KeyboardInterrupt
+
+            began = time.monotonic()
+            for _ in range(3):
+                with pytest.raises(KeyboardInterrupt):
+                    f()
+            assert time.monotonic() - began < LONG / 2
+            assert len(cluster_of(client).io.flights) == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestOptions:
+    """What `cached` and `get_or_set` are told."""
+
+    def test_unknown_ones_are_named_with_those_there_are(self, mode):
+        """As a `TypeError` of the call that was made, not of something within."""
+        client = make_client(mode, "memory://a,b,c")
+        for call in (client.cached, shardcache.cached):
+            with pytest.raises(TypeError, match=r"^cached\(\) .*'timeout' \(known: .*ignore.*wait"):
+                call(ttl=60, timeout=5)
+        with pytest.raises(TypeError, match=r"^get_or_set\(\) .*'timeout' \(known: .*tags.*wait"):
+            client.get_or_set("k", lambda: 1, ttl=60, timeout=5)
+        client.close()
+
+    def test_tags_of_one_value(self, all_urls, mode):
+        """`get_or_set` takes them by name, one or many."""
+        client = make_client(mode, all_urls, timeout=2.0)
+        calls = []
+
+        def made():
+            calls.append(1)
+            return len(calls)
+
+        for tags in ("t", ["s", b"t"]):
+            calls.clear()
+            key = f"k{len(tags)}"
+            assert [client.get_or_set(key, made, ttl=60, tags=tags) for _ in range(2)] == [1, 1]
+            client.invalidate_tag("t")
+            assert client.get_or_set(key, made, ttl=60, tags=tags) == 2
+        with pytest.raises(ValueError, match="256 tags"):
+            client.get_or_set("k", made, ttl=60, tags=[f"t{number}" for number in range(256)])
+        client.close()
+
+    def test_a_ttl_of_zero_keeps_nothing(self, all_urls, mode):
+        """As a setting for development says it."""
+        client = make_client(mode, all_urls, timeout=2.0)
+        calls = []
+
+        def made(number=1):
+            calls.append(number)
+            return number
+
+        for ttl in (0, 0.0, timedelta(0)):
+            f = as_called(client, made, ttl=ttl, version=str(ttl))
+            assert [f(1), f(1), client.get_or_set("k", made, ttl=ttl)] == [1] * 3
+        assert len(calls) == 9
+        with pytest.raises(ConfigurationError, match="ttl"):
+            client.cached(ttl=-1)
+        client.close()
+
+    def test_a_none_that_a_codec_does_not_take(self, mode):
+        """The error names the way out."""
+        client = make_client(mode, "memory://a,b,c", codec="raw")
+        with pytest.raises(UncacheableResultError, match="cache_none=False"):
+            client.get_or_set("k", lambda: None, ttl=60)
+        assert client.get_or_set("k", lambda: None, ttl=60, cache_none=False) is None
+        client.close()
