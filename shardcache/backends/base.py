@@ -21,12 +21,14 @@ class BackendOptions(NamedTuple):
 
     `pool_size` bounds blocking connections; `connect_timeout` bounds one dial, in seconds, inside
     the call's deadline; `call_timeout` is the usual length of a call, in seconds, so that a
-    backend can prepare its sockets for it.
+    backend can prepare its sockets for it. With `bare_bytes` a backend whose server keeps no flags
+    stores bytes and text without a header, as other programs read them.
     """
 
     pool_size: int = 32
     call_timeout: float = 0.5
     connect_timeout: float = 0.5
+    bare_bytes: bool = False
 
 
 class Exchange(Protocol):

@@ -30,6 +30,19 @@ class Parameter(NamedTuple):
     from_text: Callable[[str], object] = str
 
 
+_SWITCHES: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"must be true or false, not {shown(value)}")
+    return value
+
+
+def _switched(text: str) -> object:
+    return _SWITCHES.get(text.lower(), text)
+
+
 def _number(text: str) -> object:
     if text.lower() == "none":
         return None
@@ -126,6 +139,8 @@ PARAMETERS: Final = {
     "strategy": Parameter(_choice),
     "codec": Parameter(_choice),
     "secret": Parameter(_secret, _secrets),
+    "read_unsigned": Parameter(_switch, _switched),
+    "read_compressed": Parameter(_switch, _switched),
     "namespace": Parameter(_namespace),
     "default_ttl": Parameter(_lifetime, _number),
     "timeout": Parameter(_timeout, _number),

@@ -33,17 +33,17 @@ class Redis:
 
     def blocking(self, node: Node, options: BackendOptions) -> Backend:
         """Make the blocking backend; connects to nothing yet."""
-        return SocketBackend(self._target(node), options)
+        return SocketBackend(self._target(node, options), options)
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncBackend:
         """Make the asyncio backend; connects to nothing yet, needs no running loop."""
-        return MultiplexedBackend(self._target(node), options)
+        return MultiplexedBackend(self._target(node, options), options)
 
-    def _target(self, node: Node) -> Target:
+    def _target(self, node: Node, options: BackendOptions) -> Target:
         # redis-py and hiredis load with the first node: a program without one need not wait.
         from shardcache.backends.redis.options import read_options  # noqa: PLC0415
         from shardcache.backends.redis.wire import RedisWire  # noqa: PLC0415
 
-        options = read_options(node, self.credentials)
+        read = read_options(node, self.credentials, bare_bytes=options.bare_bytes)
         tls = tls_context(node) if node.address.scheme == "rediss" else None
-        return Target(node, tls, make_wire=partial(RedisWire, options, node.name))
+        return Target(node, tls, make_wire=partial(RedisWire, read, node.name))
