@@ -264,7 +264,7 @@ class Payloads:
     def __init__(self, codec: Codec, foreign: Foreign | None = None) -> None:
         """Work by `codec`; raise `ConfigurationError` when it cannot be used so."""
         _check_codec(codec)
-        if getattr(codec, "signed_only", self.signs) and not self.signs:
+        if getattr(codec, "signed_only", False) and not self.signs:
             raise ConfigurationError(
                 f"codec {codec.name!r} needs a secret, for reading what others could have written runs"
                 " code: give `secret`"
@@ -327,28 +327,31 @@ class SignedPayloads(Payloads):
 
     def _decode(self, name: bytes, payload: Payload, room: Room | None = None) -> Any:  # as above
         if payload[0] != INTEGER_FLAGS:
-            payload = self.open(name, payload)
+            payload = self._opened(name, payload, self._wall())
         return self.load(name, payload, room)
 
     def seal(self, name: bytes, payload: Payload, seconds: float | None = None) -> Payload:
-        """Return what is stored as `name` for a payload that lives `seconds`, signed.
-
-        An envelope knows its age itself, and is kept for longer while its value is recomputed.
-        """
+        """Return what is stored as `name` for a payload that lives `seconds`, signed."""
         flags, data = payload
         kind = _HEADERS[flags][1] << SHIFT
-        ends = self._wall() + seconds if seconds is not None and kind not in _AGELESS else None
+        ends = None if seconds is None else self._wall() + seconds
         return kind | SIGNED, self._signer.sign(self._scope(kind, name), data, ends)
 
     def open(self, name: bytes, payload: Payload) -> Payload:
         """Return what a signature covers, and what needs none; raise `DecodeError` otherwise.
 
-        None needs a mark, nor what other clients wrote if that is to be read.
+        None needs a mark, nor what other clients wrote if that is to be read. Whoever opens an
+        envelope has to look at its age, for it may be kept beyond its end while its value is
+        recomputed.
         """
+        is_envelope = payload[0] == ENVELOPE_FLAGS | SIGNED
+        return self._opened(name, payload, 0.0 if is_envelope else self._wall())
+
+    def _opened(self, name: bytes, payload: Payload, now: float) -> Payload:
         flags, data = payload
         if flags & SIGNED:
             kind = flags & ~SIGNED
-            data = self._signer.verify(self._scope(kind, name), data, self._wall())
+            data = self._signer.verify(self._scope(kind, name), data, now)
             return _FLAGS[kind >> SHIFT], data
         if is_stub(payload) or flags == ABANDONED_FLAGS:
             return payload
@@ -364,7 +367,6 @@ class SignedPayloads(Payloads):
 
 _PURPOSES: Final = {ENVELOPE_FLAGS: b"envelope", ERROR_FLAGS: b"error", MARK_FLAGS: b"tag"}
 _HOLDERS: Final = frozenset({ENVELOPE_FLAGS, ERROR_FLAGS})  # of what a codec wrote
-_AGELESS: Final = frozenset({ENVELOPE_FLAGS, MARK_FLAGS})
 
 
 def payloads_of(

@@ -182,7 +182,8 @@ class Call:
             return self.cluster.payloads.seal(self.name, payload, lifetime), lifetime
         envelope = enveloped(payload, io.wall(), delta, lifetime, versions)
         seconds = None if lifetime is None else lifetime + policy.served_after
-        return self.cluster.payloads.seal(self.name, (ENVELOPE_FLAGS, pack(envelope))), seconds
+        held = ENVELOPE_FLAGS, pack(envelope)
+        return self.cluster.payloads.seal(self.name, held, seconds), seconds
 
     def stored_as_error(self, payload: Payload, seconds: float | None = None) -> Payload:
         """Give what is stored for `seconds` for an exception whose description is `payload`."""

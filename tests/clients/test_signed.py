@@ -474,6 +474,28 @@ class TestReplay:
         with pytest.raises(DecodeError, match="over"):
             payloads.open(b"k", error)
 
+    def test_an_envelope_whose_time_is_over_is_void(self, make):
+        """A cached function goes by its age; to `get` it has an end as any value has."""
+        client = make()
+        node, calls, payloads = Node(client), [], client._cluster.payloads
+
+        def compute():
+            calls.append(1)
+            return len(calls)
+
+        load, key = cached(client, compute, ttl=60, stale=60, jitter=0)
+        assert [load(), load()] == [1, 1]
+        old = node.held(key)
+        wall = payloads._wall
+        for seconds, expected in ((0, 1), (118, 1), (123, "miss")):
+            payloads._wall = lambda seconds=seconds: wall() + seconds
+            node.plant(key, old)
+            assert client.get(key, "miss") == expected
+        envelope = payloads.open(key, old)[1]
+        ended = pack(unpack(envelope)._replace(fresh_until=wall() - 61))
+        node.plant(key, payloads.seal(node.name(key), (ENVELOPE_FLAGS, ended)))
+        assert load() == 2
+
     def test_every_call_signs_the_end(self, make):
         """However a value comes to be stored with a `ttl`, it is void after that."""
         client = make(default_ttl=60)
