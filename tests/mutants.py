@@ -1,4 +1,4 @@
-"""Break what protects against stampedes in one place at a time, and see the tests go red.
+"""Break what protects against stampedes and forgeries in one place, and see the tests go red.
 
 `python tests/mutants.py [word …]` makes a copy of the package with each fault of `MUTANTS` in turn and
 runs the tests that must notice; `tox -e mutants` does so. The exit status is 1 when one survives.
@@ -23,6 +23,8 @@ REDLOCK = "operations/redlock.py"
 LOCK_TESTS = ("operations/test_redlock.py",)
 VALUE_TESTS = ("operations/test_computed.py",)
 FLIGHT_TESTS = ("operations/test_single_flight.py",)
+SIGNED_TESTS = ("clients/test_signed.py",)
+FOREIGN_TESTS = ("clients/test_foreign_values.py",)
 
 
 class Mutant(NamedTuple):
@@ -67,8 +69,8 @@ MUTANTS = [
     Mutant(
         "one token for all attempts",
         REDLOCK,
-        "(RAW_FLAGS, cluster.io.token())",
-        '(RAW_FLAGS, b"token")',
+        "(MARK_FLAGS, cluster.io.token())",
+        '(MARK_FLAGS, b"token")',
         LOCK_TESTS,
     ),
     Mutant(
@@ -303,6 +305,62 @@ MUTANTS = [
         "outcome: T | Landing = Landing.ABANDONED\n        try:",
         "outcome: T | Landing = Landing.LATE\n        try:",
         ("io/test_flights.py",),
+    ),
+    Mutant(
+        "a signature that is good for every key",
+        "core/signing.py",
+        "        len(name),\n        name,\n",
+        "        0,\n        b'',\n",
+        SIGNED_TESTS,
+    ),
+    Mutant(
+        "a signature that is good for every kind",
+        "core/payloads.py",
+        "return Scope(purpose, kind, self._codec if by_codec else",
+        "return Scope(b'value', 0, self._codec if not purpose else",
+        SIGNED_TESTS,
+    ),
+    Mutant(
+        "a signature without an end",
+        "core/signing.py",
+        "if now > ends + LEEWAY:",
+        "if now < 0 < ends:",
+        SIGNED_TESTS,
+    ),
+    Mutant(
+        "what nobody signed is believed",
+        "core/payloads.py",
+        "if self.foreign.unsigned and is_plain(flags):",
+        "if is_plain(flags):",
+        SIGNED_TESTS,
+    ),
+    Mutant(
+        "what other clients write comes in by an envelope",
+        "core/freshness.py",
+        "if not is_value(flags):",
+        "if flags < 0:",
+        FOREIGN_TESTS,
+    ),
+    Mutant(
+        "every pickle of others is read when some are",
+        "core/foreign.py",
+        "if len(data) < 2 or data[0] != _PICKLE_MARK or data[1] not in _PROTOCOLS:",
+        "if len(data) < 0:",
+        ("compatibility/test_mixed_fleet.py",),
+    ),
+    Mutant(
+        "two writes on Redis are the same",
+        "backends/redis/wire.py",
+        "self._version = version = (self._version + 1) & _LAST_VERSION",
+        "version = self._version & _LAST_VERSION",
+        ("backends/test_redis_wire.py",),
+    ),
+    Mutant(
+        "a refused swap deletes what is newer",
+        "operations/single.py",
+        "await cluster.ask(link, DeleteUnchanged(name, token), deadline)",
+        "await cluster.ask(link, Delete(name), deadline)",
+        FOREIGN_TESTS,
     ),
 ]
 

@@ -23,13 +23,15 @@ class BackendOptions(NamedTuple):
     `pool_size` bounds blocking connections; `connect_timeout` bounds one dial, in seconds, inside
     the call's deadline; `call_timeout` is the usual length of a call, in seconds, so that a
     backend can prepare its sockets for it. `ssl_context`, if there is one, takes the place of what a
-    backend would make for TLS.
+    backend would make for TLS. With `bare_bytes` a backend whose server keeps no flags stores bytes
+    and text without a header, as other programs read them.
     """
 
     pool_size: int = 32
     call_timeout: float = 0.5
     connect_timeout: float = 0.5
     ssl_context: ssl.SSLContext | None = None
+    bare_bytes: bool = False
 
 
 class Exchange(Protocol):

@@ -30,13 +30,14 @@ from shardcache.core.caching import (
     known_terms,
 )
 from shardcache.core.cautions import cautions
-from shardcache.core.codecs import Codec, CodecFactory
+from shardcache.core.codecs import Codec, CodecFactory, Raw
 from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.events import Audience, TopologyChanged
+from shardcache.core.foreign import Foreign, largest_value
 from shardcache.core.keys import KeySpace
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import EMBEDDED, Node
-from shardcache.core.payloads import Payloads
+from shardcache.core.payloads import payloads_of
 from shardcache.core.policies import TimeoutPolicy
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.strategy import Strategy
@@ -75,6 +76,8 @@ class ClientBase(ABC, Generic[BackendT]):
         strategy: str | Strategy = "rendezvous",
         codec: str | Codec = "msgpack",
         secret: str | bytes | Sequence[str | bytes] | None = None,
+        read_unsigned: bool = False,
+        read_compressed: bool = False,
         namespace: str = "",
         default_ttl: float | timedelta | None = None,
         timeout: float | timedelta | TimeoutPolicy = 0.5,
@@ -90,7 +93,11 @@ class ClientBase(ABC, Generic[BackendT]):
 
         `nodes` are URLs or `Node`s, whose order matters only to strategies that say so. `strategy`
         and `codec` are registered names, with options as in `ketama:profile=twemproxy`, or objects;
-        `secret` signs the values of the codec `pickle`, and is refused with one that does not sign. `namespace` is put before every key.
+        `secret` signs what is stored, whole numbers excepted, and nothing else is read then: text or
+        bytes, at least 16 of them, or several, of which the first signs. `read_unsigned` reads what
+        other clients wrote on memcached all the same, pickles included, which run code: whoever can
+        write to the cache can plant one. `read_compressed` inflates what they compressed.
+        `namespace` is put before every key.
         `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds,
         for a whole call, whatever it fans out to. `on_error="miss"` reads a failing node as a miss
         and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
@@ -108,6 +115,8 @@ class ClientBase(ABC, Generic[BackendT]):
             strategy=strategy if isinstance(strategy, str) else strategy.name,
             codec=codec if isinstance(codec, str) else codec.name,
             secret=secret,
+            read_unsigned=read_unsigned,
+            read_compressed=read_compressed,
             namespace=namespace,
             default_ttl=default_ttl,
             timeout=timeout,
@@ -122,11 +131,13 @@ class ClientBase(ABC, Generic[BackendT]):
         plugins = load()
         self._plugins = plugins
         self._settings = settings
+        made_codec = _codec(plugins, codec, settings)
         self._options = BackendOptions(
             pool_size=settings.pool_size,
             call_timeout=settings.timeout.call,
             connect_timeout=settings.timeout.connect_seconds,
             ssl_context=ssl_context,
+            bare_bytes=isinstance(made_codec, Raw) and settings.secret is None,
         )
         self._changing = ProcessLock()  # whatever interrupts a change may change or close it, too
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
@@ -136,6 +147,12 @@ class ClientBase(ABC, Generic[BackendT]):
         weakref.finalize(self, ejector.stop).atexit = False
         swallowed = SwallowedErrors()
         self._few_told = False
+        self._payloads = payloads_of(
+            made_codec,
+            settings.secret or (),
+            io.wall,
+            Foreign(unsigned=settings.read_unsigned, compressed=settings.read_compressed),
+        )
         self._prefixes = Prefixes()
         kind = ClearableCluster if settings.clearable else Cluster
         self._cluster = kind(
@@ -143,7 +160,7 @@ class ClientBase(ABC, Generic[BackendT]):
             topology=topology,
             links=self._links(topology),
             keys=KeySpace(settings.namespace),
-            payloads=Payloads(_codec(plugins, codec, settings)),
+            payloads=self._payloads,
             timeout=settings.timeout.call,
             default_ttl=settings.default_ttl,
             on_error=settings.on_error,
@@ -193,6 +210,8 @@ class ClientBase(ABC, Generic[BackendT]):
             strategy=settings.strategy,
             codec=settings.codec,
             secret=settings.secret,
+            read_unsigned=settings.read_unsigned,
+            read_compressed=settings.read_compressed,
             namespace=settings.namespace,
             default_ttl=settings.default_ttl,
             timeout=settings.timeout,
@@ -321,6 +340,8 @@ class ClientBase(ABC, Generic[BackendT]):
     def _link(self, node: Node) -> Link:
         factory = self._plugins.backends[node.address.scheme]
         link = Link(node, self._make_backend(factory, node))
+        foreign = self._payloads.foreign  # what a node may hold is what may be read of it
+        foreign.largest = max(foreign.largest, largest_value(node.address.options))
         for caution in cautions(node):
             log.warning("node %s: %s", node.name, caution)
         return link
@@ -449,22 +470,12 @@ def _strategy(plugins: Plugins, choice: str | Strategy) -> Strategy:
 
 def _codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Codec:
     if not isinstance(choice, str):
-        if settings.secret is not None:
-            raise ConfigurationError("secret: a codec given as an object has its own, or none")
         return choice
     name, options = parse_choice(choice)
     factory = plugins.codecs[name]
-    if settings.secret is None:
-        return factory(**options)
-    if not _takes_secret(factory):
-        signing = ", ".join(
-            sorted(each for each in plugins.codecs if _takes_secret(plugins.codecs[each]))
-        )
-        raise ConfigurationError(
-            f"secret: the codec {name!r} signs nothing, so that anybody could have written what is"
-            f" read: leave the secret out, or use a codec that signs (known: {signing})"
-        )
-    return factory(secret=settings.secret, **options)
+    if settings.secret is not None and _takes_secret(factory):
+        return factory(secret=settings.secret, **options)
+    return factory(**options)
 
 
 def _takes_secret(factory: CodecFactory) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Payload
 from shardcache.core.envelopes import Envelope, unpack
-from shardcache.core.payloads import ENVELOPE_FLAGS
+from shardcache.core.payloads import ENVELOPE_FLAGS, is_value
 from shardcache.errors import DecodeError
 
 EARLIEST: Final = 0.5  # of a value's ttl: before that it is not made anew
@@ -44,6 +44,8 @@ def found(payload: Payload) -> Found | None:
     try:
         flags, data, fresh_until, delta, ttl, versions = unpack(payload[1])
     except DecodeError:
+        return None
+    if not is_value(flags):
         return None
     return Found((flags, data), fresh_until, delta, ttl, versions)
 

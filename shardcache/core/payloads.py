@@ -1,51 +1,59 @@
 """How a value's bytes say what they are: memcached's client flags, a header on Redis.
 
 Plain `str`, `bytes` and `int` go without a serializer, so that other clients can read them and
-servers can count; the rest goes through the codec.
+servers can count; the rest goes through the codec. The codec `json` writes JSON for all of them, and
+`raw` gives bytes back whatever they were.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, TypeAlias
 
-from shardcache.core.codecs.base import Codec, ReadsPickles
+from shardcache.core.codecs import Codec, Json, Msgpack, Pickle, Raw
 from shardcache.core.commands import Payload
 from shardcache.core.envelopes import unpack
+from shardcache.core.foreign import INTEGERS, PICKLE, Foreign, Room
+from shardcache.core.signing import Scope, Signer
 from shardcache.errors import ConfigurationError, DecodeError, EncodeError
 
-# Every value written by us carries this bit: an unmarked empty value is another's work in progress.
-OWN: Final = 0x100
+# What pymemcache, python-memcached and pylibmc write as well, and read: no bit of ours is in these.
+UNMARKED_FLAGS: Final = 0  # `bytes`, never empty: memcached's own stub is empty without flags
+INTEGER_FLAGS: Final = 2
+TEXT_FLAGS: Final = 16
 
-# The low byte is the kind; these three are read by pymemcache, python-memcached and pylibmc too.
-RAW_FLAGS: Final = OWN | 0
-INTEGER_FLAGS: Final = OWN | 2
-TEXT_FLAGS: Final = OWN | 16
-CODEC_KINDS: Final = range(32, 256)
+# Everything else has a kind, in bits 16 to 23: the low five mean something to those clients, and so
+# are 0. pymemcache and pylibmc then give the bytes as they are; python-memcached raises, as for all
+# flags that it does not know.
+SHIFT: Final = 16
+
+RAW_FLAGS: Final = 1 << SHIFT  # `bytes` as well, marked as ours
+_TEXT, _INTEGER = 2, 3  # kinds where no other bit says it
 
 # No values, but marks in their place. On Redis and embedded nodes a stub has bytes that no other
 # stub has; memcached's own are empty and have no flags.
-STUB_FLAGS: Final = OWN | 1
-ABANDONED_FLAGS: Final = OWN | 3
+STUB_FLAGS: Final = 4 << SHIFT
+ABANDONED_FLAGS: Final = 5 << SHIFT
 
 # A value with an age (`core.envelopes`), and an error that stands for a value for a moment.
-ENVELOPE_FLAGS: Final = OWN | 4
-ERROR_FLAGS: Final = OWN | 5
+ENVELOPE_FLAGS: Final = 6 << SHIFT
+ERROR_FLAGS: Final = 7 << SHIFT
 
-# What other clients write, without our bit. Compression is a bit beside the kind.
-FOREIGN_RAW: Final = 0
-FOREIGN_PICKLE: Final = 1
-FOREIGN_INTEGERS: Final = (2, 4)
-FOREIGN_TEXT: Final = 16
-FOREIGN_ZLIB: Final = 8
+# What shardcache keeps under names of its own: versions of tags, tokens, marks of refreshes.
+MARK_FLAGS: Final = 8 << SHIFT
 
-BARE_STUB: Final[Payload] = (FOREIGN_RAW, b"")  # memcached's own, the only one that decodes
+OWN_CODECS: Final = frozenset({Msgpack, Json, Pickle, Raw})
+CODEC_KINDS: Final = range(32, 128)
+PLUGIN_KINDS: Final = range(64, 128)  # those below are kept for codecs of shardcache
+JSON_FLAGS: Final = Json.kind << SHIFT
 
-_MARKS: Final = frozenset({ABANDONED_FLAGS, ERROR_FLAGS})
+# Beside the kind: a signature stands in front of the bytes (`core.signing`).
+SIGNED: Final = 128 << SHIFT
 
-MAX_INFLATED: Final = 64 * 1024 * 1024  # bytes that another client's compressed value may grow to
+BARE_STUB: Final[Payload] = (UNMARKED_FLAGS, b"")  # memcached's own, the only one that decodes
+
+_MARKS: Final = frozenset({ABANDONED_FLAGS, ERROR_FLAGS, ERROR_FLAGS | SIGNED})
 
 # CPython can be told to refuse ints of more digits than this, though of no fewer, so larger ones go
 # through the codec.
@@ -54,33 +62,53 @@ _BIG: Final = 10**MAX_DIGITS
 
 _decimal = re.compile(rb"0|-?[1-9][0-9]{0,639}").fullmatch
 
-# On Redis a value begins with this byte and its kind; a whole number stands bare. No UTF-8 text,
-# JSON, msgpack, pickle or compressed data begins so: nothing that another client left is ours.
+# On Redis this byte, the kind, and a version that no other write has stand before a value. A whole
+# number and JSON stand bare. No UTF-8 text, JSON, msgpack, pickle or compressed data begins so:
+# nothing that another client left is ours.
 REDIS_MARK: Final = 0xC1
-_HEADERS: Final = tuple(bytes((REDIS_MARK, kind)) for kind in range(256))
-_HEADER_SIZE: Final = 2
+VERSION_SIZE: Final = 8  # bytes
+HEADER_SIZE: Final = 2 + VERSION_SIZE
+_NO_VERSION: Final = bytes(VERSION_SIZE)
+_MARK: Final = bytes((REDIS_MARK,))
 
-# What a Redis value of none of ours is given; no payload of memcached has it.
-UNKNOWN_FLAGS: Final = -1
+# What stands bare on Redis of every client, and what of one whose codec is `raw`.
+BARE: Final = frozenset({INTEGER_FLAGS, JSON_FLAGS})
+BARE_BYTES: Final = BARE | {UNMARKED_FLAGS, TEXT_FLAGS, Raw.kind << SHIFT}
+
+# What a Redis value of none of ours is given, and what one gets that is not to be believed: no
+# payload of memcached has these.
+UNKNOWN_FLAGS: Final = 1 << 32
+REFUSED: Final[Payload] = (1 << 33, b"")
+
+_HEADERS: Final = {
+    **{kind << SHIFT: bytes((REDIS_MARK, kind)) for kind in range(1, 256)},
+    UNMARKED_FLAGS: bytes((REDIS_MARK, RAW_FLAGS >> SHIFT)),
+    TEXT_FLAGS: bytes((REDIS_MARK, _TEXT)),
+    INTEGER_FLAGS: bytes((REDIS_MARK, _INTEGER)),
+}
+_FLAGS: Final = tuple(
+    {_TEXT: TEXT_FLAGS, _INTEGER: INTEGER_FLAGS}.get(kind, kind << SHIFT) for kind in range(256)
+)
+
+_BYTES: Final = frozenset({UNMARKED_FLAGS, RAW_FLAGS})
+
+Dump: TypeAlias = Callable[..., Payload]
+Load: TypeAlias = Callable[..., Any]  # a value is the caller's own
 
 
-class Payloads:
-    """Values to payloads and back, by one codec."""
+class Values:
+    """Values to payloads and back, by one codec, without signatures."""
 
-    __slots__ = ("_codec", "_flags", "_unpickled")
+    __slots__ = ("_codec", "_flags", "_foreign")
 
-    def __init__(self, codec: Codec) -> None:
-        """Work by `codec`; raise `ConfigurationError` when its kind is not one for codecs."""
-        if codec.kind not in CODEC_KINDS:
-            raise ConfigurationError(f"codec {codec.name!r}: kind {codec.kind!r} is not 32 to 255")
+    def __init__(self, codec: Codec, foreign: Foreign) -> None:
         self._codec = codec
-        self._flags = OWN | codec.kind
-        self._unpickled: Callable[[bytes], Any] = (  # as all values
-            codec.decode_foreign_pickle if isinstance(codec, ReadsPickles) else _refused_pickle
-        )
+        self._flags = codec.kind << SHIFT
+        self._foreign = foreign
 
-    def encode(self, name: bytes, value: Any) -> Payload:  # a value is the caller's own
-        """Give the flags and bytes of `value`, to be stored as `name`.
+    # A value is the caller's own; its life matters to signatures alone.
+    def dump(self, name: bytes, value: Any, seconds: float | None = None) -> Payload:  # noqa: ARG002
+        """Return the flags and bytes of `value`, to be stored as `name`.
 
         Raise `EncodeError` for a value that the codec does not take.
         """
@@ -92,7 +120,7 @@ class Payloads:
                 pass  # lone surrogates: legal text that UTF-8 cannot hold
             return self._flags, self._encode(name, value)
         if kind is bytes:
-            return RAW_FLAGS, value
+            return UNMARKED_FLAGS if value else RAW_FLAGS, value
         if kind is int and -_BIG < value < _BIG:
             return INTEGER_FLAGS, b"%d" % value
         return self._flags, self._encode(name, value)
@@ -113,11 +141,13 @@ class Payloads:
     def _raised(self, error: Exception) -> str:
         return f"codec {self._codec.name!r} raised {type(error).__name__}"
 
-    def decode(self, name: bytes, payload: Payload) -> Any:  # a value is the caller's own
-        """Give the value of a payload stored as `name`; raise `DecodeError` when it is none."""
+    def load(self, name: bytes, payload: Payload, room: Room | None = None) -> Any:  # as above
+        """Return the value of a payload stored as `name`; raise `DecodeError` when it is none.
+
+        `room` is what a call over many keys may still inflate.
+        """
         flags, data = payload
-        if flags == self._flags:
-            # A codec may be anybody's: whatever it raises, the bytes are none that it can read.
+        if flags == self._flags:  # as nearly always; `_decode` by hand, to save the call
             try:
                 return self._codec.decode(name, data)
             except DecodeError:
@@ -126,37 +156,259 @@ class Payloads:
                 raise DecodeError(self._raised(error)) from error
         if flags == TEXT_FLAGS:
             return _text(data)
-        if flags == RAW_FLAGS:
-            return data
         if flags == INTEGER_FLAGS:
             return _integer(data)
-        if flags == ENVELOPE_FLAGS:
-            envelope = unpack(data)
-            if envelope.flags == ENVELOPE_FLAGS:
-                raise DecodeError("a value with two ages")
-            return self.decode(name, (envelope.flags, envelope.data))
-        if flags == UNKNOWN_FLAGS or flags & OWN:
-            raise DecodeError("written by another codec, or by none of ours")
-        return self._foreign(flags, data)
-
-    def _foreign(self, flags: int, data: bytes) -> Any:  # as above
-        if flags & FOREIGN_ZLIB:
-            data = _inflated(data)
-        kind = flags & ~FOREIGN_ZLIB
-        if kind == FOREIGN_RAW:
+        if flags in _BYTES:
             return data
-        if kind == FOREIGN_TEXT:
+        if flags == ENVELOPE_FLAGS:
+            return self.load(name, _held(data))
+        return self._load_foreign(flags, data, room)
+
+    def _decode(self, name: bytes, data: bytes) -> Any:  # as above
+        # A codec may be anybody's: whatever it raises, the bytes are none that it can read.
+        try:
+            return self._codec.decode(name, data)
+        except DecodeError:
+            raise
+        except Exception as error:
+            raise DecodeError(self._raised(error)) from error
+
+    def _load_foreign(self, flags: int, data: bytes, room: Room | None) -> Any:  # as above
+        if flags == UNKNOWN_FLAGS:
+            raise DecodeError(
+                "of no codec of ours: on Redis only 'json' and 'raw' read others' values"
+            )
+        kind, data = self._foreign.opened(flags, data, room)
+        if kind == UNMARKED_FLAGS:
+            return data
+        if kind == TEXT_FLAGS:
             return _text(data)
-        if kind in FOREIGN_INTEGERS:
+        if kind in INTEGERS:
             return _integer(data)
-        if kind == FOREIGN_PICKLE:
-            try:
-                return self._unpickled(data)
-            except DecodeError:
-                raise
-            except Exception as error:
-                raise DecodeError(self._raised(error)) from error
-        raise DecodeError(f"flags {flags:#x} are of no known client")
+        return self._foreign.unpickled(data)
+
+
+class JsonValues(Values):
+    """Values to JSON and back, text and whole numbers among them: what other programs read.
+
+    Whoever wrote it, what is plain to other clients is taken for JSON.
+    """
+
+    __slots__ = ()
+
+    def dump(self, name: bytes, value: Any, seconds: float | None = None) -> Payload:  # noqa: ARG002
+        """Return JSON, a whole number under the flags with which servers count."""
+        if type(value) is int and -_BIG < value < _BIG:
+            return INTEGER_FLAGS, b"%d" % value
+        return JSON_FLAGS, self._encode(name, value)
+
+    def load(self, name: bytes, payload: Payload, room: Room | None = None) -> Any:
+        """Return the value of a JSON text."""
+        flags, data = payload
+        if flags in _JSON:
+            return self._decode(name, data)
+        if flags == ENVELOPE_FLAGS:
+            return self.load(name, _held(data))
+        kind, data = self._foreign.opened(flags, data, room)
+        return self._foreign.unpickled(data) if kind == PICKLE else self._decode(name, data)
+
+
+_PLAIN: Final = frozenset(
+    {
+        UNKNOWN_FLAGS,
+        UNMARKED_FLAGS,
+        RAW_FLAGS,
+        TEXT_FLAGS,
+        *INTEGERS,
+    }
+)
+_JSON: Final = _PLAIN | {JSON_FLAGS}
+
+
+class RawValues(Values):
+    """Bytes, text and whole numbers as they are, and bytes back: on Redis nothing tells them apart."""
+
+    __slots__ = ()
+
+    def dump(self, name: bytes, value: Any, seconds: float | None = None) -> Payload:
+        """Return the bytes; empty ones, which cannot be unmarked, under flags of this codec."""
+        flags, data = Values.dump(self, name, value, seconds)
+        return (self._flags if flags == RAW_FLAGS else flags), data
+
+    def load(self, name: bytes, payload: Payload, room: Room | None = None) -> Any:
+        """Return the bytes."""
+        flags, data = payload
+        if flags in _PLAIN or flags == self._flags:
+            return data
+        if flags == ENVELOPE_FLAGS:
+            return self.load(name, _held(data))
+        kind, data = self._foreign.opened(flags, data, room)
+        return self._foreign.unpickled(data) if kind == PICKLE else data
+
+
+_VALUES: Final[dict[type, type[Values]]] = {Json: JsonValues, Raw: RawValues}
+
+
+class Payloads:
+    """What is stored for a client's values, and its values again: by one codec, unsigned.
+
+    `encode` and `decode` are for what is stored as a value. Under a signature there is a layer between
+    the two forms: `dump` gives what `seal` signs, and `load` reads what `open` has verified. Here
+    nothing is signed, and `seal` and `open` give back what they are given.
+    """
+
+    __slots__ = ("bytes_flags", "decode", "dump", "encode", "foreign", "load")
+
+    signs: ClassVar[bool] = False
+
+    def __init__(self, codec: Codec, foreign: Foreign | None = None) -> None:
+        """Work by `codec`; raise `ConfigurationError` when it cannot be used so."""
+        _check_codec(codec)
+        if getattr(codec, "signed_only", False) and not self.signs:
+            raise ConfigurationError(
+                f"codec {codec.name!r} needs a secret, for reading what others could have written runs"
+                " code: give `secret`"
+            )
+        self.foreign = Foreign() if foreign is None else foreign
+        values = _VALUES.get(type(codec), Values)(codec, self.foreign)
+        self.dump: Dump = values.dump
+        self.load: Load = values.load
+        self.encode: Dump = values.dump
+        self.decode: Load = values.load
+        # Those whose bytes are the value: they need no decoder.
+        self.bytes_flags = _BYTES if type(values) is Values else frozenset()
+
+    def decoder(self) -> Load:
+        """Return `decode` for one call over many keys, which inflates only so much in all."""
+        if not self.foreign.compressed:
+            return self.decode
+        decode, room = self.decode, self.foreign.room()
+        return lambda name, payload: decode(name, payload, room)
+
+    def seal(self, name: bytes, payload: Payload, seconds: float | None = None) -> Payload:  # noqa: ARG002
+        """Return what is stored as `name` for a payload that lives `seconds`."""
+        return payload
+
+    def open(self, name: bytes, payload: Payload) -> Payload:  # noqa: ARG002 - the same under any
+        """Return what `seal` was given; raise `DecodeError` for what no secret of ours has signed."""
+        return payload
+
+
+class SignedPayloads(Payloads):
+    """What is stored for a client's values, signed, but for whole numbers, with which servers count.
+
+    `wall` is the time of day in seconds. With `foreign.unsigned` what other clients wrote is read as
+    well, and nothing that is ours.
+    """
+
+    __slots__ = ("_codec", "_signer", "_wall")
+
+    signs: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        codec: Codec,
+        secrets: Sequence[bytes],
+        wall: Callable[[], float],
+        foreign: Foreign | None = None,
+    ) -> None:
+        """Sign with the first of `secrets`, and believe what any of them signed."""
+        super().__init__(codec, foreign)
+        self._codec = codec.name
+        self._signer = Signer(secrets)
+        self._wall = wall
+        self.encode = self._encode
+        self.decode = self._decode
+        self.bytes_flags = frozenset()
+
+    def _encode(self, name: bytes, value: Any, seconds: float | None = None) -> Payload:  # as above
+        payload = self.dump(name, value)
+        return payload if payload[0] == INTEGER_FLAGS else self.seal(name, payload, seconds)
+
+    def _decode(self, name: bytes, payload: Payload, room: Room | None = None) -> Any:  # as above
+        if payload[0] != INTEGER_FLAGS:
+            payload = self._opened(name, payload, self._wall())
+        return self.load(name, payload, room)
+
+    def seal(self, name: bytes, payload: Payload, seconds: float | None = None) -> Payload:
+        """Return what is stored as `name` for a payload that lives `seconds`, signed."""
+        flags, data = payload
+        kind = _HEADERS[flags][1] << SHIFT
+        ends = None if seconds is None else self._wall() + seconds
+        return kind | SIGNED, self._signer.sign(self._scope(kind, name), data, ends)
+
+    def open(self, name: bytes, payload: Payload) -> Payload:
+        """Return what a signature covers, and what needs none; raise `DecodeError` otherwise.
+
+        None needs a mark, nor what other clients wrote if that is to be read. Whoever opens an
+        envelope has to look at its age, for it may be kept beyond its end while its value is
+        recomputed.
+        """
+        is_envelope = payload[0] == ENVELOPE_FLAGS | SIGNED
+        return self._opened(name, payload, 0.0 if is_envelope else self._wall())
+
+    def _opened(self, name: bytes, payload: Payload, now: float) -> Payload:
+        flags, data = payload
+        if flags & SIGNED:
+            kind = flags & ~SIGNED
+            data = self._signer.verify(self._scope(kind, name), data, now)
+            return _FLAGS[kind >> SHIFT], data
+        if is_stub(payload) or flags == ABANDONED_FLAGS:
+            return payload
+        if self.foreign.unsigned and is_plain(flags):
+            return payload
+        raise DecodeError("not signed; what other clients wrote is read with read_unsigned")
+
+    def _scope(self, kind: int, name: bytes) -> Scope:
+        by_codec = kind >= CODEC_KINDS.start << SHIFT or kind in _HOLDERS
+        purpose = _PURPOSES.get(kind, b"value")
+        return Scope(purpose, kind, self._codec if by_codec else "", name)
+
+
+_PURPOSES: Final = {ENVELOPE_FLAGS: b"envelope", ERROR_FLAGS: b"error", MARK_FLAGS: b"tag"}
+_HOLDERS: Final = frozenset({ENVELOPE_FLAGS, ERROR_FLAGS})  # of what a codec wrote
+
+
+def payloads_of(
+    codec: Codec, secrets: Sequence[bytes], wall: Callable[[], float], foreign: Foreign
+) -> Payloads:
+    """Return what signs if there are secrets."""
+    return SignedPayloads(codec, secrets, wall, foreign) if secrets else Payloads(codec, foreign)
+
+
+def _check_codec(codec: Codec) -> None:
+    kind: object = codec.kind  # a plugin's may be anything
+    if type(codec) in OWN_CODECS or kind in PLUGIN_KINDS:
+        return
+    last = PLUGIN_KINDS.stop - 1
+    raise ConfigurationError(
+        f"codec {codec.name!r}: kind {kind!r} is not {PLUGIN_KINDS.start} to {last}, which are for codecs"
+        " other than shardcache's own"
+    )
+
+
+def is_plain(flags: int) -> bool:
+    """Return whether flags are such as other clients write: none of ours has a kind there."""
+    return not 0 < flags >> SHIFT < UNKNOWN_FLAGS >> SHIFT
+
+
+def is_value(flags: int) -> bool:
+    """Return whether flags are those of a value that one of our clients wrote, without more around it.
+
+    What is inside an envelope or an error is one: never what other clients write.
+    """
+    return flags in _SCALARS or (flags >> SHIFT in CODEC_KINDS and not flags & ((1 << SHIFT) - 1))
+
+
+_SCALARS: Final = frozenset({UNMARKED_FLAGS, RAW_FLAGS, TEXT_FLAGS, INTEGER_FLAGS})
+
+
+def _held(data: bytes) -> Payload:
+    """Return what an envelope holds."""
+    envelope = unpack(data)
+    if not is_value(envelope.flags):
+        raise DecodeError("an envelope of something else than a value")
+    return envelope.flags, envelope.data
 
 
 def stub(mark: bytes) -> Payload:
@@ -184,16 +436,21 @@ def is_mark(payload: Payload) -> bool:
     return is_stub(payload) or payload[0] in _MARKS
 
 
-def to_redis(payload: Payload) -> bytes:
-    """Give what Redis stores: a header and the data; a whole number bare, so that it counts."""
+def to_redis(payload: Payload, version: bytes = _NO_VERSION, bare: frozenset[int] = BARE) -> bytes:
+    """Return what Redis stores: a header and the data, or these alone for flags that are `bare`.
+
+    Bytes that begin as a header does get one, so that they are not taken for it.
+    """
     flags, data = payload
-    return data if flags == INTEGER_FLAGS else _HEADERS[flags & 0xFF] + data
+    if flags in bare and data[:1] != _MARK:
+        return data
+    return _HEADERS[flags] + version + data
 
 
 def from_redis(stored: bytes) -> Payload:
-    """Give the payload of what Redis stored; with unknown flags when it is none of ours."""
-    if len(stored) >= _HEADER_SIZE and stored[0] == REDIS_MARK:
-        return OWN | stored[1], stored[_HEADER_SIZE:]
+    """Return the payload of what Redis stored; with unknown flags when it is none of ours."""
+    if len(stored) >= HEADER_SIZE and stored[0] == REDIS_MARK:
+        return _FLAGS[stored[1]], stored[HEADER_SIZE:]
     return (INTEGER_FLAGS if _decimal(stored) else UNKNOWN_FLAGS), stored
 
 
@@ -208,20 +465,7 @@ def _text(data: bytes) -> str:
 def _integer(data: bytes) -> int:
     digits = data.rstrip(b" ")  # with which memcached pads a counter that lost a digit
     if not _decimal(digits):
-        raise DecodeError("marked as a whole number, but not one")
+        raise DecodeError(
+            "marked as a whole number, but not one: JSON of a JsonSerde is read by the codec 'json'"
+        )
     return int(digits)
-
-
-def _inflated(data: bytes) -> bytes:
-    machine = zlib.decompressobj()
-    try:
-        inflated = machine.decompress(data, MAX_INFLATED)
-    except zlib.error:
-        raise DecodeError("marked as compressed, but not by zlib") from None
-    if not machine.eof or machine.unused_data:
-        raise DecodeError(f"compressed data cut short, or of more than {MAX_INFLATED} bytes")
-    return inflated
-
-
-def _refused_pickle(_: bytes) -> Any:  # nothing comes back
-    raise DecodeError("a pickle of another client; the codec 'pickle' can be told to read those")

@@ -13,7 +13,7 @@ from shardcache.core.events import ComputeFinished, StampedePrevented
 from shardcache.core.freshness import Found, Freshness, enveloped, found, freshness
 from shardcache.core.keys import RESERVED
 from shardcache.core.leases import node_ttl
-from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, is_mark
+from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
 from shardcache.errors import DecodeError, EncodeError, NodeError
 from shardcache.operations import tags
 from shardcache.operations.cluster import Cluster, Key
@@ -124,7 +124,8 @@ class Call:
             return self.taken(await self.cluster.ask_many(self.reads()))
         self.began = self.io.now()
         link, command, ask = self.link, Get(self.name), self.cluster.ask
-        return await self.io.shared(self.name, lambda: ask(link, command)), ()
+        reply = await self.io.shared(self.name, lambda: ask(link, command))
+        return self.opened(reply) if self.cluster.payloads.signs else reply, ()
 
     def reads(self) -> list[tuple[Link, Command]]:
         """Return what is asked now to read the value and the versions of its tags."""
@@ -134,10 +135,24 @@ class Call:
 
     def taken(self, replies: Sequence[Reply]) -> tuple[Reply, Sequence[bytes | None]]:
         """Return what `read` gives, of the replies to `reads`."""
+        cluster = self.cluster
         reply, *versions = replies
-        return reply, [
-            UNREACHABLE if isinstance(each, NodeError) else tags.version(each) for each in versions
+        return self.opened(reply), [
+            UNREACHABLE if isinstance(each, NodeError) else tags.version(cluster, name, each)
+            for (name, _), each in zip(tags.placed(cluster, self.tags), versions, strict=True)
         ]
+
+    def opened(self, reply: Any) -> Any:  # a reply, or the payload of one
+        """Return what a signed payload in a reply holds, any other reply as it is.
+
+        In place of one that no secret of ours has signed there is one that nobody can read.
+        """
+        if not isinstance(reply, tuple) or not self.cluster.payloads.signs:
+            return reply
+        try:
+            return self.cluster.payloads.open(self.name, reply)
+        except DecodeError:
+            return REFUSED
 
     def state(self, stored: Found, versions: Sequence[bytes | None]) -> Freshness:
         """Say what may be done with a stored value."""
@@ -148,7 +163,8 @@ class Call:
     def decoded(self, payload: Payload) -> Any:
         """Give the value of a payload, `NOT_MADE` if it cannot be read."""
         try:
-            return self.cluster.value(self.link, self.name, payload, NOT_MADE)
+            cluster = self.cluster
+            return cluster.value(self.link, self.name, payload, NOT_MADE, cluster.payloads.load)
         except DecodeError:
             if self.policy.on_error == "raise":
                 raise
@@ -160,7 +176,7 @@ class Call:
         It was not read from the node, so that it counts as neither its hit nor its miss.
         """
         try:
-            return self.cluster.payloads.decode(self.name, payload)
+            return self.cluster.payloads.load(self.name, payload)
         except DecodeError as error:
             self.cluster.note_undecodable(self.link, self.name, error)
             if self.policy.on_error == "raise":
@@ -171,8 +187,10 @@ class Call:
         """Give the exception that is stored in place of a value, if it is of a type kept here."""
         flags = int.from_bytes(payload[1][:_FLAGS_SIZE], "big")
         data = payload[1][_FLAGS_SIZE + _MARK_SIZE :]
+        if not is_value(flags):
+            return None
         try:
-            stored = self.cluster.payloads.decode(self.name, (flags, data))
+            stored = self.cluster.payloads.load(self.name, (flags, data))
         except DecodeError:
             return None
         return restored(stored, self.policy.error_kinds)
@@ -202,26 +220,28 @@ class Call:
         if lifetime is not None:
             lifetime = jittered(lifetime, policy.jitter, io.random())
         if not (policy.ages or versions):
-            return payload, lifetime
+            return self.cluster.payloads.seal(self.name, payload, lifetime), lifetime
         envelope = enveloped(payload, io.wall(), delta, lifetime, versions)
         seconds = None if lifetime is None else lifetime + policy.served_after
-        return (ENVELOPE_FLAGS, pack(envelope)), seconds
+        held = ENVELOPE_FLAGS, pack(envelope)
+        return self.cluster.payloads.seal(self.name, held, seconds), seconds
 
     def error_payload(self, error: Exception) -> Payload | None:
         """Return what is stored of an exception, `None` if it would not come back equal."""
         payloads = self.cluster.payloads
         try:
-            payload = payloads.encode(self.name, described(error))
-            twin = restored(payloads.decode(self.name, payload), [type(error)])
+            payload = payloads.dump(self.name, described(error))
+            twin = restored(payloads.load(self.name, payload), [type(error)])
         except (EncodeError, DecodeError):
             return None
         return None if twin is None or not equal(twin, error) else payload
 
-    def stored_as_error(self, payload: Payload) -> Payload:
-        """Give what is stored for an exception whose description is `payload`."""
+    def stored_as_error(self, payload: Payload, seconds: float | None = None) -> Payload:
+        """Give what is stored for `seconds` for an exception whose description is `payload`."""
         flags, data = payload
         mark = self.io.token()[:_MARK_SIZE]  # no two are the same, whatever they say
-        return ERROR_FLAGS, flags.to_bytes(_FLAGS_SIZE, "big") + mark + data
+        stored = ERROR_FLAGS, flags.to_bytes(_FLAGS_SIZE, "big") + mark + data
+        return self.cluster.payloads.seal(self.name, stored, seconds)
 
     # What is counted, and told to those who watch.
 

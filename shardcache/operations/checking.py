@@ -37,7 +37,7 @@ from shardcache.core.commands import (
 from shardcache.core.health import Severity, severity_of
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import LOCKS, VALUE_LOCKS, lock_key
-from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS
+from shardcache.core.payloads import INTEGER_FLAGS, MARK_FLAGS
 from shardcache.errors import (
     CheckFailedError,
     ClientClosedError,
@@ -225,7 +225,7 @@ class Visit:
         self._values = values
         self._locks = locks
         self._key = keys.canonical(b"check:" + token.hex().encode())
-        self._payload: Payload = (RAW_FLAGS, token)
+        self._payload: Payload = (MARK_FLAGS, token)
         self.written: list[bytes] = []
         self._unable: dict[str, list[str]] = {}  # by the reason: what cannot be done for it
         self._answer_seconds = 0.0

@@ -21,7 +21,7 @@ from shardcache.core.commands import (
     Set,
     Touch,
 )
-from shardcache.core.payloads import BARE_STUB, RAW_FLAGS, abandoned, is_stub, stub
+from shardcache.core.payloads import BARE_STUB, MARK_FLAGS, abandoned, is_stub, stub
 from shardcache.errors import NodeError
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.comparing import compared
@@ -34,7 +34,7 @@ from shardcache.operations.port import UNANSWERED
 ABANDONED_SECONDS: Final = 2.0
 
 # In the place of the mark of whoever makes a value anew: it has just failed, and is not tried now.
-RESTING: Final[Payload] = (RAW_FLAGS, b"failed")
+RESTING: Final[Payload] = (MARK_FLAGS, b"failed")
 
 
 class Claim(Protocol):

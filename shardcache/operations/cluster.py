@@ -11,7 +11,7 @@ from shardcache.core.events import Audience, CallFinished, DecodeFailed, KeysAcc
 from shardcache.core.health import Severity, severity_of
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import nodes_wanted
-from shardcache.core.payloads import Payloads, is_mark
+from shardcache.core.payloads import Load, Payloads, is_mark
 from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.ejection import Ejector
@@ -292,19 +292,30 @@ class Cluster:
             raise reply
         return otherwise
 
-    def value(self, link: Link, name: bytes, payload: Payload | None, default: Any) -> Any:
-        """Give the value of a stored payload; `default` for a miss, counted either way."""
+    def value(
+        self,
+        link: Link,
+        name: bytes,
+        payload: Payload | None,
+        default: Any,
+        decode: Load | None = None,
+    ) -> Any:
+        """Give the value of a stored payload; `default` for a miss, counted either way.
+
+        What has been verified already is read by another `decode`.
+        """
         if payload is None or is_mark(payload):
             link.misses += 1
             return default
         try:
-            value = self.payloads.decode(name, payload)
+            value = (decode or self.payloads.decode)(name, payload)
         except DecodeError as error:
-            return self._undecodable(link, name, error, default)
+            return self.undecodable(link, name, error, default)
         link.hits += 1
         return value
 
-    def _undecodable(self, link: Link, name: bytes, error: DecodeError, default: Any) -> Any:
+    def undecodable(self, link: Link, name: bytes, error: DecodeError, default: Any) -> Any:
+        """Count bytes that cannot be decoded as a miss; raise the error, or give `default`."""
         link.misses += 1
         self.note_undecodable(link, name, error)
         if self.raises:

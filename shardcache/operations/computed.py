@@ -70,7 +70,7 @@ async def put(call: Call, given: Any) -> bool:
     versions = await tags.versions(call.cluster, call.tags)
     if lifetime == 0 or versions is None:
         return False
-    payload = call.cluster.payloads.encode(call.name, given)
+    payload = call.cluster.payloads.dump(call.name, given)
     stored, seconds = call.aged(payload, lifetime, 0.0, versions)
     reply = await call.ask(Set(call.name, stored, seconds))
     if isinstance(reply, NodeRefusedError):  # as for every store: the old value is gone

@@ -17,7 +17,7 @@ from shardcache.core.commands import Cas, Command, Get, GetMany, Gets, Payload, 
 from shardcache.core.generations import FIRST, believed, in_force, is_decided, newer
 from shardcache.core.keys import RESERVED, KeySpace
 from shardcache.core.leases import nodes_wanted, quorum
-from shardcache.core.payloads import RAW_FLAGS
+from shardcache.core.payloads import MARK_FLAGS
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.members import Link
 from shardcache.operations.port import UNANSWERED
@@ -156,7 +156,7 @@ class Generations(dict[str, Generation]):
     async def _move(self, cluster: Cluster, links: Sequence[Link], deadline: float) -> bool:
         """Move the mark; return whether a majority of its nodes has taken note."""
         wanted = quorum(len(links))
-        command = Set(self._mark, (RAW_FLAGS, cluster.io.token().hex().encode()))
+        command = Set(self._mark, (MARK_FLAGS, cluster.io.token().hex().encode()))
         replies = await cluster.ask_raw(
             [(link, command) for link in links],
             deadline,
@@ -361,7 +361,7 @@ def _are_stored(wanted: int, replies: Sequence[Reply]) -> bool:
 
 def _overwriting(key: bytes, name: str, reply: Reply) -> Command:
     """Return the command that stores a generation unless there is another by now."""
-    payload = (RAW_FLAGS, name.encode())
+    payload = (MARK_FLAGS, name.encode())
     if isinstance(reply, tuple):
         return Cas(key, payload, reply[1])
     # What is no string, on Redis, cannot be compared.

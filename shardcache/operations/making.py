@@ -20,7 +20,7 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.freshness import Found, found, salvages
-from shardcache.core.payloads import RAW_FLAGS, is_abandoned, is_mark
+from shardcache.core.payloads import MARK_FLAGS, is_abandoned, is_mark
 from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
 from shardcache.operations import tags
 from shardcache.operations.call import Call
@@ -101,10 +101,11 @@ async def _begin(call: Call, claim: StubClaim) -> Begun | None:
 
     replies: list[Reply] = []
     await _claimed(call, asked)
-    if not isinstance(replies[0], Begun):
-        call.count_trouble(replies[0])
+    met = replies[0]
+    if not isinstance(met, Begun):
+        call.count_trouble(met)
         return None
-    return replies[0]
+    return met._replace(payload=call.opened(met.payload))
 
 
 async def _claimed(call: Call, asked: Work[T]) -> T:
@@ -142,16 +143,15 @@ async def elected(call: Call, stored: Found, when: When = When.ABSENT) -> Claim 
 
 
 async def _elected(call: Call, stored: Found, when: When) -> RefreshClaim | None:
-    mark: Payload = (RAW_FLAGS, call.io.token())
+    mark: Payload = (MARK_FLAGS, call.io.token())
     if await call.ask(Set(call.side, mark, call.lease, when)) is not True:
         return None
     met = await call.ask(Gets(call.name))
     payload, token = met if isinstance(met, tuple) else (None, None)
-    there = found(payload) if isinstance(payload, tuple) and not is_mark(payload) else None
+    held = call.opened(payload)
+    there = found(held) if isinstance(held, tuple) and not is_mark(held) else None
     leaves = math.inf if there is None else there.fresh_until + call.policy.served_after
-    claim = RefreshClaim(
-        call.cluster, call.link, call.name, call.side, mark, payload, token, leaves
-    )
+    claim = RefreshClaim(call.cluster, call.link, call.name, call.side, mark, held, token, leaves)
     # Not newer, as a planted age that is no number is not, either.
     if there is not None and not there.fresh_until > stored.fresh_until:
         await claim.stay(call.lease)
@@ -233,7 +233,7 @@ async def _made(
         raise
     stored = False
     try:
-        payload = call.cluster.payloads.encode(call.name, result)
+        payload = call.cluster.payloads.dump(call.name, result)
     except EncodeError as error:
         await _unkept(call, claim)
         call.told(seconds, None, stored=False)
@@ -308,7 +308,7 @@ async def _error_stored(call: Call, error: Exception, claim: Claim) -> bool:
         call.cluster.protection.notes.error_not_kept(call.function, type(error))
         return False
     seconds = call.policy.seconds("error_ttl")
-    return await _committed(call, claim, call.stored_as_error(payload), seconds)
+    return await _committed(call, claim, call.stored_as_error(payload, seconds), seconds)
 
 
 def _salvages(call: Call, stored: Found) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
 from shardcache.core.lifetimes import TTL, lifetime
-from shardcache.core.payloads import BARE_STUB, RAW_FLAGS
+from shardcache.core.payloads import BARE_STUB, is_mark
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.members import Link
@@ -22,53 +22,49 @@ async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     groups = _grouped(cluster, keys)
     found: dict[Key, Any] = {}
     failed: Failed = {}
-    decode = cluster.payloads.decode
+    decode, plain = cluster.payloads.decoder(), cluster.payloads.bytes_flags
     for link, asked, names, replies in await _ask_groups(cluster, groups, GetMany):
         hits = 0
         for key, name, reply in zip(asked, names, replies, strict=True):
-            # A hit goes straight to its decoder, for there are many; the rest goes the way of a
-            # `get`: marks among it, which no decoder takes but for memcached's own.
-            if type(reply) is tuple:
-                if reply[0] == RAW_FLAGS:  # bytes are what they are
-                    found[key] = reply[1]
-                    hits += 1
-                    continue
-                if reply != BARE_STUB:
-                    try:
-                        found[key] = decode(name, reply)
-                    except DecodeError:
-                        pass
-                    else:
-                        hits += 1
-                        continue
-            _take(cluster, link, name, reply, key, found, failed)
+            # A hit goes straight to its decoder, for there are many; of the marks no decoder takes
+            # any but memcached's own.
+            if type(reply) is not tuple or reply == BARE_STUB:
+                _miss(link, reply, key, failed)
+                continue
+            if reply[0] in plain:  # bytes are what they are
+                found[key] = reply[1]
+                hits += 1
+                continue
+            try:
+                found[key] = decode(name, reply)
+                hits += 1
+            except DecodeError as error:
+                if is_mark(reply):
+                    link.misses += 1
+                else:
+                    _note_undecodable(cluster, link, name, error, key, failed)
         link.hits += hits
     if failed and cluster.raises:
         raise _failure(groups, failed, found=found)
     return found
 
 
-def _take(  # noqa: PLR0913, PLR0917 - one of many, with where it goes
-    cluster: Cluster,
-    link: Link,
-    name: bytes,
-    reply: Any,
-    key: Key,
-    found: dict[Key, Any],
-    failed: Failed,
-) -> None:
-    """Put what came for a key among the found or the failed, or count a miss."""
+def _miss(link: Link, reply: Any, key: Key, failed: Failed) -> None:
+    """Put an error among the failed; count what is missing."""
     if isinstance(reply, NodeError):
         failed[key] = reply
-        return
-    missing = object()
+    else:
+        link.misses += 1
+
+
+def _note_undecodable(  # noqa: PLR0913, PLR0917 - one of many, with where it goes
+    cluster: Cluster, link: Link, name: bytes, error: DecodeError, key: Key, failed: Failed
+) -> None:
+    """Count bytes that cannot be decoded, and put their error among the failed if it is to be raised."""
     try:
-        value = cluster.value(link, name, reply, missing)
-    except DecodeError as error:
+        cluster.undecodable(link, name, error, None)
+    except DecodeError:
         failed[key] = error
-        return
-    if value is not missing:
-        found[key] = value
 
 
 async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
@@ -76,7 +72,7 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
     seconds = lifetime(ttl, cluster.default_ttl)
     groups = _grouped(cluster, items)
     payloads = {
-        name: cluster.payloads.encode(name, items[key])
+        name: cluster.payloads.encode(name, items[key], seconds)
         for group in groups.values()
         for key, name in group.items()
     }

@@ -25,7 +25,7 @@ from shardcache.core.leases import (
     worthwhile,
 )
 from shardcache.core.nodes import Node
-from shardcache.core.payloads import RAW_FLAGS
+from shardcache.core.payloads import MARK_FLAGS
 from shardcache.errors import (
     LockTimeout,
     LockUnavailable,
@@ -342,7 +342,7 @@ class _Vote:
         self._name = name
         self._links = links
         self._policy = policy
-        self._payload: Payload = (RAW_FLAGS, cluster.io.token())
+        self._payload: Payload = (MARK_FLAGS, cluster.io.token())
         self._key = lock_key(name, prefix)
         self._wanted = quorum(len(links))
         self._replies: dict[Link, Reply] = {}

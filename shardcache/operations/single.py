@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, Final, SupportsIndex
 
-from shardcache.core.commands import Cas, Delete, Get, Gets, Incr, Set, Touch, When
+from shardcache.core.commands import (
+    Cas,
+    Command,
+    Delete,
+    DeleteUnchanged,
+    Get,
+    Gets,
+    Incr,
+    Set,
+    Touch,
+    When,
+)
 from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.core.numeric import whole
-from shardcache.errors import NodeRefusedError
+from shardcache.core.payloads import SIGNED
+from shardcache.errors import DecodeError, NodeRefusedError
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.members import Link
 
 COUNTER_MAX: Final = 2**63 - 1  # the most that every server can hold
 COUNTER_TRIES: Final = 3  # a counter that vanishes between two of these is not worth more
+TOUCH_TRIES: Final = 3  # a value that changes between two of these was stored anew in any case
 _FAILED: Final[Any] = object()  # in place of a reply
 
 # Values and defaults are the caller's own objects, hence `Any`.
@@ -40,7 +53,7 @@ async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) ->
     """Store the key as `when` asks; say whether it was stored."""
     name, link = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
-    payload = cluster.payloads.encode(name, value)
+    payload = cluster.payloads.encode(name, value, seconds)
     if seconds == 0:
         return await _store_expired(cluster, link, name, when)
     deadline = cluster.deadline()
@@ -54,7 +67,7 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
     """Store the key if nobody changed it since `gets` gave `token`."""
     name, link = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
-    payload = cluster.payloads.encode(name, value)
+    payload = cluster.payloads.encode(name, value, seconds)
     expired = seconds == 0  # stored for a moment, then deleted: no server does both at once
     deadline = cluster.deadline()
     command = Cas(name, payload, token, 1.0 if expired else seconds)
@@ -62,7 +75,8 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
     if expired and reply is True:
         cluster.io.flights.detach(name)
         await cluster.ask(link, Delete(name), deadline)
-    await _drop_refused(cluster, link, name, reply, deadline)
+    if isinstance(reply, NodeRefusedError):  # as for every store, unless somebody was faster
+        await cluster.ask(link, DeleteUnchanged(name, token), deadline)
     stored: bool | None = cluster.settled(reply, otherwise=False)
     return stored
 
@@ -80,7 +94,31 @@ async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
     seconds = lifetime(ttl, cluster.default_ttl)
     if seconds == 0:
         return await delete(cluster, key)
+    if cluster.payloads.signs:
+        return await _touch_signed(cluster, link, name, seconds)
     return bool(cluster.settled(await cluster.ask(link, Touch(name, seconds)), otherwise=False))
+
+
+async def _touch_signed(cluster: Cluster, link: Link, name: bytes, seconds: float | None) -> bool:
+    """Store the value anew, signed for as long as it is to live now."""
+    payloads, deadline = cluster.payloads, cluster.deadline()
+    for _ in range(TOUCH_TRIES):
+        found = cluster.settled(await cluster.ask(link, Gets(name), deadline), None)
+        if found is None:
+            return False
+        payload, token = found
+        command: Command = Touch(name, seconds)
+        if payload[0] & SIGNED:
+            try:
+                held = payloads.open(name, payload)
+            except DecodeError as error:
+                cluster.undecodable(link, name, error, default=None)
+                return False
+            command = Cas(name, payloads.seal(name, held, seconds), token, seconds)
+        reply = cluster.settled(await cluster.ask(link, command, deadline), otherwise=None)
+        if reply is not False:  # else somebody has changed it just now
+            return reply is True
+    return False
 
 
 async def incr(

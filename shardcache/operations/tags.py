@@ -8,8 +8,8 @@ from typing import Final
 from shardcache.core.commands import Delete, Get, Reply, Set, When
 from shardcache.core.envelopes import VERSION_SIZE
 from shardcache.core.keys import RESERVED
-from shardcache.core.payloads import RAW_FLAGS
-from shardcache.errors import NodeError
+from shardcache.core.payloads import MARK_FLAGS
+from shardcache.errors import DecodeError, NodeError
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.members import Link
 
@@ -22,11 +22,15 @@ def placed(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Link]]:
     return [(TAGS + name, link) for name, link in routes]
 
 
-def version(reply: Reply) -> bytes | None:
-    """Give the version in a reply; `None` if there is none, or its node failed."""
-    if isinstance(reply, tuple) and reply[0] == RAW_FLAGS and len(reply[1]) == VERSION_SIZE:
-        return bytes(reply[1])
-    return None
+def version(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
+    """Give the version in a reply about `name`; `None` if there is none, or its node failed."""
+    if not isinstance(reply, tuple):
+        return None
+    try:
+        flags, data = cluster.payloads.open(name, reply)
+    except DecodeError:
+        return None
+    return data if flags == MARK_FLAGS and len(data) == VERSION_SIZE else None
 
 
 async def versions(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | None:
@@ -40,7 +44,7 @@ async def versions(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | None:
     for (name, link), reply in zip(places, replies, strict=True):
         if isinstance(reply, NodeError):
             return None
-        made = version(reply) or await _made(cluster, link, name, deadline)
+        made = version(cluster, name, reply) or await _made(cluster, link, name, deadline)
         if made is None:
             return None
         known.append(made)
@@ -50,10 +54,11 @@ async def versions(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | None:
 async def _made(cluster: Cluster, link: Link, name: bytes, deadline: float) -> bytes | None:
     """Make a version of a tag that has none; if another is faster, theirs."""
     fresh = cluster.io.token()[:VERSION_SIZE]
-    stored = await cluster.ask(link, Set(name, (RAW_FLAGS, fresh), None, When.ABSENT), deadline)
+    payload = cluster.payloads.seal(name, (MARK_FLAGS, fresh))
+    stored = await cluster.ask(link, Set(name, payload, None, When.ABSENT), deadline)
     if stored is True:
         return fresh
-    return version(await cluster.ask(link, Get(name), deadline))
+    return version(cluster, name, await cluster.ask(link, Get(name), deadline))
 
 
 async def invalidate(cluster: Cluster, tag: Key) -> bool:

@@ -45,4 +45,4 @@ def shardcache_register_codecs(registry: Registry[CodecFactory]) -> None:
     registry.register("msgpack", codecs.Msgpack)
     registry.register("json", codecs.Json)
     registry.register("raw", codecs.Raw)
-    registry.register("pickle", codecs.SignedPickle)
+    registry.register("pickle", codecs.Pickle)

@@ -17,6 +17,8 @@ from shardcache.settings.faults import Faults, near, unknown, within
 CLIENT_FIELDS: Final = (
     "strategy",
     "codec",
+    "read_unsigned",
+    "read_compressed",
     "namespace",
     "default_ttl",
     "timeout",

@@ -155,6 +155,8 @@ PARAMETERS: Final = {
     "strategy": Parameter(_choice),
     "codec": Parameter(_choice),
     "secret": Parameter(_secret, _secrets),
+    "read_unsigned": Parameter(_flag, _true_or_false),
+    "read_compressed": Parameter(_flag, _true_or_false),
     "namespace": Parameter(_namespace),
     "default_ttl": Parameter(_lifetime, _number),
     "timeout": Parameter(_timeout, _number),

@@ -48,6 +48,8 @@ class Settings:
     strategy: str = "rendezvous"
     codec: str = "msgpack"
     secret: tuple[bytes, ...] | None = None
+    read_unsigned: bool = False
+    read_compressed: bool = False
     namespace: str = ""
     default_ttl: float | None = None
     timeout: TimeoutPolicy = field(default_factory=TimeoutPolicy)

@@ -285,6 +285,34 @@ class BackendContract:
         assert client.get("k") is None
         assert client.gets("k", "default") == ("default", None)
 
+    @pytest.mark.parametrize("value", ["free", b"free", [1], None, ""], ids=repr)
+    def test_changed_and_changed_back_is_changed(self, client: Any, value: Any) -> None:
+        """A token stands for what was stored then, not for a value that is equal to it."""
+
+        def swap() -> None:
+            _, token = client.gets("k")
+            assert client.cas("k", value, token) is True
+
+        def store_again() -> None:
+            client.delete("k")
+            assert client.add("k", value) is True
+
+        changes: tuple[Callable[[], Any], ...] = (
+            lambda: client.set("k", value),
+            lambda: client.replace("k", value),
+            lambda: client.set_many({"k": value}),
+            swap,
+            store_again,
+        )
+        for change in changes:
+            client.set("k", value)
+            _, token = client.gets("k")
+            change()
+            assert client.cas("k", "late", token) is False
+            assert client.get("k") == value
+            _, token = client.gets("k")
+            assert client.cas("k", "next", token) is True
+
     @pytest.mark.parametrize("ttl", [0, -1, -0.5, timedelta(seconds=-3)], ids=repr)
     def test_no_time_to_live_deletes(self, client: Any, ttl: Any) -> None:
         """Storing for zero seconds or less leaves nothing."""

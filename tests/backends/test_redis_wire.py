@@ -30,7 +30,15 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS, UNKNOWN_FLAGS, to_redis
+from shardcache.core.payloads import (
+    INTEGER_FLAGS,
+    RAW_FLAGS,
+    TEXT_FLAGS,
+    UNKNOWN_FLAGS,
+    UNMARKED_FLAGS,
+    from_redis,
+    to_redis,
+)
 from shardcache.errors import (
     ConfigurationError,
     NodeError,
@@ -586,8 +594,10 @@ def test_only_a_node_that_takes_writes_is_alive(ping, write, expected):
 )
 def test_lives_are_whole_milliseconds_rounded_up(ttl, words):
     """No life becomes zero, which Redis refuses."""
-    assert sent(Set(b"k", TEXT, ttl)) == [[b"SET", b"k", STORED, *words]]
-    assert sent(SetMany([(b"k", TEXT)], ttl)) == [[b"SET", b"k", STORED, *words]]
+    for command in (Set(b"k", TEXT, ttl), SetMany([(b"k", TEXT)], ttl)):
+        ((set_, key, stored, *life),) = sent(command)
+        assert (set_, key, life) == (b"SET", b"k", words)
+        assert from_redis(stored) == TEXT
 
 
 @given(st.binary(min_size=1, max_size=50))
@@ -697,4 +707,23 @@ def test_a_refused_hello_raises(answer, kind):
 def test_a_token_of_another_backend_matches_nothing():
     """After a failover a memcached token may reach Redis; it swaps nothing and breaks nothing."""
     ((*_, token, stored, life),) = sent(Cas(b"k", TEXT, 12345))
-    assert (token, stored, life) == (b"", STORED, b"")
+    assert (token, from_redis(stored), life) == (b"", TEXT, b"")
+
+
+def test_no_two_writes_are_the_same():
+    """A value that is stored again is another one, for `cas`, also by another connection."""
+    texts = [(b"k%d" % number, TEXT) for number in range(100)]
+    stored = [words[2] for command in (SetMany(texts), Set(b"k", TEXT)) for words in sent(command)]
+    assert len(set(stored)) == len(stored) == 101
+    assert {from_redis(each) for each in stored} == {TEXT}
+
+
+@pytest.mark.parametrize(
+    "payload", [TEXT, (UNMARKED_FLAGS, b"bytes"), (INTEGER_FLAGS, b"7")], ids=repr
+)
+def test_what_other_programs_read_stands_bare(payload):
+    """A client of the codec `raw` stores bytes and text as they are; bytes like a header get one."""
+    assert sent(Set(b"k", payload), bare_bytes=True) == [[b"SET", b"k", payload[1]]]
+    for odd in ((UNMARKED_FLAGS, b"\xc1" + payload[1]), (RAW_FLAGS, b"a mark of ours")):
+        ((*_, stored),) = sent(Set(b"k", odd), bare_bytes=True)
+        assert from_redis(stored) == (RAW_FLAGS, odd[1])

@@ -15,7 +15,7 @@ from shardcache import (
     TopologyError,
     UnknownPluginError,
 )
-from shardcache.core.codecs import SignedPickle
+from shardcache.core.codecs import Msgpack
 from shardcache.strategies.maglev import Maglev
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
@@ -91,37 +91,10 @@ def test_kinds_of_faults():
 
 def test_objects_stand_in_for_names():
     """A strategy or codec may be given as an object."""
-    codec = SignedPickle(secret=SECRET)
-    client = Client(["memory://a", "memory://b"], strategy=Maglev(), codec=codec)
+    client = Client(["memory://a", "memory://b"], strategy=Maglev(), codec=Msgpack())
     client.set("k", {1, 2})
     assert client.get("k") == {1, 2}
     assert "maglev" in repr(client)
-
-
-def test_a_secret_signs_pickles(mode):
-    """It is for the codec that needs one."""
-    signed = make_client(mode, "memory://a", codec="pickle", secret=SECRET)
-    signed.set("k", range(3))
-    assert signed.get("k") == range(3)
-
-
-@pytest.mark.parametrize("codec", ["msgpack", "json", "raw", SignedPickle(secret="s" * 16)])
-def test_a_secret_that_would_sign_nothing_is_refused(mode, codec):
-    """Whoever gives one believes that values are signed."""
-    with pytest.raises(ConfigurationError, match=r"^secret: .*codec") as caught:
-        make_client(mode, "memory://a", codec=codec, secret=SECRET)
-    assert SECRET not in str(caught.value)
-    assert ("known: pickle" in str(caught.value)) is isinstance(codec, str)
-
-
-def test_a_secret_of_the_environment_is_refused_as_well(monkeypatch):
-    """One that is meant for another program must not seem to sign here."""
-    monkeypatch.setenv("SHARDCACHE_URL", "memory://a")
-    monkeypatch.setenv("SHARDCACHE_SECRET", SECRET)
-    with pytest.raises(ConfigurationError, match="signs nothing"):
-        Client.from_env()
-    monkeypatch.setenv("SHARDCACHE_CODEC", "pickle")
-    assert Client.from_env().set("k", range(3))
 
 
 def test_what_a_codec_does_not_take_is_refused_before_it_is_sent(mode):

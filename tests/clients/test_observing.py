@@ -82,7 +82,7 @@ def test_garbage_is_a_counted_miss(mode):
     inner = getattr(client, "twin", client)
     link = next(iter(inner._cluster.links.values()))
     store = link.backend._execute
-    store(Set(b"k", (0x100 | 32, b"\xc1 top secret")))
+    store(Set(b"k", (32 << 16, b"\xc1 top secret")))
     assert client.get("k", "default") == "default"
     assert client.get_many(["k"]) == {}
     told = [event for event in diary.events if isinstance(event, DecodeFailed)]

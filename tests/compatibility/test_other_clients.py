@@ -93,13 +93,17 @@ def test_pickles_of_other_clients_are_read_only_when_told_to(mode, hosts):
     theirs = HashClient(hosts, serde=PickleSerde())
     theirs.set("k", {"a": (1, 2)})
     urls = [f"memcached://{host}:{port}" for host, port in hosts]
-    for codec, expected in (
-        ("msgpack", None),
-        ("pickle", None),
-        ("pickle:read_unsigned=true", {"a": (1, 2)}),
-    ):
-        signing = {} if codec == "msgpack" else {"secret": "sixteen bytes or more"}
-        client = make_client(mode, urls, strategy="pymemcache", codec=codec, timeout=10, **signing)
-        assert client.get("k") == expected
-        client.close()
+    for codec in ("msgpack", "pickle", "json", "raw"):
+        for reading, expected in ((False, None), (True, {"a": (1, 2)})):
+            client = make_client(
+                mode,
+                urls,
+                strategy="pymemcache",
+                codec=codec,
+                secret="sixteen bytes or more",
+                read_unsigned=reading,
+                timeout=10,
+            )
+            assert client.get("k") == expected
+            client.close()
     theirs.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shardcache.testing.backend import BackendContract, ServerContract
+from shardcache.testing.driving import make_client
 from shardcache.testing.servers import start_nutcracker
 
 
@@ -44,6 +45,19 @@ class TestRedis(ServerContract):
     def url(self, redis_servers) -> str:
         """Give a node flushed before the test."""
         return redis_servers[0].url
+
+
+class TestSigned(TestRedis):
+    """A signature around what is stored changes nothing else."""
+
+    @pytest.fixture
+    def client(self, mode, url):
+        """Give a client with a secret."""
+        client = make_client(
+            mode, url, secret="at least sixteen bytes", on_error="raise", timeout=5
+        )
+        yield client
+        client.close()
 
 
 class TestPymemcache(ServerContract):

@@ -366,3 +366,75 @@ def test_a_zone_that_is_gone_is_a_decode_error():
     data = CODEC.encode(NAME, datetime(2020, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")))
     with pytest.raises(DecodeError, match="ZoneInfoNotFoundError"):
         CODEC.decode(NAME, data.replace(b"Berlin", b"Atlant"))
+
+
+MODULUS = 2**61 - 1  # of the hash of numbers
+
+
+def alike(kind, count):
+    """Give so many different values of one hash."""
+    numbers = [1 + (1 + place) * MODULUS for place in range(1 << 10, (1 << 10) + count)]
+    made = {
+        "int": lambda number: number,
+        "decimal": Decimal,
+        "uuid": lambda number: uuid.UUID(int=number),
+        "tuple": lambda number: (number, "x"),
+        "frozenset": lambda number: frozenset({number}),
+    }[kind]
+    return [made(number) for number in numbers]
+
+
+def crafted(members, code):
+    """Give the form of a set, or of a dict for no code, that no `Msgpack` would write."""
+    forms = [CODEC.encode(NAME, member) for member in members]
+    if code is None:
+        head = b"\xdf" + len(forms).to_bytes(4, "big")
+        return head + b"".join(one + b"\xc0" for one in forms)
+    head = b"\xdd" + (len(forms) + 1).to_bytes(4, "big") + b"\xc7\x00" + bytes([code])
+    return head + b"".join(forms)
+
+
+@pytest.mark.parametrize("code", [2, 3, None], ids=["set", "frozenset", "dict"])
+@pytest.mark.parametrize("kind", ["int", "decimal", "uuid", "tuple", "frozenset"])
+def test_a_crowd_of_one_hash_is_not_read(kind, code):
+    """To tell n members of one hash apart takes n² comparisons: 64 may have one, and no more."""
+    assert len({hash(member) for member in alike(kind, 65)}) == 1
+    assert len(CODEC.decode(NAME, crafted(alike(kind, 64), code))) == 64
+    for count in (65, 10_000):
+        data = crafted(alike(kind, count), code)
+        for held in (data, b"\x92\xc0" + data, b"\x81\xa1k" + data):
+            with pytest.raises(DecodeError):
+                CODEC.decode(NAME, held)
+
+
+def test_what_would_not_be_read_is_not_written():
+    """A set of too many members of one hash is refused before it is stored."""
+    for value in (
+        set(alike("int", 65)),
+        frozenset(alike("uuid", 65)),
+        dict.fromkeys(alike("tuple", 65)),
+    ):
+        with pytest.raises(EncodeError, match="one hash"):
+            CODEC.encode(NAME, [value])
+    assert there_and_back(set(alike("int", 64))) == set(alike("int", 64))
+
+
+def test_members_that_happen_to_have_one_hash_are_read():
+    """-1 and -2 do: a grid of points has many pairs of one hash, and is no attack."""
+    points = {(x, y) for x in range(-40, 40) for y in range(-40, 40)}
+    assert there_and_back(points) == points
+    assert there_and_back(dict.fromkeys(points, 1)) == dict.fromkeys(points, 1)
+    keys = {number: Decimal(number) for number in range(1000)}
+    assert there_and_back(keys) == keys
+
+
+def test_decimals_have_bounded_exponents():
+    """`int()` of what is read has no more digits than `decimal` computes with by itself."""
+    for text_ in ("1E+999999", "-9.9E+999999", "1E-999999", "NaN", "-Infinity", "0E+999999"):
+        assert repr(there_and_back(Decimal(text_))) == repr(Decimal(text_))
+    for text_ in ("1E+1000000", "1E-1000000", "1E+999999999999999999", "0E-1000000"):
+        with pytest.raises(EncodeError, match="exponent"):
+            CODEC.encode(NAME, [Decimal(text_)])
+        data = msgpack.packb([msgpack.ExtType(5, b""), text_])
+        with pytest.raises(DecodeError):
+            CODEC.decode(NAME, data)

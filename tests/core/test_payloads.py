@@ -11,22 +11,45 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shardcache.core import payloads
-from shardcache.core.codecs import Json, Msgpack, Raw, SignedPickle
+from shardcache.core.codecs import Json, Msgpack, Pickle, Raw
+from shardcache.core.envelopes import Envelope, pack
+from shardcache.core.foreign import Foreign
 from shardcache.core.payloads import (
+    CODEC_KINDS,
+    ENVELOPE_FLAGS,
+    ERROR_FLAGS,
     INTEGER_FLAGS,
-    OWN,
+    MARK_FLAGS,
+    PLUGIN_KINDS,
     RAW_FLAGS,
+    SHIFT,
     TEXT_FLAGS,
     Payloads,
+    SignedPayloads,
     from_redis,
     is_stub,
+    stub,
     to_redis,
 )
 from shardcache.errors import ConfigurationError, DecodeError, EncodeError
 
 NAME = b"4:shop:k"
-CODECS = (Msgpack(), Json(), Raw(), SignedPickle(secret="s" * 16, read_unsigned=False))
+CODECS = (Msgpack(), Json(), Raw(), Pickle())
 by_every_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
+
+
+def payloads_by(codec, foreign=None):
+    """Give the payloads of a client of this codec, signed if it insists."""
+    if codec.name == "pickle":
+        return SignedPayloads(codec, [b"s" * 16], lambda: 1000.0, foreign)
+    return Payloads(codec, foreign)
+
+
+def reading(**options):
+    """Give payloads that read more of other clients."""
+    return Payloads(Msgpack(), Foreign(**options))
+
+
 utf8 = st.text(alphabet=st.characters(codec="utf-8"))
 digits_around_the_limit = st.integers(638, 642).flatmap(
     lambda digits: st.sampled_from([10**digits, 10**digits - 1, -(10**digits), 1 - 10**digits])
@@ -48,17 +71,16 @@ def test_plain_values_round_trip(value):
         found = coded.decode(NAME, stored)
         assert found == value
         assert type(found) is type(value)
-    assert payload[0] & OWN
     assert not is_stub(payload)
 
 
 @given(utf8, st.binary(), st.integers(-(2**70), 2**70))
 def test_other_clients_can_read_plain_values(text, data, number):
-    """The bytes are the value's own, under the low flag bits that other clients know."""
+    """The bytes are the value's own, under the very flags that other clients give them."""
     coded = Payloads(Msgpack())
-    assert coded.encode(NAME, text) == (OWN | 16, text.encode())
-    assert coded.encode(NAME, data) == (OWN | 0, data)
-    assert coded.encode(NAME, number) == (OWN | 2, str(number).encode())
+    assert coded.encode(NAME, text) == (16, text.encode())
+    assert coded.encode(NAME, data) == (0 if data else RAW_FLAGS, data)
+    assert coded.encode(NAME, number) == (2, str(number).encode())
 
 
 @given(st.integers())
@@ -87,7 +109,7 @@ def test_lookalikes_keep_their_type(value):
     """A bool is no int, and text or numbers beyond plain bytes go through the codec."""
     coded = Payloads(Msgpack())
     payload = coded.encode(NAME, value)
-    assert payload[0] == OWN | Msgpack.kind
+    assert payload[0] == Msgpack.kind << SHIFT
     found = coded.decode(NAME, payload)
     assert (type(found), found) == (type(value), value)
 
@@ -107,18 +129,18 @@ def test_subclasses_are_refused_by_name(value):
 
 @by_every_codec
 @given(st.sampled_from([-1, *range(300), 2**31, 2**32 - 1]) | st.integers(0, 2**32), st.binary())
-@example(OWN | 2, b"1_000")
-@example(OWN | 2, b" 1")
-@example(OWN | 2, b"-0")
-@example(OWN | 2, b"+1")
-@example(OWN | 2, b"\xd9\xa1")  # a digit, in Arabic
+@example(2, b"1_000")
+@example(2, b" 1")
+@example(2, b"-0")
+@example(2, b"+1")
+@example(2, b"\xd9\xa1")  # a digit, in Arabic
 @example(2, b"1" * 5000)
 @example(9, zlib.compress(b"cos\nsystem\n(S'true'\ntR."))
 def test_any_payload_gives_a_value_or_a_decode_error(codec, flags, data):
     """No bytes under any flags raise anything else, and no error keeps the bytes."""
     fault = None
     try:
-        Payloads(codec).decode(NAME, (flags, data))
+        payloads_by(codec).decode(NAME, (flags, data))
     except DecodeError as error:
         fault = error
     # A UnicodeDecodeError, as the context, would hold the bytes.
@@ -164,21 +186,21 @@ def test_what_others_left_in_redis_is_no_value(stored):
 )
 def test_values_of_other_clients_are_read(flags, data, value):
     """The flags of pymemcache, python-memcached and pylibmc keep a cache warm."""
-    found = Payloads(Msgpack()).decode(NAME, (flags, data))
+    found = reading(compressed=True).decode(NAME, (flags, data))
     assert (type(found), found) == (type(value), value)
 
 
-@pytest.mark.parametrize("flags", [3, 5, 6, 17, 18, 32, 64, 128, 1 << 16], ids=hex)
+@pytest.mark.parametrize("flags", [3, 5, 6, 17, 18, 32, 64, 128, 0x100, 1 << 31], ids=hex)
 def test_flags_of_nobody_are_refused(flags):
     """A combination that no client writes is not guessed at."""
     with pytest.raises(DecodeError):
         Payloads(Msgpack()).decode(NAME, (flags, b"1"))
 
 
-def test_compressed_values_are_bounded(monkeypatch):
+def test_compressed_values_are_bounded():
     """A small value that inflates without end is refused before it has."""
-    monkeypatch.setattr(payloads, "MAX_INFLATED", 10_000)
-    coded = Payloads(Msgpack())
+    coded = reading(compressed=True)
+    coded.foreign.largest = 10_000
     assert coded.decode(NAME, (8, zlib.compress(bytes(10_000)))) == bytes(10_000)
     for data in (
         zlib.compress(bytes(10_001)),
@@ -202,21 +224,48 @@ def test_a_stub_is_no_value():
 def test_another_codec_is_not_guessed_at():
     """What one codec wrote, the others do not try to read."""
     value = [1, None]
-    for writer in (Msgpack(), Json(), SignedPickle(secret="s" * 16)):
-        payload = Payloads(writer).encode(NAME, value)
+    for writer in (Msgpack(), Json(), Pickle()):
+        payload = payloads_by(writer).encode(NAME, value)
         for reader in CODECS:
             if reader.name != writer.name:
                 with pytest.raises(DecodeError):
-                    Payloads(reader).decode(NAME, payload)
+                    payloads_by(reader).decode(NAME, payload)
 
 
-@pytest.mark.parametrize("kind", [0, 2, 16, 31, 256])
+@pytest.mark.parametrize("kind", [0, 2, 16, *range(31, 40), 63, 128, 256, "64", None])
 def test_a_codec_has_a_kind_of_its_own(kind):
-    """A plugin's codec cannot take the place of plain values or of the mark."""
-    codec = Msgpack()
+    """A plugin's codec cannot take the place of plain values, of a mark or of a codec of ours."""
     with pytest.raises(ConfigurationError, match="kind"):
         Payloads(type("Mine", (Msgpack,), {"kind": kind})())
-    assert Payloads(codec).encode(NAME, None)[0] == OWN | 32
+
+
+@pytest.mark.parametrize("kind", [64, 127])
+def test_kinds_for_other_codecs(kind):
+    """Others have 64 to 127, and what they write is of that kind."""
+    coded = Payloads(type("Mine", (Msgpack,), {"kind": kind})())
+    assert coded.encode(NAME, None)[0] == kind << SHIFT
+    assert coded.decode(NAME, coded.encode(NAME, None)) is None
+
+
+def test_what_is_ours_has_no_bit_of_other_clients():
+    """To pymemcache, python-memcached and pylibmc the low five bits mean pickle, number, zlib, text."""
+    ours = [stub(b"m")[0], RAW_FLAGS, ENVELOPE_FLAGS, ERROR_FLAGS, MARK_FLAGS]
+    ours += [kind << SHIFT for kind in CODEC_KINDS]
+    for codec in CODECS:
+        signed = SignedPayloads(codec, [b"s" * 16], lambda: 0.0)
+        ours += [signed.encode(NAME, "text")[0], signed.seal(NAME, (ENVELOPE_FLAGS, b""))[0]]
+    assert not any(flags & 31 for flags in ours)
+    assert all(flags < 2**32 for flags in ours)
+    assert PLUGIN_KINDS.stop == CODEC_KINDS.stop
+
+
+@pytest.mark.parametrize("flags", [1, 2 | 8, 4, 8, 16 | 8, 3, 1 << 31])
+def test_nothing_foreign_is_in_an_envelope(flags):
+    """An envelope is ours alone, and so is what is in it: no pickle and no bomb comes in by one."""
+    coded = reading(unsigned=True, compressed=True)
+    data = pack(Envelope(flags, b"\x80\x05K\x01.", 0.0, 0.0, 1.0))
+    with pytest.raises(DecodeError, match="envelope"):
+        coded.decode(NAME, (ENVELOPE_FLAGS, data))
 
 
 def test_digits_do_not_depend_on_the_interpreter_s_limit():

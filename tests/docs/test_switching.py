@@ -136,9 +136,11 @@ def test_of_django_redis_whole_numbers_stay(redis_servers):
     theirs = redis.Redis(server.host, server.port)
     theirs.set(":1:count", 41)
     theirs.set(":1:text", pickle.dumps("text"))
-    for codec in ("msgpack", "json", "pickle:read_unsigned=true"):
-        secret = SECRET if codec.startswith("pickle") else None
-        with Client(server.url, codec=codec, secret=secret, timeout=10) as client:
+    for codec in ("msgpack", "json", "pickle"):
+        secret = SECRET if codec == "pickle" else None
+        with Client(
+            server.url, codec=codec, secret=secret, read_unsigned=True, timeout=10
+        ) as client:
             assert client.get(":1:count") == 41
             assert client.get(":1:text", "miss") == "miss"
     with Client(server.url, timeout=10) as client:

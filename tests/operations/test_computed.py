@@ -16,7 +16,7 @@ from shardcache.core.envelopes import pack
 from shardcache.core.events import Observer
 from shardcache.core.freshness import enveloped, found
 from shardcache.core.leases import VALUE_LOCKS, LockPolicy, lock_key
-from shardcache.core.payloads import ENVELOPE_FLAGS, OWN, is_abandoned, is_mark
+from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT, is_abandoned, is_mark
 from shardcache.errors import DecodeError, NodeRefusedError, RecomputeTimeoutError
 from shardcache.operations import computed, redlock
 from shardcache.operations.call import Call
@@ -553,7 +553,7 @@ def test_what_cannot_be_read_is_an_error_if_both_say_so(on_error):
     scene = Scene(processes=1, on_error=on_error)
     scene.processes[0].cluster.raises = True
     call = scene.call(scene.processes[0])
-    scene.do(call.ask(Set(call.name, (OWN | 255, b"of no codec"), 60.0)))
+    scene.do(call.ask(Set(call.name, (127 << SHIFT, b"of no codec"), 60.0)))
     if on_error == "raise":
         with pytest.raises(DecodeError):
             scene.run(0)
@@ -998,7 +998,7 @@ class TestAges:
         """The function's error is raised then, not that of the codec."""
         scene = Scene(processes=1, ttl=10.0, stale=5.0, stale_if_error=60.0)
         call = scene.call(scene.processes[0])
-        garbage = enveloped((OWN | 255, b"of no codec"), scene.world.now, 0.0, 10.0, ())
+        garbage = enveloped((127 << SHIFT, b"of no codec"), scene.world.now, 0.0, 10.0, ())
         scene.do(call.ask(Set(call.name, (ENVELOPE_FLAGS, pack(garbage)), 100.0)))
         scene.world.advance(20.0)
         scene.source.error = ValueError("the source is down")

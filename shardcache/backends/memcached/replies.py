@@ -33,6 +33,9 @@ class Expectation(Protocol):
     def take(self, head: Head, value: bytes | None) -> Any:  # the reply, or one of the two marks
         """Give the reply, `MORE` if it is not whole yet, `NONSENSE` if this cannot be its answer."""
 
+    def too_large(self, head: Head, error: NodeError) -> Any:  # the reply, or one of the two marks
+        """Take the error for a value that was not kept, whose line is `head`."""
+
     def refused(self, error: NodeError) -> Any:  # the reply, or MORE
         """Take a refusal in place of an answer; raise it where it cannot be told whose it is."""
 
@@ -42,6 +45,9 @@ class Expectation(Protocol):
 
 MORE: Final = object()
 NONSENSE: Final = object()
+TOO_LARGE: Final = bytes(
+    bytearray(b"too large")
+)  # in place of a value that was not kept: itself alone
 
 Encoded = tuple[Sequence[bytes], Expectation]
 Answers = dict[bytes, bool | None]
@@ -63,6 +69,14 @@ class Single:
     def whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual enough
         """Give `None`: lines are taken one by one."""
         return None
+
+    def too_large(self, head: Head, error: NodeError) -> Any:
+        """Return the error where a value is a reply."""
+        return NONSENSE if self.take(head, TOO_LARGE) is NONSENSE else error
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Return the reply, `NONSENSE` if this cannot be its answer."""
+        raise NotImplementedError
 
     def refused(self, error: NodeError) -> NodeError:
         """Give the refusal as the reply."""
@@ -317,20 +331,22 @@ class ManyGets:
             return None
         return results if len(parts) % 2 == 0 else None
 
-    def scanned(self, text: bytes, position: int) -> int:
+    def scanned(self, text: bytes, position: int, largest: int) -> int:
         """Take the whole hits that begin at `position`; give where they end.
 
         A loop of its own, for a large batch spends most of its time here. It stops at whatever is
-        not a whole hit that was asked for, which is then no legal reply unless it is incomplete.
+        not a whole hit that was asked for, of at most `largest` bytes, which is then no legal reply
+        unless it is incomplete or too large.
         """
         results, first, last = self._results, self._first, self._count
         following = self._from
         while hit := _hit(text, position):
             size, flags, token = hit.groups()
             start = hit.end()
-            stop = start + int(size)
+            length = int(size)
+            stop = start + length
             place = int(token) - first
-            if not following <= place < last or not text.startswith(CRLF, stop):
+            if not following <= place < last or not text.startswith(CRLF, stop) or length > largest:
                 break
             results[place] = (int(flags), text[start:stop])
             following = place + 1
@@ -341,6 +357,17 @@ class ManyGets:
     def take(self, head: Head, value: bytes | None) -> Any:
         """Give all at `MN`; every whole hit was taken by `scanned`."""
         return self._results if value is None and list(head) == [END] else NONSENSE
+
+    def too_large(self, head: Head, error: NodeError) -> Any:
+        """Put the error in the place of its key."""
+        match head:
+            case [b"VA", _, _, token, *_] if token[:1] == b"O" and token[1:].isdigit():
+                place = int(token[1:]) - self._first
+                if self._from <= place < self._count:
+                    self._results[place] = error
+                    self._from = place + 1
+                    return MORE
+        return NONSENSE
 
     def refused(self, error: NodeError) -> Any:
         """Raise the refusal: quiet commands do not tell whose it is."""
@@ -396,6 +423,10 @@ class Many:
         match head:
             case [code, token] if code in self._answers and token == next(self._tokens, None):
                 return self._put(self._answers[code])
+        return NONSENSE
+
+    def too_large(self, head: Head, error: NodeError) -> Any:  # noqa: ARG002 - it is owed no value
+        """Return that this cannot be its answer."""
         return NONSENSE
 
     def refused(self, error: NodeError) -> Any:

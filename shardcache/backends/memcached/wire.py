@@ -28,6 +28,7 @@ from shardcache.backends.memcached.replies import (
     STORED,
     THERE,
     TOKENS,
+    TOO_LARGE,
     Counter,
     Encoded,
     Expectation,
@@ -106,6 +107,7 @@ class MemcachedWire:
         "_need",
         "_node",
         "_runs",
+        "_skipped",
         "_token",
     )
 
@@ -125,6 +127,7 @@ class MemcachedWire:
         self._expected: deque[Expectation] = deque()
         self._buffer = bytearray()
         self._need = 0
+        self._skipped = 0  # bytes still to come of a value that is too large to be read
 
     def hello(self) -> bytes:
         """Give nothing: memcached is ready at once."""
@@ -138,7 +141,7 @@ class MemcachedWire:
     @property
     def idle(self) -> bool:
         """Say whether no reply is owed and no byte is left over: a reply boundary."""
-        return not self._expected and not self._buffer
+        return not (self._expected or self._buffer or self._skipped)
 
     def encode(self, command: Command) -> Sequence[bytes]:
         """Give the bytes of `command` in order, and expect its reply next."""
@@ -151,6 +154,8 @@ class MemcachedWire:
 
     def feed(self, data: bytes) -> list[Reply]:
         """Take bytes as they arrive, in fragments of any size; give the replies now complete."""
+        if self._skipped:
+            data = self._skip(data)
         buffer = self._buffer
         if buffer:
             buffer += data
@@ -159,7 +164,8 @@ class MemcachedWire:
             data = bytes(buffer)
             buffer.clear()
         expected = self._expected
-        if len(expected) == 1:  # as nearly always on a connection that blocks
+        # As nearly always on a connection that blocks; what is longer may be too large a value.
+        if len(expected) == 1 and len(data) <= self._max_value:
             reply = expected[0].whole(data)
             if reply is not None:
                 expected.popleft()
@@ -180,12 +186,15 @@ class MemcachedWire:
                 raise NodeProtocolError("sent what nobody asked for", self._node)
             first = expected[0]
             if type(first) is ManyGets:
-                position = first.scanned(text, position)
+                position = first.scanned(text, position, self._max_value)
             part = self._part(text, position)
             if part is None:
                 break
             head, value, position = part
-            reply = first.take(head, value)
+            if value is TOO_LARGE:
+                reply = first.too_large(head, self._too_large(head))
+            else:
+                reply = first.take(head, value)
             if reply is NONSENSE:
                 reply = first.refused(self._refusal(head))
             if reply is not MORE:
@@ -207,12 +216,33 @@ class MemcachedWire:
         if head[0] != b"VA":
             return head, None, start
         stop = start + self._value_size(head)
+        if stop - start > self._max_value:
+            self._skipped = stop - start + 2
+            return head, TOO_LARGE, len(text) - len(self._skip(text[start:]))
         if len(text) < stop + 2:
             self._need = stop + 2 - position
             return None
         if not text.startswith(CRLF, stop):
-            raise NodeProtocolError("sent a value of another length", self._node)
+            raise self._misfit()
         return head, text[start:stop], stop + 2
+
+    def _skip(self, data: bytes) -> bytes:
+        """Return what comes behind the value that is not kept, once its end has arrived."""
+        end = self._skipped
+        for place, letter in ((end - 2, CRLF[:1]), (end - 1, CRLF[1:])):
+            if place >= 0 and data[place : place + 1] not in {letter, b""}:
+                raise self._misfit()
+        self._skipped = max(0, end - len(data))
+        return data[end:]
+
+    def _misfit(self) -> NodeProtocolError:
+        return NodeProtocolError("sent a value of another length", self._node)
+
+    def _too_large(self, head: Head) -> ValueTooLargeError:
+        return ValueTooLargeError(
+            f"a value of {int(head[1])} bytes is stored, more than max_value_bytes={self._max_value}",
+            self._node,
+        )
 
     def _value_size(self, head: Head) -> int:
         size = number(head[1]) if len(head) > 1 else None

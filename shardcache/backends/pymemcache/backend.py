@@ -20,7 +20,7 @@ from shardcache.backends.pymemcache.refusals import translated
 from shardcache.backends.pymemcache.session import Session
 from shardcache.backends.threads import NoThreadError, Workers
 from shardcache.backends.wakeups import Wakeup
-from shardcache.core.commands import Cas, Command, DeleteMany, GetMany, Reply, Set, SetMany
+from shardcache.core.commands import Cas, Command, DeleteMany, Get, GetMany, Reply, Set, SetMany
 from shardcache.core.nodes import Node
 from shardcache.errors import (
     NodeError,
@@ -51,7 +51,7 @@ class PymemcacheBackend:
         self._options = options
         self._max_value_bytes = max_value_bytes
         # Of a wire, dialing and pool want what a session has: no greeting, and whether it is idle.
-        make_session: Any = partial(Session, node.name)
+        make_session: Any = partial(Session, node.name, max_value_bytes)
         self._target = Target(node, make_wire=make_session)
         self.pool = Pool(node.name, options.pool_size)
         self._workers = Workers(f"pymemcache {node.name}", options.pool_size)
@@ -118,12 +118,14 @@ class PymemcacheBackend:
         try:
             return cast("list[Any]", self._one(part, deadline))
         except NodeRefusedError:
-            if not isinstance(part, SetMany):
+            if isinstance(part, DeleteMany):
                 raise
         # pymemcache does not say whose refusal it was, so each item is asked for by itself.
+        if isinstance(part, GetMany):
+            return [self._alone(Get(key), deadline) for key in part.keys]
         return [self._alone(Set(*item, part.ttl), deadline) for item in part.items]
 
-    def _alone(self, command: Set, deadline: float) -> Reply:
+    def _alone(self, command: Set | Get, deadline: float) -> Reply:
         try:
             return self._one(command, deadline)
         except NodeRefusedError as error:

@@ -46,7 +46,12 @@ from shardcache.core.commands import (
 )
 from shardcache.core.keys import RESERVED, hashed, is_plain
 from shardcache.core.payloads import abandoned, is_stub, stub
-from shardcache.errors import NodeError, NodeRefusedError, NotACounterError
+from shardcache.errors import (
+    NodeError,
+    NodeRefusedError,
+    NotACounterError,
+    ValueTooLargeError,
+)
 
 COUNTER_MAX: Final = 2**63 - 1
 WHOLE_CIRCLE: Final = 2**64  # of the server's own counting
@@ -144,10 +149,11 @@ def _writable(connection: Connection, timeout: float) -> object:
 class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
     """pymemcache's client of one connection, that refuses what is no answer."""
 
-    def __init__(self, node: str, sock: DeadlineSocket) -> None:
+    def __init__(self, node: str, sock: DeadlineSocket, max_value_bytes: int) -> None:
         super().__init__(("", 0), serde=PlainPayloads(), default_noreply=False)
         self.node = node
         self.sock = sock
+        self.max_value_bytes = max_value_bytes
 
     def _connect(self) -> None:
         raise MemcacheUnknownError("the connection is closed")  # a new one is the pool's to make
@@ -170,7 +176,14 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
         announced = _is_value(line)
         if announced is None or expect_cas != bool(announced[2]) or int(announced[1]) > LARGEST:
             raise MemcacheUnknownError("a value of no legal size")
-        self.sock.allowed += int(announced[1])
+        size = int(announced[1])
+        if size > self.max_value_bytes:  # not read, so that the connection is closed
+            raise ValueTooLargeError(
+                f"a value of {size} bytes is stored, more than max_value_bytes="
+                f"{self.max_value_bytes}",
+                self.node,
+            )
+        self.sock.allowed += size
         return super()._extract_value(expect_cas, line, *args)
 
     def delete_each(self, names: Sequence[bytes]) -> list[bool]:
@@ -199,8 +212,9 @@ class Session:
     An error of any kind leaves it in the middle of a command, and the pool closes it.
     """
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, max_value_bytes: int) -> None:
         self._node = node
+        self._max_value_bytes = max_value_bytes
         self.idle = True
         self.greeted = True
         self._sock: DeadlineSocket | None = None
@@ -215,7 +229,7 @@ class Session:
         sock = self._sock
         if sock is None:
             self._sock = sock = DeadlineSocket()
-            self._client = StrictClient(self._node, sock)
+            self._client = StrictClient(self._node, sock, self._max_value_bytes)
         sock.deadline = deadline
         sock.allowed = LINES + LINE * _size(command)
         self.idle = False

@@ -43,6 +43,7 @@ class RedisOptions:
     client_name: str = ""
     max_value_bytes: int = MAX_VALUE_BYTES
     credentials: Credentials | None = field(default=None, repr=False)
+    bare_bytes: bool = False  # store bytes and text as they are, for other programs
 
     def greeting(self) -> list[tuple[str, ...]]:
         """Give the commands that a new connection begins with, each of which is answered `OK`."""
@@ -57,7 +58,9 @@ class RedisOptions:
 
 
 @takes_secrets
-def read_options(node: Node, credentials: Credentials | None = None) -> RedisOptions:
+def read_options(
+    node: Node, credentials: Credentials | None = None, *, bare_bytes: bool = False
+) -> RedisOptions:
     """Read the URL of a node; raise `ConfigurationError` listing every fault.
 
     `credentials` take the place of the URL's user and password.
@@ -71,6 +74,7 @@ def read_options(node: Node, credentials: Credentials | None = None) -> RedisOpt
         client_name=given.get("client_name", ""),
         max_value_bytes=int(given.get("max_value_bytes", MAX_VALUE_BYTES)),
         credentials=credentials or _credentials(given),
+        bare_bytes=bare_bytes,
     )
 
 

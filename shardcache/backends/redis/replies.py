@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import hiredis
 
 INCOMPLETE: Final = object()
 
 _END: Final = b"\r\n"
-_LARGEST: Final = 512 * 1024 * 1024  # bytes of a value: Redis's own limit, unless it is configured
+LARGEST: Final = 512 * 1024 * 1024  # bytes of a value: Redis's own limit, unless it is configured
 # How long the first line of each kind of reply can be, its end included.
 _LONGEST_SIZE: Final = 24
 _LONGEST_TEXT: Final = 65536
@@ -41,6 +41,12 @@ _find_array: Final = re.compile(rb"\*[-?\d]+\r\n").search
 _SMALL: Final = 4096  # bytes
 
 
+class TooLarge(NamedTuple):
+    """What stands for a value that was not kept: how many bytes it has."""
+
+    size: int
+
+
 class NonsenseError(Exception):
     """The bytes are no reply that is owed."""
 
@@ -48,22 +54,27 @@ class NonsenseError(Exception):
 class Replies:
     """The replies on one connection, in the order in which they come.
 
-    `ready` holds those that have been read already; they come before what `read` returns.
+    `ready` holds those that have been read already; they come before what `read` returns. Of a value
+    of more than `largest` bytes no more is kept than has arrived with its size.
     """
 
     __slots__ = (
         "_arrived",
         "_data",
+        "_largest",
         "_left",
         "_missing",
         "_place",
         "_reader",
+        "_skipped",
         "_strict_until",
         "_values",
         "ready",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._largest = largest
+        self._skipped = 0  # bytes still to come of a value that is not kept
         self.ready: deque[Any] = deque()  # each bytes, an int, an error or None
         self._data = b""
         self._place = 0  # where in `_data` the next reply begins, or the next value of an array
@@ -79,8 +90,15 @@ class Replies:
         """Return whether all bytes have been taken as replies."""
         return self._place == len(self._data) and not (self._arrived or self._left or self.ready)
 
+    @property
+    def skipping(self) -> bool:
+        """Return whether the rest of a value that is not kept is still to come."""
+        return self._skipped > 0
+
     def feed(self, data: bytes) -> None:
         """Take bytes as they arrive."""
+        if self._skipped:
+            data = self._skip(data)
         if self._place == len(self._data) and not self._arrived:
             self._data, self._place, self._strict_until = data, 0, 0
         else:
@@ -167,8 +185,10 @@ class Replies:
         end = begin + int(size)
         following = end + 2
         if following > len(data):
-            if end - begin > _LARGEST:
+            if end - begin > LARGEST:
                 raise NonsenseError(f"a value of impossible size ({end - begin} bytes)")
+            if end - begin > self._largest:
+                return self._begin_to_skip(begin, following)
             self._missing = following - len(data)
             return INCOMPLETE
         if data[end:following] != _END:
@@ -178,6 +198,22 @@ class Replies:
         else:
             self._place = following
         return data[begin:end]
+
+    def _begin_to_skip(self, begin: int, following: int) -> TooLarge:
+        rest = self._data[begin:]
+        self._data, self._place = b"", 0
+        self._skipped = following - begin
+        self._skip(rest)
+        return TooLarge(following - begin - len(_END))
+
+    def _skip(self, data: bytes) -> bytes:
+        """Return what comes behind the value that is not kept, once its end has arrived."""
+        end = self._skipped
+        for place, letter in ((end - 2, _END[:1]), (end - 1, _END[1:])):
+            if place >= 0 and data[place : place + 1] not in {letter, b""}:
+                raise NonsenseError("a value of another size than announced")
+        self._skipped = max(0, end - len(data))
+        return data[end:]
 
     def _no_value(self, end: int, size: bytes) -> Any:
         if end < 0:

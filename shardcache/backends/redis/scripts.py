@@ -65,19 +65,27 @@ if not old or redis.sha1hex(old) ~= ARGV[1] then return 0 end
 return redis.pcall('DEL', KEYS[1])
 """
 
-# KEYS: the key. ARGV: what it must hold.
+# KEYS: the key. ARGV: what it must hold; the version behind its header (`core.payloads`) is 0 there.
 DELETE_IF: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
-if old ~= ARGV[1] then return 0 end
+local bare = old
+if type(old) == 'string' and string.byte(old, 1) == 193 then
+  bare = string.sub(old, 1, 2) .. '\\0\\0\\0\\0\\0\\0\\0\\0' .. string.sub(old, 11)
+end
+if bare ~= ARGV[1] then return 0 end
 return redis.pcall('DEL', KEYS[1])
 """
 
-# KEYS: the key. ARGV: what it must hold, a life in ms.
+# KEYS: the key. ARGV: what it must hold, as above, a life in ms.
 EXPIRE_IF: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
-if old ~= ARGV[1] then return 0 end
+local bare = old
+if type(old) == 'string' and string.byte(old, 1) == 193 then
+  bare = string.sub(old, 1, 2) .. '\\0\\0\\0\\0\\0\\0\\0\\0' .. string.sub(old, 11)
+end
+if bare ~= ARGV[1] then return 0 end
 return redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
 """
 

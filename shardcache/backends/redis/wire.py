@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from hashlib import sha1
+from secrets import randbits
 from typing import Any, ClassVar, Final
 
 import hiredis
@@ -35,7 +36,7 @@ from shardcache.backends.redis.refusals import (
     unasked_refusal,
     withheld,
 )
-from shardcache.backends.redis.replies import INCOMPLETE, NonsenseError, Replies
+from shardcache.backends.redis.replies import INCOMPLETE, LARGEST, NonsenseError, Replies, TooLarge
 from shardcache.backends.redis.scripts import (
     BEGIN,
     COMPARE_AND_SET,
@@ -74,8 +75,17 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.keys import RESERVED
-from shardcache.core.payloads import from_redis, is_stub, stub, to_redis
+from shardcache.core.payloads import (
+    BARE,
+    BARE_BYTES,
+    VERSION_SIZE,
+    from_redis,
+    is_stub,
+    stub,
+    to_redis,
+)
 from shardcache.errors import (
+    NodeError,
     NodeProtocolError,
     NotACounterError,
     TooManyConnectionsError,
@@ -88,6 +98,9 @@ MGET_KEYS: Final = 50
 MGET_BYTES: Final = 256 * 1024
 
 PROBED: Final = RESERVED + b"ping"
+_LAST_VERSION: Final = (1 << 8 * VERSION_SIZE) - 1
+
+_REFUSALS: Final = (hiredis.ReplyError, TooLarge)
 
 MIN_SECRET: Final = 4  # letters; a shorter word of a login stands in texts that are none of it
 
@@ -107,15 +120,29 @@ _CONDITIONS: Final[dict[When, tuple[bytes, ...]]] = {
 class RedisWire:
     """Commands to bytes and bytes to replies, for one connection to the node named `node`."""
 
-    __slots__ = ("_awaited", "_login", "_node", "_options", "_replies", "_unanswered")
+    __slots__ = (
+        "_awaited",
+        "_bare",
+        "_limited",
+        "_login",
+        "_node",
+        "_options",
+        "_replies",
+        "_unanswered",
+        "_version",
+    )
 
     def __init__(self, options: RedisOptions, node: str) -> None:
         self._options = options
         self._node = node
-        self._replies = Replies()
+        self._replies = Replies(options.max_value_bytes)
+        self._limited = options.max_value_bytes < LARGEST
         self._awaited: deque[Awaited] = deque()
         self._unanswered: deque[str] = deque()  # the commands of the hello
         self._login: Sequence[str] = ()  # what no error may repeat
+        self._bare = BARE_BYTES if options.bare_bytes else BARE
+        # Each write of a connection has the next; no two connections begin at the same, by chance.
+        self._version = randbits(8 * VERSION_SIZE)
 
     def hello(self) -> bytes:
         """Give the credentials, the choice of database and the connection's name, as configured."""
@@ -132,7 +159,8 @@ class RedisWire:
     @property
     def idle(self) -> bool:
         """Say whether no reply is owed and no byte is left over."""
-        return not (self._awaited or self._unanswered) and self._replies.empty
+        arrived = self._replies
+        return not (self._awaited or self._unanswered or arrived.skipping) and arrived.empty
 
     def encode(self, command: Command) -> Sequence[bytes]:
         """Give the bytes of `command` and expect its reply; raise `ValueTooLargeError` instead."""
@@ -151,8 +179,8 @@ class RedisWire:
         replies: list[Reply] = []
         awaited, arrived = self._awaited, self._replies
         ready = arrived.ready
-        arrived.feed(data)
         try:
+            arrived.feed(data)
             if self._unanswered:
                 self._greet()
             while awaited:
@@ -160,7 +188,9 @@ class RedisWire:
                 raw = ready.popleft() if ready else arrived.read(first.values)
                 if raw is INCOMPLETE:
                     return replies
-                refused = type(raw) is hiredis.ReplyError
+                if self._limited:
+                    raw = self._bounded(raw)
+                refused = type(raw) in _REFUSALS
                 reply = self._refused(raw) if refused else first.take(raw)
                 if reply is not MORE:
                     awaited.popleft()
@@ -183,7 +213,16 @@ class RedisWire:
                 raise UnexpectedError
             self._unanswered.popleft()
 
-    def _refused(self, raw: hiredis.ReplyError) -> Reply | More:
+    def _bounded(self, raw: Any) -> Any:  # as the server sent it
+        """Return what stands for a value that is too large, or for those in an array."""
+        if type(raw) is list:
+            return [self._bounded(each) for each in raw]
+        limit = self._options.max_value_bytes
+        return TooLarge(len(raw)) if type(raw) is bytes and len(raw) > limit else raw
+
+    def _refused(self, raw: hiredis.ReplyError | TooLarge) -> Reply | More:
+        if isinstance(raw, TooLarge):
+            return self._awaited[0].refuse(self._too_large(raw))
         error = self._error(raw)
         if isinstance(error, (NodeProtocolError, TooManyConnectionsError)):
             raise error
@@ -195,6 +234,12 @@ class RedisWire:
             uncounted = _is_no_counter(text)
             text = uncounted[0] if uncounted else withheld(text)
         return refusal(text, self._node)
+
+    def _too_large(self, raw: TooLarge) -> ValueTooLargeError:
+        limit = self._options.max_value_bytes
+        return ValueTooLargeError(
+            f"a value of {raw.size} bytes is stored, more than max_value_bytes={limit}", self._node
+        )
 
     def _surplus(self) -> Exception:
         """Give the error for bytes nobody asked for: some are the server's word before it hangs up."""
@@ -234,7 +279,9 @@ class RedisWire:
         return chunks
 
     def _stored(self, payload: Payload) -> bytes:
-        stored, limit = to_redis(payload), self._options.max_value_bytes
+        self._version = version = (self._version + 1) & _LAST_VERSION
+        stored = to_redis(payload, version.to_bytes(VERSION_SIZE, "big"), self._bare)
+        limit = self._options.max_value_bytes
         if len(stored) > limit:
             raise ValueTooLargeError(
                 f"a value of {len(stored)} bytes (at most {limit})", self._node
@@ -245,7 +292,18 @@ class RedisWire:
         keys = command.keys
         pieces = list(_lookups(keys))
         sent = [pack((b"MGET", *keys[piece])) for piece in pieces]
-        return self._ask_batch([None] * len(keys), pieces, _values, sent, arrays=True)
+        return self._ask_batch([None] * len(keys), pieces, self._values, sent, arrays=True)
+
+    def _values(self, raw: Any) -> list[Payload | NodeError | None]:  # as the server sent it
+        if type(raw) is not list:
+            raise UnexpectedError
+        try:
+            return [None if value is None else from_redis(value) for value in raw]
+        except TypeError:
+            return [
+                self._too_large(value) if isinstance(value, TooLarge) else _value(value)
+                for value in raw
+            ]
 
     def _gets(self, command: Gets) -> Sequence[bytes]:
         return self._ask(_VALUE_AND_TOKEN, b"GET", command.key)
@@ -303,7 +361,7 @@ class RedisWire:
 
     def _begin(self, command: Begin) -> Sequence[bytes]:
         own = stub(command.mark)
-        stored = to_redis(own)
+        stored = to_redis(own)  # no other stub has this mark
         token = _digest(stored)
 
         def met(raw: Any) -> Begun:  # whatever the server sent
@@ -335,11 +393,13 @@ class RedisWire:
         return self._ask_script(_IF_STRING, DELETE_UNCHANGED, command.key, token)
 
     def _delete_if(self, command: DeleteIf) -> Sequence[bytes]:
-        stored = to_redis(command.payload)
-        return self._ask_script(_IF_STRING, DELETE_IF, command.key, stored)
+        return self._ask_script(_IF_STRING, DELETE_IF, command.key, self._compared(command.payload))
+
+    def _compared(self, payload: Payload) -> bytes:
+        return to_redis(payload, bare=self._bare)
 
     def _expire_if(self, command: ExpireIf) -> Sequence[bytes]:
-        stored, life = to_redis(command.payload), _milliseconds(command.ttl)
+        stored, life = self._compared(command.payload), _milliseconds(command.ttl)
         return self._ask_script(_IF_STRING, EXPIRE_IF, command.key, stored, life)
 
     def _ping(self, command: Ping) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
@@ -409,15 +469,6 @@ def _value(raw: Any) -> Payload | None:
     if raw is None:
         return None
     raise UnexpectedError
-
-
-def _values(raw: Any) -> list[Payload | None]:
-    if type(raw) is not list:
-        raise UnexpectedError
-    try:
-        return [None if value is None else from_redis(value) for value in raw]
-    except TypeError as error:  # not bytes
-        raise UnexpectedError from error
 
 
 def _value_and_token(raw: Any) -> tuple[Payload, bytes] | None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol
 
 from shardcache.errors import ConfigurationError, EncodeError
-
-Secret: TypeAlias = str | bytes | Sequence[str | bytes]
 
 # Values are the callers' own and may be anything: every `Any` here is one.
 
@@ -17,7 +14,9 @@ class Codec(Protocol):
     """Turns values into bytes and back: what comes back equals what went in, type included.
 
     Exact `bytes`, `str` and `int` values do not come here, save for text that UTF-8 cannot hold
-    and ints of hundreds of digits. `name` is the stored key on its node, for codecs that sign.
+    and ints of hundreds of digits. `name` is the stored key on its node, for codecs that encrypt. A
+    client with a secret signs what a codec writes, and verifies it first. A codec that must not read
+    what anybody could have written has an attribute `signed_only` that is true.
     """
 
     @property
@@ -28,7 +27,7 @@ class Codec(Protocol):
     def kind(self) -> int:
         """Give the number stored beside the bytes, the same for ever, to tell codecs apart.
 
-        From 32 to 255, unique among the codecs of one key space; 32 to 39 are shardcache's own.
+        From 64 to 127, unique among the codecs of one key space; those below are shardcache's own.
         """
 
     def encode(self, name: bytes, value: Any) -> bytes:
@@ -40,14 +39,6 @@ class Codec(Protocol):
         The bytes may be anything at all, and no error may hold or quote them. Whatever else is
         raised is taken for a `DecodeError` with that as its cause, which observers are given.
         """
-
-
-@runtime_checkable
-class ReadsPickles(Protocol):
-    """A codec that also reads what other clients pickled."""
-
-    def decode_foreign_pickle(self, data: bytes) -> Any:
-        """Give the value of an unsigned pickle; raise `DecodeError` when that is not wanted."""
 
 
 class CodecFactory(Protocol):

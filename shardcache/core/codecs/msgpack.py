@@ -7,7 +7,8 @@ one pass, and its nesting is limited by msgpack itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from typing import Any, ClassVar, Final, NamedTuple, NoReturn
@@ -22,6 +23,13 @@ _WAYS: Final = (
     "convert it to built-in types, use the codec 'pickle' with a secret,"
     " or bring a codec of your own"
 )
+
+# Whoever can write to the cache can write keys and members that all have one hash, and to find out
+# that n of them differ takes n² / 2 comparisons. Numbers, tuples and frozensets have no seed in it.
+MAX_ALIKE: Final = 64
+
+# What `decimal` computes with unless it is told otherwise. `int()` of a larger one has as many digits.
+MAX_EXPONENT: Final = 999_999
 
 # Values are the callers' own, and what is read back may be anything: every `Any` here is one.
 
@@ -74,11 +82,11 @@ def _packer() -> msgpack.Packer:
     return msgpack.Packer(default=_marked, strict_types=True, unicode_errors="surrogatepass")
 
 
-def _unpacked(data: bytes, **hooks: Callable[..., Any]) -> Any:
+def _unpacked(data: bytes, *, strict_map_key: bool = False, **hooks: Callable[..., Any]) -> Any:
     # Lengths that promise more than there is are refused: msgpack's limits are the data's own.
     return msgpack.unpackb(
         data,
-        strict_map_key=False,
+        strict_map_key=strict_map_key,
         unicode_errors="surrogatepass",
         timestamp=3,  # we write none; in another's data it is a datetime, not a class of msgpack's
         **hooks,
@@ -89,11 +97,15 @@ def _check(value: Any) -> None:
     """Refuse what msgpack would take without asking, and give back as another type."""
     kind = type(value)
     if kind is dict:
+        plain = True
         for key, item in value.items():
             if type(key) not in _SCALARS:
+                plain = False
                 _check(key)
             if type(item) not in _SCALARS:
                 _check(item)
+        if not plain:
+            _members(value)
     elif kind in _SEQUENCES:
         for item in value:
             if type(item) not in _SCALARS:
@@ -128,6 +140,14 @@ _MARK: Final = b"\xc7\x00"
 
 
 def _unpacked_with_marks(data: bytes) -> Any:
+    try:
+        return _marks_read(data, strict_map_key=True)
+    except ValueError:
+        pass  # there are keys beside text and bytes, whose hashes are looked at, or it is no form
+    return _marks_read(data, object_pairs_hook=_mapping)
+
+
+def _marks_read(data: bytes, **options: Any) -> Any:  # msgpack's
     pending: list[Mark] = []  # marks that were read, and have not begun an array yet
 
     def marked(code: int, contents: bytes) -> Mark:
@@ -142,7 +162,7 @@ def _unpacked_with_marks(data: bytes) -> Any:
         pending.pop()
         return items[0].restore(items[1:])
 
-    value = _unpacked(data, ext_hook=marked, list_hook=restored)
+    value = _unpacked(data, ext_hook=marked, list_hook=restored, **options)
     if pending:
         raise DecodeError("a mark that begins no array")
     return value
@@ -150,6 +170,45 @@ def _unpacked_with_marks(data: bytes) -> Any:
 
 def _unknown(code: int, contents: bytes) -> NoReturn:  # noqa: ARG001 - the same for any contents
     raise DecodeError(f"an extension of code {code}")
+
+
+def _members(members: Collection[Any]) -> list[Any]:
+    """Return the members of a set, or the keys of a dict; raise `EncodeError` if too many are alike."""
+    if _crowded(members):
+        raise EncodeError(
+            f"more than {MAX_ALIKE} members of a set, or keys of a dict, have one hash, for which the"
+            " codec 'msgpack' would not read it back"
+        )
+    return list(members)
+
+
+def _restored_members(members: list[Any]) -> list[Any]:
+    if _crowded(members):
+        raise DecodeError("a set of too many members that have one hash")
+    return members
+
+
+def _mapping(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    items = list(pairs)
+    if _crowded([key for key, _ in items]):
+        raise DecodeError("a dict of too many keys that have one hash")
+    return dict(items)
+
+
+def _crowded(members: Collection[Any]) -> bool:
+    """Return whether more than `MAX_ALIKE` have one hash."""
+    if len(members) <= MAX_ALIKE:
+        return False
+    hashes = list(map(hash, members))
+    if len(hashes) - len(set(hashes)) < MAX_ALIKE:
+        return False
+    return max(Counter(hashes).values()) > MAX_ALIKE
+
+
+def _bounded(value: Decimal, error: type[EncodeError | DecodeError]) -> Decimal:
+    if not -MAX_EXPONENT <= value.adjusted() <= MAX_EXPONENT:
+        raise error(f"a Decimal of an exponent beyond {MAX_EXPONENT}")
+    return value
 
 
 def _big_int(value: int) -> list[Any]:
@@ -201,11 +260,15 @@ def _offset(value: timedelta) -> list[Any]:
 
 _MARKS: Final[dict[type, Mark]] = {
     tuple: Mark(1, list, tuple),
-    set: Mark(2, list, set),
-    frozenset: Mark(3, list, frozenset),
+    set: Mark(2, _members, lambda parts: set(_restored_members(parts))),
+    frozenset: Mark(3, _members, lambda parts: frozenset(_restored_members(parts))),
     # msgpack asks only about ints that 64 bits cannot hold.
     int: Mark(4, _big_int, lambda parts: int.from_bytes(parts[0], "big", signed=True)),
-    Decimal: Mark(5, lambda value: [str(value)], lambda parts: Decimal(parts[0])),
+    Decimal: Mark(
+        5,
+        lambda value: [str(_bounded(value, EncodeError))],
+        lambda parts: _bounded(Decimal(parts[0]), DecodeError),
+    ),
     datetime: Mark(6, _moment, _restored_moment(datetime.fromisoformat)),
     date: Mark(7, lambda value: [value.isoformat()], lambda parts: date.fromisoformat(parts[0])),
     time: Mark(8, _moment, _restored_moment(time.fromisoformat)),

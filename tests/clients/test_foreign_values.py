@@ -1,0 +1,318 @@
+"""What other programs wrote, and what they read of ours: plain where it is asked for, bounded always."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import socket
+import tracemalloc
+import zlib
+
+import pytest
+import redis
+
+from shardcache import DecodeError, EncodeError, PartialFailureError
+from shardcache.core.codecs import Msgpack
+from shardcache.core.envelopes import Envelope, pack
+from shardcache.core.foreign import ROOM, Room
+from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT, to_redis
+from shardcache.errors import ValueTooLargeError
+from shardcache.testing.driving import MODES, make_client
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Give each of the two clients in turn."""
+    return request.param
+
+
+@pytest.fixture
+def make(mode):
+    """Give a function that makes a client, closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(url, **options):
+            client = make_client(mode, url, timeout=10, **options)
+            stack.callback(client.close)
+            return client
+
+        yield make
+
+
+@pytest.fixture
+def theirs(redis_servers):
+    """Give redis-py's client of an empty server."""
+    with redis.Redis(redis_servers[0].host, redis_servers[0].port) as client:
+        yield client
+
+
+def said(server, *stores):
+    """Store values in a memcached as other clients do: keys, flags and bytes."""
+    with socket.create_connection((server.host, server.port), timeout=10) as line:
+        for key, flags, data in stores:
+            line.sendall(b"set %b %d 0 %d\r\n%b\r\n" % (key, flags, len(data), data))
+            assert line.recv(100) == b"STORED\r\n"
+
+
+class TestJsonOnRedis:
+    """`codec="json"` stores what other programs read, and reads what they stored."""
+
+    @pytest.mark.parametrize(
+        "value", [{"a": [1, None]}, "text é", "12", 12, -1, 1.5, True, None, [], 10**30], ids=repr
+    )
+    def test_every_value_is_json(self, make, redis_servers, theirs, value):
+        """Text, numbers and `None` among them, with nothing in front."""
+        client = make(redis_servers[0].url, codec="json")
+        client.set("set", value)
+        client.set_many({"many": value})
+        client.add("add", value)
+        client.set("cas", 0)
+        client.cas("cas", value, client.gets("cas")[1])
+        client.get_or_set("computed", lambda: value, ttl=60)
+        for key in ("set", "many", "add", "cas", "computed"):
+            assert repr(json.loads(theirs.get(key))) == repr(value)
+            assert repr(client.get(key)) == repr(value)
+        assert repr(client.get_many(["set"])) == repr({"set": value})
+
+    def test_json_of_others_is_read(self, make, redis_servers, theirs):
+        """However it is spaced; what is no JSON is a counted miss."""
+        theirs.mset({"k": '{ "a": [1, 2] }', "text": '"text"', "n": 12, "none": "null", "bad": "{"})
+        client = make(redis_servers[0].url, codec="json")
+        found = client.get_many(["k", "text", "n", "none", "bad"])
+        assert found == {"k": {"a": [1, 2]}, "text": "text", "n": 12, "none": None}
+        assert client.get("bad", "miss") == "miss"
+        (figures,) = client.counters().values()
+        assert figures["decode_failures"] == 2
+
+    def test_what_is_around_a_value_has_a_header(self, make, redis_servers, theirs):
+        """An envelope is no JSON, and is not taken for it; counters count."""
+        client = make(redis_servers[0].url, codec="json")
+        assert client.get_or_set("k", lambda: {"a": 1}, ttl=60, stale=60) == {"a": 1}
+        assert client.get_or_set("k", lambda: {"a": 2}, ttl=60, stale=60) == {"a": 1}
+        assert theirs.get("k")[:1] == b"\xc1"
+        assert client.incr("n", initial=1) == 1
+        assert theirs.incr("n") == 2
+        assert client.incr("n") == 3
+
+    def test_bytes_are_no_json(self, make, redis_servers):
+        """Nor is what JSON gives back as another type: the error says what to do."""
+        for value in (b"bytes", (1,), {1: 2}):
+            with pytest.raises(EncodeError, match="msgpack"):
+                make(redis_servers[0].url, codec="json").set("k", value)
+
+    def test_others_read_no_signed_json(self, make, redis_servers, theirs):
+        """A signature stands before it; unsigned JSON is read beside it only when asked for."""
+        secret = "sixteen bytes or more"
+        client = make(redis_servers[0].url, codec="json", secret=secret)
+        reading = make(redis_servers[0].url, codec="json", secret=secret, read_unsigned=True)
+        client.set("ours", {"a": 1})
+        theirs.set("theirs", '{"a": 1}')
+        assert theirs.get("ours")[:1] == b"\xc1"
+        assert client.get_many(["ours", "theirs"]) == {"ours": {"a": 1}}
+        both = {"ours": {"a": 1}, "theirs": {"a": 1}}
+        assert reading.get_many(both) == both
+
+
+class TestRaw:
+    """`codec="raw"` stores bytes and text as they are, and gives bytes."""
+
+    @pytest.mark.parametrize("data", [b"bytes", b"", b"12", b"\x00\xff", b'{"a":1}'], ids=repr)
+    def test_bytes_are_what_redis_holds(self, make, redis_servers, theirs, data):
+        """Other programs read them, and what they stored is read."""
+        client = make(redis_servers[0].url, codec="raw")
+        client.set("ours", data)
+        theirs.set("theirs", data)
+        assert theirs.get("ours") == data
+        assert client.get_many(["ours", "theirs"]) == {"ours": data, "theirs": data}
+
+    @pytest.mark.parametrize("data", [b"\xc1", b"\xc1\x20", b"\xc1" * 30], ids=repr)
+    def test_bytes_like_a_header_come_back(self, make, redis_servers, data):
+        """They get one of ours, so that they are not taken for it."""
+        client = make(redis_servers[0].url, codec="raw")
+        client.set("k", data)
+        assert client.get("k") == data
+
+    @pytest.mark.parametrize("scheme", ["memory", "memcached", "pymemcache", "redis"])
+    def test_what_comes_back_is_bytes_everywhere(
+        self, make, memcached_servers, redis_servers, scheme
+    ):
+        """Text as UTF-8 and numbers in digits, on all backends alike; servers count them."""
+        memcached = memcached_servers[0].url.replace("memcached://", f"{scheme}://")
+        url = {"memory": "memory://a", "redis": redis_servers[0].url}.get(scheme, memcached)
+        client = make(url, codec="raw")
+        client.set_many({"text": "é", "n": 41, "bytes": b"\xff", "empty": b""})
+        found = {"text": "é".encode(), "n": b"41", "bytes": b"\xff", "empty": b""}
+        assert client.get_many(found) == found
+        assert {key: client.get(key) for key in found} == found
+        assert client.incr("n") == 42
+
+
+@pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
+class TestCompressed:
+    """zlib of other clients: not by default, and never more than a value and a call may have."""
+
+    def test_it_is_not_inflated_unless_asked_for(self, make, memcached_servers, scheme):
+        """A bomb is a counted miss at the cost of its own bytes."""
+        server = memcached_servers[0]
+        said(server, (b"bomb", 8, zlib.compress(bytes(64 * MIB))), (b"k", 24, zlib.compress(b"ok")))
+        url = server.url.replace("memcached://", f"{scheme}://")
+        for options, expected in (({}, {}), ({"read_compressed": True}, {"k": "ok"})):
+            client = make(url, **options)
+            tracemalloc.start()
+            try:
+                assert client.get_many(["bomb", "k"]) == expected
+                assert client.get("bomb", "miss") == "miss"
+                assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+            finally:
+                tracemalloc.stop()
+            (figures,) = client.counters().values()
+            assert figures["decode_failures"] == 3 - len(expected)
+
+    def test_a_value_may_be_as_large_as_the_node_takes(self, make, memcached_servers, scheme):
+        """`max_value_bytes` is for both directions."""
+        server = memcached_servers[0]
+        fits, over = zlib.compress(bytes(3 * MIB)), zlib.compress(bytes(3 * MIB + 1))
+        said(server, (b"fits", 8, fits), (b"over", 8, over))
+        url = server.url.replace("memcached://", f"{scheme}://")
+        client = make(f"{url}?max_value_bytes={3 * MIB}", read_compressed=True)
+        assert client.get("fits") == bytes(3 * MIB)
+        assert client.get("over", "miss") == "miss"
+
+    def test_its_kind_is_looked_at_first(self, make, memcached_servers, scheme):
+        """A pickle that is not to be read is not inflated, either."""
+        server = memcached_servers[0]
+        said(server, (b"k", 9, zlib.compress(bytes(64 * MIB))))
+        client = make(
+            server.url.replace("memcached://", f"{scheme}://"),
+            read_compressed=True,
+            on_error="raise",
+        )
+        with pytest.raises(DecodeError, match="read_unsigned"):
+            client.get("k")
+
+
+def test_a_call_inflates_only_so_much():
+    """The room of one call over many keys is shared by all of them."""
+    room, data = Room(MIB), zlib.compress(bytes(MIB))
+    for _ in range(ROOM // MIB):
+        assert len(room.inflate(data)) == MIB
+    with pytest.raises(DecodeError, match="left for this call"):
+        room.inflate(data)
+
+
+def test_bombs_use_up_the_room_of_their_call(make, memcached_servers):
+    """Hundreds of them in one call cost no more than the room of one."""
+    server, bomb = memcached_servers[0], zlib.compress(bytes(2 * MIB))
+    said(server, *((b"k%d" % number, 8, bomb) for number in range(300)))
+    said(server, (b"last", 8, zlib.compress(b"ok")))
+    client = make(server.url, read_compressed=True)
+    assert client.get_many([f"k{number}" for number in range(300)] + ["last"]) == {}
+    assert client.get("last") == b"ok"
+
+
+@pytest.mark.parametrize("flags", [1, 8, 9, 2 | 8, 4, 16 | 8])
+def test_an_envelope_lets_nothing_in(make, redis_servers, theirs, flags):
+    """What other clients write is not read within what is ours, whatever was asked for."""
+    data = zlib.compress(pickle.dumps([1])) if flags & 8 else pickle.dumps([1])
+    envelope = pack(Envelope(flags, data, float("inf"), 0.0, 60.0))
+    theirs.set("k", to_redis((ENVELOPE_FLAGS, envelope)))
+    client = make(redis_servers[0].url, read_unsigned=True, read_compressed=True)
+    assert client.get("k", "miss") == "miss"
+    assert client.get_or_set("k", lambda: "own", ttl=60, stale=60) == "own"
+
+
+def test_redis_has_no_pickles_of_others(make, redis_servers, theirs):
+    """There are no flags to say what a value is: whatever was asked for, none is read."""
+    theirs.set("k", pickle.dumps([1]))
+    for codec in ("msgpack", "json"):
+        client = make(redis_servers[0].url, codec=codec, read_unsigned=True)
+        assert client.get("k", "miss") == "miss"
+
+
+class TestLargeValues:
+    """What is larger than a node may hold for us is not read, and the connection stays good."""
+
+    @pytest.fixture(params=["memcached", "pymemcache", "redis"])
+    def url(self, request, memcached_servers, redis_servers):
+        """Give the URL of a node."""
+        servers = redis_servers if request.param == "redis" else memcached_servers
+        return servers[0].url.replace("memcached://", f"{request.param}://")
+
+    @pytest.mark.parametrize("size", [2_000, 900_000])
+    def test_it_is_a_counted_miss(self, make, url, size):
+        """It is no fault of the node; the values beside it are found."""
+        writer = make(url)
+        writer.set_many({"large": b"x" * size, "before": "value", "after": "value"})
+        client = make(f"{url}?max_value_bytes=1000")
+        others = {"before": "value", "after": "value"}
+        for _ in range(3):
+            assert client.get("large", "miss") == "miss"
+            assert client.get("after") == "value"
+            assert client.get_many(["before", "large", "after"]) == others
+            assert client.gets("large", "miss") == ("miss", None)
+        (figures,) = client.counters().values()
+        assert figures["errors"] >= 9
+        assert client.ejected == ()
+
+    def test_it_is_an_error_under_raise(self, make, url):
+        """The error says how large it is, and what the limit is."""
+        make(url).set("large", b"x" * 2_000)
+        client = make(f"{url}?max_value_bytes=1000", on_error="raise")
+        with pytest.raises(ValueTooLargeError, match=r"of 2\d\d\d bytes .*max_value_bytes=1000"):
+            client.get("large")
+        with pytest.raises(PartialFailureError) as caught:
+            client.get_many(["large"])
+        assert isinstance(caught.value.failed["large"], ValueTooLargeError)
+
+    def test_what_may_be_written_may_be_read(self, make, url):
+        """The limit is the same in both directions."""
+        client = make(f"{url}?max_value_bytes=1000", on_error="raise")
+        header = 10 if url.startswith("redis") else 0
+        client.set("k", b"x" * (1000 - header))
+        assert len(client.get("k")) == 1000 - header
+        with pytest.raises(ValueTooLargeError):
+            client.set("k", b"x" * (1001 - header))
+
+
+def test_a_refused_swap_leaves_a_newer_value(make, memcached_servers, redis_servers):
+    """A `cas` that would have lost deletes nothing, whatever refused it."""
+    for server in (memcached_servers[0], redis_servers[0]):
+        for url in (server.url, server.url.replace("memcached://", "pymemcache://")):
+            client = make(f"{url}?max_value_bytes=1000")
+            client.set("k", "old")
+            _, token = client.gets("k")
+            client.set("k", "new")
+            assert client.cas("k", b"x" * 2000, token) is False
+            assert client.get("k") == "new"
+            _, token = client.gets("k")
+            assert client.cas("k", b"x" * 2000, token) is False
+            assert client.get("k") is None
+
+
+def test_msgpack_of_others_in_redis_is_none_of_ours(make, redis_servers, theirs):
+    """Without a header, or with one that is cut short, a value is a miss."""
+    for stored in (Msgpack().encode(b"k", {"a": 1}), b"\xc1\x20", b"\xc1\x20" + bytes(7)):
+        theirs.set("k", stored)
+        assert make(redis_servers[0].url).get("k", "miss") == "miss"
+    assert SHIFT == 16
+
+
+@pytest.mark.parametrize("codec", ["msgpack", "pickle"])
+def test_what_others_wrote_beside_what_is_signed(make, memcached_servers, codec):
+    """With a secret it is read only when asked for, by cached functions as well."""
+    said(memcached_servers[0], (b"text", 16, b"theirs"), (b"bytes", 0, b"theirs"))
+    values = {"text": "theirs", "bytes": b"theirs"}
+    for reading in (False, True):
+        client = make(
+            memcached_servers[0].url,
+            codec=codec,
+            secret="sixteen bytes or more",
+            read_unsigned=reading,
+        )
+        client.set("ours", ["signed"])
+        found = client.get_many(["text", "bytes", "ours"])
+        assert found == {**(values if reading else {}), "ours": ["signed"]}
+    assert client.get_or_set("text", lambda: "own", ttl=60) == "theirs"

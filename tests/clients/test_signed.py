@@ -1,0 +1,518 @@
+"""With a secret nothing is believed that nobody signed: for this key and purpose, and for so long."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sys
+import time
+import zlib
+
+import pytest
+
+from shardcache import ConfigurationError, DecodeError
+from shardcache.core.codecs import Msgpack, Pickle
+from shardcache.core.commands import Get, Set
+from shardcache.core.envelopes import Envelope, pack, unpack
+from shardcache.core.keys import KeySpace
+from shardcache.core.payloads import (
+    ABANDONED_FLAGS,
+    CODEC_KINDS,
+    ENVELOPE_FLAGS,
+    ERROR_FLAGS,
+    INTEGER_FLAGS,
+    MARK_FLAGS,
+    SHIFT,
+    SIGNED,
+    STUB_FLAGS,
+)
+from shardcache.operations.port import step
+from shardcache.testing.driving import MODES, make_client
+
+OLD, NEW = "the secret of last year", "the secret of this year"
+CODECS = ("msgpack", "json", "raw", "pickle")
+VALUES = {"msgpack": {"a": (1,)}, "json": {"a": [1]}, "raw": b"bytes", "pickle": range(3)}
+EVERY_FLAG = [kind << SHIFT for kind in range(256)]
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Give each of the two clients in turn."""
+    return request.param
+
+
+@pytest.fixture(params=["memory", "memcached", "pymemcache", "redis"])
+def url(request):
+    """Give the URL of an empty node of each backend."""
+    if request.param == "memory":
+        return "memory://a"
+    servers = request.getfixturevalue(
+        "redis_servers" if request.param == "redis" else "memcached_servers"
+    )
+    return servers[0].url.replace("memcached://", f"{request.param}://")
+
+
+class Node:
+    """The one node of a client, as whoever can write to the cache sees it."""
+
+    def __init__(self, client):
+        self.client = client
+        (self.link,) = client._cluster.links.values()
+
+    def ask(self, command):
+        """Give the reply to a command."""
+
+        async def asking():
+            return await self.client._cluster.ask(self.link, command)
+
+        loop = getattr(self.client, "loop", None)
+        return step(asking()) if loop is None else loop.run_until_complete(asking())
+
+    def held(self, key):
+        """Give what is stored for a key."""
+        return self.ask(Get(self.name(key)))
+
+    def plant(self, key, payload):
+        """Store it without a signature of this program."""
+        assert self.ask(Set(self.name(key), payload, 60)) is True
+
+    def name(self, key):
+        """Give the name of a key, or that of a key of ours."""
+        return key if key.startswith(b"~sc:") else self.client._cluster.keys.canonical(key)
+
+
+def cached(client, function, **options):
+    """Give a cached function of no arguments, and its key."""
+    loop = getattr(client, "loop", None)
+    if loop is None:
+        made = client.cached(namespace="tests", key="k", **options)(function)
+        return made, made.key_for().encode()
+
+    async def compute():
+        return function()
+
+    made = client.cached(namespace="tests", key="k", **options)(compute)
+    key = loop.run_until_complete(made.key_for())
+    return lambda: loop.run_until_complete(made()), key.encode()
+
+
+@pytest.fixture
+def make(mode, url):
+    """Give a function that makes a client with a secret, closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(secret=NEW, **options):
+            client = make_client(mode, url, secret=secret, timeout=10, **options)
+            stack.callback(client.close)
+            return client
+
+        yield make
+
+
+class Planted:
+    """A value that runs code when its pickle is read."""
+
+    def __reduce__(self):
+        return exec, ("import sys; sys.planted = True",)
+
+
+@pytest.fixture
+def nothing_runs():
+    """Fail the test if a planted pickle was executed in it."""
+    yield
+    assert not hasattr(sys, "planted")
+
+
+def test_the_plant_works():
+    """An executed plant is noticed, so a test in which nothing is noticed proves something."""
+    pickle.loads(pickle.dumps(Planted()))
+    assert sys.planted
+    del sys.planted
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_values_of_every_codec_are_signed(make, codec):
+    """Scalars as well; a whole number is plain, so that servers count it."""
+    client = make(codec=codec)
+    node = Node(client)
+    text = b"text" if codec == "raw" else "text"
+    values = {"value": VALUES[codec], "text": text, "empty": b"" if codec == "raw" else ""}
+    for key, value in values.items():
+        assert client.set(key, value, ttl=60)
+        assert node.held(key.encode())[0] & SIGNED
+    assert client.get_many(values) == values
+    assert {key: client.get(key) for key in values} == values
+    assert client.gets("value")[0] == VALUES[codec]
+    client.set("n", 7)
+    assert node.held(b"n") == (INTEGER_FLAGS, b"7")
+    assert client.incr("n") == 8
+    assert client.get("n") == (b"8" if codec == "raw" else 8)
+
+
+def forgeries(codec):
+    """Give payloads of what somebody without the secret would have read: of this codec, text, bytes."""
+    data = {
+        "msgpack": Msgpack().encode(b"k", {"admin": True}),
+        "json": b'{"admin": true}',
+        "raw": b"admin",
+        "pickle": pickle.dumps({"admin": True}),
+    }[codec]
+    kinds = {"msgpack": 32, "json": 33, "raw": 35, "pickle": 34}
+    inner = kinds[codec] << SHIFT
+    envelope = pack(Envelope(inner, data, time.time() + 60, 0.0, 60.0))
+    return [
+        (inner, data),
+        (inner | SIGNED, bytes(40) + data),
+        (ENVELOPE_FLAGS, envelope),
+        (ENVELOPE_FLAGS | SIGNED, bytes(40) + envelope),
+        (0, b"admin"),
+        (1 << SHIFT, b"admin"),
+        (16, b"admin"),
+        (16, b'"admin"'),
+    ]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_nobody_signed_is_a_miss(make, codec):
+    """Values, text, bytes and envelopes that were planted are counted misses, one by one and in many."""
+    client = make(codec=codec)
+    node, forged = Node(client), forgeries(codec)
+    for payload in forged:
+        node.plant(b"k", payload)
+        assert client.get("k", "miss") == "miss"
+        assert client.get_many(["k"]) == {}
+        assert client.gets("k", "miss") == ("miss", None)
+    (figures,) = client.counters().values()
+    assert figures["decode_failures"] == 3 * len(forged)
+    assert figures["misses"] == 3 * len(forged)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_nobody_signed_is_no_cached_value(make, codec):
+    """A cached function recomputes over what was planted, a number as well, and stores its own."""
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return VALUES[codec]
+
+    for options in ({}, {"stale": 30}, {"tags": ["t"]}):
+        client = make(codec=codec)
+        node = Node(client)
+        call, key = cached(client, compute, ttl=60, **options)
+        for payload in (*forgeries(codec), (INTEGER_FLAGS, b"7")):
+            node.plant(key, payload)
+            del calls[:]
+            assert [call(), call()] == [VALUES[codec]] * 2
+            assert calls == [1]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_value_is_good_for_its_key_alone(make, codec):
+    """Under another key, in another namespace, or of another program's secret it is a miss."""
+    client = make(codec=codec, namespace="shop")
+    client.set("k", VALUES[codec])
+    payload = Node(client).held(b"k")
+    readers = [
+        (client, b"other"),
+        (make(codec=codec, namespace="shops"), b"k"),
+        (make(codec=codec), b"k"),
+        (make(codec=codec, namespace="shop", secret=OLD), b"k"),
+    ]
+    for reader, key in readers:
+        Node(reader).plant(key, payload)
+        assert reader.get(key, "miss") == "miss"
+    assert KeySpace("shop").canonical(b"k") != KeySpace("shops").canonical(b"k")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_value_is_of_its_kind_alone(make, codec):
+    """Nothing signed becomes another kind of thing: a value, an error, an envelope, a tag's version."""
+    client = make(codec=codec)
+    node = Node(client)
+    client.set("k", VALUES[codec])
+    payloads = client._cluster.payloads
+    held = {
+        "value": node.held(b"k"),
+        "error": payloads.seal(b"k", (ERROR_FLAGS, b"stored")),
+        "envelope": payloads.seal(b"k", (ENVELOPE_FLAGS, b"stored")),
+        "tag": payloads.seal(b"k", (MARK_FLAGS, b"version1")),
+    }
+    for flags, data in held.values():
+        for kind in EVERY_FLAG:
+            for other in {kind, kind | SIGNED, kind | 1, kind | SIGNED | 16, kind << 8} - {flags}:
+                if other in {STUB_FLAGS, ABANDONED_FLAGS}:
+                    continue  # these say of a key that it has no value
+                with pytest.raises(DecodeError):
+                    payloads.open(b"k", (other, data))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_other_codecs_take_no_value_for_theirs(make, codec):
+    """One secret for clients of several codecs does not make the values of one those of another."""
+    client = make(codec=codec)
+    client.set("k", VALUES[codec])
+    flags, data = Node(client).held(b"k")
+    for other in set(CODECS) - {codec}:
+        reader = make(codec=other)
+        for kind in (flags, *(kind << SHIFT | SIGNED for kind in CODEC_KINDS)):
+            Node(reader).plant(b"k", (kind, data))
+            # Bytes are bytes to every codec but `json`, whoever stored them.
+            assert reader.get("k", "miss") in (
+                ("miss",) if codec != "raw" or other == "json" else ("miss", b"bytes")
+            )
+
+
+def test_every_flipped_bit_is_noticed(make):
+    """No single bit of a stored value, of its flags or of its life can change unnoticed."""
+    client = make()
+    client.set("k", ["value"], ttl=60)
+    payloads = client._cluster.payloads
+    flags, data = Node(client).held(b"k")
+    for bit in range(8 * len(data)):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(DecodeError):
+            payloads.decode(b"k", (flags, bytes(damaged)))
+    for bit in range(32):
+        with pytest.raises(DecodeError):
+            payloads.decode(b"k", (flags ^ 1 << bit, data))
+    for length in range(len(data)):
+        with pytest.raises(DecodeError):
+            payloads.decode(b"k", (flags, data[:length]))
+
+
+class DeniedError(Exception):
+    """An error of the application that is kept."""
+
+
+def test_a_kept_error_is_never_a_value(make):
+    """Neither as it is nor under the flags of a value, nor is a value an error."""
+    client = make()
+    node, calls = Node(client), []
+
+    def check():
+        calls.append(1)
+        raise DeniedError("no")
+
+    def ask():
+        with pytest.raises(DeniedError):
+            client.get_or_set("k", check, ttl=60, cache_errors=(DeniedError,), error_ttl=60)
+        return len(calls)
+
+    assert [ask(), ask()] == [1, 1]
+    flags, data = node.held(b"k")
+    assert flags == ERROR_FLAGS | SIGNED
+    assert client.get("k", "miss") == "miss"
+    for kind in (*EVERY_FLAG, 0, 2, 16):
+        signed = kind | SIGNED if kind >> SHIFT else kind
+        for other in {kind, signed} - {STUB_FLAGS, ABANDONED_FLAGS}:
+            node.plant(b"k", (other, data))
+            assert client.get("k", "miss") == "miss"
+    client.set("k", ["value"], ttl=60)
+    flags, data = node.held(b"k")
+    node.plant(b"k", (ERROR_FLAGS | SIGNED, data))
+    assert ask() == 2
+
+
+def test_an_unsigned_error_is_not_raised(make):
+    """Who can write to the cache cannot have a cached function refuse everybody."""
+    client = make()
+    described = Msgpack().encode(b"k", (f"{DeniedError.__module__}:DeniedError", ["no"]))
+    stored = (32 << SHIFT).to_bytes(4, "big") + bytes(16) + described
+    Node(client).plant(b"k", (ERROR_FLAGS, stored))
+    options = {"cache_errors": (DeniedError,), "error_ttl": 60}
+    assert client.get_or_set("k", lambda: "granted", ttl=60, **options) == "granted"
+
+
+def test_what_an_envelope_holds_cannot_be_taken_out(make):
+    """The value within has no signature of its own."""
+    client = make()
+    node = Node(client)
+    assert client.get_or_set("k", lambda: ["value"], ttl=60, stale=60) == ["value"]
+    flags, data = node.held(b"k")
+    assert flags == ENVELOPE_FLAGS | SIGNED
+    envelope = unpack(data[40:])
+    for payload in (
+        (envelope.flags, envelope.data),
+        (envelope.flags | SIGNED, envelope.data),
+        (envelope.flags | SIGNED, data[:40] + envelope.data),
+        (ENVELOPE_FLAGS, data[40:]),
+    ):
+        node.plant(b"k", payload)
+        assert client.get("k", "miss") == "miss"
+    node.plant(b"k", (flags, data))
+    assert client.get("k") == ["value"]
+
+
+def test_a_value_of_an_invalidated_tag_does_not_come_back(make):
+    """Its old envelope says of which version it was; a version that nobody signed is none."""
+    client = make()
+    node, calls = Node(client), []
+
+    def compute():
+        calls.append(1)
+        return len(calls)
+
+    load, key = cached(client, compute, ttl=60, tags=["t"])
+    assert [load(), load()] == [1, 1]
+    old = node.held(key)
+    client.invalidate_tag("t")
+    node.plant(key, old)
+    assert [load(), load()] == [2, 2]
+    client.invalidate_tag("t")
+    node.plant(key, old)
+    version = unpack(old[1][40:]).versions[0]
+    node.plant(b"~sc:t:" + node.name(b"t"), (MARK_FLAGS, version))
+    assert load() == 3
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("secret", [None, NEW])
+def test_planted_pickles_never_run(make, codec, secret):
+    """Under no flags, within or without an envelope, of any protocol, is one read that nobody signed."""
+    if codec == "pickle" and secret is None:
+        with pytest.raises(ConfigurationError, match="secret"):
+            make(codec=codec, secret=None)
+        return
+    client = make(codec=codec, secret=secret, read_compressed=True)
+    payloads = client._cluster.payloads
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        planted = pickle.dumps(Planted(), protocol)
+        for data in (planted, bytes(40) + planted, zlib.compress(planted)):
+            for flags in (*range(64), *EVERY_FLAG, *(each | 1 for each in EVERY_FLAG), 2**31 + 1):
+                with contextlib.suppress(DecodeError):
+                    payloads.decode(b"k", (flags, data))
+                with contextlib.suppress(DecodeError):
+                    envelope = pack(Envelope(flags, data, 0.0, 0.0, 1.0))
+                    payloads.decode(b"k", (ENVELOPE_FLAGS, envelope))
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_another_program_s_secret_runs_nothing(make):
+    """A pickle that was signed with another secret is not read."""
+    make(codec="pickle", secret=OLD).set("k", Planted())
+    payload = make(codec="pickle", secret=OLD)._cluster.payloads.encode(b"k", Planted())
+    reader = make(codec="pickle")
+    Node(reader).plant(b"k", payload)
+    assert reader.get("k", "miss") == "miss"
+
+
+def test_secrets_are_changed_one_after_the_other(make, url):
+    """The first signs, and any is believed: values stay readable while the new one is rolled out."""
+    if url.startswith("memory"):
+        pytest.skip("each client has its own node")
+    old, both, new = (make(secret=each) for each in (OLD, [NEW, OLD], NEW))
+    old.set("before", "value")
+    both.set("since", "value")
+    found = [client.get_many(["before", "since"]) for client in (old, both, new)]
+    assert found == [{"before": "value"}, {"before": "value", "since": "value"}, {"since": "value"}]
+
+
+@pytest.mark.parametrize("secret", ["short", [NEW, "short"], b"fifteen bytes ."])
+def test_a_secret_is_long(mode, secret):
+    """One that could be guessed is refused, and not shown."""
+    with pytest.raises(ConfigurationError, match="16 bytes") as caught:
+        make_client(mode, "memory://a", secret=secret)
+    assert "short" not in str(caught.value)
+
+
+def test_a_secret_signs_what_a_codec_object_writes(mode):
+    """A codec given as an object is signed as one that was named; one that runs code must be."""
+    client = make_client(mode, "memory://a", codec=Pickle(), secret=NEW)
+    client.set("k", range(3))
+    assert client.get("k") == range(3)
+    assert Node(client).held(b"k")[0] & SIGNED
+    client.close()
+    with pytest.raises(ConfigurationError, match="secret"):
+        make_client(mode, "memory://a", codec=Pickle())
+
+
+def test_a_client_without_the_secret_reads_nothing_signed(make, url):
+    """It takes no signature for a part of a value."""
+    if url.startswith("memory"):
+        pytest.skip("each client has its own node")
+    signed, plain = make(), make(secret=None)
+    for value in ("text", b"bytes", ["list"]):
+        signed.set("k", value)
+        assert plain.get("k", "miss") == "miss"
+
+
+def test_a_longer_life_is_signed(make):
+    """`touch` makes a signed value live longer, and a shorter life is kept to."""
+    client = make()
+    for value in ("text", ["list"], 7):
+        client.set("k", value, ttl=60)
+        assert client.touch("k", 3600) is True
+        assert client.touch("k", None) is True
+        assert client.get("k") == value
+    assert client.touch("missing", 60) is False
+    Node(client).plant(b"k", (32 << SHIFT | SIGNED, bytes(60)))
+    assert client.touch("k", 60) is False
+
+
+class TestReplay:
+    """Somebody who can write to the cache stores an old payload again."""
+
+    def test_a_value_whose_time_is_over_is_void(self, make):
+        """Its end is signed with it; without a `ttl` it has none."""
+        client = make()
+        payloads, now = client._cluster.payloads, [time.time()]
+        payloads._wall = lambda: now[0]
+        brief = payloads.encode(b"k", "value", 60.0)
+        lasting = payloads.encode(b"k", "value")
+        error = payloads.seal(b"k", (ERROR_FLAGS, b"stored"), 60.0)
+        for _ in range(2):
+            assert payloads.decode(b"k", brief) == payloads.decode(b"k", lasting) == "value"
+            assert payloads.open(b"k", error) == (ERROR_FLAGS, b"stored")
+            now[0] += 60.5
+        now[0] += 1.0
+        assert payloads.decode(b"k", lasting) == "value"
+        with pytest.raises(DecodeError, match="over"):
+            payloads.decode(b"k", brief)
+        with pytest.raises(DecodeError, match="over"):
+            payloads.open(b"k", error)
+
+    def test_an_envelope_whose_time_is_over_is_void(self, make):
+        """A cached function goes by its age; to `get` it has an end as any value has."""
+        client = make()
+        node, calls, payloads = Node(client), [], client._cluster.payloads
+
+        def compute():
+            calls.append(1)
+            return len(calls)
+
+        load, key = cached(client, compute, ttl=60, stale=60, jitter=0)
+        assert [load(), load()] == [1, 1]
+        old = node.held(key)
+        wall = payloads._wall
+        for seconds, expected in ((0, 1), (118, 1), (123, "miss")):
+            payloads._wall = lambda seconds=seconds: wall() + seconds
+            node.plant(key, old)
+            assert client.get(key, "miss") == expected
+        envelope = payloads.open(key, old)[1]
+        ended = pack(unpack(envelope)._replace(fresh_until=wall() - 61))
+        node.plant(key, payloads.seal(node.name(key), (ENVELOPE_FLAGS, ended)))
+        assert load() == 2
+
+    def test_every_call_signs_the_end(self, make):
+        """However a value comes to be stored with a `ttl`, it is void after that."""
+        client = make(default_ttl=60)
+        payloads, node = client._cluster.payloads, Node(client)
+        client.set("set", "value")
+        client.add("add", "value")
+        client.set_many({"many": "value"})
+        client.set("cas", "value", ttl=None)
+        client.cas("cas", "value", client.gets("cas")[1])
+        client.set("touched", "value", ttl=None)
+        client.touch("touched", 60)
+        client.get_or_set("computed", lambda: "value", ttl=60)
+        keys = ["set", "add", "many", "cas", "touched", "computed"]
+        held = {key: node.held(key.encode()) for key in keys}
+        assert client.get_many(keys) == dict.fromkeys(keys, "value")
+        wall = payloads._wall
+        payloads._wall = lambda: wall() + 62
+        for key, payload in held.items():
+            with pytest.raises(DecodeError, match="over"):
+                payloads.decode(key.encode(), payload)
