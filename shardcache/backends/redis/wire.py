@@ -33,7 +33,7 @@ from shardcache.backends.redis.refusals import (
     greeting_refusal,
     refusal,
     unasked_refusal,
-    withheld,
+    without_login,
 )
 from shardcache.backends.redis.replies import INCOMPLETE, NonsenseError, Replies
 from shardcache.backends.redis.scripts import (
@@ -89,8 +89,6 @@ MGET_BYTES: Final = 256 * 1024
 
 PROBED: Final = RESERVED + b"ping"
 
-MIN_SECRET: Final = 4  # letters; a shorter word of a login stands in texts that are none of it
-
 Words = tuple[bytes | str, ...]
 pack: Final[Callable[[Words], bytes]] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows tuples of one
 
@@ -120,7 +118,7 @@ class RedisWire:
     def hello(self) -> bytes:
         """Give the credentials, the choice of database and the connection's name, as configured."""
         words = self._options.greeting()
-        self._login = [word for name, *rest in words if name == "AUTH" for word in rest]
+        self._login = [str(word) for name, *rest in words if name == "AUTH" for word in rest]
         self._unanswered.extend(command for command, *_ in words)
         return b"".join(map(pack, words))
 
@@ -190,11 +188,7 @@ class RedisWire:
         return self._awaited[0].refuse(error)
 
     def _error(self, raw: hiredis.ReplyError) -> Refusal:
-        text = str(raw)
-        if any(word in text for word in self._login if len(word) >= MIN_SECRET):
-            uncounted = _is_no_counter(text)
-            text = uncounted[0] if uncounted else withheld(text)
-        return refusal(text, self._node)
+        return refusal(without_login(str(raw), self._login), self._node)
 
     def _surplus(self) -> Exception:
         """Give the error for bytes nobody asked for: some are the server's word before it hangs up."""
