@@ -484,6 +484,22 @@ def test_each_state_of_the_server_has_its_error(text, kind):
     assert text.split()[0].removeprefix("ERR") in str(reply)
 
 
+def test_a_login_of_common_words_hides_no_meaning():
+    """What a refusal means does not depend on how the user is called."""
+
+    class Common:
+        def get_credentials(self):
+            """Return words of the server's own texts."""
+            return ("value", "integer")
+
+    wire = make_wire(credentials=Common())
+    wire.hello()
+    wire.feed(b"+OK\r\n")
+    wire.encode(Incr(b"k", 1))
+    (reply,) = wire.feed(b"-ERR value is not an integer or out of range\r\n")
+    assert type(reply) is NotACounterError
+
+
 def test_a_member_of_a_cluster_fails_the_whole_batch():
     """One redirected key of many is a matter of configuration, not of that key."""
     moved = b"-MOVED 1 10.0.0.2:6379\r\n"

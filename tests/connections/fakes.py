@@ -27,12 +27,14 @@ def fake_node(behave: Behaviour) -> Iterator[str]:
             arguments = (connection, len(served) - 1)
             threading.Thread(target=_behaving, args=(behave, *arguments), daemon=True).start()
 
-    threading.Thread(target=serve, daemon=True).start()
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
     try:
         yield f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+        serving.join()  # which may have accepted one more
         for connection in served:
             connection.close()
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
+import logging
+import select
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,9 @@ import pytest
 import shardcache
 from connections.fakes import fake_node
 from hostile.showing import all_shown, chain_of
-from shardcache import NodeError, PartialFailureError, errors
+from shardcache import Node, NodeError, Observer, PartialFailureError, errors
+from shardcache.backends.dialing import dial
+from shardcache.backends.redis import Redis
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.servers import free_port
 
@@ -261,12 +266,67 @@ def test_a_late_answer_shows_no_login(mode, silent):
         client.close()
 
 
+class Heard(Observer):
+    """Keep all that is told of nodes and calls."""
+
+    def __init__(self):
+        self.told = []
+
+    def node_failed(self, event):
+        """Keep it."""
+        self.told.append(event)
+
+    def node_ejected(self, event):
+        """Keep it."""
+        self.told.append(event)
+
+    def call_finished(self, event):
+        """Keep it."""
+        self.told.append(event)
+
+
+@pytest.mark.parametrize("answer", [answer for answer in ANSWERS_TO_A_LOGIN if "{" in answer][:16])
+def test_no_log_and_no_event_shows_a_login(mode, answer, caplog):
+    """Nor do the log and what observers hear, where errors are read as misses."""
+    heard = Heard()
+    with fake_node(answering(filled(answer))) as address, caplog.at_level(logging.DEBUG):
+        client = make_client(mode, f"redis://{LOGIN}{address}", timeout=0.3, observers=[heard])
+        for call in ("get", "set", "get_many"):
+            with contextlib.suppress(shardcache.ShardCacheError):
+                CALLS[call](client)
+        client.close()
+    shown = caplog.text + "".join(map(repr, heard.told))
+    assert USER not in shown
+    assert PASSWORD not in shown
+
+
 class Locked:
-    """Credentials that cannot be had just now."""
+    """Credentials that cannot be had, whose provider tells too much in its own frame."""
 
     def get_credentials(self):
-        """Raise an error of the provider's own."""
-        raise RuntimeError("the vault is locked")
+        """Return what is no login."""
+        return (USER, PASSWORD, object())
+
+
+def dialed(target):
+    """Dial a node, and wait for it."""
+    steps = dial(target, time.monotonic() + 5)
+    wait = next(steps)
+    while True:
+        readable = [wait.descriptor] if wait.mask & select.POLLIN else []
+        writable = [wait.descriptor] if wait.mask & select.POLLOUT else []
+        select.select(readable, writable, [], 5)
+        wait = next(steps)
+
+
+def test_credentials_that_are_none_are_not_shown():
+    """What a provider gives is in no frame of ours, when it cannot be sent."""
+    with fake_node(answering(b"+OK\r\n")) as address:
+        target = Redis(credentials=Locked())._target(Node(f"redis://{address}"))
+        with pytest.raises(Exception, match="must be str") as caught:
+            dialed(target)
+    assert USER not in all_shown(caught.value)
+    assert PASSWORD not in all_shown(caught.value)
 
 
 TEXTS = ["one\nERROR forged", "\x1b[2J\x1b]0;x\x07", "a\u202eb", "\x9b31m", "\x00", "too late"]

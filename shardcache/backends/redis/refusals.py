@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import hiredis
@@ -19,6 +19,7 @@ from shardcache.errors import (
 )
 
 MAX_QUOTED: Final = 200  # characters of the server's text
+MIN_SECRET: Final = 4  # letters; a shorter word of a login stands in texts that are none of it
 
 # The node cannot serve for now. That includes those that only refuse to write: what cannot be
 # overwritten or deleted must not be read either.
@@ -45,7 +46,15 @@ NOT_ALLOWED: Final = {
 
 CLUSTERED: Final = frozenset({"ASK", "CROSSSLOT", "MOVED"})
 
-FULL: Final = "ERR max number of clients reached"
+# What tells a value that is no counter: it has its meaning whatever the user is called.
+NO_COUNTER: Final = frozenset(
+    {
+        "ERR increment or decrement would overflow",
+        "ERR value is not an integer or out of range",
+    }
+)
+
+FULL: Final = "ERR max number of clients"  # reached, perhaps with those of a cluster
 
 # What a server says to a part of the greeting, by how it begins, and what we say: its own words may
 # repeat the password.
@@ -61,6 +70,7 @@ GREETING: Final[Mapping[str, str]] = {
     "ERR invalid DB index": "DB index is out of range",
 }
 
+_is_code = re.compile(r"[A-Z]{2,20}").fullmatch
 # Redis repeats the arguments of a command that it does not know: keys, values and passwords too.
 _unknown_command = re.compile(
     r"ERR unknown command\W*(?:(DEL|EVAL|FLUSHDB|GET|INFO|MGET|PEXPIRE|PING|SET)\b)?", re.IGNORECASE
@@ -90,7 +100,7 @@ def greeting_refusal(text: str, command: str, node: str) -> NodeError | Configur
     code = text.partition(" ")[0]
     known = next((ours for begin, ours in GREETING.items() if text.startswith(begin)), None)
     if text.startswith(FULL):
-        error = _refusal(FULL, node)
+        error = _refusal(f"{FULL} reached", node)
     elif code in NOT_ALLOWED or code in CLUSTERED:  # of these only the code is told
         error = _refusal(code, node)
     elif code in NOT_SERVING:
@@ -105,15 +115,22 @@ def unasked_refusal(text: str, node: str) -> NodeError | ConfigurationError | No
     """Return the error of what a server says unasked, before it hangs up; `None` for anything else."""
     code = text.partition(" ")[0]
     if text.startswith(FULL):
-        return _refusal(FULL, node)
+        return _refusal(f"{FULL} reached", node)
     return _refusal(code, node) if code in NOT_ALLOWED else None
 
 
-def withheld(text: str) -> str:
-    """Return what is told of a server's text that repeats a login: its code, if it is a known one."""
+def without_login(text: str, login: Sequence[str]) -> str:
+    """Return a server's text, or only its code when the text repeats a word of the login.
+
+    >>> without_login("OOM says hunter2", ["hunter2"])
+    'OOM (the rest repeats the login)'
+    """
+    words = [word for word in login if len(word) >= MIN_SECRET]
+    if text in NO_COUNTER or not any(word in text for word in words):
+        return text
     code = text.partition(" ")[0]
-    known = code in NOT_SERVING or code in NOT_ALLOWED or code in CLUSTERED
-    return f"{code if known else 'ERR'} (the rest repeats the login)"
+    told = _is_code(code) and not any(word in code for word in words)
+    return f"{code if told else 'ERR'} (the rest repeats the login)"
 
 
 def _refusal(text: str, node: str) -> NodeError | ConfigurationError:
@@ -141,5 +158,6 @@ def _shown(text: str) -> str:
         return code
     unknown = _unknown_command(text)
     if unknown is not None:
-        return f"ERR unknown command '{(unknown[1] or '').upper()}'"
+        name = unknown[1]
+        return f"ERR unknown command '{name.upper()}'" if name else "ERR unknown command"
     return printable(text.partition(", with args")[0][:MAX_QUOTED])

@@ -34,7 +34,7 @@ from shardcache.backends.redis.refusals import (
     greeting_refusal,
     refusal,
     unasked_refusal,
-    withheld,
+    without_login,
 )
 from shardcache.backends.redis.replies import INCOMPLETE, LARGEST, NonsenseError, Replies, TooLarge
 from shardcache.backends.redis.scripts import (
@@ -102,8 +102,6 @@ _LAST_VERSION: Final = (1 << 8 * VERSION_SIZE) - 1
 
 _REFUSALS: Final = (hiredis.ReplyError, TooLarge)
 
-MIN_SECRET: Final = 4  # letters; a shorter word of a login stands in texts that are none of it
-
 Words = tuple[bytes | str, ...]
 pack: Final[Callable[[Words], bytes]] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows tuples of one
 
@@ -147,7 +145,7 @@ class RedisWire:
     def hello(self) -> bytes:
         """Give the credentials, the choice of database and the connection's name, as configured."""
         words = self._options.greeting()
-        self._login = [word for name, *rest in words if name == "AUTH" for word in rest]
+        self._login = [str(word) for name, *rest in words if name == "AUTH" for word in rest]
         self._unanswered.extend(command for command, *_ in words)
         return b"".join(map(pack, words))
 
@@ -229,11 +227,7 @@ class RedisWire:
         return self._awaited[0].refuse(error)
 
     def _error(self, raw: hiredis.ReplyError) -> Refusal:
-        text = str(raw)
-        if any(word in text for word in self._login if len(word) >= MIN_SECRET):
-            uncounted = _is_no_counter(text)
-            text = uncounted[0] if uncounted else withheld(text)
-        return refusal(text, self._node)
+        return refusal(without_login(str(raw), self._login), self._node)
 
     def _too_large(self, raw: TooLarge) -> ValueTooLargeError:
         limit = self._options.max_value_bytes
