@@ -148,6 +148,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         key: Key,
         factory: Callable[[], Awaitable[T]],
         ttl: CachedTTL | Default = DEFAULT,
+        *,
+        tags: str | bytes | Sequence[Key] = (),
         **terms: Unpack[CacheTerms],
     ) -> T: ...
     @overload
@@ -156,6 +158,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         key: Key,
         factory: Callable[[], Awaitable[T] | T],
         ttl: CachedTTL | Default = DEFAULT,
+        *,
+        tags: str | bytes | Sequence[Key] = (),
         **terms: Unpack[CacheTerms],
     ) -> T: ...
     async def get_or_set(

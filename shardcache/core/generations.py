@@ -12,7 +12,7 @@ from typing import Final
 
 from shardcache.core.commands import Payload
 from shardcache.core.leases import quorum
-from shardcache.core.payloads import RAW_FLAGS
+from shardcache.core.payloads import MARK_FLAGS
 
 FIRST: Final = ""  # the name of the generation before any other
 MOST_AHEAD: Final = 24 * 3600.0  # seconds that the clock of whoever began it may be ahead
@@ -28,12 +28,12 @@ def believed(payload: Payload | None, wall: float) -> str:
     That is anything but a name, and a name more than a day ahead of `wall`, the time of our clock:
     no generation would come after it.
 
-    >>> believed((RAW_FLAGS, b"018c5f3e2a10beef"), 1702500000.0)
+    >>> believed((MARK_FLAGS, b"018c5f3e2a10beef"), 1702500000.0)
     '018c5f3e2a10beef'
-    >>> believed((RAW_FLAGS, b"ffffffffffffffff"), 1702500000.0), believed(None, 0.0)
+    >>> believed((MARK_FLAGS, b"ffffffffffffffff"), 1702500000.0), believed(None, 0.0)
     ('', '')
     """
-    if payload is None or payload[0] != RAW_FLAGS or not _is_name(payload[1]):
+    if payload is None or payload[0] != MARK_FLAGS or not _is_name(payload[1]):
         return FIRST
     name = payload[1].decode()
     return FIRST if _began(name) > wall + MOST_AHEAD else name

@@ -96,7 +96,7 @@ async def _begin(call: Call, claim: StubClaim) -> Begun | None:
         replies.append(met)
         if isinstance(met, Begun):
             claim.token, claim.leads = met.token, met.leads
-            claim.met = met.stub if met.payload is None else met.payload
+            claim.met = met.stub if met.payload is None else call.opened(met.payload)
         return claim
 
     replies: list[Reply] = []

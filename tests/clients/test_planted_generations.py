@@ -9,7 +9,7 @@ import pytest
 from shardcache import Client
 from shardcache.clients.base import cluster_of
 from shardcache.core.commands import Begin, Delete, Set
-from shardcache.core.payloads import RAW_FLAGS
+from shardcache.core.payloads import MARK_FLAGS
 from shardcache.operations.generations import GENERATIONS, MARKS
 from shardcache.testing.driving import MODES, make_client
 
@@ -51,7 +51,7 @@ def plant(how, key, servers):
             if data is None:
                 moment = time.time() + HOURS_AHEAD[how] * 3600
                 data = b"%012xbeef" % int(moment * 1000)
-            assert link.backend.execute(Set(key, (RAW_FLAGS, data)), deadline) is True
+            assert link.backend.execute(Set(key, (MARK_FLAGS, data)), deadline) is True
 
 
 class Shop:

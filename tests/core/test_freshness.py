@@ -156,7 +156,7 @@ def test_a_result_decides_how_long_it_is_kept():
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ({"ttl": 0}, "ttl must be above zero"),
+        ({"ttl": -1}, "ttl must be above zero"),
         ({"ttl": "60"}, "ttl must be seconds"),
         ({"ttl": 1, "jitter": 1.0}, "jitter must be from 0 up to 1"),
         ({"ttl": 1, "early": -1}, "early must be from 0"),

@@ -17,17 +17,18 @@ import shardcache
 from shardcache import Client, LockPolicy, ShardCacheError
 from shardcache.core.commands import Delete, Get, Set
 from shardcache.core.envelopes import Envelope, pack
-from shardcache.core.keys import RESERVED
+from shardcache.core.keys import RESERVED, KeySpace
 from shardcache.core.payloads import (
     ABANDONED_FLAGS,
     ENVELOPE_FLAGS,
     ERROR_FLAGS,
     INTEGER_FLAGS,
-    RAW_FLAGS,
+    MARK_FLAGS,
     STUB_FLAGS,
     TEXT_FLAGS,
     to_redis,
 )
+from shardcache.operations.generations import CLEARED
 from shardcache.operations.protection import Elections
 from shardcache.testing.driving import MODES, make_client
 
@@ -60,15 +61,15 @@ def codec_flags():
 CODEC_FLAGS = codec_flags()
 FAR = 1e300
 PLANTED = {
-    "nothing": (RAW_FLAGS, b""),
+    "nothing": (MARK_FLAGS, b""),
     "a bare stub": (0, b""),
-    "junk": (RAW_FLAGS, b"\xff\x00junk"),
+    "junk": (MARK_FLAGS, b"\xff\x00junk"),
     "text": (TEXT_FLAGS, b"text"),
-    "16 bytes": (RAW_FLAGS, b"x" * 16),
-    "the word of a rest": (RAW_FLAGS, b"failed"),
-    "a version": (RAW_FLAGS, b"x" * 8),
-    "the greatest of names": (RAW_FLAGS, b"f" * 16),
-    "the least of names": (RAW_FLAGS, b"0" * 16),
+    "16 bytes": (MARK_FLAGS, b"x" * 16),
+    "the word of a rest": (MARK_FLAGS, b"failed"),
+    "a version": (MARK_FLAGS, b"x" * 8),
+    "the greatest of names": (MARK_FLAGS, b"f" * 16),
+    "the least of names": (MARK_FLAGS, b"0" * 16),
     "a huge number": (INTEGER_FLAGS, b"9" * 600),
     "a stub": (STUB_FLAGS, b"x" * 16),
     "an abandoned stub": (ABANDONED_FLAGS, b"x" * 16),
@@ -251,8 +252,9 @@ class Recording:
 
 
 KEYS = reserved_keys()
-# Names that are no keys of a cached function: hashed and escaped keys of callers, and that of a ping.
-OTHERS = {b"h:", b"k:", b"ping"}
+# Names that are no keys of a cached function: hashed and escaped keys of callers, that of a ping, and
+# those of clients whose keys can be cleared.
+OTHERS = {b"h:", b"k:", b"ping", b"c:", b"n:"}
 
 
 def test_every_reserved_key_is_met():
@@ -346,6 +348,20 @@ def test_what_an_invalidation_answers_is_true(cache, key, terms):
         cache.remove(key)
 
 
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_clear_answers_is_true(cache, mode, name):
+    """After a yes no value set before is read, whatever was planted in the place of the mark."""
+    client = make_client(mode, cache.client.nodes, timeout=TIMEOUT, clearable=True)
+    if cache.kind != "memory":  # whose nodes are each client's own
+        cache.plant(CLEARED + KeySpace("").canonical(b""), PLANTED[name])
+    assert client.set("k", 1)
+    began = time.monotonic()
+    yes = client.clear()
+    assert time.monotonic() - began < 2 * TIMEOUT + SLACK
+    assert client.get("k") == (None if yes else 1)
+    client.close()
+
+
 def test_a_planted_mark_of_a_refresh_keeps_no_old_value_for_ever(cache):
     """A stale value is made anew though its refresh seems to be in other hands, once nobody can be that slow."""
     patient = LockPolicy(ttl=2.0 if cache.kind == "memcached" else 0.2, renew=False)
@@ -353,7 +369,7 @@ def test_a_planted_mark_of_a_refresh_keeps_no_old_value_for_ever(cache):
     (mark,) = [key for key in KEYS if b"r:" in key]
     assert function() == 1
     time.sleep(0.06)
-    cache.plant(mark, (RAW_FLAGS, b"x" * 16))
+    cache.plant(mark, (MARK_FLAGS, b"x" * 16))
     end = time.monotonic() + 30.0
     while function() == 1:
         assert time.monotonic() < end

@@ -16,7 +16,7 @@ from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
 from shardcache.core.generations import believed, in_force, is_decided, newer
 from shardcache.core.leases import quorum
-from shardcache.core.payloads import RAW_FLAGS
+from shardcache.core.payloads import MARK_FLAGS
 from shardcache.operations import tags
 from shardcache.operations.generations import GENERATIONS, LOOK_AGAIN, MARKS
 
@@ -27,15 +27,15 @@ ROUND_TRIP = 0.002  # seconds, of a simulated node
 DAY = 24 * 3600.0
 # What somebody may plant where a generation or a mark is kept.
 PLANTED = {
-    "junk": (RAW_FLAGS, b"zzz"),
-    "extreme": (RAW_FLAGS, b"f" * 16),
-    "17 digits": (RAW_FLAGS, b"1" * 17),
-    "old": (RAW_FLAGS, b"0" * 12 + b"beef"),
-    "now": (RAW_FLAGS, b"%012xbeef" % 1_005_000),
-    "nearly a day ahead": (RAW_FLAGS, b"%012xbeef" % 87_000_000),
-    "more than a day ahead": (RAW_FLAGS, b"%012xbeef" % 99_000_000),
+    "junk": (MARK_FLAGS, b"zzz"),
+    "extreme": (MARK_FLAGS, b"f" * 16),
+    "17 digits": (MARK_FLAGS, b"1" * 17),
+    "old": (MARK_FLAGS, b"0" * 12 + b"beef"),
+    "now": (MARK_FLAGS, b"%012xbeef" % 1_005_000),
+    "nearly a day ahead": (MARK_FLAGS, b"%012xbeef" % 87_000_000),
+    "more than a day ahead": (MARK_FLAGS, b"%012xbeef" % 99_000_000),
     "stub": (0, b""),
-    "empty": (RAW_FLAGS, b""),
+    "empty": (MARK_FLAGS, b""),
     "of another kind": (0, b"0" * 12 + b"beef"),
 }
 
@@ -163,10 +163,10 @@ class TestNames:
     def test_a_new_one_is_believed_and_newer(self, wall, skew, chance):
         """By all whose clocks differ by less than a day, also after one of theirs."""
         first = newer([""], [], max(0.0, wall + skew), chance)
-        assert believed((RAW_FLAGS, first.encode()), wall) == first
+        assert believed((MARK_FLAGS, first.encode()), wall) == first
         second = newer(["", first], [], wall, chance)
         assert second > first
-        assert believed((RAW_FLAGS, second.encode()), wall) == second
+        assert believed((MARK_FLAGS, second.encode()), wall) == second
 
 
 class TestGenerations:
@@ -357,7 +357,7 @@ class TestGenerations:
         def faster(command):
             reply = execute(command)
             if isinstance(command, Gets):
-                execute(Set(NAME, (RAW_FLAGS, newest)))
+                execute(Set(NAME, (MARK_FLAGS, newest)))
             return reply
 
         scene.node.store.execute = faster
@@ -669,7 +669,7 @@ class TestTags:
     def test_what_is_no_version_makes_none(self, odd):
         """Somebody else's value in its place: nothing with this tag is kept."""
         scene = Scene()
-        scene.node.store.execute(Set(TAG, (RAW_FLAGS, odd)))
+        scene.node.store.execute(Set(TAG, (MARK_FLAGS, odd)))
         assert scene.do(tags.versions(scene.processes[0].cluster, ["t"])) is None
 
     def test_a_node_that_fails_leaves_no_tag_known(self):
