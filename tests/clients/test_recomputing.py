@@ -119,7 +119,7 @@ def test_threads_that_come_later_join(urls):
     go, calls = threading.Event(), []
     with Client(urls, timeout=2.0) as client:
 
-        @client.cached(ttl=60, wait=LONG)
+        @client.cached(ttl=60, wait=LONG, namespace="f")
         def f():
             calls.append(1)
             go.wait(LONG)
@@ -145,7 +145,7 @@ class TestWhatIsNotShared:
         barrier, calls = threading.Barrier(4), []
         with Client(all_urls, timeout=2.0) as client:
 
-            @client.cached(ttl=60, lock=lock, condition=lambda rows: isinstance(rows, dict))
+            @client.cached(ttl=60, lock=lock, condition=lambda rows: isinstance(rows, dict), namespace="rows")
             def rows():
                 calls.append(1)
                 if len(calls) == 1:  # the others wait for this call
@@ -168,7 +168,7 @@ class TestWhatIsNotShared:
         busy = [0, 0]
         async with AsyncClient(all_urls, timeout=2.0) as client:
 
-            @client.cached(ttl=60, lock=lock, condition=lambda rows: isinstance(rows, dict))
+            @client.cached(ttl=60, lock=lock, condition=lambda rows: isinstance(rows, dict), namespace="rows")
             async def rows():
                 busy[0] += 1
                 busy[1] = max(busy)
@@ -185,7 +185,7 @@ class TestWhatIsNotShared:
         calls = []
         async with AsyncClient(all_urls, timeout=2.0) as client:
 
-            @client.cached(ttl=60, condition=lambda _: False)
+            @client.cached(ttl=60, condition=lambda _: False, namespace="f")
             async def f():
                 calls.append(1)
                 await asyncio.sleep(0.1)
@@ -465,7 +465,7 @@ class TestWhatTheFunctionDoes:
         """About a fifth as deep as a plain function."""
         with Client("memory://a,b,c") as client:
 
-            @client.cached(ttl=60, lock=lock)
+            @client.cached(ttl=60, lock=lock, namespace="f")
             def f(number):
                 return 0 if number == 0 else f(number - 1) + 1
 
@@ -476,7 +476,7 @@ class TestWhatTheFunctionDoes:
         """Neither a flight nor a stub, wherever the signal raises."""
         with Client("memory://a,b,c") as client:
 
-            @client.cached(ttl=60, wait=LONG)
+            @client.cached(ttl=60, wait=LONG, namespace="f")
             def f():
                 raise KeyboardInterrupt
 
