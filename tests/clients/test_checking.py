@@ -228,7 +228,10 @@ def test_a_member_of_a_cluster(client_of, make_redis, make_memcached):
 def test_nodes_for_locks_are_asked_for_locks_alone(client_of, make_redis, make_memcached):
     """They need no rights to anything else, and the cache nodes none to locks."""
     cache, locks = make_redis(), make_redis()
-    cache.ask(b"ACL SETUSER default resetkeys ~4:shop:* ~~sc:r:* ~~sc:t:* ~~sc:g:* ~~sc:m:*\r\n", b"+OK\r\n")
+    cache.ask(
+        b"ACL SETUSER default resetkeys ~4:shop:* ~~sc:r:* ~~sc:t:* ~~sc:g:* ~~sc:m:*\r\n",
+        b"+OK\r\n",
+    )
     locks.ask(b"ACL SETUSER default resetkeys ~~sc:l:*\r\n", b"+OK\r\n")
     nodes = [locks.url, make_memcached().url]
     faults = faults_of(client_of(cache.url, lock_nodes=nodes, namespace="shop"))
