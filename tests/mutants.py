@@ -25,6 +25,8 @@ VALUE_TESTS = ("operations/test_computed.py",)
 FLIGHT_TESTS = ("operations/test_single_flight.py",)
 SIGNED_TESTS = ("clients/test_signed.py",)
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
+GENERATIONS = "operations/generations.py"
+GENERATION_TESTS = ("operations/test_generations.py",)
 
 
 class Mutant(NamedTuple):
@@ -361,6 +363,68 @@ MUTANTS = [
         "await cluster.ask(link, DeleteUnchanged(name, token), deadline)",
         "await cluster.ask(link, Delete(name), deadline)",
         FOREIGN_TESTS,
+        "a generation that any one node says is believed",
+        "core/generations.py",
+        "return _held_by(quorum(nodes) - (nodes - len(heard)), heard)",
+        "return max(heard)",
+        GENERATION_TESTS,
+    ),
+    Mutant(
+        "a generation that silent nodes may have is missed",
+        "core/generations.py",
+        "return _held_by(quorum(nodes) - (nodes - len(heard)), heard)",
+        "return _held_by(quorum(nodes), heard)",
+        GENERATION_TESTS,
+    ),
+    Mutant(
+        "a generation from the far future is believed",
+        "core/generations.py",
+        "return FIRST if _began(name) > wall + MOST_AHEAD else name",
+        "return name",
+        GENERATION_TESTS,
+    ),
+    Mutant(
+        "the mark is moved before the generation is in force",
+        GENERATIONS,
+        "        noted = await _raise(cluster, generation.key, name, held, deadline, wanted)",
+        "        await self._move(cluster, links, deadline)\n"
+        "        noted = await _raise(cluster, generation.key, name, held, deadline, wanted)",
+        GENERATION_TESTS,
+    ),
+    Mutant(
+        "what was read along with a mark half moved is the last word",
+        GENERATIONS,
+        "return after if len(set(marks.values())) == 1 else before",
+        "return after",
+        GENERATION_TESTS,
+    ),
+    Mutant(
+        "a generation is stored over whatever is there",
+        GENERATIONS,
+        "return Cas(key, payload, reply[1])",
+        "return Set(key, payload)",
+        GENERATION_TESTS,
+    ),
+    Mutant(
+        "in force is what one node has noted",
+        GENERATIONS,
+        "        if len(noted) < wanted:",
+        "        if not noted:",
+        GENERATION_TESTS,
+    ),
+    Mutant(
+        "one node's mark stands for all",
+        GENERATIONS,
+        "            if len(heard) < quorum(len(links)):",
+        "            if len(heard) < 1:",
+        GENERATION_TESTS,
+    ),
+    Mutant(
+        "the second until the next look begins with the answer",
+        GENERATIONS,
+        "self.due = began + LOOK_AGAIN",
+        "self.due = cluster.io.now() + LOOK_AGAIN",
+        GENERATION_TESTS,
     ),
 ]
 
@@ -403,10 +467,9 @@ def tried(mutant: Mutant) -> str:
 
 def with_imports(text: str) -> str:
     """Give the text with what a fault may need."""
-    needed = (
-        "\nfrom shardcache.core.commands import Delete, DeleteUnchanged, Set  # noqa: E402\n"
-        "import shardcache.operations.redlock as redlock  # noqa: E402\n"
-    )
+    needed = "\nfrom shardcache.core.commands import Delete, DeleteUnchanged, Set  # noqa: E402\n"
+    if "redlock." in text:
+        needed += "import shardcache.operations.redlock as redlock  # noqa: E402\n"
     return text + needed if "from shardcache.operations" in text else text
 
 

@@ -322,7 +322,7 @@ def test_a_stopped_server_times_out(make_memcached):
 
 def drip(connection):
     """Send a byte now and then, for ever."""
-    connection.sendall(b"VALUE k 272 1000\r\n")
+    connection.sendall(b"VALUE k 16 1000\r\n")
     while True:
         connection.sendall(b"x")
         time.sleep(0.03)
@@ -343,13 +343,13 @@ def test_a_dripping_server_times_out():
     "answer",
     [
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        b"VALUE k 272 -5\r\nhello\r\nEND\r\n",
-        b"VALUE k 272 99999999999\r\n",
-        b"VALUE other 272 4\r\ntext\r\nEND\r\n",
+        b"VALUE k 16 -5\r\nhello\r\nEND\r\n",
+        b"VALUE k 16 99999999999\r\n",
+        b"VALUE other 16 4\r\ntext\r\nEND\r\n",
         b"VALUE k x 4\r\ntext\r\nEND\r\n",
-        b"VALUE k 272\r\n",
-        b"VALUE k 272 3\r\ntext\r\nEND\r\n",
-        b"VALUE k 272 1_0\r\n0123456789\r\nEND\r\n",
+        b"VALUE k 16\r\n",
+        b"VALUE k 16 3\r\ntext\r\nEND\r\n",
+        b"VALUE k 16 1_0\r\n0123456789\r\nEND\r\n",
         b"VALUE k\r\n",
         b"STORED\r\n",
         b"\r\n",
@@ -433,7 +433,7 @@ def test_an_interrupt_leaves_no_half_read_connection():
     """After a `KeyboardInterrupt` in the middle of a reply the connection is gone."""
 
     def half(connection):
-        connection.sendall(b"VALUE k 272 4\r\nte")
+        connection.sendall(b"VALUE k 16 4\r\nte")
 
     with fake_server(half) as port:
         backend = make_backend(port)

@@ -112,7 +112,7 @@ async def test_closing_waits_while_bytes_arrive():
 
     def behave(connection, _):
         request = connection.recv(65_536)
-        connection.sendall(b"VA %d f256 %s\r\n" % (size, token_of(request)))
+        connection.sendall(b"VA %d f0 %s\r\n" % (size, token_of(request)))
         for _ in range(20):  # two seconds in all
             time.sleep(0.1)
             connection.sendall(b"x" * (size // 20))

@@ -31,7 +31,7 @@ from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
-REPLY = b"VA 5 f256 %s\r\nhello\r\n"
+REPLY = b"VA 5 f0 %s\r\nhello\r\n"
 ENDS = {"FIN": socket.socket.close, "RST": reset, "stall": lambda _: time.sleep(0.6)}
 
 
@@ -70,12 +70,12 @@ def test_a_reply_cut_anywhere_is_an_error_and_the_next_call_is_right(mode, end):
 @pytest.mark.parametrize(
     "reply",
     [
-        b"VA 5 f256 O1\r\nhello\r\n",
-        b"VA 5 f256 %s\r\nhelloXX",
-        b"VA -5 f256 %s\r\nhello\r\n",
-        b"VA 99999999999 f256 %s\r\nhello\r\n",
-        b"VA 5 f256\r\nhello\r\n",
-        b"VA 5 %s f256\r\nhello\r\n",
+        b"VA 5 f0 O1\r\nhello\r\n",
+        b"VA 5 f0 %s\r\nhelloXX",
+        b"VA -5 f0 %s\r\nhello\r\n",
+        b"VA 99999999999 f0 %s\r\nhello\r\n",
+        b"VA 5 f0\r\nhello\r\n",
+        b"VA 5 %s f0\r\nhello\r\n",
         b"HD %s\r\n",
         b"NF\r\n",
         b"ERROR\r\n",
@@ -132,7 +132,7 @@ def test_a_deadline_is_one_for_the_whole_call(mode):
     """A node that drips one byte at a time does not get a new deadline with each."""
 
     def behave(connection, _):
-        for byte in b"VA 100 f256 " + token_of(connection.recv(4096)) + b"\r\n" + b"x" * 100:
+        for byte in b"VA 100 f0 " + token_of(connection.recv(4096)) + b"\r\n" + b"x" * 100:
             connection.sendall(bytes([byte]))
             time.sleep(0.09)
 
@@ -151,7 +151,7 @@ def test_a_deadline_is_one_for_the_whole_call_over_a_pooled_connection(main):
 
     def behave(connection, _):
         connection.sendall(b"EN %s\r\n" % token_of(connection.recv(4096)))
-        for byte in b"VA 100 f256 " + token_of(connection.recv(4096)) + b"\r\n" + b"x" * 60:
+        for byte in b"VA 100 f0 " + token_of(connection.recv(4096)) + b"\r\n" + b"x" * 60:
             connection.sendall(bytes([byte]))
             time.sleep(0.09)
 

@@ -445,15 +445,18 @@ class TestTruth:
         scene.world.advance(LOOK_AGAIN)
         assert scene.call(1) == 2
 
-    def test_false_when_nobody_would_look(self):
-        """A generation that is in force while the mark has not moved is seen by few."""
+    @pytest.mark.parametrize("key", [MARKS, NAME])
+    def test_false_when_few_store_either(self, key):
+        """A generation without a moved mark is seen by few, and the other way round is none."""
         scene = Scene(nodes=3)
         scene.call(0)
         for node in scene.nodes[:2]:
-            execute = node.store.execute
-            node.store.execute = lambda command, execute=execute: (
-                False if command.key == MARKS and type(command) is Set else execute(command)
-            )
+
+            def stubborn(command, execute=node.store.execute):
+                refused = type(command) is Set and command.key == key
+                return False if refused else execute(command)
+
+            node.store.execute = stubborn
         assert scene.invalidate(0) is False
 
     def test_one_that_could_not_be_stored_is_none(self):
@@ -496,6 +499,46 @@ class TestTruth:
         third.up, second.stopped = True, True
         scene.world.advance(LOOK_AGAIN)
         assert scene.call(2) == 1
+
+    def test_a_second_begins_with_the_question(self):
+        """Who invalidates while an answer is on its way is seen a second later all the same."""
+        scene = Scene(nodes=1)
+        scene.call(1)
+        scene.world.advance(2.0)
+        began = scene.world.now
+        slow = scene.start(scene.functions[1].value((), {}), 1)
+        scene.world.advance(0.0005)
+        scene.node.delay = 0.05  # of the reply
+        scene.world.advance(0.001)
+        scene.node.delay = 0.001
+        assert scene.invalidate(0) is True
+        scene.world.advance(1.0, lambda: slow.done)
+        assert slow.result == 0
+        scene.world.advance(began + LOOK_AGAIN + 0.04 - scene.world.now)
+        assert scene.call(1) == 1
+
+    @pytest.mark.parametrize("planted", ["now", "nearly a day ahead"])
+    def test_a_slow_node_is_heard_before_one_is_believed(self, planted):
+        """What one says against another may be planted: the third decides."""
+        for place in range(3):
+            scene = Scene(nodes=3)
+            scene.call(0)
+            scene.plant(NAME, PLANTED[planted], [scene.nodes[place]])
+            scene.nodes[(place + 1) % 3].delay = 0.02
+            assert scene.call(1) == 0
+            assert (scene.computed, scene.known(1)) == (1, "")
+
+    def test_the_first_answer_is_not_the_last(self):
+        """A node that has missed a mark, and is faster than the others, does not hide it."""
+        scene = Scene(nodes=3)
+        scene.call(1)
+        scene.owner.up = False
+        assert scene.invalidate(0) is True
+        scene.owner.up = True
+        for node in scene.nodes:
+            node.delay = 0.001 if node is scene.owner else 0.02
+        scene.world.advance(LOOK_AGAIN)
+        assert scene.call(1) == 1
 
     def test_silent_nodes_delay_no_call_beyond_its_deadline(self):
         """And what is known is served, until they are ejected and nobody waits."""
