@@ -613,7 +613,8 @@ class Machine(RuleBasedStateMachine):
     def call(self, place, wait):
         """Call."""
         floor = self.floor(place)
-        task = self.scene.start(self.scene.functions[place].value((), {}), place)
+        function = self.scene.functions[place]
+        task = self.scene.processes[place].begin(lambda: function.value((), {}))
         self.under_way.append((task, place, None, floor))
         self.settle(wait)
 
@@ -621,7 +622,8 @@ class Machine(RuleBasedStateMachine):
     def invalidate(self, place, wait):
         """Change the source and invalidate all."""
         self.scene.version += 1
-        task = self.scene.start(self.scene.functions[place].invalidate_all(), place)
+        function = self.scene.functions[place]
+        task = self.scene.processes[place].begin(function.invalidate_all)
         self.under_way.append((task, place, self.scene.version, 0))
         self.settle(wait)
 
