@@ -363,6 +363,8 @@ MUTANTS = [
         "await cluster.ask(link, DeleteUnchanged(name, token), deadline)",
         "await cluster.ask(link, Delete(name), deadline)",
         FOREIGN_TESTS,
+    ),
+    Mutant(
         "a generation that any one node says is believed",
         "core/generations.py",
         "return _held_by(quorum(nodes) - (nodes - len(heard)), heard)",

@@ -145,7 +145,9 @@ class TestWhatIsNotShared:
         barrier, calls = threading.Barrier(4), []
         with Client(all_urls, timeout=2.0) as client:
 
-            @client.cached(ttl=60, lock=lock, condition=lambda rows: isinstance(rows, dict), namespace="rows")
+            @client.cached(
+                ttl=60, lock=lock, condition=lambda rows: isinstance(rows, dict), namespace="rows"
+            )
             def rows():
                 calls.append(1)
                 if len(calls) == 1:  # the others wait for this call
@@ -168,7 +170,9 @@ class TestWhatIsNotShared:
         busy = [0, 0]
         async with AsyncClient(all_urls, timeout=2.0) as client:
 
-            @client.cached(ttl=60, lock=lock, condition=lambda rows: isinstance(rows, dict), namespace="rows")
+            @client.cached(
+                ttl=60, lock=lock, condition=lambda rows: isinstance(rows, dict), namespace="rows"
+            )
             async def rows():
                 busy[0] += 1
                 busy[1] = max(busy)

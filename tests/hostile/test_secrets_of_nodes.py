@@ -16,6 +16,7 @@ import shardcache
 from connections.fakes import fake_node
 from hostile.showing import all_shown, chain_of
 from shardcache import Node, NodeError, Observer, PartialFailureError, errors
+from shardcache.backends.base import BackendOptions
 from shardcache.backends.dialing import dial
 from shardcache.backends.redis import Redis
 from shardcache.testing.driving import MODES, make_client
@@ -322,7 +323,7 @@ def dialed(target):
 def test_credentials_that_are_none_are_not_shown():
     """What a provider gives is in no frame of ours, when it cannot be sent."""
     with fake_node(answering(b"+OK\r\n")) as address:
-        target = Redis(credentials=Locked())._target(Node(f"redis://{address}"))
+        target = Redis(credentials=Locked())._target(Node(f"redis://{address}"), BackendOptions())
         with pytest.raises(Exception, match="must be str") as caught:
             dialed(target)
     assert USER not in all_shown(caught.value)
