@@ -93,13 +93,13 @@ def _float(value: float, typed: bool, depth: int) -> bytes:  # noqa: FBT001
 
 
 def _decimal(value: Decimal, typed: bool, depth: int) -> bytes:  # noqa: FBT001
+    if not typed and not value.is_nan() and (near := float(value)) == value:
+        return _float(near, typed, depth)
     sign, digits, exponent = value.as_tuple()
-    if isinstance(exponent, str) or typed:  # infinite, or no number; or to be told from its equals
+    if isinstance(exponent, str) or typed:  # no number; or to be told from its equals
         return _tagged(b"D", repr((sign, digits, exponent)).encode())
     while len(digits) > 1 and digits[-1] == 0:
         digits, exponent = digits[:-1], exponent + 1
-    if digits == (0,):
-        sign, exponent = 0, 0
     if 0 <= exponent < MAX_WHOLE - len(digits):
         return _int((-1) ** sign * int("".join(map(str, digits))) * 10**exponent, typed, depth)
     return _tagged(b"D", repr((sign, digits, exponent)).encode())

@@ -379,6 +379,10 @@ def test_decimals_are_taken_digit_by_digit():
     assert canonical(Decimal("0.50")) == canonical(Decimal("0.5"))
     assert canonical(Decimal("-0")) == canonical(0)
     assert canonical(Decimal("1e3")) == canonical(1000)
+    assert canonical(Decimal("0.5")) == canonical(0.5)
+    assert canonical(Decimal("0.1")) != canonical(0.1)  # which is a little more
+    assert canonical(Decimal("-Infinity")) == canonical(float("-inf"))
+    assert canonical(Decimal("0.5"), typed=True) != canonical(0.5, typed=True)
     odd = ["1e3000000", "-1e3000000", "sNaN", "NaN", "Infinity", "1e-3000000", "1" * 5000]
     assert len({canonical(Decimal(one)) for one in odd}) == len(odd)
 
