@@ -74,8 +74,8 @@ class Template:
     Two calls whose fields differ never have one key: see `key`.
 
     >>> price = Template("price:{article}:{currency}")
-    >>> price.key({"article": 7, "currency": "EUR"}), price.names
-    ('price:7:EUR', frozenset({'article', 'currency'}))
+    >>> price.key({"article": 7, "currency": "EUR"}), sorted(price.names)
+    ('price:7:EUR', ['article', 'currency'])
     """
 
     def __init__(self, template: str) -> None:
