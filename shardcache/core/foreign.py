@@ -21,6 +21,7 @@ _PROTOCOLS: Final = range(2, 6)
 
 DEFAULT_LARGEST: Final = 1024 * 1024  # bytes of a value: memcached's own limit
 ROOM: Final = 64 * 1024 * 1024  # bytes that one call inflates at most
+PIECE: Final = 64 * 1024  # bytes that are inflated at once
 
 
 def largest_value(options: Iterable[tuple[str, str]]) -> int:
@@ -43,8 +44,7 @@ class Room:
         limit = min(self._largest, self._left)
         machine = zlib.decompressobj()
         try:
-            inflated = machine.decompress(data, limit) if limit else b""
-            self._left -= len(inflated)
+            inflated = self._pieces(machine, data, limit)
             # All of a value can be out before its end has been read.
             whole = bool(limit) and (machine.eof or self._ends(machine))
         except zlib.error:
@@ -56,8 +56,23 @@ class Room:
             )
         return inflated
 
+    def _pieces(self, machine: Any, data: bytes, limit: int) -> bytes:  # zlib's, which has no name
+        """Return at most `limit` bytes; what cannot be inflated to its end costs room as well."""
+        pieces: list[bytes] = []
+        while limit and not machine.eof:
+            size = min(limit, PIECE)
+            self._left -= size  # first, for an error says nothing of what was inflated before it
+            piece = machine.decompress(data, size)
+            self._left += size - len(piece)
+            if not piece:
+                break
+            pieces.append(piece)
+            limit -= len(piece)
+            data = machine.unconsumed_tail
+        return b"".join(pieces)
+
     @staticmethod
-    def _ends(machine: Any) -> bool:  # zlib's, which has no name
+    def _ends(machine: Any) -> bool:  # as above
         return not machine.decompress(machine.unconsumed_tail, 1) and bool(machine.eof)
 
 

@@ -340,7 +340,7 @@ class SignedPayloads(Payloads):
     def open(self, name: bytes, payload: Payload) -> Payload:
         """Return what a signature covers, and what needs none; raise `DecodeError` otherwise.
 
-        None needs a mark, nor what other clients wrote if that is to be read. Whoever opens an
+        A stub and its like need none, nor what other clients wrote if that is to be read. Whoever opens an
         envelope has to look at its age, for it may be kept beyond its end while its value is
         recomputed.
         """

@@ -4,6 +4,8 @@ Each cached function has one, and so has a client that can be cleared. They are 
 as a lock is, with one mark for all of them: who begins a generation writes it, then moves the mark.
 A call looks at the mark once a second, along with what it reads, and at the generations that it
 needs when the mark has moved. It waits for a majority, and not for those that keep silent beyond.
+
+With a secret generations are signed. The mark is not: it is believed in nothing but that it changed.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from shardcache.core.generations import FIRST, believed, in_force, is_decided, n
 from shardcache.core.keys import RESERVED, KeySpace
 from shardcache.core.leases import nodes_wanted, quorum
 from shardcache.core.payloads import MARK_FLAGS
-from shardcache.errors import NodeError, NodeRefusedError
+from shardcache.errors import DecodeError, NodeError, NodeRefusedError
 from shardcache.operations.members import Link
 from shardcache.operations.port import UNANSWERED
 
@@ -138,7 +140,8 @@ class Generations(dict[str, Generation]):
         links = self._keepers(cluster)
         deadline, wanted = cluster.deadline(), quorum(len(links))
         held = await _held(cluster, generation.key, links, deadline, wanted)
-        names = [_name(cluster, reply) for reply in held.values() if _answers(reply)]
+        key = generation.key
+        names = [_name(cluster, key, reply) for reply in held.values() if _answers(reply)]
         io = cluster.io
         known = [generation.name, in_force(names, len(links))]
         name = newer(known, names, io.wall(), io.token())
@@ -180,7 +183,13 @@ class Generations(dict[str, Generation]):
         if not keys:
             return await cluster.ask_raw(_stamped(cluster, reads), deadline)
         links = self._keepers(cluster)
-        first, wall = len(reads), cluster.io.wall()
+        first = len(reads)
+
+        def names(heard: Iterable[Sequence[Any]], place: int) -> list[str]:
+            key, replies = keys[place], (reply[place] for reply in heard)
+            return [
+                _believed(cluster, key, each) for each in replies if not isinstance(each, NodeError)
+            ]
 
         def enough(replies: Sequence[Reply]) -> bool:
             if UNANSWERED in replies[:first]:
@@ -189,7 +198,7 @@ class Generations(dict[str, Generation]):
             if len(heard) < quorum(len(links)):
                 return False
             return all(
-                is_decided(_names(heard, place, wall), len(links))
+                is_decided(names(heard, place), len(links))
                 for place in range(len(marks), len(marks) + len(unsure))
             )
 
@@ -204,7 +213,7 @@ class Generations(dict[str, Generation]):
             self.due = began + LOOK_AGAIN
             epoch = self._note_marks(links, heard)
         for place, generation in enumerate([*unsure, *beside], len(marks)):
-            if generation in unsure or is_decided(_names(heard.values(), place, wall), len(links)):
+            if generation in unsure or is_decided(names(heard.values(), place), len(links)):
                 answers = _answers_in(heard, place)
                 await self._note(cluster, generation, answers, len(links), deadline)
             if generation in unsure:
@@ -238,8 +247,8 @@ class Generations(dict[str, Generation]):
         if len(answers) < quorum(nodes):
             self._seen = {}  # with the next look at the mark it is looked up again
             return
-        wall, key = cluster.io.wall(), generation.key
-        names = {link: believed(payload, wall) for link, payload in answers.items()}
+        key = generation.key
+        names = {link: _believed(cluster, key, payload) for link, payload in answers.items()}
         name = max(generation.name, in_force(list(names.values()), nodes))
         behind = [link for link, known in names.items() if known < name]
         noted = len(names) - len(behind)
@@ -291,11 +300,13 @@ def _answers_in(heard: Mapping[Link, Sequence[Any]], place: int) -> Mapping[Link
     }
 
 
-def _names(heard: Iterable[Sequence[Any]], place: int, wall: float) -> list[str]:
-    """Return the generations in one place of many replies."""
-    return [
-        believed(reply[place], wall) for reply in heard if not isinstance(reply[place], NodeError)
-    ]
+def _believed(cluster: Cluster, key: bytes, payload: Payload | None) -> str:
+    """Return the generation that a node keeps under `key`; `FIRST` for what no secret of ours signed."""
+    try:
+        opened = None if payload is None else cluster.payloads.open(key, payload)
+    except DecodeError:
+        return FIRST
+    return believed(opened, cluster.io.wall())
 
 
 async def _held(
@@ -317,9 +328,9 @@ def _answers(reply: Reply) -> bool:
     return reply is not UNANSWERED
 
 
-def _name(cluster: Cluster, reply: Reply) -> str:
+def _name(cluster: Cluster, key: bytes, reply: Reply) -> str:
     payload = reply[0] if isinstance(reply, tuple) else None
-    return believed(payload, cluster.io.wall())
+    return _believed(cluster, key, payload)
 
 
 async def _raise(  # noqa: PLR0913, PLR0917 - what is written, over what, and when that is enough
@@ -335,13 +346,14 @@ async def _raise(  # noqa: PLR0913, PLR0917 - what is written, over what, and wh
     Return those that have it now, or a newer one.
     """
     noted: set[Link] = set()
+    payload = cluster.payloads.seal(key, (MARK_FLAGS, name.encode()))
     for _ in range(TRIES):
         asks: list[tuple[Link, Command]] = []
         for link, reply in held.items():
-            if _answers(reply) and _name(cluster, reply) >= name:
+            if _answers(reply) and _name(cluster, key, reply) >= name:
                 noted.add(link)
             elif _answers(reply):
-                asks.append((link, _overwriting(key, name, reply)))
+                asks.append((link, _overwriting(key, payload, reply)))
         if not asks:
             break
         missing = wanted - len(noted)
@@ -359,9 +371,8 @@ def _are_stored(wanted: int, replies: Sequence[Reply]) -> bool:
     return replies.count(True) >= wanted
 
 
-def _overwriting(key: bytes, name: str, reply: Reply) -> Command:
+def _overwriting(key: bytes, payload: Payload, reply: Reply) -> Command:
     """Return the command that stores a generation unless there is another by now."""
-    payload = (MARK_FLAGS, name.encode())
     if isinstance(reply, tuple):
         return Cas(key, payload, reply[1])
     # What is no string, on Redis, cannot be compared.

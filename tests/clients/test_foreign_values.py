@@ -203,6 +203,22 @@ def test_a_call_inflates_only_so_much():
         room.inflate(data)
 
 
+def test_what_fails_at_its_end_was_inflated_too():
+    """A wrong checksum is found when the work has been done: it costs room as a value does."""
+    room, data = Room(MIB), zlib.compress(bytes(MIB))
+    wrong = data[:-1] + bytes([data[-1] ^ 1])
+    for _ in range(64):
+        with pytest.raises(DecodeError, match="not by zlib"):
+            room.inflate(wrong)
+    with pytest.raises(DecodeError, match="what is left"):
+        room.inflate(data)
+    room = Room(MIB)
+    for _ in range(500):  # what is no zlib at all costs less
+        with pytest.raises(DecodeError, match="not by zlib"):
+            room.inflate(b"text of some other client")
+    assert len(room.inflate(data)) == MIB
+
+
 def test_bombs_use_up_the_room_of_their_call(make, memcached_servers):
     """Hundreds of them in one call cost no more than the room of one."""
     server, bomb = memcached_servers[0], zlib.compress(bytes(2 * MIB))

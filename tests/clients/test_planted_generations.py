@@ -54,11 +54,20 @@ def plant(how, key, servers):
             assert link.backend.execute(Set(key, (MARK_FLAGS, data)), deadline) is True
 
 
+def write(key, payload, servers):
+    """Store a payload on all servers."""
+    for _, url in servers:
+        with Client(url, timeout=5.0) as client:
+            (link,) = cluster_of(client).links.values()
+            deadline = time.monotonic() + 5.0
+            assert link.backend.execute(Set(key, payload), deadline) is True
+
+
 class Shop:
     """A client of the servers with one cached function, whose source has a version."""
 
-    def __init__(self, mode, servers, versions):
-        self.client = make_client(mode, [url for _, url in servers], timeout=5.0)
+    def __init__(self, mode, servers, versions, **options):
+        self.client = make_client(mode, [url for _, url in servers], timeout=5.0, **options)
         loop = getattr(self.client, "loop", None)
         if loop is None:
             f = self.client.cached(ttl=600, namespace="price")(lambda: versions[-1])
@@ -106,4 +115,53 @@ def test_it_ends_nothing_and_is_passed(mode, key, planted, on, servers):
         shop.rest()
         assert shop.price() == 4
     for shop in shops:
+        shop.client.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_with_a_secret_nobody_else_begins_a_generation(mode, servers):
+    """Unsigned, or signed for another function or as the version of a tag, a name is none at all."""
+    versions, secret = [1], "a secret that both have"
+    shops = [Shop(mode, servers, versions, secret=secret)]
+    assert shops[0].price() == 1
+    versions.append(2)
+    payloads = cluster_of(getattr(shops[0].client, "twin", shops[0].client)).payloads
+    name = (MARK_FLAGS, b"%012xbeef" % int(time.time() * 1000))
+    for planted in (
+        name,
+        payloads.seal(GENERATIONS + b"other:0", name),
+        payloads.seal(b"~sc:t:price:0", name),
+    ):
+        write(NAME, planted, servers)
+        write(MARKS, (MARK_FLAGS, planted[1][:16]), servers)
+        shops.append(Shop(mode, servers, versions, secret=secret))
+        for shop in shops:
+            shop.rest()
+            assert shop.price() == 1
+    assert shops[0].invalidate_all() is True
+    shops.append(Shop(mode, servers, versions, secret=secret))
+    for shop in shops:
+        shop.rest()
+        assert shop.price() == 2
+    for shop in shops:
+        shop.client.close()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_generation_outlasts_a_change_of_secrets(mode, servers):
+    """Whoever has the new secret in front believes what the old one signed."""
+    old, new = "the secret of last year", "the secret of this year"
+    versions = [1]
+    first = Shop(mode, servers, versions, secret=[old, new])
+    assert first.price() == 1
+    versions.append(2)
+    assert first.invalidate_all() is True
+    assert first.price() == 2
+    versions.append(3)
+    second = Shop(mode, servers, versions, secret=[new, old])
+    assert second.price() == 2
+    assert second.invalidate_all() is True
+    first.rest()
+    assert [second.price(), first.price()] == [3, 3]
+    for shop in (first, second):
         shop.client.close()
