@@ -78,4 +78,6 @@ def seconds_or_zero(value: object, most: float) -> float:
     (0.0, 2.0)
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
+    if seconds is not None and not seconds >= 0:  # as NaN is not, either
+        raise ConfigurationError("must be zero or more")
     return 0.0 if seconds == 0 else positive_seconds(value, most)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from string import Formatter
@@ -158,8 +158,15 @@ def _teller(value: object) -> Callable[[Any], str] | None:
 
 def _moment(value: datetime | time) -> str:
     zone = zone_name(value.tzinfo)
-    named = f"[{zone}]" if zone and not zone.startswith("=") else ""
+    named = f"[{zone}]" if zone and not _is_unnamed(value.tzinfo) else ""
     return f"{value}{named}{'/1' if value.fold else ''}"
+
+
+def _is_unnamed(zone: tzinfo | None) -> bool:
+    """Return whether a zone is no more than its offset, which the text shows already."""
+    if type(zone) is not timezone:
+        return False
+    return zone.tzname(None) == timezone(zone.utcoffset(None)).tzname(None)
 
 
 def _itself(value: str) -> str:

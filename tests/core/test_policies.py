@@ -50,6 +50,15 @@ def test_a_policy_does_not_change():
         TimeoutPolicy().call = 1.0
 
 
+@pytest.mark.parametrize("value", [-1, timedelta(days=-1), float("nan")])
+def test_where_zero_is_a_length_of_time_the_error_says_so(value):
+    """Nobody is told to stay above zero where zero is taken."""
+    assert seconds_or_zero(0, 10) == 0
+    with pytest.raises(ConfigurationError) as caught:
+        seconds_or_zero(value, 10)
+    assert str(caught.value) == "must be zero or more"
+
+
 @pytest.mark.parametrize(
     ("value", "fault"),
     [

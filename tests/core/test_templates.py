@@ -17,6 +17,7 @@ from shardcache.core.callkeys import UnkeyableError
 from shardcache.core.templates import Template
 
 NOON = dt.datetime(2024, 1, 1, 12)  # noqa: DTZ001 - what becomes of such is asked here
+HOUR = dt.timedelta(hours=1)
 
 
 class Colour(enum.Enum):
@@ -88,6 +89,9 @@ def key(template, **arguments):
         (NOON.time(), "12:00:00"),
         (NOON.replace(tzinfo=dt.UTC), "2024-01-01 12:00:00+00:00"),
         (NOON.replace(tzinfo=ZoneInfo("Africa/Lagos")), "2024-01-01 12:00:00+01:00[Africa/Lagos]"),
+        (NOON.replace(tzinfo=dt.timezone(HOUR)), "2024-01-01 12:00:00+01:00"),
+        (NOON.replace(tzinfo=dt.timezone(HOUR, "CET")), "2024-01-01 12:00:00+01:00[=CET]"),
+        (NOON.time().replace(tzinfo=dt.timezone(HOUR, "WAT")), "12:00:00+01:00[=WAT]"),
         (NOON.replace(fold=1), "2024-01-01 12:00:00/1"),
         (dt.timedelta(hours=1), "1:00:00"),
         (Colour.RED, "Colour.RED"),
