@@ -100,8 +100,8 @@ class Template:
         """Return the text with the arguments in it.
 
         A field has its length in front where its end could not be told otherwise: its text holds the
-        character that follows it, or begins with `%` as those lengths do, or another field follows. So
-        have the strings `None`, `True` and `False`, which are not those values.
+        character that follows it, or begins with `%` as those lengths do, or another field follows. The
+        strings `None`, `True` and `False`, which are not those values, have `%=4%` in front.
 
         >>> Template("{a}:{b}").key({"a": "x:y", "b": "z"})
         '%3%x:y:z'
@@ -223,7 +223,9 @@ def _marked(field: Field, value: Any, text: str) -> str:
         is_clear = follows not in text and (text != "" or follows != "%")
     else:
         is_clear = False
-    if is_clear and text[:1] != "%" and not (text in _NOT_TEXT and type(value) is str):
+    if text in _NOT_TEXT and type(value) is str:
+        return f"%={len(text)}%{text}"
+    if is_clear and text[:1] != "%":
         return text
     return f"%{len(text)}%{text}"
 

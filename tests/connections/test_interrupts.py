@@ -71,18 +71,21 @@ def test_signals_leave_no_connection_out_of_step(urls):
         raise Interrupt
 
     chance = random.Random(7)
+
+    def ask_until_interrupted(seen):
+        while interrupts == seen:  # one that a finalizer swallows is over as well
+            key = chance.choice(KEYS)
+            assert client.get(key) == f"value of {key}"
+            some = chance.sample(KEYS, 20)
+            assert client.get_many(some) == {key: f"value of {key}" for key in some}
+            client.delete("absent")
+
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         while interrupts < 500:
-            seen = interrupts
             try:
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(5e-5, 2e-3))
-                while interrupts == seen:  # one that a finalizer swallows is over as well
-                    key = chance.choice(KEYS)
-                    assert client.get(key) == f"value of {key}"
-                    some = chance.sample(KEYS, 20)
-                    assert client.get_many(some) == {key: f"value of {key}" for key in some}
-                    client.delete("absent")
+                ask_until_interrupted(interrupts)
             except Interrupt:
                 continue
             finally:

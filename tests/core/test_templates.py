@@ -182,7 +182,9 @@ def test_what_could_be_taken_for_more_has_its_length():
     assert key("{a}-{b}", a=1, b=-1) == "1--1"
     assert key("{a}{b}", a=1, b=23) == "%1%123"
     assert key("{a}", a="%1%x") == "%4%%1%x"
-    assert key("{a}", a="None") == "%4%None"
+    assert key("{a}", a="None") == "%=4%None"
+    assert key("{a}{b}", a="True", b=True) == "%=4%TrueTrue"
+    assert key("{a}{b}", a=True, b="True") == "%4%True%=4%True"
     assert Template("{a}:{b}").tag({"a": "x:y", "b": "z"}) == "x:y:z"
 
 
