@@ -156,14 +156,14 @@ def test_a_result_decides_how_long_it_is_kept():
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ({"ttl": -1}, "ttl must be above zero"),
+        ({"ttl": -1}, "ttl must be zero or more"),
         ({"ttl": "60"}, "ttl must be seconds"),
         ({"ttl": 1, "jitter": 1.0}, "jitter must be from 0 up to 1"),
         ({"ttl": 1, "early": -1}, "early must be from 0"),
         ({"ttl": 1, "lock": "all"}, "lock must be True, False"),
         ({"ttl": 1, "on_timeout": "wait"}, "on_timeout must be 'compute', 'stale' or 'raise'"),
         ({"ttl": 1, "refresh": "later"}, "refresh must be"),
-        ({"ttl": 1, "wait": -1}, "wait must be above zero"),
+        ({"ttl": 1, "wait": -1}, "wait must be zero or more"),
         *(
             ({"ttl": 1, name: value}, f"cached: {name} must be seconds as a number")
             for name in ("wait", "stale", "error_backoff", "error_ttl")
