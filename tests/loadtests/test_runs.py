@@ -261,7 +261,7 @@ def test_redis_says_what_it_holds(play, make_redis):
         (("--profile", "kettle"), "no profile 'kettle' (known: counters, "),
         (("--profile", "/nowhere/mine.toml"), "/nowhere/mine.toml"),
         (("--cache-url", "memcached://127.0.0.1:1"), "127.0.0.1:1: cannot be reached"),
-        (("--cache-url", "kettle://127.0.0.1"), "kettle"),
+        (("--cache-url", "kettle://127.0.0.1"), "no such backend for the URL scheme"),
         (("--cache-url", "memory://a", "--scenario", "node-killed"), "leave out --cache-url"),
         (("--cache-url", "memory://a", "--scenario", "app"), "leave out --cache-url"),
         (("--rate", "-1"), "--rate must be above zero, not -1"),
