@@ -79,6 +79,11 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     ]
 
 
+def is_cached(path):
+    """Return whether a tool keeps a file for itself, as mypy does below each plugin that it checks."""
+    return any(part == "__pycache__" or part.startswith(".") for part in path.parts)
+
+
 def test_the_source_distribution_holds_what_its_own_tests_need(sdist):
     """Whoever unpacks it can run tox: plugins, load tests and what CI runs are there."""
     assert sources("shardcache", "tests", "loadtests", "plugins", "docs") <= sdist
@@ -95,9 +100,8 @@ def test_the_source_distribution_holds_what_its_own_tests_need(sdist):
     ):
         assert needed in sdist
     for path in ("plugins", "docs", "loadtests"):
-        files = {each for each in (ROOT / path).rglob("*") if each.is_file()}
-        kept = {each for each in files if "__pycache__" not in each.parts}
-        assert {each.relative_to(ROOT).as_posix() for each in kept} <= sdist
+        files = [each.relative_to(ROOT) for each in (ROOT / path).rglob("*") if each.is_file()]
+        assert {each.as_posix() for each in files if not is_cached(each)} <= sdist
 
 
 def listed(*options):
