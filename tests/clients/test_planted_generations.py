@@ -87,6 +87,13 @@ class Shop:
         cluster.generations.due = time.monotonic()
 
 
+def assert_all_get(price, shops):
+    """Check what each shop gets when it asks again for the generation."""
+    for shop in shops:
+        shop.rest()
+        assert shop.price() == price
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("key", [MARKS, NAME], ids=["mark", "generation"])
 @pytest.mark.parametrize("planted", PLANTED)
@@ -111,9 +118,7 @@ def test_it_ends_nothing_and_is_passed(mode, key, planted, on, servers):
     versions.append(4)
     assert shops[1].invalidate_all() is True
     shops.append(Shop(mode, servers, versions))
-    for shop in shops:
-        shop.rest()
-        assert shop.price() == 4
+    assert_all_get(4, shops)
     for shop in shops:
         shop.client.close()
 
@@ -135,14 +140,10 @@ def test_with_a_secret_nobody_else_begins_a_generation(mode, servers):
         write(NAME, planted, servers)
         write(MARKS, (MARK_FLAGS, planted[1][:16]), servers)
         shops.append(Shop(mode, servers, versions, secret=secret))
-        for shop in shops:
-            shop.rest()
-            assert shop.price() == 1
+        assert_all_get(1, shops)
     assert shops[0].invalidate_all() is True
     shops.append(Shop(mode, servers, versions, secret=secret))
-    for shop in shops:
-        shop.rest()
-        assert shop.price() == 2
+    assert_all_get(2, shops)
     for shop in shops:
         shop.client.close()
 
