@@ -24,7 +24,8 @@ class BackendOptions(NamedTuple):
     the call's deadline; `call_timeout` is the usual length of a call, in seconds, so that a
     backend can prepare its sockets for it. `ssl_context`, if there is one, takes the place of what a
     backend would make for TLS. With `bare_bytes` a backend whose server keeps no flags stores bytes
-    and text without a header, as other programs read them.
+    and text without a header, as other programs read them; with `bare_json` what it stores without
+    one is JSON.
     """
 
     pool_size: int = 32
@@ -32,6 +33,7 @@ class BackendOptions(NamedTuple):
     connect_timeout: float = 0.5
     ssl_context: ssl.SSLContext | None = None
     bare_bytes: bool = False
+    bare_json: bool = False
 
 
 class Exchange(Protocol):

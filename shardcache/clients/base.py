@@ -30,7 +30,7 @@ from shardcache.core.caching import (
     known_terms,
 )
 from shardcache.core.cautions import cautions
-from shardcache.core.codecs import Codec, CodecFactory, Raw
+from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
 from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.events import Audience, TopologyChanged
 from shardcache.core.foreign import Foreign, largest_value
@@ -138,6 +138,7 @@ class ClientBase(ABC, Generic[BackendT]):
             connect_timeout=settings.timeout.connect_seconds,
             ssl_context=ssl_context,
             bare_bytes=isinstance(made_codec, Raw) and settings.secret is None,
+            bare_json=isinstance(made_codec, Json) and settings.secret is None,
         )
         self._changing = ProcessLock()  # whatever interrupts a change may change or close it, too
         topology = Topology(settings.nodes, _strategy(plugins, strategy))

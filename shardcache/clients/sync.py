@@ -134,9 +134,8 @@ class Client(ClientBase[Backend]):
     def cas(self, key: Key, value: Any, token: Hashable, ttl: TTL = DEFAULT) -> bool | None:
         """Store `value` if nobody changed the key since `gets` gave `token`.
 
-        `True` when stored, `False` when it was changed meanwhile, `None` when it is gone. On Redis a
-        whole number, or what is stored bare for other programs, that was changed and changed back
-        counts as unchanged.
+        `True` when stored, `False` when it was changed meanwhile, `None` when it is gone. On Redis,
+        values of the codec `raw`, and what other programs stored, are compared by value.
         """
         return run(lambda: single.cas(self._cluster, key, value, token, ttl))
 

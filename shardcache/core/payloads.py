@@ -70,9 +70,11 @@ VERSION_SIZE: Final = 8  # bytes
 HEADER_SIZE: Final = 2 + VERSION_SIZE
 _NO_VERSION: Final = bytes(VERSION_SIZE)
 _MARK: Final = bytes((REDIS_MARK,))
+_BLANKS: Final = bytes.maketrans(b"01", b" \t")
 
 # What stands bare on Redis of every client, and what of one whose codec is `raw`.
 BARE: Final = frozenset({INTEGER_FLAGS, JSON_FLAGS})
+NOTHING_BARE: Final[frozenset[int]] = frozenset()
 BARE_BYTES: Final = BARE | {UNMARKED_FLAGS, TEXT_FLAGS, Raw.kind << SHIFT}
 
 # What a Redis value of none of ours is given, and what one gets that is not to be believed: no
@@ -445,6 +447,11 @@ def to_redis(payload: Payload, version: bytes = _NO_VERSION, bare: frozenset[int
     if flags in bare and data[:1] != _MARK:
         return data
     return _HEADERS[flags] + version + data
+
+
+def white_space(version: bytes) -> bytes:
+    """Return a version as spaces and tabs, one for each bit: what may stand after JSON unread."""
+    return b"".join(format(byte, "08b").encode() for byte in version).translate(_BLANKS)
 
 
 def from_redis(stored: bytes) -> Payload:

@@ -285,7 +285,7 @@ class BackendContract:
         assert client.get("k") is None
         assert client.gets("k", "default") == ("default", None)
 
-    @pytest.mark.parametrize("value", ["free", b"free", [1], None, ""], ids=repr)
+    @pytest.mark.parametrize("value", ["free", b"free", [1], None, "", 7, 0, -7], ids=repr)
     def test_changed_and_changed_back_is_changed(self, client: Any, value: Any) -> None:
         """A token stands for what was stored then, not for a value that is equal to it."""
 

@@ -17,7 +17,7 @@ from shardcache.core.codecs import Msgpack
 from shardcache.core.envelopes import Envelope, pack
 from shardcache.core.foreign import ROOM, Room
 from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT, to_redis
-from shardcache.errors import ValueTooLargeError
+from shardcache.errors import NotACounterError, ValueTooLargeError
 from shardcache.testing.driving import MODES, make_client
 
 MIB = 1024 * 1024
@@ -76,6 +76,68 @@ class TestJsonOnRedis:
             assert repr(json.loads(theirs.get(key))) == repr(value)
             assert repr(client.get(key)) == repr(value)
         assert repr(client.get_many(["set"])) == repr({"set": value})
+
+    @pytest.mark.parametrize(
+        "value", [{"a": [1, None]}, "text é", "12", 12, 1.5, True, None, 10**700], ids=repr
+    )
+    def test_changed_and_changed_back_is_changed(self, make, redis_servers, theirs, value):
+        """`gets` adds a version that every reader of JSON skips; the life of the key stays."""
+        client = make(redis_servers[0].url, codec="json")
+        client.set("k", value, ttl=60)
+        read, token = client.gets("k")
+        assert repr(read) == repr(value)
+        assert repr(client.get("k")) == repr(value)
+        assert client.gets("k")[1] == token
+        assert 0 < theirs.pttl("k") <= 60_000
+        if type(value) is not int:
+            assert repr(json.loads(theirs.get("k"))) == repr(value)
+        client.set("k", value)
+        assert client.cas("k", "late", token) is False
+        _, token = client.gets("k")
+        assert client.cas("k", value, token) is True
+        assert repr(json.loads(theirs.get("k"))) == repr(value)
+
+    def test_numbers_are_counted_after_gets(self, make, redis_servers, theirs):
+        """`incr` and `decr` make a number bare again, with its life, so that others can count."""
+        client = make(redis_servers[0].url)
+        client.set("n", 7, ttl=60)
+        _, token = client.gets("n")
+        assert client.incr("n") == 8
+        assert client.decr("n") == 7
+        assert theirs.get("n") == b"7"
+        assert 0 < theirs.pttl("n") <= 60_000
+        assert client.cas("n", 0, token) is False
+        client.set("n", -1)
+        client.gets("n")
+        with pytest.raises(NotACounterError):
+            client.incr("n")
+        assert client.get("n") == -1
+
+    def test_values_of_others_stay_as_they_are(self, make, redis_servers, theirs):
+        """Of a client whose codec is not JSON, `gets` changes nothing that is not its own."""
+        client = make(redis_servers[0].url)
+        for stored in (b"plain", b'{"a": 1}', b"1.5", b"007", b"\xc1\x03"):
+            theirs.set("k", stored)
+            client.gets("k")
+            assert theirs.get("k") == stored
+        client = make(redis_servers[0].url, codec="raw")
+        theirs.set("k", b"12")
+        client.gets("k")
+        assert theirs.get("k") == b"12"
+
+    def test_gets_reads_from_a_full_node(self, make, redis_servers, theirs):
+        """Where no version can be stored, the value is read all the same, and compared by value."""
+        client = make(redis_servers[0].url)
+        client.set("n", 7)
+        theirs.config_set("maxmemory", 1)
+        try:
+            value, token = client.gets("n")
+            assert value == 7
+            assert token is not None
+        finally:
+            theirs.config_set("maxmemory", 0)
+        assert theirs.get("n") == b"7"
+        assert client.cas("n", 8, token) is True
 
     def test_json_of_others_is_read(self, make, redis_servers, theirs):
         """However it is spaced; what is no JSON is a counted miss."""

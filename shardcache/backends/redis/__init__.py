@@ -44,7 +44,12 @@ class Redis:
         from shardcache.backends.redis.options import read_options  # noqa: PLC0415
         from shardcache.backends.redis.wire import RedisWire  # noqa: PLC0415
 
-        own = read_options(node, self.credentials, bare_bytes=options.bare_bytes)
+        own = read_options(
+            node,
+            self.credentials,
+            bare_bytes=options.bare_bytes,
+            bare_json=options.bare_json,
+        )
         secure = node.address.scheme == "rediss"
         tls = tls_context(node, options.ssl_context) if secure else None
         return Target(node, tls, make_wire=partial(RedisWire, own, node.name))

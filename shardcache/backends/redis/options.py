@@ -44,6 +44,7 @@ class RedisOptions:
     max_value_bytes: int = MAX_VALUE_BYTES
     credentials: Credentials | None = field(default=None, repr=False)
     bare_bytes: bool = False  # store bytes and text as they are, for other programs
+    bare_json: bool = False  # what stands without a header is JSON
 
     def greeting(self) -> list[tuple[str, ...]]:
         """Give the commands that a new connection begins with, each of which is answered `OK`."""
@@ -59,7 +60,11 @@ class RedisOptions:
 
 @takes_secrets
 def read_options(
-    node: Node, credentials: Credentials | None = None, *, bare_bytes: bool = False
+    node: Node,
+    credentials: Credentials | None = None,
+    *,
+    bare_bytes: bool = False,
+    bare_json: bool = False,
 ) -> RedisOptions:
     """Read the URL of a node; raise `ConfigurationError` listing every fault.
 
@@ -75,6 +80,7 @@ def read_options(
         max_value_bytes=int(given.get("max_value_bytes", MAX_VALUE_BYTES)),
         credentials=credentials or _credentials(given),
         bare_bytes=bare_bytes,
+        bare_json=bare_json,
     )
 
 

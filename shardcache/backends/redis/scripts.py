@@ -13,10 +13,16 @@ from __future__ import annotations
 from typing import Final
 
 # KEYS: the counter. ARGV: the step. INCRBY alone would make a counter, and count below zero.
+# A number that `GETS` has read has a header in front, which INCRBY does not take.
 COUNT: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if not old then return false end
 if type(old) == 'table' then return old end
+if string.sub(old, 1, 2) == '\\193\\3' then
+  old = string.sub(old, 11)
+  local bared = redis.pcall('SET', KEYS[1], old, 'KEEPTTL')
+  if bared.err then return bared end
+end
 if string.sub(old, 1, 1) == '-' then
   return redis.error_reply('ERR value is not an integer or out of range')
 end
@@ -27,6 +33,21 @@ if new < 0 then
   return stopped.err and stopped or '0'
 end
 return redis.pcall('GET', KEYS[1])
+"""
+
+# KEYS: the key. ARGV: the header of a number, the white space after JSON or "". What stands bare gets
+# one of them, with a version that no other write has: whoever stores the same value again stores it
+# without, and `cas` sees the difference. The value stays as it is where it cannot be stored.
+GETS: Final = b"""
+local old = redis.pcall('GET', KEYS[1])
+if type(old) ~= 'string' or string.byte(old, 1) == 193 then return old end
+local new
+if #old <= 640 and (old == '0' or string.find(old, '^%-?[1-9]%d*$')) then new = ARGV[1] .. old
+elseif ARGV[2] ~= '' and (#old < 64 or string.find(string.sub(old, -64), '[^ \\t]')) then
+  new = old .. ARGV[2]
+else return old end
+local stored = redis.pcall('SET', KEYS[1], new, 'KEEPTTL')
+return stored.err and old or new
 """
 
 # KEYS: the key. ARGV: the digest it must have, what to store, its life in ms or "".

@@ -44,6 +44,7 @@ from shardcache.backends.redis.scripts import (
     DELETE_IF,
     DELETE_UNCHANGED,
     EXPIRE_IF,
+    GETS,
     PERSIST,
     RENEW,
 )
@@ -78,11 +79,14 @@ from shardcache.core.keys import RESERVED
 from shardcache.core.payloads import (
     BARE,
     BARE_BYTES,
+    INTEGER_FLAGS,
+    NOTHING_BARE,
     VERSION_SIZE,
     from_redis,
     is_stub,
     stub,
     to_redis,
+    white_space,
 )
 from shardcache.errors import (
     NodeError,
@@ -273,14 +277,17 @@ class RedisWire:
         return chunks
 
     def _stored(self, payload: Payload) -> bytes:
-        self._version = version = (self._version + 1) & _LAST_VERSION
-        stored = to_redis(payload, version.to_bytes(VERSION_SIZE, "big"), self._bare)
+        stored = to_redis(payload, self._next_version(), self._bare)
         limit = self._options.max_value_bytes
         if len(stored) > limit:
             raise ValueTooLargeError(
                 f"a value of {len(stored)} bytes (at most {limit})", self._node
             )
         return stored
+
+    def _next_version(self) -> bytes:
+        self._version = (self._version + 1) & _LAST_VERSION
+        return self._version.to_bytes(VERSION_SIZE, "big")
 
     def _get_many(self, command: GetMany) -> Sequence[bytes]:
         keys = command.keys
@@ -300,7 +307,12 @@ class RedisWire:
             ]
 
     def _gets(self, command: Gets) -> Sequence[bytes]:
-        return self._ask(_VALUE_AND_TOKEN, b"GET", command.key)
+        if self._options.bare_bytes:
+            return self._ask(_VALUE_AND_TOKEN, b"GET", command.key)
+        version = self._next_version()
+        header = to_redis((INTEGER_FLAGS, b""), version, NOTHING_BARE)
+        space = white_space(version) if self._options.bare_json else b""
+        return self._ask_script(_VALUE_AND_TOKEN, GETS, command.key, header, space)
 
     def _set(self, command: Set) -> Sequence[bytes]:
         key, payload, ttl, when = command
