@@ -49,6 +49,12 @@ def start_thread(work: Work, name: str) -> None:
         threading.Thread(target=work, name=name, daemon=True).start()
     except RuntimeError as error:
         raise NoThreadError(error) from error
+    except KeyError as error:
+        # `start` was interrupted just when the thread had begun, and found it gone from its own list
+        # of threads that have not. What interrupted it is the caller's to see.
+        if error.__context__ is None:
+            raise
+        raise error.__context__ from None
 
 
 class Workers:

@@ -238,3 +238,21 @@ def test_a_forked_child_has_threads_of_its_own():
         os._exit(0 if done.wait(10) else 1)
     held.set()
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_an_interrupt_of_a_start_is_seen_as_it_is(monkeypatch):
+    """A time limit that strikes when the thread has begun is no `KeyError` of `threading`."""
+    begin, begun = threading._start_new_thread, threading.Event()
+
+    def interrupted(*arguments):
+        begin(*arguments)
+        assert begun.wait(10)
+        raise SoftTimeLimitError
+
+    monkeypatch.setattr(threading, "_start_new_thread", interrupted)
+    with pytest.raises(SoftTimeLimitError):
+        threads.start_thread(begun.set, "test")
+
+
+class SoftTimeLimitError(Exception):
+    """What a task queue raises in the main thread, out of a signal's handler."""
