@@ -638,7 +638,7 @@ class TestTogether:
         urls = [server.url for server in redis_servers]
         async with AsyncClient(urls, timeout=10.0) as client:
 
-            @client.cached(ttl=60, lock=True, namespace="f")
+            @client.cached(ttl=60, lock=True, wait=60.0, namespace="f")
             async def f():
                 calls.append(1)
                 await asyncio.sleep(0.1)
