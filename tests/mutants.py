@@ -92,8 +92,8 @@ MUTANTS = [
     Mutant(
         "an extension that stores over another's token",
         REDLOCK,
-        "return Take(self.key, self.payload, _node_ttl(link, ttl))",
-        "return Set(self.key, self.payload, _node_ttl(link, ttl))",
+        "return Take(self.key, self.payload, _node_ttl(member, ttl))",
+        "return Set(self.key, self.payload, _node_ttl(member, ttl))",
         LOCK_TESTS,
     ),
     Mutant(
@@ -106,8 +106,8 @@ MUTANTS = [
     Mutant(
         "an extension that does not put back what a node has lost",
         REDLOCK,
-        "            put_back.append(link)\n",
-        "            return None\n            put_back.append(link)\n",
+        "            put_back.append(member)\n",
+        "            return None\n            put_back.append(member)\n",
         LOCK_TESTS,
     ),
     Mutant(
@@ -360,8 +360,8 @@ MUTANTS = [
     Mutant(
         "a refused swap deletes what is newer",
         "operations/single.py",
-        "await cluster.ask(link, DeleteUnchanged(name, token), deadline)",
-        "await cluster.ask(link, Delete(name), deadline)",
+        "await cluster.ask(member, DeleteUnchanged(name, token), deadline)",
+        "await cluster.ask(member, Delete(name), deadline)",
         FOREIGN_TESTS,
     ),
     Mutant(
@@ -389,7 +389,7 @@ MUTANTS = [
         "the mark is moved before the generation is in force",
         GENERATIONS,
         "        noted = await _raise(cluster, generation.key, name, held, deadline, wanted)",
-        "        await self._move(cluster, links, deadline)\n"
+        "        await self._move(cluster, members, deadline)\n"
         "        noted = await _raise(cluster, generation.key, name, held, deadline, wanted)",
         GENERATION_TESTS,
     ),
@@ -417,7 +417,7 @@ MUTANTS = [
     Mutant(
         "one node's mark stands for all",
         GENERATIONS,
-        "            if len(heard) < quorum(len(links)):",
+        "            if len(heard) < quorum(len(members)):",
         "            if len(heard) < 1:",
         GENERATION_TESTS,
     ),

@@ -28,7 +28,7 @@ from shardcache.operations.call import Call
 from shardcache.operations.checking import NodeCheck
 from shardcache.operations.cluster import Key
 from shardcache.operations.ejection import Ejector
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.probing import Prober
 from shardcache.operations.whole import Stats
 from shardcache.settings import node_list, parse_node
@@ -339,8 +339,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
             self._options,
         )  # not the client: it is to be let go
 
-        def reach(link: Link) -> Backend:
-            return backends[link.node.address.scheme].blocking(link.node, options)
+        def reach(member: Member) -> Backend:
+            return backends[member.node.address.scheme].blocking(member.node, options)
 
         return Ejector(prober, audience, reach, client)
 

@@ -47,7 +47,7 @@ from shardcache.operations import whole
 from shardcache.operations.clearing import ClearableCluster
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.ejection import Ejector
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.port import IO
 from shardcache.operations.probing import Prober
 from shardcache.operations.protection import Protection
@@ -159,7 +159,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self._cluster = kind(
             io=io,
             topology=topology,
-            links=self._links(topology),
+            members=self._members(topology),
             keys=KeySpace(settings.namespace),
             payloads=self._payloads,
             timeout=settings.timeout.call,
@@ -173,12 +173,12 @@ class ClientBase(ABC, Generic[BackendT]):
         )
         if settings.lock_nodes is not None:
             locks = Topology(settings.lock_nodes, topology.strategy)
-            self._cluster.locks = self._cluster.with_nodes(locks, self._links(locks))
+            self._cluster.locks = self._cluster.with_nodes(locks, self._members(locks))
         if ssl_context is not None:
             for caution in _unverified(ssl_context):
                 log.warning("ssl_context: %s", caution)
-        for link in self._cluster.known.values():
-            ejector.add(link, self._identity(link.node))
+        for member in self._cluster.known.values():
+            ejector.add(member, self._identity(member.node))
 
     @classmethod
     @takes_secrets
@@ -248,8 +248,8 @@ class ClientBase(ABC, Generic[BackendT]):
     @property
     def ejected(self) -> tuple[Node, ...]:
         """Return the nodes that are not asked for now, because they failed; those for locks too."""
-        links = self._cluster.known.values()
-        return tuple(link.node for link in links if link.health.ejected)
+        members = self._cluster.known.values()
+        return tuple(member.node for member in members if member.health.ejected)
 
     def counters(self) -> Counters:
         """Return this client's counters by node name: those of `stats()`, without asking any node.
@@ -330,22 +330,22 @@ class ClientBase(ABC, Generic[BackendT]):
 
     def _advise_on_locks(self) -> None:
         """Say once in the log when there are too few nodes for a lock to survive one of them."""
-        nodes = len(self._cluster.locking.links)
+        nodes = len(self._cluster.locking.members)
         if nodes < FEW_NODES and not self._few_told:
             self._few_told = True
             log.warning("a lock over %d node(s) is gone with one of them; use three or more", nodes)
 
-    def _links(self, topology: Topology) -> dict[str, Link]:
-        return {node.name: self._link(node) for node in topology.nodes}
+    def _members(self, topology: Topology) -> dict[str, Member]:
+        return {node.name: self._member(node) for node in topology.nodes}
 
-    def _link(self, node: Node) -> Link:
+    def _member(self, node: Node) -> Member:
         factory = self._plugins.backends[node.address.scheme]
-        link = Link(node, self._make_backend(factory, node))
+        member = Member(node, self._make_backend(factory, node))
         foreign = self._payloads.foreign  # what a node may hold is what may be read of it
         foreign.largest = max(foreign.largest, largest_value(node.address.options))
         for caution in cautions(node):
             log.warning("node %s: %s", node.name, caution)
-        return link
+        return member
 
     def _identity(self, node: Node) -> Hashable:
         """Return what clients of this process must have in common to share a node's health.
@@ -367,25 +367,25 @@ class ClientBase(ABC, Generic[BackendT]):
             while True:
                 cluster = self._cluster
                 topology = decide(cluster.topology)
-                links = {node.name: self._kept(cluster.links, node) for node in topology.nodes}
-                changed = cluster.with_nodes(topology, links)
-                kept = set(links.values())
-                for link in kept.difference(cluster.links.values()):
-                    cluster.ejector.add(link, self._identity(link.node))
+                members = {node.name: self._kept(cluster.members, node) for node in topology.nodes}
+                changed = cluster.with_nodes(topology, members)
+                kept = set(members.values())
+                for member in kept.difference(cluster.members.values()):
+                    cluster.ejector.add(member, self._identity(member.node))
                 if self._cluster is cluster:  # no finalizer has changed it in between
                     self._cluster = changed
                     break
             cluster.ejector.keep(changed.known.values())
-        retired = [link for link in cluster.links.values() if link not in kept]
-        return TopologyChange(cluster.topology, topology), [link.backend for link in retired]
+        retired = [member for member in cluster.members.values() if member not in kept]
+        return TopologyChange(cluster.topology, topology), [member.backend for member in retired]
 
-    def _kept(self, links: Mapping[str, Link], node: Node) -> Link:
-        """Give the node's link, the one it has if its address is the same."""
-        link = links.get(node.name)
-        if link is None or link.node.url != node.url:
-            return self._link(node)
-        link.node = node
-        return link
+    def _kept(self, members: Mapping[str, Member], node: Node) -> Member:
+        """Give the node's member, the one it has if its address is the same."""
+        member = members.get(node.name)
+        if member is None or member.node.url != node.url:
+            return self._member(node)
+        member.node = node
+        return member
 
     def _announce(self, change: TopologyChange) -> None:
         audience = self._cluster.audience
@@ -406,8 +406,8 @@ class ClientBase(ABC, Generic[BackendT]):
             return []
         cluster.ejector.stop()
         clusters = (cluster, cluster.locks)
-        links = [link for each in clusters if each for link in each.links.values()]
-        return [link.backend for link in links]
+        members = [member for each in clusters if each for member in each.members.values()]
+        return [member.backend for member in members]
 
 
 def cluster_of(client: ClientBase[Any]) -> Cluster:

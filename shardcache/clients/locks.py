@@ -54,7 +54,7 @@ class LeaseBase:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """Return the nodes on which the lock was asked for."""
-        return tuple(link.node for link in self._hold.links)
+        return tuple(member.node for member in self._hold.members)
 
     def remaining(self) -> float:
         """Return for how many seconds it still holds; 0 when it does not."""

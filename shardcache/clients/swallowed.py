@@ -10,7 +10,7 @@ from typing import Final
 from shardcache.backends.locking import ProcessLock
 from shardcache.core.health import Severity, severity_of
 from shardcache.errors import NodeError
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 
 EVERY: Final = 60.0  # seconds between two lines about the same node and error
 MOST: Final = 1_000  # kinds of errors that are told apart; more are told as one
@@ -53,20 +53,20 @@ class SwallowedErrors:
                 "an error was read as a miss, %d times in %.0f s: %s", count, now - last, str(error)
             )
 
-    def note_refused(self, link: Link, cause: NodeError) -> None:
+    def note_refused(self, member: Member, cause: NodeError) -> None:
         """Write a line when a node has been ejected for another minute, by the calls refused so far."""
-        now, since = self._clock(), link.health.since
-        began, last, before = link.reminded
+        now, since = self._clock(), member.health.since
+        began, last, before = member.reminded
         if began != since:
-            link.reminded = (since, now, link.refused - 1)
+            member.reminded = (since, now, member.refused - 1)
             return
         if now - last < EVERY:
             return
         with self._lock.own():
-            if link.reminded[1] != last:  # another thread was faster
+            if member.reminded[1] != last:  # another thread was faster
                 return
-            refused = link.refused
-            link.reminded = (since, now, refused)
+            refused = member.refused
+            member.reminded = (since, now, refused)
         log.warning(
             "a node is still ejected, %d calls refused in %.0f s: %s",
             refused - before,

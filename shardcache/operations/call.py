@@ -17,7 +17,7 @@ from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_ma
 from shardcache.errors import DecodeError, EncodeError, NodeError
 from shardcache.operations import tags
 from shardcache.operations.cluster import Cluster, Key
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.outcomes import (
     NOT_MADE,
     Outcome,
@@ -54,7 +54,7 @@ class Call:
         "first",
         "io",
         "key",
-        "link",
+        "member",
         "name",
         "policy",
         "tags",
@@ -75,8 +75,8 @@ class Call:
         self.key = key
         self.began: float
         self.name: bytes
-        self.link: Link
-        self.name, self.link = cluster.route(key)
+        self.member: Member
+        self.name, self.member = cluster.route(key)
         self.factory = factory
         self.policy = policy
         self.tallies = (tally, cluster.protection.tally)
@@ -87,7 +87,7 @@ class Call:
     def rename(self, key: Key) -> None:
         """Make it a call for the value of another key."""
         self.key = key
-        self.name, self.link = self.cluster.route(key)
+        self.name, self.member = self.cluster.route(key)
 
     @property
     def side(self) -> bytes:
@@ -97,7 +97,7 @@ class Call:
     @property
     def lease(self) -> float:
         """Give for how many seconds the key's own node is told that the value is being made."""
-        return node_ttl(self.policy.locking.ttl, whole_seconds=self.link.whole_seconds)
+        return node_ttl(self.policy.locking.ttl, whole_seconds=self.member.whole_seconds)
 
     @property
     def patience(self) -> float:
@@ -110,7 +110,7 @@ class Call:
 
     async def ask(self, command: Command) -> Reply:
         """Ask the key's own node; give its error as a value."""
-        return await self.cluster.ask(self.link, command)
+        return await self.cluster.ask(self.member, command)
 
     async def read(self) -> tuple[Reply, Sequence[bytes | None]]:
         """Give what the key's node has, and the versions that the tags have now.
@@ -123,15 +123,15 @@ class Call:
         if self.tags:
             return self.taken(await self.cluster.ask_many(self.reads()))
         self.began = self.io.now()
-        link, command, ask = self.link, Get(self.name), self.cluster.ask
-        reply = await self.io.shared(self.name, lambda: ask(link, command))
+        member, command, ask = self.member, Get(self.name), self.cluster.ask
+        reply = await self.io.shared(self.name, lambda: ask(member, command))
         return self.opened(reply) if self.cluster.payloads.signs else reply, ()
 
-    def reads(self) -> list[tuple[Link, Command]]:
+    def reads(self) -> list[tuple[Member, Command]]:
         """Return what is asked now to read the value and the versions of its tags."""
         self.began = self.io.now()
-        places = [(self.name, self.link), *tags.placed(self.cluster, self.tags)]
-        return [(link, Get(name)) for name, link in places]
+        places = [(self.name, self.member), *tags.placed(self.cluster, self.tags)]
+        return [(member, Get(name)) for name, member in places]
 
     def taken(self, replies: Sequence[Reply]) -> tuple[Reply, Sequence[bytes | None]]:
         """Return what `read` gives, of the replies to `reads`."""
@@ -164,7 +164,7 @@ class Call:
         """Give the value of a payload, `NOT_MADE` if it cannot be read."""
         try:
             cluster = self.cluster
-            return cluster.value(self.link, self.name, payload, NOT_MADE, cluster.payloads.load)
+            return cluster.value(self.member, self.name, payload, NOT_MADE, cluster.payloads.load)
         except DecodeError:
             if self.policy.on_error == "raise":
                 raise
@@ -178,7 +178,7 @@ class Call:
         try:
             return self.cluster.payloads.load(self.name, payload)
         except DecodeError as error:
-            self.cluster.note_undecodable(self.link, self.name, error)
+            self.cluster.note_undecodable(self.member, self.name, error)
             if self.policy.on_error == "raise":
                 raise
             return NOT_MADE

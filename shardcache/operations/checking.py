@@ -48,7 +48,7 @@ from shardcache.errors import (
 from shardcache.operations.call import REFRESHING
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.generations import GENERATIONS, MARKS
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.tags import TAGS
 
 TTL: Final = 10.0  # seconds that a key of a check lives, should nobody be able to delete it
@@ -136,7 +136,7 @@ async def check(cluster: Cluster) -> dict[str, NodeCheck]:
             try:
                 await _make(cluster, [visit])
             except ShardCacheError as error:
-                visit.note("", _reason(error, visit.link.node.name))
+                visit.note("", _reason(error, visit.member.node.name))
     await _clean(cluster, visits)
     faults = {visit.name: visit.faults() for visit in visits if visit.failed}
     passed = {visit.name: visit.found(cluster) for visit in visits if not visit.failed}
@@ -147,17 +147,17 @@ async def check(cluster: Cluster) -> dict[str, NodeCheck]:
 
 def _visits(cluster: Cluster) -> list[Visit]:
     """Return one visit to each node, those for locks alone among them."""
-    cached = set(cluster.links.values())
+    cached = set(cluster.members.values())
     return [
         Visit(
             name,
-            link,
+            member,
             cluster.keys,
             cluster.io.token(),
-            values=link in cached,
-            locks=cluster.locks is None or link not in cached,
+            values=member in cached,
+            locks=cluster.locks is None or member not in cached,
         )
-        for name, link in cluster.known.items()
+        for name, member in cluster.known.items()
     ]
 
 
@@ -168,12 +168,12 @@ async def _make(cluster: Cluster, visits: Iterable[Visit]) -> None:
     asked = {visit: next(script) for visit, script in scripts.items()}
     while asked:
         started = io.now()
-        asks = [(visit.link.backend, command) for visit, command in asked.items()]
+        asks = [(visit.member.backend, command) for visit, command in asked.items()]
         replies = await io.call_many(asks, started + cluster.timeout)
         for (visit, command), (reply, arrived) in zip(list(asked.items()), replies, strict=True):
             visit.seconds = arrived - started
-            if visit.link.health.ejected and type(command) is Ping and reply is True:
-                cluster.ejector.praise(visit.link, command)
+            if visit.member.health.ejected and type(command) is Ping and reply is True:
+                cluster.ejector.praise(visit.member, command)
             try:
                 asked[visit] = scripts[visit].send(reply)
             except StopIteration:
@@ -187,7 +187,7 @@ async def _clean(cluster: Cluster, visits: Iterable[Visit]) -> None:
         if visit.written:
             with contextlib.suppress(ShardCacheError):
                 command = DeleteMany(visit.written)
-                await io.call(visit.link.backend, command, cluster.deadline())
+                await io.call(visit.member.backend, command, cluster.deadline())
 
 
 Script: TypeAlias = Generator[Command, Reply, None]
@@ -211,7 +211,7 @@ class Visit:
     def __init__(  # noqa: PLR0913 - what is asked, and under which names
         self,
         name: str,
-        link: Link,
+        member: Member,
         keys: KeySpace,
         token: bytes,
         *,
@@ -219,7 +219,7 @@ class Visit:
         locks: bool,
     ) -> None:
         self.name = name
-        self.link = link
+        self.member = member
         self.seconds = 0.0
         self._space = keys
         self._values = values
@@ -319,7 +319,7 @@ class Visit:
             yield from self._ask_for_lock(lock_key(self._key, prefix))
 
     def _ask_for_lock(self, key: bytes) -> Asking:
-        payload, lacks = self._payload, self.link.lacks
+        payload, lacks = self._payload, self.member.lacks
         self.written.append(key)
         taken = yield from self._ask("take a lock", Take(key, payload, TTL))
         self._answer_seconds = self._answer_seconds or self.seconds
@@ -395,7 +395,7 @@ class Visit:
     def _product(self) -> Product:
         if self._figure(VALKEY.figure):
             return VALKEY
-        scheme = self.link.node.address.scheme
+        scheme = self.member.node.address.scheme
         return PRODUCTS.get(scheme, Product(scheme, "version"))
 
     def _server(self) -> str:
@@ -416,8 +416,8 @@ class Visit:
             forever = ": values stored without a ttl stay for ever, for there is no default_ttl"
             kept = forever if cluster.default_ttl is None else ""
             yield f"it evicts nothing (maxmemory-policy noeviction){kept}"
-        yield from cautions(self.link.node)
-        if sends_password_in_clear(self.link.node):
+        yield from cautions(self.member.node)
+        if sends_password_in_clear(self.member.node):
             yield "its password is sent in clear: rediss:// would not"
 
 

@@ -26,7 +26,7 @@ from shardcache.errors import NodeError
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.comparing import compared
 from shardcache.operations.leftovers import remove_later
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.port import UNANSWERED
 
 # How long those who wait can see that a making was given up; less may be gone at once on a node
@@ -99,12 +99,12 @@ class StubClaim:
     well, if it comes first.
     """
 
-    def __init__(self, cluster: Cluster, link: Link, name: bytes, mark: bytes) -> None:
+    def __init__(self, cluster: Cluster, member: Member, name: bytes, mark: bytes) -> None:
         self.token: Hashable | None = None
         self.met: Payload | None = None  # what a `Get` shows of what is there
         self.leads = False
         self._cluster = cluster
-        self._link = link
+        self._member = member
         self._name = name
         self.mark = mark
 
@@ -157,7 +157,7 @@ class StubClaim:
         """Do nothing: the value has taken the stub's place."""
 
     async def _ask(self, command: Command) -> Reply:
-        return await self._cluster.ask(self._link, command)
+        return await self._cluster.ask(self._member, command)
 
 
 class RefreshClaim:
@@ -171,7 +171,7 @@ class RefreshClaim:
     def __init__(  # noqa: PLR0913, PLR0917 - two keys, and what is known of each
         self,
         cluster: Cluster,
-        link: Link,
+        member: Member,
         name: bytes,
         side: bytes,
         mark: Payload,
@@ -182,7 +182,7 @@ class RefreshClaim:
         self.token: Hashable | None = token
         self._met = met
         self._cluster = cluster
-        self._link = link
+        self._member = member
         self._name = name
         self._side = side
         self._mark = mark
@@ -201,7 +201,7 @@ class RefreshClaim:
         leaves = self._cluster.io.wall() + ttl
         if leaves > self._leaves:
             self._leaves = leaves
-            await self._cluster.ask(self._link, Touch(self._name, ttl))
+            await self._cluster.ask(self._member, Touch(self._name, ttl))
 
     async def renewed(self, ttl: float) -> bool:
         """Stay the one for another `ttl` seconds."""
@@ -211,14 +211,14 @@ class RefreshClaim:
     async def given_up(self, backoff: float) -> None:
         """Keep everybody from trying again for `backoff` seconds."""
         if backoff:
-            await self._cluster.ask(self._link, Set(self._side, RESTING, backoff))
+            await self._cluster.ask(self._member, Set(self._side, RESTING, backoff))
         else:
             await self.let_go()
 
     async def let_go(self) -> None:
         """Let somebody else be the one."""
         if isinstance(await self._compared(DeleteIf(self._side, self._mark)), NodeError):
-            remove_later(self._cluster, [self._link], self._side, self._mark)
+            remove_later(self._cluster, [self._member], self._side, self._mark)
 
     async def kept(self) -> None:
         """Be the one no more."""
@@ -226,10 +226,10 @@ class RefreshClaim:
 
     async def _compared(self, command: DeleteIf | ExpireIf) -> Reply:
         cluster = self._cluster
-        asks = [(self._link, command)]
+        asks = [(self._member, command)]
         (reply,) = await compared(cluster, asks, cluster.deadline(), _answered)
         return reply
 
 
-def _answered(heard: Mapping[Link, Reply]) -> bool:
+def _answered(heard: Mapping[Member, Reply]) -> bool:
     return UNANSWERED not in heard.values()

@@ -20,7 +20,7 @@ from shardcache.core.leases import LOCKS, VALUE_LOCKS
 from shardcache.errors import ConfigurationError, NodeError
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.generations import CLEARED, GENERATIONS, MARKS
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.port import Enough
 
 # What outlives a clearing.
@@ -40,16 +40,16 @@ class ClearableCluster(Cluster):
 
     clearable = True
 
-    async def ask(self, link: Link, command: Command, deadline: float | None = None) -> Reply:
+    async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
         """Ask one node; once a second along with a look whether the namespace was cleared."""
         if self._is_current():
-            return await super().ask(link, self.stamped(command), deadline)
-        ((reply, _),) = await self.ask_timed([(link, command)], deadline)
+            return await super().ask(member, self.stamped(command), deadline)
+        ((reply, _),) = await self.ask_timed([(member, command)], deadline)
         return reply
 
     async def ask_timed(
         self,
-        asks: Sequence[tuple[Link, Command]],
+        asks: Sequence[tuple[Member, Command]],
         deadline: float | None = None,
         enough: Enough | None = None,
         *,
@@ -66,7 +66,7 @@ class ClearableCluster(Cluster):
                 self.io.flights.detach_all()  # nobody joins who began before
             elif enough is None:
                 return replies
-        sent = [(link, self.stamped(command)) for link, command in asks]
+        sent = [(member, self.stamped(command)) for member, command in asks]
         return await super().ask_timed(sent, until, enough, ejected_too=ejected_too)
 
     def stamped(self, command: Command) -> Command:
@@ -79,11 +79,16 @@ class ClearableCluster(Cluster):
         return self.generations.are_current([self.generations.cleared], self.io.now())
 
     def _told(
-        self, link: Link, command: Command, seconds: float, reply: Reply, error: NodeError | None
+        self,
+        member: Member,
+        command: Command,
+        seconds: float,
+        reply: Reply,
+        error: NodeError | None,
     ) -> None:
         """Tell observers of the keys by their own names."""
         if self.audience:
-            super()._told(link, _plain(command), seconds, reply, error)
+            super()._told(member, _plain(command), seconds, reply, error)
 
 
 async def clear(cluster: Cluster) -> bool:

@@ -16,7 +16,7 @@ from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.ejection import Ejector
 from shardcache.operations.generations import Generations
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.port import IO, UNANSWERED, Enough
 from shardcache.operations.protection import Protection
 
@@ -24,7 +24,7 @@ Key = str | bytes
 
 # The types of replies about single keys when nothing failed.
 _GOOD: Final = frozenset({tuple, bool, type(None)})
-Route = Callable[[Key], tuple[bytes, Link]]
+Route = Callable[[Key], tuple[bytes, Member]]
 
 
 class Cluster:
@@ -44,8 +44,8 @@ class Cluster:
         "generations",
         "io",
         "keys",
-        "links",
         "locks",
+        "members",
         "note_refused",
         "note_swallowed",
         "payloads",
@@ -59,9 +59,9 @@ class Cluster:
     def __init__(  # noqa: PLR0913 - it is the one place where these meet
         self,
         *,
-        io: IO[Any],  # blocking or asyncio backends: the port and its links come from one place
+        io: IO[Any],  # blocking or asyncio backends: the port and its members come from one place
         topology: Topology,
-        links: Mapping[str, Link],
+        members: Mapping[str, Member],
         keys: KeySpace,
         payloads: Payloads,
         timeout: float,
@@ -71,12 +71,12 @@ class Cluster:
         ejector: Ejector,
         protection: Protection,
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
-        note_refused: Callable[[Link, NodeError], None] = lambda _link, _error: None,
+        note_refused: Callable[[Member, NodeError], None] = lambda _member, _error: None,
         generations: Generations | None = None,
     ) -> None:
         self.io = io
         self.topology = topology
-        self.links = links
+        self.members = members
         self.keys = keys
         self.payloads = payloads
         self.timeout = timeout
@@ -89,14 +89,14 @@ class Cluster:
         self.note_refused = note_refused
         self.generations = Generations(keys) if generations is None else generations
         self.locks: Cluster | None = None  # of nodes for locks alone
-        self.route: Route = router(topology, links, keys)
+        self.route: Route = router(topology, members, keys)
 
-    def with_nodes(self, topology: Topology, links: Mapping[str, Link]) -> Cluster:
+    def with_nodes(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
         """Give the cluster of another topology, everything else as it is."""
         cluster = type(self)(
             io=self.io,
             topology=topology,
-            links=links,
+            members=members,
             keys=self.keys,
             payloads=self.payloads,
             timeout=self.timeout,
@@ -113,10 +113,10 @@ class Cluster:
         return cluster
 
     @property
-    def known(self) -> dict[str, Link]:
+    def known(self) -> dict[str, Member]:
         """Give all nodes by the name that operators see: those for locks alone are marked so."""
-        locks = {} if self.locks is None else self.locks.links
-        return {**self.links, **{f"lock {name}": link for name, link in locks.items()}}
+        locks = {} if self.locks is None else self.locks.members
+        return {**self.members, **{f"lock {name}": member for name, member in locks.items()}}
 
     @property
     def locking(self) -> Cluster:
@@ -128,16 +128,16 @@ class Cluster:
         raw = self.keys.encode(key)
         return self.keys.canonical(raw) if self.topology.strategy.hashes_namespace else raw
 
-    def voters(self, key: Key) -> list[Link]:
+    def voters(self, key: Key) -> list[Member]:
         """Give the nodes whose majority decides on what is said of `key`, its owner first."""
-        nodes = self.topology.preference(self.hashed(key), nodes_wanted(len(self.links)))
-        return [self.links[node.name] for node in nodes]
+        nodes = self.topology.preference(self.hashed(key), nodes_wanted(len(self.members)))
+        return [self.members[node.name] for node in nodes]
 
     def deadline(self) -> float:
         """Give when a call that begins now must be over, however many nodes or steps it takes."""
         return self.io.now() + self.timeout
 
-    async def ask(self, link: Link, command: Command, deadline: float | None = None) -> Reply:
+    async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
         """Give the node's reply to `command`; when it fails, its `NodeError` as a value, counted.
 
         A call of several steps passes its own `deadline`.
@@ -145,24 +145,24 @@ class Cluster:
         io = self.io
         started = io.now()
         until = started + self.timeout if deadline is None else deadline
-        if link.health.ejected:
+        if member.health.ejected:
             await io.give_way()  # who asks again and again must not keep all others from their turn
-            return self._refused(link, command)
+            return self._refused(member, command)
         try:
-            reply = await io.call(link.backend, command, until)
+            reply = await io.call(member.backend, command, until)
         except NodeError as error:
             reply = error
         seconds = io.now() - started
-        if self.audience or link.health.ejected or isinstance(reply, NodeError):
-            self._finished(link, command, started, seconds, until, reply)
+        if self.audience or member.health.ejected or isinstance(reply, NodeError):
+            self._finished(member, command, started, seconds, until, reply)
         else:
-            link.answered += 1
-            link.seconds += seconds
+            member.answered += 1
+            member.seconds += seconds
         return reply
 
     async def ask_many(
         self,
-        asks: Sequence[tuple[Link, Command]],
+        asks: Sequence[tuple[Member, Command]],
         deadline: float | None = None,
         enough: Enough | None = None,
     ) -> list[Reply]:
@@ -175,7 +175,7 @@ class Cluster:
 
     async def ask_timed(
         self,
-        asks: Sequence[tuple[Link, Command]],
+        asks: Sequence[tuple[Member, Command]],
         deadline: float | None = None,
         enough: Enough | None = None,
         *,
@@ -189,7 +189,7 @@ class Cluster:
         until = started + self.timeout if deadline is None else deadline
         answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
         sent: Sequence[int] = range(len(asks))
-        if not ejected_too and any(link.health.ejected for link, _ in asks):
+        if not ejected_too and any(member.health.ejected for member, _ in asks):
             sent = self._refuse_ejected(asks, answers)
         if not sent:
             await io.give_way()
@@ -200,10 +200,10 @@ class Cluster:
         for place, (reply, arrived) in zip(
             sent, await io.call_many(calls, until, enough), strict=True
         ):
-            link, command = asks[place]
+            member, command = asks[place]
             answers[place] = reply, arrived - started
             if reply is not UNANSWERED:
-                self._finished(link, command, started, arrived - started, until, reply)
+                self._finished(member, command, started, arrived - started, until, reply)
         return answers
 
     # As it is in this class, whatever another does beside it.
@@ -214,56 +214,61 @@ class Cluster:
         return command
 
     def _refuse_ejected(
-        self, asks: Sequence[tuple[Link, Command]], answers: list[tuple[Reply, float]]
+        self, asks: Sequence[tuple[Member, Command]], answers: list[tuple[Reply, float]]
     ) -> Sequence[int]:
         """Put errors among the answers for calls that are not sent; return the places of the others."""
         sent = []
-        for place, (link, command) in enumerate(asks):
-            if link.health.ejected:
-                answers[place] = self._refused(link, command), 0.0
+        for place, (member, command) in enumerate(asks):
+            if member.health.ejected:
+                answers[place] = self._refused(member, command), 0.0
             else:
                 sent.append(place)
         return sent
 
-    def _refused(self, link: Link, command: Command) -> NodeError:
+    def _refused(self, member: Member, command: Command) -> NodeError:
         """Give the error of a call that is not sent, because its node is ejected."""
-        cause = link.health.error
-        error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", link.node.name)
+        cause = member.health.error
+        error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", member.node.name)
         error.__cause__ = cause
         error.sent = False
-        link.refused += 1
+        member.refused += 1
         if not self.raises:
-            self.note_refused(link, error if cause is None else cause)
-        self.ejector.refuse(link)
-        self._told(link, command, 0.0, error, error)
-        self.failed(link, error)
+            self.note_refused(member, error if cause is None else cause)
+        self.ejector.refuse(member)
+        self._told(member, command, 0.0, error, error)
+        self.failed(member, error)
         return error
 
     def _finished(  # noqa: PLR0913, PLR0917 - what there is to know of a call
         self,
-        link: Link,
+        member: Member,
         command: Command,
         started: float,
         seconds: float,
         until: float,
         reply: Reply,
     ) -> None:
-        link.seconds += seconds
+        member.seconds += seconds
         error = _error_in(reply)
-        self._told(link, command, seconds, reply, error)
+        self._told(member, command, seconds, reply, error)
         if error is not None:
-            self.failed(link, error)
+            self.failed(member, error)
             if not self.raises:
                 self.note_swallowed(error)
-            self.ejector.blame(link, error, started, until - started)
+            self.ejector.blame(member, error, started, until - started)
             if error is reply or severity_of(error) is not Severity.NOTHING:
                 return
-        link.answered += 1
-        if link.health.ejected:
-            self.ejector.praise(link, command)
+        member.answered += 1
+        if member.health.ejected:
+            self.ejector.praise(member, command)
 
     def _told(
-        self, link: Link, command: Command, seconds: float, reply: Reply, error: NodeError | None
+        self,
+        member: Member,
+        command: Command,
+        seconds: float,
+        reply: Reply,
+        error: NodeError | None,
     ) -> None:
         audience = self.audience
         if not audience:
@@ -271,18 +276,18 @@ class Cluster:
         if CallFinished in audience.heard:
             name = type(command).__name__.lower()
             counts = hits_and_misses(command, reply)
-            audience.tell(CallFinished(name, link.node, seconds, error, *counts))
+            audience.tell(CallFinished(name, member.node, seconds, error, *counts))
         if KeysAccessed in audience.heard:
-            accesses = keys_accessed(command, reply, link.node)
+            accesses = keys_accessed(command, reply, member.node)
             if accesses is not None:
                 audience.tell(accesses)
 
-    def failed(self, link: Link, error: NodeError) -> None:
+    def failed(self, member: Member, error: NodeError) -> None:
         """Count an error of a node, and tell of it."""
-        link.errors += 1
-        link.swallowed += not self.raises
+        member.errors += 1
+        member.swallowed += not self.raises
         if self.audience:
-            self.audience.tell(NodeFailed(link.node, error, swallowed=not self.raises))
+            self.audience.tell(NodeFailed(member.node, error, swallowed=not self.raises))
 
     def settled(self, reply: Any, otherwise: Any) -> Any:  # the reply is of its command's type
         """Give `reply`; for an error, raise it or give `otherwise`, as `on_error` says."""
@@ -294,7 +299,7 @@ class Cluster:
 
     def value(
         self,
-        link: Link,
+        member: Member,
         name: bytes,
         payload: Payload | None,
         default: Any,
@@ -305,28 +310,28 @@ class Cluster:
         What has been verified already is read by another `decode`.
         """
         if payload is None or is_mark(payload):
-            link.misses += 1
+            member.misses += 1
             return default
         try:
             value = (decode or self.payloads.decode)(name, payload)
         except DecodeError as error:
-            return self.undecodable(link, name, error, default)
-        link.hits += 1
+            return self.undecodable(member, name, error, default)
+        member.hits += 1
         return value
 
-    def undecodable(self, link: Link, name: bytes, error: DecodeError, default: Any) -> Any:
+    def undecodable(self, member: Member, name: bytes, error: DecodeError, default: Any) -> Any:
         """Count bytes that cannot be decoded as a miss; raise the error, or give `default`."""
-        link.misses += 1
-        self.note_undecodable(link, name, error)
+        member.misses += 1
+        self.note_undecodable(member, name, error)
         if self.raises:
             raise error
         return default
 
-    def note_undecodable(self, link: Link, name: bytes, error: DecodeError) -> None:
+    def note_undecodable(self, member: Member, name: bytes, error: DecodeError) -> None:
         """Count bytes that cannot be decoded, and notify the observers."""
-        link.decode_failures += 1
+        member.decode_failures += 1
         if self.audience:
-            self.audience.tell(DecodeFailed(link.node, name, error))
+            self.audience.tell(DecodeFailed(member.node, name, error))
 
 
 def _beside(answers: Sequence[Reply], sent: Sequence[int], enough: Enough) -> Enough:
@@ -356,21 +361,21 @@ def _error_in(reply: Reply) -> NodeError | None:
     return next(grave, errors[0] if errors else None)
 
 
-def router(topology: Topology, links: Mapping[str, Link], keys: KeySpace) -> Route:
-    """Give the function from a caller's key to its canonical name and the link of its owner.
+def router(topology: Topology, members: Mapping[str, Member], keys: KeySpace) -> Route:
+    """Give the function from a caller's key to its canonical name and the member of its owner.
 
     Built once per topology: on the way of a `get` it is one call and two look-ups.
     """
     owner, encode, canonical = topology.owner, keys.encode, keys.canonical
     if topology.strategy.hashes_namespace:
 
-        def route(key: Key) -> tuple[bytes, Link]:
+        def route(key: Key) -> tuple[bytes, Member]:
             name = canonical(encode(key))
-            return name, links[owner(name).name]
+            return name, members[owner(name).name]
     else:
 
-        def route(key: Key) -> tuple[bytes, Link]:
+        def route(key: Key) -> tuple[bytes, Member]:
             raw = encode(key)
-            return canonical(raw), links[owner(raw).name]
+            return canonical(raw), members[owner(raw).name]
 
     return route

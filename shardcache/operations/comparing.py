@@ -16,19 +16,19 @@ from shardcache.core.commands import (
     Taken,
 )
 from shardcache.operations.cluster import Cluster
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.port import UNANSWERED
 
 # Says whether the replies so far, `UNANSWERED` among them, will do.
-Suffices: TypeAlias = Callable[[Mapping[Link, Reply]], bool]
+Suffices: TypeAlias = Callable[[Mapping[Member, Reply]], bool]
 
 
 async def compared(
     cluster: Cluster,
-    asks: Sequence[tuple[Link, DeleteIf | ExpireIf]],
+    asks: Sequence[tuple[Member, DeleteIf | ExpireIf]],
     deadline: float,
     enough: Suffices,
-    absent: Callable[[Link], Command | None] = lambda _: None,
+    absent: Callable[[Member], Command | None] = lambda _: None,
 ) -> list[Reply]:
     """Do it on each node that holds the payload; give whether, or the node's error.
 
@@ -37,39 +37,39 @@ async def compared(
     nothing that is there. When `enough` says that the replies so far will do, the others are not
     waited for.
     """
-    links = [link for link, _ in asks]
+    members = [member for member, _ in asks]
     found = await cluster.ask_many(
-        [(link, _first_step(link, command)) for link, command in asks],
+        [(member, _first_step(member, command)) for member, command in asks],
         deadline,
-        lambda heard: enough(dict(zip(links, map(_holds, heard), strict=True))),
+        lambda heard: enough(dict(zip(members, map(_holds, heard), strict=True))),
     )
-    replies = dict(zip(links, found, strict=True))
-    changing: list[tuple[Link, Command]] = []
-    for (link, command), reply in zip(asks, found, strict=True):
+    replies = dict(zip(members, found, strict=True))
+    changing: list[tuple[Member, Command]] = []
+    for (member, command), reply in zip(asks, found, strict=True):
         following = None
         if reply is None or reply is False:
-            replies[link] = False
-            following = absent(link)
+            replies[member] = False
+            following = absent(member)
         elif isinstance(reply, tuple):
-            replies[link] = False
+            replies[member] = False
             if reply[0] == command.payload:
                 following = _by_cas(command, reply)
         if following is not None:
-            replies[link] = UNANSWERED
-            changing.append((link, following))
+            replies[member] = UNANSWERED
+            changing.append((member, following))
     changed = await cluster.ask_many(
-        changing, deadline, lambda heard: enough({**replies, **_by_link(changing, heard)})
+        changing, deadline, lambda heard: enough({**replies, **_by_member(changing, heard)})
     )
-    for link, reply in _by_link(changing, changed).items():
-        replies[link] = _done(reply)
+    for member, reply in _by_member(changing, changed).items():
+        replies[member] = _done(reply)
     return list(replies.values())
 
 
 async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
     cluster: Cluster,
-    links: Sequence[Link],
+    members: Sequence[Member],
     command: DeleteIf,
-    tokens: Mapping[Link, Hashable],
+    tokens: Mapping[Member, Hashable],
     deadline: float,
     enough: Suffices,
 ) -> list[Reply]:
@@ -78,36 +78,44 @@ async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
     That is one step where the server cannot compare. A token says no more than that nothing has
     changed: where it is refused the payload decides.
     """
-    unheard = dict.fromkeys(links, UNANSWERED)
-    known = [link for link in links if DeleteIf in link.lacks and tokens.get(link) is not None]
-    asks: list[tuple[Link, Command]] = [
-        (link, DeleteUnchanged(command.key, tokens[link]) if link in known else command)
-        for link in links
-        if link in known or DeleteIf not in link.lacks
+    unheard = dict.fromkeys(members, UNANSWERED)
+    known = [
+        member for member in members if DeleteIf in member.lacks and tokens.get(member) is not None
+    ]
+    asks: list[tuple[Member, Command]] = [
+        (member, DeleteUnchanged(command.key, tokens[member]) if member in known else command)
+        for member in members
+        if member in known or DeleteIf not in member.lacks
     ]
     replies = await cluster.ask_many(
-        asks, deadline, lambda heard: enough({**unheard, **_by_link(asks, heard)})
+        asks, deadline, lambda heard: enough({**unheard, **_by_member(asks, heard)})
     )
-    found = _by_link(asks, replies)
-    rest = [link for link in links if link not in found or (link in known and not found[link])]
+    found = _by_member(asks, replies)
+    rest = [
+        member
+        for member in members
+        if member not in found or (member in known and not found[member])
+    ]
     if rest:
-        settled = {link: reply for link, reply in found.items() if link not in rest}
+        settled = {member: reply for member, reply in found.items() if member not in rest}
         compare = await compared(
             cluster,
-            [(link, command) for link in rest],
+            [(member, command) for member in rest],
             deadline,
             lambda heard: enough({**settled, **heard}),
         )
         found.update(zip(rest, compare, strict=True))
-    return [found[link] for link in links]
+    return [found[member] for member in members]
 
 
-def _by_link(asks: Sequence[tuple[Link, Command]], replies: Sequence[Reply]) -> dict[Link, Reply]:
-    return {link: reply for (link, _), reply in zip(asks, replies, strict=True)}
+def _by_member(
+    asks: Sequence[tuple[Member, Command]], replies: Sequence[Reply]
+) -> dict[Member, Reply]:
+    return {member: reply for (member, _), reply in zip(asks, replies, strict=True)}
 
 
-def _first_step(link: Link, command: DeleteIf | ExpireIf) -> Command:
-    return Gets(command.key) if type(command) in link.lacks else command
+def _first_step(member: Member, command: DeleteIf | ExpireIf) -> Command:
+    return Gets(command.key) if type(command) in member.lacks else command
 
 
 def _done(reply: Reply) -> Reply:

@@ -19,7 +19,7 @@ from shardcache.operations import tags
 from shardcache.operations.call import SERVED, Call
 from shardcache.operations.leading import Leading
 from shardcache.operations.making import begun_over, computed, elected, guarded
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.outcomes import NOT_MADE, Outcome, reraised
 from shardcache.operations.port import Landing, raisable
 from shardcache.operations.progress import Progress, Sight
@@ -93,12 +93,12 @@ async def refresh(call: Call) -> Any:
 
 async def invalidate(call: Call) -> bool:
     """Remove the value, and void what is being made now; say whether anything was there."""
-    cluster, link = call.cluster, call.link
+    cluster, member = call.cluster, call.member
     call.io.flights.detach(call.name)
     cluster.protection.elections.ended(call.name)
-    asks: list[tuple[Link, Command]] = [(link, Delete(call.name))]
+    asks: list[tuple[Member, Command]] = [(member, Delete(call.name))]
     if call.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
-        asks.append((link, Delete(call.side)))
+        asks.append((member, Delete(call.side)))
     reply, *_ = await cluster.ask_many(asks)
     return cluster.settled(reply, otherwise=False) is True
 

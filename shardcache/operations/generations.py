@@ -21,7 +21,7 @@ from shardcache.core.keys import RESERVED, KeySpace
 from shardcache.core.leases import nodes_wanted, quorum
 from shardcache.core.payloads import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.port import UNANSWERED
 
 if TYPE_CHECKING:  # it has the generations of its client
@@ -35,7 +35,7 @@ LOOK_AGAIN: Final = 1.0  # seconds after which another process's change is looke
 ROUNDS: Final = 3  # looks of one call: at the mark, at what it says has moved, and one to spare
 TRIES: Final = 5  # to write to a node that others write to as well
 
-Asks = Sequence[tuple[Link, Command]]
+Asks = Sequence[tuple[Member, Command]]
 Timed = tuple[Reply, float]  # a reply, and the seconds it took
 _NOT_SEEN: Final[Any] = object()
 
@@ -70,7 +70,7 @@ class Generations(dict[str, Generation]):
     def __init__(self, keys: KeySpace) -> None:
         self._keys = keys
         self._mark = MARKS + keys.canonical(b"")
-        self._seen: Mapping[Link, Payload | None] = {}  # what each node had for a mark
+        self._seen: Mapping[Member, Payload | None] = {}  # what each node had for a mark
         self._turn = 0  # of the generations that are looked at along with the mark
         self._looking: set[bytes] = set()  # the keys of looks under way
         self.cleared = Generation(CLEARED + keys.canonical(b""))
@@ -137,16 +137,16 @@ class Generations(dict[str, Generation]):
 
         That is when a majority has it, or a newer one, and then the mark has moved for a majority.
         """
-        links = self._keepers(cluster)
-        deadline, wanted = cluster.deadline(), quorum(len(links))
-        held = await _held(cluster, generation.key, links, deadline, wanted)
+        members = self._keepers(cluster)
+        deadline, wanted = cluster.deadline(), quorum(len(members))
+        held = await _held(cluster, generation.key, members, deadline, wanted)
         key = generation.key
         names = [_name(cluster, key, reply) for reply in held.values() if _answers(reply)]
         io = cluster.io
-        known = [generation.name, in_force(names, len(links))]
+        known = [generation.name, in_force(names, len(members))]
         name = newer(known, names, io.wall(), io.token())
         noted = await _raise(cluster, generation.key, name, held, deadline, wanted)
-        left = [link for link, reply in held.items() if reply is UNANSWERED]
+        left = [member for member, reply in held.items() if reply is UNANSWERED]
         if left:  # they are told all the same, so that it is not lost with a few of the others
             io.offer(lambda: _catch_up(cluster, generation.key, name, left), "generation")
         if len(noted) < wanted:
@@ -154,14 +154,14 @@ class Generations(dict[str, Generation]):
             return cluster.settled(next(failed, None), otherwise=False) is True
         # Not before: nobody may store under a name that others do not have to pass.
         generation.name = max(generation.name, name)
-        return await self._move(cluster, links, deadline)
+        return await self._move(cluster, members, deadline)
 
-    async def _move(self, cluster: Cluster, links: Sequence[Link], deadline: float) -> bool:
+    async def _move(self, cluster: Cluster, members: Sequence[Member], deadline: float) -> bool:
         """Move the mark; return whether a majority of its nodes has taken note."""
-        wanted = quorum(len(links))
+        wanted = quorum(len(members))
         command = Set(self._mark, (MARK_FLAGS, cluster.io.token().hex().encode()))
         replies = await cluster.ask_raw(
-            [(link, command) for link in links],
+            [(member, command) for member in members],
             deadline,
             partial(_are_stored, wanted),
         )
@@ -182,7 +182,7 @@ class Generations(dict[str, Generation]):
         keys = [*marks, *(each.key for each in (*unsure, *beside))]
         if not keys:
             return await cluster.ask_raw(_stamped(cluster, reads), deadline)
-        links = self._keepers(cluster)
+        members = self._keepers(cluster)
         first = len(reads)
 
         def names(heard: Iterable[Sequence[Any]], place: int) -> list[str]:
@@ -195,32 +195,34 @@ class Generations(dict[str, Generation]):
             if UNANSWERED in replies[:first]:
                 return False
             heard = [reply for reply in replies[first:] if type(reply) is list]
-            if len(heard) < quorum(len(links)):
+            if len(heard) < quorum(len(members)):
                 return False
             return all(
-                is_decided(names(heard, place), len(links))
+                is_decided(names(heard, place), len(members))
                 for place in range(len(marks), len(marks) + len(unsure))
             )
 
-        asks = [*_stamped(cluster, reads), *((link, GetMany(keys)) for link in links)]
+        asks = [*_stamped(cluster, reads), *((member, GetMany(keys)) for member in members)]
         timed = await cluster.ask_raw(asks, deadline, enough)
         heard = {
-            link: reply
-            for link, (reply, _) in zip(links, timed[first:], strict=True)
+            member: reply
+            for member, (reply, _) in zip(members, timed[first:], strict=True)
             if type(reply) is list
         }
         if marks:
             self.due = began + LOOK_AGAIN
-            epoch = self._note_marks(links, heard)
+            epoch = self._note_marks(members, heard)
         for place, generation in enumerate([*unsure, *beside], len(marks)):
-            if generation in unsure or is_decided(names(heard.values(), place), len(links)):
+            if generation in unsure or is_decided(names(heard.values(), place), len(members)):
                 answers = _answers_in(heard, place)
-                await self._note(cluster, generation, answers, len(links), deadline)
+                await self._note(cluster, generation, answers, len(members), deadline)
             if generation in unsure:
                 generation.epoch = epoch
         return timed[:first]
 
-    def _note_marks(self, links: Sequence[Link], heard: Mapping[Link, Sequence[Any]]) -> object:
+    def _note_marks(
+        self, members: Sequence[Member], heard: Mapping[Member, Sequence[Any]]
+    ) -> object:
         """Take note of what each node has for a mark; return for which epoch the other replies count.
 
         A mark is believed in nothing but that it has changed: then generations are looked up. Nodes
@@ -228,18 +230,18 @@ class Generations(dict[str, Generation]):
         """
         marks = _answers_in(heard, 0)
         before = self.epoch
-        if any(self._seen.get(link, _NOT_SEEN) != mark for link, mark in marks.items()):
+        if any(self._seen.get(member, _NOT_SEEN) != mark for member, mark in marks.items()):
             self.epoch = object()  # first: whoever finds the marks noted must find this, too
         after = self.epoch
         seen = {**self._seen, **marks}
-        self._seen = {link: seen[link] for link in links if link in seen}
+        self._seen = {member: seen[member] for member in members if member in seen}
         return after if len(set(marks.values())) == 1 else before
 
     async def _note(
         self,
         cluster: Cluster,
         generation: Generation,
-        answers: Mapping[Link, Payload | None],
+        answers: Mapping[Member, Payload | None],
         nodes: int,
         deadline: float,
     ) -> None:
@@ -248,9 +250,9 @@ class Generations(dict[str, Generation]):
             self._seen = {}  # with the next look at the mark it is looked up again
             return
         key = generation.key
-        names = {link: _believed(cluster, key, payload) for link, payload in answers.items()}
+        names = {member: _believed(cluster, key, payload) for member, payload in answers.items()}
         name = max(generation.name, in_force(list(names.values()), nodes))
-        behind = [link for link, known in names.items() if known < name]
+        behind = [member for member, known in names.items() if known < name]
         noted = len(names) - len(behind)
         if behind:
             held = await _held(cluster, key, behind, deadline, len(behind))
@@ -259,10 +261,10 @@ class Generations(dict[str, Generation]):
         if noted < quorum(nodes):
             self._seen = {}  # as above: the others are told then
 
-    def _keepers(self, cluster: Cluster) -> Sequence[Link]:
+    def _keepers(self, cluster: Cluster) -> Sequence[Member]:
         """Return the nodes that keep the mark and all generations, as many as keep a lock."""
-        nodes = cluster.topology.preference(self._mark, nodes_wanted(len(cluster.links)))
-        return [cluster.links[node.name] for node in nodes]
+        nodes = cluster.topology.preference(self._mark, nodes_wanted(len(cluster.members)))
+        return [cluster.members[node.name] for node in nodes]
 
     def _taking_turns(self, unsure: Sequence[Generation]) -> list[Generation]:
         """Return one of those that have a name: what is never read may be evicted."""
@@ -288,14 +290,16 @@ async def _read(cluster: Cluster, reads: Asks, deadline: float) -> list[Timed]:
 
 
 def _stamped(cluster: Cluster, asks: Asks) -> Asks:
-    return [(link, cluster.stamped(command)) for link, command in asks]
+    return [(member, cluster.stamped(command)) for member, command in asks]
 
 
-def _answers_in(heard: Mapping[Link, Sequence[Any]], place: int) -> Mapping[Link, Payload | None]:
+def _answers_in(
+    heard: Mapping[Member, Sequence[Any]], place: int
+) -> Mapping[Member, Payload | None]:
     """Return what is in one place of each node's reply, but for errors."""
     return {
-        link: reply[place]
-        for link, reply in heard.items()
+        member: reply[place]
+        for member, reply in heard.items()
         if not isinstance(reply[place], NodeError)
     }
 
@@ -310,15 +314,15 @@ def _believed(cluster: Cluster, key: bytes, payload: Payload | None) -> str:
 
 
 async def _held(
-    cluster: Cluster, key: bytes, links: Sequence[Link], deadline: float, wanted: int
-) -> dict[Link, Reply]:
+    cluster: Cluster, key: bytes, members: Sequence[Member], deadline: float, wanted: int
+) -> dict[Member, Reply]:
     """Ask what nodes have for a generation, with tokens; wait for so many answers."""
     replies = await cluster.ask_raw(
-        [(link, Gets(key)) for link in links],
+        [(member, Gets(key)) for member in members],
         deadline,
         lambda heard: sum(map(_answers, heard)) >= wanted,
     )
-    return dict(zip(links, (reply for reply, _ in replies), strict=True))
+    return dict(zip(members, (reply for reply, _ in replies), strict=True))
 
 
 def _answers(reply: Reply) -> bool:
@@ -337,30 +341,32 @@ async def _raise(  # noqa: PLR0913, PLR0917 - what is written, over what, and wh
     cluster: Cluster,
     key: bytes,
     name: str,
-    held: Mapping[Link, Reply],
+    held: Mapping[Member, Reply],
     deadline: float,
     wanted: int,
-) -> Collection[Link]:
+) -> Collection[Member]:
     """Have nodes keep a generation, over older ones alone; wait for so many.
 
     Return those that have it now, or a newer one.
     """
-    noted: set[Link] = set()
+    noted: set[Member] = set()
     payload = cluster.payloads.seal(key, (MARK_FLAGS, name.encode()))
     for _ in range(TRIES):
-        asks: list[tuple[Link, Command]] = []
-        for link, reply in held.items():
+        asks: list[tuple[Member, Command]] = []
+        for member, reply in held.items():
             if _answers(reply) and _name(cluster, key, reply) >= name:
-                noted.add(link)
+                noted.add(member)
             elif _answers(reply):
-                asks.append((link, _overwriting(key, payload, reply)))
+                asks.append((member, _overwriting(key, payload, reply)))
         if not asks:
             break
         missing = wanted - len(noted)
         replies = await cluster.ask_raw(asks, deadline, partial(_are_stored, missing))
-        stored = dict(zip((link for link, _ in asks), (reply for reply, _ in replies), strict=True))
-        noted |= {link for link, reply in stored.items() if reply is True}
-        beaten = [link for link, reply in stored.items() if reply is False or reply is None]
+        stored = dict(
+            zip((member for member, _ in asks), (reply for reply, _ in replies), strict=True)
+        )
+        noted |= {member for member, reply in stored.items() if reply is True}
+        beaten = [member for member, reply in stored.items() if reply is False or reply is None]
         if not beaten:
             break
         held = await _held(cluster, key, beaten, deadline, len(beaten))
@@ -380,8 +386,8 @@ def _overwriting(key: bytes, payload: Payload, reply: Reply) -> Command:
     return Set(key, payload, None, when)
 
 
-async def _catch_up(cluster: Cluster, key: bytes, name: str, links: Sequence[Link]) -> None:
+async def _catch_up(cluster: Cluster, key: bytes, name: str, members: Sequence[Member]) -> None:
     """Tell nodes that were not waited for."""
     deadline = cluster.deadline()
-    held = await _held(cluster, key, links, deadline, len(links))
-    await _raise(cluster, key, name, held, deadline, len(links))
+    held = await _held(cluster, key, members, deadline, len(members))
+    await _raise(cluster, key, name, held, deadline, len(members))

@@ -20,7 +20,7 @@ from shardcache.errors import (
     ShardCacheError,
 )
 from shardcache.operations.cluster import Cluster
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.port import UNANSWERED, Pause
 
 # At a key whose token was not confirmed: what was to store it may arrive after the first look, over
@@ -63,105 +63,107 @@ def may_store(reply: Reply) -> bool:
 
 
 def remove_later(
-    cluster: Cluster, links: Iterable[Link], key: bytes, payload: Payload, looks: int = 1
+    cluster: Cluster, members: Iterable[Member], key: bytes, payload: Payload, looks: int = 1
 ) -> None:
     """Have `payload` removed from `key` on each node, beside the calls and as soon as it answers.
 
     More than one of `looks` are for what the node may not even have stored yet.
     """
     io = cluster.io
-    for link in links:
-        leftovers = link.leftovers
+    for member in members:
+        leftovers = member.leftovers
         leftovers.pop((key, payload), None)  # so that the oldest stands first
         if len(leftovers) >= MOST:
             leftovers.pop(next(iter(leftovers)), None)
         leftovers[key, payload] = Leftover(io.now(), looks)
-        io.clean_up(link, partial(_turn, cluster, link))
+        io.clean_up(member, partial(_turn, cluster, member))
 
 
-async def clear(cluster: Cluster, links: Iterable[Link], key: bytes) -> bool:
+async def clear(cluster: Cluster, members: Iterable[Member], key: bytes) -> bool:
     """Remove at once what is left under `key`; return whether another try at it may go better.
 
     So a caller who was stopped a moment ago does not stand in the way of the next one.
     """
     waiting = [
-        (link, key) for link in links if any(name == key for name, _ in list(link.leftovers))
+        (member, key)
+        for member in members
+        if any(name == key for name, _ in list(member.leftovers))
     ]
     replies = await _look(cluster, waiting) if waiting else ()
     return not all(isinstance(reply, tuple | NodeError) for reply in replies)
 
 
-async def _turn(cluster: Cluster, link: Link) -> Pause | None:
+async def _turn(cluster: Cluster, member: Member) -> Pause | None:
     """Look at the node for all leftovers that are due; return the pause until the next turn, if any."""
     began = cluster.io.now()
-    _expire(link, began)
-    if not link.leftovers:
+    _expire(member, began)
+    if not member.leftovers:
         return None
-    refuses = link.health.ejected and not link.health.soft
+    refuses = member.health.ejected and not member.health.soft
     if refuses:  # the prober asks whether it is back
         return OUT
     try:
-        replies = [reply for due in _due(link, began) for reply in await _look(cluster, due)]
+        replies = [reply for due in _due(member, began) for reply in await _look(cluster, due)]
     except ShardCacheError:  # it can never serve this client, such as a member of a Redis Cluster
-        link.leftovers.clear()
+        member.leftovers.clear()
         return None
     if any(isinstance(reply, NodeError) for reply in replies):
         waited = cluster.io.now() - began  # a silent node is asked again at once
         return Pause(max(0.0, OUT.seconds - waited), stuck=True)
-    return Pause(PAUSE) if link.leftovers else None
+    return Pause(PAUSE) if member.leftovers else None
 
 
-def _expire(link: Link, now: float) -> None:
-    for name, each in list(link.leftovers.items()):
+def _expire(member: Member, now: float) -> None:
+    for name, each in list(member.leftovers.items()):
         if each.since > now - PATIENCE:  # as are all that were added later
             return
-        link.leftovers.pop(name, None)
+        member.leftovers.pop(name, None)
 
 
-def _due(link: Link, now: float) -> Iterator[Sequence[tuple[Link, bytes]]]:
+def _due(member: Member, now: float) -> Iterator[Sequence[tuple[Member, bytes]]]:
     """Give the places where something is due, a few at a time."""
-    due = [key for (key, _), each in list(link.leftovers.items()) if each.due <= now]
-    places = [(link, key) for key in dict.fromkeys(due)]
+    due = [key for (key, _), each in list(member.leftovers.items()) if each.due <= now]
+    places = [(member, key) for key in dict.fromkeys(due)]
     for first in range(0, len(places), AT_ONCE):
         yield places[first : first + AT_ONCE]
 
 
-async def _look(cluster: Cluster, places: Sequence[tuple[Link, bytes]]) -> Sequence[Reply]:
+async def _look(cluster: Cluster, places: Sequence[tuple[Member, bytes]]) -> Sequence[Reply]:
     """Remove what nodes keep under some keys; return what each has then: another's, `None`, an error."""
     began = cluster.io.now()
-    replies = list(await _ask(cluster, [(link, Gets(key)) for link, key in places]))
+    replies = list(await _ask(cluster, [(member, Gets(key)) for member, key in places]))
     found: dict[int, tuple[Payload, DeleteUnchanged]] = {}
-    for place, ((link, key), reply) in enumerate(zip(places, replies, strict=True)):
+    for place, ((member, key), reply) in enumerate(zip(places, replies, strict=True)):
         if isinstance(reply, NodeError) and not isinstance(reply, NodeRefusedError):
             continue
         payload, token = reply if isinstance(reply, tuple) else (None, None)
-        for name in [name for name in list(link.leftovers) if name[0] == key]:
+        for name in [name for name in list(member.leftovers) if name[0] == key]:
             if name[1] == payload:
                 found[place] = (name[1], DeleteUnchanged(key, token))
             else:
-                _note_look(link, name, began)
+                _note_look(member, name, began)
     removed = await _ask(cluster, [(places[place][0], found[place][1]) for place in found])
     for place, reply in zip(found, removed, strict=True):
-        link, key = places[place]
+        member, key = places[place]
         if reply is True:
-            _note_look(link, (key, found[place][0]), began)
+            _note_look(member, (key, found[place][0]), began)
         replies[place] = reply if isinstance(reply, NodeError) else None
     return replies
 
 
-def _note_look(link: Link, name: tuple[bytes, Payload], began: float) -> None:
+def _note_look(member: Member, name: tuple[bytes, Payload], began: float) -> None:
     """Take note that a look, begun at a moment, has not found a leftover, or has removed it."""
-    each = link.leftovers.get(name)
+    each = member.leftovers.get(name)
     if each is None or each.since > began:  # what came meanwhile has not been looked for
         return
     each.looks -= 1
     each.due, each.pause = began + each.pause, 2 * each.pause
     if each.looks <= 0:
-        link.leftovers.pop(name, None)
+        member.leftovers.pop(name, None)
 
 
 async def _ask(
-    cluster: Cluster, asks: Sequence[tuple[Link, Gets | DeleteUnchanged]]
+    cluster: Cluster, asks: Sequence[tuple[Member, Gets | DeleteUnchanged]]
 ) -> Sequence[Reply]:
     """Ask nodes, silent ones too: as soon as they go on they store what they were told to."""
     return [reply for reply, _ in await cluster.ask_timed(asks, ejected_too=True)] if asks else ()

@@ -50,7 +50,7 @@ async def begun(call: Call, *, takes_over: bool = False) -> StubClaim | Outcome:
 
     One who `takes_over` puts a stub of its own in the place of another's.
     """
-    claim = StubClaim(call.cluster, call.link, call.name, call.io.token())
+    claim = StubClaim(call.cluster, call.member, call.name, call.io.token())
     for _ in range(TAKEOVERS):
         met = await _begin(call, claim)
         if met is None or met.leads or is_abandoned(met.payload):
@@ -73,7 +73,7 @@ async def begun_over(call: Call) -> StubClaim:
 
     An old value stays meanwhile, unless somebody makes it anew just now.
     """
-    claim = StubClaim(call.cluster, call.link, call.name, call.io.token())
+    claim = StubClaim(call.cluster, call.member, call.name, call.io.token())
     for _ in range(TAKEOVERS):
         met = await _begin(call, claim)
         if met is None or met.leads or is_abandoned(met.payload):
@@ -151,7 +151,7 @@ async def _elected(call: Call, stored: Found, when: When) -> RefreshClaim | None
     held = call.opened(payload)
     there = found(held) if isinstance(held, tuple) and not is_mark(held) else None
     leaves = math.inf if there is None else there.fresh_until + call.policy.served_after
-    claim = RefreshClaim(call.cluster, call.link, call.name, call.side, mark, held, token, leaves)
+    claim = RefreshClaim(call.cluster, call.member, call.name, call.side, mark, held, token, leaves)
     # Not newer, as a planted age that is no number is not, either.
     if there is not None and not there.fresh_until > stored.fresh_until:
         await claim.stay(call.lease)

@@ -10,10 +10,10 @@ from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.core.payloads import BARE_STUB, is_mark
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster import Cluster, Key
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 
 # A group holds, for one node, the canonical names of the callers' keys.
-Groups = dict[Link, dict[Key, bytes]]
+Groups = dict[Member, dict[Key, bytes]]
 Failed = dict[Key, NodeError | DecodeError]
 
 
@@ -23,13 +23,13 @@ async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     found: dict[Key, Any] = {}
     failed: Failed = {}
     decode, plain = cluster.payloads.decoder(), cluster.payloads.bytes_flags
-    for link, asked, names, replies in await _ask_groups(cluster, groups, GetMany):
+    for member, asked, names, replies in await _ask_groups(cluster, groups, GetMany):
         hits = 0
         for key, name, reply in zip(asked, names, replies, strict=True):
             # A hit goes straight to its decoder, for there are many; of the marks no decoder takes
             # any but memcached's own.
             if type(reply) is not tuple or reply == BARE_STUB:
-                _miss(link, reply, key, failed)
+                _miss(member, reply, key, failed)
                 continue
             if reply[0] in plain:  # bytes are what they are
                 found[key] = reply[1]
@@ -40,29 +40,29 @@ async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
                 hits += 1
             except DecodeError as error:
                 if is_mark(reply):
-                    link.misses += 1
+                    member.misses += 1
                 else:
-                    _note_undecodable(cluster, link, name, error, key, failed)
-        link.hits += hits
+                    _note_undecodable(cluster, member, name, error, key, failed)
+        member.hits += hits
     if failed and cluster.raises:
         raise _failure(groups, failed, found=found)
     return found
 
 
-def _miss(link: Link, reply: Any, key: Key, failed: Failed) -> None:
+def _miss(member: Member, reply: Any, key: Key, failed: Failed) -> None:
     """Put an error among the failed; count what is missing."""
     if isinstance(reply, NodeError):
         failed[key] = reply
     else:
-        link.misses += 1
+        member.misses += 1
 
 
 def _note_undecodable(  # noqa: PLR0913, PLR0917 - one of many, with where it goes
-    cluster: Cluster, link: Link, name: bytes, error: DecodeError, key: Key, failed: Failed
+    cluster: Cluster, member: Member, name: bytes, error: DecodeError, key: Key, failed: Failed
 ) -> None:
     """Count bytes that cannot be decoded, and put their error among the failed if it is to be raised."""
     try:
-        cluster.undecodable(link, name, error, None)
+        cluster.undecodable(member, name, error, None)
     except DecodeError:
         failed[key] = error
 
@@ -83,9 +83,9 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
         return SetMany([(name, payloads[name]) for name in names], seconds)
 
     failed: Failed = {}
-    refused: list[tuple[Link, Command]] = []
+    refused: list[tuple[Member, Command]] = []
     deadline = cluster.deadline()
-    for link, keys, names, replies in await _ask_groups(cluster, groups, storing, deadline):
+    for member, keys, names, replies in await _ask_groups(cluster, groups, storing, deadline):
         errors = [reply if isinstance(reply, NodeError) else None for reply in replies]
         failed.update({key: error for key, error in zip(keys, errors, strict=True) if error})
         left = [
@@ -94,7 +94,7 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
             if isinstance(error, NodeRefusedError)
         ]
         if left:  # memcached drops the old value of a refused overwrite, Redis keeps it
-            refused.append((link, DeleteMany(left)))
+            refused.append((member, DeleteMany(left)))
     await cluster.ask_many(refused, deadline)
     if failed and cluster.raises:
         stored = [key for key in items if key not in failed]
@@ -129,10 +129,10 @@ def _grouped(cluster: Cluster, keys: Iterable[Key]) -> Groups:
     route = cluster.route
     groups: Groups = {}
     for key in keys:
-        name, link = route(key)
-        group = groups.get(link)
+        name, member = route(key)
+        group = groups.get(member)
         if group is None:
-            groups[link] = {key: name}
+            groups[member] = {key: name}
         else:
             group[key] = name
     return groups
@@ -157,20 +157,20 @@ async def _ask_groups(
     groups: Groups,
     command: Callable[[list[bytes]], Command],
     deadline: float | None = None,
-) -> list[tuple[Link, list[Key], list[bytes], list[Any]]]:  # replies are of the command's type
+) -> list[tuple[Member, list[Key], list[bytes], list[Any]]]:  # replies are of the command's type
     """Ask each node for its group at once; a failed node has its error for each of its keys."""
-    split = [(link, list(group), list(group.values())) for link, group in groups.items()]
-    asks = [(link, command(names)) for link, _, names in split]
+    split = [(member, list(group), list(group.values())) for member, group in groups.items()]
+    asks = [(member, command(names)) for member, _, names in split]
     answers = await cluster.ask_many(asks, deadline)
     return [
-        (link, keys, names, _spread(link, answer, len(keys)))
-        for (link, keys, names), answer in zip(split, answers, strict=True)
+        (member, keys, names, _spread(member, answer, len(keys)))
+        for (member, keys, names), answer in zip(split, answers, strict=True)
     ]
 
 
-def _spread(link: Link, answer: Reply, count: int) -> list[Any]:
+def _spread(member: Member, answer: Reply, count: int) -> list[Any]:
     if isinstance(answer, NodeError):
         return [answer] * count
     if not isinstance(answer, list):
-        raise TypeError(f"{link.node}: a call over many keys was answered {answer!r}")
+        raise TypeError(f"{member.node}: a call over many keys was answered {answer!r}")
     return answer

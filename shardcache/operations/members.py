@@ -11,7 +11,7 @@ from shardcache.core.health import Health
 from shardcache.core.nodes import Node
 from shardcache.errors import NodeError
 
-if TYPE_CHECKING:  # they work on links
+if TYPE_CHECKING:  # they work on members
     from shardcache.operations.ejection import Ejector
     from shardcache.operations.leftovers import Leftover
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:  # they work on links
 class SharedHealth(Health):
     """What the clients of this process know of one node's fitness.
 
-    `links` are those of the clients that use the node, each with the ejector of its client. Clients
+    `members` are those of the clients that use the node, each with the ejector of its client. Clients
     share it that reach the node by the same `identity`; `None` is never shared.
 
     It is read and changed without a lock, which an interrupt could leave locked: each step is one
     of a dict's own.
     """
 
-    __slots__ = ("departed", "identity", "links")
+    __slots__ = ("departed", "identity", "members")
 
     def __init__(self) -> None:
         super().__init__()
         self.identity: Hashable = None
-        self.links: dict[Link, Ejector] = {}
-        self.departed = 0  # calls that were answered over links that are gone
+        self.members: dict[Member, Ejector] = {}
+        self.departed = 0  # calls that were answered over members that are gone
 
     @property
     def answered(self) -> int:
         """Return how many calls the node has answered, whoever made them."""
-        return self.departed + sum(link.answered for link in list(self.links))
+        return self.departed + sum(member.answered for member in list(self.members))
 
     @property
     def suspect(self) -> bool:
@@ -45,7 +45,7 @@ class SharedHealth(Health):
         return self._silences > 0 and self.silent(self.answered)
 
 
-class Link:
+class Member:
     """One node as this client knows it: its backend, its health, and counters of what was asked.
 
     `answered` counts calls that got a valid reply, `refused` those not sent because the node is

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from shardcache.core.commands import Ping, Reply
 from shardcache.core.health import Severity, severity_of
 from shardcache.errors import NodeError, NodeRefusedError, NodeUnavailableError, ShardCacheError
-from shardcache.operations.members import Link, SharedHealth
+from shardcache.operations.members import Member, SharedHealth
 from shardcache.operations.port import IO
 
 if TYPE_CHECKING:  # it works on this
@@ -42,7 +42,7 @@ class Probe(NamedTuple):
     """One node that is asked for a sign of life, and over which backend."""
 
     health: SharedHealth
-    link: Link
+    member: Member
     backend: Any  # as the prober's port takes it
 
 
@@ -85,16 +85,16 @@ class Prober:
         self._alive = 0.0
         self._process = 0  # in which the watch was begun
 
-    def join(self, link: Link, ejector: Ejector, identity: Hashable) -> None:
-        """Let a link share the health of its node with all others of this identity."""
-        health = link.health
-        health.links[link] = ejector
+    def join(self, member: Member, ejector: Ejector, identity: Hashable) -> None:
+        """Let a member share the health of its node with all others of this identity."""
+        health = member.health
+        health.members[member] = ejector
         if identity is not None:
             health.identity = identity
             health = self._known_as(health)
-            link.health = health
-            health.links[link] = ejector
-            self._known.setdefault(identity, health)  # its last link may have left just now
+            member.health = health
+            health.members[member] = ejector
+            self._known.setdefault(identity, health)  # its last member may have left just now
         if health.ejected:
             self._out.setdefault(health, Claim(self.now()))  # for the same reason
 
@@ -105,21 +105,21 @@ class Prober:
             self._clear(known)
         return self._known.setdefault(health.identity, health)
 
-    def leave(self, link: Link) -> None:
-        """Let a link go; forget the node with its last one."""
-        health = link.health
-        if health.links.pop(link, None) is not None:
-            health.departed += link.answered
-        if not health.links:
+    def leave(self, member: Member) -> None:
+        """Let a member go; forget the node with its last one."""
+        health = member.health
+        if health.members.pop(member, None) is not None:
+            health.departed += member.answered
+        if not health.members:
             self._forget(health)
 
     def _clear(self, health: SharedHealth) -> None:
-        """Let go of the links of clients that are gone, which an interrupt has left behind."""
-        for link in list(health.links):
-            ejector = health.links.get(link)
+        """Let go of the members of clients that are gone, which an interrupt has left behind."""
+        for member in list(health.members):
+            ejector = health.members.get(member)
             if ejector is not None and ejector.stopped:
-                self.leave(link)
-        if not health.links:
+                self.leave(member)
+        if not health.members:
             self._forget(health)
 
     def _forget(self, health: SharedHealth) -> None:
@@ -128,7 +128,7 @@ class Prober:
         if self._known.get(identity) is not health:
             return
         known = self._known.pop(identity, health)
-        if known is not health or members(known):
+        if known is not health or clients_of(known):
             self._known.setdefault(identity, known)
 
     def eject(self, health: SharedHealth, error: NodeError, now: float) -> None:
@@ -147,8 +147,8 @@ class Prober:
             raise
         self._log.ejected(error)
         self.ensure_running()
-        for link, ejector in members(health):
-            ejector.tell_ejected(link, error)
+        for member, ejector in clients_of(health):
+            ejector.tell_ejected(member, error)
 
     def _take(self, health: SharedHealth, claim: Claim) -> bool:
         """Put a node in the list; return whether it was not there, and is the caller's to eject."""
@@ -174,11 +174,11 @@ class Prober:
             if health.ejected:  # what is ejected is in the list, to be restored another time
                 self._out.setdefault(health, Claim(now))
             raise
-        told = members(health)
+        told = clients_of(health)
         if told:
             self._log.restored(told[0][0].node.name, seconds)
-        for link, ejector in told:
-            ejector.tell_restored(link, seconds)
+        for member, ejector in told:
+            ejector.tell_restored(member, seconds)
 
     def ensure_running(self) -> None:
         """Begin to probe, unless that is being done in this process."""
@@ -224,12 +224,12 @@ class Prober:
             if now < health.due and health.soft and health.looked + DOUBT <= now
         ]
         if early:
-            asked = {ejector for health in early for _, ejector in members(health)}
+            asked = {ejector for health in early for _, ejector in clients_of(health)}
             doubting = {ejector for ejector in asked if ejector.doubts}
             due += [
                 health
                 for health in early
-                if any(ejector in doubting for _, ejector in members(health))
+                if any(ejector in doubting for _, ejector in clients_of(health))
             ]
         return due
 
@@ -242,9 +242,9 @@ class Prober:
         claim = self._out.get(health)
         if claim is None:
             return False
-        if not members(health):
+        if not clients_of(health):
             self._out.pop(health, None)
-            if not members(health):
+            if not clients_of(health):
                 return False
             self._out.setdefault(health, claim)  # another client came in between
         abandoned = now - claim.since >= ABANDONED
@@ -255,17 +255,17 @@ class Prober:
     async def _probe(self, due: Sequence[SharedHealth]) -> None:
         probes: list[Probe] = []
         for health in due:
-            for link, ejector in members(health)[:1]:
+            for member, ejector in clients_of(health)[:1]:
                 health.probing()
                 try:
-                    probes.append(Probe(health, link, ejector.reach(link)))
+                    probes.append(Probe(health, member, ejector.reach(member)))
                 except Exception as error:  # noqa: BLE001 - whatever a plugin's backend raises
-                    self._judge(health, _unasked(link, error))
+                    self._judge(health, _unasked(member, error))
         replies = await self._asked(probes)
         for probe, reply in zip(probes, replies, strict=True):
             self._judge(probe.health, reply)
-        for health, link, backend in probes:
-            if backend is not link.backend:
+        for health, member, backend in probes:
+            if backend is not member.backend:
                 backend.close()
             elif health.ejected:
                 backend.eject()
@@ -278,7 +278,7 @@ class Prober:
             return [reply for reply, _ in await self._io.call_many(asks, now + self.timeout)]
         except Exception as error:  # noqa: BLE001 - such as a node that has joined a Redis Cluster
             if len(probes) == 1:
-                return [_unasked(probes[0].link, error)]
+                return [_unasked(probes[0].member, error)]
         return [reply for probe in probes for reply in await self._asked([probe])]
 
     def _judge(self, health: SharedHealth, reply: Reply) -> None:
@@ -292,14 +292,14 @@ class Prober:
             health.probe_failed(error, self.now(), self._io.random())
 
 
-def _unasked(link: Link, error: Exception) -> NodeError:
+def _unasked(member: Member, error: Exception) -> NodeError:
     """Return the error of a node that cannot even be asked."""
     said = str(error) if isinstance(error, ShardCacheError) else repr(error)
-    return NodeUnavailableError(f"cannot be probed: {said}", link.node.name)
+    return NodeUnavailableError(f"cannot be probed: {said}", member.node.name)
 
 
-def members(health: SharedHealth) -> Sequence[tuple[Link, Ejector]]:
-    """Return the links that share a node's health, each with its client's ejector."""
-    links = health.links
-    pairs = [(link, links.get(link)) for link in list(links)]
-    return [(link, each) for link, each in pairs if each is not None and not each.stopped]
+def clients_of(health: SharedHealth) -> Sequence[tuple[Member, Ejector]]:
+    """Return the members that share a node's health, each with its client's ejector."""
+    members = health.members
+    pairs = [(member, members.get(member)) for member in list(members)]
+    return [(member, each) for member, each in pairs if each is not None and not each.stopped]

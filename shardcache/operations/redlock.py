@@ -37,7 +37,7 @@ from shardcache.operations.backoff import Backoff
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.comparing import Suffices, compared, deleted
 from shardcache.operations.leftovers import LOOKS, clear, may_store, remove_later
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.port import UNANSWERED, Repetition
 
 SILENT_GATES: Final = 2  # that are waited for; then all others are asked at once
@@ -60,8 +60,8 @@ class Hold:
         "_tokens",
         "cluster",
         "key",
-        "links",
         "lost",
+        "members",
         "name",
         "payload",
         "policy",
@@ -75,7 +75,7 @@ class Hold:
         cluster: Cluster,
         name: bytes,
         key: bytes,
-        tokens: Mapping[Link, Hashable],
+        tokens: Mapping[Member, Hashable],
         payload: Payload,
         policy: LockPolicy,
         since: float,
@@ -84,7 +84,7 @@ class Hold:
         self.cluster = cluster
         self.name = name
         self.key = key
-        self.links = tuple(tokens)
+        self.members = tuple(tokens)
         self.payload = payload
         self.policy = policy
         self.since = since
@@ -92,7 +92,7 @@ class Hold:
         self.lost = ""
         self.released = False
         self._tokens = tokens
-        self._put_back: set[Link] = set()  # nodes that had lost it, and may have it again
+        self._put_back: set[Member] = set()  # nodes that had lost it, and may have it again
         self._process = cluster.io.process()
         self._extending = 0  # how many extensions are under way
         self._least = 0.0  # until when it holds by the shortest of them
@@ -152,15 +152,15 @@ class Hold:
             self._lose("its time ran out")
             return False
         # From now on nodes may keep it for no longer than this, whatever is heard of them.
-        self.until = min(self.until, asked + _validity(ttl, 0.0, self.links))
-        wanted = quorum(len(self.links))
+        self.until = min(self.until, asked + _validity(ttl, 0.0, self.members))
+        wanted = quorum(len(self.members))
         replies = await self._prolong(
-            self.links,
+            self.members,
             ttl,
             deadline,
-            lambda heard: _decided(list(heard.values()), wanted, len(self.links)),
+            lambda heard: _decided(list(heard.values()), wanted, len(self.members)),
         )
-        agreed = [link for link, reply in replies.items() if reply is True]
+        agreed = [member for member, reply in replies.items() if reply is True]
         now = io.now()
         left = _validity(ttl, now - asked, agreed)
         if self.released:  # meanwhile: it was given back, which is no loss
@@ -169,45 +169,48 @@ class Hold:
             self._lose("it could not be prolonged")
             return False
         self.until = self._least = min(self._least, now + left)
-        late = [link for link, reply in replies.items() if reply is UNANSWERED]
+        late = [member for member, reply in replies.items() if reply is UNANSWERED]
         if late:
             io.clean_up((self, asked), partial(self._prolong_late, late, ttl, deadline))
         return True
 
     async def _prolong(
-        self, links: Sequence[Link], ttl: float, deadline: float, enough: Suffices
-    ) -> Mapping[Link, Reply]:
+        self, members: Sequence[Member], ttl: float, deadline: float, enough: Suffices
+    ) -> Mapping[Member, Reply]:
         """Have nodes keep it for another `ttl` seconds, those too that have lost it.
 
         A node that was restarted would be missing for as long as the lock is held, and the next one
         to be restarted with it.
         """
-        put_back: list[Link] = []
+        put_back: list[Member] = []
 
-        def absent(link: Link) -> Take | None:
+        def absent(member: Member) -> Take | None:
             """Return what puts it back, as long as it is ours: another's is never replaced."""
             if not self.remaining():
                 return None
-            put_back.append(link)
-            self._put_back.add(link)
-            return Take(self.key, self.payload, _node_ttl(link, ttl))
+            put_back.append(member)
+            self._put_back.add(member)
+            return Take(self.key, self.payload, _node_ttl(member, ttl))
 
         replies = await compared(
             self.cluster,
-            [(link, ExpireIf(self.key, self.payload, _node_ttl(link, ttl))) for link in links],
+            [
+                (member, ExpireIf(self.key, self.payload, _node_ttl(member, ttl)))
+                for member in members
+            ],
             deadline,
             enough,
             absent,
         )
         if not self.remaining():  # it ended meanwhile
             remove_later(self.cluster, put_back, self.key, self.payload, LOOKS)
-        return dict(zip(links, replies, strict=True))
+        return dict(zip(members, replies, strict=True))
 
-    async def _prolong_late(self, links: Sequence[Link], ttl: float, deadline: float) -> None:
+    async def _prolong_late(self, members: Sequence[Member], ttl: float, deadline: float) -> None:
         """Go through all steps with nodes that were not waited for."""
         if self.remaining():
             with suppress(ShardCacheError):  # which the next extension meets as well, and raises
-                await self._prolong(links, ttl, deadline, lambda _: False)
+                await self._prolong(members, ttl, deadline, lambda _: False)
 
     async def release(self) -> bool:
         """Give it back on every node; say whether it was still ours. Only the first time counts."""
@@ -220,11 +223,11 @@ class Hold:
             try:
                 await self._keeping.stop()
             except BaseException:
-                remove_later(self.cluster, self.links, self.key, self.payload)
+                remove_later(self.cluster, self.members, self.key, self.payload)
                 raise
-        majority = quorum(len(self.links))
+        majority = quorum(len(self.members))
         # Not without the gate, whom the next attempt asks first.
-        asked = (link for link in self.links if not (link.suspect or link.health.ejected))
+        asked = (member for member in self.members if not (member.suspect or member.health.ejected))
         replies = await _withdraw(
             self.cluster,
             self._tokens,
@@ -234,7 +237,7 @@ class Hold:
             gate=next(asked, None),
             unsure=self._put_back,
         )
-        if replies.count(False) > len(self.links) - majority:
+        if replies.count(False) > len(self.members) - majority:
             self._lose("its nodes had it no more")
         return not self.lost
 
@@ -274,11 +277,11 @@ async def attempt(
     """
     cluster = cluster.locking
     name = cluster.keys.canonical(cluster.keys.encode(key))
-    links = cluster.voters(key)
-    vote = _Vote(cluster, name, links, policy, prefix)
+    members = cluster.voters(key)
+    vote = _Vote(cluster, name, members, policy, prefix)
     hold = await _attempted(vote)
     if hold is None and await clear(cluster, vote.refusing(), lock_key(name, prefix)):
-        hold = await _attempted(_Vote(cluster, name, links, policy, prefix))
+        hold = await _attempted(_Vote(cluster, name, members, policy, prefix))
     return hold
 
 
@@ -304,16 +307,16 @@ async def held(cluster: Cluster, key: Key) -> bool:
     """
     cluster = cluster.locking
     name = cluster.keys.canonical(cluster.keys.encode(key))
-    links = cluster.voters(key)
+    members = cluster.voters(key)
     command = Get(lock_key(name))
     replies = await cluster.ask_many(
-        [(link, command) for link in links],
+        [(member, command) for member in members],
         cluster.deadline(),
         lambda heard: _is_held(heard) is not None,
     )
     answer = _is_held(replies)
     if answer is None:
-        raise _unavailable(name, dict(zip(links, replies, strict=True)))
+        raise _unavailable(name, dict(zip(members, replies, strict=True)))
     return answer
 
 
@@ -334,18 +337,18 @@ class _Vote:
         self,
         cluster: Cluster,
         name: bytes,
-        links: Sequence[Link],
+        members: Sequence[Member],
         policy: LockPolicy,
         prefix: bytes,
     ) -> None:
         self.cluster = cluster
         self._name = name
-        self._links = links
+        self._members = members
         self._policy = policy
         self._payload: Payload = (MARK_FLAGS, cluster.io.token())
         self._key = lock_key(name, prefix)
-        self._wanted = quorum(len(links))
-        self._replies: dict[Link, Reply] = {}
+        self._wanted = quorum(len(members))
+        self._replies: dict[Member, Reply] = {}
         self._asked = cluster.io.now()  # before the first byte is sent
         self._left = 0.0
 
@@ -353,7 +356,7 @@ class _Vote:
         """Ask the gate, then the others; say whether enough agreed, and soon enough."""
         if not await self._gate_taken():
             return False
-        others = [link for link in self._links if link not in self._replies]
+        others = [member for member in self._members if member not in self._replies]
         if others:
             await self._ask_others(others)
         now = self.cluster.io.now()
@@ -367,27 +370,27 @@ class _Vote:
             self.cluster,
             self._name,
             self._key,
-            {link: _token(self._replies.get(link)) for link in self._links},
+            {member: _token(self._replies.get(member)) for member in self._members},
             self._payload,
             self._policy,
             self._asked,
             now + self._left,
         )
 
-    def refusing(self) -> list[Link]:
+    def refusing(self) -> list[Member]:
         """Give the nodes that said no."""
-        return [link for link, reply in self._replies.items() if reply is False]
+        return [member for member, reply in self._replies.items() if reply is False]
 
     async def withdrawn(self) -> None:
         """Undo it on every node that agreed or may yet agree."""
-        unsure = [link for link, reply in self._replies.items() if may_store(reply)]
+        unsure = [member for member, reply in self._replies.items() if may_store(reply)]
         # Where it takes two steps, and the first is not answered yet, both are done beside the caller.
-        later = [link for link in unsure if DeleteIf in link.lacks]
+        later = [member for member in unsure if DeleteIf in member.lacks]
         remove_later(self.cluster, later, self._key, self._payload, LOOKS)
         agreed = self._agreed()
-        asked = [*agreed, *(link for link in unsure if link not in later)]
+        asked = [*agreed, *(member for member in unsure if member not in later)]
         if asked:
-            tokens = {link: _token(self._replies[link]) for link in asked}
+            tokens = {member: _token(self._replies[member]) for member in asked}
             await _withdraw(
                 self.cluster, tokens, self._key, self._payload, len(agreed), unsure=unsure
             )
@@ -395,8 +398,8 @@ class _Vote:
     def check_available(self) -> None:
         """Raise `LockUnavailable` if no other holder stood in the way, but nodes that failed."""
         failed = sum(isinstance(reply, NodeError) for reply in self._replies.values())
-        if len(self._links) - failed < self._wanted:
-            raise _unavailable(self._name, {**dict.fromkeys(self._links), **self._replies})
+        if len(self._members) - failed < self._wanted:
+            raise _unavailable(self._name, {**dict.fromkeys(self._members), **self._replies})
 
     async def _gate_taken(self) -> bool:
         """Ask one node after another until one answers; say whether it agreed.
@@ -406,7 +409,7 @@ class _Vote:
         """
         io, cluster = self.cluster.io, self.cluster
         silent = 0
-        for gate in sorted(self._links, key=lambda link: link.suspect):
+        for gate in sorted(self._members, key=lambda member: member.suspect):
             if silent == SILENT_GATES:
                 return True
             self._replies[gate] = UNANSWERED
@@ -419,24 +422,24 @@ class _Vote:
                 return False
         return False
 
-    async def _ask_others(self, links: Sequence[Link]) -> None:
+    async def _ask_others(self, members: Sequence[Member]) -> None:
         before = list(self._replies.values())
-        self._replies.update(dict.fromkeys(links, UNANSWERED))
+        self._replies.update(dict.fromkeys(members, UNANSWERED))
         replies = await self.cluster.ask_many(
-            [(link, self._take(link)) for link in links],
+            [(member, self._take(member)) for member in members],
             self.cluster.deadline(),
-            lambda heard: _decided([*before, *heard], self._wanted, len(self._links)),
+            lambda heard: _decided([*before, *heard], self._wanted, len(self._members)),
         )
-        self._replies.update(zip(links, replies, strict=True))
+        self._replies.update(zip(members, replies, strict=True))
 
-    def _take(self, link: Link) -> Take:
-        return Take(self._key, self._payload, _node_ttl(link, self._policy.ttl))
+    def _take(self, member: Member) -> Take:
+        return Take(self._key, self._payload, _node_ttl(member, self._policy.ttl))
 
-    def _agreed(self) -> list[Link]:
-        return [link for link, reply in self._replies.items() if _agrees(reply)]
+    def _agreed(self) -> list[Member]:
+        return [member for member, reply in self._replies.items() if _agrees(reply)]
 
     def _hopeless(self, replies: Iterable[Reply]) -> bool:
-        return _against(replies) > len(self._links) - self._wanted
+        return _against(replies) > len(self._members) - self._wanted
 
 
 def _agrees(reply: Reply) -> bool:
@@ -457,19 +460,19 @@ def _decided(replies: Sequence[Reply], wanted: int, nodes: int) -> bool:
     return sum(map(_agrees, replies)) >= wanted or _against(replies) > nodes - wanted
 
 
-def _node_ttl(link: Link, ttl: float) -> float:
-    return node_ttl(ttl, whole_seconds=link.whole_seconds)
+def _node_ttl(member: Member, ttl: float) -> float:
+    return node_ttl(ttl, whole_seconds=member.whole_seconds)
 
 
-def _validity(ttl: float, elapsed: float, agreed: Iterable[Link]) -> float:
+def _validity(ttl: float, elapsed: float, agreed: Iterable[Member]) -> float:
     """Return for how many seconds from now it holds on nodes that agreed to keep it for `ttl`."""
-    return validity(ttl, elapsed, whole_seconds=any(link.whole_seconds for link in agreed))
+    return validity(ttl, elapsed, whole_seconds=any(member.whole_seconds for member in agreed))
 
 
-def _unavailable(name: bytes, replies: Mapping[Link, Reply]) -> LockUnavailable:
+def _unavailable(name: bytes, replies: Mapping[Member, Reply]) -> LockUnavailable:
     """Return the error of a lock whose nodes gave these replies, too few to decide."""
     errors = {
-        link.node.name: reply for link, reply in replies.items() if isinstance(reply, NodeError)
+        member.node.name: reply for member, reply in replies.items() if isinstance(reply, NodeError)
     }
     return LockUnavailable(
         f"lock {name!r}: {len(errors)} of {len(replies)} nodes failed"
@@ -480,18 +483,18 @@ def _unavailable(name: bytes, replies: Mapping[Link, Reply]) -> LockUnavailable:
 
 def lock_nodes(cluster: Cluster, key: Key) -> Sequence[Node]:
     """Give the nodes of the lock called `key`, in the order of preference of its name."""
-    return [link.node for link in cluster.locking.voters(key)]
+    return [member.node for member in cluster.locking.voters(key)]
 
 
 async def _withdraw(  # noqa: PLR0913 - what is removed, and who is waited for
     cluster: Cluster,
-    tokens: Mapping[Link, Hashable],
+    tokens: Mapping[Member, Hashable],
     key: bytes,
     payload: Payload,
     answers: int,
     *,
-    gate: Link | None = None,
-    unsure: Collection[Link] = (),
+    gate: Member | None = None,
+    unsure: Collection[Member] = (),
 ) -> list[Reply]:
     """Remove what is ours on each node.
 
@@ -500,20 +503,20 @@ async def _withdraw(  # noqa: PLR0913 - what is removed, and who is waited for
     nobody knows whether they have it yet.
     """
 
-    def enough(heard: Mapping[Link, Reply]) -> bool:
-        unheard = [link for link, reply in heard.items() if reply is UNANSWERED]
+    def enough(heard: Mapping[Member, Reply]) -> bool:
+        unheard = [member for member, reply in heard.items() if reply is UNANSWERED]
         return len(heard) - len(unheard) >= answers and gate not in unheard
 
-    links = list(tokens)
-    replies: list[Reply] = [UNANSWERED] * len(links)
+    members = list(tokens)
+    replies: list[Reply] = [UNANSWERED] * len(members)
     try:
         replies = await deleted(
-            cluster, links, DeleteIf(key, payload), tokens, cluster.deadline(), enough
+            cluster, members, DeleteIf(key, payload), tokens, cluster.deadline(), enough
         )
     finally:
-        for link, reply in zip(links, replies, strict=True):
-            if link in unsure and reply is not True:
-                remove_later(cluster, [link], key, payload, LOOKS)
+        for member, reply in zip(members, replies, strict=True):
+            if member in unsure and reply is not True:
+                remove_later(cluster, [member], key, payload, LOOKS)
             elif not isinstance(reply, bool):
-                remove_later(cluster, [link], key, payload)
+                remove_later(cluster, [member], key, payload)
     return replies

@@ -22,7 +22,7 @@ from shardcache.core.numeric import whole
 from shardcache.core.payloads import SIGNED
 from shardcache.errors import DecodeError, NodeRefusedError
 from shardcache.operations.cluster import Cluster, Key
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 
 COUNTER_MAX: Final = 2**63 - 1  # the most that every server can hold
 COUNTER_TRIES: Final = 3  # a counter that vanishes between two of these is not worth more
@@ -34,76 +34,78 @@ _FAILED: Final[Any] = object()  # in place of a reply
 
 async def get(cluster: Cluster, key: Key, default: Any) -> Any:
     """Give the key's value, or `default`."""
-    name, link = cluster.route(key)
-    payload = cluster.settled(await cluster.ask(link, Get(name)), None)
-    return cluster.value(link, name, payload, default)
+    name, member = cluster.route(key)
+    payload = cluster.settled(await cluster.ask(member, Get(name)), None)
+    return cluster.value(member, name, payload, default)
 
 
 async def gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable | None]:
     """Give the key's value with a token for `cas`, or `default` with `None`."""
-    name, link = cluster.route(key)
-    found = cluster.settled(await cluster.ask(link, Gets(name)), None)
+    name, member = cluster.route(key)
+    found = cluster.settled(await cluster.ask(member, Gets(name)), None)
     payload, token = found or (None, None)
     missing = object()
-    value = cluster.value(link, name, payload, missing)
+    value = cluster.value(member, name, payload, missing)
     return (default, None) if value is missing else (value, token)
 
 
 async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) -> bool:
     """Store the key as `when` asks; say whether it was stored."""
-    name, link = cluster.route(key)
+    name, member = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
     if seconds == 0:
-        return await _store_expired(cluster, link, name, when)
+        return await _store_expired(cluster, member, name, when)
     deadline = cluster.deadline()
-    reply = await cluster.ask(link, Set(name, payload, seconds, when), deadline)
+    reply = await cluster.ask(member, Set(name, payload, seconds, when), deadline)
     if when is not When.ABSENT:
-        await _drop_refused(cluster, link, name, reply, deadline)
+        await _drop_refused(cluster, member, name, reply, deadline)
     return bool(cluster.settled(reply, otherwise=False))
 
 
 async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL) -> bool | None:
     """Store the key if nobody changed it since `gets` gave `token`."""
-    name, link = cluster.route(key)
+    name, member = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
     expired = seconds == 0  # stored for a moment, then deleted: no server does both at once
     deadline = cluster.deadline()
     command = Cas(name, payload, token, 1.0 if expired else seconds)
-    reply = await cluster.ask(link, command, deadline)
+    reply = await cluster.ask(member, command, deadline)
     if expired and reply is True:
         cluster.io.flights.detach(name)
-        await cluster.ask(link, Delete(name), deadline)
+        await cluster.ask(member, Delete(name), deadline)
     if isinstance(reply, NodeRefusedError):  # as for every store, unless somebody was faster
-        await cluster.ask(link, DeleteUnchanged(name, token), deadline)
+        await cluster.ask(member, DeleteUnchanged(name, token), deadline)
     stored: bool | None = cluster.settled(reply, otherwise=False)
     return stored
 
 
 async def delete(cluster: Cluster, key: Key) -> bool:
     """Remove the key; say whether it was there. What is being made for it now is void."""
-    name, link = cluster.route(key)
+    name, member = cluster.route(key)
     cluster.io.flights.detach(name)
-    return bool(cluster.settled(await cluster.ask(link, Delete(name)), otherwise=False))
+    return bool(cluster.settled(await cluster.ask(member, Delete(name)), otherwise=False))
 
 
 async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
     """Give the key a new expiry; say whether it was there."""
-    name, link = cluster.route(key)
+    name, member = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     if seconds == 0:
         return await delete(cluster, key)
     if cluster.payloads.signs:
-        return await _touch_signed(cluster, link, name, seconds)
-    return bool(cluster.settled(await cluster.ask(link, Touch(name, seconds)), otherwise=False))
+        return await _touch_signed(cluster, member, name, seconds)
+    return bool(cluster.settled(await cluster.ask(member, Touch(name, seconds)), otherwise=False))
 
 
-async def _touch_signed(cluster: Cluster, link: Link, name: bytes, seconds: float | None) -> bool:
+async def _touch_signed(
+    cluster: Cluster, member: Member, name: bytes, seconds: float | None
+) -> bool:
     """Store the value anew, signed for as long as it is to live now."""
     payloads, deadline = cluster.payloads, cluster.deadline()
     for _ in range(TOUCH_TRIES):
-        found = cluster.settled(await cluster.ask(link, Gets(name), deadline), None)
+        found = cluster.settled(await cluster.ask(member, Gets(name), deadline), None)
         if found is None:
             return False
         payload, token = found
@@ -112,10 +114,10 @@ async def _touch_signed(cluster: Cluster, link: Link, name: bytes, seconds: floa
             try:
                 held = payloads.open(name, payload)
             except DecodeError as error:
-                cluster.undecodable(link, name, error, default=None)
+                cluster.undecodable(member, name, error, default=None)
                 return False
             command = Cas(name, payloads.seal(name, held, seconds), token, seconds)
-        reply = cluster.settled(await cluster.ask(link, command, deadline), otherwise=None)
+        reply = cluster.settled(await cluster.ask(member, command, deadline), otherwise=None)
         if reply is not False:  # else somebody has changed it just now
             return reply is True
     return False
@@ -138,13 +140,13 @@ async def decr(
 async def _count(
     cluster: Cluster, key: Key, delta: int, start: SupportsIndex | None, ttl: TTL
 ) -> int | None:
-    name, link = cluster.route(key)
+    name, member = cluster.route(key)
     initial = None if start is None else _checked(start, "initial")
     seconds = lifetime(ttl, cluster.default_ttl)
     deadline = cluster.deadline()
     for _ in range(COUNTER_TRIES):
         count: int | None = cluster.settled(
-            await cluster.ask(link, Incr(name, delta), deadline), _FAILED
+            await cluster.ask(member, Incr(name, delta), deadline), _FAILED
         )
         if count is _FAILED:
             return None
@@ -153,7 +155,7 @@ async def _count(
         if seconds == 0:  # a counter made for no time at all is not made
             return initial
         payload = cluster.payloads.encode(name, initial)
-        made = await cluster.ask(link, Set(name, payload, seconds, When.ABSENT), deadline)
+        made = await cluster.ask(member, Set(name, payload, seconds, When.ABSENT), deadline)
         if cluster.settled(made, otherwise=False):  # nobody else has made it meanwhile
             return initial
     return None
@@ -168,18 +170,18 @@ def _checked(number: SupportsIndex, name: str) -> int:
     return count
 
 
-async def _store_expired(cluster: Cluster, link: Link, name: bytes, when: When) -> bool:
+async def _store_expired(cluster: Cluster, member: Member, name: bytes, when: When) -> bool:
     """Do what storing for no time at all comes to: the key is deleted, but never by an `add`."""
     if when is When.ABSENT:
-        return cluster.settled(await cluster.ask(link, Get(name)), _FAILED) is None
+        return cluster.settled(await cluster.ask(member, Get(name)), _FAILED) is None
     cluster.io.flights.detach(name)
-    there = cluster.settled(await cluster.ask(link, Delete(name)), _FAILED)
+    there = cluster.settled(await cluster.ask(member, Delete(name)), _FAILED)
     return there is not _FAILED and (when is When.ALWAYS or bool(there))
 
 
 async def _drop_refused(
-    cluster: Cluster, link: Link, name: bytes, reply: object, deadline: float
+    cluster: Cluster, member: Member, name: bytes, reply: object, deadline: float
 ) -> None:
     """Delete what a refused overwrite left: memcached drops the old value, Redis keeps it."""
     if isinstance(reply, NodeRefusedError):
-        await cluster.ask(link, Delete(name), deadline)
+        await cluster.ask(member, Delete(name), deadline)

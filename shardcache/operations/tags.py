@@ -11,15 +11,15 @@ from shardcache.core.keys import RESERVED
 from shardcache.core.payloads import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError
 from shardcache.operations.cluster import Cluster, Key
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 
 TAGS: Final = RESERVED + b"t:"
 
 
-def placed(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Link]]:
+def placed(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Member]]:
     """Give for each tag the name of its version, and the node that keeps it."""
     routes = (cluster.route(tag) for tag in tags)
-    return [(TAGS + name, link) for name, link in routes]
+    return [(TAGS + name, member) for name, member in routes]
 
 
 def version(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
@@ -39,32 +39,32 @@ async def versions(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | None:
         return []
     places = placed(cluster, tags)
     deadline = cluster.deadline()
-    replies = await cluster.ask_many([(link, Get(name)) for name, link in places], deadline)
+    replies = await cluster.ask_many([(member, Get(name)) for name, member in places], deadline)
     known: list[bytes] = []
-    for (name, link), reply in zip(places, replies, strict=True):
+    for (name, member), reply in zip(places, replies, strict=True):
         if isinstance(reply, NodeError):
             return None
-        made = version(cluster, name, reply) or await _made(cluster, link, name, deadline)
+        made = version(cluster, name, reply) or await _made(cluster, member, name, deadline)
         if made is None:
             return None
         known.append(made)
     return known
 
 
-async def _made(cluster: Cluster, link: Link, name: bytes, deadline: float) -> bytes | None:
+async def _made(cluster: Cluster, member: Member, name: bytes, deadline: float) -> bytes | None:
     """Make a version of a tag that has none; if another is faster, theirs."""
     fresh = cluster.io.token()[:VERSION_SIZE]
     payload = cluster.payloads.seal(name, (MARK_FLAGS, fresh))
-    stored = await cluster.ask(link, Set(name, payload, None, When.ABSENT), deadline)
+    stored = await cluster.ask(member, Set(name, payload, None, When.ABSENT), deadline)
     if stored is True:
         return fresh
-    return version(cluster, name, await cluster.ask(link, Get(name), deadline))
+    return version(cluster, name, await cluster.ask(member, Get(name), deadline))
 
 
 async def invalidate(cluster: Cluster, tag: Key) -> bool:
     """Make every value with this tag a miss; say whether the tag's node has taken note."""
     # Which of the values being made have this tag is not known: nobody joins any of them.
     cluster.io.flights.detach_all()
-    ((name, link),) = placed(cluster, [tag])
-    reply = await cluster.ask(link, Delete(name))
+    ((name, member),) = placed(cluster, [tag])
+    reply = await cluster.ask(member, Delete(name))
     return not isinstance(cluster.settled(reply, reply), NodeError)

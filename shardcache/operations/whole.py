@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from shardcache.core.commands import Command, FlushAll, Ping, ServerStats
 from shardcache.errors import DecodeError, NodeError, PartialFailureError
 from shardcache.operations.cluster import Cluster, Key
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 
 
 class NodeStats(NamedTuple):
@@ -28,7 +28,7 @@ async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
     `lock` before their names.
     """
     known = cluster.known
-    asks = [(link, Ping()) for link in known.values()]
+    asks = [(member, Ping()) for member in known.values()]
     answers = await cluster.ask_timed(asks, ejected_too=True)
     return {
         name: reply if isinstance(reply, NodeError) else seconds
@@ -59,21 +59,21 @@ class Counters(dict[str, dict[str, int | float]]):
 def counters(cluster: Cluster) -> Counters:
     """Return this client's counters by node name, without asking any node."""
     known = cluster.known
-    counted = Counters((name, link.counters()) for name, link in known.items())
+    counted = Counters((name, member.counters()) for name, member in known.items())
     counted.protection = dict(cluster.protection.tally.counts)
-    counted.circuits = {name: link.health.circuit.value for name, link in known.items()}
+    counted.circuits = {name: member.health.circuit.value for name, member in known.items()}
     return counted
 
 
 async def stats(cluster: Cluster) -> Stats:
     """Return, by node name, the server's own figures (or its error) and this client's counters."""
     known = cluster.known
-    links = list(known.values())
+    members = list(known.values())
     counted = counters(cluster)
-    replies = await _ask_each(cluster, links, ServerStats())
+    replies = await _ask_each(cluster, members, ServerStats())
     every = Stats(
-        (name, NodeStats(reply, counted[name], link.health.circuit.value))
-        for (name, link), reply in zip(known.items(), replies, strict=True)
+        (name, NodeStats(reply, counted[name], member.health.circuit.value))
+        for (name, member), reply in zip(known.items(), replies, strict=True)
     )
     every.protection = counted.protection
     return every
@@ -81,29 +81,29 @@ async def stats(cluster: Cluster) -> Stats:
 
 async def flush_all(cluster: Cluster) -> bool:
     """Empty every node; return whether all did."""
-    links = list(cluster.links.values())
+    members = list(cluster.members.values())
     cluster.io.flights.detach_all()
-    replies = await _ask_each(cluster, links, FlushAll())
+    replies = await _ask_each(cluster, members, FlushAll())
     failed: dict[Key, NodeError | DecodeError] = {
-        link.node.name: reply
-        for link, reply in zip(links, replies, strict=True)
+        member.node.name: reply
+        for member, reply in zip(members, replies, strict=True)
         if isinstance(reply, NodeError)
     }
     if failed and cluster.raises:
-        flushed = [link.node.name for link in links if link.node.name not in failed]
-        raise PartialFailureError(failed, total=len(links), succeeded=flushed)
+        flushed = [member.node.name for member in members if member.node.name not in failed]
+        raise PartialFailureError(failed, total=len(members), succeeded=flushed)
     return not failed
 
 
 async def flush_node(cluster: Cluster, name: str) -> bool:
     """Empty one node; return whether it did. Raise `TopologyError` for an unknown name."""
-    link = cluster.links[cluster.topology.node(name).name]
+    member = cluster.members[cluster.topology.node(name).name]
     cluster.io.flights.detach_all()
-    flushed: bool = cluster.settled(await cluster.ask(link, FlushAll()), otherwise=False)
+    flushed: bool = cluster.settled(await cluster.ask(member, FlushAll()), otherwise=False)
     return flushed
 
 
 async def _ask_each(
-    cluster: Cluster, links: list[Link], command: Command
+    cluster: Cluster, members: list[Member], command: Command
 ) -> list[Any]:  # of its kind
-    return await cluster.ask_many([(link, command) for link in links])
+    return await cluster.ask_many([(member, command) for member in members])

@@ -42,7 +42,7 @@ from shardcache.core.commands import (
     Touch,
 )
 from shardcache.core.payloads import RAW_FLAGS, is_stub
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, Mode, make_client
 from shardcache.testing.waiting import eventually
@@ -124,18 +124,18 @@ class BackendContract:
         client.close()
 
     @pytest.fixture
-    def link(self, client: Any) -> Link:
+    def member(self, client: Any) -> Member:
         """Give the client's own view of the one node."""
-        link: Link
-        (link,) = client._cluster.links.values()  # noqa: SLF001 - some commands have no call
-        return link
+        member: Member
+        (member,) = client._cluster.members.values()  # noqa: SLF001 - some commands have no call
+        return member
 
     @pytest.fixture
-    def ask(self, client: Any, mode: Mode, link: Link) -> Ask:
+    def ask(self, client: Any, mode: Mode, member: Member) -> Ask:
         """Give a function that asks the node for the reply to one command."""
 
         async def asking(command: Command) -> Any:  # the reply is of the command's type
-            return await client._cluster.ask(link, command)  # noqa: SLF001 - as above
+            return await client._cluster.ask(member, command)  # noqa: SLF001 - as above
 
         if mode == "blocking":
             return lambda command: step(asking(command))
@@ -525,9 +525,9 @@ class BackendContract:
         assert met.payload == VALUE
         assert ask(DeleteUnchanged(key, met.token)) is True
 
-    def test_removing_and_keeping_by_value(self, ask: Ask, link: Link) -> None:
+    def test_removing_and_keeping_by_value(self, ask: Ask, member: Member) -> None:
         """A lock is released and prolonged by its own token alone."""
-        if DeleteIf in link.lacks:
+        if DeleteIf in member.lacks:
             pytest.skip("done in two steps, by CAS")
         ask(Set(NAME, VALUE, 30))
         assert ask(DeleteIf(NAME, OTHER)) is False
@@ -539,14 +539,16 @@ class BackendContract:
         assert ask(ExpireIf(NAME, VALUE, 60)) is False
         assert ask(Get(NAME)) is None
 
-    def test_an_ejected_node_can_be_asked_again(self, client: Any, mode: Mode, link: Link) -> None:
+    def test_an_ejected_node_can_be_asked_again(
+        self, client: Any, mode: Mode, member: Member
+    ) -> None:
         """After `eject`, by a task of the loop or beside it, the next call is served, as a probe is."""
         client.set("k", 1)
 
         async def eject() -> None:
-            link.backend.eject()
+            member.backend.eject()
 
-        link.backend.eject()
+        member.backend.eject()
         assert client.get("k") == 1
         if mode == "asyncio":
             client.loop.run_until_complete(eject())

@@ -50,20 +50,20 @@ def test_when_a_server_may_have_been_restarted(make_memcached, how):
     """A connection was lost, or closed while it rested, or its node was ejected."""
     server = make_memcached()
     with Client(server.url, timeout=0.2) as client:
-        (link,) = client._cluster.links.values()
+        (member,) = client._cluster.members.values()
         value, token = client.gets("k")
         assert (value, token) == (None, None)
         client.set("k", "value")
         _, token = client.gets("k")
         assert client.cas("k", "value", token) is True
         _, token = client.gets("k")
-        before = link.backend._target.runs.number
+        before = member.backend._target.runs.number
         if how == "lost":
             server.kill()
             client.get("k")
             server.restart()
         elif how == "ejected":
-            link.backend.eject()
+            member.backend.eject()
         else:
             server.kill()
             server.restart()
@@ -71,7 +71,7 @@ def test_when_a_server_may_have_been_restarted(make_memcached, how):
             client.get("k")
         while client.ejected:
             client.ping()
-        assert link.backend._target.runs.number > before
+        assert member.backend._target.runs.number > before
         assert not client.cas("k", "other", token)
 
 
@@ -86,10 +86,10 @@ def test_a_restarted_server_s_numbers_are_not_ours(make_memcached):
     """A late leader of the run before does not store over another's stub, nor remove it."""
     server = make_memcached()
     with Client(server.url, timeout=5.0) as client:
-        (link,) = client._cluster.links.values()
+        (member,) = client._cluster.members.values()
 
         def ask(command):
-            return step(client._cluster.ask(link, command))
+            return step(client._cluster.ask(member, command))
 
         late = ask(Begin(b"k", b"late", 60))
         server.kill()

@@ -829,15 +829,15 @@ class TestTrouble:
 
             name = await f.key_for()
             cluster = cluster_of(client)
-            routed, link = cluster.route(name)
-            met = await cluster.ask(link, Begin(routed, b"m" * 16, 30))
+            routed, member = cluster.route(name)
+            met = await cluster.ask(member, Begin(routed, b"m" * 16, 30))
             first = asyncio.create_task(f())
             await asyncio.sleep(0.3)
             second = asyncio.create_task(f())
             with pytest.raises(RecomputeTimeoutError):
                 await first
             assert not second.done()
-            await cluster.ask(link, DeleteUnchanged(routed, met.token))
+            await cluster.ask(member, DeleteUnchanged(routed, met.token))
             assert await second == "made by the second"
 
     async def test_closing_undoes_what_is_under_way(self, redis_servers):

@@ -310,13 +310,13 @@ class Pretender:
 def checked(url, **pretended):
     """Return what a check finds of a node that pretends to be the one of this URL."""
     client = Client(url, timeout=TIMEOUT)
-    (link,) = client._cluster.links.values()
-    link.backend = Pretender(**pretended)
+    (member,) = client._cluster.members.values()
+    member.backend = Pretender(**pretended)
     try:
         (found,) = client.check().values()
     except CheckFailedError as error:
         (found,) = error.faults.values()
-    assert not link.backend.store._entries
+    assert not member.backend.store._entries
     return found
 
 
@@ -390,10 +390,10 @@ class Silent:
 def test_a_node_that_does_not_answer_is_asked_once():
     """All further questions would cost a timeout each, and tell no more."""
     client = Client("redis://h", timeout=TIMEOUT)
-    (link,) = client._cluster.links.values()
-    link.backend = Silent()
+    (member,) = client._cluster.members.values()
+    member.backend = Silent()
     (fault,) = faults_of(client)["h:6379"]
-    assert link.backend.asked == [Ping]
+    assert member.backend.asked == [Ping]
     assert fault.startswith("no answer by the deadline; is it running")
 
 
@@ -415,9 +415,9 @@ class Closing(Pretender):
 def test_a_client_that_is_closed_meanwhile_is_no_fault_of_its_nodes():
     """Whoever checks is told what has happened, and not that nodes cannot serve."""
     client = Client("redis://h", timeout=TIMEOUT)
-    (link,) = client._cluster.links.values()
-    link.backend = Closing(client)
-    link.backend.close = lambda: None
+    (member,) = client._cluster.members.values()
+    member.backend = Closing(client)
+    member.backend.close = lambda: None
     with pytest.raises(ClientClosedError):
         client.check()
 
@@ -442,8 +442,8 @@ def test_a_client_that_is_closed_meanwhile_is_no_fault_of_its_nodes():
 def test_what_works_and_should_be_known(url, settings, figures, told):
     """Notes tell of what is no fault, and never quote a password."""
     client = Client(url, timeout=TIMEOUT, **settings)
-    (link,) = client._cluster.links.values()
-    link.backend = Pretender(figures)
+    (member,) = client._cluster.members.values()
+    member.backend = Pretender(figures)
     ((found),) = client.check().values()
     assert [told in note for note in found.notes] == ([] if told is None else [True])
     assert "hunter2" not in str(found)

@@ -73,8 +73,8 @@ def codec(request):
 def failures(client):
     """Return how many values of the client's one node could not be decoded."""
     inner = getattr(client, "twin", client)
-    (link,) = inner._cluster.links.values()
-    return link.counters()["decode_failures"]
+    (member,) = inner._cluster.members.values()
+    return member.counters()["decode_failures"]
 
 
 def test_what_it_cannot_read_is_a_counted_miss(mode, codec):

@@ -80,15 +80,15 @@ def test_garbage_is_a_counted_miss(mode):
     diary = Diary()
     client = make_client(mode, "memory://a", observers=[diary])
     inner = getattr(client, "twin", client)
-    link = next(iter(inner._cluster.links.values()))
-    store = link.backend._execute
+    member = next(iter(inner._cluster.members.values()))
+    store = member.backend._execute
     store(Set(b"k", (32 << 16, b"\xc1 top secret")))
     assert client.get("k", "default") == "default"
     assert client.get_many(["k"]) == {}
     told = [event for event in diary.events if isinstance(event, DecodeFailed)]
     assert len(told) == 2
     assert "secret" not in repr(told)
-    assert link.counters()["decode_failures"] == 2
+    assert member.counters()["decode_failures"] == 2
 
 
 def test_an_observer_that_raises_breaks_nothing(mode):

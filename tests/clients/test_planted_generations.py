@@ -41,26 +41,26 @@ def plant(how, key, servers):
             server.ask(b"DEL %b\r\nLPUSH %b x\r\n" % (key, key), b":")
             continue
         with Client(url, timeout=5.0) as client:
-            (link,) = cluster_of(client).links.values()
+            (member,) = cluster_of(client).members.values()
             deadline = time.monotonic() + 5.0
             if how == "stub":
-                link.backend.execute(Delete(key), deadline)
-                link.backend.execute(Begin(key, bytes(16), 60.0), deadline)
+                member.backend.execute(Delete(key), deadline)
+                member.backend.execute(Begin(key, bytes(16), 60.0), deadline)
                 continue
             data = WRITTEN.get(how)
             if data is None:
                 moment = time.time() + HOURS_AHEAD[how] * 3600
                 data = b"%012xbeef" % int(moment * 1000)
-            assert link.backend.execute(Set(key, (MARK_FLAGS, data)), deadline) is True
+            assert member.backend.execute(Set(key, (MARK_FLAGS, data)), deadline) is True
 
 
 def write(key, payload, servers):
     """Store a payload on all servers."""
     for _, url in servers:
         with Client(url, timeout=5.0) as client:
-            (link,) = cluster_of(client).links.values()
+            (member,) = cluster_of(client).members.values()
             deadline = time.monotonic() + 5.0
-            assert link.backend.execute(Set(key, payload), deadline) is True
+            assert member.backend.execute(Set(key, payload), deadline) is True
 
 
 class Shop:

@@ -57,13 +57,13 @@ class Node:
 
     def __init__(self, client):
         self.client = client
-        (self.link,) = client._cluster.links.values()
+        (self.member,) = client._cluster.members.values()
 
     def ask(self, command):
         """Give the reply to a command."""
 
         async def asking():
-            return await self.client._cluster.ask(self.link, command)
+            return await self.client._cluster.ask(self.member, command)
 
         loop = getattr(self.client, "loop", None)
         return step(asking()) if loop is None else loop.run_until_complete(asking())

@@ -9,7 +9,7 @@ import pytest
 from shardcache.clients.swallowed import MOST, SwallowedErrors
 from shardcache.core.nodes import Node
 from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
@@ -63,16 +63,16 @@ class TestSwallowedErrors:
 
     def test_a_node_that_stays_ejected_is_told_once_a_minute(self, lines):
         """From a minute after its ejection, with how many calls were refused since the last line."""
-        now, link = [100.0], Link(Node("redis://a"), None)
+        now, member = [100.0], Member(Node("redis://a"), None)
         errors = SwallowedErrors(clock=lambda: now[0])
         cause = NodeUnavailableError("WRONGPASS", "a")
 
         def refuse(calls):
             for _ in range(calls):
-                link.refused += 1
-                errors.note_refused(link, cause)
+                member.refused += 1
+                errors.note_refused(member, cause)
 
-        link.health.since = 7.0
+        member.health.since = 7.0
         refuse(50)
         now[0] += 59.0
         refuse(1)
@@ -84,7 +84,7 @@ class TestSwallowedErrors:
         refuse(1)
         assert lines()[1:] == ["a node is still ejected, 9 calls refused in 60 s: a: WRONGPASS"]
         now[0] += 500.0
-        link.health.since = 8.0  # it was well meanwhile, and the new ejection has its own line
+        member.health.since = 8.0  # it was well meanwhile, and the new ejection has its own line
         refuse(1)
         assert len(lines()) == 2
 

@@ -189,8 +189,8 @@ def test_marks_are_no_values_to_them(make, name, theirs):
 
     def ask(command):
         async def asking():
-            (link,) = client._cluster.links.values()
-            return await client._cluster.ask(link, command)
+            (member,) = client._cluster.members.values()
+            return await client._cluster.ask(member, command)
 
         loop = getattr(client, "loop", None)
         return step(asking()) if loop is None else loop.run_until_complete(asking())

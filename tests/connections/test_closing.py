@@ -57,13 +57,13 @@ async def test_taking_a_stopped_node_away_does_not_wait_for_it(urls):
         server.pause()
         calls = [asyncio.ensure_future(client.get(f"k{number}")) for number in range(20)]
         await asyncio.sleep(0.1)
-        link = client._cluster.links[client.nodes[1].name]
+        member = client._cluster.members[client.nodes[1].name]
         began = time.monotonic()
         await client.remove_node(client.nodes[1].name)
         assert time.monotonic() - began < SOON
         ends = await asyncio.gather(*calls, return_exceptions=True)
         assert {type(end) for end in ends} == {int, NodeTimeoutError}
-        assert not link.health.ejected
+        assert not member.health.ejected
 
 
 @pytest.mark.parametrize("scheme", ["memcached", "redis"])

@@ -155,14 +155,14 @@ def test_a_restored_node_is_asked_over_a_new_connection(mode, make_memcached):
     server = make_memcached()
     client = make_client(mode, server.url, timeout=0.2)
     client.set_many({f"k{number}": number for number in range(50)})
-    (link,) = client._cluster.links.values()
+    (member,) = client._cluster.members.values()
     server.pause()
     while not client.ejected:
         client.get("k1")
-    before = link.backend.dialed
+    before = member.backend.dialed
     server.resume()
     eventually(lambda: client.ping() and not client.ejected, within=7)
-    assert link.backend.dialed > before
+    assert member.backend.dialed > before
     for number in range(50):
         assert client.get(f"k{number}") == number
     client.close()
@@ -173,14 +173,14 @@ def test_those_who_wait_for_a_connection_are_sent_away(make_memcached):
     server = make_memcached()
     client = Client(server.url, on_error="raise", timeout=5, pool_size=1)
     client.set("k", 1)
-    (link,) = client._cluster.links.values()
-    lent = link.backend.pool.idle()
-    threading.Timer(0.2, link.backend.eject).start()
+    (member,) = client._cluster.members.values()
+    lent = member.backend.pool.idle()
+    threading.Timer(0.2, member.backend.eject).start()
     started = time.monotonic()
     with pytest.raises(NodeUnavailableError, match="ejected"):
         client.get("k")
     assert time.monotonic() - started < 2
-    link.backend.pool.give(lent)
+    member.backend.pool.give(lent)
     client.close()
 
 
@@ -189,13 +189,13 @@ def test_a_pool_that_ran_out_ejects_nobody(make_memcached):
     server = make_memcached()
     client = Client(server.url, on_error="raise", timeout=0.05, pool_size=1)
     client.set("k", 1)
-    (link,) = client._cluster.links.values()
-    lent = link.backend.pool.idle()
+    (member,) = client._cluster.members.values()
+    lent = member.backend.pool.idle()
     for _ in range(30):
         with pytest.raises(PoolTimeoutError):
             client.get("k")
     assert client.ejected == ()
-    link.backend.pool.give(lent)
+    member.backend.pool.give(lent)
     assert client.get("k") == 1
     client.close()
 
@@ -290,17 +290,17 @@ def test_a_node_that_answers_no_batch_is_ejected(request, mode, kind, call):
     for _ in range(3):
         getattr(client, call)(batch)
     assert [node.name for node in client.ejected] == [client.nodes[0].name]
-    (link,) = client_links(client)
-    assert link.errors >= 3
-    assert link.answered + link.errors - before <= 4
+    (member,) = client_members(client)
+    assert member.errors >= 3
+    assert member.answered + member.errors - before <= 4
     server.resume()
     client.close()
 
 
-def client_links(client):
+def client_members(client):
     """Give what a client knows of its nodes."""
     cluster = getattr(client, "twin", client)._cluster
-    return cluster.links.values()
+    return cluster.members.values()
 
 
 async def test_a_reply_has_the_time_at_which_it_came(make_memcached):
@@ -348,12 +348,12 @@ def test_too_little_time_for_a_dial_says_nothing_of_the_node(make_memcached):
     """A connection that could not be made in what was left of a call ejects nobody."""
     server = make_memcached()
     with Client(server.url, timeout=0.5) as client:
-        (link,) = client_links(client)
+        (member,) = client_members(client)
         blame, began = client._cluster.ejector.blame, time.monotonic()
-        error = ConnectTimeoutError("could not be reached in time", link.node.name)
-        blame(link, error, began, 0.015)
+        error = ConnectTimeoutError("could not be reached in time", member.node.name)
+        blame(member, error, began, 0.015)
         assert client.ejected == ()
-        blame(link, ConnectTimeoutError("again", link.node.name), began, 0.5)
+        blame(member, ConnectTimeoutError("again", member.node.name), began, 0.5)
         assert len(client.ejected) == 1
 
 
@@ -364,8 +364,8 @@ def test_a_wrong_password_is_told_and_not_tried_again_and_again(make_redis, capl
     client = make_client(mode, server.url.replace("redis://", "redis://:wrong@"), timeout=1.0)
     for number in range(100):
         assert client.get(f"k{number}", "miss") == "miss"
-    (link,) = client_links(client)
-    assert link.backend.dialed + link.errors - link.refused <= 3
+    (member,) = client_members(client)
+    assert member.backend.dialed + member.errors - member.refused <= 3
     (record,) = caplog.records
     assert "is ejected" in record.getMessage()
     assert "refused the greeting" in record.getMessage()

@@ -344,7 +344,7 @@ async def test_a_call_is_asked_again_but_once():
             assert await client.get("k") is None
             calls = [client.get(key) for key in ("a", "b")]
             answers = await asyncio.gather(*calls, return_exceptions=True)
-            backend = next(iter(client._cluster.links.values())).backend
+            backend = next(iter(client._cluster.members.values())).backend
             assert (backend.retried, backend.dialed) == (2, 2)
             assert sum(answer is None for answer in answers) <= 1
             assert any(isinstance(answer, NodeUnavailableError) for answer in answers)
@@ -362,7 +362,7 @@ async def test_a_connection_far_behind_is_given_up():
         async with AsyncClient(f"memcached://{address}", on_error="raise", timeout=0.1) as client:
             with pytest.raises(NodeTimeoutError):
                 await client.get("k")
-            backend = next(iter(client._cluster.links.values())).backend
+            backend = next(iter(client._cluster.members.values())).backend
             end = time.monotonic() + 10.0
             while backend._channels:
                 assert time.monotonic() < end
@@ -379,7 +379,7 @@ async def test_calls_under_way_do_not_wait_for_an_ejected_node(make_memcached):
         call = asyncio.create_task(client.get("k"))
         await asyncio.sleep(0.05)
         started = time.monotonic()
-        next(iter(client._cluster.links.values())).backend.eject()
+        next(iter(client._cluster.members.values())).backend.eject()
         with pytest.raises(NodeUnavailableError, match="ejected"):
             await call
         assert time.monotonic() - started < 5
@@ -392,7 +392,7 @@ def test_who_is_interrupted_takes_the_connections_along(make_memcached):
     with Client([server.url for server in servers], on_error="raise", timeout=5) as client:
         cluster = client._cluster
         client.ping()
-        backends = [link.backend for link in cluster.links.values()]
+        backends = [member.backend for member in cluster.members.values()]
         assert [backend.pool.open for backend in backends] == [1, 1]
 
         def interrupted(_):
@@ -411,7 +411,7 @@ def test_a_connection_in_the_middle_of_a_reply_is_not_lent_again(make_memcached)
     server = make_memcached()
     client = Client(server.url, on_error="raise", timeout=2)
     client.set("k", 1)
-    pool = next(iter(client._cluster.links.values())).backend.pool
+    pool = next(iter(client._cluster.members.values())).backend.pool
     lent = pool.idle()
     lent.wire.encode(Get(b"k"))  # whose reply is owed from now on
     pool.give(lent)
@@ -506,7 +506,7 @@ def test_a_pool_that_ran_out_is_told_as_such(make_memcached):
     server = make_memcached()
     client = Client(server.url, pool_size=1, on_error="raise", timeout=0.2)
     client.set("k", 1)
-    backend = next(iter(client._cluster.links.values())).backend
+    backend = next(iter(client._cluster.members.values())).backend
     lent = backend.pool.idle()
     with pytest.raises(NodeTimeoutError, match="connections stayed in use"):
         client.get("k")

@@ -50,7 +50,7 @@ def test_the_keys_of_other_nodes_are_found(urls):
     assert client.set_many(ITEMS) == []
     client._cluster.timeout = 0.2
     for node in client.nodes:
-        pool = client._cluster.links[node.name].backend.pool
+        pool = client._cluster.members[node.name].backend.pool
         held = taken(pool)
         others = {key: value for key, value in ITEMS.items() if client.node_for(key) != node}
         assert client.get_many(KEYS) == others
@@ -66,7 +66,7 @@ def test_a_place_that_comes_free_is_taken(urls):
     """Who waits beside other nodes gets the connection as soon as it is given back."""
     client = Client(urls, pool_size=1, timeout=10, on_error="raise")
     client.set_many(ITEMS)
-    pools = [link.backend.pool for link in client._cluster.links.values()]
+    pools = [member.backend.pool for member in client._cluster.members.values()]
     for pool in pools:
         threading.Timer(0.2, given_back, (pool, taken(pool))).start()
     started = time.monotonic()
@@ -95,7 +95,7 @@ def test_crossing_batches_all_end(urls):
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert not any(link.backend.pool._waiters for link in client._cluster.links.values())
+    assert not any(member.backend.pool._waiters for member in client._cluster.members.values())
     client.close()
 
 
@@ -104,7 +104,7 @@ def test_an_ejection_sends_away_who_waits_beside_other_nodes(urls):
     client = Client(urls, pool_size=1, timeout=10)
     client.set_many(ITEMS)
     node = client.nodes[0]
-    backend = client._cluster.links[node.name].backend
+    backend = client._cluster.members[node.name].backend
     held = taken(backend.pool)
     timer = threading.Timer(0.2, backend.eject)
     timer.start()
@@ -119,7 +119,7 @@ def test_an_ejection_sends_away_who_waits_beside_other_nodes(urls):
 def test_one_key_of_a_full_pool_is_late_by_the_pool(urls):
     """A call for one key says that it was our own pool that kept it waiting."""
     client = Client(urls[:1], pool_size=1, timeout=0.1, on_error="raise")
-    pool = next(iter(client._cluster.links.values())).backend.pool
+    pool = next(iter(client._cluster.members.values())).backend.pool
     held = taken(pool)
     with pytest.raises(PoolTimeoutError):
         client.get("k")

@@ -28,7 +28,7 @@ from shardcache.backends.redis import Redis
 from shardcache.core.commands import Get, Gets
 from shardcache.core.nodes import Node
 from shardcache.errors import EncodeError, UncacheableResultError
-from shardcache.operations.probing import members
+from shardcache.operations.probing import clients_of
 from shardcache.testing.waiting import eventually
 
 KEYS = [f"k{number}" for number in range(200)]
@@ -92,8 +92,8 @@ def test_signals_leave_no_connection_out_of_step(urls):
                 signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
         signal.signal(signal.SIGALRM, before)
-    for link in client._cluster.links.values():
-        pool = link.backend.pool
+    for member in client._cluster.members.values():
+        pool = member.backend.pool
         lent = [pool.reserve(time.monotonic() + 5) for _ in range(2)]  # raises if a slot is lost
         for held in lent:
             (pool.release if isinstance(held, Place) else pool.give)(held)
@@ -195,12 +195,12 @@ def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, sche
         )
         for _ in range(20):
             assert client.get_many(some) == some
-        links = client._cluster.links.values()
+        members = client._cluster.members.values()
         # As many connections and threads more as there may be, and none besides.
-        assert descriptors() - before <= 2 * len(links)
+        assert descriptors() - before <= 2 * len(members)
         assert client.ejected == ()
-        for link in links:
-            pool = link.backend.pool
+        for member in members:
+            pool = member.backend.pool
             lent = [pool.reserve(time.monotonic() + 5) for _ in range(2)]
             for held in lent:
                 (pool.release if isinstance(held, Place) else pool.give)(held)
@@ -249,7 +249,7 @@ def test_signals_leave_no_node_out_for_either_client(make_memcached, monkeypatch
         client.close()
     gc.collect()  # those whose `close` was interrupted
     eventually(lambda: not prober._out, within=5)
-    assert [health for health in prober._known.values() if members(health)] == []
+    assert [health for health in prober._known.values() if clients_of(health)] == []
 
 
 GEVENT = """
@@ -283,9 +283,9 @@ gevent.joinall([gevent.spawn(disturb, seed) for seed in range(20)], raise_error=
 assert came == 3000, came
 assert client.get_many(some) == some
 assert count() - before <= 4 * len(sys.argv[1:]), (before, count())
-for link in client._cluster.links.values():
+for member in client._cluster.members.values():
     gevent.sleep(0.1)
-    assert link.backend.pool.open <= 4
+    assert member.backend.pool.open <= 4
 assert client.ejected == (), client.ejected
 client.close()
 print("done")
@@ -443,7 +443,7 @@ def test_sixteen_threads_share_one_client(mixed):
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert all(link.backend.pool.open <= 4 for link in client._cluster.links.values())
+    assert all(member.backend.pool.open <= 4 for member in client._cluster.members.values())
     client.close()
 
 
@@ -482,7 +482,7 @@ def test_calls_of_one_turn_leave_together(memcached_servers):
     async def main():
         async with AsyncClient(memcached_servers[0].url, on_error="raise", timeout=10) as client:
             await client.get("warm")
-            backend = next(iter(client._cluster.links.values())).backend
+            backend = next(iter(client._cluster.members.values())).backend
             channel = backend._channels[asyncio.get_running_loop()]
             writes = []
             sock = channel._sock
@@ -525,7 +525,7 @@ def test_a_call_that_meets_a_closing_connection_is_answered(memcached_servers):
 
     async def main():
         client = AsyncClient(memcached_servers[0].url, on_error="raise", timeout=10)
-        backend = next(iter(client._cluster.links.values())).backend
+        backend = next(iter(client._cluster.members.values())).backend
         for _ in range(50):
             calls = [asyncio.ensure_future(client.get("k")) for _ in range(3)]
             closing = asyncio.ensure_future(backend.aclose())
@@ -552,7 +552,7 @@ def test_a_cancelled_dial_is_dialed_again(memcached_servers):
                 task.cancel()
             await asyncio.gather(call, return_exceptions=True)
             assert await client.set("k", turns) is True
-            await next(iter(client._cluster.links.values())).backend.aclose()
+            await next(iter(client._cluster.members.values())).backend.aclose()
         await client.aclose()
 
     asyncio.run(main())

@@ -32,10 +32,10 @@ class Diary:
     node_restored = node_ejected
 
 
-def link_of(client):
+def member_of(client):
     """Return what a client of one node knows of it."""
-    (link,) = getattr(client, "twin", client)._cluster.known.values()
-    return link
+    (member,) = getattr(client, "twin", client)._cluster.known.values()
+    return member
 
 
 def probers():
@@ -60,11 +60,11 @@ def test_a_node_that_one_client_ejects_is_out_for_the_other(request, caplog, kin
     server.pause()
     while not clients[0].ejected:
         clients[0].get("k")
-    errors = link_of(clients[1]).errors
+    errors = member_of(clients[1]).errors
     assert [node.name for node in clients[1].ejected] == [clients[1].nodes[0].name]
     for _ in range(100):
         assert clients[1].get("k", "miss") == "miss"
-    assert link_of(clients[1]).refused == link_of(clients[1]).errors - errors == 100
+    assert member_of(clients[1]).refused == member_of(clients[1]).errors - errors == 100
     assert len(set(probers()) - others) == 1
     server.resume()
     eventually(lambda: not clients[1].ejected, within=7)
@@ -72,7 +72,7 @@ def test_a_node_that_one_client_ejects_is_out_for_the_other(request, caplog, kin
     for client, diary in zip(clients, diaries, strict=True):
         assert client.get("k") == 1
         assert diary.events == [NodeEjected, NodeRestored]
-        assert link_of(client).ejections == 1
+        assert member_of(client).ejections == 1
         client.close()
     assert sum("is ejected" in record.getMessage() for record in caplog.records) == 1
 
@@ -97,10 +97,10 @@ def test_calls_under_way_on_another_loop_end_with_the_ejection(make_memcached):
     thread = threading.Thread(target=asyncio.run, args=(main(),))
     thread.start()
     assert begun.wait(10)
-    link = link_of(blocking)
+    member = member_of(blocking)
     ejector, now = blocking._cluster.ejector, time.monotonic()
     for _ in range(3):
-        ejector.blame(link, NodeTimeoutError("did not answer in time"), now, 5.0)
+        ejector.blame(member, NodeTimeoutError("did not answer in time"), now, 5.0)
     ejected = time.monotonic()
     thread.join(10)
     assert ended[0] - ejected < 2
@@ -116,7 +116,7 @@ def test_a_connection_of_before_is_not_used_after_the_return(make_memcached):
         make_client("asyncio", server.url, timeout=0.2),
     )
     driven.set("k", 1)
-    before = link_of(driven).backend.dialed
+    before = member_of(driven).backend.dialed
     server.pause()
     while not blocking.ejected:
         blocking.get("k")
@@ -124,7 +124,7 @@ def test_a_connection_of_before_is_not_used_after_the_return(make_memcached):
     eventually(lambda: not blocking.ejected, within=7)
     assert driven.get("k") == 1
     assert driven.get("k") == 1
-    assert link_of(driven).backend.dialed == before + 1
+    assert member_of(driven).backend.dialed == before + 1
     assert driven.ejected == ()
     driven.close()
     blocking.close()
@@ -144,8 +144,8 @@ def test_nodes_that_are_used_in_another_way_are_others(make_redis, mode):
         make_client(mode, f"{url}/1", timeout=1.0),
     ]
     alike = make_client(mode, f"{url.upper().replace('REDIS', 'redis')}", timeout=1)
-    assert len({id(link_of(client).health) for client in clients}) == len(clients)
-    assert link_of(alike).health is link_of(clients[0]).health
+    assert len({id(member_of(client).health) for client in clients}) == len(clients)
+    assert member_of(alike).health is member_of(clients[0]).health
     for client in (*clients, alike):
         client.close()
 
@@ -153,7 +153,7 @@ def test_nodes_that_are_used_in_another_way_are_others(make_redis, mode):
 def test_embedded_nodes_are_never_shared():
     """Each client has its own, whatever they are called."""
     clients = [Client("memory://a"), Client("memory://a")]
-    assert link_of(clients[0]).health is not link_of(clients[1]).health
+    assert member_of(clients[0]).health is not member_of(clients[1]).health
     for client in clients:
         client.close()
 
@@ -167,7 +167,7 @@ def test_nothing_is_inherited_from_a_client_that_is_gone(make_memcached, mode, h
     client = make_client(mode, server.url, timeout=1)
     client.get("k")
     assert client.ejected
-    held = link_of(client)  # as a call in flight would
+    held = member_of(client)  # as a call in flight would
     if how == "closed":
         client.close()
     del client
@@ -176,7 +176,7 @@ def test_nothing_is_inherited_from_a_client_that_is_gone(make_memcached, mode, h
     after = make_client(mode, server.url, timeout=1)
     assert after.ejected == ()
     assert after.set("k", 1)
-    assert held.health is not link_of(after).health
+    assert held.health is not member_of(after).health
     after.close()
 
 
@@ -201,7 +201,7 @@ def test_a_client_whose_end_was_interrupted_keeps_nothing(make_memcached, monkey
     after = make_client(mode, server.url, timeout=1)
     assert after.ejected == ()
     (known,) = prober._known.values()
-    assert list(known.links) == [link_of(after)]
+    assert list(known.members) == [member_of(after)]
     after.close()
 
 
@@ -222,7 +222,7 @@ def test_a_thousand_clients_leave_nothing(how):
     mine = [terms for terms in sharing._probers if terms[1] in (0.7, 0.8)]
     assert mine == [(os.getpid(), 0.7, 0.7)]
     assert len(prober._known) == 1
-    assert list(link_of(staying).health.links) == [link_of(staying)]
+    assert list(member_of(staying).health.members) == [member_of(staying)]
     staying.close()
 
 
@@ -235,7 +235,7 @@ def test_nodes_that_come_and_go_leave_nothing(make_memcached):
     clients[0].add_node(other.url)
     clients[1].add_node(other.url)
     name = clients[0].nodes[1].name
-    shared = [client._cluster.links[name].health for client in clients]
+    shared = [client._cluster.members[name].health for client in clients]
     assert shared[0] is shared[1]
     assert len(prober._known) == known + 1
     other.kill()
@@ -266,10 +266,10 @@ def test_a_forked_child_begins_for_itself(make_memcached):
             first, second = Client(server.url, timeout=0.5), Client(server.url, timeout=0.5)
             assert first.ejected == second.ejected == ()
             assert first.set("child", 1)
-            assert link_of(first).health is link_of(second).health
-            assert link_of(first).health is not link_of(parent).health
+            assert member_of(first).health is member_of(second).health
+            assert member_of(first).health is not member_of(parent).health
             error = NodeTimeoutError("did not answer in time")
-            first._cluster.ejector.prober.eject(link_of(first).health, error, time.monotonic())
+            first._cluster.ejector.prober.eject(member_of(first).health, error, time.monotonic())
             assert second.ejected
             eventually(lambda: not second.ejected, within=7)
             eventually(lambda: not parent.get("k") and not parent.ejected, within=7)
@@ -323,9 +323,9 @@ def test_clients_come_and_go_in_many_threads_while_their_node_does(make_memcache
         thread.join()
     assert faults == []
     with Client(server.url, timeout=0.5) as last:
-        assert link_of(last).health is link_of(staying).health
+        assert member_of(last).health is member_of(staying).health
         assert last.set("k", 1)
     prober = staying._cluster.ejector.prober
-    assert list(link_of(staying).health.links) == [link_of(staying)]
+    assert list(member_of(staying).health.members) == [member_of(staying)]
     staying.close()
     eventually(lambda: not prober._out, within=5)

@@ -29,7 +29,7 @@ def proxy(request, memcached_servers, redis_servers):
 
 def backend_of(client):
     """Give the backend of a client's only node."""
-    return next(iter(client._cluster.links.values())).backend
+    return next(iter(client._cluster.members.values())).backend
 
 
 @pytest.mark.slow

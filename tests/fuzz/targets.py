@@ -213,7 +213,7 @@ def payloads(data):
     number = int.from_bytes(head, "big")
     payload = from_redis(rest) if number >= 0x8000 else (FLAGS[number % len(FLAGS)], rest)
     for client, function in CACHES:
-        backend = next(iter(client._cluster.links.values())).backend
+        backend = next(iter(client._cluster.members.values())).backend
         for key in (b"k", function.key_for().encode()):
             backend.execute(Set(key, payload), time.monotonic() + 60)
         with bounded():

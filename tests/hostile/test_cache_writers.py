@@ -54,8 +54,8 @@ def codec_flags():
     """Return the flags of what the default codec writes."""
     with Client("memory://a") as client:
         client.set("k", {})
-        (link,) = client._cluster.links.values()
-        return link.backend.execute(Get(b"k"), time.monotonic() + 10)[0]
+        (member,) = client._cluster.members.values()
+        return member.backend.execute(Get(b"k"), time.monotonic() + 10)[0]
 
 
 CODEC_FLAGS = codec_flags()
@@ -154,15 +154,15 @@ class Cache:
         return self._ask(Get(key))
 
     def _ask(self, command):
-        links = self._twin._cluster.links.values()
+        members = self._twin._cluster.members.values()
         deadline = time.monotonic() + 10
         if hasattr(self.client, "twin"):
 
             async def ask():
-                return [await link.backend.execute(command, deadline) for link in links]
+                return [await member.backend.execute(command, deadline) for member in members]
 
             return self.client.loop.run_until_complete(ask())
-        return [link.backend.execute(command, deadline) for link in links]
+        return [member.backend.execute(command, deadline) for member in members]
 
     def cached(self, **terms):
         """Return a cached function that counts its calls, to be called as if it blocked."""
@@ -208,8 +208,8 @@ def reserved_keys():
     for terms in TERMS.values():
         asked = set()
         client = make_client("blocking", "memory://a,b,c")
-        for link in client._cluster.links.values():
-            link.backend = Recording(link.backend, asked)
+        for member in client._cluster.members.values():
+            member.backend = Recording(member.backend, asked)
         function = Cache("memory", client, []).cached(**terms)
         for _ in range(2):
             function()

@@ -25,7 +25,7 @@ from shardcache.core.topology import Topology
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.ejection import Ejector
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.port import UNANSWERED
 from shardcache.operations.probing import Prober
 from shardcache.operations.protection import Protection
@@ -289,7 +289,7 @@ class Process:
         self.cluster = Cluster(
             io=io,
             topology=topology,
-            links={node.name: Link(node, named[node.name]) for node in topology.nodes},
+            members={node.name: Member(node, named[node.name]) for node in topology.nodes},
             keys=KeySpace(),
             payloads=Payloads(Msgpack()),
             timeout=self.timeout,
@@ -299,8 +299,8 @@ class Process:
             ejector=ejector,
             protection=Protection(),
         )
-        for link in self.cluster.links.values():
-            ejector.add(link, link.node.name)
+        for member in self.cluster.members.values():
+            ejector.add(member, member.node.name)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Task:
         """Begin an operation."""

@@ -124,7 +124,7 @@ class Scene:
     @property
     def shard(self):
         """Give the node that has the key."""
-        return self.call(self.processes[0]).link.backend
+        return self.call(self.processes[0]).member.backend
 
     def stored(self):
         """Give the version that is stored, or `None`."""
@@ -372,7 +372,7 @@ def test_three_of_five_lock_nodes_down():
     """Each process computes once, and nobody waits for a lock that nobody can have."""
     scene = Scene(lock=True)
     call = scene.call(scene.processes[0])
-    for node in [node for node in scene.nodes if node is not call.link.backend][:3]:
+    for node in [node for node in scene.nodes if node is not call.member.backend][:3]:
         node.up = False
     began = scene.world.now
     assert scene.run() == [0] * 8
@@ -582,7 +582,7 @@ def test_what_is_put_is_kept_on_the_same_terms():
     assert scene.do(computed.put(tagged, 1)) is True
     held = scene.shard.held(tagged.name)
     owners = [process.cluster.route(tag)[1] for tag in tagged.tags]
-    other = next(link for link in owners if link is not tagged.link)
+    other = next(member for member in owners if member is not tagged.member)
     other.backend.up = False
     assert scene.do(computed.put(tagged, 2)) is False
     assert scene.shard.held(tagged.name) == held

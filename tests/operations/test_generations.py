@@ -658,9 +658,9 @@ class Machine(RuleBasedStateMachine):
             node.up, node.delay = True, 0.001
             node.resume()
         while any(
-            link.health.ejected
+            member.health.ejected
             for process in self.scene.processes
-            for link in process.cluster.links.values()
+            for member in process.cluster.members.values()
         ):
             self.settle(0.5)
 

@@ -99,8 +99,8 @@ def test_a_key_that_is_named_twice_is_asked_once():
     assert scene.do(many.get_many(scene.cluster, keys)) == {"k": "found"}
     (asked,) = [command for command in scene.commands if isinstance(command, GetMany)]
     assert list(asked.keys) == [b"k", b"missing"]
-    (link,) = scene.cluster.links.values()
-    assert (link.hits, link.misses) == (1, 1)
+    (member,) = scene.cluster.members.values()
+    assert (member.hits, member.misses) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Scene:
         self.diary = Diary()
         self.process = Process(self.world, self.nodes, timeout=timeout, observers=[self.diary])
         self.cluster = self.process.cluster
-        self.links = [self.cluster.links[f"n{place}"] for place in range(nodes)]
+        self.members = [self.cluster.members[f"n{place}"] for place in range(nodes)]
         self.heard = [[] for _ in self.nodes]  # what each node was asked
         for place, node in enumerate(self.nodes):
             node.ask = self._noted(node.ask, self.heard[place])
@@ -72,7 +72,7 @@ class Scene:
     def start(self, place=0, command=GET, within=None):
         """Begin to ask a node, by a deadline of its own if it has one."""
         deadline = None if within is None else self.world.now + within
-        return self.process.run(self.cluster.ask(self.links[place], command, deadline))
+        return self.process.run(self.cluster.ask(self.members[place], command, deadline))
 
     def do(self, work):
         """Run an operation to its end."""
@@ -109,7 +109,7 @@ class Scene:
 
     def ejected(self, place=0):
         """Say whether a node is ejected."""
-        return self.links[place].health.ejected
+        return self.members[place].health.ejected
 
     def calls(self, place=0):
         """Give how many calls have reached a node, beside probes."""
@@ -181,7 +181,7 @@ class TestBlame:
         scene = make_scene(nodes=2)
         for node in scene.nodes:
             node.stopped = True
-        asks = [(link, GET) for link in scene.links]
+        asks = [(member, GET) for member in scene.members]
         for _ in range(5):
             scene.do(scene.cluster.ask_many(asks, scene.world.now + 0.009))
             scene.do(scene.cluster.ask_many(asks, scene.world.now + 0.009, lambda _: False))
@@ -194,7 +194,7 @@ class TestBlame:
         """A node that had no time to answer has neither answered nor failed."""
         scene = make_scene(nodes=2)
         scene.nodes[1].stopped = True
-        asks = [(link, GET) for link in scene.links]
+        asks = [(member, GET) for member in scene.members]
         for _ in range(5):
             replies = scene.do(
                 scene.cluster.ask_many(
@@ -202,8 +202,8 @@ class TestBlame:
                 )
             )
             assert replies[1] is UNANSWERED
-        assert [link.answered for link in scene.links] == [5, 0]
-        assert [link.errors for link in scene.links] == [0, 0]
+        assert [member.answered for member in scene.members] == [5, 0]
+        assert [member.errors for member in scene.members] == [0, 0]
 
     @pytest.mark.parametrize(("grave", "calls"), [(NodeTimeoutError, 3), (NodeUnavailableError, 1)])
     def test_a_batch_is_blamed_for_its_gravest_error(self, make_scene, grave, calls):
@@ -214,7 +214,7 @@ class TestBlame:
             scene.answers([NodeRefusedError("too large"), True, grave("not answered")])
             scene.ask(command=GetMany([b"a", b"b", b"c"]))
         assert scene.ejected()
-        assert scene.links[0].answered == 0
+        assert scene.members[0].answered == 0
 
     def test_a_no_within_a_batch_is_an_answer(self, make_scene):
         """Refused values are counted as errors, and the node as one that answers."""
@@ -223,7 +223,7 @@ class TestBlame:
         for _ in range(30):
             scene.ask(command=GetMany([b"a", b"b"]))
         assert not scene.ejected()
-        assert (scene.links[0].answered, scene.links[0].errors) == (30, 30)
+        assert (scene.members[0].answered, scene.members[0].errors) == (30, 30)
 
     def test_behind_a_closed_client_nobody_is_ejected(self, make_scene):
         """A call that was under way when it was closed begins no probing."""
@@ -243,7 +243,7 @@ class TestGone:
     def take_away(self, scene, how):
         """Let the client have its first node no more."""
         ejector = scene.cluster.ejector
-        ejector.stop() if how == "closed" else ejector.keep(scene.links[1:])
+        ejector.stop() if how == "closed" else ejector.keep(scene.members[1:])
 
     @pytest.mark.parametrize("how", ["closed", "removed"])
     def test_a_failure_that_comes_late_lists_nobody(self, make_scene, how):
@@ -297,33 +297,33 @@ class TestGone:
         others = [members.SharedHealth() for _ in range(200)]
         for each in others:
             each.eject(NodeTimeoutError("late"), scene.world.now, 0.5)
-            each.links[scene.links[0]] = scene.cluster.ejector
+            each.members[scene.members[0]] = scene.cluster.ejector
             prober._out[each] = probing.Claim(scene.world.now)
 
         crowded = others[0]
         for _ in range(200):
-            crowded.links[members.Link(Node("memory://x"), None)] = scene.cluster.ejector
+            crowded.members[members.Member(Node("memory://x"), None)] = scene.cluster.ejector
 
         class Mortal:
             def __init__(self):
                 self.itself = self
                 self.health = members.SharedHealth()
-                self.link = members.Link(Node("memory://x"), None)
+                self.member = members.Member(Node("memory://x"), None)
                 prober._out[self.health] = probing.Claim(scene.world.now)
-                crowded.links[self.link] = scene.cluster.ejector
+                crowded.members[self.member] = scene.cluster.ejector
 
             def __del__(self):
                 prober._out.pop(self.health, None)
-                crowded.links.pop(self.link, None)
+                crowded.members.pop(self.member, None)
 
         try:
             for _ in range(10):
                 with collecting_soon(lambda: [Mortal() for _ in range(3)]):
                     assert len(prober._ejected(scene.world.now)) == 201
                 with collecting_soon(lambda: [Mortal() for _ in range(3)]):
-                    probing.members(crowded)
+                    probing.clients_of(crowded)
                 with collecting_soon(lambda: [Mortal() for _ in range(3)]):
-                    assert crowded.answered == scene.links[0].answered
+                    assert crowded.answered == scene.members[0].answered
         finally:
             prober._out.clear()
 
@@ -360,7 +360,7 @@ class TestRestoring:
         scene.answers(None)
         scene.world.advance(0.1)
         assert early.done
-        assert scene.links[0].answered == 1
+        assert scene.members[0].answered == 1
         assert scene.ejected()
         assert scene.told == [NodeEjected]
 
@@ -398,9 +398,9 @@ class TestRestoring:
         pings = [scene.start(command=Ping(), within=1.0) for _ in range(5)]
         scene.world.advance(0.5)
         assert all(ping.done for ping in pings)
-        scene.do(scene.cluster.ask_timed([(scene.links[0], Ping())] * 5, ejected_too=True))
+        scene.do(scene.cluster.ask_timed([(scene.members[0], Ping())] * 5, ejected_too=True))
         assert scene.told == [NodeEjected, NodeRestored]
-        scene.process.prober.restore(scene.links[0].health)
+        scene.process.prober.restore(scene.members[0].health)
         assert scene.told == [NodeEjected, NodeRestored]
 
     def test_for_how_long_it_was_gone_is_told(self, make_scene):
@@ -434,7 +434,7 @@ class TestRestoring:
         scene = make_scene()
         for turn in range(1, 4):
             scene.kill(0)
-            assert scene.links[0].ejections == turn
+            assert scene.members[0].ejections == turn
             scene.nodes[0].up = True
             scene.world.advance(60.0, lambda: not scene.ejected())
             assert not scene.ejected()
@@ -460,15 +460,15 @@ class TestRestoring:
         for answer in (held_up, no_descriptor, PoolTimeoutError("all in use")):
             scene = make_scene()
             scene.silence(0) if silent else scene.kill(0)
-            why = str(scene.links[0].health.error)
+            why = str(scene.members[0].health.error)
             scene.nodes[0].up = True
             scene.nodes[0].resume()
             intact = scene.nodes[0].store.execute
             scene.answers(answer)
             scene.world.advance(5.0)
             assert scene.told == [NodeEjected]
-            assert str(scene.links[0].health.error) == why
-            assert scene.links[0].health.soft == silent
+            assert str(scene.members[0].health.error) == why
+            assert scene.members[0].health.soft == silent
             scene.nodes[0].store.execute = intact
             scene.world.advance(7.0)
             assert not scene.ejected()
@@ -552,20 +552,20 @@ class TestInterrupts:
     def sound(self, scene):
         """Return whether the node is ejected and listed, or neither."""
         prober = scene.process.prober
-        return scene.ejected() == (scene.links[0].health in prober._out)
+        return scene.ejected() == (scene.members[0].health in prober._out)
 
     def test_a_good_probe_leaves_the_claim_of_one_who_is_about_to_eject(self):
         """He would eject a node that nobody probes."""
         scene = Scene()
-        prober, (link,) = scene.process.prober, scene.links
-        prober._out[link.health] = probing.Claim(scene.world.now)
-        prober._judge(link.health, reply=True)
-        assert link.health in prober._out
+        prober, (member,) = scene.process.prober, scene.members
+        prober._out[member.health] = probing.Claim(scene.world.now)
+        prober._judge(member.health, reply=True)
+        assert member.health in prober._out
 
     def test_a_node_is_listed_when_it_is_ejected_late(self, monkeypatch):
         """Its claim may have passed for abandoned meanwhile."""
         scene = Scene()
-        prober, (link,) = scene.process.prober, scene.links
+        prober, (member,) = scene.process.prober, scene.members
         eject = health.Health.eject
 
         def late(*args):
@@ -577,7 +577,7 @@ class TestInterrupts:
         scene.start()
         scene.world.advance(0.01)
         assert scene.ejected()
-        assert link.health in prober._out
+        assert member.health in prober._out
 
     def at_each(self, prepare, act):
         """Give a scene for each bytecode, after an interrupt there."""
@@ -626,14 +626,14 @@ class TestInterrupts:
             scene.ask()  # if its prober was stopped, this begins another
             scene.world.advance(5.0)
             assert not scene.ejected(), f"at bytecode {number}"
-            assert scene.links[0].health not in scene.process.prober._out
+            assert scene.members[0].health not in scene.process.prober._out
 
     def test_a_claim_that_led_to_nothing_keeps_nobody(self):
         """Though its owner was stopped twice, the node is ejected, or forgotten by the prober."""
         for fails in (True, False):
             scene = Scene(nodes=2)
             scene.kill(1)
-            scene.process.prober._out[scene.links[0].health] = probing.Claim(scene.world.now)
+            scene.process.prober._out[scene.members[0].health] = probing.Claim(scene.world.now)
             scene.world.advance(2 * probing.ABANDONED)
             scene.nodes[0].up = not fails
             scene.ask(0)
@@ -653,34 +653,34 @@ class TestProbing:
             scene.world.advance(0.01)
         assert scene.calls(0) == 1
         assert 6 <= scene.probes(0) <= 15
-        assert scene.links[0].refused == 2000
+        assert scene.members[0].refused == 2000
 
     def test_a_node_under_probe_is_shown_so(self, make_scene):
         """Its circuit says that a sign of life may come at any moment."""
         scene = make_scene()
         scene.silence(0)
-        assert scene.links[0].health.circuit is Circuit.OPEN
+        assert scene.members[0].health.circuit is Circuit.OPEN
         scene.world.advance(1.0, lambda: scene.probes() == 1)
-        assert scene.links[0].health.circuit is Circuit.PROBING
+        assert scene.members[0].health.circuit is Circuit.PROBING
         scene.world.advance(TIMEOUT + 0.01)
-        assert scene.links[0].health.circuit is Circuit.OPEN
+        assert scene.members[0].health.circuit is Circuit.OPEN
 
     def test_a_node_that_is_back_is_shown_so_whatever_becomes_of_its_probe(self, make_scene):
         """Another reply may restore it while a probe is on its way, and the probe fail after that."""
         scene = make_scene()
         scene.silence(0)
         scene.world.advance(1.0, lambda: scene.probes() == 1)
-        scene.cluster.ejector.praise(scene.links[0], Ping())
+        scene.cluster.ejector.praise(scene.members[0], Ping())
         assert not scene.ejected()
-        assert scene.links[0].health.circuit is Circuit.CLOSED
+        assert scene.members[0].health.circuit is Circuit.CLOSED
         scene.world.advance(TIMEOUT + 0.01)  # the probe is late now
-        assert scene.links[0].health.circuit is Circuit.CLOSED
+        assert scene.members[0].health.circuit is Circuit.CLOSED
 
     def test_a_node_that_was_removed_is_probed_no_more(self, make_scene):
         """Nor is it told of."""
         scene = make_scene(nodes=2)
         scene.kill(0, 1)
-        scene.cluster.ejector.keep(scene.links[1:])
+        scene.cluster.ejector.keep(scene.members[1:])
         before = scene.probes(0)
         scene.world.advance(20.0)
         assert scene.probes(0) == before
@@ -704,12 +704,12 @@ class TestDoubt:
     def probed(self, scene, place, seconds=10.0):
         """Return how often a node is probed in so many seconds, if its own delay is longer."""
         before = scene.probes(place)
-        scene.links[place].health.due = scene.world.now + 100.0
+        scene.members[place].health.due = scene.world.now + 100.0
         end = scene.world.now + seconds
         while scene.world.now < end:
             scene.ask(place)
             scene.world.advance(0.02)
-            scene.links[place].health.due = max(scene.links[place].health.due, end + 1)
+            scene.members[place].health.due = max(scene.members[place].health.due, end + 1)
         return scene.probes(place) - before
 
     def test_each_is_probed_once_a_second(self, make_scene):
@@ -742,7 +742,7 @@ class TestDoubt:
         scene = make_scene(nodes)
         scene.silence(*range(nodes))
         before = [scene.calls(place) for place in range(nodes)]
-        asks = [(link, GET) for link in scene.links]
+        asks = [(member, GET) for member in scene.members]
         for _ in range(100):
             began = scene.world.now
             for place in range(nodes):
@@ -767,7 +767,7 @@ class TestRefusals:
         assert scene.world.now == before
         assert str(refused.__cause__) == str(error)
         assert "ejected" in str(refused)
-        counters = scene.links[0].counters()
+        counters = scene.members[0].counters()
         assert (counters["errors"], counters["refused_calls"], counters["ejections"]) == (2, 1, 1)
 
     def test_it_is_told_as_any_other(self, make_scene):
@@ -785,7 +785,7 @@ class TestRefusals:
         scene.cluster.raises = raises
         scene.ask()
         scene.silence(0)
-        counters = scene.links[0].counters()
+        counters = scene.members[0].counters()
         assert (counters["calls"], counters["errors"]) == (4, 3)
         assert counters["swallowed_errors"] == (0 if raises else 3)
         assert counters["mean_seconds"] == pytest.approx((0.002 + 3 * TIMEOUT) / 4)
@@ -798,7 +798,7 @@ class TestRefusals:
         before = scene.world.now
         replies = scene.do(
             scene.cluster.ask_many(
-                [(link, GET) for link in scene.links],
+                [(member, GET) for member in scene.members],
                 scene.cluster.deadline(),
                 lambda heard: len(heard) - heard.count(UNANSWERED) >= 2,
             )
@@ -811,7 +811,7 @@ class TestRefusals:
         scene = make_scene(nodes=2)
         scene.kill(0, 1)
         before = scene.world.now
-        asks = [(link, GET) for link in scene.links]
+        asks = [(member, GET) for member in scene.members]
         for replies in (
             scene.do(scene.cluster.ask_many(asks)),
             scene.do(scene.cluster.ask_many(asks, scene.cluster.deadline(), lambda _: False)),

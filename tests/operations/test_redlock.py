@@ -58,8 +58,10 @@ def finished(world, process, work):
 
 def ranked(process):
     """Give the nodes in the lock's order of preference."""
-    links = [process.cluster.links[node.name] for node in redlock.lock_nodes(process.cluster, NAME)]
-    return [link.backend for link in links]
+    members = [
+        process.cluster.members[node.name] for node in redlock.lock_nodes(process.cluster, NAME)
+    ]
+    return [member.backend for member in members]
 
 
 def asked(nodes):
@@ -251,11 +253,11 @@ class Locks(RuleBasedStateMachine):
     def has_reason(self, node, payload):
         """Say whether a node may keep a token: somebody has it, or cannot ask the node just now."""
         place = self.processes.index(self.world.owners[payload])
-        links = self.processes[place].cluster.links.values()
+        members = self.processes[place].cluster.members.values()
         return (
             any(hold.payload == payload and not hold.released for hold in self.holds[place])
             or self.tasks[place] is not None
-            or any(link.backend is node and link.health.ejected for link in links)
+            or any(member.backend is node and member.health.ejected for member in members)
         )
 
     def teardown(self):
@@ -432,7 +434,7 @@ def test_what_was_released_can_be_taken_at_once(kinds, tokens):
     world, _, (first, second, *_) = make_world(kinds)
     hold = attempted(world, first)
     if not tokens:  # as after a renewal whose replies were late
-        hold._tokens = dict.fromkeys(hold.links)
+        hold._tokens = dict.fromkeys(hold.members)
     gate = ranked(first)[0]
     gate.delay = 0.02
     task = first.run(hold.release())
@@ -451,9 +453,9 @@ def test_so_it_can_beside_a_node_that_is_ejected(kinds, tokens, down):
     nodes = ranked(first)
     nodes.pop(down).up = False
     hold = attempted(world, first)
-    assert sum(link.health.ejected for link in hold.links) == 1
+    assert sum(member.health.ejected for member in hold.members) == 1
     if not tokens:
-        hold._tokens = dict.fromkeys(hold.links)
+        hold._tokens = dict.fromkeys(hold.members)
     nodes[0].delay = 0.02
     task = first.run(hold.release())
     world.advance(5.0, lambda: task.done)
@@ -758,8 +760,8 @@ def test_a_failure_is_no_no(kinds):
     world, nodes, (process, *_) = make_world(kinds=kinds)
     hold = attempted(world, process)
     nodes[0].up = False
-    links = [process.cluster.links[f"n{place}"] for place in range(3)]
-    asks = [(link, ExpireIf(KEY, hold.payload, TTL)) for link in links]
+    members = [process.cluster.members[f"n{place}"] for place in range(3)]
+    asks = [(member, ExpireIf(KEY, hold.payload, TTL)) for member in members]
     deadline = process.cluster.deadline()
     task = process.run(compared(process.cluster, asks, deadline, lambda _: False))
     world.advance(0.2)
@@ -882,7 +884,7 @@ def test_a_node_that_is_late_at_the_release_is_freed_when_it_answers(kinds, know
     world, nodes, (process, other, *_) = make_world(kinds)
     hold = attempted(world, process)
     if not known:  # as after a renewal
-        hold._tokens = dict.fromkeys(hold.links)
+        hold._tokens = dict.fromkeys(hold.members)
     late = ranked(process)[1:] or nodes
     for node in late[-2:]:
         node.stopped = True
@@ -922,25 +924,25 @@ def test_a_node_that_is_dead_is_not_asked_for_leftovers():
     dead.ask = lambda *call: asked_for.append(call)
     world.advance(0.5)
     assert len([call for call in asked_for if isinstance(call[1], Gets)]) == 0
-    assert any(link.leftovers for link in hold.links)
+    assert any(member.leftovers for member in hold.members)
     world.advance(60.0)
-    assert not any(link.leftovers for link in hold.links)
+    assert not any(member.leftovers for member in hold.members)
     del nodes
 
 
 def test_a_node_keeps_few_leftovers_in_mind():
     """Of more than it has room for the oldest are left to expire, and of none a newer one."""
     world, nodes, (process, *_) = make_world()
-    (link, *_) = process.cluster.links.values()
+    (member, *_) = process.cluster.members.values()
     nodes[0].up = False
-    finished(world, process, process.cluster.ask(link, Gets(KEY)))
+    finished(world, process, process.cluster.ask(member, Gets(KEY)))
     for number in range(1500):
-        remove_later(process.cluster, [link], KEY, (256, b"%d" % number))
-        remove_later(process.cluster, [link], KEY, (256, b"%d" % number))
-        assert len(link.leftovers) == min(number + 1, 1000)
-    assert [token for _, (_, token) in link.leftovers] == [b"%d" % n for n in range(500, 1500)]
+        remove_later(process.cluster, [member], KEY, (256, b"%d" % number))
+        remove_later(process.cluster, [member], KEY, (256, b"%d" % number))
+        assert len(member.leftovers) == min(number + 1, 1000)
+    assert [token for _, (_, token) in member.leftovers] == [b"%d" % n for n in range(500, 1500)]
     world.advance(60.0)
-    assert link.leftovers == {}
+    assert member.leftovers == {}
 
 
 @pytest.mark.parametrize("kinds", [(False,) * 3, (True,) * 3, (True, False, True), (True,) * 5])

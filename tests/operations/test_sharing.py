@@ -49,14 +49,14 @@ class Pair:
 
         return asked
 
-    def link(self, client, place=0):
+    def member(self, client, place=0):
         """Return what a client knows of a node."""
-        return self.clients[client].cluster.links[f"n{place}"]
+        return self.clients[client].cluster.members[f"n{place}"]
 
     def ask(self, client, place=0):
         """Ask a node with one of the clients, and return its reply."""
         cluster = self.clients[client].cluster
-        task = self.clients[client].run(cluster.ask(self.link(client, place), GET))
+        task = self.clients[client].run(cluster.ask(self.member(client, place), GET))
         self.world.advance(10.0, lambda: task.done)
         if task.error is not None:
             raise task.error
@@ -70,7 +70,7 @@ class Pair:
         """Kill the first node, and have a client ask it."""
         self.nodes[0].up = False
         self.ask(client)
-        assert self.link(client).health.ejected
+        assert self.member(client).health.ejected
 
     def told(self, client):
         """Return the types of what a client's observer was told."""
@@ -102,7 +102,7 @@ class TestEjection:
         before = pair.world.now
         assert isinstance(pair.ask(1), NodeUnavailableError)
         assert pair.world.now == before
-        assert (pair.link(1).refused, pair.link(0).refused) == (1, 0)
+        assert (pair.member(1).refused, pair.member(0).refused) == (1, 0)
 
     def test_both_are_told_and_one_line_is_written(self, pair):
         """Each observer hears of the ejection and the return once, though one client asked."""
@@ -112,8 +112,8 @@ class TestEjection:
         pair.world.advance(5.0)
         for client in range(2):
             assert pair.told(client) == [NodeEjected, NodeRestored]
-            assert not pair.link(client).health.ejected
-            assert pair.link(client).counters()["ejections"] == 1
+            assert not pair.member(client).health.ejected
+            assert pair.member(client).counters()["ejections"] == 1
             assert pair.nodes[0].drops >= 2  # of both clients' connections
         assert [type(line) for line in pair.lines] == [NodeUnavailableError, tuple]
 
@@ -129,9 +129,9 @@ class TestEjection:
         """Two timeouts of one client and the next of the other are three in a row."""
         pair.nodes[0].stopped = True
         for client in (0, 0, 1):
-            assert not pair.link(0).health.ejected
+            assert not pair.member(0).health.ejected
             pair.ask(client)
-        assert pair.link(0).health.ejected
+        assert pair.member(0).health.ejected
 
     def test_an_answer_to_either_ends_a_row(self, pair):
         """A node that answers one client is not silent."""
@@ -139,11 +139,11 @@ class TestEjection:
             pair.nodes[0].stopped = True
             pair.ask(0)
             pair.ask(0)
-            assert pair.link(1).suspect
+            assert pair.member(1).suspect
             pair.nodes[0].resume()
             pair.ask(1)
-            assert not pair.link(0).suspect
-        assert not pair.link(0).health.ejected
+            assert not pair.member(0).suspect
+        assert not pair.member(0).health.ejected
 
     def test_a_reply_to_either_restores(self, pair):
         """A ping by one of them takes the node back for both."""
@@ -151,17 +151,17 @@ class TestEjection:
         pair.nodes[0].up = True
         task = pair.clients[1].run(whole.ping(pair.clients[1].cluster))
         pair.world.advance(0.1, lambda: task.done)
-        assert not pair.link(0).health.ejected
+        assert not pair.member(0).health.ejected
         assert pair.told(0) == pair.told(1) == [NodeEjected, NodeRestored]
 
     def test_nodes_of_one_client_in_trouble_are_doubted_though_another_has_more(self):
         """Most nodes of one client are silent: its node is probed each second."""
         pair = Pair(nodes=3)
-        pair.clients[1].cluster.ejector.keep([pair.link(1, 0)])
+        pair.clients[1].cluster.ejector.keep([pair.member(1, 0)])
         pair.nodes[0].stopped = True
         for _ in range(3):
             pair.ask(1)
-        health = pair.link(1).health
+        health = pair.member(1).health
         health.due = pair.world.now + 100.0
         pair.world.advance(1.5)
         assert pair.probes == 1
@@ -182,22 +182,22 @@ class TestProbesThatFail:
             pair.nodes[place].up = False
             pair.ask(client, place)
             pair.nodes[place].up = True
-        broken, call_many = pair.link(0, 0).backend, type(pair.prober._io).call_many
+        broken, call_many = pair.member(0, 0).backend, type(pair.prober._io).call_many
 
         async def raising(io, asks, *terms):
             if any(backend is broken for backend, _ in asks):
                 raise RuntimeError("a fault in a plugin")
             return await call_many(io, asks, *terms)
 
-        for health in (pair.link(0, 0).health, pair.link(1, 1).health):
+        for health in (pair.member(0, 0).health, pair.member(1, 1).health):
             health.due = pair.world.now  # both at once
         with monkeypatch.context() as patched:
             patched.setattr(type(pair.prober._io), "call_many", raising)
             pair.world.advance(5.0)
-            assert not pair.link(1, 1).health.ejected
+            assert not pair.member(1, 1).health.ejected
             assert "a fault in a plugin" in str(pair.ask(0, 0))
         pair.world.advance(10.0)
-        assert not pair.link(0, 0).health.ejected
+        assert not pair.member(0, 0).health.ejected
         pair.end()
 
     def test_a_node_that_cannot_be_reached_holds_up_no_other(self):
@@ -212,11 +212,11 @@ class TestProbesThatFail:
             pair.nodes[place].up = False
             pair.ask(place, place)
             pair.nodes[place].up = True
-        pair.clients[0].cluster.ejector.keep([pair.link(0, 0)])
-        pair.clients[1].cluster.ejector.keep([pair.link(1, 1)])
+        pair.clients[0].cluster.ejector.keep([pair.member(0, 0)])
+        pair.clients[1].cluster.ejector.keep([pair.member(1, 1)])
         pair.world.advance(5.0)
-        assert pair.link(0, 0).health.ejected
-        assert not pair.link(1, 1).health.ejected
+        assert pair.member(0, 0).health.ejected
+        assert not pair.member(1, 1).health.ejected
         pair.end()
 
     def test_a_client_whose_end_was_interrupted_is_not_probed_for(self, pair):
@@ -246,12 +246,12 @@ class TestComingAndGoing:
         """It waits for no timeout, and its observers hear of both, in order."""
         pair.kill()
         late, idle = pair.add(), pair.add()
-        assert pair.link(late).health.ejected
+        assert pair.member(late).health.ejected
         assert pair.told(late) == []
         for _ in range(3):
             assert isinstance(pair.ask(late), NodeUnavailableError)
         assert pair.told(late) == [NodeEjected]
-        assert pair.link(late).ejections == 1
+        assert pair.member(late).ejections == 1
         pair.nodes[0].up = True
         pair.world.advance(5.0)
         assert pair.told(late) == [NodeEjected, NodeRestored]
@@ -265,7 +265,7 @@ class TestComingAndGoing:
         pair.close(closed)
         pair.nodes[0].up = True
         pair.world.advance(5.0)
-        assert not pair.link(1 - closed).health.ejected
+        assert not pair.member(1 - closed).health.ejected
         assert pair.told(1 - closed) == [NodeEjected, NodeRestored]
         assert pair.told(closed) == [NodeEjected]
 
@@ -277,7 +277,7 @@ class TestComingAndGoing:
         assert pair.prober._known == {}
         before = pair.probes
         after = pair.add()
-        assert not pair.link(after).health.ejected
+        assert not pair.member(after).health.ejected
         pair.world.advance(5.0)
         assert pair.probes == before
         assert pair.prober._out == {}
@@ -297,7 +297,7 @@ class TestComingAndGoing:
 
         pair.prober._known = Busy(pair.prober._known)
         first, second = pair.add(), pair.add()
-        assert pair.link(first).health is pair.link(second).health
+        assert pair.member(first).health is pair.member(second).health
 
     def test_who_comes_while_the_last_goes_gets_its_node_probed(self, pair):
         """Though the prober had let go of it in between."""
@@ -318,25 +318,25 @@ class TestComingAndGoing:
         pair.ask(late)
         pair.nodes[0].up = True
         pair.world.advance(5.0)
-        assert not pair.link(late).health.ejected
+        assert not pair.member(late).health.ejected
 
     def test_what_a_client_counted_stays_when_it_goes(self, pair):
         """The calls that it made are not taken for calls that were never answered."""
         for _ in range(50):
             pair.ask(0)
-        answered = pair.link(1).health.answered
+        answered = pair.member(1).health.answered
         pair.close(0)
-        assert pair.link(1).health.answered == answered == 50
+        assert pair.member(1).health.answered == answered == 50
 
     def test_only_equal_identities_share(self, pair):
         """Other nodes, and those that are a client's own, are not touched."""
         own = Process(pair.world, pair.nodes, prober=pair.prober)
-        (link,) = own.cluster.links.values()
+        (member,) = own.cluster.members.values()
         own.cluster.ejector.keep([])
-        link.health = type(link.health)()
-        own.cluster.ejector.add(link, None)
+        member.health = type(member.health)()
+        own.cluster.ejector.add(member, None)
         pair.kill()
-        assert not link.health.ejected
+        assert not member.health.ejected
         own.cluster.ejector.stop()
 
 
@@ -360,7 +360,7 @@ class TestInterrupts:
             if not interrupted_at(number, lambda pair=pair: act(pair)):
                 assert number > 50
                 return
-            health = pair.link(0).health
+            health = pair.member(0).health
             assert health.ejected == (health in pair.prober._out), f"at bytecode {number}"
             yield number, pair
             pair.end()
@@ -374,11 +374,11 @@ class TestInterrupts:
         for number, pair in self.at_each(prepare, lambda pair: pair.ask(0)):
             for client in (0, 0, 1, 1):
                 pair.ask(client)
-            assert pair.link(0).health.ejected, f"at bytecode {number}"
+            assert pair.member(0).health.ejected, f"at bytecode {number}"
             pair.nodes[0].up = True
             pair.world.advance(5.0)
             for client in range(2):
-                assert not pair.link(client).health.ejected, f"at bytecode {number}"
+                assert not pair.member(client).health.ejected, f"at bytecode {number}"
                 assert pair.told(client)[-1:] == [NodeRestored], f"at bytecode {number}"
 
     def test_a_return_leaves_both_to_be_told_of_the_next_ejection(self):
@@ -394,7 +394,7 @@ class TestInterrupts:
 
         for number, pair in self.at_each(prepare, act):
             pair.world.advance(0.1)
-            if pair.link(0).health.ejected:
+            if pair.member(0).health.ejected:
                 continue
             drops = pair.nodes[0].drops
             pair.kill()
@@ -402,7 +402,7 @@ class TestInterrupts:
             pair.ask(1)
             assert pair.nodes[0].drops == drops + 2, f"at bytecode {number}"
             for client in range(2):
-                assert pair.link(client).ejections == 2, f"at bytecode {number}"
+                assert pair.member(client).ejections == 2, f"at bytecode {number}"
                 assert pair.told(client).count(NodeEjected) == 2, f"at bytecode {number}"
 
     def test_a_client_that_was_not_told_of_a_return_is_told_of_it_with_the_next_ejection(
@@ -429,7 +429,7 @@ class TestInterrupts:
         for number, pair in self.at_each(Pair.kill, act):
             pair.nodes[0].up = True
             pair.world.advance(5.0)
-            assert not pair.link(0).health.ejected, f"at bytecode {number}"
+            assert not pair.member(0).health.ejected, f"at bytecode {number}"
             assert pair.told(0) == [NodeEjected, NodeRestored], f"at bytecode {number}"
 
     def test_a_join_that_is_interrupted_can_be_taken_back(self):
@@ -438,17 +438,17 @@ class TestInterrupts:
         def prepare(pair):
             pair.kill()
             pair.add()
-            link = pair.link(2)
+            member = pair.member(2)
             pair.clients[2].cluster.ejector.keep([])
-            link.health = members.SharedHealth()
+            member.health = members.SharedHealth()
 
         def act(pair):
-            pair.clients[2].cluster.ejector.add(pair.link(2), "n0")
+            pair.clients[2].cluster.ejector.add(pair.member(2), "n0")
 
         for number, pair in self.at_each(prepare, act):
             pair.close(2)
-            shared = pair.link(0).health
-            assert list(shared.links) == [pair.link(0), pair.link(1)], f"at bytecode {number}"
+            shared = pair.member(0).health
+            assert list(shared.members) == [pair.member(0), pair.member(1)], f"at bytecode {number}"
 
     def test_closing_that_is_interrupted_keeps_nobody_s_node(self):
         """The rest is done when it is closed again, or dropped; nothing is probed for it meanwhile."""
@@ -459,10 +459,10 @@ class TestInterrupts:
 
         for number, pair in self.at_each(prepare, lambda pair: pair.close(0)):
             if pair.clients[0].cluster.ejector.stopped:
-                assert not pair.link(pair.add()).health.ejected, f"at bytecode {number}"
+                assert not pair.member(pair.add()).health.ejected, f"at bytecode {number}"
                 pair.close(2)
             pair.close(0)
             assert pair.prober._known == {}, f"at bytecode {number}"
             pair.world.advance(1.0)
             assert pair.prober._out == {}, f"at bytecode {number}"
-            assert not pair.link(pair.add()).health.ejected, f"at bytecode {number}"
+            assert not pair.member(pair.add()).health.ejected, f"at bytecode {number}"

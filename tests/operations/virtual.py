@@ -18,7 +18,7 @@ from shardcache.core.topology import Topology
 from shardcache.io.asyncio import AsyncIO
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.ejection import Ejector
-from shardcache.operations.members import Link
+from shardcache.operations.members import Member
 from shardcache.operations.probing import Prober
 from shardcache.operations.protection import Protection
 from shardcache.strategies.rendezvous import Rendezvous
@@ -157,14 +157,14 @@ def virtual_cluster(
     topology = Topology([Node("memory://x", name=f"n{i}") for i in range(len(nodes))], Rendezvous())
     ejector = Ejector(Prober(io, TIMEOUT), audience)
     caller = Caller(delay)
-    links = {
-        f"n{i}": Link(topology.nodes[i], VirtualBackend(loop, node, caller))
+    members = {
+        f"n{i}": Member(topology.nodes[i], VirtualBackend(loop, node, caller))
         for i, node in enumerate(nodes)
     }
     cluster = Cluster(
         io=io,
         topology=topology,
-        links=links,
+        members=members,
         keys=KeySpace(),
         payloads=Payloads(Msgpack()),
         timeout=TIMEOUT,
@@ -174,6 +174,6 @@ def virtual_cluster(
         ejector=ejector,
         protection=Protection(),
     )
-    for link in links.values():
-        ejector.add(link, link.node.name)
+    for member in members.values():
+        ejector.add(member, member.node.name)
     return cluster
