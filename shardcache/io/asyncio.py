@@ -16,8 +16,8 @@ from shardcache.backends.base import LAST_WAIT, AsyncBackend
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
 from shardcache.io.fanout import grace
-from shardcache.io.flights import context_outside
-from shardcache.io.tasks import SharedReplies, TaskFlights, TaskRepetition
+from shardcache.io.single_flight import context_outside
+from shardcache.io.tasks import SharedReplies, TaskRepetition, TaskSingleFlight
 from shardcache.operations.port import UNANSWERED, Enough, Pause, Work
 
 T = TypeVar("T")
@@ -32,8 +32,8 @@ class AsyncIO:
         "_closing",
         "_repetitions",
         "_tasks",
-        "flights",
         "shared",
+        "single_flight",
     )
 
     refreshes_beside = True
@@ -49,7 +49,7 @@ class AsyncIO:
         self._cleaning: dict[tuple[asyncio.AbstractEventLoop, Hashable], asyncio.Task[None]] = {}
         self._closed = False
         self._repetitions: set[TaskRepetition] = set()
-        self.flights = TaskFlights()
+        self.single_flight = TaskSingleFlight()
         self.shared = SharedReplies().get
 
     def call(
@@ -152,7 +152,7 @@ class AsyncIO:
         """
         for repetition in self._repetitions:
             repetition.end()
-        own = [*self.flights.tasks(), *_here(self._tasks - self._closing)]
+        own = [*self.single_flight.tasks(), *_here(self._tasks - self._closing)]
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)

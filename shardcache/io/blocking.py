@@ -15,8 +15,8 @@ from shardcache.backends.threads import NoThreadError, Workers, start_thread
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError, UncacheableResultError
 from shardcache.io.fanout import FanOut
-from shardcache.io.flights import context_outside
-from shardcache.io.threads import Cleaners, Repeater, ThreadFlights, ThreadRepetition
+from shardcache.io.single_flight import context_outside
+from shardcache.io.threads import Cleaners, Repeater, ThreadRepetition, ThreadSingleFlight
 from shardcache.operations.port import Aside, Enough, Pause, Work, run
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ CLEANERS: Final = 8  # threads that undo what callers no longer wait for: one fo
 class BlockingIO:
     """Asks nodes from a thread, many of them at once by split-phase exchanges."""
 
-    __slots__ = ("_cleaners", "_refreshers", "_repeater", "flights")
+    __slots__ = ("_cleaners", "_refreshers", "_repeater", "single_flight")
 
     refreshes_beside = False
     now = staticmethod(time.monotonic)
@@ -37,7 +37,7 @@ class BlockingIO:
     random = staticmethod(random.random)
 
     def __init__(self) -> None:
-        self.flights = ThreadFlights()
+        self.single_flight = ThreadSingleFlight()
         self._repeater = Repeater()
         self._refreshers = Workers("shardcache refresh", REFRESHERS)
         self._cleaners = Cleaners("shardcache clean-up", CLEANERS)

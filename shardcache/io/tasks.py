@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from shardcache.backends.aio import OWN_DELAY
 from shardcache.core.commands import Reply
-from shardcache.io.flights import Flight, nested
+from shardcache.io.single_flight import Flight, nested
 from shardcache.operations.port import Landing, Work
 
 T = TypeVar("T")
@@ -83,21 +83,21 @@ class TaskFlight(Flight):
         return not self._task.done() and self._task.cancelling() > 0
 
     async def _run(self, work: Work[Any]) -> Any:
-        with self.aboard():
+        with self.running():
             return await work()
 
 
-class TaskFlights:
+class TaskSingleFlight:
     """The flights of one client's tasks, each on its loop."""
 
-    __slots__ = ("_flights",)
+    __slots__ = ("_single_flight",)
 
     nested = staticmethod(nested)
 
     def __init__(self) -> None:
-        self._flights: dict[Key, TaskFlight] = {}
+        self._single_flight: dict[Key, TaskFlight] = {}
 
-    async def fly(  # noqa: PLR0913 - as in the port
+    async def do(  # noqa: PLR0913 - as in the port
         self,
         name: bytes,
         work: Work[T],
@@ -112,7 +112,7 @@ class TaskFlights:
         joined: list[TaskFlight] = []
         with ExitStack() as waiting:
             while True:
-                flight = self._flights.get(key)
+                flight = self._single_flight.get(key)
                 if flight is None or flight.deserted:
                     break
                 if flight not in joined:
@@ -120,7 +120,7 @@ class TaskFlights:
                         break  # the caller's own takes its place
                     joined.append(flight)
                     waiting.callback(flight.leave)
-                    if waiting.enter_context(flight.awaited()):
+                    if waiting.enter_context(flight.waiting_on()):
                         return Landing.ALONE, False
                 if await _landed(joined, wait):
                     return next(each.outcome for each in joined if each.landed), False
@@ -128,7 +128,7 @@ class TaskFlights:
                     return Landing.LATE, False
                 self._remove(key, flight)
         own = TaskFlight(work, progress, lambda flight: self._remove(key, flight))
-        self._flights[key] = own
+        self._single_flight[key] = own
         try:
             await _landed([own], None)
         finally:
@@ -137,31 +137,31 @@ class TaskFlights:
 
     def progress(self, name: bytes) -> Any:  # as above
         """Return the progress of the flight under this name, `None` if there is none."""
-        flight = self._flights.get((asyncio.get_running_loop(), name))
+        flight = self._single_flight.get((asyncio.get_running_loop(), name))
         return None if flight is None else flight.progress
 
-    def detach(self, name: bytes) -> None:
+    def forget(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more."""
-        self._flights.pop((asyncio.get_running_loop(), name), None)
+        self._single_flight.pop((asyncio.get_running_loop(), name), None)
 
-    def detach_all(self) -> None:
+    def forget_all(self) -> None:
         """Let nobody join any flight of this loop any more."""
         loop = asyncio.get_running_loop()
-        for key in [key for key in self._flights if key[0] is loop]:
-            del self._flights[key]
+        for key in [key for key in self._single_flight if key[0] is loop]:
+            del self._single_flight[key]
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         """Give the tasks that work on this loop, but for the current one."""
         loop, current = asyncio.get_running_loop(), asyncio.current_task()
-        tasks = [flight.task for key, flight in self._flights.items() if key[0] is loop]
+        tasks = [flight.task for key, flight in self._single_flight.items() if key[0] is loop]
         return [task for task in tasks if task is not current]
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._single_flight)
 
     def _remove(self, key: Key, flight: TaskFlight) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        if self._single_flight.get(key) is flight:
+            del self._single_flight[key]
 
 
 async def _landed(flights: Sequence[TaskFlight], wait: float | None) -> bool:

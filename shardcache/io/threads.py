@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from shardcache.backends.base import LAST_WAIT
 from shardcache.backends.threads import NoThreadError, Workers, start_thread
-from shardcache.io.flights import Flight, nested
+from shardcache.io.single_flight import Flight, nested
 from shardcache.operations.port import Landing, Pause, Work, run
 
 T = TypeVar("T")
@@ -56,17 +56,17 @@ class ThreadFlight(Flight):
             waiter.put(None)
 
 
-class ThreadFlights:
+class ThreadSingleFlight:
     """The flights of one client's threads. In a forked child there are none."""
 
-    __slots__ = ("_flights",)
+    __slots__ = ("_single_flight",)
 
     nested = staticmethod(nested)
 
     def __init__(self) -> None:
-        self._flights: dict[tuple[int, bytes], ThreadFlight] = {}
+        self._single_flight: dict[tuple[int, bytes], ThreadFlight] = {}
 
-    async def fly(  # noqa: PLR0913 - as in the port
+    async def do(  # noqa: PLR0913 - as in the port
         self,
         name: bytes,
         work: Work[T],
@@ -85,7 +85,9 @@ class ThreadFlights:
         try:  # from before it is known to others: a signal may raise between any two bytecodes
             with ExitStack() as waiting:
                 while True:
-                    flight = self._flights.setdefault(key, own)  # atomic: one thread gets its own
+                    flight = self._single_flight.setdefault(
+                        key, own
+                    )  # atomic: one thread gets its own
                     if flight is own:
                         break
                     if flight.over or (
@@ -96,14 +98,14 @@ class ThreadFlights:
                     if flight not in joined:
                         joined.append(flight)
                         flight.join(waiter)
-                        if waiting.enter_context(flight.awaited()):
+                        if waiting.enter_context(flight.waiting_on()):
                             return Landing.ALONE, False
                     if _told(waiter, wait):
                         return next(each.outcome for each in joined if each.landed), False
                     if not takes_over:
                         return Landing.LATE, False
                     self._remove(key, flight)
-            with own.aboard():
+            with own.running():
                 outcome = await work()
             return outcome, True
         finally:
@@ -115,23 +117,23 @@ class ThreadFlights:
 
     def progress(self, name: bytes) -> Any:  # as above
         """Return the progress of the flight under this name, `None` if there is none."""
-        flight = self._flights.get((os.getpid(), name))
+        flight = self._single_flight.get((os.getpid(), name))
         return None if flight is None else flight.progress
 
-    def detach(self, name: bytes) -> None:
+    def forget(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more."""
-        self._flights.pop((os.getpid(), name), None)
+        self._single_flight.pop((os.getpid(), name), None)
 
-    def detach_all(self) -> None:
+    def forget_all(self) -> None:
         """Let nobody join any flight any more."""
-        self._flights.clear()
+        self._single_flight.clear()
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._single_flight)
 
     def _remove(self, key: tuple[int, bytes], flight: ThreadFlight) -> None:
-        if self._flights.get(key) is flight:
-            self._flights.pop(key, None)
+        if self._single_flight.get(key) is flight:
+            self._single_flight.pop(key, None)
 
 
 def _told(waiter: Waiter, wait: float) -> bool:

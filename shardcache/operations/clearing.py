@@ -63,7 +63,7 @@ class ClearableCluster(Cluster):
             wanted = [self.generations.cleared]
             replies = await self.generations.settle(self, wanted, reads, until)
             if replies is None:
-                self.io.flights.detach_all()  # nobody joins who began before
+                self.io.single_flight.forget_all()  # nobody joins who began before
             elif enough is None:
                 return replies
         sent = [(member, self.stamped(command)) for member, command in asks]
@@ -102,7 +102,7 @@ async def clear(cluster: Cluster) -> bool:
     try:
         return await generations.renew(cluster, generations.cleared)
     finally:
-        cluster.io.flights.detach_all()  # nobody joins who began before
+        cluster.io.single_flight.forget_all()  # nobody joins who began before
 
 
 _KEYLESS: Final = (Ping, ServerStats, FlushAll)

@@ -86,15 +86,17 @@ async def refresh(call: Call) -> Any:
         outcome = await guarded(lambda: _anew(call, progress))
         return outcome._replace(progress=progress)
 
-    call.io.flights.detach(call.name)
-    landed, _ = await call.io.flights.fly(call.name, anew, 0.0, takes_over=True, progress=progress)
+    call.io.single_flight.forget(call.name)
+    landed, _ = await call.io.single_flight.do(
+        call.name, anew, 0.0, takes_over=True, progress=progress
+    )
     return await _own(call, await anew() if isinstance(landed, Landing) else landed)
 
 
 async def invalidate(call: Call) -> bool:
     """Remove the value, and void what is being made now; say whether anything was there."""
     cluster, member = call.cluster, call.member
-    call.io.flights.detach(call.name)
+    call.io.single_flight.forget(call.name)
     cluster.protection.elections.ended(call.name)
     asks: list[tuple[Member, Command]] = [(member, Delete(call.name))]
     if call.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
@@ -200,7 +202,7 @@ async def _flown(call: Call, leading: Leading, sight: Sight) -> tuple[Outcome | 
     landed: Outcome | Landing = Landing.ABANDONED
     own = False
     while not own and _is_no_answer(landed, leading, sight, joined):
-        landed, own = await call.io.flights.fly(
+        landed, own = await call.io.single_flight.do(
             call.name,
             lambda: _led(leading, sight),
             leading.left,
@@ -227,7 +229,7 @@ async def _closer(call: Call, sight: Sight) -> Sight:
     """Return what was seen, with what tells whose stub it is if a flight depends on that."""
     if sight.reply != BARE_STUB:
         return sight
-    progress = call.io.flights.progress(call.name)
+    progress = call.io.single_flight.progress(call.name)
     if progress is None or progress.claim is None or progress.as_of >= sight.began:
         return sight
     name = call.name

@@ -129,7 +129,7 @@ class Generations(dict[str, Generation]):
                 self._looking.discard(key)
 
         left = deadline - cluster.io.now()
-        await cluster.io.flights.fly(key, look, max(0.0, left), takes_over=False)
+        await cluster.io.single_flight.do(key, look, max(0.0, left), takes_over=False)
         return own[0] if own else None
 
     async def renew(self, cluster: Cluster, generation: Generation) -> bool:

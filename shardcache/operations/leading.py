@@ -191,7 +191,7 @@ class Leading:
     async def _waited(self) -> Outcome | None:
         """Wait for the value; `None` when whoever made it left nothing behind."""
         io, call = self._io, self._call
-        if io.flights.nested():
+        if io.single_flight.nested():
             # Whoever makes it may be waiting for something that this very caller is making.
             return await self._regardless()
         if not self._waits:

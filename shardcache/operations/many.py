@@ -107,7 +107,7 @@ async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
     groups = _grouped(cluster, keys)
     for group in groups.values():
         for name in group.values():
-            cluster.io.flights.detach(name)
+            cluster.io.single_flight.forget(name)
     removed: list[Key] = []
     answered: list[Key] = []
     failed: Failed = {}

@@ -33,10 +33,10 @@ class Pause(NamedTuple):
     stuck: bool = False
 
 
-class Flights(Protocol):
+class SingleFlight(Protocol):
     """Work that is under way in this process, for all who want what comes of it."""
 
-    def fly(  # noqa: PLR0913 - each says something of its own
+    def do(  # noqa: PLR0913 - each says something of its own
         self,
         name: bytes,
         work: Work[T],
@@ -59,10 +59,10 @@ class Flights(Protocol):
     def progress(self, name: bytes) -> Any:
         """Return the progress of the flight under this name, `None` if there is none."""
 
-    def detach(self, name: bytes) -> None:
+    def forget(self, name: bytes) -> None:
         """Let nobody join the flight under this name any more; those who wait for it get it."""
 
-    def detach_all(self) -> None:
+    def forget_all(self) -> None:
         """Let nobody join any flight any more."""
 
     def nested(self) -> bool:
@@ -84,7 +84,7 @@ class IO(Protocol[BackendT_contra]):
         """Say whether what is made anew is best made beside the calls."""
 
     @property
-    def flights(self) -> Flights:
+    def single_flight(self) -> SingleFlight:
         """Give the work under way."""
 
     def now(self) -> float:

@@ -73,7 +73,7 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
     command = Cas(name, payload, token, 1.0 if expired else seconds)
     reply = await cluster.ask(member, command, deadline)
     if expired and reply is True:
-        cluster.io.flights.detach(name)
+        cluster.io.single_flight.forget(name)
         await cluster.ask(member, Delete(name), deadline)
     if isinstance(reply, NodeRefusedError):  # as for every store, unless somebody was faster
         await cluster.ask(member, DeleteUnchanged(name, token), deadline)
@@ -84,7 +84,7 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
 async def delete(cluster: Cluster, key: Key) -> bool:
     """Remove the key; say whether it was there. What is being made for it now is void."""
     name, member = cluster.route(key)
-    cluster.io.flights.detach(name)
+    cluster.io.single_flight.forget(name)
     return bool(cluster.settled(await cluster.ask(member, Delete(name)), otherwise=False))
 
 
@@ -174,7 +174,7 @@ async def _store_expired(cluster: Cluster, member: Member, name: bytes, when: Wh
     """Do what storing for no time at all comes to: the key is deleted, but never by an `add`."""
     if when is When.ABSENT:
         return cluster.settled(await cluster.ask(member, Get(name)), _FAILED) is None
-    cluster.io.flights.detach(name)
+    cluster.io.single_flight.forget(name)
     there = cluster.settled(await cluster.ask(member, Delete(name)), _FAILED)
     return there is not _FAILED and (when is When.ALWAYS or bool(there))
 

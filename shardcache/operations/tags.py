@@ -64,7 +64,7 @@ async def _made(cluster: Cluster, member: Member, name: bytes, deadline: float) 
 async def invalidate(cluster: Cluster, tag: Key) -> bool:
     """Make every value with this tag a miss; say whether the tag's node has taken note."""
     # Which of the values being made have this tag is not known: nobody joins any of them.
-    cluster.io.flights.detach_all()
+    cluster.io.single_flight.forget_all()
     ((name, member),) = placed(cluster, [tag])
     reply = await cluster.ask(member, Delete(name))
     return not isinstance(cluster.settled(reply, reply), NodeError)

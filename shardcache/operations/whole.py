@@ -82,7 +82,7 @@ async def stats(cluster: Cluster) -> Stats:
 async def flush_all(cluster: Cluster) -> bool:
     """Empty every node; return whether all did."""
     members = list(cluster.members.values())
-    cluster.io.flights.detach_all()
+    cluster.io.single_flight.forget_all()
     replies = await _ask_each(cluster, members, FlushAll())
     failed: dict[Key, NodeError | DecodeError] = {
         member.node.name: reply
@@ -98,7 +98,7 @@ async def flush_all(cluster: Cluster) -> bool:
 async def flush_node(cluster: Cluster, name: str) -> bool:
     """Empty one node; return whether it did. Raise `TopologyError` for an unknown name."""
     member = cluster.members[cluster.topology.node(name).name]
-    cluster.io.flights.detach_all()
+    cluster.io.single_flight.forget_all()
     flushed: bool = cluster.settled(await cluster.ask(member, FlushAll()), otherwise=False)
     return flushed
 

@@ -489,7 +489,7 @@ class TestWhatTheFunctionDoes:
                 with pytest.raises(KeyboardInterrupt):
                     f()
             assert time.monotonic() - began < LONG / 2
-            assert len(cluster_of(client).io.flights) == 0
+            assert len(cluster_of(client).io.single_flight) == 0
 
 
 @pytest.mark.parametrize("mode", MODES)

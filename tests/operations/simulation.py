@@ -329,10 +329,10 @@ class SimulatedRepetition:
             await self.busy
 
 
-class SimulatedFlights:
+class SimulatedSingleFlight:
     """The flights of a process with one caller at a time: it always flies itself."""
 
-    async def fly(self, name: bytes, work: Any, wait: float, **_: Any) -> Any:
+    async def do(self, name: bytes, work: Any, wait: float, **_: Any) -> Any:
         """Do the work."""
         del name, wait
         return await work(), True
@@ -340,10 +340,10 @@ class SimulatedFlights:
     def progress(self, name: bytes) -> None:
         """Return nothing: nobody else flies."""
 
-    def detach(self, name: bytes) -> None:
+    def forget(self, name: bytes) -> None:
         """Do nothing: nobody joins."""
 
-    def detach_all(self) -> None:
+    def forget_all(self) -> None:
         """Do nothing, as above."""
 
     def nested(self) -> bool:
@@ -360,7 +360,7 @@ class SimulatedIO:
         self._world = world
         self._process = process
         self._cleaning: dict[Any, Task] = {}
-        self.flights = SimulatedFlights()
+        self.single_flight = SimulatedSingleFlight()
 
     def now(self) -> float:
         """Give the process's monotonic time."""

@@ -604,7 +604,7 @@ class TestWaiting:
     def test_whoever_makes_something_itself_does_not_wait(self):
         """For it could be what the other waits for."""
         scene = Scene(processes=2, lock="shard")
-        scene.processes[1].cluster.io.flights.nested = lambda: True
+        scene.processes[1].cluster.io.single_flight.nested = lambda: True
         scene.start(0)
         scene.world.advance(0.05)
         began = scene.world.now

@@ -93,7 +93,7 @@ class Storm:
                 node.up = True
             self.loop.advance(200.0)
             for cluster in self.clusters:
-                assert len(cluster.io.flights) == 0
+                assert len(cluster.io.single_flight) == 0
             assert self.busy == [0] * len(self.clusters)
             assert not asyncio.all_tasks(self.loop)
         finally:

@@ -16,8 +16,8 @@ from shardcache.backends import threads
 from shardcache.io import flights
 from shardcache.io import threads as io_threads
 from shardcache.io.blocking import REFRESHERS, BlockingIO
-from shardcache.io.tasks import SharedReplies, TaskFlights, TaskRepetition
-from shardcache.io.threads import Repeater, ThreadFlights
+from shardcache.io.tasks import SharedReplies, TaskRepetition, TaskSingleFlight
+from shardcache.io.threads import Repeater, ThreadSingleFlight
 from shardcache.operations.port import Landing, step
 from shardcache.testing.waiting import eventually
 
@@ -48,13 +48,13 @@ def crowd(count, work):
 class TestThreads:
     """Threads of one client."""
 
-    def fly(self, flights, work, wait=LONG, *, takes_over=False, name=b"k"):
+    def do(self, flights, work, wait=LONG, *, takes_over=False, name=b"k"):
         """Fly, as an operation does."""
-        return step(flights.fly(name, work, wait, takes_over=takes_over))
+        return step(flights.do(name, work, wait, takes_over=takes_over))
 
     def test_one_works_and_all_have_it(self):
         """Of many at once one works, and the registry is empty behind them."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
         calls = []
 
         async def work():
@@ -62,25 +62,25 @@ class TestThreads:
             time.sleep(0.1)
             return "made"
 
-        results = crowd(32, lambda _: self.fly(flights, work))
+        results = crowd(32, lambda _: self.do(flights, work))
         assert [value for value, _ in results] == ["made"] * 32
         assert sum(own for _, own in results) == len(calls) == 1
         assert len(flights) == 0
 
     def test_other_names_do_not_wait(self):
         """Each name has a flight of its own."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
 
         async def work():
             time.sleep(0.05)
             return 1
 
-        results = crowd(4, lambda place: self.fly(flights, work, name=b"%d" % place))
+        results = crowd(4, lambda place: self.do(flights, work, name=b"%d" % place))
         assert [own for _, own in results] == [True] * 4
 
     def test_what_is_no_exception_is_not_shared(self):
         """Whoever is interrupted is interrupted alone, and somebody else takes it up."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
         calls = []
 
         async def work():
@@ -93,7 +93,7 @@ class TestThreads:
         def persistent(_):
             landed = Landing.ABANDONED
             while landed is Landing.ABANDONED:
-                landed, _ = self.fly(flights, work)
+                landed, _ = self.do(flights, work)
             return landed
 
         results = crowd(8, persistent)
@@ -105,24 +105,24 @@ class TestThreads:
 
     def test_waiting_has_an_end(self):
         """One who does not take over is told that it is late."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
         go = threading.Event()
 
         async def work():
             go.wait(LONG)
             return "made"
 
-        leader = threading.Thread(target=lambda: self.fly(flights, work))
+        leader = threading.Thread(target=lambda: self.do(flights, work))
         leader.start()
         while not len(flights):
             time.sleep(0.001)
-        assert self.fly(flights, work, 0.05) == (Landing.LATE, False)
+        assert self.do(flights, work, 0.05) == (Landing.LATE, False)
         go.set()
         leader.join(LONG)
 
     def test_of_those_who_take_over_one_works(self):
         """When the flight is late one begins another, and the rest wait for that."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
         go = threading.Event()
         calls = []
 
@@ -135,11 +135,11 @@ class TestThreads:
             time.sleep(0.1)
             return "made"
 
-        leader = threading.Thread(target=lambda: self.fly(flights, stuck))
+        leader = threading.Thread(target=lambda: self.do(flights, stuck))
         leader.start()
         while not len(flights):
             time.sleep(0.001)
-        results = crowd(8, lambda _: self.fly(flights, work, 0.5, takes_over=True))
+        results = crowd(8, lambda _: self.do(flights, work, 0.5, takes_over=True))
         go.set()
         leader.join(LONG)
         assert [value for value, _ in results] == ["made"] * 8
@@ -148,7 +148,7 @@ class TestThreads:
 
     def test_a_slow_flight_is_overtaken_once_a_wait(self):
         """Of those who wait in vain one begins another, and whichever lands first lands for all."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
         begun = []
 
         async def work():
@@ -157,7 +157,7 @@ class TestThreads:
             return "made"
 
         started = time.monotonic()
-        results = crowd(20, lambda _: self.fly(flights, work, 0.3, takes_over=True))
+        results = crowd(20, lambda _: self.do(flights, work, 0.3, takes_over=True))
         assert [value for value, _ in results] == ["made"] * 20
         assert 2 <= len(begun) <= 4  # at 0, 0.3, 0.6 and perhaps 0.9 s
         assert time.monotonic() - started < 2.5
@@ -165,7 +165,7 @@ class TestThreads:
 
     def test_a_flight_that_does_not_fit_is_not_joined(self):
         """Nor by those who come later: the caller's own takes its place, and the old one lands for its own."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
         go, gone = threading.Event(), threading.Event()
 
         async def old():
@@ -176,9 +176,9 @@ class TestThreads:
             gone.wait(LONG)
             return "new"
 
-        def fly(work, progress):
+        def do(work, progress):
             return step(
-                flights.fly(
+                flights.do(
                     b"k",
                     work,
                     LONG,
@@ -189,10 +189,10 @@ class TestThreads:
             )
 
         results = {}
-        first = threading.Thread(target=lambda: results.update(old=fly(old, "old")))
+        first = threading.Thread(target=lambda: results.update(old=do(old, "old")))
         first.start()
         eventually(lambda: flights.progress(b"k") == "old", within=LONG)
-        second = threading.Thread(target=lambda: results.update(new=fly(new, "new")))
+        second = threading.Thread(target=lambda: results.update(new=do(new, "new")))
         second.start()
         eventually(lambda: flights.progress(b"k") == "new", within=LONG)
         joining = threading.Event()
@@ -202,7 +202,7 @@ class TestThreads:
             return progress == "new"
 
         def join():
-            results["third"] = step(flights.fly(b"k", old, LONG, takes_over=True, joins=joins))
+            results["third"] = step(flights.do(b"k", old, LONG, takes_over=True, joins=joins))
 
         third = threading.Thread(target=join)
         third.start()
@@ -219,54 +219,54 @@ class TestThreads:
 
     def test_the_same_name_within_itself_goes_alone(self):
         """A function that calls itself with the same arguments does not wait for itself."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
 
         async def inner():
             return "inner"
 
         async def outer():
-            return self.fly(flights, inner)
+            return self.do(flights, inner)
 
-        assert self.fly(flights, outer) == ((Landing.ALONE, False), True)
+        assert self.do(flights, outer) == ((Landing.ALONE, False), True)
 
     def test_two_that_would_wait_for_each_other_do_not(self):
         """The thread that would close the circle goes alone."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
         both = threading.Barrier(2)
 
-        def fly(mine, other):
+        def do(mine, other):
             async def inner():
                 return "inner"
 
             async def outer():
                 both.wait(LONG)
-                return self.fly(flights, inner, name=other)[0]
+                return self.do(flights, inner, name=other)[0]
 
-            return self.fly(flights, outer, name=mine)[0]
+            return self.do(flights, outer, name=mine)[0]
 
         names = [(b"a", b"b"), (b"b", b"a")]
         began = time.monotonic()
-        results = crowd(2, lambda place: fly(*names[place]))
+        results = crowd(2, lambda place: do(*names[place]))
         assert Landing.ALONE in results
         assert Landing.LATE not in results
         assert time.monotonic() - began < LONG / 2
 
     def test_nested_flights_know_it(self):
         """Only who is within a flight within another is nested."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
 
         async def inner():
             return flights.nested()
 
         async def outer():
-            return flights.nested(), self.fly(flights, inner, name=b"inner")[0]
+            return flights.nested(), self.do(flights, inner, name=b"inner")[0]
 
         assert flights.nested() is False
-        assert self.fly(flights, outer)[0] == (False, True)
+        assert self.do(flights, outer)[0] == (False, True)
 
     def test_a_forked_child_has_no_flights(self):
         """It does not wait for a thread that only its parent has."""
-        flights = ThreadFlights()
+        flights = ThreadSingleFlight()
         go = threading.Event()
 
         async def stuck():
@@ -275,13 +275,13 @@ class TestThreads:
         async def work():
             return 7
 
-        leader = threading.Thread(target=lambda: self.fly(flights, stuck))
+        leader = threading.Thread(target=lambda: self.do(flights, stuck))
         leader.start()
         while not len(flights):
             time.sleep(0.001)
         child = os.fork()
         if not child:
-            landed, own = self.fly(flights, work, 5.0)
+            landed, own = self.do(flights, work, 5.0)
             os._exit(0 if (landed, own) == (7, True) else 1)
         _, status = os.waitpid(child, 0)
         go.set()
@@ -290,14 +290,14 @@ class TestThreads:
 
     def test_an_interruption_anywhere_leaves_no_flight_behind(self):
         """A signal's exception may come before any line: others then fly for themselves."""
-        code = ThreadFlights.fly.__code__
+        code = ThreadSingleFlight.do.__code__
         lines = {line for _, _, line in code.co_lines() if line and line > code.co_firstlineno}
 
         async def work():
             return "made"
 
         for wanted in sorted(lines):
-            flights = ThreadFlights()
+            flights = ThreadSingleFlight()
 
             def interrupt(frame, event, _argument, wanted=wanted):
                 if frame.f_code is code and event == "line" and frame.f_lineno == wanted:
@@ -307,7 +307,7 @@ class TestThreads:
             before = sys.gettrace()
             sys.settrace(interrupt)
             try:
-                self.fly(flights, work)
+                self.do(flights, work)
             except KeyboardInterrupt:
                 pass
             finally:
@@ -321,16 +321,16 @@ class TestThreads:
     )  # by moments that no signal knows
     def test_an_interrupted_flight_is_over(self):
         """Wherever a signal raises: what this thread does later is no part of that flight."""
-        own, seen = ThreadFlights(), []
+        own, seen = ThreadSingleFlight(), []
 
         async def work():
             seen.append(own.nested())
 
-        def fly():
-            step(own.fly(b"k", work, LONG, takes_over=False))
+        def do():
+            step(own.do(b"k", work, LONG, takes_over=False))
 
-        for _ in interrupted(fly, lambda code: code.co_filename in OURS):
-            fly()
+        for _ in interrupted(do, lambda code: code.co_filename in OURS):
+            do()
             assert len(own) == 0
         assert len(seen) > 20
         assert not any(seen)
@@ -341,7 +341,7 @@ class TestTasks:
 
     async def test_one_works_and_all_have_it(self):
         """Of ten thousand one task works, and the registry is empty behind them."""
-        flights = TaskFlights()
+        flights = TaskSingleFlight()
         calls = []
 
         async def work():
@@ -350,7 +350,7 @@ class TestTasks:
             return "made"
 
         landed = await asyncio.gather(
-            *(flights.fly(b"k", work, LONG, takes_over=False) for _ in range(10_000))
+            *(flights.do(b"k", work, LONG, takes_over=False) for _ in range(10_000))
         )
         assert {value for value, _ in landed} == {"made"}
         assert sum(own for _, own in landed) == len(calls) == 1
@@ -358,7 +358,7 @@ class TestTasks:
 
     async def test_cancelling_the_first_cancels_nobody_else(self):
         """The work goes on for those who still wait."""
-        flights = TaskFlights()
+        flights = TaskSingleFlight()
         calls = []
 
         async def work():
@@ -367,8 +367,7 @@ class TestTasks:
             return "made"
 
         tasks = [
-            asyncio.create_task(flights.fly(b"k", work, LONG, takes_over=False))
-            for _ in range(1000)
+            asyncio.create_task(flights.do(b"k", work, LONG, takes_over=False)) for _ in range(1000)
         ]
         await asyncio.sleep(0.01)
         tasks[0].cancel()
@@ -379,7 +378,7 @@ class TestTasks:
 
     async def test_when_the_last_leaves_the_work_is_cancelled(self):
         """Nobody wants it any more, and the next caller begins anew."""
-        flights = TaskFlights()
+        flights = TaskSingleFlight()
         ended = []
 
         async def work():
@@ -392,13 +391,13 @@ class TestTasks:
             return "made"
 
         tasks = [
-            asyncio.create_task(flights.fly(b"k", work, LONG, takes_over=False)) for _ in range(3)
+            asyncio.create_task(flights.do(b"k", work, LONG, takes_over=False)) for _ in range(3)
         ]
         await asyncio.sleep(0.01)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert await flights.fly(b"k", other, LONG, takes_over=False) == ("made", True)
+        assert await flights.do(b"k", other, LONG, takes_over=False) == ("made", True)
         assert ended == [1]
         assert len(flights) == 0
 
@@ -413,14 +412,14 @@ class TestTasks:
             seen.set("work")
             return found
 
-        flights = TaskFlights()
+        flights = TaskSingleFlight()
         seen.set("first")
-        assert await flights.fly(b"k", work, LONG, takes_over=False) == ("first", True)
+        assert await flights.do(b"k", work, LONG, takes_over=False) == ("first", True)
         assert seen.get() == "first"
 
     async def test_waiting_has_an_end(self):
         """One who does not take over is told that it is late; one who does, works."""
-        flights = TaskFlights()
+        flights = TaskSingleFlight()
 
         async def stuck():
             await asyncio.sleep(LONG)
@@ -428,17 +427,17 @@ class TestTasks:
         async def work():
             return "made"
 
-        leader = asyncio.create_task(flights.fly(b"k", stuck, LONG, takes_over=False))
+        leader = asyncio.create_task(flights.do(b"k", stuck, LONG, takes_over=False))
         await asyncio.sleep(0.01)
-        assert await flights.fly(b"k", work, 0.02, takes_over=False) == (Landing.LATE, False)
-        assert await flights.fly(b"k", work, 0.02, takes_over=True) == ("made", True)
+        assert await flights.do(b"k", work, 0.02, takes_over=False) == (Landing.LATE, False)
+        assert await flights.do(b"k", work, 0.02, takes_over=True) == ("made", True)
         leader.cancel()
         await asyncio.gather(leader, return_exceptions=True)
 
     @pytest.mark.parametrize("takes_over", [True, False])
     async def test_a_loop_that_stood_still_is_no_slow_flight(self, takes_over):
         """Whoever waited meanwhile waits for as much longer, and the work is done once."""
-        flights, calls = TaskFlights(), []
+        flights, calls = TaskSingleFlight(), []
 
         async def work():
             calls.append(1)
@@ -446,10 +445,10 @@ class TestTasks:
                 await asyncio.sleep(0.001)
             return "made"
 
-        async def fly():
-            return await flights.fly(b"k", work, 0.2, takes_over=takes_over)
+        async def do():
+            return await flights.do(b"k", work, 0.2, takes_over=takes_over)
 
-        tasks = [asyncio.ensure_future(fly()) for _ in range(50)]
+        tasks = [asyncio.ensure_future(do()) for _ in range(50)]
         await asyncio.sleep(0)  # all of them wait, and the work has not begun
         await asyncio.sleep(0)
         time.sleep(1.0)
@@ -458,7 +457,7 @@ class TestTasks:
 
     async def test_a_slow_flight_is_overtaken_once_a_wait(self):
         """Of those who wait in vain one begins another, and whichever lands first lands for all."""
-        flights = TaskFlights()
+        flights = TaskSingleFlight()
         begun = []
 
         async def work():
@@ -468,7 +467,7 @@ class TestTasks:
 
         started = time.monotonic()
         results = await asyncio.gather(
-            *(flights.fly(b"k", work, 0.3, takes_over=True) for _ in range(200))
+            *(flights.do(b"k", work, 0.3, takes_over=True) for _ in range(200))
         )
         assert {value for value, _ in results} == {"made"}
         assert 2 <= len(begun) <= 4
@@ -477,7 +476,7 @@ class TestTasks:
 
     async def test_a_flight_that_does_not_fit_is_not_joined(self):
         """Nor by those who come later: the caller's own takes its place, and the old one lands for its own."""
-        flights = TaskFlights()
+        flights = TaskSingleFlight()
         go = asyncio.Event()
 
         async def old():
@@ -488,8 +487,8 @@ class TestTasks:
             await asyncio.sleep(0.02)
             return "new"
 
-        def fly(work, progress):
-            return flights.fly(
+        def do(work, progress):
+            return flights.do(
                 b"k",
                 work,
                 LONG,
@@ -498,12 +497,12 @@ class TestTasks:
                 joins=lambda progress: progress == "new",
             )
 
-        first = asyncio.create_task(fly(old, "old"))
+        first = asyncio.create_task(do(old, "old"))
         await asyncio.sleep(0)
-        second = asyncio.create_task(fly(new, "new"))
+        second = asyncio.create_task(do(new, "new"))
         await asyncio.sleep(0)
         assert flights.progress(b"k") == "new"
-        assert await fly(old, "third") == ("new", False)
+        assert await do(old, "third") == ("new", False)
         assert await second == ("new", True)
         go.set()
         assert await first == ("old", True)
@@ -511,7 +510,7 @@ class TestTasks:
 
     async def test_circles_are_seen(self):
         """Tasks that would wait for each other, or for themselves, go alone."""
-        flights = TaskFlights()
+        flights = TaskSingleFlight()
         began = asyncio.Event()
 
         async def inner():
@@ -519,16 +518,16 @@ class TestTasks:
 
         async def first():
             await began.wait()
-            return (await flights.fly(b"b", inner, LONG, takes_over=False))[0]
+            return (await flights.do(b"b", inner, LONG, takes_over=False))[0]
 
         async def second():
             began.set()
-            return (await flights.fly(b"a", inner, LONG, takes_over=False))[0]
+            return (await flights.do(b"a", inner, LONG, takes_over=False))[0]
 
         async with asyncio.timeout(LONG / 2):
             results = await asyncio.gather(
-                flights.fly(b"a", first, LONG, takes_over=False),
-                flights.fly(b"b", second, LONG, takes_over=False),
+                flights.do(b"a", first, LONG, takes_over=False),
+                flights.do(b"b", second, LONG, takes_over=False),
             )
         assert Landing.ALONE in [value for value, _ in results]
 
@@ -822,7 +821,7 @@ def test_a_flight_s_error_is_not_kept_alive():
     class Made:
         """Something that can be watched."""
 
-    flights = ThreadFlights()
+    flights = ThreadSingleFlight()
     made = []
 
     async def work():
@@ -830,7 +829,7 @@ def test_a_flight_s_error_is_not_kept_alive():
         made.append(weakref.ref(thing))
         return thing
 
-    landed, _ = step(flights.fly(b"k", work, LONG, takes_over=False))
+    landed, _ = step(flights.do(b"k", work, LONG, takes_over=False))
     assert isinstance(landed, Made)
     del landed
     gc.collect()

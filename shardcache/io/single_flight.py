@@ -8,7 +8,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 # From the outermost: those whose work the running code is part of.
-_aboard: ContextVar[tuple[Flight, ...]] = ContextVar("shardcache_flights", default=())
+_running: ContextVar[tuple[Flight, ...]] = ContextVar("shardcache_flights", default=())
 
 
 class Flight:
@@ -22,17 +22,17 @@ class Flight:
         self.over = False  # what it began may go on in threads and tasks that are not part of it
 
     @contextmanager
-    def aboard(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Make what runs within part of this flight's work."""
-        token = _aboard.set((*_under_way(), self))
+        token = _running.set((*_under_way(), self))
         try:
             yield
         finally:
             self.over = True
-            _aboard.reset(token)
+            _running.reset(token)
 
     @contextmanager
-    def awaited(self) -> Iterator[bool]:
+    def waiting_on(self) -> Iterator[bool]:
         """Note that the running code waits for this flight; give whether it waits for itself so."""
         own = _under_way()
         if not own:
@@ -70,9 +70,9 @@ def context_outside() -> Context:
     What it waits for may wait for the caller's flight, which does not wait for it.
     """
     context = copy_context()
-    context.run(_aboard.set, ())
+    context.run(_running.set, ())
     return context
 
 
 def _under_way() -> tuple[Flight, ...]:
-    return tuple(flight for flight in _aboard.get() if not flight.over)
+    return tuple(flight for flight in _running.get() if not flight.over)
