@@ -304,8 +304,8 @@ MUTANTS = [
     Mutant(
         "an interruption is shared",
         "io/threads.py",
-        "outcome: T | Landing = Landing.ABANDONED\n        try:",
-        "outcome: T | Landing = Landing.LATE\n        try:",
+        "outcome: T | FlightEnd = FlightEnd.CANCELLED\n        try:",
+        "outcome: T | FlightEnd = FlightEnd.TIMED_OUT\n        try:",
         ("io/test_flights.py",),
     ),
     Mutant(

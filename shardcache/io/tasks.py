@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from shardcache.backends.aio import OWN_DELAY
 from shardcache.core.commands import Reply
 from shardcache.io.single_flight import Flight, nested
-from shardcache.operations.port import Landing, Work
+from shardcache.operations.port import FlightEnd, Work
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class TaskFlight(Flight):
     def outcome(self) -> Any:  # as above
         """Give what came of it, once it has landed."""
         if self._task.cancelled() or self._task.exception() is not None:
-            return Landing.ABANDONED
+            return FlightEnd.CANCELLED
         return self._task.result()
 
     @property
@@ -106,7 +106,7 @@ class TaskSingleFlight:
         takes_over: bool,
         progress: Any = None,  # whatever the work says of itself
         joins: Callable[[Any], bool] | None = None,
-    ) -> tuple[T | Landing, bool]:
+    ) -> tuple[T | FlightEnd, bool]:
         """Do `work` in a task, or wait for the task that does."""
         key = (asyncio.get_running_loop(), name)
         joined: list[TaskFlight] = []
@@ -121,11 +121,11 @@ class TaskSingleFlight:
                     joined.append(flight)
                     waiting.callback(flight.leave)
                     if waiting.enter_context(flight.waiting_on()):
-                        return Landing.ALONE, False
+                        return FlightEnd.REENTRANT, False
                 if await _landed(joined, wait):
                     return next(each.outcome for each in joined if each.landed), False
                 if not takes_over:
-                    return Landing.LATE, False
+                    return FlightEnd.TIMED_OUT, False
                 self._remove(key, flight)
         own = TaskFlight(work, progress, lambda flight: self._remove(key, flight))
         self._single_flight[key] = own
@@ -211,10 +211,10 @@ class SharedReplies:
             waiter: asyncio.Future[Reply] = loop.create_future()
             waiting.append(waiter)
             reply = await waiter
-            if reply is not Landing.ABANDONED:
+            if reply is not FlightEnd.CANCELLED:
                 return reply
         self._waiting[key] = waiting = []
-        reply = Landing.ABANDONED  # of a task that was cancelled: the next one asks anew
+        reply = FlightEnd.CANCELLED  # of a task that was cancelled: the next one asks anew
         try:
             reply = await ask()
         finally:

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from shardcache.backends.base import LAST_WAIT
 from shardcache.backends.threads import NoThreadError, Workers, start_thread
 from shardcache.io.single_flight import Flight, nested
-from shardcache.operations.port import Landing, Pause, Work, run
+from shardcache.operations.port import FlightEnd, Pause, Work, run
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class ThreadFlight(Flight):
     def __init__(self, progress: Any) -> None:  # whatever the work says of itself
         super().__init__(progress)
         self._waiters: list[Waiter] = []
-        self.outcome: Any = Landing.ABANDONED  # of whatever type the work has
+        self.outcome: Any = FlightEnd.CANCELLED  # of whatever type the work has
         self.landed = False
 
     def land(self, outcome: Any) -> None:  # as above
@@ -75,13 +75,13 @@ class ThreadSingleFlight:
         takes_over: bool,
         progress: Any = None,  # as above
         joins: Callable[[Any], bool] | None = None,
-    ) -> tuple[T | Landing, bool]:
+    ) -> tuple[T | FlightEnd, bool]:
         """Do `work` in this thread, or wait for the thread that does."""
         key = (os.getpid(), name)
         waiter: Waiter = queue.SimpleQueue()
         joined: list[ThreadFlight] = []
         own = ThreadFlight(progress)
-        outcome: T | Landing = Landing.ABANDONED
+        outcome: T | FlightEnd = FlightEnd.CANCELLED
         try:  # from before it is known to others: a signal may raise between any two bytecodes
             with ExitStack() as waiting:
                 while True:
@@ -99,11 +99,11 @@ class ThreadSingleFlight:
                         joined.append(flight)
                         flight.join(waiter)
                         if waiting.enter_context(flight.waiting_on()):
-                            return Landing.ALONE, False
+                            return FlightEnd.REENTRANT, False
                     if _told(waiter, wait):
                         return next(each.outcome for each in joined if each.landed), False
                     if not takes_over:
-                        return Landing.LATE, False
+                        return FlightEnd.TIMED_OUT, False
                     self._remove(key, flight)
             with own.running():
                 outcome = await work()

@@ -21,7 +21,7 @@ from shardcache.operations.leading import Leading
 from shardcache.operations.making import begun_over, computed, elected, guarded
 from shardcache.operations.members import Member
 from shardcache.operations.outcomes import NOT_MADE, Outcome, reraised
-from shardcache.operations.port import Landing, raisable
+from shardcache.operations.port import FlightEnd, raisable
 from shardcache.operations.progress import Progress, Sight
 
 RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.ENDED})
@@ -90,7 +90,7 @@ async def refresh(call: Call) -> Any:
     landed, _ = await call.io.single_flight.do(
         call.name, anew, 0.0, takes_over=True, progress=progress
     )
-    return await _own(call, await anew() if isinstance(landed, Landing) else landed)
+    return await _own(call, await anew() if isinstance(landed, FlightEnd) else landed)
 
 
 async def invalidate(call: Call) -> bool:
@@ -166,9 +166,9 @@ async def _missed(call: Call, sight: Sight, last_resort: Found | None) -> Any:
     if not policy.coalesce:
         return await _own(call, await _led(leading, sight))
     landed, own = await _flown(call, leading, await _closer(call, sight))
-    if landed is Landing.ALONE:
+    if landed is FlightEnd.REENTRANT:
         return await _alone(call)
-    if isinstance(landed, Landing):
+    if isinstance(landed, FlightEnd):
         return await _own(call, leading.late())
     if own:
         return await _own(call, landed)
@@ -184,7 +184,7 @@ async def _led(leading: Leading, sight: Sight) -> Outcome:
     return outcome._replace(progress=leading.progress)
 
 
-async def _flown(call: Call, leading: Leading, sight: Sight) -> tuple[Outcome | Landing, bool]:
+async def _flown(call: Call, leading: Leading, sight: Sight) -> tuple[Outcome | FlightEnd, bool]:
     """Return what came of the work of one for all, and whether that was this caller's own.
 
     What is no newer than this call is nothing, and so is that another has waited too long.
@@ -199,7 +199,7 @@ async def _flown(call: Call, leading: Leading, sight: Sight) -> tuple[Outcome | 
             joined.add(progress)
         return True
 
-    landed: Outcome | Landing = Landing.ABANDONED
+    landed: Outcome | FlightEnd = FlightEnd.CANCELLED
     own = False
     while not own and _is_no_answer(landed, leading, sight, joined):
         landed, own = await call.io.single_flight.do(
@@ -214,11 +214,11 @@ async def _flown(call: Call, leading: Leading, sight: Sight) -> tuple[Outcome | 
 
 
 def _is_no_answer(
-    landed: Outcome | Landing, leading: Leading, sight: Sight, joined: Container[Progress]
+    landed: Outcome | FlightEnd, leading: Leading, sight: Sight, joined: Container[Progress]
 ) -> bool:
     """Return whether another's work came to nothing, to nothing new, or waited too long."""
-    if isinstance(landed, Landing):
-        return landed is Landing.ABANDONED
+    if isinstance(landed, FlightEnd):
+        return landed is FlightEnd.CANCELLED
     if landed.late:
         return leading.left > 0
     progress = landed.progress

@@ -18,12 +18,12 @@ Enough: TypeAlias = Callable[[Sequence[Reply]], bool]
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
 
 
-class Landing(Enum):
+class FlightEnd(Enum):
     """How a flight ended for a caller who got no outcome from it."""
 
-    ALONE = "alone"  # it would have waited for itself: it has to do the work alone
-    LATE = "late"  # it waited as long as it would
-    ABANDONED = "abandoned"  # whoever did the work was stopped: it is to be taken up anew
+    REENTRANT = "reentrant"  # it would have waited for itself: it has to do the work alone
+    TIMED_OUT = "timed out"  # it waited as long as it would
+    CANCELLED = "cancelled"  # the task or thread that did the work was stopped: do it again
 
 
 class Pause(NamedTuple):
@@ -45,7 +45,7 @@ class SingleFlight(Protocol):
         takes_over: bool,
         progress: Any = None,
         joins: Callable[[Any], bool] | None = None,
-    ) -> Awaitable[tuple[T | Landing, bool]]:
+    ) -> Awaitable[tuple[T | FlightEnd, bool]]:
         """Do `work`, or wait up to `wait` seconds for whoever does it under this name.
 
         Give what came of it, and whether it was the caller's own. When a flight is late, one of

@@ -18,7 +18,7 @@ from shardcache.io import threads as io_threads
 from shardcache.io.blocking import REFRESHERS, BlockingIO
 from shardcache.io.tasks import SharedReplies, TaskRepetition, TaskSingleFlight
 from shardcache.io.threads import Repeater, ThreadSingleFlight
-from shardcache.operations.port import Landing, step
+from shardcache.operations.port import FlightEnd, step
 from shardcache.testing.waiting import eventually
 
 LONG = 30.0
@@ -91,8 +91,8 @@ class TestThreads:
             return "made"
 
         def persistent(_):
-            landed = Landing.ABANDONED
-            while landed is Landing.ABANDONED:
+            landed = FlightEnd.CANCELLED
+            while landed is FlightEnd.CANCELLED:
                 landed, _ = self.do(flights, work)
             return landed
 
@@ -116,7 +116,7 @@ class TestThreads:
         leader.start()
         while not len(flights):
             time.sleep(0.001)
-        assert self.do(flights, work, 0.05) == (Landing.LATE, False)
+        assert self.do(flights, work, 0.05) == (FlightEnd.TIMED_OUT, False)
         go.set()
         leader.join(LONG)
 
@@ -227,7 +227,7 @@ class TestThreads:
         async def outer():
             return self.do(flights, inner)
 
-        assert self.do(flights, outer) == ((Landing.ALONE, False), True)
+        assert self.do(flights, outer) == ((FlightEnd.REENTRANT, False), True)
 
     def test_two_that_would_wait_for_each_other_do_not(self):
         """The thread that would close the circle goes alone."""
@@ -247,8 +247,8 @@ class TestThreads:
         names = [(b"a", b"b"), (b"b", b"a")]
         began = time.monotonic()
         results = crowd(2, lambda place: do(*names[place]))
-        assert Landing.ALONE in results
-        assert Landing.LATE not in results
+        assert FlightEnd.REENTRANT in results
+        assert FlightEnd.TIMED_OUT not in results
         assert time.monotonic() - began < LONG / 2
 
     def test_nested_flights_know_it(self):
@@ -429,7 +429,7 @@ class TestTasks:
 
         leader = asyncio.create_task(flights.do(b"k", stuck, LONG, takes_over=False))
         await asyncio.sleep(0.01)
-        assert await flights.do(b"k", work, 0.02, takes_over=False) == (Landing.LATE, False)
+        assert await flights.do(b"k", work, 0.02, takes_over=False) == (FlightEnd.TIMED_OUT, False)
         assert await flights.do(b"k", work, 0.02, takes_over=True) == ("made", True)
         leader.cancel()
         await asyncio.gather(leader, return_exceptions=True)
@@ -529,7 +529,7 @@ class TestTasks:
                 flights.do(b"a", first, LONG, takes_over=False),
                 flights.do(b"b", second, LONG, takes_over=False),
             )
-        assert Landing.ALONE in [value for value, _ in results]
+        assert FlightEnd.REENTRANT in [value for value, _ in results]
 
     async def test_equal_reads_are_one(self):
         """What is asked while it is under way is not asked again; a cancelled asker is replaced."""
