@@ -15,7 +15,7 @@ from shardcache.clients.locks import AsyncLock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
 from shardcache.core.caching import CachedTTL, CacheTerms, Span
 from shardcache.core.commands import When
-from shardcache.core.events import Audience
+from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
 from shardcache.core.lifetimes import DEFAULT, TTL, Default
 from shardcache.core.nodes import Node
@@ -332,7 +332,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return self._io
 
     def _make_ejector(
-        self, prober: Prober, audience: Audience, client: Callable[[], object]
+        self, prober: Prober, observers: Observers, client: Callable[[], object]
     ) -> Ejector:
         backends, options = (
             self._plugins.backends,
@@ -342,7 +342,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         def reach(member: Member) -> Backend:
             return backends[member.node.address.scheme].blocking(member.node, options)
 
-        return Ejector(prober, audience, reach, client)
+        return Ejector(prober, observers, reach, client)
 
     def _make_backend(self, factory: BackendFactory, node: Node) -> AsyncBackend:
         return factory.asyncio(node, self._options)

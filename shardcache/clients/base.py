@@ -32,7 +32,7 @@ from shardcache.core.caching import (
 from shardcache.core.cautions import cautions
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
 from shardcache.core.envelopes import MAX_VERSIONS
-from shardcache.core.events import Audience, TopologyChanged
+from shardcache.core.events import Observers, TopologyChanged
 from shardcache.core.foreign import Foreign, largest_value
 from shardcache.core.keys import KeySpace
 from shardcache.core.lifetimes import DEFAULT, Default
@@ -142,9 +142,9 @@ class ClientBase(ABC, Generic[BackendT]):
         )
         self._changing = ProcessLock()  # whatever interrupts a change may change or close it, too
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
-        audience = Audience((*observers, *plugins.observers(settings)))
+        notified = Observers((*observers, *plugins.observers(settings)))
         io = self._make_io()
-        ejector = self._make_ejector(prober_of(self._options), audience, weakref.ref(self))
+        ejector = self._make_ejector(prober_of(self._options), notified, weakref.ref(self))
         weakref.finalize(self, ejector.stop).atexit = False
         swallowed = SwallowedErrors()
         self._few_told = False
@@ -165,7 +165,7 @@ class ClientBase(ABC, Generic[BackendT]):
             timeout=settings.timeout.call,
             default_ttl=settings.default_ttl,
             on_error=settings.on_error,
-            audience=audience,
+            observers=notified,
             ejector=ejector,
             protection=Protection(RecomputeLog()),
             note_swallowed=swallowed.note,
@@ -243,7 +243,7 @@ class ClientBase(ABC, Generic[BackendT]):
     @property
     def observer_errors(self) -> int:
         """Return how many times an observer of this client raised; such errors reach no caller."""
-        return self._cluster.audience.errors
+        return self._cluster.observers.errors
 
     @property
     def ejected(self) -> tuple[Node, ...]:
@@ -295,7 +295,7 @@ class ClientBase(ABC, Generic[BackendT]):
 
     @abstractmethod
     def _make_ejector(
-        self, prober: Prober, audience: Audience, client: Callable[[], object]
+        self, prober: Prober, notified: Observers, client: Callable[[], object]
     ) -> Ejector:
         """Return what ejects this client's nodes, and has them probed by `prober`."""
 
@@ -388,9 +388,9 @@ class ClientBase(ABC, Generic[BackendT]):
         return member
 
     def _announce(self, change: TopologyChange) -> None:
-        audience = self._cluster.audience
-        if audience:
-            audience.tell(TopologyChanged(change))
+        notified = self._cluster.observers
+        if notified:
+            notified.notify(TopologyChanged(change))
         self._plugins.topology_changed(change)
 
     @property

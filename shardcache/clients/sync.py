@@ -14,7 +14,7 @@ from shardcache.clients.locks import Lock, lock_policy
 from shardcache.clients.naming import KeyChoice, Naming
 from shardcache.core.caching import CachedTTL, CacheTerms, Span
 from shardcache.core.commands import When
-from shardcache.core.events import Audience
+from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
 from shardcache.core.lifetimes import DEFAULT, TTL, Default
 from shardcache.core.nodes import Node
@@ -310,9 +310,9 @@ class Client(ClientBase[Backend]):
         return self._io
 
     def _make_ejector(
-        self, prober: Prober, audience: Audience, client: Callable[[], object]
+        self, prober: Prober, observers: Observers, client: Callable[[], object]
     ) -> Ejector:
-        return Ejector(prober, audience, client=client)
+        return Ejector(prober, observers, client=client)
 
     def _make_backend(self, factory: BackendFactory, node: Node) -> Backend:
         return factory.blocking(node, self._options)

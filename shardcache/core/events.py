@@ -181,21 +181,23 @@ METHODS: dict[type[Event], str] = {
 }
 
 
-class _Telling:
-    """An event being told to the observers of `audience`, until it is `over`."""
+class _Notification:
+    """An event being told to the observers of `observers`, until it is `over`."""
 
-    __slots__ = ("audience", "over")
+    __slots__ = ("observers", "over")
 
-    def __init__(self, audience: Audience) -> None:
-        self.audience = audience
+    def __init__(self, observers: Observers) -> None:
+        self.observers = observers
         self.over = False  # what an observer starts may go on in tasks that are not part of it
 
 
 # From the outermost: those that the running code is part of.
-_tellings: ContextVar[tuple[_Telling, ...]] = ContextVar("shardcache_tellings", default=())
+_notifications: ContextVar[tuple[_Notification, ...]] = ContextVar(
+    "shardcache_notifications", default=()
+)
 
 
-class Audience:
+class Observers:
     """The observers of one client, and how many times one of them raised.
 
     False when nobody listens, so that the way of a `get` pays for one truth test. `heard` are the
@@ -223,29 +225,29 @@ class Audience:
     def __bool__(self) -> bool:
         return bool(self.observers)
 
-    def tell(self, event: Event) -> None:
+    def notify(self, event: Event) -> None:
         """Give `event` to those who listen for its kind; count what they raise.
 
         One that comes of what an observer of this client is doing is told to nobody.
         """
         listeners = self._listeners[type(event)]
-        outer = _tellings.get()
-        if not listeners or (outer and self._is_telling(outer)):
+        outer = _notifications.get()
+        if not listeners or (outer and self._is_notifying(outer)):
             return
-        telling = _Telling(self)
+        notification = _Notification(self)
         try:
-            _tellings.set((*outer, telling))
+            _notifications.set((*outer, notification))
             for listener in listeners:
                 try:
                     listener(event)
                 except Exception:  # noqa: BLE001 - it must not break what it watches; counted
                     self.errors += 1
         finally:
-            telling.over = True
-            _tellings.set(outer)
+            notification.over = True
+            _notifications.set(outer)
 
-    def _is_telling(self, tellings: Iterable[_Telling]) -> bool:
-        return any(each.audience is self and not each.over for each in tellings)
+    def _is_notifying(self, notifications: Iterable[_Notification]) -> bool:
+        return any(each.observers is self and not each.over for each in notifications)
 
 
 def _check(observers: Iterable[object]) -> None:

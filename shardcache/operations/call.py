@@ -261,14 +261,14 @@ class Call:
         if self.policy.on_error == "raise" and isinstance(reply, NodeError):
             raise reply
 
-    def prevented(self, how: Literal["joined", "waited"], seconds: float) -> None:
+    def notify_prevented(self, how: Literal["joined", "waited"], seconds: float) -> None:
         """Tell that this caller did not have to compute."""
-        audience = self.cluster.audience
-        if audience:
-            audience.tell(StampedePrevented(self.name, how, seconds))
+        observers = self.cluster.observers
+        if observers:
+            observers.notify(StampedePrevented(self.name, how, seconds))
 
-    def told(self, seconds: float, error: Exception | None, *, stored: bool) -> None:
+    def notify_computed(self, seconds: float, error: Exception | None, *, stored: bool) -> None:
         """Tell that the function was called."""
-        audience = self.cluster.audience
-        if audience:
-            audience.tell(ComputeFinished(self.name, seconds, error, stored))
+        observers = self.cluster.observers
+        if observers:
+            observers.notify(ComputeFinished(self.name, seconds, error, stored))

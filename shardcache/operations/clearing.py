@@ -78,7 +78,7 @@ class ClearableCluster(Cluster):
     def _is_current(self) -> bool:
         return self.generations.are_current([self.generations.cleared], self.io.now())
 
-    def _told(
+    def _notify_call(
         self,
         member: Member,
         command: Command,
@@ -87,8 +87,8 @@ class ClearableCluster(Cluster):
         error: NodeError | None,
     ) -> None:
         """Tell observers of the keys by their own names."""
-        if self.audience:
-            super()._told(member, _plain(command), seconds, reply, error)
+        if self.observers:
+            super()._notify_call(member, _plain(command), seconds, reply, error)
 
 
 async def clear(cluster: Cluster) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from shardcache.core.accesses import hits_and_misses, keys_accessed
 from shardcache.core.commands import Command, Payload, Reply
-from shardcache.core.events import Audience, CallFinished, DecodeFailed, KeysAccessed, NodeFailed
+from shardcache.core.events import CallFinished, DecodeFailed, KeysAccessed, NodeFailed, Observers
 from shardcache.core.health import Severity, severity_of
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import nodes_wanted
@@ -38,7 +38,6 @@ class Cluster:
     clearable = False
 
     __slots__ = (
-        "audience",
         "default_ttl",
         "ejector",
         "generations",
@@ -48,6 +47,7 @@ class Cluster:
         "members",
         "note_refused",
         "note_swallowed",
+        "observers",
         "payloads",
         "protection",
         "raises",
@@ -67,7 +67,7 @@ class Cluster:
         timeout: float,
         default_ttl: float | None,
         on_error: Literal["miss", "raise"],
-        audience: Audience,
+        observers: Observers,
         ejector: Ejector,
         protection: Protection,
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
@@ -82,7 +82,7 @@ class Cluster:
         self.timeout = timeout
         self.default_ttl = default_ttl
         self.raises = on_error == "raise"
-        self.audience = audience
+        self.observers = observers
         self.ejector = ejector
         self.protection = protection
         self.note_swallowed = note_swallowed
@@ -102,7 +102,7 @@ class Cluster:
             timeout=self.timeout,
             default_ttl=self.default_ttl,
             on_error="raise" if self.raises else "miss",
-            audience=self.audience,
+            observers=self.observers,
             ejector=self.ejector,
             protection=self.protection,
             note_swallowed=self.note_swallowed,
@@ -153,7 +153,7 @@ class Cluster:
         except NodeError as error:
             reply = error
         seconds = io.now() - started
-        if self.audience or member.health.ejected or isinstance(reply, NodeError):
+        if self.observers or member.health.ejected or isinstance(reply, NodeError):
             self._finished(member, command, started, seconds, until, reply)
         else:
             member.answered += 1
@@ -235,7 +235,7 @@ class Cluster:
         if not self.raises:
             self.note_refused(member, error if cause is None else cause)
         self.ejector.refuse(member)
-        self._told(member, command, 0.0, error, error)
+        self._notify_call(member, command, 0.0, error, error)
         self.failed(member, error)
         return error
 
@@ -250,7 +250,7 @@ class Cluster:
     ) -> None:
         member.seconds += seconds
         error = _error_in(reply)
-        self._told(member, command, seconds, reply, error)
+        self._notify_call(member, command, seconds, reply, error)
         if error is not None:
             self.failed(member, error)
             if not self.raises:
@@ -262,7 +262,7 @@ class Cluster:
         if member.health.ejected:
             self.ejector.praise(member, command)
 
-    def _told(
+    def _notify_call(
         self,
         member: Member,
         command: Command,
@@ -270,24 +270,24 @@ class Cluster:
         reply: Reply,
         error: NodeError | None,
     ) -> None:
-        audience = self.audience
-        if not audience:
+        observers = self.observers
+        if not observers:
             return
-        if CallFinished in audience.heard:
+        if CallFinished in observers.heard:
             name = type(command).__name__.lower()
             counts = hits_and_misses(command, reply)
-            audience.tell(CallFinished(name, member.node, seconds, error, *counts))
-        if KeysAccessed in audience.heard:
+            observers.notify(CallFinished(name, member.node, seconds, error, *counts))
+        if KeysAccessed in observers.heard:
             accesses = keys_accessed(command, reply, member.node)
             if accesses is not None:
-                audience.tell(accesses)
+                observers.notify(accesses)
 
     def failed(self, member: Member, error: NodeError) -> None:
         """Count an error of a node, and tell of it."""
         member.errors += 1
         member.swallowed += not self.raises
-        if self.audience:
-            self.audience.tell(NodeFailed(member.node, error, swallowed=not self.raises))
+        if self.observers:
+            self.observers.notify(NodeFailed(member.node, error, swallowed=not self.raises))
 
     def settled(self, reply: Any, otherwise: Any) -> Any:  # the reply is of its command's type
         """Give `reply`; for an error, raise it or give `otherwise`, as `on_error` says."""
@@ -330,8 +330,8 @@ class Cluster:
     def note_undecodable(self, member: Member, name: bytes, error: DecodeError) -> None:
         """Count bytes that cannot be decoded, and notify the observers."""
         member.decode_failures += 1
-        if self.audience:
-            self.audience.tell(DecodeFailed(member.node, name, error))
+        if self.observers:
+            self.observers.notify(DecodeFailed(member.node, name, error))
 
 
 def _beside(answers: Sequence[Reply], sent: Sequence[int], enough: Enough) -> Enough:

@@ -175,7 +175,7 @@ async def _missed(call: Call, sight: Sight, last_resort: Found | None) -> Any:
     if not landed.shareable:
         return await _alone(call)
     call.count("coalesced")
-    call.prevented("joined", io.now() - began)
+    call.notify_prevented("joined", io.now() - began)
     return await _shared(call, landed)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from weakref import ref
 
 from shardcache.core.commands import Command, Ping
-from shardcache.core.events import Audience, NodeEjected, NodeRestored
+from shardcache.core.events import NodeEjected, NodeRestored, Observers
 from shardcache.core.health import Severity, severity_of
 from shardcache.errors import ConnectTimeoutError, NodeError
 from shardcache.operations.members import Member
@@ -24,12 +24,12 @@ class Ejector:
     alone. `client` returns the client, or `None` once it is gone.
     """
 
-    __slots__ = ("_audience", "_client", "_members", "_stopped", "_told", "prober", "reach")
+    __slots__ = ("_client", "_members", "_notified", "_observers", "_stopped", "prober", "reach")
 
     def __init__(
         self,
         prober: Prober,
-        audience: Audience,
+        observers: Observers,
         reach: Callable[[Member], Any] = lambda member: (
             member.backend
         ),  # as the prober's port takes it
@@ -39,11 +39,11 @@ class Ejector:
         self.reach = reach
         self._client = client
         self._stopped = False
-        self._audience = audience
+        self._observers = observers
         self._members: dict[Member, None] = {}
         # Those of which the client was told that they are out, and since when. Who puts one in with
         # `setdefault`, which is atomic, tells of it, and so does who takes it out with `pop`.
-        self._told: dict[Member, Claim] = {}
+        self._notified: dict[Member, Claim] = {}
 
     def add(self, member: Member, identity: Hashable = None) -> None:
         """Watch over one more node, together with all clients that know it by the same `identity`.
@@ -74,7 +74,7 @@ class Ejector:
     def _let_go(self, member: Member) -> None:
         self.prober.leave(member)
         self._members.pop(member, None)
-        self._told.pop(member, None)
+        self._notified.pop(member, None)
 
     def blame(self, member: Member, error: NodeError, began: float, allowed: float) -> None:
         """Take note of the failure of a call; eject the node if it is due.
@@ -113,9 +113,9 @@ class Ejector:
         if member not in self._members:
             return
         error = member.health.error
-        told = self._told.get(member)
+        told = self._notified.get(member)
         if error is not None and (told is None or told.since != member.health.since):
-            self.tell_ejected(member, error)  # it was ejected before this client had it
+            self.notify_ejected(member, error)  # it was ejected before this client had it
         self.prober.ensure_running()
 
     @property
@@ -125,27 +125,27 @@ class Ejector:
         silent = sum(member.health.ejected and member.health.soft for member in members)
         return 2 * silent > len(members)
 
-    def tell_ejected(self, member: Member, error: NodeError) -> None:
+    def notify_ejected(self, member: Member, error: NodeError) -> None:
         """Drop the connections of a node that is ejected, and tell the client of it, once."""
-        self._tell_overdue(member)
+        self._notify_overdue(member)
         told = Claim(member.health.since)
-        if member not in self._members or self._told.setdefault(member, told) is not told:
+        if member not in self._members or self._notified.setdefault(member, told) is not told:
             return
         if not member.health.ejected:  # it was restored meanwhile
-            self._told.pop(member, None)
+            self._notified.pop(member, None)
             return
         member.ejections += 1
         member.backend.eject()
-        if self._audience:
-            self._audience.tell(NodeEjected(member.node, error))
+        if self._observers:
+            self._observers.notify(NodeEjected(member.node, error))
 
-    def _tell_overdue(self, member: Member) -> None:
+    def _notify_overdue(self, member: Member) -> None:
         """Tell of the return from an earlier ejection, if an interrupt kept the client from it."""
-        told, health = self._told.get(member), member.health
+        told, health = self._notified.get(member), member.health
         if told is not None and told.since != health.since:
-            self.tell_restored(member, health.restored - told.since)
+            self.notify_restored(member, health.restored - told.since)
 
-    def tell_restored(self, member: Member, seconds: float) -> None:
+    def notify_restored(self, member: Member, seconds: float) -> None:
         """Tell the client, if it was told before, that a node is back after so many seconds."""
-        if self._told.pop(member, None) is not None and self._audience:
-            self._audience.tell(NodeRestored(member.node, seconds))
+        if self._notified.pop(member, None) is not None and self._observers:
+            self._observers.notify(NodeRestored(member.node, seconds))

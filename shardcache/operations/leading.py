@@ -203,7 +203,7 @@ class Leading:
             await io.sleep(min(self._backoff.pause(), left))
             seen = await self._look(io.now() - began)
             if isinstance(seen, Outcome):
-                call.prevented("waited", io.now() - began)
+                call.notify_prevented("waited", io.now() - began)
                 return seen
             if isinstance(seen, NodeError):
                 return await self._compute(NoClaim())

@@ -229,14 +229,14 @@ async def _made(
         lifetime = lifetime_of(call.policy, result)
     except Exception as error:
         await claim.given_up(0.0)
-        call.told(seconds, error, stored=False)
+        call.notify_computed(seconds, error, stored=False)
         raise
     stored = False
     try:
         payload = call.cluster.payloads.dump(call.name, result)
     except EncodeError as error:
         await _unkept(call, claim)
-        call.told(seconds, None, stored=False)
+        call.notify_computed(seconds, None, stored=False)
         if lifetime == 0:
             return Outcome(result)
         way_out = "; cache_none=False returns it without storing it" if result is None else ""
@@ -251,7 +251,7 @@ async def _made(
     elif claim.token is not None:
         aged, expiry = call.aged(payload, lifetime, seconds, versions)
         stored = await _committed(call, claim, aged, expiry)
-    call.told(seconds, None, stored=stored)
+    call.notify_computed(seconds, None, stored=stored)
     return Outcome(result, payload)
 
 
@@ -290,12 +290,12 @@ async def _raised(
         await claim.given_up(backoff)
         call.count("swallowed")
         call.cluster.protection.notes.refresh_failed(call.function, error)
-        call.told(seconds, error, stored=False)
+        call.notify_computed(seconds, error, stored=False)
         return read(last_resort.payload)
     stored = await _error_stored(call, error, claim)
     if not stored:
         await claim.given_up(backoff)
-    call.told(seconds, error, stored=stored)
+    call.notify_computed(seconds, error, stored=stored)
     return failed(error)
 
 

@@ -148,7 +148,7 @@ class Prober:
         self._log.ejected(error)
         self.ensure_running()
         for member, ejector in clients_of(health):
-            ejector.tell_ejected(member, error)
+            ejector.notify_ejected(member, error)
 
     def _take(self, health: SharedHealth, claim: Claim) -> bool:
         """Put a node in the list; return whether it was not there, and is the caller's to eject."""
@@ -178,7 +178,7 @@ class Prober:
         if told:
             self._log.restored(told[0][0].node.name, seconds)
         for member, ejector in told:
-            ejector.tell_restored(member, seconds)
+            ejector.notify_restored(member, seconds)
 
     def ensure_running(self) -> None:
         """Begin to probe, unless that is being done in this process."""

@@ -246,9 +246,9 @@ class Hold:
             return
         self.lost = why
         remove_later(self.cluster, self._put_back, self.key, self.payload, LOOKS)
-        audience = self.cluster.audience
-        if audience:
-            audience.tell(LeaseLost(self.name, self.cluster.io.now() - self.since))
+        observers = self.cluster.observers
+        if observers:
+            observers.notify(LeaseLost(self.name, self.cluster.io.now() - self.since))
 
 
 async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | None) -> Hold:

@@ -130,8 +130,8 @@ def test_commands_of_operators(typed, make_liar, text):
     figures = b"".join(
         b"STAT %b %b\r\n" % (name, text) for name in (b"version", b"bytes", b"uptime")
     )
-    telling = make_liar(b"HD\r\n", figures + b"END\r\n")
-    for url in (refusing, telling):
+    notification = make_liar(b"HD\r\n", figures + b"END\r\n")
+    for url in (refusing, notification):
         name = url.rpartition("/")[2]
         for words in (
             ["check"],

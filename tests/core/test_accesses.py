@@ -28,7 +28,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.events import METHODS, Audience
+from shardcache.core.events import METHODS, Observers
 from shardcache.core.keys import KeySpace, hashed
 from shardcache.core.leases import lock_key
 from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, RAW_FLAGS, abandoned, stub
@@ -154,5 +154,5 @@ def test_it_is_known_which_kinds_are_heard():
             pass
 
     assert KeysAccessed in METHODS
-    assert Audience([Listener()]).heard == {KeysAccessed}
-    assert Audience().heard == frozenset()
+    assert Observers([Listener()]).heard == {KeysAccessed}
+    assert Observers().heard == frozenset()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from shardcache.backends.memory import Bounds, Store
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.commands import Begin, DeleteIf, ExpireIf, Renew, Set, Take
-from shardcache.core.events import Audience
+from shardcache.core.events import Observers
 from shardcache.core.keys import KeySpace
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import BARE_STUB, Payloads, stub
@@ -284,8 +284,8 @@ class Process:
         topology = Topology([Node("memory://x", name=name) for name in named], Rendezvous())
         if self.prober is None:
             self.prober = Prober(io, self.timeout)
-        audience = Audience(self.observers)
-        ejector = Ejector(self.prober, audience)
+        observers = Observers(self.observers)
+        ejector = Ejector(self.prober, observers)
         self.cluster = Cluster(
             io=io,
             topology=topology,
@@ -295,7 +295,7 @@ class Process:
             timeout=self.timeout,
             default_ttl=None,
             on_error="miss",
-            audience=audience,
+            observers=observers,
             ejector=ejector,
             protection=Protection(),
         )

@@ -412,7 +412,9 @@ class TestInterrupts:
         pair.kill()
         pair.nodes[0].up = True
         with monkeypatch.context() as patched:
-            patched.setattr(type(pair.clients[0].cluster.ejector), "tell_restored", lambda *_: None)
+            patched.setattr(
+                type(pair.clients[0].cluster.ejector), "notify_restored", lambda *_: None
+            )
             pair.world.advance(1.0)
         pair.world.advance(60.0)
         pair.kill()

@@ -10,7 +10,7 @@ from typing import Any
 
 from operations.simulation import Later, SimulatedNode, World
 from shardcache.core.codecs.msgpack import Msgpack
-from shardcache.core.events import Audience
+from shardcache.core.events import Observers
 from shardcache.core.keys import KeySpace
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads
@@ -153,9 +153,9 @@ def virtual_cluster(
 ) -> Cluster:
     """Return the cluster of one client, which shares nothing with others but the nodes."""
     io = VirtualIO(world, delay)
-    audience = Audience(observers)
+    observers = Observers(observers)
     topology = Topology([Node("memory://x", name=f"n{i}") for i in range(len(nodes))], Rendezvous())
-    ejector = Ejector(Prober(io, TIMEOUT), audience)
+    ejector = Ejector(Prober(io, TIMEOUT), observers)
     caller = Caller(delay)
     members = {
         f"n{i}": Member(topology.nodes[i], VirtualBackend(loop, node, caller))
@@ -170,7 +170,7 @@ def virtual_cluster(
         timeout=TIMEOUT,
         default_ttl=None,
         on_error="miss",
-        audience=audience,
+        observers=observers,
         ejector=ejector,
         protection=Protection(),
     )
