@@ -173,7 +173,7 @@ async def _make(cluster: Cluster, visits: Iterable[Visit]) -> None:
         for (visit, command), (reply, arrived) in zip(list(asked.items()), replies, strict=True):
             visit.seconds = arrived - started
             if visit.member.health.ejected and type(command) is Ping and reply is True:
-                cluster.ejector.praise(visit.member, command)
+                cluster.ejector.record_success(visit.member, command)
             try:
                 asked[visit] = scripts[visit].send(reply)
             except StopIteration:

@@ -255,12 +255,12 @@ class Cluster:
             self.failed(member, error)
             if not self.raises:
                 self.note_swallowed(error)
-            self.ejector.blame(member, error, started, until - started)
+            self.ejector.record_failure(member, error, started, until - started)
             if error is reply or severity_of(error) is not Severity.NOTHING:
                 return
         member.answered += 1
         if member.health.ejected:
-            self.ejector.praise(member, command)
+            self.ejector.record_success(member, command)
 
     def _notify_call(
         self,

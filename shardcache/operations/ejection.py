@@ -76,7 +76,9 @@ class Ejector:
         self._members.pop(member, None)
         self._notified.pop(member, None)
 
-    def blame(self, member: Member, error: NodeError, began: float, allowed: float) -> None:
+    def record_failure(
+        self, member: Member, error: NodeError, began: float, allowed: float
+    ) -> None:
         """Take note of the failure of a call; eject the node if it is due.
 
         The call `began` at a moment of the prober's clock, and was `allowed` so many seconds.
@@ -84,9 +86,9 @@ class Ejector:
         health = member.health
         if health.ejected or self.stopped or member not in health.members:
             return
-        if member.blamed is not None and member.blamed() is error:
+        if member.recorded_failure is not None and member.recorded_failure() is error:
             return  # one lost connection fails all calls on it with the same error
-        member.blamed = ref(error)
+        member.recorded_failure = ref(error)
         severity = severity_of(error)
         timeout = self.prober.timeout
         if severity is Severity.SILENCE and allowed < min(SHORTEST, timeout / 2):
@@ -99,7 +101,7 @@ class Ejector:
         if health.failed(severity, health.answered, now):
             self.prober.eject(health, error, now)
 
-    def praise(self, member: Member, command: Command) -> None:
+    def record_success(self, member: Member, command: Command) -> None:
         """Take note of a valid reply of an ejected node.
 
         It restores one that was silent. One that said it cannot serve may still answer reads: only
@@ -119,7 +121,7 @@ class Ejector:
         self.prober.ensure_running()
 
     @property
-    def doubts(self) -> bool:
+    def fails_open(self) -> bool:
         """Return whether most nodes of the client are silent: that may be this process's own fault."""
         members = list(self._members)
         silent = sum(member.health.ejected and member.health.soft for member in members)

@@ -61,7 +61,6 @@ class Member:
     __slots__ = (
         "answered",
         "backend",
-        "blamed",
         "decode_failures",
         "ejections",
         "errors",
@@ -71,6 +70,7 @@ class Member:
         "leftovers",
         "misses",
         "node",
+        "recorded_failure",
         "refused",
         "reminded",
         "seconds",
@@ -85,7 +85,7 @@ class Member:
         self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
         self.health = SharedHealth()
         self.leftovers: dict[tuple[bytes, Payload], Leftover] = {}  # by key and token
-        self.blamed: ref[NodeError] | None = None  # the last error it was blamed for
+        self.recorded_failure: ref[NodeError] | None = None  # the last error it was blamed for
         self.answered = 0
         self.refused = 0
         self.reminded = (0.0, 0.0, 0)

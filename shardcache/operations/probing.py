@@ -225,7 +225,7 @@ class Prober:
         ]
         if early:
             asked = {ejector for health in early for _, ejector in clients_of(health)}
-            doubting = {ejector for ejector in asked if ejector.doubts}
+            doubting = {ejector for ejector in asked if ejector.fails_open}
             due += [
                 health
                 for health in early

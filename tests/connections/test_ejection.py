@@ -349,11 +349,11 @@ def test_too_little_time_for_a_dial_says_nothing_of_the_node(make_memcached):
     server = make_memcached()
     with Client(server.url, timeout=0.5) as client:
         (member,) = client_members(client)
-        blame, began = client._cluster.ejector.blame, time.monotonic()
+        record_failure, began = client._cluster.ejector.record_failure, time.monotonic()
         error = ConnectTimeoutError("could not be reached in time", member.node.name)
-        blame(member, error, began, 0.015)
+        record_failure(member, error, began, 0.015)
         assert client.ejected == ()
-        blame(member, ConnectTimeoutError("again", member.node.name), began, 0.5)
+        record_failure(member, ConnectTimeoutError("again", member.node.name), began, 0.5)
         assert len(client.ejected) == 1
 
 

@@ -100,7 +100,7 @@ def test_calls_under_way_on_another_loop_end_with_the_ejection(make_memcached):
     member = member_of(blocking)
     ejector, now = blocking._cluster.ejector, time.monotonic()
     for _ in range(3):
-        ejector.blame(member, NodeTimeoutError("did not answer in time"), now, 5.0)
+        ejector.record_failure(member, NodeTimeoutError("did not answer in time"), now, 5.0)
     ejected = time.monotonic()
     thread.join(10)
     assert ended[0] - ejected < 2

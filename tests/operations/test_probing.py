@@ -670,7 +670,7 @@ class TestProbing:
         scene = make_scene()
         scene.silence(0)
         scene.world.advance(1.0, lambda: scene.probes() == 1)
-        scene.cluster.ejector.praise(scene.members[0], Ping())
+        scene.cluster.ejector.record_success(scene.members[0], Ping())
         assert not scene.ejected()
         assert scene.members[0].health.circuit is Circuit.CLOSED
         scene.world.advance(TIMEOUT + 0.01)  # the probe is late now
