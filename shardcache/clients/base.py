@@ -142,9 +142,9 @@ class ClientBase(ABC, Generic[BackendT]):
         )
         self._changing = ProcessLock()  # whatever interrupts a change may change or close it, too
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
-        notified = Observers((*observers, *plugins.observers(settings)))
+        to_notify = Observers((*observers, *plugins.observers(settings)))
         io = self._make_io()
-        ejector = self._make_ejector(prober_of(self._options), notified, weakref.ref(self))
+        ejector = self._make_ejector(prober_of(self._options), to_notify, weakref.ref(self))
         weakref.finalize(self, ejector.stop).atexit = False
         swallowed = SwallowedErrors()
         self._few_told = False
@@ -165,7 +165,7 @@ class ClientBase(ABC, Generic[BackendT]):
             timeout=settings.timeout.call,
             default_ttl=settings.default_ttl,
             on_error=settings.on_error,
-            observers=notified,
+            observers=to_notify,
             ejector=ejector,
             protection=Protection(RecomputeLog()),
             note_swallowed=swallowed.note,
@@ -388,9 +388,9 @@ class ClientBase(ABC, Generic[BackendT]):
         return member
 
     def _announce(self, change: TopologyChange) -> None:
-        notified = self._cluster.observers
-        if notified:
-            notified.notify(TopologyChanged(change))
+        observers = self._cluster.observers
+        if observers:
+            observers.notify(TopologyChanged(change))
         self._plugins.topology_changed(change)
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from shardcache.backends.locking import ProcessLock
-from shardcache.core.health import Severity, severity_of
+from shardcache.core.health import FailureKind, failure_kind
 from shardcache.errors import NodeError
 from shardcache.operations.members import Member
 
@@ -37,7 +37,7 @@ class SwallowedErrors:
 
     def note(self, error: NodeError) -> None:
         """Count an error that was swallowed; write a line when it is time for one."""
-        if severity_of(error) is Severity.HARD:
+        if failure_kind(error) is FailureKind.HARD:
             return
         now = self._clock()
         with self._lock.own():

@@ -22,17 +22,17 @@ LOCAL: Final = frozenset(
 )
 
 
-class Severity(Enum):
+class FailureKind(Enum):
     """What an error says about its node."""
 
-    NOTHING = "nothing"  # it answered, or the trouble is our own
-    SILENCE = "silence"  # no answer in time
-    FAULT = "fault"  # an answer that makes no sense
-    LOSS = "loss"  # a connection that was there is gone
+    NONE = "none"  # it answered, or the trouble is our own
+    TIMEOUT = "timeout"  # no answer in time
+    PROTOCOL = "protocol"  # an answer that makes no sense
+    DISCONNECT = "disconnect"  # a connection that was there is gone
     HARD = "hard"  # refused, not reached, not serving
 
 
-_SOFT: Final = (Severity.SILENCE, Severity.FAULT)
+_SOFT: Final = (FailureKind.TIMEOUT, FailureKind.PROTOCOL)
 
 
 class Circuit(Enum):
@@ -125,28 +125,28 @@ class Health:
         self._first_delay = policy.first_probe
         self._delay = policy.first_probe
 
-    def failed(self, severity: Severity, answered: int, now: float) -> bool:
+    def failed(self, kind: FailureKind, answered: int, now: float) -> bool:
         """Take note of a failure; say whether the node is to be ejected for it.
 
         `answered` is how many calls the node has ever answered: so the calls that go well, nearly
         all, have nothing to do here.
         """
-        if severity is Severity.NOTHING:
+        if kind is FailureKind.NONE:
             return False
-        if severity is Severity.HARD:
+        if kind is FailureKind.HARD:
             return True
-        return self._fails_in_a_row(severity, answered) | self._fails_often(answered, now)
+        return self._fails_in_a_row(kind, answered) | self._fails_often(answered, now)
 
     def silent(self, answered: int) -> bool:
         """Say whether its last call was not answered in time; `answered` as in `failed`."""
         return self._silences > 0 and self._answered == answered
 
-    def _fails_in_a_row(self, severity: Severity, answered: int) -> bool:
+    def _fails_in_a_row(self, kind: FailureKind, answered: int) -> bool:
         if answered != self._answered:
             self._answered = answered
             self._silences = self._losses = 0
-        self._silences += severity is Severity.SILENCE
-        self._losses += severity is Severity.LOSS
+        self._silences += kind is FailureKind.TIMEOUT
+        self._losses += kind is FailureKind.DISCONNECT
         return self._silences >= self._policy.timeouts or self._losses >= self._policy.losses
 
     def _fails_often(self, answered: int, now: float) -> bool:
@@ -162,7 +162,7 @@ class Health:
         """Open the circuit because of `error`."""
         policy = self._policy
         flapping = now - self.restored < policy.flap_window
-        silent = severity_of(error) in _SOFT
+        silent = failure_kind(error) in _SOFT
         limit = policy.flap_limit if silent else policy.flap_limit_refused
         longer = min(policy.flap_factor * self._first_delay, limit)
         self._delay = self._first_delay = longer if flapping else policy.first_probe
@@ -208,35 +208,35 @@ class Health:
     @property
     def soft(self) -> bool:
         """Say whether it was ejected for silence or nonsense, which could be this process's own."""
-        return self.error is not None and severity_of(self.error) in _SOFT
+        return self.error is not None and failure_kind(self.error) in _SOFT
 
     def _jittered(self, chance: float) -> float:
         low, high = self._policy.jitter
         return self._delay * (low + (high - low) * chance)
 
 
-def severity_of(error: NodeError) -> Severity:
+def failure_kind(error: NodeError) -> FailureKind:
     """Give what an error says about its node.
 
-    >>> severity_of(NodeTimeoutError("did not answer in time")), severity_of(PoolTimeoutError(""))
-    (<Severity.SILENCE: 'silence'>, <Severity.NOTHING: 'nothing'>)
+    >>> failure_kind(NodeTimeoutError("did not answer in time")), failure_kind(PoolTimeoutError(""))
+    (<FailureKind.TIMEOUT: 'timeout'>, <FailureKind.NONE: 'none'>)
     """
     if isinstance(error, (PoolTimeoutError, NodeRefusedError)):
-        return Severity.NOTHING
+        return FailureKind.NONE
     if isinstance(error, NodeTimeoutError) and error.excused:
-        return Severity.NOTHING
+        return FailureKind.NONE
     if isinstance(error, ConnectTimeoutError):
-        return Severity.HARD
+        return FailureKind.HARD
     if isinstance(error, NodeTimeoutError):
-        return Severity.SILENCE
+        return FailureKind.TIMEOUT
     if isinstance(error, NodeUnavailableError):
-        return _severity_of_cause(error.__cause__)
-    return Severity.FAULT
+        return _failure_kind_of_cause(error.__cause__)
+    return FailureKind.PROTOCOL
 
 
-def _severity_of_cause(cause: BaseException | None) -> Severity:
+def _failure_kind_of_cause(cause: BaseException | None) -> FailureKind:
     if isinstance(cause, OSError) and cause.errno in LOCAL:
-        return Severity.NOTHING
+        return FailureKind.NONE
     if isinstance(cause, ConnectionError) and not isinstance(cause, ConnectionRefusedError):
-        return Severity.LOSS
-    return Severity.HARD
+        return FailureKind.DISCONNECT
+    return FailureKind.HARD

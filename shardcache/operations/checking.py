@@ -34,7 +34,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.health import Severity, severity_of
+from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import LOCKS, VALUE_LOCKS, lock_key
 from shardcache.core.payloads import INTEGER_FLAGS, MARK_FLAGS
@@ -53,7 +53,7 @@ from shardcache.operations.tags import TAGS
 
 TTL: Final = 10.0  # seconds that a key of a check lives, should nobody be able to delete it
 ONE: Final[Payload] = (INTEGER_FLAGS, b"1")
-FINAL: Final = (Severity.HARD, Severity.SILENCE)  # nothing more is learnt from such a node
+FINAL: Final = (FailureKind.HARD, FailureKind.TIMEOUT)  # nothing more is learnt from such a node
 
 GONE: Final = "what was just written is gone: it has no room, or several servers answer there"
 OTHER: Final = "what was just written reads as something else: several servers answer there"
@@ -372,8 +372,8 @@ class Visit:
         if error is None:
             return reply
         self.note(what, _reason(error, error.node))
-        severity = severity_of(error)
-        if severity in FINAL or (severity is not Severity.NOTHING and self._asked == 1):
+        kind = failure_kind(error)
+        if kind in FINAL or (kind is not FailureKind.NONE and self._asked == 1):
             raise _Over
         return REFUSED
 

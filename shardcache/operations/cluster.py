@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from shardcache.core.accesses import hits_and_misses, keys_accessed
 from shardcache.core.commands import Command, Payload, Reply
 from shardcache.core.events import CallFinished, DecodeFailed, KeysAccessed, NodeFailed, Observers
-from shardcache.core.health import Severity, severity_of
+from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import nodes_wanted
 from shardcache.core.payloads import Load, Payloads, is_mark
@@ -256,7 +256,7 @@ class Cluster:
             if not self.raises:
                 self.note_swallowed(error)
             self.ejector.record_failure(member, error, started, until - started)
-            if error is reply or severity_of(error) is not Severity.NOTHING:
+            if error is reply or failure_kind(error) is not FailureKind.NONE:
                 return
         member.answered += 1
         if member.health.ejected:
@@ -357,7 +357,7 @@ def _error_in(reply: Reply) -> NodeError | None:
     if not isinstance(reply, list) or _GOOD.issuperset(map(type, reply)):
         return None
     errors = [each for each in reply if isinstance(each, NodeError)]
-    grave = (error for error in errors if severity_of(error) is not Severity.NOTHING)
+    grave = (error for error in errors if failure_kind(error) is not FailureKind.NONE)
     return next(grave, errors[0] if errors else None)
 
 

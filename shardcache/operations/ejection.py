@@ -8,7 +8,7 @@ from weakref import ref
 
 from shardcache.core.commands import Command, Ping
 from shardcache.core.events import NodeEjected, NodeRestored, Observers
-from shardcache.core.health import Severity, severity_of
+from shardcache.core.health import FailureKind, failure_kind
 from shardcache.errors import ConnectTimeoutError, NodeError
 from shardcache.operations.members import Member
 from shardcache.operations.probing import Claim, Prober
@@ -89,16 +89,16 @@ class Ejector:
         if member.recorded_failure is not None and member.recorded_failure() is error:
             return  # one lost connection fails all calls on it with the same error
         member.recorded_failure = ref(error)
-        severity = severity_of(error)
+        kind = failure_kind(error)
         timeout = self.prober.timeout
-        if severity is Severity.SILENCE and allowed < min(SHORTEST, timeout / 2):
+        if kind is FailureKind.TIMEOUT and allowed < min(SHORTEST, timeout / 2):
             return
         if isinstance(error, ConnectTimeoutError) and allowed < timeout / 2:
             return  # a later step of a call, with too little time left for a dial
         if began < health.restored:
             return  # it says nothing of the node as it is since
         now = self.prober.now()
-        if health.failed(severity, health.answered, now):
+        if health.failed(kind, health.answered, now):
             self.prober.eject(health, error, now)
 
     def record_success(self, member: Member, command: Command) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardcache.core.commands import Ping, Reply
-from shardcache.core.health import Severity, severity_of
+from shardcache.core.health import FailureKind, failure_kind
 from shardcache.errors import NodeError, NodeRefusedError, NodeUnavailableError, ShardCacheError
 from shardcache.operations.members import Member, SharedHealth
 from shardcache.operations.port import IO
@@ -287,7 +287,7 @@ class Prober:
             self.restore(health)
             return
         # What failed for a reason of this process's own tells nothing new.
-        error = health.error if severity_of(reply) is Severity.NOTHING else reply
+        error = health.error if failure_kind(reply) is FailureKind.NONE else reply
         if error is not None:  # else it was restored meanwhile
             health.probe_failed(error, self.now(), self._io.random())
 

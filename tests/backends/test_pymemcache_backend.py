@@ -35,7 +35,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.health import Severity, severity_of
+from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import hashed
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
@@ -282,7 +282,7 @@ def test_a_connection_that_is_closed_is_lost():
         backend = make_backend(port)
         with pytest.raises(NodeUnavailableError, match="instead of answering") as raised:
             ask(backend, Set(b"k", TEXT))
-        assert severity_of(raised.value) is Severity.LOSS
+        assert failure_kind(raised.value) is FailureKind.DISCONNECT
         backend.close()
 
 
@@ -545,7 +545,7 @@ def test_without_threads_no_node_is_blamed(memcached_servers, mode, monkeypatch)
                 client.get_many([f"k{number}" for number in range(20)])
             for error in raised.value.failed.values():
                 assert isinstance(error, NodeUnavailableError)
-                assert severity_of(error) is Severity.NOTHING
+                assert failure_kind(error) is FailureKind.NONE
         assert client.get_many([f"k{number}" for number in range(20)]) == {}
 
 

@@ -18,7 +18,7 @@ from shardcache import (
     NotACounterError,
     PoolTimeoutError,
 )
-from shardcache.core.health import Circuit, EjectionPolicy, Health, Severity, severity_of
+from shardcache.core.health import Circuit, EjectionPolicy, FailureKind, Health, failure_kind
 
 POLICY = EjectionPolicy(jitter=(1.0, 1.0))
 REFUSED = NodeUnavailableError("refused")
@@ -32,61 +32,69 @@ def caused(error, cause):
 
 
 @pytest.mark.parametrize(
-    ("error", "severity"),
+    ("error", "kind"),
     [
-        (NodeTimeoutError("late"), Severity.SILENCE),
-        (ConnectTimeoutError("unreached"), Severity.HARD),
-        (PoolTimeoutError("busy"), Severity.NOTHING),
-        (NodeRefusedError("no memory"), Severity.NOTHING),
-        (NotACounterError("text"), Severity.NOTHING),
-        (NodeProtocolError("nonsense"), Severity.FAULT),
-        (NodeUnavailableError("LOADING"), Severity.HARD),
-        (caused(NodeUnavailableError("refused"), ConnectionRefusedError()), Severity.HARD),
-        (caused(NodeUnavailableError("lost"), ConnectionResetError()), Severity.LOSS),
-        (caused(NodeUnavailableError("full"), OSError(errno.EMFILE, "")), Severity.NOTHING),
-        (caused(NodeUnavailableError("no route"), OSError(errno.EHOSTUNREACH, "")), Severity.HARD),
+        (NodeTimeoutError("late"), FailureKind.TIMEOUT),
+        (ConnectTimeoutError("unreached"), FailureKind.HARD),
+        (PoolTimeoutError("busy"), FailureKind.NONE),
+        (NodeRefusedError("no memory"), FailureKind.NONE),
+        (NotACounterError("text"), FailureKind.NONE),
+        (NodeProtocolError("nonsense"), FailureKind.PROTOCOL),
+        (NodeUnavailableError("LOADING"), FailureKind.HARD),
+        (caused(NodeUnavailableError("refused"), ConnectionRefusedError()), FailureKind.HARD),
+        (caused(NodeUnavailableError("lost"), ConnectionResetError()), FailureKind.DISCONNECT),
+        (caused(NodeUnavailableError("full"), OSError(errno.EMFILE, "")), FailureKind.NONE),
+        (
+            caused(NodeUnavailableError("no route"), OSError(errno.EHOSTUNREACH, "")),
+            FailureKind.HARD,
+        ),
     ],
 )
-def test_what_an_error_says_about_its_node(error, severity):
+def test_what_an_error_says_about_its_node(error, kind):
     """A node is blamed for its own failures, never for the caller's or this process's."""
-    assert severity_of(error) is severity
+    assert failure_kind(error) is kind
 
 
 @pytest.mark.parametrize(
-    ("severity", "needed"), [(Severity.HARD, 1), (Severity.LOSS, 2), (Severity.SILENCE, 3)]
+    ("kind", "needed"),
+    [(FailureKind.HARD, 1), (FailureKind.DISCONNECT, 2), (FailureKind.TIMEOUT, 3)],
 )
-def test_so_many_failures_in_a_row_eject(severity, needed):
+def test_so_many_failures_in_a_row_eject(kind, needed):
     """One refusal, two lost connections or three timeouts without an answer between them."""
     health = Health(POLICY)
-    verdicts = [health.failed(severity, answered=5, now=0.0) for _ in range(needed)]
+    verdicts = [health.failed(kind, answered=5, now=0.0) for _ in range(needed)]
     assert verdicts == [False] * (needed - 1) + [True]
 
 
-@pytest.mark.parametrize("severity", [Severity.LOSS, Severity.SILENCE, Severity.FAULT])
-def test_an_answer_between_failures_starts_the_count_anew(severity):
+@pytest.mark.parametrize(
+    "kind", [FailureKind.DISCONNECT, FailureKind.TIMEOUT, FailureKind.PROTOCOL]
+)
+def test_an_answer_between_failures_starts_the_count_anew(kind):
     """A node that answers three of four calls is asked on."""
     health = Health(POLICY)
     for call in range(200):
-        assert not health.failed(severity, answered=3 * call, now=call * 0.01)
+        assert not health.failed(kind, answered=3 * call, now=call * 0.01)
 
 
 def test_half_of_twenty_calls_failing_ejects():
     """Failures that answers interrupt eject by their share, from the twentieth call on."""
     health = Health(POLICY)
-    verdicts = [health.failed(Severity.FAULT, answered=number, now=0.0) for number in range(12)]
+    verdicts = [
+        health.failed(FailureKind.PROTOCOL, answered=number, now=0.0) for number in range(12)
+    ]
     assert verdicts.index(True) == 10  # eleven failures and ten answers: before, it is below 20
 
 
 def test_failures_of_long_ago_do_not_count():
     """A window is two seconds: a failure now and then ejects nobody."""
     health = Health(POLICY)
-    assert not any(health.failed(Severity.FAULT, n, now=n * 0.5) for n in range(1, 200))
+    assert not any(health.failed(FailureKind.PROTOCOL, n, now=n * 0.5) for n in range(1, 200))
 
 
 def test_own_troubles_never_eject():
     """However often a pool runs dry, the node is not to blame."""
     health = Health(POLICY)
-    assert not any(health.failed(Severity.NOTHING, 0, 0.0) for _ in range(100))
+    assert not any(health.failed(FailureKind.NONE, 0, 0.0) for _ in range(100))
 
 
 def test_probes_come_later_and_later():
@@ -135,11 +143,11 @@ def test_restored_it_begins_anew():
     """What was counted before does not eject it again."""
     health = Health(POLICY)
     for _ in range(2):
-        health.failed(Severity.SILENCE, 0, 0.0)
+        health.failed(FailureKind.TIMEOUT, 0, 0.0)
     health.eject(REFUSED, 0.0, 0.5)
     health.restore(1.0)
     assert (health.circuit, health.ejected) == (Circuit.CLOSED, False)
-    assert not health.failed(Severity.SILENCE, 0, 1.1)
+    assert not health.failed(FailureKind.TIMEOUT, 0, 1.1)
 
 
 def test_only_silence_could_be_our_own():
@@ -154,18 +162,19 @@ def test_only_silence_could_be_our_own():
 def test_what_failed_before_it_came_back_is_not_counted():
     """A node that was restored has a window of its own: nine failures of before are forgotten."""
     health = Health(POLICY)
-    assert not any(health.failed(Severity.FAULT, number, now=0.0) for number in range(10))
+    assert not any(health.failed(FailureKind.PROTOCOL, number, now=0.0) for number in range(10))
     health.eject(REFUSED, 0.0, 0.5)
     health.restore(0.1)
-    assert not any(health.failed(Severity.FAULT, number, now=0.2) for number in range(10, 20))
+    assert not any(health.failed(FailureKind.PROTOCOL, number, now=0.2) for number in range(10, 20))
 
 
 def test_answers_of_long_ago_do_not_count():
     """A node that answered a thousand calls is ejected as soon as any when half of them fail."""
     health = Health(POLICY)
-    assert not health.failed(Severity.FAULT, answered=0, now=0.0)
+    assert not health.failed(FailureKind.PROTOCOL, answered=0, now=0.0)
     verdicts = [
-        health.failed(Severity.FAULT, answered=1000 + number, now=10.0) for number in range(12)
+        health.failed(FailureKind.PROTOCOL, answered=1000 + number, now=10.0)
+        for number in range(12)
     ]
     assert verdicts.index(True) == 10
 
@@ -189,10 +198,10 @@ def test_an_answer_ends_a_silence():
     """Who has answered since is not one to be asked last."""
     health = Health(POLICY)
     assert not health.silent(5)
-    health.failed(Severity.SILENCE, answered=5, now=0.0)
+    health.failed(FailureKind.TIMEOUT, answered=5, now=0.0)
     assert health.silent(5)
     assert not health.silent(6)
-    health.failed(Severity.LOSS, answered=6, now=0.0)
+    health.failed(FailureKind.DISCONNECT, answered=6, now=0.0)
     assert not health.silent(6)
 
 
