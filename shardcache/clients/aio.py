@@ -177,9 +177,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
         other.
         """
         policy = self._direct_policy(ttl, terms)
-        tally = self._cluster.protection.direct
+        counters = self._cluster.protection.direct
         value: T = await computed.value(
-            Call(self._cluster, key, factory, policy, tally, given_tags(tags))
+            Call(self._cluster, key, factory, policy, counters, given_tags(tags))
         )
         return value
 

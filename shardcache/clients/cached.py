@@ -29,9 +29,9 @@ from shardcache.errors import ConfigurationError
 from shardcache.operations import computed, tags
 from shardcache.operations.call import Call
 from shardcache.operations.cluster import Cluster
+from shardcache.operations.counters import RecomputeCounters
 from shardcache.operations.outcomes import NOT_MADE
 from shardcache.operations.port import run
-from shardcache.operations.tally import Tally
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,7 +81,7 @@ class FunctionCache:
     `cluster` gives the client's nodes as they are when a call begins.
     """
 
-    __slots__ = ("_cluster", "_defaulted", "_keys", "function", "policy", "tally")
+    __slots__ = ("_cluster", "_defaulted", "_keys", "counters", "function", "policy")
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class FunctionCache:
         self.policy = policy
         self._defaulted = policy  # with the default ttl of the client
         self._keys = keys
-        self.tally = Tally(function_name(function))
+        self.counters = RecomputeCounters(function_name(function))
 
     async def value(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or compute it."""
@@ -145,7 +145,7 @@ class FunctionCache:
             self._keys.key(args, kwargs, name),
             lambda: self.function(*args, **kwargs),
             policy,
-            self.tally,
+            self.counters,
             self._keys.tags(args, kwargs),
         )
         if generation.epoch is generations.epoch and call.io.now() < generations.due:
@@ -254,7 +254,7 @@ class CachedBase(Generic[P, R]):
 
     def cache_info(self) -> CacheInfo:
         """Return what became of the calls in this process, of all instances for a method."""
-        return CacheInfo(**self._cache.tally.counts)  # type: ignore[arg-type]  # ints but for one
+        return CacheInfo(**self._cache.counters.counts)  # type: ignore[arg-type]  # ints but for one
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name, as functions are: a worker that imports its module has it."""

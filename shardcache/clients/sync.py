@@ -155,10 +155,10 @@ class Client(ClientBase[Backend]):
         other.
         """
         policy = self._direct_policy(ttl, terms)
-        tally = self._cluster.protection.direct
+        counters = self._cluster.protection.direct
         value: T = run(
             lambda: computed.value(
-                Call(self._cluster, key, factory, policy, tally, given_tags(tags))
+                Call(self._cluster, key, factory, policy, counters, given_tags(tags))
             )
         )
         return value

@@ -17,6 +17,7 @@ from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_ma
 from shardcache.errors import DecodeError, EncodeError, NodeError
 from shardcache.operations import tags
 from shardcache.operations.cluster import Cluster, Key
+from shardcache.operations.counters import RecomputeCounters
 from shardcache.operations.members import Member
 from shardcache.operations.outcomes import (
     NOT_MADE,
@@ -28,7 +29,6 @@ from shardcache.operations.outcomes import (
     restored,
 )
 from shardcache.operations.progress import UNREACHABLE
-from shardcache.operations.tally import Tally
 
 REFRESHING: Final = RESERVED + b"r:"
 SERVED: Final = frozenset({Freshness.FRESH, Freshness.EARLY, Freshness.STALE})
@@ -42,7 +42,7 @@ _MARK_SIZE: Final = 16
 class Call:
     """One call for a computed value: its key, on what terms, and the function that makes it.
 
-    `tallies` are the counters of the function and those of the client; `side` is the key, on the
+    `counters` are the counters of the function and those of the client; `side` is the key, on the
     same node, of whoever makes the value anew while the old one stays. `began` is when it last began
     to read, in monotonic seconds.
     """
@@ -50,6 +50,7 @@ class Call:
     __slots__ = (
         "began",
         "cluster",
+        "counters",
         "factory",
         "first",
         "io",
@@ -58,7 +59,6 @@ class Call:
         "name",
         "policy",
         "tags",
-        "tallies",
     )
 
     def __init__(  # noqa: PLR0913, PLR0917 - a call is all of these
@@ -67,7 +67,7 @@ class Call:
         key: Key,
         factory: Callable[[], Any],
         policy: CachePolicy,
-        tally: Tally,
+        counters: RecomputeCounters,
         tags: Sequence[Key] = (),
     ) -> None:
         self.cluster = cluster
@@ -79,7 +79,7 @@ class Call:
         self.name, self.member = cluster.route(key)
         self.factory = factory
         self.policy = policy
-        self.tallies = (tally, cluster.protection.tally)
+        self.counters = (counters, cluster.protection.counters)
         self.tags = tags
         # What was read for it already, along with a look at its generation.
         self.first: tuple[Reply, Sequence[bytes | None]] | None = None
@@ -245,19 +245,19 @@ class Call:
 
     # What is counted, and told to those who watch.
 
-    def count(self, what: str, amount: float = 1) -> None:
+    def increment(self, what: str, amount: float = 1) -> None:
         """Add to a counter of the function and of the client."""
-        for tally in self.tallies:
-            tally.add(what, amount)
+        for counters in self.counters:
+            counters.add(what, amount)
 
     @property
     def function(self) -> str:
         """Return by what name the log speaks of the function."""
-        return self.tallies[0].name or f"get_or_set with {shown_function(self.factory)}"
+        return self.counters[0].name or f"get_or_set with {shown_function(self.factory)}"
 
     def count_trouble(self, reply: object) -> None:
         """Count a node's failure; raise it if the policy says so."""
-        self.count("cache_errors")
+        self.increment("cache_errors")
         if self.policy.on_error == "raise" and isinstance(reply, NodeError):
             raise reply
 

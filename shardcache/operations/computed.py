@@ -39,7 +39,7 @@ async def value(call: Call) -> Any:
             if state in SERVED:
                 given = call.decoded(stored.payload)
                 if given is not NOT_MADE:
-                    call.count("stale" if state is Freshness.STALE else "hits")
+                    call.increment("stale" if state is Freshness.STALE else "hits")
                     if state is Freshness.FRESH:
                         return given
                     return await _served(call, given, stored)
@@ -48,7 +48,7 @@ async def value(call: Call) -> Any:
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
         error = call.stored_error(reply)
         if error is not None:
-            call.count("hits")
+            call.increment("hits")
             raise raisable(error)
     return await _missed(call, Sight(call.began, reply, versions), None)
 
@@ -142,7 +142,7 @@ async def _refreshed(call: Call, stored: Found) -> Outcome | None:
             elections.ended(call.name)
         return None
     if call.io.wall() < stored.fresh_until:
-        call.count("early")
+        call.increment("early")
     try:
         return await guarded(lambda: computed(call, claim, stored))
     finally:
@@ -158,7 +158,7 @@ async def _anew(call: Call, progress: Progress) -> Outcome:
 
 async def _missed(call: Call, sight: Sight, last_resort: Found | None) -> Any:
     io, policy = call.io, call.policy
-    call.count("misses")
+    call.increment("misses")
     if isinstance(sight.reply, NodeError):
         call.count_trouble(sight.reply)
     began = io.now()
@@ -174,7 +174,7 @@ async def _missed(call: Call, sight: Sight, last_resort: Found | None) -> Any:
         return await _own(call, landed)
     if not landed.shareable:
         return await _alone(call)
-    call.count("coalesced")
+    call.increment("coalesced")
     call.notify_prevented("joined", io.now() - began)
     return await _shared(call, landed)
 
@@ -258,5 +258,5 @@ async def _shared(call: Call, outcome: Outcome) -> Any:
 
 async def _alone(call: Call) -> Any:
     """Recompute the value for this caller alone, and store nothing."""
-    call.count("recomputes")
+    call.increment("recomputes")
     return await call.io.compute(call.factory)

@@ -77,7 +77,7 @@ class Leading:
             return await (self._by_lease() if call.policy.lock == "shard" else self._regardless())
         finally:
             if self._waits:
-                call.count("wait_seconds", self._io.now() - began)
+                call.increment("wait_seconds", self._io.now() - began)
 
     @property
     def left(self) -> float:
@@ -110,7 +110,7 @@ class Leading:
                     call.cluster, call.key, call.policy.locking, VALUE_LOCKS
                 )
             except LockUnavailable:
-                call.count("locks_unavailable")
+                call.increment("locks_unavailable")
                 return await self._regardless()
             if hold is not None:
                 try:
@@ -118,7 +118,7 @@ class Leading:
                 finally:
                     await self._io.shielded(hold.release)
                     if hold.lost:
-                        call.count("locks_lost")
+                        call.increment("locks_lost")
             outcome = await self._waited()
             if outcome is not None:
                 return outcome
@@ -196,7 +196,7 @@ class Leading:
             return await self._regardless()
         if not self._waits:
             self._waits = True
-            call.count("lock_waits")
+            call.increment("lock_waits")
         began = io.now()
         self._seen = False
         while (left := self.left) > 0:
@@ -247,7 +247,7 @@ class Leading:
         if old is None:
             self._last_resort = None
             return Look.UP_FOR_GRABS
-        self._call.count("stale")
+        self._call.increment("stale")
         return read(old)
 
     def _old(self) -> Payload | None:
@@ -260,7 +260,7 @@ class Leading:
     def _given_up(self) -> Outcome | None:
         """Give what the policy has for one who has waited in vain; `None` to compute."""
         call = self._call
-        call.count("timeouts")
+        call.increment("timeouts")
         if call.policy.on_timeout == "raise":
             return failed(self._too_late())._replace(late=True)
         old = self._old()

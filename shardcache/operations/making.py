@@ -180,7 +180,7 @@ async def computed(
     try:
         versions = await tags.versions(call.cluster, call.tags)
         keeping = _kept(call, claim)
-        call.count("recomputes")
+        call.increment("recomputes")
         began = io.now()
         if progress is not None:
             progress.compute(began, claim, versions)
@@ -247,7 +247,7 @@ async def _made(
         await _unkept(call, claim)
     elif versions is None:  # the node of a tag has failed
         await claim.given_up(0.0)
-        call.count("cache_errors")
+        call.increment("cache_errors")
     elif claim.token is not None:
         aged, expiry = call.aged(payload, lifetime, seconds, versions)
         stored = await _committed(call, claim, aged, expiry)
@@ -256,7 +256,7 @@ async def _made(
 
 
 async def _unkept(call: Call, claim: Claim) -> None:
-    call.count("uncached")
+    call.increment("uncached")
     await claim.given_up(0.0)
 
 
@@ -275,7 +275,7 @@ async def _committed(call: Call, claim: Claim, payload: Payload, seconds: float 
             await call.ask(DeleteUnchanged(call.name, claim.token))
         call.count_trouble(reply)
         return False
-    call.count("rejected")
+    call.increment("rejected")
     await claim.let_go()
     return False
 
@@ -284,11 +284,11 @@ async def _raised(
     call: Call, error: Exception, claim: Claim, last_resort: Found | None, seconds: float
 ) -> Outcome:
     """Serve an old value in place of an error if there is one, and keep the error if asked to."""
-    call.count("errors")
+    call.increment("errors")
     backoff = call.policy.seconds("error_backoff")
     if last_resort is not None and _salvages(call, last_resort):
         await claim.given_up(backoff)
-        call.count("swallowed")
+        call.increment("swallowed")
         call.cluster.protection.notes.refresh_failed(call.function, error)
         call.notify_computed(seconds, error, stored=False)
         return read(last_resort.payload)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from shardcache.operations.tally import Tally
+from shardcache.operations.counters import RecomputeCounters
 
 MOST_MARKS: Final = 1024
 LOST_PAUSE: Final = 0.05  # seconds before one who was not elected stands again
@@ -75,13 +75,13 @@ class NoNotes:
 class Protection:
     """What the computed values of one client have in common.
 
-    `tally` counts for all of them, `direct` for those of `get_or_set`.
+    `counters` counts for all of them, `direct` for those of `get_or_set`.
     """
 
-    __slots__ = ("direct", "elections", "notes", "tally")
+    __slots__ = ("counters", "direct", "elections", "notes")
 
     def __init__(self, notes: Notes | None = None) -> None:
         self.notes: Notes = NoNotes() if notes is None else notes
         self.elections = Elections()
-        self.tally = Tally()
-        self.direct = Tally()
+        self.counters = RecomputeCounters()
+        self.direct = RecomputeCounters()

@@ -60,7 +60,7 @@ def counters(cluster: Cluster) -> Counters:
     """Return this client's counters by node name, without asking any node."""
     known = cluster.known
     counted = Counters((name, member.counters()) for name, member in known.items())
-    counted.protection = dict(cluster.protection.tally.counts)
+    counted.protection = dict(cluster.protection.counters.counts)
     counted.circuits = {name: member.health.circuit.value for name, member in known.items()}
     return counted
 

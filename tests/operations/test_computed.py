@@ -137,7 +137,7 @@ class Scene:
 
     def count(self, what):
         """Give a counter, summed over all processes."""
-        return sum(process.cluster.protection.tally.counts[what] for process in self.processes)
+        return sum(process.cluster.protection.counters.counts[what] for process in self.processes)
 
 
 @pytest.mark.parametrize(("lock", "calls"), [(False, 8), ("local", 8), ("shard", 1), (True, 1)])

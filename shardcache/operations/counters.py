@@ -24,7 +24,7 @@ COUNTERS: Final = {
 }
 
 
-class Tally:
+class RecomputeCounters:
     """The counters of one cached function, or of all of a client; `COUNTERS` says of what each is.
 
     They are plain numbers in a dict: CPython switches threads only at calls and jumps, and adding
