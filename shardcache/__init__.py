@@ -60,8 +60,8 @@ from shardcache.errors import (
     UnsupportedError,
     ValueTooLargeError,
 )
+from shardcache.operations.admin import Counters, NodeStats, Stats
 from shardcache.operations.checking import NodeCheck
-from shardcache.operations.whole import Counters, NodeStats, Stats
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.settings import Settings
 

@@ -22,15 +22,15 @@ from shardcache.core.nodes import Node
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.asyncio import AsyncIO
-from shardcache.operations import checking, clearing, computed, many, single, whole
+from shardcache.operations import admin, checking, clearing, computed, many, single
 from shardcache.operations import tags as tagging
+from shardcache.operations.admin import Stats
 from shardcache.operations.call import Call
 from shardcache.operations.checking import NodeCheck
 from shardcache.operations.cluster import Key
 from shardcache.operations.ejection import Ejector
 from shardcache.operations.members import Member
 from shardcache.operations.probing import Prober
-from shardcache.operations.whole import Stats
 from shardcache.settings import node_list, parse_node
 
 T = TypeVar("T")
@@ -241,7 +241,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     async def ping(self) -> dict[str, float | NodeError]:
         """Return, by node name, the seconds that a ping took, or the error in its place."""
-        return await whole.ping(self._cluster)
+        return await admin.ping(self._cluster)
 
     async def check(self) -> dict[str, NodeCheck]:
         """Ask each node for one of everything a client needs; return what was found, by its name.
@@ -260,7 +260,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
         `.protection` has the counters of the values that were computed through this client.
         """
-        return await whole.stats(self._cluster)
+        return await admin.stats(self._cluster)
 
     async def clear(self) -> bool:
         """Make every key of this client's namespace a miss, in one step; return whether that is in force.
@@ -274,7 +274,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     async def flush_all(self) -> bool:
         """Empty every node, for all who use it; return whether all did. Nothing else calls this."""
-        return await whole.flush_all(self._cluster)
+        return await admin.flush_all(self._cluster)
 
     async def flush_node(self, name: str) -> bool:
         """Empty the node called `name`, for all who use it; return whether it did.
@@ -282,7 +282,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         Do so before a node that was away comes back: what it holds is from before. Raise
         `TopologyError`, which lists the known names, if there is no such node.
         """
-        return await whole.flush_node(self._cluster, name)
+        return await admin.flush_node(self._cluster, name)
 
     async def add_node(self, node: str | Node) -> TopologyChange:
         """Add a node; calls in flight finish on the old topology."""

@@ -43,7 +43,8 @@ from shardcache.core.secrecy import takes_secrets
 from shardcache.core.strategy import Strategy
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import ClientClosedError, ClientCopyError, ConfigurationError
-from shardcache.operations import whole
+from shardcache.operations import admin
+from shardcache.operations.admin import Counters
 from shardcache.operations.clearing import ClearableCluster
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.ejection import Ejector
@@ -51,7 +52,6 @@ from shardcache.operations.members import Member
 from shardcache.operations.port import IO
 from shardcache.operations.probing import Prober
 from shardcache.operations.protection import Protection
-from shardcache.operations.whole import Counters
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import Settings, parse_choice
 
@@ -258,7 +258,7 @@ class ClientBase(ABC, Generic[BackendT]):
         counters of the values that were computed through this client, `.circuits` by node whether it
         is asked (`closed`) or ejected (`open`, `probing`).
         """
-        return whole.counters(self._cluster)
+        return admin.counters(self._cluster)
 
     def node_for(self, key: Key) -> Node:
         """Return the node that holds `key`."""

@@ -22,15 +22,15 @@ from shardcache.core.secrecy import takes_secrets
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.blocking import BlockingIO
-from shardcache.operations import checking, clearing, computed, many, single, whole
+from shardcache.operations import admin, checking, clearing, computed, many, single
 from shardcache.operations import tags as tagging
+from shardcache.operations.admin import Stats
 from shardcache.operations.call import Call
 from shardcache.operations.checking import NodeCheck
 from shardcache.operations.cluster import Key
 from shardcache.operations.ejection import Ejector
 from shardcache.operations.port import run
 from shardcache.operations.probing import Prober
-from shardcache.operations.whole import Stats
 from shardcache.settings import node_list, parse_node
 
 T = TypeVar("T")
@@ -221,7 +221,7 @@ class Client(ClientBase[Backend]):
 
     def ping(self) -> dict[str, float | NodeError]:
         """Return, by node name, the seconds that a ping took, or the error in its place."""
-        return run(lambda: whole.ping(self._cluster))
+        return run(lambda: admin.ping(self._cluster))
 
     def check(self) -> dict[str, NodeCheck]:
         """Ask each node for one of everything a client needs; return what was found, by its name.
@@ -240,7 +240,7 @@ class Client(ClientBase[Backend]):
 
         `.protection` has the counters of the values that were computed through this client.
         """
-        return run(lambda: whole.stats(self._cluster))
+        return run(lambda: admin.stats(self._cluster))
 
     def clear(self) -> bool:
         """Make every key of this client's namespace a miss, in one step; return whether that is in force.
@@ -254,7 +254,7 @@ class Client(ClientBase[Backend]):
 
     def flush_all(self) -> bool:
         """Empty every node, for all who use it; return whether all did. Nothing else calls this."""
-        return run(lambda: whole.flush_all(self._cluster))
+        return run(lambda: admin.flush_all(self._cluster))
 
     def flush_node(self, name: str) -> bool:
         """Empty the node called `name`, for all who use it; return whether it did.
@@ -262,7 +262,7 @@ class Client(ClientBase[Backend]):
         Do so before a node that was away comes back: what it holds is from before. Raise
         `TopologyError`, which lists the known names, if there is no such node.
         """
-        return run(lambda: whole.flush_node(self._cluster, name))
+        return run(lambda: admin.flush_node(self._cluster, name))
 
     @takes_secrets
     def add_node(self, node: str | Node) -> TopologyChange:

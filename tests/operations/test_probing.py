@@ -24,7 +24,7 @@ from shardcache.errors import (
     PoolTimeoutError,
     UnsupportedError,
 )
-from shardcache.operations import ejection, members, probing, whole
+from shardcache.operations import admin, ejection, members, probing
 from shardcache.operations.port import UNANSWERED
 
 GET = Get(b"k")
@@ -385,7 +385,7 @@ class TestRestoring:
         getattr(scene, how)(0)
         scene.nodes[0].up = True
         scene.nodes[0].resume()
-        pings = scene.do(whole.ping(scene.cluster))
+        pings = scene.do(admin.ping(scene.cluster))
         assert all(isinstance(seconds, float) for seconds in pings.values())
         assert not scene.ejected()
         assert scene.told == [NodeEjected, NodeRestored]
@@ -422,7 +422,7 @@ class TestRestoring:
         early = [scene.start(within=5.0) for _ in range(3)]
         scene.silence(0)
         scene.nodes[0].stopped = False  # and what came before is lost
-        scene.do(whole.ping(scene.cluster))
+        scene.do(admin.ping(scene.cluster))
         assert not scene.ejected()
         scene.world.advance(10.0)
         assert all(isinstance(call.result, NodeTimeoutError) for call in early)
@@ -619,7 +619,7 @@ class TestInterrupts:
             scene.nodes[0].resume()
 
         def act(scene):
-            scene.do(whole.ping(scene.cluster))
+            scene.do(admin.ping(scene.cluster))
 
         for number, scene in self.at_each(prepare, act):
             scene.world.advance(2.0)

@@ -12,7 +12,7 @@ from operations.test_probing import GET, Diary, interrupted_at
 from shardcache.core.commands import Ping
 from shardcache.core.events import NodeEjected, NodeRestored
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError
-from shardcache.operations import members, whole
+from shardcache.operations import admin, members
 from shardcache.operations.probing import ProberLog
 
 
@@ -149,7 +149,7 @@ class TestEjection:
         """A ping by one of them takes the node back for both."""
         pair.kill(0)
         pair.nodes[0].up = True
-        task = pair.clients[1].run(whole.ping(pair.clients[1].cluster))
+        task = pair.clients[1].run(admin.ping(pair.clients[1].cluster))
         pair.world.advance(0.1, lambda: task.done)
         assert not pair.member(0).health.ejected
         assert pair.told(0) == pair.told(1) == [NodeEjected, NodeRestored]
@@ -389,7 +389,7 @@ class TestInterrupts:
             pair.nodes[0].up = True
 
         def act(pair):
-            task = pair.clients[0].run(whole.ping(pair.clients[0].cluster))
+            task = pair.clients[0].run(admin.ping(pair.clients[0].cluster))
             pair.world.advance(0.1, lambda: task.done)
 
         for number, pair in self.at_each(prepare, act):
