@@ -190,9 +190,9 @@ MUTANTS = [
     Mutant(
         "the lock before the first read",
         "operations/computed.py",
-        "    reply, versions = await call.read()\n    if type(reply) is tuple and not is_mark(reply):",
-        "    await redlock.attempt(call.cluster, call.key, call.policy.locking)\n"
-        "    reply, versions = await call.read()\n"
+        "    reply, versions = await request.read()\n    if type(reply) is tuple and not is_mark(reply):",
+        "    await redlock.attempt(request.cluster, request.key, request.policy.locking)\n"
+        "    reply, versions = await request.read()\n"
         "    if type(reply) is tuple and not is_mark(reply):",
         VALUE_TESTS,
     ),
@@ -206,8 +206,8 @@ MUTANTS = [
     Mutant(
         "a store that no invalidation voids",
         "operations/making.py",
-        "reply = await call.ask(Cas(call.name, payload, claim.token, seconds))",
-        "reply = await call.ask(Set(call.name, payload, seconds))",
+        "reply = await request.ask(Cas(request.name, payload, claim.token, seconds))",
+        "reply = await request.ask(Set(request.name, payload, seconds))",
         VALUE_TESTS,
     ),
     Mutant(
@@ -248,7 +248,7 @@ MUTANTS = [
     Mutant(
         "what was recomputed in place of a hung refresh is not stored",
         "operations/leading.py",
-        "claim = await elected(call, last_resort, When.ALWAYS)",
+        "claim = await elected(request, last_resort, When.ALWAYS)",
         "claim = None",
         FLIGHT_TESTS,
     ),
@@ -268,7 +268,7 @@ MUTANTS = [
     ),
     Mutant(
         "an exception is kept that would not come back equal",
-        "operations/call.py",
+        "operations/request.py",
         "return None if twin is None or not equal(twin, error) else payload",
         "return payload",
         ("clients/test_recomputing.py",),
@@ -276,7 +276,7 @@ MUTANTS = [
     Mutant(
         "what cannot be copied is given to all",
         "operations/computed.py",
-        "    if not landed.shareable:\n        return await _alone(call)\n",
+        "    if not landed.shareable:\n        return await _alone(request)\n",
         "    if landed.payload is None and landed.error is None:\n        return landed.value\n",
         ("clients/test_recomputing.py",),
     ),

@@ -25,12 +25,12 @@ from shardcache.io.asyncio import AsyncIO
 from shardcache.operations import admin, checking, clearing, computed, many, single
 from shardcache.operations import tags as tagging
 from shardcache.operations.admin import Stats
-from shardcache.operations.call import Call
 from shardcache.operations.checking import NodeCheck
 from shardcache.operations.cluster import Key
 from shardcache.operations.ejection import Ejector
 from shardcache.operations.members import Member
 from shardcache.operations.probing import Prober
+from shardcache.operations.request import Request
 from shardcache.settings import node_list, parse_node
 
 T = TypeVar("T")
@@ -179,7 +179,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         policy = self._direct_policy(ttl, terms)
         counters = self._cluster.protection.direct
         value: T = await computed.value(
-            Call(self._cluster, key, factory, policy, counters, given_tags(tags))
+            Request(self._cluster, key, factory, policy, counters, given_tags(tags))
         )
         return value
 

@@ -27,11 +27,11 @@ from shardcache.core.caching import CachePolicy, described
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.errors import ConfigurationError
 from shardcache.operations import computed, tags
-from shardcache.operations.call import Call
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.counters import RecomputeCounters
 from shardcache.operations.outcomes import NOT_MADE
 from shardcache.operations.port import run
+from shardcache.operations.request import Request
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,24 +99,24 @@ class FunctionCache:
 
     async def value(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or compute it."""
-        return await computed.value(await self._call(args, kwargs, reads=True))
+        return await computed.value(await self._request(args, kwargs, reads=True))
 
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or `None`."""
-        value = await computed.peek(await self._call(args, kwargs, reads=True))
+        value = await computed.peek(await self._request(args, kwargs, reads=True))
         return None if value is NOT_MADE else value
 
     async def put(self, value: Any, args: Args, kwargs: Kwargs) -> bool:
         """Store a value."""
-        return await computed.put(await self._call(args, kwargs), value)
+        return await computed.put(await self._request(args, kwargs), value)
 
     async def refresh(self, args: Args, kwargs: Kwargs) -> Any:
         """Compute the value and store it."""
-        return await computed.refresh(await self._call(args, kwargs))
+        return await computed.refresh(await self._request(args, kwargs))
 
     async def invalidate(self, args: Args, kwargs: Kwargs) -> bool:
         """Remove the value."""
-        return await computed.invalidate(await self._call(args, kwargs))
+        return await computed.invalidate(await self._request(args, kwargs))
 
     async def invalidate_all(self) -> bool:
         """Remove all values."""
@@ -129,9 +129,9 @@ class FunctionCache:
 
     async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:
         """Return the key of a call."""
-        return (await self._call(args, kwargs)).key
+        return (await self._request(args, kwargs)).key
 
-    async def _call(self, args: Args, kwargs: Kwargs, *, reads: bool = False) -> Call:
+    async def _request(self, args: Args, kwargs: Kwargs, *, reads: bool = False) -> Request:
         """Return the call, in the generation in force; if need be that is looked up, and it `reads`."""
         cluster = self._cluster()
         policy = self.policy
@@ -140,7 +140,7 @@ class FunctionCache:
         generations = cluster.generations
         generation = generations[self._keys.prefix]
         name = generation.name
-        call = Call(
+        call = Request(
             cluster,
             self._keys.key(args, kwargs, name),
             lambda: self.function(*args, **kwargs),
@@ -154,7 +154,7 @@ class FunctionCache:
         return call
 
     async def _settle(
-        self, call: Call, name: str, args: Args, kwargs: Kwargs, *, reads: bool
+        self, call: Request, name: str, args: Args, kwargs: Kwargs, *, reads: bool
     ) -> None:
         """Look up the generation of a call that was called `name`, along with its read."""
         cluster = call.cluster
@@ -232,12 +232,12 @@ class CachedBase(Generic[P, R]):
     def _start(self, cache: FunctionCache, bound: Args) -> None:
         self._cache = cache
         self._bound = bound
-        set_slot(self, "__call__", self._make_call(cache.value, bound))  # to mypy it is a method
+        set_slot(self, "__call__", self._make_request(cache.value, bound))  # to mypy it is a method
 
     if TYPE_CHECKING:
 
         @staticmethod
-        def _make_call(value: ValueOf, bound: Args) -> Callable[..., Any]: ...
+        def _make_request(value: ValueOf, bound: Args) -> Callable[..., Any]: ...
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             """Return what either kind returns."""
@@ -327,7 +327,7 @@ class CachedFunction(CachedBase[P, R]):
             """Return the cached value, or the result of the function, computed by one caller for all."""
 
     @staticmethod
-    def _make_call(value: ValueOf, bound: Args) -> Callable[..., Any]:
+    def _make_request(value: ValueOf, bound: Args) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             return run(lambda: value(bound + args, kwargs))
 
@@ -423,7 +423,7 @@ class AsyncCachedFunction(CachedBase[P, R]):
             """Return the cached value, or the result of the function, computed by one caller for all."""
 
     @staticmethod
-    def _make_call(value: ValueOf, bound: Args) -> Callable[..., Any]:
+    def _make_request(value: ValueOf, bound: Args) -> Callable[..., Any]:
         async def call(*args: Any, **kwargs: Any) -> Any:
             return await value(bound + args, kwargs)
 

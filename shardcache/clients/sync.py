@@ -25,12 +25,12 @@ from shardcache.io.blocking import BlockingIO
 from shardcache.operations import admin, checking, clearing, computed, many, single
 from shardcache.operations import tags as tagging
 from shardcache.operations.admin import Stats
-from shardcache.operations.call import Call
 from shardcache.operations.checking import NodeCheck
 from shardcache.operations.cluster import Key
 from shardcache.operations.ejection import Ejector
 from shardcache.operations.port import run
 from shardcache.operations.probing import Prober
+from shardcache.operations.request import Request
 from shardcache.settings import node_list, parse_node
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ class Client(ClientBase[Backend]):
         counters = self._cluster.protection.direct
         value: T = run(
             lambda: computed.value(
-                Call(self._cluster, key, factory, policy, counters, given_tags(tags))
+                Request(self._cluster, key, factory, policy, counters, given_tags(tags))
             )
         )
         return value

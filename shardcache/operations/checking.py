@@ -45,10 +45,10 @@ from shardcache.errors import (
     ShardCacheError,
     printable,
 )
-from shardcache.operations.call import REFRESHING
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.generations import GENERATIONS, MARKS
 from shardcache.operations.members import Member
+from shardcache.operations.request import REFRESHING
 from shardcache.operations.tags import TAGS
 
 TTL: Final = 10.0  # seconds that a key of a check lives, should nobody be able to delete it

@@ -16,91 +16,91 @@ from shardcache.core.freshness import Found, Freshness, found
 from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations import tags
-from shardcache.operations.call import SERVED, Call
 from shardcache.operations.leading import Leading
 from shardcache.operations.making import begun_over, computed, elected, guarded
 from shardcache.operations.members import Member
 from shardcache.operations.outcomes import NOT_MADE, Outcome, reraised
 from shardcache.operations.port import FlightEnd, raisable
 from shardcache.operations.progress import Progress, Sight
+from shardcache.operations.request import SERVED, Request
 
 RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.ENDED})
 
 # Values are the caller's own, hence `Any`.
 
 
-async def value(call: Call) -> Any:
+async def value(request: Request) -> Any:
     """Give the value: the stored one, or one made now by one caller for all."""
-    reply, versions = await call.read()
+    reply, versions = await request.read()
     if type(reply) is tuple and not is_mark(reply):
         stored = found(reply)
         if stored is not None:
-            state = call.state(stored, versions)
+            state = request.state(stored, versions)
             if state in SERVED:
-                given = call.decoded(stored.payload)
+                given = request.decoded(stored.payload)
                 if given is not NOT_MADE:
-                    call.increment("stale" if state is Freshness.STALE else "hits")
+                    request.increment("stale" if state is Freshness.STALE else "hits")
                     if state is Freshness.FRESH:
                         return given
-                    return await _served(call, given, stored)
+                    return await _served(request, given, stored)
             elif state in RESERVES:
-                return await _missed(call, Sight(call.began, reply, versions), stored)
+                return await _missed(request, Sight(request.began, reply, versions), stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
-        error = call.stored_error(reply)
+        error = request.stored_error(reply)
         if error is not None:
-            call.increment("hits")
+            request.increment("hits")
             raise raisable(error)
-    return await _missed(call, Sight(call.began, reply, versions), None)
+    return await _missed(request, Sight(request.began, reply, versions), None)
 
 
-async def peek(call: Call) -> Any:
+async def peek(request: Request) -> Any:
     """Give the stored value, fresh or stale, or `NOT_MADE`; compute nothing."""
-    reply, versions = await call.read()
+    reply, versions = await request.read()
     if not isinstance(reply, tuple) or is_mark(reply):
         return NOT_MADE
     stored = found(reply)
-    if stored is None or call.state(stored, versions) not in SERVED:
+    if stored is None or request.state(stored, versions) not in SERVED:
         return NOT_MADE
-    return call.decoded(stored.payload)
+    return request.decoded(stored.payload)
 
 
-async def put(call: Call, given: Any) -> bool:
+async def put(request: Request, given: Any) -> bool:
     """Store a value as if it had just been computed; say whether it was stored."""
-    lifetime = lifetime_of(call.policy, given)
-    versions = await tags.versions(call.cluster, call.tags)
+    lifetime = lifetime_of(request.policy, given)
+    versions = await tags.versions(request.cluster, request.tags)
     if lifetime == 0 or versions is None:
         return False
-    payload = call.cluster.payloads.dump(call.name, given)
-    stored, seconds = call.aged(payload, lifetime, 0.0, versions)
-    reply = await call.ask(Set(call.name, stored, seconds))
+    payload = request.cluster.payloads.dump(request.name, given)
+    stored, seconds = request.aged(payload, lifetime, 0.0, versions)
+    reply = await request.ask(Set(request.name, stored, seconds))
     if isinstance(reply, NodeRefusedError):  # as for every store: the old value is gone
-        await call.ask(Delete(call.name))
-    return call.cluster.settled(reply, otherwise=False) is True
+        await request.ask(Delete(request.name))
+    return request.cluster.settled(reply, otherwise=False) is True
 
 
-async def refresh(call: Call) -> Any:
+async def refresh(request: Request) -> Any:
     """Compute the value whatever is stored, store it, and give it."""
-    progress = Progress(call.io.now())
+    progress = Progress(request.io.now())
 
     async def anew() -> Outcome:
-        outcome = await guarded(lambda: _anew(call, progress))
+        outcome = await guarded(lambda: _anew(request, progress))
         return outcome._replace(progress=progress)
 
-    call.io.single_flight.forget(call.name)
-    landed, _ = await call.io.single_flight.do(
-        call.name, anew, 0.0, takes_over=True, progress=progress
+    request.io.single_flight.forget(request.name)
+    landed, _ = await request.io.single_flight.do(
+        request.name, anew, 0.0, takes_over=True, progress=progress
     )
-    return await _own(call, await anew() if isinstance(landed, FlightEnd) else landed)
+    return await _own(request, await anew() if isinstance(landed, FlightEnd) else landed)
 
 
-async def invalidate(call: Call) -> bool:
+async def invalidate(request: Request) -> bool:
     """Remove the value, and void what is being made now; say whether anything was there."""
-    cluster, member = call.cluster, call.member
-    call.io.single_flight.forget(call.name)
-    cluster.protection.elections.ended(call.name)
-    asks: list[tuple[Member, Command]] = [(member, Delete(call.name))]
-    if call.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
-        asks.append((member, Delete(call.side)))
+    cluster, member = request.cluster, request.member
+    request.io.single_flight.forget(request.name)
+    cluster.protection.elections.ended(request.name)
+    asks: list[tuple[Member, Command]] = [(member, Delete(request.name))]
+    if request.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
+        asks.append((member, Delete(request.side)))
     reply, *_ = await cluster.ask_many(asks)
     return cluster.settled(reply, otherwise=False) is True
 
@@ -108,75 +108,75 @@ async def invalidate(call: Call) -> bool:
 # What a hit does beyond serving the value.
 
 
-async def _served(call: Call, given: Any, stored: Found) -> Any:
+async def _served(request: Request, given: Any, stored: Found) -> Any:
     """Have a value refreshed that is stale, or will be soon; return what is served meanwhile."""
-    elections = call.cluster.protection.elections
-    if not elections.stands(call.name, call.io.now(), call.lease):
+    elections = request.cluster.protection.elections
+    if not elections.stands(request.name, request.io.now(), request.lease):
         return given
-    if _inline(call):
-        outcome = await _refreshed(call, stored)
-        return given if outcome is None else await _own(call, outcome)
+    if _inline(request):
+        outcome = await _refreshed(request, stored)
+        return given if outcome is None else await _own(request, outcome)
 
     async def beside() -> None:
-        outcome = await guarded(lambda: _refreshed(call, stored))
+        outcome = await guarded(lambda: _refreshed(request, stored))
         if outcome is not None and outcome.error is not None:
-            call.cluster.protection.notes.refresh_failed(call.function, outcome.error)
+            request.cluster.protection.notes.refresh_failed(request.function, outcome.error)
 
-    if not call.io.offer(beside, "refresh"):
-        elections.ended(call.name)
+    if not request.io.offer(beside, "refresh"):
+        elections.ended(request.name)
     return given
 
 
-def _inline(call: Call) -> bool:
-    refreshes = call.policy.refresh
-    return refreshes == "inline" or (refreshes == "auto" and not call.io.refreshes_beside)
+def _inline(request: Request) -> bool:
+    refreshes = request.policy.refresh
+    return refreshes == "inline" or (refreshes == "auto" and not request.io.refreshes_beside)
 
 
-async def _refreshed(call: Call, stored: Found) -> Outcome | None:
+async def _refreshed(request: Request, stored: Found) -> Outcome | None:
     """Make the value anew if no other process does; `None` if one does, or it cannot be known."""
-    elections = call.cluster.protection.elections
-    claim = await elected(call, stored)
+    elections = request.cluster.protection.elections
+    claim = await elected(request, stored)
     if claim is None:
-        if elections.lost(call.name, call.io.now(), call.patience):
-            await call.ask(Delete(call.side))
-            elections.ended(call.name)
+        if elections.lost(request.name, request.io.now(), request.patience):
+            await request.ask(Delete(request.side))
+            elections.ended(request.name)
         return None
-    if call.io.wall() < stored.fresh_until:
-        call.increment("early")
+    if request.io.wall() < stored.fresh_until:
+        request.increment("early")
     try:
-        return await guarded(lambda: computed(call, claim, stored))
+        return await guarded(lambda: computed(request, claim, stored))
     finally:
-        elections.ended(call.name)
+        elections.ended(request.name)
 
 
-async def _anew(call: Call, progress: Progress) -> Outcome:
-    return await computed(call, await begun_over(call), progress=progress)
+async def _anew(request: Request, progress: Progress) -> Outcome:
+    return await computed(request, await begun_over(request), progress=progress)
 
 
 # What a miss does: one caller of this process makes the value, or waits for another process.
 
 
-async def _missed(call: Call, sight: Sight, last_resort: Found | None) -> Any:
-    io, policy = call.io, call.policy
-    call.increment("misses")
+async def _missed(request: Request, sight: Sight, last_resort: Found | None) -> Any:
+    io, policy = request.io, request.policy
+    request.increment("misses")
     if isinstance(sight.reply, NodeError):
-        call.count_trouble(sight.reply)
+        request.count_trouble(sight.reply)
     began = io.now()
-    leading = Leading(call, last_resort, began + policy.seconds("wait"))
+    leading = Leading(request, last_resort, began + policy.seconds("wait"))
     if not policy.coalesce:
-        return await _own(call, await _led(leading, sight))
-    landed, own = await _flown(call, leading, await _closer(call, sight))
+        return await _own(request, await _led(leading, sight))
+    landed, own = await _flown(request, leading, await _closer(request, sight))
     if landed is FlightEnd.REENTRANT:
-        return await _alone(call)
+        return await _alone(request)
     if isinstance(landed, FlightEnd):
-        return await _own(call, leading.late())
+        return await _own(request, leading.late())
     if own:
-        return await _own(call, landed)
+        return await _own(request, landed)
     if not landed.shareable:
-        return await _alone(call)
-    call.increment("coalesced")
-    call.notify_prevented("joined", io.now() - began)
-    return await _shared(call, landed)
+        return await _alone(request)
+    request.increment("coalesced")
+    request.notify_prevented("joined", io.now() - began)
+    return await _shared(request, landed)
 
 
 async def _led(leading: Leading, sight: Sight) -> Outcome:
@@ -184,7 +184,9 @@ async def _led(leading: Leading, sight: Sight) -> Outcome:
     return outcome._replace(progress=leading.progress)
 
 
-async def _flown(call: Call, leading: Leading, sight: Sight) -> tuple[Outcome | FlightEnd, bool]:
+async def _flown(
+    request: Request, leading: Leading, sight: Sight
+) -> tuple[Outcome | FlightEnd, bool]:
     """Return what came of the work of one for all, and whether that was this caller's own.
 
     What is no newer than this call is nothing, and so is that another has waited too long.
@@ -202,8 +204,8 @@ async def _flown(call: Call, leading: Leading, sight: Sight) -> tuple[Outcome | 
     landed: Outcome | FlightEnd = FlightEnd.CANCELLED
     own = False
     while not own and _is_no_answer(landed, leading, sight, joined):
-        landed, own = await call.io.single_flight.do(
-            call.name,
+        landed, own = await request.io.single_flight.do(
+            request.name,
             lambda: _led(leading, sight),
             leading.left,
             takes_over=leading.takes_over,
@@ -225,15 +227,15 @@ def _is_no_answer(
     return not (progress is None or progress in joined or progress.as_of >= sight.began)
 
 
-async def _closer(call: Call, sight: Sight) -> Sight:
+async def _closer(request: Request, sight: Sight) -> Sight:
     """Return what was seen, with what tells whose stub it is if a flight depends on that."""
     if sight.reply != BARE_STUB:
         return sight
-    progress = call.io.single_flight.progress(call.name)
+    progress = request.io.single_flight.progress(request.name)
     if progress is None or progress.claim is None or progress.as_of >= sight.began:
         return sight
-    name = call.name
-    there = await call.io.shared((name, Gets), lambda: call.ask(Gets(name)))
+    name = request.name
+    there = await request.io.shared((name, Gets), lambda: request.ask(Gets(name)))
     if not isinstance(there, tuple):
         return sight._replace(reply=there)
     return sight._replace(reply=there[0], token=there[1])
@@ -242,21 +244,21 @@ async def _closer(call: Call, sight: Sight) -> Sight:
 # What a caller gets of an outcome.
 
 
-async def _own(call: Call, outcome: Outcome) -> Any:
+async def _own(request: Request, outcome: Outcome) -> Any:
     if outcome.error is not None:
         raise raisable(outcome.error)
-    return await _shared(call, outcome) if outcome.value is NOT_MADE else outcome.value
+    return await _shared(request, outcome) if outcome.value is NOT_MADE else outcome.value
 
 
-async def _shared(call: Call, outcome: Outcome) -> Any:
+async def _shared(request: Request, outcome: Outcome) -> Any:
     """Return a copy of a value that others get as well, or raise the error with its own trace."""
     if outcome.error is not None:
         raise raisable(reraised(outcome.error))
-    value = call.copy(outcome.payload) if outcome.payload is not None else NOT_MADE
-    return await _alone(call) if value is NOT_MADE else value
+    value = request.copy(outcome.payload) if outcome.payload is not None else NOT_MADE
+    return await _alone(request) if value is NOT_MADE else value
 
 
-async def _alone(call: Call) -> Any:
+async def _alone(request: Request) -> Any:
     """Recompute the value for this caller alone, and store nothing."""
-    call.increment("recomputes")
-    return await call.io.compute(call.factory)
+    request.increment("recomputes")
+    return await request.io.compute(request.factory)

@@ -11,11 +11,11 @@ from shardcache.core.payloads import is_abandoned, is_mark, is_stub
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations import redlock
 from shardcache.operations.backoff import Backoff
-from shardcache.operations.call import Call
 from shardcache.operations.claims import RESTING, Claim, NoClaim
 from shardcache.operations.making import begun, computed, elected
 from shardcache.operations.outcomes import Outcome, failed, read
 from shardcache.operations.progress import Progress
+from shardcache.operations.request import Request
 
 
 class Look(Enum):
@@ -35,30 +35,30 @@ class Leading:
 
     __slots__ = (
         "_backoff",
-        "_call",
         "_deadline",
         "_io",
         "_last_resort",
+        "_request",
         "_seen",
         "_waits",
         "progress",
         "void",
     )
 
-    def __init__(self, call: Call, last_resort: Found | None, deadline: float) -> None:
-        self._call = call
-        self._io = call.io
+    def __init__(self, request: Request, last_resort: Found | None, deadline: float) -> None:
+        self._request = request
+        self._io = request.io
         self._last_resort = last_resort
         self._deadline = deadline
-        self._backoff = Backoff(call.io, call.policy.locking.backoff)
+        self._backoff = Backoff(request.io, request.policy.locking.backoff)
         self._waits = False
         self._seen = False  # whether a stub has been seen in the value's place
-        self.progress = Progress(call.io.now())
+        self.progress = Progress(request.io.now())
         self.void: Claim | None = None
 
     async def outcome(self, reply: object) -> Outcome:
         """Make the value or wait for it, as the policy and what was read (`reply`) say."""
-        call = self._call
+        request = self._request
         if isinstance(reply, NodeError):
             return await self._compute(NoClaim())
         began = self._io.now()
@@ -71,13 +71,15 @@ class Leading:
                     return outcome
             if is_abandoned(reply):
                 return await self._regardless()
-            if call.policy.quorum:
+            if request.policy.quorum:
                 # The void one has the lock.
                 return await (self._by_lock() if self.void is None else self._by_lease())
-            return await (self._by_lease() if call.policy.lock == "shard" else self._regardless())
+            return await (
+                self._by_lease() if request.policy.lock == "shard" else self._regardless()
+            )
         finally:
             if self._waits:
-                call.increment("wait_seconds", self._io.now() - began)
+                request.increment("wait_seconds", self._io.now() - began)
 
     @property
     def left(self) -> float:
@@ -88,13 +90,13 @@ class Leading:
     def takes_over(self) -> bool:
         """Return whether a caller that timed out recomputes the value itself."""
         last_resort = self._last_resort
-        match self._call.policy.on_timeout:
+        match self._request.policy.on_timeout:
             case "compute":
                 return True
             case "raise":
                 return False
             case "stale":
-                policy, now = self._call.policy, self._io.wall()
+                policy, now = self._request.policy, self._io.wall()
                 return last_resort is None or not salvages(last_resort, policy, now)
 
     def late(self) -> Outcome:
@@ -103,14 +105,14 @@ class Leading:
 
     async def _by_lock(self) -> Outcome:
         """Compute with the lock in hand, or wait for what its holder makes."""
-        call = self._call
+        request = self._request
         while True:
             try:
                 hold = await redlock.attempt(
-                    call.cluster, call.key, call.policy.locking, VALUE_LOCKS
+                    request.cluster, request.key, request.policy.locking, VALUE_LOCKS
                 )
             except LockUnavailable:
-                call.increment("locks_unavailable")
+                request.increment("locks_unavailable")
                 return await self._regardless()
             if hold is not None:
                 try:
@@ -118,7 +120,7 @@ class Leading:
                 finally:
                     await self._io.shielded(hold.release)
                     if hold.lost:
-                        call.increment("locks_lost")
+                        request.increment("locks_lost")
             outcome = await self._waited()
             if outcome is not None:
                 return outcome
@@ -129,14 +131,14 @@ class Leading:
 
     async def _held(self) -> Outcome:
         self.progress.read(self._io.now())
-        claim = await begun(self._call, takes_over=True)
+        claim = await begun(self._request, takes_over=True)
         return claim if isinstance(claim, Outcome) else await self._compute(claim)
 
     async def _by_lease(self) -> Outcome:
         """Compute with a stub in place, or wait for what its owner makes."""
         while True:
             self.progress.read(self._io.now())
-            claim = await begun(self._call)
+            claim = await begun(self._request)
             if isinstance(claim, Outcome):
                 return claim
             if claim.leads or claim.token is None:
@@ -148,7 +150,7 @@ class Leading:
     async def _by_election(self) -> Outcome | None:
         """Compute beside the old value, or wait for whoever does; `None` when it is gone."""
         while (last_resort := self._last_resort) is not None:
-            claim = await elected(self._call, last_resort)
+            claim = await elected(self._request, last_resort)
             if claim is not None:
                 return await self._compute(claim)
             seen = await self._look(0.0)
@@ -166,18 +168,18 @@ class Leading:
             if outcome is not None:
                 return outcome
         self.progress.read(self._io.now())
-        claim = await begun(self._call)
+        claim = await begun(self._request)
         if isinstance(claim, Outcome):
             return claim
         return await self._compute(claim)
 
     async def _over(self, last_resort: Found) -> Outcome | None:
         """Refresh an old value in place of whoever does, and never ends; `None` when it is gone."""
-        call = self._call
-        claim = await elected(call, last_resort, When.ALWAYS)
+        request = self._request
+        claim = await elected(request, last_resort, When.ALWAYS)
         if claim is not None:
             # Whoever hangs may be of this process: it refreshes what is stored now all the same.
-            call.cluster.protection.elections.ended(call.name)
+            request.cluster.protection.elections.ended(request.name)
         else:
             seen = await self._look(0.0)
             if isinstance(seen, Outcome):
@@ -186,24 +188,24 @@ class Leading:
         return None if self._last_resort is None else await self._compute(claim)
 
     async def _compute(self, claim: Claim) -> Outcome:
-        return await computed(self._call, claim, self._last_resort, self.progress)
+        return await computed(self._request, claim, self._last_resort, self.progress)
 
     async def _waited(self) -> Outcome | None:
         """Wait for the value; `None` when whoever made it left nothing behind."""
-        io, call = self._io, self._call
+        io, request = self._io, self._request
         if io.single_flight.nested():
             # Whoever makes it may be waiting for something that this very caller is making.
             return await self._regardless()
         if not self._waits:
             self._waits = True
-            call.increment("lock_waits")
+            request.increment("lock_waits")
         began = io.now()
         self._seen = False
         while (left := self.left) > 0:
             await io.sleep(min(self._backoff.pause(), left))
             seen = await self._look(io.now() - began)
             if isinstance(seen, Outcome):
-                call.notify_prevented("waited", io.now() - began)
+                request.notify_prevented("waited", io.now() - began)
                 return seen
             if isinstance(seen, NodeError):
                 return await self._compute(NoClaim())
@@ -219,24 +221,24 @@ class Leading:
         Whoever was faster may not have begun yet: that there is nothing at all, not even a stub,
         counts only when there was one before, or after a call's time.
         """
-        call = self._call
-        reply, versions = await call.read()
-        self.progress.read(call.began)
+        request = self._request
+        reply, versions = await request.read()
+        self.progress.read(request.began)
         if isinstance(reply, NodeError):
             return reply
         if not isinstance(reply, tuple) or is_mark(reply):
             self._last_resort = None  # it was invalidated
         if is_abandoned(reply):
             return None
-        outcome = call.usable(reply, versions)
+        outcome = request.usable(reply, versions)
         if outcome is not None:
             return outcome
         if self._last_resort is None:
             in_hand = isinstance(reply, tuple) and is_stub(reply)
             self._seen |= in_hand
-            may_begin = not self._seen and waited < call.cluster.timeout
+            may_begin = not self._seen and waited < request.cluster.timeout
             return Look.IN_HAND if in_hand or may_begin else Look.UP_FOR_GRABS
-        beside = await call.ask(Get(call.side))
+        beside = await request.ask(Get(request.side))
         if beside == RESTING:
             return self._rested()
         return Look.UP_FOR_GRABS if beside is None else Look.IN_HAND
@@ -247,29 +249,29 @@ class Leading:
         if old is None:
             self._last_resort = None
             return Look.UP_FOR_GRABS
-        self._call.increment("stale")
+        self._request.increment("stale")
         return read(old)
 
     def _old(self) -> Payload | None:
         """Give what is stored of the last resort, if it may still be served."""
         stored = self._last_resort
-        if stored is None or not salvages(stored, self._call.policy, self._io.wall()):
+        if stored is None or not salvages(stored, self._request.policy, self._io.wall()):
             return None
         return stored.payload
 
     def _given_up(self) -> Outcome | None:
         """Give what the policy has for one who has waited in vain; `None` to compute."""
-        call = self._call
-        call.increment("timeouts")
-        if call.policy.on_timeout == "raise":
+        request = self._request
+        request.increment("timeouts")
+        if request.policy.on_timeout == "raise":
             return failed(self._too_late())._replace(late=True)
         old = self._old()
-        if call.policy.on_timeout == "stale" and old is not None:
+        if request.policy.on_timeout == "stale" and old is not None:
             return read(old)
         return None
 
     def _too_late(self) -> RecomputeTimeoutError:
-        wait = self._call.policy.seconds("wait")
+        wait = self._request.policy.seconds("wait")
         return RecomputeTimeoutError(
-            f"the value of {self._call.key!r} did not come within {wait:g} s"
+            f"the value of {self._request.key!r} did not come within {wait:g} s"
         )

@@ -23,11 +23,11 @@ from shardcache.core.freshness import Found, found, salvages
 from shardcache.core.payloads import MARK_FLAGS, is_abandoned, is_mark
 from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
 from shardcache.operations import tags
-from shardcache.operations.call import Call
 from shardcache.operations.claims import RESTING, Claim, RefreshClaim, StubClaim
 from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read
 from shardcache.operations.port import CarriedError, Repetition, Work
 from shardcache.operations.progress import Progress
+from shardcache.operations.request import Request
 
 T = TypeVar("T")
 
@@ -45,70 +45,70 @@ async def guarded(work: Work[T]) -> T | Outcome:
 # How the right to store is got.
 
 
-async def begun(call: Call, *, takes_over: bool = False) -> StubClaim | Outcome:
+async def begun(request: Request, *, takes_over: bool = False) -> StubClaim | Outcome:
     """Begin on the key's own node; give the claim, or the value that is there after all.
 
     One who `takes_over` puts a stub of its own in the place of another's.
     """
-    claim = StubClaim(call.cluster, call.member, call.name, call.io.token())
+    claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
-        met = await _begin(call, claim)
+        met = await _begin(request, claim)
         if met is None or met.leads or is_abandoned(met.payload):
             return claim
         if met.payload is None:
             if not takes_over:
                 return claim
         else:
-            versions = (await call.read())[1] if call.tags else ()
-            outcome = call.usable(met.payload, versions)
+            versions = (await request.read())[1] if request.tags else ()
+            outcome = request.usable(met.payload, versions)
             if outcome is not None:
                 return outcome
         # Another's stub, or what cannot be served: away with it, unless it has just changed.
-        await call.ask(DeleteUnchanged(call.name, met.token))
+        await request.ask(DeleteUnchanged(request.name, met.token))
     return claim
 
 
-async def begun_over(call: Call) -> StubClaim:
+async def begun_over(request: Request) -> StubClaim:
     """Begin on the key's own node, over whatever is there, so that nothing begun before is stored.
 
     An old value stays meanwhile, unless somebody makes it anew just now.
     """
-    claim = StubClaim(call.cluster, call.member, call.name, call.io.token())
+    claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
-        met = await _begin(call, claim)
+        met = await _begin(request, claim)
         if met is None or met.leads or is_abandoned(met.payload):
             return claim
-        if met.payload is not None and not await _is_refreshed(call):
+        if met.payload is not None and not await _is_refreshed(request):
             return claim
-        await call.ask(DeleteUnchanged(call.name, met.token))
+        await request.ask(DeleteUnchanged(request.name, met.token))
     return claim
 
 
-async def _is_refreshed(call: Call) -> bool:
+async def _is_refreshed(request: Request) -> bool:
     """Say whether somebody makes the value anew while the old one stays."""
-    beside = await call.ask(Get(call.side)) if call.policy.ages else None
+    beside = await request.ask(Get(request.side)) if request.policy.ages else None
     return isinstance(beside, tuple) and beside != RESTING
 
 
-async def _begin(call: Call, claim: StubClaim) -> Begun | None:
+async def _begin(request: Request, claim: StubClaim) -> Begun | None:
     async def asked() -> StubClaim:
-        met = await call.ask(Begin(call.name, claim.mark, call.lease))
+        met = await request.ask(Begin(request.name, claim.mark, request.lease))
         replies.append(met)
         if isinstance(met, Begun):
             claim.token, claim.leads = met.token, met.leads
-            claim.met = met.stub if met.payload is None else call.opened(met.payload)
+            claim.met = met.stub if met.payload is None else request.opened(met.payload)
         return claim
 
     replies: list[Reply] = []
-    await _claimed(call, asked)
+    await _claimed(request, asked)
     met = replies[0]
     if not isinstance(met, Begun):
-        call.count_trouble(met)
+        request.count_trouble(met)
         return None
-    return met._replace(payload=call.opened(met.payload))
+    return met._replace(payload=request.opened(met.payload))
 
 
-async def _claimed(call: Call, asked: Work[T]) -> T:
+async def _claimed(request: Request, asked: Work[T]) -> T:
     """Give the claim that `asked` gets; let go of it if the caller is stopped before it has it."""
     got: list[T] = []
     stopped = False
@@ -121,11 +121,11 @@ async def _claimed(call: Call, asked: Work[T]) -> T:
         return claim
 
     try:
-        return await call.io.shielded(work)
+        return await request.io.shielded(work)
     except BaseException:
         stopped = True
         if got:
-            await call.io.shielded(lambda: _let_go(got[0]))
+            await request.io.shielded(lambda: _let_go(got[0]))
         raise
 
 
@@ -134,27 +134,29 @@ async def _let_go(claim: object) -> None:
         await claim.let_go()
 
 
-async def elected(call: Call, stored: Found, when: When = When.ABSENT) -> Claim | None:
+async def elected(request: Request, stored: Found, when: When = When.ABSENT) -> Claim | None:
     """Be the one who makes a value anew, if nobody else is or just was; the old value stays.
 
     With `When.ALWAYS` take that over from whoever is.
     """
-    return await _claimed(call, lambda: _elected(call, stored, when))
+    return await _claimed(request, lambda: _elected(request, stored, when))
 
 
-async def _elected(call: Call, stored: Found, when: When) -> RefreshClaim | None:
-    mark: Payload = (MARK_FLAGS, call.io.token())
-    if await call.ask(Set(call.side, mark, call.lease, when)) is not True:
+async def _elected(request: Request, stored: Found, when: When) -> RefreshClaim | None:
+    mark: Payload = (MARK_FLAGS, request.io.token())
+    if await request.ask(Set(request.side, mark, request.lease, when)) is not True:
         return None
-    met = await call.ask(Gets(call.name))
+    met = await request.ask(Gets(request.name))
     payload, token = met if isinstance(met, tuple) else (None, None)
-    held = call.opened(payload)
+    held = request.opened(payload)
     there = found(held) if isinstance(held, tuple) and not is_mark(held) else None
-    leaves = math.inf if there is None else there.fresh_until + call.policy.served_after
-    claim = RefreshClaim(call.cluster, call.member, call.name, call.side, mark, held, token, leaves)
+    leaves = math.inf if there is None else there.fresh_until + request.policy.served_after
+    claim = RefreshClaim(
+        request.cluster, request.member, request.name, request.side, mark, held, token, leaves
+    )
     # Not newer, as a planted age that is no number is not, either.
     if there is not None and not there.fresh_until > stored.fresh_until:
-        await claim.stay(call.lease)
+        await claim.stay(request.lease)
         return claim
     await claim.let_go()
     return None
@@ -164,7 +166,7 @@ async def _elected(call: Call, stored: Found, when: When) -> RefreshClaim | None
 
 
 async def computed(
-    call: Call,
+    request: Request,
     claim: Claim,
     last_resort: Found | None = None,
     progress: Progress | None = None,
@@ -174,24 +176,24 @@ async def computed(
     When it raises, an old value may be served as the `last_resort`. `progress` is that of the flight
     that this is part of.
     """
-    io = call.io
+    io = request.io
     process = io.process()
     keeping: Repetition | None = None
     try:
-        versions = await tags.versions(call.cluster, call.tags)
-        keeping = _kept(call, claim)
-        call.increment("recomputes")
+        versions = await tags.versions(request.cluster, request.tags)
+        keeping = _kept(request, claim)
+        request.increment("recomputes")
         began = io.now()
         if progress is not None:
             progress.compute(began, claim, versions)
         try:
-            result = await io.compute(call.factory)
+            result = await io.compute(request.factory)
         except Exception as raised:  # noqa: BLE001 - the function's own, which its callers get
             error = raised.error if isinstance(raised, CarriedError) else raised
             await _stopped(keeping)
-            return await _raised(call, error, claim, last_resort, io.now() - began)
+            return await _raised(request, error, claim, last_resort, io.now() - began)
         await _stopped(keeping)
-        return await _made(call, result, claim, versions, io.now() - began)
+        return await _made(request, result, claim, versions, io.now() - began)
     except BaseException:
 
         async def undone() -> None:
@@ -203,15 +205,15 @@ async def computed(
         raise
 
 
-def _kept(call: Call, claim: Claim) -> Repetition | None:
+def _kept(request: Request, claim: Claim) -> Repetition | None:
     """Have the claim renewed while the value is being made."""
-    policy, io = call.policy.locking, call.io
+    policy, io = request.policy.locking, request.io
     if claim.token is None or not policy.renew:
         return None
     until = io.now() + policy.max_hold
 
     async def renewed() -> bool:
-        return io.now() < until and await claim.renewed(call.lease)
+        return io.now() < until and await claim.renewed(request.lease)
 
     return io.repeat(policy.ttl / 3, renewed, "recompute keeper")
 
@@ -222,48 +224,50 @@ async def _stopped(keeping: Repetition | None) -> None:
 
 
 async def _made(
-    call: Call, result: Any, claim: Claim, versions: Sequence[bytes] | None, seconds: float
+    request: Request, result: Any, claim: Claim, versions: Sequence[bytes] | None, seconds: float
 ) -> Outcome:
     """Store a result if it is to be kept, and tell of it."""
     try:
-        lifetime = lifetime_of(call.policy, result)
+        lifetime = lifetime_of(request.policy, result)
     except Exception as error:
         await claim.given_up(0.0)
-        call.notify_computed(seconds, error, stored=False)
+        request.notify_computed(seconds, error, stored=False)
         raise
     stored = False
     try:
-        payload = call.cluster.payloads.dump(call.name, result)
+        payload = request.cluster.payloads.dump(request.name, result)
     except EncodeError as error:
-        await _unkept(call, claim)
-        call.notify_computed(seconds, None, stored=False)
+        await _unkept(request, claim)
+        request.notify_computed(seconds, None, stored=False)
         if lifetime == 0:
             return Outcome(result)
         way_out = "; cache_none=False returns it without storing it" if result is None else ""
         raise UncacheableResultError(
-            f"the value of {call.key!r} cannot be stored: {error}{way_out}"
+            f"the value of {request.key!r} cannot be stored: {error}{way_out}"
         ) from error
     if lifetime == 0:
-        await _unkept(call, claim)
+        await _unkept(request, claim)
     elif versions is None:  # the node of a tag has failed
         await claim.given_up(0.0)
-        call.increment("cache_errors")
+        request.increment("cache_errors")
     elif claim.token is not None:
-        aged, expiry = call.aged(payload, lifetime, seconds, versions)
-        stored = await _committed(call, claim, aged, expiry)
-    call.notify_computed(seconds, None, stored=stored)
+        aged, expiry = request.aged(payload, lifetime, seconds, versions)
+        stored = await _committed(request, claim, aged, expiry)
+    request.notify_computed(seconds, None, stored=stored)
     return Outcome(result, payload)
 
 
-async def _unkept(call: Call, claim: Claim) -> None:
-    call.increment("uncached")
+async def _unkept(request: Request, claim: Claim) -> None:
+    request.increment("uncached")
     await claim.given_up(0.0)
 
 
-async def _committed(call: Call, claim: Claim, payload: Payload, seconds: float | None) -> bool:
+async def _committed(
+    request: Request, claim: Claim, payload: Payload, seconds: float | None
+) -> bool:
     """Store it unless something newer, or an invalidation, stands in the way."""
     while True:
-        reply = await call.ask(Cas(call.name, payload, claim.token, seconds))
+        reply = await request.ask(Cas(request.name, payload, claim.token, seconds))
         if reply is not False or not await claim.found_again():
             break
     if reply is True:
@@ -272,48 +276,48 @@ async def _committed(call: Call, claim: Claim, payload: Payload, seconds: float 
     if isinstance(reply, NodeError):
         await claim.given_up(0.0)
         if isinstance(reply, NodeRefusedError):  # what it was to replace is out of date
-            await call.ask(DeleteUnchanged(call.name, claim.token))
-        call.count_trouble(reply)
+            await request.ask(DeleteUnchanged(request.name, claim.token))
+        request.count_trouble(reply)
         return False
-    call.increment("rejected")
+    request.increment("rejected")
     await claim.let_go()
     return False
 
 
 async def _raised(
-    call: Call, error: Exception, claim: Claim, last_resort: Found | None, seconds: float
+    request: Request, error: Exception, claim: Claim, last_resort: Found | None, seconds: float
 ) -> Outcome:
     """Serve an old value in place of an error if there is one, and keep the error if asked to."""
-    call.increment("errors")
-    backoff = call.policy.seconds("error_backoff")
-    if last_resort is not None and _salvages(call, last_resort):
+    request.increment("errors")
+    backoff = request.policy.seconds("error_backoff")
+    if last_resort is not None and _salvages(request, last_resort):
         await claim.given_up(backoff)
-        call.increment("swallowed")
-        call.cluster.protection.notes.refresh_failed(call.function, error)
-        call.notify_computed(seconds, error, stored=False)
+        request.increment("swallowed")
+        request.cluster.protection.notes.refresh_failed(request.function, error)
+        request.notify_computed(seconds, error, stored=False)
         return read(last_resort.payload)
-    stored = await _error_stored(call, error, claim)
+    stored = await _error_stored(request, error, claim)
     if not stored:
         await claim.given_up(backoff)
-    call.notify_computed(seconds, error, stored=stored)
+    request.notify_computed(seconds, error, stored=stored)
     return failed(error)
 
 
-async def _error_stored(call: Call, error: Exception, claim: Claim) -> bool:
+async def _error_stored(request: Request, error: Exception, claim: Claim) -> bool:
     """Keep an error in the value's place if it is of a type that is kept; say whether it is."""
-    if claim.token is None or not isinstance(error, call.policy.error_kinds):
+    if claim.token is None or not isinstance(error, request.policy.error_kinds):
         return False
-    payload = call.error_payload(error)
+    payload = request.error_payload(error)
     if payload is None:
-        call.cluster.protection.notes.error_not_kept(call.function, type(error))
+        request.cluster.protection.notes.error_not_kept(request.function, type(error))
         return False
-    seconds = call.policy.seconds("error_ttl")
-    return await _committed(call, claim, call.stored_as_error(payload, seconds), seconds)
+    seconds = request.policy.seconds("error_ttl")
+    return await _committed(request, claim, request.stored_as_error(payload, seconds), seconds)
 
 
-def _salvages(call: Call, stored: Found) -> bool:
+def _salvages(request: Request, stored: Found) -> bool:
     """Say whether an old value may stand in for an error: not too old, and not unreadable."""
     return (
-        salvages(stored, call.policy, call.io.wall())
-        and call.decoded(stored.payload) is not NOT_MADE
+        salvages(stored, request.policy, request.io.wall())
+        and request.decoded(stored.payload) is not NOT_MADE
     )

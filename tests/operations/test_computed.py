@@ -19,11 +19,11 @@ from shardcache.core.leases import VALUE_LOCKS, LockPolicy, lock_key
 from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT, is_abandoned, is_mark
 from shardcache.errors import DecodeError, NodeRefusedError, RecomputeTimeoutError
 from shardcache.operations import computed, redlock
-from shardcache.operations.call import Call
 from shardcache.operations.claims import RESTING
 from shardcache.operations.making import begun, elected
 from shardcache.operations.outcomes import NOT_MADE
 from shardcache.operations.protection import LOST_PAUSE
+from shardcache.operations.request import Request
 
 KEY = "report"
 DELTA = 0.2  # seconds that the source takes
@@ -89,12 +89,12 @@ class Scene:
         self.source = Source(self.world)
         self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
 
-    def call(self, process, policy=None, tags=()):
+    def request(self, process, policy=None, tags=()):
         """Give one call of a process."""
         cluster = process.cluster
         factory = self.source.for_process(process)
         terms = policy or self.policy
-        return Call(cluster, KEY, factory, terms, cluster.protection.direct, tags)
+        return Request(cluster, KEY, factory, terms, cluster.protection.direct, tags)
 
     def start(self, place=0, policy=None):
         """Begin a call of a process."""
@@ -324,8 +324,8 @@ def test_a_stub_outlives_the_ticks_of_its_node():
     """A short lease for lock nodes that count well is a longer one on a node that does not."""
     scene = Scene(processes=1, kinds=(True,), lock="shard")
     policy = CachePolicy(ttl=60.0, lock=LockPolicy(ttl=0.5))
-    call = scene.call(scene.processes[0], policy)
-    assert call.lease == 2.0
+    request = scene.call(scene.processes[0], policy)
+    assert request.lease == 2.0
     assert Scene(processes=1).call(scene.processes[0], policy).lease == 2.0
     fine = Scene(processes=1)
     assert fine.call(fine.processes[0], policy).lease == 0.5
@@ -371,8 +371,8 @@ def test_what_is_not_kept_does_not_pile_up(lock):
 def test_three_of_five_lock_nodes_down():
     """Each process computes once, and nobody waits for a lock that nobody can have."""
     scene = Scene(lock=True)
-    call = scene.call(scene.processes[0])
-    for node in [node for node in scene.nodes if node is not call.member.backend][:3]:
+    request = scene.call(scene.processes[0])
+    for node in [node for node in scene.nodes if node is not request.member.backend][:3]:
         node.up = False
     began = scene.world.now
     assert scene.run() == [0] * 8
@@ -542,9 +542,9 @@ def test_a_kept_error_is_a_hit():
 
 def test_no_two_errors_are_the_same():
     """An error that is stored again is another one, for nodes that tell versions by their bytes."""
-    call = Scene(processes=1).call(Process(World(), [SimulatedNode(World())]))
-    payload = call.cluster.payloads.encode(call.name, ["builtins:ValueError", []])
-    assert call.stored_as_error(payload) != call.stored_as_error(payload)
+    request = Scene(processes=1).call(Process(World(), [SimulatedNode(World())]))
+    payload = request.cluster.payloads.encode(request.name, ["builtins:ValueError", []])
+    assert request.stored_as_error(payload) != request.stored_as_error(payload)
 
 
 @pytest.mark.parametrize("on_error", ["compute", "raise"])
@@ -552,8 +552,8 @@ def test_what_cannot_be_read_is_an_error_if_both_say_so(on_error):
     """The client with its `on_error`, and the function's policy with its own."""
     scene = Scene(processes=1, on_error=on_error)
     scene.processes[0].cluster.raises = True
-    call = scene.call(scene.processes[0])
-    scene.do(call.ask(Set(call.name, (127 << SHIFT, b"of no codec"), 60.0)))
+    request = scene.call(scene.processes[0])
+    scene.do(request.ask(Set(request.name, (127 << SHIFT, b"of no codec"), 60.0)))
     if on_error == "raise":
         with pytest.raises(DecodeError):
             scene.run(0)
@@ -756,8 +756,8 @@ class TestClaims:
         scene.shard.up = True
         scene.world.advance(10.0)
         assert scene.do(claim.renewed(60.0)) is True
-        call = scene.call(scene.processes[0])
-        assert scene.do(call.ask(Cas(call.name, (0, b"made"), claim.token, 60.0))) is True
+        request = scene.call(scene.processes[0])
+        assert scene.do(request.ask(Cas(request.name, (0, b"made"), claim.token, 60.0))) is True
         assert scene.do(claim.renewed(60.0)) is False
         scene.do(claim.let_go())
         assert self.held(scene)[0] == (0, b"made")
@@ -777,21 +777,21 @@ class TestClaims:
         scene = Scene(processes=2, kinds=request.param, ttl=10.0, stale=60.0)
         scene.run(0)
         scene.world.advance(15.0)
-        call = scene.call(scene.processes[0])
-        stored = found(scene.shard.held(call.name)[0])
-        return scene, call, scene.do(elected(call, stored))
+        request = scene.call(scene.processes[0])
+        stored = found(scene.shard.held(request.name)[0])
+        return scene, request, scene.do(elected(request, stored))
 
     def test_one_is_elected_at_a_time(self, grown):
         """Nobody else, until it is done."""
-        scene, call, claim = grown
-        stored = found(scene.shard.held(call.name)[0])
+        scene, request, claim = grown
+        stored = found(scene.shard.held(request.name)[0])
         assert scene.do(elected(scene.call(scene.processes[1]), stored), 1) is None
         scene.do(claim.let_go())
         assert scene.do(elected(scene.call(scene.processes[1]), stored), 1) is not None
 
     def test_who_is_elected_stays_so(self, grown):
         """While it is renewed, also if its node keeps silent for once; and not over another's head."""
-        scene, call, claim = grown
+        scene, request, claim = grown
         for _ in range(3):
             assert scene.do(claim.renewed(4.0)) is True
             scene.world.advance(2.0)
@@ -800,21 +800,21 @@ class TestClaims:
         scene.shard.up = True
         scene.world.advance(1.0)
         assert scene.do(claim.renewed(4.0)) is True
-        scene.do(call.ask(Set(call.side, (0, b"another"), 60.0)))
+        scene.do(request.ask(Set(request.side, (0, b"another"), 60.0)))
         assert scene.do(claim.renewed(4.0)) is False
         scene.do(claim.let_go())
-        assert scene.shard.held(call.side)[0] == (0, b"another")
+        assert scene.shard.held(request.side)[0] == (0, b"another")
 
     def test_what_was_given_up_rests(self, grown):
         """For as long as is said; when that is for no time, the next may try at once."""
-        scene, call, claim = grown
+        scene, request, claim = grown
         scene.do(claim.given_up(5.0))
-        assert scene.shard.held(call.side)[0] == RESTING
+        assert scene.shard.held(request.side)[0] == RESTING
         scene.world.advance(5.1)
-        assert scene.shard.held(call.side) is None
-        claim = scene.do(elected(call, found(scene.shard.held(call.name)[0])))
+        assert scene.shard.held(request.side) is None
+        claim = scene.do(elected(request, found(scene.shard.held(request.name)[0])))
         scene.do(claim.given_up(0.0))
-        assert scene.shard.held(call.side) is None
+        assert scene.shard.held(request.side) is None
 
 
 class TestAges:
@@ -997,9 +997,9 @@ class TestAges:
     def test_a_last_resort_that_cannot_be_read_is_none(self):
         """The function's error is raised then, not that of the codec."""
         scene = Scene(processes=1, ttl=10.0, stale=5.0, stale_if_error=60.0)
-        call = scene.call(scene.processes[0])
+        request = scene.call(scene.processes[0])
         garbage = enveloped((127 << SHIFT, b"of no codec"), scene.world.now, 0.0, 10.0, ())
-        scene.do(call.ask(Set(call.name, (ENVELOPE_FLAGS, pack(garbage)), 100.0)))
+        scene.do(request.ask(Set(request.name, (ENVELOPE_FLAGS, pack(garbage)), 100.0)))
         scene.world.advance(20.0)
         scene.source.error = ValueError("the source is down")
         with pytest.raises(ValueError, match="is down"):
@@ -1097,7 +1097,7 @@ class Values(RuleBasedStateMachine):
         return task is None or task.done
 
     @rule(place=st.integers(0, 2))
-    def call(self, place):
+    def request(self, place):
         """Begin a call."""
         if self.idle(place):
             self.tasks[place] = self.scene.start(place)

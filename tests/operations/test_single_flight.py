@@ -14,7 +14,7 @@ from operations.virtual import LoopWorld, VirtualLoop, virtual_cluster
 from shardcache.core.caching import CachePolicy
 from shardcache.core.leases import LockPolicy
 from shardcache.operations import computed, tags
-from shardcache.operations.call import Call
+from shardcache.operations.request import Request
 
 KEY = "report"
 TAG = "t"
@@ -44,7 +44,7 @@ class Storm:
         self.most_busy = 0
         self.delta = DELTA
 
-    def call(self, place):
+    def request(self, place):
         """Return one call of a client."""
 
         async def make():
@@ -59,7 +59,7 @@ class Storm:
             return version
 
         cluster = self.clusters[place]
-        return Call(cluster, KEY, make, self.policy, cluster.protection.direct, self.tags)
+        return Request(cluster, KEY, make, self.policy, cluster.protection.direct, self.tags)
 
     def start(self, place=0):
         """Begin a call of a client."""
@@ -335,7 +335,7 @@ class Storms(RuleBasedStateMachine):
         self.cancelled = set()
 
     @rule(place=st.integers(0, 1), count=st.integers(1, 3))
-    def call(self, place, count):
+    def request(self, place, count):
         """Begin calls."""
         # Tasks share a read that is under way: what it shows is up to a round trip older.
         storm = self.storm

@@ -39,7 +39,7 @@ _MARK_SIZE: Final = 16
 # Values and functions are the caller's own, hence `Any`.
 
 
-class Call:
+class Request:
     """One call for a computed value: its key, on what terms, and the function that makes it.
 
     `counters` are the counters of the function and those of the client; `side` is the key, on the
