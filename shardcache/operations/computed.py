@@ -97,7 +97,7 @@ async def invalidate(request: Request) -> bool:
     """Remove the value, and void what is being made now; say whether anything was there."""
     cluster, member = request.cluster, request.member
     request.io.single_flight.forget(request.name)
-    cluster.protection.elections.ended(request.name)
+    cluster.protection.refresh_gate.clear(request.name)
     asks: list[tuple[Member, Command]] = [(member, Delete(request.name))]
     if request.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
         asks.append((member, Delete(request.side)))
@@ -110,8 +110,8 @@ async def invalidate(request: Request) -> bool:
 
 async def _served(request: Request, given: Any, stored: Found) -> Any:
     """Have a value refreshed that is stale, or will be soon; return what is served meanwhile."""
-    elections = request.cluster.protection.elections
-    if not elections.stands(request.name, request.io.now(), request.lease):
+    refresh_gate = request.cluster.protection.refresh_gate
+    if not refresh_gate.try_enter(request.name, request.io.now(), request.lease):
         return given
     if _inline(request):
         outcome = await _refreshed(request, stored)
@@ -123,7 +123,7 @@ async def _served(request: Request, given: Any, stored: Found) -> Any:
             request.cluster.protection.notes.refresh_failed(request.function, outcome.error)
 
     if not request.io.offer(beside, "refresh"):
-        elections.ended(request.name)
+        refresh_gate.clear(request.name)
     return given
 
 
@@ -134,19 +134,19 @@ def _inline(request: Request) -> bool:
 
 async def _refreshed(request: Request, stored: Found) -> Outcome | None:
     """Make the value anew if no other process does; `None` if one does, or it cannot be known."""
-    elections = request.cluster.protection.elections
+    refresh_gate = request.cluster.protection.refresh_gate
     claim = await elected(request, stored)
     if claim is None:
-        if elections.lost(request.name, request.io.now(), request.patience):
+        if refresh_gate.back_off(request.name, request.io.now(), request.patience):
             await request.ask(Delete(request.side))
-            elections.ended(request.name)
+            refresh_gate.clear(request.name)
         return None
     if request.io.wall() < stored.fresh_until:
         request.increment("early")
     try:
         return await guarded(lambda: computed(request, claim, stored))
     finally:
-        elections.ended(request.name)
+        refresh_gate.clear(request.name)
 
 
 async def _anew(request: Request, progress: Progress) -> Outcome:

@@ -66,7 +66,7 @@ class Leading:
             await self.void.let_go()
         try:
             if self._last_resort is not None:
-                outcome = await self._by_election()
+                outcome = await self._by_refresh()
                 if outcome is not None:
                     return outcome
             if is_abandoned(reply):
@@ -147,7 +147,7 @@ class Leading:
             if outcome is not None:
                 return outcome
 
-    async def _by_election(self) -> Outcome | None:
+    async def _by_refresh(self) -> Outcome | None:
         """Compute beside the old value, or wait for whoever does; `None` when it is gone."""
         while (last_resort := self._last_resort) is not None:
             claim = await elected(self._request, last_resort)
@@ -179,7 +179,7 @@ class Leading:
         claim = await elected(request, last_resort, When.ALWAYS)
         if claim is not None:
             # Whoever hangs may be of this process: it refreshes what is stored now all the same.
-            request.cluster.protection.elections.ended(request.name)
+            request.cluster.protection.refresh_gate.clear(request.name)
         else:
             seen = await self._look(0.0)
             if isinstance(seen, Outcome):

@@ -10,7 +10,7 @@ MOST_MARKS: Final = 1024
 LOST_PAUSE: Final = 0.05  # seconds before one who was not elected stands again
 
 
-class Elections:
+class RefreshGate:
     """Which values this process is making anew, or was just told that another does.
 
     Moments are monotonic seconds. It spares questions: the node of a value has the last word.
@@ -22,7 +22,7 @@ class Elections:
         self._until: dict[bytes, float] = {}
         self._losing: dict[bytes, tuple[float, float]] = {}  # since when, and when last
 
-    def stands(self, name: bytes, now: float, seconds: float) -> bool:
+    def try_enter(self, name: bytes, now: float, seconds: float) -> bool:
         """Say whether to stand for election; nobody else of this process does for so long."""
         if self._until.get(name, 0.0) > now:
             return False
@@ -31,12 +31,12 @@ class Elections:
         self._until[name] = now + seconds
         return True
 
-    def ended(self, name: bytes) -> None:
+    def clear(self, name: bytes) -> None:
         """Let this process stand again at once."""
         self._until.pop(name, None)
         self._losing.pop(name, None)
 
-    def lost(self, name: bytes, now: float, patience: float) -> bool:
+    def back_off(self, name: bytes, now: float, patience: float) -> bool:
         """Let this process stand again in a while; return whether it has lost for too long.
 
         That is so once every election within `patience` seconds was lost: no holder may take so long,
@@ -78,10 +78,10 @@ class Protection:
     `counters` counts for all of them, `direct` for those of `get_or_set`.
     """
 
-    __slots__ = ("counters", "direct", "elections", "notes")
+    __slots__ = ("counters", "direct", "notes", "refresh_gate")
 
     def __init__(self, notes: Notes | None = None) -> None:
         self.notes: Notes = NoNotes() if notes is None else notes
-        self.elections = Elections()
+        self.refresh_gate = RefreshGate()
         self.counters = RecomputeCounters()
         self.direct = RecomputeCounters()
