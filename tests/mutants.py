@@ -255,14 +255,14 @@ MUTANTS = [
     Mutant(
         "the stub of a void recompute is left in the way",
         "operations/leading.py",
-        "            await self.void.let_go()\n",
+        "            await self.void.release()\n",
         "            pass\n",
         FLIGHT_TESTS,
     ),
     Mutant(
         "a renewed stub is not known again",
         "operations/making.py",
-        "if reply is not False or not await claim.found_again():",
+        "if reply is not False or not await claim.find_again():",
         "if True:",
         FLIGHT_TESTS,
     ),

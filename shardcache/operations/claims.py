@@ -34,7 +34,7 @@ from shardcache.operations.port import UNANSWERED
 ABANDONED_SECONDS: Final = 2.0
 
 # In the place of the mark of whoever makes a value anew: it has just failed, and is not tried now.
-RESTING: Final[Payload] = (MARK_FLAGS, b"failed")
+BACKING_OFF: Final[Payload] = (MARK_FLAGS, b"failed")
 
 
 class Claim(Protocol):
@@ -46,22 +46,22 @@ class Claim(Protocol):
 
     token: Hashable | None
 
-    def stands(self, reply: Reply, token: Hashable | None) -> bool:
+    def matches(self, reply: Reply, token: Hashable | None) -> bool:
         """Return whether a reply shows what was there when this began; `token` as in a `Sight`."""
 
-    async def found_again(self) -> bool:
+    async def find_again(self) -> bool:
         """Return whether what was there when this began is there under another token, used from now on."""
 
-    async def renewed(self, ttl: float) -> bool:
+    async def renew(self, ttl: float) -> bool:
         """Keep others from making the same for another `ttl` seconds; say whether that went well."""
 
-    async def given_up(self, backoff: float) -> None:
+    async def abandon(self, backoff: float) -> None:
         """Let others know that nothing will come of it, or not for `backoff` seconds."""
 
-    async def let_go(self) -> None:
+    async def release(self) -> None:
         """Undo it: somebody else may begin at once."""
 
-    async def kept(self) -> None:
+    async def on_stored(self) -> None:
         """Do what remains to be done when the value has been stored."""
 
 
@@ -70,25 +70,25 @@ class NoClaim:
 
     token: Hashable | None = None
 
-    def stands(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - nothing is there
+    def matches(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - nothing is there
         """Return that it does not."""
         return False
 
-    async def found_again(self) -> bool:
+    async def find_again(self) -> bool:
         """Return that it is not."""
         return False
 
-    async def renewed(self, ttl: float) -> bool:  # noqa: ARG002 - nobody is kept from anything
+    async def renew(self, ttl: float) -> bool:  # noqa: ARG002 - nobody is kept from anything
         """Do nothing."""
         return False
 
-    async def given_up(self, backoff: float) -> None:
+    async def abandon(self, backoff: float) -> None:
         """Do nothing."""
 
-    async def let_go(self) -> None:
+    async def release(self) -> None:
         """Do nothing."""
 
-    async def kept(self) -> None:
+    async def on_stored(self) -> None:
         """Do nothing."""
 
 
@@ -108,7 +108,7 @@ class StubClaim:
         self._name = name
         self.mark = mark
 
-    def stands(self, reply: Reply, token: Hashable | None) -> bool:
+    def matches(self, reply: Reply, token: Hashable | None) -> bool:
         """Return whether a reply shows what was there at the beginning, or our stub.
 
         Where the node took no stub that cannot be known, and is not denied: the source is to be spared.
@@ -119,7 +119,7 @@ class StubClaim:
             return token is not None and token == self.token
         return reply in {self.met, stub(self.mark)}
 
-    async def found_again(self) -> bool:
+    async def find_again(self) -> bool:
         """Look for the stub under another token, which memcached gives it when it is renewed."""
         there = await self._ask(Gets(self._name))
         if not isinstance(there, tuple) or self.met is None:
@@ -127,12 +127,12 @@ class StubClaim:
         payload, token = there
         if token == self.token or payload == BARE_STUB or not is_stub(payload):
             return False
-        if not self.stands(payload, token):
+        if not self.matches(payload, token):
             return False
         self.token = token
         return True
 
-    async def renewed(self, ttl: float) -> bool:
+    async def renew(self, ttl: float) -> bool:
         """Give the stub another `ttl` seconds if it is ours."""
         if not self.leads:
             return False
@@ -143,17 +143,17 @@ class StubClaim:
             self.token = reply
         return True  # a node that did not answer is asked again
 
-    async def given_up(self, backoff: float) -> None:  # noqa: ARG002 - others may try at once
+    async def abandon(self, backoff: float) -> None:  # noqa: ARG002 - others may try at once
         """Leave a mark that tells those who wait to make the value for themselves."""
         if self.leads:
             await self._ask(Cas(self._name, abandoned(self.mark), self.token, ABANDONED_SECONDS))
 
-    async def let_go(self) -> None:
+    async def release(self) -> None:
         """Remove the stub."""
         if self.leads:
             await self._ask(DeleteUnchanged(self._name, self.token))
 
-    async def kept(self) -> None:
+    async def on_stored(self) -> None:
         """Do nothing: the value has taken the stub's place."""
 
     async def _ask(self, command: Command) -> Reply:
@@ -173,7 +173,7 @@ class RefreshClaim:
         cluster: Cluster,
         member: Member,
         name: bytes,
-        side: bytes,
+        refresh_key: bytes,
         mark: Payload,
         met: Payload | None,
         token: Hashable,
@@ -184,15 +184,15 @@ class RefreshClaim:
         self._cluster = cluster
         self._member = member
         self._name = name
-        self._side = side
+        self._refresh_key = refresh_key
         self._mark = mark
         self._leaves = leaves
 
-    def stands(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - values have no need
+    def matches(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - values have no need
         """Return whether a reply shows the old value."""
         return reply == self._met
 
-    async def found_again(self) -> bool:
+    async def find_again(self) -> bool:
         """Return that it is not: a value keeps its token."""
         return False
 
@@ -203,26 +203,26 @@ class RefreshClaim:
             self._leaves = leaves
             await self._cluster.ask(self._member, Touch(self._name, ttl))
 
-    async def renewed(self, ttl: float) -> bool:
+    async def renew(self, ttl: float) -> bool:
         """Stay the one for another `ttl` seconds."""
         await self.stay(ttl)
-        return await self._compared(ExpireIf(self._side, self._mark, ttl)) is not False
+        return await self._compared(ExpireIf(self._refresh_key, self._mark, ttl)) is not False
 
-    async def given_up(self, backoff: float) -> None:
+    async def abandon(self, backoff: float) -> None:
         """Keep everybody from trying again for `backoff` seconds."""
         if backoff:
-            await self._cluster.ask(self._member, Set(self._side, RESTING, backoff))
+            await self._cluster.ask(self._member, Set(self._refresh_key, BACKING_OFF, backoff))
         else:
-            await self.let_go()
+            await self.release()
 
-    async def let_go(self) -> None:
+    async def release(self) -> None:
         """Let somebody else be the one."""
-        if isinstance(await self._compared(DeleteIf(self._side, self._mark)), NodeError):
-            remove_later(self._cluster, [self._member], self._side, self._mark)
+        if isinstance(await self._compared(DeleteIf(self._refresh_key, self._mark)), NodeError):
+            remove_later(self._cluster, [self._member], self._refresh_key, self._mark)
 
-    async def kept(self) -> None:
+    async def on_stored(self) -> None:
         """Be the one no more."""
-        await self.let_go()
+        await self.release()
 
     async def _compared(self, command: DeleteIf | ExpireIf) -> Reply:
         cluster = self._cluster

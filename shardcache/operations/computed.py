@@ -100,7 +100,7 @@ async def invalidate(request: Request) -> bool:
     cluster.protection.refresh_gate.clear(request.name)
     asks: list[tuple[Member, Command]] = [(member, Delete(request.name))]
     if request.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
-        asks.append((member, Delete(request.side)))
+        asks.append((member, Delete(request.refresh_key)))
     reply, *_ = await cluster.ask_many(asks)
     return cluster.settled(reply, otherwise=False) is True
 
@@ -138,7 +138,7 @@ async def _refreshed(request: Request, stored: Found) -> Outcome | None:
     claim = await elected(request, stored)
     if claim is None:
         if refresh_gate.back_off(request.name, request.io.now(), request.patience):
-            await request.ask(Delete(request.side))
+            await request.ask(Delete(request.refresh_key))
             refresh_gate.clear(request.name)
         return None
     if request.io.wall() < stored.fresh_until:

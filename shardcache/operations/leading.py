@@ -11,7 +11,7 @@ from shardcache.core.payloads import is_abandoned, is_mark, is_stub
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations import redlock
 from shardcache.operations.backoff import Backoff
-from shardcache.operations.claims import RESTING, Claim, NoClaim
+from shardcache.operations.claims import BACKING_OFF, Claim, NoClaim
 from shardcache.operations.making import begun, computed, elected
 from shardcache.operations.outcomes import Outcome, failed, read
 from shardcache.operations.progress import Progress
@@ -63,7 +63,7 @@ class Leading:
             return await self._compute(NoClaim())
         began = self._io.now()
         if self.void is not None:
-            await self.void.let_go()
+            await self.void.release()
         try:
             if self._last_resort is not None:
                 outcome = await self._by_refresh()
@@ -238,8 +238,8 @@ class Leading:
             self._seen |= in_hand
             may_begin = not self._seen and waited < request.cluster.timeout
             return Look.IN_HAND if in_hand or may_begin else Look.UP_FOR_GRABS
-        beside = await request.ask(Get(request.side))
-        if beside == RESTING:
+        beside = await request.ask(Get(request.refresh_key))
+        if beside == BACKING_OFF:
             return self._rested()
         return Look.UP_FOR_GRABS if beside is None else Look.IN_HAND
 

@@ -23,7 +23,7 @@ from shardcache.core.freshness import Found, found, salvages
 from shardcache.core.payloads import MARK_FLAGS, is_abandoned, is_mark
 from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
 from shardcache.operations import tags
-from shardcache.operations.claims import RESTING, Claim, RefreshClaim, StubClaim
+from shardcache.operations.claims import BACKING_OFF, Claim, RefreshClaim, StubClaim
 from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read
 from shardcache.operations.port import CarriedError, Repetition, Work
 from shardcache.operations.progress import Progress
@@ -86,12 +86,12 @@ async def begun_over(request: Request) -> StubClaim:
 
 async def _is_refreshed(request: Request) -> bool:
     """Say whether somebody makes the value anew while the old one stays."""
-    beside = await request.ask(Get(request.side)) if request.policy.ages else None
-    return isinstance(beside, tuple) and beside != RESTING
+    beside = await request.ask(Get(request.refresh_key)) if request.policy.ages else None
+    return isinstance(beside, tuple) and beside != BACKING_OFF
 
 
 async def _begin(request: Request, claim: StubClaim) -> Begun | None:
-    async def asked() -> StubClaim:
+    async def ask_for_claim() -> StubClaim:
         met = await request.ask(Begin(request.name, claim.mark, request.lease))
         replies.append(met)
         if isinstance(met, Begun):
@@ -100,7 +100,7 @@ async def _begin(request: Request, claim: StubClaim) -> Begun | None:
         return claim
 
     replies: list[Reply] = []
-    await _claimed(request, asked)
+    await _claimed(request, ask_for_claim)
     met = replies[0]
     if not isinstance(met, Begun):
         request.count_trouble(met)
@@ -108,16 +108,16 @@ async def _begin(request: Request, claim: StubClaim) -> Begun | None:
     return met._replace(payload=request.opened(met.payload))
 
 
-async def _claimed(request: Request, asked: Work[T]) -> T:
-    """Give the claim that `asked` gets; let go of it if the caller is stopped before it has it."""
+async def _claimed(request: Request, ask_for_claim: Work[T]) -> T:
+    """Give the claim that `ask_for_claim` gets; let go of it if the caller is stopped before it has it."""
     got: list[T] = []
     stopped = False
 
     async def work() -> T:
-        claim = await asked()
+        claim = await ask_for_claim()
         got.append(claim)
         if stopped:
-            await _let_go(claim)
+            await _release(claim)
         return claim
 
     try:
@@ -125,13 +125,13 @@ async def _claimed(request: Request, asked: Work[T]) -> T:
     except BaseException:
         stopped = True
         if got:
-            await request.io.shielded(lambda: _let_go(got[0]))
+            await request.io.shielded(lambda: _release(got[0]))
         raise
 
 
-async def _let_go(claim: object) -> None:
+async def _release(claim: object) -> None:
     if isinstance(claim, (StubClaim, RefreshClaim)):
-        await claim.let_go()
+        await claim.release()
 
 
 async def elected(request: Request, stored: Found, when: When = When.ABSENT) -> Claim | None:
@@ -144,7 +144,7 @@ async def elected(request: Request, stored: Found, when: When = When.ABSENT) -> 
 
 async def _elected(request: Request, stored: Found, when: When) -> RefreshClaim | None:
     mark: Payload = (MARK_FLAGS, request.io.token())
-    if await request.ask(Set(request.side, mark, request.lease, when)) is not True:
+    if await request.ask(Set(request.refresh_key, mark, request.lease, when)) is not True:
         return None
     met = await request.ask(Gets(request.name))
     payload, token = met if isinstance(met, tuple) else (None, None)
@@ -152,13 +152,20 @@ async def _elected(request: Request, stored: Found, when: When) -> RefreshClaim 
     there = found(held) if isinstance(held, tuple) and not is_mark(held) else None
     leaves = math.inf if there is None else there.fresh_until + request.policy.served_after
     claim = RefreshClaim(
-        request.cluster, request.member, request.name, request.side, mark, held, token, leaves
+        request.cluster,
+        request.member,
+        request.name,
+        request.refresh_key,
+        mark,
+        held,
+        token,
+        leaves,
     )
     # Not newer, as a planted age that is no number is not, either.
     if there is not None and not there.fresh_until > stored.fresh_until:
         await claim.stay(request.lease)
         return claim
-    await claim.let_go()
+    await claim.release()
     return None
 
 
@@ -196,12 +203,12 @@ async def computed(
         return await _made(request, result, claim, versions, io.now() - began)
     except BaseException:
 
-        async def undone() -> None:
+        async def undo() -> None:
             await _stopped(keeping)
-            await claim.let_go()
+            await claim.release()
 
         if io.process() == process:  # else this is a child, and the claim is its parent's
-            await io.shielded(undone)
+            await io.shielded(undo)
         raise
 
 
@@ -212,10 +219,10 @@ def _kept(request: Request, claim: Claim) -> Repetition | None:
         return None
     until = io.now() + policy.max_hold
 
-    async def renewed() -> bool:
-        return io.now() < until and await claim.renewed(request.lease)
+    async def renew() -> bool:
+        return io.now() < until and await claim.renew(request.lease)
 
-    return io.repeat(policy.ttl / 3, renewed, "recompute keeper")
+    return io.repeat(policy.ttl / 3, renew, "recompute keeper")
 
 
 async def _stopped(keeping: Repetition | None) -> None:
@@ -230,7 +237,7 @@ async def _made(
     try:
         lifetime = lifetime_of(request.policy, result)
     except Exception as error:
-        await claim.given_up(0.0)
+        await claim.abandon(0.0)
         request.notify_computed(seconds, error, stored=False)
         raise
     stored = False
@@ -248,7 +255,7 @@ async def _made(
     if lifetime == 0:
         await _unkept(request, claim)
     elif versions is None:  # the node of a tag has failed
-        await claim.given_up(0.0)
+        await claim.abandon(0.0)
         request.increment("cache_errors")
     elif claim.token is not None:
         aged, expiry = request.aged(payload, lifetime, seconds, versions)
@@ -259,7 +266,7 @@ async def _made(
 
 async def _unkept(request: Request, claim: Claim) -> None:
     request.increment("uncached")
-    await claim.given_up(0.0)
+    await claim.abandon(0.0)
 
 
 async def _committed(
@@ -268,19 +275,19 @@ async def _committed(
     """Store it unless something newer, or an invalidation, stands in the way."""
     while True:
         reply = await request.ask(Cas(request.name, payload, claim.token, seconds))
-        if reply is not False or not await claim.found_again():
+        if reply is not False or not await claim.find_again():
             break
     if reply is True:
-        await claim.kept()
+        await claim.on_stored()
         return True
     if isinstance(reply, NodeError):
-        await claim.given_up(0.0)
+        await claim.abandon(0.0)
         if isinstance(reply, NodeRefusedError):  # what it was to replace is out of date
             await request.ask(DeleteUnchanged(request.name, claim.token))
         request.count_trouble(reply)
         return False
     request.increment("rejected")
-    await claim.let_go()
+    await claim.release()
     return False
 
 
@@ -291,14 +298,14 @@ async def _raised(
     request.increment("errors")
     backoff = request.policy.seconds("error_backoff")
     if last_resort is not None and _salvages(request, last_resort):
-        await claim.given_up(backoff)
+        await claim.abandon(backoff)
         request.increment("swallowed")
         request.cluster.protection.notes.refresh_failed(request.function, error)
         request.notify_computed(seconds, error, stored=False)
         return read(last_resort.payload)
     stored = await _error_stored(request, error, claim)
     if not stored:
-        await claim.given_up(backoff)
+        await claim.abandon(backoff)
     request.notify_computed(seconds, error, stored=stored)
     return failed(error)
 

@@ -64,7 +64,7 @@ class Sight(NamedTuple):
             return True
         if isinstance(self.reply, NodeError):
             return True  # it cannot be known, and the source is to be spared
-        stands = claim.stands(self.reply, self.token)
+        stands = claim.matches(self.reply, self.token)
         return stands and _agree(self.versions, progress.versions)
 
 

@@ -42,7 +42,7 @@ _MARK_SIZE: Final = 16
 class Request:
     """One call for a computed value: its key, on what terms, and the function that makes it.
 
-    `counters` are the counters of the function and those of the client; `side` is the key, on the
+    `counters` are the counters of the function and those of the client; `refresh_key` is the key, on the
     same node, of whoever makes the value anew while the old one stays. `began` is when it last began
     to read, in monotonic seconds.
     """
@@ -90,7 +90,7 @@ class Request:
         self.name, self.member = self.cluster.route(key)
 
     @property
-    def side(self) -> bytes:
+    def refresh_key(self) -> bytes:
         """Give the name of the key beside the value's."""
         return REFRESHING + self.name
 

@@ -19,7 +19,7 @@ from shardcache.core.leases import VALUE_LOCKS, LockPolicy, lock_key
 from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT, is_abandoned, is_mark
 from shardcache.errors import DecodeError, NodeRefusedError, RecomputeTimeoutError
 from shardcache.operations import computed, redlock
-from shardcache.operations.claims import RESTING
+from shardcache.operations.claims import BACKING_OFF
 from shardcache.operations.making import begun, elected
 from shardcache.operations.outcomes import NOT_MADE
 from shardcache.operations.protection import LOST_PAUSE
@@ -800,29 +800,29 @@ class TestClaims:
         scene.shard.up = True
         scene.world.advance(1.0)
         assert scene.do(claim.renewed(4.0)) is True
-        scene.do(request.ask(Set(request.side, (0, b"another"), 60.0)))
+        scene.do(request.ask(Set(request.refresh_key, (0, b"another"), 60.0)))
         assert scene.do(claim.renewed(4.0)) is False
         scene.do(claim.let_go())
-        assert scene.shard.held(request.side)[0] == (0, b"another")
+        assert scene.shard.held(request.refresh_key)[0] == (0, b"another")
 
     def test_what_was_given_up_rests(self, grown):
         """For as long as is said; when that is for no time, the next may try at once."""
         scene, request, claim = grown
         scene.do(claim.given_up(5.0))
-        assert scene.shard.held(request.side)[0] == RESTING
+        assert scene.shard.held(request.refresh_key)[0] == BACKING_OFF
         scene.world.advance(5.1)
-        assert scene.shard.held(request.side) is None
+        assert scene.shard.held(request.refresh_key) is None
         claim = scene.do(elected(request, found(scene.shard.held(request.name)[0])))
         scene.do(claim.given_up(0.0))
-        assert scene.shard.held(request.side) is None
+        assert scene.shard.held(request.refresh_key) is None
 
 
 class TestAges:
     """What happens to a value as it grows old."""
 
-    def side(self, scene):
+    def refresh_key(self, scene):
         """Give what the node has beside the value."""
-        return scene.shard.held(scene.call(scene.processes[0]).side)
+        return scene.shard.held(scene.call(scene.processes[0]).refresh_key)
 
     @pytest.mark.parametrize("invalidated", [False, True])
     def test_a_refresh_leaves_nothing_beside_the_value(self, invalidated):
@@ -832,11 +832,11 @@ class TestAges:
         scene.world.advance(15.0)
         scene.run(0)
         scene.world.advance(DELTA / 2)
-        assert self.side(scene) is not None
+        assert self.refresh_key(scene) is not None
         if invalidated:
             scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
         scene.world.advance(DELTA)
-        assert self.side(scene) is None
+        assert self.refresh_key(scene) is None
         assert scene.count("rejected") == invalidated
 
     def test_who_is_elected_too_late_makes_nothing_anew(self):
@@ -851,7 +851,7 @@ class TestAges:
         scene.world.advance(1.5)
         assert late.done
         assert scene.source.calls == 2
-        assert self.side(scene) is None
+        assert self.refresh_key(scene) is None
 
     def test_a_last_resort_has_an_end(self):
         """One that grows too old while it is being made anew is not served in an error's place."""
