@@ -78,7 +78,7 @@ MUTANTS = [
     Mutant(
         "release without a look at the token",
         REDLOCK,
-        "DeleteIf(key, payload), tokens, cluster.deadline()",
+        "CompareAndDelete(key, payload), tokens, cluster.deadline()",
         "__import__('shardcache.core.commands').core.commands.Delete(key), tokens, cluster.deadline()",
         LOCK_TESTS,
     ),
@@ -92,7 +92,7 @@ MUTANTS = [
     Mutant(
         "an extension that stores over another's token",
         REDLOCK,
-        "return Take(self.key, self.payload, _node_ttl(member, ttl))",
+        "return Acquire(self.key, self.payload, _node_ttl(member, ttl))",
         "return Set(self.key, self.payload, _node_ttl(member, ttl))",
         LOCK_TESTS,
     ),
@@ -291,7 +291,7 @@ MUTANTS = [
         "those who wait are not told that a making was given up",
         "operations/claims.py",
         "            await self._ask(Cas(self._name, abandoned(self.mark), self.token, ABANDONED_SECONDS))",
-        "            await self._ask(DeleteUnchanged(self._name, self.token))",
+        "            await self._ask(DeleteCas(self._name, self.token))",
         VALUE_TESTS,
     ),
     Mutant(
@@ -360,7 +360,7 @@ MUTANTS = [
     Mutant(
         "a refused swap deletes what is newer",
         "operations/single.py",
-        "await cluster.ask(member, DeleteUnchanged(name, token), deadline)",
+        "await cluster.ask(member, DeleteCas(name, token), deadline)",
         "await cluster.ask(member, Delete(name), deadline)",
         FOREIGN_TESTS,
     ),
@@ -469,7 +469,7 @@ def tried(mutant: Mutant) -> str:
 
 def with_imports(text: str) -> str:
     """Give the text with what a fault may need."""
-    needed = "\nfrom shardcache.core.commands import Delete, DeleteUnchanged, Set  # noqa: E402\n"
+    needed = "\nfrom shardcache.core.commands import Delete, DeleteCas, Set  # noqa: E402\n"
     if "redlock." in text:
         needed += "import shardcache.operations.redlock as redlock  # noqa: E402\n"
     return text + needed if "from shardcache.operations" in text else text

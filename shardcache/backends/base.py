@@ -90,8 +90,8 @@ def cut_off(node: str) -> NodeTimeoutError:
 class Backend(Protocol):
     """One node, asked by threads that block. Deadlines are `time.monotonic()` seconds.
 
-    A backend may have an attribute `lacks`, a frozenset of the commands (of `DeleteIf` and
-    `ExpireIf`) that its server cannot do in one step: they are then done in two, by CAS. It may
+    A backend may have an attribute `lacks`, a frozenset of the commands (of `CompareAndDelete` and
+    `CompareAndExpire`) that its server cannot do in one step: they are then done in two, by CAS. It may
     have an attribute `whole_seconds`, true when its server counts expiries so: what is to live for
     two seconds may then be gone after little more than one. It may have an attribute `limited`, of how
     many connections the server refused while others of this client were open.

@@ -18,18 +18,19 @@ from weakref import WeakSet
 
 from shardcache.backends.base import BackendOptions
 from shardcache.core.commands import (
-    Begin,
-    Begun,
+    Acquire,
+    Acquired,
     Cas,
     Command,
+    CompareAndDelete,
+    CompareAndExpire,
     Delete,
-    DeleteIf,
+    DeleteCas,
     DeleteMany,
-    DeleteUnchanged,
-    ExpireIf,
     FlushAll,
     Get,
     GetMany,
+    GetOrStub,
     Gets,
     Incr,
     Payload,
@@ -39,8 +40,7 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
-    Take,
-    Taken,
+    StubReply,
     Touch,
     When,
 )
@@ -126,12 +126,12 @@ class Store:
             DeleteMany: self._delete_many,
             Touch: self._touch,
             Incr: self._incr,
-            Begin: self._begin,
+            GetOrStub: self._get_or_stub,
             Renew: self._renew,
-            Take: self._take,
-            DeleteUnchanged: self._delete_unchanged,
-            DeleteIf: self._delete_if,
-            ExpireIf: self._expire_if,
+            Acquire: self._acquire,
+            DeleteCas: self._delete_cas,
+            CompareAndDelete: self._compare_and_delete,
+            CompareAndExpire: self._compare_and_expire,
             Ping: self._ping,
             ServerStats: self._stats,
             FlushAll: self._flush_all,
@@ -209,17 +209,17 @@ class Store:
         written = self._write(key, (INTEGER_FLAGS, b"%d" % counted), entry.expires)
         return written if isinstance(written, NodeError) else counted
 
-    def _begin(self, command: Begin) -> Begun | NodeError:
+    def _get_or_stub(self, command: GetOrStub) -> StubReply | NodeError:
         entry = self._read(command.key)
         if entry is not None:
             if is_stub(entry.payload):
-                return Begun(None, entry.token, leads=False, stub=entry.payload)
-            return Begun(entry.payload, entry.token, leads=False)
+                return StubReply(None, entry.token, leads=False, stub=entry.payload)
+            return StubReply(entry.payload, entry.token, leads=False)
         own = stub(command.mark)
         written = self._write(command.key, own, self._expiry(command.ttl))
         if isinstance(written, NodeError):
             return written
-        return Begun(None, self._writes, leads=True, stub=own)
+        return StubReply(None, self._writes, leads=True, stub=own)
 
     def _renew(self, command: Renew) -> Hashable | None:
         entry = self._live(command.key)
@@ -228,21 +228,21 @@ class Store:
         self._keep(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return entry.token
 
-    def _take(self, command: Take) -> Taken | bool | NodeError:
+    def _acquire(self, command: Acquire) -> Acquired | bool | NodeError:
         if self._live(command.key) is not None:
             return False
         written = self._write(command.key, command.payload, self._expiry(command.ttl))
-        return written if isinstance(written, NodeError) else Taken(self._writes)
+        return written if isinstance(written, NodeError) else Acquired(self._writes)
 
-    def _delete_unchanged(self, command: DeleteUnchanged) -> bool:
+    def _delete_cas(self, command: DeleteCas) -> bool:
         entry = self._live(command.key)
         return entry is not None and entry.token == command.token and self._remove(command.key)
 
-    def _delete_if(self, command: DeleteIf) -> bool:
+    def _compare_and_delete(self, command: CompareAndDelete) -> bool:
         entry = self._live(command.key)
         return entry is not None and entry.payload == command.payload and self._remove(command.key)
 
-    def _expire_if(self, command: ExpireIf) -> bool:
+    def _compare_and_expire(self, command: CompareAndExpire) -> bool:
         entry = self._live(command.key)
         if entry is None or entry.payload != command.payload:
             return False

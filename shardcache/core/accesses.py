@@ -149,7 +149,7 @@ def _incr(command: Incr, _: int | None) -> _Access:
 
 
 # What is not here touches no key of a caller, or only the stub or lock that stands in for one. So
-# does `Begin`: the read before it has told of the miss already.
+# does `GetOrStub`: the read before it has told of the miss already.
 _READERS: Final[dict[type, _Reader]] = {
     Get: _get,
     GetMany: _get_many,

@@ -98,8 +98,8 @@ class Incr(NamedTuple):
     delta: int
 
 
-class Begun(NamedTuple):
-    """What a `Begin` met: a value, or the stub of a recompute, and the token that stands for it.
+class StubReply(NamedTuple):
+    """What a `GetOrStub` met: a value, or the stub of a recompute, and the token that stands for it.
 
     `payload` is `None` for a stub; `leads` is whether the stub is the caller's own. A `Cas` with
     `token` stores only while what was met is still there: a later write or delete voids it. `stub`
@@ -112,8 +112,8 @@ class Begun(NamedTuple):
     stub: Payload | None = None
 
 
-class Begin(NamedTuple):
-    """Read one key; if it is missing, leave a stub that says that it is being made. Reply: `Begun`.
+class GetOrStub(NamedTuple):
+    """Read one key; if it is missing, leave a stub that says that it is being made. Reply: `StubReply`.
 
     The stub vanishes after `ttl` seconds, and holds `mark`, which no other has; on memcached only from
     the first `Renew` on, and until then its token alone says whose it is.
@@ -136,28 +136,28 @@ class Renew(NamedTuple):
     ttl: float
 
 
-class Taken(NamedTuple):
-    """What a `Take` gave: a token for what has been stored, good for `DeleteUnchanged`."""
+class Acquired(NamedTuple):
+    """What a `Acquire` gave: a token for what has been stored, good for `DeleteCas`."""
 
     token: Hashable
 
 
-class Take(NamedTuple):
-    """Store one key if it is missing, to be held. Reply: `Taken`, or `False` when it is there."""
+class Acquire(NamedTuple):
+    """Store one key if it is missing, to be held. Reply: `Acquired`, or `False` when it is there."""
 
     key: bytes
     payload: Payload
     ttl: float
 
 
-class DeleteUnchanged(NamedTuple):
+class DeleteCas(NamedTuple):
     """Remove a key if it still holds what `token` stands for. Reply: whether it did."""
 
     key: bytes
     token: Hashable
 
 
-class DeleteIf(NamedTuple):
+class CompareAndDelete(NamedTuple):
     """Remove a key if it holds `payload`. Reply: whether it did.
 
     A backend whose server cannot compare names this and the next in `lacks`.
@@ -167,7 +167,7 @@ class DeleteIf(NamedTuple):
     payload: Payload
 
 
-class ExpireIf(NamedTuple):
+class CompareAndExpire(NamedTuple):
     """Give a key `ttl` seconds from now if it holds `payload`. Reply: whether it does."""
 
     key: bytes
@@ -198,12 +198,12 @@ Command: TypeAlias = (
     | DeleteMany
     | Touch
     | Incr
-    | Begin
+    | GetOrStub
     | Renew
-    | Take
-    | DeleteUnchanged
-    | DeleteIf
-    | ExpireIf
+    | Acquire
+    | DeleteCas
+    | CompareAndDelete
+    | CompareAndExpire
     | Ping
     | ServerStats
     | FlushAll
@@ -216,8 +216,8 @@ Command: TypeAlias = (
 Reply: TypeAlias = (
     Payload
     | tuple[Payload, Hashable]
-    | Begun
-    | Taken
+    | StubReply
+    | Acquired
     | Hashable
     | list[Payload | NodeError | None]
     | list[bool | NodeError]

@@ -9,17 +9,18 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from shardcache.core.cautions import cautions, sends_password_in_clear
 from shardcache.core.commands import (
-    Begin,
-    Begun,
+    Acquire,
+    Acquired,
     Cas,
     Command,
+    CompareAndDelete,
+    CompareAndExpire,
     Delete,
-    DeleteIf,
+    DeleteCas,
     DeleteMany,
-    DeleteUnchanged,
-    ExpireIf,
     Get,
     GetMany,
+    GetOrStub,
     Gets,
     Incr,
     Payload,
@@ -29,8 +30,7 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
-    Take,
-    Taken,
+    StubReply,
     Touch,
     When,
 )
@@ -293,8 +293,8 @@ class Visit:
         """Ask for what a cached function does: leave a stub, renew it, put the value in its place."""
         key, mark = self._key + b":c", self._payload[1]
         self.written.append(key)
-        begun = yield from self._ask("cache functions", Begin(key, mark, TTL))
-        if not isinstance(begun, Begun):
+        begun = yield from self._ask("cache functions", GetOrStub(key, mark, TTL))
+        if not isinstance(begun, StubReply):
             return
         token = yield from self._ask("cache functions", Renew(key, mark, begun.token, TTL))
         if token is not REFUSED:
@@ -321,23 +321,23 @@ class Visit:
     def _ask_for_lock(self, key: bytes) -> Asking:
         payload, lacks = self._payload, self.member.lacks
         self.written.append(key)
-        taken = yield from self._ask("take a lock", Take(key, payload, TTL))
+        taken = yield from self._ask("take a lock", Acquire(key, payload, TTL))
         self._answer_seconds = self._answer_seconds or self.seconds
         if taken is REFUSED:
             return
-        if not isinstance(taken, Taken):
+        if not isinstance(taken, Acquired):
             self.note("take a lock", NO)
             return
-        if ExpireIf in lacks:
+        if CompareAndExpire in lacks:
             yield from self._ask_to_swap("extend a lock", key, payload)
         else:
-            yield from self._ask_for("extend a lock", ExpireIf(key, payload, TTL))
-        if DeleteIf not in lacks:
-            yield from self._ask_for("release a lock", DeleteIf(key, payload))
+            yield from self._ask_for("extend a lock", CompareAndExpire(key, payload, TTL))
+        if CompareAndDelete not in lacks:
+            yield from self._ask_for("release a lock", CompareAndDelete(key, payload))
             return
         token = yield from self._ask_for_token("release a lock", key)
         if token is not REFUSED:
-            yield from self._ask_for("release a lock", DeleteUnchanged(key, token))
+            yield from self._ask_for("release a lock", DeleteCas(key, token))
 
     def _ask_for_figures(self) -> Asking:
         """Ask what server it is; one that does not tell, such as a proxy, may still serve."""

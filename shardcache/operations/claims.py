@@ -11,9 +11,9 @@ from typing import Final, Protocol
 from shardcache.core.commands import (
     Cas,
     Command,
-    DeleteIf,
-    DeleteUnchanged,
-    ExpireIf,
+    CompareAndDelete,
+    CompareAndExpire,
+    DeleteCas,
     Gets,
     Payload,
     Renew,
@@ -93,7 +93,7 @@ class NoClaim:
 
 
 class StubClaim:
-    """What a `Begin` gave: a stub in place of the value, our own if it `leads`.
+    """What a `GetOrStub` gave: a stub in place of the value, our own if it `leads`.
 
     With somebody else's stub, or with what was left of a making given up, a value can be stored as
     well, if it comes first.
@@ -151,7 +151,7 @@ class StubClaim:
     async def release(self) -> None:
         """Remove the stub."""
         if self.leads:
-            await self._ask(DeleteUnchanged(self._name, self.token))
+            await self._ask(DeleteCas(self._name, self.token))
 
     async def on_stored(self) -> None:
         """Do nothing: the value has taken the stub's place."""
@@ -206,7 +206,9 @@ class RefreshClaim:
     async def renew(self, ttl: float) -> bool:
         """Stay the one for another `ttl` seconds."""
         await self.stay(ttl)
-        return await self._compared(ExpireIf(self._refresh_key, self._mark, ttl)) is not False
+        return (
+            await self._compared(CompareAndExpire(self._refresh_key, self._mark, ttl)) is not False
+        )
 
     async def abandon(self, backoff: float) -> None:
         """Keep everybody from trying again for `backoff` seconds."""
@@ -217,14 +219,16 @@ class RefreshClaim:
 
     async def release(self) -> None:
         """Let somebody else be the one."""
-        if isinstance(await self._compared(DeleteIf(self._refresh_key, self._mark)), NodeError):
+        if isinstance(
+            await self._compared(CompareAndDelete(self._refresh_key, self._mark)), NodeError
+        ):
             remove_later(self._cluster, [self._member], self._refresh_key, self._mark)
 
     async def on_stored(self) -> None:
         """Be the one no more."""
         await self.release()
 
-    async def _compared(self, command: DeleteIf | ExpireIf) -> Reply:
+    async def _compared(self, command: CompareAndDelete | CompareAndExpire) -> Reply:
         cluster = self._cluster
         asks = [(self._member, command)]
         (reply,) = await compared(cluster, asks, cluster.deadline(), _answered)

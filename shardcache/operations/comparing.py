@@ -6,14 +6,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeAlias
 
 from shardcache.core.commands import (
+    Acquired,
     Cas,
     Command,
-    DeleteIf,
-    DeleteUnchanged,
-    ExpireIf,
+    CompareAndDelete,
+    CompareAndExpire,
+    DeleteCas,
     Gets,
     Reply,
-    Taken,
 )
 from shardcache.operations.cluster import Cluster
 from shardcache.operations.members import Member
@@ -25,7 +25,7 @@ Suffices: TypeAlias = Callable[[Mapping[Member, Reply]], bool]
 
 async def compared(
     cluster: Cluster,
-    asks: Sequence[tuple[Member, DeleteIf | ExpireIf]],
+    asks: Sequence[tuple[Member, CompareAndDelete | CompareAndExpire]],
     deadline: float,
     enough: Suffices,
     absent: Callable[[Member], Command | None] = lambda _: None,
@@ -68,7 +68,7 @@ async def compared(
 async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
     cluster: Cluster,
     members: Sequence[Member],
-    command: DeleteIf,
+    command: CompareAndDelete,
     tokens: Mapping[Member, Hashable],
     deadline: float,
     enough: Suffices,
@@ -80,12 +80,14 @@ async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
     """
     unheard = dict.fromkeys(members, UNANSWERED)
     known = [
-        member for member in members if DeleteIf in member.lacks and tokens.get(member) is not None
+        member
+        for member in members
+        if CompareAndDelete in member.lacks and tokens.get(member) is not None
     ]
     asks: list[tuple[Member, Command]] = [
-        (member, DeleteUnchanged(command.key, tokens[member]) if member in known else command)
+        (member, DeleteCas(command.key, tokens[member]) if member in known else command)
         for member in members
-        if member in known or DeleteIf not in member.lacks
+        if member in known or CompareAndDelete not in member.lacks
     ]
     replies = await cluster.ask_many(
         asks, deadline, lambda heard: enough({**unheard, **_by_member(asks, heard)})
@@ -114,13 +116,13 @@ def _by_member(
     return {member: reply for (member, _), reply in zip(asks, replies, strict=True)}
 
 
-def _first_step(member: Member, command: DeleteIf | ExpireIf) -> Command:
+def _first_step(member: Member, command: CompareAndDelete | CompareAndExpire) -> Command:
     return Gets(command.key) if type(command) in member.lacks else command
 
 
 def _done(reply: Reply) -> Reply:
     """Give a reply to the second step as whether it was done."""
-    return isinstance(reply, Taken) if reply is None or isinstance(reply, Taken) else reply
+    return isinstance(reply, Acquired) if reply is None or isinstance(reply, Acquired) else reply
 
 
 def _holds(reply: Reply) -> Reply:
@@ -128,8 +130,8 @@ def _holds(reply: Reply) -> Reply:
     return True if isinstance(reply, tuple) else reply
 
 
-def _by_cas(command: DeleteIf | ExpireIf, found: Sequence[object]) -> Command:
+def _by_cas(command: CompareAndDelete | CompareAndExpire, found: Sequence[object]) -> Command:
     """Give the command that does it to what was found."""
-    if isinstance(command, DeleteIf):
-        return DeleteUnchanged(command.key, found[1])
+    if isinstance(command, CompareAndDelete):
+        return DeleteCas(command.key, found[1])
     return Cas(command.key, command.payload, found[1], command.ttl)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from shardcache.core.commands import DeleteUnchanged, Gets, Payload, Reply
+from shardcache.core.commands import DeleteCas, Gets, Payload, Reply
 from shardcache.errors import (
     ConnectTimeoutError,
     NodeError,
@@ -132,14 +132,14 @@ async def _look(cluster: Cluster, places: Sequence[tuple[Member, bytes]]) -> Seq
     """Remove what nodes keep under some keys; return what each has then: another's, `None`, an error."""
     began = cluster.io.now()
     replies = list(await _ask(cluster, [(member, Gets(key)) for member, key in places]))
-    found: dict[int, tuple[Payload, DeleteUnchanged]] = {}
+    found: dict[int, tuple[Payload, DeleteCas]] = {}
     for place, ((member, key), reply) in enumerate(zip(places, replies, strict=True)):
         if isinstance(reply, NodeError) and not isinstance(reply, NodeRefusedError):
             continue
         payload, token = reply if isinstance(reply, tuple) else (None, None)
         for name in [name for name in list(member.leftovers) if name[0] == key]:
             if name[1] == payload:
-                found[place] = (name[1], DeleteUnchanged(key, token))
+                found[place] = (name[1], DeleteCas(key, token))
             else:
                 _note_look(member, name, began)
     removed = await _ask(cluster, [(places[place][0], found[place][1]) for place in found])
@@ -163,7 +163,7 @@ def _note_look(member: Member, name: tuple[bytes, Payload], began: float) -> Non
 
 
 async def _ask(
-    cluster: Cluster, asks: Sequence[tuple[Member, Gets | DeleteUnchanged]]
+    cluster: Cluster, asks: Sequence[tuple[Member, Gets | DeleteCas]]
 ) -> Sequence[Reply]:
     """Ask nodes, silent ones too: as soon as they go on they store what they were told to."""
     return [reply for reply, _ in await cluster.ask_timed(asks, ejected_too=True)] if asks else ()

@@ -8,15 +8,15 @@ from typing import Any, Final, TypeVar
 
 from shardcache.core.caching import lifetime_of
 from shardcache.core.commands import (
-    Begin,
-    Begun,
     Cas,
-    DeleteUnchanged,
+    DeleteCas,
     Get,
+    GetOrStub,
     Gets,
     Payload,
     Reply,
     Set,
+    StubReply,
     When,
 )
 from shardcache.core.freshness import Found, found, salvages
@@ -64,7 +64,7 @@ async def begun(request: Request, *, takes_over: bool = False) -> StubClaim | Ou
             if outcome is not None:
                 return outcome
         # Another's stub, or what cannot be served: away with it, unless it has just changed.
-        await request.ask(DeleteUnchanged(request.name, met.token))
+        await request.ask(DeleteCas(request.name, met.token))
     return claim
 
 
@@ -80,7 +80,7 @@ async def begun_over(request: Request) -> StubClaim:
             return claim
         if met.payload is not None and not await _is_refreshed(request):
             return claim
-        await request.ask(DeleteUnchanged(request.name, met.token))
+        await request.ask(DeleteCas(request.name, met.token))
     return claim
 
 
@@ -90,11 +90,11 @@ async def _is_refreshed(request: Request) -> bool:
     return isinstance(beside, tuple) and beside != BACKING_OFF
 
 
-async def _begin(request: Request, claim: StubClaim) -> Begun | None:
+async def _begin(request: Request, claim: StubClaim) -> StubReply | None:
     async def ask_for_claim() -> StubClaim:
-        met = await request.ask(Begin(request.name, claim.mark, request.lease))
+        met = await request.ask(GetOrStub(request.name, claim.mark, request.lease))
         replies.append(met)
-        if isinstance(met, Begun):
+        if isinstance(met, StubReply):
             claim.token, claim.leads = met.token, met.leads
             claim.met = met.stub if met.payload is None else request.opened(met.payload)
         return claim
@@ -102,7 +102,7 @@ async def _begin(request: Request, claim: StubClaim) -> Begun | None:
     replies: list[Reply] = []
     await _claimed(request, ask_for_claim)
     met = replies[0]
-    if not isinstance(met, Begun):
+    if not isinstance(met, StubReply):
         request.count_trouble(met)
         return None
     return met._replace(payload=request.opened(met.payload))
@@ -283,7 +283,7 @@ async def _committed(
     if isinstance(reply, NodeError):
         await claim.abandon(0.0)
         if isinstance(reply, NodeRefusedError):  # what it was to replace is out of date
-            await request.ask(DeleteUnchanged(request.name, claim.token))
+            await request.ask(DeleteCas(request.name, claim.token))
         request.count_trouble(reply)
         return False
     request.increment("rejected")

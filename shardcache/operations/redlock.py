@@ -13,7 +13,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from shardcache.core.commands import DeleteIf, ExpireIf, Get, Payload, Reply, Take, Taken
+from shardcache.core.commands import (
+    Acquire,
+    Acquired,
+    CompareAndDelete,
+    CompareAndExpire,
+    Get,
+    Payload,
+    Reply,
+)
 from shardcache.core.events import LeaseLost
 from shardcache.core.leases import (
     LOCKS,
@@ -184,18 +192,18 @@ class Hold:
         """
         put_back: list[Member] = []
 
-        def absent(member: Member) -> Take | None:
+        def absent(member: Member) -> Acquire | None:
             """Return what puts it back, as long as it is ours: another's is never replaced."""
             if not self.remaining():
                 return None
             put_back.append(member)
             self._put_back.add(member)
-            return Take(self.key, self.payload, _node_ttl(member, ttl))
+            return Acquire(self.key, self.payload, _node_ttl(member, ttl))
 
         replies = await compared(
             self.cluster,
             [
-                (member, ExpireIf(self.key, self.payload, _node_ttl(member, ttl)))
+                (member, CompareAndExpire(self.key, self.payload, _node_ttl(member, ttl)))
                 for member in members
             ],
             deadline,
@@ -385,7 +393,7 @@ class _Vote:
         """Undo it on every node that agreed or may yet agree."""
         unsure = [member for member, reply in self._replies.items() if may_store(reply)]
         # Where it takes two steps, and the first is not answered yet, both are done beside the caller.
-        later = [member for member in unsure if DeleteIf in member.lacks]
+        later = [member for member in unsure if CompareAndDelete in member.lacks]
         remove_later(self.cluster, later, self._key, self._payload, LOOKS)
         agreed = self._agreed()
         asked = [*agreed, *(member for member in unsure if member not in later)]
@@ -432,8 +440,8 @@ class _Vote:
         )
         self._replies.update(zip(members, replies, strict=True))
 
-    def _take(self, member: Member) -> Take:
-        return Take(self._key, self._payload, _node_ttl(member, self._policy.ttl))
+    def _take(self, member: Member) -> Acquire:
+        return Acquire(self._key, self._payload, _node_ttl(member, self._policy.ttl))
 
     def _agreed(self) -> list[Member]:
         return [member for member, reply in self._replies.items() if _agrees(reply)]
@@ -443,11 +451,11 @@ class _Vote:
 
 
 def _agrees(reply: Reply) -> bool:
-    return reply is True or isinstance(reply, Taken)
+    return reply is True or isinstance(reply, Acquired)
 
 
 def _token(reply: Reply) -> Hashable:
-    return reply.token if isinstance(reply, Taken) else None
+    return reply.token if isinstance(reply, Acquired) else None
 
 
 def _against(replies: Iterable[Reply]) -> int:
@@ -511,7 +519,7 @@ async def _withdraw(  # noqa: PLR0913 - what is removed, and who is waited for
     replies: list[Reply] = [UNANSWERED] * len(members)
     try:
         replies = await deleted(
-            cluster, members, DeleteIf(key, payload), tokens, cluster.deadline(), enough
+            cluster, members, CompareAndDelete(key, payload), tokens, cluster.deadline(), enough
         )
     finally:
         for member, reply in zip(members, replies, strict=True):

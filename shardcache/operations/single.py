@@ -9,7 +9,7 @@ from shardcache.core.commands import (
     Cas,
     Command,
     Delete,
-    DeleteUnchanged,
+    DeleteCas,
     Get,
     Gets,
     Incr,
@@ -76,7 +76,7 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
         cluster.io.single_flight.forget(name)
         await cluster.ask(member, Delete(name), deadline)
     if isinstance(reply, NodeRefusedError):  # as for every store, unless somebody was faster
-        await cluster.ask(member, DeleteUnchanged(name, token), deadline)
+        await cluster.ask(member, DeleteCas(name, token), deadline)
     stored: bool | None = cluster.settled(reply, otherwise=False)
     return stored
 

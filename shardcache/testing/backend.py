@@ -23,22 +23,22 @@ import pytest
 
 from shardcache import InvalidKeyError, NodeError, NotACounterError
 from shardcache.core.commands import (
-    Begin,
+    Acquire,
+    Acquired,
     Cas,
     Command,
+    CompareAndDelete,
+    CompareAndExpire,
     Delete,
-    DeleteIf,
+    DeleteCas,
     DeleteMany,
-    DeleteUnchanged,
-    ExpireIf,
     Get,
     GetMany,
+    GetOrStub,
     Gets,
     Renew,
     Set,
     SetMany,
-    Take,
-    Taken,
     Touch,
 )
 from shardcache.core.payloads import RAW_FLAGS, is_stub
@@ -407,20 +407,20 @@ class BackendContract:
 
     def test_begin_gives_the_lead_once(self, ask: Ask) -> None:
         """Of many who begin on a missing key one leads; the others see that it is being made."""
-        first = ask(Begin(NAME, b"one", 30))
+        first = ask(GetOrStub(NAME, b"one", 30))
         assert (first.payload, first.leads) == (None, True)
-        second = ask(Begin(NAME, b"two", 30))
+        second = ask(GetOrStub(NAME, b"two", 30))
         assert (second.payload, second.leads) == (None, False)
         assert is_stub(ask(Get(NAME)))
         assert ask(Cas(NAME, VALUE, first.token, 60)) is True
         assert ask(Get(NAME)) == VALUE
-        third = ask(Begin(NAME, b"three", 30))
+        third = ask(GetOrStub(NAME, b"three", 30))
         assert (third.payload, third.leads) == (VALUE, False)
 
     def test_a_stub_is_a_miss_to_readers(self, client: Any, ask: Ask) -> None:
         """While a value is being made, every read is a miss."""
         name = client._cluster.keys.canonical(b"k")  # noqa: SLF001 - stubs have no public name
-        ask(Begin(name, b"one", 30))
+        ask(GetOrStub(name, b"one", 30))
         assert client.get("k", "default") == "default"
         assert client.get_many(["k"]) == {}
         assert client.gets("k", "default") == ("default", None)
@@ -429,18 +429,18 @@ class BackendContract:
 
     def test_a_late_leader_cannot_overwrite(self, ask: Ask) -> None:
         """What was written after a leader began stays, and its own value is refused."""
-        late = ask(Begin(NAME, b"late", 30))
+        late = ask(GetOrStub(NAME, b"late", 30))
         ask(Set(NAME, OTHER, 60))
         assert ask(Cas(NAME, VALUE, late.token, 60)) is False
         assert ask(Get(NAME)) == OTHER
 
     def test_an_invalidation_voids_a_recompute_in_flight(self, ask: Ask) -> None:
         """After a delete the leader's value is refused, even when another has begun since."""
-        voided = ask(Begin(NAME, b"voided", 30))
+        voided = ask(GetOrStub(NAME, b"voided", 30))
         assert ask(Delete(NAME)) is True
         assert not ask(Cas(NAME, VALUE, voided.token, 60))
         assert ask(Get(NAME)) is None
-        fresh = ask(Begin(NAME, b"fresh", 30))
+        fresh = ask(GetOrStub(NAME, b"fresh", 30))
         assert fresh.leads
         assert not ask(Cas(NAME, VALUE, voided.token, 60))
         assert ask(Cas(NAME, OTHER, fresh.token, 60)) is True
@@ -448,8 +448,8 @@ class BackendContract:
 
     def test_a_second_committer_is_refused(self, ask: Ask) -> None:
         """Whoever saw the stub may store, but only the first who does."""
-        leader = ask(Begin(NAME, b"one", 30))
-        helper = ask(Begin(NAME, b"two", 30))
+        leader = ask(GetOrStub(NAME, b"one", 30))
+        helper = ask(GetOrStub(NAME, b"two", 30))
         assert ask(Cas(NAME, VALUE, helper.token, 60)) is True
         assert ask(Cas(NAME, OTHER, leader.token, 60)) is False
         assert ask(Get(NAME)) == VALUE
@@ -457,25 +457,25 @@ class BackendContract:
     def test_a_refresh_replaces_only_what_it_saw(self, ask: Ask) -> None:
         """A value that is there is replaced by the token met with it, unless it has changed."""
         ask(Set(NAME, VALUE, 60))
-        refresher = ask(Begin(NAME, b"r", 30))
-        slow = ask(Begin(NAME, b"s", 30))
+        refresher = ask(GetOrStub(NAME, b"r", 30))
+        slow = ask(GetOrStub(NAME, b"s", 30))
         assert ask(Cas(NAME, OTHER, refresher.token, 60)) is True
         assert ask(Cas(NAME, VALUE, slow.token, 60)) is False
         assert ask(Get(NAME)) == OTHER
 
     def test_giving_up_removes_ones_own_stub_alone(self, ask: Ask) -> None:
         """A stub is removed by its token, and by no other."""
-        first = ask(Begin(NAME, b"one", 30))
-        assert ask(DeleteUnchanged(NAME, first.token)) is True
-        assert ask(DeleteUnchanged(NAME, first.token)) is False
-        assert ask(Begin(NAME, b"two", 30)).leads
-        assert ask(DeleteUnchanged(NAME, first.token)) is False
+        first = ask(GetOrStub(NAME, b"one", 30))
+        assert ask(DeleteCas(NAME, first.token)) is True
+        assert ask(DeleteCas(NAME, first.token)) is False
+        assert ask(GetOrStub(NAME, b"two", 30)).leads
+        assert ask(DeleteCas(NAME, first.token)) is False
         assert is_stub(ask(Get(NAME)))
 
     def test_a_stub_expires(self, ask: Ask) -> None:
         """The stub of a leader that died is gone after its time, and another may begin."""
-        dead = ask(Begin(NAME, b"dead", 1.5))
-        eventually(lambda: ask(Begin(NAME, b"next", 30)).leads, within=10)
+        dead = ask(GetOrStub(NAME, b"dead", 1.5))
+        eventually(lambda: ask(GetOrStub(NAME, b"next", 30)).leads, within=10)
         assert not ask(Cas(NAME, VALUE, dead.token, 60))
 
     def test_a_longer_life_is_no_change(self, ask: Ask) -> None:
@@ -487,7 +487,7 @@ class BackendContract:
 
     def test_a_stub_is_renewed_by_its_token(self, ask: Ask) -> None:
         """A slow leader keeps its stub; one that has lost it is told, and prolongs nothing."""
-        leader = ask(Begin(NAME, b"slow", 2))
+        leader = ask(GetOrStub(NAME, b"slow", 2))
         token = ask(Renew(NAME, b"slow", leader.token, 30))
         assert token is not None
         ask(Set(PROBE, VALUE, 2))  # its end is a time by which the stub's would have come
@@ -495,48 +495,48 @@ class BackendContract:
         assert is_stub(ask(Get(NAME)))
         ask(Delete(NAME))
         assert ask(Renew(NAME, b"slow", token, 30)) is None
-        assert ask(Begin(NAME, b"next", 30)).leads
+        assert ask(GetOrStub(NAME, b"next", 30)).leads
         assert ask(Renew(NAME, b"slow", token, 30)) is None
         assert ask(Cas(NAME, VALUE, token, 60)) is False
 
     def test_a_key_is_taken_once(self, ask: Ask) -> None:
         """Of many who take a key one gets it; by its token it is given back, unless it changed."""
-        taken = ask(Take(NAME, VALUE, 30))
-        assert isinstance(taken, Taken)
-        assert ask(Take(NAME, OTHER, 30)) is False
+        taken = ask(Acquire(NAME, VALUE, 30))
+        assert isinstance(taken, Acquired)
+        assert ask(Acquire(NAME, OTHER, 30)) is False
         assert ask(Get(NAME)) == VALUE
         if taken.token is None:  # the protocol tells of no number
             return
-        assert ask(DeleteUnchanged(NAME, taken.token)) is True
-        again = ask(Take(NAME, OTHER, 30))
-        assert ask(DeleteUnchanged(NAME, taken.token)) is False
+        assert ask(DeleteCas(NAME, taken.token)) is True
+        again = ask(Acquire(NAME, OTHER, 30))
+        assert ask(DeleteCas(NAME, taken.token)) is False
         assert ask(Get(NAME)) == OTHER
-        assert ask(DeleteUnchanged(NAME, again.token)) is True
+        assert ask(DeleteCas(NAME, again.token)) is True
 
     @pytest.mark.parametrize("key", [b"two words", b"\xff\x00", b"k" * 300], ids=repr)
     def test_recomputes_take_any_key(self, ask: Ask, key: bytes) -> None:
         """Whatever characters a key holds, it can be made, renewed and given up."""
-        leader = ask(Begin(key, b"one", 30))
+        leader = ask(GetOrStub(key, b"one", 30))
         assert leader.leads
         token = ask(Renew(key, b"one", leader.token, 30))
         assert ask(Cas(key, VALUE, token, 60)) is True
         assert ask(Get(key)) == VALUE
-        met = ask(Begin(key, b"two", 30))
+        met = ask(GetOrStub(key, b"two", 30))
         assert met.payload == VALUE
-        assert ask(DeleteUnchanged(key, met.token)) is True
+        assert ask(DeleteCas(key, met.token)) is True
 
     def test_removing_and_keeping_by_value(self, ask: Ask, member: Member) -> None:
         """A lock is released and prolonged by its own token alone."""
-        if DeleteIf in member.lacks:
+        if CompareAndDelete in member.lacks:
             pytest.skip("done in two steps, by CAS")
         ask(Set(NAME, VALUE, 30))
-        assert ask(DeleteIf(NAME, OTHER)) is False
-        assert ask(ExpireIf(NAME, OTHER, 1)) is False
-        assert ask(ExpireIf(NAME, VALUE, 60)) is True
+        assert ask(CompareAndDelete(NAME, OTHER)) is False
+        assert ask(CompareAndExpire(NAME, OTHER, 1)) is False
+        assert ask(CompareAndExpire(NAME, VALUE, 60)) is True
         assert ask(Get(NAME)) == VALUE
-        assert ask(DeleteIf(NAME, VALUE)) is True
-        assert ask(DeleteIf(NAME, VALUE)) is False
-        assert ask(ExpireIf(NAME, VALUE, 60)) is False
+        assert ask(CompareAndDelete(NAME, VALUE)) is True
+        assert ask(CompareAndDelete(NAME, VALUE)) is False
+        assert ask(CompareAndExpire(NAME, VALUE, 60)) is False
         assert ask(Get(NAME)) is None
 
     def test_an_ejected_node_can_be_asked_again(

@@ -10,7 +10,7 @@ from shardcache import Client
 from shardcache.backends.base import Runs
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.pool import RESTED
-from shardcache.core.commands import Begin, Begun, Cas, DeleteUnchanged, Gets, Renew
+from shardcache.core.commands import Cas, DeleteCas, GetOrStub, Gets, Renew, StubReply
 from shardcache.operations.port import step
 
 NEWER = (0, b"newer")
@@ -29,14 +29,14 @@ def token_of(wire):
     return spoken(wire, Gets(b"k"), b"VA 1 f0 c17 %s\r\nx\r\n")[1][1]
 
 
-@pytest.mark.parametrize("make", [Cas, DeleteUnchanged, Renew], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [Cas, DeleteCas, Renew], ids=lambda make: make.__name__)
 def test_a_token_is_good_for_one_run_of_the_server(make):
     """Over any of its connections; after one was lost number 0 is asked for, which no item has."""
     runs = Runs()
     token = token_of(MemcachedWire(runs=runs))
     commands = {
         Cas: Cas(b"k", OLDER, token, 60),
-        DeleteUnchanged: DeleteUnchanged(b"k", token),
+        DeleteCas: DeleteCas(b"k", token),
         Renew: Renew(b"k", b"m", token, 60),
     }
     assert b"C17" in b"".join(MemcachedWire(runs=runs).encode(commands[make])).split()
@@ -91,14 +91,14 @@ def test_a_restarted_server_s_numbers_are_not_ours(make_memcached):
         def ask(command):
             return step(client._cluster.ask(member, command))
 
-        late = ask(Begin(b"k", b"late", 60))
+        late = ask(GetOrStub(b"k", b"late", 60))
         server.kill()
         server.restart()
-        while not isinstance(other := ask(Begin(b"k", b"next", 60)), Begun):
+        while not isinstance(other := ask(GetOrStub(b"k", b"next", 60)), StubReply):
             client.ping()
         assert other.token.number == late.token.number  # as bad as it can be
         assert ask(Cas(b"k", OLDER, late.token, 60)) is False
-        assert ask(DeleteUnchanged(b"k", late.token)) is False
+        assert ask(DeleteCas(b"k", late.token)) is False
         assert ask(Renew(b"k", b"late", late.token, 60)) is None
         assert ask(Cas(b"k", NEWER, other.token, 60)) is True
         assert ask(Gets(b"k"))[0] == NEWER

@@ -10,7 +10,7 @@ import pytest
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import RedisWire
-from shardcache.core.commands import Begin, Get, GetMany, Gets
+from shardcache.core.commands import Get, GetMany, GetOrStub, Gets
 from shardcache.errors import NodeProtocolError, ValueTooLargeError
 
 LIMIT = 100
@@ -37,7 +37,7 @@ class TestMemcached:
 
     @pytest.mark.parametrize(
         ("command", "flags"),
-        [(Get(b"k"), b"f0"), (Gets(b"k"), b"f0 c1"), (Begin(b"k", b"mark", 30), b"f0 c1")],
+        [(Get(b"k"), b"f0"), (Gets(b"k"), b"f0 c1"), (GetOrStub(b"k", b"mark", 30), b"f0 c1")],
     )
     @pytest.mark.parametrize("chunk", [1, 7, 1000])
     def test_it_is_told_before_its_bytes_come(self, wire, command, flags, chunk):
@@ -105,7 +105,7 @@ class TestRedis:
         """Give the wire of a new connection."""
         return RedisWire(RedisOptions(max_value_bytes=LIMIT), "node")
 
-    @pytest.mark.parametrize("command", [Get(b"k"), Gets(b"k"), Begin(b"k", b"mark", 30)])
+    @pytest.mark.parametrize("command", [Get(b"k"), Gets(b"k"), GetOrStub(b"k", b"mark", 30)])
     @pytest.mark.parametrize("chunk", [1, 7, 1000])
     def test_it_is_told_before_its_bytes_come(self, wire, command, chunk):
         """They are dropped as they arrive, and the next reply is taken from behind them."""

@@ -28,7 +28,7 @@ from shardcache import (
     UncacheableResultError,
 )
 from shardcache.clients.base import cluster_of
-from shardcache.core.commands import Begin, DeleteUnchanged
+from shardcache.core.commands import DeleteCas, GetOrStub
 from shardcache.decorators import Defaults
 from shardcache.io.blocking import REFRESHERS
 from shardcache.operations.generations import LOOK_AGAIN
@@ -830,14 +830,14 @@ class TestTrouble:
             name = await f.key_for()
             cluster = cluster_of(client)
             routed, member = cluster.route(name)
-            met = await cluster.ask(member, Begin(routed, b"m" * 16, 30))
+            met = await cluster.ask(member, GetOrStub(routed, b"m" * 16, 30))
             first = asyncio.create_task(f())
             await asyncio.sleep(0.3)
             second = asyncio.create_task(f())
             with pytest.raises(RecomputeTimeoutError):
                 await first
             assert not second.done()
-            await cluster.ask(member, DeleteUnchanged(routed, met.token))
+            await cluster.ask(member, DeleteCas(routed, met.token))
             assert await second == "made by the second"
 
     async def test_closing_undoes_what_is_under_way(self, redis_servers):

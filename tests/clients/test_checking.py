@@ -10,7 +10,7 @@ import trustme
 
 from shardcache import CheckFailedError, Client, NodeCheck
 from shardcache.backends.memory import Bounds, Store
-from shardcache.core.commands import Cas, Get, Ping, Renew, ServerStats, Set, Take
+from shardcache.core.commands import Acquire, Cas, Get, Ping, Renew, ServerStats, Set
 from shardcache.errors import ClientClosedError, NodeRefusedError, NodeTimeoutError
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.servers import Tls
@@ -367,7 +367,7 @@ def test_names_of_servers():
         (Get, (256, b"other"), "reads as something else"),
         (Cas, None, "cannot compare and set, cache functions: what was just written is gone"),
         (Renew, NodeRefusedError("ERR unknown command 'EVAL'", "h:6379"), "allow it"),
-        (Take, False, "cannot take a lock"),
+        (Acquire, False, "cannot take a lock"),
     ],
 )
 def test_answers_that_cannot_be(command, reply, told):

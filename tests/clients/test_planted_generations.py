@@ -8,7 +8,7 @@ import pytest
 
 from shardcache import Client
 from shardcache.clients.base import cluster_of
-from shardcache.core.commands import Begin, Delete, Set
+from shardcache.core.commands import Delete, GetOrStub, Set
 from shardcache.core.payloads import MARK_FLAGS
 from shardcache.operations.generations import GENERATIONS, MARKS
 from shardcache.testing.driving import MODES, make_client
@@ -45,7 +45,7 @@ def plant(how, key, servers):
             deadline = time.monotonic() + 5.0
             if how == "stub":
                 member.backend.execute(Delete(key), deadline)
-                member.backend.execute(Begin(key, bytes(16), 60.0), deadline)
+                member.backend.execute(GetOrStub(key, bytes(16), 60.0), deadline)
                 continue
             data = WRITTEN.get(how)
             if data is None:

@@ -14,7 +14,7 @@ import pytest
 from pymemcache.client.base import Client as PymemcacheClient
 from pymemcache.serde import CompressedSerde, PickleSerde
 
-from shardcache.core.commands import Begin, Set
+from shardcache.core.commands import GetOrStub, Set
 from shardcache.core.payloads import abandoned, stub
 from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, make_client
@@ -200,7 +200,7 @@ def test_marks_are_no_values_to_them(make, name, theirs):
 
     with pytest.raises(LookupError):
         client.get_or_set("error", failing, ttl=60, cache_errors=(LookupError,), error_ttl=60)
-    ask(Begin(b"begun", b"mark", 60))
+    ask(GetOrStub(b"begun", b"mark", 60))
     ask(Set(b"stub", stub(b"mark"), 60))
     ask(Set(b"abandoned", abandoned(b"mark"), 60))
     for key in ("error", "begun", "stub", "abandoned"):

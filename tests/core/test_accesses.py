@@ -7,12 +7,14 @@ import pytest
 from shardcache import KeysAccessed, Node, NodeRefusedError, NodeTimeoutError
 from shardcache.core.accesses import keys_accessed
 from shardcache.core.commands import (
+    Acquire,
+    Acquired,
     Cas,
+    CompareAndDelete,
+    CompareAndExpire,
     Delete,
-    DeleteIf,
+    DeleteCas,
     DeleteMany,
-    DeleteUnchanged,
-    ExpireIf,
     FlushAll,
     Get,
     GetMany,
@@ -23,8 +25,6 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
-    Take,
-    Taken,
     Touch,
     When,
 )
@@ -92,11 +92,11 @@ def test_a_mark_is_no_value(mark):
 @pytest.mark.parametrize(
     ("command", "reply"),
     [
-        (Take(b"k", VALUE, 5.0), Taken(7)),
+        (Acquire(b"k", VALUE, 5.0), Acquired(7)),
         (Renew(b"k", b"m", 7, 5.0), 8),
-        (DeleteIf(b"k", VALUE), True),
-        (ExpireIf(b"k", VALUE, 5.0), True),
-        (DeleteUnchanged(b"k", 7), True),
+        (CompareAndDelete(b"k", VALUE), True),
+        (CompareAndExpire(b"k", VALUE, 5.0), True),
+        (DeleteCas(b"k", 7), True),
         (Ping(), True),
         (ServerStats(), {"pid": "1"}),
         (FlushAll(), True),

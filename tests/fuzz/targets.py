@@ -19,16 +19,17 @@ from shardcache.backends.pymemcache.refusals import translated
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import RedisWire
 from shardcache.core.commands import (
-    Begin,
+    Acquire,
     Cas,
+    CompareAndDelete,
+    CompareAndExpire,
     Delete,
-    DeleteIf,
+    DeleteCas,
     DeleteMany,
-    DeleteUnchanged,
-    ExpireIf,
     FlushAll,
     Get,
     GetMany,
+    GetOrStub,
     Gets,
     Incr,
     Ping,
@@ -36,7 +37,6 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
-    Take,
     Touch,
     When,
 )
@@ -62,15 +62,15 @@ COMMANDS = [
     Touch(b"k0", 5.0),
     Incr(b"k0", 1),
     Incr(b"k0", -1),
-    Begin(b"k0", b"mark", 5.0),
+    GetOrStub(b"k0", b"mark", 5.0),
     Renew(b"k0", b"mark", b"token", 5.0),
-    Take(b"k0", PAYLOAD, 5.0),
-    DeleteUnchanged(b"k0", b"token"),
+    Acquire(b"k0", PAYLOAD, 5.0),
+    DeleteCas(b"k0", b"token"),
     Ping(),
     ServerStats(),
     FlushAll(),
 ]
-WITH_VALUES = [DeleteIf(b"k0", PAYLOAD), ExpireIf(b"k0", PAYLOAD, 5.0)]
+WITH_VALUES = [CompareAndDelete(b"k0", PAYLOAD), CompareAndExpire(b"k0", PAYLOAD, 5.0)]
 SIZES = [1, 2, 7, 33, 4096, 1 << 20]
 
 

@@ -16,7 +16,14 @@ from typing import Any, Literal
 
 from shardcache.backends.memory import Bounds, Store
 from shardcache.core.codecs.msgpack import Msgpack
-from shardcache.core.commands import Begin, DeleteIf, ExpireIf, Renew, Set, Take
+from shardcache.core.commands import (
+    Acquire,
+    CompareAndDelete,
+    CompareAndExpire,
+    GetOrStub,
+    Renew,
+    Set,
+)
 from shardcache.core.events import Observers
 from shardcache.core.keys import KeySpace
 from shardcache.core.nodes import Node
@@ -164,7 +171,9 @@ class SimulatedNode:
     def __init__(self, world: World, *, whole_seconds: bool = False) -> None:
         self.world = world
         self.whole_seconds = whole_seconds
-        self.lacks = frozenset({DeleteIf, ExpireIf}) if whole_seconds else frozenset()
+        self.lacks = (
+            frozenset({CompareAndDelete, CompareAndExpire}) if whole_seconds else frozenset()
+        )
         self.up = True
         self.stopped = False
         self.delay = 0.001  # seconds there, and as many back
@@ -228,13 +237,17 @@ class SimulatedNode:
         key = getattr(command, "key", b"")
         before = self.held(key)
         answer = self.store.execute(self._coarse(command))
-        if self.whole_seconds and isinstance(command, Begin) and getattr(answer, "leads", False):
+        if (
+            self.whole_seconds
+            and isinstance(command, GetOrStub)
+            and getattr(answer, "leads", False)
+        ):
             self._change(key, payload=BARE_STUB)
             answer = answer._replace(stub=BARE_STUB)
         if self.whole_seconds and isinstance(command, Renew) and answer is not None:
             answer = self._renumbered(key)
             self._change(key, payload=stub(command.mark))
-        if isinstance(command, (Set, Take)) and answer is not False:
+        if isinstance(command, (Set, Acquire)) and answer is not False:
             self.world.owners[command.payload] = process
         if before is not None and self.held(key) != before:
             owner = self.world.owners.get(before[0])

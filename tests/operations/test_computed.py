@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.caching import CachePolicy
-from shardcache.core.commands import Begin, Cas, Delete, Set, Take
+from shardcache.core.commands import Acquire, Cas, Delete, GetOrStub, Set
 from shardcache.core.envelopes import pack
 from shardcache.core.events import Observer
 from shardcache.core.freshness import enveloped, found
@@ -175,7 +175,7 @@ def test_the_leader_needs_thirteen_commands():
         node.store.execute = lambda command, do=execute: commands.append(command) or do(command)
     scene.run(0)
     names = [type(command).__name__ for command in commands]
-    assert names == ["Get", *["Take"] * 5, "Begin", "Cas", *["DeleteIf"] * 5]
+    assert names == ["Get", *["Acquire"] * 5, "GetOrStub", "Cas", *["CompareAndDelete"] * 5]
 
 
 @pytest.mark.parametrize("lock", ["shard", LOCK])
@@ -466,7 +466,7 @@ def test_a_node_that_takes_no_stub_is_counted(on_error):
     execute = scene.shard.store.execute
     refusal = NodeRefusedError("out of memory")
     scene.shard.store.execute = lambda command: (
-        refusal if isinstance(command, Begin) else execute(command)
+        refusal if isinstance(command, GetOrStub) else execute(command)
     )
     if on_error == "raise":
         with pytest.raises(NodeRefusedError, match="out of memory"):
@@ -622,7 +622,7 @@ class TestWaiting:
         for node in scene.nodes:
             execute = node.store.execute
             node.store.execute = lambda command, do=execute: (
-                (takes.append(command) if isinstance(command, Take) else None) or do(command)
+                (takes.append(command) if isinstance(command, Acquire) else None) or do(command)
             )
         assert scene.run(1) == [0]
         assert len(takes) == 1
@@ -671,8 +671,8 @@ class TestWaiting:
         execute = scene.shard.store.execute
 
         def faster(command):
-            if isinstance(command, Begin):
-                execute(Begin(command.key, b"another's", 0.3))
+            if isinstance(command, GetOrStub):
+                execute(GetOrStub(command.key, b"another's", 0.3))
             return execute(command)
 
         scene.shard.store.execute = faster

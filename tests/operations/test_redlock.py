@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from operations.simulation import Process, SimulatedNode, World
-from shardcache.core.commands import ExpireIf, Gets, Take
+from shardcache.core.commands import Acquire, CompareAndExpire, Gets
 from shardcache.core.events import Observer
 from shardcache.core.leases import LockPolicy, lock_key
 from shardcache.errors import LockTimeout, LockUnavailable, NodeUnavailableError, UnsupportedError
@@ -761,7 +761,7 @@ def test_a_failure_is_no_no(kinds):
     hold = attempted(world, process)
     nodes[0].up = False
     members = [process.cluster.members[f"n{place}"] for place in range(3)]
-    asks = [(member, ExpireIf(KEY, hold.payload, TTL)) for member in members]
+    asks = [(member, CompareAndExpire(KEY, hold.payload, TTL)) for member in members]
     deadline = process.cluster.deadline()
     task = process.run(compared(process.cluster, asks, deadline, lambda _: False))
     world.advance(0.2)
@@ -991,7 +991,7 @@ def test_an_extension_never_takes_another_s_place(kinds):
     hold = attempted(world, first)
     for node in nodes[:3]:
         node.forget()
-        node.store.execute(Take(KEY, (256, b"another's"), 60.0))
+        node.store.execute(Acquire(KEY, (256, b"another's"), 60.0))
     assert finished(world, first, hold.extend(TTL)) is False
     assert hold.lost == "it could not be prolonged"
     assert [node.held(KEY)[0][1] for node in nodes[:3]] == [b"another's"] * 3
@@ -1074,7 +1074,7 @@ def test_two_halves_are_no_holder():
     """Two attempts under way at once have the nodes between them: nobody holds the lock."""
     world, nodes, (process, *_) = make_world()
     for place, node in enumerate(nodes):
-        node.store.execute(Take(KEY, (256, b"two" if place < 2 else b"%d" % place), 60.0))
+        node.store.execute(Acquire(KEY, (256, b"two" if place < 2 else b"%d" % place), 60.0))
     assert finished(world, process, redlock.held(process.cluster, NAME)) is False
 
 
@@ -1083,7 +1083,7 @@ def test_held_is_not_guessed(down, known):
     """When those that fail could make the difference it is an error that names them."""
     world, nodes, (process, *_) = make_world()
     for node in nodes[:2]:
-        node.store.execute(Take(KEY, (256, b"token"), 60.0))
+        node.store.execute(Acquire(KEY, (256, b"token"), 60.0))
     for node in nodes[5 - down :]:
         node.up = False
     if known and down == 1:

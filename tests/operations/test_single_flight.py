@@ -301,12 +301,12 @@ def test_whoever_is_cancelled_is_so_alone(storm, kinds, lock, who):
 
 def refuse_stubs(node):
     """Let a node take no stubs."""
-    from shardcache.core.commands import Begin  # noqa: PLC0415
+    from shardcache.core.commands import GetOrStub  # noqa: PLC0415
     from shardcache.errors import NodeRefusedError  # noqa: PLC0415
 
     execute = node.store.execute
     node.store.execute = lambda command: (
-        NodeRefusedError("out of memory") if isinstance(command, Begin) else execute(command)
+        NodeRefusedError("out of memory") if isinstance(command, GetOrStub) else execute(command)
     )
 
 

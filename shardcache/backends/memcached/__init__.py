@@ -7,7 +7,7 @@ from shardcache.backends.base import AsyncBackend, Backend, BackendOptions, Runs
 from shardcache.backends.blocking import SocketBackend
 from shardcache.backends.dialing import TLS_OPTIONS, Target, tls_context
 from shardcache.backends.memcached.wire import DEFAULT_MAX_VALUE, MemcachedWire
-from shardcache.core.commands import DeleteIf, ExpireIf
+from shardcache.core.commands import CompareAndDelete, CompareAndExpire
 from shardcache.core.nodes import Node
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
@@ -47,7 +47,9 @@ def _target(node: Node, options: BackendOptions) -> Target:
         runs=runs,
         tls=tls_context(node, options.ssl_context) if secure else None,
         make_wire=lambda: MemcachedWire(name, max_value=limit, runs=runs),
-        lacks=frozenset({DeleteIf, ExpireIf}),  # it compares CAS numbers, not values
+        lacks=frozenset(
+            {CompareAndDelete, CompareAndExpire}
+        ),  # it compares CAS numbers, not values
         whole_seconds=True,
     )
 

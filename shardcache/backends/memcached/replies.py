@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
-from shardcache.core.commands import Begun, Payload, Reply, Taken
+from shardcache.core.commands import Acquired, Payload, Reply, StubReply
 from shardcache.core.payloads import is_stub
 from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, NotACounterError
 
@@ -179,8 +179,8 @@ class OneBegin(Numbered):
                     return NONSENSE
                 payload = (bits, value)
                 if is_stub(payload):
-                    return Begun(None, version, leads=b"W" in marks, stub=payload)
-                return Begun(payload, version, leads=False)
+                    return StubReply(None, version, leads=b"W" in marks, stub=payload)
+                return StubReply(payload, version, leads=False)
         return NONSENSE
 
 
@@ -209,7 +209,7 @@ class OneTake(Numbered):
         match head:
             case [b"HD", cas, self.token] if value is None:
                 version = self.numbered(cas)
-                return NONSENSE if version is None else Taken(version)
+                return NONSENSE if version is None else Acquired(version)
             case [b"NS" | b"EX", *_, self.token] if value is None:
                 return False
         return NONSENSE

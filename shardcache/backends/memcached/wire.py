@@ -47,15 +47,16 @@ from shardcache.backends.memcached.replies import (
     number,
 )
 from shardcache.core.commands import (
-    Begin,
+    Acquire,
     Cas,
     Command,
     Delete,
+    DeleteCas,
     DeleteMany,
-    DeleteUnchanged,
     FlushAll,
     Get,
     GetMany,
+    GetOrStub,
     Gets,
     Incr,
     Payload,
@@ -65,7 +66,6 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
-    Take,
     Touch,
     When,
 )
@@ -368,7 +368,7 @@ class MemcachedWire:
         block = self._store(command.key, payload, command.ttl, token, mode)
         return (block,), One(b"O%d" % token, CAS)
 
-    def _begin(self, command: Begin) -> Encoded:
+    def _get_or_stub(self, command: GetOrStub) -> Encoded:
         token = self._next_token()
         name, binary = spelled(command.key)
         life = memcached_exptime(command.ttl, self._clock)
@@ -394,7 +394,7 @@ class MemcachedWire:
         )
         return (block,), OneRenew(b"O%d" % token, self._runs.number)
 
-    def _take(self, command: Take) -> Encoded:
+    def _acquire(self, command: Acquire) -> Encoded:
         token = self._next_token()
         payload = self._checked(command.payload)
         block = self._store(command.key, payload, command.ttl, token, b" ME c")
@@ -409,7 +409,7 @@ class MemcachedWire:
             return token.number
         return 0
 
-    def _delete_unchanged(self, command: DeleteUnchanged) -> Encoded:
+    def _delete_cas(self, command: DeleteCas) -> Encoded:
         token = self._next_token()
         name, binary = spelled(command.key)
         line = b"md %s C%d O%d%s\r\n" % (name, self._number(command.token), token, binary)
@@ -462,10 +462,10 @@ class MemcachedWire:
         DeleteMany: _delete_many,
         Touch: _touch,
         Incr: _incr,
-        Begin: _begin,
+        GetOrStub: _get_or_stub,
         Renew: _renew,
-        Take: _take,
-        DeleteUnchanged: _delete_unchanged,
+        Acquire: _acquire,
+        DeleteCas: _delete_cas,
         Ping: _ping,
         ServerStats: _stats,
         FlushAll: _flush,

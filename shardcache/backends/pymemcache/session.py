@@ -19,18 +19,19 @@ from shardcache.backends.expiry import RELATIVE_LIMIT, memcached_exptime
 from shardcache.backends.pool import Connection
 from shardcache.backends.pymemcache.refusals import HungUpError
 from shardcache.core.commands import (
-    Begin,
-    Begun,
+    Acquire,
+    Acquired,
     Cas,
     Command,
+    CompareAndDelete,
+    CompareAndExpire,
     Delete,
-    DeleteIf,
+    DeleteCas,
     DeleteMany,
-    DeleteUnchanged,
-    ExpireIf,
     FlushAll,
     Get,
     GetMany,
+    GetOrStub,
     Gets,
     Incr,
     Payload,
@@ -40,8 +41,7 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
-    Take,
-    Taken,
+    StubReply,
     Touch,
 )
 from shardcache.core.keys import RESERVED, hashed, is_plain
@@ -326,15 +326,15 @@ def _incr(client: Any, command: Incr) -> Reply:
     return NotACounterError("the counter passed 2**63 - 1", client.node)
 
 
-def _begin(client: Any, command: Begin) -> Reply:
+def _get_or_stub(client: Any, command: GetOrStub) -> Reply:
     name, mine = named(command.key), stub(command.mark)
     expire = _exptime(command.ttl)
     for _ in range(BEGIN_TRIES):
         payload, token = client.gets(name)
         if payload is not None:
             if is_stub(payload):
-                return Begun(None, token, leads=payload == mine, stub=payload)
-            return Begun(payload, token, leads=False)
+                return StubReply(None, token, leads=payload == mine, stub=payload)
+            return StubReply(payload, token, leads=False)
         client.add(name, mine, expire=expire)
     return NodeRefusedError("the key vanished again and again", client.node)
 
@@ -347,13 +347,13 @@ def _renew(client: Any, command: Renew) -> Reply:
     return token if payload == mine else None
 
 
-def _take(client: Any, command: Take) -> Reply:
+def _acquire(client: Any, command: Acquire) -> Reply:
     key, payload, ttl = command
-    # The classic protocol tells no number of what it stores; `DeleteIf` looks it up.
-    return Taken(None) if client.add(named(key), payload, expire=_exptime(ttl)) else False
+    # The classic protocol tells no number of what it stores; `CompareAndDelete` looks it up.
+    return Acquired(None) if client.add(named(key), payload, expire=_exptime(ttl)) else False
 
 
-def _delete_unchanged(client: Any, command: DeleteUnchanged) -> Reply:
+def _delete_cas(client: Any, command: DeleteCas) -> Reply:
     # The protocol deletes by no number, but what is stored with a date of the past is gone.
     gone: bool | None = client.cas(
         named(command.key), abandoned(b""), _cas_number(command.token), expire=LONG_AGO
@@ -361,14 +361,12 @@ def _delete_unchanged(client: Any, command: DeleteUnchanged) -> Reply:
     return gone is True
 
 
-def _delete_if(client: Any, command: DeleteIf) -> Reply:
+def _compare_and_delete(client: Any, command: CompareAndDelete) -> Reply:
     payload, token = client.gets(named(command.key))
-    return payload == command.payload and _delete_unchanged(
-        client, DeleteUnchanged(command.key, token)
-    )
+    return payload == command.payload and _delete_cas(client, DeleteCas(command.key, token))
 
 
-def _expire_if(client: Any, command: ExpireIf) -> Reply:
+def _compare_and_expire(client: Any, command: CompareAndExpire) -> Reply:
     payload, token = client.gets(named(command.key))
     if payload != command.payload:
         return False
@@ -407,12 +405,12 @@ _HANDLERS: Final[Mapping[type, Callable[[Any, Any], Reply]]] = {
     DeleteMany: _delete_many,
     Touch: _touch,
     Incr: _incr,
-    Begin: _begin,
+    GetOrStub: _get_or_stub,
     Renew: _renew,
-    Take: _take,
-    DeleteUnchanged: _delete_unchanged,
-    DeleteIf: _delete_if,
-    ExpireIf: _expire_if,
+    Acquire: _acquire,
+    DeleteCas: _delete_cas,
+    CompareAndDelete: _compare_and_delete,
+    CompareAndExpire: _compare_and_expire,
     Ping: _ping,
     ServerStats: _stats,
     FlushAll: _flush,

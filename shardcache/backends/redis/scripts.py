@@ -63,7 +63,7 @@ return stored.err and stored or 1
 """
 
 # KEYS: the key. ARGV: the stub, its life in ms.
-BEGIN: Final = b"""
+GET_OR_STUB: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if old then return old end
 local stored = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -79,7 +79,7 @@ return redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
 """
 
 # KEYS: the key. ARGV: the digest it must have.
-DELETE_UNCHANGED: Final = b"""
+DELETE_CAS: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
 if not old or redis.sha1hex(old) ~= ARGV[1] then return 0 end
@@ -87,7 +87,7 @@ return redis.pcall('DEL', KEYS[1])
 """
 
 # KEYS: the key. ARGV: what it must hold; the version behind its header (`core.payloads`) is 0 there.
-DELETE_IF: Final = b"""
+COMPARE_AND_DELETE: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
 local bare = old
@@ -99,7 +99,7 @@ return redis.pcall('DEL', KEYS[1])
 """
 
 # KEYS: the key. ARGV: what it must hold, as above, a life in ms.
-EXPIRE_IF: Final = b"""
+COMPARE_AND_EXPIRE: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
 local bare = old

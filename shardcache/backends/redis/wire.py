@@ -38,29 +38,30 @@ from shardcache.backends.redis.refusals import (
 )
 from shardcache.backends.redis.replies import INCOMPLETE, LARGEST, NonsenseError, Replies, TooLarge
 from shardcache.backends.redis.scripts import (
-    BEGIN,
+    COMPARE_AND_DELETE,
+    COMPARE_AND_EXPIRE,
     COMPARE_AND_SET,
     COUNT,
-    DELETE_IF,
-    DELETE_UNCHANGED,
-    EXPIRE_IF,
+    DELETE_CAS,
+    GET_OR_STUB,
     GETS,
     PERSIST,
     RENEW,
 )
 from shardcache.core.commands import (
-    Begin,
-    Begun,
+    Acquire,
+    Acquired,
     Cas,
     Command,
+    CompareAndDelete,
+    CompareAndExpire,
     Delete,
-    DeleteIf,
+    DeleteCas,
     DeleteMany,
-    DeleteUnchanged,
-    ExpireIf,
     FlushAll,
     Get,
     GetMany,
+    GetOrStub,
     Gets,
     Incr,
     Payload,
@@ -70,8 +71,7 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
     SetMany,
-    Take,
-    Taken,
+    StubReply,
     Touch,
     When,
 )
@@ -365,48 +365,52 @@ class RedisWire:
         uncounted.__cause__ = error.__cause__
         return uncounted
 
-    def _begin(self, command: Begin) -> Sequence[bytes]:
+    def _get_or_stub(self, command: GetOrStub) -> Sequence[bytes]:
         own = stub(command.mark)
         stored = to_redis(own)  # no other stub has this mark
         token = _digest(stored)
 
-        def met(raw: Any) -> Begun:  # whatever the server sent
+        def met(raw: Any) -> StubReply:  # whatever the server sent
             payload = _value(raw)
             if payload is None:
-                return Begun(None, token, leads=True, stub=own)
+                return StubReply(None, token, leads=True, stub=own)
             if is_stub(payload):
-                return Begun(None, _digest(raw), leads=False, stub=payload)
-            return Begun(payload, _digest(raw), leads=False)
+                return StubReply(None, _digest(raw), leads=False, stub=payload)
+            return StubReply(payload, _digest(raw), leads=False)
 
         awaited = One(met)
-        return self._ask_script(awaited, BEGIN, command.key, stored, _milliseconds(command.ttl))
+        return self._ask_script(
+            awaited, GET_OR_STUB, command.key, stored, _milliseconds(command.ttl)
+        )
 
     def _renew(self, command: Renew) -> Sequence[bytes]:
         token, life = _token(command.token), _milliseconds(command.ttl)
         awaited = One(lambda raw: token if flag(raw) else None)
         return self._ask_script(awaited, RENEW, command.key, token, life)
 
-    def _take(self, command: Take) -> Sequence[bytes]:
+    def _acquire(self, command: Acquire) -> Sequence[bytes]:
         key, payload, ttl = command
         stored = self._stored(payload)
-        taken = Taken(_digest(stored))
+        taken = Acquired(_digest(stored))
         awaited = One(lambda raw: taken if _ok_or_not(raw) else False)
         words = (b"SET", key, stored, *_life(ttl), *_CONDITIONS[When.ABSENT])
         return self._ask(awaited, *words)
 
-    def _delete_unchanged(self, command: DeleteUnchanged) -> Sequence[bytes]:
+    def _delete_cas(self, command: DeleteCas) -> Sequence[bytes]:
         token = _token(command.token)
-        return self._ask_script(_IF_STRING, DELETE_UNCHANGED, command.key, token)
+        return self._ask_script(_IF_STRING, DELETE_CAS, command.key, token)
 
-    def _delete_if(self, command: DeleteIf) -> Sequence[bytes]:
-        return self._ask_script(_IF_STRING, DELETE_IF, command.key, self._compared(command.payload))
+    def _compare_and_delete(self, command: CompareAndDelete) -> Sequence[bytes]:
+        return self._ask_script(
+            _IF_STRING, COMPARE_AND_DELETE, command.key, self._compared(command.payload)
+        )
 
     def _compared(self, payload: Payload) -> bytes:
         return to_redis(payload, bare=self._bare)
 
-    def _expire_if(self, command: ExpireIf) -> Sequence[bytes]:
+    def _compare_and_expire(self, command: CompareAndExpire) -> Sequence[bytes]:
         stored, life = self._compared(command.payload), _milliseconds(command.ttl)
-        return self._ask_script(_IF_STRING, EXPIRE_IF, command.key, stored, life)
+        return self._ask_script(_IF_STRING, COMPARE_AND_EXPIRE, command.key, stored, life)
 
     def _ping(self, command: Ping) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
         sent = (pack((b"PING",)) + pack((b"DEL", PROBED)),)
@@ -430,12 +434,12 @@ class RedisWire:
         DeleteMany: _delete_many,
         Touch: _touch,
         Incr: _incr,
-        Begin: _begin,
+        GetOrStub: _get_or_stub,
         Renew: _renew,
-        Take: _take,
-        DeleteUnchanged: _delete_unchanged,
-        DeleteIf: _delete_if,
-        ExpireIf: _expire_if,
+        Acquire: _acquire,
+        DeleteCas: _delete_cas,
+        CompareAndDelete: _compare_and_delete,
+        CompareAndExpire: _compare_and_expire,
         Ping: _ping,
         ServerStats: _stats,
         FlushAll: _flush,
