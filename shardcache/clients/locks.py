@@ -16,7 +16,7 @@ from shardcache.errors import ConfigurationError, LockLost
 from shardcache.operations import redlock
 from shardcache.operations.cluster import Cluster, Key
 from shardcache.operations.port import run
-from shardcache.operations.redlock import Hold
+from shardcache.operations.redlock import HeldLock
 
 DEFAULT_WAIT: Final = 10.0  # seconds
 
@@ -31,7 +31,7 @@ class LeaseBase:
 
     __slots__ = ("_hold",)
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: HeldLock) -> None:
         self._hold = hold
 
     @property
@@ -273,12 +273,12 @@ class Lock(LockBase[Lease]):
         if error is None:
             self._ended(lease, held=held)
 
-    def _take(self, take: Callable[[], Coroutine[Any, Any, Hold | None]]) -> list[Lease]:
+    def _take(self, take: Callable[[], Coroutine[Any, Any, HeldLock | None]]) -> list[Lease]:
         """Return the lease, if the lock was taken.
 
         A signal that raises before the caller has it leaves no lock that nobody can release.
         """
-        holds: list[Hold] = []
+        holds: list[HeldLock] = []
 
         async def taken() -> None:
             hold = await take()

@@ -117,6 +117,6 @@ def validity(ttl: float, elapsed: float, *, whole_seconds: bool) -> float:
     return min(ttl, kept) - elapsed - DRIFT * ttl - DRIFT_CONSTANT
 
 
-def worthwhile(seconds: float, ttl: float) -> bool:
+def long_enough(seconds: float, ttl: float) -> bool:
     """Return whether a lock that holds for so long yet is worth having."""
     return seconds >= WORTHWHILE * ttl

@@ -99,7 +99,7 @@ async def flush_node(cluster: Cluster, name: str) -> bool:
     """Empty one node; return whether it did. Raise `TopologyError` for an unknown name."""
     member = cluster.members[cluster.topology.node(name).name]
     cluster.io.single_flight.forget_all()
-    flushed: bool = cluster.settled(await cluster.ask(member, FlushAll()), otherwise=False)
+    flushed: bool = cluster.unwrap(await cluster.ask(member, FlushAll()), default=False)
     return flushed
 
 

@@ -289,13 +289,13 @@ class Cluster:
         if self.observers:
             self.observers.notify(NodeFailed(member.node, error, swallowed=not self.raises))
 
-    def settled(self, reply: Any, otherwise: Any) -> Any:  # the reply is of its command's type
-        """Give `reply`; for an error, raise it or give `otherwise`, as `on_error` says."""
+    def unwrap(self, reply: Any, default: Any) -> Any:  # the reply is of its command's type
+        """Give `reply`; for an error, raise it or give `default`, as `on_error` says."""
         if not isinstance(reply, NodeError):
             return reply
         if self.raises or isinstance(reply, NotACounterError):
             raise reply
-        return otherwise
+        return default
 
     def value(
         self,

@@ -75,7 +75,7 @@ async def put(request: Request, given: Any) -> bool:
     reply = await request.ask(Set(request.name, stored, seconds))
     if isinstance(reply, NodeRefusedError):  # as for every store: the old value is gone
         await request.ask(Delete(request.name))
-    return request.cluster.settled(reply, otherwise=False) is True
+    return request.cluster.unwrap(reply, default=False) is True
 
 
 async def refresh(request: Request) -> Any:
@@ -102,7 +102,7 @@ async def invalidate(request: Request) -> bool:
     if request.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
         asks.append((member, Delete(request.refresh_key)))
     reply, *_ = await cluster.ask_many(asks)
-    return cluster.settled(reply, otherwise=False) is True
+    return cluster.unwrap(reply, default=False) is True
 
 
 # What a hit does beyond serving the value.

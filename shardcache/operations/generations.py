@@ -151,7 +151,7 @@ class Generations(dict[str, Generation]):
             io.offer(lambda: _catch_up(cluster, generation.key, name, left), "generation")
         if len(noted) < wanted:
             failed = (reply for reply in held.values() if isinstance(reply, NodeError))
-            return cluster.settled(next(failed, None), otherwise=False) is True
+            return cluster.unwrap(next(failed, None), default=False) is True
         # Not before: nobody may store under a name that others do not have to pass.
         generation.name = max(generation.name, name)
         return await self._move(cluster, members, deadline)
@@ -169,7 +169,7 @@ class Generations(dict[str, Generation]):
         if stored.count(True) >= wanted:
             return True
         failed = next((reply for reply in stored if reply is not True), None)
-        return cluster.settled(failed, otherwise=False) is True
+        return cluster.unwrap(failed, default=False) is True
 
     async def _look(
         self, cluster: Cluster, wanted: Sequence[Generation], reads: Asks, deadline: float

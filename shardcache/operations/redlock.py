@@ -27,10 +27,10 @@ from shardcache.core.leases import (
     LOCKS,
     LockPolicy,
     lock_key,
+    long_enough,
     node_ttl,
     quorum,
     validity,
-    worthwhile,
 )
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import MARK_FLAGS
@@ -52,7 +52,7 @@ SILENT_GATES: Final = 2  # that are waited for; then all others are asked at onc
 GATE_SHARE: Final = 0.5  # of a call's time, for one gate: two of them and the rest take two calls
 
 
-class Hold:
+class HeldLock:
     """A lock in our hands: where it was asked for, until when it holds, and what became of it.
 
     Moments are monotonic seconds. It holds until `until` unless it is `lost`, which says why, or
@@ -121,16 +121,16 @@ class Hold:
         """Have it prolonged in the background, as its policy says."""
         io, policy = self.cluster.io, self.policy
         if policy.renew:
-            self._keeping = io.repeat(policy.ttl / 3, self._prolonged, "lock keeper")
+            self._keeping = io.repeat(policy.ttl / 3, self._extend_while_held, "lock keeper")
 
-    async def _prolonged(self) -> bool:
+    async def _extend_while_held(self) -> bool:
         try:
-            return await self._prolonged_once()
+            return await self._extend_once()
         except ShardCacheError as error:  # such as a node that has joined a Redis Cluster
             self._lose(f"it could not be prolonged: {error}")
             return False
 
-    async def _prolonged_once(self) -> bool:
+    async def _extend_once(self) -> bool:
         if self.cluster.io.now() - self.since + self.policy.ttl / 3 > self.policy.max_hold:
             return False
         if self.remaining() > self.policy.ttl:
@@ -146,11 +146,11 @@ class Hold:
             self._least = math.inf
         self._extending += 1
         try:
-            return await self._extended(ttl)
+            return await self._extend(ttl)
         finally:
             self._extending -= 1
 
-    async def _extended(self, ttl: float) -> bool:
+    async def _extend(self, ttl: float) -> bool:
         io = self.cluster.io
         asked = io.now()
         deadline = min(asked + self.cluster.timeout, self.until)
@@ -173,7 +173,7 @@ class Hold:
         left = _validity(ttl, now - asked, agreed)
         if self.released:  # meanwhile: it was given back, which is no loss
             return False
-        if len(agreed) < wanted or not worthwhile(left, ttl) or self.lost:
+        if len(agreed) < wanted or not long_enough(left, ttl) or self.lost:
             self._lose("it could not be prolonged")
             return False
         self.until = self._least = min(self._least, now + left)
@@ -259,7 +259,7 @@ class Hold:
             observers.notify(LeaseLost(self.name, self.cluster.io.now() - self.since))
 
 
-async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | None) -> Hold:
+async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | None) -> HeldLock:
     """Take the lock called `key`, trying for `wait` seconds while another has it; `None`: without end.
 
     Raise `LockTimeout` when that does not end, `LockUnavailable` when too few nodes answer.
@@ -278,7 +278,7 @@ async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | 
 
 async def attempt(
     cluster: Cluster, key: Key, policy: LockPolicy, prefix: bytes = LOCKS
-) -> Hold | None:
+) -> HeldLock | None:
     """Try once to take the lock called `key`; `None` while another has it.
 
     Raise `LockUnavailable` when too few nodes answer.
@@ -286,24 +286,24 @@ async def attempt(
     cluster = cluster.locking
     name = cluster.keys.canonical(cluster.keys.encode(key))
     members = cluster.voters(key)
-    vote = _Vote(cluster, name, members, policy, prefix)
-    hold = await _attempted(vote)
+    vote = _Attempt(cluster, name, members, policy, prefix)
+    hold = await _attempt(vote)
     if hold is None and await clear(cluster, vote.refusing(), lock_key(name, prefix)):
-        hold = await _attempted(_Vote(cluster, name, members, policy, prefix))
+        hold = await _attempt(_Attempt(cluster, name, members, policy, prefix))
     return hold
 
 
-async def _attempted(vote: _Vote) -> Hold | None:
+async def _attempt(vote: _Attempt) -> HeldLock | None:
     io = vote.cluster.io
     try:
-        if await vote.taken():
+        if await vote.take():
             hold = vote.hold()
             hold.keep()
             return hold
     except BaseException:
-        await io.shielded(vote.withdrawn)
+        await io.shielded(vote.withdraw)
         raise
-    await io.shielded(vote.withdrawn)
+    await io.shielded(vote.withdraw)
     vote.check_available()
     return None
 
@@ -338,7 +338,7 @@ def _is_held(replies: Sequence[Reply]) -> bool | None:
     return False if most + unheard < quorum(len(replies)) else None
 
 
-class _Vote:
+class _Attempt:
     """One attempt at a lock: whom it asked, and what each said."""
 
     def __init__(
@@ -360,21 +360,21 @@ class _Vote:
         self._asked = cluster.io.now()  # before the first byte is sent
         self._left = 0.0
 
-    async def taken(self) -> bool:
+    async def take(self) -> bool:
         """Ask the gate, then the others; say whether enough agreed, and soon enough."""
-        if not await self._gate_taken():
+        if not await self._ask_gate():
             return False
         others = [member for member in self._members if member not in self._replies]
         if others:
             await self._ask_others(others)
         now = self.cluster.io.now()
         self._left = _validity(self._policy.ttl, now - self._asked, self._agreed())
-        return len(self._agreed()) >= self._wanted and worthwhile(self._left, self._policy.ttl)
+        return len(self._agreed()) >= self._wanted and long_enough(self._left, self._policy.ttl)
 
-    def hold(self) -> Hold:
+    def hold(self) -> HeldLock:
         """Give the lock that was taken."""
         now = self.cluster.io.now()
-        return Hold(
+        return HeldLock(
             self.cluster,
             self._name,
             self._key,
@@ -389,7 +389,7 @@ class _Vote:
         """Give the nodes that said no."""
         return [member for member, reply in self._replies.items() if reply is False]
 
-    async def withdrawn(self) -> None:
+    async def withdraw(self) -> None:
         """Undo it on every node that agreed or may yet agree."""
         unsure = [member for member, reply in self._replies.items() if may_store(reply)]
         # Where it takes two steps, and the first is not answered yet, both are done beside the caller.
@@ -409,7 +409,7 @@ class _Vote:
         if len(self._members) - failed < self._wanted:
             raise _unavailable(self._name, {**dict.fromkeys(self._members), **self._replies})
 
-    async def _gate_taken(self) -> bool:
+    async def _ask_gate(self) -> bool:
         """Ask one node after another until one answers; say whether it agreed.
 
         Those that kept silent when last asked come last, so that the wait for them is not met again

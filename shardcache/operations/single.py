@@ -35,14 +35,14 @@ _FAILED: Final[Any] = object()  # in place of a reply
 async def get(cluster: Cluster, key: Key, default: Any) -> Any:
     """Give the key's value, or `default`."""
     name, member = cluster.route(key)
-    payload = cluster.settled(await cluster.ask(member, Get(name)), None)
+    payload = cluster.unwrap(await cluster.ask(member, Get(name)), None)
     return cluster.value(member, name, payload, default)
 
 
 async def gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable | None]:
     """Give the key's value with a token for `cas`, or `default` with `None`."""
     name, member = cluster.route(key)
-    found = cluster.settled(await cluster.ask(member, Gets(name)), None)
+    found = cluster.unwrap(await cluster.ask(member, Gets(name)), None)
     payload, token = found or (None, None)
     missing = object()
     value = cluster.value(member, name, payload, missing)
@@ -60,7 +60,7 @@ async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) ->
     reply = await cluster.ask(member, Set(name, payload, seconds, when), deadline)
     if when is not When.ABSENT:
         await _drop_refused(cluster, member, name, reply, deadline)
-    return bool(cluster.settled(reply, otherwise=False))
+    return bool(cluster.unwrap(reply, default=False))
 
 
 async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL) -> bool | None:
@@ -77,7 +77,7 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
         await cluster.ask(member, Delete(name), deadline)
     if isinstance(reply, NodeRefusedError):  # as for every store, unless somebody was faster
         await cluster.ask(member, DeleteCas(name, token), deadline)
-    stored: bool | None = cluster.settled(reply, otherwise=False)
+    stored: bool | None = cluster.unwrap(reply, default=False)
     return stored
 
 
@@ -85,7 +85,7 @@ async def delete(cluster: Cluster, key: Key) -> bool:
     """Remove the key; say whether it was there. What is being made for it now is void."""
     name, member = cluster.route(key)
     cluster.io.single_flight.forget(name)
-    return bool(cluster.settled(await cluster.ask(member, Delete(name)), otherwise=False))
+    return bool(cluster.unwrap(await cluster.ask(member, Delete(name)), default=False))
 
 
 async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
@@ -96,7 +96,7 @@ async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
         return await delete(cluster, key)
     if cluster.payloads.signs:
         return await _touch_signed(cluster, member, name, seconds)
-    return bool(cluster.settled(await cluster.ask(member, Touch(name, seconds)), otherwise=False))
+    return bool(cluster.unwrap(await cluster.ask(member, Touch(name, seconds)), default=False))
 
 
 async def _touch_signed(
@@ -105,7 +105,7 @@ async def _touch_signed(
     """Store the value anew, signed for as long as it is to live now."""
     payloads, deadline = cluster.payloads, cluster.deadline()
     for _ in range(TOUCH_TRIES):
-        found = cluster.settled(await cluster.ask(member, Gets(name), deadline), None)
+        found = cluster.unwrap(await cluster.ask(member, Gets(name), deadline), None)
         if found is None:
             return False
         payload, token = found
@@ -117,7 +117,7 @@ async def _touch_signed(
                 cluster.undecodable(member, name, error, default=None)
                 return False
             command = Cas(name, payloads.seal(name, held, seconds), token, seconds)
-        reply = cluster.settled(await cluster.ask(member, command, deadline), otherwise=None)
+        reply = cluster.unwrap(await cluster.ask(member, command, deadline), default=None)
         if reply is not False:  # else somebody has changed it just now
             return reply is True
     return False
@@ -145,7 +145,7 @@ async def _count(
     seconds = lifetime(ttl, cluster.default_ttl)
     deadline = cluster.deadline()
     for _ in range(COUNTER_TRIES):
-        count: int | None = cluster.settled(
+        count: int | None = cluster.unwrap(
             await cluster.ask(member, Incr(name, delta), deadline), _FAILED
         )
         if count is _FAILED:
@@ -156,7 +156,7 @@ async def _count(
             return initial
         payload = cluster.payloads.encode(name, initial)
         made = await cluster.ask(member, Set(name, payload, seconds, When.ABSENT), deadline)
-        if cluster.settled(made, otherwise=False):  # nobody else has made it meanwhile
+        if cluster.unwrap(made, default=False):  # nobody else has made it meanwhile
             return initial
     return None
 
@@ -173,9 +173,9 @@ def _checked(number: SupportsIndex, name: str) -> int:
 async def _store_expired(cluster: Cluster, member: Member, name: bytes, when: When) -> bool:
     """Do what storing for no time at all comes to: the key is deleted, but never by an `add`."""
     if when is When.ABSENT:
-        return cluster.settled(await cluster.ask(member, Get(name)), _FAILED) is None
+        return cluster.unwrap(await cluster.ask(member, Get(name)), _FAILED) is None
     cluster.io.single_flight.forget(name)
-    there = cluster.settled(await cluster.ask(member, Delete(name)), _FAILED)
+    there = cluster.unwrap(await cluster.ask(member, Delete(name)), _FAILED)
     return there is not _FAILED and (when is When.ALWAYS or bool(there))
 
 

@@ -67,4 +67,4 @@ async def invalidate(cluster: Cluster, tag: Key) -> bool:
     cluster.io.single_flight.forget_all()
     ((name, member),) = placed(cluster, [tag])
     reply = await cluster.ask(member, Delete(name))
-    return not isinstance(cluster.settled(reply, reply), NodeError)
+    return not isinstance(cluster.unwrap(reply, reply), NodeError)

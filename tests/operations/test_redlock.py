@@ -128,7 +128,7 @@ class Locks(RuleBasedStateMachine):
                     task.error, LockUnavailable
                 ):
                     raise task.error
-                if isinstance(task.result, redlock.Hold):
+                if isinstance(task.result, redlock.HeldLock):
                     self.holds[place].append(task.result)
         valid = [hold for held in self.holds for hold in held if hold.remaining() > 0]
         assert len(valid) <= 1, f"{len(valid)} valid leases at once"
@@ -424,7 +424,7 @@ def test_who_waits_gets_it_when_it_is_released():
     world.advance(0.5)
     first.run(hold.release())
     world.advance(0.2)
-    assert isinstance(task.result, redlock.Hold)
+    assert isinstance(task.result, redlock.HeldLock)
 
 
 @pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5, (True, False, True, False, True)])
@@ -1106,7 +1106,7 @@ def test_who_waits_without_end_is_never_late():
     assert not task.done
     finished(world, holder, hold.release())
     world.advance(0.5)
-    assert isinstance(task.result, redlock.Hold)
+    assert isinstance(task.result, redlock.HeldLock)
 
 
 # Behind all others: where those fail already, nothing is to be searched for.
