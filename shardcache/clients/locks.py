@@ -138,7 +138,7 @@ class AsyncLease(LeaseBase):
     async def release(self) -> bool:
         """Release the lock; return whether it still held. Idempotent, and raises no node's error."""
         hold = self._hold
-        return await hold.cluster.io.shielded(hold.release)
+        return await hold.cluster.io.shield(hold.release)
 
 
 class LockBase(Generic[LeaseT]):

@@ -32,11 +32,11 @@ class AsyncIO:
         "_closing",
         "_repetitions",
         "_tasks",
-        "shared",
+        "coalesce",
         "single_flight",
     )
 
-    refreshes_beside = True
+    refreshes_in_background = True
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
     process = staticmethod(os.getpid)
@@ -50,7 +50,7 @@ class AsyncIO:
         self._closed = False
         self._repetitions: set[TaskRepetition] = set()
         self.single_flight = TaskSingleFlight()
-        self.shared = SharedReplies().get
+        self.coalesce = SharedReplies().get
 
     def call(
         self, backend: AsyncBackend, command: Command, deadline: float
@@ -91,12 +91,12 @@ class AsyncIO:
         """Run an operation in a task of the running loop."""
         self._started(work, name)
 
-    def offer(self, work: Work[None], name: str) -> bool:
+    def try_spawn(self, work: Work[None], name: str) -> bool:
         """Run an operation in a task of the running loop: there is no limit to them."""
         self._started(work, name, context_outside())
         return True
 
-    async def shielded(self, work: Work[T]) -> T:
+    async def shield(self, work: Work[T]) -> T:
         """Do it in a task that goes on when the caller is cancelled."""
         return await asyncio.shield(self._start_closing(work, "closing step"))
 

@@ -30,7 +30,7 @@ class BlockingIO:
 
     __slots__ = ("_cleaners", "_refreshers", "_repeater", "single_flight")
 
-    refreshes_beside = False
+    refreshes_in_background = False
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
     process = staticmethod(os.getpid)
@@ -57,7 +57,7 @@ class BlockingIO:
             return [self._call_one(*asks[0], deadline)]
         return _driven(FanOut(asks, deadline, enough))
 
-    async def shared(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Reply:  # noqa: ARG002
+    async def coalesce(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Reply:  # noqa: ARG002
         """Ask: threads do not wait for each other's replies."""
         return await ask()
 
@@ -90,7 +90,7 @@ class BlockingIO:
         """Run an operation in a daemon thread."""
         start_thread(lambda: run(work), f"shardcache {name}")
 
-    def offer(self, work: Work[None], name: str) -> bool:  # noqa: ARG002 - they share their threads
+    def try_spawn(self, work: Work[None], name: str) -> bool:  # noqa: ARG002 - they share their threads
         """Run an operation in one of a few threads, unless all are busy."""
         context = context_outside()
         try:
@@ -98,7 +98,7 @@ class BlockingIO:
         except NoThreadError:
             return False
 
-    async def shielded(self, work: Work[T]) -> T:
+    async def shield(self, work: Work[T]) -> T:
         """Do it: only a signal can stop a thread, and it may."""
         return await work()
 

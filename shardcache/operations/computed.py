@@ -122,14 +122,14 @@ async def _served(request: Request, given: Any, stored: Found) -> Any:
         if outcome is not None and outcome.error is not None:
             request.cluster.protection.notes.refresh_failed(request.function, outcome.error)
 
-    if not request.io.offer(beside, "refresh"):
+    if not request.io.try_spawn(beside, "refresh"):
         refresh_gate.clear(request.name)
     return given
 
 
 def _inline(request: Request) -> bool:
     refreshes = request.policy.refresh
-    return refreshes == "inline" or (refreshes == "auto" and not request.io.refreshes_beside)
+    return refreshes == "inline" or (refreshes == "auto" and not request.io.refreshes_in_background)
 
 
 async def _refreshed(request: Request, stored: Found) -> Outcome | None:
@@ -235,7 +235,7 @@ async def _closer(request: Request, sight: Sight) -> Sight:
     if progress is None or progress.claim is None or progress.as_of >= sight.began:
         return sight
     name = request.name
-    there = await request.io.shared((name, Gets), lambda: request.ask(Gets(name)))
+    there = await request.io.coalesce((name, Gets), lambda: request.ask(Gets(name)))
     if not isinstance(there, tuple):
         return sight._replace(reply=there)
     return sight._replace(reply=there[0], token=there[1])

@@ -148,7 +148,7 @@ class Generations(dict[str, Generation]):
         noted = await _raise(cluster, generation.key, name, held, deadline, wanted)
         left = [member for member, reply in held.items() if reply is UNANSWERED]
         if left:  # they are told all the same, so that it is not lost with a few of the others
-            io.offer(lambda: _catch_up(cluster, generation.key, name, left), "generation")
+            io.try_spawn(lambda: _catch_up(cluster, generation.key, name, left), "generation")
         if len(noted) < wanted:
             failed = (reply for reply in held.values() if isinstance(reply, NodeError))
             return cluster.unwrap(next(failed, None), default=False) is True
@@ -285,7 +285,7 @@ async def _read(cluster: Cluster, reads: Asks, deadline: float) -> list[Timed]:
     async def ask() -> Any:  # it is a reply with its seconds that is shared here
         return (await cluster.ask_raw(asks, deadline))[0]
 
-    timed: Any = await cluster.io.shared(asks[0][1], ask)
+    timed: Any = await cluster.io.coalesce(asks[0][1], ask)
     return [timed]
 
 

@@ -118,7 +118,7 @@ class Leading:
                 try:
                     return await self._held()
                 finally:
-                    await self._io.shielded(hold.release)
+                    await self._io.shield(hold.release)
                     if hold.lost:
                         request.increment("locks_lost")
             outcome = await self._waited()

@@ -121,11 +121,11 @@ async def _claimed(request: Request, ask_for_claim: Work[T]) -> T:
         return claim
 
     try:
-        return await request.io.shielded(work)
+        return await request.io.shield(work)
     except BaseException:
         stopped = True
         if got:
-            await request.io.shielded(lambda: _release(got[0]))
+            await request.io.shield(lambda: _release(got[0]))
         raise
 
 
@@ -208,7 +208,7 @@ async def computed(
             await claim.release()
 
         if io.process() == process:  # else this is a child, and the claim is its parent's
-            await io.shielded(undo)
+            await io.shield(undo)
         raise
 
 

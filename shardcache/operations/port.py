@@ -80,7 +80,7 @@ class IO(Protocol[BackendT_contra]):
     """Asks nodes and tells the time, by blocking or by awaiting. Deadlines are `now()` seconds."""
 
     @property
-    def refreshes_beside(self) -> bool:
+    def refreshes_in_background(self) -> bool:
         """Say whether what is made anew is best made beside the calls."""
 
     @property
@@ -111,7 +111,7 @@ class IO(Protocol[BackendT_contra]):
         then: so they are in what `enough` is given.
         """
 
-    def shared(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
+    def coalesce(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
         """Give the reply of `ask`, or that of an equal one that is under way just now."""
 
     def compute(self, factory: Callable[[], Any]) -> Awaitable[Any]:
@@ -135,7 +135,7 @@ class IO(Protocol[BackendT_contra]):
         Raise `OSError` when no thread is to be had.
         """
 
-    def offer(self, work: Work[None], name: str) -> bool:
+    def try_spawn(self, work: Work[None], name: str) -> bool:
         """Begin it beside the calls if not too many are under way; say whether.
 
         It sees the caller's context variables, and is no part of the caller's flight.
@@ -148,7 +148,7 @@ class IO(Protocol[BackendT_contra]):
         client that is closed, or whose process ends, waits a moment for it unless it is stuck.
         """
 
-    def shielded(self, work: Work[T]) -> Awaitable[T]:
+    def shield(self, work: Work[T]) -> Awaitable[T]:
         """Do what has to be done to its end, even when the caller is stopped meanwhile."""
 
     def repeat(self, every: float, work: Work[bool], name: str) -> Repetition:

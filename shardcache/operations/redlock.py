@@ -301,9 +301,9 @@ async def _attempt(vote: _Attempt) -> HeldLock | None:
             hold.keep()
             return hold
     except BaseException:
-        await io.shielded(vote.withdraw)
+        await io.shield(vote.withdraw)
         raise
-    await io.shielded(vote.withdraw)
+    await io.shield(vote.withdraw)
     vote.check_available()
     return None
 

@@ -124,7 +124,7 @@ class Request:
             return self.taken(await self.cluster.ask_many(self.reads()))
         self.began = self.io.now()
         member, command, ask = self.member, Get(self.name), self.cluster.ask
-        reply = await self.io.shared(self.name, lambda: ask(member, command))
+        reply = await self.io.coalesce(self.name, lambda: ask(member, command))
         return self.opened(reply) if self.cluster.payloads.signs else reply, ()
 
     def reads(self) -> list[tuple[Member, Command]]:

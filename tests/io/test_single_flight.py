@@ -759,11 +759,11 @@ class TestBeside:
             go.wait(LONG)
             done.append(1)
 
-        offers = [io.offer(work, "refresh") for _ in range(REFRESHERS + 2)]
+        offers = [io.try_spawn(work, "refresh") for _ in range(REFRESHERS + 2)]
         assert offers == [True] * REFRESHERS + [False] * 2
         go.set()
         eventually(lambda: len(done) == REFRESHERS, within=LONG)
-        eventually(lambda: io.offer(work, "refresh"), within=LONG)
+        eventually(lambda: io.try_spawn(work, "refresh"), within=LONG)
         eventually(lambda: len(done) == REFRESHERS + 1, within=LONG)
 
     def test_what_fails_gives_its_place_back(self, caplog):
@@ -775,7 +775,7 @@ class TestBeside:
             raise ZeroDivisionError
 
         for number in range(1, 3 * REFRESHERS):
-            eventually(lambda: io.offer(failing, "refresh"), within=LONG)
+            eventually(lambda: io.try_spawn(failing, "refresh"), within=LONG)
             eventually(lambda number=number: len(tries) == number, within=LONG)
         assert "has failed" in caplog.text
 
@@ -791,8 +791,8 @@ class TestBeside:
 
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
-            assert not any(io.offer(work, "refresh") for _ in range(2 * REFRESHERS))
-        assert io.offer(work, "refresh")
+            assert not any(io.try_spawn(work, "refresh") for _ in range(2 * REFRESHERS))
+        assert io.try_spawn(work, "refresh")
         assert done.acquire(timeout=LONG)
 
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -806,9 +806,9 @@ class TestBeside:
         async def childs():
             done.set()
 
-        assert all(io.offer(work, "refresh") for _ in range(REFRESHERS))
+        assert all(io.try_spawn(work, "refresh") for _ in range(REFRESHERS))
         if (child := os.fork()) == 0:
-            os._exit(0 if io.offer(childs, "refresh") and done.wait(LONG) else 1)
+            os._exit(0 if io.try_spawn(childs, "refresh") and done.wait(LONG) else 1)
         go.set()
         assert os.waitpid(child, 0)[1] == 0
 

@@ -367,7 +367,7 @@ class SimulatedSingleFlight:
 class SimulatedIO:
     """The port of a simulated process."""
 
-    refreshes_beside = True
+    refreshes_in_background = True
 
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
@@ -426,7 +426,7 @@ class SimulatedIO:
         await over
         return [(reply, self.now()) for reply in heard()]
 
-    async def shared(self, name: Any, ask: Any) -> Any:
+    async def coalesce(self, name: Any, ask: Any) -> Any:
         """Ask: there is one caller."""
         del name
         return await ask()
@@ -450,12 +450,12 @@ class SimulatedIO:
         del name
         self._process.begin(work)
 
-    def offer(self, work: Any, name: str) -> bool:
+    def try_spawn(self, work: Any, name: str) -> bool:
         """Begin it as well."""
         self.spawn(work, name)
         return True
 
-    async def shielded(self, work: Any) -> Any:
+    async def shield(self, work: Any) -> Any:
         """Do it in a task that goes on when the caller is cancelled."""
         task = self._process.begin(work)
         result = await task

@@ -1060,9 +1060,9 @@ class TestAges:
         scene.run(0)
         scene.world.advance(15.0)
         io = scene.processes[0].cluster.io
-        offer, io.offer = io.offer, lambda *_: False
+        offer, io.try_spawn = io.try_spawn, lambda *_: False
         assert scene.run(0) == [0]
-        io.offer = offer
+        io.try_spawn = offer
         assert scene.run(0) == [0]
         scene.world.advance(1.0)
         assert scene.source.calls == 2
