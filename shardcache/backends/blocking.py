@@ -13,7 +13,7 @@ from typing import Final
 
 from shardcache.backends.base import BackendOptions, Exchange, excuse
 from shardcache.backends.dialing import Expired, Target, Wait, dial
-from shardcache.backends.pool import Connection, Place, Pool
+from shardcache.backends.pool import Connection, Pool, Slot
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import (
     NodeError,
@@ -55,7 +55,7 @@ class SocketBackend:
 
     def execute(self, command: Command, deadline: float) -> Reply:
         """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
-        connection = self.pool.idle()
+        connection = self.pool.get_idle()
         if connection is None:
             return self._drive(SocketExchange(self, deadline, self.talk(command, deadline)))
         chunks = self.encoded(connection, command)
@@ -73,16 +73,16 @@ class SocketBackend:
             talk = self.again(connection, command, error, deadline)
             return self._drive(SocketExchange(self, deadline, talk))
         except BaseException:
-            self.pool.lose(connection)
+            self.pool.discard(connection)
             raise
-        self.pool.give(connection)
+        self.pool.put(connection)
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     def begin(self, command: Command, deadline: float) -> Exchange:
         """Start `command` without waiting for its reply, so that many nodes are asked at once."""
-        connection = self.pool.idle()
+        connection = self.pool.get_idle()
         if connection is None:
             return SocketExchange(self, deadline, self.talk(command, deadline))
         chunks = self.encoded(connection, command)
@@ -96,7 +96,7 @@ class SocketBackend:
         They say nothing of the node when it was sending, or when this thread itself was held up.
         """
         reply: Reply = connection.wire.partial()
-        self.pool.lose(connection)
+        self.pool.discard(connection)
         now, half = time.monotonic(), self._options.call_timeout / 2
         if now - deadline > half or now - connection.arrived < half:
             excuse(reply)
@@ -108,7 +108,7 @@ class SocketBackend:
         Not so one that we close because a reply is late: that says nothing of the server.
         """
         self._target.runs.end()
-        self.pool.lose(connection)
+        self.pool.discard(connection)
 
     @property
     def limited(self) -> int:
@@ -147,7 +147,7 @@ class SocketBackend:
         try:
             return connection.wire.encode(command)
         except BaseException:
-            self.pool.give(connection)  # which closes it unless it is at a reply boundary
+            self.pool.put(connection)  # which closes it unless it is at a reply boundary
             raise
 
     def talk(self, command: Command, deadline: float) -> Talk:
@@ -179,10 +179,10 @@ class SocketBackend:
         except OSError as error:
             talk = self.again(connection, command, error, deadline)
         except BaseException:
-            self.pool.lose(connection)
+            self.pool.discard(connection)
             raise
         else:
-            self.pool.give(connection)
+            self.pool.put(connection)
             return reply
         return (yield from talk)
 
@@ -192,7 +192,7 @@ class SocketBackend:
         """Give the talk that asks again over another connection; raise if that would do harm."""
         refusal = _last_words(connection)
         if refusal is not None:
-            self.pool.lose(connection)  # the server works, for others
+            self.pool.discard(connection)  # the server works, for others
             raise refusal from error
         self.lost(connection)
         if isinstance(error, NodeError):
@@ -209,15 +209,15 @@ class SocketBackend:
             return NodeTimeoutError("did not answer in time", self._node)
         return NodeUnavailableError(f"lost the connection: {error.strerror or error}", self._node)
 
-    def _dialed(self, place: Place, deadline: float) -> Generator[Wait, None, Connection]:
+    def _dialed(self, slot: Slot, deadline: float) -> Generator[Wait, None, Connection]:
         """Give a new connection, in the place reserved for it."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
             connection = Connection(*(yield from dial(self._target, until)))
         except BaseException:
-            self.pool.release(place)
+            self.pool.release(slot)
             raise
-        self.pool.adopt(connection, place)
+        self.pool.add(connection, slot)
         self.dialed += 1
         return connection
 
@@ -314,7 +314,7 @@ class SmallExchange(SocketExchange):
             self._ask_again(connection, error)
             return
         except BaseException:
-            backend.pool.lose(connection)
+            backend.pool.discard(connection)
             raise
         if sent < len(chunk):
             self._go_on(backend.talk_on(connection, command, [chunk[sent:]], deadline))
@@ -330,7 +330,7 @@ class SmallExchange(SocketExchange):
         except OSError as error:
             self._ask_again(connection, error)
         except BaseException as error:
-            self._backend.pool.lose(connection)
+            self._backend.pool.discard(connection)
             if not isinstance(error, Exception):
                 raise
             self._finish(error)
@@ -340,7 +340,7 @@ class SmallExchange(SocketExchange):
                 # interrupt must not close what another thread may have in hand by then.
                 self._connection = None
                 self._finish(replies[0])
-                self._backend.pool.give(connection)
+                self._backend.pool.put(connection)
 
     def expire(self) -> None:
         """End the waiting: what did arrive is the reply, with timeouts in the gaps."""
@@ -355,7 +355,7 @@ class SmallExchange(SocketExchange):
         """Stop now, and close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._backend.pool.lose(connection)
+            self._backend.pool.discard(connection)
         elif not self.finished:
             super().abandon()
         self.finished = True

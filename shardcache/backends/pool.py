@@ -146,7 +146,7 @@ class Connection:
             return
 
 
-class Place:
+class Slot:
     """Room for one connection, kept while it is being dialed."""
 
     __slots__ = ("__weakref__", "since")
@@ -158,7 +158,7 @@ class Place:
 class Pool:
     """At most `size` connections, the last one returned first out. Thread-safe and fork-safe.
 
-    `idle` and `give` are the hot ways and take no lock: a deque's `pop` and `append` are atomic.
+    `get_idle` and `put` are the hot ways and take no lock: a deque's `pop` and `append` are atomic.
     Connections and places are counted while somebody holds them, so that an interrupt between two
     bytecodes, which drops one, frees its place as well.
     """
@@ -176,7 +176,7 @@ class Pool:
 
     def _start(self) -> None:
         self._resting: deque[Connection] = deque()
-        self._living: Living[Connection | Place] = Living()
+        self._living: Living[Connection | Slot] = Living()
         # Of those who wait, the first in line first. Weak, so that whoever is interrupted is gone.
         self._waiters: deque[weakref.ref[Waiter]] = deque()
         # Reentrant: the garbage collector or a signal may call the program's code while it is held,
@@ -184,7 +184,7 @@ class Pool:
         self._counting = threading.RLock()
         self._limit = DialLimit()
 
-    def idle(self) -> Connection | None:
+    def get_idle(self) -> Connection | None:
         """Give a connection that rests here, if there is one that is still good."""
         while True:
             try:
@@ -195,12 +195,12 @@ class Pool:
                 return connection
             self.discarded += 1
             self._runs.end()
-            self.lose(connection)
+            self.discard(connection)
 
-    def give(self, connection: Connection) -> None:
+    def put(self, connection: Connection) -> None:
         """Take a connection back; close it unless it is at a reply boundary."""
         if self.closed or not connection.wire.idle:
-            self.lose(connection)
+            self.discard(connection)
             return
         connection.heard = False
         connection.since = time.monotonic()
@@ -210,7 +210,7 @@ class Pool:
         if self._waiters:
             self._wake()
 
-    def lose(self, connection: Connection) -> None:
+    def discard(self, connection: Connection) -> None:
         """Close a connection and free its place."""
         connection.close()
         self._living.discard(connection)
@@ -228,13 +228,13 @@ class Pool:
                 wakeup.set()
                 return
 
-    def reserve(self, deadline: float) -> Connection | Place:
-        """Return a connection, or a place for a new one (then `adopt` or `release`).
+    def reserve(self, deadline: float) -> Connection | Slot:
+        """Return a connection, or a place for a new one (then `add` or `release`).
 
         Raise `PoolTimeoutError` when neither is there by `deadline`, `NodeUnavailableError` when
         the node is ejected meanwhile.
         """
-        held = self.idle() or self._place()
+        held = self.get_idle() or self._slot()
         if held is not None:
             return held
         ejections = self._ejections
@@ -250,12 +250,12 @@ class Pool:
         finally:
             self._leave(waiter, wakeup)
 
-    def reserved(self, deadline: float) -> Generator[Wait, None, Connection | Place]:
+    def reserved(self, deadline: float) -> Generator[Wait, None, Connection | Slot]:
         """Return what `reserve` does, in steps: whoever waits so goes on driving other exchanges.
 
         So threads that hold connections of some nodes and wait for those of others come free.
         """
-        held = self.idle() or self._place()
+        held = self.get_idle() or self._slot()
         if held is not None:
             return held
         ejections = self._ejections
@@ -295,14 +295,14 @@ class Pool:
         if wakeup.is_set:  # and goes without what it was set for
             self._wake()
 
-    def _at_once(self, ejections: int) -> Connection | Place | None:
+    def _at_once(self, ejections: int) -> Connection | Slot | None:
         """Give what there is; send away who has waited since before an ejection."""
-        held = self.idle() or self._place()
+        held = self.get_idle() or self._slot()
         if held is None and self._ejections != ejections:
             raise NodeUnavailableError("was ejected", self.node)
         return held
 
-    def _place(self) -> Place | None:
+    def _slot(self) -> Slot | None:
         with self._counting:
             if self._living.at_most() >= self.size:
                 self._living.forget_dead()
@@ -310,11 +310,11 @@ class Pool:
                     return None
             if not self._limit.may_dial(time.monotonic()) and self._living.count():
                 return None
-            place = Place()
-            self._living.add(place)
+            slot = Slot()
+            self._living.add(slot)
             if self._living.at_most() <= self.size:
-                return place
-            self._living.discard(place)  # a finalizer has come in between, and taken the last one
+                return slot
+            self._living.discard(slot)  # a finalizer has come in between, and taken the last one
             return None
 
     def _find_dropped(self) -> None:
@@ -335,15 +335,15 @@ class Pool:
             raise PoolTimeoutError(f"all {self.size} connections stayed in use", self.node)
         return min(remaining, _WAIT_SLICE)
 
-    def adopt(self, connection: Connection, place: Place) -> None:
+    def add(self, connection: Connection, slot: Slot) -> None:
         """Count a new connection as living, in the place reserved for it."""
         with self._counting:
             self._living.add(connection)
-            self._living.discard(place)
+            self._living.discard(slot)
 
-    def release(self, place: Place) -> None:
+    def release(self, slot: Slot) -> None:
         """Give a reserved place back unused."""
-        self._living.discard(place)
+        self._living.discard(slot)
         if self._waiters:
             self._wake()
 
@@ -387,7 +387,7 @@ class Pool:
         """Close every connection that rests here."""
         while True:
             try:
-                self.lose(self._resting.pop())
+                self.discard(self._resting.pop())
             except IndexError:
                 return
 

@@ -174,13 +174,13 @@ def test_those_who_wait_for_a_connection_are_sent_away(make_memcached):
     client = Client(server.url, on_error="raise", timeout=5, pool_size=1)
     client.set("k", 1)
     (member,) = client._cluster.members.values()
-    lent = member.backend.pool.idle()
+    lent = member.backend.pool.get_idle()
     threading.Timer(0.2, member.backend.eject).start()
     started = time.monotonic()
     with pytest.raises(NodeUnavailableError, match="ejected"):
         client.get("k")
     assert time.monotonic() - started < 2
-    member.backend.pool.give(lent)
+    member.backend.pool.put(lent)
     client.close()
 
 
@@ -190,12 +190,12 @@ def test_a_pool_that_ran_out_ejects_nobody(make_memcached):
     client = Client(server.url, on_error="raise", timeout=0.05, pool_size=1)
     client.set("k", 1)
     (member,) = client._cluster.members.values()
-    lent = member.backend.pool.idle()
+    lent = member.backend.pool.get_idle()
     for _ in range(30):
         with pytest.raises(PoolTimeoutError):
             client.get("k")
     assert client.ejected == ()
-    member.backend.pool.give(lent)
+    member.backend.pool.put(lent)
     assert client.get("k") == 1
     client.close()
 

@@ -412,10 +412,10 @@ def test_a_connection_in_the_middle_of_a_reply_is_not_lent_again(make_memcached)
     client = Client(server.url, on_error="raise", timeout=2)
     client.set("k", 1)
     pool = next(iter(client._cluster.members.values())).backend.pool
-    lent = pool.idle()
+    lent = pool.get_idle()
     lent.wire.encode(Get(b"k"))  # whose reply is owed from now on
     pool.give(lent)
-    assert (pool.idle(), pool.open) == (None, 0)
+    assert (pool.get_idle(), pool.open) == (None, 0)
     assert client.get("k") == 1
     client.close()
 
@@ -507,7 +507,7 @@ def test_a_pool_that_ran_out_is_told_as_such(make_memcached):
     client = Client(server.url, pool_size=1, on_error="raise", timeout=0.2)
     client.set("k", 1)
     backend = next(iter(client._cluster.members.values())).backend
-    lent = backend.pool.idle()
+    lent = backend.pool.get_idle()
     with pytest.raises(NodeTimeoutError, match="connections stayed in use"):
         client.get("k")
     backend.pool.give(lent)

@@ -19,7 +19,7 @@ from interrupting import interrupted
 from shardcache import Client, NodeError, PartialFailureError, PoolTimeoutError
 from shardcache.backends import pool as pools
 from shardcache.backends.dialing import Expired
-from shardcache.backends.pool import Connection, Place, Pool
+from shardcache.backends.pool import Connection, Pool, Slot
 from shardcache.backends.wakeups import Wakeup
 
 KEYS = [f"k{number}" for number in range(60)]
@@ -41,7 +41,7 @@ def taken(pool):
 
 def given_back(pool, held):
     """Give it back."""
-    (pool.release if isinstance(held, Place) else pool.give)(held)
+    (pool.release if isinstance(held, Slot) else pool.put)(held)
 
 
 def test_the_keys_of_other_nodes_are_found(urls):
@@ -134,10 +134,10 @@ def test_what_was_dropped_takes_no_place(connects):
     for _ in range(10):
         held = pool.reserve(time.monotonic() + 5)
         if connects:
-            pool.adopt(Connection(socket.socket(), None), held)
+            pool.add(Connection(socket.socket(), None), held)
         # As when an interrupt hits the callback that would take note of its end.
         references = pool._living._references
-        references[-len(references)] = weakref.ref(Place())
+        references[-len(references)] = weakref.ref(Slot())
         del held
     assert pool.open == 0
 
@@ -215,7 +215,7 @@ def test_an_interrupted_collection_is_not_the_last(monkeypatch):
     monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(pools, "_next_collection", {})  # what is in it is of the real clock
     pool = Pool("cache1", 1)
-    pool._living.add(lost := Place())
+    pool._living.add(lost := Slot())
     collections = []
     monkeypatch.setattr(gc, "collect", lambda *_: collections.append(1))
     for _ in interrupted(pool._find_dropped, lambda code: code.co_filename == pools.__file__):

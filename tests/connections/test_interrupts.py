@@ -23,7 +23,7 @@ from connections.fakes import fake_node
 from interrupting import interrupted
 from shardcache import AsyncClient, Client
 from shardcache.backends.base import BackendOptions
-from shardcache.backends.pool import Place
+from shardcache.backends.pool import Slot
 from shardcache.backends.redis import Redis
 from shardcache.core.commands import Get, Gets
 from shardcache.core.nodes import Node
@@ -96,7 +96,7 @@ def test_signals_leave_no_connection_out_of_step(urls):
         pool = member.backend.pool
         lent = [pool.reserve(time.monotonic() + 5) for _ in range(2)]  # raises if a slot is lost
         for held in lent:
-            (pool.release if isinstance(held, Place) else pool.give)(held)
+            (pool.release if isinstance(held, Slot) else pool.put)(held)
     assert client.get_many(KEYS) == {key: f"value of {key}" for key in KEYS}
     client.close()
 
@@ -203,7 +203,7 @@ def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, sche
             pool = member.backend.pool
             lent = [pool.reserve(time.monotonic() + 5) for _ in range(2)]
             for held in lent:
-                (pool.release if isinstance(held, Place) else pool.give)(held)
+                (pool.release if isinstance(held, Slot) else pool.put)(held)
     finally:
         gc.enable()
     client.close()

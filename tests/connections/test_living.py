@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from shardcache.backends.pool import Living, Place
+from shardcache.backends.pool import Living, Slot
 
 
 class Mortal:
@@ -13,7 +13,7 @@ class Mortal:
     def __init__(self, living):
         self.itself = self
         self.living = living
-        self.place = Place()
+        self.place = Slot()
         living.add(self.place)
 
     def __del__(self):
@@ -23,7 +23,7 @@ class Mortal:
 def test_garbage_collected_while_the_living_are_listed():
     """What the collector finds then may change what is listed: with pairs, Python 3.11 raises."""
     living = Living()
-    held = [Place() for _ in range(200)]
+    held = [Slot() for _ in range(200)]
     for place in held:
         living.add(place)
     before = gc.get_threshold()

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, cast
 from shardcache.backends.base import LAST_WAIT, BackendOptions, Wire, cut_off
 from shardcache.backends.dialing import Expired, Target, Wait, dial
 from shardcache.backends.dropped import warn_dropped
-from shardcache.backends.pool import Connection, Place, Pool
+from shardcache.backends.pool import Connection, Pool, Slot
 from shardcache.backends.pymemcache.refusals import translated
 from shardcache.backends.pymemcache.session import Session
 from shardcache.backends.threads import NoThreadError, Workers
@@ -150,7 +150,7 @@ class PymemcacheBackend:
                 raise
             raise ours from error
         finally:
-            self.pool.give(connection)  # which closes it unless it is idle
+            self.pool.put(connection)  # which closes it unless it is idle
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -165,22 +165,22 @@ class PymemcacheBackend:
     def _lent(self, deadline: float) -> Connection:
         while True:
             held = self.pool.reserve(deadline)
-            if isinstance(held, Place):
+            if isinstance(held, Slot):
                 return self._dialed(held, deadline)
             # pymemcache forgets what it received too much, and would take the rest for an answer.
             if not held.stale:
                 return held
-            self.pool.lose(held)
+            self.pool.discard(held)
 
-    def _dialed(self, place: Place, deadline: float) -> Connection:
+    def _dialed(self, slot: Slot, deadline: float) -> Connection:
         """Give a new connection, in the place reserved for it."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
             connection = Connection(*self._connected(until))
         except BaseException:
-            self.pool.release(place)
+            self.pool.release(slot)
             raise
-        self.pool.adopt(connection, place)
+        self.pool.add(connection, slot)
         return connection
 
     def _connected(self, until: float) -> tuple[socket.socket, Wire]:
