@@ -33,7 +33,7 @@ READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps 
 _MAIN: Final = main_thread().ident
 _LATER: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
-Talk = Generator[Wait, None, Reply]
+Steps = Generator[Wait, None, Reply]
 
 
 class SocketBackend:
@@ -57,11 +57,11 @@ class SocketBackend:
         """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
         connection = self.pool.get_idle()
         if connection is None:
-            return self._drive(SocketExchange(self, deadline, self.talk(command, deadline)))
+            return self._drive(SocketExchange(self, deadline, self.exchange(command, deadline)))
         chunks = self.encoded(connection, command)
         if not _is_small(chunks):
-            talk = self.talk_on(connection, command, chunks, deadline)
-            return self._drive(SocketExchange(self, deadline, talk))
+            exchange = self.exchange_on(connection, command, chunks, deadline)
+            return self._drive(SocketExchange(self, deadline, exchange))
         try:
             reply = _ask(connection, chunks[0], deadline)
         except (BlockingIOError, TimeoutError) as error:
@@ -70,8 +70,8 @@ class SocketBackend:
                 raise partial from error
             return partial
         except OSError as error:
-            talk = self.again(connection, command, error, deadline)
-            return self._drive(SocketExchange(self, deadline, talk))
+            exchange = self.retry_on_another(connection, command, error, deadline)
+            return self._drive(SocketExchange(self, deadline, exchange))
         except BaseException:
             self.pool.discard(connection)
             raise
@@ -84,11 +84,13 @@ class SocketBackend:
         """Start `command` without waiting for its reply, so that many nodes are asked at once."""
         connection = self.pool.get_idle()
         if connection is None:
-            return SocketExchange(self, deadline, self.talk(command, deadline))
+            return SocketExchange(self, deadline, self.exchange(command, deadline))
         chunks = self.encoded(connection, command)
         if _is_small(chunks):
             return SmallExchange(self, deadline, connection, command, chunks[0])
-        return SocketExchange(self, deadline, self.talk_on(connection, command, chunks, deadline))
+        return SocketExchange(
+            self, deadline, self.exchange_on(connection, command, chunks, deadline)
+        )
 
     def late(self, connection: Connection, deadline: float) -> Reply:
         """Close a connection whose reply is late; return what has arrived, with timeouts in the gaps.
@@ -150,17 +152,17 @@ class SocketBackend:
             self.pool.put(connection)  # which closes it unless it is at a reply boundary
             raise
 
-    def talk(self, command: Command, deadline: float) -> Talk:
+    def exchange(self, command: Command, deadline: float) -> Steps:
         """Give the reply over a pooled connection, or over a new one."""
         while True:
             held = yield from self.pool.reserved(deadline)
             if isinstance(held, Connection):
                 chunks = self.encoded(held, command)
-                return (yield from self.talk_on(held, command, chunks, deadline))
+                return (yield from self.exchange_on(held, command, chunks, deadline))
             try:
                 connection = yield from self._dialed(held, deadline)
                 chunks = self.encoded(connection, command)
-                reply = yield from self.talk_on(connection, command, chunks, deadline)
+                reply = yield from self.exchange_on(connection, command, chunks, deadline)
             except TooManyConnectionsError:
                 if not self.pool.refused():
                     raise
@@ -168,27 +170,27 @@ class SocketBackend:
                 self.pool.welcomed()
                 return reply
 
-    def talk_on(
+    def exchange_on(
         self, connection: Connection, command: Command, chunks: Sequence[bytes], deadline: float
-    ) -> Talk:
+    ) -> Steps:
         """Give the reply to what a connection has encoded; asks again elsewhere if it is dead."""
         try:
             reply = yield from _transferred(connection, chunks)
         except Expired:
             return self.late(connection, deadline)
         except OSError as error:
-            talk = self.again(connection, command, error, deadline)
+            exchange = self.retry_on_another(connection, command, error, deadline)
         except BaseException:
             self.pool.discard(connection)
             raise
         else:
             self.pool.put(connection)
             return reply
-        return (yield from talk)
+        return (yield from exchange)
 
-    def again(
+    def retry_on_another(
         self, connection: Connection, command: Command, error: OSError, deadline: float
-    ) -> Talk:
+    ) -> Steps:
         """Give the talk that asks again over another connection; raise if that would do harm."""
         refusal = _last_words(connection)
         if refusal is not None:
@@ -201,7 +203,7 @@ class SocketBackend:
             raise self.translated(error) from error
         self.retried += 1
         self.pool.drop_idle()  # what rests beside a dead connection is most likely dead as well
-        return self.talk(command, deadline)
+        return self.exchange(command, deadline)
 
     def translated(self, error: OSError) -> NodeError:
         """Give our error for one of the system's."""
@@ -225,12 +227,12 @@ class SocketBackend:
 class SocketExchange:
     """One command on its way, driven step by step; `deadline` is when to `expire` it."""
 
-    __slots__ = ("_backend", "_deadline", "_reply", "_talk", "_wait", "finished")
+    __slots__ = ("_backend", "_deadline", "_reply", "_steps", "_wait", "finished")
 
-    def __init__(self, backend: SocketBackend, deadline: float, talk: Talk) -> None:
+    def __init__(self, backend: SocketBackend, deadline: float, exchange: Steps) -> None:
         self._backend = backend
         self._deadline = deadline
-        self._talk = talk
+        self._steps = exchange
         self._wait = Wait(-1, 0)
         self._reply: Reply | Exception = None
         self.finished = False
@@ -259,7 +261,7 @@ class SocketExchange:
 
     def abandon(self) -> None:
         """Stop now, and close the connection."""
-        self._talk.close()
+        self._steps.close()
         self.finished = True
 
     def result(self) -> Reply:
@@ -270,7 +272,7 @@ class SocketExchange:
 
     def _step(self, order: Expired | None) -> None:
         try:
-            self._wait = next(self._talk) if order is None else self._talk.throw(order)
+            self._wait = next(self._steps) if order is None else self._steps.throw(order)
         except StopIteration as done:
             self._finish(done.value)
         except Exception as error:  # noqa: BLE001 - raised by result(), where the caller is
@@ -303,7 +305,7 @@ class SmallExchange(SocketExchange):
         self._connection: Connection | None = connection
         self._command = command
         self._wait = connection.reading
-        self._talk = _NOTHING
+        self._steps = _NOTHING
         self._reply = None
         self.finished = False
         try:
@@ -317,7 +319,7 @@ class SmallExchange(SocketExchange):
             backend.pool.discard(connection)
             raise
         if sent < len(chunk):
-            self._go_on(backend.talk_on(connection, command, [chunk[sent:]], deadline))
+            self._go_on(backend.exchange_on(connection, command, [chunk[sent:]], deadline))
 
     def advance(self) -> None:
         """Receive what has come."""
@@ -362,20 +364,22 @@ class SmallExchange(SocketExchange):
 
     def _ask_again(self, connection: Connection, error: OSError) -> None:
         try:
-            talk = self._backend.again(connection, self._command, error, self._deadline)
+            exchange = self._backend.retry_on_another(
+                connection, self._command, error, self._deadline
+            )
         except NodeError as failure:
             self._finish(failure)
         else:
-            self._go_on(talk)
+            self._go_on(exchange)
 
-    def _go_on(self, talk: Talk) -> None:
+    def _go_on(self, exchange: Steps) -> None:
         """Go on step by step."""
         self._connection = None
-        self._talk = talk
+        self._steps = exchange
         super().advance()
 
 
-def _nothing() -> Talk:
+def _nothing() -> Steps:
     return None
     yield
 
@@ -414,7 +418,7 @@ def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
         connection.arm(seconds)
 
 
-def _transferred(connection: Connection, chunks: Sequence[bytes]) -> Talk:
+def _transferred(connection: Connection, chunks: Sequence[bytes]) -> Steps:
     """Send chunks and receive their reply at once, never waiting for one with the other in hand."""
     unsent: deque[memoryview] = deque(memoryview(chunk) for chunk in chunks)
     descriptor = connection.sock.fileno()

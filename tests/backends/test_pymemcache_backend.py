@@ -103,9 +103,9 @@ def fake_server(*answers):
             with contextlib.suppress(OSError):
                 while True:
                     connection, _ = listener.accept()
-                    threading.Thread(target=talk, args=(connection,), daemon=True).start()
+                    threading.Thread(target=exchange, args=(connection,), daemon=True).start()
 
-        def talk(connection):
+        def exchange(connection):
             with contextlib.suppress(OSError), connection:
                 for answer in answers:
                     if not connection.recv(65536):
