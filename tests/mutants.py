@@ -1,7 +1,7 @@
 """Break what protects against stampedes and forgeries in one place, and see the tests go red.
 
 `python tests/mutants.py [word …]` makes a copy of the package with each fault of `MUTANTS` in turn and
-runs the tests that must notice; `tox -e mutants` does so. The exit status is 1 when one survives.
+incarnation the tests that must notice; `tox -e mutants` does so. The exit status is 1 when one survives.
 """
 
 from __future__ import annotations

@@ -350,7 +350,7 @@ class Channel:
 
     def abandon(self, error: NodeError) -> None:
         """Close now, and give `error` to all who wait."""
-        self._backend.target.runs.end()
+        self._backend.target.incarnation.end()
         for call in (*self._held, *self._owed):
             call.settle(error)
         self._close()
@@ -660,7 +660,7 @@ class Channel:
     def _lost(self, error: Exception) -> None:
         """Close, and tell all who wait; ask again what may be asked again."""
         if not isinstance(error, (TimeoutError, TooManyConnectionsError)):
-            self._backend.target.runs.end()
+            self._backend.target.incarnation.end()
         again = self._heard and isinstance(error, ConnectionError)
         failure = self._failure(error)
         owed, self._owed = self._owed, deque()

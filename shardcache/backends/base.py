@@ -155,7 +155,7 @@ class BackendFactory(Protocol):
         """Make the asyncio backend; connects to nothing yet, needs no running loop."""
 
 
-class Runs:
+class Incarnation:
     """In which run its server is, as far as can be told: in another after each lost connection.
 
     What a server counts begins anew with it, and so do memcached's CAS numbers.

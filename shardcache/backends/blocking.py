@@ -49,7 +49,7 @@ class SocketBackend:
         self.whole_seconds = target.whole_seconds
         self._node = target.node.name
         self._options = options
-        self.pool = Pool(self._node, options.pool_size, target.runs)
+        self.pool = Pool(self._node, options.pool_size, target.incarnation)
         self.retried = 0
         self.dialed = 0
 
@@ -109,7 +109,7 @@ class SocketBackend:
 
         Not so one that we close because a reply is late: that says nothing of the server.
         """
-        self._target.runs.end()
+        self._target.incarnation.end()
         self.pool.discard(connection)
 
     @property
@@ -119,7 +119,7 @@ class SocketBackend:
 
     def eject(self) -> None:
         """Drop idle connections and let nobody wait for one."""
-        self._target.runs.end()
+        self._target.incarnation.end()
         self.pool.eject()
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from shardcache.backends.base import Runs, Wire
+from shardcache.backends.base import Incarnation, Wire
 from shardcache.backends.threads import NoThreadError, start_thread
 from shardcache.backends.wakeups import Wakeup
 from shardcache.core.cautions import NO
@@ -86,7 +86,7 @@ class Target:
     make_wire: Callable[[], Wire] = field(kw_only=True)
     lacks: frozenset[type] = frozenset()  # commands that its server cannot do in one step
     whole_seconds: bool = False  # whether its server counts expiries so
-    runs: Runs = field(default_factory=Runs)
+    incarnation: Incarnation = field(default_factory=Incarnation)
     last_good: Sequence[AddressInfo] = ()
 
     def known_addresses(self) -> Sequence[AddressInfo] | None:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import Final
 
-from shardcache.backends.base import Runs, Wire
+from shardcache.backends.base import Incarnation, Wire
 from shardcache.backends.dialing import Expired, Wait
 from shardcache.backends.limits import DialLimit
 from shardcache.backends.living import Living
@@ -163,10 +163,10 @@ class Pool:
     bytecodes, which drops one, frees its place as well.
     """
 
-    def __init__(self, node: str, size: int, runs: Runs | None = None) -> None:
+    def __init__(self, node: str, size: int, incarnation: Incarnation | None = None) -> None:
         self.node = node
         self.size = size
-        self._runs = Runs() if runs is None else runs
+        self._runs = Incarnation() if incarnation is None else incarnation
         self.closed = False
         self._ejections = 0
         self.discarded = 0  # idle connections found closed by the server

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
-from shardcache.core.strategy import Measurable, Placement, Runs
+from shardcache.core.strategy import HashRanges, Measurable, Placement
 
 SAMPLE: Final = 10_000  # keys: the standard error of a share is then at most half a point
 EFFORT: Final = (
@@ -70,7 +70,7 @@ class Movement(NamedTuple):
         return cls("sample", _flows_of_places(old, new))
 
     @classmethod
-    def _of_runs(cls, before: Runs, after: Runs) -> Movement:
+    def _of_runs(cls, before: HashRanges, after: HashRanges) -> Movement:
         effort = len(before.ends) * before.cost + len(after.ends) * after.cost
         step = -(-effort // EFFORT)
         flows: Counter[tuple[str, str]] = Counter()
@@ -123,7 +123,7 @@ def _flows_of(
     return Counter((old(key).name, new(key).name) for key in keys)
 
 
-def _flows_of_places(before: Runs, after: Runs) -> Counter[tuple[str, str]]:
+def _flows_of_places(before: HashRanges, after: HashRanges) -> Counter[tuple[str, str]]:
     """Return where places, spread evenly over the space, live before and after."""
     size = before.ends[-1]
     count = max(1, QUICK_EFFORT // (before.cost + after.cost + 2 * LOOK))
@@ -131,13 +131,13 @@ def _flows_of_places(before: Runs, after: Runs) -> Counter[tuple[str, str]]:
     return Counter((_owner_of(before, place), _owner_of(after, place)) for place in places)
 
 
-def _owner_of(runs: Runs, place: int) -> str:
-    slots = len(runs.ends) == runs.ends[-1]  # each run is one place long
-    return runs.owner(place if slots else bisect_right(runs.ends, place)).name
+def _owner_of(hash_ranges: HashRanges, place: int) -> str:
+    slots = len(hash_ranges.ends) == hash_ranges.ends[-1]  # each run is one place long
+    return hash_ranges.owner(place if slots else bisect_right(hash_ranges.ends, place)).name
 
 
-def _runs(placement: Placement) -> Runs | None:
-    return placement.runs() if isinstance(placement, Measurable) else None
+def _runs(placement: Placement) -> HashRanges | None:
+    return placement.hash_ranges() if isinstance(placement, Measurable) else None
 
 
 def _overlaps(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -23,7 +23,7 @@ class Placement(Protocol):
         """Give up to `count` distinct nodes in order, the owner first; the same list each time."""
 
 
-class Runs(NamedTuple):
+class HashRanges(NamedTuple):
     """The space of hashes cut into runs, each with one owner: a placement one can measure exactly.
 
     Run `i` goes from the end of the run before it, or 0, up to but without `ends[i]`; the last end
@@ -42,7 +42,7 @@ class Runs(NamedTuple):
 class Measurable(Protocol):
     """What a placement may offer beyond the rest, so that movement and balance are exact."""
 
-    def runs(self) -> Runs | None:
+    def hash_ranges(self) -> HashRanges | None:
         """Give the placement as runs of the hash space; `None` when it is not made of such."""
 
 

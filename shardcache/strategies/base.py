@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from shardcache.core.hashing import hash_tag
 from shardcache.core.nodes import Node
-from shardcache.core.strategy import Runs
+from shardcache.core.strategy import HashRanges
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 
@@ -27,14 +27,14 @@ FALSE: Final = ("false", "no", "off", "0")
 class Placed:
     """A placement made of its parts.
 
-    `inputs` gives all that decides it, and is read at the first use of `digest`; `runs` gives it as
+    `inputs` gives all that decides it, and is read at the first use of `digest`; `hash_ranges` gives it as
     runs of the hash space.
     """
 
     owner: Owner
     preference: Preference
     inputs: Callable[[], Iterable[bytes]]
-    runs: Callable[[], Runs | None] = lambda: None
+    hash_ranges: Callable[[], HashRanges | None] = lambda: None
 
     @cached_property
     def digest(self) -> bytes:
@@ -125,7 +125,7 @@ def _tagged(placed: Placed) -> Placed:
         owner=lambda key: owner(hash_tag(key)),
         preference=lambda key, count: preference(hash_tag(key), count),
         inputs=lambda: (b"hash tags", placed.digest),
-        runs=placed.runs,
+        hash_ranges=placed.hash_ranges,
     )
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 from shardcache.core.hashing import crc16, hash_tag
 from shardcache.core.nodes import Node
-from shardcache.core.strategy import Runs
+from shardcache.core.strategy import HashRanges
 from shardcache.strategies.base import Placed, StrategyBase, described, rehashed
 
 SLOTS: Final = 16_384
@@ -36,10 +36,10 @@ class Crc16(StrategyBase):
         def inputs() -> Iterable[bytes]:
             return (b"crc16", *described(nodes), *(b"%d" % end for end in ends))
 
-        def runs() -> Runs:
-            return Runs("crc16 % 16384", ends, nodes.__getitem__)
+        def hash_ranges() -> HashRanges:
+            return HashRanges("crc16 % 16384", ends, nodes.__getitem__)
 
-        return Placed(owner, rehashed(owner, nodes), inputs, runs)
+        return Placed(owner, rehashed(owner, nodes), inputs, hash_ranges)
 
 
 def slot_of(key: bytes) -> int:

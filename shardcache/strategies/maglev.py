@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 from xxhash import xxh64_intdigest
 
 from shardcache.core.nodes import Node
-from shardcache.core.strategy import Runs
+from shardcache.core.strategy import HashRanges
 from shardcache.errors import TopologyError
 from shardcache.strategies.base import Placed, StrategyBase, Value, described, rehashed
 
@@ -44,10 +44,10 @@ class Maglev(StrategyBase):
             names = "\0".join(node.name for node in table)
             return (b"maglev xxh64", b"%d" % size, *described(ordered), names.encode())
 
-        def runs() -> Runs:
-            return Runs(f"xxh64 % {size}", range(1, size + 1), table.__getitem__)
+        def hash_ranges() -> HashRanges:
+            return HashRanges(f"xxh64 % {size}", range(1, size + 1), table.__getitem__)
 
-        return Placed(owner, rehashed(owner, ordered), inputs, runs)
+        return Placed(owner, rehashed(owner, ordered), inputs, hash_ranges)
 
 
 def filled(nodes: Sequence[Node], size: int) -> list[int]:

@@ -14,7 +14,7 @@ from typing import ClassVar, Final, TypeAlias
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from shardcache.core.nodes import Node
-from shardcache.core.strategy import Runs
+from shardcache.core.strategy import HashRanges
 from shardcache.strategies.base import Owner, Placed, StrategyBase, Value, described
 
 SLOTS: Final = (65_536, 262_144)
@@ -64,10 +64,10 @@ class Rendezvous(StrategyBase):
         def holder(slot: int) -> Node:
             return table[slot] or fill(slot)
 
-        def runs() -> Runs:
-            return Runs(f"xxh3_64 & {slots - 1}", range(1, slots + 1), holder, len(ordered))
+        def hash_ranges() -> HashRanges:
+            return HashRanges(f"xxh3_64 & {slots - 1}", range(1, slots + 1), holder, len(ordered))
 
-        return Placed(_owner(table, fill), preference, inputs, runs)
+        return Placed(_owner(table, fill), preference, inputs, hash_ranges)
 
 
 def _owner(table: Sequence[Node | None], fill: Callable[[int], Node]) -> Owner:

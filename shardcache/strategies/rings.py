@@ -9,7 +9,7 @@ from itertools import chain
 
 from shardcache.core.hashing import KeyHash
 from shardcache.core.nodes import Node
-from shardcache.core.strategy import Runs
+from shardcache.core.strategy import HashRanges
 from shardcache.strategies.base import Placed
 from shardcache.strategies.keyhashes import space_of
 
@@ -44,12 +44,12 @@ def ring(
         names = "\0".join(node.name for node in holders)
         return (name.encode(), struct.pack(f"<{len(places)}I", *places), names.encode())
 
-    def runs() -> Runs:
+    def hash_ranges() -> HashRanges:
         size = space_of(key_hash)
         ends = [min(place + 1, size) for place in places]
-        return Runs(f"{key_hash.__name__} on a ring", [*ends, size], holders.__getitem__)
+        return HashRanges(f"{key_hash.__name__} on a ring", [*ends, size], holders.__getitem__)
 
-    return Placed(owner, preference, inputs, runs)
+    return Placed(owner, preference, inputs, hash_ranges)
 
 
 def _sorted(

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from shardcache import Client
-from shardcache.backends.base import Runs
+from shardcache.backends.base import Incarnation
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.pool import RESTED
 from shardcache.core.commands import Cas, DeleteCas, GetOrStub, Gets, Renew, StubReply
@@ -32,17 +32,17 @@ def token_of(wire):
 @pytest.mark.parametrize("make", [Cas, DeleteCas, Renew], ids=lambda make: make.__name__)
 def test_a_token_is_good_for_one_run_of_the_server(make):
     """Over any of its connections; after one was lost number 0 is asked for, which no item has."""
-    runs = Runs()
-    token = token_of(MemcachedWire(runs=runs))
+    incarnation = Incarnation()
+    token = token_of(MemcachedWire(incarnation=incarnation))
     commands = {
         Cas: Cas(b"k", OLDER, token, 60),
         DeleteCas: DeleteCas(b"k", token),
         Renew: Renew(b"k", b"m", token, 60),
     }
-    assert b"C17" in b"".join(MemcachedWire(runs=runs).encode(commands[make])).split()
-    runs.end()
-    assert b"C0" in b"".join(MemcachedWire(runs=runs).encode(commands[make])).split()
-    assert token_of(MemcachedWire(runs=runs)) != token
+    assert b"C17" in b"".join(MemcachedWire(incarnation=incarnation).encode(commands[make])).split()
+    incarnation.end()
+    assert b"C0" in b"".join(MemcachedWire(incarnation=incarnation).encode(commands[make])).split()
+    assert token_of(MemcachedWire(incarnation=incarnation)) != token
 
 
 @pytest.mark.parametrize("how", ["lost", "ejected", "rested"])
@@ -57,7 +57,7 @@ def test_when_a_server_may_have_been_restarted(make_memcached, how):
         _, token = client.gets("k")
         assert client.cas("k", "value", token) is True
         _, token = client.gets("k")
-        before = member.backend._target.runs.number
+        before = member.backend._target.incarnation.number
         if how == "lost":
             server.kill()
             client.get("k")
@@ -71,7 +71,7 @@ def test_when_a_server_may_have_been_restarted(make_memcached, how):
             client.get("k")
         while client.ejected:
             client.ping()
-        assert member.backend._target.runs.number > before
+        assert member.backend._target.incarnation.number > before
         assert not client.cas("k", "other", token)
 
 

@@ -227,13 +227,13 @@ def test_a_key_belongs_to_the_first_point_at_or_after_its_hash(points):
     """Past the last point comes the first; of two in one place, the first node's; so with runs."""
     nodes = nodes_of(range(len(points)))
     placed = ring(nodes, points, number_in, "test")
-    runs = placed.runs()
+    hash_ranges = placed.hash_ranges()
     every = sorted((place, index) for index, of_node in enumerate(points) for place in of_node)
     for hashed in range(33):
         _, index = next((point for point in every if point[0] >= hashed), every[0])
         assert placed.owner(b"%d" % hashed) is nodes[index]
-        assert runs.owner(bisect_right(runs.ends, hashed)) is nodes[index]
-    assert runs.ends[-1] == 2**32
+        assert hash_ranges.owner(bisect_right(hash_ranges.ends, hashed)) is nodes[index]
+    assert hash_ranges.ends[-1] == 2**32
 
 
 def test_threads_find_the_same_slots():
@@ -251,9 +251,9 @@ def test_threads_find_the_same_slots():
 def test_crc16_gives_each_node_a_run_as_long_as_its_weight(weights):
     """Runs follow the nodes' order, and their lengths the weights, to the nearest slot."""
     nodes = nodes_of(range(len(weights)), weights)
-    runs = Crc16().build(nodes).runs()
-    assert [runs.owner(index) for index in range(len(nodes))] == nodes
-    for weight, (start, end) in zip(weights, pairwise([0, *runs.ends]), strict=True):
+    hash_ranges = Crc16().build(nodes).hash_ranges()
+    assert [hash_ranges.owner(index) for index in range(len(nodes))] == nodes
+    for weight, (start, end) in zip(weights, pairwise([0, *hash_ranges.ends]), strict=True):
         assert abs(end - start - 16_384 * weight / sum(weights)) <= 1
 
 

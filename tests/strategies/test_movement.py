@@ -102,10 +102,10 @@ def test_runs_cover_their_space_once(strategy, count):
     """Ends never go back, and those of all placements of one space end alike."""
     placement = strategy.build(NODES[:count])
     assert isinstance(placement, Measurable)
-    runs = placement.runs()
-    assert list(runs.ends) == sorted(runs.ends)
-    assert runs.ends[-1] == strategy.build(NODES).runs().ends[-1]
-    assert runs.space == strategy.build(NODES).runs().space
+    hash_ranges = placement.hash_ranges()
+    assert list(hash_ranges.ends) == sorted(hash_ranges.ends)
+    assert hash_ranges.ends[-1] == strategy.build(NODES).hash_ranges().ends[-1]
+    assert hash_ranges.space == strategy.build(NODES).hash_ranges().space
 
 
 @pytest.mark.parametrize("count", [2, 8, 32, 100])
@@ -126,13 +126,13 @@ class Counting(Rendezvous):
     def place(self, nodes):
         """Return the placement of the strategy, which counts."""
         placed = super().place(nodes)
-        runs = placed.runs()
+        hash_ranges = placed.hash_ranges()
 
         def owner(slot):
             self.asked += 1
-            return runs.owner(slot)
+            return hash_ranges.owner(slot)
 
-        return replace(placed, owner=None, runs=lambda: runs._replace(owner=owner))
+        return replace(placed, owner=None, hash_ranges=lambda: hash_ranges._replace(owner=owner))
 
 
 @pytest.mark.parametrize("count", [2, 8, 32, 100])

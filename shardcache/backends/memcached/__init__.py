@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shardcache.backends.aio import MultiplexedBackend
-from shardcache.backends.base import AsyncBackend, Backend, BackendOptions, Runs
+from shardcache.backends.base import AsyncBackend, Backend, BackendOptions, Incarnation
 from shardcache.backends.blocking import SocketBackend
 from shardcache.backends.dialing import TLS_OPTIONS, Target, tls_context
 from shardcache.backends.memcached.wire import DEFAULT_MAX_VALUE, MemcachedWire
@@ -41,12 +41,12 @@ def _target(node: Node, options: BackendOptions) -> Target:
         )
     limit = _limit(node, given.get("max_value_bytes", str(DEFAULT_MAX_VALUE)))
     name = node.name
-    runs = Runs()
+    incarnation = Incarnation()
     return Target(
         node,
-        runs=runs,
+        incarnation=incarnation,
         tls=tls_context(node, options.ssl_context) if secure else None,
-        make_wire=lambda: MemcachedWire(name, max_value=limit, runs=runs),
+        make_wire=lambda: MemcachedWire(name, max_value=limit, incarnation=incarnation),
         lacks=frozenset(
             {CompareAndDelete, CompareAndExpire}
         ),  # it compares CAS numbers, not values

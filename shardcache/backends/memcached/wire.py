@@ -16,7 +16,7 @@ from itertools import count
 from secrets import randbelow
 from typing import Any, ClassVar, Final
 
-from shardcache.backends.base import Runs
+from shardcache.backends.base import Incarnation
 from shardcache.backends.chunks import joined
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.memcached.replies import (
@@ -117,12 +117,12 @@ class MemcachedWire:
         *,
         max_value: int = DEFAULT_MAX_VALUE,
         wall_clock: Callable[[], float] = time.time,
-        runs: Runs | None = None,
+        incarnation: Incarnation | None = None,
     ) -> None:
         self._node = node
         self._max_value = max_value
         self._clock = wall_clock
-        self._runs = Runs() if runs is None else runs
+        self._runs = Incarnation() if incarnation is None else incarnation
         self._token = randbelow(TOKENS)
         self._expected: deque[Expectation] = deque()
         self._buffer = bytearray()
