@@ -23,11 +23,11 @@ class Freshness(Enum):
     EARLY = "early"  # serve it, and make it anew: it will end soon
     STALE = "stale"  # serve it, and make it anew: it has ended
     LAST_RESORT = "last resort"  # make it anew, and serve it only if that fails
-    ENDED = "ended"  # make it anew beside it, as somebody else may be doing
-    GONE = "gone"  # make it anew in its place
+    EXPIRED = "expired"  # make it anew beside it, as somebody else may be doing
+    INVALID = "invalid"  # make it anew in its place
 
 
-class Found(NamedTuple):
+class Stored(NamedTuple):
     """A value that was stored, with what is known of its age; a bare one lasts until it is gone."""
 
     payload: Payload
@@ -37,20 +37,20 @@ class Found(NamedTuple):
     versions: Sequence[bytes] | None = None
 
 
-def found(payload: Payload) -> Found | None:
+def open_stored(payload: Payload) -> Stored | None:
     """Give what a stored payload holds, `None` if it cannot be read."""
     if payload[0] != ENVELOPE_FLAGS:
-        return Found(payload)
+        return Stored(payload)
     try:
         flags, data, fresh_until, delta, ttl, versions = unpack(payload[1])
     except DecodeError:
         return None
     if not is_value(flags):
         return None
-    return Found((flags, data), fresh_until, delta, ttl, versions)
+    return Stored((flags, data), fresh_until, delta, ttl, versions)
 
 
-def enveloped(
+def seal(
     payload: Payload, now: float, delta: float, ttl: float | None, versions: Sequence[bytes]
 ) -> Envelope:
     """Give the envelope of a value that took `delta` seconds and is fresh for `ttl` from `now`."""
@@ -60,28 +60,28 @@ def enveloped(
 
 
 def freshness(
-    value: Found, policy: CachePolicy, now: float, chance: float, versions: Sequence[bytes | None]
+    value: Stored, policy: CachePolicy, now: float, chance: float, versions: Sequence[bytes | None]
 ) -> Freshness:
     """Say what may be done with a stored value at `now`; `chance` is 0 to 1.
 
     `versions` are those that its tags have now: it counts for nothing unless they are its own.
     """
     if versions and list(versions) != value.versions:
-        return Freshness.GONE
+        return Freshness.INVALID
     left = value.fresh_until - now
     if left > 0:
         return Freshness.EARLY if _ends_soon(value, policy.early, left, chance) else Freshness.FRESH
     if -left < policy.seconds("stale"):
         return Freshness.STALE
-    return Freshness.LAST_RESORT if salvages(value, policy, now) else Freshness.ENDED
+    return Freshness.LAST_RESORT if serves_after_error(value, policy, now) else Freshness.EXPIRED
 
 
-def salvages(value: Found, policy: CachePolicy, now: float) -> bool:
+def serves_after_error(value: Stored, policy: CachePolicy, now: float) -> bool:
     """Say whether a value is young enough to be served in place of an error."""
     return now - value.fresh_until < policy.seconds("stale_if_error")
 
 
-def _ends_soon(value: Found, beta: float, left: float, chance: float) -> bool:
+def _ends_soon(value: Stored, beta: float, left: float, chance: float) -> bool:
     """Decide by XFetch: the longer the making took and the sooner the end, the likelier.
 
     Source: Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, 2015.

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from shardcache.core.caching import lifetime_of
 from shardcache.core.commands import Command, Delete, Gets, Set
-from shardcache.core.freshness import Found, Freshness, found
+from shardcache.core.freshness import Freshness, Stored, open_stored
 from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations import tags
@@ -24,7 +24,7 @@ from shardcache.operations.port import FlightEnd, raisable
 from shardcache.operations.progress import Progress, Sight
 from shardcache.operations.request import SERVED, Request
 
-RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.ENDED})
+RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.EXPIRED})
 
 # Values are the caller's own, hence `Any`.
 
@@ -33,7 +33,7 @@ async def value(request: Request) -> Any:
     """Give the value: the stored one, or one made now by one caller for all."""
     reply, versions = await request.read()
     if type(reply) is tuple and not is_mark(reply):
-        stored = found(reply)
+        stored = open_stored(reply)
         if stored is not None:
             state = request.state(stored, versions)
             if state in SERVED:
@@ -58,7 +58,7 @@ async def peek(request: Request) -> Any:
     reply, versions = await request.read()
     if not isinstance(reply, tuple) or is_mark(reply):
         return NOT_MADE
-    stored = found(reply)
+    stored = open_stored(reply)
     if stored is None or request.state(stored, versions) not in SERVED:
         return NOT_MADE
     return request.decoded(stored.payload)
@@ -108,7 +108,7 @@ async def invalidate(request: Request) -> bool:
 # What a hit does beyond serving the value.
 
 
-async def _served(request: Request, given: Any, stored: Found) -> Any:
+async def _served(request: Request, given: Any, stored: Stored) -> Any:
     """Have a value refreshed that is stale, or will be soon; return what is served meanwhile."""
     refresh_gate = request.cluster.protection.refresh_gate
     if not refresh_gate.try_enter(request.name, request.io.now(), request.lease):
@@ -132,7 +132,7 @@ def _inline(request: Request) -> bool:
     return refreshes == "inline" or (refreshes == "auto" and not request.io.refreshes_in_background)
 
 
-async def _refreshed(request: Request, stored: Found) -> Outcome | None:
+async def _refreshed(request: Request, stored: Stored) -> Outcome | None:
     """Make the value anew if no other process does; `None` if one does, or it cannot be known."""
     refresh_gate = request.cluster.protection.refresh_gate
     claim = await elected(request, stored)
@@ -156,7 +156,7 @@ async def _anew(request: Request, progress: Progress) -> Outcome:
 # What a miss does: one caller of this process makes the value, or waits for another process.
 
 
-async def _missed(request: Request, sight: Sight, last_resort: Found | None) -> Any:
+async def _missed(request: Request, sight: Sight, last_resort: Stored | None) -> Any:
     io, policy = request.io, request.policy
     request.increment("misses")
     if isinstance(sight.reply, NodeError):

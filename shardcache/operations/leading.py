@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from shardcache.core.commands import Get, Payload, When
-from shardcache.core.freshness import Found, salvages
+from shardcache.core.freshness import Stored, serves_after_error
 from shardcache.core.leases import VALUE_LOCKS
 from shardcache.core.payloads import is_abandoned, is_mark, is_stub
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
@@ -45,7 +45,7 @@ class Leading:
         "void",
     )
 
-    def __init__(self, request: Request, last_resort: Found | None, deadline: float) -> None:
+    def __init__(self, request: Request, last_resort: Stored | None, deadline: float) -> None:
         self._request = request
         self._io = request.io
         self._last_resort = last_resort
@@ -97,7 +97,7 @@ class Leading:
                 return False
             case "stale":
                 policy, now = self._request.policy, self._io.wall()
-                return last_resort is None or not salvages(last_resort, policy, now)
+                return last_resort is None or not serves_after_error(last_resort, policy, now)
 
     def late(self) -> Outcome:
         """Give what there is for a caller to whom another's value did not come in time."""
@@ -173,7 +173,7 @@ class Leading:
             return claim
         return await self._compute(claim)
 
-    async def _over(self, last_resort: Found) -> Outcome | None:
+    async def _over(self, last_resort: Stored) -> Outcome | None:
         """Refresh an old value in place of whoever does, and never ends; `None` when it is gone."""
         request = self._request
         claim = await elected(request, last_resort, When.ALWAYS)
@@ -255,7 +255,7 @@ class Leading:
     def _old(self) -> Payload | None:
         """Give what is stored of the last resort, if it may still be served."""
         stored = self._last_resort
-        if stored is None or not salvages(stored, self._request.policy, self._io.wall()):
+        if stored is None or not serves_after_error(stored, self._request.policy, self._io.wall()):
             return None
         return stored.payload
 

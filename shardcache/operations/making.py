@@ -19,7 +19,7 @@ from shardcache.core.commands import (
     StubReply,
     When,
 )
-from shardcache.core.freshness import Found, found, salvages
+from shardcache.core.freshness import Stored, open_stored, serves_after_error
 from shardcache.core.payloads import MARK_FLAGS, is_abandoned, is_mark
 from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
 from shardcache.operations import tags
@@ -134,7 +134,7 @@ async def _release(claim: object) -> None:
         await claim.release()
 
 
-async def elected(request: Request, stored: Found, when: When = When.ABSENT) -> Claim | None:
+async def elected(request: Request, stored: Stored, when: When = When.ABSENT) -> Claim | None:
     """Be the one who makes a value anew, if nobody else is or just was; the old value stays.
 
     With `When.ALWAYS` take that over from whoever is.
@@ -142,14 +142,14 @@ async def elected(request: Request, stored: Found, when: When = When.ABSENT) -> 
     return await _claimed(request, lambda: _elected(request, stored, when))
 
 
-async def _elected(request: Request, stored: Found, when: When) -> RefreshClaim | None:
+async def _elected(request: Request, stored: Stored, when: When) -> RefreshClaim | None:
     mark: Payload = (MARK_FLAGS, request.io.token())
     if await request.ask(Set(request.refresh_key, mark, request.lease, when)) is not True:
         return None
     met = await request.ask(Gets(request.name))
     payload, token = met if isinstance(met, tuple) else (None, None)
     held = request.opened(payload)
-    there = found(held) if isinstance(held, tuple) and not is_mark(held) else None
+    there = open_stored(held) if isinstance(held, tuple) and not is_mark(held) else None
     leaves = math.inf if there is None else there.fresh_until + request.policy.served_after
     claim = RefreshClaim(
         request.cluster,
@@ -175,7 +175,7 @@ async def _elected(request: Request, stored: Found, when: When) -> RefreshClaim 
 async def computed(
     request: Request,
     claim: Claim,
-    last_resort: Found | None = None,
+    last_resort: Stored | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Call the function, and store what it makes.
@@ -292,12 +292,12 @@ async def _committed(
 
 
 async def _raised(
-    request: Request, error: Exception, claim: Claim, last_resort: Found | None, seconds: float
+    request: Request, error: Exception, claim: Claim, last_resort: Stored | None, seconds: float
 ) -> Outcome:
     """Serve an old value in place of an error if there is one, and keep the error if asked to."""
     request.increment("errors")
     backoff = request.policy.seconds("error_backoff")
-    if last_resort is not None and _salvages(request, last_resort):
+    if last_resort is not None and _serves_after_error(request, last_resort):
         await claim.abandon(backoff)
         request.increment("swallowed")
         request.cluster.protection.notes.refresh_failed(request.function, error)
@@ -322,9 +322,9 @@ async def _error_stored(request: Request, error: Exception, claim: Claim) -> boo
     return await _committed(request, claim, request.stored_as_error(payload, seconds), seconds)
 
 
-def _salvages(request: Request, stored: Found) -> bool:
+def _serves_after_error(request: Request, stored: Stored) -> bool:
     """Say whether an old value may stand in for an error: not too old, and not unreadable."""
     return (
-        salvages(stored, request.policy, request.io.wall())
+        serves_after_error(stored, request.policy, request.io.wall())
         and request.decoded(stored.payload) is not NOT_MADE
     )

@@ -10,7 +10,7 @@ from shardcache.core.caching import described as shown_function
 from shardcache.core.commands import Command, Get, Payload, Reply
 from shardcache.core.envelopes import pack
 from shardcache.core.events import ComputeFinished, StampedePrevented
-from shardcache.core.freshness import Found, Freshness, enveloped, found, freshness
+from shardcache.core.freshness import Freshness, Stored, freshness, open_stored, seal
 from shardcache.core.keys import RESERVED
 from shardcache.core.leases import node_ttl
 from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
@@ -154,7 +154,7 @@ class Request:
         except DecodeError:
             return REFUSED
 
-    def state(self, stored: Found, versions: Sequence[bytes | None]) -> Freshness:
+    def state(self, stored: Stored, versions: Sequence[bytes | None]) -> Freshness:
         """Say what may be done with a stored value."""
         if stored.versions is None and not self.tags:
             return Freshness.FRESH
@@ -202,7 +202,7 @@ class Request:
         if reply[0] == ERROR_FLAGS:
             error = self.stored_error(reply)
             return None if error is None else failed(error)
-        stored = None if is_mark(reply) else found(reply)
+        stored = None if is_mark(reply) else open_stored(reply)
         if stored is None or self.state(stored, versions) not in SERVED:
             return None
         return None if self.decoded(stored.payload) is NOT_MADE else read(stored.payload)
@@ -221,7 +221,7 @@ class Request:
             lifetime = jittered(lifetime, policy.jitter, io.random())
         if not (policy.ages or versions):
             return self.cluster.payloads.seal(self.name, payload, lifetime), lifetime
-        envelope = enveloped(payload, io.wall(), delta, lifetime, versions)
+        envelope = seal(payload, io.wall(), delta, lifetime, versions)
         seconds = None if lifetime is None else lifetime + policy.served_after
         held = ENVELOPE_FLAGS, pack(envelope)
         return self.cluster.payloads.seal(self.name, held, seconds), seconds

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shardcache.core.caching import CachePolicy, jittered, lifetime_of
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.envelopes import Envelope, pack, unpack
-from shardcache.core.freshness import Found, Freshness, found, freshness
+from shardcache.core.freshness import Freshness, Stored, freshness, open_stored
 from shardcache.core.payloads import ENVELOPE_FLAGS, TEXT_FLAGS, Payloads
 from shardcache.errors import ConfigurationError, DecodeError
 
@@ -57,9 +57,9 @@ def test_garbage_is_no_envelope(data):
     try:
         unpack(data)
     except DecodeError:
-        assert found(payload) is None
+        assert open_stored(payload) is None
     else:
-        assert found(payload) is not None
+        assert open_stored(payload) is not None
 
 
 @pytest.mark.parametrize("versions", [1, 3, 255])
@@ -94,7 +94,7 @@ def state(  # noqa: PLR0913 - each has its default
     age, policy, *, delta=0.0, chance=0.0, ttl=10.0, versions=()
 ):
     """Give what may be done with a value of an age."""
-    stored = Found((TEXT_FLAGS, b""), 1000.0 + ttl, delta, ttl, list(versions))
+    stored = Stored((TEXT_FLAGS, b""), 1000.0 + ttl, delta, ttl, list(versions))
     return freshness(stored, policy, 1000.0 + age, chance, list(versions))
 
 
@@ -111,13 +111,13 @@ def test_a_value_grows_old_in_steps():
 def test_a_tag_s_version_decides_first():
     """A value of another version of its tag is gone, however young."""
     policy = CachePolicy(ttl=10, stale=5)
-    stored = Found((TEXT_FLAGS, b""), 1010.0, 0.0, 10.0, [b"12345678"])
+    stored = Stored((TEXT_FLAGS, b""), 1010.0, 0.0, 10.0, [b"12345678"])
     assert freshness(stored, policy, 1001.0, 0.0, [b"12345678"]) is Freshness.FRESH
     for versions in ([b"87654321"], [None], [b"12345678", b"12345678"]):
-        assert freshness(stored, policy, 1001.0, 0.0, versions) is Freshness.GONE
-    bare = Found((TEXT_FLAGS, b""))
+        assert freshness(stored, policy, 1001.0, 0.0, versions) is Freshness.INVALID
+    bare = Stored((TEXT_FLAGS, b""))
     assert freshness(bare, policy, 1001.0, 0.0, []) is Freshness.FRESH
-    assert freshness(bare, policy, 1001.0, 0.0, [b"12345678"]) is Freshness.GONE
+    assert freshness(bare, policy, 1001.0, 0.0, [b"12345678"]) is Freshness.INVALID
 
 
 def test_xfetch_is_likelier_the_nearer_the_end_and_the_dearer_the_value():

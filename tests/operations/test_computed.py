@@ -14,7 +14,7 @@ from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Acquire, Cas, Delete, GetOrStub, Set
 from shardcache.core.envelopes import pack
 from shardcache.core.events import Observer
-from shardcache.core.freshness import enveloped, found
+from shardcache.core.freshness import found, seal
 from shardcache.core.leases import VALUE_LOCKS, LockPolicy, lock_key
 from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT, is_abandoned, is_mark
 from shardcache.errors import DecodeError, NodeRefusedError, RecomputeTimeoutError
@@ -998,7 +998,7 @@ class TestAges:
         """The function's error is raised then, not that of the codec."""
         scene = Scene(processes=1, ttl=10.0, stale=5.0, stale_if_error=60.0)
         request = scene.call(scene.processes[0])
-        garbage = enveloped((127 << SHIFT, b"of no codec"), scene.world.now, 0.0, 10.0, ())
+        garbage = seal((127 << SHIFT, b"of no codec"), scene.world.now, 0.0, 10.0, ())
         scene.do(request.ask(Set(request.name, (ENVELOPE_FLAGS, pack(garbage)), 100.0)))
         scene.world.advance(20.0)
         scene.source.error = ValueError("the source is down")
