@@ -18,7 +18,7 @@ from shardcache.clients.cached import (
     Decorator,
     unwrapped,
 )
-from shardcache.clients.naming import KeyChoice, Naming, Prefixes
+from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
 from shardcache.clients.sync import Client
 from shardcache.core.caching import (
     CACHED_OPTIONS,
@@ -55,7 +55,7 @@ class Defaults:
     """The default clients: one that blocks and one for event loops, each made when it is first used."""
 
     def __init__(self) -> None:
-        self.prefixes = Prefixes(nodes_known=False)  # before the first call
+        self.prefixes = PrefixRegistry(nodes_known=False)  # before the first call
         self._takes_locks = False
         self._making = ProcessLock()
         self._settings: Settings | None = None
@@ -141,9 +141,9 @@ class AnyDecorator:
 
     __slots__ = ("_naming", "_policy")
 
-    def __init__(self, policy: CachePolicy, naming: Naming) -> None:
+    def __init__(self, policy: CachePolicy, key_spec: KeySpec) -> None:
         self._policy = policy
-        self._naming = naming
+        self._naming = key_spec
 
     @overload  # an async def fits both: the first decides
     def __call__(  # type: ignore[overload-overlap]
@@ -189,14 +189,14 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
     >>> profile(7), profile.cache_info().recomputes
     ({'id': 7}, 1)
     """
-    naming = Naming(
+    key_spec = KeySpec(
         key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
     )
     known_terms(terms, "cached", *CACHED_OPTIONS)
     policy = CachePolicy(ttl=given_ttl(seconds, ttl, "cached"), **terms)
     if policy.quorum:
         _defaults.take_locks()
-    return AnyDecorator(policy, naming)
+    return AnyDecorator(policy, key_spec)
 
 
 @takes_secrets

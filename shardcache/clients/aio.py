@@ -11,8 +11,8 @@ from typing import Any, Self, SupportsIndex, TypeVar, Unpack, overload
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory
 from shardcache.clients.base import ClientBase, given_tags
 from shardcache.clients.cached import AsyncDecorator
+from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
-from shardcache.clients.naming import KeyChoice, Naming
 from shardcache.core.caching import CachedTTL, CacheTerms, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
@@ -207,11 +207,14 @@ class AsyncClient(ClientBase[AsyncBackend]):
         of it. `ignore` names arguments left out of it, `typed` tells `1`, `1.0` and `True` apart.
         `tags` are templates too: see `invalidate_tag`. `terms` are the fields of `CachePolicy`.
         """
-        naming = Naming(
+        key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
         return AsyncDecorator(
-            lambda: self._cluster, self._cached_policy(seconds, ttl, terms), naming, self._prefixes
+            lambda: self._cluster,
+            self._cached_policy(seconds, ttl, terms),
+            key_spec,
+            self._prefixes,
         )
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:

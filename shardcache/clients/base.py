@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Self, 
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.backends.locking import ProcessLock
-from shardcache.clients.naming import Prefixes
+from shardcache.clients.key_builder import PrefixRegistry
 from shardcache.clients.recomputes import RecomputeLog
 from shardcache.clients.sharing import prober_of
 from shardcache.clients.swallowed import SwallowedErrors
@@ -154,7 +154,7 @@ class ClientBase(ABC, Generic[BackendT]):
             io.wall,
             Foreign(unsigned=settings.read_unsigned, compressed=settings.read_compressed),
         )
-        self._prefixes = Prefixes()
+        self._prefixes = PrefixRegistry()
         kind = ClearableCluster if settings.clearable else Cluster
         self._cluster = kind(
             io=io,

@@ -22,7 +22,7 @@ from typing import (
     overload,
 )
 
-from shardcache.clients.naming import CallKeys, Naming, Prefixes, function_name
+from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
 from shardcache.core.caching import CachePolicy, described
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.errors import ConfigurationError
@@ -88,7 +88,7 @@ class FunctionCache:
         cluster: Callable[[], Cluster],
         function: Callable[..., Any],
         policy: CachePolicy,
-        keys: CallKeys,
+        keys: KeyBuilder,
     ) -> None:
         self._cluster = _checked(cluster, keys) if keys.is_anonymous else cluster
         self.function = function
@@ -186,7 +186,7 @@ class FunctionCache:
         return policy
 
 
-def _checked(cluster: Callable[[], Cluster], keys: CallKeys) -> Callable[[], Cluster]:
+def _checked(cluster: Callable[[], Cluster], keys: KeyBuilder) -> Callable[[], Cluster]:
     """Return `cluster` for a function that may be cached on some nodes only, which are known then."""
 
     def checked() -> Cluster:
@@ -532,12 +532,12 @@ class Decorator:
         self,
         cluster: Callable[[], Cluster],
         policy: CachePolicy,
-        naming: Naming,
-        prefixes: Prefixes,
+        key_spec: KeySpec,
+        prefixes: PrefixRegistry,
     ) -> None:
         self._cluster = cluster
         self._policy = policy
-        self._naming = naming
+        self._naming = key_spec
         self._prefixes = prefixes
 
     @overload
@@ -554,7 +554,7 @@ class Decorator:
         return _bound_as(function, CachedFunction(self._cache(plain)))
 
     def _cache(self, function: Callable[..., Any]) -> FunctionCache:
-        keys = CallKeys(function, self._naming)
+        keys = KeyBuilder(function, self._naming)
         self._prefixes.claim(keys, self._cluster)
         policy = self._policy
         if policy.refresh == "auto" and self._naming.names("ignore"):
@@ -582,7 +582,7 @@ class AsyncDecorator(Decorator):
         return _bound_as(function, AsyncCachedFunction(self._cache(plain)))
 
 
-def unwrapped(function: Any, naming: Naming) -> Callable[..., Any]:
+def unwrapped(function: Any, key_spec: KeySpec) -> Callable[..., Any]:
     """Return the function to cache; raise `ConfigurationError` if there is none.
 
     What has no name of its own, such as a `functools.partial`, needs a namespace, and gets a function
@@ -614,7 +614,7 @@ def unwrapped(function: Any, naming: Naming) -> Callable[..., Any]:
             f"cached {described(innermost)}: what a generator yields cannot be served twice; return a"
             " list"
         )
-    return plain if _has_name(plain) else _with_name(plain, innermost, naming)
+    return plain if _has_name(plain) else _with_name(plain, innermost, key_spec)
 
 
 def _innermost(function: Any) -> Any:
@@ -642,9 +642,9 @@ def _has_name(function: Any) -> bool:
     return inspect.isroutine(function) and all(isinstance(name, str) for name in names)
 
 
-def _with_name(function: Any, innermost: Any, naming: Naming) -> Callable[..., Any]:
+def _with_name(function: Any, innermost: Any, key_spec: KeySpec) -> Callable[..., Any]:
     """Return a function that calls one without a name; it has the name of what is called in the end."""
-    if not naming.namespace:
+    if not key_spec.namespace:
         raise ConfigurationError(
             f"cached: {described(function)} has no module and name of its own, by which its values could"
             " be told from those of another; give namespace=…"

@@ -10,8 +10,8 @@ from typing import Any, Self, SupportsIndex, TypeVar, Unpack
 from shardcache.backends.base import Backend, BackendFactory
 from shardcache.clients.base import ClientBase, given_tags
 from shardcache.clients.cached import Decorator
+from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
-from shardcache.clients.naming import KeyChoice, Naming
 from shardcache.core.caching import CachedTTL, CacheTerms, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
@@ -187,11 +187,14 @@ class Client(ClientBase[Backend]):
         of it. `ignore` names arguments left out of it, `typed` tells `1`, `1.0` and `True` apart.
         `tags` are templates too: see `invalidate_tag`. `terms` are the fields of `CachePolicy`.
         """
-        naming = Naming(
+        key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
         return Decorator(
-            lambda: self._cluster, self._cached_policy(seconds, ttl, terms), naming, self._prefixes
+            lambda: self._cluster,
+            self._cached_policy(seconds, ttl, terms),
+            key_spec,
+            self._prefixes,
         )
 
     def invalidate_tag(self, tag: str | bytes) -> bool:

@@ -12,7 +12,7 @@ from string import Formatter
 from typing import Any, Final
 from uuid import UUID
 
-from shardcache.core.callkeys import UnkeyableError, zone_name
+from shardcache.core.arguments import UnkeyableError, zone_name
 from shardcache.core.recognized import equal_form, same_as, type_name
 
 # Arguments are the caller's own and of any type, hence `Any`.

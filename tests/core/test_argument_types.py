@@ -46,8 +46,8 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.functional import SimpleLazyObject, lazystr
 from django.utils.safestring import mark_safe
 
-from shardcache.clients.naming import CallKeys, Naming
-from shardcache.core.callkeys import canonical
+from shardcache.clients.key_builder import KeyBuilder, KeySpec
+from shardcache.core.arguments import canonical
 from shardcache.errors import KeyBuildError
 
 if not settings.configured:  # once for all tests of one run
@@ -513,7 +513,7 @@ def test_arguments_that_are_two_calls(name):
 @pytest.mark.parametrize("name", REFUSED)
 def test_arguments_that_are_refused(name):
     """The error names the argument, the type with its module, and the ways out."""
-    keys = CallKeys(whatever, Naming())
+    keys = KeyBuilder(whatever, KeySpec())
     for value in (REFUSED[name], [REFUSED[name]], {"k": REFUSED[name]}):
         with pytest.raises(KeyBuildError, match="argument 'value'") as raised:
             keys.key((value,), {}, "")
@@ -533,7 +533,7 @@ def test_arguments_that_are_refused(name):
 def test_the_type_is_named_with_its_module(value, named):
     """Two libraries may have a type of one name."""
     with pytest.raises(KeyBuildError) as raised:
-        CallKeys(whatever, Naming()).key((value,), {}, "")
+        KeyBuilder(whatever, KeySpec()).key((value,), {}, "")
     assert named in str(raised.value)
 
 
@@ -548,7 +548,7 @@ def test_what_a_cache_key_gives_is_as_strict():
     """A list of objects is refused there as it is elsewhere, and so is an attr-dict."""
     for given in ([object()], munch.Munch(a=1)):
         with pytest.raises(KeyBuildError, match="argument 'value', a value of type"):
-            CallKeys(whatever, Naming()).key((Keyed(given),), {}, "")
+            KeyBuilder(whatever, KeySpec()).key((Keyed(given),), {}, "")
 
 
 def whatever(value):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.callkeys import UnkeyableError
+from shardcache.core.arguments import UnkeyableError
 from shardcache.core.templates import Template
 
 NOON = dt.datetime(2024, 1, 1, 12)  # noqa: DTZ001 - what becomes of such is asked here

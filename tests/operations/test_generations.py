@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from operations.simulation import GRACE, TIMEOUT, Process, SimulatedNode, World
 from shardcache.clients.cached import FunctionCache
-from shardcache.clients.naming import CallKeys, Naming
+from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
 from shardcache.core.generations import believed, in_force, is_decided, newer
@@ -62,7 +62,7 @@ class Scene:
             self.computed += 1
             return self.version
 
-        keys = CallKeys(reports, Naming(namespace=FUNCTION))
+        keys = KeyBuilder(reports, KeySpec(namespace=FUNCTION))
         policy = CachePolicy(ttl=None)
         self.processes.append(process)
         self.functions.append(FunctionCache(lambda: process.cluster, reports, policy, keys))
@@ -246,7 +246,7 @@ class TestGenerations:
                 lambda: process.cluster,
                 scene.functions[0].function,
                 CachePolicy(ttl=None),
-                CallKeys(scene.functions[0].function, Naming(namespace=f"f{number}")),
+                KeyBuilder(scene.functions[0].function, KeySpec(namespace=f"f{number}")),
             )
             for number in range(100)
         ]

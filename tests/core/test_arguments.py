@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.clients.naming import CallKeys, Naming
-from shardcache.core.callkeys import UnkeyableError, canonical, digest
+from shardcache.clients.key_builder import KeyBuilder, KeySpec
+from shardcache.core.arguments import UnkeyableError, canonical, digest
 from shardcache.errors import ConfigurationError, KeyBuildError
 
 
@@ -264,7 +264,7 @@ def test_what_holds_itself_is_refused():
 def test_keys_are_the_same_in_every_process():
     """Whatever the hash seed."""
     program = (
-        "from shardcache.core.callkeys import canonical, digest;"
+        "from shardcache.core.arguments import canonical, digest;"
         "print(digest(canonical(({'b', 'a', 'c'}, {'k': 1.5, 'j': None}, 'é'))))"
     )
     seen = {
@@ -281,9 +281,9 @@ def test_keys_are_the_same_in_every_process():
     assert seen == {digest(canonical(({"c", "b", "a"}, {"j": None, "k": 1.5}, "é")))}
 
 
-def keys(function, **naming):
+def keys(function, **key_spec):
     """Give a way to ask for the key of a call."""
-    made = CallKeys(function, Naming(**naming))
+    made = KeyBuilder(function, KeySpec(**key_spec))
     return lambda *args, **kwargs: made.key(args, kwargs, "")
 
 
@@ -352,17 +352,17 @@ def test_an_argument_without_a_key_is_named():
 
 
 @pytest.mark.parametrize(
-    ("naming", "message"),
+    ("key_spec", "message"),
     [
         ({"key": "user:{name}"}, "names 'name', which is no parameter"),
         ({"tags": ["user:{name}"]}, "names 'name', which is no parameter"),
         ({"ignore": ["name"]}, "ignore names 'name', which is no parameter"),
     ],
 )
-def test_names_of_no_parameter_are_found_at_decoration(naming, message):
+def test_names_of_no_parameter_are_found_at_decoration(key_spec, message):
     """And those known are listed."""
     with pytest.raises(ConfigurationError, match=message) as raised:
-        keys(profile, **naming)
+        keys(profile, **key_spec)
     assert "known: user, verbose, limit" in str(raised.value)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from shardcache.clients.fingerprints import Fingerprint
-from shardcache.core.callkeys import UnkeyableError, canonical, digest
+from shardcache.core.arguments import UnkeyableError, canonical, digest
 from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.nodes import EMBEDDED
 from shardcache.core.templates import Template
@@ -31,7 +31,7 @@ _MAIN: Final = ("__main__", "__mp_main__", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Naming:
+class KeySpec:
     """How the key of a call is made: what `cached` was told about it."""
 
     key: KeyChoice = None
@@ -63,14 +63,14 @@ class Naming:
         return (given,) if isinstance(given, str) else tuple(given)
 
 
-class Prefixes:
+class PrefixRegistry:
     """Which functions' values have which prefix, so that no two functions ever share theirs."""
 
     def __init__(self, *, nodes_known: bool = True) -> None:
         self._nodes_known = nodes_known
         self._known: dict[str, tuple[str, Fingerprint]] = {}
 
-    def claim(self, keys: CallKeys, cluster: Callable[[], Cluster]) -> None:
+    def claim(self, keys: KeyBuilder, cluster: Callable[[], Cluster]) -> None:
         """Take note of a function's prefix.
 
         Raise `ConfigurationError` when it is another function's, whose values it would be served: one
@@ -117,27 +117,27 @@ def prefix_of(namespace: str, version: int | str) -> str:
     return ":".join((first, *marked, marked_version))
 
 
-class CallKeys:
+class KeyBuilder:
     """The keys and tags of one function's calls.
 
     `prefix` is in front of each key: the function's namespace and version. `is_anonymous`: whether
     that names no program, so that another program's function could have the same.
     """
 
-    def __init__(self, function: Callable[..., Any], naming: Naming) -> None:
+    def __init__(self, function: Callable[..., Any], key_spec: KeySpec) -> None:
         self.function = function
         self.name = function_name(function)
-        self._naming = naming
+        self._naming = key_spec
         self._arguments = _arguments(function, self.name)
         module = _module(function)
-        self.is_anonymous = not naming.namespace and module in _MAIN
-        namespace = naming.namespace or f"{module}:{function.__qualname__}"
-        self.prefix = prefix_of(namespace, naming.version)
-        ignored = naming.names("ignore")
-        choice = naming.key
+        self.is_anonymous = not key_spec.namespace and module in _MAIN
+        namespace = key_spec.namespace or f"{module}:{function.__qualname__}"
+        self.prefix = prefix_of(namespace, key_spec.version)
+        ignored = key_spec.names("ignore")
+        choice = key_spec.key
         faults: list[str] = []
         self._template = _template(choice, faults) if isinstance(choice, str) else None
-        self._tags = [_template(tag, faults) for tag in naming.names("tags")]
+        self._tags = [_template(tag, faults) for tag in key_spec.names("tags")]
         faults += self._faults(ignored)
         if faults:
             raise ConfigurationError(*(f"cached {self.name}: {fault}" for fault in faults))

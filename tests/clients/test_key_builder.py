@@ -14,7 +14,7 @@ import pytest
 
 import shardcache
 from shardcache import AsyncClient, Client, ConfigurationError, KeyBuildError
-from shardcache.clients.naming import CallKeys, Naming, prefix_of
+from shardcache.clients.key_builder import KeyBuilder, KeySpec, prefix_of
 from shardcache.decorators import Defaults
 
 FAR = "memcached://127.0.0.1:9"  # nobody is asked there: nothing is called
@@ -200,7 +200,7 @@ class Child(Base):
 
 def test_a_method_that_calls_its_base_needs_none():
     """It closes over nothing but its class."""
-    assert CallKeys(Child.number, Naming(ignore="self")).prefix == f"{__name__}:Child.number:0"
+    assert KeyBuilder(Child.number, KeySpec(ignore="self")).prefix == f"{__name__}:Child.number:0"
 
 
 WRAPPED = """
@@ -274,9 +274,9 @@ def test_a_main_program_needs_a_namespace_on_nodes_that_others_use(kind):
     """Each script's module has one name; a `key` says nothing of the program."""
     function = main_function(kind is AsyncClient)
     far = kind(["memory://a", FAR])
-    for naming in ({}, {"key": "{number}"}, {"version": 2}):
+    for key_spec in ({}, {"key": "{number}"}, {"version": 2}):
         with pytest.raises(ConfigurationError, match=r"__main__:.: .*give it a namespace"):
-            far.cached(ttl=60, **naming)(function)
+            far.cached(ttl=60, **key_spec)(function)
     far.cached(ttl=60, namespace="shop")(function)
     kind("memory://a,b").cached(ttl=60)(function)
 
@@ -324,8 +324,8 @@ def run(arguments, folder, url):
 def test_two_programs_never_read_each_others_values(memcached_servers, tmp_path):
     """Two scripts with a function of one name, on one node; as modules they have names."""
     url = memcached_servers[0].url
-    for name, naming in (("admin", ""), ("web", ""), ("named", ", namespace='named'")):
-        text = SCRIPT.format(name=name, naming=naming)
+    for name, key_spec in (("admin", ""), ("web", ""), ("named", ", namespace='named'")):
+        text = SCRIPT.format(name=name, key_spec=key_spec)
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     assert "namespace" in run(["admin.py"], tmp_path, url)
     assert [run(["-m", name], tmp_path, url)[1] for name in ("admin", "web")] == ["admin", "web"]
@@ -352,23 +352,23 @@ def price(article, currency="EUR"):
 def test_a_template_names_every_parameter():
     """`self` included, and what is added a year later; or `ignore` does."""
     with pytest.raises(ConfigurationError) as raised:
-        CallKeys(Shop.price, Naming(key="price:{article}", tags=("{article}",)))
+        KeyBuilder(Shop.price, KeySpec(key="price:{article}", tags=("{article}",)))
     assert [fault.partition(": ")[2] for fault in raised.value.faults] == [
         f"the template 'price:{{article}}' leaves out the parameter {name!r}: name it, or ignore it by"
         f" ignore=({name!r},)"
         for name in ("self", "currency")
     ]
-    CallKeys(Shop.price, Naming(key="{self.number}:{article}", ignore="currency"))
-    CallKeys(Shop.price, Naming(key="{article}:{currency}", ignore=("self",)))
+    KeyBuilder(Shop.price, KeySpec(key="{self.number}:{article}", ignore="currency"))
+    KeyBuilder(Shop.price, KeySpec(key="{article}:{currency}", ignore=("self",)))
     with pytest.raises(ConfigurationError, match="leaves out the parameter 'rest'"):
-        CallKeys(lambda first, *rest: (first, rest), Naming(key="{first}", namespace="n"))
+        KeyBuilder(lambda first, *rest: (first, rest), KeySpec(key="{first}", namespace="n"))
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        CallKeys(price, Naming(key="{article"))
+        KeyBuilder(price, KeySpec(key="{article"))
 
 
-def keys(function, **naming):
+def keys(function, **key_spec):
     """Return a way to ask for the key of a call."""
-    made = CallKeys(function, Naming(**naming))
+    made = KeyBuilder(function, KeySpec(**key_spec))
     return lambda *args, **kwargs: made.key(args, kwargs, "")
 
 
@@ -397,7 +397,7 @@ def test_fields_that_have_no_text_are_key_errors():
         keys(price, key="{article.id}:{currency}")(7)
     assert isinstance(raised.value.__cause__, AttributeError)
     with pytest.raises(KeyBuildError, match=r"of the template 'article:{article}'"):
-        CallKeys(price, Naming(tags="article:{article}")).tags((Shop(1),), {})
+        KeyBuilder(price, KeySpec(tags="article:{article}")).tags((Shop(1),), {})
 
 
 def with_session(function):
@@ -438,9 +438,9 @@ def rules(session, account, limit=1, offset=2):
 def test_only_own_parameters_can_be_ignored():
     """A wrapper may pass another argument for it: what is left out would be the user's."""
     with pytest.raises(ConfigurationError, match="put cached below the wrapper"):
-        CallKeys(with_session(rules), Naming(ignore="session"))
+        KeyBuilder(with_session(rules), KeySpec(ignore="session"))
     with pytest.raises(ConfigurationError, match="put cached below the wrapper"):
-        CallKeys(method_traced(Shop.price), Naming(ignore="article"))
+        KeyBuilder(method_traced(Shop.price), KeySpec(ignore="article"))
     made = keys(method_traced(Shop.price), ignore="self")
     assert made(Shop(1), 7) == made(Shop(2), article=7) != made(Shop(1), 8)
     assert made(Shop(1)) == made(Shop(2))  # it lacks an argument, which is for the function to say
@@ -496,7 +496,9 @@ def test_no_namespace_runs_into_another(one, other):
     """Whatever its parts, the version, the generation and the key hold."""
     made = []
     for namespace, version, generation, last in (one, other):
-        named = CallKeys(price, Naming(namespace=namespace, version=version, key=lambda *_: last))
+        named = KeyBuilder(
+            price, KeySpec(namespace=namespace, version=version, key=lambda *_: last)
+        )
         made.append(named.key((last,), {}, generation))
     assert made[0] != made[1]
 
