@@ -60,8 +60,8 @@ from shardcache.errors import (
     UnsupportedError,
     ValueTooLargeError,
 )
-from shardcache.operations.admin import Counters, NodeStats, Stats
-from shardcache.operations.checking import NodeCheck
+from shardcache.operations.keys.admin import Counters, NodeStats, Stats
+from shardcache.operations.keys.checking import NodeCheck
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.settings import Settings
 

@@ -33,7 +33,7 @@ from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import Node
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import ConfigurationError
-from shardcache.operations.cluster import Cluster
+from shardcache.operations.cluster.cluster import Cluster
 from shardcache.plugin.manager import load
 from shardcache.settings import Settings, names_nodes
 

@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
-REDLOCK = "operations/redlock.py"
+REDLOCK = "operations/locks/redlock.py"
 LOCK_TESTS = ("operations/test_redlock.py",)
 VALUE_TESTS = ("operations/test_computed.py",)
 FLIGHT_TESTS = ("operations/test_single_flight.py",)
 SIGNED_TESTS = ("clients/test_signed.py",)
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
-GENERATIONS = "operations/generations.py"
+GENERATIONS = "operations/invalidation/generations.py"
 GENERATION_TESTS = ("operations/test_generations.py",)
 
 
@@ -84,7 +84,7 @@ MUTANTS = [
     ),
     Mutant(
         "an extension without a look at what has come in between",
-        "operations/comparing.py",
+        "operations/locks/compare.py",
         "    return Cas(command.key, command.payload, found[1], command.ttl)",
         "    return Set(command.key, command.payload, command.ttl)",
         LOCK_TESTS,
@@ -154,21 +154,21 @@ MUTANTS = [
     ),
     Mutant(
         "what takes two steps is not taken back beside the caller",
-        "operations/leftovers.py",
+        "operations/cluster/leftovers.py",
         "        leftovers[key, payload] = Leftover(io.now(), looks)",
         "        leftovers.pop((key, payload), None)",
         LOCK_TESTS,
     ),
     Mutant(
         "one look is taken for the truth",
-        "operations/leftovers.py",
+        "operations/cluster/leftovers.py",
         "LOOKS: Final = 6",
         "LOOKS: Final = 1",
         LOCK_TESTS,
     ),
     Mutant(
         "silent nodes are not asked any more",
-        "operations/leftovers.py",
+        "operations/cluster/leftovers.py",
         "ask_timed(asks, ejected_too=True)",
         "ask_timed(asks)",
         LOCK_TESTS,
@@ -189,7 +189,7 @@ MUTANTS = [
     ),
     Mutant(
         "the lock before the first read",
-        "operations/computed.py",
+        "operations/recompute/cached_value.py",
         "    reply, versions = await request.read()\n    if type(reply) is tuple and not is_mark(reply):",
         "    await redlock.attempt(request.cluster, request.key, request.policy.locking)\n"
         "    reply, versions = await request.read()\n"
@@ -198,98 +198,98 @@ MUTANTS = [
     ),
     Mutant(
         "no second look once the lock is held",
-        "operations/making.py",
+        "operations/recompute/recompute.py",
         "            if outcome is not None:\n                return outcome\n        # Another's",
         "            del outcome\n        # Another's",
         VALUE_TESTS,
     ),
     Mutant(
         "a store that no invalidation voids",
-        "operations/making.py",
+        "operations/recompute/recompute.py",
         "reply = await request.ask(Cas(request.name, payload, claim.token, seconds))",
         "reply = await request.ask(Set(request.name, payload, seconds))",
         VALUE_TESTS,
     ),
     Mutant(
         "a void flight is joined",
-        "operations/progress.py",
+        "operations/recompute/progress.py",
         "if claim is None or progress.as_of >= self.began:",
         "if True:",
         FLIGHT_TESTS,
     ),
     Mutant(
         "a flight whose tags were invalidated is joined",
-        "operations/progress.py",
+        "operations/recompute/progress.py",
         "return stands and _agree(self.versions, progress.versions)",
         "return stands",
         FLIGHT_TESTS,
     ),
     Mutant(
         "those who see the stub of their leader do not join",
-        "operations/progress.py",
+        "operations/recompute/progress.py",
         "return stands and _agree(self.versions, progress.versions)",
         "return False",
         FLIGHT_TESTS,
     ),
     Mutant(
         "those whose node is down do not join",
-        "operations/progress.py",
+        "operations/recompute/progress.py",
         "return True  # it cannot be known, and the source is to be spared",
         "return False",
         FLIGHT_TESTS,
     ),
     Mutant(
         "any bare stub passes for the leader's",
-        "operations/claims.py",
+        "operations/recompute/claims.py",
         "return token is not None and token == self.token",
         "return True",
         FLIGHT_TESTS,
     ),
     Mutant(
         "what was recomputed in place of a hung refresh is not stored",
-        "operations/leading.py",
+        "operations/recompute/leader.py",
         "claim = await elected(request, last_resort, When.ALWAYS)",
         "claim = None",
         FLIGHT_TESTS,
     ),
     Mutant(
         "the stub of a void recompute is left in the way",
-        "operations/leading.py",
+        "operations/recompute/leader.py",
         "            await self.void.release()\n",
         "            pass\n",
         FLIGHT_TESTS,
     ),
     Mutant(
         "a renewed stub is not known again",
-        "operations/making.py",
+        "operations/recompute/recompute.py",
         "if reply is not False or not await claim.find_again():",
         "if True:",
         FLIGHT_TESTS,
     ),
     Mutant(
         "an exception is kept that would not come back equal",
-        "operations/request.py",
+        "operations/recompute/request.py",
         "return None if twin is None or not equal(twin, error) else payload",
         "return payload",
         ("clients/test_recomputing.py",),
     ),
     Mutant(
         "what cannot be copied is given to all",
-        "operations/computed.py",
+        "operations/recompute/cached_value.py",
         "    if not landed.shareable:\n        return await _alone(request)\n",
         "    if landed.payload is None and landed.error is None:\n        return landed.value\n",
         ("clients/test_recomputing.py",),
     ),
     Mutant(
         "a stub of another's is stored over by the holder of the lock",
-        "operations/making.py",
+        "operations/recompute/recompute.py",
         "            if not takes_over:\n                return claim\n",
         "            return claim\n",
         VALUE_TESTS,
     ),
     Mutant(
         "those who wait are not told that a making was given up",
-        "operations/claims.py",
+        "operations/recompute/claims.py",
         "            await self._ask(Cas(self._name, abandoned(self.mark), self.token, ABANDONED_SECONDS))",
         "            await self._ask(DeleteCas(self._name, self.token))",
         VALUE_TESTS,
@@ -359,7 +359,7 @@ MUTANTS = [
     ),
     Mutant(
         "a refused swap deletes what is newer",
-        "operations/single.py",
+        "operations/keys/single.py",
         "await cluster.ask(member, DeleteCas(name, token), deadline)",
         "await cluster.ask(member, Delete(name), deadline)",
         FOREIGN_TESTS,
@@ -471,7 +471,7 @@ def with_imports(text: str) -> str:
     """Give the text with what a fault may need."""
     needed = "\nfrom shardcache.core.commands import Delete, DeleteCas, Set  # noqa: E402\n"
     if "redlock." in text:
-        needed += "import shardcache.operations.redlock as redlock  # noqa: E402\n"
+        needed += "import shardcache.operations.locks.redlock as redlock  # noqa: E402\n"
     return text + needed if "from shardcache.operations" in text else text
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from shardcache import AsyncClient, Client, NodeTimeoutError
 from shardcache.backends import aio, blocking, pool
 from shardcache.core import health
-from shardcache.operations import cluster
+from shardcache.operations.cluster import cluster
 
 # What is replaced is of any type, hence `Any`.
 

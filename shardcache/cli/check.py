@@ -10,7 +10,7 @@ from shardcache.cli.opening import client_options, open_client
 from shardcache.cli.output import Sheet, exits_by, json_option, milliseconds, print_json, show
 from shardcache.cli.text import foreign
 from shardcache.errors import CheckFailedError
-from shardcache.operations.checking import NodeCheck
+from shardcache.operations.keys.checking import NodeCheck
 
 
 @click.command()

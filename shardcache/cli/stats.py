@@ -17,7 +17,7 @@ from shardcache.cli.output import Sheet, console, exits_by, json_option, percent
 from shardcache.cli.text import foreign, reason_of
 from shardcache.clients.sync import Client
 from shardcache.errors import NodeError
-from shardcache.operations.admin import NodeStats
+from shardcache.operations.keys.admin import NodeStats
 
 # What most servers tell of themselves, by the names that each kind gives it.
 FIGURES: Final = {

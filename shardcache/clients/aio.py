@@ -22,15 +22,17 @@ from shardcache.core.nodes import Node
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.asyncio import AsyncIO
-from shardcache.operations import admin, checking, clearing, computed, many, single
-from shardcache.operations import tags as tagging
-from shardcache.operations.admin import Stats
-from shardcache.operations.checking import NodeCheck
-from shardcache.operations.cluster import Key
-from shardcache.operations.ejection import Ejector
-from shardcache.operations.members import Member
-from shardcache.operations.probing import Prober
-from shardcache.operations.request import Request
+from shardcache.operations.cluster.cluster import Key
+from shardcache.operations.cluster.ejection import Ejector
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.prober import Prober
+from shardcache.operations.invalidation import clearing
+from shardcache.operations.invalidation import tags as tagging
+from shardcache.operations.keys import admin, checking, many, single
+from shardcache.operations.keys.admin import Stats
+from shardcache.operations.keys.checking import NodeCheck
+from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.request import Request
 from shardcache.settings import node_list, parse_node
 
 T = TypeVar("T")
@@ -178,7 +180,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         """
         policy = self._direct_policy(ttl, terms)
         counters = self._cluster.protection.direct
-        value: T = await computed.value(
+        value: T = await cached_value.get(
             Request(self._cluster, key, factory, policy, counters, given_tags(tags))
         )
         return value

@@ -43,15 +43,15 @@ from shardcache.core.secrecy import takes_secrets
 from shardcache.core.strategy import Strategy
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import ClientClosedError, ClientCopyError, ConfigurationError
-from shardcache.operations import admin
-from shardcache.operations.admin import Counters
-from shardcache.operations.clearing import ClearableCluster
-from shardcache.operations.cluster import Cluster, Key
-from shardcache.operations.ejection import Ejector
-from shardcache.operations.members import Member
+from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.ejection import Ejector
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.prober import Prober
+from shardcache.operations.invalidation.clearing import ClearableCluster
+from shardcache.operations.keys import admin
+from shardcache.operations.keys.admin import Counters
 from shardcache.operations.port import IO
-from shardcache.operations.probing import Prober
-from shardcache.operations.protection import Protection
+from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import Settings, parse_choice
 

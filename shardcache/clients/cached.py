@@ -26,12 +26,13 @@ from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, 
 from shardcache.core.caching import CachePolicy, described
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.errors import ConfigurationError
-from shardcache.operations import computed, tags
-from shardcache.operations.cluster import Cluster
-from shardcache.operations.counters import RecomputeCounters
-from shardcache.operations.outcomes import NOT_MADE
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.invalidation import tags
 from shardcache.operations.port import run
-from shardcache.operations.request import Request
+from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.counters import RecomputeCounters
+from shardcache.operations.recompute.outcomes import NOT_MADE
+from shardcache.operations.recompute.request import Request
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,24 +100,24 @@ class FunctionCache:
 
     async def value(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or compute it."""
-        return await computed.value(await self._request(args, kwargs, reads=True))
+        return await cached_value.get(await self._request(args, kwargs, reads=True))
 
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or `None`."""
-        value = await computed.peek(await self._request(args, kwargs, reads=True))
+        value = await cached_value.peek(await self._request(args, kwargs, reads=True))
         return None if value is NOT_MADE else value
 
     async def put(self, value: Any, args: Args, kwargs: Kwargs) -> bool:
         """Store a value."""
-        return await computed.put(await self._request(args, kwargs), value)
+        return await cached_value.put(await self._request(args, kwargs), value)
 
     async def refresh(self, args: Args, kwargs: Kwargs) -> Any:
         """Compute the value and store it."""
-        return await computed.refresh(await self._request(args, kwargs))
+        return await cached_value.refresh(await self._request(args, kwargs))
 
     async def invalidate(self, args: Args, kwargs: Kwargs) -> bool:
         """Remove the value."""
-        return await computed.invalidate(await self._request(args, kwargs))
+        return await cached_value.invalidate(await self._request(args, kwargs))
 
     async def invalidate_all(self) -> bool:
         """Remove all values."""

@@ -14,7 +14,7 @@ from shardcache.core.nodes import EMBEDDED
 from shardcache.core.templates import Template
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError, KeyBuildError
-from shardcache.operations.cluster import Cluster
+from shardcache.operations.cluster.cluster import Cluster
 
 # Arguments and functions are the caller's own, hence `Any`.
 

@@ -13,10 +13,10 @@ from shardcache.core.leases import MAX_TTL, LockPolicy, OnLost, WaitStrategy
 from shardcache.core.nodes import Node
 from shardcache.core.policies import positive_seconds, seconds_or_zero
 from shardcache.errors import ConfigurationError, LockLost
-from shardcache.operations import redlock
-from shardcache.operations.cluster import Cluster, Key
+from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.locks import redlock
+from shardcache.operations.locks.redlock import HeldLock
 from shardcache.operations.port import run
-from shardcache.operations.redlock import HeldLock
 
 DEFAULT_WAIT: Final = 10.0  # seconds
 

@@ -10,7 +10,7 @@ from typing import Final
 from shardcache.backends.base import BackendOptions
 from shardcache.errors import NodeError
 from shardcache.io.blocking import BlockingIO
-from shardcache.operations.probing import Prober, ProberLog
+from shardcache.operations.cluster.prober import Prober, ProberLog
 
 log = logging.getLogger("shardcache")
 

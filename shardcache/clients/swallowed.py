@@ -10,7 +10,7 @@ from typing import Final
 from shardcache.backends.locking import ProcessLock
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.errors import NodeError
-from shardcache.operations.members import Member
+from shardcache.operations.cluster.members import Member
 
 EVERY: Final = 60.0  # seconds between two lines about the same node and error
 MOST: Final = 1_000  # kinds of errors that are told apart; more are told as one

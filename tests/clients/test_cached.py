@@ -31,7 +31,7 @@ from shardcache.clients.base import cluster_of
 from shardcache.core.commands import DeleteCas, GetOrStub
 from shardcache.decorators import Defaults
 from shardcache.io.blocking import REFRESHERS
-from shardcache.operations.generations import LOOK_AGAIN
+from shardcache.operations.invalidation.generations import LOOK_AGAIN
 from shardcache.settings import Settings
 from shardcache.testing.driving import MODES, DrivenClient, make_client
 from shardcache.testing.waiting import eventually

@@ -19,7 +19,7 @@ from shardcache import (
     TopologyChanged,
 )
 from shardcache.core.commands import Set
-from shardcache.operations import cluster as cluster_module
+from shardcache.operations.cluster import cluster as cluster_module
 from shardcache.testing.driving import MODES, make_client
 
 

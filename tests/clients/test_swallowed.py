@@ -9,7 +9,7 @@ import pytest
 from shardcache.clients.swallowed import MOST, SwallowedErrors
 from shardcache.core.nodes import Node
 from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
-from shardcache.operations.members import Member
+from shardcache.operations.cluster.members import Member
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 

@@ -28,7 +28,7 @@ from shardcache.backends.redis import Redis
 from shardcache.core.commands import Get, Gets
 from shardcache.core.nodes import Node
 from shardcache.errors import EncodeError, UncacheableResultError
-from shardcache.operations.probing import clients_of
+from shardcache.operations.cluster.prober import clients_of
 from shardcache.testing.waiting import eventually
 
 KEYS = [f"k{number}" for number in range(200)]

@@ -16,7 +16,7 @@ from shardcache import errors
 from shardcache.cli.app import cli
 from shardcache.core.caching import CacheTerms
 from shardcache.core.events import METHODS
-from shardcache.operations.counters import COUNTERS
+from shardcache.operations.recompute.counters import COUNTERS
 from shardcache.plugin import hookspecs
 from shardcache.plugin.manager import load
 

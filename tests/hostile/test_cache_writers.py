@@ -28,8 +28,8 @@ from shardcache.core.payloads import (
     TEXT_FLAGS,
     to_redis,
 )
-from shardcache.operations.generations import CLEARED
-from shardcache.operations.protection import Elections
+from shardcache.operations.invalidation.generations import CLEARED
+from shardcache.operations.recompute.protection import Elections
 from shardcache.testing.driving import MODES, make_client
 
 TIMEOUT = 0.3  # seconds of a call to the nodes

@@ -380,8 +380,8 @@ PLACES = {
     "backends/redis/wire.py:RedisWire._nonsense": "the server",
     "backends/redis/wire.py:RedisWire._stored": "a size",
     "backends/redis/wire.py:RedisWire._too_large": "a size",
-    "operations/cluster.py:Cluster._refused": "an error of a node",
-    "operations/probing.py:_unasked": "an error of a plugin",
+    "operations/cluster/cluster.py:Cluster._refused": "an error of a node",
+    "operations/cluster/prober.py:_unasked": "an error of a plugin",
 }
 KINDS = {
     name

@@ -18,12 +18,13 @@ from shardcache.core.freshness import found, seal
 from shardcache.core.leases import VALUE_LOCKS, LockPolicy, lock_key
 from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT, is_abandoned, is_mark
 from shardcache.errors import DecodeError, NodeRefusedError, RecomputeTimeoutError
-from shardcache.operations import computed, redlock
-from shardcache.operations.claims import BACKING_OFF
-from shardcache.operations.making import begun, elected
-from shardcache.operations.outcomes import NOT_MADE
-from shardcache.operations.protection import LOST_PAUSE
-from shardcache.operations.request import Request
+from shardcache.operations.locks import redlock
+from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.claims import BACKING_OFF
+from shardcache.operations.recompute.outcomes import NOT_MADE
+from shardcache.operations.recompute.protection import LOST_PAUSE
+from shardcache.operations.recompute.recompute import begun, elected
+from shardcache.operations.recompute.request import Request
 
 KEY = "report"
 DELTA = 0.2  # seconds that the source takes
@@ -99,7 +100,7 @@ class Scene:
     def start(self, place=0, policy=None):
         """Begin a call of a process."""
         process = self.processes[place]
-        return process.run(computed.value(self.call(process, policy)))
+        return process.run(cached_value.get(self.call(process, policy)))
 
     def run(self, *places, seconds=30.0):
         """Have processes call at once; give their values."""
@@ -248,7 +249,7 @@ def test_an_invalidation_voids_what_is_being_made(lock):
     first = scene.start(0)
     scene.world.advance(DELTA / 2)
     scene.source.version = 1
-    scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+    scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
     scene.world.advance(1.0, lambda: first.done)
     assert first.result == 0
     assert scene.stored() is None
@@ -264,7 +265,7 @@ def test_who_calls_after_an_invalidation_does_not_wait_for_the_void_leader():
     scene.start(0)
     scene.world.advance(1.0)
     scene.source.version, scene.source.delta = 1, DELTA
-    scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+    scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
     began = scene.world.now
     assert scene.run(1) == [1]
     assert scene.world.now - began <= scene.processes[1].timeout + DELTA + 0.2
@@ -285,7 +286,7 @@ def test_a_refresh_is_stored_over_what_was_begun_before_it(lock, kinds, before):
     scene.world.advance(1.0)
     assert scene.source.busy == 1
     scene.source.version, scene.source.delta = 1, 3.0
-    assert scene.do(computed.refresh(scene.call(scene.processes[1])), 1) == 1
+    assert scene.do(cached_value.refresh(scene.call(scene.processes[1])), 1) == 1
     scene.world.advance(5.0)
     assert slow.done
     assert scene.stored() == 1
@@ -297,7 +298,7 @@ def test_a_refresh_leaves_the_old_value_to_others():
     scene = Scene(processes=2)
     scene.run(0)
     scene.source.version, scene.source.delta = 1, 5.0
-    task = scene.processes[0].run(computed.refresh(scene.call(scene.processes[0])))
+    task = scene.processes[0].run(cached_value.refresh(scene.call(scene.processes[0])))
     scene.world.advance(1.0)
     assert scene.run(1) == [0]
     scene.world.advance(10.0, lambda: task.done)
@@ -514,7 +515,7 @@ def test_it_is_told_whether_a_value_was_stored():
     scene = Scene(processes=2, lock="shard")
     first = scene.start(0)
     scene.world.advance(DELTA / 2)
-    scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+    scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
     scene.world.advance(1.0, lambda: first.done)
     scene.run(1)
     assert [event.stored for event in scene.diary.computed] == [False, True]
@@ -565,26 +566,26 @@ def test_a_value_without_its_tags_is_none():
     """One that was stored without any is not that of a function that has some."""
     scene = Scene(processes=1)
     process = scene.processes[0]
-    assert scene.do(computed.put(scene.call(process), 7)) is True
-    assert scene.do(computed.peek(scene.call(process))) == 7
+    assert scene.do(cached_value.put(scene.call(process), 7)) is True
+    assert scene.do(cached_value.peek(scene.call(process))) == 7
     tagged = scene.call(process, tags=("t",))
-    assert scene.do(computed.peek(tagged)) is NOT_MADE
-    assert scene.do(computed.value(tagged)) == 0
+    assert scene.do(cached_value.peek(tagged)) is NOT_MADE
+    assert scene.do(cached_value.get(tagged)) == 0
 
 
 def test_what_is_put_is_kept_on_the_same_terms():
     """Not what the policy refuses, and not while the version of a tag is unknown."""
     scene = Scene(processes=1, condition=lambda result: result > 0)
     process = scene.processes[0]
-    assert scene.do(computed.put(scene.call(process), 0)) is False
+    assert scene.do(cached_value.put(scene.call(process), 0)) is False
     assert scene.stored() is None
     tagged = scene.call(process, tags=("t0", "t1", "t2", "t3"))
-    assert scene.do(computed.put(tagged, 1)) is True
+    assert scene.do(cached_value.put(tagged, 1)) is True
     held = scene.shard.held(tagged.name)
     owners = [process.cluster.route(tag)[1] for tag in tagged.tags]
     other = next(member for member in owners if member is not tagged.member)
     other.backend.up = False
-    assert scene.do(computed.put(tagged, 2)) is False
+    assert scene.do(cached_value.put(tagged, 2)) is False
     assert scene.shard.held(tagged.name) == held
 
 
@@ -834,7 +835,7 @@ class TestAges:
         scene.world.advance(DELTA / 2)
         assert self.refresh_key(scene) is not None
         if invalidated:
-            scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+            scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
         scene.world.advance(DELTA)
         assert self.refresh_key(scene) is None
         assert scene.count("rejected") == invalidated
@@ -896,7 +897,7 @@ class TestAges:
         scene.world.advance(DELTA / 2)
         assert scene.source.calls == 2
         scene.source.version = 1
-        scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+        scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
         scene.world.advance(1.0)
         assert scene.stored() is None
         assert scene.run(1) == [1]
@@ -936,7 +937,7 @@ class TestAges:
         waits = scene.start(1)
         scene.world.advance(1.0)
         scene.source.version, scene.source.delta = 1, DELTA
-        scene.do(computed.invalidate(scene.call(scene.processes[1])), 1)
+        scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
         began = scene.world.now
         scene.world.advance(60.0, lambda: waits.done)
         assert (waits.result, scene.stored()) == (1, 1)
@@ -951,7 +952,7 @@ class TestAges:
         scene.run()
         scene.world.advance(1.0)
         scene.source.error = None
-        scene.do(computed.invalidate(scene.call(scene.processes[0])))
+        scene.do(cached_value.invalidate(scene.call(scene.processes[0])))
         scene.run()
         scene.world.advance(2.0)
         scene.source.version = 1
@@ -1107,7 +1108,7 @@ class Values(RuleBasedStateMachine):
         """Begin to make it anew, whatever is stored."""
         if self.idle(place):
             process = self.scene.processes[place]
-            self.tasks[place] = process.run(computed.refresh(self.scene.call(process)))
+            self.tasks[place] = process.run(cached_value.refresh(self.scene.call(process)))
 
     @rule(place=st.integers(0, 2))
     def invalidate(self, place):
@@ -1118,7 +1119,7 @@ class Values(RuleBasedStateMachine):
         self.scene.source.version += 1
 
         async def acknowledged():
-            await computed.invalidate(self.scene.call(self.scene.processes[place]))
+            await cached_value.invalidate(self.scene.call(self.scene.processes[place]))
             self.voided = max(self.voided, version)
 
         self.tasks[place] = self.scene.processes[place].run(acknowledged())

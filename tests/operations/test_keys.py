@@ -8,7 +8,7 @@ from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.commands import Cas, GetMany, Set, SetMany, When
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.errors import NodeRefusedError
-from shardcache.operations import many, single
+from shardcache.operations.keys import many, single
 
 REFUSED = NodeRefusedError("out of memory")
 

@@ -19,7 +19,7 @@ from shardcache.core.codecs.json import Json
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.payloads import Payloads
 from shardcache.errors import EncodeError, RecomputeTimeoutError
-from shardcache.operations.outcomes import described, equal, reraised, restored
+from shardcache.operations.recompute.outcomes import described, equal, reraised, restored
 
 
 class HTTPError(Exception):

@@ -24,7 +24,8 @@ from shardcache.errors import (
     PoolTimeoutError,
     UnsupportedError,
 )
-from shardcache.operations import admin, ejection, members, probing
+from shardcache.operations.cluster import ejection, members, prober
+from shardcache.operations.keys import admin
 from shardcache.operations.port import UNANSWERED
 
 GET = Get(b"k")
@@ -226,7 +227,7 @@ class TestBlame:
         assert (scene.members[0].answered, scene.members[0].errors) == (30, 30)
 
     def test_behind_a_closed_client_nobody_is_ejected(self, make_scene):
-        """A call that was under way when it was closed begins no probing."""
+        """A call that was under way when it was closed begins no prober."""
         scene = make_scene()
         scene.nodes[0].up = False
         scene.cluster.ejector.stop()
@@ -247,7 +248,7 @@ class TestGone:
 
     @pytest.mark.parametrize("how", ["closed", "removed"])
     def test_a_failure_that_comes_late_lists_nobody(self, make_scene, how):
-        """A call that was under way when its node went away begins no probing."""
+        """A call that was under way when its node went away begins no prober."""
         scene = make_scene(nodes=2)
         scene.nodes[0].up = False
         call = scene.start()
@@ -298,7 +299,7 @@ class TestGone:
         for each in others:
             each.eject(NodeTimeoutError("late"), scene.world.now, 0.5)
             each.members[scene.members[0]] = scene.cluster.ejector
-            prober._out[each] = probing.Claim(scene.world.now)
+            prober._out[each] = prober.Claim(scene.world.now)
 
         crowded = others[0]
         for _ in range(200):
@@ -309,7 +310,7 @@ class TestGone:
                 self.itself = self
                 self.health = members.SharedHealth()
                 self.member = members.Member(Node("memory://x"), None)
-                prober._out[self.health] = probing.Claim(scene.world.now)
+                prober._out[self.health] = prober.Claim(scene.world.now)
                 crowded.members[self.member] = scene.cluster.ejector
 
             def __del__(self):
@@ -321,7 +322,7 @@ class TestGone:
                 with collecting_soon(lambda: [Mortal() for _ in range(3)]):
                     assert len(prober._ejected(scene.world.now)) == 201
                 with collecting_soon(lambda: [Mortal() for _ in range(3)]):
-                    probing.clients_of(crowded)
+                    prober.clients_of(crowded)
                 with collecting_soon(lambda: [Mortal() for _ in range(3)]):
                     assert crowded.answered == scene.members[0].answered
         finally:
@@ -534,7 +535,7 @@ def interrupted_at(number, act):
     return left <= 0
 
 
-HEALTHCARE = (health.__file__, ejection.__file__, members.__file__, probing.__file__)
+HEALTHCARE = (health.__file__, ejection.__file__, members.__file__, prober.__file__)
 
 
 # An interrupt between the making of a coroutine and its first step leaves one that never began.
@@ -558,7 +559,7 @@ class TestInterrupts:
         """He would eject a node that nobody probes."""
         scene = Scene()
         prober, (member,) = scene.process.prober, scene.members
-        prober._out[member.health] = probing.Claim(scene.world.now)
+        prober._out[member.health] = prober.Claim(scene.world.now)
         prober._judge(member.health, reply=True)
         assert member.health in prober._out
 
@@ -633,8 +634,8 @@ class TestInterrupts:
         for fails in (True, False):
             scene = Scene(nodes=2)
             scene.kill(1)
-            scene.process.prober._out[scene.members[0].health] = probing.Claim(scene.world.now)
-            scene.world.advance(2 * probing.ABANDONED)
+            scene.process.prober._out[scene.members[0].health] = prober.Claim(scene.world.now)
+            scene.world.advance(2 * prober.ABANDONED)
             scene.nodes[0].up = not fails
             scene.ask(0)
             assert scene.ejected(0) == fails

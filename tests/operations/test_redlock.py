@@ -21,9 +21,9 @@ from shardcache.core.commands import Acquire, CompareAndExpire, Gets
 from shardcache.core.events import Observer
 from shardcache.core.leases import LockPolicy, lock_key
 from shardcache.errors import LockTimeout, LockUnavailable, NodeUnavailableError, UnsupportedError
-from shardcache.operations import redlock
-from shardcache.operations.comparing import compared
-from shardcache.operations.leftovers import remove_later
+from shardcache.operations.cluster.leftovers import remove_later
+from shardcache.operations.locks import redlock
+from shardcache.operations.locks.compare import compared
 
 KINDS = [(False,) * 5, (True,) * 5, (True, False, True, False, True), (True,), (True,) * 3]
 NAME = "report"

@@ -12,8 +12,9 @@ from operations.test_probing import GET, Diary, interrupted_at
 from shardcache.core.commands import Ping
 from shardcache.core.events import NodeEjected, NodeRestored
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError
-from shardcache.operations import admin, members
-from shardcache.operations.probing import ProberLog
+from shardcache.operations.cluster import members
+from shardcache.operations.cluster.prober import ProberLog
+from shardcache.operations.keys import admin
 
 
 class Pair:

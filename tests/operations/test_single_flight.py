@@ -13,8 +13,9 @@ from operations.simulation import SimulatedNode
 from operations.virtual import LoopWorld, VirtualLoop, virtual_cluster
 from shardcache.core.caching import CachePolicy
 from shardcache.core.leases import LockPolicy
-from shardcache.operations import computed, tags
-from shardcache.operations.request import Request
+from shardcache.operations.invalidation import tags
+from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.request import Request
 
 KEY = "report"
 TAG = "t"
@@ -63,13 +64,13 @@ class Storm:
 
     def start(self, place=0):
         """Begin a call of a client."""
-        return self.loop.create_task(computed.value(self.call(place)))
+        return self.loop.create_task(cached_value.get(self.call(place)))
 
     def void(self, place, way):
         """Change the source, and invalidate what was made of it before."""
         self.version += 1
         if way == "invalidate":
-            self.loop.run(computed.invalidate(self.call(place)))
+            self.loop.run(cached_value.invalidate(self.call(place)))
         else:
             self.loop.run(tags.invalidate(self.clusters[place], TAG))
 
@@ -364,7 +365,7 @@ class Storms(RuleBasedStateMachine):
             if tag and storm.tags:
                 await tags.invalidate(storm.clusters[place], TAG)
             else:
-                await computed.invalidate(storm.call(place))
+                await cached_value.invalidate(storm.call(place))
             self.floors.append((storm.world.now, version))
 
         storm.loop.create_task(acknowledged())

@@ -16,11 +16,11 @@ from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads
 from shardcache.core.topology import Topology
 from shardcache.io.asyncio import AsyncIO
-from shardcache.operations.cluster import Cluster
-from shardcache.operations.ejection import Ejector
-from shardcache.operations.members import Member
-from shardcache.operations.probing import Prober
-from shardcache.operations.protection import Protection
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.ejection import Ejector
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.prober import Prober
+from shardcache.operations.recompute.protection import Protection
 from shardcache.strategies.rendezvous import Rendezvous
 
 TIMEOUT = 0.1

@@ -15,21 +15,21 @@ from shardcache.core.commands import Command, Delete, Gets, Set
 from shardcache.core.freshness import Freshness, Stored, open_stored
 from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.errors import NodeError, NodeRefusedError
-from shardcache.operations import tags
-from shardcache.operations.leading import Leading
-from shardcache.operations.making import begun_over, computed, elected, guarded
-from shardcache.operations.members import Member
-from shardcache.operations.outcomes import NOT_MADE, Outcome, reraised
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.invalidation import tags
 from shardcache.operations.port import FlightEnd, raisable
-from shardcache.operations.progress import Progress, Sight
-from shardcache.operations.request import SERVED, Request
+from shardcache.operations.recompute.leader import Leader
+from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, reraised
+from shardcache.operations.recompute.progress import Progress, Sight
+from shardcache.operations.recompute.recompute import begun_over, computed, elected, guarded
+from shardcache.operations.recompute.request import SERVED, Request
 
 RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.EXPIRED})
 
 # Values are the caller's own, hence `Any`.
 
 
-async def value(request: Request) -> Any:
+async def get(request: Request) -> Any:
     """Give the value: the stored one, or one made now by one caller for all."""
     reply, versions = await request.read()
     if type(reply) is tuple and not is_mark(reply):
@@ -162,14 +162,14 @@ async def _missed(request: Request, sight: Sight, last_resort: Stored | None) ->
     if isinstance(sight.reply, NodeError):
         request.count_trouble(sight.reply)
     began = io.now()
-    leading = Leading(request, last_resort, began + policy.seconds("wait"))
+    leader = Leader(request, last_resort, began + policy.seconds("wait"))
     if not policy.coalesce:
-        return await _own(request, await _led(leading, sight))
-    landed, own = await _flown(request, leading, await _closer(request, sight))
+        return await _own(request, await _led(leader, sight))
+    landed, own = await _flown(request, leader, await _closer(request, sight))
     if landed is FlightEnd.REENTRANT:
         return await _alone(request)
     if isinstance(landed, FlightEnd):
-        return await _own(request, leading.late())
+        return await _own(request, leader.late())
     if own:
         return await _own(request, landed)
     if not landed.shareable:
@@ -179,13 +179,13 @@ async def _missed(request: Request, sight: Sight, last_resort: Stored | None) ->
     return await _shared(request, landed)
 
 
-async def _led(leading: Leading, sight: Sight) -> Outcome:
-    outcome = await guarded(lambda: leading.outcome(sight.reply))
-    return outcome._replace(progress=leading.progress)
+async def _led(leader: Leader, sight: Sight) -> Outcome:
+    outcome = await guarded(lambda: leader.outcome(sight.reply))
+    return outcome._replace(progress=leader.progress)
 
 
 async def _flown(
-    request: Request, leading: Leading, sight: Sight
+    request: Request, leader: Leader, sight: Sight
 ) -> tuple[Outcome | FlightEnd, bool]:
     """Return what came of the work of one for all, and whether that was this caller's own.
 
@@ -195,7 +195,7 @@ async def _flown(
 
     def joins(progress: Progress) -> bool:
         if not sight.may_join(progress):
-            leading.void = progress.claim
+            leader.void = progress.claim
             return False
         if progress.claim is not None:
             joined.add(progress)
@@ -203,26 +203,26 @@ async def _flown(
 
     landed: Outcome | FlightEnd = FlightEnd.CANCELLED
     own = False
-    while not own and _is_no_answer(landed, leading, sight, joined):
+    while not own and _is_no_answer(landed, leader, sight, joined):
         landed, own = await request.io.single_flight.do(
             request.name,
-            lambda: _led(leading, sight),
-            leading.left,
-            takes_over=leading.takes_over,
-            progress=leading.progress,
+            lambda: _led(leader, sight),
+            leader.left,
+            takes_over=leader.takes_over,
+            progress=leader.progress,
             joins=joins,
         )
     return landed, own
 
 
 def _is_no_answer(
-    landed: Outcome | FlightEnd, leading: Leading, sight: Sight, joined: Container[Progress]
+    landed: Outcome | FlightEnd, leader: Leader, sight: Sight, joined: Container[Progress]
 ) -> bool:
     """Return whether another's work came to nothing, to nothing new, or waited too long."""
     if isinstance(landed, FlightEnd):
         return landed is FlightEnd.CANCELLED
     if landed.late:
-        return leading.left > 0
+        return leader.left > 0
     progress = landed.progress
     return not (progress is None or progress in joined or progress.as_of >= sight.began)
 

@@ -18,9 +18,9 @@ from shardcache.core.commands import (
 from shardcache.core.keys import CLEARABLE
 from shardcache.core.leases import LOCKS, VALUE_LOCKS
 from shardcache.errors import ConfigurationError, NodeError
-from shardcache.operations.cluster import Cluster
-from shardcache.operations.generations import CLEARED, GENERATIONS, MARKS
-from shardcache.operations.members import Member
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.invalidation.generations import CLEARED, GENERATIONS, MARKS
 from shardcache.operations.port import Enough
 
 # What outlives a clearing.

@@ -19,8 +19,8 @@ from shardcache.errors import (
     PoolTimeoutError,
     ShardCacheError,
 )
-from shardcache.operations.cluster import Cluster
-from shardcache.operations.members import Member
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import UNANSWERED, Pause
 
 # At a key whose token was not confirmed: what was to store it may arrive after the first look, over

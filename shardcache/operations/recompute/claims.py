@@ -23,10 +23,10 @@ from shardcache.core.commands import (
 )
 from shardcache.core.payloads import BARE_STUB, MARK_FLAGS, abandoned, is_stub, stub
 from shardcache.errors import NodeError
-from shardcache.operations.cluster import Cluster
-from shardcache.operations.comparing import compared
-from shardcache.operations.leftovers import remove_later
-from shardcache.operations.members import Member
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.leftovers import remove_later
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.locks.compare import compared
 from shardcache.operations.port import UNANSWERED
 
 # How long those who wait can see that a making was given up; less may be gone at once on a node

@@ -13,7 +13,7 @@ from shardcache.core.commands import Reply
 from shardcache.errors import NodeError
 
 if TYPE_CHECKING:
-    from shardcache.operations.claims import Claim
+    from shardcache.operations.recompute.claims import Claim
 
 UNREACHABLE: Final = b""  # in place of the version of a tag whose node did not answer
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from shardcache.operations.counters import RecomputeCounters
+from shardcache.operations.recompute.counters import RecomputeCounters
 
 MOST_MARKS: Final = 1024
 LOST_PAUSE: Final = 0.05  # seconds before one who was not elected stands again

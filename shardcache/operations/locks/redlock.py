@@ -41,11 +41,11 @@ from shardcache.errors import (
     NodeTimeoutError,
     ShardCacheError,
 )
-from shardcache.operations.backoff import Backoff
-from shardcache.operations.cluster import Cluster, Key
-from shardcache.operations.comparing import Suffices, compared, deleted
-from shardcache.operations.leftovers import LOOKS, clear, may_store, remove_later
-from shardcache.operations.members import Member
+from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.leftovers import LOOKS, clear, may_store, remove_later
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.locks.backoff import Backoff
+from shardcache.operations.locks.compare import Suffices, compared, deleted
 from shardcache.operations.port import UNANSWERED, Repetition
 
 SILENT_GATES: Final = 2  # that are waited for; then all others are asked at once

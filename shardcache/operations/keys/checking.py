@@ -45,11 +45,11 @@ from shardcache.errors import (
     ShardCacheError,
     printable,
 )
-from shardcache.operations.cluster import Cluster
-from shardcache.operations.generations import GENERATIONS, MARKS
-from shardcache.operations.members import Member
-from shardcache.operations.request import REFRESHING
-from shardcache.operations.tags import TAGS
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.invalidation.generations import GENERATIONS, MARKS
+from shardcache.operations.invalidation.tags import TAGS
+from shardcache.operations.recompute.request import REFRESHING
 
 TTL: Final = 10.0  # seconds that a key of a check lives, should nobody be able to delete it
 ONE: Final[Payload] = (INTEGER_FLAGS, b"1")

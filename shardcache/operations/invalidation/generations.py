@@ -21,11 +21,11 @@ from shardcache.core.keys import RESERVED, KeySpace
 from shardcache.core.leases import nodes_wanted, quorum
 from shardcache.core.payloads import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError
-from shardcache.operations.members import Member
+from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import UNANSWERED
 
 if TYPE_CHECKING:  # it has the generations of its client
-    from shardcache.operations.cluster import Cluster
+    from shardcache.operations.cluster.cluster import Cluster
 
 MARKS: Final = RESERVED + b"m:"
 GENERATIONS: Final = RESERVED + b"g:"

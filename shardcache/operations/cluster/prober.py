@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from shardcache.core.commands import Ping, Reply
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.errors import NodeError, NodeRefusedError, NodeUnavailableError, ShardCacheError
-from shardcache.operations.members import Member, SharedHealth
+from shardcache.operations.cluster.members import Member, SharedHealth
 from shardcache.operations.port import IO
 
 if TYPE_CHECKING:  # it works on this
-    from shardcache.operations.ejection import Ejector
+    from shardcache.operations.cluster.ejection import Ejector
 
 TICK: Final = 0.1  # seconds; how often a prober looks who is due
 DOUBT: Final = 1.0  # seconds between two probes at most, while most nodes are silent

@@ -22,12 +22,12 @@ from shardcache.core.commands import (
 from shardcache.core.freshness import Stored, open_stored, serves_after_error
 from shardcache.core.payloads import MARK_FLAGS, is_abandoned, is_mark
 from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
-from shardcache.operations import tags
-from shardcache.operations.claims import BACKING_OFF, Claim, RefreshClaim, StubClaim
-from shardcache.operations.outcomes import NOT_MADE, Outcome, failed, read
+from shardcache.operations.invalidation import tags
 from shardcache.operations.port import CarriedError, Repetition, Work
-from shardcache.operations.progress import Progress
-from shardcache.operations.request import Request
+from shardcache.operations.recompute.claims import BACKING_OFF, Claim, RefreshClaim, StubClaim
+from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, failed, read
+from shardcache.operations.recompute.progress import Progress
+from shardcache.operations.recompute.request import Request
 
 T = TypeVar("T")
 

@@ -14,11 +14,11 @@ from shardcache.core.leases import nodes_wanted
 from shardcache.core.payloads import Load, Payloads, is_mark
 from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
-from shardcache.operations.ejection import Ejector
-from shardcache.operations.generations import Generations
-from shardcache.operations.members import Member
+from shardcache.operations.cluster.ejection import Ejector
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.port import IO, UNANSWERED, Enough
-from shardcache.operations.protection import Protection
+from shardcache.operations.recompute.protection import Protection
 
 Key = str | bytes
 

@@ -10,8 +10,8 @@ from shardcache.core.commands import Command, Ping
 from shardcache.core.events import NodeEjected, NodeRestored, Observers
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.errors import ConnectTimeoutError, NodeError
-from shardcache.operations.members import Member
-from shardcache.operations.probing import Claim, Prober
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.prober import Claim, Prober
 
 SHORTEST: Final = 0.01  # seconds; a node is not blamed for missing a deadline nearer than this
 

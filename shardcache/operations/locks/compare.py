@@ -15,8 +15,8 @@ from shardcache.core.commands import (
     Gets,
     Reply,
 )
-from shardcache.operations.cluster import Cluster
-from shardcache.operations.members import Member
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import UNANSWERED
 
 # Says whether the replies so far, `UNANSWERED` among them, will do.

@@ -9,13 +9,13 @@ from shardcache.core.freshness import Stored, serves_after_error
 from shardcache.core.leases import VALUE_LOCKS
 from shardcache.core.payloads import is_abandoned, is_mark, is_stub
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
-from shardcache.operations import redlock
-from shardcache.operations.backoff import Backoff
-from shardcache.operations.claims import BACKING_OFF, Claim, NoClaim
-from shardcache.operations.making import begun, computed, elected
-from shardcache.operations.outcomes import Outcome, failed, read
-from shardcache.operations.progress import Progress
-from shardcache.operations.request import Request
+from shardcache.operations.locks import redlock
+from shardcache.operations.locks.backoff import Backoff
+from shardcache.operations.recompute.claims import BACKING_OFF, Claim, NoClaim
+from shardcache.operations.recompute.outcomes import Outcome, failed, read
+from shardcache.operations.recompute.progress import Progress
+from shardcache.operations.recompute.recompute import begun, computed, elected
+from shardcache.operations.recompute.request import Request
 
 
 class Look(Enum):
@@ -25,7 +25,7 @@ class Look(Enum):
     UP_FOR_GRABS = "up for grabs"  # nobody does any more
 
 
-class Leading:
+class Leader:
     """The one call of this process that stands for all who want a value now.
 
     It waits for another process until `deadline` (monotonic seconds); `last_resort` is a value too

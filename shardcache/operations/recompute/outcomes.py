@@ -8,7 +8,7 @@ from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final, NamedTuple
 
 from shardcache.core.commands import Payload
-from shardcache.operations.progress import Progress
+from shardcache.operations.recompute.progress import Progress
 
 NOT_MADE: Final = object()
 NOTES: Final = "__notes__"  # where exceptions keep what `add_note` was given

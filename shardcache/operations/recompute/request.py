@@ -15,11 +15,11 @@ from shardcache.core.keys import RESERVED
 from shardcache.core.leases import node_ttl
 from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
 from shardcache.errors import DecodeError, EncodeError, NodeError
-from shardcache.operations import tags
-from shardcache.operations.cluster import Cluster, Key
-from shardcache.operations.counters import RecomputeCounters
-from shardcache.operations.members import Member
-from shardcache.operations.outcomes import (
+from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.invalidation import tags
+from shardcache.operations.recompute.counters import RecomputeCounters
+from shardcache.operations.recompute.outcomes import (
     NOT_MADE,
     Outcome,
     described,
@@ -28,7 +28,7 @@ from shardcache.operations.outcomes import (
     read,
     restored,
 )
-from shardcache.operations.progress import UNREACHABLE
+from shardcache.operations.recompute.progress import UNREACHABLE
 
 REFRESHING: Final = RESERVED + b"r:"
 SERVED: Final = frozenset({Freshness.FRESH, Freshness.EARLY, Freshness.STALE})

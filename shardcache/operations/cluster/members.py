@@ -12,8 +12,8 @@ from shardcache.core.nodes import Node
 from shardcache.errors import NodeError
 
 if TYPE_CHECKING:  # they work on members
-    from shardcache.operations.ejection import Ejector
-    from shardcache.operations.leftovers import Leftover
+    from shardcache.operations.cluster.ejection import Ejector
+    from shardcache.operations.cluster.leftovers import Leftover
 
 
 class SharedHealth(Health):

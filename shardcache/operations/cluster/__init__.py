@@ -1,0 +1,1 @@
+"""Whom to ask, and how a node is asked."""

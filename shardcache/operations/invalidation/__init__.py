@@ -1,0 +1,1 @@
+"""Many values made void at once."""

@@ -1,0 +1,1 @@
+"""Plain calls: one key, many keys, every node."""

@@ -1,0 +1,1 @@
+"""Locks over a majority of nodes."""

@@ -1,0 +1,1 @@
+"""One caller recomputes a missing value for all."""
