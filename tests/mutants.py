@@ -113,8 +113,8 @@ MUTANTS = [
     Mutant(
         "an extension that is content with the first nodes to answer",
         REDLOCK,
-        "        if late:\n",
-        "        if late and False:\n",
+        "        if time_out:\n",
+        "        if time_out and False:\n",
         LOCK_TESTS,
     ),
     Mutant(
@@ -248,7 +248,7 @@ MUTANTS = [
     Mutant(
         "what was recomputed in place of a hung refresh is not stored",
         "operations/recompute/leader.py",
-        "claim = await elected(request, last_resort, When.ALWAYS)",
+        "claim = await claim_refresh(request, last_resort, When.ALWAYS)",
         "claim = None",
         FLIGHT_TESTS,
     ),

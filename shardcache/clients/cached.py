@@ -171,7 +171,7 @@ class FunctionCache:
         if reads:
             if replies is None:  # what was read is void
                 replies = await cluster.ask_timed(call.reads(), deadline)
-            call.first = call.taken([reply for reply, _ in replies])
+            call.first = call.parse_replies([reply for reply, _ in replies])
 
     def _with_default_ttl(self, cluster: Cluster) -> CachePolicy:
         """Return the policy with the client's `default_ttl`; raise `ConfigurationError` without one."""

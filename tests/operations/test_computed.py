@@ -23,7 +23,7 @@ from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.claims import BACKING_OFF
 from shardcache.operations.recompute.outcomes import NOT_MADE
 from shardcache.operations.recompute.protection import LOST_PAUSE
-from shardcache.operations.recompute.recompute import begun, elected
+from shardcache.operations.recompute.recompute import begin, claim_refresh
 from shardcache.operations.recompute.request import Request
 
 KEY = "report"
@@ -65,12 +65,12 @@ class Diary(Observer):
     """Writes down what was computed."""
 
     def __init__(self):
-        self.computed = []
+        self.recompute = []
         self.prevented = []
 
     def compute_finished(self, event):
         """Write it down."""
-        self.computed.append(event)
+        self.recompute.append(event)
 
     def stampede_prevented(self, event):
         """Write down what was not computed."""
@@ -457,7 +457,7 @@ def test_a_value_that_its_node_refuses_does_not_pile_up(lock):
     assert scene.run() == [0] * 8
     assert scene.world.now - began <= 2 * DELTA + 0.2
     assert scene.count("cache_errors") == scene.source.calls
-    assert not any(event.stored for event in scene.diary.computed)
+    assert not any(event.stored for event in scene.diary.recompute)
 
 
 @pytest.mark.parametrize("on_error", ["compute", "raise"])
@@ -507,7 +507,7 @@ def test_only_errors_of_the_kinds_asked_for_are_kept():
             scene.run(0)
         payload, _ = scene.shard.held(scene.call(scene.processes[0]).name)
         assert is_abandoned(payload) is not kept
-        assert scene.diary.computed[-1].stored is kept
+        assert scene.diary.recompute[-1].stored is kept
 
 
 def test_it_is_told_whether_a_value_was_stored():
@@ -518,7 +518,7 @@ def test_it_is_told_whether_a_value_was_stored():
     scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
     scene.world.advance(1.0, lambda: first.done)
     scene.run(1)
-    assert [event.stored for event in scene.diary.computed] == [False, True]
+    assert [event.stored for event in scene.diary.recompute] == [False, True]
 
 
 def test_the_one_who_called_has_the_very_error():
@@ -632,7 +632,7 @@ class TestWaiting:
     def test_a_stub_that_has_gone_is_missed_at_once(self):
         """When there was one, and there is none, its owner has let go: somebody else makes the value."""
         scene = Scene(processes=2, lock="shard")
-        claim = scene.do(begun(scene.call(scene.processes[0])))
+        claim = scene.do(begin(scene.call(scene.processes[0])))
         began = scene.world.now
         scene.start(1)
         scene.world.advance(0.016)  # it has looked for it once
@@ -657,7 +657,7 @@ class TestWaiting:
     def test_what_was_given_up_before_is_not_waited_for(self):
         """A mark found at first says that it is everybody's own to make, whoever has the lock."""
         scene = Scene(processes=3, lock=LOCK)
-        claim = scene.do(begun(scene.call(scene.processes[0])))
+        claim = scene.do(begin(scene.call(scene.processes[0])))
         scene.do(claim.given_up(0.0))
         other = scene.processes[2]
         assert scene.do(redlock.attempt(other.cluster, KEY, LOCK, VALUE_LOCKS), 2) is not None
@@ -725,9 +725,9 @@ class TestWaiting:
 class TestClaims:
     """What one who makes a value has on its node, and what it leaves there."""
 
-    def begun(self, scene, place=0):
+    def begin(self, scene, place=0):
         """Have a process begin, as one does that finds nothing."""
-        return scene.do(begun(scene.call(scene.processes[place])), place)
+        return scene.do(begin(scene.call(scene.processes[place])), place)
 
     def held(self, scene):
         """Give what the node has in the value's place."""
@@ -737,7 +737,7 @@ class TestClaims:
     def test_another_s_stub_is_left_alone(self, kinds):
         """Who did not begin first may be faster, but neither prolongs nor removes what it met."""
         scene = Scene(processes=2, kinds=kinds, lock="shard")
-        first, second = self.begun(scene, 0), self.begun(scene, 1)
+        first, second = self.begin(scene, 0), self.begin(scene, 1)
         assert (first.leads, second.leads) == (True, False)
         before = self.held(scene)
         assert scene.do(second.renewed(60.0), 1) is False
@@ -749,7 +749,7 @@ class TestClaims:
     def test_a_stub_is_renewed_while_it_is_there(self, kinds):
         """Its token goes with it, and a node that keeps silent for once ends nothing."""
         scene = Scene(processes=1, kinds=kinds, lock="shard")
-        claim = self.begun(scene)
+        claim = self.begin(scene)
         for _ in range(3):
             assert scene.do(claim.renewed(60.0)) is True
         scene.shard.up = False
@@ -766,7 +766,7 @@ class TestClaims:
     def test_a_mark_of_what_was_given_up_is_soon_gone(self):
         """It is there for those who wait now."""
         scene = Scene(processes=1, lock="shard")
-        claim = self.begun(scene)
+        claim = self.begin(scene)
         scene.do(claim.given_up(60.0))
         assert is_abandoned(self.held(scene)[0])
         scene.world.advance(2.1)
@@ -780,15 +780,15 @@ class TestClaims:
         scene.world.advance(15.0)
         request = scene.call(scene.processes[0])
         stored = found(scene.shard.held(request.name)[0])
-        return scene, request, scene.do(elected(request, stored))
+        return scene, request, scene.do(claim_refresh(request, stored))
 
     def test_one_is_elected_at_a_time(self, grown):
         """Nobody else, until it is done."""
         scene, request, claim = grown
         stored = found(scene.shard.held(request.name)[0])
-        assert scene.do(elected(scene.call(scene.processes[1]), stored), 1) is None
+        assert scene.do(claim_refresh(scene.call(scene.processes[1]), stored), 1) is None
         scene.do(claim.let_go())
-        assert scene.do(elected(scene.call(scene.processes[1]), stored), 1) is not None
+        assert scene.do(claim_refresh(scene.call(scene.processes[1]), stored), 1) is not None
 
     def test_who_is_elected_stays_so(self, grown):
         """While it is renewed, also if its node keeps silent for once; and not over another's head."""
@@ -813,7 +813,7 @@ class TestClaims:
         assert scene.shard.held(request.refresh_key)[0] == BACKING_OFF
         scene.world.advance(5.1)
         assert scene.shard.held(request.refresh_key) is None
-        claim = scene.do(elected(request, found(scene.shard.held(request.name)[0])))
+        claim = scene.do(claim_refresh(request, found(scene.shard.held(request.name)[0])))
         scene.do(claim.given_up(0.0))
         assert scene.shard.held(request.refresh_key) is None
 

@@ -19,7 +19,7 @@ from shardcache.core.codecs.json import Json
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.payloads import Payloads
 from shardcache.errors import EncodeError, RecomputeTimeoutError
-from shardcache.operations.recompute.outcomes import described, equal, reraised, restored
+from shardcache.operations.recompute.outcomes import copy_to_raise, describe, equal, restore
 
 
 class HTTPError(Exception):
@@ -218,10 +218,10 @@ def kept(error, codec, kinds=(Exception,)):
     """Return what comes back of an exception, `None` when it is not kept."""
     payloads = Payloads(codec)
     try:
-        payload = payloads.encode(b"k", described(error))
+        payload = payloads.encode(b"k", describe(error))
     except EncodeError:
         return None
-    twin = restored(payloads.decode(b"k", payload), kinds)
+    twin = restore(payloads.decode(b"k", payload), kinds)
     return twin if twin is not None and equal(twin, error) else None
 
 
@@ -277,7 +277,7 @@ def test_of_another_type_it_is_none():
 )
 def test_what_describes_none_is_none(stored):
     """Whoever can write to the cache makes at most an exception of a known type."""
-    twin = restored(stored, (Exception,))
+    twin = restore(stored, (Exception,))
     assert twin is None or type(twin) is ValueError
 
 
@@ -292,7 +292,7 @@ def test_who_waited_gets_it_whole_too(name):
     with pytest.raises(Exception) as raised:  # noqa: PT011 - of any type
         source()
     error = raised.value
-    twin = reraised(error)
+    twin = copy_to_raise(error)
     assert twin is error or equal(twin, error)
     assert twin.__cause__ is error.__cause__
     if name != "no text":

@@ -19,9 +19,9 @@ from shardcache.operations.cluster.members import Member
 from shardcache.operations.invalidation import tags
 from shardcache.operations.port import FlightEnd, raisable
 from shardcache.operations.recompute.leader import Leader
-from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, reraised
+from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, copy_to_raise
 from shardcache.operations.recompute.progress import Progress, Sight
-from shardcache.operations.recompute.recompute import begun_over, computed, elected, guarded
+from shardcache.operations.recompute.recompute import begin_over, capture, claim_refresh, recompute
 from shardcache.operations.recompute.request import SERVED, Request
 
 RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.EXPIRED})
@@ -35,22 +35,22 @@ async def get(request: Request) -> Any:
     if type(reply) is tuple and not is_mark(reply):
         stored = open_stored(reply)
         if stored is not None:
-            state = request.state(stored, versions)
+            state = request.freshness_of(stored, versions)
             if state in SERVED:
-                given = request.decoded(stored.payload)
+                given = request.decode(stored.payload)
                 if given is not NOT_MADE:
                     request.increment("stale" if state is Freshness.STALE else "hits")
                     if state is Freshness.FRESH:
                         return given
-                    return await _served(request, given, stored)
+                    return await _serve_stale(request, given, stored)
             elif state in RESERVES:
-                return await _missed(request, Sight(request.began, reply, versions), stored)
+                return await _miss(request, Sight(request.began, reply, versions), stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
-        error = request.stored_error(reply)
+        error = request.restore_error(reply)
         if error is not None:
             request.increment("hits")
             raise raisable(error)
-    return await _missed(request, Sight(request.began, reply, versions), None)
+    return await _miss(request, Sight(request.began, reply, versions), None)
 
 
 async def peek(request: Request) -> Any:
@@ -59,9 +59,9 @@ async def peek(request: Request) -> Any:
     if not isinstance(reply, tuple) or is_mark(reply):
         return NOT_MADE
     stored = open_stored(reply)
-    if stored is None or request.state(stored, versions) not in SERVED:
+    if stored is None or request.freshness_of(stored, versions) not in SERVED:
         return NOT_MADE
-    return request.decoded(stored.payload)
+    return request.decode(stored.payload)
 
 
 async def put(request: Request, given: Any) -> bool:
@@ -71,7 +71,7 @@ async def put(request: Request, given: Any) -> bool:
     if lifetime == 0 or versions is None:
         return False
     payload = request.cluster.payloads.dump(request.name, given)
-    stored, seconds = request.aged(payload, lifetime, 0.0, versions)
+    stored, seconds = request.seal(payload, lifetime, 0.0, versions)
     reply = await request.ask(Set(request.name, stored, seconds))
     if isinstance(reply, NodeRefusedError):  # as for every store: the old value is gone
         await request.ask(Delete(request.name))
@@ -82,15 +82,17 @@ async def refresh(request: Request) -> Any:
     """Compute the value whatever is stored, store it, and give it."""
     progress = Progress(request.io.now())
 
-    async def anew() -> Outcome:
-        outcome = await guarded(lambda: _anew(request, progress))
+    async def recompute_over() -> Outcome:
+        outcome = await capture(lambda: _recompute_over(request, progress))
         return outcome._replace(progress=progress)
 
     request.io.single_flight.forget(request.name)
-    landed, _ = await request.io.single_flight.do(
-        request.name, anew, 0.0, takes_over=True, progress=progress
+    ended, _ = await request.io.single_flight.do(
+        request.name, recompute_over, 0.0, takes_over=True, progress=progress
     )
-    return await _own(request, await anew() if isinstance(landed, FlightEnd) else landed)
+    return await _deliver_own(
+        request, await recompute_over() if isinstance(ended, FlightEnd) else ended
+    )
 
 
 async def invalidate(request: Request) -> bool:
@@ -108,21 +110,21 @@ async def invalidate(request: Request) -> bool:
 # What a hit does beyond serving the value.
 
 
-async def _served(request: Request, given: Any, stored: Stored) -> Any:
+async def _serve_stale(request: Request, given: Any, stored: Stored) -> Any:
     """Have a value refreshed that is stale, or will be soon; return what is served meanwhile."""
     refresh_gate = request.cluster.protection.refresh_gate
     if not refresh_gate.try_enter(request.name, request.io.now(), request.lease):
         return given
     if _inline(request):
-        outcome = await _refreshed(request, stored)
-        return given if outcome is None else await _own(request, outcome)
+        outcome = await _refresh(request, stored)
+        return given if outcome is None else await _deliver_own(request, outcome)
 
-    async def beside() -> None:
-        outcome = await guarded(lambda: _refreshed(request, stored))
+    async def refresh_in_background() -> None:
+        outcome = await capture(lambda: _refresh(request, stored))
         if outcome is not None and outcome.error is not None:
             request.cluster.protection.notes.refresh_failed(request.function, outcome.error)
 
-    if not request.io.try_spawn(beside, "refresh"):
+    if not request.io.try_spawn(refresh_in_background, "refresh"):
         refresh_gate.clear(request.name)
     return given
 
@@ -132,10 +134,10 @@ def _inline(request: Request) -> bool:
     return refreshes == "inline" or (refreshes == "auto" and not request.io.refreshes_in_background)
 
 
-async def _refreshed(request: Request, stored: Stored) -> Outcome | None:
+async def _refresh(request: Request, stored: Stored) -> Outcome | None:
     """Make the value anew if no other process does; `None` if one does, or it cannot be known."""
     refresh_gate = request.cluster.protection.refresh_gate
-    claim = await elected(request, stored)
+    claim = await claim_refresh(request, stored)
     if claim is None:
         if refresh_gate.back_off(request.name, request.io.now(), request.patience):
             await request.ask(Delete(request.refresh_key))
@@ -144,19 +146,19 @@ async def _refreshed(request: Request, stored: Stored) -> Outcome | None:
     if request.io.wall() < stored.fresh_until:
         request.increment("early")
     try:
-        return await guarded(lambda: computed(request, claim, stored))
+        return await capture(lambda: recompute(request, claim, stored))
     finally:
         refresh_gate.clear(request.name)
 
 
-async def _anew(request: Request, progress: Progress) -> Outcome:
-    return await computed(request, await begun_over(request), progress=progress)
+async def _recompute_over(request: Request, progress: Progress) -> Outcome:
+    return await recompute(request, await begin_over(request), progress=progress)
 
 
 # What a miss does: one caller of this process makes the value, or waits for another process.
 
 
-async def _missed(request: Request, sight: Sight, last_resort: Stored | None) -> Any:
+async def _miss(request: Request, sight: Sight, last_resort: Stored | None) -> Any:
     io, policy = request.io, request.policy
     request.increment("misses")
     if isinstance(sight.reply, NodeError):
@@ -164,27 +166,27 @@ async def _missed(request: Request, sight: Sight, last_resort: Stored | None) ->
     began = io.now()
     leader = Leader(request, last_resort, began + policy.seconds("wait"))
     if not policy.coalesce:
-        return await _own(request, await _led(leader, sight))
-    landed, own = await _flown(request, leader, await _closer(request, sight))
-    if landed is FlightEnd.REENTRANT:
-        return await _alone(request)
-    if isinstance(landed, FlightEnd):
-        return await _own(request, leader.late())
+        return await _deliver_own(request, await _lead(leader, sight))
+    ended, own = await _join_or_lead(request, leader, await _identify_stub(request, sight))
+    if ended is FlightEnd.REENTRANT:
+        return await _recompute_alone(request)
+    if isinstance(ended, FlightEnd):
+        return await _deliver_own(request, leader.time_out())
     if own:
-        return await _own(request, landed)
-    if not landed.shareable:
-        return await _alone(request)
+        return await _deliver_own(request, ended)
+    if not ended.shareable:
+        return await _recompute_alone(request)
     request.increment("coalesced")
     request.notify_prevented("joined", io.now() - began)
-    return await _shared(request, landed)
+    return await _deliver_copy(request, ended)
 
 
-async def _led(leader: Leader, sight: Sight) -> Outcome:
-    outcome = await guarded(lambda: leader.outcome(sight.reply))
+async def _lead(leader: Leader, sight: Sight) -> Outcome:
+    outcome = await capture(lambda: leader.outcome(sight.reply))
     return outcome._replace(progress=leader.progress)
 
 
-async def _flown(
+async def _join_or_lead(
     request: Request, leader: Leader, sight: Sight
 ) -> tuple[Outcome | FlightEnd, bool]:
     """Return what came of the work of one for all, and whether that was this caller's own.
@@ -201,33 +203,33 @@ async def _flown(
             joined.add(progress)
         return True
 
-    landed: Outcome | FlightEnd = FlightEnd.CANCELLED
+    ended: Outcome | FlightEnd = FlightEnd.CANCELLED
     own = False
-    while not own and _is_no_answer(landed, leader, sight, joined):
-        landed, own = await request.io.single_flight.do(
+    while not own and _is_no_answer(ended, leader, sight, joined):
+        ended, own = await request.io.single_flight.do(
             request.name,
-            lambda: _led(leader, sight),
+            lambda: _lead(leader, sight),
             leader.left,
             takes_over=leader.takes_over,
             progress=leader.progress,
             joins=joins,
         )
-    return landed, own
+    return ended, own
 
 
 def _is_no_answer(
-    landed: Outcome | FlightEnd, leader: Leader, sight: Sight, joined: Container[Progress]
+    ended: Outcome | FlightEnd, leader: Leader, sight: Sight, joined: Container[Progress]
 ) -> bool:
     """Return whether another's work came to nothing, to nothing new, or waited too long."""
-    if isinstance(landed, FlightEnd):
-        return landed is FlightEnd.CANCELLED
-    if landed.late:
+    if isinstance(ended, FlightEnd):
+        return ended is FlightEnd.CANCELLED
+    if ended.late:
         return leader.left > 0
-    progress = landed.progress
+    progress = ended.progress
     return not (progress is None or progress in joined or progress.as_of >= sight.began)
 
 
-async def _closer(request: Request, sight: Sight) -> Sight:
+async def _identify_stub(request: Request, sight: Sight) -> Sight:
     """Return what was seen, with what tells whose stub it is if a flight depends on that."""
     if sight.reply != BARE_STUB:
         return sight
@@ -244,21 +246,21 @@ async def _closer(request: Request, sight: Sight) -> Sight:
 # What a caller gets of an outcome.
 
 
-async def _own(request: Request, outcome: Outcome) -> Any:
+async def _deliver_own(request: Request, outcome: Outcome) -> Any:
     if outcome.error is not None:
         raise raisable(outcome.error)
-    return await _shared(request, outcome) if outcome.value is NOT_MADE else outcome.value
+    return await _deliver_copy(request, outcome) if outcome.value is NOT_MADE else outcome.value
 
 
-async def _shared(request: Request, outcome: Outcome) -> Any:
+async def _deliver_copy(request: Request, outcome: Outcome) -> Any:
     """Return a copy of a value that others get as well, or raise the error with its own trace."""
     if outcome.error is not None:
-        raise raisable(reraised(outcome.error))
+        raise raisable(copy_to_raise(outcome.error))
     value = request.copy(outcome.payload) if outcome.payload is not None else NOT_MADE
-    return await _alone(request) if value is NOT_MADE else value
+    return await _recompute_alone(request) if value is NOT_MADE else value
 
 
-async def _alone(request: Request) -> Any:
+async def _recompute_alone(request: Request) -> Any:
     """Recompute the value for this caller alone, and store nothing."""
     request.increment("recomputes")
     return await request.io.compute(request.factory)

@@ -14,15 +14,15 @@ from shardcache.operations.locks.backoff import Backoff
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, NoClaim
 from shardcache.operations.recompute.outcomes import Outcome, failed, read
 from shardcache.operations.recompute.progress import Progress
-from shardcache.operations.recompute.recompute import begun, computed, elected
+from shardcache.operations.recompute.recompute import begin, claim_refresh, recompute
 from shardcache.operations.recompute.request import Request
 
 
-class Look(Enum):
+class Sighting(Enum):
     """What one who waits for a value sees when it is not there."""
 
-    IN_HAND = "in hand"  # somebody makes it
-    UP_FOR_GRABS = "up for grabs"  # nobody does any more
+    IN_PROGRESS = "in progress"  # somebody makes it
+    UNCLAIMED = "unclaimed"  # nobody does any more
 
 
 class Leader:
@@ -60,7 +60,7 @@ class Leader:
         """Make the value or wait for it, as the policy and what was read (`reply`) say."""
         request = self._request
         if isinstance(reply, NodeError):
-            return await self._compute(NoClaim())
+            return await self._recompute(NoClaim())
         began = self._io.now()
         if self.void is not None:
             await self.void.release()
@@ -70,12 +70,12 @@ class Leader:
                 if outcome is not None:
                     return outcome
             if is_abandoned(reply):
-                return await self._regardless()
+                return await self._recompute_regardless()
             if request.policy.quorum:
                 # The void one has the lock.
                 return await (self._by_lock() if self.void is None else self._by_lease())
             return await (
-                self._by_lease() if request.policy.lock == "shard" else self._regardless()
+                self._by_lease() if request.policy.lock == "shard" else self._recompute_regardless()
             )
         finally:
             if self._waits:
@@ -99,9 +99,9 @@ class Leader:
                 policy, now = self._request.policy, self._io.wall()
                 return last_resort is None or not serves_after_error(last_resort, policy, now)
 
-    def late(self) -> Outcome:
+    def time_out(self) -> Outcome:
         """Give what there is for a caller to whom another's value did not come in time."""
-        return self._given_up() or failed(self._too_late())
+        return self._outcome_on_timeout() or failed(self._timeout_error())
 
     async def _by_lock(self) -> Outcome:
         """Compute with the lock in hand, or wait for what its holder makes."""
@@ -113,15 +113,15 @@ class Leader:
                 )
             except LockUnavailable:
                 request.increment("locks_unavailable")
-                return await self._regardless()
+                return await self._recompute_regardless()
             if hold is not None:
                 try:
-                    return await self._held()
+                    return await self._recompute_holding()
                 finally:
                     await self._io.shield(hold.release)
                     if hold.lost:
                         request.increment("locks_lost")
-            outcome = await self._waited()
+            outcome = await self._wait()
             if outcome is not None:
                 return outcome
             if not self._seen:
@@ -129,54 +129,54 @@ class Leader:
                 # void. The key's own node lets one begin.
                 return await self._by_lease()
 
-    async def _held(self) -> Outcome:
+    async def _recompute_holding(self) -> Outcome:
         self.progress.read(self._io.now())
-        claim = await begun(self._request, takes_over=True)
-        return claim if isinstance(claim, Outcome) else await self._compute(claim)
+        claim = await begin(self._request, takes_over=True)
+        return claim if isinstance(claim, Outcome) else await self._recompute(claim)
 
     async def _by_lease(self) -> Outcome:
         """Compute with a stub in place, or wait for what its owner makes."""
         while True:
             self.progress.read(self._io.now())
-            claim = await begun(self._request)
+            claim = await begin(self._request)
             if isinstance(claim, Outcome):
                 return claim
             if claim.leads or claim.token is None:
-                return await self._compute(claim)
-            outcome = await self._waited()
+                return await self._recompute(claim)
+            outcome = await self._wait()
             if outcome is not None:
                 return outcome
 
     async def _by_refresh(self) -> Outcome | None:
         """Compute beside the old value, or wait for whoever does; `None` when it is gone."""
         while (last_resort := self._last_resort) is not None:
-            claim = await elected(self._request, last_resort)
+            claim = await claim_refresh(self._request, last_resort)
             if claim is not None:
-                return await self._compute(claim)
+                return await self._recompute(claim)
             seen = await self._look(0.0)
             if isinstance(seen, Outcome):
                 return seen
-            outcome = await self._waited() if self._last_resort is not None else None
+            outcome = await self._wait() if self._last_resort is not None else None
             if outcome is not None:
                 return outcome
         return None
 
-    async def _regardless(self) -> Outcome:
+    async def _recompute_regardless(self) -> Outcome:
         """Compute whoever else does; what is stored first stays."""
         if self._last_resort is not None:
-            outcome = await self._over(self._last_resort)
+            outcome = await self._refresh_over(self._last_resort)
             if outcome is not None:
                 return outcome
         self.progress.read(self._io.now())
-        claim = await begun(self._request)
+        claim = await begin(self._request)
         if isinstance(claim, Outcome):
             return claim
-        return await self._compute(claim)
+        return await self._recompute(claim)
 
-    async def _over(self, last_resort: Stored) -> Outcome | None:
+    async def _refresh_over(self, last_resort: Stored) -> Outcome | None:
         """Refresh an old value in place of whoever does, and never ends; `None` when it is gone."""
         request = self._request
-        claim = await elected(request, last_resort, When.ALWAYS)
+        claim = await claim_refresh(request, last_resort, When.ALWAYS)
         if claim is not None:
             # Whoever hangs may be of this process: it refreshes what is stored now all the same.
             request.cluster.protection.refresh_gate.clear(request.name)
@@ -185,17 +185,17 @@ class Leader:
             if isinstance(seen, Outcome):
                 return seen
             claim = NoClaim()
-        return None if self._last_resort is None else await self._compute(claim)
+        return None if self._last_resort is None else await self._recompute(claim)
 
-    async def _compute(self, claim: Claim) -> Outcome:
-        return await computed(self._request, claim, self._last_resort, self.progress)
+    async def _recompute(self, claim: Claim) -> Outcome:
+        return await recompute(self._request, claim, self._last_resort, self.progress)
 
-    async def _waited(self) -> Outcome | None:
+    async def _wait(self) -> Outcome | None:
         """Wait for the value; `None` when whoever made it left nothing behind."""
         io, request = self._io, self._request
         if io.single_flight.nested():
             # Whoever makes it may be waiting for something that this very caller is making.
-            return await self._regardless()
+            return await self._recompute_regardless()
         if not self._waits:
             self._waits = True
             request.increment("lock_waits")
@@ -208,14 +208,14 @@ class Leader:
                 request.notify_prevented("waited", io.now() - began)
                 return seen
             if isinstance(seen, NodeError):
-                return await self._compute(NoClaim())
+                return await self._recompute(NoClaim())
             if seen is None:
-                return await self._regardless()
-            if seen is Look.UP_FOR_GRABS:
+                return await self._recompute_regardless()
+            if seen is Sighting.UNCLAIMED:
                 return None
-        return self._given_up() or await self._regardless()
+        return self._outcome_on_timeout() or await self._recompute_regardless()
 
-    async def _look(self, waited: float) -> Outcome | Look | NodeError | None:
+    async def _look(self, waited: float) -> Outcome | Sighting | NodeError | None:
         """Give what can be had of the value now; `None` when its making was given up.
 
         Whoever was faster may not have begun yet: that there is nothing at all, not even a stub,
@@ -230,47 +230,47 @@ class Leader:
             self._last_resort = None  # it was invalidated
         if is_abandoned(reply):
             return None
-        outcome = request.usable(reply, versions)
+        outcome = request.outcome_of(reply, versions)
         if outcome is not None:
             return outcome
         if self._last_resort is None:
             in_hand = isinstance(reply, tuple) and is_stub(reply)
             self._seen |= in_hand
             may_begin = not self._seen and waited < request.cluster.timeout
-            return Look.IN_HAND if in_hand or may_begin else Look.UP_FOR_GRABS
+            return Sighting.IN_PROGRESS if in_hand or may_begin else Sighting.UNCLAIMED
         beside = await request.ask(Get(request.refresh_key))
         if beside == BACKING_OFF:
-            return self._rested()
-        return Look.UP_FOR_GRABS if beside is None else Look.IN_HAND
+            return self._outcome_while_backing_off()
+        return Sighting.UNCLAIMED if beside is None else Sighting.IN_PROGRESS
 
-    def _rested(self) -> Outcome | Look:
+    def _outcome_while_backing_off(self) -> Outcome | Sighting:
         """Give the last resort while it is not made anew; one that is too old is no resort."""
-        old = self._old()
+        old = self._servable_old()
         if old is None:
             self._last_resort = None
-            return Look.UP_FOR_GRABS
+            return Sighting.UNCLAIMED
         self._request.increment("stale")
         return read(old)
 
-    def _old(self) -> Payload | None:
+    def _servable_old(self) -> Payload | None:
         """Give what is stored of the last resort, if it may still be served."""
         stored = self._last_resort
         if stored is None or not serves_after_error(stored, self._request.policy, self._io.wall()):
             return None
         return stored.payload
 
-    def _given_up(self) -> Outcome | None:
+    def _outcome_on_timeout(self) -> Outcome | None:
         """Give what the policy has for one who has waited in vain; `None` to compute."""
         request = self._request
         request.increment("timeouts")
         if request.policy.on_timeout == "raise":
-            return failed(self._too_late())._replace(late=True)
-        old = self._old()
+            return failed(self._timeout_error())._replace(late=True)
+        old = self._servable_old()
         if request.policy.on_timeout == "stale" and old is not None:
             return read(old)
         return None
 
-    def _too_late(self) -> RecomputeTimeoutError:
+    def _timeout_error(self) -> RecomputeTimeoutError:
         wait = self._request.policy.seconds("wait")
         return RecomputeTimeoutError(
             f"the value of {self._request.key!r} did not come within {wait:g} s"

@@ -48,12 +48,12 @@ def read(payload: Payload) -> Outcome:
     return Outcome(NOT_MADE, payload)
 
 
-def reraised(error: Exception) -> Exception:
+def copy_to_raise(error: Exception) -> Exception:
     """Return an exception equal to `error`, to be raised once more, whose trace shows the same origin.
 
     One that cannot be copied is returned itself.
     """
-    twin = _copied(error, copy.copy) or _copied(error, _made_again)
+    twin = _copy(error, copy.copy) or _copy(error, _copy_without_init)
     if twin is None:
         return error
     twin.__context__ = error.__context__
@@ -62,7 +62,7 @@ def reraised(error: Exception) -> Exception:
     return twin.with_traceback(error.__traceback__)
 
 
-def _copied(error: Exception, copied: Callable[[Exception], Exception]) -> Exception | None:
+def _copy(error: Exception, copied: Callable[[Exception], Exception]) -> Exception | None:
     """Return a copy of `error`, `None` if it is no such thing."""
     try:
         twin = copied(error)
@@ -71,12 +71,12 @@ def _copied(error: Exception, copied: Callable[[Exception], Exception]) -> Excep
     return twin if twin is not error and equal(twin, error) else None
 
 
-def _made_again(error: Exception) -> Exception:
+def _copy_without_init(error: Exception) -> Exception:
     """Return a copy without calling `__init__`, which may want other arguments than were kept."""
-    return _made(type(error), error.args, _state(error))
+    return _build(type(error), error.args, _state(error))
 
 
-def described(error: Exception) -> list[Any]:
+def describe(error: Exception) -> list[Any]:
     """Return what is stored of an exception: the path of its type, its arguments, its attributes.
 
     A list, for not every codec takes tuples.
@@ -84,7 +84,7 @@ def described(error: Exception) -> list[Any]:
     return [_path(type(error)), list(error.args), _state(error)]
 
 
-def restored(stored: Any, kinds: Sequence[type[Exception]]) -> Exception | None:
+def restore(stored: Any, kinds: Sequence[type[Exception]]) -> Exception | None:
     """Return the exception of such a description, if it is of one of `kinds`; nothing is imported."""
     if not (isinstance(stored, (list, tuple)) and len(stored) == 3):  # noqa: PLR2004
         return None
@@ -94,7 +94,7 @@ def restored(stored: Any, kinds: Sequence[type[Exception]]) -> Exception | None:
     for kind in _with_subclasses(kinds):
         if _path(kind) == path:
             try:
-                return _made(kind, arguments, state)
+                return _build(kind, arguments, state)
             except Exception:  # noqa: BLE001 - the user's code, or an attribute that it has not
                 return None
     return None
@@ -116,7 +116,7 @@ def equal(one: Exception, other: Exception) -> bool:
         return False
 
 
-def _made(kind: type[Exception], arguments: Sequence[Any], state: Mapping[str, Any]) -> Exception:
+def _build(kind: type[Exception], arguments: Sequence[Any], state: Mapping[str, Any]) -> Exception:
     """Return an exception of these arguments and attributes; its `__init__` is not called."""
     error = kind.__new__(kind, *arguments)
     error.args = tuple(arguments)

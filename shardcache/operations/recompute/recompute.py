@@ -34,7 +34,7 @@ T = TypeVar("T")
 TAKEOVERS: Final = 3  # tries to put a stub of our own in the place of something that is in the way
 
 
-async def guarded(work: Work[T]) -> T | Outcome:
+async def capture(work: Work[T]) -> T | Outcome:
     """Give what comes of a making; what it raises is an outcome too, for all who wait."""
     try:
         return await work()
@@ -45,14 +45,14 @@ async def guarded(work: Work[T]) -> T | Outcome:
 # How the right to store is got.
 
 
-async def begun(request: Request, *, takes_over: bool = False) -> StubClaim | Outcome:
+async def begin(request: Request, *, takes_over: bool = False) -> StubClaim | Outcome:
     """Begin on the key's own node; give the claim, or the value that is there after all.
 
     One who `takes_over` puts a stub of its own in the place of another's.
     """
     claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
-        met = await _begin(request, claim)
+        met = await _leave_stub(request, claim)
         if met is None or met.leads or is_abandoned(met.payload):
             return claim
         if met.payload is None:
@@ -60,7 +60,7 @@ async def begun(request: Request, *, takes_over: bool = False) -> StubClaim | Ou
                 return claim
         else:
             versions = (await request.read())[1] if request.tags else ()
-            outcome = request.usable(met.payload, versions)
+            outcome = request.outcome_of(met.payload, versions)
             if outcome is not None:
                 return outcome
         # Another's stub, or what cannot be served: away with it, unless it has just changed.
@@ -68,14 +68,14 @@ async def begun(request: Request, *, takes_over: bool = False) -> StubClaim | Ou
     return claim
 
 
-async def begun_over(request: Request) -> StubClaim:
+async def begin_over(request: Request) -> StubClaim:
     """Begin on the key's own node, over whatever is there, so that nothing begun before is stored.
 
     An old value stays meanwhile, unless somebody makes it anew just now.
     """
     claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
-        met = await _begin(request, claim)
+        met = await _leave_stub(request, claim)
         if met is None or met.leads or is_abandoned(met.payload):
             return claim
         if met.payload is not None and not await _is_refreshed(request):
@@ -90,25 +90,25 @@ async def _is_refreshed(request: Request) -> bool:
     return isinstance(beside, tuple) and beside != BACKING_OFF
 
 
-async def _begin(request: Request, claim: StubClaim) -> StubReply | None:
+async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
     async def ask_for_claim() -> StubClaim:
         met = await request.ask(GetOrStub(request.name, claim.mark, request.lease))
         replies.append(met)
         if isinstance(met, StubReply):
             claim.token, claim.leads = met.token, met.leads
-            claim.met = met.stub if met.payload is None else request.opened(met.payload)
+            claim.met = met.stub if met.payload is None else request.open(met.payload)
         return claim
 
     replies: list[Reply] = []
-    await _claimed(request, ask_for_claim)
+    await _claim(request, ask_for_claim)
     met = replies[0]
     if not isinstance(met, StubReply):
         request.count_trouble(met)
         return None
-    return met._replace(payload=request.opened(met.payload))
+    return met._replace(payload=request.open(met.payload))
 
 
-async def _claimed(request: Request, ask_for_claim: Work[T]) -> T:
+async def _claim(request: Request, ask_for_claim: Work[T]) -> T:
     """Give the claim that `ask_for_claim` gets; let go of it if the caller is stopped before it has it."""
     got: list[T] = []
     stopped = False
@@ -134,21 +134,21 @@ async def _release(claim: object) -> None:
         await claim.release()
 
 
-async def elected(request: Request, stored: Stored, when: When = When.ABSENT) -> Claim | None:
+async def claim_refresh(request: Request, stored: Stored, when: When = When.ABSENT) -> Claim | None:
     """Be the one who makes a value anew, if nobody else is or just was; the old value stays.
 
     With `When.ALWAYS` take that over from whoever is.
     """
-    return await _claimed(request, lambda: _elected(request, stored, when))
+    return await _claim(request, lambda: _claim_refresh(request, stored, when))
 
 
-async def _elected(request: Request, stored: Stored, when: When) -> RefreshClaim | None:
+async def _claim_refresh(request: Request, stored: Stored, when: When) -> RefreshClaim | None:
     mark: Payload = (MARK_FLAGS, request.io.token())
     if await request.ask(Set(request.refresh_key, mark, request.lease, when)) is not True:
         return None
     met = await request.ask(Gets(request.name))
     payload, token = met if isinstance(met, tuple) else (None, None)
-    held = request.opened(payload)
+    held = request.open(payload)
     there = open_stored(held) if isinstance(held, tuple) and not is_mark(held) else None
     leaves = math.inf if there is None else there.fresh_until + request.policy.served_after
     claim = RefreshClaim(
@@ -172,7 +172,7 @@ async def _elected(request: Request, stored: Stored, when: When) -> RefreshClaim
 # What is done with it.
 
 
-async def computed(
+async def recompute(
     request: Request,
     claim: Claim,
     last_resort: Stored | None = None,
@@ -188,7 +188,7 @@ async def computed(
     keeping: Repetition | None = None
     try:
         versions = await tags.versions(request.cluster, request.tags)
-        keeping = _kept(request, claim)
+        keeping = _renew_in_background(request, claim)
         request.increment("recomputes")
         began = io.now()
         if progress is not None:
@@ -197,14 +197,14 @@ async def computed(
             result = await io.compute(request.factory)
         except Exception as raised:  # noqa: BLE001 - the function's own, which its callers get
             error = raised.error if isinstance(raised, CarriedError) else raised
-            await _stopped(keeping)
-            return await _raised(request, error, claim, last_resort, io.now() - began)
-        await _stopped(keeping)
-        return await _made(request, result, claim, versions, io.now() - began)
+            await _stop(keeping)
+            return await _handle_error(request, error, claim, last_resort, io.now() - began)
+        await _stop(keeping)
+        return await _store_result(request, result, claim, versions, io.now() - began)
     except BaseException:
 
         async def undo() -> None:
-            await _stopped(keeping)
+            await _stop(keeping)
             await claim.release()
 
         if io.process() == process:  # else this is a child, and the claim is its parent's
@@ -212,7 +212,7 @@ async def computed(
         raise
 
 
-def _kept(request: Request, claim: Claim) -> Repetition | None:
+def _renew_in_background(request: Request, claim: Claim) -> Repetition | None:
     """Have the claim renewed while the value is being made."""
     policy, io = request.policy.locking, request.io
     if claim.token is None or not policy.renew:
@@ -225,12 +225,12 @@ def _kept(request: Request, claim: Claim) -> Repetition | None:
     return io.repeat(policy.ttl / 3, renew, "recompute keeper")
 
 
-async def _stopped(keeping: Repetition | None) -> None:
+async def _stop(keeping: Repetition | None) -> None:
     if keeping is not None:
         await keeping.stop()
 
 
-async def _made(
+async def _store_result(
     request: Request, result: Any, claim: Claim, versions: Sequence[bytes] | None, seconds: float
 ) -> Outcome:
     """Store a result if it is to be kept, and tell of it."""
@@ -244,7 +244,7 @@ async def _made(
     try:
         payload = request.cluster.payloads.dump(request.name, result)
     except EncodeError as error:
-        await _unkept(request, claim)
+        await _skip_storing(request, claim)
         request.notify_computed(seconds, None, stored=False)
         if lifetime == 0:
             return Outcome(result)
@@ -253,25 +253,23 @@ async def _made(
             f"the value of {request.key!r} cannot be stored: {error}{way_out}"
         ) from error
     if lifetime == 0:
-        await _unkept(request, claim)
+        await _skip_storing(request, claim)
     elif versions is None:  # the node of a tag has failed
         await claim.abandon(0.0)
         request.increment("cache_errors")
     elif claim.token is not None:
-        aged, expiry = request.aged(payload, lifetime, seconds, versions)
-        stored = await _committed(request, claim, aged, expiry)
+        aged, expiry = request.seal(payload, lifetime, seconds, versions)
+        stored = await _commit(request, claim, aged, expiry)
     request.notify_computed(seconds, None, stored=stored)
     return Outcome(result, payload)
 
 
-async def _unkept(request: Request, claim: Claim) -> None:
+async def _skip_storing(request: Request, claim: Claim) -> None:
     request.increment("uncached")
     await claim.abandon(0.0)
 
 
-async def _committed(
-    request: Request, claim: Claim, payload: Payload, seconds: float | None
-) -> bool:
+async def _commit(request: Request, claim: Claim, payload: Payload, seconds: float | None) -> bool:
     """Store it unless something newer, or an invalidation, stands in the way."""
     while True:
         reply = await request.ask(Cas(request.name, payload, claim.token, seconds))
@@ -291,7 +289,7 @@ async def _committed(
     return False
 
 
-async def _raised(
+async def _handle_error(
     request: Request, error: Exception, claim: Claim, last_resort: Stored | None, seconds: float
 ) -> Outcome:
     """Serve an old value in place of an error if there is one, and keep the error if asked to."""
@@ -303,28 +301,28 @@ async def _raised(
         request.cluster.protection.notes.refresh_failed(request.function, error)
         request.notify_computed(seconds, error, stored=False)
         return read(last_resort.payload)
-    stored = await _error_stored(request, error, claim)
+    stored = await _store_error(request, error, claim)
     if not stored:
         await claim.abandon(backoff)
     request.notify_computed(seconds, error, stored=stored)
     return failed(error)
 
 
-async def _error_stored(request: Request, error: Exception, claim: Claim) -> bool:
+async def _store_error(request: Request, error: Exception, claim: Claim) -> bool:
     """Keep an error in the value's place if it is of a type that is kept; say whether it is."""
     if claim.token is None or not isinstance(error, request.policy.error_kinds):
         return False
-    payload = request.error_payload(error)
+    payload = request.dump_error(error)
     if payload is None:
         request.cluster.protection.notes.error_not_kept(request.function, type(error))
         return False
     seconds = request.policy.seconds("error_ttl")
-    return await _committed(request, claim, request.stored_as_error(payload, seconds), seconds)
+    return await _commit(request, claim, request.seal_error(payload, seconds), seconds)
 
 
 def _serves_after_error(request: Request, stored: Stored) -> bool:
     """Say whether an old value may stand in for an error: not too old, and not unreadable."""
     return (
         serves_after_error(stored, request.policy, request.io.wall())
-        and request.decoded(stored.payload) is not NOT_MADE
+        and request.decode(stored.payload) is not NOT_MADE
     )

@@ -22,11 +22,11 @@ from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.outcomes import (
     NOT_MADE,
     Outcome,
-    described,
+    describe,
     equal,
     failed,
     read,
-    restored,
+    restore,
 )
 from shardcache.operations.recompute.progress import UNREACHABLE
 
@@ -121,11 +121,11 @@ class Request:
         if first is not None:
             return first
         if self.tags:
-            return self.taken(await self.cluster.ask_many(self.reads()))
+            return self.parse_replies(await self.cluster.ask_many(self.reads()))
         self.began = self.io.now()
         member, command, ask = self.member, Get(self.name), self.cluster.ask
         reply = await self.io.coalesce(self.name, lambda: ask(member, command))
-        return self.opened(reply) if self.cluster.payloads.signs else reply, ()
+        return self.open(reply) if self.cluster.payloads.signs else reply, ()
 
     def reads(self) -> list[tuple[Member, Command]]:
         """Return what is asked now to read the value and the versions of its tags."""
@@ -133,16 +133,16 @@ class Request:
         places = [(self.name, self.member), *tags.placed(self.cluster, self.tags)]
         return [(member, Get(name)) for name, member in places]
 
-    def taken(self, replies: Sequence[Reply]) -> tuple[Reply, Sequence[bytes | None]]:
+    def parse_replies(self, replies: Sequence[Reply]) -> tuple[Reply, Sequence[bytes | None]]:
         """Return what `read` gives, of the replies to `reads`."""
         cluster = self.cluster
         reply, *versions = replies
-        return self.opened(reply), [
+        return self.open(reply), [
             UNREACHABLE if isinstance(each, NodeError) else tags.version(cluster, name, each)
             for (name, _), each in zip(tags.placed(cluster, self.tags), versions, strict=True)
         ]
 
-    def opened(self, reply: Any) -> Any:  # a reply, or the payload of one
+    def open(self, reply: Any) -> Any:  # a reply, or the payload of one
         """Return what a signed payload in a reply holds, any other reply as it is.
 
         In place of one that no secret of ours has signed there is one that nobody can read.
@@ -154,13 +154,13 @@ class Request:
         except DecodeError:
             return REFUSED
 
-    def state(self, stored: Stored, versions: Sequence[bytes | None]) -> Freshness:
+    def freshness_of(self, stored: Stored, versions: Sequence[bytes | None]) -> Freshness:
         """Say what may be done with a stored value."""
         if stored.versions is None and not self.tags:
             return Freshness.FRESH
         return freshness(stored, self.policy, self.io.wall(), self.io.random(), versions)
 
-    def decoded(self, payload: Payload) -> Any:
+    def decode(self, payload: Payload) -> Any:
         """Give the value of a payload, `NOT_MADE` if it cannot be read."""
         try:
             cluster = self.cluster
@@ -171,7 +171,7 @@ class Request:
             return NOT_MADE
 
     def copy(self, payload: Payload) -> Any:
-        """Return a value of its own for a caller who did not make it, as `decoded` does.
+        """Return a value of its own for a caller who did not make it, as `decode` does.
 
         It was not read from the node, so that it counts as neither its hit nor its miss.
         """
@@ -183,7 +183,7 @@ class Request:
                 raise
             return NOT_MADE
 
-    def stored_error(self, payload: Payload) -> Exception | None:
+    def restore_error(self, payload: Payload) -> Exception | None:
         """Give the exception that is stored in place of a value, if it is of a type kept here."""
         flags = int.from_bytes(payload[1][:_FLAGS_SIZE], "big")
         data = payload[1][_FLAGS_SIZE + _MARK_SIZE :]
@@ -193,23 +193,23 @@ class Request:
             stored = self.cluster.payloads.load(self.name, (flags, data))
         except DecodeError:
             return None
-        return restored(stored, self.policy.error_kinds)
+        return restore(stored, self.policy.error_kinds)
 
-    def usable(self, reply: Reply, versions: Sequence[bytes | None]) -> Outcome | None:
+    def outcome_of(self, reply: Reply, versions: Sequence[bytes | None]) -> Outcome | None:
         """Give the outcome that a reply stands for, if it is one to be served."""
         if not isinstance(reply, tuple):
             return None
         if reply[0] == ERROR_FLAGS:
-            error = self.stored_error(reply)
+            error = self.restore_error(reply)
             return None if error is None else failed(error)
         stored = None if is_mark(reply) else open_stored(reply)
-        if stored is None or self.state(stored, versions) not in SERVED:
+        if stored is None or self.freshness_of(stored, versions) not in SERVED:
             return None
-        return None if self.decoded(stored.payload) is NOT_MADE else read(stored.payload)
+        return None if self.decode(stored.payload) is NOT_MADE else read(stored.payload)
 
     # What is to be stored.
 
-    def aged(
+    def seal(
         self, payload: Payload, lifetime: float | None, delta: float, versions: Sequence[bytes]
     ) -> tuple[Payload, float | None]:
         """Give what is stored for a value that is fresh for so long, and for how long it is stored.
@@ -226,17 +226,17 @@ class Request:
         held = ENVELOPE_FLAGS, pack(envelope)
         return self.cluster.payloads.seal(self.name, held, seconds), seconds
 
-    def error_payload(self, error: Exception) -> Payload | None:
+    def dump_error(self, error: Exception) -> Payload | None:
         """Return what is stored of an exception, `None` if it would not come back equal."""
         payloads = self.cluster.payloads
         try:
-            payload = payloads.dump(self.name, described(error))
-            twin = restored(payloads.load(self.name, payload), [type(error)])
+            payload = payloads.dump(self.name, describe(error))
+            twin = restore(payloads.load(self.name, payload), [type(error)])
         except (EncodeError, DecodeError):
             return None
         return None if twin is None or not equal(twin, error) else payload
 
-    def stored_as_error(self, payload: Payload, seconds: float | None = None) -> Payload:
+    def seal_error(self, payload: Payload, seconds: float | None = None) -> Payload:
         """Give what is stored for `seconds` for an exception whose description is `payload`."""
         flags, data = payload
         mark = self.io.token()[:_MARK_SIZE]  # no two are the same, whatever they say
