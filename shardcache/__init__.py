@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from shardcache.clients.blocking import Client
 from shardcache.clients.cached import AsyncCachedFunction, CachedFunction, CacheInfo
 from shardcache.clients.locks import AsyncLease, AsyncLock, Lease, Lock
-from shardcache.clients.sync import Client
 from shardcache.core.caching import CachePolicy
 from shardcache.core.events import (
     CallFinished,
@@ -25,7 +25,7 @@ from shardcache.core.events import (
 from shardcache.core.leases import LockPolicy
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.nodes import Node
-from shardcache.core.policies import TimeoutPolicy
+from shardcache.core.timeouts import TimeoutPolicy
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.decorators import cached, configure
 from shardcache.errors import (
@@ -66,7 +66,7 @@ from shardcache.plugin.hookspecs import hookimpl
 from shardcache.settings import Settings
 
 if TYPE_CHECKING:
-    from shardcache.clients.aio import AsyncClient
+    from shardcache.clients.asyncio import AsyncClient
 
 __all__ = [
     "DEFAULT",
@@ -148,7 +148,7 @@ def __getattr__(name: str) -> Any:  # one of the names below
     if name == "__version__":
         return _version()
     if name == "AsyncClient":
-        from shardcache.clients.aio import AsyncClient  # noqa: PLC0415
+        from shardcache.clients.asyncio import AsyncClient  # noqa: PLC0415
 
         return AsyncClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, over
 
 from shardcache.backends.locking import ProcessLock
 from shardcache.clients.base import advise_on_locks, cluster_of
+from shardcache.clients.blocking import Client
 from shardcache.clients.cached import (
     NO_FUNCTION,
     AsyncCachedFunction,
@@ -19,7 +20,6 @@ from shardcache.clients.cached import (
     unwrapped,
 )
 from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
-from shardcache.clients.sync import Client
 from shardcache.core.caching import (
     CACHED_OPTIONS,
     CachedTTL,
@@ -40,7 +40,7 @@ from shardcache.settings import Settings, names_nodes
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from shardcache.clients.aio import AsyncClient
+    from shardcache.clients.asyncio import AsyncClient
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -97,7 +97,7 @@ class Defaults:
         if client is not None:
             return client
         # A program that blocks never loads asyncio.
-        from shardcache.clients.aio import AsyncClient  # noqa: PLC0415
+        from shardcache.clients.asyncio import AsyncClient  # noqa: PLC0415
 
         load()  # whoever loads the plugins may be waiting for this lock: first theirs
         with self._making.own():

@@ -1,7 +1,7 @@
 """Break what protects against stampedes and forgeries in one place, and see the tests go red.
 
 `python tests/mutants.py [word …]` makes a copy of the package with each fault of `MUTANTS` in turn and
-incarnation the tests that must notice; `tox -e mutants` does so. The exit status is 1 when one survives.
+runs the tests that must notice; `tox -e mutants` does so. The exit status is 1 when one survives.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ MUTANTS = [
     Mutant(
         "an extension that is content with the first nodes to answer",
         REDLOCK,
-        "        if time_out:\n",
-        "        if time_out and False:\n",
+        "        if late:\n",
+        "        if late and False:\n",
         LOCK_TESTS,
     ),
     Mutant(
@@ -276,7 +276,7 @@ MUTANTS = [
     Mutant(
         "what cannot be copied is given to all",
         "operations/recompute/cached_value.py",
-        "    if not landed.shareable:\n        return await _alone(request)\n",
+        "    if not ended.shareable:\n        return await _recompute_alone(request)\n",
         "    if landed.payload is None and landed.error is None:\n        return landed.value\n",
         ("clients/test_recomputing.py",),
     ),
@@ -353,8 +353,8 @@ MUTANTS = [
     Mutant(
         "two writes on Redis are the same",
         "backends/redis/wire.py",
-        "self._version = version = (self._version + 1) & _LAST_VERSION",
-        "version = self._version & _LAST_VERSION",
+        "self._version = (self._version + 1) & _LAST_VERSION",
+        "self._version = self._version & _LAST_VERSION",
         ("backends/test_redis_wire.py",),
     ),
     Mutant(

@@ -11,7 +11,8 @@ from itertools import count
 from typing import Any, Final
 
 from shardcache import AsyncClient, Client, NodeTimeoutError
-from shardcache.backends import aio, blocking, pool
+from shardcache.backends.transport import asyncio as aio
+from shardcache.backends.transport import blocking, channel, pool
 from shardcache.core import health
 from shardcache.operations.cluster import cluster
 
@@ -29,10 +30,10 @@ def _without_return() -> None:
 def _without_excuses() -> None:
     """Take a timer of our own that fires late for the node's silence, before what has arrived."""
     NodeTimeoutError.excused = property(lambda _: False, lambda *_: None)
-    aio.Channel._grants_grace = lambda *_: False
-    readable = aio.Channel.readable
+    channel.Channel._grants_grace = lambda *_: False
+    readable = channel.Channel.readable
 
-    def blame_first(self: aio.Channel) -> None:
+    def blame_first(self: channel.Channel) -> None:
         for call in self._owed:
             if call.deadline <= time.monotonic():
                 self._tell_late(call)
@@ -46,7 +47,7 @@ def _without_excuses() -> None:
             raise NodeTimeoutError("did not answer in time", self._node)
         return reply
 
-    aio.Channel.readable = blame_first
+    channel.Channel.readable = blame_first
     blocking.SocketBackend.execute = execute_in_time
 
 
@@ -150,24 +151,22 @@ def _without_closed_loops() -> None:
     opened = aio.MultiplexedBackend._open
 
     def open_once(self: aio.MultiplexedBackend, loop: Any) -> Any:
-        for channel in self._channels.values():
-            return channel
-        return opened(self, loop)
+        return next(iter(self._channels.values()), None) or opened(self, loop)
 
     aio.MultiplexedBackend._open = open_once
 
 
 def _without_discards() -> None:
     """Forget a call that is cancelled, so that its reply is taken for that of the next."""
-    readable = aio.Channel.readable
+    readable = channel.Channel.readable
 
-    def read_for_others(self: aio.Channel) -> None:
+    def read_for_others(self: channel.Channel) -> None:
         waiting = [call for call in self._owed if not call.future.cancelled()]
         self._owed.clear()
         self._owed.extend(waiting)
         readable(self)
 
-    aio.Channel.readable = read_for_others
+    channel.Channel.readable = read_for_others
 
 
 RULES: Final[dict[str, Callable[[], None]]] = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from shardcache.cli.opening import client_options, open_client
+from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import Sheet, exits_by, json_option, milliseconds, print_json, show
 from shardcache.cli.text import foreign
 from shardcache.errors import CheckFailedError

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from shardcache.cli.opening import client_options, open_client
+from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import (
     Sheet,
     bar,

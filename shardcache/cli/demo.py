@@ -28,7 +28,7 @@ from shardcache.cli.output import (
     working,
 )
 from shardcache.cli.text import is_ascii
-from shardcache.clients.sync import Client
+from shardcache.clients.blocking import Client
 from shardcache.core.movement import Movement, shares
 from shardcache.core.nodes import Node
 from shardcache.core.topology import Topology

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from shardcache.cli.opening import client_options, open_client
+from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import exits_by, json_option, print_json
 from shardcache.cli.text import say, visible
 

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, NamedTuple
 
-from shardcache.clients.sync import Client
+from shardcache.clients.blocking import Client
 from shardcache.core.leases import LockPolicy
 from shardcache.testing.servers import BINARY_PATH
 

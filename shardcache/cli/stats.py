@@ -12,10 +12,10 @@ import click
 from rich.live import Live
 from rich.text import Text
 
-from shardcache.cli.opening import client_options, open_client
+from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import Sheet, console, exits_by, json_option, percent, print_json, show
 from shardcache.cli.text import foreign, reason_of
-from shardcache.clients.sync import Client
+from shardcache.clients.blocking import Client
 from shardcache.errors import NodeError
 from shardcache.operations.keys.admin import NodeStats
 

@@ -38,9 +38,9 @@ from shardcache.core.keys import KeySpace
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import EMBEDDED, Node
 from shardcache.core.payloads import payloads_of
-from shardcache.core.policies import TimeoutPolicy
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.strategy import Strategy
+from shardcache.core.timeouts import TimeoutPolicy
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import ClientClosedError, ClientCopyError, ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster, Key

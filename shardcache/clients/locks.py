@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from shardcache.core.leases import MAX_TTL, LockPolicy, OnLost, WaitStrategy
 from shardcache.core.nodes import Node
-from shardcache.core.policies import positive_seconds, seconds_or_zero
+from shardcache.core.timeouts import positive_seconds, seconds_or_zero
 from shardcache.errors import ConfigurationError, LockLost
 from shardcache.operations.cluster.cluster import Cluster, Key
 from shardcache.operations.locks import redlock

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict
 from shardcache.core.leases import LockPolicy
 from shardcache.core.lifetimes import DEFAULT, MAX_SECONDS, Default
 from shardcache.core.numeric import real
-from shardcache.core.policies import positive_seconds, seconds_or_zero
+from shardcache.core.timeouts import positive_seconds, seconds_or_zero
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from shardcache.core.keys import RESERVED
-from shardcache.core.policies import positive_seconds
+from shardcache.core.timeouts import positive_seconds
 from shardcache.errors import ConfigurationError
 
 if TYPE_CHECKING:  # it takes as long to load as all of shardcache

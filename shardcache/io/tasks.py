@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from shardcache.backends.aio import OWN_DELAY
+from shardcache.backends.transport.channel import OWN_DELAY
 from shardcache.core.commands import Reply
 from shardcache.io.single_flight import Flight, nested
 from shardcache.operations.port import FlightEnd, Work

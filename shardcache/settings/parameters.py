@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 from shardcache.core.lifetimes import MAX_SECONDS
 from shardcache.core.nodes import Node
 from shardcache.core.numeric import whole
-from shardcache.core.policies import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy, positive_seconds
+from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy, positive_seconds
 from shardcache.errors import ConfigurationError
 from shardcache.settings.choices import parse_choice
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list

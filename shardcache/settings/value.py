@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from shardcache.core.cautions import PLAIN_SCHEMES
 from shardcache.core.nodes import Node
-from shardcache.core.policies import Failover, OnError, TimeoutPolicy
 from shardcache.core.secrecy import takes_secrets
+from shardcache.core.timeouts import Failover, OnError, TimeoutPolicy
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults
 from shardcache.settings.parameters import PARAMETERS

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Literal
 
-from shardcache.clients.aio import AsyncClient
-from shardcache.clients.sync import Client
+from shardcache.clients.asyncio import AsyncClient
+from shardcache.clients.blocking import Client
 
 Mode = Literal["blocking", "asyncio"]
 MODES: tuple[Mode, ...] = ("blocking", "asyncio")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shardcache.backends.limits import FIRST_PAUSE, FORGOTTEN, LONGEST_PAUSE, DialLimit
+from shardcache.backends.transport.limits import FIRST_PAUSE, FORGOTTEN, LONGEST_PAUSE, DialLimit
 
 NOW = 1_000.0
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.backends.chunks import CHUNK, joined
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import MGET_BYTES, MGET_KEYS, RedisWire
+from shardcache.backends.transport.coalesce import CHUNK, joined
 from shardcache.core.commands import (
     Cas,
     Delete,

@@ -24,7 +24,7 @@ from shardcache import (
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.memcached import Memcached
 from shardcache.backends.memcached.wire import MemcachedWire
-from shardcache.backends.pool import Connection
+from shardcache.backends.transport.pool import Connection
 from shardcache.core.commands import Get
 from shardcache.core.nodes import Node
 from shardcache.operations.port import step

@@ -17,10 +17,10 @@ import pytest
 
 from interrupting import interrupted
 from shardcache import Client, NodeError, PartialFailureError, PoolTimeoutError
-from shardcache.backends import pool as pools
-from shardcache.backends.dialing import Expired
-from shardcache.backends.pool import Connection, Pool, Slot
-from shardcache.backends.wakeups import Wakeup
+from shardcache.backends.transport import pool as pools
+from shardcache.backends.transport.dial import Expired
+from shardcache.backends.transport.pool import Connection, Pool, Slot
+from shardcache.backends.transport.wakeups import Wakeup
 
 KEYS = [f"k{number}" for number in range(60)]
 ITEMS = {key: f"value of {key}" for key in KEYS}
@@ -266,7 +266,7 @@ FORKED = """
 from gevent import monkey; monkey.patch_all()
 import gevent, os, time
 from shardcache import PoolTimeoutError
-from shardcache.backends import pool as pools
+from shardcache.backends.transport import pool as pools
 
 pool = pools.Pool("cache1", 1)
 held = pool.reserve(time.monotonic() + 5)

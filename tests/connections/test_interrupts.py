@@ -23,8 +23,8 @@ from connections.fakes import fake_node
 from interrupting import interrupted
 from shardcache import AsyncClient, Client
 from shardcache.backends.base import BackendOptions
-from shardcache.backends.pool import Slot
 from shardcache.backends.redis import Redis
+from shardcache.backends.transport.pool import Slot
 from shardcache.core.commands import Get, Gets
 from shardcache.core.nodes import Node
 from shardcache.errors import EncodeError, UncacheableResultError

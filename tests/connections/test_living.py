@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from shardcache.backends.pool import Living, Slot
+from shardcache.backends.transport.pool import Living, Slot
 
 
 class Mortal:

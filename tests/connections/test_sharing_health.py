@@ -13,7 +13,7 @@ import pytest
 
 from shardcache import AsyncClient, Client, NodeEjected, NodeRestored, NodeTimeoutError
 from shardcache.clients import sharing
-from shardcache.core.policies import TimeoutPolicy
+from shardcache.core.timeouts import TimeoutPolicy
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually

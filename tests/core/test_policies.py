@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.policies import (
+from shardcache.core.timeouts import (
     MAX_TIMEOUT,
     TimeoutPolicy,
     positive_seconds,

@@ -17,8 +17,8 @@ from connections.fakes import fake_node
 from hostile.showing import all_shown, chain_of
 from shardcache import Node, NodeError, Observer, PartialFailureError, errors
 from shardcache.backends.base import BackendOptions
-from shardcache.backends.dialing import dial
 from shardcache.backends.redis import Redis
+from shardcache.backends.transport.dial import dial
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.servers import free_port
 
@@ -357,19 +357,19 @@ def test_no_servers_text_forges_a_line(mode, scheme, kind, text):
 # Every place of the package that makes an error of a node whose text is not written there, and what
 # the text quotes. "the server" must be met by the tests of this file.
 PLACES = {
-    "backends/aio.py:Channel._tell_late": "a constant",
-    "backends/aio.py:MultiplexedBackend._full": "a constant",
-    "backends/blocking.py:SocketBackend.translated": "the system",
-    "backends/dialing.py:Target.learned": "the system",
-    "backends/dialing.py:_addresses": "the system",
-    "backends/dialing.py:_hear": "the server",
-    "backends/dialing.py:dial": "the system",
+    "backends/transport/asyncio.py:Channel._tell_late": "a constant",
+    "backends/transport/asyncio.py:MultiplexedBackend._full": "a constant",
+    "backends/transport/blocking.py:SocketBackend.translated": "the system",
+    "backends/transport/dial.py:Target.learned": "the system",
+    "backends/transport/dial.py:_addresses": "the system",
+    "backends/transport/dial.py:_hear": "the server",
+    "backends/transport/dial.py:dial": "the system",
     "backends/memcached/wire.py:MemcachedWire._checked": "a size",
     "backends/memcached/wire.py:MemcachedWire._refusal": "the server",
     "backends/memcached/wire.py:MemcachedWire._too_large": "a size",
     "backends/memory.py:Store._write": "a size",
-    "backends/pool.py:Pool._slice": "a size",
-    "backends/pool.py:Pool._wakeup": "the system",
+    "backends/transport/pool.py:Pool._slice": "a size",
+    "backends/transport/pool.py:Pool._wakeup": "the system",
     "backends/pymemcache/backend.py:PymemcacheBackend._check_size": "a size",
     "backends/pymemcache/backend.py:_unasked": "the system",
     "backends/pymemcache/refusals.py:_refusal": "the server",

@@ -13,7 +13,7 @@ import pytest
 
 from interrupting import Interrupt, interrupted
 from shardcache.backends import threads
-from shardcache.io import flights
+from shardcache.io import single_flight
 from shardcache.io import threads as io_threads
 from shardcache.io.blocking import REFRESHERS, BlockingIO
 from shardcache.io.tasks import SharedReplies, TaskRepetition, TaskSingleFlight
@@ -256,12 +256,12 @@ class TestThreads:
         flights = ThreadSingleFlight()
 
         async def inner():
-            return flights.nested()
+            return single_flight.nested()
 
         async def outer():
-            return flights.nested(), self.do(flights, inner, name=b"inner")[0]
+            return single_flight.nested(), self.do(flights, inner, name=b"inner")[0]
 
-        assert flights.nested() is False
+        assert single_flight.nested() is False
         assert self.do(flights, outer)[0] == (False, True)
 
     def test_a_forked_child_has_no_flights(self):
@@ -549,7 +549,7 @@ class TestTasks:
         assert await shared.get(b"k", ask) == 3
 
 
-OURS = {io_threads.__file__, flights.__file__, threads.__file__}
+OURS = {io_threads.__file__, single_flight.__file__, threads.__file__}
 
 
 def turning_once(turned):

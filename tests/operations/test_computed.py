@@ -14,7 +14,7 @@ from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Acquire, Cas, Delete, GetOrStub, Set
 from shardcache.core.envelopes import pack
 from shardcache.core.events import Observer
-from shardcache.core.freshness import found, seal
+from shardcache.core.freshness import open_stored, seal
 from shardcache.core.leases import VALUE_LOCKS, LockPolicy, lock_key
 from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT, is_abandoned, is_mark
 from shardcache.errors import DecodeError, NodeRefusedError, RecomputeTimeoutError
@@ -133,7 +133,7 @@ class Scene:
         held = self.shard.held(name)
         if held is None or is_mark(held[0]):
             return None
-        stored = found(held[0])
+        stored = open_stored(held[0])
         return self.processes[0].cluster.payloads.decode(name, stored.payload)
 
     def count(self, what):
@@ -779,13 +779,13 @@ class TestClaims:
         scene.run(0)
         scene.world.advance(15.0)
         request = scene.call(scene.processes[0])
-        stored = found(scene.shard.held(request.name)[0])
+        stored = open_stored(scene.shard.held(request.name)[0])
         return scene, request, scene.do(claim_refresh(request, stored))
 
     def test_one_is_elected_at_a_time(self, grown):
         """Nobody else, until it is done."""
         scene, request, claim = grown
-        stored = found(scene.shard.held(request.name)[0])
+        stored = open_stored(scene.shard.held(request.name)[0])
         assert scene.do(claim_refresh(scene.call(scene.processes[1]), stored), 1) is None
         scene.do(claim.let_go())
         assert scene.do(claim_refresh(scene.call(scene.processes[1]), stored), 1) is not None
@@ -813,7 +813,7 @@ class TestClaims:
         assert scene.shard.held(request.refresh_key)[0] == BACKING_OFF
         scene.world.advance(5.1)
         assert scene.shard.held(request.refresh_key) is None
-        claim = scene.do(claim_refresh(request, found(scene.shard.held(request.name)[0])))
+        claim = scene.do(claim_refresh(request, open_stored(scene.shard.held(request.name)[0])))
         scene.do(claim.given_up(0.0))
         assert scene.shard.held(request.refresh_key) is None
 

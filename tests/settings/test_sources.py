@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcache.core.nodes import Node
-from shardcache.core.policies import TimeoutPolicy
+from shardcache.core.timeouts import TimeoutPolicy
 from shardcache.errors import ConfigurationError, TopologyError
 from shardcache.settings import Settings
 

@@ -17,7 +17,6 @@ from secrets import randbelow
 from typing import Any, ClassVar, Final
 
 from shardcache.backends.base import Incarnation
-from shardcache.backends.chunks import joined
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.memcached.replies import (
     CAS,
@@ -46,6 +45,7 @@ from shardcache.backends.memcached.replies import (
     Word,
     number,
 )
+from shardcache.backends.transport.coalesce import joined
 from shardcache.core.commands import (
     Acquire,
     Cas,

@@ -16,8 +16,8 @@ from pymemcache.exceptions import (  # type: ignore[import-untyped]  # as above
 )
 
 from shardcache.backends.expiry import RELATIVE_LIMIT, memcached_exptime
-from shardcache.backends.pool import Connection
 from shardcache.backends.pymemcache.refusals import HungUpError
+from shardcache.backends.transport.pool import Connection
 from shardcache.core.commands import (
     Acquire,
     Acquired,

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shardcache.backends.aio import MultiplexedBackend
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
-from shardcache.backends.blocking import SocketBackend
-from shardcache.backends.dialing import Target, tls_context
+from shardcache.backends.transport.asyncio import MultiplexedBackend
+from shardcache.backends.transport.blocking import SocketBackend
+from shardcache.backends.transport.dial import Target
+from shardcache.backends.transport.tls import tls_context
 from shardcache.core.nodes import Node
 
 if TYPE_CHECKING:  # it loads redis-py

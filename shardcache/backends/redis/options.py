@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 from redis.connection import parse_url
 from redis.credentials import UsernamePasswordCredentialProvider
 
-from shardcache.backends.dialing import TLS_OPTIONS
+from shardcache.backends.transport.tls import TLS_OPTIONS
 from shardcache.core.cautions import DECIDED_BY_CLIENT
 from shardcache.core.nodes import Node, is_local
 from shardcache.core.secrecy import takes_secrets

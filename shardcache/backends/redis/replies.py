@@ -1,331 +1,182 @@
-"""RESP2 replies from bytes, each looked at before anything is made for it.
-
-hiredis lays out a list for any number of parts that a server announces, within a reply as well, and
-reads the maps, sets and pushes of RESP3. So it is given whole replies alone, in which nothing can begin
-one of these; that is nearly all of them, and it reads them in an eighth of the time. The others are
-read here.
-"""
+"""What a command is owed: how many replies of the server, and what they mean."""
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, Final, Protocol
 
-import hiredis
+from shardcache.core.commands import Reply
+from shardcache.errors import (
+    ConfigurationError,
+    NodeError,
+    NodeRefusedError,
+    NodeTimeoutError,
+)
 
-INCOMPLETE: Final = object()
+# A parsed reply of the server is bytes, an int, a list or None, hence `Any`.
 
-_END: Final = b"\r\n"
-LARGEST: Final = 512 * 1024 * 1024  # bytes of a value: Redis's own limit, unless it is configured
-# How long the first line of each kind of reply can be, its end included.
-_LONGEST_SIZE: Final = 24
-_LONGEST_TEXT: Final = 65536
-_LONGEST: Final = {
-    b"$": _LONGEST_SIZE,
-    b"*": _LONGEST_SIZE,
-    b":": _LONGEST_SIZE,
-    b"+": _LONGEST_TEXT,
-    b"-": _LONGEST_TEXT,
-}
-_MEMCACHED: Final = (b"ERROR\r\n", b"CLIENT_ERROR ", b"SERVER_ERROR ")
-_MAP, _SET, _PUSH, _ATTRIBUTE = b"%~>|"  # numbers, for they are found in a sixth of the time
-# What can begin an array, a map, a set, a push or an attribute. Looking for it takes longer than
-# reading the replies here, unless they are small.
-_begins_many: Final = re.compile(rb"[*%~>|][-?\d]+\r\n").search
-# What begins a reply of RESP3 that has no parts: a null, a boolean, a double, a big number, a verbatim
-# string or a long error. hiredis reads these as well.
-_SCALARS: Final = b"_#,(=!"
-_begins_scalar: Final = re.compile(rb"\r\n[_#,(=!]").search
-_find_array: Final = re.compile(rb"\*[-?\d]+\r\n").search
-_SMALL: Final = 4096  # bytes
+Refusal = NodeError | ConfigurationError
 
 
-class TooLarge(NamedTuple):
-    """What stands for a value that was not kept: how many bytes it has."""
+class More(Enum):
+    """What stands for a reply that is not complete."""
 
-    size: int
-
-
-class NonsenseError(Exception):
-    """The bytes are no reply that is owed."""
+    MORE = "more"
 
 
-class Replies:
-    """The replies on one connection, in the order in which they come.
+MORE: Final = More.MORE
 
-    `ready` holds those that have been read already; they come before what `read` returns. Of a value
-    of more than `largest` bytes no more is kept than has arrived with its size.
-    """
 
-    __slots__ = (
-        "_arrived",
-        "_data",
-        "_largest",
-        "_left",
-        "_missing",
-        "_place",
-        "_reader",
-        "_skipped",
-        "_strict_until",
-        "_values",
-        "ready",
-    )
+class UnexpectedError(Exception):
+    """The server's reply is of no kind that the command can have."""
 
-    def __init__(self, largest: int = LARGEST) -> None:
-        self._largest = largest
-        self._skipped = 0  # bytes still to come of a value that is not kept
-        self.ready: deque[Any] = deque()  # each bytes, an int, an error or None
-        self._data = b""
-        self._place = 0  # where in `_data` the next reply begins, or the next value of an array
-        self._arrived: list[bytes] = []  # since then
-        self._missing = 0  # bytes without which it is of no use to look at `_data` again
-        self._strict_until = 0  # a place up to which hiredis is of no use
-        self._values: list[bytes | None] = []  # of the array that is coming in
-        self._left = 0  # how many values of it are still to come
-        self._reader = _make_reader()
+
+class Awaited(Protocol):
+    """The reply of one command on its way; the server's parts of it are handed in one by one."""
 
     @property
-    def empty(self) -> bool:
-        """Return whether all bytes have been taken as replies."""
-        return self._place == len(self._data) and not (self._arrived or self._left or self.ready)
+    def values(self) -> int:
+        """Return how many values the server's next reply is an array of; 0 if it is none."""
+
+    def take(self, raw: Any) -> Reply | More:
+        """Take the server's next reply; raise `UnexpectedError` when it cannot be one."""
+
+    def refuse(self, error: Refusal) -> Reply | More:
+        """Take an error in place of the server's next reply; its cause has the server's words."""
+
+    def partial(self, node: str) -> Reply:
+        """Give what has arrived, with a `NodeTimeoutError` for what has not."""
+
+
+class One:
+    """A command with one reply of the server.
+
+    `translate` gives what an error reply of this command means, where that is another thing.
+    """
+
+    __slots__ = ("_translate", "take")
+
+    values: Final = 0
+
+    def __init__(
+        self,
+        take: Callable[[Any], Reply],
+        translate: Callable[[Refusal], Reply] | None = None,
+    ) -> None:
+        self.take = take
+        self._translate = translate
+
+    def refuse(self, error: Refusal) -> Reply:
+        """Give the error, translated."""
+        return error if self._translate is None else self._translate(error)
+
+    def partial(self, node: str) -> Reply:
+        """Give the error for no reply."""
+        return late(node)
+
+
+class Batch:
+    """A command over many keys: `pieces` are the spans of `replies` that each answer fills.
+
+    What `replies` holds elsewhere was known before anything was sent. `decode` gives the replies
+    of one piece. With `arrays` each answer is an array of as many values as its piece is long.
+    """
+
+    __slots__ = ("_arrays", "_decode", "_fault", "_pieces", "_replies")
+
+    def __init__(
+        self,
+        replies: list[Any],
+        pieces: Iterable[slice],
+        decode: Callable[[Any], list[Any]],
+        *,
+        arrays: bool,
+    ) -> None:
+        self._replies = replies
+        self._pieces = deque(pieces)
+        self._decode = decode
+        self._fault: ConfigurationError | None = None
+        self._arrays = arrays
 
     @property
-    def skipping(self) -> bool:
-        """Return whether the rest of a value that is not kept is still to come."""
-        return self._skipped > 0
+    def values(self) -> int:
+        """Return how many values the next answer is an array of; 0 if it is none."""
+        piece = self._pieces[0]
+        return piece.stop - piece.start if self._arrays else 0
 
-    def feed(self, data: bytes) -> None:
-        """Take bytes as they arrive."""
-        if self._skipped:
-            data = self._skip(data)
-        if self._place == len(self._data) and not self._arrived:
-            self._data, self._place, self._strict_until = data, 0, 0
-        else:
-            self._arrived.append(data)
-        self._missing -= len(data)
+    def take(self, raw: Any) -> Reply | More:
+        """Fill the next piece."""
+        return self._fill(self._decode(raw))
 
-    # Of whatever type the reply is, hence `Any`; in one piece, for each `get` comes by.
-    def read(self, values: int) -> Any:  # noqa: PLR0911 - as above
-        """Return the next reply, or `INCOMPLETE`; raise `NonsenseError` for one that is not owed.
+    def refuse(self, error: Refusal) -> Reply | More:
+        """Fill the next piece with the error; one of configuration is the reply to all."""
+        piece = self._pieces[0]
+        if isinstance(error, ConfigurationError):
+            self._fault = error
+        return self._fill([error] * (piece.stop - piece.start))
 
-        What is owed is an array of so many `values`, or for 0 no array. An error may stand for it.
-        Those values may be numbers and errors as well: who wanted bytes has to look.
-        """
-        if self.ready:
-            return self.ready.popleft()
-        if self._arrived and not self._joined():
-            return INCOMPLETE
-        if self._left:
-            return self._rest_of_array()
-        start = self._place
-        kind = self._data[start : start + 1]
-        if not kind:
-            return INCOMPLETE
-        if values:
-            return self._array(kind, values)
-        if start > self._strict_until and self._read_run():  # the second reply of several
-            return self.ready.popleft()
-        return self._value() if kind == b"$" else self._line(kind)
+    def partial(self, node: str) -> Reply:
+        """Give what has arrived, and the error for no reply where nothing has."""
+        missing = late(node)
+        for piece in self._pieces:
+            self._replies[piece] = [missing] * (piece.stop - piece.start)
+        return self._replies
 
-    def _joined(self) -> bool:
-        """Put together what has arrived; return whether it is enough to look at."""
-        if self._missing > 0:
-            return False
-        self._data = b"".join((self._data[self._place :], *self._arrived))
-        self._place = self._strict_until = 0
-        self._arrived = []
-        return True
-
-    def _read_run(self) -> bool:
-        """Have hiredis read all replies up to the next array; return whether that went well."""
-        end = self._next_array()
-        found = self._quickly_read(self._data[self._place : end])
-        if found:
-            self.ready.extend(found)
-            self._place = end
-            return True
-        self._strict_until = end
-        return False
-
-    def _next_array(self) -> int:
-        """Return the next place where an array may begin, or the end."""
-        data = self._data
-        place = data.find(b"*", self._place)  # first: an expression takes longer to find none
-        found = _find_array(data, place) if place >= 0 else None
-        return found.start() if found else len(data)
-
-    def _quickly_read(self, data: bytes) -> list[Any]:
-        """Return the replies that hiredis reads; none if not all of it is whole and harmless."""
-        if data[-2:] != _END or not _is_harmless(data):
-            return []
-        reader = self._reader
-        reader.feed(data)
-        try:
-            found = [reader.gets()]
-            if reader.has_data():
-                found += iter(reader.gets, INCOMPLETE)
-                if reader.has_data():
-                    found = []
-            if found and found[0] is not INCOMPLETE:
-                return found
-        except hiredis.ProtocolError:
-            pass  # what is wrong is told by those who look closely
-        self._reader = _make_reader()
-        return []
-
-    def _value(self) -> Any:
-        """Return the next value, `None` for a missing one, or `INCOMPLETE`."""
-        data, start = self._data, self._place
-        end = data.find(_END, start, start + _LONGEST_SIZE)
-        size = data[start + 1 : end]
-        if end < 0 or not size.isdigit():
-            return self._no_value(end, size)
-        begin = end + 2
-        end = begin + int(size)
-        following = end + 2
-        if following > len(data):
-            if end - begin > LARGEST:
-                raise NonsenseError(f"a value of impossible size ({end - begin} bytes)")
-            if end - begin > self._largest:
-                return self._begin_to_skip(begin, following)
-            self._missing = following - len(data)
-            return INCOMPLETE
-        if data[end:following] != _END:
-            raise NonsenseError("a value of another size than announced")
-        if following == len(data):
-            self._data, self._place = b"", 0  # a large value is not kept
-        else:
-            self._place = following
-        return data[begin:end]
-
-    def _begin_to_skip(self, begin: int, following: int) -> TooLarge:
-        rest = self._data[begin:]
-        self._data, self._place = b"", 0
-        self._skipped = following - begin
-        self._skip(rest)
-        return TooLarge(following - begin - len(_END))
-
-    def _skip(self, data: bytes) -> bytes:
-        """Return what comes behind the value that is not kept, once its end has arrived."""
-        end = self._skipped
-        for place, letter in ((end - 2, _END[:1]), (end - 1, _END[1:])):
-            if place >= 0 and data[place : place + 1] not in {letter, b""}:
-                raise NonsenseError("a value of another size than announced")
-        self._skipped = max(0, end - len(data))
-        return data[end:]
-
-    def _no_value(self, end: int, size: bytes) -> Any:
-        if end < 0:
-            if self._text(b"$") is None:
-                return INCOMPLETE
-        elif size == b"-1":
-            self._place = end + 2
-            return None
-        raise NonsenseError("a value of impossible size")
-
-    def _line(self, kind: bytes) -> Any:
-        """Return the next reply, which is a line."""
-        text = self._text(kind)
-        if text is None:
-            return INCOMPLETE
-        if kind == b"+":
-            return text
-        if kind == b"-":
-            return hiredis.ReplyError(text.decode(errors="replace"))
-        if kind == b":" and text.removeprefix(b"-").isdigit():
-            return int(text)
-        raise NonsenseError("a reply of another kind than asked for")
-
-    def _text(self, kind: bytes) -> bytes | None:
-        """Return the next line behind its first byte; `None` if it is not whole."""
-        data, start = self._data, self._place
-        limit = _LONGEST.get(kind, 0)
-        end = data.find(_END, start, start + limit)
-        if end < 0:
-            if len(data) - start < limit:
-                self._missing = 1
-                return None
-            if data.startswith(_MEMCACHED, start):
-                raise NonsenseError("answers as memcached does: a memcached node is memcached://")
-            raise NonsenseError("a reply of no known kind, or a line without an end")
-        self._place = end + 2
-        return data[start + 1 : end]
-
-    def _array(self, kind: bytes, values: int) -> Any:
-        """Return the array that is owed, or the error in place of it."""
-        start, line = self._place, b"*%d\r\n" % values
-        if self._data.startswith(line, start):
-            self._place += len(line)
-            return self._whole_array(start) or self._begin_array(values)
-        if kind == b"-":
-            return self._line(kind)
-        if self._text(kind) is None:
-            return INCOMPLETE
-        raise NonsenseError(f"another reply than the {values} values asked for")
-
-    def _whole_array(self, start: int) -> Any:
-        """Return the array that begins at `start`, read by hiredis; `None` if it cannot be."""
-        end = self._next_array()
-        found = self._quickly_read(self._data[start:end])
-        if not found:
-            return None
-        self._place = end
-        if len(found) > 1:
-            self.ready.extend(found[1:])
-        return found[0]
-
-    def _begin_array(self, values: int) -> Any:
-        self._values, self._left = [], values
-        return self._rest_of_array()
-
-    def _rest_of_array(self) -> Any:
-        """Return the array that has begun to come in, or `INCOMPLETE`.
-
-        The values of a chunk are taken in one loop: through `_value` each would take twice as long.
-        """
-        data, values = self._data, self._values
-        left, place, size = self._left, self._place, len(data)
-        while left:
-            end = data.find(_END, place, place + _LONGEST_SIZE)
-            digits = data[place + 1 : end]
-            if data[place : place + 1] != b"$" or end < 0 or not digits.isdigit():
-                break
-            begin = end + 2
-            end = begin + int(digits)
-            if data[end : end + 2] != _END:
-                break
-            values.append(data[begin:end])
-            place = end + 2
-            left -= 1
-        self._left, self._place = left, place
-        if not left:
-            return values
-        if place == size:
-            return INCOMPLETE
-        if data[place : place + 1] != b"$":
-            raise NonsenseError("a part of an array that is no value")
-        value = self._value()
-        if value is INCOMPLETE:
-            return INCOMPLETE
-        values.append(value)
-        self._left -= 1
-        return self._rest_of_array() if self._left else values
+    def _fill(self, replies: list[Any]) -> Reply | More:
+        self._replies[self._pieces.popleft()] = replies
+        if self._pieces:
+            return MORE
+        return self._fault or self._replies
 
 
-def _is_harmless(data: bytes) -> bool:
-    """Return whether no reply in these is of RESP3 or has parts, but for an array at their beginning.
+class SignOfLife:
+    """A ping, and a write behind it that changes nothing: read-only nodes answer pings too."""
 
-    In more than a few kilobytes scalars of RESP3 are not looked for, which would take as long as reading
-    them: they come to a value, or to none, as the server could have said in RESP2.
-    """
-    small = len(data) <= _SMALL
-    if _MAP in data or _SET in data or _PUSH in data or _ATTRIBUTE in data:
-        start = 1 if data.startswith(b"*") else 0
-        if not small or _begins_many(data, start):
-            return False
-    return not small or not (data[0] in _SCALARS or _begins_scalar(data))
+    __slots__ = ("_answer",)
+
+    values: Final = 0
+
+    def __init__(self) -> None:
+        self._answer: Reply | More = MORE
+
+    def take(self, raw: Any) -> Reply | More:
+        """Take the ping's answer, then the write's."""
+        if self._answer is MORE:
+            self._answer = pong(raw)
+            return MORE
+        flag(raw)
+        return self._answer
+
+    def refuse(self, error: Refusal) -> Reply | More:
+        """Give the ping's error; of the write only what says that the node does not serve."""
+        if self._answer is MORE:
+            self._answer = error
+            return MORE
+        # A user who may not write this key is alive none the less.
+        serving = isinstance(error, NodeRefusedError) or self._answer is not True
+        return self._answer if serving else error
+
+    def partial(self, node: str) -> Reply:
+        """Give the error for no reply."""
+        return late(node)
 
 
-def _make_reader() -> hiredis.Reader:
-    return hiredis.Reader(notEnoughData=INCOMPLETE)
+def late(node: str) -> NodeTimeoutError:
+    """Give the error for a reply that did not come."""
+    return NodeTimeoutError("no answer by the deadline", node)
+
+
+def pong(raw: Any) -> bool:
+    """Say yes to the answer to a ping."""
+    if raw != b"PONG":
+        raise UnexpectedError
+    return True
+
+
+def flag(raw: Any) -> bool:
+    """Give the answer that is 0 or 1."""
+    if type(raw) is not int or raw not in (0, 1):
+        raise UnexpectedError
+    return raw == 1

@@ -16,8 +16,15 @@ from typing import Any, ClassVar, Final
 
 import hiredis
 
-from shardcache.backends.chunks import joined
-from shardcache.backends.redis.awaited import (
+from shardcache.backends.redis.options import RedisOptions
+from shardcache.backends.redis.reader import INCOMPLETE, LARGEST, NonsenseError, Replies, TooLarge
+from shardcache.backends.redis.refusals import (
+    greeting_refusal,
+    refusal,
+    unasked_refusal,
+    without_login,
+)
+from shardcache.backends.redis.replies import (
     MORE,
     Awaited,
     Batch,
@@ -29,14 +36,6 @@ from shardcache.backends.redis.awaited import (
     flag,
     pong,
 )
-from shardcache.backends.redis.options import RedisOptions
-from shardcache.backends.redis.refusals import (
-    greeting_refusal,
-    refusal,
-    unasked_refusal,
-    without_login,
-)
-from shardcache.backends.redis.replies import INCOMPLETE, LARGEST, NonsenseError, Replies, TooLarge
 from shardcache.backends.redis.scripts import (
     COMPARE_AND_DELETE,
     COMPARE_AND_EXPIRE,
@@ -48,6 +47,7 @@ from shardcache.backends.redis.scripts import (
     PERSIST,
     RENEW,
 )
+from shardcache.backends.transport.coalesce import joined
 from shardcache.core.commands import (
     Acquire,
     Acquired,

@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from shardcache.clients.sync import Client
+from shardcache.clients.blocking import Client
 from shardcache.errors import ConfigurationError
 from shardcache.settings import Settings, names_nodes
 

@@ -13,18 +13,16 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from shardcache.backends.base import Incarnation, Wire
 from shardcache.backends.threads import NoThreadError, start_thread
-from shardcache.backends.wakeups import Wakeup
-from shardcache.core.cautions import NO
+from shardcache.backends.transport.wakeups import Wakeup
 from shardcache.core.nodes import Node
-from shardcache.core.secrecy import clear_frames, takes_secrets
+from shardcache.core.secrecy import clear_frames
 from shardcache.errors import (
-    ConfigurationError,
     ConnectTimeoutError,
     NodeError,
     NodeRefusedError,
@@ -49,25 +47,6 @@ NOT_REACHED: Final = "could not be reached in time"
 class Expired(Exception):  # noqa: N818 - an order to stop, thrown into a generator that waits
     """The time for waiting is over."""
 
-
-TLS_OPTIONS: Final = (
-    "ssl_ca_certs",
-    "ssl_cert_reqs",
-    "ssl_certfile",
-    "ssl_check_hostname",
-    "ssl_keyfile",
-    "ssl_min_version",
-)
-
-# The numbers are redis-py's.
-_VERSIONS: Final = {
-    "1.2": ssl.TLSVersion.TLSv1_2,
-    "771": ssl.TLSVersion.TLSv1_2,
-    "1.3": ssl.TLSVersion.TLSv1_3,
-    "772": ssl.TLSVersion.TLSv1_3,
-}
-
-_YES: Final = ("true", "yes", "1")
 
 KEEPALIVE_IDLE: Final = 30  # seconds
 USER_TIMEOUT_MS: Final = 10_000  # a backstop: a call's deadline closes its connection long before
@@ -275,78 +254,3 @@ def _looked_up(host: str, port: int, flags: int) -> Sequence[AddressInfo]:
     name = host.encode("ascii") if numeric else host
     found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=flags)
     return [(family, address) for family, _, _, _, address in found]
-
-
-@takes_secrets
-def tls_context(node: Node, given: ssl.SSLContext | None) -> ssl.SSLContext:
-    """Return the TLS context of a node: the one that was given, or one by its URL's options.
-
-    Those are named as redis-py names them. The server is verified unless `ssl_cert_reqs=none`.
-    `ssl_ca_certs` is a file of authorities in place of the system's, `ssl_certfile` and `ssl_keyfile`
-    are the client's own, `ssl_check_hostname=false` takes a certificate of another name,
-    `ssl_min_version` is `1.2` or `1.3`. Raise `ConfigurationError` listing every fault, none of which
-    quotes a value, such as a context beside any of these.
-    """
-    options = dict(node.address.options)
-    if given is not None:
-        also = [name for name in TLS_OPTIONS if name in options]
-        if also:
-            raise ConfigurationError(
-                f"node {node.name}: {', '.join(also)} in its URL: the ssl_context decides that, and its"
-                " URL cannot; leave out one of the two"
-            )
-        return given
-    faults: list[str] = []
-    authorities = options.get("ssl_ca_certs")
-    try:
-        context = ssl.create_default_context(cafile=authorities)
-    except OSError as error:
-        faults.append(f"ssl_ca_certs cannot be read: {_why(error)}")
-        context = ssl.create_default_context()
-    faults += [*_told(context, options), *_loaded(context, options)]
-    if faults:
-        raise ConfigurationError(*(f"node {node.name}: {fault}" for fault in faults))
-    return context
-
-
-def _told(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:
-    """Set what is to be verified; give the faults of the options that say so."""
-    checks = options.get("ssl_check_hostname", "true")
-    if checks.lower() in NO:
-        context.check_hostname = False
-    elif checks.lower() not in _YES:
-        yield "ssl_check_hostname must be true or false"
-    required = options.get("ssl_cert_reqs", "required")
-    if required.lower() == "none":
-        if options.get("ssl_check_hostname", "").lower() in _YES:
-            yield (
-                "ssl_check_hostname=true and ssl_cert_reqs=none contradict each other: the name in a"
-                " certificate that nobody verifies proves nothing"
-            )
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif required.lower() not in ("optional", "required"):
-        yield "ssl_cert_reqs must be none, optional or required"
-    version = options.get("ssl_min_version", "1.2")
-    if version not in _VERSIONS:
-        yield "ssl_min_version must be 1.2 or 1.3"
-    elif "ssl_min_version" in options:
-        context.minimum_version = _VERSIONS[version]
-
-
-def _loaded(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:
-    """Load the client's own certificate; give the faults of the options that name it."""
-    own, key = options.get("ssl_certfile"), options.get("ssl_keyfile")
-    if own is None:
-        if key is not None:
-            yield "ssl_keyfile is the key of an ssl_certfile, which is not given"
-        return
-    try:
-        context.load_cert_chain(own, key)
-    except OSError as error:
-        beside = "" if key is None else " with ssl_keyfile"
-        yield f"ssl_certfile{beside} cannot be loaded: {_why(error)}"
-
-
-def _why(error: OSError) -> str:
-    return error.strerror or str(error)

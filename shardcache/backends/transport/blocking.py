@@ -12,8 +12,8 @@ from threading import get_ident, main_thread
 from typing import Final
 
 from shardcache.backends.base import BackendOptions, Exchange, excuse
-from shardcache.backends.dialing import Expired, Target, Wait, dial
-from shardcache.backends.pool import Connection, Pool, Slot
+from shardcache.backends.transport.dial import Expired, Target, Wait, dial
+from shardcache.backends.transport.pool import Connection, Pool, Slot
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import (
     NodeError,

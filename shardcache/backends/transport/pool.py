@@ -18,10 +18,10 @@ from collections.abc import Generator
 from typing import Final
 
 from shardcache.backends.base import Incarnation, Wire
-from shardcache.backends.dialing import Expired, Wait
-from shardcache.backends.limits import DialLimit
 from shardcache.backends.living import Living
-from shardcache.backends.wakeups import ThreadWakeup, Wakeup
+from shardcache.backends.transport.dial import Expired, Wait
+from shardcache.backends.transport.limits import DialLimit
+from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
 # After a rest this long a connection is looked at before it is used again: the server may have

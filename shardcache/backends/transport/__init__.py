@@ -1,0 +1,1 @@
+"""How bytes travel to a node and back, whatever the wire."""
