@@ -29,7 +29,7 @@ from shardcache.core.payloads import (
     to_redis,
 )
 from shardcache.operations.invalidation.generations import CLEARED
-from shardcache.operations.recompute.protection import Elections
+from shardcache.operations.recompute.protection import RefreshGate
 from shardcache.testing.driving import MODES, make_client
 
 TIMEOUT = 0.3  # seconds of a call to the nodes
@@ -379,11 +379,11 @@ def test_a_planted_mark_of_a_refresh_keeps_no_old_value_for_ever(cache):
 
 def test_a_lost_election_is_overdue_only_when_all_were_lost():
     """One that wins now and then, or has not stood for long, knows nothing of a holder that hangs."""
-    elections = Elections()
-    assert not elections.lost(b"k", 0.0, 10.0)
-    assert not elections.lost(b"k", 9.0, 10.0)
-    assert elections.lost(b"k", 10.5, 10.0)
-    elections.ended(b"k")
-    assert not elections.lost(b"k", 11.0, 10.0)
-    assert not elections.lost(b"k", 30.0, 10.0)
-    assert not elections.lost(b"other", 39.0, 10.0)
+    gate = RefreshGate()
+    assert not gate.back_off(b"k", 0.0, 10.0)
+    assert not gate.back_off(b"k", 9.0, 10.0)
+    assert gate.back_off(b"k", 10.5, 10.0)
+    gate.clear(b"k")
+    assert not gate.back_off(b"k", 11.0, 10.0)
+    assert not gate.back_off(b"k", 30.0, 10.0)
+    assert not gate.back_off(b"other", 39.0, 10.0)

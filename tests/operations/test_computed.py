@@ -100,7 +100,7 @@ class Scene:
     def start(self, place=0, policy=None):
         """Begin a call of a process."""
         process = self.processes[place]
-        return process.run(cached_value.get(self.call(process, policy)))
+        return process.run(cached_value.get(self.request(process, policy)))
 
     def run(self, *places, seconds=30.0):
         """Have processes call at once; give their values."""
@@ -125,11 +125,11 @@ class Scene:
     @property
     def shard(self):
         """Give the node that has the key."""
-        return self.call(self.processes[0]).member.backend
+        return self.request(self.processes[0]).member.backend
 
     def stored(self):
         """Give the version that is stored, or `None`."""
-        name = self.call(self.processes[0]).name
+        name = self.request(self.processes[0]).name
         held = self.shard.held(name)
         if held is None or is_mark(held[0]):
             return None
@@ -249,7 +249,7 @@ def test_an_invalidation_voids_what_is_being_made(lock):
     first = scene.start(0)
     scene.world.advance(DELTA / 2)
     scene.source.version = 1
-    scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
+    scene.do(cached_value.invalidate(scene.request(scene.processes[1])), 1)
     scene.world.advance(1.0, lambda: first.done)
     assert first.result == 0
     assert scene.stored() is None
@@ -265,7 +265,7 @@ def test_who_calls_after_an_invalidation_does_not_wait_for_the_void_leader():
     scene.start(0)
     scene.world.advance(1.0)
     scene.source.version, scene.source.delta = 1, DELTA
-    scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
+    scene.do(cached_value.invalidate(scene.request(scene.processes[1])), 1)
     began = scene.world.now
     assert scene.run(1) == [1]
     assert scene.world.now - began <= scene.processes[1].timeout + DELTA + 0.2
@@ -286,7 +286,7 @@ def test_a_refresh_is_stored_over_what_was_begun_before_it(lock, kinds, before):
     scene.world.advance(1.0)
     assert scene.source.busy == 1
     scene.source.version, scene.source.delta = 1, 3.0
-    assert scene.do(cached_value.refresh(scene.call(scene.processes[1])), 1) == 1
+    assert scene.do(cached_value.refresh(scene.request(scene.processes[1])), 1) == 1
     scene.world.advance(5.0)
     assert slow.done
     assert scene.stored() == 1
@@ -298,7 +298,7 @@ def test_a_refresh_leaves_the_old_value_to_others():
     scene = Scene(processes=2)
     scene.run(0)
     scene.source.version, scene.source.delta = 1, 5.0
-    task = scene.processes[0].run(cached_value.refresh(scene.call(scene.processes[0])))
+    task = scene.processes[0].run(cached_value.refresh(scene.request(scene.processes[0])))
     scene.world.advance(1.0)
     assert scene.run(1) == [0]
     scene.world.advance(10.0, lambda: task.done)
@@ -325,11 +325,11 @@ def test_a_stub_outlives_the_ticks_of_its_node():
     """A short lease for lock nodes that count well is a longer one on a node that does not."""
     scene = Scene(processes=1, kinds=(True,), lock="shard")
     policy = CachePolicy(ttl=60.0, lock=LockPolicy(ttl=0.5))
-    request = scene.call(scene.processes[0], policy)
+    request = scene.request(scene.processes[0], policy)
     assert request.lease == 2.0
-    assert Scene(processes=1).call(scene.processes[0], policy).lease == 2.0
+    assert Scene(processes=1).request(scene.processes[0], policy).lease == 2.0
     fine = Scene(processes=1)
-    assert fine.call(fine.processes[0], policy).lease == 0.5
+    assert fine.request(fine.processes[0], policy).lease == 0.5
 
 
 @pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
@@ -372,7 +372,7 @@ def test_what_is_not_kept_does_not_pile_up(lock):
 def test_three_of_five_lock_nodes_down():
     """Each process computes once, and nobody waits for a lock that nobody can have."""
     scene = Scene(lock=True)
-    request = scene.call(scene.processes[0])
+    request = scene.request(scene.processes[0])
     for node in [node for node in scene.nodes if node is not request.member.backend][:3]:
         node.up = False
     began = scene.world.now
@@ -434,7 +434,7 @@ def test_a_leader_that_is_interrupted_leaves_nothing(lock):
     scene.source.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         scene.run(0)
-    assert scene.shard.held(scene.call(scene.processes[0]).name) is None
+    assert scene.shard.held(scene.request(scene.processes[0]).name) is None
     scene.source.error = None
     began = scene.world.now
     assert scene.run(1) == [0]
@@ -486,7 +486,7 @@ def test_an_error_during_a_renewal_is_told_to_those_who_wait(steps):
     scene.source.error = ValueError("no such report")
     with pytest.raises(ValueError, match="no such report"):
         scene.run(0)
-    payload, _ = scene.shard.held(scene.call(scene.processes[0]).name)
+    payload, _ = scene.shard.held(scene.request(scene.processes[0]).name)
     assert is_abandoned(payload)
 
 
@@ -505,7 +505,7 @@ def test_only_errors_of_the_kinds_asked_for_are_kept():
         scene.source.error = error
         with pytest.raises(type(error)):
             scene.run(0)
-        payload, _ = scene.shard.held(scene.call(scene.processes[0]).name)
+        payload, _ = scene.shard.held(scene.request(scene.processes[0]).name)
         assert is_abandoned(payload) is not kept
         assert scene.diary.recompute[-1].stored is kept
 
@@ -515,7 +515,7 @@ def test_it_is_told_whether_a_value_was_stored():
     scene = Scene(processes=2, lock="shard")
     first = scene.start(0)
     scene.world.advance(DELTA / 2)
-    scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
+    scene.do(cached_value.invalidate(scene.request(scene.processes[1])), 1)
     scene.world.advance(1.0, lambda: first.done)
     scene.run(1)
     assert [event.stored for event in scene.diary.recompute] == [False, True]
@@ -543,9 +543,9 @@ def test_a_kept_error_is_a_hit():
 
 def test_no_two_errors_are_the_same():
     """An error that is stored again is another one, for nodes that tell versions by their bytes."""
-    request = Scene(processes=1).call(Process(World(), [SimulatedNode(World())]))
+    request = Scene(processes=1).request(Process(World(), [SimulatedNode(World())]))
     payload = request.cluster.payloads.encode(request.name, ["builtins:ValueError", []])
-    assert request.stored_as_error(payload) != request.stored_as_error(payload)
+    assert request.seal_error(payload) != request.stored_as_error(payload)
 
 
 @pytest.mark.parametrize("on_error", ["compute", "raise"])
@@ -553,7 +553,7 @@ def test_what_cannot_be_read_is_an_error_if_both_say_so(on_error):
     """The client with its `on_error`, and the function's policy with its own."""
     scene = Scene(processes=1, on_error=on_error)
     scene.processes[0].cluster.raises = True
-    request = scene.call(scene.processes[0])
+    request = scene.request(scene.processes[0])
     scene.do(request.ask(Set(request.name, (127 << SHIFT, b"of no codec"), 60.0)))
     if on_error == "raise":
         with pytest.raises(DecodeError):
@@ -566,9 +566,9 @@ def test_a_value_without_its_tags_is_none():
     """One that was stored without any is not that of a function that has some."""
     scene = Scene(processes=1)
     process = scene.processes[0]
-    assert scene.do(cached_value.put(scene.call(process), 7)) is True
-    assert scene.do(cached_value.peek(scene.call(process))) == 7
-    tagged = scene.call(process, tags=("t",))
+    assert scene.do(cached_value.put(scene.request(process), 7)) is True
+    assert scene.do(cached_value.peek(scene.request(process))) == 7
+    tagged = scene.request(process, tags=("t",))
     assert scene.do(cached_value.peek(tagged)) is NOT_MADE
     assert scene.do(cached_value.get(tagged)) == 0
 
@@ -577,9 +577,9 @@ def test_what_is_put_is_kept_on_the_same_terms():
     """Not what the policy refuses, and not while the version of a tag is unknown."""
     scene = Scene(processes=1, condition=lambda result: result > 0)
     process = scene.processes[0]
-    assert scene.do(cached_value.put(scene.call(process), 0)) is False
+    assert scene.do(cached_value.put(scene.request(process), 0)) is False
     assert scene.stored() is None
-    tagged = scene.call(process, tags=("t0", "t1", "t2", "t3"))
+    tagged = scene.request(process, tags=("t0", "t1", "t2", "t3"))
     assert scene.do(cached_value.put(tagged, 1)) is True
     held = scene.shard.held(tagged.name)
     owners = [process.cluster.route(tag)[1] for tag in tagged.tags]
@@ -632,11 +632,11 @@ class TestWaiting:
     def test_a_stub_that_has_gone_is_missed_at_once(self):
         """When there was one, and there is none, its owner has let go: somebody else makes the value."""
         scene = Scene(processes=2, lock="shard")
-        claim = scene.do(begin(scene.call(scene.processes[0])))
+        claim = scene.do(begin(scene.request(scene.processes[0])))
         began = scene.world.now
         scene.start(1)
         scene.world.advance(0.016)  # it has looked for it once
-        scene.do(claim.let_go())
+        scene.do(claim.release())
         scene.world.advance(1.0, lambda: scene.source.calls == 1)
         assert scene.world.now - began <= 0.06
         scene.world.advance(0.0)  # what was begun begins
@@ -657,8 +657,8 @@ class TestWaiting:
     def test_what_was_given_up_before_is_not_waited_for(self):
         """A mark found at first says that it is everybody's own to make, whoever has the lock."""
         scene = Scene(processes=3, lock=LOCK)
-        claim = scene.do(begin(scene.call(scene.processes[0])))
-        scene.do(claim.given_up(0.0))
+        claim = scene.do(begin(scene.request(scene.processes[0])))
+        scene.do(claim.abandon(0.0))
         other = scene.processes[2]
         assert scene.do(redlock.attempt(other.cluster, KEY, LOCK, VALUE_LOCKS), 2) is not None
         began = scene.world.now
@@ -727,11 +727,11 @@ class TestClaims:
 
     def begin(self, scene, place=0):
         """Have a process begin, as one does that finds nothing."""
-        return scene.do(begin(scene.call(scene.processes[place])), place)
+        return scene.do(begin(scene.request(scene.processes[place])), place)
 
     def held(self, scene):
         """Give what the node has in the value's place."""
-        return scene.shard.held(scene.call(scene.processes[0]).name)
+        return scene.shard.held(scene.request(scene.processes[0]).name)
 
     @pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
     def test_another_s_stub_is_left_alone(self, kinds):
@@ -740,9 +740,9 @@ class TestClaims:
         first, second = self.begin(scene, 0), self.begin(scene, 1)
         assert (first.leads, second.leads) == (True, False)
         before = self.held(scene)
-        assert scene.do(second.renewed(60.0), 1) is False
-        scene.do(second.given_up(0.0), 1)
-        scene.do(second.let_go(), 1)
+        assert scene.do(second.renew(60.0), 1) is False
+        scene.do(second.abandon(0.0), 1)
+        scene.do(second.release(), 1)
         assert self.held(scene) == before
 
     @pytest.mark.parametrize("kinds", [(False,) * 5, (True,) * 5])
@@ -751,23 +751,23 @@ class TestClaims:
         scene = Scene(processes=1, kinds=kinds, lock="shard")
         claim = self.begin(scene)
         for _ in range(3):
-            assert scene.do(claim.renewed(60.0)) is True
+            assert scene.do(claim.renew(60.0)) is True
         scene.shard.up = False
-        assert scene.do(claim.renewed(60.0)) is True
+        assert scene.do(claim.renew(60.0)) is True
         scene.shard.up = True
         scene.world.advance(10.0)
-        assert scene.do(claim.renewed(60.0)) is True
-        request = scene.call(scene.processes[0])
+        assert scene.do(claim.renew(60.0)) is True
+        request = scene.request(scene.processes[0])
         assert scene.do(request.ask(Cas(request.name, (0, b"made"), claim.token, 60.0))) is True
-        assert scene.do(claim.renewed(60.0)) is False
-        scene.do(claim.let_go())
+        assert scene.do(claim.renew(60.0)) is False
+        scene.do(claim.release())
         assert self.held(scene)[0] == (0, b"made")
 
     def test_a_mark_of_what_was_given_up_is_soon_gone(self):
         """It is there for those who wait now."""
         scene = Scene(processes=1, lock="shard")
         claim = self.begin(scene)
-        scene.do(claim.given_up(60.0))
+        scene.do(claim.abandon(60.0))
         assert is_abandoned(self.held(scene)[0])
         scene.world.advance(2.1)
         assert self.held(scene) is None
@@ -778,7 +778,7 @@ class TestClaims:
         scene = Scene(processes=2, kinds=request.param, ttl=10.0, stale=60.0)
         scene.run(0)
         scene.world.advance(15.0)
-        request = scene.call(scene.processes[0])
+        request = scene.request(scene.processes[0])
         stored = open_stored(scene.shard.held(request.name)[0])
         return scene, request, scene.do(claim_refresh(request, stored))
 
@@ -786,35 +786,35 @@ class TestClaims:
         """Nobody else, until it is done."""
         scene, request, claim = grown
         stored = open_stored(scene.shard.held(request.name)[0])
-        assert scene.do(claim_refresh(scene.call(scene.processes[1]), stored), 1) is None
-        scene.do(claim.let_go())
-        assert scene.do(claim_refresh(scene.call(scene.processes[1]), stored), 1) is not None
+        assert scene.do(claim_refresh(scene.request(scene.processes[1]), stored), 1) is None
+        scene.do(claim.release())
+        assert scene.do(claim_refresh(scene.request(scene.processes[1]), stored), 1) is not None
 
     def test_who_is_elected_stays_so(self, grown):
         """While it is renewed, also if its node keeps silent for once; and not over another's head."""
         scene, request, claim = grown
         for _ in range(3):
-            assert scene.do(claim.renewed(4.0)) is True
+            assert scene.do(claim.renew(4.0)) is True
             scene.world.advance(2.0)
         scene.shard.up = False
-        assert scene.do(claim.renewed(4.0)) is True
+        assert scene.do(claim.renew(4.0)) is True
         scene.shard.up = True
         scene.world.advance(1.0)
-        assert scene.do(claim.renewed(4.0)) is True
+        assert scene.do(claim.renew(4.0)) is True
         scene.do(request.ask(Set(request.refresh_key, (0, b"another"), 60.0)))
-        assert scene.do(claim.renewed(4.0)) is False
-        scene.do(claim.let_go())
+        assert scene.do(claim.renew(4.0)) is False
+        scene.do(claim.release())
         assert scene.shard.held(request.refresh_key)[0] == (0, b"another")
 
     def test_what_was_given_up_rests(self, grown):
         """For as long as is said; when that is for no time, the next may try at once."""
         scene, request, claim = grown
-        scene.do(claim.given_up(5.0))
+        scene.do(claim.abandon(5.0))
         assert scene.shard.held(request.refresh_key)[0] == BACKING_OFF
         scene.world.advance(5.1)
         assert scene.shard.held(request.refresh_key) is None
         claim = scene.do(claim_refresh(request, open_stored(scene.shard.held(request.name)[0])))
-        scene.do(claim.given_up(0.0))
+        scene.do(claim.abandon(0.0))
         assert scene.shard.held(request.refresh_key) is None
 
 
@@ -823,7 +823,7 @@ class TestAges:
 
     def refresh_key(self, scene):
         """Give what the node has beside the value."""
-        return scene.shard.held(scene.call(scene.processes[0]).refresh_key)
+        return scene.shard.held(scene.request(scene.processes[0]).refresh_key)
 
     @pytest.mark.parametrize("invalidated", [False, True])
     def test_a_refresh_leaves_nothing_beside_the_value(self, invalidated):
@@ -835,7 +835,7 @@ class TestAges:
         scene.world.advance(DELTA / 2)
         assert self.refresh_key(scene) is not None
         if invalidated:
-            scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
+            scene.do(cached_value.invalidate(scene.request(scene.processes[1])), 1)
         scene.world.advance(DELTA)
         assert self.refresh_key(scene) is None
         assert scene.count("rejected") == invalidated
@@ -897,7 +897,7 @@ class TestAges:
         scene.world.advance(DELTA / 2)
         assert scene.source.calls == 2
         scene.source.version = 1
-        scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
+        scene.do(cached_value.invalidate(scene.request(scene.processes[1])), 1)
         scene.world.advance(1.0)
         assert scene.stored() is None
         assert scene.run(1) == [1]
@@ -937,7 +937,7 @@ class TestAges:
         waits = scene.start(1)
         scene.world.advance(1.0)
         scene.source.version, scene.source.delta = 1, DELTA
-        scene.do(cached_value.invalidate(scene.call(scene.processes[1])), 1)
+        scene.do(cached_value.invalidate(scene.request(scene.processes[1])), 1)
         began = scene.world.now
         scene.world.advance(60.0, lambda: waits.done)
         assert (waits.result, scene.stored()) == (1, 1)
@@ -952,7 +952,7 @@ class TestAges:
         scene.run()
         scene.world.advance(1.0)
         scene.source.error = None
-        scene.do(cached_value.invalidate(scene.call(scene.processes[0])))
+        scene.do(cached_value.invalidate(scene.request(scene.processes[0])))
         scene.run()
         scene.world.advance(2.0)
         scene.source.version = 1
@@ -998,7 +998,7 @@ class TestAges:
     def test_a_last_resort_that_cannot_be_read_is_none(self):
         """The function's error is raised then, not that of the codec."""
         scene = Scene(processes=1, ttl=10.0, stale=5.0, stale_if_error=60.0)
-        request = scene.call(scene.processes[0])
+        request = scene.request(scene.processes[0])
         garbage = seal((127 << SHIFT, b"of no codec"), scene.world.now, 0.0, 10.0, ())
         scene.do(request.ask(Set(request.name, (ENVELOPE_FLAGS, pack(garbage)), 100.0)))
         scene.world.advance(20.0)
@@ -1108,7 +1108,7 @@ class Values(RuleBasedStateMachine):
         """Begin to make it anew, whatever is stored."""
         if self.idle(place):
             process = self.scene.processes[place]
-            self.tasks[place] = process.run(cached_value.refresh(self.scene.call(process)))
+            self.tasks[place] = process.run(cached_value.refresh(self.scene.request(process)))
 
     @rule(place=st.integers(0, 2))
     def invalidate(self, place):
@@ -1119,7 +1119,7 @@ class Values(RuleBasedStateMachine):
         self.scene.source.version += 1
 
         async def acknowledged():
-            await cached_value.invalidate(self.scene.call(self.scene.processes[place]))
+            await cached_value.invalidate(self.scene.request(self.scene.processes[place]))
             self.voided = max(self.voided, version)
 
         self.tasks[place] = self.scene.processes[place].run(acknowledged())

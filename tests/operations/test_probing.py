@@ -24,7 +24,8 @@ from shardcache.errors import (
     PoolTimeoutError,
     UnsupportedError,
 )
-from shardcache.operations.cluster import ejection, members, prober
+from shardcache.operations.cluster import ejection, members
+from shardcache.operations.cluster import prober as probing
 from shardcache.operations.keys import admin
 from shardcache.operations.port import UNANSWERED
 
@@ -299,7 +300,7 @@ class TestGone:
         for each in others:
             each.eject(NodeTimeoutError("late"), scene.world.now, 0.5)
             each.members[scene.members[0]] = scene.cluster.ejector
-            prober._out[each] = prober.Claim(scene.world.now)
+            prober._out[each] = probing.Claim(scene.world.now)
 
         crowded = others[0]
         for _ in range(200):
@@ -310,7 +311,7 @@ class TestGone:
                 self.itself = self
                 self.health = members.SharedHealth()
                 self.member = members.Member(Node("memory://x"), None)
-                prober._out[self.health] = prober.Claim(scene.world.now)
+                prober._out[self.health] = probing.Claim(scene.world.now)
                 crowded.members[self.member] = scene.cluster.ejector
 
             def __del__(self):
@@ -322,7 +323,7 @@ class TestGone:
                 with collecting_soon(lambda: [Mortal() for _ in range(3)]):
                     assert len(prober._ejected(scene.world.now)) == 201
                 with collecting_soon(lambda: [Mortal() for _ in range(3)]):
-                    prober.clients_of(crowded)
+                    probing.clients_of(crowded)
                 with collecting_soon(lambda: [Mortal() for _ in range(3)]):
                     assert crowded.answered == scene.members[0].answered
         finally:
@@ -535,7 +536,7 @@ def interrupted_at(number, act):
     return left <= 0
 
 
-HEALTHCARE = (health.__file__, ejection.__file__, members.__file__, prober.__file__)
+HEALTHCARE = (health.__file__, ejection.__file__, members.__file__, probing.__file__)
 
 
 # An interrupt between the making of a coroutine and its first step leaves one that never began.
@@ -559,7 +560,7 @@ class TestInterrupts:
         """He would eject a node that nobody probes."""
         scene = Scene()
         prober, (member,) = scene.process.prober, scene.members
-        prober._out[member.health] = prober.Claim(scene.world.now)
+        prober._out[member.health] = probing.Claim(scene.world.now)
         prober._judge(member.health, reply=True)
         assert member.health in prober._out
 
@@ -634,8 +635,8 @@ class TestInterrupts:
         for fails in (True, False):
             scene = Scene(nodes=2)
             scene.kill(1)
-            scene.process.prober._out[scene.members[0].health] = prober.Claim(scene.world.now)
-            scene.world.advance(2 * prober.ABANDONED)
+            scene.process.prober._out[scene.members[0].health] = probing.Claim(scene.world.now)
+            scene.world.advance(2 * probing.ABANDONED)
             scene.nodes[0].up = not fails
             scene.ask(0)
             assert scene.ejected(0) == fails

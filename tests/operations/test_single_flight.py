@@ -64,13 +64,13 @@ class Storm:
 
     def start(self, place=0):
         """Begin a call of a client."""
-        return self.loop.create_task(cached_value.get(self.call(place)))
+        return self.loop.create_task(cached_value.get(self.request(place)))
 
     def void(self, place, way):
         """Change the source, and invalidate what was made of it before."""
         self.version += 1
         if way == "invalidate":
-            self.loop.run(cached_value.invalidate(self.call(place)))
+            self.loop.run(cached_value.invalidate(self.request(place)))
         else:
             self.loop.run(tags.invalidate(self.clusters[place], TAG))
 
@@ -365,7 +365,7 @@ class Storms(RuleBasedStateMachine):
             if tag and storm.tags:
                 await tags.invalidate(storm.clusters[place], TAG)
             else:
-                await cached_value.invalidate(storm.call(place))
+                await cached_value.invalidate(storm.request(place))
             self.floors.append((storm.world.now, version))
 
         storm.loop.create_task(acknowledged())
