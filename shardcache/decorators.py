@@ -9,12 +9,13 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, overload
 
 from shardcache.backends.locking import ProcessLock
-from shardcache.clients.base import advise_on_locks, cluster_of
+from shardcache.clients.base import advise_on_locks, caches_of
 from shardcache.clients.blocking import Client
 from shardcache.clients.cached import (
     NO_FUNCTION,
     AsyncCachedFunction,
     AsyncDecorator,
+    CacheContext,
     CachedFunction,
     Decorator,
     unwrapped,
@@ -33,7 +34,6 @@ from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import Node
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import ConfigurationError
-from shardcache.operations.cluster.cluster import Cluster
 from shardcache.plugin.manager import load
 from shardcache.settings import Settings, names_nodes
 
@@ -109,13 +109,13 @@ class Defaults:
                     self._advise(made)
             return client
 
-    def cluster(self) -> Cluster:
-        """Give what the default client's operations work on."""
-        return cluster_of(self.client())
+    def caches(self) -> CacheContext:
+        """Return what the cached functions of the default client have in common."""
+        return caches_of(self.client())
 
-    def async_cluster(self) -> Cluster:
-        """Give what the default asyncio client's operations work on."""
-        return cluster_of(self.async_client())
+    def async_caches(self) -> CacheContext:
+        """Return what the cached functions of the default asyncio client have in common."""
+        return caches_of(self.async_client())
 
     def _wanted(self, configured: Settings | None) -> Settings:
         """Return the settings of the default clients; say in the log when nobody named any nodes."""
@@ -139,11 +139,11 @@ _defaults = Defaults()
 class AnyDecorator:
     """What the module's `cached(…)` returns: takes functions of both kinds."""
 
-    __slots__ = ("_naming", "_policy")
+    __slots__ = ("_key_spec", "_policy")
 
     def __init__(self, policy: CachePolicy, key_spec: KeySpec) -> None:
         self._policy = policy
-        self._naming = key_spec
+        self._key_spec = key_spec
 
     @overload  # an async def fits both: the first decides
     def __call__(  # type: ignore[overload-overlap]
@@ -155,11 +155,11 @@ class AnyDecorator:
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        if inspect.iscoroutinefunction(unwrapped(function, self._naming)):
+        if inspect.iscoroutinefunction(unwrapped(function, self._key_spec)):
             return AsyncDecorator(
-                _defaults.async_cluster, self._policy, self._naming, _defaults.prefixes
+                _defaults.async_caches, self._policy, self._key_spec, _defaults.prefixes
             )(function)
-        decorator = Decorator(_defaults.cluster, self._policy, self._naming, _defaults.prefixes)
+        decorator = Decorator(_defaults.caches, self._policy, self._key_spec, _defaults.prefixes)
         return decorator(function)
 
 

@@ -179,9 +179,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
         other.
         """
         policy = self._direct_policy(ttl, terms)
-        counters = self._cluster.protection.direct
+        protection = self._caches.protection
         value: T = await cached_value.get(
-            Request(self._cluster, key, factory, policy, counters, given_tags(tags))
+            Request(
+                self._cluster, key, factory, policy, protection, protection.direct, given_tags(tags)
+            )
         )
         return value
 
@@ -213,10 +215,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
         return AsyncDecorator(
-            lambda: self._cluster,
-            self._cached_policy(seconds, ttl, terms),
-            key_spec,
-            self._prefixes,
+            lambda: self._caches, self._cached_policy(seconds, ttl, terms), key_spec, self._prefixes
         )
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
@@ -265,7 +264,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
         `.protection` has the counters of the values that were computed through this client.
         """
-        return await admin.stats(self._cluster)
+        return await admin.stats(self._cluster, self._caches.protection.counters.counts)
 
     async def clear(self) -> bool:
         """Make every key of this client's namespace a miss, in one step; return whether that is in force.
@@ -275,7 +274,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         Other processes notice with their first call after a second. `False` when too few nodes have
         taken note: call it again.
         """
-        return await clearing.clear(self._cluster)
+        return await clearing.clear(self._cluster, self._caches.generations)
 
     async def flush_all(self) -> bool:
         """Empty every node, for all who use it; return whether all did. Nothing else calls this."""

@@ -10,11 +10,13 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Self, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.backends.locking import ProcessLock
+from shardcache.clients.cached import CacheContext
 from shardcache.clients.key_builder import PrefixRegistry
 from shardcache.clients.recomputes import RecomputeLog
 from shardcache.clients.sharing import prober_of
@@ -48,6 +50,7 @@ from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.invalidation.clearing import ClearableCluster
+from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.keys import admin
 from shardcache.operations.keys.admin import Counters
 from shardcache.operations.port import IO
@@ -154,20 +157,22 @@ class ClientBase(ABC, Generic[BackendT]):
             io.wall,
             Foreign(unsigned=settings.read_unsigned, compressed=settings.read_compressed),
         )
+        keys = KeySpace(settings.namespace)
+        generations = Generations(keys)
+        self._caches = CacheContext(lambda: self._cluster, Protection(RecomputeLog()), generations)
         self._prefixes = PrefixRegistry()
-        kind = ClearableCluster if settings.clearable else Cluster
-        self._cluster = kind(
+        kind = partial(ClearableCluster, generations=generations) if settings.clearable else Cluster
+        self._cluster: Cluster = kind(
             io=io,
             topology=topology,
             members=self._members(topology),
-            keys=KeySpace(settings.namespace),
+            keys=keys,
             payloads=self._payloads,
             timeout=settings.timeout.call,
             default_ttl=settings.default_ttl,
             on_error=settings.on_error,
             observers=to_notify,
             ejector=ejector,
-            protection=Protection(RecomputeLog()),
             note_swallowed=swallowed.note,
             note_refused=swallowed.note_refused,
         )
@@ -258,7 +263,7 @@ class ClientBase(ABC, Generic[BackendT]):
         counters of the values that were computed through this client, `.circuits` by node whether it
         is asked (`closed`) or ejected (`open`, `probing`).
         """
-        return admin.counters(self._cluster)
+        return admin.counters(self._cluster, self._caches.protection.counters.counts)
 
     def node_for(self, key: Key) -> Node:
         """Return the node that holds `key`."""
@@ -413,6 +418,11 @@ class ClientBase(ABC, Generic[BackendT]):
 def cluster_of(client: ClientBase[Any]) -> Cluster:
     """Give what the operations of a client work on now."""
     return client._cluster  # noqa: SLF001 - it is no part of what a client offers its users
+
+
+def caches_of(client: ClientBase[Any]) -> CacheContext:
+    """Return what the cached functions of a client have in common."""
+    return client._caches  # noqa: SLF001 - as above
 
 
 def given_tags(tags: str | bytes | Sequence[Key]) -> Sequence[Key]:

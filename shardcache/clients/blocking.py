@@ -157,10 +157,18 @@ class Client(ClientBase[Backend]):
         other.
         """
         policy = self._direct_policy(ttl, terms)
-        counters = self._cluster.protection.direct
+        protection = self._caches.protection
         value: T = run(
             lambda: cached_value.get(
-                Request(self._cluster, key, factory, policy, counters, given_tags(tags))
+                Request(
+                    self._cluster,
+                    key,
+                    factory,
+                    policy,
+                    protection,
+                    protection.direct,
+                    given_tags(tags),
+                )
             )
         )
         return value
@@ -193,10 +201,7 @@ class Client(ClientBase[Backend]):
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
         return Decorator(
-            lambda: self._cluster,
-            self._cached_policy(seconds, ttl, terms),
-            key_spec,
-            self._prefixes,
+            lambda: self._caches, self._cached_policy(seconds, ttl, terms), key_spec, self._prefixes
         )
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
@@ -245,7 +250,7 @@ class Client(ClientBase[Backend]):
 
         `.protection` has the counters of the values that were computed through this client.
         """
-        return run(lambda: admin.stats(self._cluster))
+        return run(lambda: admin.stats(self._cluster, self._caches.protection.counters.counts))
 
     def clear(self) -> bool:
         """Make every key of this client's namespace a miss, in one step; return whether that is in force.
@@ -255,7 +260,7 @@ class Client(ClientBase[Backend]):
         Other processes notice with their first call after a second. `False` when too few nodes have
         taken note: call it again.
         """
-        return run(lambda: clearing.clear(self._cluster))
+        return run(lambda: clearing.clear(self._cluster, self._caches.generations))
 
     def flush_all(self) -> bool:
         """Empty every node, for all who use it; return whether all did. Nothing else calls this."""

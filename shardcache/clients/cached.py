@@ -28,10 +28,12 @@ from shardcache.core.lifetimes import DEFAULT
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.invalidation import tags
+from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.port import run
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.outcomes import NOT_MADE
+from shardcache.operations.recompute.protection import Protection
 from shardcache.operations.recompute.request import Request
 
 P = ParamSpec("P")
@@ -76,22 +78,30 @@ class CacheInfo(NamedTuple):
     locks_unavailable: int
 
 
-class FunctionCache:
-    """The cache of one function: its keys, its terms, its counters. The text for both worlds.
+class CacheContext(NamedTuple):
+    """What the cached functions of one client have in common.
 
-    `cluster` gives the client's nodes as they are when a call begins.
+    `cluster` returns the client's nodes as they are when a call begins.
     """
 
-    __slots__ = ("_cluster", "_defaulted", "_keys", "counters", "function", "policy")
+    cluster: Callable[[], Cluster]
+    protection: Protection
+    generations: Generations
+
+
+class FunctionCache:
+    """The cache of one function: its keys, its terms, its counters. The text for both worlds."""
+
+    __slots__ = ("_context", "_defaulted", "_keys", "counters", "function", "policy")
 
     def __init__(
         self,
-        cluster: Callable[[], Cluster],
+        context: Callable[[], CacheContext],
         function: Callable[..., Any],
         policy: CachePolicy,
         keys: KeyBuilder,
     ) -> None:
-        self._cluster = _checked(cluster, keys) if keys.is_anonymous else cluster
+        self._context = _checked(context, keys) if keys.is_anonymous else context
         self.function = function
         self.policy = policy
         self._defaulted = policy  # with the default ttl of the client
@@ -121,12 +131,13 @@ class FunctionCache:
 
     async def invalidate_all(self) -> bool:
         """Remove all values."""
-        cluster = self._cluster()
-        return await cluster.generations.renew(cluster, cluster.generations[self._keys.prefix])
+        context = self._context()
+        cluster, generations = context.cluster(), context.generations
+        return await generations.renew(cluster, generations[self._keys.prefix])
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
         """Make the values with a tag misses."""
-        return await tags.invalidate(self._cluster(), tag)
+        return await tags.invalidate(self._context().cluster(), tag)
 
     async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:
         """Return the key of a call."""
@@ -134,11 +145,12 @@ class FunctionCache:
 
     async def _request(self, args: Args, kwargs: Kwargs, *, reads: bool = False) -> Request:
         """Return the call, in the generation in force; if need be that is looked up, and it `reads`."""
-        cluster = self._cluster()
+        context = self._context()
+        cluster = context.cluster()
         policy = self.policy
         if policy.ttl is DEFAULT:
             policy = self._with_default_ttl(cluster)
-        generations = cluster.generations
+        generations = context.generations
         generation = generations[self._keys.prefix]
         name = generation.name
         call = Request(
@@ -146,21 +158,22 @@ class FunctionCache:
             self._keys.key(args, kwargs, name),
             lambda: self.function(*args, **kwargs),
             policy,
+            context.protection,
             self.counters,
             self._keys.tags(args, kwargs),
         )
         if generation.epoch is generations.epoch and call.io.now() < generations.due:
             return call
-        await self._settle(call, name, args, kwargs, reads=reads)
+        await self._settle(call, generations, args, kwargs, reads=reads)
         return call
 
     async def _settle(
-        self, call: Request, name: str, args: Args, kwargs: Kwargs, *, reads: bool
+        self, call: Request, generations: Generations, args: Args, kwargs: Kwargs, *, reads: bool
     ) -> None:
-        """Look up the generation of a call that was called `name`, along with its read."""
+        """Look up the generation of a call along with its read; rename the call if it is another."""
         cluster = call.cluster
-        generations = cluster.generations
         generation = generations[self._keys.prefix]
+        name = generation.name
         wanted = [generation, generations.cleared] if cluster.clearable else [generation]
         deadline = cluster.deadline()
         asks = call.reads() if reads else []
@@ -187,12 +200,12 @@ class FunctionCache:
         return policy
 
 
-def _checked(cluster: Callable[[], Cluster], keys: KeyBuilder) -> Callable[[], Cluster]:
-    """Return `cluster` for a function that may be cached on some nodes only, which are known then."""
+def _checked(context: Callable[[], CacheContext], keys: KeyBuilder) -> Callable[[], CacheContext]:
+    """Return `context` for a function that may be cached on some nodes only, which are known then."""
 
-    def checked() -> Cluster:
-        found = cluster()
-        keys.refuse_if_anonymous(found)
+    def checked() -> CacheContext:
+        found = context()
+        keys.refuse_if_anonymous(found.cluster())
         return found
 
     return checked
@@ -527,19 +540,19 @@ NO_FUNCTION: Final[Any] = object()
 class Decorator:
     """What `cached(…)` returns: makes a cached function of a function."""
 
-    __slots__ = ("_cluster", "_naming", "_policy", "_prefixes")
+    __slots__ = ("_context", "_key_spec", "_policy", "_prefixes")
 
     def __init__(
         self,
-        cluster: Callable[[], Cluster],
+        context: Callable[[], CacheContext],
         policy: CachePolicy,
         key_spec: KeySpec,
         prefixes: PrefixRegistry,
     ) -> None:
-        self._cluster = cluster
-        self._policy = policy
-        self._naming = key_spec
+        self._context = context
         self._prefixes = prefixes
+        self._policy = policy
+        self._key_spec = key_spec
 
     @overload
     def __call__(self, function: Callable[P, R]) -> CachedFunction[P, R]: ...
@@ -547,7 +560,7 @@ class Decorator:
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        plain = unwrapped(function, self._naming)
+        plain = unwrapped(function, self._key_spec)
         if inspect.iscoroutinefunction(plain):
             raise ConfigurationError(
                 f"cached {function_name(plain)}: an async def needs an AsyncClient"
@@ -555,13 +568,13 @@ class Decorator:
         return _bound_as(function, CachedFunction(self._cache(plain)))
 
     def _cache(self, function: Callable[..., Any]) -> FunctionCache:
-        keys = KeyBuilder(function, self._naming)
-        self._prefixes.claim(keys, self._cluster)
+        keys = KeyBuilder(function, self._key_spec)
+        self._prefixes.claim(keys, lambda: self._context().cluster())
         policy = self._policy
-        if policy.refresh == "auto" and self._naming.names("ignore"):
+        if policy.refresh == "auto" and self._key_spec.names("ignore"):
             # What is not part of the key, such as a session, often ends with its request.
             policy = replace(policy, refresh="inline")
-        return FunctionCache(self._cluster, function, policy, keys)
+        return FunctionCache(self._context, function, policy, keys)
 
 
 class AsyncDecorator(Decorator):
@@ -577,7 +590,7 @@ class AsyncDecorator(Decorator):
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        plain = unwrapped(function, self._naming)
+        plain = unwrapped(function, self._key_spec)
         if not inspect.iscoroutinefunction(plain):
             raise ConfigurationError(f"cached {function_name(plain)}: {_why_not_awaited(plain)}")
         return _bound_as(function, AsyncCachedFunction(self._cache(plain)))

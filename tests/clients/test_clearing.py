@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from shardcache import AsyncClient, Client, ConfigurationError, Observer
-from shardcache.clients.base import cluster_of
+from shardcache.clients.base import caches_of
 from shardcache.settings import Settings
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
@@ -175,8 +175,8 @@ def test_keys_stay_on_their_nodes(make, shared_urls):
 
 def stamped(client, alone):
     """Give a client of one node that knows which generation another is in."""
-    there = cluster_of(getattr(client, "twin", client)).generations
-    here = cluster_of(getattr(alone, "twin", alone)).generations
+    there = caches_of(getattr(client, "twin", client)).generations
+    here = caches_of(getattr(alone, "twin", alone)).generations
     here.cleared.name, here.cleared.epoch = there.cleared.name, here.epoch
     here.due = math.inf
     return alone

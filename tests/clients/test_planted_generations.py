@@ -7,7 +7,7 @@ import time
 import pytest
 
 from shardcache import Client
-from shardcache.clients.base import cluster_of
+from shardcache.clients.base import caches_of, cluster_of
 from shardcache.core.commands import Delete, GetOrStub, Set
 from shardcache.core.payloads import MARK_FLAGS
 from shardcache.operations.invalidation.generations import GENERATIONS, MARKS
@@ -83,8 +83,8 @@ class Shop:
 
     def rest(self):
         """Have the next call look at the mark, as after a second."""
-        cluster = cluster_of(getattr(self.client, "twin", self.client))
-        cluster.generations.due = time.monotonic()
+        caches = caches_of(getattr(self.client, "twin", self.client))
+        caches.generations.due = time.monotonic()
 
 
 def assert_all_get(price, shops):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shardcache.backends.memory import Bounds, Store
+from shardcache.clients.cached import CacheContext
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.commands import (
     Acquire,
@@ -34,6 +35,7 @@ from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Prober
+from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.port import UNANSWERED
 from shardcache.operations.recompute.protection import Protection
 from shardcache.strategies.rendezvous import Rendezvous
@@ -290,6 +292,8 @@ class Process:
     observers: Sequence[object] = ()
     prober: Prober | None = None  # that of another client, if this one shares a process with it
     cluster: Cluster = field(init=False)
+    protection: Protection = field(default_factory=Protection)
+    generations: Generations = field(init=False)
 
     def __post_init__(self) -> None:
         io = SimulatedIO(self.world, self)
@@ -310,10 +314,15 @@ class Process:
             on_error="miss",
             observers=observers,
             ejector=ejector,
-            protection=Protection(),
         )
+        self.generations = Generations(self.cluster.keys)
         for member in self.cluster.members.values():
             ejector.add(member, member.node.name)
+
+    @property
+    def caches(self) -> CacheContext:
+        """Return what the cached functions of the client have in common."""
+        return CacheContext(lambda: self.cluster, self.protection, self.generations)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Task:
         """Begin an operation."""

@@ -95,7 +95,8 @@ class Scene:
         cluster = process.cluster
         factory = self.source.for_process(process)
         terms = policy or self.policy
-        return Request(cluster, KEY, factory, terms, cluster.protection.direct, tags)
+        protection = process.protection
+        return Request(cluster, KEY, factory, terms, protection, protection.direct, tags)
 
     def start(self, place=0, policy=None):
         """Begin a call of a process."""
@@ -138,7 +139,7 @@ class Scene:
 
     def count(self, what):
         """Give a counter, summed over all processes."""
-        return sum(process.cluster.protection.counters.counts[what] for process in self.processes)
+        return sum(process.protection.counters.counts[what] for process in self.processes)
 
 
 @pytest.mark.parametrize(("lock", "calls"), [(False, 8), ("local", 8), ("shard", 1), (True, 1)])
@@ -545,7 +546,7 @@ def test_no_two_errors_are_the_same():
     """An error that is stored again is another one, for nodes that tell versions by their bytes."""
     request = Scene(processes=1).request(Process(World(), [SimulatedNode(World())]))
     payload = request.cluster.payloads.encode(request.name, ["builtins:ValueError", []])
-    assert request.seal_error(payload) != request.stored_as_error(payload)
+    assert request.seal_error(payload) != request.seal_error(payload)
 
 
 @pytest.mark.parametrize("on_error", ["compute", "raise"])

@@ -65,7 +65,7 @@ class Scene:
         keys = KeyBuilder(reports, KeySpec(namespace=FUNCTION))
         policy = CachePolicy(ttl=None)
         self.processes.append(process)
-        self.functions.append(FunctionCache(lambda: process.cluster, reports, policy, keys))
+        self.functions.append(FunctionCache(lambda: process.caches, reports, policy, keys))
         return len(self.processes) - 1
 
     def start(self, work, place=0):
@@ -99,7 +99,7 @@ class Scene:
 
     def known(self, place=0):
         """Give the generation that a process knows of."""
-        return self.processes[place].cluster.generations["reports:0"].name
+        return self.processes[place].generations["reports:0"].name
 
     @property
     def owner(self):
@@ -243,7 +243,7 @@ class TestGenerations:
         process = scene.processes[0]
         functions = [
             FunctionCache(
-                lambda: process.cluster,
+                lambda: process.caches,
                 scene.functions[0].function,
                 CachePolicy(ttl=None),
                 KeyBuilder(scene.functions[0].function, KeySpec(namespace=f"f{number}")),
@@ -279,7 +279,7 @@ class TestGenerations:
         scene = Scene()
         scene.invalidate()
         scene.world.advance(2 * LOOK_AGAIN)
-        scene.processes[0].cluster.generations.epoch = object()
+        scene.processes[0].generations.epoch = object()
         looking = scene.start(scene.functions[0].key_for((), {}))
         scene.world.advance(0.0005)
         scene.node.delay = 0.05  # of the reply

@@ -15,6 +15,7 @@ from shardcache.core.caching import CachePolicy
 from shardcache.core.leases import LockPolicy
 from shardcache.operations.invalidation import tags
 from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.protection import Protection
 from shardcache.operations.recompute.request import Request
 
 KEY = "report"
@@ -42,6 +43,7 @@ class Storm:
         self.version = 0
         self.calls = 0
         self.busy = [0] * clients
+        self.protections = [Protection() for _ in range(clients)]
         self.most_busy = 0
         self.delta = DELTA
 
@@ -60,7 +62,8 @@ class Storm:
             return version
 
         cluster = self.clusters[place]
-        return Request(cluster, KEY, make, self.policy, cluster.protection.direct, self.tags)
+        protection = self.protections[place]
+        return Request(cluster, KEY, make, self.policy, protection, protection.direct, self.tags)
 
     def start(self, place=0):
         """Begin a call of a client."""

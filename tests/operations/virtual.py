@@ -20,7 +20,6 @@ from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Prober
-from shardcache.operations.recompute.protection import Protection
 from shardcache.strategies.rendezvous import Rendezvous
 
 TIMEOUT = 0.1
@@ -172,7 +171,6 @@ def virtual_cluster(
         on_error="miss",
         observers=observers,
         ejector=ejector,
-        protection=Protection(),
     )
     for member in members.values():
         ejector.add(member, member.node.name)

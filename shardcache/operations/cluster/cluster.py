@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, Final, Literal
 
 from shardcache.core.accesses import hits_and_misses, keys_accessed
@@ -16,9 +17,7 @@ from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.port import IO, UNANSWERED, Enough
-from shardcache.operations.recompute.protection import Protection
 
 Key = str | bytes
 
@@ -40,7 +39,6 @@ class Cluster:
     __slots__ = (
         "default_ttl",
         "ejector",
-        "generations",
         "io",
         "keys",
         "locks",
@@ -49,7 +47,6 @@ class Cluster:
         "note_swallowed",
         "observers",
         "payloads",
-        "protection",
         "raises",
         "route",
         "timeout",
@@ -69,10 +66,8 @@ class Cluster:
         on_error: Literal["miss", "raise"],
         observers: Observers,
         ejector: Ejector,
-        protection: Protection,
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
         note_refused: Callable[[Member, NodeError], None] = lambda _member, _error: None,
-        generations: Generations | None = None,
     ) -> None:
         self.io = io
         self.topology = topology
@@ -84,32 +79,17 @@ class Cluster:
         self.raises = on_error == "raise"
         self.observers = observers
         self.ejector = ejector
-        self.protection = protection
         self.note_swallowed = note_swallowed
         self.note_refused = note_refused
-        self.generations = Generations(keys) if generations is None else generations
         self.locks: Cluster | None = None  # of nodes for locks alone
         self.route: Route = router(topology, members, keys)
 
     def with_nodes(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
         """Give the cluster of another topology, everything else as it is."""
-        cluster = type(self)(
-            io=self.io,
-            topology=topology,
-            members=members,
-            keys=self.keys,
-            payloads=self.payloads,
-            timeout=self.timeout,
-            default_ttl=self.default_ttl,
-            on_error="raise" if self.raises else "miss",
-            observers=self.observers,
-            ejector=self.ejector,
-            protection=self.protection,
-            note_swallowed=self.note_swallowed,
-            note_refused=self.note_refused,
-            generations=self.generations,
-        )
-        cluster.locks = self.locks
+        cluster = copy(self)
+        cluster.topology = topology
+        cluster.members = members
+        cluster.route = router(topology, members, self.keys)
         return cluster
 
     @property

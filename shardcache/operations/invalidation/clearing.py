@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from shardcache.core.commands import (
     Command,
@@ -20,7 +20,7 @@ from shardcache.core.leases import LOCKS, VALUE_LOCKS
 from shardcache.errors import ConfigurationError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.invalidation.generations import CLEARED, GENERATIONS, MARKS
+from shardcache.operations.invalidation.generations import CLEARED, GENERATIONS, MARKS, Generations
 from shardcache.operations.port import Enough
 
 # What outlives a clearing.
@@ -36,9 +36,15 @@ class ClearableCluster(Cluster):
     they are cleared, for they are placed by their own names.
     """
 
-    __slots__ = ()
+    __slots__ = ("_generations",)
 
     clearable = True
+
+    def __init__(
+        self, *, generations: Generations, **parts: Any
+    ) -> None:  # as `Cluster` takes them
+        super().__init__(**parts)
+        self._generations = generations
 
     async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
         """Ask one node; once a second along with a look whether the namespace was cleared."""
@@ -60,8 +66,8 @@ class ClearableCluster(Cluster):
         if not self._is_current() and any(_is_cleared(command) for _, command in asks):
             # Names that turn out to be void are dead: whatever was done there, it is done anew.
             reads = asks if enough is None else ()
-            wanted = [self.generations.cleared]
-            replies = await self.generations.settle(self, wanted, reads, until)
+            wanted = [self._generations.cleared]
+            replies = await self._generations.settle(self, wanted, reads, until)
             if replies is None:
                 self.io.single_flight.forget_all()  # nobody joins who began before
             elif enough is None:
@@ -71,12 +77,12 @@ class ClearableCluster(Cluster):
 
     def stamped(self, command: Command) -> Command:
         """Return a command with the generation in front of its keys."""
-        generation = self.generations.cleared.name or _NEVER_CLEARED
+        generation = self._generations.cleared.name or _NEVER_CLEARED
         stamp = b"%b%b:" % (CLEARABLE, generation.encode())
         return _renamed(command, lambda key: key if key.startswith(_KEPT) else stamp + key)
 
     def _is_current(self) -> bool:
-        return self.generations.are_current([self.generations.cleared], self.io.now())
+        return self._generations.are_current([self._generations.cleared], self.io.now())
 
     def _notify_call(
         self,
@@ -91,14 +97,13 @@ class ClearableCluster(Cluster):
             super()._notify_call(member, _plain(command), seconds, reply, error)
 
 
-async def clear(cluster: Cluster) -> bool:
+async def clear(cluster: Cluster, generations: Generations) -> bool:
     """Make all keys of a clearable cluster misses; return whether that is in force."""
     if not cluster.clearable:
         raise ConfigurationError(
             "clear: the keys of this client cannot be told from those of others in one step; make it"
             " with clearable=True, or empty its nodes, for all who use them, with flush_all()"
         )
-    generations = cluster.generations
     try:
         return await generations.renew(cluster, generations.cleared)
     finally:

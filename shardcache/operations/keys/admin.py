@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from shardcache.core.commands import Command, FlushAll, Ping, ServerStats
@@ -56,20 +57,20 @@ class Counters(dict[str, dict[str, int | float]]):
     circuits: dict[str, str]
 
 
-def counters(cluster: Cluster) -> Counters:
+def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
     """Return this client's counters by node name, without asking any node."""
     known = cluster.known
     counted = Counters((name, member.counters()) for name, member in known.items())
-    counted.protection = dict(cluster.protection.counters.counts)
+    counted.protection = dict(recomputes)
     counted.circuits = {name: member.health.circuit.value for name, member in known.items()}
     return counted
 
 
-async def stats(cluster: Cluster) -> Stats:
+async def stats(cluster: Cluster, recomputes: Mapping[str, float]) -> Stats:
     """Return, by node name, the server's own figures (or its error) and this client's counters."""
     known = cluster.known
     members = list(known.values())
-    counted = counters(cluster)
+    counted = counters(cluster, recomputes)
     replies = await _ask_each(cluster, members, ServerStats())
     every = Stats(
         (name, NodeStats(reply, counted[name], member.health.circuit.value))

@@ -99,7 +99,7 @@ async def invalidate(request: Request) -> bool:
     """Remove the value, and void what is being made now; say whether anything was there."""
     cluster, member = request.cluster, request.member
     request.io.single_flight.forget(request.name)
-    cluster.protection.refresh_gate.clear(request.name)
+    request.protection.refresh_gate.clear(request.name)
     asks: list[tuple[Member, Command]] = [(member, Delete(request.name))]
     if request.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
         asks.append((member, Delete(request.refresh_key)))
@@ -112,7 +112,7 @@ async def invalidate(request: Request) -> bool:
 
 async def _serve_stale(request: Request, given: Any, stored: Stored) -> Any:
     """Have a value refreshed that is stale, or will be soon; return what is served meanwhile."""
-    refresh_gate = request.cluster.protection.refresh_gate
+    refresh_gate = request.protection.refresh_gate
     if not refresh_gate.try_enter(request.name, request.io.now(), request.lease):
         return given
     if _inline(request):
@@ -122,7 +122,7 @@ async def _serve_stale(request: Request, given: Any, stored: Stored) -> Any:
     async def refresh_in_background() -> None:
         outcome = await capture(lambda: _refresh(request, stored))
         if outcome is not None and outcome.error is not None:
-            request.cluster.protection.notes.refresh_failed(request.function, outcome.error)
+            request.protection.notes.refresh_failed(request.function, outcome.error)
 
     if not request.io.try_spawn(refresh_in_background, "refresh"):
         refresh_gate.clear(request.name)
@@ -136,7 +136,7 @@ def _inline(request: Request) -> bool:
 
 async def _refresh(request: Request, stored: Stored) -> Outcome | None:
     """Make the value anew if no other process does; `None` if one does, or it cannot be known."""
-    refresh_gate = request.cluster.protection.refresh_gate
+    refresh_gate = request.protection.refresh_gate
     claim = await claim_refresh(request, stored)
     if claim is None:
         if refresh_gate.back_off(request.name, request.io.now(), request.patience):

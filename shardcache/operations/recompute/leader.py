@@ -179,7 +179,7 @@ class Leader:
         claim = await claim_refresh(request, last_resort, When.ALWAYS)
         if claim is not None:
             # Whoever hangs may be of this process: it refreshes what is stored now all the same.
-            request.cluster.protection.refresh_gate.clear(request.name)
+            request.protection.refresh_gate.clear(request.name)
         else:
             seen = await self._look(0.0)
             if isinstance(seen, Outcome):

@@ -298,7 +298,7 @@ async def _handle_error(
     if last_resort is not None and _serves_after_error(request, last_resort):
         await claim.abandon(backoff)
         request.increment("swallowed")
-        request.cluster.protection.notes.refresh_failed(request.function, error)
+        request.protection.notes.refresh_failed(request.function, error)
         request.notify_computed(seconds, error, stored=False)
         return read(last_resort.payload)
     stored = await _store_error(request, error, claim)
@@ -314,7 +314,7 @@ async def _store_error(request: Request, error: Exception, claim: Claim) -> bool
         return False
     payload = request.dump_error(error)
     if payload is None:
-        request.cluster.protection.notes.error_not_kept(request.function, type(error))
+        request.protection.notes.error_not_kept(request.function, type(error))
         return False
     seconds = request.policy.seconds("error_ttl")
     return await _commit(request, claim, request.seal_error(payload, seconds), seconds)

@@ -29,6 +29,7 @@ from shardcache.operations.recompute.outcomes import (
     restore,
 )
 from shardcache.operations.recompute.progress import UNREACHABLE
+from shardcache.operations.recompute.protection import Protection
 
 REFRESHING: Final = RESERVED + b"r:"
 SERVED: Final = frozenset({Freshness.FRESH, Freshness.EARLY, Freshness.STALE})
@@ -58,6 +59,7 @@ class Request:
         "member",
         "name",
         "policy",
+        "protection",
         "tags",
     )
 
@@ -67,6 +69,7 @@ class Request:
         key: Key,
         factory: Callable[[], Any],
         policy: CachePolicy,
+        protection: Protection,
         counters: RecomputeCounters,
         tags: Sequence[Key] = (),
     ) -> None:
@@ -79,7 +82,8 @@ class Request:
         self.name, self.member = cluster.route(key)
         self.factory = factory
         self.policy = policy
-        self.counters = (counters, cluster.protection.counters)
+        self.protection = protection
+        self.counters = (counters, protection.counters)
         self.tags = tags
         # What was read for it already, along with a look at its generation.
         self.first: tuple[Reply, Sequence[bytes | None]] | None = None
