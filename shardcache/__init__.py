@@ -6,7 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from shardcache.clients.blocking import Client
-from shardcache.clients.cached import AsyncCachedFunction, CachedFunction, CacheInfo
+from shardcache.clients.cached import AsyncCachedFunction, CachedFunction
+from shardcache.clients.function_cache import CacheInfo
 from shardcache.clients.locks import AsyncLease, AsyncLock, Lease, Lock
 from shardcache.core.caching import CachePolicy
 from shardcache.core.events import (

@@ -10,16 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, over
 
 from shardcache.backends.locking import ProcessLock
 from shardcache.clients.base import advise_on_locks, caches_of
+from shardcache.clients.binding import NO_FUNCTION, unwrapped
 from shardcache.clients.blocking import Client
-from shardcache.clients.cached import (
-    NO_FUNCTION,
-    AsyncCachedFunction,
-    AsyncDecorator,
-    CacheContext,
-    CachedFunction,
-    Decorator,
-    unwrapped,
-)
+from shardcache.clients.cached import AsyncCachedFunction, AsyncDecorator, CachedFunction, Decorator
+from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
 from shardcache.core.caching import (
     CACHED_OPTIONS,

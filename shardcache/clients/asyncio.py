@@ -22,10 +22,10 @@ from shardcache.core.nodes import Node
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.asyncio import AsyncIO
-from shardcache.operations.cluster.cluster import Key
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Prober
+from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
 from shardcache.operations.keys import admin, checking, many, single

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Self, 
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, BackendOptions
 from shardcache.backends.locking import ProcessLock
-from shardcache.clients.cached import CacheContext
+from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import PrefixRegistry
 from shardcache.clients.recomputes import RecomputeLog
 from shardcache.clients.sharing import prober_of
@@ -45,10 +45,11 @@ from shardcache.core.strategy import Strategy
 from shardcache.core.timeouts import TimeoutPolicy
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import ClientClosedError, ClientCopyError, ConfigurationError
-from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Prober
+from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation.clearing import ClearableCluster
 from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.keys import admin

@@ -22,9 +22,9 @@ from shardcache.core.secrecy import takes_secrets
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.blocking import BlockingIO
-from shardcache.operations.cluster.cluster import Key
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.prober import Prober
+from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
 from shardcache.operations.keys import admin, checking, many, single

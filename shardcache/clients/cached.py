@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from functools import cached_property, partial, partialmethod, update_wrapper
-from types import FunctionType, MethodType, ModuleType
+from functools import update_wrapper
+from types import FunctionType, MethodType
 from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
     Final,
     Generic,
-    NamedTuple,
     NoReturn,
     ParamSpec,
     TypeAlias,
@@ -22,193 +20,24 @@ from typing import (
     overload,
 )
 
+from shardcache.clients.binding import NO_FUNCTION, _bound_as, _why_not_awaited, unwrapped
+from shardcache.clients.function_cache import Args, CacheContext, CacheInfo, FunctionCache, Kwargs
 from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
-from shardcache.core.caching import CachePolicy, described
-from shardcache.core.lifetimes import DEFAULT
+from shardcache.core.caching import CachePolicy
 from shardcache.errors import ConfigurationError
-from shardcache.operations.cluster.cluster import Cluster
-from shardcache.operations.invalidation import tags
-from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.port import run
-from shardcache.operations.recompute import cached_value
-from shardcache.operations.recompute.counters import RecomputeCounters
-from shardcache.operations.recompute.outcomes import NOT_MADE
-from shardcache.operations.recompute.protection import Protection
-from shardcache.operations.recompute.request import Request
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 Q = ParamSpec("Q")
 
-# Arguments are passed on as they come, and descriptors bind whatever they are found on.
-Args = tuple[Any, ...]
-Kwargs = Mapping[str, Any]
 ValueOf: TypeAlias = Callable[[Args, Kwargs], Coroutine[Any, Any, Any]]
 
 # What functions have beside what `functools.update_wrapper` copies.
 _OF_FUNCTIONS: Final = ("__closure__", "__code__", "__defaults__", "__globals__", "__kwdefaults__")
 
 set_slot = object.__setattr__
-
-_LIKE_PROPERTIES: Final = (cached_property, partialmethod, property)
-
-
-class CacheInfo(NamedTuple):
-    """What became of the calls of one cached function in this process.
-
-    What each counter means is in the reference, under "Counters".
-    """
-
-    hits: int
-    misses: int
-    stale: int
-    early: int
-    recomputes: int
-    coalesced: int
-    lock_waits: int
-    wait_seconds: float
-    timeouts: int
-    rejected: int
-    uncached: int
-    errors: int
-    swallowed: int
-    cache_errors: int
-    locks_lost: int
-    locks_unavailable: int
-
-
-class CacheContext(NamedTuple):
-    """What the cached functions of one client have in common.
-
-    `cluster` returns the client's nodes as they are when a call begins.
-    """
-
-    cluster: Callable[[], Cluster]
-    protection: Protection
-    generations: Generations
-
-
-class FunctionCache:
-    """The cache of one function: its keys, its terms, its counters. The text for both worlds."""
-
-    __slots__ = ("_context", "_defaulted", "_keys", "counters", "function", "policy")
-
-    def __init__(
-        self,
-        context: Callable[[], CacheContext],
-        function: Callable[..., Any],
-        policy: CachePolicy,
-        keys: KeyBuilder,
-    ) -> None:
-        self._context = _checked(context, keys) if keys.is_anonymous else context
-        self.function = function
-        self.policy = policy
-        self._defaulted = policy  # with the default ttl of the client
-        self._keys = keys
-        self.counters = RecomputeCounters(function_name(function))
-
-    async def value(self, args: Args, kwargs: Kwargs) -> Any:
-        """Return the cached value, or compute it."""
-        return await cached_value.get(await self._request(args, kwargs, reads=True))
-
-    async def peek(self, args: Args, kwargs: Kwargs) -> Any:
-        """Return the cached value, or `None`."""
-        value = await cached_value.peek(await self._request(args, kwargs, reads=True))
-        return None if value is NOT_MADE else value
-
-    async def put(self, value: Any, args: Args, kwargs: Kwargs) -> bool:
-        """Store a value."""
-        return await cached_value.put(await self._request(args, kwargs), value)
-
-    async def refresh(self, args: Args, kwargs: Kwargs) -> Any:
-        """Compute the value and store it."""
-        return await cached_value.refresh(await self._request(args, kwargs))
-
-    async def invalidate(self, args: Args, kwargs: Kwargs) -> bool:
-        """Remove the value."""
-        return await cached_value.invalidate(await self._request(args, kwargs))
-
-    async def invalidate_all(self) -> bool:
-        """Remove all values."""
-        context = self._context()
-        cluster, generations = context.cluster(), context.generations
-        return await generations.renew(cluster, generations[self._keys.prefix])
-
-    async def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make the values with a tag misses."""
-        return await tags.invalidate(self._context().cluster(), tag)
-
-    async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:
-        """Return the key of a call."""
-        return (await self._request(args, kwargs)).key
-
-    async def _request(self, args: Args, kwargs: Kwargs, *, reads: bool = False) -> Request:
-        """Return the call, in the generation in force; if need be that is looked up, and it `reads`."""
-        context = self._context()
-        cluster = context.cluster()
-        policy = self.policy
-        if policy.ttl is DEFAULT:
-            policy = self._with_default_ttl(cluster)
-        generations = context.generations
-        generation = generations[self._keys.prefix]
-        name = generation.name
-        call = Request(
-            cluster,
-            self._keys.key(args, kwargs, name),
-            lambda: self.function(*args, **kwargs),
-            policy,
-            context.protection,
-            self.counters,
-            self._keys.tags(args, kwargs),
-        )
-        if generation.epoch is generations.epoch and call.io.now() < generations.due:
-            return call
-        await self._settle(call, generations, args, kwargs, reads=reads)
-        return call
-
-    async def _settle(
-        self, call: Request, generations: Generations, args: Args, kwargs: Kwargs, *, reads: bool
-    ) -> None:
-        """Look up the generation of a call along with its read; rename the call if it is another."""
-        cluster = call.cluster
-        generation = generations[self._keys.prefix]
-        name = generation.name
-        wanted = [generation, generations.cleared] if cluster.clearable else [generation]
-        deadline = cluster.deadline()
-        asks = call.reads() if reads else []
-        replies = await generations.settle(cluster, wanted, asks, deadline)
-        if generation.name != name:
-            call.rename(self._keys.key(args, kwargs, generation.name))
-            replies = None
-        if reads:
-            if replies is None:  # what was read is void
-                replies = await cluster.ask_timed(call.reads(), deadline)
-            call.first = call.parse_replies([reply for reply, _ in replies])
-
-    def _with_default_ttl(self, cluster: Cluster) -> CachePolicy:
-        """Return the policy with the client's `default_ttl`; raise `ConfigurationError` without one."""
-        seconds = cluster.default_ttl
-        if seconds is None:
-            raise ConfigurationError(
-                f"cached {function_name(self.function)}: there is no ttl, and the default client has"
-                " no default_ttl; write @cached(ttl=…) in seconds, or ttl=None for no expiry"
-            )
-        policy = self._defaulted
-        if policy.ttl != seconds:
-            policy = self._defaulted = replace(self.policy, ttl=seconds)
-        return policy
-
-
-def _checked(context: Callable[[], CacheContext], keys: KeyBuilder) -> Callable[[], CacheContext]:
-    """Return `context` for a function that may be cached on some nodes only, which are known then."""
-
-    def checked() -> CacheContext:
-        found = context()
-        keys.refuse_if_anonymous(found.cluster())
-        return found
-
-    return checked
 
 
 class CachedBase(Generic[P, R]):
@@ -524,19 +353,6 @@ class AsyncCachedMethod(BoundBase[P, R], AsyncCachedFunction[P, R]):
     __slots__ = ("__func__", "__self__")
 
 
-class BoundToClass(classmethod):  # type: ignore[type-arg]  # it has no parameters at run time
-    """A class method whose values are cached."""
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind it to the class. Python 3.13 would make a plain method, without `get` and the rest."""
-        function: Any = self.__func__
-        return function.__get__(type(instance) if owner is None else owner)
-
-
-# Stands for the function where a decorator was called without one.
-NO_FUNCTION: Final[Any] = object()
-
-
 class Decorator:
     """What `cached(…)` returns: makes a cached function of a function."""
 
@@ -594,107 +410,3 @@ class AsyncDecorator(Decorator):
         if not inspect.iscoroutinefunction(plain):
             raise ConfigurationError(f"cached {function_name(plain)}: {_why_not_awaited(plain)}")
         return _bound_as(function, AsyncCachedFunction(self._cache(plain)))
-
-
-def unwrapped(function: Any, key_spec: KeySpec) -> Callable[..., Any]:
-    """Return the function to cache; raise `ConfigurationError` if there is none.
-
-    What has no name of its own, such as a `functools.partial`, needs a namespace, and gets a function
-    that calls it.
-    """
-    if function is NO_FUNCTION:
-        raise ConfigurationError(
-            "cached: there is no function to cache; write @client.cached(ttl=…) above one, or"
-            " client.cached(ttl=…)(function)"
-        )
-    plain = function.__func__ if isinstance(function, (classmethod, staticmethod)) else function
-    innermost = _innermost(plain)
-    if isinstance(function, _LIKE_PROPERTIES):
-        raise ConfigurationError(
-            f"cached: {described(function)} is no function; write @client.cached(ttl=…) below it,"
-            " above the function"
-        )
-    if not callable(plain) or isinstance(plain, type):
-        raise ConfigurationError(
-            f"cached: {described(plain)} is no function; write @client.cached(ttl=…) above one"
-        )
-    if _is_bound(innermost):
-        raise ConfigurationError(
-            f"cached {described(innermost)}: it is bound to one object, and keys could not tell it from"
-            " another's; decorate the method in its class"
-        )
-    if any(map(_generates, (plain, type(plain).__call__))):
-        raise ConfigurationError(
-            f"cached {described(innermost)}: what a generator yields cannot be served twice; return a"
-            " list"
-        )
-    return plain if _has_name(plain) else _with_name(plain, innermost, key_spec)
-
-
-def _innermost(function: Any) -> Any:
-    """Return what a `partial` calls in the end."""
-    while isinstance(function, partial):
-        function = function.func
-    return function
-
-
-def _is_bound(function: Any) -> bool:
-    """Return whether a function is a method of one object, which may be built in, or of one class."""
-    owner = getattr(function, "__self__", None)
-    return inspect.isroutine(function) and owner is not None and not isinstance(owner, ModuleType)
-
-
-def _generates(function: Any) -> bool:
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-
-
-def _has_name(function: Any) -> bool:
-    """Return whether a function has a module and a name, which what is built in may lack."""
-    if isinstance(function, FunctionType):
-        return True
-    names = (getattr(function, name, None) for name in ("__module__", "__qualname__"))
-    return inspect.isroutine(function) and all(isinstance(name, str) for name in names)
-
-
-def _with_name(function: Any, innermost: Any, key_spec: KeySpec) -> Callable[..., Any]:
-    """Return a function that calls one without a name; it has the name of what is called in the end."""
-    if not key_spec.namespace:
-        raise ConfigurationError(
-            f"cached: {described(function)} has no module and name of its own, by which its values could"
-            " be told from those of another; give namespace=…"
-        )
-    named: Callable[..., Any]
-    if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
-
-        async def named(*args: Any, **kwargs: Any) -> Any:
-            return await function(*args, **kwargs)
-
-    else:
-
-        def named(*args: Any, **kwargs: Any) -> Any:
-            return function(*args, **kwargs)
-
-    source = innermost if _has_name(innermost) else type(innermost)
-    named.__module__, named.__doc__ = source.__module__, source.__doc__
-    named.__name__, named.__qualname__ = source.__name__, source.__qualname__
-    if isinstance(function, partial):  # without what it may have been given by `update_wrapper`
-        function = partial(function.func, *function.args, **function.keywords)
-    vars(named)["__wrapped__"] = function
-    with suppress(ValueError):  # not every built-in has one
-        vars(named)["__signature__"] = inspect.signature(function)
-    return named
-
-
-def _bound_as(function: object, cached: Any) -> Any:
-    """Return a cached function as a class method or a static method, if `function` is one."""
-    if isinstance(function, classmethod):
-        return BoundToClass(cached)
-    return staticmethod(cached) if isinstance(function, staticmethod) else cached
-
-
-def _why_not_awaited(function: Callable[..., Any]) -> str:
-    if inspect.iscoroutinefunction(inspect.unwrap(function)):
-        return (
-            "a plain def that wraps an async def cannot be awaited; make the wrapper an async def"
-        )
-    return "a plain def needs a blocking Client"

@@ -13,7 +13,8 @@ from shardcache.core.leases import MAX_TTL, LockPolicy, OnLost, WaitStrategy
 from shardcache.core.nodes import Node
 from shardcache.core.timeouts import positive_seconds, seconds_or_zero
 from shardcache.errors import ConfigurationError, LockLost
-from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.routing import Key
 from shardcache.operations.locks import redlock
 from shardcache.operations.locks.redlock import HeldLock
 from shardcache.operations.port import run

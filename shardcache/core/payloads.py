@@ -29,7 +29,7 @@ TEXT_FLAGS: Final = 16
 SHIFT: Final = 16
 
 RAW_FLAGS: Final = 1 << SHIFT  # `bytes` as well, marked as ours
-_TEXT, _INTEGER = 2, 3  # kinds where no other bit says it
+TEXT_KIND, INTEGER_KIND = 2, 3  # kinds where no other bit says it
 
 # No values, but marks in their place. On Redis and embedded nodes a stub has bytes that no other
 # stub has; memcached's own are empty and have no flags.
@@ -60,36 +60,25 @@ _MARKS: Final = frozenset({ABANDONED_FLAGS, ERROR_FLAGS, ERROR_FLAGS | SIGNED})
 MAX_DIGITS: Final = 640
 _BIG: Final = 10**MAX_DIGITS
 
-_decimal = re.compile(rb"0|-?[1-9][0-9]{0,639}").fullmatch
+is_decimal = re.compile(rb"0|-?[1-9][0-9]{0,639}").fullmatch
 
-# On Redis this byte, the kind, and a version that no other write has stand before a value. A whole
-# number and JSON stand bare. No UTF-8 text, JSON, msgpack, pickle or compressed data begins so:
-# nothing that another client left is ours.
-REDIS_MARK: Final = 0xC1
-VERSION_SIZE: Final = 8  # bytes
-HEADER_SIZE: Final = 2 + VERSION_SIZE
-_NO_VERSION: Final = bytes(VERSION_SIZE)
-_MARK: Final = bytes((REDIS_MARK,))
-_BLANKS: Final = bytes.maketrans(b"01", b" \t")
-
-# What stands bare on Redis of every client, and what of one whose codec is `raw`.
-BARE: Final = frozenset({INTEGER_FLAGS, JSON_FLAGS})
-NOTHING_BARE: Final[frozenset[int]] = frozenset()
-BARE_BYTES: Final = BARE | {UNMARKED_FLAGS, TEXT_FLAGS, Raw.kind << SHIFT}
 
 # What a Redis value of none of ours is given, and what one gets that is not to be believed: no
 # payload of memcached has these.
 UNKNOWN_FLAGS: Final = 1 << 32
 REFUSED: Final[Payload] = (1 << 33, b"")
 
-_HEADERS: Final = {
-    **{kind << SHIFT: bytes((REDIS_MARK, kind)) for kind in range(1, 256)},
-    UNMARKED_FLAGS: bytes((REDIS_MARK, RAW_FLAGS >> SHIFT)),
-    TEXT_FLAGS: bytes((REDIS_MARK, _TEXT)),
-    INTEGER_FLAGS: bytes((REDIS_MARK, _INTEGER)),
+
+# Each kind as a number of one byte, those too that memcached tells by low flags.
+KIND_OF: Final = {
+    **{kind << SHIFT: kind for kind in range(1, 256)},
+    UNMARKED_FLAGS: RAW_FLAGS >> SHIFT,
+    TEXT_FLAGS: TEXT_KIND,
+    INTEGER_FLAGS: INTEGER_KIND,
 }
-_FLAGS: Final = tuple(
-    {_TEXT: TEXT_FLAGS, _INTEGER: INTEGER_FLAGS}.get(kind, kind << SHIFT) for kind in range(256)
+FLAGS_OF: Final = tuple(
+    {TEXT_KIND: TEXT_FLAGS, INTEGER_KIND: INTEGER_FLAGS}.get(kind, kind << SHIFT)
+    for kind in range(256)
 )
 
 _BYTES: Final = frozenset({UNMARKED_FLAGS, RAW_FLAGS})
@@ -335,7 +324,7 @@ class SignedPayloads(Payloads):
     def seal(self, name: bytes, payload: Payload, seconds: float | None = None) -> Payload:
         """Return what is stored as `name` for a payload that lives `seconds`, signed."""
         flags, data = payload
-        kind = _HEADERS[flags][1] << SHIFT
+        kind = KIND_OF[flags] << SHIFT
         ends = None if seconds is None else self._wall() + seconds
         return kind | SIGNED, self._signer.sign(self._scope(kind, name), data, ends)
 
@@ -354,7 +343,7 @@ class SignedPayloads(Payloads):
         if flags & SIGNED:
             kind = flags & ~SIGNED
             data = self._signer.verify(self._scope(kind, name), data, now)
-            return _FLAGS[kind >> SHIFT], data
+            return FLAGS_OF[kind >> SHIFT], data
         if is_stub(payload) or flags == ABANDONED_FLAGS:
             return payload
         if self.foreign.unsigned and is_plain(flags):
@@ -438,29 +427,6 @@ def is_mark(payload: Payload) -> bool:
     return is_stub(payload) or payload[0] in _MARKS
 
 
-def to_redis(payload: Payload, version: bytes = _NO_VERSION, bare: frozenset[int] = BARE) -> bytes:
-    """Return what Redis stores: a header and the data, or these alone for flags that are `bare`.
-
-    Bytes that begin as a header does get one, so that they are not taken for it.
-    """
-    flags, data = payload
-    if flags in bare and data[:1] != _MARK:
-        return data
-    return _HEADERS[flags] + version + data
-
-
-def white_space(version: bytes) -> bytes:
-    """Return a version as spaces and tabs, one for each bit: what may stand after JSON unread."""
-    return b"".join(format(byte, "08b").encode() for byte in version).translate(_BLANKS)
-
-
-def from_redis(stored: bytes) -> Payload:
-    """Return the payload of what Redis stored; with unknown flags when it is none of ours."""
-    if len(stored) >= HEADER_SIZE and stored[0] == REDIS_MARK:
-        return _FLAGS[stored[1]], stored[HEADER_SIZE:]
-    return (INTEGER_FLAGS if _decimal(stored) else UNKNOWN_FLAGS), stored
-
-
 def _text(data: bytes) -> str:
     try:
         return data.decode()
@@ -471,7 +437,7 @@ def _text(data: bytes) -> str:
 
 def _integer(data: bytes) -> int:
     digits = data.rstrip(b" ")  # with which memcached pads a counter that lost a digit
-    if not _decimal(digits):
+    if not is_decimal(digits):
         raise DecodeError(
             "marked as a whole number, but not one: JSON of a JsonSerde is read by the codec 'json'"
         )

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from shardcache import Client
-from shardcache.backends.base import Incarnation
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.transport.pool import RESTED
+from shardcache.backends.wire import Incarnation
 from shardcache.core.commands import Cas, DeleteCas, GetOrStub, Gets, Renew, StubReply
 from shardcache.operations.port import step
 

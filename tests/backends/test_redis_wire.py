@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardcache.backends.redis.header import from_redis, to_redis
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import MGET_BYTES, MGET_KEYS, RedisWire
 from shardcache.backends.transport.coalesce import CHUNK, joined
@@ -36,8 +37,6 @@ from shardcache.core.payloads import (
     TEXT_FLAGS,
     UNKNOWN_FLAGS,
     UNMARKED_FLAGS,
-    from_redis,
-    to_redis,
 )
 from shardcache.errors import (
     ConfigurationError,

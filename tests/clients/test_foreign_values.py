@@ -13,10 +13,11 @@ import pytest
 import redis
 
 from shardcache import DecodeError, EncodeError, PartialFailureError
+from shardcache.backends.redis.header import to_redis
 from shardcache.core.codecs import Msgpack
 from shardcache.core.envelopes import Envelope, pack
 from shardcache.core.foreign import ROOM, Room
-from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT, to_redis
+from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT
 from shardcache.errors import NotACounterError, ValueTooLargeError
 from shardcache.testing.driving import MODES, make_client
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from shardcache.backends.redis.header import from_redis, to_redis
 from shardcache.core import payloads
 from shardcache.core.codecs import Json, Msgpack, Pickle, Raw
 from shardcache.core.envelopes import Envelope, pack
@@ -26,10 +27,8 @@ from shardcache.core.payloads import (
     TEXT_FLAGS,
     Payloads,
     SignedPayloads,
-    from_redis,
     is_stub,
     stub,
-    to_redis,
 )
 from shardcache.errors import ConfigurationError, DecodeError, EncodeError
 

@@ -16,6 +16,7 @@ from shardcache.backends.base import BackendOptions
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.pymemcache.backend import PymemcacheBackend
 from shardcache.backends.pymemcache.refusals import translated
+from shardcache.backends.redis.header import from_redis
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import RedisWire
 from shardcache.core.commands import (
@@ -40,7 +41,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.payloads import RAW_FLAGS, from_redis
+from shardcache.core.payloads import RAW_FLAGS
 from shardcache.settings import Settings, parse_nodes
 from shardcache.settings.sources import _toml
 

@@ -15,6 +15,7 @@ import redis
 
 import shardcache
 from shardcache import Client, LockPolicy, ShardCacheError
+from shardcache.backends.redis.header import to_redis
 from shardcache.core.commands import Delete, Get, Set
 from shardcache.core.envelopes import Envelope, pack
 from shardcache.core.keys import RESERVED, KeySpace
@@ -26,7 +27,6 @@ from shardcache.core.payloads import (
     MARK_FLAGS,
     STUB_FLAGS,
     TEXT_FLAGS,
-    to_redis,
 )
 from shardcache.operations.invalidation.generations import CLEARED
 from shardcache.operations.recompute.protection import RefreshGate

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shardcache.backends.memory import Bounds, Store
-from shardcache.clients.cached import CacheContext
+from shardcache.clients.function_cache import CacheContext
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.commands import (
     Acquire,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from operations.simulation import GRACE, TIMEOUT, Process, SimulatedNode, World
-from shardcache.clients.cached import FunctionCache
+from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Delete, Get, GetMany, Gets, Set

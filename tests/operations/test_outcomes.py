@@ -19,7 +19,7 @@ from shardcache.core.codecs.json import Json
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.payloads import Payloads
 from shardcache.errors import EncodeError, RecomputeTimeoutError
-from shardcache.operations.recompute.outcomes import copy_to_raise, describe, equal, restore
+from shardcache.operations.recompute.exceptions import copy_to_raise, describe, equal, restore
 
 
 class HTTPError(Exception):

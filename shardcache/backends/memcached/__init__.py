@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from shardcache.backends.base import AsyncBackend, Backend, BackendOptions, Incarnation
+from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.backends.memcached.wire import DEFAULT_MAX_VALUE, MemcachedWire
 from shardcache.backends.transport.asyncio import MultiplexedBackend
 from shardcache.backends.transport.blocking import SocketBackend
 from shardcache.backends.transport.dial import Target
 from shardcache.backends.transport.tls import TLS_OPTIONS, tls_context
+from shardcache.backends.wire import Incarnation
 from shardcache.core.commands import CompareAndDelete, CompareAndExpire
 from shardcache.core.nodes import Node
 from shardcache.core.urls import shown

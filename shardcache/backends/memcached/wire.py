@@ -16,7 +16,6 @@ from itertools import count
 from secrets import randbelow
 from typing import Any, ClassVar, Final
 
-from shardcache.backends.base import Incarnation
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.memcached.replies import (
     CAS,
@@ -46,6 +45,7 @@ from shardcache.backends.memcached.replies import (
     number,
 )
 from shardcache.backends.transport.coalesce import joined
+from shardcache.backends.wire import Incarnation
 from shardcache.core.commands import (
     Acquire,
     Cas,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from shardcache.backends.base import LAST_WAIT, BackendOptions, Wire, cut_off
+from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off
 from shardcache.backends.pymemcache.refusals import translated
 from shardcache.backends.pymemcache.session import Session
 from shardcache.backends.threads import NoThreadError, Workers
@@ -20,6 +20,7 @@ from shardcache.backends.transport.dial import Expired, Target, Wait, dial
 from shardcache.backends.transport.dropped import warn_dropped
 from shardcache.backends.transport.pool import Connection, Pool, Slot
 from shardcache.backends.transport.wakeups import Wakeup
+from shardcache.backends.wire import Wire
 from shardcache.core.commands import Cas, Command, DeleteMany, Get, GetMany, Reply, Set, SetMany
 from shardcache.core.nodes import Node
 from shardcache.errors import (

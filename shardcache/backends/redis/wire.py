@@ -16,6 +16,15 @@ from typing import Any, ClassVar, Final
 
 import hiredis
 
+from shardcache.backends.redis.header import (
+    BARE,
+    BARE_BYTES,
+    NOTHING_BARE,
+    VERSION_SIZE,
+    from_redis,
+    to_redis,
+    white_space,
+)
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.reader import INCOMPLETE, LARGEST, NonsenseError, Replies, TooLarge
 from shardcache.backends.redis.refusals import (
@@ -76,18 +85,7 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.keys import RESERVED
-from shardcache.core.payloads import (
-    BARE,
-    BARE_BYTES,
-    INTEGER_FLAGS,
-    NOTHING_BARE,
-    VERSION_SIZE,
-    from_redis,
-    is_stub,
-    stub,
-    to_redis,
-    white_space,
-)
+from shardcache.core.payloads import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import (
     NodeError,
     NodeProtocolError,

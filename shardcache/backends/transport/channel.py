@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Final, Protocol, TypeVar
 
-from shardcache.backends.base import LAST_WAIT, BackendOptions, Wire, cut_off, excuse
+from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off, excuse
 from shardcache.backends.transport.dial import NOT_REACHED, Expired, Target, Wait, dial
 from shardcache.backends.transport.dropped import warn_dropped
+from shardcache.backends.wire import Wire
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import (
     ConnectTimeoutError,

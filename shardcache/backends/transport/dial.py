@@ -17,9 +17,9 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from shardcache.backends.base import Incarnation, Wire
 from shardcache.backends.threads import NoThreadError, start_thread
 from shardcache.backends.transport.wakeups import Wakeup
+from shardcache.backends.wire import Incarnation, Wire
 from shardcache.core.nodes import Node
 from shardcache.core.secrecy import clear_frames
 from shardcache.errors import (

@@ -17,11 +17,11 @@ from collections import deque
 from collections.abc import Generator
 from typing import Final
 
-from shardcache.backends.base import Incarnation, Wire
 from shardcache.backends.living import Living
 from shardcache.backends.transport.dial import Expired, Wait
 from shardcache.backends.transport.limits import DialLimit
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
+from shardcache.backends.wire import Incarnation, Wire
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
 # After a rest this long a connection is looked at before it is used again: the server may have

@@ -17,13 +17,11 @@ from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.routing import Key, Route, router
 from shardcache.operations.port import IO, UNANSWERED, Enough
-
-Key = str | bytes
 
 # The types of replies about single keys when nothing failed.
 _GOOD: Final = frozenset({tuple, bool, type(None)})
-Route = Callable[[Key], tuple[bytes, Member]]
 
 
 class Cluster:
@@ -339,23 +337,3 @@ def _error_in(reply: Reply) -> NodeError | None:
     errors = [each for each in reply if isinstance(each, NodeError)]
     grave = (error for error in errors if failure_kind(error) is not FailureKind.NONE)
     return next(grave, errors[0] if errors else None)
-
-
-def router(topology: Topology, members: Mapping[str, Member], keys: KeySpace) -> Route:
-    """Give the function from a caller's key to its canonical name and the member of its owner.
-
-    Built once per topology: on the way of a `get` it is one call and two look-ups.
-    """
-    owner, encode, canonical = topology.owner, keys.encode, keys.canonical
-    if topology.strategy.hashes_namespace:
-
-        def route(key: Key) -> tuple[bytes, Member]:
-            name = canonical(encode(key))
-            return name, members[owner(name).name]
-    else:
-
-        def route(key: Key) -> tuple[bytes, Member]:
-            raw = encode(key)
-            return canonical(raw), members[owner(raw).name]
-
-    return route

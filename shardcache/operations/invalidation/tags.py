@@ -10,8 +10,9 @@ from shardcache.core.envelopes import VERSION_SIZE
 from shardcache.core.keys import RESERVED
 from shardcache.core.payloads import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError
-from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.routing import Key
 
 TAGS: Final = RESERVED + b"t:"
 

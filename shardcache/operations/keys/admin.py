@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from shardcache.core.commands import Command, FlushAll, Ping, ServerStats
 from shardcache.errors import DecodeError, NodeError, PartialFailureError
-from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.routing import Key
 
 
 class NodeStats(NamedTuple):

@@ -9,8 +9,9 @@ from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMan
 from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.core.payloads import BARE_STUB, is_mark
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
-from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.routing import Key
 
 # A group holds, for one node, the canonical names of the callers' keys.
 Groups = dict[Member, dict[Key, bytes]]

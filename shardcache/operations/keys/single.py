@@ -21,8 +21,9 @@ from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.core.numeric import whole
 from shardcache.core.payloads import SIGNED
 from shardcache.errors import DecodeError, NodeRefusedError
-from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.routing import Key
 
 COUNTER_MAX: Final = 2**63 - 1  # the most that every server can hold
 COUNTER_TRIES: Final = 3  # a counter that vanishes between two of these is not worth more

@@ -41,9 +41,10 @@ from shardcache.errors import (
     NodeTimeoutError,
     ShardCacheError,
 )
-from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.leftovers import LOOKS, clear, may_store, remove_later
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.routing import Key
 from shardcache.operations.locks.backoff import Backoff
 from shardcache.operations.locks.compare import Suffices, compared, deleted
 from shardcache.operations.port import UNANSWERED, Repetition

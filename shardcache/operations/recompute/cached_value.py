@@ -18,8 +18,9 @@ from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.invalidation import tags
 from shardcache.operations.port import FlightEnd, raisable
+from shardcache.operations.recompute.exceptions import copy_to_raise
 from shardcache.operations.recompute.leader import Leader
-from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, copy_to_raise
+from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome
 from shardcache.operations.recompute.progress import Progress, Sight
 from shardcache.operations.recompute.recompute import begin_over, capture, claim_refresh, recompute
 from shardcache.operations.recompute.request import SERVED, Request

@@ -15,19 +15,13 @@ from shardcache.core.keys import RESERVED
 from shardcache.core.leases import node_ttl
 from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
 from shardcache.errors import DecodeError, EncodeError, NodeError
-from shardcache.operations.cluster.cluster import Cluster, Key
+from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import tags
 from shardcache.operations.recompute.counters import RecomputeCounters
-from shardcache.operations.recompute.outcomes import (
-    NOT_MADE,
-    Outcome,
-    describe,
-    equal,
-    failed,
-    read,
-    restore,
-)
+from shardcache.operations.recompute.exceptions import describe, equal, restore
+from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, failed, read
 from shardcache.operations.recompute.progress import UNREACHABLE
 from shardcache.operations.recompute.protection import Protection
 

@@ -1,0 +1,184 @@
+"""The cache of one function: its keys, its policy, its counters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import (
+    Any,
+    NamedTuple,
+)
+
+from shardcache.clients.key_builder import KeyBuilder, function_name
+from shardcache.core.caching import CachePolicy
+from shardcache.core.lifetimes import DEFAULT
+from shardcache.errors import ConfigurationError
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.invalidation import tags
+from shardcache.operations.invalidation.generations import Generations
+from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.counters import RecomputeCounters
+from shardcache.operations.recompute.outcomes import NOT_MADE
+from shardcache.operations.recompute.protection import Protection
+from shardcache.operations.recompute.request import Request
+
+# Arguments are passed on as they come, and descriptors bind whatever they are found on.
+Args = tuple[Any, ...]
+Kwargs = Mapping[str, Any]
+
+
+class CacheInfo(NamedTuple):
+    """What became of the calls of one cached function in this process.
+
+    What each counter means is in the reference, under "Counters".
+    """
+
+    hits: int
+    misses: int
+    stale: int
+    early: int
+    recomputes: int
+    coalesced: int
+    lock_waits: int
+    wait_seconds: float
+    timeouts: int
+    rejected: int
+    uncached: int
+    errors: int
+    swallowed: int
+    cache_errors: int
+    locks_lost: int
+    locks_unavailable: int
+
+
+class CacheContext(NamedTuple):
+    """What the cached functions of one client have in common.
+
+    `cluster` returns the client's nodes as they are when a call begins.
+    """
+
+    cluster: Callable[[], Cluster]
+    protection: Protection
+    generations: Generations
+
+
+class FunctionCache:
+    """The cache of one function: its keys, its terms, its counters. The text for both worlds."""
+
+    __slots__ = ("_context", "_defaulted", "_keys", "counters", "function", "policy")
+
+    def __init__(
+        self,
+        context: Callable[[], CacheContext],
+        function: Callable[..., Any],
+        policy: CachePolicy,
+        keys: KeyBuilder,
+    ) -> None:
+        self._context = _checked(context, keys) if keys.is_anonymous else context
+        self.function = function
+        self.policy = policy
+        self._defaulted = policy  # with the default ttl of the client
+        self._keys = keys
+        self.counters = RecomputeCounters(function_name(function))
+
+    async def value(self, args: Args, kwargs: Kwargs) -> Any:
+        """Return the cached value, or compute it."""
+        return await cached_value.get(await self._request(args, kwargs, reads=True))
+
+    async def peek(self, args: Args, kwargs: Kwargs) -> Any:
+        """Return the cached value, or `None`."""
+        value = await cached_value.peek(await self._request(args, kwargs, reads=True))
+        return None if value is NOT_MADE else value
+
+    async def put(self, value: Any, args: Args, kwargs: Kwargs) -> bool:
+        """Store a value."""
+        return await cached_value.put(await self._request(args, kwargs), value)
+
+    async def refresh(self, args: Args, kwargs: Kwargs) -> Any:
+        """Compute the value and store it."""
+        return await cached_value.refresh(await self._request(args, kwargs))
+
+    async def invalidate(self, args: Args, kwargs: Kwargs) -> bool:
+        """Remove the value."""
+        return await cached_value.invalidate(await self._request(args, kwargs))
+
+    async def invalidate_all(self) -> bool:
+        """Remove all values."""
+        context = self._context()
+        cluster, generations = context.cluster(), context.generations
+        return await generations.renew(cluster, generations[self._keys.prefix])
+
+    async def invalidate_tag(self, tag: str | bytes) -> bool:
+        """Make the values with a tag misses."""
+        return await tags.invalidate(self._context().cluster(), tag)
+
+    async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:
+        """Return the key of a call."""
+        return (await self._request(args, kwargs)).key
+
+    async def _request(self, args: Args, kwargs: Kwargs, *, reads: bool = False) -> Request:
+        """Return the call, in the generation in force; if need be that is looked up, and it `reads`."""
+        context = self._context()
+        cluster = context.cluster()
+        policy = self.policy
+        if policy.ttl is DEFAULT:
+            policy = self._with_default_ttl(cluster)
+        generations = context.generations
+        generation = generations[self._keys.prefix]
+        name = generation.name
+        call = Request(
+            cluster,
+            self._keys.key(args, kwargs, name),
+            lambda: self.function(*args, **kwargs),
+            policy,
+            context.protection,
+            self.counters,
+            self._keys.tags(args, kwargs),
+        )
+        if generation.epoch is generations.epoch and call.io.now() < generations.due:
+            return call
+        await self._settle(call, generations, args, kwargs, reads=reads)
+        return call
+
+    async def _settle(
+        self, call: Request, generations: Generations, args: Args, kwargs: Kwargs, *, reads: bool
+    ) -> None:
+        """Look up the generation of a call along with its read; rename the call if it is another."""
+        cluster = call.cluster
+        generation = generations[self._keys.prefix]
+        name = generation.name
+        wanted = [generation, generations.cleared] if cluster.clearable else [generation]
+        deadline = cluster.deadline()
+        asks = call.reads() if reads else []
+        replies = await generations.settle(cluster, wanted, asks, deadline)
+        if generation.name != name:
+            call.rename(self._keys.key(args, kwargs, generation.name))
+            replies = None
+        if reads:
+            if replies is None:  # what was read is void
+                replies = await cluster.ask_timed(call.reads(), deadline)
+            call.first = call.parse_replies([reply for reply, _ in replies])
+
+    def _with_default_ttl(self, cluster: Cluster) -> CachePolicy:
+        """Return the policy with the client's `default_ttl`; raise `ConfigurationError` without one."""
+        seconds = cluster.default_ttl
+        if seconds is None:
+            raise ConfigurationError(
+                f"cached {function_name(self.function)}: there is no ttl, and the default client has"
+                " no default_ttl; write @cached(ttl=…) in seconds, or ttl=None for no expiry"
+            )
+        policy = self._defaulted
+        if policy.ttl != seconds:
+            policy = self._defaulted = replace(self.policy, ttl=seconds)
+        return policy
+
+
+def _checked(context: Callable[[], CacheContext], keys: KeyBuilder) -> Callable[[], CacheContext]:
+    """Return `context` for a function that may be cached on some nodes only, which are known then."""
+
+    def checked() -> CacheContext:
+        found = context()
+        keys.refuse_if_anonymous(found.cluster())
+        return found
+
+    return checked
