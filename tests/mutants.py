@@ -92,8 +92,8 @@ MUTANTS = [
     Mutant(
         "an extension that stores over another's token",
         REDLOCK,
-        "return Acquire(self.key, self.payload, _node_ttl(member, ttl))",
-        "return Set(self.key, self.payload, _node_ttl(member, ttl))",
+        "return Acquire(self.key, self.payload, member_ttl(member, ttl))",
+        "return Set(self.key, self.payload, member_ttl(member, ttl))",
         LOCK_TESTS,
     ),
     Mutant(

@@ -121,14 +121,14 @@ def _with_name(function: Any, innermost: Any, key_spec: KeySpec) -> Callable[...
     return named
 
 
-def _bound_as(function: object, cached: Any) -> Any:
+def bind_as(function: object, cached: Any) -> Any:
     """Return a cached function as a class method or a static method, if `function` is one."""
     if isinstance(function, classmethod):
         return BoundToClass(cached)
     return staticmethod(cached) if isinstance(function, staticmethod) else cached
 
 
-def _why_not_awaited(function: Callable[..., Any]) -> str:
+def why_not_awaited(function: Callable[..., Any]) -> str:
     if inspect.iscoroutinefunction(inspect.unwrap(function)):
         return (
             "a plain def that wraps an async def cannot be awaited; make the wrapper an async def"

@@ -20,7 +20,7 @@ from typing import (
     overload,
 )
 
-from shardcache.clients.binding import NO_FUNCTION, _bound_as, _why_not_awaited, unwrapped
+from shardcache.clients.binding import NO_FUNCTION, bind_as, unwrapped, why_not_awaited
 from shardcache.clients.function_cache import Args, CacheContext, CacheInfo, FunctionCache, Kwargs
 from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
 from shardcache.core.caching import CachePolicy
@@ -381,7 +381,7 @@ class Decorator:
             raise ConfigurationError(
                 f"cached {function_name(plain)}: an async def needs an AsyncClient"
             )
-        return _bound_as(function, CachedFunction(self._cache(plain)))
+        return bind_as(function, CachedFunction(self._cache(plain)))
 
     def _cache(self, function: Callable[..., Any]) -> FunctionCache:
         keys = KeyBuilder(function, self._key_spec)
@@ -408,5 +408,5 @@ class AsyncDecorator(Decorator):
         """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
         plain = unwrapped(function, self._key_spec)
         if not inspect.iscoroutinefunction(plain):
-            raise ConfigurationError(f"cached {function_name(plain)}: {_why_not_awaited(plain)}")
-        return _bound_as(function, AsyncCachedFunction(self._cache(plain)))
+            raise ConfigurationError(f"cached {function_name(plain)}: {why_not_awaited(plain)}")
+        return bind_as(function, AsyncCachedFunction(self._cache(plain)))

@@ -16,7 +16,7 @@ from shardcache.errors import ConfigurationError, LockLost
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.locks import redlock
-from shardcache.operations.locks.redlock import HeldLock
+from shardcache.operations.locks.held import HeldLock
 from shardcache.operations.port import run
 
 DEFAULT_WAIT: Final = 10.0  # seconds
