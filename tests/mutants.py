@@ -20,6 +20,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 REDLOCK = "operations/locks/redlock.py"
+HELD = "operations/locks/held.py"
 LOCK_TESTS = ("operations/test_redlock.py",)
 VALUE_TESTS = ("operations/test_computed.py",)
 FLIGHT_TESTS = ("operations/test_single_flight.py",)
@@ -64,8 +65,8 @@ MUTANTS = [
     Mutant(
         "no test of the time that asking took",
         REDLOCK,
-        "validity(self._policy.ttl, now - self._asked,",
-        "validity(self._policy.ttl, 0.0 * (now - self._asked),",
+        "validity_of(self._policy.ttl, now - self._asked,",
+        "validity_of(self._policy.ttl, 0.0 * (now - self._asked),",
         LOCK_TESTS,
     ),
     Mutant(
@@ -77,7 +78,7 @@ MUTANTS = [
     ),
     Mutant(
         "release without a look at the token",
-        REDLOCK,
+        HELD,
         "CompareAndDelete(key, payload), tokens, cluster.deadline()",
         "__import__('shardcache.core.commands').core.commands.Delete(key), tokens, cluster.deadline()",
         LOCK_TESTS,
@@ -91,35 +92,35 @@ MUTANTS = [
     ),
     Mutant(
         "an extension that stores over another's token",
-        REDLOCK,
+        HELD,
         "return Acquire(self.key, self.payload, member_ttl(member, ttl))",
         "return Set(self.key, self.payload, member_ttl(member, ttl))",
         LOCK_TESTS,
     ),
     Mutant(
         "an extension that puts back what has ended",
-        REDLOCK,
+        HELD,
         "            if not self.remaining():\n                return None\n            put_back",
         "            put_back",
         LOCK_TESTS,
     ),
     Mutant(
         "an extension that does not put back what a node has lost",
-        REDLOCK,
+        HELD,
         "            put_back.append(member)\n",
         "            return None\n            put_back.append(member)\n",
         LOCK_TESTS,
     ),
     Mutant(
         "an extension that is content with the first nodes to answer",
-        REDLOCK,
+        HELD,
         "        if late:\n",
         "        if late and False:\n",
         LOCK_TESTS,
     ),
     Mutant(
         "an extension of what has expired",
-        REDLOCK,
+        HELD,
         "deadline = min(asked + self.cluster.timeout, self.until)",
         "deadline = asked + self.cluster.timeout",
         LOCK_TESTS,

@@ -129,6 +129,7 @@ def bind_as(function: object, cached: Any) -> Any:
 
 
 def why_not_awaited(function: Callable[..., Any]) -> str:
+    """Return why an asyncio client cannot cache a function that is no `async def`."""
     if inspect.iscoroutinefunction(inspect.unwrap(function)):
         return (
             "a plain def that wraps an async def cannot be awaited; make the wrapper an async def"

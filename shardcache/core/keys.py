@@ -7,13 +7,8 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
+from shardcache.core.reserved import ESCAPED, HASHED, RESERVED
 from shardcache.errors import ConfigurationError, InvalidKeyError
-
-# Names that begin so are ours, and no caller's key has one; one more byte says whose it is.
-RESERVED: Final = b"~sc:"
-HASHED: Final = RESERVED + b"h:"
-ESCAPED: Final = RESERVED + b"k:"
-CLEARABLE: Final = RESERVED + b"n:"  # a generation, and then the name of a key that can be cleared
 
 MAX_PLAIN: Final = 250  # bytes, the most that memcached takes as a key
 PLAIN: Final = bytes(range(0x21, 0x7F))

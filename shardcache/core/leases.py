@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from shardcache.core.keys import RESERVED
+from shardcache.core.reserved import LOCKS
 from shardcache.core.timeouts import positive_seconds
 from shardcache.errors import ConfigurationError
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:  # it takes as long to load as all of shardcache
 WaitStrategy: TypeAlias = "Callable[[RetryCallState], float]"
 
 MOST_NODES: Final = 5
-LOCKS: Final = RESERVED + b"l:"
-VALUE_LOCKS: Final = RESERVED + b"v:"  # of those who make a value: no user's lock has such a name
 
 DRIFT: Final = 0.01  # of the time to live: how far the clocks of nodes may run apart
 DRIFT_CONSTANT: Final = 0.002  # seconds, for expiries in whole milliseconds

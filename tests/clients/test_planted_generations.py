@@ -10,7 +10,7 @@ from shardcache import Client
 from shardcache.clients.base import caches_of, cluster_of
 from shardcache.core.commands import Delete, GetOrStub, Set
 from shardcache.core.payloads import MARK_FLAGS
-from shardcache.operations.invalidation.generations import GENERATIONS, MARKS
+from shardcache.core.reserved import GENERATIONS, MARKS
 from shardcache.testing.driving import MODES, make_client
 
 NAME = GENERATIONS + b"price:0"

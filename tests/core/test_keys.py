@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shardcache.core.keys import ESCAPED, HASHED, RESERVED, KeySpace, hashed, is_plain
+from shardcache.core.keys import KeySpace, hashed, is_plain
+from shardcache.core.reserved import ESCAPED, HASHED, RESERVED
 from shardcache.errors import ConfigurationError, InvalidKeyError
 
 raws = st.binary(min_size=1, max_size=40)

@@ -17,8 +17,9 @@ from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
 from shardcache.core.generations import believed, in_force, is_decided, newer
 from shardcache.core.leases import quorum
 from shardcache.core.payloads import MARK_FLAGS
+from shardcache.core.reserved import GENERATIONS, MARKS
 from shardcache.operations.invalidation import tags
-from shardcache.operations.invalidation.generations import GENERATIONS, LOOK_AGAIN, MARKS
+from shardcache.operations.invalidation.generations import LOOK_AGAIN
 
 FUNCTION = "reports"
 NAME = GENERATIONS + b"reports:0"

@@ -44,8 +44,9 @@ from shardcache.core.commands import (
     StubReply,
     Touch,
 )
-from shardcache.core.keys import RESERVED, hashed, is_plain
+from shardcache.core.keys import hashed, is_plain
 from shardcache.core.payloads import abandoned, is_stub, stub
+from shardcache.core.reserved import PROBED
 from shardcache.errors import (
     NodeError,
     NodeRefusedError,
@@ -65,7 +66,6 @@ BEGIN_TRIES: Final = 3  # a stub that vanishes between two of these is not worth
 # is as much in the past, but twemproxy hangs up on it.
 LONG_AGO: Final = RELATIVE_LIMIT + 1
 
-PROBED: Final = RESERVED + b"ping"
 _FOREIGN: Final = b"18446744073709551615"  # for a token of another backend: no item's number
 
 _is_cas = re.compile(rb"[1-9][0-9]{0,19}").fullmatch

@@ -84,8 +84,8 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.keys import RESERVED
 from shardcache.core.payloads import INTEGER_FLAGS, is_stub, stub
+from shardcache.core.reserved import PROBED
 from shardcache.errors import (
     NodeError,
     NodeProtocolError,
@@ -99,7 +99,6 @@ from shardcache.errors import (
 MGET_KEYS: Final = 50
 MGET_BYTES: Final = 256 * 1024
 
-PROBED: Final = RESERVED + b"ping"
 _LAST_VERSION: Final = (1 << 8 * VERSION_SIZE) - 1
 
 _REFUSALS: Final = (hiredis.ReplyError, TooLarge)

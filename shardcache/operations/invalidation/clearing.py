@@ -15,12 +15,11 @@ from shardcache.core.commands import (
     ServerStats,
     SetMany,
 )
-from shardcache.core.keys import CLEARABLE
-from shardcache.core.leases import LOCKS, VALUE_LOCKS
+from shardcache.core.reserved import CLEARABLE, CLEARED, GENERATIONS, LOCKS, MARKS, VALUE_LOCKS
 from shardcache.errors import ConfigurationError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.invalidation.generations import CLEARED, GENERATIONS, MARKS, Generations
+from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.port import Enough
 
 # What outlives a clearing.

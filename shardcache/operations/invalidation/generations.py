@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shardcache.core.commands import Cas, Command, Get, GetMany, Gets, Payload, Reply, Set, When
 from shardcache.core.generations import FIRST, believed, in_force, is_decided, newer
-from shardcache.core.keys import RESERVED, KeySpace
+from shardcache.core.keys import KeySpace
 from shardcache.core.leases import nodes_wanted, quorum
 from shardcache.core.payloads import MARK_FLAGS
+from shardcache.core.reserved import CLEARED, GENERATIONS, MARKS
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import UNANSWERED
@@ -27,9 +28,6 @@ from shardcache.operations.port import UNANSWERED
 if TYPE_CHECKING:  # it has the generations of its client
     from shardcache.operations.cluster.cluster import Cluster
 
-MARKS: Final = RESERVED + b"m:"
-GENERATIONS: Final = RESERVED + b"g:"
-CLEARED: Final = RESERVED + b"c:"
 LOOK_AGAIN: Final = 1.0  # seconds after which another process's change is looked for
 
 ROUNDS: Final = 3  # looks of one call: at the mark, at what it says has moved, and one to spare

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from shardcache.core.commands import Delete, Get, Reply, Set, When
 from shardcache.core.envelopes import VERSION_SIZE
-from shardcache.core.keys import RESERVED
 from shardcache.core.payloads import MARK_FLAGS
+from shardcache.core.reserved import TAGS
 from shardcache.errors import DecodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key
-
-TAGS: Final = RESERVED + b"t:"
 
 
 def placed(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Member]]:

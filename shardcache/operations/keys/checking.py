@@ -36,8 +36,9 @@ from shardcache.core.commands import (
 )
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
-from shardcache.core.leases import LOCKS, VALUE_LOCKS, lock_key
+from shardcache.core.leases import lock_key
 from shardcache.core.payloads import INTEGER_FLAGS, MARK_FLAGS
+from shardcache.core.reserved import GENERATIONS, LOCKS, MARKS, REFRESHING, TAGS, VALUE_LOCKS
 from shardcache.errors import (
     CheckFailedError,
     ClientClosedError,
@@ -47,9 +48,6 @@ from shardcache.errors import (
 )
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.invalidation.generations import GENERATIONS, MARKS
-from shardcache.operations.invalidation.tags import TAGS
-from shardcache.operations.recompute.request import REFRESHING
 
 TTL: Final = 10.0  # seconds that a key of a check lives, should nobody be able to delete it
 ONE: Final[Payload] = (INTEGER_FLAGS, b"1")

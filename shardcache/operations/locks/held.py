@@ -241,10 +241,12 @@ class HeldLock:
 
 
 def agrees(reply: Reply) -> bool:
+    """Return whether a node agreed to keep the lock."""
     return reply is True or isinstance(reply, Acquired)
 
 
 def token_of(reply: Reply) -> Hashable:
+    """Return the token that a node gave with the lock, `None` without one."""
     return reply.token if isinstance(reply, Acquired) else None
 
 
@@ -259,6 +261,7 @@ def is_decided(replies: Sequence[Reply], wanted: int, nodes: int) -> bool:
 
 
 def member_ttl(member: Member, ttl: float) -> float:
+    """Return for how many seconds a node is asked to keep a lock of `ttl`."""
     return node_ttl(ttl, whole_seconds=member.whole_seconds)
 
 

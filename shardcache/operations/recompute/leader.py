@@ -6,8 +6,8 @@ from enum import Enum
 
 from shardcache.core.commands import Get, Payload, When
 from shardcache.core.freshness import Stored, serves_after_error
-from shardcache.core.leases import VALUE_LOCKS
 from shardcache.core.payloads import is_abandoned, is_mark, is_stub
+from shardcache.core.reserved import VALUE_LOCKS
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations.locks import redlock
 from shardcache.operations.locks.backoff import Backoff

@@ -11,9 +11,9 @@ from shardcache.core.commands import Command, Get, Payload, Reply
 from shardcache.core.envelopes import pack
 from shardcache.core.events import ComputeFinished, StampedePrevented
 from shardcache.core.freshness import Freshness, Stored, freshness, open_stored, seal
-from shardcache.core.keys import RESERVED
 from shardcache.core.leases import node_ttl
 from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
+from shardcache.core.reserved import REFRESHING
 from shardcache.errors import DecodeError, EncodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
@@ -25,7 +25,6 @@ from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, failed, 
 from shardcache.operations.recompute.progress import UNREACHABLE
 from shardcache.operations.recompute.protection import Protection
 
-REFRESHING: Final = RESERVED + b"r:"
 SERVED: Final = frozenset({Freshness.FRESH, Freshness.EARLY, Freshness.STALE})
 
 _FLAGS_SIZE: Final = 4  # bytes before the value within a stored error
