@@ -353,8 +353,8 @@ MUTANTS = [
     Mutant(
         "two writes on Redis are the same",
         "backends/redis/wire.py",
-        "self._version = version = (self._version + 1) & _LAST_VERSION",
-        "version = self._version & _LAST_VERSION",
+        "self._version = (self._version + 1) & _LAST_VERSION",
+        "self._version = self._version & _LAST_VERSION",
         ("backends/test_redis_wire.py",),
     ),
     Mutant(
