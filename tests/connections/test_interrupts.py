@@ -17,6 +17,7 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
+import hiredis
 import pytest
 
 from connections.fakes import fake_node
@@ -559,10 +560,13 @@ def test_a_cancelled_dial_is_dialed_again(memcached_servers):
 
 
 def named_values(connection, _):
-    """Answer each `GET` of Redis with the name of its key."""
-    while request := connection.recv(65_536):
-        keys = request.split(b"\r\n")[4::5]
-        connection.sendall(b"".join(b"$%d\r\n%b\r\n" % (len(key), key) for key in keys))
+    """Answer each `GET` and script of Redis with the name of its key."""
+    reader = hiredis.Reader()
+    while data := connection.recv(65_536):
+        reader.feed(data)
+        while words := reader.gets():
+            key = words[3] if words[0] == b"EVAL" else words[1]
+            connection.sendall(b"$%d\r\n%b\r\n" % (len(key), key))
 
 
 TURN = 0.3  # seconds for a call that is interrupted before it is sent
