@@ -1,6 +1,6 @@
 """Break what protects against stampedes and forgeries in one place, and see the tests go red.
 
-`python tests/mutants.py [word …]` makes a copy of the package with each fault of `MUTANTS` in turn and
+`python tests/tools/mutants.py [word …]` makes a copy of the package with each fault of `MUTANTS` in turn and
 runs the tests that must notice; `tox -e mutants` does so. The exit status is 1 when one survives.
 """
 
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REDLOCK = "operations/locks/redlock.py"
 HELD = "operations/locks/held.py"
 LOCK_TESTS = ("operations/test_redlock.py",)
@@ -300,14 +300,14 @@ MUTANTS = [
         "io/tasks.py",
         "        if not self._waiters:\n            self._task.cancel()",
         "        self._task.cancel()",
-        ("io/test_flights.py",),
+        ("io/test_single_flight.py",),
     ),
     Mutant(
         "an interruption is shared",
         "io/threads.py",
         "outcome: T | FlightEnd = FlightEnd.CANCELLED\n        try:",
         "outcome: T | FlightEnd = FlightEnd.TIMED_OUT\n        try:",
-        ("io/test_flights.py",),
+        ("io/test_single_flight.py",),
     ),
     Mutant(
         "a signature that is good for every key",
