@@ -22,6 +22,9 @@ from shardcache.testing.servers import (
     Tls,
 )
 
+# Many start servers without a fixture, to see how they start.
+pytestmark = pytest.mark.servers
+
 PROMPT = 10.0
 STATS = (b"stats\r\n", b"STAT pid ")
 INFO = (b"INFO\r\n", b"$")
