@@ -1,4 +1,4 @@
-"""The fixtures and markers of all tests.
+"""The fixtures, markers and Hypothesis profiles of all tests.
 
 | fixture | what it is |
 |---|---|
@@ -11,12 +11,16 @@ A missing server is a failure that says how to install it, never a skip. `-m "no
 tests that need none. A test is marked `servers` when it depends on one of these fixtures. A test
 that asks for one by a computed name is skipped instead; one that starts a server in any other way
 carries the marker in its own file, or fails.
+
+Hypothesis runs under the profile `ci`. `--hypothesis-profile dev`, or `HYPOTHESIS_PROFILE=dev`, tries a
+tenth of the examples.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -28,6 +32,7 @@ from shardcache.testing import servers
 from shardcache.testing.servers import Server, Tls, start_memcached, start_nutcracker, start_redis
 
 NODES = 3
+EXAMPLES = 100
 
 # They need a browser, and are run when they are named: `pytest tests/browser`.
 collect_ignore = ["browser"]
@@ -37,17 +42,33 @@ if importlib.util.find_spec("pylibmc") is None:
 
 # How fast a busy machine is today must not decide whether a property holds.
 hypothesis.settings.register_profile(
-    "shardcache", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "ci",
+    deadline=None,
+    max_examples=EXAMPLES,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.load_profile("shardcache")
+hypothesis.settings.register_profile(
+    "dev", hypothesis.settings.get_profile("ci"), max_examples=EXAMPLES // 10
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Mark tests by their fixtures."""
+    """Mark tests by their fixtures, and scale the state machines to the profile."""
     for item in items:
         if "_may_start_servers" in getattr(item, "fixturenames", ()):
             item.add_marker("servers")
+    for machine in {item.cls for item in items if isinstance(item, pytest.Function)}:
+        own = getattr(machine, "settings", None)
+        if isinstance(own, hypothesis.settings):
+            machine.settings = hypothesis.settings(own, max_examples=_scale(own.max_examples))
+
+
+def _scale(examples: int) -> int:
+    """Return how many of the examples that a test states the profile tries, at least its own number."""
+    profile = hypothesis.settings.default.max_examples
+    return min(examples, max(profile, examples * profile // EXAMPLES))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,8 @@ markers =
 """
 EXAMPLES = """\
 import pytest
+from hypothesis import given, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 from shardcache.testing.servers import start_memcached
 
 @pytest.fixture
@@ -36,6 +38,16 @@ def test_asks(make_memcached): make_memcached()
 def test_asks_through_another(urls): assert urls
 def test_asks_by_name(by_name): assert by_name
 def test_starts_one_itself(): start_memcached().stop()
+
+@given(st.integers())
+def test_property(number): print("property tried")
+
+class Machine(RuleBasedStateMachine):
+    @rule()
+    def step(self): print("machine stepped")
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=200, stateful_step_count=1, deadline=None)
 """
 
 
@@ -78,6 +90,22 @@ def test_what_starts_servers_is_selected(run):
     """`-m servers` is the other half."""
     output = run("-m", "servers", "--collect-only", "-q")
     assert re.findall(r"::test_(\S+)", output) == ["asks", "asks_through_another"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "properties", "steps"),
+    [
+        ((), {}, 100, 200),
+        (("--hypothesis-profile", "dev"), {}, 10, 20),
+        ((), {"HYPOTHESIS_PROFILE": "dev"}, 10, 20),
+    ],
+    ids=["default", "option", "environment"],
+)
+def test_a_profile_says_how_many_examples_are_tried(run, arguments, environment, properties, steps):
+    """State machines state numbers of their own, and are scaled with the others."""
+    output = run("-s", "-k", "property or Machine", *arguments, **environment)
+    assert output.count("property tried") == properties
+    assert output.count("machine stepped") == steps
 
 
 def test_a_part_of_our_own_runs_without_servers():
