@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import lowest
+import shardcache
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -89,6 +90,7 @@ def test_the_source_distribution_holds_what_its_own_tests_need(sdist):
     assert sources("shardcache", "tests", "loadtests", "plugins", "docs") <= sdist
     for needed in (
         ".ci/run",
+        ".github/workflows/ci.yml",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "LICENSE",
@@ -130,8 +132,9 @@ def test_what_is_run_and_tested_is_in_the_source_distribution(sdist):
 
 
 def test_the_metadata_says_what_the_project_says(metadata):
-    """The extras and the Python it needs; a licence by its name."""
+    """The version, the extras and the Python it needs; a licence by its name."""
     project = PROJECT["project"]
+    assert metadata["Version"] == project["version"] == shardcache.__version__
     assert metadata["Requires-Python"] == project["requires-python"]
     assert metadata["License-Expression"] == "MIT"
     assert set(metadata.get_all("Provides-Extra")) == set(project["optional-dependencies"])
@@ -167,7 +170,7 @@ def test_the_project_s_addresses_stand_in_one_place():
 
 def test_no_text_says_to_install_a_name_that_is_not_published():
     """The owner of that name would own the machines of its readers; a path is meant."""
-    directories = ("shardcache", "docs", "loadtests", "plugins", "tests", ".ci")
+    directories = ("shardcache", "docs", "loadtests", "plugins", "tests", ".ci", ".github")
     paths = [path for each in directories for path in (ROOT / each).rglob("*") if path.is_file()]
     paths += [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "tox.ini"]
     told = {
