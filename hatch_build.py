@@ -1,7 +1,7 @@
-"""The readme as an index page shows it, where a link into the repository would lead nowhere.
+"""Adapt the readme to a package index, where a relative link leads nowhere.
 
-With a `Source` among the project's URLs such links become absolute; until it has one they become plain
-text, and pictures their captions.
+With a `Source` among the project's URLs, relative links become absolute. Without one they become
+plain text, and pictures become their captions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _link = re.compile(r"(!?)\[([^][]*)]\((?!https?://|mailto:|#)([^()\s]+)\)")
 
 
 class ReadmeHook(MetadataHookInterface):
-    """Puts the readme into the metadata."""
+    """The hook that puts the readme into the metadata."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Set `readme`, which the project declares as dynamic."""
@@ -26,16 +26,16 @@ class ReadmeHook(MetadataHookInterface):
 
 
 def with_links(text: str, source: str) -> str:
-    """Return the text with its relative links below `source`, or without them if that is empty.
+    """Return the text with its relative links made absolute, or without them if `source` is empty.
 
-    A `source` is the address of a repository, whose files are below `blob/HEAD/` and `raw/HEAD/`.
+    A `source` is the address of a repository; its files are below `blob/HEAD/` and `raw/HEAD/`.
     """
 
-    def replaced(match: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         picture, caption, path = match.groups()
         if not source:
             return caption
         kind = "raw" if picture else "blob"
         return f"{picture}[{caption}]({source.rstrip('/')}/{kind}/HEAD/{path})"
 
-    return _link.sub(replaced, text)
+    return _link.sub(replace, text)

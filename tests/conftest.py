@@ -1,57 +1,111 @@
-"""The fixtures every test may ask for: servers, and certificates for them.
+"""The fixtures, markers and Hypothesis profiles of all tests.
 
-| fixture | gives |
+| fixture | what it is |
 |---|---|
 | `memcached_servers` | three memcached nodes, empty; shared by all tests, so leave them running |
 | `redis_servers` | three Redis nodes, empty; shared by all tests, so leave them running |
-| `make_memcached`, `make_redis`, `make_nutcracker` | starts a server of this test's own, to be stopped, killed or configured at will; takes the arguments of `servers.start_…` |
+| `make_memcached`, `make_redis`, `make_nutcracker` | starts a server for this test alone, to be stopped, killed or configured at will; takes the arguments of `servers.start_…` |
 | `tls` | a certificate for 127.0.0.1, ::1 and localhost, its key and its authority, as files |
 
-A missing server is a failure that says how to install it, never a skip.
+A missing server is a failure that says how to install it, never a skip. `-m "not servers"` runs the
+tests that need none. A test is marked `servers` when it depends on one of these fixtures. A test
+that asks for one by a computed name is skipped instead; one that starts a server in any other way
+carries the marker in its own file, or fails.
+
+Hypothesis runs under the profile `ci`. `--hypothesis-profile dev`, or `HYPOTHESIS_PROFILE=dev`, tries a
+tenth of the examples.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
+import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 import hypothesis
 import pytest
 import trustme
 
+from shardcache.testing import servers
 from shardcache.testing.servers import Server, Tls, start_memcached, start_nutcracker, start_redis
 
 NODES = 3
+EXAMPLES = 100
 
 # They need a browser, and are run when they are named: `pytest tests/browser`.
 collect_ignore = ["browser"]
-if sys.version_info >= (3, 12):
-    # pylibmc has no wheels for it; what it would show is asked of nutcracker there as well.
+if importlib.util.find_spec("pylibmc") is None:
+    # It has no wheels for Python 3.12 and later; there nutcracker is asked the same questions.
     collect_ignore.append("compatibility/test_pylibmc.py")
 
 # How fast a busy machine is today must not decide whether a property holds.
 hypothesis.settings.register_profile(
-    "shardcache", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "ci",
+    deadline=None,
+    max_examples=EXAMPLES,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.load_profile("shardcache")
+hypothesis.settings.register_profile(
+    "dev", hypothesis.settings.get_profile("ci"), max_examples=EXAMPLES // 10
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark tests by their fixtures, and scale the state machines to the profile."""
+    for item in items:
+        if "_may_start_servers" in getattr(item, "fixturenames", ()):
+            item.add_marker("servers")
+    for machine in {item.cls for item in items if isinstance(item, pytest.Function)}:
+        own = getattr(machine, "settings", None)
+        if isinstance(own, hypothesis.settings):
+            machine.settings = hypothesis.settings(own, max_examples=_scale(own.max_examples))
+
+
+def _scale(examples: int) -> int:
+    """Return how many of the examples that a test states the profile tries, at least its own number."""
+    profile = hypothesis.settings.default.max_examples
+    return min(examples, max(profile, examples * profile // EXAMPLES))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers_are_wanted(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Yield whether this run may start servers; when it may not, starting one is a failure."""
+    wanted = "not servers" not in request.config.getoption("markexpr")
+    with pytest.MonkeyPatch.context() as patch:
+        if not wanted:
+            patch.setattr(servers, "find_binary", _refuse)
+        yield wanted
+
+
+def _refuse(binary: str) -> NoReturn:
+    pytest.fail(f"this test starts {binary}, but is not marked `servers`")
 
 
 @pytest.fixture(scope="session")
-def _memcached_pool() -> Iterator[Sequence[Server]]:
+def _may_start_servers(*, _servers_are_wanted: bool) -> None:
+    if not _servers_are_wanted:
+        pytest.skip("starts servers")
+
+
+@pytest.fixture(scope="session")
+def _memcached_pool(_may_start_servers: None) -> Iterator[Sequence[Server]]:
     with _running(start_memcached) as servers:
         yield servers
 
 
 @pytest.fixture(scope="session")
-def _redis_pool() -> Iterator[Sequence[Server]]:
+def _redis_pool(_may_start_servers: None) -> Iterator[Sequence[Server]]:
     with _running(start_redis) as servers:
         yield servers
 
 
 @pytest.fixture
 def memcached_servers(_memcached_pool: Sequence[Server]) -> Sequence[Server]:
-    """Give three memcached nodes, empty."""
+    """Return three memcached nodes, empty."""
     for server in _memcached_pool:
         server.ask(b"flush_all\r\n", b"OK\r\n")
     return _memcached_pool
@@ -59,36 +113,36 @@ def memcached_servers(_memcached_pool: Sequence[Server]) -> Sequence[Server]:
 
 @pytest.fixture
 def redis_servers(_redis_pool: Sequence[Server]) -> Sequence[Server]:
-    """Give three Redis nodes, empty."""
+    """Return three Redis nodes, empty."""
     for server in _redis_pool:
         server.ask(b"FLUSHALL\r\n", b"+OK\r\n")
     return _redis_pool
 
 
 @pytest.fixture
-def make_memcached() -> Iterator[Callable[..., Server]]:
-    """Give `start_memcached`; what it starts is stopped at the end."""
+def make_memcached(_may_start_servers: None) -> Iterator[Callable[..., Server]]:
+    """Yield `start_memcached`; stop what it started at the end."""
     with _stopping(start_memcached) as start:
         yield start
 
 
 @pytest.fixture
-def make_redis() -> Iterator[Callable[..., Server]]:
-    """Give `start_redis`; what it starts is stopped at the end."""
+def make_redis(_may_start_servers: None) -> Iterator[Callable[..., Server]]:
+    """Yield `start_redis`; stop what it started at the end."""
     with _stopping(start_redis) as start:
         yield start
 
 
 @pytest.fixture
-def make_nutcracker() -> Iterator[Callable[..., Server]]:
-    """Give `start_nutcracker`; what it starts is stopped at the end."""
+def make_nutcracker(_may_start_servers: None) -> Iterator[Callable[..., Server]]:
+    """Yield `start_nutcracker`; stop what it started at the end."""
     with _stopping(start_nutcracker) as start:
         yield start
 
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    """Give a server certificate and the authority that signed it."""
+    """Return a server certificate and the authority that signed it."""
     directory = tmp_path_factory.mktemp("tls")
     files = Tls(directory / "server.pem", directory / "server.key", directory / "authority.pem")
     authority = trustme.CA()

@@ -19,9 +19,10 @@ class Interrupt(BaseException):
 
 
 def interrupted(call: Callable[[], Any], inside: Callable[[CodeType], bool]) -> Iterator[Interrupt]:
-    """Call again and again, each time interrupted one moment later; stop when it comes to its end.
+    """Interrupt a call at each moment in turn, until it runs to its end.
 
-    `inside` says in whose code it is interrupted. Yields the interrupt, whose frames are alive.
+    `inside` returns whether a function's code is to be interrupted. Yields each interrupt while its
+    frames are alive.
     """
     moment = 0
     while (interrupt := _interrupt_of(call, inside, moment)) is not None:

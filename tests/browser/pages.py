@@ -65,7 +65,7 @@ def open_page(profile: Path, environment: dict[str, str]) -> Iterator[Page]:
 def find(binary: str) -> str:
     """Return the path of a program of the browser; fail with how it gets there."""
     path = shutil.which(binary, path=install_servers.BINARY_PATH)
-    assert path is not None, f"no {binary}: run tests/install_servers.py --browser"
+    assert path is not None, f"no {binary}: run tests/tools/install_servers.py --browser"
     return path
 
 

@@ -31,6 +31,7 @@ def demo(*words, program=WHOLE):
     return result.stdout
 
 
+@pytest.mark.servers
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("--servers", "memcached"), ("--servers", "redis")])
 def test_the_figures(words):

@@ -9,7 +9,6 @@ import time
 import pytest
 
 from shardcache import AsyncClient, Client, Node, Observer, TooManyConnectionsError
-from shardcache.testing.servers import start_memcached, start_redis
 
 THREADS = 50
 SECONDS = 2.0
@@ -28,14 +27,13 @@ class Ejections(Observer):
 
 
 @pytest.fixture(params=["memcached", "pymemcache", "redis"])
-def limited_url(request):
-    """Start a server with room for a few connections; give its URL."""
+def limited_url(request, make_memcached, make_redis):
+    """Return the URL of a server with room for a few connections."""
     if request.param == "redis":
-        server = start_redis("--maxclients", "5")
+        server = make_redis("--maxclients", "5")
     else:
-        server = start_memcached("-c", "24")
-    yield server.url.replace("memcached://", f"{request.param}://")
-    server.stop()
+        server = make_memcached("-c", "24")
+    return server.url.replace("memcached://", f"{request.param}://")
 
 
 def hammered(ask_once, seconds):
@@ -171,11 +169,9 @@ def test_loops_without_a_connection_take_none_from_those_that_have_one(limited_u
 
 
 @pytest.fixture
-def full_url():
-    """Start a server with room for one connection; give its URL."""
-    server = start_redis("--maxclients", "1")
-    yield server.url
-    server.stop()
+def full_url(make_redis):
+    """Return the URL of a server with room for one connection."""
+    return make_redis("--maxclients", "1").url
 
 
 def test_without_an_open_connection_the_error_says_so(full_url):

@@ -270,6 +270,7 @@ def run(*words):
     )
 
 
+@pytest.mark.servers
 @pytest.mark.slow
 class TestRows:
     """Rows on real servers; with a rule of the client switched off, they miss."""
@@ -322,6 +323,7 @@ class TestRows:
         assert missed in found
 
 
+@pytest.mark.servers
 @pytest.mark.slow
 def test_a_soak_ends_in_time_and_counts_what_is_wrong(tmp_path):
     """Faults are planted, nobody reads a wrong value, and the figures are written."""

@@ -17,7 +17,7 @@ import pytest
 from shardcache import Client
 from shardcache.testing.waiting import eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 KEPT = "(as it was given)"
 SHORT = ("-u", "6", "-r", "6", "-t", "4s")

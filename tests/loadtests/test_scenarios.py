@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 STEADY = ("--scenario", "steady", "-u", "10", "-t", "5s")
 FAULT = ("-u", "10", "-t", "18s")

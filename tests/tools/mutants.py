@@ -1,7 +1,8 @@
-"""Break what protects against stampedes and forgeries in one place, and see the tests go red.
+"""Plant one fault at a time in a copy of the package, and see the tests go red.
 
-`python tests/mutants.py [word …]` makes a copy of the package with each fault of `MUTANTS` in turn and
-runs the tests that must notice; `tox -e mutants` does so. The exit status is 1 when one survives.
+`python tests/tools/mutants.py [word …]` tries each fault of `MUTANTS` in turn, or those
+whose names hold a word, and runs the tests that must notice. `tox -e mutants` does so. The exit
+status is 1 when a mutant survives.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REDLOCK = "operations/locks/redlock.py"
 HELD = "operations/locks/held.py"
 LOCK_TESTS = ("operations/test_redlock.py",)
@@ -300,14 +301,14 @@ MUTANTS = [
         "io/tasks.py",
         "        if not self._waiters:\n            self._task.cancel()",
         "        self._task.cancel()",
-        ("io/test_flights.py",),
+        ("io/test_single_flight.py",),
     ),
     Mutant(
         "an interruption is shared",
         "io/threads.py",
         "outcome: T | FlightEnd = FlightEnd.CANCELLED\n        try:",
         "outcome: T | FlightEnd = FlightEnd.TIMED_OUT\n        try:",
-        ("io/test_flights.py",),
+        ("io/test_single_flight.py",),
     ),
     Mutant(
         "a signature that is good for every key",
@@ -433,7 +434,7 @@ MUTANTS = [
 
 
 def main(words: list[str]) -> int:
-    """Try the mutants whose names hold one of `words`, or all; give 1 when one survives."""
+    """Try the mutants whose names hold one of `words`, or all; return 1 when one survives."""
     console = Console()
     table = Table("mutant", "seconds", "outcome", title="Mutants", title_justify="left")
     survivors = 0
@@ -441,7 +442,7 @@ def main(words: list[str]) -> int:
         if words and not any(word in mutant.name for word in words):
             continue
         began = time.monotonic()
-        outcome = tried(mutant)
+        outcome = outcome_of(mutant)
         survivors += outcome != "dies"
         table.add_row(mutant.name, f"{time.monotonic() - began:.1f}", outcome)
         console.print(f"{outcome}: {mutant.name}")
@@ -449,8 +450,8 @@ def main(words: list[str]) -> int:
     return 1 if survivors else 0
 
 
-def tried(mutant: Mutant) -> str:
-    """Say what becomes of a mutant."""
+def outcome_of(mutant: Mutant) -> str:
+    """Plant a mutant and run its tests; return how that ended."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         shutil.copytree(ROOT / "shardcache", copy / "shardcache")
@@ -469,7 +470,7 @@ def tried(mutant: Mutant) -> str:
 
 
 def with_imports(text: str) -> str:
-    """Give the text with what a fault may need."""
+    """Return the text with the imports that a fault may need."""
     needed = "\nfrom shardcache.core.commands import Delete, DeleteCas, Set  # noqa: E402\n"
     if "redlock." in text:
         needed += "import shardcache.operations.locks.redlock as redlock  # noqa: E402\n"
@@ -477,7 +478,7 @@ def with_imports(text: str) -> str:
 
 
 def passes(copy: Path, tests: tuple[str, ...]) -> bool:
-    """Say whether the tests pass on the package in a folder."""
+    """Return whether the tests pass on the package in a folder."""
     done = subprocess.run(
         [
             sys.executable,

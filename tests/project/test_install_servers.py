@@ -11,7 +11,7 @@ import pytest
 
 import install_servers
 
-# Notes what it was asked and whether services may start, and "installs" by making the binaries.
+# Logs its arguments and whether services may start, and "installs" by creating the binaries.
 APT = """#!/bin/sh
 {policy} start; echo "$? $*" >> {log}
 case "$*" in
@@ -24,7 +24,7 @@ BROWSER = "chromium chromium-driver"
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch) -> Path:
-    """Give a machine without servers, on which we are root and `apt-get` works."""
+    """Return the files of a machine without servers, where we are root and `apt-get` works."""
     monkeypatch.setattr(install_servers, "BINARY_PATH", str(tmp_path))
     monkeypatch.setattr(install_servers, "POLICY", tmp_path / "policy-rc.d")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -35,7 +35,7 @@ def machine(tmp_path, monkeypatch) -> Path:
 
 
 def provide(machine: Path, works: str) -> None:
-    """Give the machine an `apt-get` that installs some servers."""
+    """Write an `apt-get` that installs some servers."""
     apt = machine / "apt-get"
     text = APT.format(
         policy=machine / "policy-rc.d", log=machine / "log", sbin=machine, works=works
@@ -47,10 +47,10 @@ def provide(machine: Path, works: str) -> None:
 def test_what_is_missing_is_installed_without_starting_it(machine):
     """Both calls of apt run under a policy that forbids services, which is gone afterwards."""
     assert install_servers.main() == 0
-    asked = (machine / "log").read_text().splitlines()
-    assert [line.split()[0] for line in asked] == ["101", "101"]
-    assert asked[0].endswith("update")
-    assert asked[1].endswith(ALL)
+    calls = (machine / "log").read_text().splitlines()
+    assert [line.split()[0] for line in calls] == ["101", "101"]
+    assert calls[0].endswith("update")
+    assert calls[1].endswith(ALL)
     assert not (machine / "policy-rc.d").exists()
 
 
@@ -64,7 +64,7 @@ def test_only_what_is_missing_is_asked_for(machine):
     assert not (machine / "log").exists()
 
 
-def test_a_policy_that_is_there_stays(machine):
+def test_an_existing_policy_stays(machine):
     """A machine's own rule about services is neither replaced nor removed."""
     policy = machine / "policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 104\n")
@@ -74,7 +74,7 @@ def test_a_policy_that_is_there_stays(machine):
 
 
 def test_without_root_the_packages_are_named(machine, monkeypatch, capsys):
-    """Who cannot install is told what to install, and the tests do not start."""
+    """A user who may not install is told what to install, and the tests do not start."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert install_servers.main() == 1
     assert f"apt-get install {ALL}" in capsys.readouterr().err
@@ -102,7 +102,7 @@ def test_no_browser_is_installed_unless_it_is_asked_for(machine):
 
 
 def test_a_browser_that_is_missing_is_named(machine, monkeypatch, capsys):
-    """Who cannot install is told the packages of the browser, too."""
+    """A user who may not install is told the packages of the browser, too."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert install_servers.main(["--browser"]) == 1
     assert f"apt-get install {ALL} {BROWSER}" in capsys.readouterr().err

@@ -14,7 +14,7 @@ PLUGINS = {
 
 
 def imported(directory: Path) -> Iterator[tuple[Path, str]]:
-    """Give every top-level name that the modules below `directory` import."""
+    """Yield every top-level name that the modules below `directory` import."""
     for path in directory.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
@@ -26,7 +26,7 @@ def imported(directory: Path) -> Iterator[tuple[Path, str]]:
 
 
 def strangers(directory: Path, own: str) -> list[str]:
-    """Give the imports of plugins, but `own`, below `directory`."""
+    """Return the imports of plugins other than `own` below `directory`."""
     others = PLUGINS.keys() - {own}
     return [f"{path.name} imports {name}" for path, name in imported(directory) if name in others]
 

@@ -1,6 +1,6 @@
 """Print the lowest version of each dependency that the package states, as constraints for pip.
 
-`python tests/lowest.py > lowest.txt && pip install -c lowest.txt '.[cli,testing]'`
+`python tests/tools/lowest.py > lowest.txt && pip install -c lowest.txt '.[cli,testing]'`
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[1] / "pyproject.toml"
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 _stated = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?>=([\w.]+)").fullmatch
 

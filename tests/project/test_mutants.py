@@ -9,7 +9,7 @@ from mutants import MUTANTS, ROOT
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_fault_has_one_place_and_the_tests_that_must_notice(mutant):
-    """What is found nowhere would be planted nowhere, and nobody would see it survive."""
+    """A fault without a place would never be planted, and its survival would not show."""
     text = (ROOT / "shardcache" / mutant.file).read_text(encoding="utf-8")
     assert text.count(mutant.old) == 1
     assert mutant.new != mutant.old

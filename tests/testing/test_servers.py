@@ -22,6 +22,9 @@ from shardcache.testing.servers import (
     Tls,
 )
 
+# Many start servers without a fixture, to see how they start.
+pytestmark = pytest.mark.servers
+
 PROMPT = 10.0
 STATS = (b"stats\r\n", b"STAT pid ")
 INFO = (b"INFO\r\n", b"$")
@@ -29,12 +32,12 @@ INFO = (b"INFO\r\n", b"$")
 
 @pytest.fixture(params=["memcached", "redis"])
 def server(request, make_memcached, make_redis) -> Server:
-    """Give a server of this test's own."""
+    """Return a server for this test alone."""
     return {"memcached": make_memcached, "redis": make_redis}[request.param]()
 
 
 def alive(server: Server) -> bool:
-    """Say whether the server answers."""
+    """Return whether the server answers."""
     try:
         server.ask(*(INFO if server.url.startswith("redis") else STATS))
     except OSError:
@@ -43,7 +46,7 @@ def alive(server: Server) -> bool:
 
 
 def refuses(port: int) -> bool:
-    """Say whether nobody listens on `port`."""
+    """Return whether nothing listens on `port`."""
     try:
         with socket.create_connection((servers.LOOPBACK, port), 1):
             return False
@@ -52,7 +55,7 @@ def refuses(port: int) -> bool:
 
 
 def within(seconds: float, holds: Callable[[], bool]) -> bool:
-    """Say whether something comes true in time."""
+    """Return whether something comes true in time."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What is published: the wheel, the source distribution, and the page that an index makes of them."""
+"""What is published: the wheel, the source distribution, and the readme that an index shows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import lowest
+import shardcache
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -32,7 +33,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheel(built):
-    """Return the files of the wheel, each with its content."""
+    """Return the files of the wheel with their contents."""
     with zipfile.ZipFile(built / f"{NAME}-py3-none-any.whl") as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -46,7 +47,7 @@ def sdist(built):
 
 @pytest.fixture(scope="module")
 def metadata(wheel):
-    """Return what an index is told."""
+    """Return the metadata of the wheel."""
     return Parser().parsestr(wheel[f"{NAME}.dist-info/METADATA"].decode())
 
 
@@ -80,15 +81,16 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 
 
 def is_cached(path):
-    """Return whether a tool keeps a file for itself, as mypy does below each plugin that it checks."""
+    """Return whether a file is a cache, such as mypy leaves below each plugin that it checks."""
     return any(part == "__pycache__" or part.startswith(".") for part in path.parts)
 
 
 def test_the_source_distribution_holds_what_its_own_tests_need(sdist):
-    """Whoever unpacks it can run tox: plugins, load tests and what CI runs are there."""
+    """A user who unpacks it can run tox: plugins, load tests and what CI runs are there."""
     assert sources("shardcache", "tests", "loadtests", "plugins", "docs") <= sdist
     for needed in (
         ".ci/run",
+        ".github/workflows/ci.yml",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "LICENSE",
@@ -130,8 +132,9 @@ def test_what_is_run_and_tested_is_in_the_source_distribution(sdist):
 
 
 def test_the_metadata_says_what_the_project_says(metadata):
-    """The extras and the Python it needs; a licence by its name."""
+    """The version, the extras and the Python it needs; a licence by its name."""
     project = PROJECT["project"]
+    assert metadata["Version"] == project["version"] == shardcache.__version__
     assert metadata["Requires-Python"] == project["requires-python"]
     assert metadata["License-Expression"] == "MIT"
     assert set(metadata.get_all("Provides-Extra")) == set(project["optional-dependencies"])
@@ -165,9 +168,9 @@ def test_the_project_s_addresses_stand_in_one_place():
         assert plain.count(address) == 1
 
 
-def test_nobody_is_told_to_install_a_name_that_is_not_published():
-    """Whoever owned that name would own the machines of those who follow; a path is meant."""
-    directories = ("shardcache", "docs", "loadtests", "plugins", "tests", ".ci")
+def test_no_text_says_to_install_a_name_that_is_not_published():
+    """The owner of that name would own the machines of its readers; a path is meant."""
+    directories = ("shardcache", "docs", "loadtests", "plugins", "tests", ".ci", ".github")
     paths = [path for each in directories for path in (ROOT / each).rglob("*") if path.is_file()]
     paths += [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "tox.ini"]
     told = {

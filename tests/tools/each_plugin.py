@@ -1,4 +1,4 @@
-"""Run one command in the directory of every plugin: `python tests/each_plugin.py COMMAND…`."""
+"""Run one command in the directory of every plugin: `python tests/tools/each_plugin.py COMMAND…`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PLUGINS = Path(__file__).parents[1] / "plugins"
+PLUGINS = Path(__file__).parents[2] / "plugins"
 
 
 def main(command: list[str]) -> int:

@@ -41,7 +41,7 @@ STUBS: Final = (
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Install what is missing; give 1, with a message, when that cannot be done."""
+    """Install what is missing; return 1, with a message, when that cannot be done."""
     wanted = _parse(arguments)
     if "browser" in wanted and _on_ubuntu():
         sys.stderr.write(STUBS)
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 def missing(wanted: Sequence[str] = ("servers",)) -> list[str]:
-    """Give the packages whose binaries are not on this machine."""
+    """Return the packages whose binaries are not on this machine."""
     return [
         package
         for kind in wanted
@@ -104,7 +104,7 @@ def _apt(*arguments: str) -> None:
 
 @contextmanager
 def _services_forbidden() -> Iterator[None]:
-    if POLICY.exists():  # somebody has decided already
+    if POLICY.exists():  # the operator has decided
         yield
         return
     POLICY.write_text(FORBID)
