@@ -82,15 +82,15 @@ def test_every_parameter_of_cached_is_documented():
     """The tables name the parameters of the key, and the terms, in the order of the code."""
     named = inspect.signature(shardcache.Client.cached).parameters
     of_the_key = [name for name in named if name not in {"self", "seconds", "ttl", "terms"}]
-    assert rows("computed", "Key options") == of_the_key
+    assert rows("cached", "Key options") == of_the_key
     terms = [field.name for field in dataclasses.fields(shardcache.CachePolicy)]
-    assert rows("computed", "Options") == terms
+    assert rows("cached", "Options") == terms
     assert list(CacheTerms.__annotations__) == terms[1:]
 
 
 def test_every_counter_is_documented():
     """The table of counters says of each what the code says."""
-    section = page("computed").partition("## Counters\n")[2]
+    section = page("cached").partition("## Counters\n")[2]
     table = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, flags=re.MULTILINE))
     assert table == COUNTERS
     assert list(shardcache.CacheInfo._fields) == list(COUNTERS)
