@@ -29,7 +29,7 @@ HOOKS = {
 
 
 def page(name: str) -> str:
-    """Give the text of a reference page."""
+    """Return the text of a reference page."""
     return (REFERENCE / f"{name}.md").read_text(encoding="utf-8")
 
 
@@ -73,13 +73,13 @@ def test_every_event_is_documented_with_its_method_and_fields():
 
 
 def rows(name: str, heading: str) -> list[str]:
-    """Give the first column of the table under a heading of a page."""
+    """Return the first column of the table under a heading of a page."""
     section = page(name).partition(f"## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
 
 
 def test_every_parameter_of_cached_is_documented():
-    """The tables name the parameters of the key, and the terms, in the order of the code."""
+    """The tables name the key options and the fields of the policy, in the order of the code."""
     named = inspect.signature(shardcache.Client.cached).parameters
     of_the_key = [name for name in named if name not in {"self", "seconds", "ttl", "terms"}]
     assert rows("cached", "Key options") == of_the_key

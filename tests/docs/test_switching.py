@@ -20,7 +20,7 @@ SECRET = "sixteen bytes or more"
 
 @pytest.fixture
 def ours(memcached_servers):
-    """Give our client of pymemcache's nodes."""
+    """Yield our client of pymemcache's nodes."""
     urls = [server.url for server in memcached_servers]
     with Client(urls, strategy="pymemcache", timeout=10) as client:
         yield client
@@ -28,7 +28,7 @@ def ours(memcached_servers):
 
 @pytest.fixture
 def make_theirs(memcached_servers):
-    """Give a function that makes pymemcache's client of the same nodes."""
+    """Yield a function that makes pymemcache's client of the same nodes."""
     made = []
 
     def make(**settings):
