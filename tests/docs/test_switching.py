@@ -13,7 +13,7 @@ from pymemcache.serde import PickleSerde
 
 from shardcache import Client, DecodeError, Node
 
-GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "migrate-from-another-client.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "switch.md"
 KEYS = [f"user:{number}:profile" for number in range(300)]
 SECRET = "sixteen bytes or more"
 
