@@ -45,7 +45,7 @@ def _own_defaults(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_run_as_shown(page: Path, monkeypatch: pytest.MonkeyPatch):
-    """What a page shows at the prompt is what the reader gets."""
+    """The reader gets what a page shows at the prompt."""
     text = examples(page.read_text(encoding="utf-8"))
     test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
     typed = ModuleType("__main__")  # where names typed at a prompt are found
@@ -64,7 +64,7 @@ def test_examples_run_as_shown(page: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_wrong_example_is_found():
-    """A fence ends the expected output, and prose beside the blocks is no example."""
+    """A fence ends the expected output, and prose between the blocks is not an example."""
     page = ">>> prose\n\n```pycon\n>>> 1 + 1\n3\n```\nmore prose\n"
     (example,) = doctest.DocTestParser().get_examples(examples(page))
     assert (example.source, example.want, example.lineno) == ("1 + 1\n", "3\n", 3)
@@ -90,7 +90,7 @@ PROGRAMS = [
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_run(program: str, tmp_path: Path):
-    """A block without prompts runs as well; one that holds tests passes them."""
+    """A block without prompts runs as well; a block of tests passes."""
     for name in OPTIONAL:
         if f"from {name} import" in program and importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
@@ -114,7 +114,7 @@ def test_programs_run(program: str, tmp_path: Path):
 
 
 def test_the_plugin_of_the_readme_is_a_plugin():
-    """Its strategy is registered, and a client can be made of it."""
+    """Its strategy is registered, and places keys."""
     (program,) = programs((ROOT / "README.md").read_text(encoding="utf-8"))
     module = ModuleType("readme")
     exec(compile(program, "README.md", "exec"), vars(module))
