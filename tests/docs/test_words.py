@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = sorted((ROOT / "shardcache").rglob("*.py"))
 PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
-    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")),
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
 ]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
