@@ -1,12 +1,12 @@
-"""The fixtures of the browser tests: Locust with our kit, and a Chromium that looks at its page.
+"""The fixtures of the browser tests: a Chromium, and Locust with our kit for it to look at.
 
-| fixture | gives |
+| fixture | value |
 |---|---|
-| `run_locust` | runs Locust with our kit, alone or with workers, while a block lasts; gives the URL of its page |
+| `run_locust` | runs Locust with our kit, alone or with workers, during a block; returns the URL of its page |
 | `page` | a headless Chromium, the same for all tests of a module, as a `Page` |
 
-A plain `pytest` leaves this directory out (`tests/conftest.py`), for it needs Selenium, Locust and a
-Chromium: it is run by `pytest tests/browser`, where whatever is missing is a failure, never a skip.
+A plain `pytest` leaves this directory out (`tests/conftest.py`), because it needs Selenium, Locust and a
+Chromium. Run `pytest tests/browser`: a program that is missing is a failure, never a skip.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OPENED = pytest.StashKey[Page]()
 
 @pytest.fixture(scope="session")
 def run_locust(tmp_path_factory) -> Callable[..., AbstractContextManager[str]]:
-    """Yield what runs Locust for as long as a block lasts, and gives the address of its page."""
+    """Return a context manager that runs Locust during a block, and yields the address of its page."""
 
     @contextlib.contextmanager
     def run(*, workers: int = 0) -> Iterator[str]:
@@ -57,7 +57,7 @@ def run_locust(tmp_path_factory) -> Callable[..., AbstractContextManager[str]]:
 
 @pytest.fixture(scope="module")
 def page(request, tmp_path_factory) -> Iterator[Page]:
-    """Yield a browser with an empty profile; it is gone at the end, with all that it started."""
+    """Yield a browser with an empty profile; it ends with the module, with all that it started."""
     profile = tmp_path_factory.mktemp("chromium")
     with marked() as environment, open_page(profile, environment) as page:
         request.config.stash[OPENED] = page
@@ -84,7 +84,7 @@ def pytest_runtest_makereport(item):
 
 @contextlib.contextmanager
 def running_locust(home: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run Locust with our kit, without whatever this machine or this user has configured."""
+    """Run Locust with our kit, without the configuration of this machine or user."""
     with marked() as environment, (home / "output.log").open("ab") as output:
         foreign = ("SHARDCACHE_", "LOCUST_")
         kept = {name: value for name, value in environment.items() if not name.startswith(foreign)}
@@ -108,7 +108,7 @@ def running_locust(home: Path, *arguments: str) -> Iterator[subprocess.Popen[byt
 
 
 def several(workers: int) -> list[str]:
-    """Return the options of a master with so many workers on this machine; none for a Locust alone."""
+    """Return the options of a master with `workers` on this machine; none for a Locust alone."""
     if not workers:
         return []
     port = str(free_port())
@@ -118,7 +118,7 @@ def several(workers: int) -> list[str]:
 
 @contextlib.contextmanager
 def marked() -> Iterator[dict[str, str]]:
-    """Yield an environment whose processes are found again, and killed at the end."""
+    """Yield an environment whose processes are killed at the end."""
     mark = str(uuid.uuid4())
     try:
         yield {**os.environ, MARK: mark}
@@ -127,7 +127,7 @@ def marked() -> Iterator[dict[str, str]]:
 
 
 def kill_all(mark: str) -> None:
-    """Kill all processes with a mark; return when they are gone."""
+    """Kill all processes with a mark, and wait until they are gone."""
     deadline = time.monotonic() + PATIENCE
     while pids := pids_with(mark):
         assert time.monotonic() < deadline, f"processes that cannot be killed: {pids}"
@@ -149,7 +149,7 @@ def pids_with(mark: str) -> list[int]:
 
 
 def wait_until_served(url: str, process: subprocess.Popen[bytes], output: Path) -> None:
-    """Return when the page is served; fail with what Locust said when it is not."""
+    """Wait until the page is served; fail with the output of Locust when it is not."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -48,7 +48,7 @@ Row = tuple[str, ...]
 
 @contextlib.contextmanager
 def open_page(profile: Path, environment: dict[str, str]) -> Iterator[Page]:
-    """Start a headless Chromium of Debian's, with its own driver; end both at the end."""
+    """Run Debian's Chromium, headless, with its driver; end both after the block."""
     options = webdriver.ChromeOptions()
     options.binary_location = find(install_servers.BROWSER)
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
@@ -63,7 +63,7 @@ def open_page(profile: Path, environment: dict[str, str]) -> Iterator[Page]:
 
 
 def find(binary: str) -> str:
-    """Return the path of a program of the browser; fail with how it gets there."""
+    """Return the path of a program of the browser; fail with the command that installs it."""
     path = shutil.which(binary, path=install_servers.BINARY_PATH)
     assert path is not None, f"no {binary}: run tests/tools/install_servers.py --browser"
     return path
@@ -94,7 +94,7 @@ class Page:
 
     @property
     def text(self) -> str:
-        """Return all that the page shows."""
+        """The text of the page."""
         return self.browser.find_element(By.TAG_NAME, "body").text
 
     def field(self, name: str) -> WebElement:
@@ -113,16 +113,16 @@ class Page:
             assert field.get_attribute("value") == text
 
     def choices(self, name: str) -> list[str]:
-        """Return what a field of the form has to choose from."""
+        """Return the choices of a field of the form."""
         return [option.text for option in Select(self.field(name)).options]
 
     def start(self) -> None:
-        """Press the button that starts a run; return when the page has turned to its tabs."""
+        """Press the button that starts a run, and wait until the page shows its tabs."""
         self.button("START").click()
         self.wait(lambda: self.tab("STATISTICS"))
 
     def send(self, **fields: str) -> None:
-        """Send the form as another page would; return when it has been taken."""
+        """Send the form as another page would, and wait until it is accepted."""
         status = self.browser.execute_async_script(SEND, fields)
         assert status == 200
 
@@ -154,13 +154,13 @@ class Page:
         return self.wait(seen)
 
     def wait(self, condition: Callable[[], T]) -> T:
-        """Return what a condition gives, once that is true; fail when it takes too long."""
+        """Return the result of a condition once it is true; fail when it takes too long."""
         ignored = (NoSuchElementException, StaleElementReferenceException)
         waiting = WebDriverWait(self.browser, PATIENCE, 0.1, ignored_exceptions=ignored)
         return waiting.until(lambda _browser: condition())
 
     def requested_urls(self) -> list[str]:
-        """Return every address that the page has asked for since it was last looked at."""
+        """Return every address that the page has requested since the last call."""
         logged = (json.loads(line["message"]) for line in self.browser.get_log("performance"))
         messages = [line["message"] for line in logged]
         return [

@@ -1,4 +1,4 @@
-"""A run as our tab of Locust's page tells of it: its rows, their names, its verdict."""
+"""A run as our tab of Locust's page shows it: its rows, their names, its verdict."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import NamedTuple
 from browser.pages import Page, Row
 
 TAB = "shardcache"
-SHORT = ("-u", "4", "-t", "6s")  # what Locust is told for a run of the tests
+SHORT = ("-u", "4", "-t", "6s")  # the options of a run in the tests
 
 
 class Played(NamedTuple):
-    """What the tab showed of a run: rows while it was on, and rows after it."""
+    """The rows of the tab during a run, and after it."""
 
     live: list[Row]
     after: list[Row]
 
 
 def watch(page: Page) -> Played:
-    """Turn to the tab while a run is on, and see it to its end."""
+    """Open the tab during a run, and wait for the end of the run."""
     page.look_at(TAB)
     live = page.wait_for_rows(lambda rows: verdict(rows) == "running")
     return Played(live, page.wait_for_rows(is_over))
 
 
 def verdict(rows: list[Row]) -> str:
-    """Return what the first row says of the run as a whole."""
+    """Return the verdict on the whole run, from the first row."""
     return rows[0][-1] if rows else ""
 
 

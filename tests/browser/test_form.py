@@ -38,11 +38,11 @@ def test_the_form_offers_our_options(page):
 
 
 def test_the_form_hides_the_cache_url(page):
-    """A URL with a password in it is not shown to whoever looks over a shoulder."""
+    """A URL with a password in it cannot be read from the screen."""
     assert page.field("cacheUrl").get_attribute("type") == "password"
 
 
-def test_the_form_asks_for_nothing_that_we_do_not_need(page):
-    """Nobody is sent to look for a host: the run starts what has one."""
+def test_the_form_asks_for_no_host(page):
+    """The user need not look for a host: the run starts a server that has one."""
     assert "START" in page.text
     assert "no host attribute" not in page.text

@@ -1,4 +1,4 @@
-"""One process plays one run after another, whatever became of the first."""
+"""One process plays one run after another, however the first one ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _form(request, page, run_locust):
 
 
 def test_a_run_that_cannot_begin_says_why_and_the_next_one_can(page):
-    """A mistake in the form is named in the tab, with what would be right; a second try works."""
+    """The tab names a mistake in the form, with the right values; a second try works."""
     page.fill(profile="kettle")
     page.start()
     page.look_at(TAB)
@@ -30,7 +30,7 @@ def test_a_run_that_cannot_begin_says_why_and_the_next_one_can(page):
 
 
 def test_one_run_follows_another(page):
-    """A second run is a run of its own: it neither ends at once nor shows the first one's rows."""
+    """A second run neither ends at once nor shows the rows of the first one."""
     page.start()
     first = watch(page)
     page.open_new_form()
@@ -42,7 +42,7 @@ def test_one_run_follows_another(page):
 
 
 def test_a_run_that_is_stopped_says_so(page):
-    """Whoever presses STOP reads in the verdict that the run was not played to its end."""
+    """After STOP the verdict says that the run was not played to its end."""
     page.start()
     page.look_at(TAB)
     page.wait_for_rows(lambda rows: verdict(rows) == "running")
@@ -52,7 +52,7 @@ def test_a_run_that_is_stopped_says_so(page):
 
 
 def test_the_example_application_can_be_visited_again(page):
-    """The address of an application that is gone is not taken for a host that somebody wants."""
+    """The address of an application that has ended is not used as the host of the next run."""
     page.fill(scenario="app")
     page.start()
     watch(page)
@@ -65,7 +65,7 @@ def test_the_example_application_can_be_visited_again(page):
 
 
 def test_a_form_that_is_sent_again_does_not_disturb_a_run(page):
-    """A run goes on as it began, whatever somebody else chooses meanwhile."""
+    """A run continues as it began, whatever another user chooses meanwhile."""
     page.start()
     page.look_at(TAB)
     page.wait_for_rows(lambda rows: verdict(rows) == "running")

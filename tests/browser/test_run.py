@@ -1,4 +1,4 @@
-"""A run that the form starts is told of in our tab: figures while it is on, then its verdict."""
+"""Our tab shows a run that the form starts: figures during the run, then its verdict."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIGURES = {
 
 @pytest.fixture(scope="module", autouse=True)
 def played(page: Page, run_locust) -> Iterator[Played]:
-    """Return what was seen of a run; the page still shows it."""
+    """Yield the rows of a run; the page still shows it."""
     with run_locust() as url:
         page.open(url)
         page.fill(userCount="4", scenario="steady")
@@ -34,20 +34,20 @@ def played(page: Page, run_locust) -> Iterator[Played]:
         yield watch(page)
 
 
-def test_a_run_shows_its_figures_while_it_is_on(played):
-    """The tab tells at any moment how far the run is, and how the servers do."""
+def test_a_run_shows_its_figures_until_its_end(played):
+    """The tab shows at any moment how far the run is, and how the servers are."""
     assert played.live[0][0] == "steady on memcached: profile read-mostly, 4 users, 6 s"
     assert played.live[0][1].endswith(" s of 6 s")
     assert {name for name, _, _ in played.live} >= FIGURES
 
 
-def test_a_run_that_is_on_is_not_judged(played):
-    """What must hold at the end is not called missed before."""
+def test_a_run_is_not_judged_before_its_end(played):
+    """No check is called missed before the end of the run."""
     assert {mark for _, _, mark in played.live[1:]} == {""}
 
 
 def test_a_run_that_is_over_shows_each_check_with_its_verdict(played):
-    """Every check is a row that holds, below the verdict of them all."""
+    """Every check is a row that holds, below the verdict on all of them."""
     marks = {name: mark for name, _, mark in played.after}
     assert verdict(played.after) == "holds"
     assert {name: marks.get(name) for name in CHECKED} == dict.fromkeys(CHECKED, "holds")
@@ -63,7 +63,7 @@ def test_the_statistics_name_our_calls(page):
 
 @pytest.mark.parametrize("pixels", [390, 1280])
 def test_the_tab_fits_the_screen(page, pixels):
-    """A table that is too wide scrolls within the page, which never scrolls sideways."""
+    """A table that is too wide scrolls within the page; the page never scrolls sideways."""
     page.look_at(TAB)
     page.wait_for_rows(is_over)
     with page.width(pixels):
@@ -71,9 +71,9 @@ def test_the_tab_fits_the_screen(page, pixels):
 
 
 def test_no_request_leaves_the_machine(page):
-    """The page, from its form to the verdict, asks nobody but Locust."""
+    """The page, from its form to the verdict, requests nothing but from Locust."""
     requested = [urlsplit(url) for url in page.requested_urls()]
-    # The browser opens with a page of its own; what it shows there comes from itself.
+    # The browser opens with its own page, whose content comes from the browser itself.
     asked = [url for url in requested if url.scheme not in {"chrome", "chrome-untrusted", "data"}]
     assert {"/", "/swarm", "/stats/requests"} <= {url.path for url in asked}
     assert {url.hostname for url in asked} == {"127.0.0.1"}

@@ -22,11 +22,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^ *```(?P<language>\w*)")
 BLOCK = re.compile(r"^```(?P<language>pycon|python)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
-OPTIONAL = ("fastapi", "gevent")  # what a page may speak of without our tests bringing it
+OPTIONAL = ("fastapi", "gevent")  # pages may use them; our tests do not install them
 
 
 def examples(page: str) -> str:
-    """Give the lines of a page's Python blocks, all others blank, so that line numbers hold."""
+    """Return the lines of a page's Python blocks, all others blank, so that line numbers hold."""
     kept = []
     language = ""
     for line in page.splitlines():
@@ -38,17 +38,17 @@ def examples(page: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _defaults_of_its_own(monkeypatch: pytest.MonkeyPatch):
-    """Each page is a program of its own, whose functions share no name with another's."""
+def _own_defaults(monkeypatch: pytest.MonkeyPatch):
+    """Each page is a separate program: its functions share no name with another's."""
     monkeypatch.setattr("shardcache.decorators._defaults", Defaults())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_run_as_shown(page: Path, monkeypatch: pytest.MonkeyPatch):
-    """What a page shows at the prompt is what the reader gets."""
+    """The reader gets what a page shows at the prompt."""
     text = examples(page.read_text(encoding="utf-8"))
     test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
-    typed = ModuleType("__main__")  # where the names are found that are typed at a prompt
+    typed = ModuleType("__main__")  # where names typed at a prompt are found
     test.globs = vars(typed)
     monkeypatch.setitem(sys.modules, "__main__", typed)
     runner = doctest.DebugRunner(optionflags=doctest.ELLIPSIS)
@@ -64,14 +64,14 @@ def test_examples_run_as_shown(page: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_wrong_example_is_found():
-    """A fence ends the expected output, and prose beside the blocks is no example."""
+    """A fence ends the expected output, and prose between the blocks is not an example."""
     page = ">>> prose\n\n```pycon\n>>> 1 + 1\n3\n```\nmore prose\n"
     (example,) = doctest.DocTestParser().get_examples(examples(page))
     assert (example.source, example.want, example.lineno) == ("1 + 1\n", "3\n", 3)
 
 
 def programs(page: str) -> Iterator[str]:
-    """Give each block without prompts as a program, after the prompts above it on its page."""
+    """Yield each block without prompts as a program, after the prompts above it on its page."""
     typed = ""
     for block in BLOCK.finditer(page):
         if block["language"] == "python":
@@ -90,7 +90,7 @@ PROGRAMS = [
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_run(program: str, tmp_path: Path):
-    """A block without prompts runs as well; one that holds tests passes them."""
+    """A block without prompts runs as well; a block of tests passes."""
     for name in OPTIONAL:
         if f"from {name} import" in program and importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
@@ -104,7 +104,7 @@ def test_programs_run(program: str, tmp_path: Path):
             **os.environ,
             "SHARDCACHE_URL": "memory://a,b,c",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        },  # which have settings of their own
+        },  # plugins have their own settings
         capture_output=True,
         text=True,
         timeout=100,
@@ -114,7 +114,7 @@ def test_programs_run(program: str, tmp_path: Path):
 
 
 def test_the_plugin_of_the_readme_is_a_plugin():
-    """Its strategy is registered, and a client can be made of it."""
+    """Its strategy is registered, and places keys."""
     (program,) = programs((ROOT / "README.md").read_text(encoding="utf-8"))
     module = ModuleType("readme")
     exec(compile(program, "README.md", "exec"), vars(module))

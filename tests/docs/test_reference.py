@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 import pytest
 
 import shardcache
+import shardcache.testing
 from shardcache import errors
 from shardcache.cli.app import cli
 from shardcache.core.caching import CacheTerms
@@ -19,6 +21,8 @@ from shardcache.core.events import METHODS
 from shardcache.operations.recompute.counters import COUNTERS
 from shardcache.plugin import hookspecs
 from shardcache.plugin.manager import load
+from shardcache.settings import Settings
+from shardcache.settings.parameters import PARAMETERS
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 HOOKS = {
@@ -29,7 +33,7 @@ HOOKS = {
 
 
 def page(name: str) -> str:
-    """Give the text of a reference page."""
+    """Return the text of a reference page."""
     return (REFERENCE / f"{name}.md").read_text(encoding="utf-8")
 
 
@@ -73,24 +77,24 @@ def test_every_event_is_documented_with_its_method_and_fields():
 
 
 def rows(name: str, heading: str) -> list[str]:
-    """Give the first column of the table under a heading of a page."""
+    """Return the first column of the table under a heading of a page."""
     section = page(name).partition(f"## {heading}\n")[2].partition("\n## ")[0]
     return re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
 
 
 def test_every_parameter_of_cached_is_documented():
-    """The tables name the parameters of the key, and the terms, in the order of the code."""
+    """The tables name the key options and the fields of the policy, in the order of the code."""
     named = inspect.signature(shardcache.Client.cached).parameters
     of_the_key = [name for name in named if name not in {"self", "seconds", "ttl", "terms"}]
-    assert rows("computed", "Key options") == of_the_key
+    assert rows("cached", "Key options") == of_the_key
     terms = [field.name for field in dataclasses.fields(shardcache.CachePolicy)]
-    assert rows("computed", "Options") == terms
+    assert rows("cached", "Options") == terms
     assert list(CacheTerms.__annotations__) == terms[1:]
 
 
 def test_every_counter_is_documented():
     """The table of counters says of each what the code says."""
-    section = page("computed").partition("## Counters\n")[2]
+    section = page("cached").partition("## Counters\n")[2]
     table = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, flags=re.MULTILINE))
     assert table == COUNTERS
     assert list(shardcache.CacheInfo._fields) == list(COUNTERS)
@@ -110,10 +114,13 @@ def test_every_parameter_of_lock_is_documented():
     assert table == [name for name in parameters if name not in {"self", "name"}]
 
 
-def test_every_public_name_is_in_the_reference():
-    """What is in `__all__` is documented."""
-    pages = "".join(path.read_text(encoding="utf-8") for path in REFERENCE.glob("*.md"))
-    assert [name for name in shardcache.__all__ if not re.search(rf"\b{name}\b", pages)] == []
+@pytest.mark.parametrize(
+    ("name", "package"), [("api", shardcache), ("api-testing", shardcache.testing)]
+)
+def test_every_public_name_has_its_docstring_on_a_page(name, package):
+    """A page of the API shows each name of `__all__` once, and no other."""
+    shown = re.findall(r"^\.\. auto\w+:: (\w+)$", page(name), flags=re.MULTILINE)
+    assert sorted(shown) == sorted(package.__all__)
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
@@ -131,3 +138,18 @@ def test_every_scheme_is_documented():
     """Each URL scheme has its place on the page of backends."""
     text = page("backends")
     assert [scheme for scheme in load().backends if f"`{scheme}`" not in text] == []
+
+
+def test_every_setting_is_documented_with_its_default_and_variable():
+    """The list of settings has those of the code, in its order, each with its default."""
+    entries = re.findall(
+        r"^`(\w+)`\n: (.*?)(?=\n\n`|\n\nDurations)", page("settings"), re.MULTILINE | re.DOTALL
+    )
+    assert [name for name, _ in entries] == list(PARAMETERS)
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    for name, text in entries:
+        variable = "SHARDCACHE_URL" if name == "nodes" else f"SHARDCACHE_{name.upper()}"
+        assert (f"*Variable:* `{variable}`." in text) == (name != "ssl_context")
+        if name not in {"nodes", "timeout", "connect_timeout"}:
+            shown = json.dumps(value) if isinstance(value := defaults[name], str) else value
+            assert f"*Default:* `{shown}`." in text

@@ -1,4 +1,4 @@
-"""What the guide on switching says stays, or does not, for keys and values of other clients."""
+"""Keys and values of other clients are found, or missed, as the guide on switching says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "sixteen bytes or more"
 
 @pytest.fixture
 def ours(memcached_servers):
-    """Give our client of pymemcache's nodes."""
+    """Yield our client of pymemcache's nodes."""
     urls = [server.url for server in memcached_servers]
     with Client(urls, strategy="pymemcache", timeout=10) as client:
         yield client
@@ -28,12 +28,12 @@ def ours(memcached_servers):
 
 @pytest.fixture
 def make_theirs(memcached_servers):
-    """Give a function that makes pymemcache's client of the same nodes."""
+    """Yield a function that makes pymemcache's client of the same nodes."""
     made = []
 
     def make(**settings):
         hosts = [(server.host, server.port) for server in memcached_servers]
-        # By itself it does not wait until what it writes is there.
+        # By default it does not wait for the answer to a write.
         made.append(HashClient(hosts, default_noreply=False, **settings))
         return made[-1]
 
@@ -64,7 +64,7 @@ def test_pymemcache_places_a_bytes_key_by_its_repr(ours, make_theirs):
 
 
 def test_a_namespace_finds_nothing_under_a_prefix(memcached_servers, ours, make_theirs):
-    """A namespace is written otherwise than a prefix; a key that looks like one is a miss."""
+    """A namespace is written in another form than a prefix; a key that looks like one is a miss."""
     theirs = make_theirs(serde=PickleSerde())
     theirs.set_many({f"shop:{key}": "v" for key in KEYS})
     theirs.set("4:shop:k", "v")
@@ -74,7 +74,7 @@ def test_a_namespace_finds_nothing_under_a_prefix(memcached_servers, ours, make_
     assert ours.get("4:shop:k") is None
 
 
-def test_what_comes_back_otherwise_than_it_went_in(ours, make_theirs):
+def test_values_that_come_back_changed(ours, make_theirs):
     """Text without a serde, pylibmc's bool and empty bytes are what the guide says."""
     make_theirs().set("text", "v")
     assert ours.get("text") == b"v"
@@ -152,8 +152,8 @@ def test_of_django_redis_whole_numbers_stay(redis_servers):
     theirs.close()
 
 
-def test_a_value_that_cannot_be_read_is_told_under_raise(memcached_servers, make_theirs):
-    """The guide's way to make sure: a foreign pickle is a `DecodeError`, not a miss."""
+def test_a_value_that_cannot_be_read_is_raised(memcached_servers, make_theirs):
+    """As the guide says: with `on_error="raise"` a foreign pickle is a `DecodeError`, not a miss."""
     make_theirs(serde=PickleSerde()).set("k", {"a": 1})
     urls = [server.url for server in memcached_servers]
     with (
