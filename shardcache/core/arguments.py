@@ -39,12 +39,12 @@ class UnkeyableError(ShardCacheError):
 
 
 def digest(parts: bytes) -> str:
-    """Give the 32 hex digits that stand for the arguments: 128 bits of BLAKE2b."""
+    """Return the 32 hex digits that stand for the arguments: 128 bits of BLAKE2b."""
     return blake2b(parts, digest_size=16).hexdigest()
 
 
 def canonical(value: Any, *, typed: bool = False) -> bytes:
-    r"""Give the bytes of a value; equal numbers give the same unless `typed`.
+    r"""Return the bytes of a value; equal numbers give the same unless `typed`.
 
     Takes what the default codec takes, enums, classes, named tuples, dataclasses and attrs classes of
     such values, types of other libraries that are recognised, and objects whose class has a

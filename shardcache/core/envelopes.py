@@ -33,7 +33,7 @@ class Envelope(NamedTuple):
 
 
 def pack(envelope: Envelope) -> bytes:
-    """Give the bytes of an envelope."""
+    """Return the bytes of an envelope."""
     versions = b"".join(envelope.versions)
     header = _HEADER.pack(
         FORM,
@@ -47,7 +47,7 @@ def pack(envelope: Envelope) -> bytes:
 
 
 def unpack(stored: bytes) -> Envelope:
-    """Give the envelope of such bytes; raise `DecodeError` when they are none."""
+    """Return the envelope of such bytes; raise `DecodeError` when they are none."""
     try:
         form, flags, fresh_until, delta, ttl, count = _HEADER.unpack_from(stored)
     except struct.error:

@@ -38,7 +38,7 @@ class Stored(NamedTuple):
 
 
 def open_stored(payload: Payload) -> Stored | None:
-    """Give what a stored payload holds, `None` if it cannot be read."""
+    """Return what a stored payload holds, `None` if it cannot be read."""
     if payload[0] != ENVELOPE_FLAGS:
         return Stored(payload)
     try:
@@ -53,7 +53,7 @@ def open_stored(payload: Payload) -> Stored | None:
 def seal(
     payload: Payload, now: float, delta: float, ttl: float | None, versions: Sequence[bytes]
 ) -> Envelope:
-    """Give the envelope of a value that took `delta` seconds and is fresh for `ttl` from `now`."""
+    """Return the envelope of a value that took `delta` seconds and is fresh for `ttl` from `now`."""
     flags, data = payload
     lifetime = math.inf if ttl is None else ttl
     return Envelope(flags, data, now + lifetime, delta, lifetime, versions)
@@ -62,7 +62,7 @@ def seal(
 def freshness(
     value: Stored, policy: CachePolicy, now: float, chance: float, versions: Sequence[bytes | None]
 ) -> Freshness:
-    """Say what may be done with a stored value at `now`; `chance` is 0 to 1.
+    """Return what may be done with a stored value at `now`; `chance` is 0 to 1.
 
     `versions` are those that its tags have now: it counts for nothing unless they are its own.
     """
@@ -77,7 +77,7 @@ def freshness(
 
 
 def serves_after_error(value: Stored, policy: CachePolicy, now: float) -> bool:
-    """Say whether a value is young enough to be served in place of an error."""
+    """Return whether a value is young enough to be served in place of an error."""
     return now - value.fresh_until < policy.seconds("stale_if_error")
 
 

@@ -138,7 +138,7 @@ class Health:
         return self._fails_in_a_row(kind, answered) | self._fails_often(answered, now)
 
     def silent(self, answered: int) -> bool:
-        """Say whether its last call was not answered in time; `answered` as in `failed`."""
+        """Return whether its last call was not answered in time; `answered` as in `failed`."""
         return self._silences > 0 and self._answered == answered
 
     def _fails_in_a_row(self, kind: FailureKind, answered: int) -> bool:
@@ -196,7 +196,7 @@ class Health:
 
     @property
     def circuit(self) -> Circuit:
-        """Give the state of the circuit: closed unless the node is ejected.
+        """Return the state of the circuit: closed unless the node is ejected.
 
         A probe may still be on its way when another reply restores the node; so its outcome decides
         between open and probing alone.
@@ -207,7 +207,7 @@ class Health:
 
     @property
     def soft(self) -> bool:
-        """Say whether it was ejected for silence or nonsense, which could be this process's own."""
+        """Return whether it was ejected for silence or nonsense, which could be this process's own."""
         return self.error is not None and failure_kind(self.error) in _SOFT
 
     def _jittered(self, chance: float) -> float:
@@ -216,7 +216,7 @@ class Health:
 
 
 def failure_kind(error: NodeError) -> FailureKind:
-    """Give what an error says about its node.
+    """Return what an error says about its node.
 
     >>> failure_kind(NodeTimeoutError("did not answer in time")), failure_kind(PoolTimeoutError(""))
     (<FailureKind.TIMEOUT: 'timeout'>, <FailureKind.NONE: 'none'>)

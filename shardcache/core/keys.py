@@ -17,13 +17,13 @@ _like_a_namespace = re.compile(rb"([1-9][0-9]{0,8}):").match
 
 
 def is_plain(name: bytes) -> bool:
-    """Say whether every server takes the name as it is: printable ASCII, no blank, 250 bytes."""
+    """Return whether every server takes the name as it is: printable ASCII, no blank, 250 bytes."""
     # To delete what is plain and see what is left beats every regular expression tried.
     return len(name) <= MAX_PLAIN and not name.translate(None, PLAIN)
 
 
 def hashed(name: bytes) -> bytes:
-    """Give the short plain name that stands for one no server takes: 128 bits of BLAKE2b.
+    """Return the short plain name that stands for one no server takes: 128 bits of BLAKE2b.
 
     >>> hashed(b"two words")
     b'~sc:h:0a74d9f8dc440af6bd63bbaf0c17cc5d'
@@ -32,7 +32,7 @@ def hashed(name: bytes) -> bytes:
 
 
 def encode(key: str | bytes) -> bytes:
-    """Give the caller's key as bytes; raise `InvalidKeyError` for what is none."""
+    """Return the caller's key as bytes; raise `InvalidKeyError` for what is none."""
     try:
         if isinstance(key, str):
             raw = str.encode(key)
@@ -94,7 +94,7 @@ def _prefix(namespace: bytes) -> bytes:
 
 
 def _named_alone(raw: bytes) -> bytes:
-    """Give the name of a key without a namespace: nearly always the key itself."""
+    """Return the name of a key without a namespace: nearly always the key itself."""
     # Most keys begin with a letter, and cost one comparison: digits are below, "~" is above.
     if b":" < raw < b"~":
         return raw
@@ -104,7 +104,7 @@ def _named_alone(raw: bytes) -> bytes:
 
 
 def _has_namespace(raw: bytes) -> bool:
-    """Say whether the key reads like a name in some namespace, as `4:shop:cart` does."""
+    """Return whether the key reads like a name in some namespace, as `4:shop:cart` does."""
     length = _like_a_namespace(raw)
     if length is None:
         return False

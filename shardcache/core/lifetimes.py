@@ -30,7 +30,7 @@ TTL: TypeAlias = "float | SupportsIndex | Decimal | timedelta | Default | None"
 
 
 def lifetime(ttl: TTL, default: float | None) -> float | None:
-    """Give a TTL in seconds: above zero, `None` for no expiry, 0.0 for what expires at once.
+    """Return a TTL in seconds: above zero, `None` for no expiry, 0.0 for what expires at once.
 
     `default`, already in seconds, is given for `DEFAULT`. Raise `TypeError` for what is no
     duration, `ValueError` for NaN, infinity and more than ten years.

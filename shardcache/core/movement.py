@@ -25,7 +25,7 @@ Basis = Literal["key space", "sample", "keys"]
 
 
 def sample_keys(count: int = SAMPLE) -> Sequence[bytes]:
-    """Give `count` keys that stand for the whole key space: the same ones every time."""
+    """Return `count` keys that stand for the whole key space: the same ones every time."""
     return [b"sample:%d" % number for number in range(count)]
 
 
@@ -44,7 +44,7 @@ class Movement(NamedTuple):
     def between(
         cls, before: Placement, after: Placement, keys: Iterable[bytes] | None = None
     ) -> Movement:
-        """Give what moves between two placements, of `keys` or of the key space.
+        """Return what moves between two placements, of `keys` or of the key space.
 
         The key space is measured exactly where both placements are runs of one space, and by a
         fixed sample otherwise, or where exactness would take seconds (many nodes).
@@ -80,27 +80,27 @@ class Movement(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Give how many keys, or places of the key space, were looked at."""
+        """Return how many keys, or places of the key space, were looked at."""
         return sum(self.flows.values())
 
     @property
     def moving(self) -> int:
-        """Give how many of them change their node."""
+        """Return how many of them change their node."""
         return sum(count for (old, new), count in self.flows.items() if old != new)
 
     @property
     def moved(self) -> float:
-        """Give the share, 0 to 1, that changes its node."""
+        """Return the share, 0 to 1, that changes its node."""
         return self.moving / self.total if self.flows else 0.0
 
     @property
     def before(self) -> Mapping[str, float]:
-        """Give each node's share before the change; a node that holds nothing is not there."""
+        """Return each node's share before the change; a node that holds nothing is not there."""
         return self._shares(0)
 
     @property
     def after(self) -> Mapping[str, float]:
-        """Give each node's share after the change; a node that holds nothing is not there."""
+        """Return each node's share after the change; a node that holds nothing is not there."""
         return self._shares(1)
 
     def _shares(self, end: int) -> Mapping[str, float]:
@@ -112,7 +112,7 @@ class Movement(NamedTuple):
 
 
 def shares(placement: Placement, keys: Iterable[bytes] | None = None) -> Mapping[str, float]:
-    """Give each node's share, 0 to 1, of `keys` or of the key space."""
+    """Return each node's share, 0 to 1, of `keys` or of the key space."""
     return Movement.between(placement, placement, keys).after
 
 
@@ -141,7 +141,7 @@ def _runs(placement: Placement) -> HashRanges | None:
 
 
 def _overlaps(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Give the pieces that two cuts of one space make: length, index in each cut."""
+    """Return the pieces that two cuts of one space make: length, index in each cut."""
     start = old = new = 0
     while start < before[-1]:
         end = min(before[old], after[new])

@@ -403,27 +403,27 @@ def _held(data: bytes) -> Payload:
 
 
 def stub(mark: bytes) -> Payload:
-    """Give the payload that says that a value is being made by whoever knows `mark`."""
+    """Return the payload that says that a value is being made by whoever knows `mark`."""
     return STUB_FLAGS, mark
 
 
 def abandoned(mark: bytes) -> Payload:
-    """Give the payload that says that the making was given up by whoever knows `mark`."""
+    """Return the payload that says that the making was given up by whoever knows `mark`."""
     return ABANDONED_FLAGS, mark
 
 
 def is_abandoned(payload: object) -> bool:
-    """Say whether this is a mark that the making of a value was given up."""
+    """Return whether this is a mark that the making of a value was given up."""
     return isinstance(payload, tuple) and payload[0] == ABANDONED_FLAGS
 
 
 def is_stub(payload: Payload) -> bool:
-    """Say whether this is no value but a mark that one is being made."""
+    """Return whether this is no value but a mark that one is being made."""
     return payload[0] == STUB_FLAGS or payload == BARE_STUB
 
 
 def is_mark(payload: Payload) -> bool:
-    """Say whether this is no value: one is being made, its making was given up, or failed."""
+    """Return whether this is no value: one is being made, its making was given up, or failed."""
     return is_stub(payload) or payload[0] in _MARKS
 
 

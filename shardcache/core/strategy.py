@@ -13,14 +13,14 @@ class Placement(Protocol):
 
     @property
     def owner(self) -> Callable[[bytes], Node]:
-        """Give the function from a key to the node that holds it: hot, so a plain closure."""
+        """Return the function from a key to the node that holds it: hot, so a plain closure."""
 
     @property
     def digest(self) -> bytes:
-        """Give a digest of all that decides placement: hash, parameters, nodes, and the table."""
+        """Return a digest of all that decides placement: hash, parameters, nodes, and the table."""
 
     def preference(self, key: bytes, count: int) -> Sequence[Node]:
-        """Give up to `count` distinct nodes in order, the owner first; the same list each time."""
+        """Return up to `count` distinct nodes in order, the owner first; the same list each time."""
 
 
 class HashRanges(NamedTuple):
@@ -43,7 +43,7 @@ class Measurable(Protocol):
     """What a placement may offer beyond the rest, so that movement and balance are exact."""
 
     def hash_ranges(self) -> HashRanges | None:
-        """Give the placement as runs of the hash space; `None` when it is not made of such."""
+        """Return the placement as runs of the hash space; `None` when it is not made of such."""
 
 
 class Strategy(Protocol):
@@ -51,11 +51,11 @@ class Strategy(Protocol):
 
     @property
     def name(self) -> str:
-        """Give the registered name with its options: `ketama:profile=twemproxy`."""
+        """Return the registered name with its options: `ketama:profile=twemproxy`."""
 
     @property
     def hashes_namespace(self) -> bool:
-        """Say whether the namespace is part of what is hashed.
+        """Return whether the namespace is part of what is hashed.
 
         True for our own strategies; false for those that keep keys where another client, which
         hashes the caller's key alone, has put them.

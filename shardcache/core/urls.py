@@ -41,7 +41,7 @@ class Parts:
     fields: tuple[str, ...]
 
     def alone(self, host: str, fields: tuple[str, ...]) -> str:
-        """Give the URL that has this one `host` and these `fields`, and is otherwise the same."""
+        """Return the URL that has this one `host` and these `fields`, and is otherwise the same."""
         user = "" if self.user is None else f"{self.user}@"
         query = f"?{'&'.join(fields)}" if fields else ""
         return f"{self.scheme}://{user}{host}{self.path}{query}"
@@ -87,7 +87,7 @@ def cut(url: object) -> Parts:
 
 
 def decoded(text: str) -> str:
-    """Give a part of a URL without its percent-escapes; `+` stays what it is."""
+    """Return a part of a URL without its percent-escapes; `+` stays what it is."""
     data = unquote_to_bytes(text)
     if not _is_utf8(data):
         raise ConfigurationError("the percent-escapes of a URL are no UTF-8")
@@ -104,14 +104,14 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def options(fields: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Give the name and value of each field of a query, decoded."""
+    """Return the name and value of each field of a query, decoded."""
     for field in fields:
         name, _, value = field.partition("=")
         yield decoded(name), decoded(value)
 
 
 def shown(value: object) -> str:
-    """Give what an error may quote of a value: nothing of a text that may hold a password.
+    """Return what an error may quote of a value: nothing of a text that may hold a password.
 
     >>> print(shown(-1), shown("abc"), shown("redis://app:hunter2@h"), shown([1]))
     -1 'abc' a URL list

@@ -40,7 +40,7 @@ def shardcache_register_codecs(registry: Registry[CodecFactory]) -> None:
 
 @hookspec
 def shardcache_observers(settings: Settings) -> Iterable[object]:  # type: ignore[empty-body]  # a spec has no body
-    """Give the observers that a client made from `settings` should have."""
+    """Return the observers that a client made from `settings` should have."""
 
 
 @hookspec

@@ -156,7 +156,7 @@ class Plugins:
             yield from (f"{kind} {name}" for name in registry if name not in before)
 
     def observers(self, settings: Settings) -> tuple[object, ...]:
-        """Give the observers that plugins want a client of `settings` to have."""
+        """Return the observers that plugins want a client of `settings` to have."""
         offered = self._manager.hook.shardcache_observers(settings=settings)
         return tuple(observer for observers in offered for observer in observers)
 
@@ -166,7 +166,7 @@ class Plugins:
 
     @property
     def described(self) -> tuple[PluginInfo, ...]:
-        """Give every plugin with what it offers, our own first."""
+        """Return every plugin with what it offers, our own first."""
         return tuple(self._described)
 
 
@@ -178,7 +178,7 @@ _whole: dict[str, Plugins] = {}  # one at most, by the choice it was loaded for
 
 
 def load() -> Plugins:
-    """Give this process's plugins, found and loaded at the first call.
+    """Return this process's plugins, found and loaded at the first call.
 
     Any installed distribution may announce one, and it is imported here: `SHARDCACHE_PLUGINS=none` loads
     none, `name,other` those alone, `-name,-other` all but those.

@@ -63,6 +63,6 @@ class Registry(Generic[T]):
         return len(self._entries)
 
     def origin(self, name: str) -> str:
-        """Give who offered `name`."""
+        """Return who offered `name`."""
         self[name]
         return self._origins[name]

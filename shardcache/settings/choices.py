@@ -6,7 +6,7 @@ from shardcache.errors import ConfigurationError
 
 
 def parse_choice(text: str) -> tuple[str, dict[str, str]]:
-    """Give the name and the options of a choice of strategy or codec.
+    """Return the name and the options of a choice of strategy or codec.
 
     An option's value may hold `:` and `=`, but no `,`. Raise `ConfigurationError` for a text of
     another form, listing every fault.

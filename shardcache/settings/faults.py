@@ -42,19 +42,19 @@ class Faults:
 
 
 def within(origin: str, rest: str) -> str:
-    """Give a place or fault as one of `origin`, which may be empty."""
+    """Return a place or fault as one of `origin`, which may be empty."""
     return f"{origin}: {rest}" if origin else rest
 
 
 def near(name: str, known: Iterable[str]) -> str | None:
-    """Give what is known and so like `name` that it was probably meant."""
+    """Return what is known and so like `name` that it was probably meant."""
     from difflib import get_close_matches  # noqa: PLC0415 - only a fault needs it
 
     return next(iter(get_close_matches(name, known, n=1, cutoff=NEAR)), None)
 
 
 def unknown(name: object, known: Iterable[str]) -> ConfigurationError:
-    """Give the error for an option that there is not, with what there is."""
+    """Return the error for an option that there is not, with what there is."""
     listed = sorted(known)
     meant = near(name, listed) if isinstance(name, str) else None
     hint = f"; did you mean {meant!r}?" if meant else ""

@@ -35,7 +35,7 @@ _weight = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
 
 @takes_secrets
 def parse_nodes(url: str) -> tuple[tuple[Node, ...], dict[str, str]]:
-    """Give the nodes of a URL of one or several hosts, and the client's settings in its query.
+    """Return the nodes of a URL of one or several hosts, and the client's settings in its query.
 
     The hosts share scheme, credentials, path and the rest of the query. `host:port*3` gives
     weight 3. Raise `ConfigurationError` listing every fault, none of which holds a secret.
@@ -50,7 +50,7 @@ def parse_nodes(url: str) -> tuple[tuple[Node, ...], dict[str, str]]:
 
 
 def read_url(url: str, source: str, faults: Faults) -> tuple[tuple[Node, ...], dict[str, str]]:
-    """Give what `parse_nodes` gives, of the parts that are sound; note the faults of the others."""
+    """Return what `parse_nodes` gives, of the parts that are sound; note the faults of the others."""
     try:
         parts = cut(url)
     except ConfigurationError as error:
@@ -88,7 +88,7 @@ def _put(settings: dict[str, str], name: str, value: str) -> None:
 
 
 def _hosts(parts: Parts, fields: tuple[str, ...], source: str, faults: Faults) -> tuple[Node, ...]:
-    """Give a node for each host; a faulty one is told by its place, for it may be a secret."""
+    """Return a node for each host; a faulty one is told by its place, for it may be a secret."""
     several = len(parts.hosts) > 1
     nodes: list[Node] = []
     for place, written in enumerate(parts.hosts, 1):
@@ -110,7 +110,7 @@ def _node(parts: Parts, written: str, fields: tuple[str, ...]) -> Node:
 
 @takes_secrets
 def node_list(nodes: object) -> tuple[Node, ...]:
-    """Give the nodes of what a client takes as `nodes`: URLs, `Node`s, tables, or one of these.
+    """Return the nodes of what a client takes as `nodes`: URLs, `Node`s, tables, or one of these.
 
     Raise `ConfigurationError` listing every fault found, `TopologyError` for no node or two of one
     name.
@@ -136,7 +136,7 @@ def node_list(nodes: object) -> tuple[Node, ...]:
 
 @takes_secrets
 def parse_node(node: object) -> Node:
-    """Give the one node of a URL, a table or a `Node`."""
+    """Return the one node of a URL, a table or a `Node`."""
     found = _several(node)
     if len(found) > 1:
         raise ConfigurationError(f"one node is wanted here, not {len(found)}")
@@ -168,7 +168,7 @@ def _refuse_settings(names: Iterable[str]) -> None:
 
 
 def _from_table(table: Mapping[object, object]) -> Node:
-    """Give the node of `{url = …, name = …, weight = …}`, the last two as wished."""
+    """Return the node of `{url = …, name = …, weight = …}`, the last two as wished."""
     faults = Faults()
     for key in table:
         if key not in _TABLE_KEYS:

@@ -111,7 +111,7 @@ def _one_of(choices: Iterable[str]) -> Callable[[object], str]:
 
 
 def _secret(value: object) -> tuple[bytes, ...] | None:
-    """Give one secret, or several of which the first signs, as bytes. No fault quotes any."""
+    """Return one secret, or several of which the first signs, as bytes. No fault quotes any."""
     if value is None:
         return None
     several = (value,) if isinstance(value, (str, bytes)) else value

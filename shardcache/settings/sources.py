@@ -43,7 +43,7 @@ Given: TypeAlias = dict[str, Setting]
 def from_table(
     table: Mapping[str, object], source: str, faults: Faults, *, complete: bool = True
 ) -> Given:
-    """Give the settings of a dict or of a file's table; `complete` if it has to name nodes."""
+    """Return the settings of a dict or of a file's table; `complete` if it has to name nodes."""
     given: Given = {}
     for name, value in table.items():
         if name in PARAMETERS:
@@ -60,7 +60,7 @@ def _key(name: object) -> str:
 
 
 def from_file(path: str | PathLike[str], faults: Faults, *, complete: bool = True) -> Given:
-    """Give the settings of a TOML file: its whole, or `[tool.shardcache]` of a `pyproject.toml`."""
+    """Return the settings of a TOML file: its whole, or `[tool.shardcache]` of a `pyproject.toml`."""
     from pathlib import Path  # noqa: PLC0415 - few programs have a file
 
     try:
@@ -100,7 +100,7 @@ def _toml(path: Path) -> dict[str, object]:
 
 
 def from_url(url: str, source: str, faults: Faults) -> Given:
-    """Give the settings of a URL of one or several hosts."""
+    """Return the settings of a URL of one or several hosts."""
     nodes, texts = read_url(url, source, faults)
     given = {
         name: Setting(within(source, f"?{name}="), PARAMETERS[name].from_text(text))
@@ -140,7 +140,7 @@ def names_nodes(environ: Mapping[str, str]) -> bool:
 def from_environment(
     environ: Mapping[str, str], faults: Faults, default: str | None = None
 ) -> Given:
-    """Give the settings of the environment; when it names neither URL nor file, those of `default`.
+    """Return the settings of the environment; when it names neither URL nor file, those of `default`.
 
     The file of `SHARDCACHE_CONFIG` counts least, then `SHARDCACHE_URL`, then the variable of one
     setting. An empty variable is as one not set.
@@ -186,5 +186,5 @@ def _note_misspelt(variables: Iterable[str], faults: Faults) -> None:
 
 
 def variable_of(name: str) -> str:
-    """Give the environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return PREFIX + name.upper()

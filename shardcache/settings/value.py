@@ -63,20 +63,20 @@ class Settings:
     @classmethod
     @takes_secrets
     def of(cls, **given: object) -> Self:
-        """Give the settings of keyword arguments, named and typed as those of a client."""
+        """Return the settings of keyword arguments, named and typed as those of a client."""
         return cls.from_dict(given)
 
     @classmethod
     @takes_secrets
     def from_dict(cls, mapping: Mapping[str, object]) -> Self:
-        """Give the settings of a mapping: the parameters of a client, and `connect_timeout`."""
+        """Return the settings of a mapping: the parameters of a client, and `connect_timeout`."""
         faults = Faults()
         return cls._checked(from_table(mapping, "", faults), faults)
 
     @classmethod
     @takes_secrets
     def from_url(cls, url: str) -> Self:
-        """Give the settings of a URL: hosts between commas, parameters in its query."""
+        """Return the settings of a URL: hosts between commas, parameters in its query."""
         faults = Faults()
         return cls._checked(from_url(url, "", faults), faults)
 
@@ -90,14 +90,14 @@ class Settings:
     @classmethod
     @takes_secrets
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Give the settings of a TOML file, or of `[tool.shardcache]` in a `pyproject.toml`."""
+        """Return the settings of a TOML file, or of `[tool.shardcache]` in a `pyproject.toml`."""
         faults = Faults()
         return cls._checked(from_file(path, faults), faults)
 
     @classmethod
     @takes_secrets
     def from_env(cls, environ: Mapping[str, str], default: str | None = None) -> Self:
-        """Give the settings of `SHARDCACHE_URL` and the other variables in `environ`.
+        """Return the settings of `SHARDCACHE_URL` and the other variables in `environ`.
 
         When neither a URL nor a file is named there, `default` is the URL; without one raise
         `ConfigurationError`, which names the variables.

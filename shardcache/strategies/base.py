@@ -38,7 +38,7 @@ class Placed:
 
     @cached_property
     def digest(self) -> bytes:
-        """Give a digest of all that decides placement; computed at first use."""
+        """Return a digest of all that decides placement; computed at first use."""
         machine = hashlib.blake2b(digest_size=16)
         for part in self.inputs():
             machine.update(len(part).to_bytes(4, "big") + part)
@@ -71,7 +71,7 @@ class StrategyBase(ABC):
 
     @property
     def name(self) -> str:
-        """Give the registered name with the options that differ from their defaults."""
+        """Return the registered name with the options that differ from their defaults."""
         chosen = ",".join(
             f"{name}={_text(value)}"
             for name, value in sorted(self.options.items())
@@ -107,7 +107,7 @@ def _faults(options: Mapping[str, object], known: Mapping[str, Sequence[Value]])
 
 
 def _spelled(value: object, known: Sequence[Value]) -> Sequence[Value]:
-    """Give those of `known`, one or none, that `value` is or spells."""
+    """Return those of `known`, one or none, that `value` is or spells."""
     spelled = _text(value).lower()
     if isinstance(known[0], bool):
         spelled = "true" if spelled in TRUE else "false" if spelled in FALSE else spelled
@@ -119,7 +119,7 @@ def _text(value: object) -> str:
 
 
 def _tagged(placed: Placed) -> Placed:
-    """Give the placement that hashes a key by its tag."""
+    """Return the placement that hashes a key by its tag."""
     owner, preference = placed.owner, placed.preference
     return Placed(
         owner=lambda key: owner(hash_tag(key)),
@@ -130,14 +130,14 @@ def _tagged(placed: Placed) -> Placed:
 
 
 def described(nodes: Iterable[Node]) -> Iterator[bytes]:
-    """Give names and weights of `nodes`, for a digest."""
+    """Return names and weights of `nodes`, for a digest."""
     for node in nodes:
         yield node.name.encode()
         yield float(node.weight).hex().encode()
 
 
 def split_port(node: Node) -> tuple[str, str]:
-    """Give host and port of a node by its *name*, so that its address may change; port "" if none.
+    """Return host and port of a node by its *name*, so that its address may change; port "" if none.
 
     A name of another form than `host:port` or `[v6]:port` is a host as it is.
     """
@@ -149,7 +149,7 @@ def split_port(node: Node) -> tuple[str, str]:
 
 
 def rehashed(owner: Owner, nodes: Sequence[Node]) -> Preference:
-    """Give the preference order of a strategy without one: hash again with a salt until a new node.
+    """Return the preference order of a strategy without one: hash again with a salt until a new node.
 
     After many salts without a new node (one of tiny weight), the rest follow in order of name.
     """

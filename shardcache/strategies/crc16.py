@@ -43,7 +43,7 @@ class Crc16(StrategyBase):
 
 
 def slot_of(key: bytes) -> int:
-    """Give the slot, 0 to 16,383, of a key by its hash tag.
+    """Return the slot, 0 to 16,383, of a key by its hash tag.
 
     >>> slot_of(b"{user1000}.following") == slot_of(b"{user1000}.followers")
     True
@@ -52,7 +52,7 @@ def slot_of(key: bytes) -> int:
 
 
 def _ends(nodes: Sequence[Node]) -> list[int]:
-    """Give where each node's run of slots ends."""
+    """Return where each node's run of slots ends."""
     total = sum(node.weight for node in nodes)
     inner = [round(SLOTS * reached / total) for reached in accumulate(n.weight for n in nodes)]
     return [*inner[:-1], SLOTS]

@@ -49,7 +49,7 @@ class Jump(StrategyBase):
 
 
 def bucket(key: int, count: int) -> int:
-    """Give the bucket, from 0 to `count` - 1, of a 64-bit key.
+    """Return the bucket, from 0 to `count` - 1, of a 64-bit key.
 
     >>> bucket(256, 1024)
     520

@@ -60,20 +60,20 @@ def _as_written(node: Node) -> str:
 
 
 def _without_default_port(node: Node) -> str:
-    """Give libmemcached's label: the host alone on port 11211; IPv6 without brackets."""
+    """Return libmemcached's label: the host alone on port 11211; IPv6 without brackets."""
     host, port = split_port(node)
     return host if port in {"", DEFAULT_PORT} else f"{host}:{port}"
 
 
 def _named_or_without_default_port(node: Node) -> str:
-    """Give twemproxy's label: a name that was given, as it is; else as libmemcached."""
+    """Return twemproxy's label: a name that was given, as it is; else as libmemcached."""
     return node.name if node.named else _without_default_port(node)
 
 
 def _md5_points(
     nodes: Sequence[Node], label: Callable[[Node], str], digests: Sequence[int]
 ) -> Points:
-    """Give four little-endian points of each `md5(label-i)`, for as many `i` as a node has."""
+    """Return four little-endian points of each `md5(label-i)`, for as many `i` as a node has."""
     return [
         _points_of(label(node).encode(), count) for node, count in zip(nodes, digests, strict=True)
     ]
@@ -93,7 +93,7 @@ def _float32(value: float) -> float:
 
 
 def _shares(nodes: Sequence[Node]) -> list[float]:
-    """Give each node's share of all weight, in `float` arithmetic."""
+    """Return each node's share of all weight, in `float` arithmetic."""
     total = _float32(sum(node.weight for node in nodes))
     if not total:
         raise TopologyError("strategy 'ketama': the weights are too small for its arithmetic")
@@ -101,7 +101,7 @@ def _shares(nodes: Sequence[Node]) -> list[float]:
 
 
 def _libmemcached_digests(nodes: Sequence[Node]) -> list[int]:
-    """Give each node's number of digests as libmemcached's `float` arithmetic has it.
+    """Return each node's number of digests as libmemcached's `float` arithmetic has it.
 
     Rounding makes 39 of 40 for equal nodes at some sizes (25, 47, 50, 55, …): part of where the
     keys are.
@@ -112,12 +112,12 @@ def _libmemcached_digests(nodes: Sequence[Node]) -> list[int]:
 
 
 def _libketama_digests(nodes: Sequence[Node]) -> list[int]:
-    """Give each node's number of digests as libketama has it: in `double`, rounded at the end."""
+    """Return each node's number of digests as libketama has it: in `double`, rounded at the end."""
     return [math.floor(_float32(share * DIGESTS * len(nodes))) for share in _shares(nodes)]
 
 
 def _spymemcached_digests(nodes: Sequence[Node]) -> list[int]:
-    """Give exactly 40 digests when unweighted; weighted, spymemcached rounds as libmemcached."""
+    """Return exactly 40 digests when unweighted; weighted, spymemcached rounds as libmemcached."""
     equal = len({node.weight for node in nodes}) == 1
     return [DIGESTS] * len(nodes) if equal else _libmemcached_digests(nodes)
 
@@ -127,7 +127,7 @@ def _libmemcached_points(nodes: Sequence[Node]) -> Points:
 
 
 def _pylibmc_points(nodes: Sequence[Node]) -> Points:
-    """Give 100 points a node by the key's own hash; weighted, the ring of MD5."""
+    """Return 100 points a node by the key's own hash; weighted, the ring of MD5."""
     if any(node.weight != 1 for node in nodes):
         return _libmemcached_points(nodes)
     labels = [_without_default_port(node).encode() for node in nodes]

@@ -40,12 +40,12 @@ CRC32_SPACE: Final = 2**15
 
 
 def space_of(key_hash: KeyHash) -> int:
-    """Give how many different values a hash can have."""
+    """Return how many different values a hash can have."""
     return CRC32_SPACE if key_hash is hashing.crc32 else 2**32
 
 
 def choose(strategy: str, profile: str, hashes: Mapping[str, KeyHash], name: str) -> KeyHash:
-    """Give the profile's hash of that name; raise `ConfigurationError` when it has none."""
+    """Return the profile's hash of that name; raise `ConfigurationError` when it has none."""
     if name not in hashes:
         raise ConfigurationError(
             f"strategy {strategy!r}: profile {profile} has no such hash"

@@ -51,7 +51,7 @@ class Maglev(StrategyBase):
 
 
 def filled(nodes: Sequence[Node], size: int) -> list[int]:
-    """Give the table, as indices into `nodes`: at its turn a node claims its next free entry."""
+    """Return the table, as indices into `nodes`: at its turn a node claims its next free entry."""
     places = [xxh64_intdigest(node.name.encode(), 0) % size for node in nodes]
     skips = [xxh64_intdigest(node.name.encode(), 1) % (size - 1) + 1 for node in nodes]
     table = [-1] * size
@@ -65,7 +65,7 @@ def filled(nodes: Sequence[Node], size: int) -> list[int]:
 
 
 def _turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
-    """Give the indices of the nodes as they take turns in `rounds` rounds; in each, in their order.
+    """Return the indices of the nodes as they take turns in `rounds` rounds; in each, in their order.
 
     With weights, scaled so that their sum is 1, a node has a turn in a round only when
     round × weight has reached its target, which then grows by the greatest weight.
@@ -90,7 +90,7 @@ def _weighted_turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
 
 
 def _round_reaching(target: float, weight: float, last: int) -> int:
-    """Give the first round in which round × weight, as a float, has reached the target, or `last`.
+    """Return the first round in which round × weight, as a float, has reached the target, or `last`.
 
     The quotient, cut to a whole number, is that round or one before it.
     """

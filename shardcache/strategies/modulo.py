@@ -54,7 +54,7 @@ class Modulo(StrategyBase):
 
 
 def _repeated(nodes: Sequence[Node]) -> Sequence[Node]:
-    """Give each node as many times as its weight says."""
+    """Return each node as many times as its weight says."""
     broken = [node.name for node in nodes if node.weight != int(node.weight)]
     if broken:
         raise TopologyError(f"strategy 'modulo' takes whole weights: {', '.join(broken)}")

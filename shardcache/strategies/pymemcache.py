@@ -48,11 +48,11 @@ class Pymemcache(StrategyBase):
 
 
 def _label(node: Node) -> str:
-    """Give `HashClient`'s own key of a server: `host:port`, IPv6 without brackets."""
+    """Return `HashClient`'s own key of a server: `host:port`, IPv6 without brackets."""
     host, port = split_port(node)
     return f"{host}:{port}" if port else host
 
 
 def _folded(text: str) -> bytes:
-    """Give a text as pymemcache's murmur sees it: the low byte of each character."""
+    """Return a text as pymemcache's murmur sees it: the low byte of each character."""
     return bytes(ord(character) & 0xFF for character in text)

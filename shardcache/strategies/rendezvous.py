@@ -81,7 +81,7 @@ def _owner(table: Sequence[Node | None], fill: Callable[[int], Node]) -> Owner:
 
 
 def _scores(nodes: Sequence[Node]) -> Scores:
-    """Give the function from a slot to the nodes' scores.
+    """Return the function from a slot to the nodes' scores.
 
     A score is -w / ln u, with u the hash of slot and name as a fraction. With equal weights the
     hash alone gives the same order without a logarithm.

@@ -17,7 +17,7 @@ from shardcache.strategies.keyhashes import space_of
 def ring(
     nodes: Sequence[Node], points: Sequence[Sequence[int]], key_hash: KeyHash, name: str
 ) -> Placed:
-    """Give the placement of `nodes`, each with its points; past the last comes the first again.
+    """Return the placement of `nodes`, each with its points; past the last comes the first again.
 
     Of two points in one place, the node that comes first in `nodes` has it. `name` says which
     ring this is, for the digest.
@@ -55,7 +55,7 @@ def ring(
 def _sorted(
     nodes: Sequence[Node], points: Sequence[Sequence[int]]
 ) -> tuple[Sequence[int], Sequence[Node]]:
-    """Give the places in order, and their nodes with that of the first place once more at the end.
+    """Return the places in order, and their nodes with that of the first place once more at the end.
 
     As keys of a mapping, backwards, the first node's claim to a place is written last. Floats,
     which hold 32 bits exactly, sort twice as fast as integers of that size.

@@ -21,20 +21,20 @@ class Codec(Protocol):
 
     @property
     def name(self) -> str:
-        """Give what the codec is registered as."""
+        """Return what the codec is registered as."""
 
     @property
     def kind(self) -> int:
-        """Give the number stored beside the bytes, the same for ever, to tell codecs apart.
+        """Return the number stored beside the bytes, the same for ever, to tell codecs apart.
 
         From 64 to 127, unique among the codecs of one key space; those below are shardcache's own.
         """
 
     def encode(self, name: bytes, value: Any) -> bytes:
-        """Give the bytes of `value`, to be stored as `name`; raise `EncodeError` if it has none."""
+        """Return the bytes of `value`, to be stored as `name`; raise `EncodeError` if it has none."""
 
     def decode(self, name: bytes, data: bytes) -> Any:
-        """Give the value of bytes stored as `name`; raise `DecodeError`, and nothing else.
+        """Return the value of bytes stored as `name`; raise `DecodeError`, and nothing else.
 
         The bytes may be anything at all, and no error may hold or quote them. Whatever else is
         raised is taken for a `DecodeError` with that as its cause, which observers are given.
@@ -55,7 +55,7 @@ def no_options(codec: str, options: dict[str, Any]) -> None:
 
 
 def refusal(codec: str, value: object, ways: str) -> EncodeError:
-    """Give the error for a value whose type the codec does not take, with the ways out."""
+    """Return the error for a value whose type the codec does not take, with the ways out."""
     kind = type(value)
     name = (
         kind.__qualname__

@@ -21,7 +21,7 @@ class Json:
         no_options(self.name, options)
 
     def encode(self, name: bytes, value: Any) -> bytes:  # noqa: ARG002 - the same under any name
-        """Give the JSON of `value`; raise `EncodeError` for what would come back as another type."""
+        """Return the JSON of `value`; raise `EncodeError` for what would come back as another type."""
         import json  # noqa: PLC0415 - few programs use it
 
         try:
@@ -38,7 +38,7 @@ class Json:
             ) from None
 
     def decode(self, name: bytes, data: bytes) -> Any:  # noqa: ARG002 - the same under any name
-        """Give the value of a JSON text."""
+        """Return the value of a JSON text."""
         import json  # noqa: PLC0415 - as above
 
         try:

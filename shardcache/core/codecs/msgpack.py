@@ -47,7 +47,7 @@ class Msgpack:
         self._packers: list[msgpack.Packer] = []
 
     def encode(self, name: bytes, value: Any) -> bytes:  # noqa: ARG002 - the same under any name
-        """Give the msgpack form of `value`; raise `EncodeError` naming a type it does not take."""
+        """Return the msgpack form of `value`; raise `EncodeError` naming a type it does not take."""
         try:
             _check(value)
             return self._packed(value)
@@ -55,7 +55,7 @@ class Msgpack:
             raise EncodeError("nested too deeply, or too large, for the codec 'msgpack'") from None
 
     def decode(self, name: bytes, data: bytes) -> Any:  # noqa: ARG002 - the same under any name
-        """Give the value of a msgpack form."""
+        """Return the value of a msgpack form."""
         try:
             if _MARK in data:
                 return _unpacked_with_marks(data)
@@ -128,7 +128,7 @@ class Mark(NamedTuple):
 
 
 def _marked(value: object) -> list[Any]:
-    """Give the array of a value that msgpack asked about."""
+    """Return the array of a value that msgpack asked about."""
     mark = _MARKS.get(type(value))
     if mark is None:
         raise refusal("msgpack", value, _WAYS)
@@ -230,7 +230,7 @@ def _restored_moment(
 
 
 def _zone(zone: tzinfo | None) -> Any:
-    """Give a zone by its key, or as a fixed offset in days, seconds and µs with its name."""
+    """Return a zone by its key, or as a fixed offset in days, seconds and µs with its name."""
     if zone is None:
         return None
     if type(zone) is timezone:
