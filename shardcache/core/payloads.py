@@ -176,7 +176,7 @@ class Values:
             return _text(data)
         if kind in INTEGERS:
             return _integer(data)
-        return self._foreign.unpickled(data)
+        return self._foreign.unpickle(data)
 
 
 class JsonValues(Values):
@@ -201,7 +201,7 @@ class JsonValues(Values):
         if flags == ENVELOPE_FLAGS:
             return self.load(name, _held(data))
         kind, data = self._foreign.opened(flags, data, room)
-        return self._foreign.unpickled(data) if kind == PICKLE else self._decode(name, data)
+        return self._foreign.unpickle(data) if kind == PICKLE else self._decode(name, data)
 
 
 _PLAIN: Final = frozenset(
@@ -234,7 +234,7 @@ class RawValues(Values):
         if flags == ENVELOPE_FLAGS:
             return self.load(name, _held(data))
         kind, data = self._foreign.opened(flags, data, room)
-        return self._foreign.unpickled(data) if kind == PICKLE else data
+        return self._foreign.unpickle(data) if kind == PICKLE else data
 
 
 _VALUES: Final[dict[type, type[Values]]] = {Json: JsonValues, Raw: RawValues}

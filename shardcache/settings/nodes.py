@@ -8,8 +8,8 @@ from typing import Final
 
 from shardcache.core.nodes import Node, is_local
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.topology import checked
-from shardcache.core.urls import Parts, cut, decoded, shown
+from shardcache.core.topology import check_nodes
+from shardcache.core.urls import Parts, redact, split_url, unquote
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults, near, unknown, within
 
@@ -52,7 +52,7 @@ def parse_nodes(url: str) -> tuple[tuple[Node, ...], dict[str, str]]:
 def read_url(url: str, source: str, faults: Faults) -> tuple[tuple[Node, ...], dict[str, str]]:
     """Return what `parse_nodes` gives, of the parts that are sound; note the faults of the others."""
     try:
-        parts = cut(url)
+        parts = split_url(url)
     except ConfigurationError as error:
         faults.add(source, error)
         return (), {}
@@ -70,7 +70,7 @@ def read_url(url: str, source: str, faults: Faults) -> tuple[tuple[Node, ...], d
 
 def _field(written: str) -> tuple[str, str]:
     name, _, value = written.partition("=")
-    name = decoded(name)
+    name = unquote(name)
     if name == "secret":
         raise ConfigurationError(
             "?secret=: a secret does not belong in a URL (give SHARDCACHE_SECRET, or `secret`)"
@@ -78,7 +78,7 @@ def _field(written: str) -> tuple[str, str]:
     if name not in CLIENT_FIELDS and near(name, CLIENT_FIELDS):
         fault = unknown(name, CLIENT_FIELDS).faults[0]
         raise ConfigurationError(within(f"?{name}=", fault))
-    return name, decoded(value)
+    return name, unquote(value)
 
 
 def _put(settings: dict[str, str], name: str, value: str) -> None:
@@ -119,7 +119,7 @@ def node_list(nodes: object) -> tuple[Node, ...]:
     ['a', 'b', '10.0.0.1:11211']
     """
     if isinstance(nodes, (str, Node, Mapping)):
-        return checked(_several(nodes))
+        return check_nodes(_several(nodes))
     if not isinstance(nodes, Iterable) or isinstance(nodes, bytes):
         raise ConfigurationError(f"must be a list of URLs and nodes, not {type(nodes).__name__}")
     faults = Faults()
@@ -129,7 +129,7 @@ def node_list(nodes: object) -> tuple[Node, ...]:
             found.extend(_several(given))
     if found or not faults:
         with faults.of(""):
-            checked(found)
+            check_nodes(found)
     faults.report()
     return tuple(found)
 
@@ -172,7 +172,7 @@ def _from_table(table: Mapping[object, object]) -> Node:
     faults = Faults()
     for key in table:
         if key not in _TABLE_KEYS:
-            with faults.of(shown(key)):
+            with faults.of(redact(key)):
                 raise unknown(key, _TABLE_KEYS)
     with faults.of(""):
         if "url" not in table:

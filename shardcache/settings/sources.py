@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults, near, unknown, within
 from shardcache.settings.nodes import read_url
@@ -56,7 +56,7 @@ def from_table(
 
 
 def _key(name: object) -> str:
-    return name if isinstance(name, str) and name.isidentifier() else shown(name)
+    return name if isinstance(name, str) and name.isidentifier() else redact(name)
 
 
 def from_file(path: str | PathLike[str], faults: Faults, *, complete: bool = True) -> Given:

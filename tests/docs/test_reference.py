@@ -14,7 +14,7 @@ import pytest
 import shardcache
 from shardcache import errors
 from shardcache.cli.app import cli
-from shardcache.core.caching import CacheTerms
+from shardcache.core.caching import PolicyOptions
 from shardcache.core.events import METHODS
 from shardcache.operations.recompute.counters import COUNTERS
 from shardcache.plugin import hookspecs
@@ -85,7 +85,7 @@ def test_every_parameter_of_cached_is_documented():
     assert rows("computed", "Key options") == of_the_key
     terms = [field.name for field in dataclasses.fields(shardcache.CachePolicy)]
     assert rows("computed", "Options") == terms
-    assert list(CacheTerms.__annotations__) == terms[1:]
+    assert list(PolicyOptions.__annotations__) == terms[1:]
 
 
 def test_every_counter_is_documented():
