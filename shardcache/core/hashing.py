@@ -16,7 +16,7 @@ _MASK: Final = 0xFFFFFFFF
 
 
 def _signed(byte: int) -> int:
-    """Return a byte as C's `char` on x86 sees it: 0x80 and above below zero, widened to 32 bits."""
+    """Return a byte as C's signed `char` on x86, widened to 32 bits: from 0x80 it is negative."""
     return (byte - ((byte & 0x80) << 1)) & _MASK
 
 
@@ -29,7 +29,7 @@ def md5(key: bytes) -> int:
 
 
 def one_at_a_time(key: bytes) -> int:
-    """Return Jenkins' one-at-a-time hash as libmemcached has it, its bytes sign-extended."""
+    """Return Jenkins' one-at-a-time hash as in libmemcached, its bytes sign-extended."""
     value = 0
     for byte in key:
         value = (value + _SIGNED[byte]) & _MASK
@@ -95,7 +95,7 @@ def crc16(key: bytes) -> int:
 
 
 def crc16_wide(key: bytes) -> int:
-    """Return twemproxy's crc16, which keeps in 32 bits what a CRC-16 shifts out."""
+    """Return twemproxy's crc16: its 32 bits keep what a CRC-16 shifts out."""
     value = 0
     for byte in key:
         value = ((value << 8) & _MASK) ^ _CRC16[((value >> 8) ^ byte) & 0xFF]
@@ -113,7 +113,7 @@ _CRC16: Final = tuple(_crc16_entry(byte) for byte in range(256))
 
 
 def hsieh(key: bytes) -> int:
-    """Return Hsieh's SuperFastHash as libmemcached has it, which starts from 0, not the length."""
+    """Return Hsieh's SuperFastHash as in libmemcached, which starts from 0, not from the length."""
     if not key:
         return 0
     value = 0
@@ -148,7 +148,7 @@ def _hsieh_final(value: int) -> int:
 
 
 def murmur(key: bytes) -> int:
-    """Return MurmurHash2 as libmemcached has it, its seed made of the length."""
+    """Return MurmurHash2 as in libmemcached, with a seed computed from the length."""
     value = (0xDEADBEEF * len(key) & _MASK) ^ len(key)
     whole = len(key) & ~3
     for (block,) in struct.iter_unpack("<I", key[:whole]):
@@ -176,14 +176,14 @@ def jenkins(key: bytes) -> int:
     return _lookup3_final(a + first, b + second, c + third)
 
 
-def _rotated(value: int, left: int) -> int:
+def _rotate(value: int, left: int) -> int:
     value &= _MASK
     return ((value << left) | (value >> (32 - left))) & _MASK
 
 
 def _lookup3_mix(a: int, b: int, c: int) -> tuple[int, int, int]:
     for left in (4, 6, 8, 16, 19, 4):
-        a = (a - c) & _MASK ^ _rotated(c, left)
+        a = (a - c) & _MASK ^ _rotate(c, left)
         c = (c + b) & _MASK
         a, b, c = b, c, a
     return a, b, c
@@ -191,7 +191,7 @@ def _lookup3_mix(a: int, b: int, c: int) -> tuple[int, int, int]:
 
 def _lookup3_final(a: int, b: int, c: int) -> int:
     for left in (14, 11, 25, 16, 4, 14, 24):
-        c = ((c ^ b) - _rotated(b, left)) & _MASK
+        c = ((c ^ b) - _rotate(b, left)) & _MASK
         a, b, c = b, c, a
     return b
 
@@ -202,7 +202,7 @@ def _blocks(count: int) -> struct.Struct:
 
 
 def murmur3_32(data: bytes) -> int:
-    """Return MurmurHash3 x86 32-bit of seed 0 (Appleby, public domain)."""
+    """Return MurmurHash3 x86 32-bit with seed 0 (Appleby, public domain)."""
     value = 0
     count = len(data) >> 2
     for block in _blocks(count).unpack_from(data):
@@ -219,7 +219,7 @@ def murmur3_32(data: bytes) -> int:
 
 
 def hash_tag(key: bytes) -> bytes:
-    """Return what stands between the first `{` and the first `}` after it; the key if that is empty.
+    """Return the text between the first `{` and the next `}`; the whole key if that is empty.
 
     >>> hash_tag(b"cart:{user7}:items"), hash_tag(b"a{}b")
     (b'user7', b'a{}b')
