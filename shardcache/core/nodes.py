@@ -39,7 +39,8 @@ class Node:
     """A cache node: `name` is its identity in the placement, `url` its current address.
 
     `name` defaults to `host:port`. If it stays the same while the address changes, no key moves.
-    `weight` is the node's share relative to the others. Credentials in the URL are never shown.
+    `weight` is the node's share relative to the others. `address` holds the parts of the URL, which
+    is parsed once. Credentials in the URL are never shown.
 
     >>> Node("redis://app:hunter2@10.0.0.1/2")
     Node('redis://10.0.0.1:6379/2', name='10.0.0.1:6379', weight=1)
@@ -49,6 +50,7 @@ class Node:
     name: str
     weight: float = 1
     named: bool = field(default=False, compare=False)
+    address: Address = field(init=False, compare=False)
 
     @takes_secrets
     def __init__(self, url: str, name: str | None = None, weight: float = 1) -> None:
@@ -65,11 +67,7 @@ class Node:
         object.__setattr__(self, "name", address.label if name is None else name)
         object.__setattr__(self, "weight", weight if isinstance(weight, int) else real(weight))
         object.__setattr__(self, "named", name is not None)
-
-    @property
-    def address(self) -> Address:
-        """Return the URL in its parts."""
-        return Address.parse(self.url)
+        object.__setattr__(self, "address", address)
 
     def __repr__(self) -> str:
         return f"Node({str(self.address)!r}, name={self.name!r}, weight={self.weight!r})"
