@@ -138,14 +138,14 @@ __all__ = [
 ]
 
 
-# A program that has not set up logging is not printed at.
+# Nothing is printed in a program that has not set up logging.
 logging.getLogger("shardcache").addHandler(logging.NullHandler())
 
 __version__: str
 
 
 def __getattr__(name: str) -> Any:  # one of the names below
-    """Load what few programs need when it is asked for: an event loop, the package's metadata."""
+    """Load on first use what few programs need: an event loop, the package's metadata."""
     if name == "__version__":
         return _version()
     if name == "AsyncClient":

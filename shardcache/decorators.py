@@ -19,10 +19,10 @@ from shardcache.core.caching import (
     CACHED_OPTIONS,
     CachedTTL,
     CachePolicy,
-    CacheTerms,
+    PolicyOptions,
     Span,
-    given_ttl,
-    known_terms,
+    check_options,
+    resolve_ttl,
 )
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import Node
@@ -168,7 +168,7 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
     tags: Sequence[str] = (),
     ignore: Sequence[str] = (),
     typed: bool = False,
-    **terms: Unpack[CacheTerms],
+    **terms: Unpack[PolicyOptions],
 ) -> AnyDecorator:
     """Cache the results of a function by its arguments, with the default client.
 
@@ -186,8 +186,8 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
     key_spec = KeySpec(
         key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
     )
-    known_terms(terms, "cached", *CACHED_OPTIONS)
-    policy = CachePolicy(ttl=given_ttl(seconds, ttl, "cached"), **terms)
+    check_options(terms, "cached", *CACHED_OPTIONS)
+    policy = CachePolicy(ttl=resolve_ttl(seconds, ttl, "cached"), **terms)
     if policy.quorum:
         _defaults.take_locks()
     return AnyDecorator(policy, key_spec)

@@ -7,15 +7,15 @@
     │   ├── UnknownPluginError        names what is known
     │   └── TopologyError             no nodes, duplicate names, zero weight
     ├── ClientClosedError
-    ├── ClientCopyError (TypeError)   a client was to be copied or pickled
+    ├── ClientCopyError (TypeError)   a client cannot be copied or pickled
     ├── InvalidKeyError (ValueError)
     ├── CodecError ── EncodeError, DecodeError
     ├── NodeError                     .node; always `from` the library's own error
     │   ├── NodeUnavailableError      refused, reset, DNS, loading, ejected
-    │   │   └── TooManyConnectionsError  it takes no more, and none of ours is open
+    │   │   └── TooManyConnectionsError  the node takes no more, and the client has none open
     │   ├── NodeTimeoutError (TimeoutError)
-    │   │   ├── ConnectTimeoutError   nothing took the connection in time
-    │   │   └── PoolTimeoutError      no connection of ours came free in time
+    │   │   ├── ConnectTimeoutError   no connection was made in time
+    │   │   └── PoolTimeoutError      no connection in the client's pool came free in time
     │   ├── NodeProtocolError         the answer made no sense
     │   └── NodeRefusedError          the node said no: read only, auth, out of memory
     │       ├── ValueTooLargeError
@@ -23,13 +23,13 @@
     ├── PartialFailureError           .found or .succeeded, .failed, .total
     ├── CheckFailedError              .faults of nodes that cannot serve, .passed
     ├── UnsupportedError              the backend lacks a capability
-    ├── KeyBuildError (TypeError)     no cache key can be made of a call's arguments
-    ├── UncacheableResultError        what a cached function gave cannot be stored
-    ├── RecomputeTimeoutError         another's value did not come in time (TimeoutError)
+    ├── KeyBuildError (TypeError)     a call's arguments give no cache key
+    ├── UncacheableResultError        the result of a cached function cannot be stored
+    ├── RecomputeTimeoutError         another caller's value did not come in time (TimeoutError)
     └── LockError
-        ├── LockTimeout               held by another (TimeoutError)
+        ├── LockTimeout               held by another client (TimeoutError)
         ├── LockUnavailable           too few lock nodes could be reached
-        └── LockLost                  the lease is no longer, or never was, ours
+        └── LockLost                  the client does not hold the lease
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from typing import Any, Final
 
 
 def printable(text: str) -> str:
-    r"""Return text that does nothing to a terminal or a log: each unprintable character as its escape.
+    r"""Return text that is safe in a terminal or a log: unprintable characters become escapes.
 
-    Controls, escape sequences, line ends, bidirectional marks and surrogates are such characters.
+    Those are controls, escape sequences, line ends, bidirectional marks and surrogates.
 
     >>> print(printable("a\x1b[2J\u202eb"))
     a\x1b[2J\u202eb
@@ -51,50 +51,50 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
-_NODES_TOLD: Final = 5  # in a message about many nodes
+_NODES_NAMED: Final = 5  # in a message about many nodes
 
 
 class ShardCacheError(Exception):
     """The root of everything shardcache raises.
 
-    Each error pickles, and copies, with its message and all its attributes; as with any exception
-    its cause and its traceback stay behind.
+    Every error can be pickled and copied, with its message and all its attributes. As with any
+    exception, cause and traceback are left out.
     """
 
-    # Exceptions are copied by calling their class with `args`, which hold the message. Classes that
-    # take other arguments could not be unpickled so, which breaks a pool of processes.
+    # Python copies an exception by calling its class with `args`, which hold the message. Classes
+    # with other parameters could not be unpickled, which breaks a pool of processes.
     def __reduce__(self) -> tuple[Any, ...]:  # as `object` has it
         return _restore, (type(self), self.args), vars(self)
 
 
 def _restore(kind: type[ShardCacheError], args: tuple[Any, ...]) -> ShardCacheError:
-    """Return an error of `kind` that says what `args` hold, without calling `__init__`."""
+    """Return an error of `kind` with these `args`, without calling `__init__`."""
     error = kind.__new__(kind, *args)
-    error.args = args  # an OSError takes none of them in `__new__` if its class has an `__init__`
+    error.args = args  # OSError's `__new__` drops them if the class has an `__init__`
     return error
 
 
 class ConfigurationError(ShardCacheError):
     """Settings that cannot work; the message lists every fault found.
 
-    `faults` holds them one by one, each with where it came from.
+    `faults` holds each fault with the place it came from.
     """
 
     def __init__(self, *faults: str) -> None:
         self.faults: tuple[str, ...] = faults
-        super().__init__(faults[0] if len(faults) == 1 else _listed(faults))
+        super().__init__(faults[0] if len(faults) == 1 else _list_of(faults))
 
 
-def _listed(faults: Sequence[str]) -> str:
+def _list_of(faults: Sequence[str]) -> str:
     lines = "".join(f"\n  - {fault}" for fault in faults)
     return f"{len(faults)} faults in the settings:{lines}"
 
 
 class UnknownPluginError(ConfigurationError):
-    """A name nobody registered; says which are known.
+    """A name that is not registered; the message lists those that are.
 
-    `name` is the one that was given. The message leaves it out, as that of every setting leaves out
-    its value: it may be a secret that stands in the wrong place.
+    `name` is the unknown name. The message leaves it out, as messages about settings leave out all
+    values: it may be a secret in the wrong place.
 
     >>> print(UnknownPluginError("strategy", "kettle", ["ketama", "jump"]))
     no such strategy (known: jump, ketama)
@@ -116,15 +116,15 @@ class ClientClosedError(ShardCacheError):
 
 
 class ClientCopyError(ShardCacheError, TypeError):
-    """A client was to be copied or pickled; the message says what to do in place of that."""
+    """A client cannot be copied or pickled; the message says what to do instead."""
 
 
 class InvalidKeyError(ShardCacheError, ValueError):
-    """A key that is empty, or is neither `str` nor `bytes`."""
+    """A key that is empty, or neither `str` nor `bytes`."""
 
 
 class CodecError(ShardCacheError):
-    """A value and its bytes could not be turned into one another."""
+    """A value could not be encoded, or stored bytes could not be decoded."""
 
 
 class EncodeError(CodecError):
@@ -132,13 +132,13 @@ class EncodeError(CodecError):
 
 
 class DecodeError(CodecError):
-    """The stored bytes are not what this codec writes; their content is never shown."""
+    """The stored bytes are not what this codec writes; the message never shows them."""
 
 
 class NodeError(ShardCacheError):
-    """A node did not do as asked; `node` is its name. The library's own error is the cause.
+    """A node failed or refused; `node` is its name. The library's own error is the cause.
 
-    Its message is one line of printable letters, for it may quote what a server has sent.
+    The message is one line of printable characters, because it may quote a server.
     """
 
     def __init__(self, message: str, node: str = "") -> None:
@@ -147,33 +147,33 @@ class NodeError(ShardCacheError):
 
 
 class NodeUnavailableError(NodeError):
-    """The node cannot be reached, says that it cannot serve now, or is ejected for such a reason.
+    """The node cannot be reached, reports that it cannot serve now, or is ejected for either.
 
-    `sent` is whether the command may have reached it: not where the node was ejected before.
+    `sent` is whether the command may have reached the node: false if it was already ejected.
     """
 
     sent = True
 
 
 class TooManyConnectionsError(NodeUnavailableError):
-    """The node takes no more connections, and this client has no open one that it could use."""
+    """The node takes no more connections, and the client has no open one to use."""
 
 
 class NodeTimeoutError(NodeError, TimeoutError):
-    """The call's deadline passed before the node had answered.
+    """The call's deadline passed before the node answered.
 
-    `excused` is whether that says nothing of the node: it was sending, or this process was held up.
+    `excused` is whether the node is not to blame: it was sending, or this process was held up.
     """
 
     excused = False
 
 
 class ConnectTimeoutError(NodeTimeoutError):
-    """No connection to the node came about in time."""
+    """No connection to the node was made in time."""
 
 
 class PoolTimeoutError(NodeTimeoutError):
-    """No connection of this client's own pool came free in time; says nothing about the node."""
+    """No connection in the client's pool came free in time; says nothing about the node."""
 
 
 class NodeProtocolError(NodeError):
@@ -181,7 +181,7 @@ class NodeProtocolError(NodeError):
 
 
 class NodeRefusedError(NodeError):
-    """The node understood and said no: read only, no permission, out of memory."""
+    """The node understood and refused: read only, no permission, out of memory."""
 
 
 class ValueTooLargeError(NodeRefusedError):
@@ -189,16 +189,16 @@ class ValueTooLargeError(NodeRefusedError):
 
 
 class NotACounterError(NodeRefusedError):
-    """`incr` or `decr` met a value that is no whole number from 0 to 2**63 - 1."""
+    """`incr` or `decr` met a value that is not a whole number from 0 to 2**63 - 1."""
 
 
 class PartialFailureError(ShardCacheError):
     """Some nodes of a call over many keys failed, under `on_error="raise"`.
 
-    `found` maps the keys that were read to their values, `succeeded` holds the keys that were
-    written, `failed` maps each key that was neither to its `NodeError`, or to the `DecodeError` of
-    what is stored there. `total` is how many keys the call was about, `nodes` how many nodes were
-    asked. `flush_all` is about nodes: `failed` and `succeeded` hold their names, and `nodes` is `None`.
+    `found` maps the keys that were read to their values. `succeeded` holds the keys that were
+    written. `failed` maps every other key to its `NodeError`, or to the `DecodeError` of its stored
+    bytes. `total` is the number of keys in the call, `nodes` the number of nodes asked. `flush_all`
+    asks nodes: `failed` and `succeeded` then hold node names, and `nodes` is `None`.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class PartialFailureError(ShardCacheError):
         super().__init__(f"{len(self.failed)} of {total} {of} failed{self._why()}")
 
     def _why(self) -> str:
-        """Return on which nodes and why, with the first error of each node, of a few nodes."""
+        """Return the first error of each node, for the first few nodes by name."""
         errors = list(self.failed.values())
         reasons = {
             error.node: str(error) for error in reversed(errors) if isinstance(error, NodeError)
@@ -227,22 +227,22 @@ class PartialFailureError(ShardCacheError):
         unread = sum(isinstance(error, DecodeError) for error in errors)
         parts = []
         if reasons:
-            told = [reasons[node] for node in sorted(reasons)[:_NODES_TOLD]]
-            more = len(reasons) - len(told)
-            told += [f"and {more} more"] * bool(more)
+            named = [reasons[node] for node in sorted(reasons)[:_NODES_NAMED]]
+            more = len(reasons) - len(named)
+            named += [f"and {more} more"] * bool(more)
             where = "" if self.nodes is None else f" on {len(reasons)} of {self.nodes} nodes"
-            parts.append(f"{where} ({'; '.join(told)})")
+            parts.append(f"{where} ({'; '.join(named)})")
         if unread:
             count = f"{unread} of them " if reasons else ""
-            parts.append(f", {count}because what is stored cannot be read")
+            parts.append(f", {count}because the stored value cannot be read")
         return "".join(parts)
 
 
 class CheckFailedError(ShardCacheError):
-    """`check` found nodes that cannot do all that the client needs.
+    """`check` found nodes that cannot do everything the client needs.
 
-    `faults` maps the name of each to what is wrong with it and what to do; `passed` maps the names
-    of the others to what was found of them, as `check` returns it.
+    `faults` maps each of their names to what is wrong and what to do about it. `passed` maps the
+    other names to their `NodeCheck`, as `check` returns it.
     """
 
     def __init__(
@@ -260,31 +260,31 @@ class CheckFailedError(ShardCacheError):
 
 
 class UnsupportedError(ShardCacheError):
-    """The backend lacks what the call needs."""
+    """The backend does not support the call."""
 
 
 class KeyBuildError(ShardCacheError, TypeError):
-    """No cache key can be made of a call; the message names the argument and the ways out."""
+    """A call gives no cache key; the message names the argument and the ways out."""
 
 
 class UncacheableResultError(ShardCacheError):
-    """A cached function gave what its codec does not take; the `EncodeError` is the cause."""
+    """The codec does not take a cached function's result; the `EncodeError` is the cause."""
 
 
 class RecomputeTimeoutError(ShardCacheError, TimeoutError):
-    """The value that another caller is making did not come within `wait`, under `on_timeout="raise"`."""
+    """Another caller did not finish its recompute within `wait`, under `on_timeout="raise"`."""
 
 
 class LockError(ShardCacheError):
-    """Something about a lock."""
+    """The root of all errors about locks."""
 
 
 class LockTimeout(LockError, TimeoutError):  # noqa: N818 - the field's name for it
-    """The lock was held by another client for as long as the caller waited."""
+    """Another client held the lock for as long as the caller waited."""
 
 
 class LockUnavailable(LockError):  # noqa: N818 - as above
-    """Too few of the lock's nodes could be reached to be a majority; `errors` says of each why."""
+    """Too few lock nodes for a majority could be reached; `errors` maps node names to reasons."""
 
     def __init__(self, message: str, errors: Mapping[str, NodeError] | None = None) -> None:
         self.errors = dict(errors or {})
@@ -292,4 +292,4 @@ class LockUnavailable(LockError):  # noqa: N818 - as above
 
 
 class LockLost(LockError):  # noqa: N818 - as above
-    """The lease has expired, was lost to another, or was released."""
+    """The lease has expired, was lost to another client, or was released."""

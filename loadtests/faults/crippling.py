@@ -20,7 +20,7 @@ from shardcache.operations.cluster import cluster
 
 
 def _without_ejection() -> None:
-    health.Health.failed = lambda *_: False
+    health.Health.record_failure = lambda *_: False
 
 
 def _without_return() -> None:

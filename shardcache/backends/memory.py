@@ -46,7 +46,7 @@ from shardcache.core.commands import (
 )
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import INTEGER_FLAGS, is_stub, stub
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError, NodeError, NotACounterError, ValueTooLargeError
 
 COUNTER_MAX: Final = 2**63 - 1
@@ -86,7 +86,7 @@ _is_whole = re.compile(r"[1-9][0-9]{0,17}").fullmatch
 def _faults(name: str, value: str) -> Iterator[str]:
     known = [field.name for field in fields(Bounds)]
     if name not in known:
-        yield f"no option {shown(name)} (known: {', '.join(known)})"
+        yield f"no option {redact(name)} (known: {', '.join(known)})"
     elif not _is_whole(value):
         yield f"{name} must be a whole number above zero"
 

@@ -144,13 +144,13 @@ def plugins(*, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "plugins": [plugin._asdict() for plugin in loaded.described],
+                "plugins": [plugin._asdict() for plugin in loaded.infos],
                 "blocked": sorted(loaded.blocked),
             }
         )
         return
     rows = Sheet("plugin", "distribution", "offers", "names", wraps="names")
-    for plugin in loaded.described:
+    for plugin in loaded.infos:
         kinds: dict[str, list[str]] = {}
         for offer in plugin.offers:
             kind, _, name = offer.partition(" ")

@@ -13,7 +13,7 @@ from shardcache.clients.base import ClientBase, given_tags
 from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
-from shardcache.core.caching import CachedTTL, CacheTerms, Span
+from shardcache.core.caching import CachedTTL, PolicyOptions, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
@@ -151,7 +151,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: str | bytes | Sequence[Key] = (),
-        **terms: Unpack[CacheTerms],
+        **terms: Unpack[PolicyOptions],
     ) -> T: ...
     @overload
     async def get_or_set(
@@ -161,7 +161,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: str | bytes | Sequence[Key] = (),
-        **terms: Unpack[CacheTerms],
+        **terms: Unpack[PolicyOptions],
     ) -> T: ...
     async def get_or_set(
         self,
@@ -170,7 +170,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: str | bytes | Sequence[Key] = (),
-        **terms: Unpack[CacheTerms],
+        **terms: Unpack[PolicyOptions],
     ) -> T:
         """Return the value of `key`; if it is missing, what `factory()` returns, for all callers at once.
 
@@ -199,7 +199,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         tags: Sequence[str] = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
-        **terms: Unpack[CacheTerms],
+        **terms: Unpack[PolicyOptions],
     ) -> AsyncDecorator:
         """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
 

@@ -26,12 +26,12 @@ from shardcache.core.caching import (
     DIRECT_OPTIONS,
     CachedTTL,
     CachePolicy,
-    CacheTerms,
+    PolicyOptions,
     Span,
-    given_ttl,
-    known_terms,
+    check_options,
+    resolve_ttl,
 )
-from shardcache.core.cautions import cautions
+from shardcache.core.cautions import url_warnings
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
 from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.events import Observers, TopologyChanged
@@ -309,11 +309,11 @@ class ClientBase(ABC, Generic[BackendT]):
     def _make_backend(self, factory: BackendFactory, node: Node) -> BackendT:
         """Give the backend of this client's kind for a node."""
 
-    def _direct_policy(self, ttl: CachedTTL | Default, terms: CacheTerms) -> CachePolicy:
+    def _direct_policy(self, ttl: CachedTTL | Default, terms: PolicyOptions) -> CachePolicy:
         """Return the terms of `get_or_set`."""
-        return self._policy(ttl, known_terms(terms, "get_or_set", *DIRECT_OPTIONS))
+        return self._policy(ttl, check_options(terms, "get_or_set", *DIRECT_OPTIONS))
 
-    def _policy(self, ttl: CachedTTL | Default, terms: CacheTerms) -> CachePolicy:
+    def _policy(self, ttl: CachedTTL | Default, terms: PolicyOptions) -> CachePolicy:
         """Give the terms on which a computed value is kept."""
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
         policy = CachePolicy(ttl=lifetime, **terms)
@@ -322,11 +322,11 @@ class ClientBase(ABC, Generic[BackendT]):
         return policy
 
     def _cached_policy(
-        self, seconds: Span | Default | None, ttl: CachedTTL | Default, terms: CacheTerms
+        self, seconds: Span | Default | None, ttl: CachedTTL | Default, terms: PolicyOptions
     ) -> CachePolicy:
         """Return the terms of a cached function, which must have a ttl, or the client a default."""
-        known_terms(terms, "cached", *CACHED_OPTIONS)
-        given = given_ttl(seconds, ttl, "client.cached")
+        check_options(terms, "cached", *CACHED_OPTIONS)
+        given = resolve_ttl(seconds, ttl, "client.cached")
         if given is DEFAULT and self._cluster.default_ttl is None:
             raise ConfigurationError(
                 "cached: there is no ttl, and the client has no default_ttl; write"
@@ -349,7 +349,7 @@ class ClientBase(ABC, Generic[BackendT]):
         member = Member(node, self._make_backend(factory, node))
         foreign = self._payloads.foreign  # what a node may hold is what may be read of it
         foreign.largest = max(foreign.largest, largest_value(node.address.options))
-        for caution in cautions(node):
+        for caution in url_warnings(node):
             log.warning("node %s: %s", node.name, caution)
         return member
 

@@ -13,7 +13,7 @@ from typing import (
 )
 
 from shardcache.clients.key_builder import KeySpec
-from shardcache.core.caching import described
+from shardcache.core.caching import describe_function
 from shardcache.errors import ConfigurationError
 
 _LIKE_PROPERTIES: Final = (cached_property, partialmethod, property)
@@ -47,21 +47,21 @@ def unwrapped(function: Any, key_spec: KeySpec) -> Callable[..., Any]:
     innermost = _innermost(plain)
     if isinstance(function, _LIKE_PROPERTIES):
         raise ConfigurationError(
-            f"cached: {described(function)} is no function; write @client.cached(ttl=…) below it,"
+            f"cached: {describe_function(function)} is no function; write @client.cached(ttl=…) below it,"
             " above the function"
         )
     if not callable(plain) or isinstance(plain, type):
         raise ConfigurationError(
-            f"cached: {described(plain)} is no function; write @client.cached(ttl=…) above one"
+            f"cached: {describe_function(plain)} is no function; write @client.cached(ttl=…) above one"
         )
     if _is_bound(innermost):
         raise ConfigurationError(
-            f"cached {described(innermost)}: it is bound to one object, and keys could not tell it from"
+            f"cached {describe_function(innermost)}: it is bound to one object, and keys could not tell it from"
             " another's; decorate the method in its class"
         )
     if any(map(_generates, (plain, type(plain).__call__))):
         raise ConfigurationError(
-            f"cached {described(innermost)}: what a generator yields cannot be served twice; return a"
+            f"cached {describe_function(innermost)}: what a generator yields cannot be served twice; return a"
             " list"
         )
     return plain if _has_name(plain) else _with_name(plain, innermost, key_spec)
@@ -96,7 +96,7 @@ def _with_name(function: Any, innermost: Any, key_spec: KeySpec) -> Callable[...
     """Return a function that calls one without a name; it has the name of what is called in the end."""
     if not key_spec.namespace:
         raise ConfigurationError(
-            f"cached: {described(function)} has no module and name of its own, by which its values could"
+            f"cached: {describe_function(function)} has no module and name of its own, by which its values could"
             " be told from those of another; give namespace=…"
         )
     named: Callable[..., Any]

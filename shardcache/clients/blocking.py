@@ -12,7 +12,7 @@ from shardcache.clients.base import ClientBase, given_tags
 from shardcache.clients.cached import Decorator
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
-from shardcache.core.caching import CachedTTL, CacheTerms, Span
+from shardcache.core.caching import CachedTTL, PolicyOptions, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
@@ -148,7 +148,7 @@ class Client(ClientBase[Backend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: str | bytes | Sequence[Key] = (),
-        **terms: Unpack[CacheTerms],
+        **terms: Unpack[PolicyOptions],
     ) -> T:
         """Return the value of `key`; if it is missing, what `factory()` returns, for all callers at once.
 
@@ -185,7 +185,7 @@ class Client(ClientBase[Backend]):
         tags: Sequence[str] = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
-        **terms: Unpack[CacheTerms],
+        **terms: Unpack[PolicyOptions],
     ) -> Decorator:
         """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
 

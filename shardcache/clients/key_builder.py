@@ -12,7 +12,7 @@ from shardcache.core.arguments import UnkeyableError, canonical, digest
 from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.nodes import EMBEDDED
 from shardcache.core.templates import Template
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError, KeyBuildError
 from shardcache.operations.cluster.cluster import Cluster
 
@@ -46,14 +46,14 @@ class KeySpec:
         faults = []
         if not (self.key is None or isinstance(self.key, str) or callable(self.key)):
             faults.append(
-                f"key must be a template or a function of the arguments, not {shown(self.key)}"
+                f"key must be a template or a function of the arguments, not {redact(self.key)}"
             )
         if not (self.namespace is None or isinstance(self.namespace, str)):
-            faults.append(f"namespace must be a string, not {shown(self.namespace)}")
+            faults.append(f"namespace must be a string, not {redact(self.namespace)}")
         for field in ("ignore", "tags"):
             given = getattr(self, field)
             if not (isinstance(given, Iterable) and all(isinstance(each, str) for each in given)):
-                faults.append(f"{field} must be strings, not {shown(given)}")
+                faults.append(f"{field} must be strings, not {redact(given)}")
         if faults:
             raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
 
@@ -174,7 +174,7 @@ class KeyBuilder:
             return f"{prefix}:{made}"
         if isinstance(made, bytes):
             return prefix.encode() + b":" + made
-        raise KeyBuildError(f"{self.name}: key= gave {shown(made)}, which is no str or bytes")
+        raise KeyBuildError(f"{self.name}: key= gave {redact(made)}, which is no str or bytes")
 
     def tags(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[str]:
         """Give the tags of a call's value."""
@@ -285,11 +285,11 @@ class _Arguments:
     whatever it is given shows the parameters of what it wraps, and need not pass on the same.
     """
 
-    def __init__(self, own: inspect.Signature, shown: inspect.Signature) -> None:
+    def __init__(self, own: inspect.Signature, redact: inspect.Signature) -> None:
         self.own = tuple(own.parameters)
-        self._is_wrapper = _takes_anything(own) and _begin_alike(own, shown)
+        self._is_wrapper = _takes_anything(own) and _begin_alike(own, redact)
         self._own = own
-        self._signature = shown if self._is_wrapper else own
+        self._signature = redact if self._is_wrapper else own
         parameters = self._signature.parameters.values()
         self.names = tuple(self._signature.parameters)
         self._is_simple = not self._is_wrapper and not any(
@@ -352,22 +352,22 @@ def _takes_anything(own: inspect.Signature) -> bool:
     return [each.kind for each in own.parameters.values()][-2:] == [*_VARIADIC]
 
 
-def _begin_alike(own: inspect.Signature, shown: inspect.Signature) -> bool:
+def _begin_alike(own: inspect.Signature, redact: inspect.Signature) -> bool:
     """Return whether a wrapper's own parameters, but for the last two, are those that it shows first."""
     first = tuple(own.parameters)[:-2]
-    return own != shown and tuple(shown.parameters)[: len(first)] == first
+    return own != redact and tuple(redact.parameters)[: len(first)] == first
 
 
 def _arguments(function: Callable[..., Any], name: str) -> _Arguments:
     try:
-        shown = inspect.signature(function)
+        redact = inspect.signature(function)
     except ValueError as error:
         raise ConfigurationError(f"cached {name}: {error}") from None
     try:
         own = inspect.signature(function, follow_wrapped=False)
     except ValueError:  # a cached function has none of its own, and passes on what it is given
-        own = shown
-    return _Arguments(own, shown)
+        own = redact
+    return _Arguments(own, redact)
 
 
 def _template(text: str, faults: list[str]) -> Template:

@@ -1,11 +1,12 @@
 """The arguments of a call as bytes: equal calls give equal bytes, in every process and version.
 
-Each value has its type's letter and its length in front, so that no two sequences of values run
-into one. Never `repr`, `id`, `hash` or pickle, which differ between processes or run code.
+A letter for the type and a length stand before each value, so that two different sequences of
+values never give the same bytes. `repr`, `id`, `hash` and pickle are not used: they differ between
+processes or run code.
 
-Types are taken exactly: a subclass may hold more than its base shows. Equal numbers are one value,
-so are all NaN, and a dict or a set has no order. Moments are one if date, time, zone
-and fold are: not if they are only the same instant.
+Types must match exactly, because a subclass may hold more than its base shows. Equal numbers are
+the same value, and so are all NaN. A dict or a set has no order. Two datetimes are the same if
+date, time, zone and fold are the same; being the same instant is not enough.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
 
-from shardcache.core.recognized import equal_form, plain_form, same_as, type_name
+from shardcache.core.recognized import equal_builtin, standard_type, to_builtins, type_name
 from shardcache.core.records import field_names, has_more
 from shardcache.errors import ShardCacheError
 
@@ -29,7 +30,7 @@ from shardcache.errors import ShardCacheError
 Encoder = Callable[[Any, bool], bytes]
 
 MAX_WHOLE: Final = 600  # digits of a decimal that is written out as the whole number it is
-DEEPEST: Final = 32  # levels of nesting; a value that holds itself has no end
+MAX_DEPTH: Final = 32  # levels of nesting; a value that holds itself never ends
 _DOUBLE: Final = struct.Struct("!d")
 _NAN: Final = float("nan")
 
@@ -39,17 +40,17 @@ class UnkeyableError(ShardCacheError):
 
 
 def digest(parts: bytes) -> str:
-    """Give the 32 hex digits that stand for the arguments: 128 bits of BLAKE2b."""
+    """Return 32 hex digits that stand for the arguments: 128 bits of BLAKE2b."""
     return blake2b(parts, digest_size=16).hexdigest()
 
 
 def canonical(value: Any, *, typed: bool = False) -> bytes:
-    r"""Give the bytes of a value; equal numbers give the same unless `typed`.
+    r"""Return the bytes of a value; equal numbers give the same bytes unless `typed`.
 
-    Takes what the default codec takes, enums, classes, named tuples, dataclasses and attrs classes of
-    such values, types of other libraries that are recognised, and objects whose class has a
-    `__cache_key__` (an attribute or a method without arguments). Raise `UnkeyableError` for anything
-    else, subclasses of the built-in types included.
+    Takes all types of the default codec; enums, classes, named tuples, dataclasses and attrs
+    classes of these; known types of other libraries; and objects whose class has a `__cache_key__`
+    (an attribute, or a method without arguments). Raise `UnkeyableError` for anything else,
+    including subclasses of the built-in types.
 
     >>> canonical(1), canonical(1.0), canonical(1.0, typed=True), canonical(["a", b"b"])
     (b'i1:1', b'i1:1', b'f8:?\xf0\x00\x00\x00\x00\x00\x00', b'l8:s1:ab1:b')
@@ -59,8 +60,8 @@ def canonical(value: Any, *, typed: bool = False) -> bytes:
 
 
 def _nested(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001 - as `canonical`
-    if depth >= DEEPEST:
-        raise UnkeyableError(f"a value nested more than {DEEPEST} levels deep")
+    if depth >= MAX_DEPTH:
+        raise UnkeyableError(f"a value nested more than {MAX_DEPTH} levels deep")
     encoder = _ENCODERS.get(type(value))
     return _other(value, typed, depth) if encoder is None else encoder(value, typed, depth)
 
@@ -82,7 +83,7 @@ def _int(value: int, _typed: bool, _depth: int) -> bytes:  # noqa: FBT001
     return b"i%d:%s" % (len(digits), digits)
 
 
-# CPython can be told to refuse decimal digits beyond a limit, though not below this.
+# CPython can be set to refuse integers of more decimal digits, but not of fewer.
 _BIG: Final = 10**640
 
 
@@ -96,7 +97,7 @@ def _decimal(value: Decimal, typed: bool, depth: int) -> bytes:  # noqa: FBT001
     if not typed and not value.is_nan() and (near := float(value)) == value:
         return _float(near, typed, depth)
     sign, digits, exponent = value.as_tuple()
-    if isinstance(exponent, str) or typed:  # no number; or to be told from its equals
+    if isinstance(exponent, str) or typed:  # not a number; or it must differ from its equals
         return _tagged(b"D", repr((sign, digits, exponent)).encode())
     while len(digits) > 1 and digits[-1] == 0:
         digits, exponent = digits[:-1], exponent + 1
@@ -165,16 +166,16 @@ def _fixed_zone(value: timezone, _typed: bool, _depth: int) -> bytes:  # noqa: F
 
 
 def zone_name(zone: tzinfo | None) -> str:
-    """Return what tells a zone from others of the same offset; raise `UnkeyableError` if unknown."""
+    """Return the name that identifies a time zone; raise `UnkeyableError` if it has none."""
     if zone is None:
         return ""
     if type(zone) is timezone:
         return f"={zone.tzname(None)}"
-    name = plain_form(zone)
+    name = to_builtins(zone)
     if isinstance(name, str):
         return name
     raise UnkeyableError(
-        f"a time in a zone of type {type_name(type(zone))}, not a ZoneInfo of a name or a timezone"
+        f"a time in a zone of type {type_name(type(zone))}, not a ZoneInfo with a name or a timezone"
     )
 
 
@@ -217,40 +218,40 @@ _BY_PATH: Final = {type_name(kind): encoder for kind, encoder in _ENCODERS.items
 
 
 def _other(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001
-    """Encode what is of none of these types, though it may be of a subclass of one."""
+    """Encode a value of none of these exact types."""
     kind = type(value)
     if issubclass(kind, type):
         return _class(value)
-    given = _cache_key(value, kind)
-    if given is not None:
-        return _tagged(b"k", _str_of(kind) + _nested(given, typed, depth + 1))
+    own_key = _cache_key(value, kind)
+    if own_key is not None:
+        return _tagged(b"k", _str_of(kind) + _nested(own_key, typed, depth + 1))
     if issubclass(kind, Enum):
         return _enum(value)
     names = field_names(kind)  # type: ignore[arg-type]  # every class is hashable
     if names is not None:
         return _record(value, names, typed, depth)
-    return _recognized(value, typed, depth)
+    return _third_party(value, typed, depth)
 
 
 def _cache_key(value: Any, kind: type) -> Any:
-    """Return what the class of a value says that it is known by, or `None`.
+    """Return the `__cache_key__` of a value's class, or `None`.
 
-    It is looked up on the type, as Python does for special methods: whoever fills the attributes or
-    the items of an object with what was sent to it must not choose its key.
+    It is looked up on the type, as Python does for special methods. An object that takes its
+    attributes or items from a request must not let the sender choose its key.
     """
     for each in kind.__mro__:
         if "__cache_key__" in vars(each):
             found = vars(each)["__cache_key__"]
             bind = getattr(type(found), "__get__", None)
-            given = found if bind is None else bind(found, value, kind)
-            return given() if callable(given) else given
+            bound = found if bind is None else bind(found, value, kind)
+            return bound() if callable(bound) else bound
     return None
 
 
 def _class(kind: type) -> bytes:
-    """Encode a class by its path, if it is found there.
+    """Encode a class by its path, if the class is found there.
 
-    One that is made in a function may be another one with each call, of the same path.
+    A class made in a function is a new one with each call, under the same path.
     """
     found: Any = sys.modules.get(kind.__module__)
     for name in kind.__qualname__.split("."):
@@ -261,10 +262,10 @@ def _class(kind: type) -> bytes:
 
 
 def _enum(value: Any) -> bytes:
-    """Encode a member by its class and name; flags, which may have none, by their value."""
+    """Encode a member by its class and name; a flag, which may have no name, by its value."""
     kind = type(value)
-    told = value._value_ if issubclass(kind, Flag) else value._name_
-    return _tagged(b"e", _class(kind) + canonical(told))
+    identity = value._value_ if issubclass(kind, Flag) else value._name_
+    return _tagged(b"e", _class(kind) + canonical(identity))
 
 
 def _record(value: Any, names: tuple[str, ...], typed: bool, depth: int) -> bytes:  # noqa: FBT001
@@ -273,23 +274,23 @@ def _record(value: Any, names: tuple[str, ...], typed: bool, depth: int) -> byte
     parts = [_class(type(value))]
     for name in names:
         is_set = hasattr(value, name)
-        kept = _nested(getattr(value, name), typed, depth + 1) if is_set else b"-0:"
-        parts += (_nested(name, typed, depth + 1), kept)
+        field = _nested(getattr(value, name), typed, depth + 1) if is_set else b"-0:"
+        parts += (_nested(name, typed, depth + 1), field)
     return _tagged(b"r", b"".join(parts))
 
 
-def _recognized(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001
+def _third_party(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001
     kind = type(value)
-    stands_for = same_as(value)
-    if stands_for is not None:
-        return _BY_PATH[stands_for](value, typed, depth)
-    equal = equal_form(value)
+    standard = standard_type(value)
+    if standard is not None:
+        return _BY_PATH[standard](value, typed, depth)
+    equal = equal_builtin(value)
     if equal is not NotImplemented:
         data = _nested(equal, typed, depth + 1)
         return _tagged(b"x", _str_of(kind) + data) if typed else data
-    plain = plain_form(value)
-    if plain is not NotImplemented:
-        return _tagged(b"x", _str_of(kind) + _nested(plain, typed, depth + 1))
+    parts = to_builtins(value)
+    if parts is not NotImplemented:
+        return _tagged(b"x", _str_of(kind) + _nested(parts, typed, depth + 1))
     base = next((each for each in kind.__mro__ if each in _ENCODERS), None)
     more = f", a subclass of {type_name(base)} that may hold more" if base is not None else ""
     raise UnkeyableError(f"a value of type {type_name(kind)}{more}")
@@ -297,7 +298,7 @@ def _recognized(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001
 
 def _refuse_attributes(value: Any) -> None:
     if value.__dict__:
-        raise UnkeyableError(f"a value of type {type_name(type(value))} with attributes of its own")
+        raise UnkeyableError(f"a value of type {type_name(type(value))} with added attributes")
 
 
 def _path(kind: type) -> bytes:

@@ -1,4 +1,4 @@
-"""On what terms a computed value is kept, shared and refreshed: what `cached` is told."""
+"""How a cached function's values are kept, shared and refreshed: the options of `cached`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from shardcache.core.leases import LockPolicy
 from shardcache.core.lifetimes import DEFAULT, MAX_SECONDS, Default
 from shardcache.core.numeric import real
 from shardcache.core.timeouts import positive_seconds, seconds_or_zero
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 
 Span: TypeAlias = float | timedelta
-# A function of the result gives the same, for each result its own.
+# A function computes the ttl from the result.
 CachedTTL: TypeAlias = Span | Callable[[Any], Span | None] | None
 LockChoice: TypeAlias = bool | Literal["shard", "local"] | LockPolicy
 OnTimeout: TypeAlias = Literal["compute", "stale", "raise"]
@@ -28,7 +28,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "refresh": ("auto", "inline", "background"),
     "on_error": ("compute", "raise"),
 }
-# Fields that are lengths of time, each with what takes one; and those that may be left open.
+# Fields that are lengths of time, each with the function that reads one; some may be `None`.
 _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
     "wait": seconds_or_zero,
     "stale": seconds_or_zero,
@@ -41,13 +41,13 @@ _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
 _MAY_BE_NONE: Final = ("stale_if_error", "none_ttl", "ttl")
 
 
-# What `cached` and `get_or_set` are told beside the terms.
+# The options of `cached` and `get_or_set` that are not fields of `CachePolicy`.
 CACHED_OPTIONS: Final = ("ttl", "key", "namespace", "version", "tags", "ignore", "typed")
 DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags")
 
 
-class CacheTerms(TypedDict, total=False):
-    """The fields of `CachePolicy` beside `ttl`, as keyword arguments."""
+class PolicyOptions(TypedDict, total=False):
+    """The fields of `CachePolicy` except `ttl`, as keyword arguments."""
 
     lock: LockChoice
     wait: Span
@@ -69,32 +69,33 @@ class CacheTerms(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachePolicy:
-    """Keep a computed value, and let few callers compute it.
+    """Limit how many callers recompute a value, and how old a served value may be.
 
-    Lengths of time are seconds, or a `timedelta`, kept as seconds. The fields:
+    Lengths of time are seconds or a `timedelta`, and are kept as seconds.
 
-    `ttl`: the maximum age of a fresh value; a function of the result computes it for each; `None` for
-    no expiry; 0 for not kept; `DEFAULT` for the client's `default_ttl`. `jitter`: each value's ttl is shortened by a
-    random share up to this, so that values stored together do not expire together.
+    `ttl`: the maximum age of a fresh value. A function computes it from each result. `None` means no
+    expiry, 0 means do not keep, `DEFAULT` means the client's `default_ttl`. `jitter`: each value's
+    ttl is shortened by a random share of up to this, so that values stored together do not expire
+    together.
 
-    `lock`: the scope of the lock, within which one caller computes: `False` or `"local"` this
-    process, `"shard"` all clients of the key's own node, `True` (or a `LockPolicy`) all clients of a
-    majority of the lock nodes. `wait`: how long a caller waits for another's value; `on_timeout`:
-    what then: `"compute"`, `"stale"` (serve the old value if there is one) or `"raise"`
-    `RecomputeTimeoutError`. `coalesce=False` lets every caller of this process compute for itself.
+    `lock`: the scope within which one caller recomputes. `False` or `"local"`: this process.
+    `"shard"`: all clients of the key's own node. `True` or a `LockPolicy`: all clients of a majority
+    of the lock nodes. `wait`: how long a caller waits for another caller's value. `on_timeout`: what
+    it does then: `"compute"`, `"stale"` (serve the old value if there is one) or `"raise"`
+    `RecomputeTimeoutError`. `coalesce=False` lets every caller in this process recompute.
 
-    `stale`: for how long a value may still be served after its ttl while one caller refreshes it;
-    `stale_if_error` (as `stale` if left out): for how long when computing it again fails, which is
-    then not tried again for `error_backoff` seconds. `early`: the β of XFetch; above zero one caller
-    refreshes a value before its ttl ends, the earlier the longer computing it takes. `refresh`: where
-    values are refreshed while the old ones are served: `"inline"` in the call that was elected,
-    `"background"` in a task or one of a few threads; `"auto"` is inline for threads and where a function
-    has ignored arguments, which often end with their request, and in the background for tasks.
+    `stale`: how long after its ttl a value may be served while one caller refreshes it.
+    `stale_if_error` (default: as `stale`): how long after its ttl a value may be served if the
+    recompute fails; the next attempt comes after `error_backoff` seconds. `early`: the β of XFetch.
+    Above zero, one caller refreshes a value before its ttl ends, earlier if a recompute takes
+    longer. `refresh`: where a refresh runs. `"inline"`: in the call that was chosen. `"background"`:
+    in a task, or in one of a few threads. `"auto"`: in the background for tasks; inline for threads,
+    and for functions with ignored arguments, which often end with their request.
 
-    `cache_none`: whether `None` is a value worth keeping, for `none_ttl` if that is given.
-    `condition(result)`: false for a result that is returned but not kept. `cache_errors`: types of
-    exceptions that are kept, and raised again, for `error_ttl` seconds, if they come back equal. `on_error`: when a cache
-    node fails, `"compute"` the value or `"raise"` the `NodeError`.
+    `cache_none`: whether `None` is kept, for `none_ttl` if that is set. `condition(result)`: a false
+    result means that the value is returned but not kept. `cache_errors`: types of exceptions that
+    are kept and raised again for `error_ttl` seconds, if they survive storing unchanged. `on_error`:
+    when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`.
     """
 
     ttl: CachedTTL | Default
@@ -116,8 +117,8 @@ class CachePolicy:
     coalesce: bool = True
 
     def __post_init__(self) -> None:
-        """Bring lengths of time into seconds; raise `ConfigurationError` listing every fault."""
-        faults = [*self._with_seconds(), *self._unknown_choices(), *self._odd()]
+        """Convert lengths of time to seconds; raise `ConfigurationError` listing every fault."""
+        faults = [*self._convert_lengths(), *self._unknown_choices(), *self._bad_values()]
         if faults:
             raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
         for name in ("jitter", "early"):
@@ -127,12 +128,12 @@ class CachePolicy:
 
     @property
     def locking(self) -> LockPolicy:
-        """Return the terms of the lock, or of the lease on the key's own node."""
+        """Return the policy of the lock, or of the lease on the key's own node."""
         return self.lock if isinstance(self.lock, LockPolicy) else DEFAULT_LOCK
 
     @property
     def quorum(self) -> bool:
-        """Return whether a majority of lock nodes decides who computes."""
+        """Return whether a majority of lock nodes decides which caller recomputes."""
         return self.lock is True or isinstance(self.lock, LockPolicy)
 
     @property
@@ -143,20 +144,20 @@ class CachePolicy:
 
     @property
     def ages(self) -> bool:
-        """Return whether values are stored with their age, beyond what their node knows of it."""
+        """Return whether values are stored with their age, besides the node's own expiry."""
         return bool(self.stale or self.stale_if_error or self.early)
 
     @property
     def served_after(self) -> float:
-        """Return for how many seconds after its ttl a value may be of use."""
+        """Return for how many seconds after its ttl a value may still be served."""
         return max(self.seconds("stale"), self.seconds("stale_if_error"))
 
     def seconds(self, name: str) -> float:
-        """Return a length of time, which has been one in seconds since this was made."""
+        """Return a field that is a length of time, in seconds since `__post_init__`."""
         length: float = getattr(self, name)
         return length
 
-    def _with_seconds(self) -> Iterator[str]:
+    def _convert_lengths(self) -> Iterator[str]:
         for name, seconds in _LENGTHS.items():
             value = getattr(self, name)
             if name == "ttl" and (callable(value) or value is DEFAULT):
@@ -172,15 +173,15 @@ class CachePolicy:
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value not in known:
-                yield f"{name} must be {_either(known)}, not {shown(value)}"
+                yield f"{name} must be {_either(known)}, not {redact(value)}"
         if not isinstance(self.lock, (bool, LockPolicy)) and self.lock not in ("shard", "local"):
-            yield f"lock must be True, False, 'shard', 'local' or a LockPolicy, not {shown(self.lock)}"
+            yield f"lock must be True, False, 'shard', 'local' or a LockPolicy, not {redact(self.lock)}"
 
-    def _odd(self) -> Iterator[str]:
+    def _bad_values(self) -> Iterator[str]:
         if not _within(self.jitter, 0.0, 1.0, open_end=True):
-            yield f"jitter must be from 0 up to 1, not {shown(self.jitter)}"
+            yield f"jitter must be from 0 up to 1, not {redact(self.jitter)}"
         if not _within(self.early, 0.0, 1000.0):
-            yield f"early must be from 0 to 1000, not {shown(self.early)}"
+            yield f"early must be from 0 to 1000, not {redact(self.early)}"
         if self.condition is not None:
             yield from _faults_of_function("condition", self.condition)
         if callable(self.ttl):
@@ -188,23 +189,23 @@ class CachePolicy:
         kinds = self.cache_errors
         for kind in kinds if isinstance(kinds, Iterable) else (kinds,):
             if not (isinstance(kind, type) and issubclass(kind, Exception)):
-                yield f"cache_errors must be types of exceptions, not {shown(kind)}"
+                yield f"cache_errors must be types of exceptions, not {redact(kind)}"
 
 
 DEFAULT_LOCK: Final = LockPolicy()
 
 
-def jittered(ttl: float, jitter: float, chance: float) -> float:
+def apply_jitter(ttl: float, jitter: float, chance: float) -> float:
     """Return a ttl shortened by a random share, never lengthened; `chance` is 0 up to 1.
 
-    >>> jittered(100.0, 0.1, 0.0), jittered(100.0, 0.1, 0.5)
+    >>> apply_jitter(100.0, 0.1, 0.0), apply_jitter(100.0, 0.1, 0.5)
     (100.0, 95.0)
     """
     return ttl * (1 - jitter * chance)
 
 
 def lifetime_of(policy: CachePolicy, result: Any) -> float | None:  # a result is anything
-    """Return for how many seconds a result is fresh, 0 if it is not to be kept; `None` for no end."""
+    """Return for how many seconds a result stays fresh: 0 to not keep it, `None` for no expiry."""
     if result is None:
         if not policy.cache_none:
             return 0.0
@@ -215,79 +216,83 @@ def lifetime_of(policy: CachePolicy, result: Any) -> float | None:  # a result i
     ttl = policy.ttl
     if not callable(ttl):
         return None if ttl is None else policy.seconds("ttl")
-    given = ttl(result)
-    if given is None:
+    span = ttl(result)
+    if span is None:
         return None
-    seconds = given.total_seconds() if isinstance(given, timedelta) else float(given)
+    seconds = span.total_seconds() if isinstance(span, timedelta) else float(span)
     if math.isnan(seconds):
-        raise ValueError("cached: ttl gave NaN")
+        raise ValueError("cached: ttl returned NaN")
     return min(max(0.0, seconds), float(MAX_SECONDS))
 
 
-def known_terms(terms: CacheTerms, call: str, *others: str) -> CacheTerms:
-    """Return the terms of a call; raise `TypeError` for one it does not have, naming those it has.
+def check_options(options: PolicyOptions, call: str, *others: str) -> PolicyOptions:
+    """Return the options of a call; raise `TypeError` for an unknown one, naming those known.
 
-    `others` are its options that are no terms.
+    `others` are the options that are not fields of `CachePolicy`.
     """
-    known = sorted({*CacheTerms.__annotations__, *others})
-    for name in terms:
+    known = sorted({*PolicyOptions.__annotations__, *others})
+    for name in options:
         if name not in known:
             raise TypeError(
                 f"{call}() got an unexpected keyword argument {name!r} (known: {', '.join(known)})"
             )
-    return terms
+    return options
 
 
-def given_ttl(
+def resolve_ttl(
     seconds: Span | Default | None, ttl: CachedTTL | Default, decorator: str
 ) -> CachedTTL | Default:
-    """Return the ttl that `cached` was given, by position or by name.
+    """Return the ttl of `cached`, passed by position or by name.
 
-    A function by position is a function to cache, below a decorator without parentheses. Raise
-    `ConfigurationError` for that, and for a ttl in both ways.
+    A function passed by position is the function to cache: the decorator was written without
+    parentheses. Raise `ConfigurationError` for that, and for a ttl passed both ways.
     """
     if seconds is DEFAULT:
         return ttl
     if callable(seconds) or hasattr(seconds, "__get__"):  # a class method is not callable
         raise ConfigurationError(
-            f"cached: {described(seconds)} was given in place of a ttl; write @{decorator}(ttl=…), with"
-            " parentheses (a function that computes the ttl of a result is given by name)"
+            f"cached: {describe_function(seconds)} was given in place of a ttl; write"
+            f" @{decorator}(ttl=…), with parentheses (a function that computes the ttl of a result is"
+            " given by name)"
         )
     if ttl is not DEFAULT:
-        raise ConfigurationError(f"cached: ttl is given twice, {shown(seconds)} and {shown(ttl)}")
+        raise ConfigurationError(f"cached: ttl is given twice, {redact(seconds)} and {redact(ttl)}")
     return seconds
 
 
-def described(given: Any) -> str:
-    """Return what an error says of something that was, or was not, a function.
+def describe_function(function: Any) -> str:
+    """Return how an error names a function, a class, or a value passed in place of a function.
 
-    >>> print(described(described), described(int), described(len), described(7))
-    described() class int len() 7
+    >>> print(describe_function(len), describe_function(int), describe_function(7))
+    len() class int 7
     """
-    inner = getattr(given, "__func__", given)  # of a class method or a static one
+    inner = getattr(function, "__func__", function)  # of a class method or a static one
     name = getattr(inner, "__qualname__", None)
     if not isinstance(name, str):
-        return shown(given)
+        return redact(function)
     return f"class {name}" if isinstance(inner, type) else f"{name}()"
 
 
 def _faults_of_function(name: str, function: Any) -> Iterator[str]:
     """Yield why a policy's field cannot be called with a result."""
     if not callable(function):
-        yield f"{name} must be a function of the result, not {shown(function)}"
+        yield f"{name} must be a function of the result, not {redact(function)}"
         return
     if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
-        yield f"{name} must be a plain function of the result, not the async def {described(function)}"
+        yield (
+            f"{name} must be a plain function of the result, not the async def"
+            f" {describe_function(function)}"
+        )
         return
     try:
-        # What a wrapper wraps may be called with more than the wrapper is.
+        # The wrapper is what gets called, and it may take less than the wrapped function.
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # not every built-in has one
         return
     try:
         signature.bind(None)
     except TypeError:
-        yield f"{name} must take one argument, the result, and {described(function)} does not"
+        yield f"{name} must take one argument, the result, and {describe_function(function)} does not"
 
 
 def _within(value: Any, low: float, high: float, *, open_end: bool = False) -> bool:

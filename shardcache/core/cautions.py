@@ -1,4 +1,4 @@
-"""What a node's URL asks for that works, and that an operator should yet be told of."""
+"""Warnings about a node's URL: what works, but weakens its connections or has no effect."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PLAIN_SCHEMES: Final = (
 NO: Final = ("false", "no", "0")
 LOCALHOST: Final = "localhost"
 
-# Options of redis-py that a client decides for all its nodes. A URL may hold them, so that it need
-# not be written anew, and they change nothing.
+# Options of redis-py that the client decides for all its nodes. They have no effect in a URL, and
+# are accepted so that URLs written for redis-py work unchanged.
 DECIDED_BY_CLIENT: Final = frozenset(
     {
         "decode_responses",
@@ -41,36 +41,35 @@ DECIDED_BY_CLIENT: Final = frozenset(
 )
 
 
-def cautions(node: Node) -> Iterator[str]:
-    """Return what weakens the node's connections, and what of its URL changes nothing.
+def url_warnings(node: Node) -> Iterator[str]:
+    """Yield a warning for each option that weakens the node's connections or has no effect.
 
-    >>> list(cautions(Node("rediss://h?ssl_check_hostname=false")))
-    ['ssl_check_hostname=false: a server with the certificate of any other name is taken for it']
+    >>> list(url_warnings(Node("rediss://h?ssl_check_hostname=false")))
+    ['ssl_check_hostname=false: a server with a certificate for any other name is accepted']
     """
     options = dict(node.address.options)
     if node.address.scheme in TLS_SCHEMES:
-        yield from _unverified(options)
+        yield from _tls_warnings(options)
     if node.address.scheme.startswith("redis"):
-        idle = sorted(options.keys() & DECIDED_BY_CLIENT)
-        if idle:
-            yield f"{', '.join(idle)} in its URL: without effect, for the client decides them"
+        unused = sorted(options.keys() & DECIDED_BY_CLIENT)
+        if unused:
+            yield f"{', '.join(unused)} in its URL: without effect, because the client decides this"
 
 
-def _unverified(options: dict[str, str]) -> Iterator[str]:
+def _tls_warnings(options: dict[str, str]) -> Iterator[str]:
     if options.get("ssl_cert_reqs", "").lower() == "none":
-        yield "ssl_cert_reqs=none: any server is taken for it, whatever its certificate says"
+        yield "ssl_cert_reqs=none: any server is accepted, whatever its certificate says"
     elif options.get("ssl_check_hostname", "").lower() in NO:
         yield (
-            "ssl_check_hostname=false: a server with the certificate of any other name is taken for"
-            " it"
+            "ssl_check_hostname=false: a server with a certificate for any other name is accepted"
         )
 
 
 def sends_password_in_clear(node: Node) -> bool:
-    """Return whether a password travels to another machine without TLS."""
+    """Return whether the client sends a password to another machine without TLS."""
     address = node.address
-    given = address.password or dict(address.options).get("password")
-    return address.scheme == "redis" and bool(given) and not _is_loopback(address.host)
+    password = address.password or dict(address.options).get("password")
+    return address.scheme == "redis" and bool(password) and not _is_loopback(address.host)
 
 
 def _is_loopback(host: str) -> bool:

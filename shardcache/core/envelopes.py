@@ -1,4 +1,4 @@
-"""What is stored around a value that has an age: until when it is fresh, and what it depends on."""
+"""The envelope around a stored value: until when it is fresh, and the versions of its tags."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Final, NamedTuple
 
 from shardcache.errors import DecodeError
 
-# The form, the flags of the value within, until when it is fresh, how long it took, its lifetime,
-# and the number of versions that follow.
+# The format, the value's flags, `fresh_until`, `delta`, `ttl`, and how many versions follow.
 _HEADER: Final = struct.Struct("!BIdddB")
 FORM: Final = 1
 VERSION_SIZE: Final = 8  # bytes of each version of a tag
@@ -19,9 +18,9 @@ MAX_VERSIONS: Final = 255
 class Envelope(NamedTuple):
     """A payload with what decides whether it is served.
 
-    `fresh_until` is in seconds of the clock that all machines share, `delta` is how many seconds
-    making the value took, `ttl` for how many it was fresh at first (both may be infinite).
-    `versions` are those of its tags, in their order, when the making began.
+    `fresh_until` is a time of day in seconds, which all machines share. `delta` is how many seconds
+    the recompute took. `ttl` is for how many seconds the value was fresh at first. `fresh_until` and
+    `ttl` may be infinite. `versions` are those of its tags, in order, when the recompute began.
     """
 
     flags: int
@@ -33,7 +32,7 @@ class Envelope(NamedTuple):
 
 
 def pack(envelope: Envelope) -> bytes:
-    """Give the bytes of an envelope."""
+    """Return the bytes of an envelope."""
     versions = b"".join(envelope.versions)
     header = _HEADER.pack(
         FORM,
@@ -47,14 +46,14 @@ def pack(envelope: Envelope) -> bytes:
 
 
 def unpack(stored: bytes) -> Envelope:
-    """Give the envelope of such bytes; raise `DecodeError` when they are none."""
+    """Return the envelope in these bytes; raise `DecodeError` if they hold none."""
     try:
         form, flags, fresh_until, delta, ttl, count = _HEADER.unpack_from(stored)
     except struct.error:
         form = None
     begin = _HEADER.size
     if form != FORM or len(stored) < begin + count * VERSION_SIZE:
-        raise DecodeError("marked as a value with an age, but not one")
+        raise DecodeError("marked as an envelope, but not one")
     end = begin + count * VERSION_SIZE
     versions = [stored[place : place + VERSION_SIZE] for place in range(begin, end, VERSION_SIZE)]
     return Envelope(flags, stored[end:], fresh_until, delta, ttl, versions)

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any, Final
 
-from shardcache.core.codecs.pickle import unpickled
+from shardcache.core.codecs.pickle import unpickle
 from shardcache.errors import DecodeError
 
 PICKLE: Final = 1
@@ -114,11 +114,11 @@ class Foreign:
             data = (self.room() if room is None else room).inflate(data)
         return kind, data
 
-    def unpickled(self, data: bytes) -> Any:  # a value is the caller's own
+    def unpickle(self, data: bytes) -> Any:  # a value is the caller's own
         """Return the value of an unsigned pickle; raise `DecodeError` for what does not begin as one."""
         if len(data) < 2 or data[0] != _PICKLE_MARK or data[1] not in _PROTOCOLS:  # noqa: PLR2004
             raise DecodeError(
                 "marked as a pickle of another client, but begins as none of protocol 2 to 5: text of"
                 " a JsonSerde, or a pickle of python-memcached's protocol 0, which is never read"
             )
-        return unpickled(data)
+        return unpickle(data)

@@ -1,4 +1,4 @@
-"""Whether a stored value is served as it is, made anew beside that, or not served at all."""
+"""Whether a stored value is served, served and refreshed, or recomputed."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from shardcache.core.envelopes import Envelope, unpack
 from shardcache.core.payloads import ENVELOPE_FLAGS, is_value
 from shardcache.errors import DecodeError
 
-EARLIEST: Final = 0.5  # of a value's ttl: before that it is not made anew
+EARLIEST: Final = 0.5  # of a value's ttl: before that it is never refreshed early
 
 
 class Freshness(Enum):
     """What may be done with a value."""
 
     FRESH = "fresh"  # serve it
-    EARLY = "early"  # serve it, and make it anew: it will end soon
-    STALE = "stale"  # serve it, and make it anew: it has ended
-    LAST_RESORT = "last resort"  # make it anew, and serve it only if that fails
-    EXPIRED = "expired"  # make it anew beside it, as somebody else may be doing
-    INVALID = "invalid"  # make it anew in its place
+    EARLY = "early"  # serve it and refresh it: it expires soon
+    STALE = "stale"  # serve it and refresh it: it has expired
+    LAST_RESORT = "last resort"  # recompute, and serve it only if that fails
+    EXPIRED = "expired"  # recompute, under the claim for a refresh that others may hold
+    INVALID = "invalid"  # recompute, and replace it
 
 
 class Stored(NamedTuple):
-    """A value that was stored, with what is known of its age; a bare one lasts until it is gone."""
+    """A stored value with its age; a value without an envelope is fresh until its node drops it."""
 
     payload: Payload
     fresh_until: float = math.inf
@@ -38,7 +38,7 @@ class Stored(NamedTuple):
 
 
 def open_stored(payload: Payload) -> Stored | None:
-    """Give what a stored payload holds, `None` if it cannot be read."""
+    """Return the value in a stored payload; `None` if it cannot be read."""
     if payload[0] != ENVELOPE_FLAGS:
         return Stored(payload)
     try:
@@ -53,7 +53,7 @@ def open_stored(payload: Payload) -> Stored | None:
 def seal(
     payload: Payload, now: float, delta: float, ttl: float | None, versions: Sequence[bytes]
 ) -> Envelope:
-    """Give the envelope of a value that took `delta` seconds and is fresh for `ttl` from `now`."""
+    """Return the envelope of a value that took `delta` seconds and is fresh for `ttl` from `now`."""
     flags, data = payload
     lifetime = math.inf if ttl is None else ttl
     return Envelope(flags, data, now + lifetime, delta, lifetime, versions)
@@ -62,9 +62,9 @@ def seal(
 def freshness(
     value: Stored, policy: CachePolicy, now: float, chance: float, versions: Sequence[bytes | None]
 ) -> Freshness:
-    """Say what may be done with a stored value at `now`; `chance` is 0 to 1.
+    """Return what may be done with a stored value at `now`; `chance` is 0 to 1.
 
-    `versions` are those that its tags have now: it counts for nothing unless they are its own.
+    `versions` are the current versions of its tags. If they are not the value's own, it is invalid.
     """
     if versions and list(versions) != value.versions:
         return Freshness.INVALID
@@ -77,12 +77,12 @@ def freshness(
 
 
 def serves_after_error(value: Stored, policy: CachePolicy, now: float) -> bool:
-    """Say whether a value is young enough to be served in place of an error."""
+    """Return whether a value is young enough to be served in place of an error."""
     return now - value.fresh_until < policy.seconds("stale_if_error")
 
 
 def _ends_soon(value: Stored, beta: float, left: float, chance: float) -> bool:
-    """Decide by XFetch: the longer the making took and the sooner the end, the likelier.
+    """Decide by XFetch: likelier the longer the recompute took, and the sooner the value expires.
 
     Source: Vattani, Chierichetti, Lowenstein: Optimal Probabilistic Cache Stampede Prevention, 2015.
     """

@@ -16,7 +16,7 @@ _MASK: Final = 0xFFFFFFFF
 
 
 def _signed(byte: int) -> int:
-    """Give a byte as C's `char` on x86 sees it: 0x80 and above below zero, widened to 32 bits."""
+    """Return a byte as C's signed `char` on x86, widened to 32 bits: from 0x80 it is negative."""
     return (byte - ((byte & 0x80) << 1)) & _MASK
 
 
@@ -24,12 +24,12 @@ _SIGNED: Final = tuple(_signed(byte) for byte in range(256))
 
 
 def md5(key: bytes) -> int:
-    """Give the first four digest bytes of MD5, little-endian: the key hash of the ketama family."""
+    """Return the first four digest bytes of MD5, little-endian: the key hash of the ketama family."""
     return int.from_bytes(_md5(key, usedforsecurity=False).digest()[:4], "little")
 
 
 def one_at_a_time(key: bytes) -> int:
-    """Give Jenkins' one-at-a-time hash as libmemcached has it, its bytes sign-extended."""
+    """Return Jenkins' one-at-a-time hash as in libmemcached, its bytes sign-extended."""
     value = 0
     for byte in key:
         value = (value + _SIGNED[byte]) & _MASK
@@ -60,32 +60,32 @@ _FNV32_PRIME: Final = 16777619
 
 
 def fnv1_64(key: bytes) -> int:
-    """Give the 64-bit FNV-1 cut to 32 bits, its bytes sign-extended."""
+    """Return the 64-bit FNV-1 cut to 32 bits, its bytes sign-extended."""
     return _fnv1(key, _FNV64_START, _FNV64_PRIME)
 
 
 def fnv1a_64(key: bytes) -> int:
-    """Give the 64-bit FNV-1a cut to 32 bits, its bytes sign-extended: twemproxy's default."""
+    """Return the 64-bit FNV-1a cut to 32 bits, its bytes sign-extended: twemproxy's default."""
     return _fnv1a(key, _FNV64_START, _FNV64_PRIME)
 
 
 def fnv1_32(key: bytes) -> int:
-    """Give the 32-bit FNV-1, its bytes sign-extended."""
+    """Return the 32-bit FNV-1, its bytes sign-extended."""
     return _fnv1(key, _FNV32_START, _FNV32_PRIME)
 
 
 def fnv1a_32(key: bytes) -> int:
-    """Give the 32-bit FNV-1a, its bytes sign-extended."""
+    """Return the 32-bit FNV-1a, its bytes sign-extended."""
     return _fnv1a(key, _FNV32_START, _FNV32_PRIME)
 
 
 def crc32(key: bytes) -> int:
-    """Give the 15 bits that twemproxy calls crc32, and libmemcached crc."""
+    """Return the 15 bits that twemproxy calls crc32, and libmemcached crc."""
     return (zlib.crc32(key) >> 16) & 0x7FFF
 
 
 def crc32a(key: bytes) -> int:
-    """Give the whole CRC-32."""
+    """Return the whole CRC-32."""
     return zlib.crc32(key)
 
 
@@ -95,7 +95,7 @@ def crc16(key: bytes) -> int:
 
 
 def crc16_wide(key: bytes) -> int:
-    """Give twemproxy's crc16, which keeps in 32 bits what a CRC-16 shifts out."""
+    """Return twemproxy's crc16: its 32 bits keep what a CRC-16 shifts out."""
     value = 0
     for byte in key:
         value = ((value << 8) & _MASK) ^ _CRC16[((value >> 8) ^ byte) & 0xFF]
@@ -113,7 +113,7 @@ _CRC16: Final = tuple(_crc16_entry(byte) for byte in range(256))
 
 
 def hsieh(key: bytes) -> int:
-    """Give Hsieh's SuperFastHash as libmemcached has it, which starts from 0, not the length."""
+    """Return Hsieh's SuperFastHash as in libmemcached, which starts from 0, not from the length."""
     if not key:
         return 0
     value = 0
@@ -148,7 +148,7 @@ def _hsieh_final(value: int) -> int:
 
 
 def murmur(key: bytes) -> int:
-    """Give MurmurHash2 as libmemcached has it, its seed made of the length."""
+    """Return MurmurHash2 as in libmemcached, with a seed computed from the length."""
     value = (0xDEADBEEF * len(key) & _MASK) ^ len(key)
     whole = len(key) & ~3
     for (block,) in struct.iter_unpack("<I", key[:whole]):
@@ -165,7 +165,7 @@ _MURMUR2: Final = 0x5BD1E995
 
 
 def jenkins(key: bytes) -> int:
-    """Give Jenkins' lookup3 (`hashlittle`, 2006) with libmemcached's initial value, 13."""
+    """Return Jenkins' lookup3 (`hashlittle`, 2006) with libmemcached's initial value, 13."""
     a = b = c = (0xDEADBEEF + len(key) + 13) & _MASK
     if not key:
         return c
@@ -176,14 +176,14 @@ def jenkins(key: bytes) -> int:
     return _lookup3_final(a + first, b + second, c + third)
 
 
-def _rotated(value: int, left: int) -> int:
+def _rotate(value: int, left: int) -> int:
     value &= _MASK
     return ((value << left) | (value >> (32 - left))) & _MASK
 
 
 def _lookup3_mix(a: int, b: int, c: int) -> tuple[int, int, int]:
     for left in (4, 6, 8, 16, 19, 4):
-        a = (a - c) & _MASK ^ _rotated(c, left)
+        a = (a - c) & _MASK ^ _rotate(c, left)
         c = (c + b) & _MASK
         a, b, c = b, c, a
     return a, b, c
@@ -191,7 +191,7 @@ def _lookup3_mix(a: int, b: int, c: int) -> tuple[int, int, int]:
 
 def _lookup3_final(a: int, b: int, c: int) -> int:
     for left in (14, 11, 25, 16, 4, 14, 24):
-        c = ((c ^ b) - _rotated(b, left)) & _MASK
+        c = ((c ^ b) - _rotate(b, left)) & _MASK
         a, b, c = b, c, a
     return b
 
@@ -202,7 +202,7 @@ def _blocks(count: int) -> struct.Struct:
 
 
 def murmur3_32(data: bytes) -> int:
-    """Give MurmurHash3 x86 32-bit of seed 0 (Appleby, public domain)."""
+    """Return MurmurHash3 x86 32-bit with seed 0 (Appleby, public domain)."""
     value = 0
     count = len(data) >> 2
     for block in _blocks(count).unpack_from(data):
@@ -219,7 +219,7 @@ def murmur3_32(data: bytes) -> int:
 
 
 def hash_tag(key: bytes) -> bytes:
-    """Give what stands between the first `{` and the first `}` after it; the key if that is empty.
+    """Return the text between the first `{` and the next `}`; the whole key if that is empty.
 
     >>> hash_tag(b"cart:{user7}:items"), hash_tag(b"a{}b")
     (b'user7', b'a{}b')

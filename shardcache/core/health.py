@@ -1,4 +1,8 @@
-"""Which nodes are fit to be asked: decided from what became of their calls, without a clock."""
+"""When a node is ejected, probed and restored: decided from the results of its calls.
+
+Nothing here reads a clock. Hard errors eject at once, soft ones (timeouts, nonsense, one lost
+connection) only when they repeat.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from shardcache.errors import (
     PoolTimeoutError,
 )
 
-# What the system says when this process, not the node, has run out of something.
+# The system's errors when this process, not the node, has run out of a resource.
 LOCAL: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 )
@@ -25,42 +29,43 @@ LOCAL: Final = frozenset(
 class FailureKind(Enum):
     """What an error says about its node."""
 
-    NONE = "none"  # it answered, or the trouble is our own
+    NONE = "none"  # nothing: the node answered, or this process is to blame
     TIMEOUT = "timeout"  # no answer in time
     PROTOCOL = "protocol"  # an answer that makes no sense
-    DISCONNECT = "disconnect"  # a connection that was there is gone
-    HARD = "hard"  # refused, not reached, not serving
+    DISCONNECT = "disconnect"  # an open connection was lost
+    HARD = "hard"  # connection refused, node unreachable or not serving
 
 
 _SOFT: Final = (FailureKind.TIMEOUT, FailureKind.PROTOCOL)
 
 
 class Circuit(Enum):
-    """Whether a node is asked.
+    """The state of a node's circuit: whether the node is asked.
 
-    A quarantine, between probing and closed, has its place here.
+    A quarantine would be a state between probing and closed.
     """
 
-    CLOSED = "closed"  # asked
-    OPEN = "open"  # ejected: not asked
-    PROBING = "probing"  # ejected, and asked for a sign of life just now
+    CLOSED = "closed"  # the node is asked
+    OPEN = "open"  # the node is ejected, and not asked
+    PROBING = "probing"  # the node is ejected, and a probe is on its way
 
 
 class EjectionPolicy(NamedTuple):
-    """Stop asking a node that keeps failing, and look again later.
+    """Stop asking a node that keeps failing, and probe it later.
 
-    A hard error ejects at once; else `timeouts` or `losses` in a row, or the share `failures` of at
-    least `calls` calls within `window` seconds. One lost connection alone is none of the node's
-    faults: servers and firewalls close them, and a server that restarts takes the next.
+    A hard error ejects at once. Otherwise a node is ejected after `timeouts` or `losses` in a row,
+    or if the share `failures` of at least `calls` calls fails within `window` seconds. A single lost
+    connection is not the node's fault: servers and firewalls close idle connections, and a restarted
+    server accepts the next one.
 
-    The first probe comes after `first_probe` seconds, each next one `factor` times later, up to
-    `slowest_probe`; a delay is multiplied by a number drawn from `jitter`, so that many processes do
-    not ask at once. A node ejected again within `flap_window` seconds of its return waits
-    `flap_factor` times as long for its first probe. For one that is silent, which costs callers
-    their timeouts, that is up to `flap_limit` seconds: enough against one that flaps, and short
-    enough not to punish one that pauses regularly. One that refuses or loses connections costs a
-    call or two, and may be back at once: up to `flap_limit_refused` seconds (all simulated in
-    `tests/core/test_flapping.py`).
+    The first probe comes after `first_probe` seconds. Each next delay is `factor` times longer, up
+    to `slowest_probe`. Delays are multiplied by a random number from `jitter`, so that many processes
+    do not probe at once. A node that is ejected again within `flap_window` seconds of its return
+    waits `flap_factor` times longer for its first probe. A silent node costs callers their timeouts:
+    it waits up to `flap_limit` seconds, enough for one that flaps, and short enough for one that
+    pauses regularly. A node that refuses or loses connections costs a call or two, and may be back
+    at once: it waits up to `flap_limit_refused` seconds. `tests/core/test_flapping.py` simulates
+    all of this.
     """
 
     timeouts: int = 3
@@ -82,10 +87,11 @@ DEFAULT_EJECTION: Final = EjectionPolicy()
 
 
 class Health:
-    """What is known of one node's fitness. Moments are monotonic seconds, chance is 0 to 1.
+    """The health of one node. Times are monotonic seconds, chance is 0 to 1.
 
-    While the node is `ejected`, `error` is why, `since` when that began, `looked` when that was
-    last confirmed, and `due` when it is probed next. `restored` is when it came back last.
+    While the node is `ejected`, `error` is the reason, `since` the time of the ejection, `looked`
+    the time of the last failed probe, and `due` the time of the next probe. `restored` is when the
+    node last came back.
     """
 
     __slots__ = (
@@ -95,8 +101,8 @@ class Health:
         "_first_delay",
         "_losses",
         "_policy",
-        "_probed",
-        "_silences",
+        "_probing",
+        "_timeouts",
         "_window_answered",
         "_window_began",
         "due",
@@ -110,12 +116,12 @@ class Health:
     def __init__(self, policy: EjectionPolicy = DEFAULT_EJECTION) -> None:
         self._policy = policy
         self.ejected = False  # read before every call
-        self._probed = False
+        self._probing = False
         self.error: NodeError | None = None
         self.since = 0.0
         self.due = 0.0
         self.looked = 0.0
-        self._silences = 0
+        self._timeouts = 0
         self._losses = 0
         self._answered = 0
         self._failures = 0
@@ -125,11 +131,11 @@ class Health:
         self._first_delay = policy.first_probe
         self._delay = policy.first_probe
 
-    def failed(self, kind: FailureKind, answered: int, now: float) -> bool:
-        """Take note of a failure; say whether the node is to be ejected for it.
+    def record_failure(self, kind: FailureKind, answered: int, now: float) -> bool:
+        """Record a failure; return whether the node must be ejected for it.
 
-        `answered` is how many calls the node has ever answered: so the calls that go well, nearly
-        all, have nothing to do here.
+        `answered` is how many calls the node has ever answered. With that number, successful calls
+        need not be recorded here.
         """
         if kind is FailureKind.NONE:
             return False
@@ -138,16 +144,16 @@ class Health:
         return self._fails_in_a_row(kind, answered) | self._fails_often(answered, now)
 
     def silent(self, answered: int) -> bool:
-        """Say whether its last call was not answered in time; `answered` as in `failed`."""
-        return self._silences > 0 and self._answered == answered
+        """Return whether the last call timed out; `answered` as in `record_failure`."""
+        return self._timeouts > 0 and self._answered == answered
 
     def _fails_in_a_row(self, kind: FailureKind, answered: int) -> bool:
         if answered != self._answered:
             self._answered = answered
-            self._silences = self._losses = 0
-        self._silences += kind is FailureKind.TIMEOUT
+            self._timeouts = self._losses = 0
+        self._timeouts += kind is FailureKind.TIMEOUT
         self._losses += kind is FailureKind.DISCONNECT
-        return self._silences >= self._policy.timeouts or self._losses >= self._policy.losses
+        return self._timeouts >= self._policy.timeouts or self._losses >= self._policy.losses
 
     def _fails_often(self, answered: int, now: float) -> bool:
         if now - self._window_began > self._policy.window:
@@ -159,7 +165,7 @@ class Health:
         return calls >= self._policy.calls and self._failures >= self._policy.failures * calls
 
     def eject(self, error: NodeError, now: float, chance: float) -> None:
-        """Open the circuit because of `error`."""
+        """Open the circuit, because of `error`."""
         policy = self._policy
         flapping = now - self.restored < policy.flap_window
         silent = failure_kind(error) in _SOFT
@@ -168,55 +174,55 @@ class Health:
         self._delay = self._first_delay = longer if flapping else policy.first_probe
         self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
         self.since = self.looked = now
-        self.due = now + self._jittered(chance)
-        self._probed = False
+        self.due = now + self._next_delay(chance)
+        self._probing = False
         self.ejected = True
 
-    def probing(self) -> None:
-        """Take note that a probe is on its way."""
-        self._probed = True
+    def begin_probe(self) -> None:
+        """Record that a probe is on its way."""
+        self._probing = True
 
-    def probe_failed(self, error: NodeError, now: float, chance: float) -> None:
-        """Stay open until the next probe, which comes later than this one did."""
+    def record_probe_failure(self, error: NodeError, now: float, chance: float) -> None:
+        """Keep the circuit open until the next probe, which comes after a longer delay."""
         policy = self._policy
         longest = max(policy.slowest_probe, self._first_delay)
         self._delay = min(self._delay * policy.factor, longest)
         self.looked = now
         self.error = copy(error)  # without its traceback, which keeps its caller's frames alive
-        self.due = now + self._jittered(chance)
-        self._probed = False
+        self.due = now + self._next_delay(chance)
+        self._probing = False
 
     def restore(self, now: float) -> None:
         """Close the circuit: the node gave a valid reply."""
         self.ejected = False
         self.error = None
-        self._silences = self._losses = 0
+        self._timeouts = self._losses = 0
         self._window_began = float("-inf")
         self.restored = now
 
     @property
     def circuit(self) -> Circuit:
-        """Give the state of the circuit: closed unless the node is ejected.
+        """Return the state of the circuit: closed unless the node is ejected.
 
-        A probe may still be on its way when another reply restores the node; so its outcome decides
-        between open and probing alone.
+        Another reply may restore the node while a probe is on its way. So the probe decides only
+        between open and probing.
         """
         if not self.ejected:
             return Circuit.CLOSED
-        return Circuit.PROBING if self._probed else Circuit.OPEN
+        return Circuit.PROBING if self._probing else Circuit.OPEN
 
     @property
     def soft(self) -> bool:
-        """Say whether it was ejected for silence or nonsense, which could be this process's own."""
+        """Return whether it was ejected for timeouts or nonsense, which this process may have caused."""
         return self.error is not None and failure_kind(self.error) in _SOFT
 
-    def _jittered(self, chance: float) -> float:
+    def _next_delay(self, chance: float) -> float:
         low, high = self._policy.jitter
         return self._delay * (low + (high - low) * chance)
 
 
 def failure_kind(error: NodeError) -> FailureKind:
-    """Give what an error says about its node.
+    """Return what an error says about its node.
 
     >>> failure_kind(NodeTimeoutError("did not answer in time")), failure_kind(PoolTimeoutError(""))
     (<FailureKind.TIMEOUT: 'timeout'>, <FailureKind.NONE: 'none'>)

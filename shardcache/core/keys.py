@@ -1,4 +1,4 @@
-"""What a key is called on every node."""
+"""From a caller's key to its canonical name: the same on every node."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import Final
 from shardcache.core.reserved import ESCAPED, HASHED, RESERVED
 from shardcache.errors import ConfigurationError, InvalidKeyError
 
-MAX_PLAIN: Final = 250  # bytes, the most that memcached takes as a key
+MAX_PLAIN: Final = 250  # bytes: memcached's limit for a key
 PLAIN: Final = bytes(range(0x21, 0x7F))
 
 _like_a_namespace = re.compile(rb"([1-9][0-9]{0,8}):").match
 
 
 def is_plain(name: bytes) -> bool:
-    """Say whether every server takes the name as it is: printable ASCII, no blank, 250 bytes."""
-    # To delete what is plain and see what is left beats every regular expression tried.
+    """Return whether every server takes the name as it is: printable ASCII, no blank, 250 bytes."""
+    # Deleting all plain bytes and looking at the rest beats every regular expression tried.
     return len(name) <= MAX_PLAIN and not name.translate(None, PLAIN)
 
 
-def hashed(name: bytes) -> bytes:
-    """Give the short plain name that stands for one no server takes: 128 bits of BLAKE2b.
+def hash_name(name: bytes) -> bytes:
+    """Return a short plain name in place of one that servers refuse: 128 bits of BLAKE2b.
 
-    >>> hashed(b"two words")
+    >>> hash_name(b"two words")
     b'~sc:h:0a74d9f8dc440af6bd63bbaf0c17cc5d'
     """
     return HASHED + blake2b(name, digest_size=16).hexdigest().encode()
 
 
 def encode(key: str | bytes) -> bytes:
-    """Give the caller's key as bytes; raise `InvalidKeyError` for what is none."""
+    """Return the caller's key as bytes; raise `InvalidKeyError` if it is not a valid key."""
     try:
         if isinstance(key, str):
             raw = str.encode(key)
@@ -48,11 +48,11 @@ def encode(key: str | bytes) -> bytes:
 
 
 class KeySpace:
-    """The names of one namespace: `encode` a caller's key, and `canonical` is its name on a node.
+    """The names of one namespace: `encode` a caller's key, then `canonical` gives its name on nodes.
 
-    A namespace stands in front with its length, so that `a:b` + `c` and `a` + `b:c` are two. Keys
-    without a namespace keep their name, unless it could be taken for one of another namespace
-    or for one of ours: those are escaped.
+    The namespace and its length stand before the key, so that `a:b` + `c` and `a` + `b:c` differ.
+    Keys without a namespace keep their name. They are escaped if they look like a name in a
+    namespace, or like one of shardcache's own keys.
 
     >>> KeySpace("shop").canonical(b"cart:7"), KeySpace().canonical(b"cart:7")
     (b'4:shop:cart:7', b'cart:7')
@@ -65,37 +65,37 @@ class KeySpace:
     def __init__(self, namespace: str | bytes = "") -> None:
         self.namespace: bytes = _namespace(namespace)
         self.encode: Callable[[str | bytes], bytes] = encode
-        self.canonical: Callable[[bytes], bytes] = _namer(self.namespace)
+        self.canonical: Callable[[bytes], bytes] = _canonical_for(self.namespace)
 
     def __repr__(self) -> str:
         return f"<KeySpace {self.namespace!r}>"
 
 
-def _namespace(given: str | bytes) -> bytes:
+def _namespace(text: str | bytes) -> bytes:
     try:
-        return given.encode() if isinstance(given, str) else bytes(given)
+        return text.encode() if isinstance(text, str) else bytes(text)
     except UnicodeEncodeError as error:
         raise ConfigurationError(f"the namespace is not valid Unicode: {error.reason}") from None
 
 
-def _namer(namespace: bytes) -> Callable[[bytes], bytes]:
+def _canonical_for(namespace: bytes) -> Callable[[bytes], bytes]:
     if not namespace:
-        return _named_alone
+        return _without_namespace
     prefix = _prefix(namespace)
 
-    def named(raw: bytes) -> bytes:
+    def canonical(raw: bytes) -> bytes:
         return prefix + raw
 
-    return named
+    return canonical
 
 
 def _prefix(namespace: bytes) -> bytes:
     return b"%d:%s:" % (len(namespace), namespace)
 
 
-def _named_alone(raw: bytes) -> bytes:
-    """Give the name of a key without a namespace: nearly always the key itself."""
-    # Most keys begin with a letter, and cost one comparison: digits are below, "~" is above.
+def _without_namespace(raw: bytes) -> bytes:
+    """Return the name of a key without a namespace: nearly always the key itself."""
+    # Most keys begin with a letter and take one comparison: digits are below, "~" is above.
     if b":" < raw < b"~":
         return raw
     if raw.startswith(RESERVED) or _has_namespace(raw):
@@ -104,7 +104,7 @@ def _named_alone(raw: bytes) -> bytes:
 
 
 def _has_namespace(raw: bytes) -> bool:
-    """Say whether the key reads like a name in some namespace, as `4:shop:cart` does."""
+    """Return whether the key looks like a name in a namespace, as `4:shop:cart` does."""
     length = _like_a_namespace(raw)
     if length is None:
         return False

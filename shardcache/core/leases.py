@@ -1,6 +1,7 @@
-"""The arithmetic of a lock over many nodes: how many must agree, and for how long it then holds.
+"""The arithmetic of a lock over many nodes: how many must agree, and for how long the lock holds.
 
-Source: Redis' description of the Redlock algorithm, with the clock of memcached taken into account.
+Source: Redis' description of the Redlock algorithm. memcached, which counts whole seconds, is
+allowed for.
 """
 
 from __future__ import annotations
@@ -14,30 +15,30 @@ from shardcache.core.reserved import LOCKS
 from shardcache.core.timeouts import positive_seconds
 from shardcache.errors import ConfigurationError
 
-if TYPE_CHECKING:  # it takes as long to load as all of shardcache
+if TYPE_CHECKING:  # tenacity takes as long to load as all of shardcache
     from tenacity import RetryCallState
 
 WaitStrategy: TypeAlias = "Callable[[RetryCallState], float]"
 
-MOST_NODES: Final = 5
+MAX_LOCK_NODES: Final = 5
 
 DRIFT: Final = 0.01  # of the time to live: how far the clocks of nodes may run apart
 DRIFT_CONSTANT: Final = 0.002  # seconds, for expiries in whole milliseconds
-WORTHWHILE: Final = 0.1  # of the time to live: a lease of less is not worth having
-COARSE: Final = 1.0  # seconds by which a node that counts whole ones may be early
-COARSE_TTL: Final = 2.0  # seconds; such a node is asked for no less, which may be gone at once
+MIN_VALIDITY: Final = 0.1  # of the time to live: a shorter lease is not worth holding
+COARSE: Final = 1.0  # seconds: how early a node that counts whole seconds may expire a key
+COARSE_TTL: Final = 2.0  # seconds: the least that such a node is asked for; less may expire at once
 MAX_TTL: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockPolicy:
-    """Hold a lock long enough, and no longer when its holder has died.
+    """Keep a lock for a slow holder, and free it soon after the holder dies.
 
-    `ttl` is for how many seconds nodes keep it for a holder of whom nothing more is heard: so long
-    others wait for one that was killed. With `renew` it is prolonged in the background, every third
-    of that, until it has been held for `max_hold` seconds: a slow holder keeps it. `backoff` is
-    how long those who wait pause between two looks: any wait strategy of tenacity, by default 10 ms
-    growing to 100 ms, each a quarter more or less.
+    `ttl` is for how many seconds nodes keep the lock unless it is renewed: so long other clients
+    wait if the holder is killed. With `renew` the lock is renewed in the background, every third of
+    the ttl, for up to `max_hold` seconds: a slow holder keeps it. `backoff` is how long a waiting
+    client pauses between attempts: any wait strategy of tenacity, by default 10 ms growing to
+    100 ms, each up to a quarter more or less.
     """
 
     ttl: float = 5.0
@@ -46,14 +47,14 @@ class LockPolicy:
     backoff: WaitStrategy | None = None
 
     def __post_init__(self) -> None:
-        """Raise `ConfigurationError` listing every field that makes no sense."""
-        faults = [*self._with_seconds("ttl"), *self._with_seconds("max_hold")]
+        """Convert lengths of time to seconds; raise `ConfigurationError` listing every bad field."""
+        faults = [*self._convert_seconds("ttl"), *self._convert_seconds("max_hold")]
         if self.backoff is not None and not callable(self.backoff):
             faults.append(f"backoff must be a wait strategy of tenacity, not {self.backoff!r}")
         if faults:
             raise ConfigurationError(*(f"lock: {fault}" for fault in faults))
 
-    def _with_seconds(self, name: str) -> Iterator[str]:
+    def _convert_seconds(self, name: str) -> Iterator[str]:
         try:
             object.__setattr__(self, name, positive_seconds(getattr(self, name), MAX_TTL))
         except ConfigurationError as error:
@@ -64,7 +65,7 @@ OnLost: TypeAlias = Literal["raise", "ignore"]
 
 
 def lock_key(name: bytes, prefix: bytes = LOCKS) -> bytes:
-    """Return the key under which a lock is kept; no caller's key is like it.
+    """Return the key under which a lock is kept; no caller's key equals it.
 
     >>> lock_key(b"report")
     b'~sc:l:report'
@@ -72,17 +73,17 @@ def lock_key(name: bytes, prefix: bytes = LOCKS) -> bytes:
     return prefix + name
 
 
-def nodes_wanted(nodes: int) -> int:
-    """Return on how many of so many nodes a lock is taken: the largest odd number, at most five.
+def lock_node_count(nodes: int) -> int:
+    """Return on how many of `nodes` nodes a lock is taken: the largest odd number, at most five.
 
-    >>> [nodes_wanted(count) for count in (1, 2, 3, 4, 5, 100)]
+    >>> [lock_node_count(count) for count in (1, 2, 3, 4, 5, 100)]
     [1, 1, 3, 3, 5, 5]
     """
-    return min(MOST_NODES, nodes - (nodes % 2 == 0))
+    return min(MAX_LOCK_NODES, nodes - (nodes % 2 == 0))
 
 
 def quorum(nodes: int) -> int:
-    """Return how many of so many nodes are a majority.
+    """Return how many of `nodes` nodes are a majority.
 
     >>> [quorum(count) for count in (1, 3, 5)]
     [1, 2, 3]
@@ -91,9 +92,9 @@ def quorum(nodes: int) -> int:
 
 
 def node_ttl(ttl: float, *, whole_seconds: bool) -> float:
-    """Return for how many seconds a node is asked to keep what is to be held for `ttl` of them.
+    """Return for how many seconds a node is asked to keep a key that must last `ttl` seconds.
 
-    One that counts `whole_seconds` may drop it up to a second early.
+    A node that counts `whole_seconds` may expire it up to a second early.
 
     >>> [node_ttl(ttl, whole_seconds=True) for ttl in (0.5, 1.0, 2.5)], node_ttl(0.5, whole_seconds=False)
     ([2.0, 2.0, 3.0], 0.5)
@@ -102,9 +103,9 @@ def node_ttl(ttl: float, *, whole_seconds: bool) -> float:
 
 
 def validity(ttl: float, elapsed: float, *, whole_seconds: bool) -> float:
-    """Return for how many seconds from now a lock holds, asked for `elapsed` seconds ago.
+    """Return for how many seconds from now a lock holds that was requested `elapsed` seconds ago.
 
-    `whole_seconds` is whether one of its nodes counts so: then no longer than that is sure to keep it.
+    `whole_seconds` is whether any of its nodes counts whole seconds: it may expire the lock early.
 
     >>> [round(validity(10.0, 0.5, whole_seconds=coarse), 3) for coarse in (False, True)]
     [9.398, 8.398]
@@ -116,5 +117,5 @@ def validity(ttl: float, elapsed: float, *, whole_seconds: bool) -> float:
 
 
 def long_enough(seconds: float, ttl: float) -> bool:
-    """Return whether a lock that holds for so long yet is worth having."""
-    return seconds >= WORTHWHILE * ttl
+    """Return whether a lock that still holds for `seconds` is worth holding."""
+    return seconds >= MIN_VALIDITY * ttl

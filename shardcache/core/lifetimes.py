@@ -1,4 +1,4 @@
-"""How long a value lives."""
+"""How long a value lives: a caller's TTL in seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_SECONDS: Final = 10 * 365 * 24 * 3600  # ten years; beyond, servers disagree
 
 
 class Default(Enum):
-    """Stands for a TTL that was left out."""
+    """The type of `DEFAULT`, which stands for a TTL that was left out."""
 
     DEFAULT = "the client's default_ttl"
 
@@ -30,9 +30,9 @@ TTL: TypeAlias = "float | SupportsIndex | Decimal | timedelta | Default | None"
 
 
 def lifetime(ttl: TTL, default: float | None) -> float | None:
-    """Give a TTL in seconds: above zero, `None` for no expiry, 0.0 for what expires at once.
+    """Return a TTL in seconds: above zero, `None` for no expiry, 0.0 if the value expires at once.
 
-    `default`, already in seconds, is given for `DEFAULT`. Raise `TypeError` for what is no
+    For `DEFAULT` it is `default`, which is already in seconds. Raise `TypeError` if `ttl` is not a
     duration, `ValueError` for NaN, infinity and more than ten years.
 
     >>> lifetime(timedelta(minutes=1), None), lifetime(-5, None), lifetime(DEFAULT, 300.0)

@@ -1,4 +1,4 @@
-"""What moves when nodes come, leave, or are spread in another way."""
+"""Which keys move when nodes or the strategy change."""
 
 from __future__ import annotations
 
@@ -10,31 +10,30 @@ from typing import Final, Literal, NamedTuple
 
 from shardcache.core.strategy import HashRanges, Measurable, Placement
 
-SAMPLE: Final = 10_000  # keys: the standard error of a share is then at most half a point
-EFFORT: Final = (
-    16_000_000  # hashes, about a second: beyond it only every so many runs are looked at
-)
+SAMPLE: Final = 10_000  # keys: the standard error of a share is at most half a percentage point
+# Hashes, about a second's worth. Beyond it only every nth range of the hash space is looked at.
+EFFORT: Final = 16_000_000
 
-# An estimate takes some milliseconds, and its standard error is one point at most. Its effort is in
-# hashes as well; to look at one place costs as much as some of them, whatever the strategy.
+# An estimate takes some milliseconds, with a standard error of at most one percentage point. Its
+# effort is counted in hashes too; looking up one place costs about `LOOKUP` hashes besides.
 QUICK_SAMPLE: Final = 2_500  # keys
 QUICK_EFFORT: Final = 100_000
-LOOK: Final = 10
+LOOKUP: Final = 10
 
 Basis = Literal["key space", "sample", "keys"]
 
 
 def sample_keys(count: int = SAMPLE) -> Sequence[bytes]:
-    """Give `count` keys that stand for the whole key space: the same ones every time."""
+    """Return `count` keys that represent the whole key space: the same keys every time."""
     return [b"sample:%d" % number for number in range(count)]
 
 
 class Movement(NamedTuple):
     """Where keys live before and after a change, by the names of nodes.
 
-    `flows` says how much goes from which node to which, what stays included. It counts keys, unless
-    `basis` is `key space`: then it counts places in the space of hashes, all of them, and the
-    shares are exact. A `sample` is of the key space; `keys` are those that the caller gave.
+    `flows` maps (node before, node after) to a count, and includes the keys that stay. If `basis` is
+    `key space`, every place in the hash space is counted, and shares are exact. If it is `sample`, a
+    sample of the key space is counted. If it is `keys`, the caller's keys are counted.
     """
 
     basis: Basis
@@ -44,33 +43,33 @@ class Movement(NamedTuple):
     def between(
         cls, before: Placement, after: Placement, keys: Iterable[bytes] | None = None
     ) -> Movement:
-        """Give what moves between two placements, of `keys` or of the key space.
+        """Return which of `keys`, or of the key space, move between two placements.
 
-        The key space is measured exactly where both placements are runs of one space, and by a
-        fixed sample otherwise, or where exactness would take seconds (many nodes).
+        The key space is measured exactly if both placements are ranges of the same hash space.
+        Otherwise, or if that would take seconds (many nodes), a fixed sample is measured.
         """
         if keys is not None:
             return cls("keys", _flows_of(keys, before, after))
-        old, new = _runs(before), _runs(after)
+        old, new = _hash_ranges(before), _hash_ranges(after)
         if old is None or new is None or old.space != new.space:
             return cls("sample", _flows_of(sample_keys(), before, after))
-        return cls._of_runs(old, new)
+        return cls._of_ranges(old, new)
 
     @classmethod
     def estimate(cls, before: Placement, after: Placement) -> Movement:
-        """Return about what moves between two placements, within milliseconds.
+        """Return within milliseconds an estimate of which keys move between two placements.
 
-        It is exact where that takes no longer, and of a sample otherwise.
+        It is exact if that takes no longer; otherwise a sample is measured.
         """
-        old, new = _runs(before), _runs(after)
+        old, new = _hash_ranges(before), _hash_ranges(after)
         if old is None or new is None or old.space != new.space:
             return cls("sample", _flows_of(sample_keys(QUICK_SAMPLE), before, after))
-        if len(old.ends) * (old.cost + LOOK) + len(new.ends) * (new.cost + LOOK) <= QUICK_EFFORT:
-            return cls._of_runs(old, new)
+        if sum(len(each.ends) * (each.cost + LOOKUP) for each in (old, new)) <= QUICK_EFFORT:
+            return cls._of_ranges(old, new)
         return cls("sample", _flows_of_places(old, new))
 
     @classmethod
-    def _of_runs(cls, before: HashRanges, after: HashRanges) -> Movement:
+    def _of_ranges(cls, before: HashRanges, after: HashRanges) -> Movement:
         effort = len(before.ends) * before.cost + len(after.ends) * after.cost
         step = -(-effort // EFFORT)
         flows: Counter[tuple[str, str]] = Counter()
@@ -80,27 +79,27 @@ class Movement(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Give how many keys, or places of the key space, were looked at."""
+        """Return how many keys, or places in the hash space, were counted."""
         return sum(self.flows.values())
 
     @property
     def moving(self) -> int:
-        """Give how many of them change their node."""
+        """Return how many of them change node."""
         return sum(count for (old, new), count in self.flows.items() if old != new)
 
     @property
     def moved(self) -> float:
-        """Give the share, 0 to 1, that changes its node."""
+        """Return the share, 0 to 1, that changes node."""
         return self.moving / self.total if self.flows else 0.0
 
     @property
     def before(self) -> Mapping[str, float]:
-        """Give each node's share before the change; a node that holds nothing is not there."""
+        """Return each node's share before the change; a node without keys is left out."""
         return self._shares(0)
 
     @property
     def after(self) -> Mapping[str, float]:
-        """Give each node's share after the change; a node that holds nothing is not there."""
+        """Return each node's share after the change; a node without keys is left out."""
         return self._shares(1)
 
     def _shares(self, end: int) -> Mapping[str, float]:
@@ -112,7 +111,7 @@ class Movement(NamedTuple):
 
 
 def shares(placement: Placement, keys: Iterable[bytes] | None = None) -> Mapping[str, float]:
-    """Give each node's share, 0 to 1, of `keys` or of the key space."""
+    """Return each node's share, 0 to 1, of `keys` or of the key space."""
     return Movement.between(placement, placement, keys).after
 
 
@@ -124,24 +123,24 @@ def _flows_of(
 
 
 def _flows_of_places(before: HashRanges, after: HashRanges) -> Counter[tuple[str, str]]:
-    """Return where places, spread evenly over the space, live before and after."""
+    """Return the flows of places spread evenly over the hash space."""
     size = before.ends[-1]
-    count = max(1, QUICK_EFFORT // (before.cost + after.cost + 2 * LOOK))
+    count = max(1, QUICK_EFFORT // (before.cost + after.cost + 2 * LOOKUP))
     places = ((2 * number + 1) * size // (2 * count) for number in range(count))
     return Counter((_owner_of(before, place), _owner_of(after, place)) for place in places)
 
 
 def _owner_of(hash_ranges: HashRanges, place: int) -> str:
-    slots = len(hash_ranges.ends) == hash_ranges.ends[-1]  # each run is one place long
+    slots = len(hash_ranges.ends) == hash_ranges.ends[-1]  # each range is one place long
     return hash_ranges.owner(place if slots else bisect_right(hash_ranges.ends, place)).name
 
 
-def _runs(placement: Placement) -> HashRanges | None:
+def _hash_ranges(placement: Placement) -> HashRanges | None:
     return placement.hash_ranges() if isinstance(placement, Measurable) else None
 
 
 def _overlaps(before: Sequence[int], after: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Give the pieces that two cuts of one space make: length, index in each cut."""
+    """Yield the overlaps of two partitions of one space: length, and the index in each."""
     start = old = new = 0
     while start < before[-1]:
         end = min(before[old], after[new])

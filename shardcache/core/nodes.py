@@ -1,4 +1,4 @@
-"""What a cache node is: a place on the ring with an address."""
+"""A cache node: its name, which decides where keys live, and its address."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from shardcache.core.numeric import real
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.urls import cut, decoded, options, shown
+from shardcache.core.urls import parse_fields, redact, split_url, unquote
 from shardcache.errors import ConfigurationError, TopologyError
 
 DEFAULT_PORTS: Final = {
@@ -26,20 +26,21 @@ MEMCACHED: Final = ("memcached", "memcacheds", "pymemcache")
 WITHOUT_LOGIN: Final = (EMBEDDED, "memcached+unix", *MEMCACHED)
 REDIS: Final = ("redis", "rediss")
 MAX_PORT: Final = 65535
-MAX_WEIGHT: Final = 1_000_000_000  # so that the sum of many stays finite, and exact as a float
+MAX_WEIGHT: Final = 1_000_000_000  # keeps the sum of many weights finite, and exact as a float
 
 _bracketed = re.compile(r"\[([^][]*)](?::(.*))?").fullmatch
-_hostname = re.compile(r"[\w.-]+").fullmatch  # also of other alphabets, and with underscores
+_hostname = re.compile(r"[\w.-]+").fullmatch  # other alphabets and underscores are allowed
 _port = re.compile(r"[0-9]{1,5}").fullmatch
 _database = re.compile(r"[0-9]{1,15}").fullmatch
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Node:
-    """A cache node: `name` is its identity on the ring, `url` says where it is now.
+    """A cache node: `name` is its identity in the placement, `url` its current address.
 
-    `name` is `host:port` unless given; it may be kept while the address changes, and no key moves.
-    `weight` is the node's share relative to the others. Credentials in the URL are never shown.
+    `name` defaults to `host:port`. If it stays the same while the address changes, no key moves.
+    `weight` is the node's share relative to the others. `address` holds the parts of the URL, which
+    is parsed once. Credentials in the URL are never shown.
 
     >>> Node("redis://app:hunter2@10.0.0.1/2")
     Node('redis://10.0.0.1:6379/2', name='10.0.0.1:6379', weight=1)
@@ -49,27 +50,24 @@ class Node:
     name: str
     weight: float = 1
     named: bool = field(default=False, compare=False)
+    address: Address = field(init=False, compare=False)
 
     @takes_secrets
     def __init__(self, url: str, name: str | None = None, weight: float = 1) -> None:
-        """Make the node; raise `TopologyError` for a bad name or weight, listing both.
+        """Check the node; raise `TopologyError` for a bad name or weight, listing both.
 
-        A malformed URL raises `ConfigurationError`, and its message holds nothing of the URL.
+        Raise `ConfigurationError` for a malformed URL, with a message that quotes nothing of it.
         """
         address = Address.parse(url)
         faults = (*_name_faults(name), *_weight_faults(weight))
         if faults:
-            label = address.label if name is None else shown(name)
+            label = address.label if name is None else redact(name)
             raise TopologyError(*(f"node {label}: {fault}" for fault in faults))
         object.__setattr__(self, "url", url)
         object.__setattr__(self, "name", address.label if name is None else name)
         object.__setattr__(self, "weight", weight if isinstance(weight, int) else real(weight))
         object.__setattr__(self, "named", name is not None)
-
-    @property
-    def address(self) -> Address:
-        """Return the URL in its parts."""
-        return Address.parse(self.url)
+        object.__setattr__(self, "address", address)
 
     def __repr__(self) -> str:
         return f"Node({str(self.address)!r}, name={self.name!r}, weight={self.weight!r})"
@@ -91,16 +89,16 @@ def _weight_faults(weight: object) -> Iterator[str]:
     number = real(weight)
     if number is None:
         yield "its weight must be a number"
-    elif not 0 < number <= MAX_WEIGHT:  # as NaN is not, either
+    elif not 0 < number <= MAX_WEIGHT:  # also true of NaN
         yield f"its weight must be above zero and at most {MAX_WEIGHT}"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A node URL in its parts; `str()` of it holds no credentials.
+    """The parts of a node's URL; `str()` of it holds no credentials.
 
-    `path` is the socket's path for the `+unix` schemes, else what follows the port, without its
-    slash (the database number of Redis). `options` are the query's fields, percent-decoded.
+    `path` is the socket's path for the `+unix` schemes, otherwise the text after the port without
+    its slash (Redis' database number). `options` are the query's fields, percent-decoded.
     """
 
     scheme: str
@@ -114,30 +112,30 @@ class Address:
     @classmethod
     @takes_secrets
     def parse(cls, url: str) -> Address:
-        """Read one node's URL; raise `ConfigurationError` naming the fault, without the secret."""
-        parts = cut(url)
+        """Parse one node's URL; raise `ConfigurationError` naming the fault, but no secret."""
+        parts = split_url(url)
         if len(parts.hosts) > 1:
             raise ConfigurationError("a node has one host (a list of them is for the client)")
         scheme = parts.scheme
         username, _, password = (parts.user or "").partition(":")
-        path = _path(scheme, decoded(parts.path))
-        idle = [*_idle_login(scheme, username or password), *_idle_path(scheme, path)]
-        if idle:
-            raise ConfigurationError(*idle)
-        host, port = _located(scheme, parts.hosts[0])
+        path = _path(scheme, unquote(parts.path))
+        faults = [*_login_faults(scheme, username or password), *_path_faults(scheme, path)]
+        if faults:
+            raise ConfigurationError(*faults)
+        host, port = _host_and_port(scheme, parts.hosts[0])
         return cls(
             scheme=scheme,
             host=host,
             port=DEFAULT_PORTS.get(scheme) if port is None else port,
             path=path,
-            username=decoded(username) or None,
-            password=decoded(password) or None,
-            options=_distinct(tuple(options(parts.fields))),
+            username=unquote(username) or None,
+            password=unquote(password) or None,
+            options=_distinct(tuple(parse_fields(parts.fields))),
         )
 
     @property
     def label(self) -> str:
-        """Return the default name of a node here: `host:port`, a socket's path, an embedded name."""
+        """Return the default name of a node: `host:port`, a socket's path, or a memory node's name."""
         if is_local(self.scheme):
             return self.path
         return self._authority or self.scheme
@@ -154,7 +152,7 @@ class Address:
 
 
 def is_local(scheme: str) -> bool:
-    """Return whether a scheme's nodes are Unix sockets of this machine."""
+    """Return whether a scheme's nodes are Unix sockets on this machine."""
     return scheme.endswith("+unix")
 
 
@@ -168,30 +166,30 @@ def _path(scheme: str, path: str) -> str:
     return path
 
 
-def _idle_login(scheme: str, given: str) -> Iterator[str]:
-    """Return the fault of a login that would not be used: whoever wrote it believes that it counts."""
-    if given and scheme in WITHOUT_LOGIN:
-        yield f"a {scheme}:// URL has no user or password: nothing is logged in to there"
+def _login_faults(scheme: str, login: str) -> Iterator[str]:
+    """Yield the fault of a login that would be ignored: the operator believes it protects something."""
+    if login and scheme in WITHOUT_LOGIN:
+        yield f"a {scheme}:// URL has no user or password: the client cannot log in there"
 
 
-def _idle_path(scheme: str, path: str) -> Iterator[str]:
-    """Return the fault of a path that means nothing to the scheme."""
+def _path_faults(scheme: str, path: str) -> Iterator[str]:
+    """Yield the fault of a path that has no meaning for the scheme."""
     if path and scheme == EMBEDDED:
         yield f"a {scheme}:// URL has no path"
     if path and scheme in MEMCACHED:
         yield (
-            f"a {scheme}:// URL has no path, for memcached has no databases: programs are told apart"
-            " by their namespace"
+            f"a {scheme}:// URL has no path, because memcached has no databases: use a namespace for"
+            " each program"
         )
     if path and scheme in REDIS and not _database(path):
-        yield "what follows the port is the number of a database, as in redis://10.0.0.1:6379/0"
+        yield "the path must be the number of a database, as in redis://10.0.0.1:6379/0"
 
 
-def _located(scheme: str, written: str) -> tuple[str, int | None]:
+def _host_and_port(scheme: str, written: str) -> tuple[str, int | None]:
     """Return the host and port of `host`, `host:port`, `[v6]` or `[v6]:port`."""
-    if scheme == EMBEDDED:  # an embedded node's name, in whatever case and form
+    if scheme == EMBEDDED:  # a memory node's name, in any case and form
         if not written.isprintable():
-            raise ConfigurationError("the name of an embedded node must be printable")
+            raise ConfigurationError("the name of a memory node must be printable")
         return written, None
     if is_local(scheme):
         if written:
@@ -200,7 +198,7 @@ def _located(scheme: str, written: str) -> tuple[str, int | None]:
     if not written:
         raise ConfigurationError(f"a {scheme}:// URL needs a host")
     if written.startswith("["):
-        return _located_v6(written)
+        return _ipv6_and_port(written)
     host, separator, port = written.partition(":")
     if ":" in port:
         raise ConfigurationError("an IPv6 address stands in brackets, as in [::1]:11211")
@@ -209,14 +207,17 @@ def _located(scheme: str, written: str) -> tuple[str, int | None]:
     return host.lower(), _number(port) if separator else None
 
 
-def _located_v6(written: str) -> tuple[str, int | None]:
+def _ipv6_and_port(written: str) -> tuple[str, int | None]:
     match = _bracketed(written)
     if match is None:
-        raise ConfigurationError("what stands in brackets is an IPv6 address, as in [::1]:11211")
-    host = match[1].replace("%25", "%", 1).lower()  # the sign before a zone, as RFC 6874 has it
+        raise ConfigurationError(_BRACKETS)
+    host = match[1].replace("%25", "%", 1).lower()  # a zone follows the sign (RFC 6874)
     if not _is_v6(host):
-        raise ConfigurationError("what stands in brackets is an IPv6 address, as in [::1]:11211")
+        raise ConfigurationError(_BRACKETS)
     return host, None if match[2] is None else _number(match[2])
+
+
+_BRACKETS: Final = "brackets must hold an IPv6 address, as in [::1]:11211"
 
 
 def _is_v6(host: str) -> bool:
@@ -237,6 +238,6 @@ def _distinct(fields: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...
     twice = [name for name, count in Counter(name for name, _ in fields).items() if count > 1]
     if twice:
         raise ConfigurationError(
-            *(f"option {shown(name)} of a URL is given more than once" for name in twice)
+            *(f"option {redact(name)} of a URL is given more than once" for name in twice)
         )
     return fields

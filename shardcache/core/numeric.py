@@ -1,6 +1,6 @@
-"""What counts as a number: any type that says it is one, except for `bool`.
+"""Numbers of any type as `int` or `float`, except `bool`.
 
-`numpy.int64` is no `int`, and `Decimal` is no `float`, but a caller means the same by them.
+`numpy.int64` is not an `int`, and `Decimal` is not a `float`, but callers mean the same by them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import SupportsFloat, SupportsIndex
 
 
 def whole(value: object) -> int | None:
-    """Return `value` as an `int` if it is a whole number of any type, else `None`.
+    """Return `value` as an `int` if it is of an integer type, otherwise `None`.
 
     >>> whole(7), whole(7.0), whole(True)
     (7, None, None)
@@ -21,14 +21,14 @@ def whole(value: object) -> int | None:
         return None
     try:
         return index(value)
-    except TypeError:  # as of a numpy array of more than one element
+    except TypeError:  # as for a numpy array of more than one element
         return None
 
 
 def real(value: object) -> float | None:
-    """Return `value` as a `float` if it is a number of any type, else `None`.
+    """Return `value` as a `float` if it is a number of any type, otherwise `None`.
 
-    Beyond all floats it is infinite.
+    A number too large for a float becomes infinite.
     """
     if isinstance(value, (int, float)):
         number: SupportsFloat | None = None if isinstance(value, bool) else value

@@ -176,7 +176,7 @@ class Values:
             return _text(data)
         if kind in INTEGERS:
             return _integer(data)
-        return self._foreign.unpickled(data)
+        return self._foreign.unpickle(data)
 
 
 class JsonValues(Values):
@@ -201,7 +201,7 @@ class JsonValues(Values):
         if flags == ENVELOPE_FLAGS:
             return self.load(name, _held(data))
         kind, data = self._foreign.opened(flags, data, room)
-        return self._foreign.unpickled(data) if kind == PICKLE else self._decode(name, data)
+        return self._foreign.unpickle(data) if kind == PICKLE else self._decode(name, data)
 
 
 _PLAIN: Final = frozenset(
@@ -234,7 +234,7 @@ class RawValues(Values):
         if flags == ENVELOPE_FLAGS:
             return self.load(name, _held(data))
         kind, data = self._foreign.opened(flags, data, room)
-        return self._foreign.unpickled(data) if kind == PICKLE else data
+        return self._foreign.unpickle(data) if kind == PICKLE else data
 
 
 _VALUES: Final[dict[type, type[Values]]] = {Json: JsonValues, Raw: RawValues}
@@ -403,27 +403,27 @@ def _held(data: bytes) -> Payload:
 
 
 def stub(mark: bytes) -> Payload:
-    """Give the payload that says that a value is being made by whoever knows `mark`."""
+    """Return the payload that says that a value is being made by whoever knows `mark`."""
     return STUB_FLAGS, mark
 
 
 def abandoned(mark: bytes) -> Payload:
-    """Give the payload that says that the making was given up by whoever knows `mark`."""
+    """Return the payload that says that the making was given up by whoever knows `mark`."""
     return ABANDONED_FLAGS, mark
 
 
 def is_abandoned(payload: object) -> bool:
-    """Say whether this is a mark that the making of a value was given up."""
+    """Return whether this is a mark that the making of a value was given up."""
     return isinstance(payload, tuple) and payload[0] == ABANDONED_FLAGS
 
 
 def is_stub(payload: Payload) -> bool:
-    """Say whether this is no value but a mark that one is being made."""
+    """Return whether this is no value but a mark that one is being made."""
     return payload[0] == STUB_FLAGS or payload == BARE_STUB
 
 
 def is_mark(payload: Payload) -> bool:
-    """Say whether this is no value: one is being made, its making was given up, or failed."""
+    """Return whether this is no value: one is being made, its making was given up, or failed."""
     return is_stub(payload) or payload[0] in _MARKS
 
 

@@ -1,6 +1,6 @@
-"""Types of other libraries whose value is all their state, recognised by name: nothing is imported.
+"""Types of other libraries that a key can be built from, known by name: nothing is imported.
 
-Only these very classes are meant, never a subclass, which may hold more.
+An exact match is needed, because a subclass may hold more than its base.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-# Values are of whatever type the caller's function takes, hence `Any`.
-Plainer = Callable[[Any], Any]
+# Values are of any type the caller's function takes, hence `Any`.
+Converter = Callable[[Any], Any]
 
 
 def type_name(kind: type) -> str:
-    """Return what an error calls a type: with its module, unless it is built in.
+    """Return the name of a type for an error: with its module, unless it is built in.
 
     >>> from decimal import Decimal
     >>> type_name(int), type_name(Decimal)
@@ -23,30 +23,30 @@ def type_name(kind: type) -> str:
     return name if module == "builtins" else f"{module}.{name}"
 
 
-def equal_form(value: object) -> object:
-    """Return the built-in value that a number or a text of NumPy equals; `NotImplemented` for others."""
+def equal_builtin(value: object) -> object:
+    """Return the built-in value equal to a NumPy number or text; `NotImplemented` for others."""
     kind = type(value)
     if kind.__module__ != "numpy" or kind.__qualname__ not in _NUMPY:
         return NotImplemented
-    plain: object = value.item()  # type: ignore[attr-defined]  # all of these have it
-    return plain if type(plain) in _BUILT_IN else NotImplemented
+    builtin: object = value.item()  # type: ignore[attr-defined]  # all of these have it
+    return builtin if type(builtin) in _BUILT_IN else NotImplemented
 
 
-def plain_form(value: object) -> object:
-    """Return what a value is made of, as built-in types; `NotImplemented` for one that is not known.
+def to_builtins(value: object) -> object:
+    """Return a value's state as built-in types; `NotImplemented` for an unknown type.
 
-    For multi-dicts that is every value of every name, in order.
+    For a multi-dict that is every value of every name, in order.
     """
     kind = type(value)
     name = (_package(kind), kind.__qualname__)
-    plainer = _PLAIN.get(name)
-    if plainer is None or getattr(value, "__dict__", {}).keys() - _OWN[name[0]]:
+    convert = _CONVERTERS.get(name)
+    if convert is None or getattr(value, "__dict__", {}).keys() - _OWN_ATTRIBUTES[name[0]]:
         return NotImplemented
-    return plainer(value)
+    return convert(value)
 
 
-def same_as(value: object) -> str | None:
-    """Return the standard type that a value's type stands in for, by its path, if there is one."""
+def standard_type(value: object) -> str | None:
+    """Return the path of the standard type that a value's type stands in for, if there is one."""
     kind = type(value)
     return _STAND_INS.get((_package(kind), kind.__qualname__))
 
@@ -60,11 +60,11 @@ def _items(value: Any) -> list[Any]:
 
 
 def _text(value: str) -> str:
-    """Return the text alone of a `str` of any subclass, such as multidict's `istr`."""
+    """Return the plain text of a `str` of any subclass, such as multidict's `istr`."""
     return str.__str__(value)
 
 
-def _all_of_werkzeug(value: Any) -> list[Any]:
+def _werkzeug_items(value: Any) -> list[Any]:
     return list(value.items(multi=True))
 
 
@@ -96,7 +96,7 @@ _NUMPY: Final = frozenset(
         "bytes_",
     ]
 )
-_PLAIN: Final[dict[tuple[str, str], Plainer]] = {
+_CONVERTERS: Final[dict[tuple[str, str], Converter]] = {
     ("django", "MultiValueDict"): lambda value: list(value.lists()),
     ("django", "QueryDict"): _query_dict,
     ("django", "SafeString"): _text,
@@ -111,16 +111,16 @@ _PLAIN: Final[dict[tuple[str, str], Plainer]] = {
     ("starlette", "MultiDict"): lambda value: value.multi_items(),
     ("starlette", "MutableHeaders"): lambda value: value.raw,
     ("starlette", "QueryParams"): lambda value: value.multi_items(),
-    ("werkzeug", "CombinedMultiDict"): _all_of_werkzeug,
+    ("werkzeug", "CombinedMultiDict"): _werkzeug_items,
     ("werkzeug", "Headers"): list,
-    ("werkzeug", "ImmutableMultiDict"): _all_of_werkzeug,
-    ("werkzeug", "ImmutableOrderedMultiDict"): _all_of_werkzeug,
-    ("werkzeug", "MultiDict"): _all_of_werkzeug,
-    ("werkzeug", "OrderedMultiDict"): _all_of_werkzeug,
+    ("werkzeug", "ImmutableMultiDict"): _werkzeug_items,
+    ("werkzeug", "ImmutableOrderedMultiDict"): _werkzeug_items,
+    ("werkzeug", "MultiDict"): _werkzeug_items,
+    ("werkzeug", "OrderedMultiDict"): _werkzeug_items,
     ("zoneinfo", "ZoneInfo"): lambda zone: zone.key or NotImplemented,
 }
-# What instances of these have as attributes; one that was given others holds more than its values.
-_OWN: Final[dict[str, frozenset[str]]] = {
+# The attributes that instances have by themselves; an instance with others holds more than its value.
+_OWN_ATTRIBUTES: Final[dict[str, frozenset[str]]] = {
     "django": frozenset({"_encoding", "_mutable"}),
     "markupsafe": frozenset(),
     "multidict": frozenset(),

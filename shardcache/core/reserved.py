@@ -1,4 +1,4 @@
-"""The prefixes of the keys that shardcache keeps for itself; no caller's key begins with one."""
+"""The prefixes of shardcache's own keys. No caller's key begins with one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Final
 
 RESERVED: Final = b"~sc:"
 
-# In front of a caller's key.
+# Before a caller's key.
 HASHED: Final = RESERVED + b"h:"  # the digest of a key that is too long
-ESCAPED: Final = RESERVED + b"k:"  # a key that begins as one of ours
-CLEARABLE: Final = (
-    RESERVED + b"n:"
-)  # the generation of a namespace that can be cleared, and the key
+ESCAPED: Final = RESERVED + b"k:"  # a key that begins like one of shardcache's own
+# A key in a namespace that can be cleared, after the generation of the namespace.
+CLEARABLE: Final = RESERVED + b"n:"
 
 # Invalidation.
 TAGS: Final = RESERVED + b"t:"  # the version of a tag
@@ -22,6 +21,6 @@ MARKS: Final = RESERVED + b"m:"  # moved with each generation of a namespace
 # Recomputes and locks.
 REFRESHING: Final = RESERVED + b"r:"  # the claim of the process that refreshes a value
 LOCKS: Final = RESERVED + b"l:"  # a lock of `client.lock`
-VALUE_LOCKS: Final = RESERVED + b"v:"  # the lock of a recompute: no lock of a user has such a name
+VALUE_LOCKS: Final = RESERVED + b"v:"  # the lock of a recompute; no user's lock has this prefix
 
-PROBED: Final = RESERVED + b"ping"  # deleted by a probe, to see whether the node takes writes
+PROBED: Final = RESERVED + b"ping"  # a probe deletes it, to find out whether the node takes writes

@@ -1,4 +1,4 @@
-"""Credentials kept out of the local variables that error reporters collect from a traceback."""
+"""Keep credentials out of the local variables that error reporters collect from a traceback."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _PACKAGE: Final = __name__.partition(".")[0]
-# What may be suspended: to clear such a frame would end what is still to go on.
+# Frames of generators and coroutines may still be suspended, and clearing one would end it.
 _RESUMABLE: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def takes_secrets(function: Callable[P, R]) -> Callable[P, R]:
     """Return `function` such that an error it raises leaves no secret in any local variable.
 
-    Its arguments, and whatever this package has made of them, are dropped from the frames of the
-    traceback; lines and functions stay.
+    Its arguments, and all values that this package derived from them, are dropped from the frames of
+    the traceback. Lines and functions stay.
     """
 
     @wraps(function)
-    def discreet(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except BaseException as error:
@@ -33,20 +33,20 @@ def takes_secrets(function: Callable[P, R]) -> Callable[P, R]:
             del args, kwargs
             raise
 
-    return discreet
+    return wrapper
 
 
 def clear_frames(error: BaseException) -> None:
     """Clear the local variables of this package's finished frames, in the error's whole chain.
 
-    Generators and coroutines are left alone, for they may go on: they must not hold a secret when
-    they raise.
+    Generators and coroutines are left alone, because they may go on: they must not hold a secret
+    when they raise.
     """
-    for link in _chain(error):
-        trace = link.__traceback__
+    for each in _chain(error):
+        trace = each.__traceback__
         while trace is not None:
             if _is_ours(trace.tb_frame):
-                with contextlib.suppress(RuntimeError):  # it is still running
+                with contextlib.suppress(RuntimeError):  # the frame is still running
                     trace.tb_frame.clear()
             trace = trace.tb_next
 
@@ -57,16 +57,15 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, its causes and contexts, and the members of groups among them, each once."""
+    """Yield the error, its causes and contexts, and the members of exception groups, each once."""
     seen: set[int] = set()
     pending = [error]
     while pending:
-        link = pending.pop()
-        if id(link) in seen:
+        each = pending.pop()
+        if id(each) in seen:
             continue
-        seen.add(id(link))
-        yield link
-        beside = (link.__cause__, link.__context__)
-        pending += [other for other in beside if other is not None]
-        if isinstance(link, BaseExceptionGroup):
-            pending += link.exceptions
+        seen.add(id(each))
+        yield each
+        pending += [other for other in (each.__cause__, each.__context__) if other is not None]
+        if isinstance(each, BaseExceptionGroup):
+            pending += each.exceptions

@@ -1,4 +1,4 @@
-"""Signatures: who knows a secret wrote these bytes, for this key and purpose, and for how long."""
+"""Signatures: a client with a secret wrote these bytes, for this key, purpose and time."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Final, NamedTuple
 
 from shardcache.errors import ConfigurationError, DecodeError
 
-DIGEST_SIZE: Final = 32  # bytes of HMAC-SHA256; fixed here, never chosen by what is stored
+DIGEST_SIZE: Final = 32  # bytes of HMAC-SHA256; fixed here, never chosen by stored bytes
 MIN_SECRET: Final = 16  # bytes
 
-# For so long after its end a value is believed still: a server may keep it that long, for it counts
-# whole seconds, and clocks differ.
-LEEWAY: Final = 1.0  # seconds
+# For how many seconds after its end a signature is still accepted. A server that counts whole
+# seconds may keep a value that long, and clocks differ.
+LEEWAY: Final = 1.0
 
-_ENDS: Final = struct.Struct("!d")  # time of day in seconds; behind the digest, and signed
-_FRONT: Final = DIGEST_SIZE + _ENDS.size
+_ENDS: Final = struct.Struct("!d")  # time of day in seconds; after the digest, and signed
+_HEADER_SIZE: Final = DIGEST_SIZE + _ENDS.size
 _NEVER: Final = float("inf")
 _DOMAIN: Final = b"shardcache"
 
 
 class Scope(NamedTuple):
-    """What a signature is good for, beside its bytes.
+    """What a signature covers besides the bytes: it is valid for this scope only.
 
-    `kind` says what they are. `name` is the key on its node, in which a namespace stands with its
-    length; `codec` is of values that a codec wrote.
+    `kind` is the kind of the bytes. `name` is the canonical key, namespace included. `codec` is the
+    codec's name, empty for values that no codec wrote.
     """
 
     purpose: bytes
@@ -37,30 +37,31 @@ class Scope(NamedTuple):
 
 
 class Signer:
-    """Signs with the first of several secrets, and verifies what any of them signed."""
+    """Signs with the first of several secrets, and accepts signatures by any of them."""
 
     __slots__ = ("_keyed",)
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
-        """Prepare them; raise `ConfigurationError` for one that could be guessed."""
+        """Prepare the secrets; raise `ConfigurationError` if one is short enough to be guessed."""
         if any(len(each) < MIN_SECRET for each in secrets):
             raise ConfigurationError(
                 f"secret: must have at least {MIN_SECRET} bytes, each of several"
             )
-        # Prepared once: a copy of a keyed HMAC costs a third of a new one.
+        # Prepared once: copying a keyed HMAC takes a third of the time of making one.
         self._keyed = [hmac.new(each, _DOMAIN, hashlib.sha256) for each in secrets]
 
     def sign(self, scope: Scope, data: bytes, ends: float | None) -> bytes:
-        """Return `data` behind a signature; from `ends`, a time of day in seconds, it is void."""
+        """Return `data` after its signature, which is valid until `ends`, a time of day in seconds."""
         signed = _ENDS.pack(_NEVER if ends is None else ends)
         return _digest(self._keyed[0], scope, signed, data) + signed + data
 
     def verify(self, scope: Scope, signed: bytes, now: float) -> bytes:
-        """Return what was signed; raise `DecodeError` when that was elsewhere, or is over at `now`."""
-        digest, life, data = signed[:DIGEST_SIZE], signed[DIGEST_SIZE:_FRONT], signed[_FRONT:]
+        """Return the signed bytes; raise `DecodeError` for another scope, or if they ended before `now`."""
+        digest, end = signed[:DIGEST_SIZE], signed[DIGEST_SIZE:_HEADER_SIZE]
+        data = signed[_HEADER_SIZE:]
         for keyed in self._keyed:
-            if hmac.compare_digest(digest, _digest(keyed, scope, life, data)):
-                (ends,) = _ENDS.unpack(life)
+            if hmac.compare_digest(digest, _digest(keyed, scope, end, data)):
+                (ends,) = _ENDS.unpack(end)
                 if now > ends + LEEWAY:
                     raise DecodeError("signed for a time that is over")
                 return data
@@ -69,16 +70,16 @@ class Signer:
         )
 
 
-def _digest(keyed: hmac.HMAC, scope: Scope, life: bytes, data: bytes) -> bytes:
+def _digest(keyed: hmac.HMAC, scope: Scope, end: bytes, data: bytes) -> bytes:
     machine = keyed.copy()
-    machine.update(_front(scope))
-    machine.update(life)
+    machine.update(_encode_scope(scope))
+    machine.update(end)
     machine.update(data)
     return machine.digest()
 
 
-def _front(scope: Scope) -> bytes:
-    """Return what is signed before the bytes, each part behind its length: none runs into another."""
+def _encode_scope(scope: Scope) -> bytes:
+    """Return the scope as bytes, each part after its length, so that no two scopes are equal."""
     purpose, kind, codec, name = scope
     text = codec.encode()
     return b"%d:%b%d,%d:%b%d:%b" % (

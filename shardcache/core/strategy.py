@@ -1,4 +1,4 @@
-"""What a hashing strategy promises: from a set of nodes to a placement of every key."""
+"""What the author of a hashing strategy implements: from a set of nodes to a placement of keys."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ class Placement(Protocol):
 
     @property
     def owner(self) -> Callable[[bytes], Node]:
-        """Give the function from a key to the node that holds it: hot, so a plain closure."""
+        """Return the function from a key to its node: called for every key, so a plain closure."""
 
     @property
     def digest(self) -> bytes:
-        """Give a digest of all that decides placement: hash, parameters, nodes, and the table."""
+        """Return a digest of all that decides placement: hash, parameters, nodes, and the table."""
 
     def preference(self, key: bytes, count: int) -> Sequence[Node]:
-        """Give up to `count` distinct nodes in order, the owner first; the same list each time."""
+        """Return up to `count` distinct nodes in order, owner first; the same list each time."""
 
 
 class HashRanges(NamedTuple):
-    """The space of hashes cut into runs, each with one owner: a placement one can measure exactly.
+    """A placement as ranges of the hash space, each with one owner, so that it can be measured exactly.
 
-    Run `i` goes from the end of the run before it, or 0, up to but without `ends[i]`; the last end
-    is the size of the space, and `owner(i)` gives the run's node. `space` names what is hashed and
-    how: two placements compare run by run only when theirs are equal. `cost` is roughly how many
-    hashes one call of `owner` takes.
+    Range `i` begins at the end of the one before it, or at 0, and ends before `ends[i]`. The last
+    end is the size of the space. `owner(i)` returns the node of range `i`. `space` names the hash;
+    two placements can be compared only if their `space` is equal. `cost` is roughly how many hashes
+    one call of `owner` takes.
     """
 
     space: str
@@ -40,10 +40,10 @@ class HashRanges(NamedTuple):
 
 @runtime_checkable
 class Measurable(Protocol):
-    """What a placement may offer beyond the rest, so that movement and balance are exact."""
+    """A placement that can be measured exactly: an optional capability."""
 
     def hash_ranges(self) -> HashRanges | None:
-        """Give the placement as runs of the hash space; `None` when it is not made of such."""
+        """Return the placement as ranges of the hash space; `None` if it is not made of ranges."""
 
 
 class Strategy(Protocol):
@@ -51,32 +51,32 @@ class Strategy(Protocol):
 
     @property
     def name(self) -> str:
-        """Give the registered name with its options: `ketama:profile=twemproxy`."""
+        """Return the registered name with its options: `ketama:profile=twemproxy`."""
 
     @property
     def hashes_namespace(self) -> bool:
-        """Say whether the namespace is part of what is hashed.
+        """Return whether the namespace is part of the hashed bytes.
 
-        True for our own strategies; false for those that keep keys where another client, which
-        hashes the caller's key alone, has put them.
+        True for shardcache's own strategies. False for those that find the keys of another client,
+        which hashes the caller's key alone.
         """
 
     def build(self, nodes: Sequence[Node]) -> Placement:
-        """Place every key on `nodes`; raise `TopologyError` for nodes that cannot be placed.
+        """Return the placement of all keys on `nodes`; raise `TopologyError` if that is impossible.
 
-        `nodes` is not empty, its names are distinct and its weights above zero.
+        `nodes` is not empty, its names are distinct, and its weights are above zero.
         """
 
     def check_change(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Raise `TopologyError` for a change of nodes that this strategy cannot follow.
 
-        Whoever changes a topology calls it before `build`. Most strategies follow any change; one
-        like `jump`, whose nodes come and leave at the end of the list only, says no here.
+        It is called before `build`. Most strategies follow any change. `jump` does not: its nodes
+        come and leave only at the end of the list.
         """
 
 
 class StrategyFactory(Protocol):
-    """Makes a strategy from the options behind its name: what a plugin registers."""
+    """Makes a strategy from the options after its name: what a plugin registers."""
 
     def __call__(self, **options: Any) -> Strategy:  # texts from settings, or natural types
-        """Make the strategy; raise `ConfigurationError` naming an option that is unknown or bad."""
+        """Make the strategy; raise `ConfigurationError` naming an unknown or bad option."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from shardcache.core.arguments import UnkeyableError, zone_name
-from shardcache.core.recognized import equal_form, same_as, type_name
+from shardcache.core.recognized import equal_builtin, standard_type, type_name
 
 # Arguments are the caller's own and of any type, hence `Any`.
 
@@ -23,10 +23,10 @@ _address: Final = re.compile(r" at 0x[0-9a-fA-F]{6}")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One `{…}` of a template, with the text in front of it.
+    """One `{…}` of a template, with the text before it.
 
-    `follows` is the first character of the text behind it, empty where the next field stands there,
-    `None` behind the last field.
+    `follows` is the first character of the text after it, empty if the next field comes at once,
+    `None` if no field follows.
     """
 
     before: str
@@ -41,25 +41,25 @@ class Field:
         return _first(self.expression)
 
     def names(self) -> Iterator[str]:
-        """Yield the names of all arguments, with those in the format: `{number:{width}}` has two."""
+        """Yield the names of all arguments, the format's too: `{number:{width}}` has two."""
         yield self.name
         for _, name, _, _ in _formatter.parse(self.form):
             if name is not None:
                 yield _first(name)
 
     def value(self, arguments: Mapping[str, Any]) -> Any:
-        """Return what the field stands for; its attributes and items are the caller's own."""
+        """Return the field's value, looking up its attributes and items."""
         if self.expression in arguments:
             return arguments[self.expression]
         return _formatter.get_field(self.expression, (), arguments)[0]
 
     def text(self, value: Any, arguments: Mapping[str, Any]) -> str:
-        """Return the text of the field's value; raise `UnkeyableError` if it has none of its own."""
+        """Return the text of the field's value; raise `UnkeyableError` if no text identifies it."""
         if not self.form and self.conversion is None:
             return plain_text(value)
         if self.conversion is not None:
-            value = _converted(value, self.conversion)
-        elif _teller(value) is None and not _says_how(value):
+            value = _convert(value, self.conversion)
+        elif _text_function(value) is None and not _has_own_format(value):
             plain_text(value)
         form = _formatter.vformat(self.form, (), arguments) if "{" in self.form else self.form
         text = format(value, form)
@@ -69,9 +69,7 @@ class Field:
 
 
 class Template:
-    """A template, checked: the text of its fields is that of values which have one.
-
-    Two calls whose fields differ never have one key: see `key`.
+    """A template for keys and tags. Calls whose fields differ never share a key: see `key`.
 
     >>> price = Template("price:{article}:{currency}")
     >>> price.key({"article": 7, "currency": "EUR"}), sorted(price.names)
@@ -79,7 +77,7 @@ class Template:
     """
 
     def __init__(self, template: str) -> None:
-        """Read it; raise `ValueError` if it cannot be read."""
+        """Parse the template; raise `ValueError` if that fails."""
         parts = list(_formatter.parse(template))
         self.text = template
         self._fields: list[Field] = []
@@ -97,22 +95,22 @@ class Template:
         self.names = frozenset(name for field in self._fields for name in field.names())
 
     def key(self, arguments: Mapping[str, Any]) -> str:
-        """Return the text with the arguments in it.
+        """Return the text with the arguments filled in.
 
-        A field has its length in front where its end could not be told otherwise: its text holds the
-        character that follows it, or begins with `%` as those lengths do, or another field follows. The
-        strings `None`, `True` and `False`, which are not those values, have `%=4%` in front.
+        A field's length stands before it if its end would be unclear: its text holds the character
+        that follows, or begins with `%` as the lengths do, or another field follows. `%=4%` or `%=5%`
+        stands before the strings `None`, `True` and `False`, which are not those values.
 
         >>> Template("{a}:{b}").key({"a": "x:y", "b": "z"})
         '%3%x:y:z'
         """
-        return self._filled(arguments, _marked)
+        return self._fill(arguments, _with_length)
 
     def tag(self, arguments: Mapping[str, Any]) -> str:
-        """Return the text with the arguments in it as they are, so that it can be told by hand."""
-        return self._filled(arguments, _as_it_is)
+        """Return the text with the arguments as they are, so that a person can write the tag."""
+        return self._fill(arguments, _as_it_is)
 
-    def _filled(self, arguments: Mapping[str, Any], mark: Callable[[Field, Any, str], str]) -> str:
+    def _fill(self, arguments: Mapping[str, Any], mark: Callable[[Field, Any, str], str]) -> str:
         parts: list[str] = []
         for field in self._fields:
             try:
@@ -122,7 +120,7 @@ class Template:
                 raise UnkeyableError(
                     f"the field {_shown(field)} of the template {self.text!r}: {error}; {_WAYS_OUT}"
                 ) from None
-            except Exception as error:  # whatever the caller's attributes, items and formats raise
+            except Exception as error:  # the caller's attributes, items and formats raise anything
                 raise UnkeyableError(
                     f"the field {_shown(field)} of the template {self.text!r} failed:"
                     f" {type_name(type(error))}"
@@ -133,37 +131,37 @@ class Template:
 
 
 def plain_text(value: Any) -> str:
-    """Return the text that a value is known by; raise `UnkeyableError` if it has none of its own.
+    """Return the text that identifies a value; raise `UnkeyableError` if there is none.
 
-    A number, a date, a UUID and an enum have one. Of a class's `__str__` nobody knows what it leaves
-    out; nor of a subclass of `str` or `int`.
+    A number, a date, a UUID and an enum have one. The `__str__` of another class may leave
+    something out, and so may that of a subclass of `str` or `int`.
     """
     kind = type(value)
-    teller = _teller(value)
-    if teller is not None:
-        return teller(value)
+    to_text = _text_function(value)
+    if to_text is not None:
+        return to_text(value)
     if issubclass(kind, Enum):
         if issubclass(kind, (str, int)):
             return plain_text(value._value_)
         return f"{kind.__qualname__}.{value._name_ or value._value_}"
-    equal = equal_form(value)
+    equal = equal_builtin(value)
     if equal is not NotImplemented:
         return plain_text(equal)
-    raise UnkeyableError(f"{_of_type(value)}, whose text may not tell it from others")
+    raise UnkeyableError(f"{_of_type(value)}, whose text may be the same for another value")
 
 
-def _teller(value: object) -> Callable[[Any], str] | None:
-    return _TEXTS.get(type(value)) or _STAND_INS.get(same_as(value) or "")
+def _text_function(value: object) -> Callable[[Any], str] | None:
+    return _TEXTS.get(type(value)) or _STAND_INS.get(standard_type(value) or "")
 
 
-def _moment(value: datetime | time) -> str:
+def _time_text(value: datetime | time) -> str:
     zone = zone_name(value.tzinfo)
-    named = f"[{zone}]" if zone and not _is_unnamed(value.tzinfo) else ""
-    return f"{value}{named}{'/1' if value.fold else ''}"
+    suffix = f"[{zone}]" if zone and not _is_unnamed(value.tzinfo) else ""
+    return f"{value}{suffix}{'/1' if value.fold else ''}"
 
 
 def _is_unnamed(zone: tzinfo | None) -> bool:
-    """Return whether a zone is no more than its offset, which the text shows already."""
+    """Return whether a zone is only an offset, which the text already shows."""
     if type(zone) is not timezone:
         return False
     return zone.tzname(None) == timezone(zone.utcoffset(None)).tzname(None)
@@ -182,27 +180,27 @@ _TEXTS: Final[dict[type, Callable[[Any], str]]] = {
     Decimal: str,
     UUID: str,
     date: str,
-    datetime: _moment,
-    time: _moment,
+    datetime: _time_text,
+    time: _time_text,
     timedelta: str,
 }
 _STAND_INS: Final[dict[str, Callable[[Any], str]]] = {
-    type_name(kind): teller for kind, teller in _TEXTS.items()
+    type_name(kind): to_text for kind, to_text in _TEXTS.items()
 }
 _WAYS_OUT: Final = (
-    "name an attribute or an item that tells it from others, as in {user.id}, or write {…!s} if its"
+    "name an attribute or an item that identifies it, as in {user.id}, or write {…!s} if its"
     " str() does"
 )
 
 
-def _says_how(value: Any) -> bool:
-    """Return whether a class has a `__format__` of its own, for a format that is given."""
+def _has_own_format(value: Any) -> bool:
+    """Return whether the value's class defines its own `__format__`."""
     owner = next(each for each in type(value).__mro__ if "__format__" in vars(each))
     return owner.__module__ not in {"builtins", "datetime", "enum"}
 
 
-def _converted(value: Any, conversion: str) -> Any:
-    """Return the text that was asked for by `!s`, `!r` or `!a`, if it is not Python's address."""
+def _convert(value: Any, conversion: str) -> Any:
+    """Return the text for `!s`, `!r` or `!a`; raise `UnkeyableError` if it holds an address."""
     kind: Any = type(value)
     has_repr = kind.__repr__ is not object.__repr__
     has_text = has_repr or kind.__str__ is not object.__str__
@@ -214,8 +212,8 @@ def _converted(value: Any, conversion: str) -> Any:
     return text
 
 
-def _marked(field: Field, value: Any, text: str) -> str:
-    """Return the text, with its length in front where its end could not be told otherwise."""
+def _with_length(field: Field, value: Any, text: str) -> str:
+    """Return the text, after its length if its end would be unclear."""
     follows = field.follows
     if follows is None:
         is_clear = True
@@ -238,7 +236,7 @@ def _as_it_is(_field: Field, _value: Any, text: str) -> str:
 
 
 def _following(parts: list[tuple[str, str | None, str | None, str | None]]) -> str | None:
-    """Return the first character between a field and the next; `None` where no field comes."""
+    """Return the first character between a field and the next; `None` if no field follows."""
     between = ""
     for literal, expression, _, _ in parts:
         between += literal

@@ -18,10 +18,10 @@ MAX_TIMEOUT: Final = 86_400.0  # a day; `select.poll` overflows above 24 of them
 
 @dataclass(frozen=True, slots=True, init=False)
 class TimeoutPolicy:
-    """Bound every call, so that no node's silence becomes the caller's.
+    """Bound every call, so that a silent node cannot block its callers.
 
-    `call` is one deadline for a whole call, whatever it fans out to; `connect` bounds one dial
-    inside it, and is the call's when `None`. Both are seconds, given as a number or a `timedelta`.
+    `call` is the time for a whole call, including everything it fans out to. `connect` bounds one
+    dial within it; `None` means the same as `call`. Both are seconds or a `timedelta`.
 
     >>> TimeoutPolicy(call=timedelta(milliseconds=200), connect=0.05)
     TimeoutPolicy(call=0.2, connect=0.05)
@@ -35,11 +35,11 @@ class TimeoutPolicy:
         call: float | timedelta = DEFAULT_CALL,
         connect: float | timedelta | None = None,
     ) -> None:
-        """Make the policy; raise `ConfigurationError` for what is no length of time above zero."""
+        """Check the lengths; raise `ConfigurationError` if one is not a time above zero."""
         faults: list[str] = []
-        object.__setattr__(self, "call", _noted("call", call, faults))
+        object.__setattr__(self, "call", _read("call", call, faults))
         object.__setattr__(
-            self, "connect", None if connect is None else _noted("connect", connect, faults)
+            self, "connect", None if connect is None else _read("connect", connect, faults)
         )
         if faults:
             raise ConfigurationError(*faults)
@@ -50,8 +50,8 @@ class TimeoutPolicy:
         return self.call if self.connect is None else self.connect
 
 
-def _noted(name: str, value: object, faults: list[str]) -> float | None:
-    """Return `value` in seconds, or add to `faults` why it is none."""
+def _read(name: str, value: object, faults: list[str]) -> float | None:
+    """Return `value` in seconds; if it is not a length of time, add why to `faults`."""
     try:
         return positive_seconds(value, MAX_TIMEOUT)
     except ConfigurationError as error:
@@ -60,11 +60,11 @@ def _noted(name: str, value: object, faults: list[str]) -> float | None:
 
 
 def positive_seconds(value: object, most: float) -> float:
-    """Return a length of time in seconds; raise `ConfigurationError` unless above zero, up to `most`."""
+    """Return a length of time in seconds, above zero; raise `ConfigurationError` above `most`."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
     if seconds is None:
         raise ConfigurationError("must be seconds as a number")
-    if not seconds > 0:  # as NaN is not, either
+    if not seconds > 0:  # also true of NaN
         raise ConfigurationError("must be above zero")
     if seconds > most:
         raise ConfigurationError(f"must be at most {most:.12g} seconds")
@@ -72,12 +72,12 @@ def positive_seconds(value: object, most: float) -> float:
 
 
 def seconds_or_zero(value: object, most: float) -> float:
-    """Return a length of time in seconds, zero included; raise `ConfigurationError` for all else.
+    """Return a length of time in seconds, or zero; raise `ConfigurationError` above `most`.
 
     >>> seconds_or_zero(0, 60.0), seconds_or_zero(timedelta(seconds=2), 60.0)
     (0.0, 2.0)
     """
     seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
-    if seconds is not None and not seconds >= 0:  # as NaN is not, either
+    if seconds is not None and not seconds >= 0:  # also true of NaN
         raise ConfigurationError("must be zero or more")
     return 0.0 if seconds == 0 else positive_seconds(value, most)

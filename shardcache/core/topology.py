@@ -1,4 +1,4 @@
-"""Which nodes there are, and which of them holds a key: one immutable belief."""
+"""Which nodes there are, and which of them holds a key: one immutable value."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from shardcache.errors import TopologyError
 
 
 class Topology:
-    """A set of nodes, a strategy, and the placement that the two give. Never changes.
+    """A set of nodes, a strategy, and the placement built from them. It never changes.
 
-    `owner` is the hot function from the bytes that are hashed to the node that holds the key.
+    `owner` is the hot function from a key's hashed bytes to the node that holds the key.
     """
 
     __slots__ = ("__dict__", "nodes", "owner", "placement", "strategy")
 
     def __init__(self, nodes: Iterable[Node], strategy: Strategy) -> None:
-        self.nodes: tuple[Node, ...] = checked(nodes)
+        self.nodes: tuple[Node, ...] = check_nodes(nodes)
         self.strategy = strategy
         self.placement: Placement = strategy.build(self.nodes)
         self.owner: Callable[[bytes], Node] = self.placement.owner
 
     def preference(self, key: bytes, count: int) -> Sequence[Node]:
-        """Return up to `count` distinct nodes for `key` in order, its owner first."""
+        """Return up to `count` distinct nodes for `key` in order, starting with its owner."""
         return self.placement.preference(key, count)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Return 32 hex digits, equal for two clients only if they place every key equally.
+        """Return 32 hex digits that two clients share only if they place every key equally.
 
-        A digest of the strategy's name and options and of its placement; computed at first use,
-        for it reads the whole table.
+        It is a digest of the strategy's name and options and of the placement. It is computed at
+        first use, because that reads the whole table.
         """
         digest = hashlib.blake2b(digest_size=16)
         for part in (self.strategy.name.encode(), self.placement.digest):
@@ -45,14 +45,14 @@ class Topology:
         return digest.hexdigest()
 
     def node(self, name: str) -> Node:
-        """Return the node called `name`; raise `TopologyError` naming those there are."""
+        """Return the node called `name`; raise `TopologyError` listing the known names."""
         for node in self.nodes:
             if node.name == name:
                 return node
         raise TopologyError(f"no node {name!r} (known: {', '.join(map(str, self.nodes))})")
 
     def adding(self, node: Node) -> Topology:
-        """Return the topology that has `node` as well, at the end of the list."""
+        """Return the topology with `node` added at the end of the list."""
         return self.replaced((*self.nodes, node))
 
     def removing(self, name: str) -> Topology:
@@ -63,22 +63,22 @@ class Topology:
     def replaced(self, nodes: Iterable[Node]) -> Topology:
         """Return the topology of `nodes` under the same strategy.
 
-        Raise `TopologyError` when the strategy cannot follow the change.
+        Raise `TopologyError` if the strategy cannot follow the change.
         """
-        listed = checked(nodes)
+        listed = check_nodes(nodes)
         self.strategy.check_change(self.nodes, listed)
         return Topology(listed, self.strategy)
 
     def __reduce__(self) -> tuple[type[Topology], tuple[tuple[Node, ...], Strategy]]:
-        """Pickle what the placement is made of, for its functions cannot be pickled."""
+        """Pickle nodes and strategy, because the placement's functions cannot be pickled."""
         return Topology, (self.nodes, self.strategy)
 
     def __repr__(self) -> str:
         return f"<Topology [{len(self.nodes)} nodes] {self.strategy.name}>"
 
 
-def checked(nodes: Iterable[Node]) -> tuple[Node, ...]:
-    """Return `nodes` as a tuple; raise `TopologyError` when there are none or two share a name."""
+def check_nodes(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Return `nodes` as a tuple; raise `TopologyError` if it is empty or two share a name."""
     listed = tuple(nodes)
     if not listed:
         raise TopologyError("a topology needs at least one node")
@@ -90,7 +90,7 @@ def checked(nodes: Iterable[Node]) -> tuple[Node, ...]:
 
 @dataclass(frozen=True)
 class TopologyChange:
-    """What a change of nodes did: who came, who left, and which share of the keys moved."""
+    """The effect of a change of nodes: nodes added, nodes removed, share of keys moved."""
 
     before: Topology
     after: Topology
@@ -107,22 +107,22 @@ class TopologyChange:
 
     @cached_property
     def movement(self) -> Movement:
-        """Return what moves, and the balance before and after, as exactly as can be.
+        """Return which keys move, and the balance before and after, as exactly as possible.
 
-        Computed at first use, which takes up to a second or so: never ask for it on an event loop.
+        It is computed at first use, which takes up to about a second: do not use it on an event loop.
         """
         return Movement.between(self.before.placement, self.after.placement)
 
     @cached_property
     def moved(self) -> float:
-        """Return about which share of the key space, 0 to 1, changed its node.
+        """Return an estimate of the share of the key space, 0 to 1, that changed its node.
 
-        Computed at first use, within milliseconds, with a standard error of one point at most;
-        `movement.moved` is the exact share.
+        It is computed at first use, within milliseconds, with a standard error of at most one
+        percentage point; `movement.moved` is the exact share.
         """
         return Movement.estimate(self.before.placement, self.after.placement).moved
 
-    # Neither asks where any key lives: whoever logs a change must not be held up by it.
+    # Neither looks up where a key lives, so that logging a change takes no time.
     def __str__(self) -> str:
         signs = [f"+{node}" for node in self.added] + [f"-{node}" for node in self.removed]
         return " ".join(signs) or "same nodes"

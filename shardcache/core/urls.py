@@ -1,6 +1,6 @@
-"""URLs, cut into their parts and shown without their secrets.
+"""URLs split into their parts, and values quoted in errors without their secrets.
 
-No error of this module quotes the URL: where a part is malformed, any other may be the password.
+No error of this module quotes the URL: if one part is malformed, any other may be the password.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MISPLACED_AT: Final = (
     " %40 (and '/' %2F, '?' %3F)"
 )
 
-# As of bytes in a variable or on a command line that are no UTF-8.
+# Bytes that are not UTF-8, in a variable or on a command line, arrive as surrogates.
 _has_surrogate = re.compile("[\ud800-\udfff]").search
 _has_blank = re.compile(r"[\s\x00-\x1f\x7f]").search
 _scheme = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*").fullmatch
@@ -28,10 +28,10 @@ _scheme = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*").fullmatch
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Parts:
-    """A URL in its parts, each still percent-encoded; the scheme is in lower case.
+    """The parts of a URL, still percent-encoded; the scheme is in lower case.
 
-    `user` is what stands before the `@`, or `None`; `hosts` stood between commas; `path` begins
-    with its slash; `fields` are those of the query, as `name=value`.
+    `user` is the text before the `@`, or `None`. `hosts` are separated by commas in the URL. `path`
+    begins with its slash. `fields` are the query's, as `name=value`.
     """
 
     scheme: str
@@ -41,19 +41,19 @@ class Parts:
     fields: tuple[str, ...]
 
     def alone(self, host: str, fields: tuple[str, ...]) -> str:
-        """Give the URL that has this one `host` and these `fields`, and is otherwise the same."""
+        """Return the same URL with this one `host` and these `fields`."""
         user = "" if self.user is None else f"{self.user}@"
         query = f"?{'&'.join(fields)}" if fields else ""
         return f"{self.scheme}://{user}{host}{self.path}{query}"
 
 
-def cut(url: object) -> Parts:
-    """Cut a URL into its parts; raise `ConfigurationError` when it is not made like one.
+def split_url(url: object) -> Parts:
+    """Split a URL into its parts; raise `ConfigurationError` if it is malformed.
 
-    Not `urllib.parse.urlsplit`: that one drops line ends in silence, knows one host only, and
+    `urllib.parse.urlsplit` is not used: it drops line ends silently, allows one host only, and
     quotes the password in some of its errors.
 
-    >>> cut("redis://app:hunter2@h1,h2:6380/0?db=1").hosts
+    >>> split_url("redis://app:hunter2@h1,h2:6380/0?db=1").hosts
     ('h1', 'h2:6380')
     """
     if not isinstance(url, str):
@@ -86,8 +86,8 @@ def cut(url: object) -> Parts:
     )
 
 
-def decoded(text: str) -> str:
-    """Give a part of a URL without its percent-escapes; `+` stays what it is."""
+def unquote(text: str) -> str:
+    """Return a part of a URL with its percent-escapes decoded; `+` stays as it is."""
     data = unquote_to_bytes(text)
     if not _is_utf8(data):
         raise ConfigurationError("the percent-escapes of a URL are no UTF-8")
@@ -95,7 +95,7 @@ def decoded(text: str) -> str:
 
 
 def _is_utf8(data: bytes) -> bool:
-    # Apart from its caller, whose error would otherwise hold the bytes as its context.
+    # A function of its own, because an error raised in the `except` would hold the bytes.
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -103,17 +103,17 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def options(fields: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Give the name and value of each field of a query, decoded."""
+def parse_fields(fields: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield the name and value of each field of a query, decoded."""
     for field in fields:
         name, _, value = field.partition("=")
-        yield decoded(name), decoded(value)
+        yield unquote(name), unquote(value)
 
 
-def shown(value: object) -> str:
-    """Give what an error may quote of a value: nothing of a text that may hold a password.
+def redact(value: object) -> str:
+    """Return a value as an error may quote it: nothing of a text that may hold a password.
 
-    >>> print(shown(-1), shown("abc"), shown("redis://app:hunter2@h"), shown([1]))
+    >>> print(redact(-1), redact("abc"), redact("redis://app:hunter2@h"), redact([1]))
     -1 'abc' a URL list
     """
     if isinstance(value, str):

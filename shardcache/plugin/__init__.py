@@ -1,1 +1,1 @@
-"""How strategies, backends, codecs, observers and commands are found by name."""
+"""Plugins: strategies, backends, codecs, observers and commands, registered by name."""

@@ -1,4 +1,4 @@
-"""What shardcache itself registers, through the same hooks as everybody."""
+"""The plugin of shardcache itself, which uses the same hooks as all others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def shardcache_register_strategies(registry: Registry[StrategyFactory]) -> None:
 
 @hookimpl
 def shardcache_register_backends(registry: Registry[BackendFactory]) -> None:
-    """Register the backends of the package by URL scheme; none loads its library before use."""
+    """Register the package's backends by URL scheme; none loads its library before its first use."""
     registry.register("memory", Memory())
     for scheme in ("memcached", "memcacheds", "memcached+unix"):
         registry.register(scheme, Memcached())

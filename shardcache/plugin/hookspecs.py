@@ -1,6 +1,7 @@
-"""The hooks a plugin may implement; every one is called while a client or the CLI is being built.
+"""The hooks that a plugin may implement.
 
-None is called on the way of a `get`: a pluggy call costs 2 to 3 µs.
+They are called while a client or the CLI is built, or when nodes change. None is called during a
+`get`: a pluggy call costs 2 to 3 µs.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def shardcache_register_codecs(registry: Registry[CodecFactory]) -> None:
 
 @hookspec
 def shardcache_observers(settings: Settings) -> Iterable[object]:  # type: ignore[empty-body]  # a spec has no body
-    """Give the observers that a client made from `settings` should have."""
+    """Return the observers for a client with these `settings`."""
 
 
 @hookspec
@@ -50,4 +51,4 @@ def shardcache_add_commands(registry: Registry[CliCommand]) -> None:
 
 @hookspec
 def shardcache_topology_changed(change: TopologyChange) -> None:
-    """Take note that the nodes of a client changed; called once per change, after it."""
+    """React to a change of a client's nodes; called once, after the change."""

@@ -1,4 +1,4 @@
-"""Which plugins there are: our own, those of installed distributions, those of this program."""
+"""The plugins of a process: the package's own, installed ones, and those the program adds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shardcache.plugin.commands import CliCommand
 from shardcache.plugin.registry import Registry
 from shardcache.settings import Settings
 
-if TYPE_CHECKING:  # loaded with the first client: it takes longer than all the rest
+if TYPE_CHECKING:  # imported with the first client: it takes longer than everything else
     from importlib.metadata import EntryPoint
 
 PLUGINS_VARIABLE = "SHARDCACHE_PLUGINS"
@@ -30,7 +30,7 @@ NO_PLUGIN = "none"
 
 
 class PluginInfo(NamedTuple):
-    """A plugin as the operator sees it; `offers` are texts such as `strategy ketama`."""
+    """A plugin as operators see it; `offers` are texts such as `strategy ketama`."""
 
     name: str
     distribution: str
@@ -39,7 +39,7 @@ class PluginInfo(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PluginChoice:
-    """Which installed plugins to load: those `allowed`, or all, but none that is `blocked`."""
+    """Which installed plugins to load: the `allowed` ones or all, except the `blocked` ones."""
 
     allowed: frozenset[str] | None = None
     blocked: frozenset[str] = frozenset()
@@ -67,11 +67,11 @@ class PluginChoice:
         return cls(blocked=names) if all(blocking) else cls(allowed=names)
 
     def admits(self, name: str) -> bool:
-        """Return whether a plugin of this name is to be loaded."""
+        """Return whether a plugin with this name should be loaded."""
         return name not in self.blocked and (self.allowed is None or name in self.allowed)
 
     def check(self, installed: Iterable[str]) -> None:
-        """Raise `ConfigurationError` for names that are allowed, and are of no installed plugin."""
+        """Raise `ConfigurationError` if an allowed name belongs to no installed plugin."""
         known = sorted(installed)
         if self.allowed and not self.allowed.issubset(known):
             found = ", ".join(sorted(self.allowed.intersection(known))) or "none"
@@ -82,14 +82,14 @@ class PluginChoice:
 
 
 class Plugins:
-    """The plugins of one process, loaded, with the registries they filled.
+    """The loaded plugins of one process, and the registries that they filled.
 
-    `blocked` are the names of those that are installed, and were not loaded.
+    `blocked` holds the names of installed plugins that were not loaded.
     """
 
     def __init__(self, choice: PluginChoice = PluginChoice()) -> None:
-        # Not at the top: with our own backends come sockets, TLS and event loops, and importing the
-        # package is not yet using it.
+        # Imported here because the built-in backends bring sockets, TLS and event loops, which a
+        # program that only imports the package does not need.
         from importlib.metadata import entry_points  # noqa: PLC0415
 
         from shardcache.plugin import builtin  # noqa: PLC0415
@@ -100,7 +100,7 @@ class Plugins:
         self.backends: Registry[BackendFactory] = Registry("backend for the URL scheme")
         self.codecs: Registry[CodecFactory] = Registry("codec")
         self.commands: Registry[CliCommand] = Registry("command")
-        self._described: list[PluginInfo] = []
+        self._infos: list[PluginInfo] = []
         self.add(builtin, BUILTIN, BUILTIN)
         points = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
         admitted = [point for point in points if choice.admits(point.name)]
@@ -110,18 +110,18 @@ class Plugins:
         choice.check(point.name for point in points)
         for point in admitted:
             self._check_name(point.name, _distribution(point))  # before its code runs
-            self.add(_loaded(point), point.name, _distribution(point))
+            self.add(_load(point), point.name, _distribution(point))
 
     def add(self, plugin: object, name: str, distribution: str) -> None:
-        """Take in a plugin, a module or object with hook implementations, under a name.
+        """Add a plugin, a module or object with hook implementations, under a name.
 
-        Raise `ConfigurationError` naming the plugin and its distribution when it is faulty.
+        Raise `ConfigurationError` naming the plugin and its distribution if it is faulty.
         """
         self._check_name(name, distribution)
         if self._manager.is_registered(plugin):
             other = self._manager.get_name(plugin)
             raise ConfigurationError(
-                f"plugin {name!r} of {distribution}: it is the plugin {other!r} under another name"
+                f"plugin {name!r} of {distribution}: it is already loaded as {other!r}"
             )
         try:
             self._manager.register(plugin, name)
@@ -129,19 +129,19 @@ class Plugins:
         except (ValueError, pluggy.PluginValidationError) as error:
             raise ConfigurationError(f"plugin {name!r} of {distribution}: {error}") from error
         offers = self._fill(plugin, distribution)
-        self._described.append(PluginInfo(name, distribution, tuple(offers)))
+        self._infos.append(PluginInfo(name, distribution, tuple(offers)))
 
     def _check_name(self, name: str, distribution: str) -> None:
-        """Raise `ConfigurationError` for a name that another plugin has."""
-        for info in self._described:
+        """Raise `ConfigurationError` if another plugin has this name."""
+        for info in self._infos:
             if info.name == name:
                 raise ConfigurationError(
                     f"plugin {name!r} of {distribution}: {info.distribution} has a plugin of this name"
-                    f" ({PLUGINS_VARIABLE}=-{name} keeps out what is installed under it)"
+                    f" ({PLUGINS_VARIABLE}=-{name} blocks installed plugins of this name)"
                 )
 
     def _fill(self, plugin: object, distribution: str) -> Iterator[str]:
-        """Let `plugin` alone fill the registries; give what it added to them."""
+        """Let `plugin` alone fill the registries; yield what it added."""
         others = [other for other in self._manager.get_plugins() if other is not plugin]
         hooks: tuple[tuple[str, str, Registry[Any]], ...] = (  # of four kinds of entry
             ("strategy", "shardcache_register_strategies", self.strategies),
@@ -156,64 +156,64 @@ class Plugins:
             yield from (f"{kind} {name}" for name in registry if name not in before)
 
     def observers(self, settings: Settings) -> tuple[object, ...]:
-        """Give the observers that plugins want a client of `settings` to have."""
-        offered = self._manager.hook.shardcache_observers(settings=settings)
-        return tuple(observer for observers in offered for observer in observers)
+        """Return the observers that plugins provide for a client with these `settings`."""
+        provided = self._manager.hook.shardcache_observers(settings=settings)
+        return tuple(observer for observers in provided for observer in observers)
 
     def topology_changed(self, change: TopologyChange) -> None:
-        """Tell every plugin of a change of nodes."""
+        """Notify every plugin of a change of nodes."""
         self._manager.hook.shardcache_topology_changed(change=change)
 
     @property
-    def described(self) -> tuple[PluginInfo, ...]:
-        """Give every plugin with what it offers, our own first."""
-        return tuple(self._described)
+    def infos(self) -> tuple[PluginInfo, ...]:
+        """Return every plugin with what it offers, the built-in one first."""
+        return tuple(self._infos)
 
 
-# A plugin that makes a client as it is imported, or a finalizer that does so meanwhile, gets the
-# plugins that can be had by then, and does not wait for itself. Nobody else gets those.
+# A plugin that makes a client while it is imported, or a finalizer that runs meanwhile, gets the
+# plugins that can be loaded by then, instead of waiting for itself. Other callers wait for all.
 _loading = ProcessLock()
-_within: ContextVar[bool] = ContextVar("shardcache_loading", default=False)
-_whole: dict[str, Plugins] = {}  # one at most, by the choice it was loaded for
+_in_progress: ContextVar[bool] = ContextVar("shardcache_loading", default=False)
+_loaded: dict[str, Plugins] = {}  # at most one, by the choice it was loaded for
 
 
 def load() -> Plugins:
-    """Give this process's plugins, found and loaded at the first call.
+    """Return this process's plugins, found and loaded at the first call.
 
-    Any installed distribution may announce one, and it is imported here: `SHARDCACHE_PLUGINS=none` loads
-    none, `name,other` those alone, `-name,-other` all but those.
+    Any installed distribution may have a plugin, which is imported here. `SHARDCACHE_PLUGINS=none`
+    loads none, `name,other` only these, `-name,-other` all but these.
     """
     choice = os.environ.get(PLUGINS_VARIABLE, "")
-    plugins = _whole.get(choice)
+    plugins = _loaded.get(choice)
     if plugins is not None:
         return plugins
     with _loading.own():
-        plugins = _whole.get(choice)
+        plugins = _loaded.get(choice)
         if plugins is None:
-            plugins = _loaded_now(choice)
+            plugins = _load_all(choice)
         return plugins
 
 
-def _loaded_now(choice: str) -> Plugins:
-    if _within.get():
+def _load_all(choice: str) -> Plugins:
+    if _in_progress.get():
         return Plugins(PluginChoice.parse(choice))
-    token = _within.set(True)
+    token = _in_progress.set(True)
     try:
         plugins = Plugins(PluginChoice.parse(choice))
     finally:
-        _within.reset(token)
-    _whole.clear()
-    _whole[choice] = plugins
+        _in_progress.reset(token)
+    _loaded.clear()
+    _loaded[choice] = plugins
     return plugins
 
 
-def _loaded(point: EntryPoint) -> object:
+def _load(point: EntryPoint) -> object:
     try:
         return point.load()
     except Exception as error:
         raise ConfigurationError(
             f"plugin {point.name!r} of {_distribution(point)} cannot be loaded: {error!r}"
-            f" ({PLUGINS_VARIABLE}=-{point.name} keeps it out)"
+            f" ({PLUGINS_VARIABLE}=-{point.name} blocks it)"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Names and what stands behind them, with who offered it."""
+"""A registry: entries by name, with the distribution that offered each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """What plugins registered of one kind, by name.
+    """The entries of one kind that plugins registered, by name.
 
     >>> registry: Registry[int] = Registry("number")
     >>> registry.register("one", 1)
@@ -30,7 +30,7 @@ class Registry(Generic[T]):
         self._offering = "this program"
 
     def register(self, name: str, entry: T) -> None:
-        """Offer `entry` as `name`; raise `ConfigurationError` naming both who claim one name."""
+        """Register `entry` as `name`; raise `ConfigurationError` naming both owners of a taken name."""
         if name in self._entries:
             raise ConfigurationError(
                 f"{self.kind} {name!r} is offered by both {self._origins[name]}"
@@ -41,7 +41,7 @@ class Registry(Generic[T]):
 
     @contextmanager
     def offered_by(self, origin: str) -> Iterator[None]:
-        """Note `origin`, a distribution's name, as the source of what is registered inside."""
+        """Record `origin`, a distribution's name, as the source of all entries registered inside."""
         before, self._offering = self._offering, origin
         try:
             yield
@@ -63,6 +63,6 @@ class Registry(Generic[T]):
         return len(self._entries)
 
     def origin(self, name: str) -> str:
-        """Give who offered `name`."""
+        """Return the distribution that offered `name`."""
         self[name]
         return self._origins[name]

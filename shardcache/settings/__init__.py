@@ -1,4 +1,4 @@
-"""From a URL, a file, the environment or a dict to frozen values, all faults told at once."""
+"""Settings from a URL, a file, the environment or a dict, checked; all faults in one error."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ from shardcache.errors import ConfigurationError
 
 
 def parse_choice(text: str) -> tuple[str, dict[str, str]]:
-    """Give the name and the options of a choice of strategy or codec.
+    """Return the name and the options of a strategy or codec.
 
-    An option's value may hold `:` and `=`, but no `,`. Raise `ConfigurationError` for a text of
-    another form, listing every fault.
+    An option's value may hold `:` and `=`, but no `,`. Raise `ConfigurationError` listing every
+    fault if the text has another form.
 
     >>> parse_choice("ketama:profile=twemproxy,hash=md5")
     ('ketama', {'profile': 'twemproxy', 'hash': 'md5'})
@@ -20,10 +20,12 @@ def parse_choice(text: str) -> tuple[str, dict[str, str]]:
     for place, written in enumerate(rest.split(",") if colon else (), 1):
         option, equals, value = written.partition("=")
         if not (equals and option.isidentifier()):
-            # Not quoted: of a URL given by mistake, any part may be the password.
+            # Not quoted: the text may be a URL, given by mistake, and any part its password.
             faults.append(f"option {place} is not written name=value")
         elif option == "secret":
-            faults.append("a secret is no option, for options are shown: give it as `secret`")
+            faults.append(
+                "a secret cannot be an option, because options are shown: give it as `secret`"
+            )
         elif option in options:
             faults.append(f"option {option!r} is given more than once")
         else:

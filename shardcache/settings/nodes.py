@@ -1,4 +1,4 @@
-"""From the URLs and tables of settings to nodes."""
+"""Nodes from the URLs and tables of settings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 
 from shardcache.core.nodes import Node, is_local
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.topology import checked
-from shardcache.core.urls import Parts, cut, decoded, shown
+from shardcache.core.topology import check_nodes
+from shardcache.core.urls import Parts, redact, split_url, unquote
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults, near, unknown, within
 
-# Those settings of a client that a URL's query may hold; all other fields are the backend's.
+# The settings of a client that a URL's query may hold; all other fields are the backend's.
 CLIENT_FIELDS: Final = (
     "strategy",
     "codec",
@@ -35,7 +35,7 @@ _weight = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?").fullmatch
 
 @takes_secrets
 def parse_nodes(url: str) -> tuple[tuple[Node, ...], dict[str, str]]:
-    """Give the nodes of a URL of one or several hosts, and the client's settings in its query.
+    """Return the nodes of a URL with one or more hosts, and the client's settings in its query.
 
     The hosts share scheme, credentials, path and the rest of the query. `host:port*3` gives
     weight 3. Raise `ConfigurationError` listing every fault, none of which holds a secret.
@@ -50,9 +50,9 @@ def parse_nodes(url: str) -> tuple[tuple[Node, ...], dict[str, str]]:
 
 
 def read_url(url: str, source: str, faults: Faults) -> tuple[tuple[Node, ...], dict[str, str]]:
-    """Give what `parse_nodes` gives, of the parts that are sound; note the faults of the others."""
+    """Return what `parse_nodes` returns, from the valid parts; add the faults of the others."""
     try:
-        parts = cut(url)
+        parts = split_url(url)
     except ConfigurationError as error:
         faults.add(source, error)
         return (), {}
@@ -70,7 +70,7 @@ def read_url(url: str, source: str, faults: Faults) -> tuple[tuple[Node, ...], d
 
 def _field(written: str) -> tuple[str, str]:
     name, _, value = written.partition("=")
-    name = decoded(name)
+    name = unquote(name)
     if name == "secret":
         raise ConfigurationError(
             "?secret=: a secret does not belong in a URL (give SHARDCACHE_SECRET, or `secret`)"
@@ -78,7 +78,7 @@ def _field(written: str) -> tuple[str, str]:
     if name not in CLIENT_FIELDS and near(name, CLIENT_FIELDS):
         fault = unknown(name, CLIENT_FIELDS).faults[0]
         raise ConfigurationError(within(f"?{name}=", fault))
-    return name, decoded(value)
+    return name, unquote(value)
 
 
 def _put(settings: dict[str, str], name: str, value: str) -> None:
@@ -88,7 +88,7 @@ def _put(settings: dict[str, str], name: str, value: str) -> None:
 
 
 def _hosts(parts: Parts, fields: tuple[str, ...], source: str, faults: Faults) -> tuple[Node, ...]:
-    """Give a node for each host; a faulty one is told by its place, for it may be a secret."""
+    """Return a node for each host; a fault names the host's place only, as it may be a secret."""
     several = len(parts.hosts) > 1
     nodes: list[Node] = []
     for place, written in enumerate(parts.hosts, 1):
@@ -110,48 +110,48 @@ def _node(parts: Parts, written: str, fields: tuple[str, ...]) -> Node:
 
 @takes_secrets
 def node_list(nodes: object) -> tuple[Node, ...]:
-    """Give the nodes of what a client takes as `nodes`: URLs, `Node`s, tables, or one of these.
+    """Return the nodes of a client's argument `nodes`: URLs, `Node`s, tables, or one of these.
 
-    Raise `ConfigurationError` listing every fault found, `TopologyError` for no node or two of one
-    name.
+    Raise `ConfigurationError` listing every fault, `TopologyError` if there is no node or two share
+    a name.
 
     >>> [node.name for node in node_list(["memory://a,b", Node("memcached://10.0.0.1")])]
     ['a', 'b', '10.0.0.1:11211']
     """
     if isinstance(nodes, (str, Node, Mapping)):
-        return checked(_several(nodes))
+        return check_nodes(_nodes_of(nodes))
     if not isinstance(nodes, Iterable) or isinstance(nodes, bytes):
         raise ConfigurationError(f"must be a list of URLs and nodes, not {type(nodes).__name__}")
     faults = Faults()
     found: list[Node] = []
-    for place, given in enumerate(nodes, 1):
+    for place, entry in enumerate(nodes, 1):
         with faults.of(f"entry {place}"):
-            found.extend(_several(given))
+            found.extend(_nodes_of(entry))
     if found or not faults:
         with faults.of(""):
-            checked(found)
+            check_nodes(found)
     faults.report()
     return tuple(found)
 
 
 @takes_secrets
 def parse_node(node: object) -> Node:
-    """Give the one node of a URL, a table or a `Node`."""
-    found = _several(node)
+    """Return the one node of a URL, a table or a `Node`."""
+    found = _nodes_of(node)
     if len(found) > 1:
         raise ConfigurationError(f"one node is wanted here, not {len(found)}")
     return found[0]
 
 
-def _several(given: object) -> Sequence[Node]:
-    if isinstance(given, Node):
-        _refuse_settings(name for name, _ in given.address.options)
-        return (given,)
-    if isinstance(given, Mapping):
-        return (_from_table(given),)
-    if not isinstance(given, str):
-        raise ConfigurationError(f"a node is a URL or a Node, not {type(given).__name__}")
-    nodes, settings = parse_nodes(given)
+def _nodes_of(entry: object) -> Sequence[Node]:
+    if isinstance(entry, Node):
+        _refuse_settings(name for name, _ in entry.address.options)
+        return (entry,)
+    if isinstance(entry, Mapping):
+        return (_from_table(entry),)
+    if not isinstance(entry, str):
+        raise ConfigurationError(f"a node is a URL or a Node, not {type(entry).__name__}")
+    nodes, settings = parse_nodes(entry)
     _refuse_settings(settings)
     return nodes
 
@@ -168,15 +168,15 @@ def _refuse_settings(names: Iterable[str]) -> None:
 
 
 def _from_table(table: Mapping[object, object]) -> Node:
-    """Give the node of `{url = …, name = …, weight = …}`, the last two as wished."""
+    """Return the node of `{url = …, name = …, weight = …}`; the last two are optional."""
     faults = Faults()
     for key in table:
         if key not in _TABLE_KEYS:
-            with faults.of(shown(key)):
+            with faults.of(redact(key)):
                 raise unknown(key, _TABLE_KEYS)
     with faults.of(""):
         if "url" not in table:
-            raise ConfigurationError("a node needs a url")
+            raise ConfigurationError("a node needs a URL, as `url`")
         node = Node(**{key: table[key] for key in _TABLE_KEYS if key in table})  # type: ignore[arg-type]  # Node checks the types
         _refuse_settings(name for name, _ in node.address.options)
     faults.report()

@@ -1,4 +1,4 @@
-"""Each setting of a client: what it may be, and how it is written as text."""
+"""Each setting of a client: its check, and how it is written as text."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _FLAGS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": Fal
 
 
 class Parameter(NamedTuple):
-    """One setting: `read` checks a value, `from_text` makes one of what a URL or variable holds.
+    """One setting: `from_text` converts the text of a URL or variable, `read` checks a value.
 
-    `read` raises `ConfigurationError` with faults that do not name the setting; whoever calls it
-    knows where the value came from. `from_text` leaves what it cannot make sense of to `read`.
+    `read` raises `ConfigurationError` with faults that do not name the setting: the caller knows
+    where the value came from. `from_text` returns what it cannot convert, for `read` to refuse.
     """
 
     read: Callable[[object], Any]  # each setting is of its own type
@@ -56,7 +56,7 @@ def _text(value: object) -> str:
 
 def _namespace(value: object) -> str:
     text = _text(value)
-    if not text.isprintable():  # as no lone surrogate is, either, which could not be encoded
+    if not text.isprintable():  # this excludes lone surrogates, which cannot be encoded
         raise ConfigurationError("must be printable text")
     return text
 
@@ -111,42 +111,42 @@ def _one_of(choices: Iterable[str]) -> Callable[[object], str]:
 
 
 def _secret(value: object) -> tuple[bytes, ...] | None:
-    """Give one secret, or several of which the first signs, as bytes. No fault quotes any."""
+    """Return the secrets as bytes; the first of several signs. No fault quotes a secret."""
     if value is None:
         return None
-    several = (value,) if isinstance(value, (str, bytes)) else value
-    if not isinstance(several, (list, tuple)):
-        raise ConfigurationError("must be text or bytes, or a list of such")
-    if not several or not all(isinstance(one, (str, bytes)) and one for one in several):
-        raise ConfigurationError("must be text or bytes that are not empty, or a list of such")
-    return tuple(one if isinstance(one, bytes) else _encoded(one) for one in several)
+    secrets = (value,) if isinstance(value, (str, bytes)) else value
+    if not isinstance(secrets, (list, tuple)):
+        raise ConfigurationError("must be text or bytes, or a list of these")
+    if not secrets or not all(isinstance(one, (str, bytes)) and one for one in secrets):
+        raise ConfigurationError("must be text or bytes that are not empty, or a list of these")
+    return tuple(one if isinstance(one, bytes) else _encode_secret(one) for one in secrets)
 
 
-def _encoded(secret: str) -> bytes:
-    if not secret.isprintable():  # as no lone surrogate is, either, which could not be encoded
-        raise ConfigurationError("must be printable when it is text (bytes may be any)")
-    if secret != secret.strip():  # which a variable could not hold
-        raise ConfigurationError("must not begin or end with a blank when it is text")
+def _encode_secret(secret: str) -> bytes:
+    if not secret.isprintable():  # this excludes lone surrogates, which cannot be encoded
+        raise ConfigurationError("must be printable if it is text (bytes may be any)")
+    if secret != secret.strip():  # an environment variable could not hold it
+        raise ConfigurationError("must not begin or end with a blank if it is text")
     return secret.encode()
 
 
 def _secrets(text: str) -> object:
-    """Return the secrets of a text, one a line: no secret that is text holds the end of one."""
+    """Return the secrets in a text, one on each line: a secret that is text holds no line end."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _ssl_context(value: object) -> ssl.SSLContext | None:
-    """Return a context for the client's side of TLS."""
+    """Return the TLS context, which must be one for clients."""
     if value is None:
         return None
     import ssl  # noqa: PLC0415 - most programs have no such context
 
     if not isinstance(value, ssl.SSLContext):
         raise ConfigurationError(
-            f"must be an ssl.SSLContext, which only code has, not {type(value).__name__}"
+            f"must be an ssl.SSLContext, which only code can make, not {type(value).__name__}"
         )
     if value.protocol == ssl.PROTOCOL_TLS_SERVER:
-        raise ConfigurationError("is made for servers; make one by ssl.create_default_context()")
+        raise ConfigurationError("is for servers; make one with ssl.create_default_context()")
     return value
 
 
@@ -169,6 +169,6 @@ PARAMETERS: Final = {
     "ssl_context": Parameter(_ssl_context),
 }
 
-# Nodes come from `SHARDCACHE_URL`; a secret has no place in a URL, which people show each other,
-# and other URLs have none in its query.
+# Nodes come from `SHARDCACHE_URL`. A secret does not belong in a URL, because people show URLs to
+# each other. Neither do the URLs of lock nodes, which cannot stand in another URL's query.
 FROM_ENVIRONMENT: Final = ("secret", "lock_nodes", *CLIENT_FIELDS)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, cast
 
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults, near, unknown, within
 from shardcache.settings.nodes import read_url
@@ -21,46 +21,46 @@ PREFIX: Final = "SHARDCACHE_"
 URL_VARIABLE: Final = "SHARDCACHE_URL"
 CONFIG_VARIABLE: Final = "SHARDCACHE_CONFIG"
 
-# `SHARDCACHE_PLUGINS` is read where plugins are loaded; here it is only known to be no mistake.
+# `SHARDCACHE_PLUGINS` is read where plugins are loaded; it is listed so that it is no misspelling.
 _OTHER_VARIABLES: Final = (URL_VARIABLE, CONFIG_VARIABLE, "SHARDCACHE_PLUGINS")
 
 NO_NODES: Final = (
     "no nodes are named: set SHARDCACHE_URL, as memcached://10.0.0.1,10.0.0.2, or SHARDCACHE_CONFIG to"
-    " a file of settings; where the memory of each process is meant, SHARDCACHE_URL=memory://a,b,c"
+    " a file of settings; to use the memory of each process, set SHARDCACHE_URL=memory://a,b,c"
 )
 
 
 class Setting(NamedTuple):
-    """A value that was given, and where, in words for the operator."""
+    """A value with the place it came from, in words for the operator."""
 
     origin: str
     value: object
 
 
-Given: TypeAlias = dict[str, Setting]
+Collected: TypeAlias = dict[str, Setting]
 
 
 def from_table(
     table: Mapping[str, object], source: str, faults: Faults, *, complete: bool = True
-) -> Given:
-    """Give the settings of a dict or of a file's table; `complete` if it has to name nodes."""
-    given: Given = {}
+) -> Collected:
+    """Return the settings of a dict or of a file's table; `complete` is whether it must name nodes."""
+    collected: Collected = {}
     for name, value in table.items():
         if name in PARAMETERS:
-            given[name] = Setting(within(source, name), value)
+            collected[name] = Setting(within(source, name), value)
         else:
             faults.add(within(source, _key(name)), unknown(name, PARAMETERS))
     if complete and "nodes" not in table:
         faults.add(within(source, "nodes"), ConfigurationError("is missing (a list of URLs)"))
-    return given
+    return collected
 
 
 def _key(name: object) -> str:
-    return name if isinstance(name, str) and name.isidentifier() else shown(name)
+    return name if isinstance(name, str) and name.isidentifier() else redact(name)
 
 
-def from_file(path: str | PathLike[str], faults: Faults, *, complete: bool = True) -> Given:
-    """Give the settings of a TOML file: its whole, or `[tool.shardcache]` of a `pyproject.toml`."""
+def from_file(path: str | PathLike[str], faults: Faults, *, complete: bool = True) -> Collected:
+    """Return the settings of a TOML file, or of `[tool.shardcache]` in a `pyproject.toml`."""
     from pathlib import Path  # noqa: PLC0415 - few programs have a file
 
     try:
@@ -95,40 +95,42 @@ def _toml(path: Path) -> dict[str, object]:
         fault = f"is not TOML: {error}"
     except RecursionError:
         fault = "is nested too deeply"
-    # Raised out here: those errors, and the frames of their traceback, hold what is in the file.
+    # Raised here because those errors, and the frames of their traceback, hold the file's contents.
     raise ConfigurationError(fault)
 
 
-def from_url(url: str, source: str, faults: Faults) -> Given:
-    """Give the settings of a URL of one or several hosts."""
+def from_url(url: str, source: str, faults: Faults) -> Collected:
+    """Return the settings of a URL with one or more hosts."""
     nodes, texts = read_url(url, source, faults)
-    given = {
+    collected = {
         name: Setting(within(source, f"?{name}="), PARAMETERS[name].from_text(text))
         for name, text in texts.items()
     }
     if nodes:
-        given["nodes"] = Setting(source, nodes)
-    return given
+        collected["nodes"] = Setting(source, nodes)
+    return collected
 
 
-def from_urls(urls: Sequence[str], source: str, faults: Faults) -> Given:
-    """Return the settings of several URLs, whose nodes follow each other.
+def from_urls(urls: Sequence[str], source: str, faults: Faults) -> Collected:
+    """Return the settings of several URLs, with the nodes of all.
 
-    A setting of the client may stand in any of them, and in two only if both say the same.
+    A setting of the client may stand in any of them, and in two only if both have the same value.
     """
     if len(urls) == 1:
         return from_url(urls[0], source, faults)
-    given: Given = {}
+    collected: Collected = {}
     nodes: list[object] = []
     for place, url in enumerate(urls, 1):
         for name, setting in from_url(url, within(source, f"URL {place}"), faults).items():
             if name == "nodes":
                 nodes += cast("tuple[Node, ...]", setting.value)
-            elif given.setdefault(name, setting).value != setting.value:
-                faults.add(setting.origin, ConfigurationError(f"differs from {given[name].origin}"))
+            elif collected.setdefault(name, setting).value != setting.value:
+                faults.add(
+                    setting.origin, ConfigurationError(f"differs from {collected[name].origin}")
+                )
     if nodes:
-        given["nodes"] = Setting(source, nodes)
-    return given
+        collected["nodes"] = Setting(source, nodes)
+    return collected
 
 
 def names_nodes(environ: Mapping[str, str]) -> bool:
@@ -139,31 +141,31 @@ def names_nodes(environ: Mapping[str, str]) -> bool:
 
 def from_environment(
     environ: Mapping[str, str], faults: Faults, default: str | None = None
-) -> Given:
-    """Give the settings of the environment; when it names neither URL nor file, those of `default`.
+) -> Collected:
+    """Return the settings of the environment; if it names neither URL nor file, those of `default`.
 
-    The file of `SHARDCACHE_CONFIG` counts least, then `SHARDCACHE_URL`, then the variable of one
-    setting. An empty variable is as one not set.
+    `SHARDCACHE_URL` overrides the file of `SHARDCACHE_CONFIG`, and the variable of a single setting
+    overrides both. An empty variable counts as unset.
     """
     variables = _variables(environ)
     url, config = variables.get(URL_VARIABLE), variables.get(CONFIG_VARIABLE)
-    given = {} if config is None else from_file(config, faults, complete=url is None)
+    collected = {} if config is None else from_file(config, faults, complete=url is None)
     if url is not None:
-        given |= from_urls(url.split(), URL_VARIABLE, faults)
+        collected |= from_urls(url.split(), URL_VARIABLE, faults)
     elif config is None and default is not None:
-        given |= from_url(default, "default", faults)
+        collected |= from_url(default, "default", faults)
     elif config is None:
         faults.add("", ConfigurationError(NO_NODES))
     for name in FROM_ENVIRONMENT:
         variable = variable_of(name)
         if variable in variables:
-            given[name] = Setting(variable, PARAMETERS[name].from_text(variables[variable]))
+            collected[name] = Setting(variable, PARAMETERS[name].from_text(variables[variable]))
     _note_misspelt(variables, faults)
-    return given
+    return collected
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that begin as ours do, without blanks around their values."""
+    """Return the variables that begin with `SHARDCACHE_`, without blanks around their values."""
     return {
         name: value.strip()
         for name, value in environ.items()
@@ -172,10 +174,10 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _note_misspelt(variables: Iterable[str], faults: Faults) -> None:
-    """Note the variables that are nearly ours.
+    """Add a fault for each variable that is probably a misspelt setting.
 
-    Others are let be: a plugin may have its own, and Kubernetes sets `SHARDCACHE_PORT` and more
-    beside a service called shardcache.
+    Other variables are ignored: a plugin may have its own, and Kubernetes sets `SHARDCACHE_PORT` and
+    more for a service called shardcache.
     """
     known = (*_OTHER_VARIABLES, *map(variable_of, FROM_ENVIRONMENT))
     short = {variable.removeprefix(PREFIX): variable for variable in known}
@@ -186,5 +188,5 @@ def _note_misspelt(variables: Iterable[str], faults: Faults) -> None:
 
 
 def variable_of(name: str) -> str:
-    """Give the environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return PREFIX + name.upper()

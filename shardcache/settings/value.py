@@ -15,7 +15,7 @@ from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults
 from shardcache.settings.parameters import PARAMETERS
 from shardcache.settings.sources import (
-    Given,
+    Collected,
     from_environment,
     from_file,
     from_table,
@@ -26,19 +26,17 @@ from shardcache.settings.sources import (
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
 
-NO_TLS_NODE: Final = (
-    "no node is reached by TLS: write rediss:// or memcacheds:// for those that are"
-)
+NO_TLS_NODE: Final = "no node uses TLS: write rediss:// or memcacheds:// for the nodes that do"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
-    """What a client is made from, checked, with durations in seconds.
+    """The checked settings of a client, with durations in seconds.
 
     Make one with `load`, `from_url`, `from_env` or `from_dict`; each raises one
     `ConfigurationError` that lists every fault with its place. `strategy` and `codec` are names
-    with their options, as in `ketama:profile=twemproxy`; whether anybody offers them is not looked
-    at here.
+    with their options, as in `ketama:profile=twemproxy`; whether they are registered is not
+    checked here.
 
     >>> Settings.from_url("memory://a,b?default_ttl=300").default_ttl
     300.0
@@ -62,59 +60,59 @@ class Settings:
 
     @classmethod
     @takes_secrets
-    def of(cls, **given: object) -> Self:
-        """Give the settings of keyword arguments, named and typed as those of a client."""
-        return cls.from_dict(given)
+    def of(cls, **settings: object) -> Self:
+        """Return the settings of keyword arguments, the same as a client's."""
+        return cls.from_dict(settings)
 
     @classmethod
     @takes_secrets
     def from_dict(cls, mapping: Mapping[str, object]) -> Self:
-        """Give the settings of a mapping: the parameters of a client, and `connect_timeout`."""
+        """Return the settings of a mapping: a client's parameters, and `connect_timeout`."""
         faults = Faults()
-        return cls._checked(from_table(mapping, "", faults), faults)
+        return cls._check(from_table(mapping, "", faults), faults)
 
     @classmethod
     @takes_secrets
     def from_url(cls, url: str) -> Self:
-        """Give the settings of a URL: hosts between commas, parameters in its query."""
+        """Return the settings of a URL: hosts between commas, parameters in its query."""
         faults = Faults()
-        return cls._checked(from_url(url, "", faults), faults)
+        return cls._check(from_url(url, "", faults), faults)
 
     @classmethod
     @takes_secrets
     def from_urls(cls, urls: Sequence[str]) -> Self:
-        """Return the settings of several URLs, of one kind of node or of several."""
+        """Return the settings of several URLs, with the nodes of all."""
         faults = Faults()
-        return cls._checked(from_urls(urls, "", faults), faults)
+        return cls._check(from_urls(urls, "", faults), faults)
 
     @classmethod
     @takes_secrets
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Give the settings of a TOML file, or of `[tool.shardcache]` in a `pyproject.toml`."""
+        """Return the settings of a TOML file, or of `[tool.shardcache]` in a `pyproject.toml`."""
         faults = Faults()
-        return cls._checked(from_file(path, faults), faults)
+        return cls._check(from_file(path, faults), faults)
 
     @classmethod
     @takes_secrets
     def from_env(cls, environ: Mapping[str, str], default: str | None = None) -> Self:
-        """Give the settings of `SHARDCACHE_URL` and the other variables in `environ`.
+        """Return the settings of `SHARDCACHE_URL` and the other variables in `environ`.
 
-        When neither a URL nor a file is named there, `default` is the URL; without one raise
-        `ConfigurationError`, which names the variables.
+        If they name neither a URL nor a file, `default` is the URL. Raise `ConfigurationError`
+        naming the variables if there is no default.
         """
         faults = Faults()
-        return cls._checked(from_environment(environ, faults, default), faults)
+        return cls._check(from_environment(environ, faults, default), faults)
 
     @classmethod
-    def _checked(cls, given: Given, faults: Faults) -> Self:
+    def _check(cls, collected: Collected, faults: Faults) -> Self:
         values: dict[str, Any] = {}  # each of its own type
-        for name, (origin, value) in given.items():
+        for name, (origin, value) in collected.items():
             with faults.of(origin):
                 values[name] = PARAMETERS[name].read(value)
         if values.get("ssl_context") is not None:
             nodes = (*values.get("nodes", ()), *(values.get("lock_nodes") or ()))
             if nodes and all(node.address.scheme in PLAIN_SCHEMES for node in nodes):
-                faults.add(given["ssl_context"].origin, ConfigurationError(NO_TLS_NODE))
+                faults.add(collected["ssl_context"].origin, ConfigurationError(NO_TLS_NODE))
         faults.report()
         connect = values.pop("connect_timeout", None)
         if connect is not None:

@@ -1,1 +1,1 @@
-"""Hashing strategies, one algorithm a module."""
+"""Hashing strategies: which node each key belongs to, one algorithm in each module."""

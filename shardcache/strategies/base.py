@@ -1,4 +1,4 @@
-"""What the strategies share: options read strictly, placements as values."""
+"""What the strategies share: checked options, and placements as values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 from shardcache.core.hashing import hash_tag
 from shardcache.core.nodes import Node
 from shardcache.core.strategy import HashRanges
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 
 Owner: TypeAlias = Callable[[bytes], Node]
@@ -24,11 +24,11 @@ FALSE: Final = ("false", "no", "off", "0")
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A placement made of its parts.
+class BuiltPlacement:
+    """A placement built from functions.
 
-    `inputs` gives all that decides it, and is read at the first use of `digest`; `hash_ranges` gives it as
-    runs of the hash space.
+    `inputs` returns everything that decides the placement, and is called at the first use of
+    `digest`. `hash_ranges` returns the placement as ranges of the hash space, if it is made of them.
     """
 
     owner: Owner
@@ -38,7 +38,7 @@ class Placed:
 
     @cached_property
     def digest(self) -> bytes:
-        """Give a digest of all that decides placement; computed at first use."""
+        """Return a digest of everything that decides placement; computed at first use."""
         machine = hashlib.blake2b(digest_size=16)
         for part in self.inputs():
             machine.update(len(part).to_bytes(4, "big") + part)
@@ -46,10 +46,10 @@ class Placed:
 
 
 class StrategyBase(ABC):
-    """A strategy made from options, each one of a few values, and named by those it was given.
+    """A strategy with options, each with a few allowed values; its name lists those that were set.
 
-    All have the option `hash_tags`: with it only what stands between the first `{` and the first
-    `}` after it is hashed, when that is not empty, so that keys of one tag share a node.
+    Every strategy has the option `hash_tags`: only the text between the first `{` and the next `}`
+    is hashed, unless it is empty, so that keys with the same tag share a node.
     """
 
     registered: ClassVar[str]
@@ -58,7 +58,7 @@ class StrategyBase(ABC):
     always_tags: ClassVar[bool] = False
 
     def __init__(self, **options: Any) -> None:  # texts from settings, or natural types
-        """Read the options; raise `ConfigurationError` listing all that are unknown or bad."""
+        """Check the options; raise `ConfigurationError` listing all that are unknown or bad."""
         tags = (True,) if self.always_tags else (False, True)
         known: dict[str, Sequence[Value]] = {**self.choices, "hash_tags": tags}
         faults = tuple(_faults(options, known))
@@ -67,11 +67,11 @@ class StrategyBase(ABC):
         self._defaults: dict[str, Value] = {name: values[0] for name, values in known.items()}
         self.options: dict[str, Value] = dict(self._defaults)
         for name, value in options.items():
-            self.options[name] = _spelled(value, known[name])[0]
+            self.options[name] = _matching(value, known[name])[0]
 
     @property
     def name(self) -> str:
-        """Give the registered name with the options that differ from their defaults."""
+        """Return the registered name with the options that differ from their defaults."""
         chosen = ",".join(
             f"{name}={_text(value)}"
             for name, value in sorted(self.options.items())
@@ -79,19 +79,19 @@ class StrategyBase(ABC):
         )
         return f"{self.registered}:{chosen}" if chosen else self.registered
 
-    def build(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key on `nodes`; raise `TopologyError` for nodes that cannot be placed."""
-        placed = self.place(tuple(nodes))
-        return _tagged(placed) if self.options["hash_tags"] else placed
+    def build(self, nodes: Sequence[Node]) -> BuiltPlacement:
+        """Return the placement of all keys on `nodes`; raise `TopologyError` if that is impossible."""
+        placement = self.place(tuple(nodes))
+        return _by_hash_tag(placement) if self.options["hash_tags"] else placement
 
     @abstractmethod
-    def place(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key on `nodes`, by all of its bytes."""
+    def place(self, nodes: Sequence[Node]) -> BuiltPlacement:
+        """Return the placement of all keys on `nodes`, by all of a key's bytes."""
 
     def check_change(  # noqa: B027 - most follow any change, and have nothing to add
         self, before: Sequence[Node], after: Sequence[Node]
     ) -> None:
-        """Accept the change: any node may come or leave."""
+        """Accept any change of nodes."""
 
     def __repr__(self) -> str:
         return f"<strategy {self.name}>"
@@ -100,46 +100,46 @@ class StrategyBase(ABC):
 def _faults(options: Mapping[str, object], known: Mapping[str, Sequence[Value]]) -> Iterator[str]:
     for name, value in options.items():
         if name not in known:
-            yield f" has no option {shown(name)} (known: {', '.join(sorted(known))})"
-        elif not _spelled(value, known[name]):
+            yield f" has no option {redact(name)} (known: {', '.join(sorted(known))})"
+        elif not _matching(value, known[name]):
             listed = ", ".join(map(_text, known[name]))
             yield f": {name} must be one of {listed}"
 
 
-def _spelled(value: object, known: Sequence[Value]) -> Sequence[Value]:
-    """Give those of `known`, one or none, that `value` is or spells."""
-    spelled = _text(value).lower()
+def _matching(value: object, known: Sequence[Value]) -> Sequence[Value]:
+    """Return the one of `known` that equals `value` or its text; empty if there is none."""
+    text = _text(value).lower()
     if isinstance(known[0], bool):
-        spelled = "true" if spelled in TRUE else "false" if spelled in FALSE else spelled
-    return [each for each in known if _text(each).lower() == spelled]
+        text = "true" if text in TRUE else "false" if text in FALSE else text
+    return [each for each in known if _text(each).lower() == text]
 
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _tagged(placed: Placed) -> Placed:
-    """Give the placement that hashes a key by its tag."""
-    owner, preference = placed.owner, placed.preference
-    return Placed(
+def _by_hash_tag(placement: BuiltPlacement) -> BuiltPlacement:
+    """Return the placement that hashes only a key's tag."""
+    owner, preference = placement.owner, placement.preference
+    return BuiltPlacement(
         owner=lambda key: owner(hash_tag(key)),
         preference=lambda key, count: preference(hash_tag(key), count),
-        inputs=lambda: (b"hash tags", placed.digest),
-        hash_ranges=placed.hash_ranges,
+        inputs=lambda: (b"hash tags", placement.digest),
+        hash_ranges=placement.hash_ranges,
     )
 
 
-def described(nodes: Iterable[Node]) -> Iterator[bytes]:
-    """Give names and weights of `nodes`, for a digest."""
+def digest_parts(nodes: Iterable[Node]) -> Iterator[bytes]:
+    """Yield names and weights of `nodes`, for a digest."""
     for node in nodes:
         yield node.name.encode()
         yield float(node.weight).hex().encode()
 
 
 def split_port(node: Node) -> tuple[str, str]:
-    """Give host and port of a node by its *name*, so that its address may change; port "" if none.
+    """Return the host and port in a node's *name*, so that its address may change; port "" if none.
 
-    A name of another form than `host:port` or `[v6]:port` is a host as it is.
+    A name that is not `host:port` or `[v6]:port` is returned whole as the host.
     """
     host, colon, port = node.name.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
@@ -148,10 +148,10 @@ def split_port(node: Node) -> tuple[str, str]:
     return (host[1:-1] if bracketed else host), port
 
 
-def rehashed(owner: Owner, nodes: Sequence[Node]) -> Preference:
-    """Give the preference order of a strategy without one: hash again with a salt until a new node.
+def preference_by_rehashing(owner: Owner, nodes: Sequence[Node]) -> Preference:
+    """Return a preference function that hashes a key with salts until enough nodes are found.
 
-    After many salts without a new node (one of tiny weight), the rest follow in order of name.
+    If many salts find no new node (one of tiny weight), the rest follow in order of their names.
     """
 
     def preference(key: bytes, count: int) -> Sequence[Node]:

@@ -1,4 +1,4 @@
-"""The 16,384 slots of Redis Cluster, over nodes that are no cluster."""
+"""The 16,384 slots of Redis Cluster, over nodes that do not form a cluster."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from typing import ClassVar, Final
 from shardcache.core.hashing import crc16, hash_tag
 from shardcache.core.nodes import Node
 from shardcache.core.strategy import HashRanges
-from shardcache.strategies.base import Placed, StrategyBase, described, rehashed
+from shardcache.strategies.base import (
+    BuiltPlacement,
+    StrategyBase,
+    digest_parts,
+    preference_by_rehashing,
+)
 
 SLOTS: Final = 16_384
 
 
 class Crc16(StrategyBase):
-    """Slots as `CLUSTER KEYSLOT` gives them, in even runs over the nodes in their order.
+    """Slots as in `CLUSTER KEYSLOT`, in even ranges over the nodes in their order.
 
-    Hash tags are always honoured, as in Redis Cluster. Weights make runs longer. Adding a node
-    moves the borders of all runs, so `rendezvous` moves less. What is hashed is the key with its
-    namespace, for that is the name by which Redis knows it.
+    Hash tags are always honoured, as in Redis Cluster. A greater weight makes a longer range. Adding
+    a node moves the borders of all ranges, so `rendezvous` moves fewer keys. The key is hashed with
+    its namespace, because that is its name in Redis.
     """
 
     registered: ClassVar[str] = "crc16"
     always_tags: ClassVar[bool] = True
 
-    def place(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key by its slot."""
+    def place(self, nodes: Sequence[Node]) -> BuiltPlacement:
+        """Return the placement of all keys by slot."""
         ends = _ends(nodes)
         table = _table(nodes, ends)
 
@@ -34,16 +39,16 @@ class Crc16(StrategyBase):
             return table[crc16(key) % SLOTS]
 
         def inputs() -> Iterable[bytes]:
-            return (b"crc16", *described(nodes), *(b"%d" % end for end in ends))
+            return (b"crc16", *digest_parts(nodes), *(b"%d" % end for end in ends))
 
         def hash_ranges() -> HashRanges:
             return HashRanges("crc16 % 16384", ends, nodes.__getitem__)
 
-        return Placed(owner, rehashed(owner, nodes), inputs, hash_ranges)
+        return BuiltPlacement(owner, preference_by_rehashing(owner, nodes), inputs, hash_ranges)
 
 
 def slot_of(key: bytes) -> int:
-    """Give the slot, 0 to 16,383, of a key by its hash tag.
+    """Return the slot of a key's hash tag, 0 to 16,383.
 
     >>> slot_of(b"{user1000}.following") == slot_of(b"{user1000}.followers")
     True
@@ -52,7 +57,7 @@ def slot_of(key: bytes) -> int:
 
 
 def _ends(nodes: Sequence[Node]) -> list[int]:
-    """Give where each node's run of slots ends."""
+    """Return where each node's range of slots ends."""
     total = sum(node.weight for node in nodes)
     inner = [round(SLOTS * reached / total) for reached in accumulate(n.weight for n in nodes)]
     return [*inner[:-1], SLOTS]

@@ -9,22 +9,22 @@ from xxhash import xxh64_intdigest
 
 from shardcache.core.nodes import Node
 from shardcache.errors import TopologyError
-from shardcache.strategies.base import Placed, StrategyBase, rehashed
+from shardcache.strategies.base import BuiltPlacement, StrategyBase, preference_by_rehashing
 
 _MASK: Final = 2**64 - 1
 
 
 class Jump(StrategyBase):
-    """No table at all, for an ordered list of shards that grows and shrinks at its end only.
+    """Jump hashing, for an ordered list of shards that grows and shrinks only at its end.
 
-    The order of the nodes is their place; weights, and changes before the end, are refused. What is
-    hashed, by XXH64, is the key with its namespace.
+    It needs no table. A node's position in the list decides its keys. Weights, and changes that are
+    not at the end, are refused. The key is hashed with its namespace, by XXH64.
     """
 
     registered: ClassVar[str] = "jump"
 
-    def place(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key by the nodes' order; refuse weights."""
+    def place(self, nodes: Sequence[Node]) -> BuiltPlacement:
+        """Return the placement of all keys by the nodes' order; refuse weights."""
         if len({node.weight for node in nodes}) > 1:
             raise TopologyError("strategy 'jump' takes no weights; use rendezvous or maglev")
         count = len(nodes)
@@ -36,20 +36,20 @@ class Jump(StrategyBase):
         def inputs() -> Iterable[bytes]:
             return (b"jump xxh64", *(node.name.encode() for node in nodes))
 
-        return Placed(owner, rehashed(owner, nodes), inputs)
+        return BuiltPlacement(owner, preference_by_rehashing(owner, nodes), inputs)
 
     def check_change(self, before: Sequence[Node], after: Sequence[Node]) -> None:
-        """Refuse a change that is not at the end of the list: it would move most keys."""
+        """Raise `TopologyError` for a change before the end of the list: most keys would move."""
         for old, new in zip(before, after, strict=False):
             if old.name != new.name:
                 raise TopologyError(
-                    f"strategy 'jump' changes at the end of its list only: {old.name!r} would give"
-                    f" way to {new.name!r}"
+                    "strategy 'jump' allows changes only at the end of its list:"
+                    f" {old.name!r} would be replaced by {new.name!r}"
                 )
 
 
 def bucket(key: int, count: int) -> int:
-    """Give the bucket, from 0 to `count` - 1, of a 64-bit key.
+    """Return the bucket, from 0 to `count` - 1, of a 64-bit key.
 
     >>> bucket(256, 1024)
     520

@@ -1,4 +1,4 @@
-"""The ketama family of rings, by the profiles of those who put keys there before us."""
+"""The ketama family of rings, with a profile for each client or proxy that uses one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shardcache.core.hashing import KeyHash
 from shardcache.core.nodes import Node
 from shardcache.errors import TopologyError
 from shardcache.strategies import keyhashes
-from shardcache.strategies.base import Placed, StrategyBase, Value, split_port
+from shardcache.strategies.base import BuiltPlacement, StrategyBase, Value, split_port
 from shardcache.strategies.rings import ring
 
 DEFAULT_PORT: Final = "11211"
@@ -27,11 +27,11 @@ Points: TypeAlias = Sequence[Sequence[int]]  # of each node
 class Ketama(StrategyBase):
     """A ring of MD5 points, so that keys stay where another client or proxy put them.
 
-    `profile` says whose: `libmemcached` (its `ketama_weighted`, the default), `pylibmc` (its
-    behaviour `ketama`), `libketama`, `twemproxy` (its pool option `hash` as the option `hash`) or
-    `spymemcached`. What is hashed is the caller's key without the namespace, as they all do.
-    Labels come from the nodes' names, so an address may change without moving a key. Weighted
-    ketama moves more keys than it must when a node leaves.
+    `profile` names that software: `libmemcached` (its `ketama_weighted`, the default), `pylibmc`
+    (its behaviour `ketama`), `libketama`, `twemproxy` (its pool option `hash` is the option `hash`
+    here) or `spymemcached`. The caller's key is hashed without the namespace, as they all do. Labels
+    come from the nodes' names, so an address may change without moving a key. Weighted ketama moves
+    more keys than necessary when a node leaves.
     """
 
     registered: ClassVar[str] = "ketama"
@@ -42,7 +42,7 @@ class Ketama(StrategyBase):
     }
 
     def __init__(self, **options: Any) -> None:  # as the base
-        """Read the options; raise `ConfigurationError` for those that are unknown or bad."""
+        """Check the options; raise `ConfigurationError` for those that are unknown or bad."""
         super().__init__(**options)
         name = str(self.options["profile"])
         self._points = PROFILES[name].points
@@ -50,8 +50,8 @@ class Ketama(StrategyBase):
             self.registered, name, PROFILES[name].hashes, str(self.options["hash"])
         )
 
-    def place(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key on the ring of the profile."""
+    def place(self, nodes: Sequence[Node]) -> BuiltPlacement:
+        """Return the placement of all keys on the profile's ring."""
         return ring(nodes, self._points(nodes), self._hash, self.name)
 
 
@@ -60,20 +60,20 @@ def _as_written(node: Node) -> str:
 
 
 def _without_default_port(node: Node) -> str:
-    """Give libmemcached's label: the host alone on port 11211; IPv6 without brackets."""
+    """Return libmemcached's label: the host alone on port 11211; IPv6 without brackets."""
     host, port = split_port(node)
     return host if port in {"", DEFAULT_PORT} else f"{host}:{port}"
 
 
 def _named_or_without_default_port(node: Node) -> str:
-    """Give twemproxy's label: a name that was given, as it is; else as libmemcached."""
+    """Return twemproxy's label: the node's own name if it was set, otherwise libmemcached's label."""
     return node.name if node.named else _without_default_port(node)
 
 
 def _md5_points(
     nodes: Sequence[Node], label: Callable[[Node], str], digests: Sequence[int]
 ) -> Points:
-    """Give four little-endian points of each `md5(label-i)`, for as many `i` as a node has."""
+    """Return each node's points: four little-endian ones from each of its digests `md5(label-i)`."""
     return [
         _points_of(label(node).encode(), count) for node, count in zip(nodes, digests, strict=True)
     ]
@@ -93,7 +93,7 @@ def _float32(value: float) -> float:
 
 
 def _shares(nodes: Sequence[Node]) -> list[float]:
-    """Give each node's share of all weight, in `float` arithmetic."""
+    """Return each node's share of the total weight, in C's `float` arithmetic."""
     total = _float32(sum(node.weight for node in nodes))
     if not total:
         raise TopologyError("strategy 'ketama': the weights are too small for its arithmetic")
@@ -101,10 +101,10 @@ def _shares(nodes: Sequence[Node]) -> list[float]:
 
 
 def _libmemcached_digests(nodes: Sequence[Node]) -> list[int]:
-    """Give each node's number of digests as libmemcached's `float` arithmetic has it.
+    """Return each node's number of digests, in libmemcached's `float` arithmetic.
 
-    Rounding makes 39 of 40 for equal nodes at some sizes (25, 47, 50, 55, …): part of where the
-    keys are.
+    With some numbers of equal nodes (25, 47, 50, 55, …) rounding turns 40 into 39. That decides
+    where keys are, so it is kept.
     """
     count = len(nodes)
     scaled = [_float32(_float32(share * DIGESTS) * count) for share in _shares(nodes)]
@@ -112,12 +112,12 @@ def _libmemcached_digests(nodes: Sequence[Node]) -> list[int]:
 
 
 def _libketama_digests(nodes: Sequence[Node]) -> list[int]:
-    """Give each node's number of digests as libketama has it: in `double`, rounded at the end."""
+    """Return each node's number of digests as in libketama: in `double`, rounded at the end."""
     return [math.floor(_float32(share * DIGESTS * len(nodes))) for share in _shares(nodes)]
 
 
 def _spymemcached_digests(nodes: Sequence[Node]) -> list[int]:
-    """Give exactly 40 digests when unweighted; weighted, spymemcached rounds as libmemcached."""
+    """Return exactly 40 digests a node without weights; with weights, as libmemcached rounds."""
     equal = len({node.weight for node in nodes}) == 1
     return [DIGESTS] * len(nodes) if equal else _libmemcached_digests(nodes)
 
@@ -127,7 +127,7 @@ def _libmemcached_points(nodes: Sequence[Node]) -> Points:
 
 
 def _pylibmc_points(nodes: Sequence[Node]) -> Points:
-    """Give 100 points a node by the key's own hash; weighted, the ring of MD5."""
+    """Return 100 points a node by the key's own hash; with weights, libmemcached's MD5 points."""
     if any(node.weight != 1 for node in nodes):
         return _libmemcached_points(nodes)
     labels = [_without_default_port(node).encode() for node in nodes]

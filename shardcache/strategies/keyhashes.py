@@ -1,4 +1,4 @@
-"""The key hashes of other clients and proxies, by the names they call them."""
+"""The key hashes of other clients and proxies, under the names used there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shardcache.core import hashing
 from shardcache.core.hashing import KeyHash
 from shardcache.errors import ConfigurationError
 
-DEFAULT: Final = "default"  # what the software does unless told; libmemcached's own word for it
+DEFAULT: Final = "default"  # the software's own default; libmemcached uses this word for it
 
 _COMMON: Final[dict[str, KeyHash]] = {
     "md5": hashing.md5,
@@ -40,12 +40,12 @@ CRC32_SPACE: Final = 2**15
 
 
 def space_of(key_hash: KeyHash) -> int:
-    """Give how many different values a hash can have."""
+    """Return the number of possible values of a hash."""
     return CRC32_SPACE if key_hash is hashing.crc32 else 2**32
 
 
 def choose(strategy: str, profile: str, hashes: Mapping[str, KeyHash], name: str) -> KeyHash:
-    """Give the profile's hash of that name; raise `ConfigurationError` when it has none."""
+    """Return the profile's hash of that name; raise `ConfigurationError` if it has none."""
     if name not in hashes:
         raise ConfigurationError(
             f"strategy {strategy!r}: profile {profile} has no such hash"

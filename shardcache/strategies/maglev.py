@@ -12,29 +12,35 @@ from xxhash import xxh64_intdigest
 from shardcache.core.nodes import Node
 from shardcache.core.strategy import HashRanges
 from shardcache.errors import TopologyError
-from shardcache.strategies.base import Placed, StrategyBase, Value, described, rehashed
+from shardcache.strategies.base import (
+    BuiltPlacement,
+    StrategyBase,
+    Value,
+    digest_parts,
+    preference_by_rehashing,
+)
 
 TABLE_SIZES: Final = (65_537, 655_373, 251)
 
 
 class Maglev(StrategyBase):
-    """Near-perfect balance: every node holds as many table entries as its weight asks, within a few.
+    """A lookup table with near-perfect balance: each node's entries match its weight within a few.
 
-    The option `table` is the number of entries, a prime: 65,537, 655,373 for many nodes, or the 251
-    of small examples. A change of nodes moves a little more than it must. What is hashed is the key
-    with its namespace.
+    The option `table` is the number of entries, a prime: 65,537, 655,373 for many nodes, or 251 for
+    small examples. A change of nodes moves slightly more keys than necessary. The key is hashed with
+    its namespace.
     """
 
     registered: ClassVar[str] = "maglev"
     choices: ClassVar[dict[str, Sequence[Value]]] = {"table": TABLE_SIZES}
 
-    def place(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key by the table; refuse more nodes than it has entries."""
+    def place(self, nodes: Sequence[Node]) -> BuiltPlacement:
+        """Return the placement of all keys by the table; refuse more nodes than entries."""
         size = int(self.options["table"])
         if len(nodes) > size:
             raise TopologyError(f"strategy 'maglev': {len(nodes)} nodes need a table above {size}")
         ordered = sorted(nodes, key=lambda node: node.name)
-        table = [ordered[index] for index in filled(ordered, size)]
+        table = [ordered[index] for index in fill_table(ordered, size)]
         digest = xxh64_intdigest
 
         def owner(key: bytes) -> Node:
@@ -42,16 +48,16 @@ class Maglev(StrategyBase):
 
         def inputs() -> Iterable[bytes]:
             names = "\0".join(node.name for node in table)
-            return (b"maglev xxh64", b"%d" % size, *described(ordered), names.encode())
+            return (b"maglev xxh64", b"%d" % size, *digest_parts(ordered), names.encode())
 
         def hash_ranges() -> HashRanges:
             return HashRanges(f"xxh64 % {size}", range(1, size + 1), table.__getitem__)
 
-        return Placed(owner, rehashed(owner, ordered), inputs, hash_ranges)
+        return BuiltPlacement(owner, preference_by_rehashing(owner, ordered), inputs, hash_ranges)
 
 
-def filled(nodes: Sequence[Node], size: int) -> list[int]:
-    """Give the table, as indices into `nodes`: at its turn a node claims its next free entry."""
+def fill_table(nodes: Sequence[Node], size: int) -> list[int]:
+    """Return the table as indices into `nodes`: at each turn a node claims its next free entry."""
     places = [xxh64_intdigest(node.name.encode(), 0) % size for node in nodes]
     skips = [xxh64_intdigest(node.name.encode(), 1) % (size - 1) + 1 for node in nodes]
     table = [-1] * size
@@ -65,10 +71,10 @@ def filled(nodes: Sequence[Node], size: int) -> list[int]:
 
 
 def _turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
-    """Give the indices of the nodes as they take turns in `rounds` rounds; in each, in their order.
+    """Yield the indices of the nodes in the order of their turns, for `rounds` rounds.
 
-    With weights, scaled so that their sum is 1, a node has a turn in a round only when
-    round × weight has reached its target, which then grows by the greatest weight.
+    Weights are scaled to a sum of 1. A node has a turn in a round only if round × weight has reached
+    its target, which then grows by the greatest weight.
     """
     if len(set(weights)) == 1:
         return chain.from_iterable(repeat(range(len(weights)), rounds))
@@ -77,7 +83,7 @@ def _turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
 
 
 def _weighted_turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
-    # A heap of (round, index) skips the rounds in which light nodes wait, which are most of them.
+    # A heap of (round, index) skips the rounds in which a light node has no turn: most of them.
     greatest = max(weights)
     targets = [0.0] * len(weights)
     due = [(1, index) for index in range(len(weights))]
@@ -90,9 +96,9 @@ def _weighted_turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
 
 
 def _round_reaching(target: float, weight: float, last: int) -> int:
-    """Give the first round in which round × weight, as a float, has reached the target, or `last`.
+    """Return the first round in which round × weight, as a float, reaches the target, or `last`.
 
-    The quotient, cut to a whole number, is that round or one before it.
+    The quotient, rounded down, is that round or the one before it.
     """
     if last * weight < target:
         return last

@@ -1,4 +1,4 @@
-"""Hash modulo the number of servers: a place to migrate from."""
+"""Hash modulo the number of servers, to migrate from clients that place keys that way."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from shardcache.core.hashing import KeyHash
 from shardcache.core.nodes import Node
 from shardcache.errors import TopologyError
 from shardcache.strategies import keyhashes
-from shardcache.strategies.base import Placed, StrategyBase, Value, rehashed
+from shardcache.strategies.base import BuiltPlacement, StrategyBase, Value, preference_by_rehashing
 
 
 class Modulo(StrategyBase):
     """The placement of clients that hash modulo the number of servers; the nodes' order counts.
 
     `profile` is `python-memcached`, `libmemcached` (its distribution `modula`) or `twemproxy`
-    (`distribution: modula`); the last two take the option `hash`, by the names those use. With
-    python-memcached and twemproxy a server of weight 3 is listed thrice; libmemcached knows no
-    weights here. Any change of nodes moves most keys: use it to find keys where they are, then
-    plan a change of strategy. What is hashed is the caller's key without the namespace.
+    (`distribution: modula`). The last two take the option `hash`, with their own names for hashes.
+    With python-memcached and twemproxy a server of weight 3 is listed three times; libmemcached has
+    no weights here. Any change of nodes moves most keys: use this to find existing keys, then plan a
+    change of strategy. The caller's key is hashed without the namespace.
     """
 
     registered: ClassVar[str] = "modulo"
@@ -31,7 +31,7 @@ class Modulo(StrategyBase):
     }
 
     def __init__(self, **options: Any) -> None:  # as the base
-        """Read the options; raise `ConfigurationError` for those that are unknown or bad."""
+        """Check the options; raise `ConfigurationError` for those that are unknown or bad."""
         super().__init__(**options)
         name = str(self.options["profile"])
         self._profile = PROFILES[name]
@@ -39,32 +39,32 @@ class Modulo(StrategyBase):
             self.registered, name, self._profile.hashes, str(self.options["hash"])
         )
 
-    def place(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key by its hash modulo the length of the list."""
-        listed = self._profile.listed(nodes)
-        key_hash, count = self._hash, len(listed)
+    def place(self, nodes: Sequence[Node]) -> BuiltPlacement:
+        """Return the placement of all keys by their hash modulo the length of the list."""
+        servers = self._profile.server_list(nodes)
+        key_hash, count = self._hash, len(servers)
 
         def owner(key: bytes) -> Node:
-            return listed[key_hash(key) % count]
+            return servers[key_hash(key) % count]
 
         def inputs() -> Iterable[bytes]:
-            return (self.name.encode(), *(node.name.encode() for node in listed))
+            return (self.name.encode(), *(node.name.encode() for node in servers))
 
-        return Placed(owner, rehashed(owner, nodes), inputs)
+        return BuiltPlacement(owner, preference_by_rehashing(owner, nodes), inputs)
 
 
-def _repeated(nodes: Sequence[Node]) -> Sequence[Node]:
-    """Give each node as many times as its weight says."""
-    broken = [node.name for node in nodes if node.weight != int(node.weight)]
-    if broken:
-        raise TopologyError(f"strategy 'modulo' takes whole weights: {', '.join(broken)}")
+def _repeat_by_weight(nodes: Sequence[Node]) -> Sequence[Node]:
+    """Return the nodes, each as many times as its weight."""
+    fractional = [node.name for node in nodes if node.weight != int(node.weight)]
+    if fractional:
+        raise TopologyError(f"strategy 'modulo' takes whole weights: {', '.join(fractional)}")
     total = int(sum(node.weight for node in nodes))
-    if total > MOST_LISTED:
-        raise TopologyError(f"strategy 'modulo': weights sum to {total}, above {MOST_LISTED}")
+    if total > MAX_SERVERS:
+        raise TopologyError(f"strategy 'modulo': weights sum to {total}, above {MAX_SERVERS}")
     return [node for node in nodes for _ in range(int(node.weight))]
 
 
-def _unweighted(nodes: Sequence[Node]) -> Sequence[Node]:
+def _refuse_weights(nodes: Sequence[Node]) -> Sequence[Node]:
     if len({node.weight for node in nodes}) > 1:
         raise TopologyError("strategy 'modulo': profile libmemcached takes no weights")
     return nodes
@@ -75,16 +75,16 @@ def _python_memcached_hash(key: bytes) -> int:
 
 
 class Profile(NamedTuple):
-    """One software's list of servers, and its key hashes by name."""
+    """The list of servers of one software, and its key hashes by name."""
 
-    listed: Callable[[Sequence[Node]], Sequence[Node]]
+    server_list: Callable[[Sequence[Node]], Sequence[Node]]
     hashes: Mapping[str, KeyHash]
 
 
-MOST_LISTED: Final = 1_000_000  # of a list that repeats servers by weight
+MAX_SERVERS: Final = 1_000_000  # in a list that repeats servers by weight
 
 PROFILES: Final[dict[str, Profile]] = {
-    "python-memcached": Profile(_repeated, {keyhashes.DEFAULT: _python_memcached_hash}),
-    "libmemcached": Profile(_unweighted, keyhashes.LIBMEMCACHED),
-    "twemproxy": Profile(_repeated, keyhashes.TWEMPROXY),
+    "python-memcached": Profile(_repeat_by_weight, {keyhashes.DEFAULT: _python_memcached_hash}),
+    "libmemcached": Profile(_refuse_weights, keyhashes.LIBMEMCACHED),
+    "twemproxy": Profile(_repeat_by_weight, keyhashes.TWEMPROXY),
 }

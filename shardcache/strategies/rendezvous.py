@@ -1,4 +1,4 @@
-"""Weighted rendezvous hashing, frozen into slots.
+"""Weighted rendezvous hashing over a fixed number of slots.
 
 Thaler & Ravishankar 1998; weights as in Schindelhauer & Schomaker 2005.
 """
@@ -15,59 +15,59 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from shardcache.core.nodes import Node
 from shardcache.core.strategy import HashRanges
-from shardcache.strategies.base import Owner, Placed, StrategyBase, Value, described
+from shardcache.strategies.base import BuiltPlacement, Owner, StrategyBase, Value, digest_parts
 
 SLOTS: Final = (65_536, 262_144)
 
-# The node's scores for a slot, in the order of the nodes; the greatest wins, of equals the first.
+# The nodes' scores for a slot, in the order of the nodes; the first of the greatest wins.
 Scores: TypeAlias = Callable[[int], Sequence[float]]
 
 
 class Rendezvous(StrategyBase):
-    """The default: each key's slot belongs to the node of the greatest score.
+    """The default strategy: each key's slot belongs to the node with the greatest score.
 
-    A pure function of the set of nodes and weights: order does not matter, any node may leave, and
-    what moves is exactly what must. The slot count, the option `slots`, is part of where keys
-    live; 262,144 slots keep more than about 100 nodes in better balance. What is hashed is the key
+    Placement depends only on the set of nodes and weights. Their order does not matter, any node may
+    leave, and no key moves unnecessarily. The option `slots` is the number of slots; changing it
+    moves keys. 262,144 slots keep more than about 100 nodes in better balance. The key is hashed
     with its namespace.
     """
 
     registered: ClassVar[str] = "rendezvous"
     choices: ClassVar[dict[str, Sequence[Value]]] = {"slots": SLOTS}
 
-    def place(self, nodes: Sequence[Node]) -> Placed:
-        """Place every key; a slot's owner is found at its first use, so this takes no time.
+    def place(self, nodes: Sequence[Node]) -> BuiltPlacement:
+        """Return the placement of all keys; a slot's owner is computed at its first use.
 
-        The digest is of names, weights and slots, not of the table: the table is a function of
-        these alone, by the construction whose name and version lead the digest, and the tests pin
-        its content. Reading it would cost a hash for every slot and node.
+        The digest covers names, weights and slots, not the table. The table follows from them by the
+        algorithm whose name and version begin the digest, and tests pin its content. Reading the
+        table would take a hash for every slot and node.
         """
         ordered = sorted(nodes, key=lambda node: node.name)
         slots = int(self.options["slots"])
-        scores = _scores(ordered)
+        scores_of = _scores(ordered)
         table: list[Node | None] = [None] * slots
 
         def fill(slot: int) -> Node:
-            # Two threads may fill one slot at once: both write the same node.
-            scored = scores(slot)
-            node = table[slot] = ordered[scored.index(max(scored))]
+            # Two threads may fill the same slot at once: both write the same node.
+            scores = scores_of(slot)
+            node = table[slot] = ordered[scores.index(max(scores))]
             return node
 
         def preference(key: bytes, count: int) -> Sequence[Node]:
-            scored = scores(xxh3_64_intdigest(key) & (slots - 1))
-            best = nlargest(count, range(len(ordered)), key=scored.__getitem__)
+            scores = scores_of(xxh3_64_intdigest(key) & (slots - 1))
+            best = nlargest(count, range(len(ordered)), key=scores.__getitem__)
             return [ordered[index] for index in best]
 
         def inputs() -> Iterable[bytes]:
-            return (b"rendezvous 1 xxh3_64", b"%d" % slots, *described(ordered))
+            return (b"rendezvous 1 xxh3_64", b"%d" % slots, *digest_parts(ordered))
 
-        def holder(slot: int) -> Node:
+        def node_of(slot: int) -> Node:
             return table[slot] or fill(slot)
 
         def hash_ranges() -> HashRanges:
-            return HashRanges(f"xxh3_64 & {slots - 1}", range(1, slots + 1), holder, len(ordered))
+            return HashRanges(f"xxh3_64 & {slots - 1}", range(1, slots + 1), node_of, len(ordered))
 
-        return Placed(_owner(table, fill), preference, inputs, hash_ranges)
+        return BuiltPlacement(_owner(table, fill), preference, inputs, hash_ranges)
 
 
 def _owner(table: Sequence[Node | None], fill: Callable[[int], Node]) -> Owner:
@@ -81,10 +81,10 @@ def _owner(table: Sequence[Node | None], fill: Callable[[int], Node]) -> Owner:
 
 
 def _scores(nodes: Sequence[Node]) -> Scores:
-    """Give the function from a slot to the nodes' scores.
+    """Return the function from a slot to the nodes' scores.
 
-    A score is -w / ln u, with u the hash of slot and name as a fraction. With equal weights the
-    hash alone gives the same order without a logarithm.
+    A score is -w / ln u, where u is the hash of slot and name as a fraction. If all weights are
+    equal, the hash alone gives the same order without a logarithm.
     """
     seeds = [xxh3_64_digest(node.name.encode()) for node in nodes]
     weights = [node.weight for node in nodes]
@@ -94,12 +94,12 @@ def _scores(nodes: Sequence[Node]) -> Scores:
     def scores(slot: int) -> Sequence[float]:
         hashes = map(xxh3_64_intdigest, seeds, repeat(slot))
         return [
-            -weight / log(_fraction(hashed)) for weight, hashed in zip(weights, hashes, strict=True)
+            -weight / log(_fraction(each)) for weight, each in zip(weights, hashes, strict=True)
         ]
 
     return scores
 
 
-def _fraction(hashed: int) -> float:
-    # Of 64 bits a float holds the upper 52 and a half: exact, and neither 0 nor 1.
-    return ((hashed >> 12) + 0.5) / 2**52
+def _fraction(value: int) -> float:
+    # A float holds the upper 52 of 64 bits plus a half: exact, and neither 0 nor 1.
+    return ((value >> 12) + 0.5) / 2**52

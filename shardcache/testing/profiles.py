@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from shardcache.core.lifetimes import MAX_SECONDS
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import within
 
@@ -126,7 +126,7 @@ def _name_faults(given: Fields) -> Faults:
     known = [each.name for each in fields(Profile)]
     for name in given:
         if name not in known:
-            yield f"no field {shown(name)} (known: {', '.join(known)})"
+            yield f"no field {redact(name)} (known: {', '.join(known)})"
     for each in fields(Profile):
         if each.default is MISSING and each.name not in given:
             yield f"{each.name} is missing"
@@ -144,7 +144,7 @@ def _faults(given: Fields) -> Faults:
 
 def _check_text(value: object) -> Faults:
     if not isinstance(value, str):
-        yield f"must be text, not {shown(value)}"
+        yield f"must be text, not {redact(value)}"
     elif any("\ud800" <= character <= "\udfff" for character in value):
         yield "is not valid Unicode"
 
@@ -152,7 +152,7 @@ def _check_text(value: object) -> Faults:
 def _check_count(least: int) -> Check:
     def check(value: object) -> Faults:
         if type(value) is not int or not least <= value <= MAX_COUNT:
-            yield f"must be a whole number from {least} to {MAX_COUNT:g}, not {shown(value)}"
+            yield f"must be a whole number from {least} to {MAX_COUNT:g}, not {redact(value)}"
 
     return check
 
@@ -160,7 +160,7 @@ def _check_count(least: int) -> Check:
 def _check_number(bounds: str, *, most: float = math.inf) -> Check:
     def check(value: object) -> Faults:
         if not 0 <= _number(value) <= most:
-            yield f"must be a number {bounds}, not {shown(value)}"
+            yield f"must be a number {bounds}, not {redact(value)}"
 
     return check
 
@@ -169,14 +169,14 @@ def _check_ttl(value: object) -> Faults:
     seconds = _seconds(value)
     if seconds is not None and not 0 < seconds <= MAX_SECONDS:
         examples = "20s, 10m, 1.8h, 4d or never"
-        yield f"must be above zero and at most ten years, such as {examples}, not {shown(value)}"
+        yield f"must be above zero and at most ten years, such as {examples}, not {redact(value)}"
 
 
 def _check_pairs(check: Check) -> Check:
     def check_pairs(value: object) -> Faults:
         pairs = list(value) if isinstance(value, (list, tuple)) else None
         if pairs is None or not all(map(_is_pair, pairs)):
-            yield f"must be pairs of a value and its share, not {shown(value)}"
+            yield f"must be pairs of a value and its share, not {redact(value)}"
             return
         for place, (each, share) in enumerate(pairs):
             yield from (f"[{place}] {fault}" for fault in check(each))
@@ -188,12 +188,12 @@ def _check_pairs(check: Check) -> Check:
 
 def _check_mix(value: object) -> Faults:
     if not isinstance(value, Mapping):
-        yield f"must be a table of operations and their shares, not {shown(value)}"
+        yield f"must be a table of operations and their shares, not {redact(value)}"
         return
     for operation, share in value.items():
         if operation not in OPERATIONS:
-            yield f"has no operation {shown(operation)} (known: {', '.join(OPERATIONS)})"
-        yield from (f"share of {shown(operation)} {fault}" for fault in _check_share(share))
+            yield f"has no operation {redact(operation)} (known: {', '.join(OPERATIONS)})"
+        yield from (f"share of {redact(operation)} {fault}" for fault in _check_share(share))
     yield from _check_sum(list(value.values()))
 
 

@@ -19,7 +19,7 @@ from xxhash import xxh3_64_intdigest
 
 from shardcache.core.events import KeysAccessed, Observer
 from shardcache.core.timeouts import positive_seconds
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 from shardcache.testing.profiles import Profile
 from shardcache.testing.traffic import Traffic
@@ -82,7 +82,7 @@ class ProfileRecorder(Observer):
         if PID not in str(directory) and not directory.is_dir():
             yield f"path: there is no directory {str(directory)!r}"
         if type(self._max_keys) is not int or self._max_keys < 1:
-            yield f"max_keys: must be a whole number of at least 1, not {shown(self._max_keys)}"
+            yield f"max_keys: must be a whole number of at least 1, not {redact(self._max_keys)}"
         if self._seconds is not None:
             try:
                 self._seconds = positive_seconds(self._seconds, MAX_SECONDS)

@@ -36,7 +36,7 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.health import FailureKind, failure_kind
-from shardcache.core.keys import hashed
+from shardcache.core.keys import hash_name
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
 from shardcache.errors import (
@@ -204,7 +204,7 @@ def test_plain_keys_are_what_other_clients_see(backend, memcached_servers):
     """A printable key is itself on the server, and another one its hash."""
     ask(backend, SetMany([(b"plain", TEXT), (b"two words", TEXT)]))
     memcached_servers[0].ask(b"get plain\r\n", b"VALUE plain 16 4\r\n")
-    memcached_servers[0].ask(b"get %b\r\n" % hashed(b"two words"), b"VALUE ")
+    memcached_servers[0].ask(b"get %b\r\n" % hash_name(b"two words"), b"VALUE ")
 
 
 def test_a_value_too_large_is_not_sent(backend):

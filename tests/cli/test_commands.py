@@ -134,7 +134,7 @@ def test_plugins_that_offer_nothing_by_name_are_listed_too(typed, monkeypatch, t
     (info / "entry_points.txt").write_text("[shardcache]\nwatcher = watcher_plugin\n")
     (tmp_path / "watcher_plugin.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(manager, "_whole", {})
+    monkeypatch.setattr(manager, "_loaded", {})
     alone = typed("plugins", SHARDCACHE_PLUGINS="watcher")[1]
     loaded, _, kept_out = alone.partition("not loaded")
     assert "watcher" in loaded

@@ -26,11 +26,11 @@ def lines(caplog):
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("ssl_cert_reqs=none", "any server is taken for it"),
+        ("ssl_cert_reqs=none", "any server is accepted"),
         ("ssl_cert_reqs=NONE&ssl_check_hostname=false", "ssl_cert_reqs=none"),
-        ("ssl_check_hostname=false", "certificate of any other name"),
-        ("ssl_check_hostname=0", "certificate of any other name"),
-        ("ssl_check_hostname=No", "certificate of any other name"),
+        ("ssl_check_hostname=false", "certificate for any other name"),
+        ("ssl_check_hostname=0", "certificate for any other name"),
+        ("ssl_check_hostname=No", "certificate for any other name"),
         ("ssl_cert_reqs=required", None),
         ("ssl_cert_reqs=optional&ssl_check_hostname=true", None),
         ("max_value_bytes=9", None),

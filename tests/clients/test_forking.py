@@ -77,7 +77,7 @@ def test_while_plugins_are_loaded(monkeypatch):
     def make():
         Client("memory://a").close()
 
-    check(monkeypatch, manager, "_loaded_now", make, make)
+    check(monkeypatch, manager, "_load_all", make, make)
 
 
 def test_while_the_nodes_of_a_client_are_changed(monkeypatch):

@@ -83,7 +83,7 @@ def test_a_context_and_options_are_refused_together(kind, scheme, option, contex
 def test_a_context_that_nothing_would_use_is_refused(kind, context):
     """Whoever gives one believes that the nodes are spoken to in secret."""
     for nodes in ("redis://h", ["memcached://h", "memory://a"], "redis+unix:///s"):
-        with pytest.raises(ConfigurationError, match="ssl_context: no node is reached by TLS"):
+        with pytest.raises(ConfigurationError, match="ssl_context: no node uses TLS"):
             kind(nodes, ssl_context=context)
     kind(["memory://a", "rediss://h"], ssl_context=context)
     kind("memory://a", lock_nodes="rediss://h", ssl_context=context)
@@ -92,9 +92,9 @@ def test_a_context_that_nothing_would_use_is_refused(kind, context):
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        ("context", "ssl_context: must be an ssl.SSLContext, which only code has, not str"),
+        ("context", "ssl_context: must be an ssl.SSLContext, which only code can make, not str"),
         (True, "ssl_context: must be an ssl.SSLContext"),
-        (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "ssl_context: is made for servers"),
+        (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "ssl_context: is for servers"),
     ],
 )
 def test_what_is_no_context_for_clients_is_refused(given, fault):

@@ -29,7 +29,7 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.events import METHODS, Observers
-from shardcache.core.keys import KeySpace, hashed
+from shardcache.core.keys import KeySpace, hash_name
 from shardcache.core.leases import lock_key
 from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, RAW_FLAGS, abandoned, stub
 
@@ -142,7 +142,7 @@ def test_a_caller_s_key_is_told_however_it_begins():
     """One that reads like a key of ours is escaped or hashed, or is in a namespace."""
     escaped = KeySpace().canonical(b"~sc:l:report")
     named = KeySpace("shop").canonical(b"~sc:l:report")
-    for key in (escaped, named, hashed(b"two words")):
+    for key in (escaped, named, hash_name(b"two words")):
         assert told(Get(key), VALUE) == ("get", [key], [5], None)
 
 

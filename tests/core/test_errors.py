@@ -121,10 +121,13 @@ def test_a_subclass_with_arguments_of_its_own(way: Callable[[Exception], Excepti
             {"a": NodeTimeoutError("too late", "n1"), "b": NodeTimeoutError("closed", "n1")},
             "2 of 300 keys failed on 1 of 3 nodes (n1: too late)",
         ),
-        ({"a": DecodeError("odd")}, "1 of 300 keys failed, because what is stored cannot be read"),
+        (
+            {"a": DecodeError("odd")},
+            "1 of 300 keys failed, because the stored value cannot be read",
+        ),
         (
             {"a": DecodeError("odd"), "b": NodeUnavailableError("refused", "n2")},
-            "2 of 300 keys failed on 1 of 3 nodes (n2: refused), 1 of them because what is stored cannot be read",
+            "2 of 300 keys failed on 1 of 3 nodes (n2: refused), 1 of them because the stored value cannot be read",
         ),
     ],
 )

@@ -65,7 +65,7 @@ def watch(
             now += TICK
         watched.out += now - began
         if down(now):
-            health.probe_failed(error, now, chance.random())
+            health.record_probe_failure(error, now, chance.random())
         else:
             health.restore(now)
             watched.back = now

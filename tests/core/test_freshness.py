@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.caching import CachePolicy, jittered, lifetime_of
+from shardcache.core.caching import CachePolicy, apply_jitter, lifetime_of
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.envelopes import Envelope, pack, unpack
 from shardcache.core.freshness import Freshness, Stored, freshness, open_stored
@@ -22,13 +22,13 @@ unit = st.floats(0, 1, exclude_max=True)
 @given(st.floats(0.001, 1e6), st.floats(0, 0.999), unit)
 def test_jitter_shortens_and_never_lengthens(ttl, jitter, chance):
     """A life is from `1 - jitter` of its ttl up to all of it."""
-    assert ttl * (1 - jitter) <= jittered(ttl, jitter, chance) <= ttl
+    assert ttl * (1 - jitter) <= apply_jitter(ttl, jitter, chance) <= ttl
 
 
 def test_jitter_spreads_evenly():
     """Values stored together end apart."""
     chance = random.Random(1)
-    lives = [jittered(100.0, 0.1, chance.random()) for _ in range(10_000)]
+    lives = [apply_jitter(100.0, 0.1, chance.random()) for _ in range(10_000)]
     assert 94.8 < sum(lives) / len(lives) < 95.2
     assert min(lives) < 90.1
     assert max(lives) > 99.9

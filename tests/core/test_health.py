@@ -62,7 +62,7 @@ def test_what_an_error_says_about_its_node(error, kind):
 def test_so_many_failures_in_a_row_eject(kind, needed):
     """One refusal, two lost connections or three timeouts without an answer between them."""
     health = Health(POLICY)
-    verdicts = [health.failed(kind, answered=5, now=0.0) for _ in range(needed)]
+    verdicts = [health.record_failure(kind, answered=5, now=0.0) for _ in range(needed)]
     assert verdicts == [False] * (needed - 1) + [True]
 
 
@@ -73,14 +73,15 @@ def test_an_answer_between_failures_starts_the_count_anew(kind):
     """A node that answers three of four calls is asked on."""
     health = Health(POLICY)
     for call in range(200):
-        assert not health.failed(kind, answered=3 * call, now=call * 0.01)
+        assert not health.record_failure(kind, answered=3 * call, now=call * 0.01)
 
 
 def test_half_of_twenty_calls_failing_ejects():
     """Failures that answers interrupt eject by their share, from the twentieth call on."""
     health = Health(POLICY)
     verdicts = [
-        health.failed(FailureKind.PROTOCOL, answered=number, now=0.0) for number in range(12)
+        health.record_failure(FailureKind.PROTOCOL, answered=number, now=0.0)
+        for number in range(12)
     ]
     assert verdicts.index(True) == 10  # eleven failures and ten answers: before, it is below 20
 
@@ -88,13 +89,15 @@ def test_half_of_twenty_calls_failing_ejects():
 def test_failures_of_long_ago_do_not_count():
     """A window is two seconds: a failure now and then ejects nobody."""
     health = Health(POLICY)
-    assert not any(health.failed(FailureKind.PROTOCOL, n, now=n * 0.5) for n in range(1, 200))
+    assert not any(
+        health.record_failure(FailureKind.PROTOCOL, n, now=n * 0.5) for n in range(1, 200)
+    )
 
 
 def test_own_troubles_never_eject():
     """However often a pool runs dry, the node is not to blame."""
     health = Health(POLICY)
-    assert not any(health.failed(FailureKind.NONE, 0, 0.0) for _ in range(100))
+    assert not any(health.record_failure(FailureKind.NONE, 0, 0.0) for _ in range(100))
 
 
 def test_probes_come_later_and_later():
@@ -103,9 +106,9 @@ def test_probes_come_later_and_later():
     health.eject(REFUSED, now=100.0, chance=0.5)
     moments = [health.due]
     for _ in range(12):
-        health.probing()
+        health.begin_probe()
         assert health.circuit is Circuit.PROBING
-        health.probe_failed(REFUSED, moments[-1], chance=0.5)
+        health.record_probe_failure(REFUSED, moments[-1], chance=0.5)
         moments.append(health.due)
     delays = [later - sooner for sooner, later in pairwise(moments)]
     assert moments[0] == 100.25
@@ -143,11 +146,11 @@ def test_restored_it_begins_anew():
     """What was counted before does not eject it again."""
     health = Health(POLICY)
     for _ in range(2):
-        health.failed(FailureKind.TIMEOUT, 0, 0.0)
+        health.record_failure(FailureKind.TIMEOUT, 0, 0.0)
     health.eject(REFUSED, 0.0, 0.5)
     health.restore(1.0)
     assert (health.circuit, health.ejected) == (Circuit.CLOSED, False)
-    assert not health.failed(FailureKind.TIMEOUT, 0, 1.1)
+    assert not health.record_failure(FailureKind.TIMEOUT, 0, 1.1)
 
 
 def test_only_silence_could_be_our_own():
@@ -162,18 +165,22 @@ def test_only_silence_could_be_our_own():
 def test_what_failed_before_it_came_back_is_not_counted():
     """A node that was restored has a window of its own: nine failures of before are forgotten."""
     health = Health(POLICY)
-    assert not any(health.failed(FailureKind.PROTOCOL, number, now=0.0) for number in range(10))
+    assert not any(
+        health.record_failure(FailureKind.PROTOCOL, number, now=0.0) for number in range(10)
+    )
     health.eject(REFUSED, 0.0, 0.5)
     health.restore(0.1)
-    assert not any(health.failed(FailureKind.PROTOCOL, number, now=0.2) for number in range(10, 20))
+    assert not any(
+        health.record_failure(FailureKind.PROTOCOL, number, now=0.2) for number in range(10, 20)
+    )
 
 
 def test_answers_of_long_ago_do_not_count():
     """A node that answered a thousand calls is ejected as soon as any when half of them fail."""
     health = Health(POLICY)
-    assert not health.failed(FailureKind.PROTOCOL, answered=0, now=0.0)
+    assert not health.record_failure(FailureKind.PROTOCOL, answered=0, now=0.0)
     verdicts = [
-        health.failed(FailureKind.PROTOCOL, answered=1000 + number, now=10.0)
+        health.record_failure(FailureKind.PROTOCOL, answered=1000 + number, now=10.0)
         for number in range(12)
     ]
     assert verdicts.index(True) == 10
@@ -190,18 +197,18 @@ def test_no_probe_comes_sooner_than_the_first():
     for _ in range(3):
         assert health.due - now == pytest.approx(10.0)
         now = health.due
-        health.probing()
-        health.probe_failed(SILENT, now, chance=0.5)
+        health.begin_probe()
+        health.record_probe_failure(SILENT, now, chance=0.5)
 
 
 def test_an_answer_ends_a_silence():
     """Who has answered since is not one to be asked last."""
     health = Health(POLICY)
     assert not health.silent(5)
-    health.failed(FailureKind.TIMEOUT, answered=5, now=0.0)
+    health.record_failure(FailureKind.TIMEOUT, answered=5, now=0.0)
     assert health.silent(5)
     assert not health.silent(6)
-    health.failed(FailureKind.DISCONNECT, answered=6, now=0.0)
+    health.record_failure(FailureKind.DISCONNECT, answered=6, now=0.0)
     assert not health.silent(6)
 
 
@@ -213,7 +220,7 @@ def test_why_it_was_ejected_is_kept_without_its_trace():
     error = raised.value
     health.eject(error, 0.0, 0.5)
     ejected = health.error
-    health.probe_failed(error, 1.0, 0.5)
+    health.record_probe_failure(error, 1.0, 0.5)
     for kept in (ejected, health.error):
         assert str(kept) == str(error)
         assert kept.__traceback__ is None
@@ -222,7 +229,7 @@ def test_why_it_was_ejected_is_kept_without_its_trace():
 
 def test_the_circuit_of_a_restored_node_is_closed_whatever_a_probe_says():
     """A probe may begin, and fail, in the moment in which another reply restores the node."""
-    for late in (Health.probing, lambda health: health.probe_failed(REFUSED, 3.0, 0.5)):
+    for late in (Health.begin_probe, lambda health: health.record_probe_failure(REFUSED, 3.0, 0.5)):
         health = Health(POLICY)
         health.eject(REFUSED, 1.0, 0.5)
         health.restore(2.0)

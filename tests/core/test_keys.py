@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shardcache.core.keys import KeySpace, hashed, is_plain
+from shardcache.core.keys import KeySpace, hash_name, is_plain
 from shardcache.core.reserved import ESCAPED, HASHED, RESERVED
 from shardcache.errors import ConfigurationError, InvalidKeyError
 
@@ -127,10 +127,10 @@ def test_plain_is_what_every_server_takes(name):
 @given(st.binary(min_size=1), st.binary(min_size=1))
 def test_hash_forms_are_plain_and_distinct(one, other):
     """Any name has a short plain form of its own."""
-    assert is_plain(hashed(one))
-    assert (hashed(one) == hashed(other)) == (one == other)
+    assert is_plain(hash_name(one))
+    assert (hash_name(one) == hash_name(other)) == (one == other)
 
 
 def test_hash_forms_never_change():
     """The form is where values are found, so it is fixed."""
-    assert hashed(b"two words") == b"~sc:h:0a74d9f8dc440af6bd63bbaf0c17cc5d"
+    assert hash_name(b"two words") == b"~sc:h:0a74d9f8dc440af6bd63bbaf0c17cc5d"

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardcache import Client
 from shardcache.core.nodes import MAX_WEIGHT, Address, Node
 from shardcache.errors import ConfigurationError, TopologyError
 
@@ -61,9 +62,9 @@ def test_name_of_a_node_is_its_address(url, name):
         ("memcached://h:+1", "a port is"),
         ("memcached://h:\u0661", "a port is"),
         ("memcached://::1:11211", "stands in brackets"),
-        ("memcached://[::1", "what stands in brackets"),
-        ("memcached://[::1]11211", "what stands in brackets"),
-        ("memcached://[10.0.0.1]", "what stands in brackets"),
+        ("memcached://[::1", "brackets must hold"),
+        ("memcached://[::1]11211", "brackets must hold"),
+        ("memcached://[10.0.0.1]", "brackets must hold"),
         ("memcached://[::1]:x", "a port is"),
         ("memcached://h%41", "a host is made of"),
         ("memcached+unix://tmp/x.sock", "has no host: write memcached\\+unix:///path"),
@@ -71,7 +72,7 @@ def test_name_of_a_node_is_its_address(url, name):
         ("redis+unix:///a%0ab", "must be printable"),
         ("memory://a/b", "has no path"),
         ("memory://a\u200bb", "must be printable"),
-        ("memcached://h/3", "memcached:// URL has no path, for memcached has no databases"),
+        ("memcached://h/3", "memcached:// URL has no path, because memcached has no databases"),
         ("memcacheds://h/tenant7", "memcacheds:// URL has no path"),
         ("pymemcache://h:22121/a/b", "pymemcache:// URL has no path"),
         ("redis://h/abc", "number of a database"),
@@ -171,3 +172,15 @@ def test_name_and_weight_are_told_at_once():
         Node("memcached://h", "redis://u:hunter2@h\n", weight=0)
     assert len(caught.value.faults) == 2
     assert "hunter2" not in str(caught.value)
+
+
+def test_an_address_is_parsed_once(monkeypatch):
+    """A node parses its URL when it is made, and never again: not for a client, nor for a call."""
+    parsed = []
+    parse = Address.parse
+    monkeypatch.setattr(Address, "parse", lambda url: parsed.append(url) or parse(url))
+    node = Node("memory://a")
+    with Client([node, "memory://b"]) as client:
+        client.get("k")
+    assert node.address.host == pickle.loads(pickle.dumps(node)).address.host == "a"
+    assert parsed == ["memory://a", "memory://b"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.urls import cut, decoded, options, shown
+from shardcache.core.urls import parse_fields, redact, split_url, unquote
 from shardcache.errors import ConfigurationError
 
 UNRESERVED = st.text("abcXYZ019-._~%+!$'()*;", max_size=8)
@@ -28,14 +28,14 @@ def test_parts_are_what_the_url_was_made_of(scheme, user, hosts, path, fields):
     url += "" if path is None else f"/{path}"
     url += f"?{'&'.join(fields)}" if fields else ""
 
-    parts = cut(url)
+    parts = split_url(url)
 
     assert parts.scheme == scheme
     assert parts.user == user
     assert parts.hosts == tuple(hosts)
     assert parts.path == ("" if path is None else f"/{path}")
     assert parts.fields == tuple(fields)
-    assert cut(parts.alone(",".join(hosts), parts.fields)) == parts
+    assert split_url(parts.alone(",".join(hosts), parts.fields)) == parts
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_parts_are_what_the_url_was_made_of(scheme, user, hosts, path, fields):
 def test_what_is_no_url_is_refused(url, fault):
     """A text that is not made like a URL is refused with the reason and the way out."""
     with pytest.raises(ConfigurationError, match=fault):
-        cut(url)
+        split_url(url)
 
 
 def test_all_that_is_wrong_with_a_url_is_told_at_once():
     """Several faults of one URL come in one error."""
     with pytest.raises(ConfigurationError) as caught:
-        cut("redis://u:p@s@h #1,redis://h")
+        split_url("redis://u:p@s@h #1,redis://h")
     assert len(caught.value.faults) == 4
 
 
@@ -73,19 +73,19 @@ def test_all_that_is_wrong_with_a_url_is_told_at_once():
 def test_percent_escapes_round_trip(text):
     """Any text can be written with percent-escapes and comes back the same."""
     written = "".join(f"%{byte:02x}" for byte in text.encode())
-    assert decoded(written) == text
-    assert list(options((f"{written}={written}",))) == [(text, text)]
+    assert unquote(written) == text
+    assert list(parse_fields((f"{written}={written}",))) == [(text, text)]
 
 
 def test_plus_is_a_plus():
     """A `+` of a password or a path is not read as a blank, as it is in forms."""
-    assert decoded("a+b%2Bc") == "a+b+c"
+    assert unquote("a+b%2Bc") == "a+b+c"
 
 
 def test_escapes_that_are_no_utf8_are_refused():
     """A password never silently becomes another one with replacement characters."""
     with pytest.raises(ConfigurationError, match="no UTF-8") as caught:
-        decoded("%ff")
+        unquote("%ff")
     assert caught.value.__context__ is None
 
 
@@ -107,4 +107,4 @@ def test_escapes_that_are_no_utf8_are_refused():
 )
 def test_errors_quote_only_what_is_harmless(value, text):
     """Short texts and numbers are quoted; what may hold a password is only called by its kind."""
-    assert shown(value) == text
+    assert redact(value) == text

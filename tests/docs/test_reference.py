@@ -16,7 +16,7 @@ import shardcache
 import shardcache.testing
 from shardcache import errors
 from shardcache.cli.app import cli
-from shardcache.core.caching import CacheTerms
+from shardcache.core.caching import PolicyOptions
 from shardcache.core.events import METHODS
 from shardcache.operations.recompute.counters import COUNTERS
 from shardcache.plugin import hookspecs
@@ -89,7 +89,7 @@ def test_every_parameter_of_cached_is_documented():
     assert rows("cached", "Key options") == of_the_key
     terms = [field.name for field in dataclasses.fields(shardcache.CachePolicy)]
     assert rows("cached", "Options") == terms
-    assert list(CacheTerms.__annotations__) == terms[1:]
+    assert list(PolicyOptions.__annotations__) == terms[1:]
 
 
 def test_every_counter_is_documented():

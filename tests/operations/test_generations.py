@@ -14,7 +14,12 @@ from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
-from shardcache.core.generations import believed, in_force, is_decided, newer
+from shardcache.core.generations import (
+    current_generation,
+    is_decided,
+    next_generation,
+    parse_generation,
+)
 from shardcache.core.leases import quorum
 from shardcache.core.payloads import MARK_FLAGS
 from shardcache.core.reserved import GENERATIONS, MARKS
@@ -143,14 +148,14 @@ class TestNames:
             return
         for unheard in itertools.product(["", "3", "6"], repeat=more):
             told = sorted([*names, *unheard], reverse=True)
-            assert in_force(names, nodes) >= told[quorum(nodes) - 1]
+            assert current_generation(names, nodes) >= told[quorum(nodes) - 1]
 
     @given(st.lists(st.sampled_from("123456"), min_size=3, max_size=5))
     def test_a_minority_s_word_is_not_believed(self, names):
         """When all are heard, no fewer than half of them can say what no other node has."""
         if len(names) % 2:
             wanted = quorum(len(names))
-            assert in_force(names, len(names)) == sorted(names, reverse=True)[wanted - 1]
+            assert current_generation(names, len(names)) == sorted(names, reverse=True)[wanted - 1]
             assert is_decided(names, len(names))
 
     @given(st.lists(st.sampled_from("1234"), min_size=1, max_size=5), st.sampled_from([3, 5]))
@@ -158,16 +163,18 @@ class TestNames:
         """Whatever the nodes say that were not heard yet."""
         if len(names) <= nodes and is_decided(names, nodes):
             for more in itertools.product(["", "2", "9"], repeat=nodes - len(names)):
-                assert in_force([*names, *more], nodes) == in_force(names, nodes)
+                assert current_generation([*names, *more], nodes) == current_generation(
+                    names, nodes
+                )
 
     @given(st.floats(0, 10**10), st.floats(-DAY + 1, DAY - 1), st.binary(min_size=2, max_size=2))
     def test_a_new_one_is_believed_and_newer(self, wall, skew, chance):
         """By all whose clocks differ by less than a day, also after one of theirs."""
-        first = newer([""], [], max(0.0, wall + skew), chance)
-        assert believed((MARK_FLAGS, first.encode()), wall) == first
-        second = newer(["", first], [], wall, chance)
+        first = next_generation([""], [], max(0.0, wall + skew), chance)
+        assert parse_generation((MARK_FLAGS, first.encode()), wall) == first
+        second = next_generation(["", first], [], wall, chance)
         assert second > first
-        assert believed((MARK_FLAGS, second.encode()), wall) == second
+        assert parse_generation((MARK_FLAGS, second.encode()), wall) == second
 
 
 class TestGenerations:

@@ -48,7 +48,7 @@ def test_a_plugin_adds_a_strategy():
     loaded.add(offered, "mine", "my-distribution")
     assert loaded.strategies["mine"] is Maglev
     assert loaded.strategies.origin("mine") == "my-distribution"
-    assert loaded.described[-1].offers == ("strategy mine",)
+    assert loaded.infos[-1].offers == ("strategy mine",)
 
 
 def test_two_claims_to_one_name_are_told_with_both_names():
@@ -117,7 +117,7 @@ def install(tmp_path, monkeypatch):
 
 def load_by(monkeypatch, choice):
     """Return what is loaded by a choice that no other test has made."""
-    monkeypatch.setattr(manager, "_whole", {})
+    monkeypatch.setattr(manager, "_loaded", {})
     monkeypatch.setenv(PLUGINS_VARIABLE, choice)
     return load()
 
@@ -152,7 +152,7 @@ def test_the_environment_says_which_plugins_are_loaded(
     assert sorted(imported) == sorted(loaded)
     assert blocked <= plugins.blocked
     assert not plugins.blocked & {name.removeprefix("plugin_") for name in loaded}
-    names = {info.name for info in plugins.described}
+    names = {info.name for info in plugins.infos}
     assert {name.removeprefix("plugin_") for name in loaded} <= names
     assert not names & plugins.blocked
 
@@ -174,7 +174,7 @@ def test_a_plugin_that_is_called_as_the_package_can_be_kept_out(install, monkeyp
         load_by(monkeypatch, "")
     assert str(raised.value) == (
         "plugin 'shardcache' of impostor: shardcache has a plugin of this name"
-        " (SHARDCACHE_PLUGINS=-shardcache keeps out what is installed under it)"
+        " (SHARDCACHE_PLUGINS=-shardcache blocks installed plugins of this name)"
     )
     for choice in ("-shardcache", "none"):
         assert load_by(monkeypatch, choice).strategies.origin("ketama") == "shardcache"
@@ -187,14 +187,14 @@ def test_two_plugins_of_one_name_are_told_with_both_distributions(install, monke
     install("second", same="plugin_two")
     with pytest.raises(ConfigurationError, match=r"'same' of (first|second): (first|second) has"):
         load_by(monkeypatch, "")
-    assert "plugin_one" not in str(load_by(monkeypatch, "-same").described)
+    assert "plugin_one" not in str(load_by(monkeypatch, "-same").infos)
 
 
 def test_one_plugin_under_two_names_is_told(install, monkeypatch):
     """Its hooks would run once, under a name that nobody can choose."""
     install("twice", one="plugin_one", other="plugin_one")
     with pytest.raises(
-        ConfigurationError, match="'other' of twice: it is the plugin 'one'"
+        ConfigurationError, match="'other' of twice: it is already loaded as 'one'"
     ) as raised:
         load_by(monkeypatch, "")
     assert "{" not in str(raised.value)

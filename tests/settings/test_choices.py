@@ -29,7 +29,7 @@ def test_choice_round_trips(name, options):
         ("ketama:", ["option 1 is not written name=value"]),
         ("ketama:profile", ["option 1 is not written name=value"]),
         ("ketama:a=1,a=2", ["option 'a' is given more than once"]),
-        ("pickle:secret=hunter2", ["a secret is no option"]),
+        ("pickle:secret=hunter2", ["a secret cannot be an option"]),
         ("redis://app:hunter2=@h", ["option 1 is not written name=value"]),
         (":x,y", ["must begin", "option 1 is", "option 2 is"]),
     ],

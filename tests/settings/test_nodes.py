@@ -150,7 +150,7 @@ def test_every_fault_of_a_list_is_told():
         f"entry 1: {OF_THE_CLIENT.format(name='timeout')}",
         "entry 2: a node is a URL or a Node, not int",
         "entry 3: 'wieght': no such option (known: name, url, weight; did you mean 'weight'?)",
-        "entry 4: a node needs a url",
+        "entry 4: a node needs a URL, as `url`",
         f"entry 5: {OF_THE_CLIENT.format(name='codec')}",
         "entry 6: node d: its weight must be a number",
         f"entry 7: {OF_THE_CLIENT.format(name='codec')}",

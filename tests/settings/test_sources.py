@@ -162,7 +162,7 @@ def test_secrets_of_a_variable_stand_on_lines(text, kept):
 def test_blanks_around_a_secret_are_never_part_of_it():
     """A text means the same secret in a file and in a variable, or is refused; bytes may be any."""
     assert faults_of(Settings.of, nodes="memory://a", secret=" hunter2") == (
-        "secret: must not begin or end with a blank when it is text",
+        "secret: must not begin or end with a blank if it is text",
     )
     assert Settings.of(nodes="memory://a", secret=b" a\n").secret == (b" a\n",)
 

@@ -19,7 +19,7 @@ from shardcache.core.nodes import Node
 from shardcache.strategies.crc16 import Crc16
 from shardcache.strategies.jump import Jump
 from shardcache.strategies.ketama import Ketama
-from shardcache.strategies.maglev import TABLE_SIZES, Maglev, filled
+from shardcache.strategies.maglev import TABLE_SIZES, Maglev, fill_table
 from shardcache.strategies.modulo import Modulo
 from shardcache.strategies.pymemcache import Pymemcache
 from shardcache.strategies.rendezvous import Rendezvous
@@ -144,7 +144,7 @@ def test_rendezvous_balances_as_chance_does(numbers, data):
 @given(st.sets(st.integers(0, 9999), min_size=1, max_size=60), st.sampled_from(TABLE_SIZES[::2]))
 def test_maglev_balances_within_one_entry(numbers, size):
     """Equal nodes take turns, so their entries differ by one at most."""
-    held = Counter(filled(nodes_of(sorted(numbers)), size))
+    held = Counter(fill_table(nodes_of(sorted(numbers)), size))
     assert max(held.values()) - min(held[index] for index in range(len(numbers))) <= 1
 
 
@@ -152,7 +152,7 @@ def test_maglev_balances_within_one_entry(numbers, size):
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20))
 def test_maglev_balances_weights_within_three_entries(weights):
     """A weighted node's entries are its share of the table, within three."""
-    held = Counter(filled(nodes_of(range(len(weights)), weights), 65_537))
+    held = Counter(fill_table(nodes_of(range(len(weights)), weights), 65_537))
     for index, weight in enumerate(weights):
         assert abs(held[index] - 65_537 * weight / sum(weights)) <= 3
 
@@ -161,7 +161,7 @@ def test_maglev_balances_weights_within_three_entries(weights):
 def test_maglev_skips_rounds_without_changing_the_table(weights):
     """The table is that of the plain construction, which asks every node in every round."""
     nodes = nodes_of(range(len(weights)), weights)
-    assert filled(nodes, 251) == filled_round_by_round(nodes, 251)
+    assert fill_table(nodes, 251) == filled_round_by_round(nodes, 251)
 
 
 def filled_round_by_round(nodes, size):

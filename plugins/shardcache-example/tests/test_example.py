@@ -23,7 +23,7 @@ class TestSha256(StrategyContract):
 
 def test_the_entry_point_is_found():
     """Installing the distribution is all there is to do."""
-    (info,) = [plugin for plugin in load().described if plugin.name == "example"]
+    (info,) = [plugin for plugin in load().infos if plugin.name == "example"]
     assert info.distribution == "shardcache-example"
     assert info.offers == ("strategy sha256",)
 

@@ -11,7 +11,7 @@ from shardcache.backends.transport.tls import TLS_OPTIONS, tls_context
 from shardcache.backends.wire import Incarnation
 from shardcache.core.commands import CompareAndDelete, CompareAndExpire
 from shardcache.core.nodes import Node
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 
 
@@ -38,7 +38,7 @@ def _target(node: Node, options: BackendOptions) -> Target:
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise ConfigurationError(
-            f"node {node}: {node.address.scheme}:// has no option {', '.join(map(shown, unknown))}"
+            f"node {node}: {node.address.scheme}:// has no option {', '.join(map(redact, unknown))}"
             f" (known: {', '.join(known)})"
         )
     limit = _limit(node, given.get("max_value_bytes", str(DEFAULT_MAX_VALUE)))

@@ -69,7 +69,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.keys import MAX_PLAIN, hashed, is_plain
+from shardcache.core.keys import MAX_PLAIN, hash_name, is_plain
 from shardcache.core.payloads import stub
 from shardcache.errors import (
     NodeError,
@@ -491,4 +491,4 @@ def spelled(key: bytes) -> tuple[bytes, bytes]:
     if is_plain(key):
         return key, b""
     encoded = b64encode(key)
-    return (encoded, b" b") if len(encoded) <= MAX_PLAIN else (hashed(key), b"")
+    return (encoded, b" b") if len(encoded) <= MAX_PLAIN else (hash_name(key), b"")

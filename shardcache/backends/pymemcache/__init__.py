@@ -7,7 +7,7 @@ from typing import Final
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.core.nodes import Node
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 
 __all__ = ["Pymemcache"]
@@ -42,7 +42,7 @@ class Pymemcache:
 def _max_value_bytes(node: Node) -> int:
     given = dict(node.address.options)
     faults = [
-        f"no option {shown(name)} (known: {', '.join(OPTIONS)})" for name in given.keys() - OPTIONS
+        f"no option {redact(name)} (known: {', '.join(OPTIONS)})" for name in given.keys() - OPTIONS
     ]
     size = given.get("max_value_bytes", str(MAX_VALUE_BYTES))
     if not _is_count(size) or not int(size):

@@ -44,7 +44,7 @@ from shardcache.core.commands import (
     StubReply,
     Touch,
 )
-from shardcache.core.keys import hashed, is_plain
+from shardcache.core.keys import hash_name, is_plain
 from shardcache.core.payloads import abandoned, is_stub, stub
 from shardcache.core.reserved import PROBED
 from shardcache.errors import (
@@ -250,7 +250,7 @@ def _size(command: Command) -> int:
 
 def named(key: bytes) -> bytes:
     """Give a key as the classic protocol can say it."""
-    return key if is_plain(key) else hashed(key)
+    return key if is_plain(key) else hash_name(key)
 
 
 def _exptime(ttl: float | None) -> int:

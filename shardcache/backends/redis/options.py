@@ -14,7 +14,7 @@ from shardcache.backends.transport.tls import TLS_OPTIONS
 from shardcache.core.cautions import DECIDED_BY_CLIENT
 from shardcache.core.nodes import Node, is_local
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.urls import cut, shown
+from shardcache.core.urls import redact, split_url
 from shardcache.errors import ConfigurationError
 
 MAX_VALUE_BYTES: Final = 512 * 1024 * 1024  # Redis's own limit, unless it is configured
@@ -86,7 +86,7 @@ def read_options(
 
 def _parsed(node: Node) -> dict[str, Any]:  # each option has a type of its own
     """Give what redis-py understands of the URL, but for TLS, which it would write in another way."""
-    parts = cut(node.url)
+    parts = split_url(node.url)
     scheme = "unix" if is_local(parts.scheme) else parts.scheme
     fields = (field for field in parts.fields if field.partition("=")[0] not in TLS_OPTIONS)
     url = replace(parts, scheme=scheme).alone(parts.hosts[0], tuple(fields))
@@ -102,7 +102,7 @@ def _faults(node: Node, given: Mapping[str, Any]) -> Iterator[str]:
     known = (*OURS, *TLS_OPTIONS) if node.address.scheme == "rediss" else OURS
     for name, _ in node.address.options:
         if name not in known and name not in DECIDED_BY_CLIENT:
-            yield f"no option {shown(name)} (known: {', '.join(known)})"
+            yield f"no option {redact(name)} (known: {', '.join(known)})"
     yield from _given_twice(node)
     if given.get("db", 0) < 0:
         yield "db must be a number from 0"

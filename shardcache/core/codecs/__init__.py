@@ -1,4 +1,4 @@
-"""Codecs: values to bytes and back, exactly or not at all."""
+"""Codecs: values to bytes and back. A value comes back equal and of the same type, or is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a codec promises."""
+"""What a codec author implements."""
 
 from __future__ import annotations
 
@@ -7,69 +7,70 @@ from typing import Any, Protocol
 
 from shardcache.errors import ConfigurationError, EncodeError
 
-# Values are the callers' own and may be anything: every `Any` here is one.
+# Values may be anything: every `Any` here is one.
 
 
 class Codec(Protocol):
-    """Turns values into bytes and back: what comes back equals what went in, type included.
+    """Turns values into bytes and back; a value comes back equal and of the same type.
 
-    Exact `bytes`, `str` and `int` values do not come here, save for text that UTF-8 cannot hold
-    and ints of hundreds of digits. `name` is the stored key on its node, for codecs that encrypt. A
-    client with a secret signs what a codec writes, and verifies it first. A codec that must not read
-    what anybody could have written has an attribute `signed_only` that is true.
+    A codec is not asked for exact `bytes`, `str` and `int` values, except for text that UTF-8 cannot
+    hold and ints of hundreds of digits. `name` is the key as stored on its node, for codecs that
+    encrypt. A client with a secret signs the codec's bytes, and verifies them before it decodes
+    them. If decoding untrusted bytes is dangerous, set the attribute `signed_only` to true.
     """
 
     @property
     def name(self) -> str:
-        """Give what the codec is registered as."""
+        """Return the name under which the codec is registered."""
 
     @property
     def kind(self) -> int:
-        """Give the number stored beside the bytes, the same for ever, to tell codecs apart.
+        """Return the number stored with the bytes, which tells codecs apart and never changes.
 
-        From 64 to 127, unique among the codecs of one key space; those below are shardcache's own.
+        It is from 64 to 127, and unique among the codecs of one key space. Lower numbers are
+        reserved for shardcache.
         """
 
     def encode(self, name: bytes, value: Any) -> bytes:
-        """Give the bytes of `value`, to be stored as `name`; raise `EncodeError` if it has none."""
+        """Return the bytes of `value`, to be stored as `name`; raise `EncodeError` if that fails."""
 
     def decode(self, name: bytes, data: bytes) -> Any:
-        """Give the value of bytes stored as `name`; raise `DecodeError`, and nothing else.
+        """Return the value of bytes stored as `name`; raise `DecodeError`, and nothing else.
 
-        The bytes may be anything at all, and no error may hold or quote them. Whatever else is
-        raised is taken for a `DecodeError` with that as its cause, which observers are given.
+        The bytes may be anything at all, and no error may hold or quote them. Any other exception
+        becomes the cause of a `DecodeError`, which observers receive.
         """
 
 
 class CodecFactory(Protocol):
     """Makes a codec from its options: what a plugin registers."""
 
-    def __call__(self, **options: Any) -> Codec:  # texts from settings; a secret may be several
-        """Make the codec; raise `ConfigurationError` naming an option that is unknown or bad."""
+    def __call__(self, **options: Any) -> Codec:  # texts from settings, or natural types
+        """Make the codec; raise `ConfigurationError` naming an unknown or bad option."""
 
 
 def no_options(codec: str, options: dict[str, Any]) -> None:
-    """Raise `ConfigurationError` when a codec that takes no options was given one."""
+    """Raise `ConfigurationError` if there are options, for a codec that takes none."""
     if options:
         raise ConfigurationError(*(f"codec {codec!r} has no option {name!r}" for name in options))
 
 
 def refusal(codec: str, value: object, ways: str) -> EncodeError:
-    """Give the error for a value whose type the codec does not take, with the ways out."""
+    """Return the error for a value of a type that the codec does not take, with the ways out."""
     kind = type(value)
     name = (
         kind.__qualname__
         if kind.__module__ == "builtins"
         else f"{kind.__module__}.{kind.__qualname__}"
     )
-    return EncodeError(f"codec {codec!r} cannot store {name}: {ways}{_plain_form(value)}")
+    return EncodeError(f"codec {codec!r} cannot store {name}: {ways}{_hint(value)}")
 
 
-def _plain_form(value: object) -> str:
-    """Return how to store what a value is a kind of; nothing for other values.
+def _hint(value: object) -> str:
+    """Return how to store an enum, or a value of a subclass; nothing for other values.
 
     >>> from http import HTTPMethod
-    >>> _plain_form(HTTPMethod.GET), _plain_form(type("Text", (str,), {})()), _plain_form(object())
+    >>> _hint(HTTPMethod.GET), _hint(type("Text", (str,), {})()), _hint(object())
     ('; or store value.value', '; or store str(value)', '')
     """
     if isinstance(value, Enum):

@@ -1,4 +1,4 @@
-"""JSON, for caches that programs in other languages read."""
+"""JSON, for caches that programs in other languages read too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WAYS: Final = "convert it to what JSON has, or use the codec 'msgpack'"
 
 
 class Json:
-    """JSON in UTF-8, of exactly the types that JSON gives back: no tuples, no keys but `str`."""
+    """JSON in UTF-8, for exactly the types that JSON returns: no tuples, and `str` keys only."""
 
     name: ClassVar[str] = "json"
     kind: ClassVar[int] = 33
@@ -21,7 +21,7 @@ class Json:
         no_options(self.name, options)
 
     def encode(self, name: bytes, value: Any) -> bytes:  # noqa: ARG002 - the same under any name
-        """Give the JSON of `value`; raise `EncodeError` for what would come back as another type."""
+        """Return the JSON of `value`; raise `EncodeError` if it would come back as another type."""
         import json  # noqa: PLC0415 - few programs use it
 
         try:
@@ -38,20 +38,20 @@ class Json:
             ) from None
 
     def decode(self, name: bytes, data: bytes) -> Any:  # noqa: ARG002 - the same under any name
-        """Give the value of a JSON text."""
+        """Return the value of a JSON text."""
         import json  # noqa: PLC0415 - as above
 
         try:
-            return json.loads(data.decode(), parse_constant=_refused)
+            return json.loads(data.decode(), parse_constant=_refuse)
         except (ValueError, RecursionError):
-            pass  # it holds the text, and would be the context of an error raised here
+            pass  # this error holds the text, and would be the context of one raised here
         raise DecodeError("not JSON in UTF-8")
 
     def __repr__(self) -> str:
         return "<codec json>"
 
 
-def _check(value: Any) -> None:  # any value, until seen to be of JSON's types
+def _check(value: Any) -> None:  # any value: its type is checked here
     kind = type(value)
     if kind is dict:
         for key, item in value.items():
@@ -67,5 +67,5 @@ def _check(value: Any) -> None:  # any value, until seen to be of JSON's types
         raise refusal("json", value, _WAYS)
 
 
-def _refused(constant: str) -> Any:  # nothing comes back
+def _refuse(constant: str) -> Any:  # it always raises
     raise ValueError(constant)

@@ -1,4 +1,4 @@
-"""Pickles, for values that no other codec takes."""
+"""Pickle, for values that no other codec takes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ PROTOCOL: Final = 5
 
 
 class Pickle:
-    """Whatever pickle takes. Reading a pickle runs code, so a client uses it with a secret alone.
+    """Any value that pickle takes. Reading a pickle runs code, so a client needs a secret to use it.
 
-    The client signs what is stored, and verifies it before it comes here.
+    The client signs what it stores, and verifies it before it is decoded here.
     """
 
     name: ClassVar[str] = "pickle"
@@ -24,7 +24,7 @@ class Pickle:
         no_options(self.name, options)
 
     def encode(self, name: bytes, value: Any) -> bytes:  # noqa: ARG002 - the same under any name
-        """Return the pickle of `value`; raise `EncodeError` when there is none."""
+        """Return the pickle of `value`; raise `EncodeError` if pickling fails."""
         import pickle  # noqa: PLC0415 - few programs use it
 
         try:
@@ -33,20 +33,20 @@ class Pickle:
             raise refusal(self.name, value, f"pickling it raised {type(error).__name__}") from error
 
     def decode(self, name: bytes, data: bytes) -> Any:  # noqa: ARG002 - the same under any name
-        """Return the value of a pickle that is to be trusted; raise `DecodeError` if it has none."""
-        return unpickled(data)
+        """Return the value of a trusted pickle; raise `DecodeError` if it cannot be read."""
+        return unpickle(data)
 
     def __repr__(self) -> str:
         return "<codec pickle>"
 
 
-def unpickled(pickled: bytes) -> Any:  # a value is the caller's own
-    """Return the value of a pickle, which may run code; raise `DecodeError` if it has none."""
+def unpickle(pickled: bytes) -> Any:  # a value may be anything
+    """Return the value of a pickle, which may run code; raise `DecodeError` if that fails."""
     import pickle  # noqa: PLC0415 - as above
 
     try:
         return pickle.loads(pickled)  # noqa: S301 - signed, or explicitly trusted
     except Exception as error:  # noqa: BLE001 - a pickle can raise anything at all
         fault = type(error).__name__
-    # Raised out here, for the first error may quote the value and would be the context.
+    # Raised here because the first error may quote the value, and would be the context.
     raise DecodeError(f"a pickle cannot be read ({fault})")

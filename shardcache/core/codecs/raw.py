@@ -1,4 +1,4 @@
-"""The codec for callers who bring bytes: it takes nothing else."""
+"""The codec for callers that store bytes: it takes nothing else."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Raw:
         no_options(self.name, options)
 
     def encode(self, name: bytes, value: Any) -> bytes:  # noqa: ARG002 - refused under any name
-        """Refuse the value, for what can be stored as it is does not come to a codec."""
+        """Raise `EncodeError`: values that can be stored as they are do not come to a codec."""
         raise refusal(self.name, value, "make it bytes first, or use the codec 'msgpack'")
 
     def decode(self, name: bytes, data: bytes) -> Any:  # noqa: ARG002 - refused under any name
-        """Refuse the bytes: this codec wrote none."""
+        """Raise `DecodeError`: this codec writes no bytes."""
         raise DecodeError("the codec 'raw' writes nothing of this kind")
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from shardcache.core.commands import Command, Payload, Reply
 from shardcache.core.events import CallFinished, DecodeFailed, KeysAccessed, NodeFailed, Observers
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
-from shardcache.core.leases import nodes_wanted
+from shardcache.core.leases import lock_node_count
 from shardcache.core.payloads import Load, Payloads, is_mark
 from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
@@ -108,7 +108,7 @@ class Cluster:
 
     def voters(self, key: Key) -> list[Member]:
         """Give the nodes whose majority decides on what is said of `key`, its owner first."""
-        nodes = self.topology.preference(self.hashed(key), nodes_wanted(len(self.members)))
+        nodes = self.topology.preference(self.hashed(key), lock_node_count(len(self.members)))
         return [self.members[node.name] for node in nodes]
 
     def deadline(self) -> float:

@@ -98,7 +98,7 @@ class Ejector:
         if began < health.restored:
             return  # it says nothing of the node as it is since
         now = self.prober.now()
-        if health.failed(kind, health.answered, now):
+        if health.record_failure(kind, health.answered, now):
             self.prober.eject(health, error, now)
 
     def record_success(self, member: Member, command: Command) -> None:

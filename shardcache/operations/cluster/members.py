@@ -42,7 +42,7 @@ class SharedHealth(Health):
     @property
     def suspect(self) -> bool:
         """Return whether the node has kept silent since it last answered."""
-        return self._silences > 0 and self.silent(self.answered)
+        return self._timeouts > 0 and self.silent(self.answered)
 
 
 class Member:

@@ -256,7 +256,7 @@ class Prober:
         probes: list[Probe] = []
         for health in due:
             for member, ejector in clients_of(health)[:1]:
-                health.probing()
+                health.begin_probe()
                 try:
                     probes.append(Probe(health, member, ejector.reach(member)))
                 except Exception as error:  # noqa: BLE001 - whatever a plugin's backend raises
@@ -289,7 +289,7 @@ class Prober:
         # What failed for a reason of this process's own tells nothing new.
         error = health.error if failure_kind(reply) is FailureKind.NONE else reply
         if error is not None:  # else it was restored meanwhile
-            health.probe_failed(error, self.now(), self._io.random())
+            health.record_probe_failure(error, self.now(), self._io.random())
 
 
 def _unasked(member: Member, error: Exception) -> NodeError:

@@ -16,9 +16,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from shardcache.core.commands import Cas, Command, Get, GetMany, Gets, Payload, Reply, Set, When
-from shardcache.core.generations import FIRST, believed, in_force, is_decided, newer
+from shardcache.core.generations import (
+    FIRST,
+    current_generation,
+    is_decided,
+    next_generation,
+    parse_generation,
+)
 from shardcache.core.keys import KeySpace
-from shardcache.core.leases import nodes_wanted, quorum
+from shardcache.core.leases import lock_node_count, quorum
 from shardcache.core.payloads import MARK_FLAGS
 from shardcache.core.reserved import CLEARED, GENERATIONS, MARKS
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError
@@ -141,8 +147,8 @@ class Generations(dict[str, Generation]):
         key = generation.key
         names = [_name(cluster, key, reply) for reply in held.values() if _answers(reply)]
         io = cluster.io
-        known = [generation.name, in_force(names, len(members))]
-        name = newer(known, names, io.wall(), io.token())
+        known = [generation.name, current_generation(names, len(members))]
+        name = next_generation(known, names, io.wall(), io.token())
         noted = await _raise(cluster, generation.key, name, held, deadline, wanted)
         left = [member for member, reply in held.items() if reply is UNANSWERED]
         if left:  # they are told all the same, so that it is not lost with a few of the others
@@ -249,7 +255,7 @@ class Generations(dict[str, Generation]):
             return
         key = generation.key
         names = {member: _believed(cluster, key, payload) for member, payload in answers.items()}
-        name = max(generation.name, in_force(list(names.values()), nodes))
+        name = max(generation.name, current_generation(list(names.values()), nodes))
         behind = [member for member, known in names.items() if known < name]
         noted = len(names) - len(behind)
         if behind:
@@ -261,7 +267,7 @@ class Generations(dict[str, Generation]):
 
     def _keepers(self, cluster: Cluster) -> Sequence[Member]:
         """Return the nodes that keep the mark and all generations, as many as keep a lock."""
-        nodes = cluster.topology.preference(self._mark, nodes_wanted(len(cluster.members)))
+        nodes = cluster.topology.preference(self._mark, lock_node_count(len(cluster.members)))
         return [cluster.members[node.name] for node in nodes]
 
     def _taking_turns(self, unsure: Sequence[Generation]) -> list[Generation]:
@@ -308,7 +314,7 @@ def _believed(cluster: Cluster, key: bytes, payload: Payload | None) -> str:
         opened = None if payload is None else cluster.payloads.open(key, payload)
     except DecodeError:
         return FIRST
-    return believed(opened, cluster.io.wall())
+    return parse_generation(opened, cluster.io.wall())
 
 
 async def _held(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from shardcache.core.cautions import cautions, sends_password_in_clear
+from shardcache.core.cautions import sends_password_in_clear, url_warnings
 from shardcache.core.commands import (
     Acquire,
     Acquired,
@@ -414,7 +414,7 @@ class Visit:
             forever = ": values stored without a ttl stay for ever, for there is no default_ttl"
             kept = forever if cluster.default_ttl is None else ""
             yield f"it evicts nothing (maxmemory-policy noeviction){kept}"
-        yield from cautions(self.member.node)
+        yield from url_warnings(self.member.node)
         if sends_password_in_clear(self.member.node):
             yield "its password is sent in clear: rediss:// would not"
 

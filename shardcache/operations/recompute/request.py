@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
-from shardcache.core.caching import CachePolicy, jittered
-from shardcache.core.caching import described as shown_function
+from shardcache.core.caching import CachePolicy, apply_jitter
+from shardcache.core.caching import describe_function as shown_function
 from shardcache.core.commands import Command, Get, Payload, Reply
 from shardcache.core.envelopes import pack
 from shardcache.core.events import ComputeFinished, StampedePrevented
@@ -215,7 +215,7 @@ class Request:
         """
         policy, io = self.policy, self.io
         if lifetime is not None:
-            lifetime = jittered(lifetime, policy.jitter, io.random())
+            lifetime = apply_jitter(lifetime, policy.jitter, io.random())
         if not (policy.ages or versions):
             return self.cluster.payloads.seal(self.name, payload, lifetime), lifetime
         envelope = seal(payload, io.wall(), delta, lifetime, versions)

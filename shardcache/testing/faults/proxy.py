@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from shardcache.core.urls import shown
+from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 from shardcache.testing.faults.line import Drip
 from shardcache.testing.faults.listener import Refusal
@@ -195,17 +195,17 @@ class FaultProxy:
 def _seconds_faults(value: object) -> Iterator[str]:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not 0 <= value <= MAX_SECONDS:  # type: ignore[operator]  # as NaN is not, either
-        yield f"seconds must be a number from 0 to {MAX_SECONDS:.0f}, not {shown(value)}"
+        yield f"seconds must be a number from 0 to {MAX_SECONDS:.0f}, not {redact(value)}"
 
 
 def _count_faults(name: str, value: object, least: int) -> Iterator[str]:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        yield f"{name} must be a whole number from {least}, not {shown(value)}"
+        yield f"{name} must be a whole number from {least}, not {redact(value)}"
 
 
 def _choice_faults(name: str, value: object, known: tuple[str, ...]) -> Iterator[str]:
     if value not in known:
-        yield f"{name} must be one of {', '.join(known)}, not {shown(value)}"
+        yield f"{name} must be one of {', '.join(known)}, not {redact(value)}"
 
 
 def _direction_faults(value: object) -> Iterator[str]:

@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass, replace
 
 from shardcache.core.nodes import EMBEDDED, Address, is_local
-from shardcache.core.urls import Parts, cut, shown
+from shardcache.core.urls import Parts, redact, split_url
 from shardcache.errors import ConfigurationError
 from shardcache.testing.faults.sockets import SocketAddress
 
@@ -30,10 +30,10 @@ class Target:
                 f"{EMBEDDED}:// nodes live in this process: there is no connection to be proxied"
             )
         if plain and (address.port is None or address != _bare(address)):
-            raise ConfigurationError(f"a target is a URL or host:port, not {shown(target)}")
+            raise ConfigurationError(f"a target is a URL or host:port, not {redact(target)}")
         if address.port is None and not is_local(address.scheme):
             raise ConfigurationError(f"a {address.scheme}:// target needs a port")
-        return cls(address.label, _look_up(address), None if plain else cut(url))
+        return cls(address.label, _look_up(address), None if plain else split_url(url))
 
     def located(self, authority: str) -> str:
         """Return the target as it was given, but at `authority` (`host:port`)."""
