@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, over
 
 from shardcache.backends.locking import ProcessLock
 from shardcache.clients.base import advise_on_locks, caches_of
-from shardcache.clients.binding import NO_FUNCTION, unwrapped
 from shardcache.clients.blocking import Client
 from shardcache.clients.cached import AsyncCachedFunction, AsyncDecorator, CachedFunction, Decorator
+from shardcache.clients.callables import NO_FUNCTION, function_to_cache
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
 from shardcache.core.caching import (
@@ -149,7 +149,7 @@ class AnyDecorator:
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        if inspect.iscoroutinefunction(unwrapped(function, self._key_spec)):
+        if inspect.iscoroutinefunction(function_to_cache(function, self._key_spec)):
             return AsyncDecorator(
                 _defaults.async_caches, self._policy, self._key_spec, _defaults.prefixes
             )(function)

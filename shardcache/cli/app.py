@@ -10,12 +10,12 @@ import click
 from shardcache.cli.check import check
 from shardcache.cli.cluster import nodes, ping, plugins, where
 from shardcache.cli.demo import demo
-from shardcache.cli.failing import fail, flushed
+from shardcache.cli.errors import flush_output, report_error
 from shardcache.cli.flush import flush
 from shardcache.cli.keys import delete, get, set_
 from shardcache.cli.plan import plan
 from shardcache.cli.stats import stats
-from shardcache.cli.text import prepare_output
+from shardcache.cli.terminal import prepare_output
 from shardcache.plugin.manager import load
 
 
@@ -27,7 +27,7 @@ class Commands(click.Group):
         try:
             super().invoke(ctx)
         except BrokenPipeError as error:  # which click would take for a failure
-            ctx.exit(fail(error, ()))
+            ctx.exit(report_error(error, ()))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
@@ -72,12 +72,12 @@ def run() -> None:
     try:
         status = cli.main(prog_name="shardcache", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - a bug is told in a line as well
-        status = _told(error, words)
-    sys.exit(flushed(status or 0))
+        status = _report(error, words)
+    sys.exit(flush_output(status or 0))
 
 
-def _told(error: BaseException, words: Sequence[str]) -> int:
+def _report(error: BaseException, words: Sequence[str]) -> int:
     try:
-        return fail(error, words)
+        return report_error(error, words)
     except BrokenPipeError as broken:
-        return fail(broken, words)
+        return report_error(broken, words)

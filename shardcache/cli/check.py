@@ -8,7 +8,7 @@ import click
 
 from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import Sheet, exits_by, json_option, milliseconds, print_json, show
-from shardcache.cli.text import foreign
+from shardcache.cli.terminal import styled
 from shardcache.errors import CheckFailedError
 from shardcache.operations.keys.checking import NodeCheck
 
@@ -43,12 +43,12 @@ def check(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
 def _show(passed: Mapping[str, NodeCheck], faults: Mapping[str, Sequence[str]]) -> None:
     rows = Sheet("node", "", "server", "answer", right=("answer",))
     for name, found in passed.items():
-        rows.add(name, foreign("passed", "green"), found.server, milliseconds(found.seconds))
+        rows.add(name, styled("passed", "green"), found.server, milliseconds(found.seconds))
     for name in faults:
-        rows.add(name, foreign("failed", "red"), "–", "–")
+        rows.add(name, styled("failed", "red"), "–", "–")
     show(rows)
     noted = {name: found.notes for name, found in passed.items()}
     for told, style in ((faults, "red"), (noted, "")):
         for name, each in told.items():
             for one in each:
-                show(foreign(f"{name}: {one}", style))
+                show(styled(f"{name}: {one}", style))

@@ -18,7 +18,7 @@ from shardcache.cli.output import (
     print_json,
     show,
 )
-from shardcache.cli.text import foreign, reason_of, say, visible
+from shardcache.cli.terminal import escaped, reason_of, say, styled
 from shardcache.core.movement import shares
 from shardcache.errors import NodeError
 from shardcache.plugin.manager import load
@@ -46,7 +46,7 @@ def where(
     for key, (first, *rest) in found.items():
         rows.add(key, first, ", ".join(rest))
     show(rows)
-    say(f"\nstrategy {visible(strategy)}")
+    say(f"\nstrategy {escaped(strategy)}")
 
 
 @click.command()
@@ -88,7 +88,7 @@ def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
             bar(share / widest, BAR),
         )
     show(rows)
-    say(f"\nstrategy {visible(topology.strategy.name)}, fingerprint {fingerprint}")
+    say(f"\nstrategy {escaped(topology.strategy.name)}, fingerprint {fingerprint}")
 
 
 @click.command()
@@ -128,10 +128,10 @@ def ping(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
         )
         for name, answer in answers.items():
             if isinstance(answer, NodeError):
-                rows.add(name, foreign("down", "red"), "–", "–", foreign(reason_of(answer), "red"))
+                rows.add(name, styled("down", "red"), "–", "–", styled(reason_of(answer), "red"))
             else:
                 times = (milliseconds(answer), milliseconds(_seconds(first[name])))
-                rows.add(name, foreign("up", "green"), *times, *([""] if down else []))
+                rows.add(name, styled("up", "green"), *times, *([""] if down else []))
         show(rows)
     return all(up.values())
 
@@ -161,7 +161,7 @@ def plugins(*, as_json: bool) -> None:
             rows.add(*of, kind, names)
     show(rows)
     if loaded.blocked:
-        say(f"\ninstalled, not loaded: {', '.join(map(visible, sorted(loaded.blocked)))}")
+        say(f"\ninstalled, not loaded: {', '.join(map(escaped, sorted(loaded.blocked)))}")
 
 
 def _best(answers: Sequence[float | NodeError]) -> float | NodeError:

@@ -27,7 +27,7 @@ from shardcache.cli.output import (
     tracked,
     working,
 )
-from shardcache.cli.text import is_ascii
+from shardcache.cli.terminal import is_ascii
 from shardcache.clients.blocking import Client
 from shardcache.core.movement import Movement, shares
 from shardcache.core.nodes import Node

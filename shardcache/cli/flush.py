@@ -8,7 +8,7 @@ import click
 
 from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import exits_by, json_option, print_json
-from shardcache.cli.text import say, visible
+from shardcache.cli.terminal import escaped, say
 from shardcache.core.nodes import Node
 
 
@@ -35,7 +35,7 @@ def flush(
     if as_json:
         print_json({"node": node.name, "flushed": flushed})
     else:
-        say(f"{visible(node)}: {'flushed' if flushed else 'not flushed'}")
+        say(f"{escaped(node)}: {'flushed' if flushed else 'not flushed'}")
     return flushed
 
 
@@ -45,5 +45,5 @@ def _confirmed(node: Node, *, asking: bool) -> bool:
         raise click.UsageError(
             "flush deletes everything on a node: say --yes where nobody is asked"
         )
-    question = f"delete everything on {visible(node)} ({visible(node.address)})?"
+    question = f"delete everything on {escaped(node)} ({escaped(node.address)})?"
     return click.confirm(question, err=True)

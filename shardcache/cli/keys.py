@@ -9,7 +9,7 @@ import click
 
 from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import exits_by, json_option, print_json
-from shardcache.cli.text import say, visible
+from shardcache.cli.terminal import escaped, say
 
 
 @click.command()
@@ -33,11 +33,11 @@ def get(key: str, urls: tuple[str, ...], config: str | None, *, raw: bool, as_js
     if as_json:
         print_json({"key": key, "found": found, "value": value if found else None})
     elif not found:
-        say(f"{visible(key)}: not found", err=True)
+        say(f"{escaped(key)}: not found", err=True)
     elif raw:
         sys.stdout.buffer.write(_bytes(value))
     else:
-        say(visible(value if isinstance(value, str) else repr(value)))
+        say(escaped(value if isinstance(value, str) else repr(value)))
     return found
 
 
@@ -74,10 +74,10 @@ def set_(  # noqa: PLR0913 - each is an option
     if as_json:
         print_json({"key": key, "stored": kept, "node": node.name})
     elif stored and not kept:
-        say(f"{visible(key)}: deleted from {visible(node)}: ttl is zero or less")
+        say(f"{escaped(key)}: deleted from {escaped(node)}: ttl is zero or less")
     else:
         done = "stored on" if stored else "not stored on"
-        say(f"{visible(key)}: {done} {visible(node)}")
+        say(f"{escaped(key)}: {done} {escaped(node)}")
     return stored
 
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from shardcache.cli.text import ASCII, foreign, is_ascii, jsonable, say
+from shardcache.cli.terminal import ASCII, is_ascii, jsonable, say, styled
 
 EXIT_NOT_DONE: Final = 1
 EXIT_USAGE: Final = 2
@@ -108,7 +108,7 @@ class Sheet:
 
     def add(self, *cells: str | Text) -> None:
         """Add a row, a cell for each column."""
-        row = (cell if isinstance(cell, Text) else foreign(cell) for cell in cells)
+        row = (cell if isinstance(cell, Text) else styled(cell) for cell in cells)
         self._rows.append(tuple(row))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

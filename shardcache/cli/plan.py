@@ -18,7 +18,7 @@ from shardcache.cli.output import (
     show,
     working,
 )
-from shardcache.cli.text import say, visible
+from shardcache.cli.terminal import escaped, say
 from shardcache.core.movement import Movement
 from shardcache.core.nodes import Node
 from shardcache.core.strategy import Strategy
@@ -176,5 +176,5 @@ def _show(before: Topology, after: Topology, movement: Movement, figures: dict[s
     falls = percent(0.9 * (1 - movement.moved))
     say(f"Each of these keys misses once: a hit rate of 90 % falls to {falls} for a while.")
     if before.strategy.name != after.strategy.name:
-        old_name, new_name = visible(before.strategy.name), visible(after.strategy.name)
+        old_name, new_name = escaped(before.strategy.name), escaped(after.strategy.name)
         say(f"The strategy changes from {old_name} to {new_name}.")

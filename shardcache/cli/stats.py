@@ -14,7 +14,7 @@ from rich.text import Text
 
 from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import Sheet, console, exits_by, json_option, percent, print_json, show
-from shardcache.cli.text import foreign, reason_of
+from shardcache.cli.terminal import reason_of, styled
 from shardcache.clients.blocking import Client
 from shardcache.errors import NodeError
 from shardcache.operations.keys.admin import NodeStats
@@ -175,7 +175,7 @@ def _sheet(figures: Figures, since: Intervals | None = None) -> Sheet:
         error: str | Text = ""
         if isinstance(figure.server, NodeError):
             cells = [UNKNOWN] * len(numbers)
-            error = foreign(reason_of(figure.server), "red")
+            error = styled(reason_of(figure.server), "red")
         else:
             rates = [] if since is None else _rates(since.get(name))
             cells = [*_cells(figure.server, figures_shown), *rates]

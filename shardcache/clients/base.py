@@ -18,9 +18,9 @@ from shardcache.backends.base import AsyncBackend, Backend, BackendFactory, Back
 from shardcache.backends.locking import ProcessLock
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import PrefixRegistry
-from shardcache.clients.recomputes import RecomputeLog
-from shardcache.clients.sharing import prober_of
-from shardcache.clients.swallowed import SwallowedErrors
+from shardcache.clients.probers import shared_prober
+from shardcache.clients.recompute_log import RecomputeLog
+from shardcache.clients.swallowed_log import SwallowedErrorLog
 from shardcache.core.caching import (
     CACHED_OPTIONS,
     DIRECT_OPTIONS,
@@ -148,9 +148,9 @@ class ClientBase(ABC, Generic[BackendT]):
         topology = Topology(settings.nodes, _strategy(plugins, strategy))
         to_notify = Observers((*observers, *plugins.observers(settings)))
         io = self._make_io()
-        ejector = self._make_ejector(prober_of(self._options), to_notify, weakref.ref(self))
+        ejector = self._make_ejector(shared_prober(self._options), to_notify, weakref.ref(self))
         weakref.finalize(self, ejector.stop).atexit = False
-        swallowed = SwallowedErrors()
+        swallowed = SwallowedErrorLog()
         self._few_told = False
         self._payloads = payloads_of(
             made_codec,

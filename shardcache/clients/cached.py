@@ -20,7 +20,7 @@ from typing import (
     overload,
 )
 
-from shardcache.clients.binding import NO_FUNCTION, bind_as, unwrapped, why_not_awaited
+from shardcache.clients.callables import NO_FUNCTION, bind_as, function_to_cache, why_not_awaitable
 from shardcache.clients.function_cache import Args, CacheContext, CacheInfo, FunctionCache, Kwargs
 from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
 from shardcache.core.caching import CachePolicy
@@ -376,7 +376,7 @@ class Decorator:
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        plain = unwrapped(function, self._key_spec)
+        plain = function_to_cache(function, self._key_spec)
         if inspect.iscoroutinefunction(plain):
             raise ConfigurationError(
                 f"cached {function_name(plain)}: an async def needs an AsyncClient"
@@ -406,7 +406,7 @@ class AsyncDecorator(Decorator):
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        plain = unwrapped(function, self._key_spec)
+        plain = function_to_cache(function, self._key_spec)
         if not inspect.iscoroutinefunction(plain):
-            raise ConfigurationError(f"cached {function_name(plain)}: {why_not_awaited(plain)}")
+            raise ConfigurationError(f"cached {function_name(plain)}: {why_not_awaitable(plain)}")
         return bind_as(function, AsyncCachedFunction(self._cache(plain)))

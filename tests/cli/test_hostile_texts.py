@@ -8,7 +8,7 @@ import os
 import pytest
 
 from shardcache import Client
-from shardcache.cli.text import visible
+from shardcache.cli.terminal import escaped
 
 TEXTS = {
     "escape sequence": "\x1b]0;owned\x07\x1b[2J",
@@ -52,8 +52,8 @@ def config(tmp_path, *nodes):
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_a_text_is_shown_as_it_is_but_for_what_would_act(text):
     """Printable letters stay, all others become escapes."""
-    assert harmless(visible(text))
-    assert visible("naïve [red] 漢字 :-)") == "naïve [red] 漢字 :-)"
+    assert harmless(escaped(text))
+    assert escaped("naïve [red] 漢字 :-)") == "naïve [red] 漢字 :-)"
 
 
 @pytest.mark.parametrize("text", JOINED.values(), ids=JOINED)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from shardcache.cli.output import EXIT_NOT_DONE, EXIT_USAGE, print_json
-from shardcache.cli.text import lines, say, silence_output, visible
+from shardcache.cli.terminal import escaped, escaped_lines, say, silence_output
 from shardcache.errors import (
     CodecError,
     ConfigurationError,
@@ -27,7 +27,7 @@ EXIT_PIPE: Final = 128 + 13  # SIGPIPE, which not every system has
 USAGE_ERRORS: Final = (ConfigurationError, InvalidKeyError, CodecError)
 
 
-def fail(error: BaseException, words: Sequence[str]) -> int:
+def report_error(error: BaseException, words: Sequence[str]) -> int:
     """Tell of an error in the form that the command's words ask for; return the exit status."""
     if isinstance(error, BrokenPipeError):
         silence_output()
@@ -35,7 +35,7 @@ def fail(error: BaseException, words: Sequence[str]) -> int:
     if isinstance(error, click.Abort):
         return _aborted(error, words)
     if wants_json(words):
-        print_json(described(error))
+        print_json(error_as_json(error))
     else:
         _print(error)
     return status_of(error)
@@ -54,7 +54,7 @@ def status_of(error: BaseException) -> int:
     return EXIT_USAGE if isinstance(error, USAGE_ERRORS) else EXIT_NOT_DONE
 
 
-def described(error: BaseException) -> dict[str, Any]:  # JSON
+def error_as_json(error: BaseException) -> dict[str, Any]:  # JSON
     """Return an error as JSON: `error`, and the faults, known names and nodes that it tells."""
     told: dict[str, Any] = {"error": message(error), "kind": type(error).__name__}
     if isinstance(error, ConfigurationError):
@@ -85,18 +85,18 @@ def _text(key: object) -> str:
 
 def _print(error: BaseException) -> None:
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        say(lines(error.ctx.get_usage()), err=True)
+        say(escaped_lines(error.ctx.get_usage()), err=True)
         say(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
     if isinstance(error, ConfigurationError) and len(error.faults) > 1:
         say(f"error: {len(error.faults)} faults in the settings:", err=True)
         for fault in error.faults:
-            say(f"  - {visible(fault)}", err=True)
+            say(f"  - {escaped(fault)}", err=True)
         return
-    say(f"error: {visible(message(error))}", err=True)
+    say(f"error: {escaped(message(error))}", err=True)
     if isinstance(error, PartialFailureError):
         reasons = {str(reason) for reason in error.failed.values()}
         for reason in sorted(reason for reason in reasons if reason not in str(error)):
-            say(f"  - {visible(reason)}", err=True)
+            say(f"  - {escaped(reason)}", err=True)
     if not isinstance(error, (click.ClickException, ShardCacheError, OSError)):
         _print_traceback(error)
 
@@ -104,7 +104,7 @@ def _print(error: BaseException) -> None:
 def _print_traceback(error: BaseException) -> None:
     """Print where an error that should not be came from, for those who develop (`python -X dev`)."""
     if sys.flags.dev_mode:
-        say(lines("".join(traceback.format_exception(error))), err=True)
+        say(escaped_lines("".join(traceback.format_exception(error))), err=True)
     else:
         say("  this is a bug: `python -X dev -m shardcache` shows where it is", err=True)
 
@@ -119,7 +119,7 @@ def _aborted(error: click.Abort, words: Sequence[str]) -> int:
     return EXIT_INTERRUPTED if interrupted else EXIT_NOT_DONE
 
 
-def flushed(status: int) -> int:
+def flush_output(status: int) -> int:
     """Write what is still buffered; return the exit status, another one where that fails."""
     try:
         for stream in (sys.stdout, sys.stderr):

@@ -18,18 +18,18 @@ from shardcache.errors import NodeError, printable
 ASCII: Final = str.maketrans({"–": "-", "…": "...", "█": "#"} | dict.fromkeys("▏▎▍▌▋▊▉", "#"))
 
 
-def visible(text: object) -> str:
+def escaped(text: object) -> str:
     r"""Return what is shown of something foreign: it does nothing to a terminal.
 
-    >>> print(visible("a\x1b[2J\u202eb"))
+    >>> print(escaped("a\x1b[2J\u202eb"))
     a\x1b[2J\u202eb
     """
     return printable(str(text))
 
 
-def foreign(text: object, style: str = "") -> Text:
+def styled(text: object, style: str = "") -> Text:
     """Return text for a table or a line: nothing in it is markup."""
-    return Text(visible(text), style=style)
+    return Text(escaped(text), style=style)
 
 
 def reason_of(error: NodeError) -> str:
@@ -37,9 +37,9 @@ def reason_of(error: NodeError) -> str:
     return str(error).removeprefix(f"{error.node}: ")
 
 
-def lines(text: str) -> str:
+def escaped_lines(text: str) -> str:
     """Return text of several lines, each of them made harmless."""
-    return "\n".join(visible(line) for line in text.split("\n"))
+    return "\n".join(escaped(line) for line in text.split("\n"))
 
 
 def is_ascii(stream: object = None) -> bool:
