@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, overload
 
 from shardcache.backends.locking import ProcessLock
-from shardcache.clients.base import advise_on_locks, caches_of
+from shardcache.clients.base import caches_of, warn_of_few_lock_nodes
 from shardcache.clients.blocking import Client
 from shardcache.clients.cached import AsyncCachedFunction, AsyncDecorator, CachedFunction, Decorator
 from shardcache.clients.callables import NO_FUNCTION, function_to_cache
@@ -124,7 +124,7 @@ class Defaults:
 
     def _advise(self, client: Client | AsyncClient | None) -> None:
         if client is not None and self._takes_locks:
-            advise_on_locks(client)
+            warn_of_few_lock_nodes(client)
 
 
 _defaults = Defaults()

@@ -8,9 +8,10 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, SupportsIndex, TypeVar, Unpack, overload
 
-from shardcache.backends.base import AsyncBackend, Backend, BackendFactory
-from shardcache.clients.base import ClientBase, given_tags
+from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
+from shardcache.clients.base import ClientBase, tag_list
 from shardcache.clients.cached import AsyncDecorator
+from shardcache.clients.construction import asyncio_backends, blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
 from shardcache.core.caching import CachedTTL, CacheTerms, Span
@@ -33,6 +34,7 @@ from shardcache.operations.keys.admin import Stats
 from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request
+from shardcache.plugin.manager import Plugins
 from shardcache.settings import node_list, parse_node
 
 T = TypeVar("T")
@@ -182,7 +184,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         protection = self._caches.protection
         value: T = await cached_value.get(
             Request(
-                self._cluster, key, factory, policy, protection, protection.direct, given_tags(tags)
+                self._cluster, key, factory, policy, protection, protection.direct, tag_list(tags)
             )
         )
         return value
@@ -239,7 +241,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         `LockLost` or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the pauses
         between tries. A lock limits load; it cannot keep a paused process from going on.
         """
-        self._advise_on_locks()
+        self._membership.warn_of_few_lock_nodes()
         policy = lock_policy(ttl, max_hold, backoff, renew=renew)
         return AsyncLock(lambda: self._cluster, name, policy, on_lost)
 
@@ -308,9 +310,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
-        retired = self._retire_all()
+        retired = self._membership.close(type(self).__name__)
         try:
-            await self._io.aclose()  # what it undoes needs the nodes
+            await self._io.aclose()  # undoing what is left of locks needs the nodes
         finally:
             await asyncio.gather(*(backend.aclose() for backend in retired))
 
@@ -326,8 +328,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         await self.aclose()
 
     async def _swap(self, decide: Callable[[Topology], Topology]) -> TopologyChange:
-        change, retired = self._changed(decide)
-        self._announce(change)
+        change, retired = self._membership.change(decide)
+        self._membership.announce(change)
         await asyncio.gather(*(backend.aclose() for backend in retired))
         return change
 
@@ -336,17 +338,21 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return self._io
 
     def _make_ejector(
-        self, prober: Prober, observers: Observers, client: Callable[[], object]
+        self,
+        prober: Prober,
+        observers: Observers,
+        client: Callable[[], object],
+        plugins: Plugins,
+        options: BackendOptions,
     ) -> Ejector:
-        backends, options = (
-            self._plugins.backends,
-            self._options,
-        )  # not the client: it is to be let go
+        connect = blocking_backends(plugins, options)
 
         def reach(member: Member) -> Backend:
-            return backends[member.node.address.scheme].blocking(member.node, options)
+            return connect(member.node)
 
         return Ejector(prober, observers, reach, client)
 
-    def _make_backend(self, factory: BackendFactory, node: Node) -> AsyncBackend:
-        return factory.asyncio(node, self._options)
+    def _connector(
+        self, plugins: Plugins, options: BackendOptions
+    ) -> Callable[[Node], AsyncBackend]:
+        return asyncio_backends(plugins, options)

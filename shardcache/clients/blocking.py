@@ -7,9 +7,10 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, SupportsIndex, TypeVar, Unpack
 
-from shardcache.backends.base import Backend, BackendFactory
-from shardcache.clients.base import ClientBase, given_tags
+from shardcache.backends.base import Backend, BackendOptions
+from shardcache.clients.base import ClientBase, tag_list
 from shardcache.clients.cached import Decorator
+from shardcache.clients.construction import blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
 from shardcache.core.caching import CachedTTL, CacheTerms, Span
@@ -33,6 +34,7 @@ from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.port import run
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request
+from shardcache.plugin.manager import Plugins
 from shardcache.settings import node_list, parse_node
 
 T = TypeVar("T")
@@ -167,7 +169,7 @@ class Client(ClientBase[Backend]):
                     policy,
                     protection,
                     protection.direct,
-                    given_tags(tags),
+                    tag_list(tags),
                 )
             )
         )
@@ -225,7 +227,7 @@ class Client(ClientBase[Backend]):
         `LockLost` or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the pauses
         between tries. A lock limits load; it cannot keep a paused process from going on.
         """
-        self._advise_on_locks()
+        self._membership.warn_of_few_lock_nodes()
         policy = lock_policy(ttl, max_hold, backoff, renew=renew)
         return Lock(lambda: self._cluster, name, policy, on_lost)
 
@@ -290,9 +292,9 @@ class Client(ClientBase[Backend]):
 
     def close(self) -> None:
         """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
-        retired = self._retire_all()
+        retired = self._membership.close(type(self).__name__)
         try:
-            self._io.close()  # what it undoes needs the nodes
+            self._io.close()  # undoing what is left of locks needs the nodes
         finally:
             for backend in retired:
                 backend.close()
@@ -309,8 +311,8 @@ class Client(ClientBase[Backend]):
         self.close()
 
     def _swap(self, decide: Callable[[Topology], Topology]) -> TopologyChange:
-        change, retired = self._changed(decide)
-        self._announce(change)
+        change, retired = self._membership.change(decide)
+        self._membership.announce(change)
         for backend in retired:
             backend.close()
         return change
@@ -320,9 +322,14 @@ class Client(ClientBase[Backend]):
         return self._io
 
     def _make_ejector(
-        self, prober: Prober, observers: Observers, client: Callable[[], object]
+        self,
+        prober: Prober,
+        observers: Observers,
+        client: Callable[[], object],
+        plugins: Plugins,  # noqa: ARG002 - a node is probed over its own backend
+        options: BackendOptions,  # noqa: ARG002 - as above
     ) -> Ejector:
         return Ejector(prober, observers, client=client)
 
-    def _make_backend(self, factory: BackendFactory, node: Node) -> Backend:
-        return factory.blocking(node, self._options)
+    def _connector(self, plugins: Plugins, options: BackendOptions) -> Callable[[Node], Backend]:
+        return blocking_backends(plugins, options)
