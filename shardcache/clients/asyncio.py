@@ -217,7 +217,10 @@ class AsyncClient(ClientBase[AsyncBackend]):
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
         return AsyncDecorator(
-            lambda: self._caches, self._cached_policy(seconds, ttl, terms), key_spec, self._prefixes
+            lambda: self._caches,
+            self._cached_policy(seconds, ttl, terms),
+            key_spec,
+            self._namespace.prefixes,
         )
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
@@ -309,7 +312,12 @@ class AsyncClient(ClientBase[AsyncBackend]):
             del nodes  # an error must not show their passwords as a local variable
 
     async def aclose(self) -> None:
-        """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
+        """Close all connections. Idempotent; the client then raises `ClientClosedError`.
+
+        On a view it does nothing.
+        """
+        if self._is_view:
+            return
         retired = self._membership.close(type(self).__name__)
         try:
             await self._io.aclose()  # undoing what is left of locks needs the nodes

@@ -6,10 +6,10 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from operator import index
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Self
 
 from shardcache.backends.base import BackendOptions
 from shardcache.clients.construction import (
@@ -17,12 +17,15 @@ from shardcache.clients.construction import (
     build_codec,
     build_payloads,
     build_strategy,
+    cluster_type,
+    name_of,
     refuse_eventlet,
+    view_cluster,
     warn_of_unverified,
 )
 from shardcache.clients.function_cache import CacheContext
-from shardcache.clients.key_builder import PrefixRegistry
 from shardcache.clients.membership import BackendT, Membership
+from shardcache.clients.namespaces import Namespace
 from shardcache.clients.probers import shared_prober
 from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.services import Service
@@ -37,10 +40,9 @@ from shardcache.core.caching import (
     given_ttl,
     known_terms,
 )
-from shardcache.core.codecs import Codec
+from shardcache.core.codecs import Codec, Raw
 from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.events import Observers
-from shardcache.core.keys import KeySpace
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import Node
 from shardcache.core.secrecy import takes_secrets
@@ -52,8 +54,6 @@ from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.cluster.routing import Key
-from shardcache.operations.invalidation.clearing import ClearableCluster
-from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.keys import admin
 from shardcache.operations.keys.admin import Counters
 from shardcache.operations.port import IO
@@ -63,6 +63,12 @@ from shardcache.settings import Settings
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
+
+
+RAW_VIEW: Final = (
+    "view: codec: a client with the codec 'raw' stores text and bytes on Redis without their type, so that"
+    " no other codec can read them; create the client with that codec, and a view of it with codec='raw'"
+)
 
 
 class ClientBase(ABC, Generic[BackendT]):
@@ -112,8 +118,8 @@ class ClientBase(ABC, Generic[BackendT]):
         """
         settings = Settings.of(
             nodes=nodes,
-            strategy=strategy if isinstance(strategy, str) else strategy.name,
-            codec=codec if isinstance(codec, str) else codec.name,
+            strategy=name_of(strategy),
+            codec=name_of(codec),
             secret=secret,
             read_unsigned=read_unsigned,
             read_compressed=read_compressed,
@@ -142,19 +148,17 @@ class ClientBase(ABC, Generic[BackendT]):
         weakref.finalize(membership, ejector.stop).atexit = False
         weakref.finalize(membership, membership.services.stop).atexit = False
         swallowed = SwallowedErrorLog()
-        keys = KeySpace(settings.namespace)
-        generations = Generations(keys)
-        kind = partial(ClearableCluster, generations=generations) if settings.clearable else Cluster
+        namespace_parts = membership.namespace(settings.namespace)
         self._settings = settings
         self._options = options
         self._membership = membership
-        self._caches = CacheContext(lambda: self._cluster, Protection(RecomputeLog()), generations)
-        self._prefixes = PrefixRegistry()
-        self._cluster: Cluster = kind(
+        self._is_view = False
+        self._enter(namespace_parts, Protection(RecomputeLog()))
+        self._cluster: Cluster = cluster_type(settings, namespace_parts)(
             io=io,
             topology=topology,
             members=membership.build(topology),
-            keys=keys,
+            keys=namespace_parts.keys,
             payloads=payloads,
             timeout=settings.timeout.call,
             default_ttl=settings.default_ttl,
@@ -215,6 +219,50 @@ class ClientBase(ABC, Generic[BackendT]):
             ssl_context=settings.ssl_context,
             observers=observers,
         )
+
+    def view(
+        self,
+        *,
+        on_error: Literal["miss", "raise"] | None = None,
+        codec: str | Codec | None = None,
+        namespace: str | None = None,
+        default_ttl: float | timedelta | Default | None = DEFAULT,
+    ) -> Self:
+        """Return a client over the same nodes and connections, with some other settings.
+
+        A setting that is left out is this client's. `namespace` replaces this client's; it is not put
+        behind it. Keys, cached functions, tags, locks and `clear` of the view belong to its namespace.
+
+        The view shares the nodes, their health, connections and counters, the observers and background
+        threads. A change of nodes through either is one for both. Closing a view closes nothing; once
+        the client is closed, its views raise `ClientClosedError`.
+
+        Raise `ConfigurationError` listing every fault of the arguments, and for another codec than `raw`
+        in a view of a client with `raw`; `ClientClosedError` when this client is closed.
+        """
+        shared = self._cluster
+        io = shared.io  # raises if this client is closed
+        given = {"on_error": on_error, "codec": name_of(codec), "namespace": namespace}
+        given = {name: value for name, value in given.items() if value is not None}
+        if default_ttl is not DEFAULT:
+            given["default_ttl"] = default_ttl
+        checked = Settings.of(nodes=self._settings.nodes, **given)
+        settings = replace(self._settings, **{name: getattr(checked, name) for name in given})
+        payloads = shared.payloads
+        if codec is not None:
+            built_codec = build_codec(load(), codec, settings)
+            if self._options.bare_bytes and not isinstance(built_codec, Raw):
+                raise ConfigurationError(RAW_VIEW)
+            payloads = build_payloads(built_codec, settings, io.wall, payloads.foreign)
+        parts = self._membership.namespace(settings.namespace)
+        view = object.__new__(type(self))
+        vars(view).update(vars(self))
+        view._settings = settings
+        view._is_view = True
+        view._enter(parts, self._caches.protection)
+        view._cluster = view_cluster(shared, settings, parts, payloads)
+        self._membership.join(view)
+        return view
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -278,7 +326,15 @@ class ClientBase(ABC, Generic[BackendT]):
         count = len(topology.nodes)
         word = "node" if count == 1 else "nodes"
         out = f", {len(self.ejected)} ejected" if self.ejected else ""
-        return f"<{type(self).__name__} [{count} {word}{out}] {topology.strategy.name}>"
+        nodes = f"[{count} {word}{out}] {topology.strategy.name}"
+        if not self._is_view:
+            return f"<{type(self).__name__} {nodes}>"
+        return f"<{type(self).__name__} view {nodes} namespace={self._settings.namespace!r}>"
+
+    def _enter(self, namespace: Namespace, protection: Protection) -> None:
+        """Cache functions in a namespace from now on."""
+        self._caches = CacheContext(lambda: self._cluster, protection, namespace.generations)
+        self._namespace = namespace
 
     @abstractmethod
     def _make_io(self) -> IO[BackendT]:

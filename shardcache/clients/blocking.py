@@ -203,7 +203,10 @@ class Client(ClientBase[Backend]):
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
         return Decorator(
-            lambda: self._caches, self._cached_policy(seconds, ttl, terms), key_spec, self._prefixes
+            lambda: self._caches,
+            self._cached_policy(seconds, ttl, terms),
+            key_spec,
+            self._namespace.prefixes,
         )
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
@@ -291,7 +294,12 @@ class Client(ClientBase[Backend]):
         return self._swap(lambda topology: topology.replaced(node_list(nodes)))
 
     def close(self) -> None:
-        """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
+        """Close all connections. Idempotent; the client then raises `ClientClosedError`.
+
+        On a view it does nothing.
+        """
+        if self._is_view:
+            return
         retired = self._membership.close(type(self).__name__)
         try:
             self._io.close()  # undoing what is left of locks needs the nodes

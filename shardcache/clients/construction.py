@@ -1,4 +1,4 @@
-"""The parts that a client is built from: strategy, codec, payloads, backends."""
+"""The parts that clients and their views are built from: strategy, codec, backends, cluster."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
+from shardcache.clients.namespaces import Namespace
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
 from shardcache.core.foreign import Foreign
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads, payloads_of
 from shardcache.core.strategy import Strategy
 from shardcache.errors import ConfigurationError
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.invalidation.clearing import ClearableCluster
 from shardcache.plugin.manager import Plugins
 from shardcache.settings import Settings, parse_choice
 
@@ -43,9 +47,15 @@ def build_codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Co
     return factory(**options)
 
 
-def build_payloads(codec: Codec, settings: Settings, wall: Callable[[], float]) -> Payloads:
-    """Return what turns values into stored bytes and back, with the secrets of the settings."""
-    foreign = Foreign(unsigned=settings.read_unsigned, compressed=settings.read_compressed)
+def build_payloads(
+    codec: Codec, settings: Settings, wall: Callable[[], float], foreign: Foreign | None = None
+) -> Payloads:
+    """Return what turns values into stored bytes and back, with the secrets of the settings.
+
+    `foreign` is what is read of other programs' values: by default as the settings say.
+    """
+    if foreign is None:
+        foreign = Foreign(unsigned=settings.read_unsigned, compressed=settings.read_compressed)
     return payloads_of(codec, settings.secret or (), wall, foreign)
 
 
@@ -73,6 +83,41 @@ def asyncio_backends(plugins: Plugins, options: BackendOptions) -> Callable[[Nod
     """Return the function that builds the asyncio backend of a node."""
     backends = plugins.backends
     return lambda node: backends[node.address.scheme].asyncio(node, options)
+
+
+def cluster_type(settings: Settings, namespace: Namespace) -> Callable[..., Cluster]:
+    """Return what builds a client's cluster: one that can be cleared, if the settings say so."""
+    if settings.clearable:
+        return partial(ClearableCluster, generations=namespace.generations)
+    return Cluster
+
+
+def view_cluster(
+    shared: Cluster, settings: Settings, namespace: Namespace, payloads: Payloads
+) -> Cluster:
+    """Return a cluster for a view: the nodes, port and health of `shared`, on terms of its own."""
+    view = cluster_type(settings, namespace)(
+        io=shared.io,
+        topology=shared.topology,
+        members=shared.members,
+        keys=namespace.keys,
+        payloads=payloads,
+        timeout=shared.timeout,
+        default_ttl=settings.default_ttl,
+        on_error=settings.on_error,
+        observers=shared.observers,
+        ejector=shared.ejector,
+        note_swallowed=shared.note_swallowed,
+        note_refused=shared.note_refused,
+    )
+    if shared.locks is not None:
+        view.locks = view.with_nodes(shared.locks.topology, shared.locks.members)
+    return view
+
+
+def name_of(choice: object) -> object:
+    """Return the name of a strategy or codec; anything else as it is, for `Settings` to refuse."""
+    return choice if isinstance(choice, str) else getattr(choice, "name", choice)
 
 
 def refuse_eventlet() -> None:

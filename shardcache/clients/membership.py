@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend
 from shardcache.backends.living import Living
 from shardcache.backends.locking import ProcessLock
+from shardcache.clients.namespaces import Namespace
 from shardcache.clients.services import Service, Services, StartingIO
 from shardcache.core.cautions import cautions
 from shardcache.core.events import TopologyChanged
@@ -60,6 +62,8 @@ class Membership(Generic[BackendT]):
         self._foreign = foreign
         self._ssl_context = ssl_context
         self._faces: Living[Face] = Living()
+        self._namespaces: weakref.WeakValueDictionary[str, Namespace]
+        self._namespaces = weakref.WeakValueDictionary()
         self._io: IO[Any]
         self._changing = ProcessLock()  # reentrant: a finalizer may change or close the client, too
         self._warned_of_locks = False
@@ -81,6 +85,11 @@ class Membership(Generic[BackendT]):
             self._faces.forget_dead()
             self._faces.add(face)
             self._update(face)
+
+    def namespace(self, name: str) -> Namespace:
+        """Return what the faces with this namespace share; it lasts as long as one of them."""
+        with self._changing.own():
+            return self._namespaces.setdefault(name, Namespace(name))
 
     @property
     def closed(self) -> bool:
