@@ -153,7 +153,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self._options = options
         self._membership = membership
         self._is_view = False
-        self._enter(namespace_parts, Protection(RecomputeLog()))
+        self._use_namespace(namespace_parts, Protection(RecomputeLog()))
         self._cluster: Cluster = cluster_type(settings, namespace_parts)(
             io=io,
             topology=topology,
@@ -259,7 +259,7 @@ class ClientBase(ABC, Generic[BackendT]):
         vars(view).update(vars(self))
         view._settings = settings
         view._is_view = True
-        view._enter(parts, self._caches.protection)
+        view._use_namespace(parts, self._caches.protection)
         view._cluster = view_cluster(shared, settings, parts, payloads)
         self._membership.join(view)
         return view
@@ -331,7 +331,7 @@ class ClientBase(ABC, Generic[BackendT]):
             return f"<{type(self).__name__} {nodes}>"
         return f"<{type(self).__name__} view {nodes} namespace={self._settings.namespace!r}>"
 
-    def _enter(self, namespace: Namespace, protection: Protection) -> None:
+    def _use_namespace(self, namespace: Namespace, protection: Protection) -> None:
         """Cache functions in a namespace from now on."""
         self._caches = CacheContext(lambda: self._cluster, protection, namespace.generations)
         self._namespace = namespace
