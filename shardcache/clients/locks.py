@@ -194,7 +194,7 @@ class LockBase(Generic[LeaseT]):
     def _check_held(self, lease: LeaseT, *, held: bool) -> None:
         """Raise `LockLost` after a block that lost the lock, with `on_lost="raise"`."""
         if not held and lease.own and self._on_lost == "raise":
-            raise LockLost(f"lock {self.name!r} was lost before its block ended: {lease!r}")
+            raise LockLost(f"lock {self.name!r} was lost before its block had ended: {lease!r}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}, ttl {self.policy.ttl:g} s>"
