@@ -1,4 +1,4 @@
-"""`get`, `set` and `delete`: one look into the cache."""
+"""`get`, `set` and `delete`: read and change single values."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from shardcache.cli.terminal import escaped, say
 def get(key: str, urls: tuple[str, ...], config: str | None, *, raw: bool, as_json: bool) -> bool:
     """Print the value of KEY.
 
-    Line ends and other control characters are shown as escapes, so that no value acts on a
+    Line breaks and other control characters are shown as escapes, so that no value controls the
     terminal. Exit with 1 when there is no value.
     """
     if raw and (as_json or sys.stdout.isatty()):
-        raise click.UsageError("--raw is for a file or pipe, and without --json")
+        raise click.UsageError("--raw writes to a file or pipe, without --json")
     missing = object()
     with open_client(urls, config) as client:
         value = client.get(key, missing)
@@ -63,7 +63,7 @@ def set_(  # noqa: PLR0913 - each is an option
 
     Exit with 1 when it could not be stored.
     """
-    content = _parsed(value) if parse else value
+    content = _parse_json(value) if parse else value
     with open_client(urls, config) as client:
         try:
             stored = client.set(key, content) if ttl is None else client.set(key, content, ttl=ttl)
@@ -91,7 +91,7 @@ def delete(
 ) -> bool:
     """Delete each of KEYS.
 
-    Exit with 1 when none was there.
+    Exit with 1 when none existed.
     """
     with open_client(urls, config) as client:
         removed = client.delete_many(keys)
@@ -103,13 +103,13 @@ def delete(
 
 
 def _bytes(value: object) -> bytes:
-    """Return a value as it is, and one that is no text in Python's form."""
+    """Return bytes and text as they are, other values as Python prints them."""
     if isinstance(value, bytes):
         return value
     return (value if isinstance(value, str) else repr(value)).encode(errors="surrogatepass")
 
 
-def _parsed(text: str) -> object:
+def _parse_json(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError as error:

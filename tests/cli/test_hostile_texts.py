@@ -89,7 +89,9 @@ def test_a_value_is_written_as_it_is_to_a_file(typed, on_terminal, memcached_ser
     with Client(url) as client:
         client.set("k", TEXTS["escape sequence"])
     assert typed("get", "k", "--raw", "--url", url)[:2] == (0, TEXTS["escape sequence"])
-    assert "error: --raw is for a file" in "\n".join(on_terminal("get", "k", "--raw", "--url", url))
+    assert "error: --raw writes to a file" in "\n".join(
+        on_terminal("get", "k", "--raw", "--url", url)
+    )
 
 
 @pytest.mark.parametrize("name", ["[red]x[/]", "[/x]", ":warning:", "[link=http://evil]x"])
