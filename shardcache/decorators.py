@@ -1,4 +1,4 @@
-"""`cached` and `configure` for programs with one cache: the default clients, made at the first call."""
+"""`cached` and `configure` for programs with one cache: the default clients, created at the first call."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, overload
 
 from shardcache.backends.locking import ProcessLock
-from shardcache.clients.base import advise_on_locks, caches_of
-from shardcache.clients.binding import NO_FUNCTION, unwrapped
+from shardcache.clients.base import caches_of, warn_of_few_lock_nodes
 from shardcache.clients.blocking import Client
 from shardcache.clients.cached import AsyncCachedFunction, AsyncDecorator, CachedFunction, Decorator
+from shardcache.clients.callables import NO_FUNCTION, function_to_cache
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
 from shardcache.core.caching import (
@@ -39,99 +39,101 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Three, so that a program tried out without a server already shards.
+# Three nodes, so that a program without a server is already sharded.
 EMBEDDED_URL: Final = "memory://a,b,c"
 
 log = logging.getLogger("shardcache")
 
 
 class Defaults:
-    """The default clients: one that blocks and one for event loops, each made when it is first used."""
+    """The default clients: a blocking one and one for asyncio, each created at its first use."""
 
     def __init__(self) -> None:
         self.prefixes = PrefixRegistry(nodes_known=False)  # before the first call
-        self._takes_locks = False
-        self._making = ProcessLock()
+        self._uses_locks = False
+        self._creating = ProcessLock()
         self._settings: Settings | None = None
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
 
     def configure(self, settings: Settings) -> None:
-        """Use these settings from the next call on; the clients made before are let go."""
-        with self._making.own():
+        """Use these settings from the next call on; the present clients are closed or dropped."""
+        with self._creating.own():
             self._settings = settings
             client, self._client, self._async_client = self._client, None, None
         if client is not None:
             client.close()
 
-    def take_locks(self) -> None:
-        """Take note that a function takes locks: the log tells if there are too few nodes for it."""
-        self._takes_locks = True
+    def note_locks(self) -> None:
+        """Remember that a function takes locks: the log warns if there are too few nodes."""
+        self._uses_locks = True
         for client in (self._client, self._async_client):
-            self._advise(client)
+            self._warn(client)
 
     def client(self) -> Client:
-        """Give the default client of code that blocks."""
+        """Return the default client of blocking code."""
         client = self._client
         if client is not None:
             return client
-        load()  # whoever loads the plugins may be waiting for this lock: first theirs
-        with self._making.own():
+        load()  # first, because a thread that loads plugins may wait for this lock
+        with self._creating.own():
             while (client := self._client) is None:
                 settings = self._settings
-                made = Client.from_settings(self._wanted(settings))
-                if self._client is None and self._settings is settings:  # still, for a finalizer
-                    self._client = made
-                    self._advise(made)
+                created = Client.from_settings(self._settings_for(settings))
+                if (
+                    self._client is None and self._settings is settings
+                ):  # a finalizer may have been faster
+                    self._client = created
+                    self._warn(created)
             return client
 
     def async_client(self) -> AsyncClient:
-        """Give the default client of event loops; one serves them all."""
+        """Return the default client of asyncio; it serves all event loops."""
         client = self._async_client
         if client is not None:
             return client
         # A program that blocks never loads asyncio.
         from shardcache.clients.asyncio import AsyncClient  # noqa: PLC0415
 
-        load()  # whoever loads the plugins may be waiting for this lock: first theirs
-        with self._making.own():
+        load()  # first, because a thread that loads plugins may wait for this lock
+        with self._creating.own():
             while (client := self._async_client) is None:
                 settings = self._settings
-                made = AsyncClient.from_settings(self._wanted(settings))
+                created = AsyncClient.from_settings(self._settings_for(settings))
                 if self._async_client is None and self._settings is settings:  # as above
-                    self._async_client = made
-                    self._advise(made)
+                    self._async_client = created
+                    self._warn(created)
             return client
 
     def caches(self) -> CacheContext:
-        """Return what the cached functions of the default client have in common."""
+        """Return what the cached functions of the default client share."""
         return caches_of(self.client())
 
     def async_caches(self) -> CacheContext:
-        """Return what the cached functions of the default asyncio client have in common."""
+        """Return what the cached functions of the default asyncio client share."""
         return caches_of(self.async_client())
 
-    def _wanted(self, configured: Settings | None) -> Settings:
-        """Return the settings of the default clients; say in the log when nobody named any nodes."""
+    def _settings_for(self, configured: Settings | None) -> Settings:
+        """Return the settings of the default clients; log a warning when no nodes are configured."""
         if configured is not None:
             return configured
         if not names_nodes(os.environ):
             log.warning(
                 "cached: SHARDCACHE_URL is not set and configure() was not called: caching in the"
-                " memory of this process alone"
+                " memory of this process only"
             )
         return Settings.from_env(os.environ, EMBEDDED_URL)
 
-    def _advise(self, client: Client | AsyncClient | None) -> None:
-        if client is not None and self._takes_locks:
-            advise_on_locks(client)
+    def _warn(self, client: Client | AsyncClient | None) -> None:
+        if client is not None and self._uses_locks:
+            warn_of_few_lock_nodes(client)
 
 
 _defaults = Defaults()
 
 
 class AnyDecorator:
-    """What the module's `cached(…)` returns: takes functions of both kinds."""
+    """The decorator that `shardcache.cached(…)` returns, for functions and coroutine functions."""
 
     __slots__ = ("_key_spec", "_policy")
 
@@ -148,8 +150,8 @@ class AnyDecorator:
     @overload
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
-        """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        if inspect.iscoroutinefunction(unwrapped(function, self._key_spec)):
+        """Return the cached function; raise `ConfigurationError` if it cannot be cached."""
+        if inspect.iscoroutinefunction(function_to_cache(function, self._key_spec)):
             return AsyncDecorator(
                 _defaults.async_caches, self._policy, self._key_spec, _defaults.prefixes
             )(function)
@@ -173,9 +175,9 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
     """Cache the results of a function by its arguments, with the default client.
 
     Takes functions, methods and coroutine functions; its parameters are those of `Client.cached`. Without
-    a ttl, and without a `default_ttl`, the first call raises `ConfigurationError`. The client is made
-    at the first call: of what `configure` was told, else of `SHARDCACHE_URL`, else of three memory
-    nodes, which is a warning in the log.
+    a ttl, and without a `default_ttl`, the first call raises `ConfigurationError`. The first call creates
+    the client: from the settings of `configure`, else from `SHARDCACHE_URL`, else with three memory nodes
+    and a warning in the log.
 
     >>> @cached(ttl=60, lock=True)
     ... def profile(user_id: int) -> dict[str, int]:
@@ -189,17 +191,17 @@ def cached(  # noqa: PLR0913 - what is told apart from the terms
     check_options(terms, "cached", *CACHED_OPTIONS)
     policy = CachePolicy(ttl=resolve_ttl(seconds, ttl, "cached"), **terms)
     if policy.quorum:
-        _defaults.take_locks()
+        _defaults.note_locks()
     return AnyDecorator(policy, key_spec)
 
 
 @takes_secrets
 def configure(nodes: str | Node | Settings | Iterable[str | Node], **options: Any) -> None:
-    """Say which nodes `cached` uses: a URL with settings in its query, nodes, or `Settings`.
+    """Set the nodes that `cached` uses: a URL with settings in its query, nodes, or `Settings`.
 
-    `options` are the parameters of `Client`, of any type those take. May be called once more: the
-    default clients made before are closed or let go. Raise `ConfigurationError` listing every
-    fault; connects to nothing yet.
+    `options` are the parameters of `Client`. It may be called again: the blocking default client is then
+    closed, the asyncio one dropped. Raise `ConfigurationError` listing every fault. Connects to nothing
+    yet.
     """
     if isinstance(nodes, Settings):
         if options:

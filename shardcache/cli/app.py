@@ -1,4 +1,4 @@
-"""The group of all commands: ours and those of plugins."""
+"""The group of all commands: built-in ones and those of plugins."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from collections.abc import Sequence
 import click
 
 from shardcache.cli.check import check
-from shardcache.cli.cluster import nodes, ping, plugins, where
+from shardcache.cli.cluster import nodes, ping, where
 from shardcache.cli.demo import demo
-from shardcache.cli.failing import fail, flushed
+from shardcache.cli.errors import flush_output, report_error
 from shardcache.cli.flush import flush
 from shardcache.cli.keys import delete, get, set_
 from shardcache.cli.plan import plan
+from shardcache.cli.plugins import plugins
 from shardcache.cli.stats import stats
-from shardcache.cli.text import prepare_output
+from shardcache.cli.terminal import prepare_output
 from shardcache.plugin.manager import load
 
 
 class Commands(click.Group):
-    """Our commands, and those that plugins registered; plugins are loaded when one is asked for."""
+    """The built-in commands and those of plugins; plugins are loaded when a command is looked up."""
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run a command; what it returns says nothing of its exit status."""
+        """Run a command; its return value is not its exit status."""
         try:
             super().invoke(ctx)
-        except BrokenPipeError as error:  # which click would take for a failure
-            ctx.exit(fail(error, ()))
+        except BrokenPipeError as error:  # which click would report as a failure
+            ctx.exit(report_error(error, ()))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return sorted({*super().list_commands(ctx), *load().commands})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return one command; our own come first."""
+        """Return one command; built-in ones come first."""
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
@@ -55,7 +56,7 @@ Completion of commands and options, in the start-up file of the shell:
 )
 @click.version_option(package_name="shardcache")
 def cli() -> None:
-    """Look at, and plan, one key space over memcached, Redis and in-process nodes.
+    """Inspect and plan one key space over memcached, Redis and in-process nodes.
 
     Exit status: 0 done, 1 not found or a node down, 2 bad usage, 130 interrupted.
     """
@@ -66,18 +67,18 @@ for command in (demo, where, nodes, ping, check, stats, get, set_, delete, flush
 
 
 def run() -> None:
-    """Run the command line; a user's mistake is one clear line, never a traceback."""
+    """Run the command line; a user's mistake is reported in one clear line, without a traceback."""
     prepare_output()
     words = sys.argv[1:]
     try:
         status = cli.main(prog_name="shardcache", standalone_mode=False)
-    except Exception as error:  # noqa: BLE001 - a bug is told in a line as well
-        status = _told(error, words)
-    sys.exit(flushed(status or 0))
+    except Exception as error:  # noqa: BLE001 - a bug is reported in a line as well
+        status = _report(error, words)
+    sys.exit(flush_output(status or 0))
 
 
-def _told(error: BaseException, words: Sequence[str]) -> int:
+def _report(error: BaseException, words: Sequence[str]) -> int:
     try:
-        return fail(error, words)
+        return report_error(error, words)
     except BrokenPipeError as broken:
-        return fail(broken, words)
+        return report_error(broken, words)

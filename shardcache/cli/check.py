@@ -1,4 +1,4 @@
-"""`check`: whether each node can do all that a client needs."""
+"""`check`: whether each node can do everything that a client needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import Sheet, exits_by, json_option, milliseconds, print_json, show
-from shardcache.cli.text import foreign
+from shardcache.cli.terminal import styled
 from shardcache.errors import CheckFailedError
 from shardcache.operations.keys.checking import NodeCheck
 
@@ -18,12 +18,11 @@ from shardcache.operations.keys.checking import NodeCheck
 @json_option
 @exits_by
 def check(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
-    """Ask each node for one of everything that a client needs.
+    """Test on each node everything that a client needs.
 
-    That is to read, write, compare and set, count, cache functions, lock and delete, by a server
-    that is new enough. What is wrong is told with what to do about it, below the table with what
-    should be known. The keys of a check are deleted at its end. Exit with 1 when a node cannot
-    serve.
+    A node must read, write, compare and set, count, cache functions, lock and delete, and its server
+    must be new enough. Below the table stand the faults, each with what to do about it, and notes. The
+    keys of a check are deleted at its end. Exit with 1 when a node cannot serve.
     """
     faults: Mapping[str, Sequence[str]] = {}
     with open_client(urls, config) as client:
@@ -43,12 +42,12 @@ def check(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
 def _show(passed: Mapping[str, NodeCheck], faults: Mapping[str, Sequence[str]]) -> None:
     rows = Sheet("node", "", "server", "answer", right=("answer",))
     for name, found in passed.items():
-        rows.add(name, foreign("passed", "green"), found.server, milliseconds(found.seconds))
+        rows.add(name, styled("passed", "green"), found.server, milliseconds(found.seconds))
     for name in faults:
-        rows.add(name, foreign("failed", "red"), "–", "–")
+        rows.add(name, styled("failed", "red"), "–", "–")
     show(rows)
-    noted = {name: found.notes for name, found in passed.items()}
-    for told, style in ((faults, "red"), (noted, "")):
-        for name, each in told.items():
-            for one in each:
-                show(foreign(f"{name}: {one}", style))
+    notes = {name: found.notes for name, found in passed.items()}
+    for texts_by_node, style in ((faults, "red"), (notes, "")):
+        for name, texts in texts_by_node.items():
+            for text in texts:
+                show(styled(f"{name}: {text}", style))

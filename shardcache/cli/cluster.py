@@ -1,4 +1,4 @@
-"""`where`, `nodes`, `ping` and `plugins`: what a client believes, and which nodes answer."""
+"""`where`, `nodes` and `ping`: which node holds a key, which nodes there are, which answer."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from shardcache.cli.output import (
     print_json,
     show,
 )
-from shardcache.cli.text import foreign, reason_of, say, visible
+from shardcache.cli.terminal import escaped, reason_of, say, styled
 from shardcache.core.movement import shares
 from shardcache.errors import NodeError
-from shardcache.plugin.manager import load
 
 PREFERRED: Final = 3
-ROUNDS: Final = 3  # the best of which is a node's round trip
+ROUNDS: Final = 3  # pings; the best is a node's round trip
 BAR: Final = 24
 
 
@@ -46,14 +45,14 @@ def where(
     for key, (first, *rest) in found.items():
         rows.add(key, first, ", ".join(rest))
     show(rows)
-    say(f"\nstrategy {visible(strategy)}")
+    say(f"\nstrategy {escaped(strategy)}")
 
 
 @click.command()
 @client_options
 @json_option
 def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
-    """List the nodes with their weights and shares of the keys."""
+    """List the nodes with their weights and their shares of the keys."""
     with open_client(urls, config) as client:
         topology, fingerprint = client.topology, client.fingerprint
     held = shares(topology.placement)
@@ -88,7 +87,7 @@ def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
             bar(share / widest, BAR),
         )
     show(rows)
-    say(f"\nstrategy {visible(topology.strategy.name)}, fingerprint {fingerprint}")
+    say(f"\nstrategy {escaped(topology.strategy.name)}, fingerprint {fingerprint}")
 
 
 @click.command()
@@ -96,10 +95,10 @@ def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
 @json_option
 @exits_by
 def ping(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
-    """Ask every node for an answer.
+    """Ping every node.
 
-    The round trip is that of an open connection; the first call holds connecting, too. Exit with 1 when a node
-    does not answer.
+    The round trip is over an open connection; the first call includes connecting. Exit with 1 when a
+    node does not answer.
     """
     with open_client(urls, config) as client:
         first = client.ping()
@@ -128,44 +127,16 @@ def ping(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> bool:
         )
         for name, answer in answers.items():
             if isinstance(answer, NodeError):
-                rows.add(name, foreign("down", "red"), "–", "–", foreign(reason_of(answer), "red"))
+                rows.add(name, styled("down", "red"), "–", "–", styled(reason_of(answer), "red"))
             else:
                 times = (milliseconds(answer), milliseconds(_seconds(first[name])))
-                rows.add(name, foreign("up", "green"), *times, *([""] if down else []))
+                rows.add(name, styled("up", "green"), *times, *([""] if down else []))
         show(rows)
     return all(up.values())
 
 
-@click.command()
-@json_option
-def plugins(*, as_json: bool) -> None:
-    """List the loaded plugins with what they offer."""
-    loaded = load()
-    if as_json:
-        print_json(
-            {
-                "plugins": [plugin._asdict() for plugin in loaded.infos],
-                "blocked": sorted(loaded.blocked),
-            }
-        )
-        return
-    rows = Sheet("plugin", "distribution", "offers", "names", wraps="names")
-    for plugin in loaded.infos:
-        kinds: dict[str, list[str]] = {}
-        for offer in plugin.offers:
-            kind, _, name = offer.partition(" ")
-            kinds.setdefault(kind, []).append(name)
-        offered = {kind: ", ".join(names) for kind, names in kinds.items()} or {"": ""}
-        for row, (kind, names) in enumerate(offered.items()):
-            of = ("", "") if row else (plugin.name, plugin.distribution)
-            rows.add(*of, kind, names)
-    show(rows)
-    if loaded.blocked:
-        say(f"\ninstalled, not loaded: {', '.join(map(visible, sorted(loaded.blocked)))}")
-
-
 def _best(answers: Sequence[float | NodeError]) -> float | NodeError:
-    """Return the shortest time; the error if the node failed at the end."""
+    """Return the shortest time, or the error if the last ping failed."""
     if isinstance(answers[-1], NodeError):
         return answers[-1]
     return min(answer for answer in answers if not isinstance(answer, NodeError))

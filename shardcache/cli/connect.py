@@ -1,4 +1,4 @@
-"""Which client a command works with: `--url`, `--config`, or the environment."""
+"""The client of a command: from `--url`, `--config` or the environment."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def client_options(command: Callable[P, R]) -> Callable[P, R]:
         "--url",
         "urls",
         multiple=True,
-        help="The nodes, as memcached://a,b,c?strategy=ketama (default: SHARDCACHE_URL). Several"
-        " URLs: repeat the option, or write blanks between them.",
+        help="The nodes, as memcached://a,b,c?strategy=ketama (default: SHARDCACHE_URL). For several"
+        " URLs repeat the option, or put spaces between them.",
     )(command)
 
 
 def open_client(urls: Sequence[str], config: str | None) -> Client:
-    """Return the client that the options name, raising its nodes' errors."""
+    """Return the client that the options name; it raises the errors of its nodes."""
     if urls and config is not None:
         raise click.UsageError("give --url or --config, not both")
     return Client.from_settings(replace(_settings(urls, config), on_error="raise"))
 
 
 def each_url(urls: Sequence[str]) -> list[str]:
-    """Return the URLs of an option that was repeated, or that has blanks between its URLs."""
+    """Return the URLs of an option that was repeated, or that has spaces between its URLs."""
     return [url for written in urls for url in written.split() or [written]]
 
 
@@ -51,5 +51,5 @@ def _settings(urls: Sequence[str], config: str | None) -> Settings:
     if config is not None:
         return Settings.load(config)
     if not names_nodes(os.environ):
-        raise ConfigurationError("no nodes named: give --url, --config or SHARDCACHE_URL")
+        raise ConfigurationError("no nodes configured: give --url, --config or SHARDCACHE_URL")
     return Settings.from_env(os.environ)

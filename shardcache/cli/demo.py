@@ -1,6 +1,6 @@
-"""`demo`: what shardcache does, on in-process nodes or on real servers that it starts itself.
+"""`demo`: what shardcache does, on in-process nodes or on real servers that it starts.
 
-Embedded nodes are one process's own, so a stampede between processes is shown on real ones, if
+In-process nodes belong to one process. A stampede between processes is shown on real servers, if
 this machine has any.
 """
 
@@ -27,7 +27,7 @@ from shardcache.cli.output import (
     tracked,
     working,
 )
-from shardcache.cli.text import is_ascii
+from shardcache.cli.terminal import is_ascii
 from shardcache.clients.blocking import Client
 from shardcache.core.movement import Movement, shares
 from shardcache.core.nodes import Node
@@ -47,8 +47,8 @@ BATCH: Final = 2_000
 STACK: Final = 40  # columns of a stacked bar
 BAR: Final = 18
 COLORS: Final = ("cyan", "green", "yellow", "magenta", "blue", "red")
-LETTERS: Final = "#=+*-o"  # that tell the pieces apart where there are no blocks
-TIMEOUT: Final = 2.0  # seconds; the client's default of 0.5 is for machines that do one thing
+LETTERS: Final = "#=+*-o"  # pieces of a bar where there are no block characters
+TIMEOUT: Final = 2.0  # seconds; the client's default of 0.5 is for machines with one task
 
 STARTERS: Final[dict[str, Callable[[], Server]]] = {
     "memcached": start_memcached,
@@ -64,32 +64,32 @@ STARTERS: Final[dict[str, Callable[[], Server]]] = {
 )
 @json_option
 def demo(servers: str | None, *, as_json: bool) -> None:
-    """Show placement, changes, reads and writes, and a stampede.
+    """Show placement, changes of nodes, reads and writes, and a stampede.
 
-    It takes some seconds, and needs no server.
+    It takes a few seconds, and needs no server.
     """
     screen = Screen(quiet=as_json)
     keys = [f"user:{number}:profile" for number in range(KEYS)]
     with ExitStack() as stack:
-        urls = stack.enter_context(_running(servers))
-        screen.opening(servers)
+        urls = stack.enter_context(_start_nodes(servers))
+        screen.show_opening(servers)
         figures = {
             "keys": KEYS,
             "nodes": urls,
-            "balance": _balance(screen, keys, urls),
-            "changes": _changes(screen, keys, urls),
-            "use": _use(screen, keys, urls),
-            "stampede": _stampede(screen, servers, urls),
+            "balance": _measure_balance(screen, keys, urls),
+            "changes": _measure_changes(screen, keys, urls),
+            "use": _measure_use(screen, keys, urls),
+            "stampede": _measure_stampede(screen, servers, urls),
         }
     if as_json:
         print_json(figures)
     else:
-        screen.closing()
+        screen.show_closing()
 
 
 @contextmanager
-def _running(kind: str | None) -> Iterator[list[str]]:
-    """Give the URLs of one node more than the demo begins with; real ones are stopped at the end."""
+def _start_nodes(kind: str | None) -> Iterator[list[str]]:
+    """Yield the URLs of one node more than the demo begins with; stop real servers at the end."""
     if kind is None:
         yield [f"memory://node-{number}" for number in range(1, NODES + 2)]
         return
@@ -109,8 +109,8 @@ def _topology(strategy: str, urls: Sequence[str]) -> Topology:
     return Topology(map(Node, urls), load().strategies[strategy]())
 
 
-def _balance(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
-    """Place all keys with each strategy."""
+def _measure_balance(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
+    """Measure with each strategy how evenly it places the keys."""
     figures: dict[str, Any] = {}
     encoded = [key.encode() for key in keys]
     for strategy in tracked(list(load().strategies), "placing keys", quiet=screen.quiet):
@@ -119,12 +119,12 @@ def _balance(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[s
         held = shares(placement, encoded)
         seconds = time.perf_counter() - started
         figures[strategy] = {"shares": dict(held), "seconds": seconds}
-    screen.balance(figures)
+    screen.show_balance(figures)
     return figures
 
 
-def _changes(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
-    """Let a sixth node join, and let the fifth leave, with each strategy."""
+def _measure_changes(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
+    """Measure with each strategy what moves when a sixth node joins, and when the fifth leaves."""
     figures: dict[str, Any] = {}
     encoded = [key.encode() for key in keys]
     for strategy in tracked(list(load().strategies), "changing nodes", quiet=screen.quiet):
@@ -136,16 +136,16 @@ def _changes(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[s
             "removed": Movement.between(before.placement, left.placement, encoded).moved,
         }
     ideal = {"added": 1 / (NODES + 1), "removed": 1 / NODES}
-    screen.changes(figures, ideal)
+    screen.show_changes(figures, ideal)
     return {"ideal": ideal, "strategies": figures}
 
 
-def _use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
-    """Write and read all keys through a client, and change its nodes while they are there."""
+def _measure_use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[str, Any]:
+    """Write and read all keys through a client, add a node, and read them again."""
     with Client(urls[:NODES], timeout=TIMEOUT) as client:
         values = {key: {"name": key, "visits": len(key)} for key in keys}
-        wrote, unstored = _timed(lambda: _write(client, values, screen))
-        read, found = _timed(lambda: _read(client, keys, screen))
+        wrote, unstored = _measure_time(lambda: _write(client, values, screen))
+        read, found = _measure_time(lambda: _read(client, keys, screen))
         change = client.add_node(urls[NODES])
         kept = _read(client, keys, screen)
         figures = {
@@ -159,21 +159,21 @@ def _use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> dict[str, 
             "wrong_after_adding_a_node": sum(kept[key] != values[key] for key in kept),
             "moved": change.movement.moved,
         }
-    screen.use(figures)
+    screen.show_use(figures)
     return figures
 
 
-def _stampede(screen: Screen, kind: str | None, urls: Sequence[str]) -> dict[str, Any]:
-    """Let two hundred callers want one key that is missing."""
+def _measure_stampede(screen: Screen, kind: str | None, urls: Sequence[str]) -> dict[str, Any]:
+    """Let two hundred callers ask for one missing key."""
     shared = kind or stampede.installed()
-    screen.crowd(shared)
+    screen.show_crowd(shared)
     with ExitStack() as stack, working("two hundred callers, one key", quiet=screen.quiet):
         if shared is None:
             figures = stampede.among_threads()
         else:
-            nodes = urls if kind else stack.enter_context(_running(shared))
+            nodes = urls if kind else stack.enter_context(_start_nodes(shared))
             figures = stampede.among_processes(nodes[:NODES])
-    screen.stampede(figures)
+    screen.show_stampede(figures)
     return {"servers": shared, **figures}
 
 
@@ -196,14 +196,14 @@ def _batches(keys: Sequence[str]) -> list[Sequence[str]]:
     return [keys[start : start + BATCH] for start in range(0, len(keys), BATCH)]
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:  # whatever the work gives
+def _measure_time(work: Callable[[], Any]) -> tuple[float, Any]:  # whatever the work returns
     started = time.perf_counter()
     result = work()
     return time.perf_counter() - started, result
 
 
 class Screen:
-    """The demo as people see it; says nothing when programs read the result."""
+    """The demo's output for people; silent when a program reads the result."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
@@ -212,8 +212,8 @@ class Screen:
         if not self.quiet:
             show(*lines)
 
-    def opening(self, servers: str | None) -> None:
-        """Say what follows."""
+    def show_opening(self, servers: str | None) -> None:
+        """Show what follows."""
         where = f"{NODES} real {servers} processes" if servers else f"{NODES} in-process nodes"
         self._say(
             Panel(
@@ -224,7 +224,7 @@ class Screen:
             )
         )
 
-    def balance(self, figures: dict[str, Any]) -> None:
+    def show_balance(self, figures: dict[str, Any]) -> None:
         """Show how evenly each strategy spreads the keys."""
         rows = Sheet("strategy", "share of each node", "least", "most", right=("least", "most"))
         for strategy, placed in figures.items():
@@ -233,12 +233,12 @@ class Screen:
                 strategy, _stacked(held), percent(min(held.values())), percent(max(held.values()))
             )
         self._say(
-            "\n[bold]1. Every strategy decides by itself where a key lives.[/]",
+            "\n[bold]1. Each strategy decides on its own where a key lives.[/]",
             f"Perfectly even is {percent(1 / NODES)} a node.\n",
             rows,
         )
 
-    def changes(self, figures: dict[str, Any], ideal: dict[str, float]) -> None:
+    def show_changes(self, figures: dict[str, Any], ideal: dict[str, float]) -> None:
         """Show what each strategy moves when nodes change."""
         rows = Sheet(
             "strategy",
@@ -262,7 +262,7 @@ class Screen:
             rows,
         )
 
-    def use(self, figures: dict[str, Any]) -> None:
+    def show_use(self, figures: dict[str, Any]) -> None:
         """Show what the client did."""
         after = figures["found_after_adding_a_node"]
         self._say(
@@ -276,21 +276,21 @@ class Screen:
             f"   {escape(figures['client'])}",
         )
 
-    def crowd(self, servers: str | None) -> None:
-        """Say who wants what."""
+    def show_crowd(self, servers: str | None) -> None:
+        """Show how many callers want the value."""
         crowd, processes = stampede.PROCESSES * stampede.THREADS, stampede.PROCESSES
         if servers:
             who = f"{crowd} callers in {processes} processes, over {NODES} real {servers} nodes,"
         else:
             who = f"{crowd} threads"
         self._say(
-            "\n[bold]4. When a hot value is missing, one caller computes it for all.[/]",
+            "\n[bold]4. When a hot value is missing, one caller recomputes it for all.[/]",
             f"{who} want one key at once;",
             f"the function behind it takes {stampede.SECONDS * 1000:.0f} ms.\n",
         )
 
-    def stampede(self, figures: dict[str, Any]) -> None:
-        """Show how often the value was computed."""
+    def show_stampede(self, figures: dict[str, Any]) -> None:
+        """Show how often the value was recomputed."""
         rows = Sheet("", "calls of the function", " ", "longest wait", right=("longest wait",))
         most = figures["unprotected"]["runs"]
         scenes: dict[str, str | Text] = {
@@ -313,16 +313,16 @@ class Screen:
             return
         others = (figures["processes"] - 1) * figures["threads"]
         self._say(
-            "\n   Once more, and the process that computes is killed half-way:",
-            f"   another began {killed['again_after']:.1f} s later, when the lock had run out,",
+            "\n   Once more, and the process that recomputes is killed half-way:",
+            f"   another began {killed['again_after']:.1f} s later, when the lock had expired,",
             f"   and [green]{killed['right']} of the {others} others got the value[/];"
             f" calls of the function: {killed['runs']}",
         )
 
-    def closing(self) -> None:
-        """Say what to do next."""
+    def show_closing(self) -> None:
+        """Show what to try next."""
         self._say(
-            "\nWhat would a change of yours move?",
+            "\nWhat would your own change move?",
             "   [cyan]shardcache plan --url memcached://a,b,c --add memcached://d[/]",
             "All of this on real processes:",
             "   [cyan]shardcache demo --servers memcached[/]",
@@ -330,7 +330,7 @@ class Screen:
 
 
 def _stacked(held: dict[str, float]) -> Text:
-    """Give one bar with a piece for each node, as long as its share."""
+    """Return one bar with a piece for each node, as long as its share."""
     stacked = Text()
     reached = 0.0
     ascii_only = is_ascii()

@@ -8,7 +8,7 @@ import click
 
 from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import exits_by, json_option, print_json
-from shardcache.cli.text import say, visible
+from shardcache.cli.terminal import escaped, say
 from shardcache.core.nodes import Node
 
 
@@ -21,29 +21,27 @@ from shardcache.core.nodes import Node
 def flush(
     name: str, urls: tuple[str, ...], config: str | None, *, yes: bool, as_json: bool
 ) -> bool:
-    """Delete everything on NODE, for all who use it.
+    """Delete everything on NODE, for all its users.
 
-    Flush a node that was away before it comes back: what it holds is from before. On Redis it is
-    the database of the URL that is emptied. Exit with 1 when it was not.
+    Flush a node that was away before it comes back: its values are out of date. On Redis only the
+    database of the URL is emptied. Exit with 1 when the node was not flushed.
     """
     with open_client(urls, config) as client:
         node = client.topology.node(name)
-        if not yes and not _confirmed(node, asking=sys.stdin.isatty() and not as_json):
+        if not yes and not _confirm(node, can_ask=sys.stdin.isatty() and not as_json):
             say("not flushed", err=True)
             return False
         flushed = client.flush_node(name)
     if as_json:
         print_json({"node": node.name, "flushed": flushed})
     else:
-        say(f"{visible(node)}: {'flushed' if flushed else 'not flushed'}")
+        say(f"{escaped(node)}: {'flushed' if flushed else 'not flushed'}")
     return flushed
 
 
-def _confirmed(node: Node, *, asking: bool) -> bool:
-    """Ask whether the node shall be emptied; a script has to say so itself."""
-    if not asking:
-        raise click.UsageError(
-            "flush deletes everything on a node: say --yes where nobody is asked"
-        )
-    question = f"delete everything on {visible(node)} ({visible(node.address)})?"
+def _confirm(node: Node, *, can_ask: bool) -> bool:
+    """Ask whether to empty the node; where no one can answer, `--yes` is required."""
+    if not can_ask:
+        raise click.UsageError("flush deletes everything on a node: give --yes where it cannot ask")
+    question = f"delete everything on {escaped(node)} ({escaped(node.address)})?"
     return click.confirm(question, err=True)

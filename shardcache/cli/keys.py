@@ -1,4 +1,4 @@
-"""`get`, `set` and `delete`: one look into the cache."""
+"""`get`, `set` and `delete`: read and change single values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import exits_by, json_option, print_json
-from shardcache.cli.text import say, visible
+from shardcache.cli.terminal import escaped, say
 
 
 @click.command()
@@ -21,11 +21,11 @@ from shardcache.cli.text import say, visible
 def get(key: str, urls: tuple[str, ...], config: str | None, *, raw: bool, as_json: bool) -> bool:
     """Print the value of KEY.
 
-    Line ends and other control characters are shown as escapes, so that no value acts on a
+    Line breaks and other control characters are shown as escapes, so that no value controls the
     terminal. Exit with 1 when there is no value.
     """
     if raw and (as_json or sys.stdout.isatty()):
-        raise click.UsageError("--raw is for a file or pipe, and without --json")
+        raise click.UsageError("--raw writes to a file or pipe, without --json")
     missing = object()
     with open_client(urls, config) as client:
         value = client.get(key, missing)
@@ -33,11 +33,11 @@ def get(key: str, urls: tuple[str, ...], config: str | None, *, raw: bool, as_js
     if as_json:
         print_json({"key": key, "found": found, "value": value if found else None})
     elif not found:
-        say(f"{visible(key)}: not found", err=True)
+        say(f"{escaped(key)}: not found", err=True)
     elif raw:
         sys.stdout.buffer.write(_bytes(value))
     else:
-        say(visible(value if isinstance(value, str) else repr(value)))
+        say(escaped(value if isinstance(value, str) else repr(value)))
     return found
 
 
@@ -63,7 +63,7 @@ def set_(  # noqa: PLR0913 - each is an option
 
     Exit with 1 when it could not be stored.
     """
-    content = _parsed(value) if parse else value
+    content = _parse_json(value) if parse else value
     with open_client(urls, config) as client:
         try:
             stored = client.set(key, content) if ttl is None else client.set(key, content, ttl=ttl)
@@ -74,10 +74,10 @@ def set_(  # noqa: PLR0913 - each is an option
     if as_json:
         print_json({"key": key, "stored": kept, "node": node.name})
     elif stored and not kept:
-        say(f"{visible(key)}: deleted from {visible(node)}: ttl is zero or less")
+        say(f"{escaped(key)}: deleted from {escaped(node)}: ttl is zero or less")
     else:
         done = "stored on" if stored else "not stored on"
-        say(f"{visible(key)}: {done} {visible(node)}")
+        say(f"{escaped(key)}: {done} {escaped(node)}")
     return stored
 
 
@@ -91,7 +91,7 @@ def delete(
 ) -> bool:
     """Delete each of KEYS.
 
-    Exit with 1 when none was there.
+    Exit with 1 when none existed.
     """
     with open_client(urls, config) as client:
         removed = client.delete_many(keys)
@@ -103,13 +103,13 @@ def delete(
 
 
 def _bytes(value: object) -> bytes:
-    """Return a value as it is, and one that is no text in Python's form."""
+    """Return bytes and text as they are, other values as Python prints them."""
     if isinstance(value, bytes):
         return value
     return (value if isinstance(value, str) else repr(value)).encode(errors="surrogatepass")
 
 
-def _parsed(text: str) -> object:
+def _parse_json(text: str) -> object:
     try:
         return json.loads(text)
     except ValueError as error:

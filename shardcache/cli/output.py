@@ -1,4 +1,4 @@
-"""How results are shown: tables and bars for people, JSON for programs."""
+"""How results are printed: tables and bars for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from shardcache.cli.text import ASCII, foreign, is_ascii, jsonable, say
+from shardcache.cli.terminal import ASCII, is_ascii, jsonable, say, styled
 
 EXIT_NOT_DONE: Final = 1
 EXIT_USAGE: Final = 2
 EIGHTHS: Final = " ▏▎▍▌▋▊▉"
-PIPED: Final = 100_000  # columns: a line that is read by a program is never cut or wrapped
-WRAPS_AT: Final = 24  # columns: narrower than that, sentences are not put into a table
+PIPED: Final = 100_000  # columns: a line for a program is never cut or wrapped
+WRAPS_AT: Final = 24  # columns: a table does not wrap sentences more narrowly
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,13 +61,13 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
 
 
-def print_json(value: Any, *, indent: int | None = 2) -> None:  # what JSON has no form for is text
-    """Print a value as JSON, in ASCII: any terminal takes it, and no character of it acts there."""
+def print_json(value: Any, *, indent: int | None = 2) -> None:  # of any type
+    """Print a value as JSON in ASCII, which every terminal shows and none obeys."""
     say(json.dumps(jsonable(value), indent=indent))
 
 
 def bar(share: float, width: int, style: str = "cyan") -> Text:
-    """Return a bar of `share`, 0 to 1, of `width` columns, exact to an eighth of one."""
+    """Return a bar of `share`, 0 to 1, `width` columns wide, exact to an eighth of a column."""
     share = max(0.0, min(1.0, share))
     if is_ascii():
         return Text(("#" * round(share * width)).ljust(width), style=style)
@@ -82,15 +82,16 @@ def percent(share: float) -> str:
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Return a length of time in milliseconds, a dash where there is none."""
+    """Return a duration in milliseconds, or a dash for `None`."""
     return "–" if seconds is None else f"{seconds * 1000:.2f} ms"
 
 
 class Sheet:
-    """Rows under headings, none of them cut: made narrower, or a list, where the terminal is narrow.
+    """A table that never cuts its cells: on a narrow terminal it drops columns, or becomes a list.
 
-    Columns in `right` are aligned there, those in `optional` are left out first, and `wraps` may be
-    wrapped between words, or stand below the table. Cells that are `str` are foreign text; markup has no effect in them.
+    Columns in `right` are right-aligned. Columns in `optional` are dropped first. The column `wraps` may
+    be wrapped between words, or moved below the table. `str` cells are untrusted text: markup in them has
+    no effect.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Sheet:
 
     def add(self, *cells: str | Text) -> None:
         """Add a row, a cell for each column."""
-        row = (cell if isinstance(cell, Text) else foreign(cell) for cell in cells)
+        row = (cell if isinstance(cell, Text) else styled(cell) for cell in cells)
         self._rows.append(tuple(row))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -119,19 +120,19 @@ class Sheet:
                 yield table
                 return
         if self._wraps is not None:
-            noted = self._table([name for name in self._columns if name not in self._left_out])
+            noted = self._table([name for name in self._columns if name not in self._dropped])
             if self._width(noted, console, options, wraps=None) <= options.max_width:
                 yield noted
                 yield from self._notes()
                 return
-        yield from self._listed()
+        yield from self._as_list()
 
     @property
-    def _left_out(self) -> set[str | None]:
+    def _dropped(self) -> set[str | None]:
         return {*self._optional, self._wraps}
 
     def _notes(self) -> Iterator[Text]:
-        """Yield what the column that wraps says, each below the table and after its row's name."""
+        """Yield the cells of the wrapping column as lines below the table, after their rows' names."""
         place = self._columns.index(self._wraps or "")
         for row in self._rows:
             if row[place].plain:
@@ -155,7 +156,7 @@ class Sheet:
     def _width(
         self, table: Table, console: Console, options: ConsoleOptions, *, wraps: str | None
     ) -> int:
-        """Return the columns that a table needs, with a column that wraps as narrow as it may be."""
+        """Return the width that a table needs, with the wrapping column as narrow as it may be."""
         needed = Measurement.get(console, options.update(width=PIPED), table).maximum
         if wraps is None:
             return needed
@@ -163,8 +164,8 @@ class Sheet:
         longest = max((row[place].cell_len for row in self._rows), default=0)
         return needed - max(0, longest - WRAPS_AT)
 
-    def _listed(self) -> Iterator[Text]:
-        """Yield each row as a few lines, a heading before each cell."""
+    def _as_list(self) -> Iterator[Text]:
+        """Yield each row as a few lines, with a heading before each cell."""
         names = [name.strip() for name in self._columns]
         widest = max(map(len, names))
         for first, *rest in self._rows:
@@ -187,7 +188,7 @@ def tracked(items: Sequence[T], text: str, *, quiet: bool) -> Iterator[T]:
 
 @contextmanager
 def working(text: str, *, quiet: bool) -> Iterator[None]:
-    """Show on standard error, when it is a terminal, that something of unknown length goes on."""
+    """Show a spinner on standard error, when it is a terminal, until the block ends."""
     errors = Console(file=sys.stderr)
     if quiet or not errors.is_terminal:
         yield
@@ -197,7 +198,7 @@ def working(text: str, *, quiet: bool) -> Iterator[None]:
 
 
 def exits_by(command: Callable[P, bool]) -> Callable[P, None]:
-    """Let a command tell by `True` or `False` whether it was done: exit status 0 or 1."""
+    """Turn the result of a command into its exit status: `True` into 0, `False` into 1."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -208,7 +209,7 @@ def exits_by(command: Callable[P, bool]) -> Callable[P, None]:
 
 
 def read_keys(path: str | None) -> list[str] | None:
-    """Return the keys of a file, one a line (`-`: standard input); `None` without a file."""
+    """Return the keys of a file, one per line (`-`: standard input); `None` without a file."""
     if path is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""`plan`: what a change of nodes, weights or strategy would move, before it is made."""
+"""`plan`: which keys a change of nodes, weights or strategy would move."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shardcache.cli.output import (
     show,
     working,
 )
-from shardcache.cli.text import say, visible
+from shardcache.cli.terminal import escaped, say
 from shardcache.core.movement import Movement
 from shardcache.core.nodes import Node
 from shardcache.core.strategy import Strategy
@@ -40,7 +40,7 @@ BAR = 20
     "--keys",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-    help="Your own keys, one a line, instead of the whole key space.",
+    help="Your own keys, one per line, instead of the whole key space.",
 )
 @client_options
 @json_option
@@ -64,7 +64,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     own = read_keys(keys)
     with open_client(urls, config) as client:
         before = client.topology
-        after = _changed(before, added, removed, weights, strategy)
+        after = _apply(before, added, removed, weights, strategy)
         with working("measuring what moves", quiet=as_json):
             movement = Movement.between(
                 before.placement,
@@ -78,25 +78,25 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
         _show(before, after, movement, figures)
 
 
-def _changed(
+def _apply(
     before: Topology,
     added: Sequence[str],
     removed: Sequence[str],
     weights: Sequence[str],
     strategy: str | None,
 ) -> Topology:
-    leaving = {_named(before, name).name for name in removed}
+    leaving = {_find(before, name).name for name in removed}
     heavier = dict(_weight(before, text) for text in weights)
     kept = [node for node in before.nodes if node.name not in leaving]
-    nodes = [_weighing(node, heavier.get(node.name)) for node in kept]
+    nodes = [_with_weight(node, heavier.get(node.name)) for node in kept]
     new = node_list([_with_scheme(before, url) for url in each_url(added)]) if added else ()
     if strategy is not None:
         return Topology((*nodes, *new), _strategy(strategy))
     return before.replaced((*nodes, *new))
 
 
-def _named(before: Topology, name: str) -> Node:
-    """Return the node of a name, or of a host that only one node has."""
+def _find(before: Topology, name: str) -> Node:
+    """Return the node with this name, or with this host if only one node has it."""
     of_host = [node for node in before.nodes if name and node.address.host == name.lower()]
     if len(of_host) == 1 and name not in map(str, before.nodes):
         return of_host[0]
@@ -104,7 +104,7 @@ def _named(before: Topology, name: str) -> Node:
 
 
 def _with_scheme(before: Topology, url: str) -> str:
-    """Return a URL as it is, and `host:port` as one of the kind that all nodes are."""
+    """Return a URL as it is; give `host:port` the scheme of the nodes, if all have the same."""
     schemes = {node.address.scheme for node in before.nodes}
     return f"{schemes.pop()}://{url}" if "://" not in url and len(schemes) == 1 else url
 
@@ -117,10 +117,10 @@ def _weight(before: Topology, text: str) -> tuple[str, float]:
         equals = ""
     if not equals:
         raise click.BadParameter(f"write NAME=WEIGHT, not {text!r}", param_hint="--weight")
-    return _named(before, name).name, number
+    return _find(before, name).name, number
 
 
-def _weighing(node: Node, weight: float | None) -> Node:
+def _with_weight(node: Node, weight: float | None) -> Node:
     if weight is None:
         return node
     return Node(node.url, node.name if node.named else None, weight)
@@ -132,7 +132,7 @@ def _strategy(choice: str) -> Strategy:
 
 
 def _figures(before: Topology, after: Topology, movement: Movement) -> dict[str, Any]:
-    """Give all that is shown, for JSON as well: shares from 0 to 1."""
+    """Return the figures that are shown, also as JSON; shares are from 0 to 1."""
     return {
         "strategy": {"before": before.strategy.name, "after": after.strategy.name},
         "basis": movement.basis,
@@ -146,7 +146,7 @@ def _figures(before: Topology, after: Topology, movement: Movement) -> dict[str,
 
 
 def least(movement: Movement) -> float:
-    """Return the least share that must move between these shares: what nodes gain, added up."""
+    """Return the least share of keys that must move: the sum of what nodes gain."""
     before = movement.before
     gained = (share - before.get(name, 0.0) for name, share in movement.after.items())
     return min(movement.moved, sum(gain for gain in gained if gain > 0))
@@ -176,5 +176,5 @@ def _show(before: Topology, after: Topology, movement: Movement, figures: dict[s
     falls = percent(0.9 * (1 - movement.moved))
     say(f"Each of these keys misses once: a hit rate of 90 % falls to {falls} for a while.")
     if before.strategy.name != after.strategy.name:
-        old_name, new_name = visible(before.strategy.name), visible(after.strategy.name)
+        old_name, new_name = escaped(before.strategy.name), escaped(after.strategy.name)
         say(f"The strategy changes from {old_name} to {new_name}.")

@@ -1,6 +1,6 @@
-"""What the demo shows of a stampede: a crowd of processes that want one key, and who computes it.
+"""The demo's stampede: many processes ask for one missing key, and one of them recomputes it.
 
-Without servers to share, the crowd is one of threads.
+Without real servers, threads of one process ask instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROCESSES: Final = 8
 THREADS: Final = 25
 SECONDS: Final = 0.2  # that the slow function takes
 LOCK: Final = LockPolicy(ttl=2.0)
-TIMEOUT: Final = 2.0  # of a call, in seconds: this machine is about to be busy
+TIMEOUT: Final = 2.0  # of a call, in seconds: this machine will be busy
 LOOK: Final = 0.01  # seconds
 PATIENCE: Final = 30.0  # seconds after which something is wrong with the demo itself
 
@@ -35,7 +35,7 @@ PROTECTED: Final[Terms] = {"lock": LOCK}
 
 
 class Order(NamedTuple):
-    """What a process is to do: have all its threads ask for a key, at a moment."""
+    """An order to a process: have all threads ask for a key at a moment."""
 
     key: str
     terms: Terms
@@ -43,14 +43,14 @@ class Order(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What came of it: how many got the value, and the longest wait in seconds."""
+    """The result of an order: how many callers got the value, and the longest wait in seconds."""
 
     right: int
     longest: float
 
 
 def installed() -> str | None:
-    """Give the kind of server that is on this machine, memcached first; `None` without any."""
+    """Return the kind of server that is installed, memcached first; `None` without any."""
     for kind, binary in (("memcached", "memcached"), ("redis", "redis-server")):
         if shutil.which(binary, path=BINARY_PATH):
             return kind
@@ -58,31 +58,31 @@ def installed() -> str | None:
 
 
 def among_threads() -> dict[str, Any]:
-    """Give the figures of one process with as many threads as the crowd would have."""
+    """Return the figures of one process with as many threads as the crowd has."""
     with Client("memory://a,b,c,d,e") as client:
         scenes = {}
         for name, terms in (("unprotected", UNPROTECTED), ("protected", PROTECTED)):
             runs: list[float] = []
             order = Order(name, terms, time.monotonic() + 0.1)
-            report = _asked(client, order, PROCESSES * THREADS, runs.append)
+            report = _ask_all(client, order, PROCESSES * THREADS, runs.append)
             scenes[name] = {"runs": len(runs), **report._asdict()}
     return {"processes": 1, "threads": PROCESSES * THREADS, **scenes}
 
 
 def among_processes(urls: Sequence[str]) -> dict[str, Any]:
-    """Give the figures of a crowd of processes over real servers, and of one whose leader dies."""
+    """Return the figures of a crowd over real servers, and of one whose leader is killed."""
     with _crowd(urls) as crowd:
         return {
             "processes": PROCESSES,
             "threads": THREADS,
-            "unprotected": crowd.asks("unprotected", UNPROTECTED),
-            "protected": crowd.asks("protected", PROTECTED),
-            "killed": crowd.loses_its_leader("killed", PROTECTED),
+            "unprotected": crowd.ask("unprotected", UNPROTECTED),
+            "protected": crowd.ask("protected", PROTECTED),
+            "killed": crowd.kill_leader("killed", PROTECTED),
         }
 
 
 class Member(NamedTuple):
-    """A process of the crowd: told by one pipe, and heard of each run of the function by another."""
+    """A process of the crowd: one pipe takes orders, another reports each run of the function."""
 
     process: BaseProcess
     orders: Connection
@@ -90,21 +90,21 @@ class Member(NamedTuple):
 
 
 class Crowd:
-    """Processes that wait for orders."""
+    """The processes that wait for orders."""
 
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = members
 
-    def asks(self, key: str, terms: Terms) -> dict[str, Any]:
-        """Have all ask for a key at once."""
+    def ask(self, key: str, terms: Terms) -> dict[str, Any]:
+        """Have all processes ask for a key at once."""
         at = time.monotonic() + 0.2
         for member in self._members:
             member.orders.send(Order(key, terms, at))
-        report = self._reported(self._members)
+        report = self._collect(self._members)
         return {"runs": len(self._runs()), **report}
 
-    def loses_its_leader(self, key: str, terms: Terms) -> dict[str, Any]:
-        """Have one begin, the others wait for it, and kill it when it is half done."""
+    def kill_leader(self, key: str, terms: Terms) -> dict[str, Any]:
+        """Have one process begin and the others wait for it; kill it when it is half done."""
         leader, *others = self._members
         leader.orders.send(Order(key, terms, time.monotonic()))
         if not leader.runs.poll(PATIENCE):
@@ -115,7 +115,7 @@ class Crowd:
         time.sleep(max(0.0, began + SECONDS / 2 - time.monotonic()))
         leader.process.kill()
         killed = time.monotonic()
-        report = self._reported(others)
+        report = self._collect(others)
         again = self._runs()
         return {
             "runs": 1 + len(again),
@@ -123,7 +123,7 @@ class Crowd:
             **report,
         }
 
-    def _reported(self, members: Sequence[Member]) -> dict[str, Any]:
+    def _collect(self, members: Sequence[Member]) -> dict[str, Any]:
         awaited = {member.orders for member in members}
         reports: list[Report] = []
         until = time.monotonic() + PATIENCE
@@ -138,7 +138,7 @@ class Crowd:
         }
 
     def _runs(self) -> list[float]:
-        """Give when the function was begun, since this was asked last."""
+        """Return the moments at which the function began, since the last call of this."""
         moments = []
         for member in self._members:
             while member.process.is_alive() and member.runs.poll():
@@ -148,9 +148,9 @@ class Crowd:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: they inherit that the signal is blocked.
+    """Start processes that ignore Ctrl-C: they inherit the blocked signal.
 
-    A terminal sends it to them as well, and each would print a traceback. The crowd is killed.
+    A terminal sends the signal to them as well, and each would print a traceback. The crowd is killed.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -172,7 +172,7 @@ def _crowd(urls: Sequence[str]) -> Iterator[Crowd]:
             orders, theirs = context.Pipe()
             runs, their_runs = context.Pipe(duplex=False)
             process = context.Process(
-                target=_obey, args=(list(urls), theirs, their_runs), daemon=True
+                target=_serve_orders, args=(list(urls), theirs, their_runs), daemon=True
             )
             with _uninterrupted():
                 process.start()
@@ -191,26 +191,28 @@ def _crowd(urls: Sequence[str]) -> Iterator[Crowd]:
             member.runs.close()
 
 
-def _obey(urls: Sequence[str], orders: Connection, runs: Connection) -> None:
-    """Do what is ordered, until the demo is over."""
-    speaking = threading.Lock()
+def _serve_orders(urls: Sequence[str], orders: Connection, runs: Connection) -> None:
+    """Carry out orders until the demo ends."""
+    sending = threading.Lock()
 
-    def told(moment: float) -> None:
-        with speaking:
+    def report_run(moment: float) -> None:
+        with sending:
             runs.send(moment)
 
     with Client(urls, timeout=TIMEOUT) as client:
         client.get("warm")  # dials before anything is measured
         orders.send("ready")
         while True:
-            orders.send(_asked(client, orders.recv(), THREADS, told))
+            orders.send(_ask_all(client, orders.recv(), THREADS, report_run))
 
 
-def _asked(client: Client, order: Order, threads: int, told: Callable[[float], None]) -> Report:
-    """Have so many threads ask for a key at once."""
+def _ask_all(
+    client: Client, order: Order, threads: int, report_run: Callable[[float], None]
+) -> Report:
+    """Have `threads` threads ask for a key at once."""
 
     def slow() -> str:
-        told(time.monotonic())
+        report_run(time.monotonic())
         time.sleep(SECONDS)
         return "the report"
 

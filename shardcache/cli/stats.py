@@ -1,4 +1,4 @@
-"""`stats`: what each server tells of itself."""
+"""`stats`: the figures of each server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rich.text import Text
 
 from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import Sheet, console, exits_by, json_option, percent, print_json, show
-from shardcache.cli.text import foreign, reason_of
+from shardcache.cli.terminal import reason_of, styled
 from shardcache.clients.blocking import Client
 from shardcache.errors import NodeError
 from shardcache.operations.keys.admin import NodeStats
 
-# What most servers tell of themselves, by the names that each kind gives it.
+# Figures of most servers, by the names that each kind uses.
 FIGURES: Final = {
     "version": ("version", "redis_version"),
     "items": ("curr_items", "entries"),
@@ -29,14 +29,14 @@ FIGURES: Final = {
 }
 HITS: Final = (("get_hits", "get_misses"), ("keyspace_hits", "keyspace_misses"), ("hits", "misses"))
 UNKNOWN: Final = "–"
-INTERVAL: Final = 2.0  # seconds between two looks
-WATCHED_FIGURES: Final = ("items", "memory")  # more would not fit beside the interval's
+INTERVAL: Final = 2.0  # seconds between two readings
+WATCHED_FIGURES: Final = ("items", "memory")  # more would not fit beside those of the interval
 WATCHED: Final = ("reads/s", "hit rate now")
 MAX_DIGITS: Final = 20  # of a counter of 64 bits
 
 
 class Interval(NamedTuple):
-    """What a server answered between two looks, `seconds` apart."""
+    """What a server answered between two readings, `seconds` apart."""
 
     hits: int
     misses: int
@@ -61,10 +61,10 @@ Intervals = Mapping[str, Interval]
     flag_value=INTERVAL,
     type=click.FloatRange(min=0.1),
     help=f"Show it again every SECONDS ({INTERVAL:g} unless given), until Ctrl-C. The last columns"
-    " are of the seconds since the last look.",
+    " cover the seconds since the last reading.",
 )
 @click.option(
-    "--count", metavar="N", type=click.IntRange(min=1), help="With --watch: end after N looks."
+    "--count", metavar="N", type=click.IntRange(min=1), help="With --watch: end after N readings."
 )
 @client_options
 @json_option
@@ -77,26 +77,26 @@ def stats(
     *,
     as_json: bool,
 ) -> bool:
-    """Show what each server tells of itself.
+    """Show the figures of each server.
 
-    The hit rate is that of all its clients since the server started. With --watch and --json, each
-    look is a line. Exit with 1 when a server does not answer.
+    The hit rate covers all its clients since the server started. With --watch and --json, each
+    reading is one line. Exit with 1 when a server does not answer.
     """
     if count is not None and watch is None:
-        raise click.UsageError("--count is for --watch")
+        raise click.UsageError("--count needs --watch")
     with open_client(urls, config) as client:
         if watch is not None:
             return _watch(client, watch, count, as_json=as_json)
         figures = client.stats()
     if as_json:
-        print_json({name: _described(figure) for name, figure in figures.items()})
+        print_json({name: _as_json(figure) for name, figure in figures.items()})
     else:
         show(_sheet(figures))
     return _complete(figures)
 
 
-def _described(figure: NodeStats) -> dict[str, object]:
-    """Return a node's figures for JSON: the server's as text, as it sent them, and its hit rate."""
+def _as_json(figure: NodeStats) -> dict[str, object]:
+    """Return a node's figures for JSON: those of the server as the text it sent, and its hit rate."""
     server = figure.server
     rate = None if isinstance(server, NodeError) else _hit_rate(server)
     return {**figure._asdict(), "hit_rate": rate}
@@ -107,11 +107,11 @@ def _complete(figures: Figures) -> bool:
 
 
 def _watch(client: Client, seconds: float, count: int | None, *, as_json: bool) -> bool:
-    """Show the figures again and again; return whether the last were complete."""
-    looks = islice(_looks(client, seconds), count)
+    """Show the figures repeatedly; return whether the last ones were complete."""
+    readings = islice(_readings(client, seconds), count)
     complete = True
     if as_json or not sys.stdout.isatty():
-        for figures, since in looks:
+        for figures, since in readings:
             complete = _complete(figures)
             if as_json:
                 print_json(_line(figures, since), indent=None)
@@ -119,28 +119,28 @@ def _watch(client: Client, seconds: float, count: int | None, *, as_json: bool) 
                 show(_sheet(figures, since), "")
         return complete
     with Live(console=console(), auto_refresh=False) as live:
-        for figures, since in looks:
+        for figures, since in readings:
             complete = _complete(figures)
             live.update(_sheet(figures, since), refresh=True)
     return complete
 
 
-def _looks(client: Client, seconds: float) -> Iterator[tuple[Figures, Intervals]]:
-    """Yield the figures every so many seconds, with what each node did since the look before."""
+def _readings(client: Client, seconds: float) -> Iterator[tuple[Figures, Intervals]]:
+    """Yield the figures every `seconds`, with what each node did since the reading before."""
     before: Figures = {}
-    looked = time.monotonic()
-    due = looked
+    read_at = time.monotonic()
+    due = read_at
     while True:
         figures = client.stats()
         now = time.monotonic()
-        yield figures, _since(before, figures, now - looked)
-        before, looked = figures, now
+        yield figures, _since(before, figures, now - read_at)
+        before, read_at = figures, now
         due = max(due + seconds, now)
         time.sleep(max(0.0, due - time.monotonic()))
 
 
 def _since(before: Figures, after: Figures, seconds: float) -> Intervals:
-    """Return what each node did between two looks, where both are known and it did not restart."""
+    """Return what each node did between two readings, if both are known and it did not restart."""
     intervals = {}
     for name, figure in after.items():
         old = before[name].server if name in before else None
@@ -156,7 +156,7 @@ def _since(before: Figures, after: Figures, seconds: float) -> Intervals:
 def _line(figures: Figures, since: Intervals) -> dict[str, object]:
     return {
         name: {
-            **_described(figure),
+            **_as_json(figure),
             "interval": since[name]._asdict() | {"hit_rate": since[name].hit_rate}
             if name in since
             else None,
@@ -175,7 +175,7 @@ def _sheet(figures: Figures, since: Intervals | None = None) -> Sheet:
         error: str | Text = ""
         if isinstance(figure.server, NodeError):
             cells = [UNKNOWN] * len(numbers)
-            error = foreign(reason_of(figure.server), "red")
+            error = styled(reason_of(figure.server), "red")
         else:
             rates = [] if since is None else _rates(since.get(name))
             cells = [*_cells(figure.server, figures_shown), *rates]
@@ -204,7 +204,7 @@ def _figure(server: dict[str, str], name: str) -> str:
 
 
 def _size(count: int) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes for people."""
     for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:,.1f} {unit}"
@@ -225,7 +225,7 @@ def _hit_rate(server: dict[str, str]) -> float | None:
 
 
 def reads(server: dict[str, str]) -> tuple[int, int]:
-    """Return how many reads a server answered with a value, and how many without."""
+    """Return how many reads a server answered with a value, and how many without one."""
     for hits, misses in HITS:
         if hits in server:
             return _number(server[hits]), _number(server.get(misses, "0"))

@@ -7,9 +7,10 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, SupportsIndex, TypeVar, Unpack
 
-from shardcache.backends.base import Backend, BackendFactory
-from shardcache.clients.base import ClientBase, given_tags
+from shardcache.backends.base import Backend, BackendOptions
+from shardcache.clients.base import ClientBase, tag_list
 from shardcache.clients.cached import Decorator
+from shardcache.clients.construction import blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
 from shardcache.core.caching import CachedTTL, PolicyOptions, Span
@@ -33,6 +34,7 @@ from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.port import run
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request
+from shardcache.plugin.manager import Plugins
 from shardcache.settings import node_list, parse_node
 
 T = TypeVar("T")
@@ -57,51 +59,49 @@ class Client(ClientBase[Backend]):
         return run(lambda: single.get(self._cluster, key, default))
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
-        """Return the keys found with their values, in no particular order; all nodes asked at once.
+        """Return the keys found with their values, in no particular order; all nodes are asked at once.
 
-        The keys are the caller's own.
-
-        What failed is absent; under `on_error="raise"` a `PartialFailureError` has `.found` and
-        `.failed`.
+        The keys are the caller's own objects. Keys of a node that failed are absent; with
+        `on_error="raise"` a `PartialFailureError` has `.found` and `.failed`.
         """
         return run(lambda: many.get_many(self._cluster, keys))
 
     def set(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
         """Store `value` for `ttl` seconds; return whether it was stored.
 
-        A `ttl` of `None` means no expiry, zero or less deletes the key, left out it is
-        `default_ttl`. Raise `EncodeError` for a value that the codec does not take.
+        A `ttl` of `None` means no expiry, and zero or less deletes the key; it defaults to
+        `default_ttl`. Raise `EncodeError` for a value that the codec cannot store.
         """
         return run(lambda: single.store(self._cluster, key, value, ttl, When.ALWAYS))
 
     def set_many(self, mapping: Mapping[Key, Any], ttl: TTL = DEFAULT) -> list[Key]:
         """Store every item for `ttl` seconds; return the keys that could not be stored.
 
-        Under `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
+        With `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
         """
         return run(lambda: many.set_many(self._cluster, mapping, ttl))
 
     def add(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
-        """Store `value` unless the key is there; return whether it was stored."""
+        """Store `value` if the key is missing; return whether it was stored."""
         return run(lambda: single.store(self._cluster, key, value, ttl, When.ABSENT))
 
     def replace(self, key: Key, value: Any, ttl: TTL = DEFAULT) -> bool:
-        """Store `value` if the key is there; return whether it was stored."""
+        """Store `value` if the key exists; return whether it was stored."""
         return run(lambda: single.store(self._cluster, key, value, ttl, When.PRESENT))
 
     def delete(self, key: Key) -> bool:
-        """Remove `key`; return whether it was there."""
+        """Delete `key`; return whether it existed."""
         return run(lambda: single.delete(self._cluster, key))
 
     def delete_many(self, keys: Iterable[Key]) -> int:
-        """Remove every key, all nodes asked at once; return how many were there.
+        """Delete every key, all nodes at once; return how many existed.
 
-        Under `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
+        With `on_error="raise"` a `PartialFailureError` has `.succeeded` and `.failed`.
         """
         return run(lambda: many.delete_many(self._cluster, keys))
 
     def touch(self, key: Key, ttl: TTL) -> bool:
-        """Set the expiry of `key` to `ttl` seconds from now; return whether it was there."""
+        """Set the expiry of `key` to `ttl` seconds from now; return whether it existed."""
         return run(lambda: single.touch(self._cluster, key, ttl))
 
     def incr(
@@ -113,9 +113,9 @@ class Client(ClientBase[Backend]):
     ) -> int | None:
         """Add `delta` to a counter; return its new value.
 
-        A missing counter returns `None`, or is made with `initial` and `ttl` when there is one; an
-        existing one keeps its expiry. Raise `NotACounterError` when the value is not a whole number
-        from 0 to 2**63 - 1 or would pass that.
+        A missing counter is created with `initial` and `ttl`; without `initial` the result is `None`. An
+        existing counter keeps its expiry. Raise `NotACounterError` when the value is not a whole number
+        from 0 to 2**63 - 1, or would exceed that.
         """
         return run(lambda: single.incr(self._cluster, key, delta, initial, ttl))
 
@@ -126,18 +126,19 @@ class Client(ClientBase[Backend]):
         initial: SupportsIndex | None = None,
         ttl: TTL = DEFAULT,
     ) -> int | None:
-        """Subtract `delta` from a counter, which stops at 0; return its new value. Else as `incr`."""
+        """Subtract `delta` from a counter, which stops at 0; return its new value. See `incr`."""
         return run(lambda: single.decr(self._cluster, key, delta, initial, ttl))
 
     def gets(self, key: Key, default: Any = None) -> tuple[Any, Hashable | None]:
-        """Return `(value, token)`, the token for `cas`; `(default, None)` when there is none."""
+        """Return `(value, token)`, with a token for `cas`; `(default, None)` for a missing key."""
         return run(lambda: single.gets(self._cluster, key, default))
 
     def cas(self, key: Key, value: Any, token: Hashable, ttl: TTL = DEFAULT) -> bool | None:
-        """Store `value` if nobody changed the key since `gets` gave `token`.
+        """Store `value` if the key has not changed since `gets` returned `token`.
 
-        `True` when stored, `False` when it was changed meanwhile, `None` when it is gone. On Redis,
-        values of the codec `raw`, and what other programs stored, are compared by value.
+        Return `True` when it was stored, `False` when the key was changed meanwhile, `None` when it is
+        missing. On Redis, values of the codec `raw`, and values that other programs stored, are compared
+        by value.
         """
         return run(lambda: single.cas(self._cluster, key, value, token, ttl))
 
@@ -150,11 +151,11 @@ class Client(ClientBase[Backend]):
         tags: str | bytes | Sequence[Key] = (),
         **terms: Unpack[PolicyOptions],
     ) -> T:
-        """Return the value of `key`; if it is missing, what `factory()` returns, for all callers at once.
+        """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
 
-        `ttl` left out is `default_ttl`, 0 keeps nothing. `tags` are names: see `invalidate_tag`. `terms`
-        are the fields of `CachePolicy`, such as `lock=True`. Values that are shared are copies of each
-        other.
+        `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names: see `invalidate_tag`. `terms`
+        are the fields of `CachePolicy`, such as `lock=True`. Each caller gets a value of its own, never
+        the same object.
         """
         policy = self._direct_policy(ttl, terms)
         protection = self._caches.protection
@@ -167,7 +168,7 @@ class Client(ClientBase[Backend]):
                     policy,
                     protection,
                     protection.direct,
-                    given_tags(tags),
+                    tag_list(tags),
                 )
             )
         )
@@ -189,23 +190,27 @@ class Client(ClientBase[Backend]):
     ) -> Decorator:
         """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
 
-        `ttl` left out is the client's `default_ttl`; seconds may be given by position, `cached(60)`.
-        Raise `ConfigurationError` where there is neither, and without parentheses.
+        `ttl` defaults to the client's `default_ttl`; seconds may be given by position, `cached(60)`.
+        Raise `ConfigurationError` when there is neither, and when used without parentheses.
 
         `key` is a template over the arguments (`"user:{user_id}"`) or a function of them, in place
-        of the automatic key; `namespace` (module and name of the function) and `version` are part
-        of it. `ignore` names arguments left out of it, `typed` tells `1`, `1.0` and `True` apart.
+        of the automatic key. `namespace` (by default module and name of the function) and `version` are
+        part of every key. `ignore` names arguments left out of it; `typed` tells `1`, `1.0` and `True`
+        apart.
         `tags` are templates too: see `invalidate_tag`. `terms` are the fields of `CachePolicy`.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
         return Decorator(
-            lambda: self._caches, self._cached_policy(seconds, ttl, terms), key_spec, self._prefixes
+            lambda: self._caches,
+            self._cached_policy(seconds, ttl, terms),
+            key_spec,
+            self._namespace.prefixes,
         )
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; return whether the tag's node took note."""
+        """Make every cached value with this tag a miss; return whether the tag's node has confirmed it."""
         return run(lambda: tagging.invalidate(self._cluster, tag))
 
     def lock(  # noqa: PLR0913 - what a lock is held on
@@ -218,59 +223,60 @@ class Client(ClientBase[Backend]):
         on_lost: OnLost = "raise",
         backoff: WaitStrategy | None = None,
     ) -> Lock:
-        """Describe a lock over a majority of up to five nodes; it is taken by `acquire` or `with`.
+        """Return a lock over a majority of up to five nodes; `acquire` or `with` takes it.
 
-        Nodes keep it for `ttl` seconds; `renew` prolongs it in the background until it has been
-        held for `max_hold` seconds. `on_lost` says whether a block that ends without it raises
-        `LockLost` or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the pauses
-        between tries. A lock limits load; it cannot keep a paused process from going on.
+        Nodes keep it for `ttl` seconds. With `renew` it is extended in the background until it has been
+        held for `max_hold` seconds. `on_lost` tells whether a `with` block that has lost the lock raises
+        `LockLost` at its end or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the
+        pauses between attempts. A lock limits load; it cannot stop a process that was paused from going
+        on.
         """
-        self._advise_on_locks()
+        self._membership.warn_of_few_lock_nodes()
         policy = lock_policy(ttl, max_hold, backoff, renew=renew)
         return Lock(lambda: self._cluster, name, policy, on_lost)
 
     def ping(self) -> dict[str, float | NodeError]:
-        """Return, by node name, the seconds that a ping took, or the error in its place."""
+        """Return, by node name, the seconds that a ping took, or the node's error."""
         return run(lambda: admin.ping(self._cluster))
 
     def check(self) -> dict[str, NodeCheck]:
-        """Ask each node for one of everything a client needs; return what was found, by its name.
+        """Test on each node everything that a client needs; return the findings by node name.
 
-        That is to answer, write, read, compare and set, count, cache functions, lock and delete, by
-        a server that is new enough; a node for locks alone (`lock` before its name) is asked for
-        locks. Raise `CheckFailedError`, which says of each node that cannot do all what is wrong
-        and what to do, whatever `on_error` says. Each answer is waited for as long as `timeout`. Its
-        keys are deleted at its end; those of a check that is stopped expire within ten seconds. No
-        counter or observer is told, and no node is ejected.
+        A node must answer, write, read, compare and set, count, cache functions, lock and delete, and
+        its server must be new enough. A node for locks only (`lock` before its name) is tested for locks.
+        Whatever `on_error` is, raise `CheckFailedError` when a node fails: it names for each such node
+        what is wrong and what to do. Each answer may take as long as `timeout`. The keys of a check are
+        deleted at its end; those of an interrupted check expire within ten seconds. A check changes no
+        counter, notifies no observer and ejects no node.
         """
         return run(lambda: checking.check(self._cluster))
 
     def stats(self) -> Stats:
         """Return, by node name, the server's figures (or its error) and this client's counters.
 
-        `.protection` has the counters of the values that were computed through this client.
+        `.protection` has the counters of the values that were recomputed through this client.
         """
         return run(lambda: admin.stats(self._cluster, self._caches.protection.counters.counts))
 
     def clear(self) -> bool:
         """Make every key of this client's namespace a miss, in one step; return whether that is in force.
 
-        For clients made with `clearable=True`, whose key names carry a generation; other clients
-        raise `ConfigurationError`. Cached functions' values are cleared as well; locks are not.
-        Other processes notice with their first call after a second. `False` when too few nodes have
-        taken note: call it again.
+        For clients with `clearable=True`, whose key names carry a generation; other clients raise
+        `ConfigurationError`. Values of cached functions are cleared as well; locks are not. Other
+        processes notice with their first call after a second. `False` means that too few nodes have
+        confirmed it: call it again.
         """
         return run(lambda: clearing.clear(self._cluster, self._caches.generations))
 
     def flush_all(self) -> bool:
-        """Empty every node, for all who use it; return whether all did. Nothing else calls this."""
+        """Empty every node, for all its users; return whether all did. No other call does this."""
         return run(lambda: admin.flush_all(self._cluster))
 
     def flush_node(self, name: str) -> bool:
-        """Empty the node called `name`, for all who use it; return whether it did.
+        """Empty the node called `name`, for all its users; return whether it did.
 
-        Do so before a node that was away comes back: what it holds is from before. Raise
-        `TopologyError`, which lists the known names, if there is no such node.
+        Do so before a node that was away comes back: its values are out of date. Raise `TopologyError`,
+        which lists the known names, if there is no such node.
         """
         return run(lambda: admin.flush_node(self._cluster, name))
 
@@ -285,14 +291,19 @@ class Client(ClientBase[Backend]):
 
     @takes_secrets
     def set_nodes(self, nodes: str | Node | Iterable[str | Node]) -> TopologyChange:
-        """Use exactly these nodes from now on; connections to those that stay are kept."""
+        """Use exactly these nodes from now on; connections to nodes that stay are kept."""
         return self._swap(lambda topology: topology.replaced(node_list(nodes)))
 
     def close(self) -> None:
-        """Close all connections. Idempotent; the client then raises `ClientClosedError`."""
-        retired = self._retire_all()
+        """Close all connections. Idempotent; the client then raises `ClientClosedError`.
+
+        On a view it does nothing.
+        """
+        if self._is_view:
+            return
+        retired = self._membership.close(type(self).__name__)
         try:
-            self._io.close()  # what it undoes needs the nodes
+            self._io.close()  # undoing what is left of locks needs the nodes
         finally:
             for backend in retired:
                 backend.close()
@@ -309,8 +320,8 @@ class Client(ClientBase[Backend]):
         self.close()
 
     def _swap(self, decide: Callable[[Topology], Topology]) -> TopologyChange:
-        change, retired = self._changed(decide)
-        self._announce(change)
+        change, retired = self._membership.change(decide)
+        self._membership.announce(change)
         for backend in retired:
             backend.close()
         return change
@@ -320,9 +331,14 @@ class Client(ClientBase[Backend]):
         return self._io
 
     def _make_ejector(
-        self, prober: Prober, observers: Observers, client: Callable[[], object]
+        self,
+        prober: Prober,
+        observers: Observers,
+        client: Callable[[], object],
+        plugins: Plugins,  # noqa: ARG002 - a node is probed over its own backend
+        options: BackendOptions,  # noqa: ARG002 - as above
     ) -> Ejector:
         return Ejector(prober, observers, client=client)
 
-    def _make_backend(self, factory: BackendFactory, node: Node) -> Backend:
-        return factory.blocking(node, self._options)
+    def _connector(self, plugins: Plugins, options: BackendOptions) -> Callable[[Node], Backend]:
+        return blocking_backends(plugins, options)

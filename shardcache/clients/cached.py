@@ -1,4 +1,4 @@
-"""A function whose values are cached, for both worlds."""
+"""Cached functions of both clients, and the decorators that create them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import (
     overload,
 )
 
-from shardcache.clients.binding import NO_FUNCTION, bind_as, unwrapped, why_not_awaited
+from shardcache.clients.callables import NO_FUNCTION, bind_as, function_to_cache, why_not_awaitable
 from shardcache.clients.function_cache import Args, CacheContext, CacheInfo, FunctionCache, Kwargs
 from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
 from shardcache.core.caching import CachePolicy
@@ -34,22 +34,22 @@ Q = ParamSpec("Q")
 
 ValueOf: TypeAlias = Callable[[Args, Kwargs], Coroutine[Any, Any, Any]]
 
-# What functions have beside what `functools.update_wrapper` copies.
+# Attributes of functions that `functools.update_wrapper` does not copy.
 _OF_FUNCTIONS: Final = ("__closure__", "__code__", "__defaults__", "__globals__", "__kwdefaults__")
 
 set_slot = object.__setattr__
 
 
 class CachedBase(Generic[P, R]):
-    """What both kinds of cached function have in common: they pass for the function, and count.
+    """What both kinds of cached function share: they look like the function, and count calls.
 
-    Frameworks tell handlers from other objects by `inspect.isfunction`, and read code, annotations and
-    signature. So it says that it is a function, as the wrappers of wrapt do, and has what one has. It
-    cannot be one: what `method` of an instance is then, Python decides, and its `get` would not know
-    the instance.
+    Frameworks recognise handlers by `inspect.isfunction`, and read code, annotations and signature. So
+    this object reports that it is a function, as wrapt's wrappers do, and has a function's attributes.
+    It cannot be a real one: Python would bind it to instances by itself, and `get` of the bound method
+    would not know the instance.
 
-    `__call__` is a slot that holds a plain function: it is called with one frame less than a method
-    of this class, and whoever looks at it finds no method with type variables as annotations.
+    `__call__` is a slot that holds a plain function. That saves one frame per call, and a framework that
+    inspects it finds no method with type variables as annotations.
     """
 
     __slots__ = ("__call__", "__dict__", "__weakref__", "_bound", "_cache")
@@ -60,9 +60,9 @@ class CachedBase(Generic[P, R]):
 
     def __init__(self, cache: FunctionCache) -> None:
         function = cache.function
-        self._start(cache, ())
+        self._set_up(cache, ())
         own = type(self)
-        # Attributes that the function was given, but for those that are methods here.
+        # Attributes that were set on the function, except those that are methods here.
         vars(self).update(
             (name, value)
             for name, value in getattr(function, "__dict__", {}).items()
@@ -72,7 +72,7 @@ class CachedBase(Generic[P, R]):
             vars(self)[name] = getattr(function, name, getattr(self.__call__, name))
         update_wrapper(self, function, updated=())
 
-    def _start(self, cache: FunctionCache, bound: Args) -> None:
+    def _set_up(self, cache: FunctionCache, bound: Args) -> None:
         self._cache = cache
         self._bound = bound
         set_slot(self, "__call__", self._make_request(cache.value, bound))  # to mypy it is a method
@@ -87,20 +87,20 @@ class CachedBase(Generic[P, R]):
 
     @property  # type: ignore[misc]  # nobody sets it
     def __class__(self) -> type:
-        """Return the type that frameworks take it for."""
+        """Return the type that frameworks should see."""
         return FunctionType
 
     @property
     def policy(self) -> CachePolicy:
-        """Return the terms on which values are kept."""
+        """Return the policy by which values are kept."""
         return self._cache.policy
 
     def cache_info(self) -> CacheInfo:
-        """Return what became of the calls in this process, of all instances for a method."""
+        """Return the counters of this process; for a method, those of all instances."""
         return CacheInfo(**self._cache.counters.counts)  # type: ignore[arg-type]  # ints but for one
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        """Pickle by name, as functions are: a worker that imports its module has it."""
+        """Pickle by name, as functions are: a worker finds it by importing its module."""
         return self._cache.function.__qualname__
 
     def __repr__(self) -> str:
@@ -109,9 +109,9 @@ class CachedBase(Generic[P, R]):
 
 
 class BoundBase(CachedBase[P, R]):
-    """What both kinds of cached method have in common: they pass for a method, as above.
+    """What both kinds of cached method share: they look like a method, as above.
 
-    Made as methods are, of a function and an instance, so that `weakref.WeakMethod` can make it again.
+    Created of a function and an instance, as methods are: `weakref.WeakMethod` creates it again that way.
     """
 
     __slots__ = ()
@@ -122,11 +122,11 @@ class BoundBase(CachedBase[P, R]):
     def __init__(self, function: CachedBase[..., R], instance: object) -> None:
         self.__func__ = function
         self.__self__ = instance
-        # What this class has as well, so that `__getattr__` is not asked for it.
+        # Attributes that this class has as well: `__getattr__` is not asked for those.
         self.__annotations__ = function.__annotations__
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
-        self._start(function._cache, (instance,))  # noqa: SLF001 - another of this class
+        self._set_up(function._cache, (instance,))  # noqa: SLF001 - another of this class
 
     def __getattr__(self, name: str) -> Any:  # whatever the function has
         """Return the function's own attribute, as methods do."""
@@ -134,11 +134,11 @@ class BoundBase(CachedBase[P, R]):
 
     @property  # type: ignore[misc]  # nobody sets it
     def __class__(self) -> type:
-        """Return the type that frameworks take it for."""
+        """Return the type that frameworks should see."""
         return MethodType
 
     @property
-    def __wrapped__(self) -> Callable[..., Any]:  # type: ignore[override]  # made when asked for
+    def __wrapped__(self) -> Callable[..., Any]:  # type: ignore[override]  # created on access
         """Return the method itself."""
         return MethodType(self.__func__.__wrapped__, self.__self__)
 
@@ -167,7 +167,7 @@ class CachedFunction(CachedBase[P, R]):
     if TYPE_CHECKING:
 
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-            """Return the cached value, or the result of the function, computed by one caller for all."""
+            """Return the cached value; if it is missing, one caller recomputes it for all."""
 
     @staticmethod
     def _make_request(value: ValueOf, bound: Args) -> Callable[..., Any]:
@@ -181,43 +181,43 @@ class CachedFunction(CachedBase[P, R]):
         return run(lambda: self._cache.key_for(self._bound + args, kwargs))
 
     def get(self, *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """Return the cached value, fresh or stale, or `None`; compute nothing."""
+        """Return the cached value, fresh or stale, or `None`; recompute nothing."""
         value: R | None = run(lambda: self._cache.peek(self._bound + args, kwargs))
         return value
 
     def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Store `value` as if the function had just computed it; return whether it was stored."""
+        """Store `value` as if the function had just returned it; return whether it was stored."""
         return run(lambda: self._cache.put(value, self._bound + args, kwargs))
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function whatever is cached; store and return its value."""
+        """Recompute the value even if it is cached; store and return it."""
         value: R = run(lambda: self._cache.refresh(self._bound + args, kwargs))
         return value
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Delete the value, and discard a computation in progress; return whether anything was there."""
+        """Delete the value, and discard a recompute in progress; return whether there was either."""
         return run(lambda: self._cache.invalidate(self._bound + args, kwargs))
 
     def invalidate_all(self) -> bool:
         """Make all values of this function misses; return whether that is in force.
 
-        Other processes notice with their first call after a second. `False` when too few nodes have
-        taken note: call it again.
+        Other processes notice with their first call after a second. `False` means that too few nodes have
+        confirmed it: call it again.
         """
         return run(self._cache.invalidate_all)
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; return whether the tag's node took note."""
+        """Make every cached value with this tag a miss; return whether the tag's node has confirmed it."""
         return run(lambda: self._cache.invalidate_tag(tag))
 
     def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself: nothing is read or stored."""
+        """Call the function itself, without reading or storing anything."""
         value: R = self._cache.function(*self._bound, *args, **kwargs)
         return value
 
-    # What a function in a class is bound to. To a type checker every function of a class looks alike:
-    # a static method is one that could be called with nothing or with a plain value, a class method one
-    # that takes the class.
+    # How a function in a class is bound. A type checker sees no difference between its functions: a static
+    # method is one that can be called without arguments or with a plain value, a class method one that
+    # takes the class.
     @overload
     def __get__(self: Callable[[], Any], instance: Any, owner: type) -> CachedFunction[P, R]: ...
     @overload
@@ -263,7 +263,7 @@ class AsyncCachedFunction(CachedBase[P, R]):
     if TYPE_CHECKING:
 
         async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-            """Return the cached value, or the result of the function, computed by one caller for all."""
+            """Return the cached value; if it is missing, one caller recomputes it for all."""
 
     @staticmethod
     def _make_request(value: ValueOf, bound: Args) -> Callable[..., Any]:
@@ -277,43 +277,43 @@ class AsyncCachedFunction(CachedBase[P, R]):
         return await self._cache.key_for(self._bound + args, kwargs)
 
     async def get(self, *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """Return the cached value, fresh or stale, or `None`; compute nothing."""
+        """Return the cached value, fresh or stale, or `None`; recompute nothing."""
         value: R | None = await self._cache.peek(self._bound + args, kwargs)
         return value
 
     async def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Store `value` as if the function had just computed it; return whether it was stored."""
+        """Store `value` as if the function had just returned it; return whether it was stored."""
         return await self._cache.put(value, self._bound + args, kwargs)
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function whatever is cached; store and return its value."""
+        """Recompute the value even if it is cached; store and return it."""
         value: R = await self._cache.refresh(self._bound + args, kwargs)
         return value
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Delete the value, and discard a computation in progress; return whether anything was there."""
+        """Delete the value, and discard a recompute in progress; return whether there was either."""
         return await self._cache.invalidate(self._bound + args, kwargs)
 
     async def invalidate_all(self) -> bool:
         """Make all values of this function misses; return whether that is in force.
 
-        Other processes notice with their first call after a second. `False` when too few nodes have
-        taken note: call it again.
+        Other processes notice with their first call after a second. `False` means that too few nodes have
+        confirmed it: call it again.
         """
         return await self._cache.invalidate_all()
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; return whether the tag's node took note."""
+        """Make every cached value with this tag a miss; return whether the tag's node has confirmed it."""
         return await self._cache.invalidate_tag(tag)
 
     async def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function itself: nothing is read or stored."""
+        """Call the function itself, without reading or storing anything."""
         value: R = await self._cache.function(*self._bound, *args, **kwargs)
         return value
 
-    # What a function in a class is bound to. To a type checker every function of a class looks alike:
-    # a static method is one that could be called with nothing or with a plain value, a class method one
-    # that takes the class.
+    # How a function in a class is bound. A type checker sees no difference between its functions: a static
+    # method is one that can be called without arguments or with a plain value, a class method one that
+    # takes the class.
     @overload
     def __get__(
         self: Callable[[], Any], instance: Any, owner: type
@@ -354,7 +354,7 @@ class AsyncCachedMethod(BoundBase[P, R], AsyncCachedFunction[P, R]):
 
 
 class Decorator:
-    """What `cached(…)` returns: makes a cached function of a function."""
+    """The decorator that `client.cached(…)` returns for functions."""
 
     __slots__ = ("_context", "_key_spec", "_policy", "_prefixes")
 
@@ -375,8 +375,8 @@ class Decorator:
     @overload
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
-        """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        plain = unwrapped(function, self._key_spec)
+        """Return the cached function; raise `ConfigurationError` if it cannot be cached."""
+        plain = function_to_cache(function, self._key_spec)
         if inspect.iscoroutinefunction(plain):
             raise ConfigurationError(
                 f"cached {function_name(plain)}: an async def needs an AsyncClient"
@@ -388,13 +388,13 @@ class Decorator:
         self._prefixes.claim(keys, lambda: self._context().cluster())
         policy = self._policy
         if policy.refresh == "auto" and self._key_spec.names("ignore"):
-            # What is not part of the key, such as a session, often ends with its request.
+            # An ignored argument, such as a database session, often ends with its request.
             policy = replace(policy, refresh="inline")
         return FunctionCache(self._context, function, policy, keys)
 
 
 class AsyncDecorator(Decorator):
-    """What `cached(…)` returns: makes a cached function of an `async def`."""
+    """The decorator that `client.cached(…)` returns for coroutine functions."""
 
     __slots__ = ()
 
@@ -405,8 +405,8 @@ class AsyncDecorator(Decorator):
     @overload
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
-        """Return the function with its values cached; raise `ConfigurationError` if it cannot be."""
-        plain = unwrapped(function, self._key_spec)
+        """Return the cached function; raise `ConfigurationError` if it cannot be cached."""
+        plain = function_to_cache(function, self._key_spec)
         if not inspect.iscoroutinefunction(plain):
-            raise ConfigurationError(f"cached {function_name(plain)}: {why_not_awaited(plain)}")
+            raise ConfigurationError(f"cached {function_name(plain)}: {why_not_awaitable(plain)}")
         return bind_as(function, AsyncCachedFunction(self._cache(plain)))

@@ -1,4 +1,4 @@
-"""What tells a function from another of its name: its code, and what it closes over."""
+"""The fingerprint of a function: it tells two functions of one name apart by code and closure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from weakref import ref
 
 from shardcache.core.arguments import UnkeyableError, canonical
 
-# Functions and what they close over are the caller's own, hence `Any`.
+# Functions and their closures are the caller's own, hence `Any`.
 
 _FIXED: Final = frozenset(
     {
@@ -27,11 +27,10 @@ _FIXED: Final = frozenset(
 
 
 class Fingerprint:
-    """A function's code and variables as they were when it was decorated.
+    """A function's code and closure as they were when it was decorated.
 
-    Values are compared by content, so that it outlives the function; what has no content of its own,
-    or may change it, is compared by identity: a client, a list. Where such an object is gone, another
-    cannot be it.
+    Immutable values are compared by content, so that the fingerprint outlives the function. Other
+    objects, such as a client or a list, are compared by identity; one that is gone equals no other.
     """
 
     __slots__ = ("_digest", "_objects")
@@ -43,24 +42,24 @@ class Fingerprint:
         self._objects = [_reference(each) for each in content.objects]
 
     def matches(self, other: Fingerprint) -> bool:
-        """Return whether both are of one function, as far as can be known."""
+        """Return whether both are of the same function, as far as can be known."""
         return (
             self._digest == other._digest
             and len(self._objects) == len(other._objects)
-            and all(map(_are_one, self._objects, other._objects))
+            and all(map(_are_same, self._objects, other._objects))
         )
 
 
 class _Content:
-    """What a function consists of: a hash of all that can be written as bytes, and the other objects."""
+    """The content of a function: a hash of all that can be written as bytes, and the other objects."""
 
     def __init__(self) -> None:
         self.hash = blake2b(digest_size=16)
         self.objects: list[object] = []
-        self._functions: list[object] = []  # met already: a recursive one holds itself
+        self._functions: list[object] = []  # seen already: a recursive function holds itself
 
     def add_function(self, function: Any) -> None:
-        """Add a function's name, code, variables and defaults."""
+        """Add a function's name, code, closure and defaults."""
         self._functions.append(function)
         self._add_bytes(f"{function.__module__}:{function.__qualname__}".encode())
         code = getattr(function, "__code__", None)
@@ -73,7 +72,7 @@ class _Content:
             self._add_value(function.__wrapped__)
 
     def _add_defaults(self, function: Any) -> None:
-        """Add the defaults of parameters, but no objects: whatever they are, they are part of keys."""
+        """Add the defaults of parameters, but no objects: those are part of keys anyway."""
         named = getattr(function, "__kwdefaults__", None) or {}
         for default in (*(getattr(function, "__defaults__", None) or ()), *named.values()):
             try:
@@ -84,7 +83,7 @@ class _Content:
     def _add_cell(self, cell: CellType) -> None:
         try:
             content = cell.cell_contents
-        except ValueError:  # not filled yet
+        except ValueError:  # not set yet
             self._add_bytes(b"empty")
             return
         self._add_value(content)
@@ -120,7 +119,7 @@ class _Content:
         self.objects.append(value)
 
     def _add_code(self, code: CodeType) -> None:
-        """Add code as it is wherever it stands in its file: a line above it makes no other one."""
+        """Add code without its place in the file: a new line above it changes nothing."""
         counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
         self._add_bytes(repr(counts).encode())
         self._add_bytes(code.co_code)
@@ -138,7 +137,7 @@ class _Content:
 
 
 def _constant(constant: object) -> bytes:
-    """Return a constant of code as bytes; the order of a frozen set says nothing."""
+    """Return a constant of code as bytes; the order of a frozen set does not count."""
     if isinstance(constant, frozenset):
         return b"frozenset" + b",".join(sorted(map(_constant, constant)))
     if isinstance(constant, tuple):
@@ -147,7 +146,7 @@ def _constant(constant: object) -> bytes:
 
 
 def _is_fixed(value: object) -> bool:
-    """Return whether a value will always be what it is now, as lists and most objects will not."""
+    """Return whether a value is immutable; lists and most objects are not."""
     kind = type(value)
     return kind in _FIXED or issubclass(kind, (Enum, type))
 
@@ -155,7 +154,7 @@ def _is_fixed(value: object) -> bool:
 def _reference(value: object) -> Callable[[], object]:
     try:
         return ref(value)
-    except TypeError:  # of a type that cannot be referred to weakly, such as a list
+    except TypeError:  # a type without weak references, such as a list
         return partial(_same, value)
 
 
@@ -163,6 +162,6 @@ def _same(value: object) -> object:
     return value
 
 
-def _are_one(one: Callable[[], object], other: Callable[[], object]) -> bool:
+def _are_same(one: Callable[[], object], other: Callable[[], object]) -> bool:
     value = one()
     return value is not None and value is other()

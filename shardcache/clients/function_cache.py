@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import (
-    Any,
-    NamedTuple,
-)
+from typing import Any, NamedTuple
 
 from shardcache.clients.key_builder import KeyBuilder, function_name
 from shardcache.core.caching import CachePolicy
@@ -28,9 +25,9 @@ Kwargs = Mapping[str, Any]
 
 
 class CacheInfo(NamedTuple):
-    """What became of the calls of one cached function in this process.
+    """The counters of one cached function in this process.
 
-    What each counter means is in the reference, under "Counters".
+    The reference explains each of them under "Counters".
     """
 
     hits: int
@@ -52,9 +49,9 @@ class CacheInfo(NamedTuple):
 
 
 class CacheContext(NamedTuple):
-    """What the cached functions of one client have in common.
+    """What the cached functions of one client share.
 
-    `cluster` returns the client's nodes as they are when a call begins.
+    `cluster` returns the client's nodes at the start of a call.
     """
 
     cluster: Callable[[], Cluster]
@@ -63,7 +60,7 @@ class CacheContext(NamedTuple):
 
 
 class FunctionCache:
-    """The cache of one function: its keys, its terms, its counters. The text for both worlds."""
+    """The cache of one function, for both clients: its keys, its policy and its counters."""
 
     __slots__ = ("_context", "_defaulted", "_keys", "counters", "function", "policy")
 
@@ -77,16 +74,16 @@ class FunctionCache:
         self._context = _checked(context, keys) if keys.is_anonymous else context
         self.function = function
         self.policy = policy
-        self._defaulted = policy  # with the default ttl of the client
+        self._defaulted = policy  # with the client's default ttl
         self._keys = keys
         self.counters = RecomputeCounters(function_name(function))
 
     async def value(self, args: Args, kwargs: Kwargs) -> Any:
-        """Return the cached value, or compute it."""
+        """Return the cached value; recompute it if it is missing."""
         return await cached_value.get(await self._request(args, kwargs, reads=True))
 
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
-        """Return the cached value, or `None`."""
+        """Return the cached value, or `None`; recompute nothing."""
         value = await cached_value.peek(await self._request(args, kwargs, reads=True))
         return None if value is NOT_MADE else value
 
@@ -95,7 +92,7 @@ class FunctionCache:
         return await cached_value.put(await self._request(args, kwargs), value)
 
     async def refresh(self, args: Args, kwargs: Kwargs) -> Any:
-        """Compute the value and store it."""
+        """Recompute the value and store it."""
         return await cached_value.refresh(await self._request(args, kwargs))
 
     async def invalidate(self, args: Args, kwargs: Kwargs) -> bool:
@@ -109,7 +106,7 @@ class FunctionCache:
         return await generations.renew(cluster, generations[self._keys.prefix])
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make the values with a tag misses."""
+        """Make all values with this tag misses."""
         return await tags.invalidate(self._context().cluster(), tag)
 
     async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:
@@ -117,7 +114,10 @@ class FunctionCache:
         return (await self._request(args, kwargs)).key
 
     async def _request(self, args: Args, kwargs: Kwargs, *, reads: bool = False) -> Request:
-        """Return the call, in the generation in force; if need be that is looked up, and it `reads`."""
+        """Return the request of a call, with a key of the current generation.
+
+        A generation that is due for a look is read from its node, along with the value if it `reads`.
+        """
         context = self._context()
         cluster = context.cluster()
         policy = self.policy
@@ -126,7 +126,7 @@ class FunctionCache:
         generations = context.generations
         generation = generations[self._keys.prefix]
         name = generation.name
-        call = Request(
+        request = Request(
             cluster,
             self._keys.key(args, kwargs, name),
             lambda: self.function(*args, **kwargs),
@@ -135,29 +135,29 @@ class FunctionCache:
             self.counters,
             self._keys.tags(args, kwargs),
         )
-        if generation.epoch is generations.epoch and call.io.now() < generations.due:
-            return call
-        await self._settle(call, generations, args, kwargs, reads=reads)
-        return call
+        if generation.epoch is generations.epoch and request.io.now() < generations.due:
+            return request
+        await self._refresh_generation(request, generations, args, kwargs, reads=reads)
+        return request
 
-    async def _settle(
-        self, call: Request, generations: Generations, args: Args, kwargs: Kwargs, *, reads: bool
+    async def _refresh_generation(
+        self, request: Request, generations: Generations, args: Args, kwargs: Kwargs, *, reads: bool
     ) -> None:
-        """Look up the generation of a call along with its read; rename the call if it is another."""
-        cluster = call.cluster
+        """Look up the generation along with the value; rename the request if it has changed."""
+        cluster = request.cluster
         generation = generations[self._keys.prefix]
         name = generation.name
         wanted = [generation, generations.cleared] if cluster.clearable else [generation]
         deadline = cluster.deadline()
-        asks = call.reads() if reads else []
+        asks = request.reads() if reads else []
         replies = await generations.settle(cluster, wanted, asks, deadline)
         if generation.name != name:
-            call.rename(self._keys.key(args, kwargs, generation.name))
+            request.rename(self._keys.key(args, kwargs, generation.name))
             replies = None
         if reads:
-            if replies is None:  # what was read is void
-                replies = await cluster.ask_timed(call.reads(), deadline)
-            call.first = call.parse_replies([reply for reply, _ in replies])
+            if replies is None:  # the value was read under an old name
+                replies = await cluster.ask_timed(request.reads(), deadline)
+            request.first = request.parse_replies([reply for reply, _ in replies])
 
     def _with_default_ttl(self, cluster: Cluster) -> CachePolicy:
         """Return the policy with the client's `default_ttl`; raise `ConfigurationError` without one."""
@@ -174,7 +174,7 @@ class FunctionCache:
 
 
 def _checked(context: Callable[[], CacheContext], keys: KeyBuilder) -> Callable[[], CacheContext]:
-    """Return `context` for a function that may be cached on some nodes only, which are known then."""
+    """Return `context` with a check that an anonymous function may be cached on the client's nodes."""
 
     def checked() -> CacheContext:
         found = context()

@@ -1,4 +1,4 @@
-"""Under which key the value of a call is kept, and with which tags."""
+"""The keys and tags under which the values of a function's calls are stored."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from shardcache.operations.cluster.cluster import Cluster
 KeyChoice: TypeAlias = str | Callable[..., str | bytes] | None
 
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-# No part of a namespace but the first begins so, unless marked: then it is known where this ends.
+# Only the first part of a namespace may begin like a version; others are marked, so that the end of
+# the namespace is known.
 _BEGINS_A_VERSION: Final = tuple("0123456789-")
 _LIKE_A_VERSION: Final = (*_BEGINS_A_VERSION, "=", "%")
-# Variables that Python gives to methods of any class, and to those of a generic one.
+# Variables that Python adds to methods of a class, and of a generic class.
 _OF_CLASSES: Final = ("__class__", "__classdict__", ".type_params")
-# The module of a program's main file, and of the same file in a process that it has spawned.
+# The module of a program's main file, and of the same file in a spawned process.
 _MAIN: Final = ("__main__", "__mp_main__", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySpec:
-    """How the key of a call is made: what `cached` was told about it."""
+    """How to build the keys of a function: the arguments of `cached` that concern them."""
 
     key: KeyChoice = None
     namespace: str | None = None
@@ -42,7 +43,7 @@ class KeySpec:
     typed: bool = False
 
     def __post_init__(self) -> None:
-        """Raise `ConfigurationError` listing what is no template, function or name."""
+        """Raise `ConfigurationError` listing every field of a wrong type."""
         faults = []
         if not (self.key is None or isinstance(self.key, str) or callable(self.key)):
             faults.append(
@@ -58,24 +59,24 @@ class KeySpec:
             raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
 
     def names(self, field: str) -> tuple[str, ...]:
-        """Give `ignore` or `tags` as a tuple; one string stands for one."""
+        """Return `ignore` or `tags` as a tuple; one string stands for one name."""
         given = getattr(self, field)
         return (given,) if isinstance(given, str) else tuple(given)
 
 
 class PrefixRegistry:
-    """Which functions' values have which prefix, so that no two functions ever share theirs."""
+    """The key prefixes of functions: no two functions may share one."""
 
     def __init__(self, *, nodes_known: bool = True) -> None:
         self._nodes_known = nodes_known
         self._known: dict[str, tuple[str, Fingerprint]] = {}
 
     def claim(self, keys: KeyBuilder, cluster: Callable[[], Cluster]) -> None:
-        """Take note of a function's prefix.
+        """Reserve a function's prefix.
 
-        Raise `ConfigurationError` when it is another function's, whose values it would be served: one
-        of another name, of other code, or that closes over other values. One that was only defined
-        again, as `importlib.reload` does, is the same.
+        Raise `ConfigurationError` when another function has it, whose values would be served: a
+        function with another name, other code or another closure. A function that was only defined
+        again, as by `importlib.reload`, is the same.
         """
         if self._nodes_known:
             keys.refuse_if_anonymous(cluster())
@@ -95,15 +96,15 @@ class PrefixRegistry:
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """Give a function's module and name."""
+    """Return a function's module and name."""
     return f"{function.__module__}:{function.__qualname__}"
 
 
 def prefix_of(namespace: str, version: int | str) -> str:
-    """Return what is in front of each key of a function, so that no two run into each other.
+    """Return the prefix of a function's keys; no two pairs of namespace and version have the same.
 
-    A part of the namespace that could be taken for a version is marked by `%`, and a version that does
-    not begin with a digit by `=`.
+    A part of the namespace that looks like a version is marked by `%`. A version that does not begin
+    with a digit is marked by `=`.
 
     >>> prefix_of("shop:prices", 2), prefix_of("user:0:admin", 0), prefix_of("shop", "beta")
     ('shop:prices:2', 'user:%0:admin:0', 'shop:=beta')
@@ -120,14 +121,14 @@ def prefix_of(namespace: str, version: int | str) -> str:
 class KeyBuilder:
     """The keys and tags of one function's calls.
 
-    `prefix` is in front of each key: the function's namespace and version. `is_anonymous`: whether
-    that names no program, so that another program's function could have the same.
+    Each key begins with `prefix`: the function's namespace and version. It `is_anonymous` when that
+    names no program: a function of another program could then have the same.
     """
 
     def __init__(self, function: Callable[..., Any], key_spec: KeySpec) -> None:
         self.function = function
         self.name = function_name(function)
-        self._naming = key_spec
+        self._key_spec = key_spec
         self._arguments = _arguments(function, self.name)
         module = _module(function)
         self.is_anonymous = not key_spec.namespace and module in _MAIN
@@ -148,7 +149,7 @@ class KeyBuilder:
         ]
 
     def refuse_if_anonymous(self, cluster: Cluster) -> None:
-        """Raise `ConfigurationError` if other programs' functions could have the same keys there."""
+        """Raise `ConfigurationError` if a function of another program could have the same keys there."""
         if self.is_anonymous and any(
             node.address.scheme != EMBEDDED for node in cluster.topology.nodes
         ):
@@ -159,9 +160,9 @@ class KeyBuilder:
             )
 
     def key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], generation: str) -> str | bytes:
-        """Give the key of a call; raise `KeyBuildError` when none can be made of its arguments."""
+        """Return the key of a call; raise `KeyBuildError` if its arguments do not make one."""
         prefix = f"{self.prefix}@{generation}" if generation else self.prefix
-        choice = self._naming.key
+        choice = self._key_spec.key
         if choice is None:
             return f"{prefix}:{digest(self._canonical(args, kwargs))}"
         if self._template is not None:
@@ -169,15 +170,15 @@ class KeyBuilder:
                 return f"{prefix}:{self._template.key(self._arguments.named(args, kwargs))}"
             except UnkeyableError as error:
                 raise self._unkeyable(error) from error.__cause__
-        made: object = self._arguments.call(choice, args, kwargs)  # type: ignore[arg-type]  # no str
-        if isinstance(made, str):
-            return f"{prefix}:{made}"
-        if isinstance(made, bytes):
-            return prefix.encode() + b":" + made
-        raise KeyBuildError(f"{self.name}: key= gave {redact(made)}, which is no str or bytes")
+        built: object = self._arguments.call(choice, args, kwargs)  # type: ignore[arg-type]  # no str
+        if isinstance(built, str):
+            return f"{prefix}:{built}"
+        if isinstance(built, bytes):
+            return prefix.encode() + b":" + built
+        raise KeyBuildError(f"{self.name}: key= returned {redact(built)}, not str or bytes")
 
     def tags(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[str]:
-        """Give the tags of a call's value."""
+        """Return the tags of a call's value."""
         if not self._tags:
             return ()
         named = self._arguments.named(args, kwargs)
@@ -192,34 +193,34 @@ class KeyBuilder:
         if values is None:
             return self._as_passed(args, kwargs)
         parts: list[bytes] = []
-        typed = self._naming.typed
+        typed = self._key_spec.typed
         for place, name, label in self._labels:
             try:
                 parts += (label, canonical(values[place], typed=typed))
             except UnkeyableError as error:
-                raise self._without_bytes(name, error) from None
+                raise self._unkeyable_argument(name, error) from None
         return b"".join(parts)
 
     def _as_passed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """Return the bytes of the arguments of a wrapper, which may pass on others than it is given.
+        """Return the bytes of a wrapper's arguments as they were passed: it may pass on other ones.
 
-        By the names of what it wraps where they fit, but without defaults: with an argument put in
-        front they would be those of other parameters.
+        The names are those of the wrapped function where they fit. Defaults are left out: if the wrapper
+        inserts an argument, they belong to other parameters.
         """
         mark, given = self._arguments.passed(args, kwargs)
-        ignored = self._naming.names("ignore")
+        ignored = self._key_spec.names("ignore")
         parts: list[bytes] = []
-        typed = self._naming.typed
+        typed = self._key_spec.typed
         for name, value in given.items():
             if name in ignored:
                 continue
             try:
                 parts += (mark, name.encode(), b"=", canonical(value, typed=typed))
             except UnkeyableError as error:
-                raise self._without_bytes(name, error) from None
+                raise self._unkeyable_argument(name, error) from None
         return b"".join(parts)
 
-    def _without_bytes(self, name: str, error: UnkeyableError) -> KeyBuildError:
+    def _unkeyable_argument(self, name: str, error: UnkeyableError) -> KeyBuildError:
         return KeyBuildError(
             f"{self.name}: no key can be made of the argument {name!r}, {error}; give the"
             f" decorator key=… or ignore=({name!r},), or the type a __cache_key__"
@@ -229,7 +230,7 @@ class KeyBuilder:
         return KeyBuildError(f"{self.name}: {error}")
 
     def _faults(self, ignored: Sequence[str]) -> Iterable[str]:
-        """Yield what templates and names the function has nothing for, and what has no name."""
+        """Yield the faults of tags, `ignore`, templates and the function's name."""
         arguments = self._arguments
         known = f"(known: {', '.join(arguments.names) or 'none'})"
         if len(self._tags) > MAX_VERSIONS:
@@ -256,23 +257,23 @@ class KeyBuilder:
         yield from self._faults_of_name()
 
     def _faults_of_name(self) -> Iterable[str]:
-        if self._naming.namespace:
+        if self._key_spec.namespace:
             return
         inner = inspect.unwrap(self.function)
         if getattr(inner, "__name__", "") == "<lambda>":
             yield "a lambda has no name; give namespace=…"
-        elif self._naming.key is None and _is_made_inside(inner):
+        elif self._key_spec.key is None and _is_closure(inner):
             yield (
-                "it is made inside another function, and what it closes over is no part of its keys:"
-                " pass that as an argument, and give namespace=… or key=…"
+                "it is defined inside another function, and the variables it closes over are not part of its"
+                " keys: pass them as arguments, and give namespace=… or key=…"
             )
 
 
-def _is_made_inside(function: Any) -> bool:
-    """Return whether a function was made by a call of another one, whose variables it may use."""
+def _is_closure(function: Any) -> bool:
+    """Return whether a function was defined inside another one, whose variables it may use."""
     if "<locals>" in getattr(function, "__qualname__", ""):
         return True
-    # One that is declared global where it is made has another name, and such variables all the same.
+    # A function that is declared global inside another has no such name, but may have such variables.
     variables = getattr(getattr(function, "__code__", None), "co_freevars", ())
     types = (each.__name__ for each in getattr(function, "__type_params__", ()))
     return bool({*variables}.difference(types, _OF_CLASSES))
@@ -281,15 +282,15 @@ def _is_made_inside(function: Any) -> bool:
 class _Arguments:
     """How the calls of one function are bound to its parameters.
 
-    `names` are those of all parameters, `own` those of the function's own ones: a wrapper that takes
-    whatever it is given shows the parameters of what it wraps, and need not pass on the same.
+    `names` are the names of all parameters, `own` those of the function itself. A wrapper with
+    `*args, **kwargs` shows the parameters of the function it wraps, and may pass on other arguments.
     """
 
-    def __init__(self, own: inspect.Signature, redact: inspect.Signature) -> None:
+    def __init__(self, own: inspect.Signature, shown: inspect.Signature) -> None:
         self.own = tuple(own.parameters)
-        self._is_wrapper = _takes_anything(own) and _begin_alike(own, redact)
+        self._is_wrapper = _takes_anything(own) and _begin_alike(own, shown)
         self._own = own
-        self._signature = redact if self._is_wrapper else own
+        self._signature = shown if self._is_wrapper else own
         parameters = self._signature.parameters.values()
         self.names = tuple(self._signature.parameters)
         self._is_simple = not self._is_wrapper and not any(
@@ -304,7 +305,7 @@ class _Arguments:
         self._required = len(self.names) - len(self._defaults)
 
     def values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[Any] | None:
-        """Return the values of all parameters, defaults applied; `None` if they are not known."""
+        """Return the values of all parameters, defaults applied; `None` for a wrapper, which may change them."""
         given = len(args)
         if self._is_simple and not kwargs and self._required <= given <= len(self.names):
             return args + self._defaults[given - self._required :]
@@ -313,7 +314,7 @@ class _Arguments:
         return tuple(self._bound(args, kwargs).arguments.values())
 
     def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the values by the names of the parameters, those of what is wrapped included."""
+        """Return the values by parameter name, for a wrapper by the names it shows."""
         values = self.values(args, kwargs)
         if values is None:
             return self._bound(args, kwargs).arguments
@@ -322,9 +323,9 @@ class _Arguments:
     def passed(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[bytes, Mapping[str, Any]]:
-        """Return what was passed, without defaults, by the names that are shown if it fits them.
+        """Return a mark and the arguments by name, without defaults.
 
-        In front of it a mark of which names these are.
+        The names are the shown ones if the arguments fit them, else the wrapper's own; the mark tells which.
         """
         try:
             return b"", self._signature.bind(*args, **kwargs).arguments
@@ -334,7 +335,7 @@ class _Arguments:
     def call(
         self, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> object:
-        """Call a function of the arguments, however the call was written, with defaults applied."""
+        """Call `function` with the same arguments in the order of the parameters, defaults applied."""
         if self._is_wrapper:
             return function(*args, **kwargs)
         if self._is_simple:
@@ -352,22 +353,22 @@ def _takes_anything(own: inspect.Signature) -> bool:
     return [each.kind for each in own.parameters.values()][-2:] == [*_VARIADIC]
 
 
-def _begin_alike(own: inspect.Signature, redact: inspect.Signature) -> bool:
-    """Return whether a wrapper's own parameters, but for the last two, are those that it shows first."""
+def _begin_alike(own: inspect.Signature, shown: inspect.Signature) -> bool:
+    """Return whether a wrapper's own parameters, without the last two, are the first ones it shows."""
     first = tuple(own.parameters)[:-2]
-    return own != redact and tuple(redact.parameters)[: len(first)] == first
+    return own != shown and tuple(shown.parameters)[: len(first)] == first
 
 
 def _arguments(function: Callable[..., Any], name: str) -> _Arguments:
     try:
-        redact = inspect.signature(function)
+        shown = inspect.signature(function)
     except ValueError as error:
         raise ConfigurationError(f"cached {name}: {error}") from None
     try:
         own = inspect.signature(function, follow_wrapped=False)
-    except ValueError:  # a cached function has none of its own, and passes on what it is given
-        own = redact
-    return _Arguments(own, redact)
+    except ValueError:  # a cached function has no signature, and passes on all arguments
+        own = shown
+    return _Arguments(own, shown)
 
 
 def _template(text: str, faults: list[str]) -> Template:
@@ -379,7 +380,7 @@ def _template(text: str, faults: list[str]) -> Template:
 
 
 def _module(function: Callable[..., Any]) -> str | None:
-    """Return the module of a function; of a program started as a module, by the name it has."""
+    """Return the module of a function; for a program started by `python -m`, the module's real name."""
     module: str | None = function.__module__
     if module in _MAIN:
         spec = getattr(inspect.unwrap(function), "__globals__", {}).get("__spec__")

@@ -1,4 +1,4 @@
-"""What a user holds of a lock: a description to share, and the lease of whoever has it."""
+"""Locks as users see them: a lock to share, and the lease of a holder."""
 
 from __future__ import annotations
 
@@ -23,129 +23,129 @@ DEFAULT_WAIT: Final = 10.0  # seconds
 
 LeaseT = TypeVar("LeaseT", bound="LeaseBase")
 
-# Which lease a `with` on a lock itself has taken: the lock is shared, the block is not.
+# The leases of `with` blocks on locks themselves: a lock is shared, a block is not.
 _entered: ContextVar[tuple[LeaseBase, ...]] = ContextVar("shardcache_locks", default=())
 
 
 class LeaseBase:
-    """What both leases tell from memory."""
+    """What both leases answer from memory."""
 
-    __slots__ = ("_hold",)
+    __slots__ = ("_held_lock",)
 
-    def __init__(self, hold: HeldLock) -> None:
-        self._hold = hold
+    def __init__(self, held_lock: HeldLock) -> None:
+        self._held_lock = held_lock
 
     @property
     def valid(self) -> bool:
-        """Return whether the lock still holds; `False` in a forked child, whose parent has it."""
+        """Return whether the lock is still held; `False` in a forked child, whose parent has it."""
         return self.remaining() > 0
 
     @property
     def lost(self) -> bool:
-        """Return whether it was lost: its time ran out, or it could not be prolonged."""
+        """Return whether it was lost: it expired, or could not be extended."""
         if not self.own:
             return False
-        return bool(self._hold.lost) or not (self._hold.released or self.valid)
+        return bool(self._held_lock.lost) or not (self._held_lock.released or self.valid)
 
     @property
     def token(self) -> str:
-        """Return the 32 hex digits that the nodes keep for this lease and for no other."""
-        return self._hold.payload[1].hex()
+        """Return the 32 hex digits that the nodes keep for this lease only."""
+        return self._held_lock.payload[1].hex()
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Return the nodes on which the lock was asked for."""
-        return tuple(member.node for member in self._hold.members)
+        """Return the nodes that were asked for the lock."""
+        return tuple(member.node for member in self._held_lock.members)
 
     def remaining(self) -> float:
-        """Return for how many seconds it still holds; 0 when it does not."""
-        return self._hold.remaining()
+        """Return for how many more seconds it is held; 0 when it is not."""
+        return self._held_lock.remaining()
 
     def check(self) -> None:
-        """Raise `LockLost` unless the lock still holds."""
+        """Raise `LockLost` unless the lock is still held."""
         if not self.valid:
-            raise LockLost(f"lock {self._hold.name!r} is not ours any more: {self._why()}")
+            raise LockLost(f"lock {self._held_lock.name!r} is no longer held: {self._reason()}")
 
     @property
     def own(self) -> bool:
-        """Return whether it belongs to this process, and not to the one it was forked from."""
-        return self._hold.own
+        """Return whether it belongs to this process, not to the process it was forked from."""
+        return self._held_lock.own
 
-    def _why(self) -> str:
+    def _reason(self) -> str:
         if not self.own:
-            return "it belongs to the process that this one was forked from"
-        if self._hold.lost:
-            return self._hold.lost
-        return "it was released" if self._hold.released else "its time ran out"
+            return "it belongs to the process that this process was forked from"
+        if self._held_lock.lost:
+            return self._held_lock.lost
+        return "it was released" if self._held_lock.released else "its time ran out"
 
     def _ttl(self, ttl: float | timedelta | None) -> float:
         if ttl is None:
-            return self._hold.policy.ttl
+            return self._held_lock.policy.ttl
         try:
             return positive_seconds(ttl, MAX_TTL)
         except ConfigurationError as error:
             raise ConfigurationError(f"lock: ttl {error.faults[0]}") from None
 
     def __repr__(self) -> str:
-        state = f"{self.remaining():.1f} s" if self.valid else self._why()
-        return f"<{type(self).__name__} {self._hold.name!r}: {state}>"
+        state = f"{self.remaining():.1f} s" if self.valid else self._reason()
+        return f"<{type(self).__name__} {self._held_lock.name!r}: {state}>"
 
 
 class Lease(LeaseBase):
-    """A lock that was taken. Any thread may check, extend and release it.
+    """A lock that is held. Any thread may check, extend and release it.
 
-    It holds for `remaining()` seconds by this machine's monotonic clock, less than the nodes keep
-    it. What it guards may still go on after that, in a process that was stopped meanwhile: see
-    what Redlock does not promise in the docs.
+    It is held for `remaining()` seconds by this machine's monotonic clock, which is less than the nodes
+    keep it. The guarded work may go on after that, in a process that was paused meanwhile: see what
+    Redlock does not promise in the docs.
     """
 
     __slots__ = ()
 
     def extend(self, ttl: float | timedelta | None = None) -> float:
-        """Make it hold for `ttl` seconds from now (its own ttl if left out); return for how long.
+        """Hold it for `ttl` seconds from now (by default its own ttl); return the seconds that remain.
 
-        Raise `LockLost` when it does not hold any more, or too few nodes agree: it is then lost.
+        Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost.
         """
         self.check()
-        run(lambda: self._hold.extend(self._ttl(ttl)))
+        run(lambda: self._held_lock.extend(self._ttl(ttl)))
         self.check()
         return self.remaining()
 
     def release(self) -> bool:
-        """Release the lock; return whether it still held. Idempotent, and raises no node's error."""
-        return run(self._hold.release)
+        """Release the lock; return whether it was still held. Idempotent; raises no `NodeError`."""
+        return run(self._held_lock.release)
 
 
 class AsyncLease(LeaseBase):
-    """A lock that was taken. Any task may check, extend and release it.
+    """A lock that is held. Any task may check, extend and release it.
 
-    It holds for `remaining()` seconds by this machine's monotonic clock, less than the nodes keep
-    it. What it guards may still go on after that, in a process that was stopped meanwhile: see
-    what Redlock does not promise in the docs.
+    It is held for `remaining()` seconds by this machine's monotonic clock, which is less than the nodes
+    keep it. The guarded work may go on after that, in a process that was paused meanwhile: see what
+    Redlock does not promise in the docs.
     """
 
     __slots__ = ()
 
     async def extend(self, ttl: float | timedelta | None = None) -> float:
-        """Make it hold for `ttl` seconds from now (its own ttl if left out); return for how long.
+        """Hold it for `ttl` seconds from now (by default its own ttl); return the seconds that remain.
 
-        Raise `LockLost` when it does not hold any more, or too few nodes agree: it is then lost.
+        Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost.
         """
         self.check()
-        await self._hold.extend(self._ttl(ttl))
+        await self._held_lock.extend(self._ttl(ttl))
         self.check()
         return self.remaining()
 
     async def release(self) -> bool:
-        """Release the lock; return whether it still held. Idempotent, and raises no node's error."""
-        hold = self._hold
+        """Release the lock; return whether it was still held. Idempotent; raises no `NodeError`."""
+        hold = self._held_lock
         return await hold.cluster.io.shield(hold.release)
 
 
 class LockBase(Generic[LeaseT]):
-    """What both locks are: a name, and on what terms it is held.
+    """What both locks share: a name and a policy.
 
-    `cluster` gives the client's nodes as they are when a call begins.
+    `cluster` returns the client's nodes at the start of a call.
     """
 
     __slots__ = ("_cluster", "_entered", "_on_lost", "name", "policy")
@@ -155,10 +155,10 @@ class LockBase(Generic[LeaseT]):
     ) -> None:
         if on_lost not in ("raise", "ignore"):
             raise ConfigurationError(f"lock: on_lost must be 'raise' or 'ignore', not {on_lost!r}")
-        cluster().hashed(name)  # raises for what is no key
+        cluster().hashed(name)  # raises for an invalid key
         self._cluster = cluster
         self._on_lost = on_lost
-        self._entered: list[LeaseT] = []  # by a `with` on the lock itself, and not left yet
+        self._entered: list[LeaseT] = []  # by a `with` on the lock itself that has not ended
         self.name = name
         self.policy = policy
 
@@ -169,16 +169,16 @@ class LockBase(Generic[LeaseT]):
 
     def _enter(self, lease: LeaseT) -> LeaseT:
         self._entered.append(lease)
-        # Without those whose blocks were left elsewhere: this thread hears nothing of that.
-        held = (each for each in _entered.get() if not each._hold.released)  # noqa: SLF001 - as ours
+        # Without leases whose blocks ended in other threads: this thread is not told.
+        held = (each for each in _entered.get() if not each._held_lock.released)  # noqa: SLF001 - as ours
         _entered.set((*held, lease))
         return lease
 
     def _leave(self) -> LeaseT:
-        """Return the lease that the innermost `with` on this lock has taken.
+        """Return the lease of the innermost `with` on this lock.
 
-        A block may be left elsewhere than it was entered, as by an `ExitStack` in another thread:
-        then it is the one that was taken last.
+        A block may end in another thread than it began, as with an `ExitStack`: then return the lease
+        that was taken last.
         """
         mine = [lease for lease in _entered.get() if lease in self._entered]
         lease: LeaseT = mine[-1] if mine else self._entered[-1]
@@ -186,13 +186,13 @@ class LockBase(Generic[LeaseT]):
         return lease
 
     def _forget(self, lease: LeaseT) -> None:
-        """Take note that a `with` has no part in this lease any more."""
+        """Remove a lease whose `with` block has ended."""
         if lease in self._entered:
             self._entered.remove(lease)
         _entered.set(tuple(each for each in _entered.get() if each is not lease))
 
-    def _ended(self, lease: LeaseT, *, held: bool) -> None:
-        """Raise `LockLost` behind a block that ran to its end without the lock, if asked to."""
+    def _check_held(self, lease: LeaseT, *, held: bool) -> None:
+        """Raise `LockLost` after a block that lost the lock, with `on_lost="raise"`."""
         if not held and lease.own and self._on_lost == "raise":
             raise LockLost(f"lock {self.name!r} was lost before its block had ended: {lease!r}")
 
@@ -201,9 +201,9 @@ class LockBase(Generic[LeaseT]):
 
 
 class Lock(LockBase[Lease]):
-    """A lock over a majority of the client's nodes: a description, to be shared freely.
+    """A lock over a majority of the client's nodes; share it freely. Not reentrant.
 
-    All that happens to it is in the `Lease` of whoever has taken it. Not reentrant.
+    It has no state: each holder has a `Lease`.
 
     >>> from shardcache import Client
     >>> client = Client("memory://a,b,c")
@@ -215,10 +215,10 @@ class Lock(LockBase[Lease]):
     __slots__ = ()
 
     def acquire(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Lease:
-        """Take it, trying for `wait` seconds; with `None` without end.
+        """Take it, trying for `wait` seconds; `None` tries without end.
 
-        Raise `LockTimeout` when another keeps it, `LockUnavailable` when too few of its nodes can
-        be reached to make a majority.
+        Raise `LockTimeout` when another holder keeps it, `LockUnavailable` when too few of its nodes can
+        be reached for a majority.
         """
         seconds = wait_seconds(wait)
         [lease] = self._take(
@@ -227,15 +227,15 @@ class Lock(LockBase[Lease]):
         return lease
 
     def try_acquire(self) -> Lease | None:
-        """Take it if nobody has it, else return `None`; raise `LockUnavailable` as `acquire` does."""
+        """Take it if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
         leases = self._take(lambda: redlock.attempt(self._cluster(), self.name, self.policy))
         return leases[0] if leases else None
 
     def held(self) -> bool:
-        """Return whether a majority of its nodes keeps it for anybody now, who may release it at once.
+        """Return whether a majority of its nodes keeps it now for any holder, who may release it at once.
 
         Changes nothing, and takes one round trip. Raise `LockUnavailable` when the nodes that cannot
-        be reached could make the difference.
+        be reached could change the answer.
         """
         return run(lambda: redlock.held(self._cluster(), self.name))
 
@@ -243,8 +243,8 @@ class Lock(LockBase[Lease]):
     def hold(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Iterator[Lease]:
         """Hold it for a block: `with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
 
-        When the block has ended without an error but the lock was lost meanwhile, raise `LockLost`
-        (`on_lost="raise"`).
+        With `on_lost="raise"`, raise `LockLost` when the block ends without an error but the lock was
+        lost meanwhile.
         """
         lease = self.acquire(wait)
         try:
@@ -252,7 +252,7 @@ class Lock(LockBase[Lease]):
         except BaseException:
             lease.release()
             raise
-        self._ended(lease, held=lease.release())
+        self._check_held(lease, held=lease.release())
 
     def __enter__(self) -> Lease:
         lease = self.acquire()
@@ -272,22 +272,22 @@ class Lock(LockBase[Lease]):
         lease = self._leave()
         held = lease.release()
         if error is None:
-            self._ended(lease, held=held)
+            self._check_held(lease, held=held)
 
     def _take(self, take: Callable[[], Coroutine[Any, Any, HeldLock | None]]) -> list[Lease]:
-        """Return the lease, if the lock was taken.
+        """Return the lease in a list, which is empty if the lock was not taken.
 
-        A signal that raises before the caller has it leaves no lock that nobody can release.
+        A signal that raises before the caller has the lease leaves no lock behind: it is released.
         """
         holds: list[HeldLock] = []
 
-        async def taken() -> None:
+        async def keep() -> None:
             hold = await take()
             if hold is not None:
                 holds.append(hold)
 
         try:
-            run(taken)
+            run(keep)
             return [Lease(hold) for hold in holds]
         except BaseException:
             for hold in holds:
@@ -296,9 +296,9 @@ class Lock(LockBase[Lease]):
 
 
 class AsyncLock(LockBase[AsyncLease]):
-    """A lock over a majority of the client's nodes: a description, to be shared freely.
+    """A lock over a majority of the client's nodes; share it freely. Not reentrant.
 
-    All that happens to it is in the `AsyncLease` of whoever has taken it. Not reentrant.
+    It has no state: each holder has an `AsyncLease`.
 
     >>> import asyncio
     >>> from shardcache import AsyncClient
@@ -313,24 +313,24 @@ class AsyncLock(LockBase[AsyncLease]):
     __slots__ = ()
 
     async def acquire(self, wait: float | timedelta | None = DEFAULT_WAIT) -> AsyncLease:
-        """Take it, trying for `wait` seconds; with `None` without end.
+        """Take it, trying for `wait` seconds; `None` tries without end.
 
-        Raise `LockTimeout` when another keeps it, `LockUnavailable` when too few of its nodes can
-        be reached to make a majority.
+        Raise `LockTimeout` when another holder keeps it, `LockUnavailable` when too few of its nodes can
+        be reached for a majority.
         """
         seconds = wait_seconds(wait)
         return AsyncLease(await redlock.acquire(self._cluster(), self.name, self.policy, seconds))
 
     async def try_acquire(self) -> AsyncLease | None:
-        """Take it if nobody has it, else return `None`; raise `LockUnavailable` as `acquire` does."""
+        """Take it if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
         hold = await redlock.attempt(self._cluster(), self.name, self.policy)
         return None if hold is None else AsyncLease(hold)
 
     async def held(self) -> bool:
-        """Return whether a majority of its nodes keeps it for anybody now, who may release it at once.
+        """Return whether a majority of its nodes keeps it now for any holder, who may release it at once.
 
         Changes nothing, and takes one round trip. Raise `LockUnavailable` when the nodes that cannot
-        be reached could make the difference.
+        be reached could change the answer.
         """
         return await redlock.held(self._cluster(), self.name)
 
@@ -340,8 +340,8 @@ class AsyncLock(LockBase[AsyncLease]):
     ) -> AsyncIterator[AsyncLease]:
         """Hold it for a block: `async with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
 
-        When the block has ended without an error but the lock was lost meanwhile, raise `LockLost`
-        (`on_lost="raise"`).
+        With `on_lost="raise"`, raise `LockLost` when the block ends without an error but the lock was
+        lost meanwhile.
         """
         lease = await self.acquire(wait)
         try:
@@ -349,7 +349,7 @@ class AsyncLock(LockBase[AsyncLease]):
         except BaseException:
             await lease.release()
             raise
-        self._ended(lease, held=await lease.release())
+        self._check_held(lease, held=await lease.release())
 
     async def __aenter__(self) -> AsyncLease:
         return self._enter(await self.acquire())
@@ -363,7 +363,7 @@ class AsyncLock(LockBase[AsyncLease]):
         lease = self._leave()
         held = await lease.release()
         if error is None:
-            self._ended(lease, held=held)
+            self._check_held(lease, held=held)
 
 
 def lock_policy(
@@ -373,16 +373,16 @@ def lock_policy(
     *,
     renew: bool,
 ) -> LockPolicy:
-    """Return the terms of a lock, lengths of time in seconds."""
-    return LockPolicy(ttl=_plain(ttl), max_hold=_plain(max_hold), backoff=backoff, renew=renew)
+    """Return the policy of a lock, with durations in seconds."""
+    return LockPolicy(ttl=_seconds(ttl), max_hold=_seconds(max_hold), backoff=backoff, renew=renew)
 
 
-def _plain(length: float | timedelta) -> float:
-    return length.total_seconds() if isinstance(length, timedelta) else length
+def _seconds(duration: float | timedelta) -> float:
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration
 
 
 def wait_seconds(wait: float | timedelta | None) -> float | None:
-    """Return how long to wait, in seconds; zero is a single try, `None` has no end."""
+    """Return the wait in seconds; zero is a single attempt, `None` has no end."""
     if wait is None:
         return None
     try:

@@ -192,7 +192,7 @@ def test_without_the_extra_it_says_how_to_get_it():
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
-    assert "extra `cli` brings: pip install click rich" in result.stderr
+    assert "needs the extra `cli`: pip install click rich" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from shardcache.cli.failing import fail
+from shardcache.cli.errors import report_error
 
 DOWN = "memcached://127.0.0.1:1"
 MEMORY = "memory://a,b"
@@ -69,7 +69,7 @@ def test_a_key_that_looks_like_the_option_asks_for_nothing(typed):
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_a_bug_is_told_in_a_line(capsys, more):
     """What nobody foresaw is an error with a status as well."""
-    status = fail(RuntimeError("surprise\x1b[2J"), more)
+    status = report_error(RuntimeError("surprise\x1b[2J"), more)
     shown = capsys.readouterr()
     told = json.loads(shown.out)["error"] if more else shown.err
     assert status == 1

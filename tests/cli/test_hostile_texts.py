@@ -8,7 +8,7 @@ import os
 import pytest
 
 from shardcache import Client
-from shardcache.cli.text import visible
+from shardcache.cli.terminal import escaped
 
 TEXTS = {
     "escape sequence": "\x1b]0;owned\x07\x1b[2J",
@@ -52,8 +52,8 @@ def config(tmp_path, *nodes):
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_a_text_is_shown_as_it_is_but_for_what_would_act(text):
     """Printable letters stay, all others become escapes."""
-    assert harmless(visible(text))
-    assert visible("naïve [red] 漢字 :-)") == "naïve [red] 漢字 :-)"
+    assert harmless(escaped(text))
+    assert escaped("naïve [red] 漢字 :-)") == "naïve [red] 漢字 :-)"
 
 
 @pytest.mark.parametrize("text", JOINED.values(), ids=JOINED)
@@ -89,7 +89,9 @@ def test_a_value_is_written_as_it_is_to_a_file(typed, on_terminal, memcached_ser
     with Client(url) as client:
         client.set("k", TEXTS["escape sequence"])
     assert typed("get", "k", "--raw", "--url", url)[:2] == (0, TEXTS["escape sequence"])
-    assert "error: --raw is for a file" in "\n".join(on_terminal("get", "k", "--raw", "--url", url))
+    assert "error: --raw writes to a file" in "\n".join(
+        on_terminal("get", "k", "--raw", "--url", url)
+    )
 
 
 @pytest.mark.parametrize("name", ["[red]x[/]", "[/x]", ":warning:", "[link=http://evil]x"])

@@ -954,7 +954,7 @@ class TestTrouble:
     def test_the_default_clients_take_locks_over_enough_nodes(self, caplog):
         """Too few are told in the log, once, when the client is made."""
         defaults = Defaults()
-        defaults.take_locks()
+        defaults.note_locks()
         defaults.configure(Settings.from_url("memory://a"))
         assert defaults.client() is defaults.client()
         assert sum("three or more" in record.message for record in caplog.records) == 1
@@ -964,7 +964,7 @@ class TestTrouble:
         """The child makes its own; the parent's lock is not its concern."""
         defaults = Defaults()
         defaults.configure(Settings.from_url("memory://a"))
-        with defaults._making.own():
+        with defaults._creating.own():
             child = os.fork()
             if not child:
                 signal.alarm(10)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from shardcache import Client, decorators
-from shardcache.clients.swallowed import SwallowedErrors
+from shardcache.clients.swallowed_log import SwallowedErrorLog
 from shardcache.core.topology import Topology
 from shardcache.errors import NodeTimeoutError
 from shardcache.plugin import manager
@@ -89,7 +89,7 @@ def test_while_the_nodes_of_a_client_are_changed(monkeypatch):
 
 def test_while_an_error_is_noted():
     """The child reads its own errors as misses."""
-    swallowed = SwallowedErrors()
+    swallowed = SwallowedErrorLog()
     noted, over = threading.Event(), threading.Event()
 
     class LateError(NodeTimeoutError):

@@ -178,7 +178,7 @@ def test_a_function_made_inside_another_needs_a_name(world):
 )
 def test_it_needs_one_however_it_is_called(world, text):
     """It closes over something: declared global, or renamed."""
-    with pytest.raises(ConfigurationError, match="made inside another function"):
+    with pytest.raises(ConfigurationError, match="defined inside another function"):
         world.cached(ttl=60)(world.written(text, it="alice"))
 
 
@@ -221,7 +221,7 @@ def test_wrappers_without_wraps_need_names_of_their_own(world):
     price, stock = (
         world.written(WRAPPED.format(wraps="", name=name)) for name in ("price", "stock")
     )
-    with pytest.raises(ConfigurationError, match="made inside another function"):
+    with pytest.raises(ConfigurationError, match="defined inside another function"):
         world.cached(ttl=60)(price)
     world.cached(ttl=60, namespace="shop")(price)
     with pytest.raises(ConfigurationError, match="closes over other values"):
@@ -301,7 +301,7 @@ SCRIPT = """
 import sys
 from shardcache import Client
 client = Client(sys.argv[1], timeout=10)
-@client.cached(ttl=60{naming})
+@client.cached(ttl=60{key_spec})
 def load(number):
     return "{name}"
 print(load.key_for(7), load(7))

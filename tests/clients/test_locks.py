@@ -493,7 +493,7 @@ def test_too_few_nodes_for_a_lock_are_told_once(caplog, use):
             else:
                 client.cached(ttl=60, lock=True)
     assert [record.getMessage() for record in caplog.records] == [
-        "a lock over 2 node(s) is gone with one of them; use three or more"
+        "locks are kept on 2 node(s): they are lost with one of them; use three or more"
     ]
     caplog.clear()
     with Client("memory://a,b,c") as client:

@@ -48,6 +48,7 @@ def test_what_asks_a_node_is_awaited():
         "hashed",
         "node_for",
         "nodes_for",
+        "view",
     }
     for name in NAMES:
         awaited = inspect.iscoroutinefunction(getattr(AsyncClient, RENAMED.get(name, name)))

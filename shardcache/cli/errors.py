@@ -1,4 +1,4 @@
-"""How a command fails: an exit status with one error, in lines for people or JSON for programs."""
+"""How an error is reported: in lines for people or JSON for programs, and by an exit status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from shardcache.cli.output import EXIT_NOT_DONE, EXIT_USAGE, print_json
-from shardcache.cli.text import lines, say, silence_output, visible
+from shardcache.cli.terminal import escaped, escaped_lines, say, silence_output
 from shardcache.errors import (
     CodecError,
     ConfigurationError,
@@ -27,22 +27,22 @@ EXIT_PIPE: Final = 128 + 13  # SIGPIPE, which not every system has
 USAGE_ERRORS: Final = (ConfigurationError, InvalidKeyError, CodecError)
 
 
-def fail(error: BaseException, words: Sequence[str]) -> int:
-    """Tell of an error in the form that the command's words ask for; return the exit status."""
+def report_error(error: BaseException, words: Sequence[str]) -> int:
+    """Print an error in the form that the command line asks for; return the exit status."""
     if isinstance(error, BrokenPipeError):
         silence_output()
         return EXIT_PIPE
     if isinstance(error, click.Abort):
-        return _aborted(error, words)
+        return _report_abort(error, words)
     if wants_json(words):
-        print_json(described(error))
+        print_json(error_as_json(error))
     else:
         _print(error)
     return status_of(error)
 
 
 def wants_json(words: Sequence[str]) -> bool:
-    """Return whether a command line asks for JSON: a mistake in it may hide its options."""
+    """Return whether a command line asks for JSON, by its words: a mistake may keep click from parsing."""
     options = words[: words.index("--")] if "--" in words else words
     return "--json" in options
 
@@ -54,26 +54,26 @@ def status_of(error: BaseException) -> int:
     return EXIT_USAGE if isinstance(error, USAGE_ERRORS) else EXIT_NOT_DONE
 
 
-def described(error: BaseException) -> dict[str, Any]:  # JSON
-    """Return an error as JSON: `error`, and the faults, known names and nodes that it tells."""
-    told: dict[str, Any] = {"error": message(error), "kind": type(error).__name__}
+def error_as_json(error: BaseException) -> dict[str, Any]:  # JSON
+    """Return an error as JSON: `error` and, where it has them, faults, known names and nodes."""
+    fields: dict[str, Any] = {"error": message(error), "kind": type(error).__name__}
     if isinstance(error, ConfigurationError):
-        told["faults"] = list(error.faults)
+        fields["faults"] = list(error.faults)
     if isinstance(error, NodeError) and error.node:
-        told["node"] = error.node
+        fields["node"] = error.node
     if isinstance(error, PartialFailureError):
-        told["failed"] = {_text(key): str(reason) for key, reason in error.failed.items()}
+        fields["failed"] = {_text(key): str(reason) for key, reason in error.failed.items()}
     known = getattr(error, "known", None) or getattr(error, "possibilities", None)
     if known:
-        told["known"] = list(known)
-    return told
+        fields["known"] = list(known)
+    return fields
 
 
 def message(error: BaseException) -> str:
-    """Return what an error says."""
+    """Return the text of an error."""
     if isinstance(error, click.ClickException):
-        told = error.format_message().rstrip(".")
-        return told[:1].lower() + told[1:] if told[:2].istitle() else told
+        text = error.format_message().rstrip(".")
+        return text[:1].lower() + text[1:] if text[:2].istitle() else text
     if isinstance(error, (ShardCacheError, OSError)):
         return str(error)
     return f"unexpected {type(error).__name__}: {error}"
@@ -85,32 +85,32 @@ def _text(key: object) -> str:
 
 def _print(error: BaseException) -> None:
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        say(lines(error.ctx.get_usage()), err=True)
+        say(escaped_lines(error.ctx.get_usage()), err=True)
         say(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
     if isinstance(error, ConfigurationError) and len(error.faults) > 1:
         say(f"error: {len(error.faults)} faults in the settings:", err=True)
         for fault in error.faults:
-            say(f"  - {visible(fault)}", err=True)
+            say(f"  - {escaped(fault)}", err=True)
         return
-    say(f"error: {visible(message(error))}", err=True)
+    say(f"error: {escaped(message(error))}", err=True)
     if isinstance(error, PartialFailureError):
         reasons = {str(reason) for reason in error.failed.values()}
         for reason in sorted(reason for reason in reasons if reason not in str(error)):
-            say(f"  - {visible(reason)}", err=True)
+            say(f"  - {escaped(reason)}", err=True)
     if not isinstance(error, (click.ClickException, ShardCacheError, OSError)):
         _print_traceback(error)
 
 
 def _print_traceback(error: BaseException) -> None:
-    """Print where an error that should not be came from, for those who develop (`python -X dev`)."""
+    """Print the traceback of an unexpected error to developers (`python -X dev`)."""
     if sys.flags.dev_mode:
-        say(lines("".join(traceback.format_exception(error))), err=True)
+        say(escaped_lines("".join(traceback.format_exception(error))), err=True)
     else:
         say("  this is a bug: `python -X dev -m shardcache` shows where it is", err=True)
 
 
-def _aborted(error: click.Abort, words: Sequence[str]) -> int:
-    """Tell of Ctrl-C, or of a question that nobody answered."""
+def _report_abort(error: click.Abort, words: Sequence[str]) -> int:
+    """Report Ctrl-C, or a question that was not answered."""
     interrupted = not isinstance(error.__cause__ or error.__context__, EOFError)
     if wants_json(words):
         print_json({"error": "interrupted" if interrupted else "no answer", "kind": "Abort"})
@@ -119,8 +119,8 @@ def _aborted(error: click.Abort, words: Sequence[str]) -> int:
     return EXIT_INTERRUPTED if interrupted else EXIT_NOT_DONE
 
 
-def flushed(status: int) -> int:
-    """Write what is still buffered; return the exit status, another one where that fails."""
+def flush_output(status: int) -> int:
+    """Write buffered output; return the exit status, or another one if writing fails."""
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
@@ -130,7 +130,7 @@ def flushed(status: int) -> int:
         return EXIT_PIPE
     except OSError as error:
         silence_stdout()
-        if status == 0:  # else an error has been told, most likely this one
+        if status == 0:  # else an error was reported already, most likely this one
             say(f"error: cannot write the output: {error.strerror}", err=True)
         return status or EXIT_NOT_DONE
     return status

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from shardcache.clients.swallowed import MOST, SwallowedErrors
+from shardcache.clients.swallowed_log import MAX_KINDS, SwallowedErrorLog
 from shardcache.core.nodes import Node
 from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
 from shardcache.operations.cluster.members import Member
@@ -31,40 +31,40 @@ def mode(request):
     return request.param
 
 
-class TestSwallowedErrors:
+class TestSwallowedErrorLog:
     """The log by itself, on a clock of the test."""
 
     def test_the_first_is_told_and_then_one_a_minute(self, lines):
         """With how many there were since, for each node and kind by itself."""
         now = [100.0]
-        errors = SwallowedErrors(clock=lambda: now[0])
+        errors = SwallowedErrorLog(clock=lambda: now[0])
         refused, late = NodeRefusedError("no", "a"), NodeTimeoutError("late", "a")
         for _ in range(50):
             errors.note(refused)
         errors.note(late)
         errors.note(NodeRefusedError("no", "b"))
         assert lines() == [
-            "an error was read as a miss: a: no",
-            "an error was read as a miss: a: late",
-            "an error was read as a miss: b: no",
+            "node error read as a miss: a: no",
+            "node error read as a miss: a: late",
+            "node error read as a miss: b: no",
         ]
         now[0] += 61.0
         errors.note(refused)
         errors.note(refused)
-        assert lines()[3:] == ["an error was read as a miss, 50 times in 61 s: a: no"]
+        assert lines()[3:] == ["node error read as a miss 50 times in 61 s: a: no"]
         now[0] += 60.0
         errors.note(refused)
-        assert lines()[4:] == ["an error was read as a miss, 2 times in 60 s: a: no"]
+        assert lines()[4:] == ["node error read as a miss 2 times in 60 s: a: no"]
 
     def test_an_ejection_has_a_line_of_its_own(self, lines):
         """What ejects a node at once is not told twice."""
-        SwallowedErrors().note(NodeUnavailableError("refused", "a"))
+        SwallowedErrorLog().note(NodeUnavailableError("refused", "a"))
         assert lines() == []
 
     def test_a_node_that_stays_ejected_is_told_once_a_minute(self, lines):
         """From a minute after its ejection, with how many calls were refused since the last line."""
         now, member = [100.0], Member(Node("redis://a"), None)
-        errors = SwallowedErrors(clock=lambda: now[0])
+        errors = SwallowedErrorLog(clock=lambda: now[0])
         cause = NodeUnavailableError("WRONGPASS", "a")
 
         def refuse(calls):
@@ -79,10 +79,10 @@ class TestSwallowedErrors:
         assert lines() == []
         now[0] += 2.0
         refuse(9)
-        assert lines() == ["a node is still ejected, 52 calls refused in 61 s: a: WRONGPASS"]
+        assert lines() == ["node still ejected, 52 calls refused in 61 s: a: WRONGPASS"]
         now[0] += 60.0
         refuse(1)
-        assert lines()[1:] == ["a node is still ejected, 9 calls refused in 60 s: a: WRONGPASS"]
+        assert lines()[1:] == ["node still ejected, 9 calls refused in 60 s: a: WRONGPASS"]
         now[0] += 500.0
         member.health.since = 8.0  # it was well meanwhile, and the new ejection has its own line
         refuse(1)
@@ -90,10 +90,10 @@ class TestSwallowedErrors:
 
     def test_texts_without_end_do_not_fill_the_memory(self, lines):
         """Beyond a thousand kinds, all others of a node are one."""
-        errors = SwallowedErrors()
-        for number in range(MOST + 50):
+        errors = SwallowedErrorLog()
+        for number in range(MAX_KINDS + 50):
             errors.note(NodeRefusedError(f"no {number}", "a"))
-        assert len(lines()) == MOST + 1
+        assert len(lines()) == MAX_KINDS + 1
 
 
 def test_a_missing_password_is_told_once(make_redis, lines, mode):
@@ -110,14 +110,14 @@ def test_a_missing_password_is_told_once(make_redis, lines, mode):
 
 def test_a_wrong_password_is_told_again(make_redis, lines, mode, monkeypatch):
     """It ejects the node, and nothing but a line says that it is still wrong."""
-    monkeypatch.setattr("shardcache.clients.swallowed.EVERY", 0.3)
+    monkeypatch.setattr("shardcache.clients.swallowed_log.LINE_EVERY", 0.3)
     server = make_redis("--requirepass", "hunter2")
     url = f"redis://:hunter3@127.0.0.1:{server.port}"
     client = make_client(mode, url, timeout=5)
 
     def told():
         assert client.set("k", 1) is False
-        return any("a node is still ejected, " in line for line in lines())
+        return any("node still ejected, " in line for line in lines())
 
     eventually(told, within=15)
     line = next(line for line in lines() if "still ejected" in line)
@@ -158,5 +158,5 @@ def test_a_return_is_told(make_memcached, lines, mode):
     server.restart()
     eventually(lambda: client.set("k", 1), within=15)
     (line,) = [line for line in lines(logging.INFO) if "asked again after" in line]
-    assert line.startswith(f"node 127.0.0.1:{server.port} is asked again after ")
+    assert line.startswith(f"node 127.0.0.1:{server.port} restored after ")
     client.close()

@@ -1,4 +1,4 @@
-"""What can be cached: functions, methods, partials and objects that are called."""
+"""Which callables can be cached, and how a cached one is bound to its class."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property, partial, partialmethod
 from types import FunctionType, ModuleType
-from typing import (
-    Any,
-    Final,
-)
+from typing import Any, Final
 
 from shardcache.clients.key_builder import KeySpec
 from shardcache.core.caching import describe_function
@@ -20,10 +17,10 @@ _LIKE_PROPERTIES: Final = (cached_property, partialmethod, property)
 
 
 class BoundToClass(classmethod):  # type: ignore[type-arg]  # it has no parameters at run time
-    """A class method whose values are cached."""
+    """A cached class method."""
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind it to the class. Python 3.13 would make a plain method, without `get` and the rest."""
+        """Bind it to the class: Python 3.13 would return a plain method, without `get` and the rest."""
         function: Any = self.__func__
         return function.__get__(type(instance) if owner is None else owner)
 
@@ -32,11 +29,11 @@ class BoundToClass(classmethod):  # type: ignore[type-arg]  # it has no paramete
 NO_FUNCTION: Final[Any] = object()
 
 
-def unwrapped(function: Any, key_spec: KeySpec) -> Callable[..., Any]:
+def function_to_cache(function: Any, key_spec: KeySpec) -> Callable[..., Any]:
     """Return the function to cache; raise `ConfigurationError` if there is none.
 
-    What has no name of its own, such as a `functools.partial`, needs a namespace, and gets a function
-    that calls it.
+    A callable without a name, such as a `functools.partial`, needs a namespace; the function that
+    calls it is returned.
     """
     if function is NO_FUNCTION:
         raise ConfigurationError(
@@ -68,14 +65,14 @@ def unwrapped(function: Any, key_spec: KeySpec) -> Callable[..., Any]:
 
 
 def _innermost(function: Any) -> Any:
-    """Return what a `partial` calls in the end."""
+    """Return the function that a `partial` calls in the end."""
     while isinstance(function, partial):
         function = function.func
     return function
 
 
 def _is_bound(function: Any) -> bool:
-    """Return whether a function is a method of one object, which may be built in, or of one class."""
+    """Return whether a function is bound to one object, which may be built in, or to one class."""
     owner = getattr(function, "__self__", None)
     return inspect.isroutine(function) and owner is not None and not isinstance(owner, ModuleType)
 
@@ -85,7 +82,7 @@ def _generates(function: Any) -> bool:
 
 
 def _has_name(function: Any) -> bool:
-    """Return whether a function has a module and a name, which what is built in may lack."""
+    """Return whether a function has a module and a name; built-in ones may lack them."""
     if isinstance(function, FunctionType):
         return True
     names = (getattr(function, name, None) for name in ("__module__", "__qualname__"))
@@ -93,11 +90,11 @@ def _has_name(function: Any) -> bool:
 
 
 def _with_name(function: Any, innermost: Any, key_spec: KeySpec) -> Callable[..., Any]:
-    """Return a function that calls one without a name; it has the name of what is called in the end."""
+    """Return a function that calls `function`, with the name of the innermost one."""
     if not key_spec.namespace:
         raise ConfigurationError(
-            f"cached: {describe_function(function)} has no module and name of its own, by which its values could"
-            " be told from those of another; give namespace=…"
+            f"cached: {describe_function(function)} has no module and name of its own, which would"
+            " tell its values from those of another; give namespace=…"
         )
     named: Callable[..., Any]
     if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
@@ -113,7 +110,7 @@ def _with_name(function: Any, innermost: Any, key_spec: KeySpec) -> Callable[...
     source = innermost if _has_name(innermost) else type(innermost)
     named.__module__, named.__doc__ = source.__module__, source.__doc__
     named.__name__, named.__qualname__ = source.__name__, source.__qualname__
-    if isinstance(function, partial):  # without what it may have been given by `update_wrapper`
+    if isinstance(function, partial):  # without attributes that `update_wrapper` may have set
         function = partial(function.func, *function.args, **function.keywords)
     vars(named)["__wrapped__"] = function
     with suppress(ValueError):  # not every built-in has one
@@ -128,8 +125,8 @@ def bind_as(function: object, cached: Any) -> Any:
     return staticmethod(cached) if isinstance(function, staticmethod) else cached
 
 
-def why_not_awaited(function: Callable[..., Any]) -> str:
-    """Return why an asyncio client cannot cache a function that is no `async def`."""
+def why_not_awaitable(function: Callable[..., Any]) -> str:
+    """Return why an asyncio client cannot cache a function that is not an `async def`."""
     if inspect.iscoroutinefunction(inspect.unwrap(function)):
         return (
             "a plain def that wraps an async def cannot be awaited; make the wrapper an async def"

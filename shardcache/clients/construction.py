@@ -1,0 +1,150 @@
+"""The parts that clients and their views are built from: strategy, codec, backends, cluster."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
+from shardcache.clients.namespaces import Namespace
+from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
+from shardcache.core.foreign import Foreign
+from shardcache.core.nodes import Node
+from shardcache.core.payloads import Payloads, payloads_of
+from shardcache.core.strategy import Strategy
+from shardcache.errors import ConfigurationError
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.invalidation.clearing import ClearableCluster
+from shardcache.plugin.manager import Plugins
+from shardcache.settings import Settings, parse_choice
+
+if TYPE_CHECKING:  # loaded with the first node that speaks TLS
+    import ssl
+
+log = logging.getLogger("shardcache")
+
+
+def build_strategy(plugins: Plugins, choice: str | Strategy) -> Strategy:
+    """Return the strategy of a name with its options; an object is used as it is."""
+    if not isinstance(choice, str):
+        return choice
+    name, options = parse_choice(choice)
+    return plugins.strategies[name](**options)
+
+
+def build_codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Codec:
+    """Return the codec of a name with its options; an object is used as it is."""
+    if not isinstance(choice, str):
+        return choice
+    name, options = parse_choice(choice)
+    factory = plugins.codecs[name]
+    if settings.secret is not None and _takes_secret(factory):
+        return factory(secret=settings.secret, **options)
+    return factory(**options)
+
+
+def build_payloads(
+    codec: Codec, settings: Settings, wall: Callable[[], float], foreign: Foreign | None = None
+) -> Payloads:
+    """Return what turns values into stored bytes and back, with the secrets of the settings.
+
+    `foreign` is what is read of other programs' values: by default as the settings say.
+    """
+    if foreign is None:
+        foreign = Foreign(unsigned=settings.read_unsigned, compressed=settings.read_compressed)
+    return payloads_of(codec, settings.secret or (), wall, foreign)
+
+
+def backend_options(
+    settings: Settings, codec: Codec, ssl_context: ssl.SSLContext | None
+) -> BackendOptions:
+    """Return the options that all backends of a client have in common."""
+    return BackendOptions(
+        pool_size=settings.pool_size,
+        call_timeout=settings.timeout.call,
+        connect_timeout=settings.timeout.connect_seconds,
+        ssl_context=ssl_context,
+        bare_bytes=isinstance(codec, Raw) and settings.secret is None,
+        bare_json=isinstance(codec, Json) and settings.secret is None,
+    )
+
+
+def blocking_backends(plugins: Plugins, options: BackendOptions) -> Callable[[Node], Backend]:
+    """Return the function that builds the blocking backend of a node."""
+    backends = plugins.backends
+    return lambda node: backends[node.address.scheme].blocking(node, options)
+
+
+def asyncio_backends(plugins: Plugins, options: BackendOptions) -> Callable[[Node], AsyncBackend]:
+    """Return the function that builds the asyncio backend of a node."""
+    backends = plugins.backends
+    return lambda node: backends[node.address.scheme].asyncio(node, options)
+
+
+def cluster_type(settings: Settings, namespace: Namespace) -> Callable[..., Cluster]:
+    """Return what builds a client's cluster: one that can be cleared, if the settings say so."""
+    if settings.clearable:
+        return partial(ClearableCluster, generations=namespace.generations)
+    return Cluster
+
+
+def view_cluster(
+    shared: Cluster, settings: Settings, namespace: Namespace, payloads: Payloads
+) -> Cluster:
+    """Return a cluster for a view: the nodes, port and health of `shared`, on terms of its own."""
+    view = cluster_type(settings, namespace)(
+        io=shared.io,
+        topology=shared.topology,
+        members=shared.members,
+        keys=namespace.keys,
+        payloads=payloads,
+        timeout=shared.timeout,
+        default_ttl=settings.default_ttl,
+        on_error=settings.on_error,
+        observers=shared.observers,
+        ejector=shared.ejector,
+        note_swallowed=shared.note_swallowed,
+        note_refused=shared.note_refused,
+    )
+    if shared.locks is not None:
+        view.locks = view.with_nodes(shared.locks.topology, shared.locks.members)
+    return view
+
+
+def name_of(choice: object) -> object:
+    """Return the name of a strategy or codec; anything else as it is, for `Settings` to refuse."""
+    return choice if isinstance(choice, str) else getattr(choice, "name", choice)
+
+
+def refuse_eventlet() -> None:
+    """Raise `ConfigurationError` if eventlet has removed `select.poll`, on which calls wait."""
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and any(map(patcher.is_monkey_patched, ("select", "socket"))):
+        raise ConfigurationError(
+            "eventlet.monkey_patch() has replaced the sockets of this process, and shardcache does not"
+            " work with those; use gevent, threads or asyncio (gunicorn -k gevent, or -k gthread)"
+        )
+
+
+def warn_of_unverified(context: ssl.SSLContext | None) -> None:
+    """Log a warning for what a TLS context does not verify."""
+    for caution in () if context is None else _unverified(context):
+        log.warning("ssl_context: %s", caution)
+
+
+def _unverified(context: ssl.SSLContext) -> Iterator[str]:
+    if not context.verify_mode:  # `ssl.CERT_NONE`
+        yield "verify_mode is CERT_NONE: any server is taken for a node, whatever its certificate says"
+    elif not context.check_hostname:
+        yield (
+            "check_hostname is false: a server with the certificate of any other name is taken for a"
+            " node"
+        )
+
+
+def _takes_secret(factory: CodecFactory) -> bool:
+    return "secret" in inspect.signature(factory).parameters

@@ -1,0 +1,248 @@
+"""The members of a client: who they are, how they change, and the services that run beside the calls."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Callable, Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+
+from shardcache.backends.base import AsyncBackend, Backend
+from shardcache.backends.living import Living
+from shardcache.backends.locking import ProcessLock
+from shardcache.clients.namespaces import Namespace
+from shardcache.clients.services import Service, Services, StartingIO
+from shardcache.core.cautions import url_warnings
+from shardcache.core.events import TopologyChanged
+from shardcache.core.foreign import Foreign, largest_value
+from shardcache.core.nodes import EMBEDDED, Node
+from shardcache.core.topology import Topology, TopologyChange
+from shardcache.errors import ClientClosedError
+from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.port import IO
+from shardcache.plugin.manager import Plugins
+
+if TYPE_CHECKING:  # loaded with the first node that speaks TLS
+    import ssl
+
+BackendT = TypeVar("BackendT", bound=Backend | AsyncBackend)
+
+MIN_LOCK_NODES: Final = 3  # fewer do not survive the loss of one
+
+log = logging.getLogger("shardcache")
+
+
+class Face(Protocol):
+    """A client, or a view of one: its operations work on its own cluster over the shared members."""
+
+    _cluster: Cluster
+
+
+class Membership(Generic[BackendT]):
+    """The members of one client and its views: one list of nodes, one health, one set of connections.
+
+    `cluster` is the client's own. Each face has a cluster with the same topology and members, which is
+    replaced whole when they change: calls in flight keep the one they started with, and its backends
+    serve them to the end.
+    """
+
+    def __init__(
+        self,
+        plugins: Plugins,
+        connect: Callable[[Node], BackendT],
+        foreign: Foreign,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        self.cluster: Cluster  # set by `begin`
+        self.services = Services()
+        self._plugins = plugins
+        self._connect = connect
+        self._foreign = foreign
+        self._ssl_context = ssl_context
+        self._faces: Living[Face] = Living()
+        self._namespaces: weakref.WeakValueDictionary[str, Namespace]
+        self._namespaces = weakref.WeakValueDictionary()
+        self._io: IO[Any]
+        self._changing = ProcessLock()  # reentrant: a finalizer may change or close the client, too
+        self._warned_of_locks = False
+
+    def build(self, topology: Topology) -> dict[str, Member]:
+        """Return a new member for each node of a topology, by name."""
+        return {node.name: self._member(node) for node in topology.nodes}
+
+    def begin(self, cluster: Cluster) -> None:
+        """Use the client's first cluster, and watch the health of its nodes."""
+        self.cluster = cluster
+        self._io = cluster.io
+        for member in cluster.known.values():
+            cluster.ejector.add(member, self._identity(member.node))
+
+    def join(self, face: Face) -> None:
+        """Keep a face's cluster up to date from now on, as long as the face is alive."""
+        with self._changing.own():
+            self._faces.forget_dead()
+            self._faces.add(face)
+            self._update(face)
+
+    def namespace(self, name: str) -> Namespace:
+        """Return what the faces with this namespace share; it lasts as long as one of them."""
+        with self._changing.own():
+            return self._namespaces.setdefault(name, Namespace(name))
+
+    @property
+    def closed(self) -> bool:
+        """Return whether the client is closed."""
+        return isinstance(self.cluster, Closed)
+
+    def change(
+        self, decide: Callable[[Topology], Topology]
+    ) -> tuple[TopologyChange, list[BackendT]]:
+        """Replace the topology by what `decide` returns for it.
+
+        Return the change, and the backends that are not used any more, to be closed.
+        """
+        with self._changing.own():
+            while True:
+                cluster = self.cluster
+                topology = decide(cluster.topology)
+                members = {node.name: self._reuse(cluster.members, node) for node in topology.nodes}
+                changed = cluster.with_nodes(topology, members)
+                used = set(members.values())
+                for member in used.difference(cluster.members.values()):
+                    cluster.ejector.add(member, self._identity(member.node))
+                if self.cluster is cluster:  # no finalizer has changed it meanwhile
+                    break
+            self._replace(changed)
+            cluster.ejector.keep(changed.known.values())
+        retired = [member for member in cluster.members.values() if member not in used]
+        return TopologyChange(cluster.topology, topology), [member.backend for member in retired]
+
+    def announce(self, change: TopologyChange) -> None:
+        """Notify observers and plugins of a change."""
+        observers = self.cluster.observers
+        if observers:
+            observers.notify(TopologyChanged(change))
+        self._plugins.topology_changed(change)
+
+    def close(self, kind: str) -> list[BackendT]:
+        """Stop the services and refuse all further calls; return every backend, to be closed.
+
+        The second time there is none. `kind` is the name of the client's class, for errors.
+        """
+        with self._changing.own():
+            cluster = self.cluster
+            if isinstance(cluster, Closed):
+                return []
+            self._replace(cast("Cluster", Closed(kind)))
+        self.services.stop()
+        cluster.ejector.stop()
+        clusters = (cluster, cluster.locks)
+        members = [member for each in clusters if each for member in each.members.values()]
+        return [member.backend for member in members]
+
+    def add_service(self, service: Service) -> None:
+        """Have a service started by the next call to a node, and stopped when the client is closed."""
+        self.services.add(service)
+        _with_services.add(self)
+        self._await_call()
+
+    def warn_of_few_lock_nodes(self) -> None:
+        """Log one warning if there are too few nodes for locks to survive the loss of one."""
+        count = len(self.cluster.locking.members)
+        if count < MIN_LOCK_NODES and not self._warned_of_locks:
+            self._warned_of_locks = True
+            log.warning(
+                "locks are kept on %d node(s): they are lost with one of them; use three or more",
+                count,
+            )
+
+    def restart_services(self) -> None:
+        """In a forked child, have the services started again by the next call to a node."""
+        self.services.forget_inherited()
+        if not self.closed:
+            self._await_call()
+
+    def _await_call(self) -> None:
+        """Have the next call to a node start the services."""
+        self._use_io(cast("IO[Any]", StartingIO(self._io, self._start_services)))
+
+    def _start_services(self) -> None:
+        self._use_io(self._io)
+        self.services.start()
+
+    def _use_io(self, io: IO[Any]) -> None:
+        for cluster in (self.cluster, *(face._cluster for face in self._faces)):  # noqa: SLF001 - its part in a face
+            if not isinstance(cluster, Closed):
+                cluster.io = io
+                if cluster.locks is not None:
+                    cluster.locks.io = io
+
+    def _replace(self, cluster: Cluster) -> None:
+        """Use another cluster, in every face."""
+        try:
+            self.cluster = cluster
+            for face in self._faces:
+                self._update(face)
+        except BaseException:  # a signal raised: no face may keep the former nodes
+            for face in self._faces:
+                self._update(face)
+            raise
+
+    def _update(self, face: Face) -> None:
+        """Give a face the current members; again, if a finalizer has changed them meanwhile."""
+        while True:
+            current, own = self.cluster, face._cluster  # noqa: SLF001 - as above
+            if isinstance(current, Closed):
+                face._cluster = current  # noqa: SLF001
+            elif not isinstance(own, Closed) and own.topology is not current.topology:
+                face._cluster = own.with_nodes(current.topology, current.members)  # noqa: SLF001
+            if self.cluster is current:
+                return
+
+    def _member(self, node: Node) -> Member:
+        member = Member(node, self._connect(node))
+        foreign = self._foreign  # what a node may hold is what may be read of it
+        foreign.largest = max(foreign.largest, largest_value(node.address.options))
+        for caution in url_warnings(node):
+            log.warning("node %s: %s", node.name, caution)
+        return member
+
+    def _reuse(self, members: Mapping[str, Member], node: Node) -> Member:
+        """Return the node's present member if its address is the same, else a new one."""
+        member = members.get(node.name)
+        if member is None or member.node.url != node.url:
+            return self._member(node)
+        member.node = node
+        return member
+
+    def _identity(self, node: Node) -> Hashable:
+        """Return what clients of this process must have in common to share a node's health.
+
+        That is its whole address, with login and TLS options, and the TLS context. An in-process
+        memory node belongs to its client alone.
+        """
+        address = node.address
+        return None if address.scheme == EMBEDDED else (address, self._ssl_context)
+
+
+class Closed:
+    """Stands in for the cluster of a closed client: every use raises `ClientClosedError`."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> Any:  # every attribute raises
+        raise ClientClosedError(f"this {self._kind} is closed")
+
+
+_with_services: Living[Membership[Any]] = Living()
+
+
+def _after_fork() -> None:
+    for membership in _with_services:
+        membership.restart_services()
+
+
+os.register_at_fork(after_in_child=_after_fork)

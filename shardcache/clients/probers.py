@@ -1,0 +1,56 @@
+"""The probers that the clients of one process share."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from typing import Final
+
+from shardcache.backends.base import BackendOptions
+from shardcache.errors import NodeError
+from shardcache.io.blocking import BlockingIO
+from shardcache.operations.cluster.prober import Prober, ProberLog
+
+log = logging.getLogger("shardcache")
+
+ProberKey = tuple[int, float, float]  # process; seconds of a call and of a dial
+
+# The clients hold the probers. A plain dict, because each of its steps is atomic: a lock could stay
+# locked after an interrupt or a fork.
+_probers: Final[dict[ProberKey, weakref.ref[Prober]]] = {}
+
+
+def shared_prober(options: BackendOptions) -> Prober:
+    """Return the prober that all clients with these timeouts share.
+
+    It lives as long as one of them. A forked child starts without any: clients created in the child do
+    not know what the parent had ejected.
+    """
+    key = (os.getpid(), options.call_timeout, options.connect_timeout)
+    while True:
+        known = _probers.get(key)
+        if known is not None and (prober := known()) is not None:
+            return prober
+        if known is not None:  # the last client with it is being dropped just now
+            _forget(key, known)
+        created = Prober(BlockingIO(), options.call_timeout, LOG)
+        _probers.setdefault(key, weakref.ref(created, lambda dead: _forget(key, dead)))
+
+
+def _forget(key: ProberKey, dead: weakref.ref[Prober]) -> None:
+    """Remove the reference to a prober that is gone, unless another has taken its place."""
+    if _probers.get(key) is dead:
+        _probers.pop(key, None)
+
+
+def _log_ejection(error: NodeError) -> None:
+    # As text: a handler that keeps its records would keep the error's frames, and the client.
+    log.warning("node ejected, probing it until it answers: %s", str(error))
+
+
+def _log_return(name: str, seconds: float) -> None:
+    log.info("node %s restored after %.1f s", name, seconds)
+
+
+LOG: Final = ProberLog(_log_ejection, _log_return)

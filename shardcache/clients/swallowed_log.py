@@ -1,0 +1,82 @@
+"""The log of node errors that no caller sees, because they were read as misses."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from shardcache.backends.locking import ProcessLock
+from shardcache.core.health import FailureKind, failure_kind
+from shardcache.errors import NodeError
+from shardcache.operations.cluster.members import Member
+
+LINE_EVERY: Final = 60.0  # seconds between two lines about the same node and error
+MAX_KINDS: Final = (
+    1_000  # kinds of errors that are logged apart; further ones of a node are one kind
+)
+QUOTED: Final = 80  # characters of an error's text that tell it from other errors
+
+log = logging.getLogger("shardcache")
+
+Kind = tuple[str, str, str]
+
+
+class SwallowedErrorLog:
+    """Logs the first error of each node and kind, then one line a minute with their number.
+
+    `on_error="miss"` hides a node that is down for a while. It must not hide a wrong password, a user
+    without rights or a server without memory: those stay until an operator reads of them. An error that
+    ejects its node at once is left out, because the ejection has its own line. Calls that are refused
+    after it have one line a minute.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = ProcessLock()
+        self._logged: dict[Kind, tuple[float, int]] = {}  # time of the last line, errors since
+
+    def note(self, error: NodeError) -> None:
+        """Count an error that was swallowed; log a line when one is due."""
+        if failure_kind(error) is FailureKind.HARD:
+            return
+        now = self._clock()
+        with self._lock.own():
+            kind = self._kind(error)
+            last, count = self._logged.get(kind, (None, 0))
+            count += 1
+            due = last is None or now - last >= LINE_EVERY
+            self._logged[kind] = (now, 0) if due or last is None else (last, count)
+        if last is None:
+            log.warning("node error read as a miss: %s", str(error))
+        elif due:
+            log.warning(
+                "node error read as a miss %d times in %.0f s: %s", count, now - last, str(error)
+            )
+
+    def note_refused(self, member: Member, cause: NodeError) -> None:
+        """Log a line for each minute in which calls are refused because their node is ejected."""
+        now, since = self._clock(), member.health.since
+        ejected_at, last, before = member.reminded
+        if ejected_at != since:
+            member.reminded = (since, now, member.refused - 1)
+            return
+        if now - last < LINE_EVERY:
+            return
+        with self._lock.own():
+            if member.reminded[1] != last:  # another thread was faster
+                return
+            refused = member.refused
+            member.reminded = (since, now, refused)
+        log.warning(
+            "node still ejected, %d calls refused in %.0f s: %s",
+            refused - before,
+            now - last,
+            str(cause),
+        )
+
+    def _kind(self, error: NodeError) -> Kind:
+        kind = (error.node, type(error).__name__, str(error)[:QUOTED])
+        known = kind in self._logged or len(self._logged) < MAX_KINDS
+        return kind if known else (error.node, "", "")
