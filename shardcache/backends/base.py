@@ -48,13 +48,13 @@ class Exchange(Protocol):
 
     @property
     def deadline(self) -> float:
-        """Give when waiting ends: the call's deadline, or the earlier one of a dial."""
+        """Return when waiting ends: the call's deadline, or the earlier one of a dial."""
 
     def fileno(self) -> int:
-        """Give the descriptor to poll, which changes when a connection gives way to another."""
+        """Return the descriptor to poll, which changes when a connection gives way to another."""
 
     def events(self) -> int:
-        """Give the `select.poll` events that let `advance` get further."""
+        """Return the `select.poll` events that let `advance` get further."""
 
     def advance(self) -> None:
         """Send and receive what can be done without waiting."""
@@ -66,7 +66,7 @@ class Exchange(Protocol):
         """
 
     def result(self) -> Reply:
-        """Give the reply, once `finished`; raise the error that ended it."""
+        """Return the reply, once `finished`; raise the error that ended it."""
 
     def abandon(self) -> None:
         """Stop now, and close the connection."""
@@ -79,7 +79,7 @@ def excuse(reply: Reply) -> None:
             each.excused = True
 
 
-def cut_off(node: str) -> NodeTimeoutError:
+def cut_off_error(node: str) -> NodeTimeoutError:
     """Return the error of a call that was not answered before its client was closed."""
     error = NodeTimeoutError("did not answer before the connection was closed", node)
     excuse(error)
@@ -92,7 +92,7 @@ class Backend(Protocol):
     A backend may have an attribute `lacks`, a frozenset of the commands (of `CompareAndDelete` and
     `CompareAndExpire`) that its server cannot do in one step: they are then done in two, by CAS. It may
     have an attribute `whole_seconds`, true when its server counts expiries so: what is to live for
-    two seconds may then be gone after little more than one. It may have an attribute `limited`, of how
+    two seconds may then be gone after little more than one. It may have an attribute `refused_connections`, of how
     many connections the server refused while others of this client were open.
     """
 

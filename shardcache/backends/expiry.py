@@ -11,7 +11,7 @@ LATEST_DATE: Final = 2**31 - 1
 
 
 def memcached_exptime(ttl: float | None, now: Callable[[], float]) -> int:
-    """Give the number memcached takes for `ttl`, in whole seconds, rounded up; 0 is for ever.
+    """Return the number memcached takes for `ttl`, in whole seconds, rounded up; 0 is for ever.
 
     memcached reads a number above 30 days as a date, so longer lives are sent as dates by the Unix
     clock `now`, and none beyond 2**31 - 1: from there on its clock wraps, and the value would

@@ -67,17 +67,17 @@ class Bounds:
     max_bytes: int = DEFAULT_MAX_BYTES
 
     @classmethod
-    def of(cls, node: Node) -> Bounds:
+    def from_node(cls, node: Node) -> Bounds:
         """Read the bounds from a node's URL; raise `ConfigurationError` listing every fault."""
-        given = dict(node.address.options)
+        options = dict(node.address.options)
         faults = [
             f"node {node.name}: {fault}"
-            for name, value in given.items()
+            for name, value in options.items()
             for fault in _faults(name, value)
         ]
         if faults:
             raise ConfigurationError(*faults)
-        return cls(**{name: int(value) for name, value in given.items()})
+        return cls(**{name: int(value) for name, value in options.items()})
 
 
 _is_whole = re.compile(r"[1-9][0-9]{0,17}").fullmatch
@@ -166,7 +166,7 @@ class Store:
 
     def _set(self, command: Set) -> bool | NodeError:
         key, payload, ttl, when = command
-        if when is not When.ALWAYS and (self._live(key) is not None) != (when is When.PRESENT):
+        if when is not When.ALWAYS and (self._find(key) is not None) != (when is When.PRESENT):
             return False
         return self._write(key, payload, self._expiry(ttl))
 
@@ -175,7 +175,7 @@ class Store:
         return [self._write(key, payload, expires) for key, payload in command.items]
 
     def _cas(self, command: Cas) -> bool | NodeError | None:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         if entry is None:
             return None
         if entry.token != command.token:
@@ -189,15 +189,15 @@ class Store:
         return [self._remove(key) for key in command.keys]
 
     def _touch(self, command: Touch) -> bool:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         if entry is None:
             return False
-        self._keep(command.key, entry._replace(expires=self._expiry(command.ttl)))
+        self._put(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return True
 
     def _incr(self, command: Incr) -> int | NodeError | None:
         key, delta = command
-        entry = self._live(key)
+        entry = self._find(key)
         if entry is None:
             return None
         count = _count(entry.payload)
@@ -206,8 +206,8 @@ class Store:
         if count + delta > COUNTER_MAX:
             return NotACounterError("the counter would rise above 2**63 - 1")
         counted = max(0, count + delta)
-        written = self._write(key, (INTEGER_FLAGS, b"%d" % counted), entry.expires)
-        return written if isinstance(written, NodeError) else counted
+        stored = self._write(key, (INTEGER_FLAGS, b"%d" % counted), entry.expires)
+        return stored if isinstance(stored, NodeError) else counted
 
     def _get_or_stub(self, command: GetOrStub) -> StubReply | NodeError:
         entry = self._read(command.key)
@@ -216,37 +216,37 @@ class Store:
                 return StubReply(None, entry.token, leads=False, stub=entry.payload)
             return StubReply(entry.payload, entry.token, leads=False)
         own = stub(command.mark)
-        written = self._write(command.key, own, self._expiry(command.ttl))
-        if isinstance(written, NodeError):
-            return written
+        stored = self._write(command.key, own, self._expiry(command.ttl))
+        if isinstance(stored, NodeError):
+            return stored
         return StubReply(None, self._writes, leads=True, stub=own)
 
     def _renew(self, command: Renew) -> Hashable | None:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         if entry is None or entry.token != command.token:
             return None
-        self._keep(command.key, entry._replace(expires=self._expiry(command.ttl)))
+        self._put(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return entry.token
 
     def _acquire(self, command: Acquire) -> Acquired | bool | NodeError:
-        if self._live(command.key) is not None:
+        if self._find(command.key) is not None:
             return False
-        written = self._write(command.key, command.payload, self._expiry(command.ttl))
-        return written if isinstance(written, NodeError) else Acquired(self._writes)
+        stored = self._write(command.key, command.payload, self._expiry(command.ttl))
+        return stored if isinstance(stored, NodeError) else Acquired(self._writes)
 
     def _delete_cas(self, command: DeleteCas) -> bool:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         return entry is not None and entry.token == command.token and self._remove(command.key)
 
     def _compare_and_delete(self, command: CompareAndDelete) -> bool:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         return entry is not None and entry.payload == command.payload and self._remove(command.key)
 
     def _compare_and_expire(self, command: CompareAndExpire) -> bool:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         if entry is None or entry.payload != command.payload:
             return False
-        self._keep(command.key, entry._replace(expires=self._expiry(command.ttl)))
+        self._put(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return True
 
     def _ping(self, _: Ping) -> bool:
@@ -277,8 +277,8 @@ class Store:
         return math.inf if ttl is None else self._clock() + ttl
 
     def _read(self, key: bytes) -> Entry | None:
-        """Give the key's entry as a use of it, counted."""
-        entry = self._live(key)
+        """Return the key's entry as a use of it, counted."""
+        entry = self._find(key)
         if entry is None:
             self._misses += 1
             return None
@@ -286,8 +286,8 @@ class Store:
         self._entries.move_to_end(key)
         return entry
 
-    def _live(self, key: bytes) -> Entry | None:
-        """Give the key's entry unless it has expired."""
+    def _find(self, key: bytes) -> Entry | None:
+        """Return the key's entry unless it has expired."""
         entry = self._entries.get(key)
         if entry is None or entry.expires > self._clock():
             return entry
@@ -300,18 +300,18 @@ class Store:
         if size > self._bounds.max_bytes:
             return ValueTooLargeError(f"an entry of {size} bytes is above max_bytes")
         self._writes += 1
-        self._keep(key, Entry(payload, expires, self._writes))
+        self._put(key, Entry(payload, expires, self._writes))
         while self._is_over():
             self._make_room()
         return True
 
     def _remove(self, key: bytes) -> bool:
-        there = self._live(key) is not None
+        there = self._find(key) is not None
         if there:
             self._drop(key)
         return there
 
-    def _keep(self, key: bytes, entry: Entry) -> None:
+    def _put(self, key: bytes, entry: Entry) -> None:
         if key in self._entries:
             self._drop(key)
         self._entries[key] = entry
@@ -354,7 +354,7 @@ def _size(key: bytes, payload: Payload) -> int:
 
 
 def _count(payload: Payload) -> int | None:
-    """Give the number of a counter, or `None` when the value is none."""
+    """Return the number of a counter, or `None` when the value is none."""
     flags, data = payload
     if flags != INTEGER_FLAGS:
         return None
@@ -376,7 +376,7 @@ def _recover_all() -> None:
         store.recover()
 
 
-class Done:
+class FinishedExchange:
     """An exchange that was over when it began."""
 
     __slots__ = ("_reply",)
@@ -387,16 +387,16 @@ class Done:
         self._reply = reply
 
     def fileno(self) -> int:
-        """Give no descriptor: there is nothing to wait for."""
+        """Return no descriptor: there is nothing to wait for."""
         return -1
 
     def events(self) -> int:
-        """Give no events, for the same reason."""
+        """Return no events, for the same reason."""
         return 0
 
     @property
     def deadline(self) -> float:
-        """Give the end of time: nothing is waited for."""
+        """Return the end of time: nothing is waited for."""
         return math.inf
 
     def advance(self) -> None:
@@ -406,7 +406,7 @@ class Done:
         """Do nothing more, either."""
 
     def result(self) -> Reply:
-        """Give the reply."""
+        """Return the reply."""
         return self._reply
 
     def abandon(self) -> None:
@@ -422,12 +422,12 @@ class MemoryBackend:
         self._execute = store.execute
 
     def execute(self, command: Command, deadline: float) -> Reply:  # noqa: ARG002 - see above
-        """Give the reply to `command`."""
+        """Return the reply to `command`."""
         return self._execute(command)
 
-    def begin(self, command: Command, deadline: float) -> Done:  # noqa: ARG002 - see above
-        """Give a finished exchange."""
-        return Done(self._execute(command))
+    def begin(self, command: Command, deadline: float) -> FinishedExchange:  # noqa: ARG002 - see above
+        """Return a finished exchange."""
+        return FinishedExchange(self._execute(command))
 
     def eject(self) -> None:
         """Do nothing: there are no connections."""
@@ -445,7 +445,7 @@ class AsyncMemoryBackend:
         self._execute = store.execute
 
     def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:  # noqa: ARG002 - see above
-        """Give a future of the running loop that has the reply already."""
+        """Return a future of the running loop that has the reply already."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         future.set_result(self._execute(command))
         return future
@@ -468,8 +468,8 @@ class Memory:
 
     def blocking(self, node: Node, options: BackendOptions) -> MemoryBackend:  # noqa: ARG002 - no connections
         """Make an empty node for threads; raise `ConfigurationError` for bad options in its URL."""
-        return MemoryBackend(Store(Bounds.of(node), self._clock))
+        return MemoryBackend(Store(Bounds.from_node(node), self._clock))
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncMemoryBackend:  # noqa: ARG002 - no connections
         """Make an empty node for tasks; raise `ConfigurationError` for bad options in its URL."""
-        return AsyncMemoryBackend(Store(Bounds.of(node), self._clock))
+        return AsyncMemoryBackend(Store(Bounds.from_node(node), self._clock))

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from shardcache.backends.living import Living
+from shardcache.backends.live_objects import LiveObjects
 
 LINGER: Final = 5.0  # seconds that a thread without work waits for more
 
@@ -65,8 +65,8 @@ class Workers:
     """
 
     def __init__(self, name: str, size: int) -> None:
-        self._crew = crew = _Crew(name, size)
-        weakref.finalize(self, crew.close).atexit = False
+        self._pool = pool = _ThreadPool(name, size)
+        weakref.finalize(self, pool.close).atexit = False
         _workers.add(self)
 
     def submit(self, work: Work) -> None:
@@ -75,36 +75,36 @@ class Workers:
         Raise `NoThreadError` when there is none. Whatever this raises, `work` is not done later:
         it was taken back, unless a thread had begun it.
         """
-        self._crew.submit(work, self._crew.add)
+        self._pool.submit(work, self._pool.add)
 
     def try_submit(self, work: Work) -> bool:
         """Do the same unless all threads have work; return whether it was so."""
-        return self._crew.submit(work, self._crew.add_if_one_is_free)
+        return self._pool.submit(work, self._pool.add_if_idle)
 
     @property
     def running(self) -> int:
         """Return how many threads there are."""
-        return len(self._crew.seats())
+        return len(self._pool.slots())
 
     @property
     def failures(self) -> int:
         """Return how many pieces of work have raised an exception."""
-        return self._crew.failures
+        return self._pool.failures
 
     @property
     def _idle(self) -> int:
-        return sum(seat.idle for seat in self._crew.seats())
+        return sum(slot.idle for slot in self._pool.slots())
 
     def close(self) -> None:
         """End idle threads now, and busy ones after their work. Work submitted later is still done."""
-        self._crew.close()
+        self._pool.close()
 
-    def forget_inherited(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew in a forked child, which has none of its parent's threads."""
-        self._crew.start_anew()
+        self._pool.reset()
 
 
-class _Seat:
+class _Slot:
     """Stands for a thread. Whoever starts one holds it, and then the thread itself."""
 
     __slots__ = ("__weakref__", "idle")
@@ -113,10 +113,10 @@ class _Seat:
         self.idle = True
 
 
-class _Crew:
+class _ThreadPool:
     """The threads and the work that waits for them; knows nobody who is to be dropped.
 
-    Threads are counted by the seats that are alive: so one that never came up, because its start
+    Threads are counted by the slots that are alive: so one that never came up, because its start
     was interrupted, is not waited for.
     """
 
@@ -125,20 +125,20 @@ class _Crew:
         self._size = size
         self._closed = False
         self.failures = 0
-        self.start_anew()
+        self.reset()
 
-    def start_anew(self) -> None:
+    def reset(self) -> None:
         """Have no thread and no work."""
         # Reentrant: the garbage collector or a signal may call the program's code while it is held,
         # and that may submit work. So each step leaves what the next one needs in order.
         self._lock = threading.RLock()
         self._pending: deque[Work] = deque()
-        self._seats: Living[_Seat] = Living()
+        self._slots: LiveObjects[_Slot] = LiveObjects()
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def seats(self) -> list[_Seat]:
-        """Return the seats of the threads there are."""
-        return list(self._seats)
+    def slots(self) -> list[_Slot]:
+        """Return the slots of the threads there are."""
+        return list(self._slots)
 
     def submit(self, work: Work, add: Callable[[Work], bool]) -> bool:
         """Have `work` done if it can be added; return whether that was so."""
@@ -147,15 +147,15 @@ class _Crew:
             if not add(work):
                 return False
             self._wakes.put(None)
-            self._hire()
+            self._start_if_due()
         except NoThreadError:
             # Threads that are there already do it in their turn.
-            if not self.seats() and self._take_back(work):
+            if not self.slots() and self._take_back(work):
                 raise
         except BaseException:
             self._take_back(work)
             with contextlib.suppress(NoThreadError):
-                self._hire()  # others may count on the thread whose start was interrupted
+                self._start_if_due()  # others may count on the thread whose start was interrupted
             raise
         return True
 
@@ -164,7 +164,7 @@ class _Crew:
         self._pending.append(work)
         return True
 
-    def add_if_one_is_free(self, work: Work) -> bool:
+    def add_if_idle(self, work: Work) -> bool:
         """Have it wait if a thread will take it at once; return whether that was so."""
         with self._lock:
             pending, _, busy = self._load()
@@ -177,10 +177,10 @@ class _Crew:
         for _ in range(self._size):
             self._wakes.put(None)
 
-    def _hire(self) -> None:
+    def _start_if_due(self) -> None:
         """Start a thread if one is due."""
         # A list can be emptied: the frames of an interrupted start live as long as its error.
-        held: list[_Seat] = []
+        held: list[_Slot] = []
         try:
             if self._reserve(held):
                 start_thread(lambda: self._run(held), self._name)
@@ -188,35 +188,35 @@ class _Crew:
             held.clear()  # the thread may be kept by others, and may even come up yet
             raise
 
-    def _reserve(self, held: list[_Seat]) -> bool:
-        """Hold the seat of a thread that is to be started; return whether one is."""
+    def _reserve(self, held: list[_Slot]) -> bool:
+        """Hold the slot of a thread that is to be started; return whether one is."""
         with self._lock:
             pending, idle, _ = self._load()
             if pending <= idle:
                 return False
-            held.append(_Seat())
+            held.append(_Slot())
             return self._add(held[0])
 
     def _load(self) -> tuple[int, int, int]:
         """Return how much work waits, how many threads are idle, and how many busy."""
         while True:
             pending = len(self._pending)
-            states = [seat.idle for seat in self._seats]
+            states = [slot.idle for slot in self._slots]
             if len(self._pending) == pending:  # else a thread has taken some meanwhile
                 return pending, states.count(True), states.count(False)
 
-    def _add(self, seat: _Seat) -> bool:
-        """Count a seat if there is room for one more; return whether there was."""
+    def _add(self, slot: _Slot) -> bool:
+        """Count a slot if there is room for one more; return whether there was."""
         with self._lock:
-            self._seats.forget_dead()
+            self._slots.remove_dead()
             try:
-                self._seats.add(seat)
-                if self._seats.count() <= self._size:
+                self._slots.add(slot)
+                if self._slots.count() <= self._size:
                     return True
             except BaseException:
-                self._seats.discard(seat)
+                self._slots.discard(slot)
                 raise
-            self._seats.discard(seat)
+            self._slots.discard(slot)
             return False
 
     def _take_back(self, work: Work) -> bool:
@@ -227,25 +227,25 @@ class _Crew:
             return False
         return True
 
-    def _run(self, held: list[_Seat]) -> None:
-        seat = self._take_seat(held)
-        while seat is not None:
-            rested = self._rest()
-            while (work := self._next(seat)) is not None:
-                self._do(work)
-                seat.idle = True
-            if rested and self._leave(seat):
-                seat = None
+    def _run(self, held: list[_Slot]) -> None:
+        slot = self._take_slot(held)
+        while slot is not None:
+            may_exit = self._wait_for_work()
+            while (work := self._take_work(slot)) is not None:
+                self._run_work(work)
+                slot.idle = True
+            if may_exit and self._exit_unless_needed(slot):
+                slot = None
 
-    def _take_seat(self, held: list[_Seat]) -> _Seat | None:
-        """Take the seat that was kept for this thread, or another if there is room."""
+    def _take_slot(self, held: list[_Slot]) -> _Slot | None:
+        """Take the slot that was kept for this thread, or another if there is room."""
         try:
             return held.pop()
         except IndexError:
-            seat = _Seat()
-            return seat if self._add(seat) else None
+            slot = _Slot()
+            return slot if self._add(slot) else None
 
-    def _rest(self) -> bool:
+    def _wait_for_work(self) -> bool:
         """Wait for work; return whether the thread may go if there is none."""
         try:
             self._wakes.get(timeout=0.0 if self._closed else LINGER)
@@ -253,28 +253,28 @@ class _Crew:
             return True
         return self._closed
 
-    def _next(self, seat: _Seat) -> Work | None:
+    def _take_work(self, slot: _Slot) -> Work | None:
         # Without the lock: whoever holds it may wait for this work. Not idle from before it takes
         # some, so that no other work is left to it.
-        seat.idle = False
+        slot.idle = False
         try:
             return self._pending.popleft()
         except IndexError:
-            seat.idle = True
+            slot.idle = True
             return None
 
-    def _do(self, work: Work) -> None:
+    def _run_work(self, work: Work) -> None:
         try:
             work()
         except BaseException:  # which would end a thread that others count on
             self.failures += 1
             log.exception("a background task has failed")
 
-    def _leave(self, seat: _Seat) -> bool:
-        """Give the seat up unless there is work; return whether it was given up."""
+    def _exit_unless_needed(self, slot: _Slot) -> bool:
+        """Return the slot up unless there is work; return whether it was given up."""
         # First given up, then looked: what is submitted in between gets a thread of its own.
-        self._seats.discard(seat)
-        return not (self._pending and self._add(seat))
+        self._slots.discard(slot)
+        return not (self._pending and self._add(slot))
 
 
 _workers: weakref.WeakSet[Workers] = weakref.WeakSet()
@@ -282,7 +282,7 @@ _workers: weakref.WeakSet[Workers] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for workers in list(_workers):
-        workers.forget_inherited()
+        workers.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

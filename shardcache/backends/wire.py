@@ -31,17 +31,17 @@ class Wire(Protocol):
     """
 
     def hello(self) -> bytes:
-        """Give what must be said first on a new connection (`b""`: nothing).
+        """Return what must be said first on a new connection (`b""`: nothing).
 
         `greeted` is false until its answer has been fed.
         """
 
     @property
     def greeted(self) -> bool:
-        """Say whether the hello has been answered with yes; `feed` raises when it was a no."""
+        """Return whether the hello has been answered with yes; `feed` raises when it was a no."""
 
     def encode(self, command: Command) -> Sequence[bytes]:
-        """Give the bytes of `command` in order, and expect its reply next.
+        """Return the bytes of `command` in order, and expect its reply next.
 
         Raise a `NodeError` (such as `ValueTooLargeError`) or `UnsupportedError` before anything is
         expected or sent, when the node cannot take it.
@@ -56,7 +56,7 @@ class Wire(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Say whether no reply is owed and no byte is left over: a reply boundary."""
+        """Return whether no reply is owed and no byte is left over: a reply boundary."""
 
-    def partial(self) -> Reply:
-        """Give what has arrived for the oldest command over many keys, gaps as `NodeTimeoutError`."""
+    def partial_reply(self) -> Reply:
+        """Return what has arrived for the oldest command over many keys, gaps as `NodeTimeoutError`."""

@@ -437,7 +437,7 @@ def test_an_interrupt_leaves_no_half_read_connection():
 
     with fake_server(half) as port:
         backend = make_backend(port)
-        connection = backend._lent(time.monotonic() + 5)
+        connection = backend._borrow(time.monotonic() + 5)
         received = connection.recv
 
         def interrupted(size):
@@ -456,7 +456,7 @@ def test_the_pool_is_bounded(make_memcached):
     """No more connections than allowed; who cannot get one says that it is our own pool."""
     server = make_memcached()
     backend = make_backend(server, pool_size=1)
-    held = backend._lent(time.monotonic() + 5)
+    held = backend._borrow(time.monotonic() + 5)
     with pytest.raises(PoolTimeoutError):
         ask(backend, Get(b"k"), 0.1)
     backend.pool.give(held)

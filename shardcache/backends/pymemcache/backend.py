@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off
-from shardcache.backends.pymemcache.refusals import translated
+from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error
+from shardcache.backends.pymemcache.refusals import translate
 from shardcache.backends.pymemcache.session import Session
 from shardcache.backends.threads import NoThreadError, Workers
 from shardcache.backends.transport.dial import Expired, Target, Wait, dial
@@ -64,37 +64,37 @@ class PymemcacheBackend:
     def begin(self, command: Command, deadline: float) -> ThreadExchange:
         """Start `command` in a thread, so that many nodes are asked at once."""
         try:
-            exchange = ThreadExchange(Task(command, deadline, self._node))
+            exchange = ThreadExchange(Job(command, deadline, self._node))
         except OSError as error:
-            raise _unasked(error, self._node) from error
+            raise _local_failure(error, self._node) from error
         try:
-            self.start(exchange.task, exchange)
+            self.start(exchange.job, exchange)
         except BaseException:
             exchange.abandon()
             raise
         return exchange
 
-    def start(self, task: Task, outcome: Outcome) -> None:
-        """Have a thread do the task for `outcome`; one that nobody wants any more is not done."""
+    def start(self, job: Job, sink: ReplySink) -> None:
+        """Have a thread do the job for `sink`; one that nobody wants any more is not done."""
 
         def work() -> None:
             reply: Reply | Exception = None
             try:
-                if outcome.wanted:
-                    reply = self._ask(task.command, task.deadline, task.so_far)
+                if sink.wanted:
+                    reply = self._ask(job.command, job.deadline, job.so_far)
             except Exception as error:  # noqa: BLE001 - raised where it is waited for
                 reply = error
-            outcome.arrive(reply)
+            sink.deliver(reply)
 
         try:
             self._workers.submit(work)
         except NoThreadError as error:
-            outcome.arrive(_unasked(error, self._node))
+            sink.deliver(_local_failure(error, self._node))
 
     @property
-    def limited(self) -> int:
+    def refused_connections(self) -> int:
         """Return how many connections the server refused while others of this client were open."""
-        return self.pool.limited
+        return self.pool.refused_connections
 
     def eject(self) -> None:
         """Drop idle connections and let nobody wait for one."""
@@ -107,46 +107,46 @@ class PymemcacheBackend:
 
     def _ask(self, command: Command, deadline: float, so_far: list[Any]) -> Reply:
         if not isinstance(command, (GetMany, SetMany, DeleteMany)):
-            return self._one(command, deadline)
+            return self._ask_one(command, deadline)
         for part in _parts(command):
             try:
-                so_far += self._part(part, deadline)
+                so_far += self._ask_part(part, deadline)
             except NodeError as error:  # for the keys of this part, and of those not asked for
-                return _filled(so_far, command, error)
+                return _fill(so_far, command, error)
         return so_far
 
-    def _part(self, part: Many, deadline: float) -> list[Any]:  # as above
+    def _ask_part(self, part: Many, deadline: float) -> list[Any]:  # as above
         try:
-            return cast("list[Any]", self._one(part, deadline))
+            return cast("list[Any]", self._ask_one(part, deadline))
         except NodeRefusedError:
             if isinstance(part, DeleteMany):
                 raise
         # pymemcache does not say whose refusal it was, so each item is asked for by itself.
         if isinstance(part, GetMany):
-            return [self._alone(Get(key), deadline) for key in part.keys]
-        return [self._alone(Set(*item, part.ttl), deadline) for item in part.items]
+            return [self._ask_alone(Get(key), deadline) for key in part.keys]
+        return [self._ask_alone(Set(*item, part.ttl), deadline) for item in part.items]
 
-    def _alone(self, command: Set | Get, deadline: float) -> Reply:
+    def _ask_alone(self, command: Set | Get, deadline: float) -> Reply:
         try:
-            return self._one(command, deadline)
+            return self._ask_one(command, deadline)
         except NodeRefusedError as error:
             return error
 
-    def _one(self, command: Command, deadline: float) -> Reply:
+    def _ask_one(self, command: Command, deadline: float) -> Reply:
         self._check_size(command)
         while True:
             try:
-                return self._asked(self._lent(deadline), command, deadline)
+                return self._ask_over(self._borrow(deadline), command, deadline)
             except TooManyConnectionsError:
-                if not self.pool.refused():
+                if not self.pool.record_refused():
                     raise
 
-    def _asked(self, connection: Connection, command: Command, deadline: float) -> Reply:
+    def _ask_over(self, connection: Connection, command: Command, deadline: float) -> Reply:
         session = cast("Session", connection.wire)
         try:
             reply = session.ask(connection, command, deadline)
         except Exception as error:
-            ours = translated(error, command, self._node)
+            ours = translate(error, command, self._node)
             if ours is error:
                 raise
             raise ours from error
@@ -163,33 +163,33 @@ class PymemcacheBackend:
                     f"a value of {size} bytes (at most {self._max_value_bytes})", self._node
                 )
 
-    def _lent(self, deadline: float) -> Connection:
+    def _borrow(self, deadline: float) -> Connection:
         while True:
             held = self.pool.reserve(deadline)
             if isinstance(held, Slot):
-                return self._dialed(held, deadline)
+                return self._dial(held, deadline)
             # pymemcache forgets what it received too much, and would take the rest for an answer.
             if not held.stale:
                 return held
             self.pool.discard(held)
 
-    def _dialed(self, slot: Slot, deadline: float) -> Connection:
-        """Give a new connection, in the place reserved for it."""
+    def _dial(self, slot: Slot, deadline: float) -> Connection:
+        """Return a new connection, in the place reserved for it."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
-            connection = Connection(*self._connected(until))
+            connection = Connection(*self._connect(until))
         except BaseException:
             self.pool.release(slot)
             raise
         self.pool.add(connection, slot)
         return connection
 
-    def _connected(self, until: float) -> tuple[socket.socket, Wire]:
+    def _connect(self, until: float) -> tuple[socket.socket, Wire]:
         steps = dial(self._target, until)
         try:
             wait = next(steps)
             while True:
-                wait = next(steps) if _ready(wait) else steps.throw(Expired())
+                wait = next(steps) if _wait_ready(wait) else steps.throw(Expired())
         except StopIteration as done:
             connected: tuple[socket.socket, Wire] = done.value
             return connected
@@ -221,19 +221,19 @@ class AsyncPymemcacheBackend:
         """Have a thread send `command`; the future gives the reply or raises `NodeError`."""
         self._unclosed = loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
-        task = Task(command, deadline, self._node)
-        self._blocking.start(task, Promise(future))
+        job = Job(command, deadline, self._node)
+        self._blocking.start(job, FutureSink(future))
         delay = max(0.0, deadline - time.monotonic())
-        timer = loop.call_later(delay, lambda: _settle(future, task.late()))
+        timer = loop.call_later(delay, lambda: _settle(future, job.late_reply()))
         self._pending.add(future)
         future.add_done_callback(lambda _: timer.cancel())
         future.add_done_callback(self._pending.discard)
         return future
 
     @property
-    def limited(self) -> int:
+    def refused_connections(self) -> int:
         """Return how many connections the server refused while others of this client were open."""
-        return self._blocking.limited
+        return self._blocking.refused_connections
 
     def eject(self) -> None:
         """Drop idle connections and let nobody wait for one."""
@@ -246,13 +246,13 @@ class AsyncPymemcacheBackend:
         if own:
             _, silent = await asyncio.wait(own, timeout=LAST_WAIT)
             for future in silent:
-                _settle(future, cut_off(self._node))
+                _settle(future, cut_off_error(self._node))
         self._blocking.close()
         self._unclosed = None
 
 
 @dataclass(slots=True)
-class Task:
+class Job:
     """A command for a thread. `so_far` holds the replies for the first of many keys, as they come."""
 
     command: Command
@@ -260,30 +260,30 @@ class Task:
     node: str
     so_far: list[Any] = field(default_factory=list)  # payloads, bools and errors
 
-    def late(self) -> Reply:
-        """Give what has come by now, with a `NodeTimeoutError` for what has not."""
+    def late_reply(self) -> Reply:
+        """Return what has come by now, with a `NodeTimeoutError` for what has not."""
         error = NodeTimeoutError("did not answer in time", self.node)
         if isinstance(self.command, (GetMany, SetMany, DeleteMany)):
-            return _filled(list(self.so_far), self.command, error)
+            return _fill(list(self.so_far), self.command, error)
         return error
 
 
-class Outcome(Protocol):
+class ReplySink(Protocol):
     """Where a thread's reply goes."""
 
     @property
     def wanted(self) -> bool:
-        """Say whether anybody still waits for it."""
+        """Return whether anybody still waits for it."""
 
-    def arrive(self, reply: Reply | Exception) -> None:
+    def deliver(self, reply: Reply | Exception) -> None:
         """Take the reply, from the thread; what arrives later is dropped."""
 
 
 class ThreadExchange:
     """A command in a thread's hands, with a wakeup that tells of its reply."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, job: Job) -> None:
+        self.job = job
         self.finished = False
         self._arrived: dict[str, Reply | Exception] = {}
         self._reply: Reply | Exception = None
@@ -291,25 +291,25 @@ class ThreadExchange:
 
     @property
     def deadline(self) -> float:
-        """Give the task's deadline."""
-        return self.task.deadline
+        """Return the job's deadline."""
+        return self.job.deadline
 
     @property
     def wanted(self) -> bool:
-        """Say whether the reply is still waited for."""
+        """Return whether the reply is still waited for."""
         return not self.finished
 
-    def arrive(self, reply: Reply | Exception) -> None:
+    def deliver(self, reply: Reply | Exception) -> None:
         """Take the reply, unless there is one, and wake who polls."""
         self._arrived.setdefault("reply", reply)  # atomic: the first is kept
         self._wakeup.set()
 
     def fileno(self) -> int:
-        """Give the descriptor to poll."""
+        """Return the descriptor to poll."""
         return self._wakeup.fileno()
 
     def events(self) -> int:
-        """Give the event that says that the reply is there."""
+        """Return the event that says that the reply is there."""
         return select.POLLIN
 
     def advance(self) -> None:
@@ -321,7 +321,7 @@ class ThreadExchange:
         """End the waiting: what has come by now is the reply."""
         self.advance()
         if not self.finished:
-            self._finish(self.task.late())
+            self._finish(self.job.late_reply())
 
     def abandon(self) -> None:
         """Stop waiting; the thread ends by itself, at the latest at the deadline."""
@@ -329,7 +329,7 @@ class ThreadExchange:
             self._finish(None)
 
     def result(self) -> Reply:
-        """Give the reply; raise the error that ended the exchange."""
+        """Return the reply; raise the error that ended the exchange."""
         if isinstance(self._reply, Exception):
             raise self._reply
         return self._reply
@@ -339,19 +339,19 @@ class ThreadExchange:
         self.finished = True
 
 
-class Promise:
-    """A future of an event loop, as the outcome of a thread's work."""
+class FutureSink:
+    """A future of an event loop, as the sink of a thread's work."""
 
     def __init__(self, future: asyncio.Future[Reply]) -> None:
         self._future = future
 
     @property
     def wanted(self) -> bool:
-        """Say whether the future is still open."""
+        """Return whether the future is still open."""
         return not self._future.done()
 
-    def arrive(self, reply: Reply | Exception) -> None:
-        """Give the reply to the future, in its loop's own thread."""
+    def deliver(self, reply: Reply | Exception) -> None:
+        """Return the reply to the future, in its loop's own thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
             self._future.get_loop().call_soon_threadsafe(_settle, self._future, reply)
 
@@ -365,14 +365,14 @@ def _settle(future: asyncio.Future[Reply], reply: Reply | Exception) -> None:
         future.set_result(reply)
 
 
-def _unasked(error: OSError, node: str) -> NodeError:
+def _local_failure(error: OSError, node: str) -> NodeError:
     """Return our error for what the system refused to this process, which blames no node."""
     ours = NodeUnavailableError(f"cannot be asked: {error.strerror}", node)
     ours.__cause__ = error
     return ours
 
 
-def _ready(wait: Wait) -> bool:
+def _wait_ready(wait: Wait) -> bool:
     """Wait for a descriptor; say whether it was ready in time."""
     poll = select.poll()
     poll.register(wait.descriptor, wait.mask)
@@ -384,8 +384,8 @@ def _size(command: Many) -> int:
     return len(command.items if isinstance(command, SetMany) else command.keys)
 
 
-def _filled(replies: list[Any], command: Many, error: NodeError) -> list[Any]:
-    """Give the replies with `error` for each key that has none."""
+def _fill(replies: list[Any], command: Many, error: NodeError) -> list[Any]:
+    """Return the replies with `error` for each key that has none."""
     return replies + [error] * (_size(command) - len(replies))
 
 

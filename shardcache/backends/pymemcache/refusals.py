@@ -42,7 +42,7 @@ _OF_ONE_SERVER: Final = (ServerStats, FlushAll)
 _OF_REDIS: Final = ("$", "-", "+")  # how its answers begin
 
 
-def translated(error: Exception, command: Command, node: str) -> Exception:
+def translate(error: Exception, command: Command, node: str) -> Exception:
     """Return our error for what asking pymemcache for `command` raised.
 
     An error of another library, such as a signal handler may raise, is returned as it is.

@@ -198,11 +198,11 @@ class PlainPayloads:
     """pymemcache's view of a payload: it is stored as it is, with its own flags."""
 
     def serialize(self, key: bytes, value: Payload) -> tuple[bytes, int]:  # noqa: ARG002 - pymemcache's signature
-        """Give the bytes and flags to store."""
+        """Return the bytes and flags to store."""
         return value[1], value[0]
 
     def deserialize(self, key: bytes, value: bytes, flags: int) -> Payload:  # noqa: ARG002 - as above
-        """Give what was stored."""
+        """Return what was stored."""
         return flags, value
 
 
@@ -221,11 +221,11 @@ class Session:
         self._client: Any = None  # pymemcache has no types
 
     def hello(self) -> bytes:
-        """Give nothing: the classic protocol begins with the first command."""
+        """Return nothing: the classic protocol begins with the first command."""
         return b""
 
     def ask(self, connection: Connection, command: Command, deadline: float) -> Reply:
-        """Give the node's reply to `command`; raise pymemcache's errors, or the system's."""
+        """Return the node's reply to `command`; raise pymemcache's errors, or the system's."""
         sock = self._sock
         if sock is None:
             self._sock = sock = DeadlineSocket()
@@ -248,8 +248,8 @@ def _size(command: Command) -> int:
     return len(command.keys) if isinstance(command, (GetMany, DeleteMany)) else 1
 
 
-def named(key: bytes) -> bytes:
-    """Give a key as the classic protocol can say it."""
+def encode_key(key: bytes) -> bytes:
+    """Return a key as the classic protocol can say it."""
     return key if is_plain(key) else hashed(key)
 
 
@@ -261,62 +261,62 @@ def _exptime(ttl: float | None) -> int:
 
 
 def _get(client: Any, command: Get) -> Reply:
-    reply: Payload | None = client.get(named(command.key))
+    reply: Payload | None = client.get(encode_key(command.key))
     return reply
 
 
 def _get_many(client: Any, command: GetMany) -> Reply:
-    names = list(map(named, command.keys))
+    names = list(map(encode_key, command.keys))
     return list(map(client.get_many(names).get, names))
 
 
 def _gets(client: Any, command: Gets) -> Reply:
-    payload, token = client.gets(named(command.key))
+    payload, token = client.gets(encode_key(command.key))
     return None if payload is None else (payload, token)
 
 
 def _set(client: Any, command: Set) -> Reply:
     store = getattr(client, command.when.value)
-    stored: bool = store(named(command.key), command.payload, expire=_exptime(command.ttl))
+    stored: bool = store(encode_key(command.key), command.payload, expire=_exptime(command.ttl))
     return stored
 
 
 def _set_many(client: Any, command: SetMany) -> Reply:
-    items = {named(key): payload for key, payload in command.items}
+    items = {encode_key(key): payload for key, payload in command.items}
     unstored = client.set_many(items, expire=_exptime(command.ttl))
-    stored: list[bool | NodeError] = [named(key) not in unstored for key, _ in command.items]
+    stored: list[bool | NodeError] = [encode_key(key) not in unstored for key, _ in command.items]
     return stored
 
 
 def _cas(client: Any, command: Cas) -> Reply:
     token = _cas_number(command.token)
     expire = _exptime(command.ttl)
-    stored: bool | None = client.cas(named(command.key), command.payload, token, expire=expire)
+    stored: bool | None = client.cas(encode_key(command.key), command.payload, token, expire=expire)
     return stored
 
 
 def _cas_number(token: Hashable) -> bytes:
-    """Give the number of a token; one that no item has for a token that is not of this backend."""
+    """Return the number of a token; one that no item has for a token that is not of this backend."""
     return token if isinstance(token, bytes) and _is_cas(token) and int(token) < 2**64 else _FOREIGN
 
 
 def _delete(client: Any, command: Delete) -> Reply:
-    removed: bool = client.delete(named(command.key))
+    removed: bool = client.delete(encode_key(command.key))
     return removed
 
 
 def _delete_many(client: Any, command: DeleteMany) -> Reply:
-    removed: list[Any] = client.delete_each(list(map(named, command.keys)))
+    removed: list[Any] = client.delete_each(list(map(encode_key, command.keys)))
     return removed
 
 
 def _touch(client: Any, command: Touch) -> Reply:
-    there: bool = client.touch(named(command.key), expire=_exptime(command.ttl))
+    there: bool = client.touch(encode_key(command.key), expire=_exptime(command.ttl))
     return there
 
 
 def _incr(client: Any, command: Incr) -> Reply:
-    name, delta = named(command.key), command.delta
+    name, delta = encode_key(command.key), command.delta
     reached: int | None = client.incr(name, delta) if delta >= 0 else client.decr(name, -delta)
     # memcached counts to 2**64 - 1 and begins again at 0; a sum is never below what was added.
     if reached is None or delta <= reached <= COUNTER_MAX:
@@ -327,7 +327,7 @@ def _incr(client: Any, command: Incr) -> Reply:
 
 
 def _get_or_stub(client: Any, command: GetOrStub) -> Reply:
-    name, mine = named(command.key), stub(command.mark)
+    name, mine = encode_key(command.key), stub(command.mark)
     expire = _exptime(command.ttl)
     for _ in range(BEGIN_TRIES):
         payload, token = client.gets(name)
@@ -340,7 +340,7 @@ def _get_or_stub(client: Any, command: GetOrStub) -> Reply:
 
 
 def _renew(client: Any, command: Renew) -> Reply:
-    name, mine = named(command.key), stub(command.mark)
+    name, mine = encode_key(command.key), stub(command.mark)
     if client.cas(name, mine, _cas_number(command.token), expire=_exptime(command.ttl)) is not True:
         return None
     payload, token = client.gets(name)
@@ -350,28 +350,28 @@ def _renew(client: Any, command: Renew) -> Reply:
 def _acquire(client: Any, command: Acquire) -> Reply:
     key, payload, ttl = command
     # The classic protocol tells no number of what it stores; `CompareAndDelete` looks it up.
-    return Acquired(None) if client.add(named(key), payload, expire=_exptime(ttl)) else False
+    return Acquired(None) if client.add(encode_key(key), payload, expire=_exptime(ttl)) else False
 
 
 def _delete_cas(client: Any, command: DeleteCas) -> Reply:
     # The protocol deletes by no number, but what is stored with a date of the past is gone.
     gone: bool | None = client.cas(
-        named(command.key), abandoned(b""), _cas_number(command.token), expire=LONG_AGO
+        encode_key(command.key), abandoned(b""), _cas_number(command.token), expire=LONG_AGO
     )
     return gone is True
 
 
 def _compare_and_delete(client: Any, command: CompareAndDelete) -> Reply:
-    payload, token = client.gets(named(command.key))
+    payload, token = client.gets(encode_key(command.key))
     return payload == command.payload and _delete_cas(client, DeleteCas(command.key, token))
 
 
 def _compare_and_expire(client: Any, command: CompareAndExpire) -> Reply:
-    payload, token = client.gets(named(command.key))
+    payload, token = client.gets(encode_key(command.key))
     if payload != command.payload:
         return False
     expire = _exptime(command.ttl)
-    kept: bool | None = client.cas(named(command.key), payload, token, expire=expire)
+    kept: bool | None = client.cas(encode_key(command.key), payload, token, expire=expire)
     return kept is True
 
 

@@ -32,7 +32,7 @@ class Credentials(Protocol):
     """
 
     def get_credentials(self) -> tuple[str, ...]:
-        """Give the arguments of `AUTH`: a password, or a user and a password."""
+        """Return the arguments of `AUTH`: a password, or a user and a password."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class RedisOptions:
     bare_json: bool = False  # what stands without a header is JSON
 
     def greeting(self) -> list[tuple[str, ...]]:
-        """Give the commands that a new connection begins with, each of which is answered `OK`."""
+        """Return the commands that a new connection begins with, each of which is answered `OK`."""
         words: list[tuple[str, ...]] = []
         if self.credentials is not None:
             words.append(("AUTH", *self.credentials.get_credentials()))
@@ -70,7 +70,7 @@ def read_options(
 
     `credentials` take the place of the URL's user and password.
     """
-    given = _parsed(node)
+    given = _parse(node)
     faults = [f"node {node.name}: {fault}" for fault in _faults(node, given)]
     if faults:
         raise ConfigurationError(*faults)
@@ -84,8 +84,8 @@ def read_options(
     )
 
 
-def _parsed(node: Node) -> dict[str, Any]:  # each option has a type of its own
-    """Give what redis-py understands of the URL, but for TLS, which it would write in another way."""
+def _parse(node: Node) -> dict[str, Any]:  # each option has a type of its own
+    """Return what redis-py understands of the URL, but for TLS, which it would write in another way."""
     parts = cut(node.url)
     scheme = "unix" if is_local(parts.scheme) else parts.scheme
     fields = (field for field in parts.fields if field.partition("=")[0] not in TLS_OPTIONS)

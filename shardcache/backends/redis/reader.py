@@ -47,11 +47,11 @@ class TooLarge(NamedTuple):
     size: int
 
 
-class NonsenseError(Exception):
+class MalformedReplyError(Exception):
     """The bytes are no reply that is owed."""
 
 
-class Replies:
+class ReplyReader:
     """The replies on one connection, in the order in which they come.
 
     `ready` holds those that have been read already; they come before what `read` returns. Of a value
@@ -107,28 +107,28 @@ class Replies:
 
     # Of whatever type the reply is, hence `Any`; in one piece, for each `get` comes by.
     def read(self, values: int) -> Any:  # noqa: PLR0911 - as above
-        """Return the next reply, or `INCOMPLETE`; raise `NonsenseError` for one that is not owed.
+        """Return the next reply, or `INCOMPLETE`; raise `MalformedReplyError` for one that is not owed.
 
         What is owed is an array of so many `values`, or for 0 no array. An error may stand for it.
         Those values may be numbers and errors as well: who wanted bytes has to look.
         """
         if self.ready:
             return self.ready.popleft()
-        if self._arrived and not self._joined():
+        if self._arrived and not self._join_arrived():
             return INCOMPLETE
         if self._left:
-            return self._rest_of_array()
+            return self._read_rest_of_array()
         start = self._place
         kind = self._data[start : start + 1]
         if not kind:
             return INCOMPLETE
         if values:
-            return self._array(kind, values)
+            return self._read_array(kind, values)
         if start > self._strict_until and self._read_run():  # the second reply of several
             return self.ready.popleft()
-        return self._value() if kind == b"$" else self._line(kind)
+        return self._read_value() if kind == b"$" else self._read_line(kind)
 
-    def _joined(self) -> bool:
+    def _join_arrived(self) -> bool:
         """Put together what has arrived; return whether it is enough to look at."""
         if self._missing > 0:
             return False
@@ -140,7 +140,7 @@ class Replies:
     def _read_run(self) -> bool:
         """Have hiredis read all replies up to the next array; return whether that went well."""
         end = self._next_array()
-        found = self._quickly_read(self._data[self._place : end])
+        found = self._read_with_hiredis(self._data[self._place : end])
         if found:
             self.ready.extend(found)
             self._place = end
@@ -155,7 +155,7 @@ class Replies:
         found = _find_array(data, place) if place >= 0 else None
         return found.start() if found else len(data)
 
-    def _quickly_read(self, data: bytes) -> list[Any]:
+    def _read_with_hiredis(self, data: bytes) -> list[Any]:
         """Return the replies that hiredis reads; none if not all of it is whole and harmless."""
         if data[-2:] != _END or not _is_harmless(data):
             return []
@@ -174,25 +174,25 @@ class Replies:
         self._reader = _make_reader()
         return []
 
-    def _value(self) -> Any:
+    def _read_value(self) -> Any:
         """Return the next value, `None` for a missing one, or `INCOMPLETE`."""
         data, start = self._data, self._place
         end = data.find(_END, start, start + _LONGEST_SIZE)
         size = data[start + 1 : end]
         if end < 0 or not size.isdigit():
-            return self._no_value(end, size)
+            return self._read_missing_value(end, size)
         begin = end + 2
         end = begin + int(size)
         following = end + 2
         if following > len(data):
             if end - begin > LARGEST:
-                raise NonsenseError(f"a value of impossible size ({end - begin} bytes)")
+                raise MalformedReplyError(f"a value of impossible size ({end - begin} bytes)")
             if end - begin > self._largest:
                 return self._begin_to_skip(begin, following)
             self._missing = following - len(data)
             return INCOMPLETE
         if data[end:following] != _END:
-            raise NonsenseError("a value of another size than announced")
+            raise MalformedReplyError("a value of another size than announced")
         if following == len(data):
             self._data, self._place = b"", 0  # a large value is not kept
         else:
@@ -211,22 +211,22 @@ class Replies:
         end = self._skipped
         for place, letter in ((end - 2, _END[:1]), (end - 1, _END[1:])):
             if place >= 0 and data[place : place + 1] not in {letter, b""}:
-                raise NonsenseError("a value of another size than announced")
+                raise MalformedReplyError("a value of another size than announced")
         self._skipped = max(0, end - len(data))
         return data[end:]
 
-    def _no_value(self, end: int, size: bytes) -> Any:
+    def _read_missing_value(self, end: int, size: bytes) -> Any:
         if end < 0:
-            if self._text(b"$") is None:
+            if self._read_text(b"$") is None:
                 return INCOMPLETE
         elif size == b"-1":
             self._place = end + 2
             return None
-        raise NonsenseError("a value of impossible size")
+        raise MalformedReplyError("a value of impossible size")
 
-    def _line(self, kind: bytes) -> Any:
+    def _read_line(self, kind: bytes) -> Any:
         """Return the next reply, which is a line."""
-        text = self._text(kind)
+        text = self._read_text(kind)
         if text is None:
             return INCOMPLETE
         if kind == b"+":
@@ -235,9 +235,9 @@ class Replies:
             return hiredis.ReplyError(text.decode(errors="replace"))
         if kind == b":" and text.removeprefix(b"-").isdigit():
             return int(text)
-        raise NonsenseError("a reply of another kind than asked for")
+        raise MalformedReplyError("a reply of another kind than asked for")
 
-    def _text(self, kind: bytes) -> bytes | None:
+    def _read_text(self, kind: bytes) -> bytes | None:
         """Return the next line behind its first byte; `None` if it is not whole."""
         data, start = self._data, self._place
         limit = _LONGEST.get(kind, 0)
@@ -247,27 +247,29 @@ class Replies:
                 self._missing = 1
                 return None
             if data.startswith(_MEMCACHED, start):
-                raise NonsenseError("answers as memcached does: a memcached node is memcached://")
-            raise NonsenseError("a reply of no known kind, or a line without an end")
+                raise MalformedReplyError(
+                    "answers as memcached does: a memcached node is memcached://"
+                )
+            raise MalformedReplyError("a reply of no known kind, or a line without an end")
         self._place = end + 2
         return data[start + 1 : end]
 
-    def _array(self, kind: bytes, values: int) -> Any:
+    def _read_array(self, kind: bytes, values: int) -> Any:
         """Return the array that is owed, or the error in place of it."""
         start, line = self._place, b"*%d\r\n" % values
         if self._data.startswith(line, start):
             self._place += len(line)
-            return self._whole_array(start) or self._begin_array(values)
+            return self._read_whole_array(start) or self._begin_array(values)
         if kind == b"-":
-            return self._line(kind)
-        if self._text(kind) is None:
+            return self._read_line(kind)
+        if self._read_text(kind) is None:
             return INCOMPLETE
-        raise NonsenseError(f"another reply than the {values} values asked for")
+        raise MalformedReplyError(f"another reply than the {values} values asked for")
 
-    def _whole_array(self, start: int) -> Any:
+    def _read_whole_array(self, start: int) -> Any:
         """Return the array that begins at `start`, read by hiredis; `None` if it cannot be."""
         end = self._next_array()
-        found = self._quickly_read(self._data[start:end])
+        found = self._read_with_hiredis(self._data[start:end])
         if not found:
             return None
         self._place = end
@@ -277,9 +279,9 @@ class Replies:
 
     def _begin_array(self, values: int) -> Any:
         self._values, self._left = [], values
-        return self._rest_of_array()
+        return self._read_rest_of_array()
 
-    def _rest_of_array(self) -> Any:
+    def _read_rest_of_array(self) -> Any:
         """Return the array that has begun to come in, or `INCOMPLETE`.
 
         The values of a chunk are taken in one loop: through `_value` each would take twice as long.
@@ -304,13 +306,13 @@ class Replies:
         if place == size:
             return INCOMPLETE
         if data[place : place + 1] != b"$":
-            raise NonsenseError("a part of an array that is no value")
-        value = self._value()
+            raise MalformedReplyError("a part of an array that is no value")
+        value = self._read_value()
         if value is INCOMPLETE:
             return INCOMPLETE
         values.append(value)
         self._left -= 1
-        return self._rest_of_array() if self._left else values
+        return self._read_rest_of_array() if self._left else values
 
 
 def _is_harmless(data: bytes) -> bool:

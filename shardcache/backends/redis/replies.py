@@ -33,7 +33,7 @@ class UnexpectedError(Exception):
     """The server's reply is of no kind that the command can have."""
 
 
-class Awaited(Protocol):
+class PendingReply(Protocol):
     """The reply of one command on its way; the server's parts of it are handed in one by one."""
 
     @property
@@ -46,11 +46,11 @@ class Awaited(Protocol):
     def refuse(self, error: Refusal) -> Reply | More:
         """Take an error in place of the server's next reply; its cause has the server's words."""
 
-    def partial(self, node: str) -> Reply:
-        """Give what has arrived, with a `NodeTimeoutError` for what has not."""
+    def partial_reply(self, node: str) -> Reply:
+        """Return what has arrived, with a `NodeTimeoutError` for what has not."""
 
 
-class One:
+class SingleReply:
     """A command with one reply of the server.
 
     `translate` gives what an error reply of this command means, where that is another thing.
@@ -69,15 +69,15 @@ class One:
         self._translate = translate
 
     def refuse(self, error: Refusal) -> Reply:
-        """Give the error, translated."""
+        """Return the error, translated."""
         return error if self._translate is None else self._translate(error)
 
-    def partial(self, node: str) -> Reply:
-        """Give the error for no reply."""
-        return late(node)
+    def partial_reply(self, node: str) -> Reply:
+        """Return the error for no reply."""
+        return late_error(node)
 
 
-class Batch:
+class BatchReply:
     """A command over many keys: `pieces` are the spans of `replies` that each answer fills.
 
     What `replies` holds elsewhere was known before anything was sent. `decode` gives the replies
@@ -117,9 +117,9 @@ class Batch:
             self._fault = error
         return self._fill([error] * (piece.stop - piece.start))
 
-    def partial(self, node: str) -> Reply:
-        """Give what has arrived, and the error for no reply where nothing has."""
-        missing = late(node)
+    def partial_reply(self, node: str) -> Reply:
+        """Return what has arrived, and the error for no reply where nothing has."""
+        missing = late_error(node)
         for piece in self._pieces:
             self._replies[piece] = [missing] * (piece.stop - piece.start)
         return self._replies
@@ -131,7 +131,7 @@ class Batch:
         return self._fault or self._replies
 
 
-class SignOfLife:
+class PingReply:
     """A ping, and a write behind it that changes nothing: read-only nodes answer pings too."""
 
     __slots__ = ("_answer",)
@@ -144,13 +144,13 @@ class SignOfLife:
     def take(self, raw: Any) -> Reply | More:
         """Take the ping's answer, then the write's."""
         if self._answer is MORE:
-            self._answer = pong(raw)
+            self._answer = parse_pong(raw)
             return MORE
-        flag(raw)
+        parse_flag(raw)
         return self._answer
 
     def refuse(self, error: Refusal) -> Reply | More:
-        """Give the ping's error; of the write only what says that the node does not serve."""
+        """Return the ping's error; of the write only what says that the node does not serve."""
         if self._answer is MORE:
             self._answer = error
             return MORE
@@ -158,25 +158,25 @@ class SignOfLife:
         serving = isinstance(error, NodeRefusedError) or self._answer is not True
         return self._answer if serving else error
 
-    def partial(self, node: str) -> Reply:
-        """Give the error for no reply."""
-        return late(node)
+    def partial_reply(self, node: str) -> Reply:
+        """Return the error for no reply."""
+        return late_error(node)
 
 
-def late(node: str) -> NodeTimeoutError:
-    """Give the error for a reply that did not come."""
+def late_error(node: str) -> NodeTimeoutError:
+    """Return the error for a reply that did not come."""
     return NodeTimeoutError("no answer by the deadline", node)
 
 
-def pong(raw: Any) -> bool:
+def parse_pong(raw: Any) -> bool:
     """Say yes to the answer to a ping."""
     if raw != b"PONG":
         raise UnexpectedError
     return True
 
 
-def flag(raw: Any) -> bool:
-    """Give the answer that is 0 or 1."""
+def parse_flag(raw: Any) -> bool:
+    """Return the answer that is 0 or 1."""
     if type(raw) is not int or raw not in (0, 1):
         raise UnexpectedError
     return raw == 1

@@ -31,7 +31,7 @@ class MultiplexedBackend:
     All calls of one turn of the loop leave in one write, and replies are matched in order. A
     cancelled or late call discards its own reply alone. A connection that stalls is replaced, and
     kept beside the new one while anybody waits on it. `retried` counts commands sent again because
-    a connection turned out dead, `dialed` connections made, `limited` those that the server refused
+    a connection turned out dead, `dialed` connections made, `refused_connections` those that the server refused
     while others were open, of other loops or stalled.
     """
 
@@ -44,9 +44,9 @@ class MultiplexedBackend:
         self.retired = False
         self.retried = 0
         self.dialed = 0
-        self.limited = 0
+        self.refused_connections = 0
         self._limit = DialLimit()
-        self._counting = threading.RLock()  # loops may run in several threads
+        self._count_lock = threading.RLock()  # loops may run in several threads
         self._channels: dict[asyncio.AbstractEventLoop, Channel] = {}
         self._stalled: set[Channel] = set()  # replaced, with calls that still wait
         _backends.add(self)
@@ -62,7 +62,7 @@ class MultiplexedBackend:
         loop = call.future.get_loop()
         channel = self._channels.get(loop) or self._open(loop)
         if channel is None:
-            call.settle(self._full())
+            call.settle(self._no_room_error())
         else:
             channel.submit(call)
 
@@ -75,14 +75,14 @@ class MultiplexedBackend:
         latest = time.monotonic() + self.options.call_timeout
         for channel in (*self._channels.values(), *self._stalled):
             if channel.loop is running:
-                channel.abandon(self._ejection())
+                channel.abandon(self._ejection_error())
                 continue
             with contextlib.suppress(RuntimeError):  # it has ended: the next closes what is left
                 channel.loop.call_soon_threadsafe(
-                    _eject, weakref.ref(channel), latest, self._ejection()
+                    _eject, weakref.ref(channel), latest, self._ejection_error()
                 )
 
-    def _ejection(self) -> NodeError:
+    def _ejection_error(self) -> NodeError:
         return NodeUnavailableError("was ejected", self.node)
 
     async def aclose(self) -> None:
@@ -96,7 +96,7 @@ class MultiplexedBackend:
             if channel.loop is not running:
                 with contextlib.suppress(RuntimeError):  # it has ended
                     channel.loop.call_soon_threadsafe(_retire, weakref.ref(channel))
-        await asyncio.gather(*(channel.drained() for channel in self._of_loop(running)))
+        await asyncio.gather(*(channel.drain() for channel in self._of_loop(running)))
         self._drop_closed_loops()
 
     def replace(self, channel: Channel) -> None:
@@ -105,29 +105,29 @@ class MultiplexedBackend:
             del self._channels[channel.loop]
             self._stalled.add(channel)
 
-    def welcomed(self) -> None:
+    def record_connected(self) -> None:
         """Note that the server has answered on a new connection."""
-        with self._counting:
-            self._limit.made()
+        with self._count_lock:
+            self._limit.record_success()
 
-    def refused(self, channel: Channel, error: NodeError) -> NodeError:
+    def record_refused(self, channel: Channel, error: NodeError) -> NodeError:
         """Note that the server has no room for a connection; return the error for its callers.
 
         While others are open the server works: further ones are dialed one at a time, with pauses.
         """
-        number = self._open_beside(channel)
+        number = self._count_open_besides(channel)
         if not number:
             return error
-        with self._counting:
-            self.limited += 1
-            first = self._limit.refused(time.monotonic())
+        with self._count_lock:
+            self.refused_connections += 1
+            first = self._limit.record_refusal(time.monotonic())
         if first:
             log.warning(
                 "%s takes no more connections: going on with the %d that are open",
                 self.node,
                 number,
             )
-        return self._full()
+        return self._no_room_error()
 
     def forget(self, channel: Channel) -> None:
         """Let go of a channel that is closed."""
@@ -142,7 +142,7 @@ class MultiplexedBackend:
         self._channels.clear()
         self._stalled.clear()
         self._limit = DialLimit()
-        self._counting = threading.RLock()  # the parent may hold the other
+        self._count_lock = threading.RLock()  # the parent may hold the other
 
     def _of_loop(self, loop: asyncio.AbstractEventLoop) -> Sequence[Channel]:
         channels = (*self._channels.values(), *self._stalled)
@@ -151,18 +151,18 @@ class MultiplexedBackend:
     def _open(self, loop: asyncio.AbstractEventLoop) -> Channel | None:
         """Open a connection for a loop, unless one may not be dialed yet."""
         self._drop_closed_loops()
-        with self._counting:
+        with self._count_lock:
             may_dial = self._limit.may_dial(time.monotonic())
-        if not may_dial and self._open_beside(None):
+        if not may_dial and self._count_open_besides(None):
             return None
         self._channels[loop] = channel = Channel(self, loop)
         return channel
 
-    def _open_beside(self, channel: Channel | None) -> int:
+    def _count_open_besides(self, channel: Channel | None) -> int:
         others = (*self._channels.values(), *self._stalled)
         return sum(other.connected for other in others if other is not channel)
 
-    def _full(self) -> NodeError:
+    def _no_room_error(self) -> NodeError:
         text = "takes no more connections, and this event loop has none"
         return PoolTimeoutError(text, self.node)
 

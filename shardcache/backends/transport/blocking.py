@@ -31,7 +31,7 @@ READS: Final = 16  # of that size, until others and the clock are looked at
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 
 _MAIN: Final = main_thread().ident
-_LATER: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 Steps = Generator[Wait, None, Reply]
 
@@ -58,14 +58,14 @@ class SocketBackend:
         connection = self.pool.get_idle()
         if connection is None:
             return self._drive(SocketExchange(self, deadline, self.exchange(command, deadline)))
-        chunks = self.encoded(connection, command)
+        chunks = self.encode(connection, command)
         if not _is_small(chunks):
             exchange = self.exchange_on(connection, command, chunks, deadline)
             return self._drive(SocketExchange(self, deadline, exchange))
         try:
             reply = _ask(connection, chunks[0], deadline)
         except (BlockingIOError, TimeoutError) as error:
-            partial = self.late(connection, deadline)
+            partial = self.close_late(connection, deadline)
             if isinstance(partial, NodeError):
                 raise partial from error
             return partial
@@ -85,26 +85,26 @@ class SocketBackend:
         connection = self.pool.get_idle()
         if connection is None:
             return SocketExchange(self, deadline, self.exchange(command, deadline))
-        chunks = self.encoded(connection, command)
+        chunks = self.encode(connection, command)
         if _is_small(chunks):
             return SmallExchange(self, deadline, connection, command, chunks[0])
         return SocketExchange(
             self, deadline, self.exchange_on(connection, command, chunks, deadline)
         )
 
-    def late(self, connection: Connection, deadline: float) -> Reply:
+    def close_late(self, connection: Connection, deadline: float) -> Reply:
         """Close a connection whose reply is late; return what has arrived, with timeouts in the gaps.
 
         They say nothing of the node when it was sending, or when this thread itself was held up.
         """
-        reply: Reply = connection.wire.partial()
+        reply: Reply = connection.wire.partial_reply()
         self.pool.discard(connection)
         now, half = time.monotonic(), self._options.call_timeout / 2
         if now - deadline > half or now - connection.arrived < half:
             excuse(reply)
         return reply
 
-    def lost(self, connection: Connection) -> None:
+    def close_lost(self, connection: Connection) -> None:
         """Close a connection that the node has closed: it may be in another run when it answers.
 
         Not so one that we close because a reply is late: that says nothing of the server.
@@ -113,9 +113,9 @@ class SocketBackend:
         self.pool.discard(connection)
 
     @property
-    def limited(self) -> int:
+    def refused_connections(self) -> int:
         """Return how many connections the server refused while others of this client were open."""
-        return self.pool.limited
+        return self.pool.refused_connections
 
     def eject(self) -> None:
         """Drop idle connections and let nobody wait for one."""
@@ -144,8 +144,8 @@ class SocketBackend:
             raise
         return exchange.result()
 
-    def encoded(self, connection: Connection, command: Command) -> Sequence[bytes]:
-        """Give the bytes of `command` on a connection, which goes back if it has none."""
+    def encode(self, connection: Connection, command: Command) -> Sequence[bytes]:
+        """Return the bytes of `command` on a connection, which goes back if it has none."""
         try:
             return connection.wire.encode(command)
         except BaseException:
@@ -153,31 +153,31 @@ class SocketBackend:
             raise
 
     def exchange(self, command: Command, deadline: float) -> Steps:
-        """Give the reply over a pooled connection, or over a new one."""
+        """Return the reply over a pooled connection, or over a new one."""
         while True:
-            held = yield from self.pool.reserved(deadline)
+            held = yield from self.pool.reserve_in_steps(deadline)
             if isinstance(held, Connection):
-                chunks = self.encoded(held, command)
+                chunks = self.encode(held, command)
                 return (yield from self.exchange_on(held, command, chunks, deadline))
             try:
-                connection = yield from self._dialed(held, deadline)
-                chunks = self.encoded(connection, command)
+                connection = yield from self._dial(held, deadline)
+                chunks = self.encode(connection, command)
                 reply = yield from self.exchange_on(connection, command, chunks, deadline)
             except TooManyConnectionsError:
-                if not self.pool.refused():
+                if not self.pool.record_refused():
                     raise
             else:
-                self.pool.welcomed()
+                self.pool.record_connected()
                 return reply
 
     def exchange_on(
         self, connection: Connection, command: Command, chunks: Sequence[bytes], deadline: float
     ) -> Steps:
-        """Give the reply to what a connection has encoded; asks again elsewhere if it is dead."""
+        """Return the reply to what a connection has encoded; asks again elsewhere if it is dead."""
         try:
-            reply = yield from _transferred(connection, chunks)
+            reply = yield from _transfer(connection, chunks)
         except Expired:
-            return self.late(connection, deadline)
+            return self.close_late(connection, deadline)
         except OSError as error:
             exchange = self.retry_on_another(connection, command, error, deadline)
         except BaseException:
@@ -191,28 +191,28 @@ class SocketBackend:
     def retry_on_another(
         self, connection: Connection, command: Command, error: OSError, deadline: float
     ) -> Steps:
-        """Give the talk that asks again over another connection; raise if that would do harm."""
-        refusal = _last_words(connection)
+        """Return the talk that asks again over another connection; raise if that would do harm."""
+        refusal = _read_refusal(connection)
         if refusal is not None:
             self.pool.discard(connection)  # the server works, for others
             raise refusal from error
-        self.lost(connection)
+        self.close_lost(connection)
         if isinstance(error, NodeError):
             raise error
         if not _may_retry(connection, command, error):
-            raise self.translated(error) from error
+            raise self.translate(error) from error
         self.retried += 1
         self.pool.drop_idle()  # what rests beside a dead connection is most likely dead as well
         return self.exchange(command, deadline)
 
-    def translated(self, error: OSError) -> NodeError:
-        """Give our error for one of the system's."""
+    def translate(self, error: OSError) -> NodeError:
+        """Return our error for one of the system's."""
         if isinstance(error, (BlockingIOError, TimeoutError)):
             return NodeTimeoutError("did not answer in time", self._node)
         return NodeUnavailableError(f"lost the connection: {error.strerror or error}", self._node)
 
-    def _dialed(self, slot: Slot, deadline: float) -> Generator[Wait, None, Connection]:
-        """Give a new connection, in the place reserved for it."""
+    def _dial(self, slot: Slot, deadline: float) -> Generator[Wait, None, Connection]:
+        """Return a new connection, in the place reserved for it."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
             connection = Connection(*(yield from dial(self._target, until)))
@@ -239,16 +239,16 @@ class SocketExchange:
         self.advance()
 
     def fileno(self) -> int:
-        """Give the descriptor to poll, which changes when a connection gives way to another."""
+        """Return the descriptor to poll, which changes when a connection gives way to another."""
         return self._wait.descriptor
 
     def events(self) -> int:
-        """Give the `select.poll` events that let `advance` get further."""
+        """Return the `select.poll` events that let `advance` get further."""
         return self._wait.mask
 
     @property
     def deadline(self) -> float:
-        """Give the monotonic time at which waiting ends: the call's, or that of a dial."""
+        """Return the monotonic time at which waiting ends: the call's, or that of a dial."""
         return self._deadline if self._wait.until is None else self._wait.until
 
     def advance(self) -> None:
@@ -265,7 +265,7 @@ class SocketExchange:
         self.finished = True
 
     def result(self) -> Reply:
-        """Give the reply; raise the error that ended the exchange."""
+        """Return the reply; raise the error that ended the exchange."""
         if isinstance(self._reply, Exception):
             raise self._reply
         return self._reply
@@ -305,21 +305,21 @@ class SmallExchange(SocketExchange):
         self._connection: Connection | None = connection
         self._command = command
         self._wait = connection.reading
-        self._steps = _NOTHING
+        self._steps = _NO_STEPS
         self._reply = None
         self.finished = False
         try:
             sent = connection.try_send(chunk)
-        except _LATER:
+        except _WOULD_BLOCK:
             sent = 0
         except OSError as error:
-            self._ask_again(connection, error)
+            self._retry(connection, error)
             return
         except BaseException:
             backend.pool.discard(connection)
             raise
         if sent < len(chunk):
-            self._go_on(backend.exchange_on(connection, command, [chunk[sent:]], deadline))
+            self._continue(backend.exchange_on(connection, command, [chunk[sent:]], deadline))
 
     def advance(self) -> None:
         """Receive what has come."""
@@ -330,7 +330,7 @@ class SmallExchange(SocketExchange):
         try:
             replies = _pull(connection)
         except OSError as error:
-            self._ask_again(connection, error)
+            self._retry(connection, error)
         except BaseException as error:
             self._backend.pool.discard(connection)
             if not isinstance(error, Exception):
@@ -351,7 +351,7 @@ class SmallExchange(SocketExchange):
             super().expire()
             return
         self._connection = None
-        self._finish(self._backend.late(connection, self._deadline))
+        self._finish(self._backend.close_late(connection, self._deadline))
 
     def abandon(self) -> None:
         """Stop now, and close the connection."""
@@ -362,7 +362,7 @@ class SmallExchange(SocketExchange):
             super().abandon()
         self.finished = True
 
-    def _ask_again(self, connection: Connection, error: OSError) -> None:
+    def _retry(self, connection: Connection, error: OSError) -> None:
         try:
             exchange = self._backend.retry_on_another(
                 connection, self._command, error, self._deadline
@@ -370,21 +370,21 @@ class SmallExchange(SocketExchange):
         except NodeError as failure:
             self._finish(failure)
         else:
-            self._go_on(exchange)
+            self._continue(exchange)
 
-    def _go_on(self, exchange: Steps) -> None:
+    def _continue(self, exchange: Steps) -> None:
         """Go on step by step."""
         self._connection = None
         self._steps = exchange
         super().advance()
 
 
-def _nothing() -> Steps:
+def _no_steps() -> Steps:
     return None
     yield
 
 
-_NOTHING: Final = _nothing()  # stands for the steps of an exchange that takes none
+_NO_STEPS: Final = _no_steps()  # stands for the steps of an exchange that takes none
 
 
 def _is_small(chunks: Sequence[bytes]) -> bool:
@@ -406,10 +406,10 @@ def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
         try:
             data = connection.recv(size)
         except TimeoutError:
-            data = connection.look_again(size)
+            data = connection.recv_after_timeout(size)
         if not data:
             raise ConnectionResetError("closed by the node")
-        connection.heard = True
+        connection.answered = True
         replies = wire.feed(data)
         if replies:
             return replies[0]
@@ -418,7 +418,7 @@ def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
         connection.arm(seconds)
 
 
-def _transferred(connection: Connection, chunks: Sequence[bytes]) -> Steps:
+def _transfer(connection: Connection, chunks: Sequence[bytes]) -> Steps:
     """Send chunks and receive their reply at once, never waiting for one with the other in hand."""
     unsent: deque[memoryview] = deque(memoryview(chunk) for chunk in chunks)
     descriptor = connection.sock.fileno()
@@ -440,7 +440,7 @@ def _push(connection: Connection, unsent: deque[memoryview]) -> None:
                 unsent.popleft()
             else:
                 unsent[0] = unsent[0][sent:]
-    except _LATER:
+    except _WOULD_BLOCK:
         return
 
 
@@ -450,11 +450,11 @@ def _pull(connection: Connection) -> list[Reply]:
     for turn in count():
         try:
             data = connection.try_recv(size)
-        except _LATER:
+        except _WOULD_BLOCK:
             return []
         if not data:
             raise ConnectionResetError("closed by the node")
-        connection.heard = True
+        connection.answered = True
         replies = connection.wire.feed(data)
         if replies or (connection.plain and len(data) < size):
             break
@@ -466,7 +466,7 @@ def _pull(connection: Connection) -> list[Reply]:
     return replies
 
 
-def _last_words(connection: Connection) -> TooManyConnectionsError | None:
+def _read_refusal(connection: Connection) -> TooManyConnectionsError | None:
     """Return what a server said before it closed a connection that it had no room for."""
     try:
         _pull(connection)
@@ -478,6 +478,6 @@ def _last_words(connection: Connection) -> TooManyConnectionsError | None:
 
 
 def _may_retry(connection: Connection, command: Command, error: OSError) -> bool:
-    """Say whether asking again is harmless: nothing was answered, and asking twice is asking once."""
+    """Return whether asking again is harmless: nothing was answered, and asking twice is asking once."""
     dead = isinstance(error, ConnectionError)
-    return dead and not connection.heard and type(command) in IDEMPOTENT
+    return dead and not connection.answered and type(command) in IDEMPOTENT

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Final, Protocol, TypeVar
 
-from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off, excuse
+from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error, excuse
 from shardcache.backends.transport.dial import NOT_REACHED, Expired, Target, Wait, dial
 from shardcache.backends.transport.dropped import warn_dropped
 from shardcache.backends.wire import Wire
@@ -30,7 +30,7 @@ from shardcache.errors import (
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 
 
-JOINED: Final = 256 * 1024  # bytes; more is sent piece by piece, without a copy
+JOIN_LIMIT: Final = 256 * 1024  # bytes; more is sent piece by piece, without a copy
 
 
 # A connection on which a reply is late, and nothing has come for this share of a call's timeout, is
@@ -49,7 +49,7 @@ OWN_DELAY: Final = 0.05  # seconds
 LONGEST_GRACE: Final = 0.1  # seconds
 
 
-_LATER: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Call:
         self.retried = False
 
     def settle(self, reply: Reply | Exception) -> None:
-        """Give the reply to whoever still waits; an error is raised there."""
+        """Return the reply to whoever still waits; an error is raised there."""
         if self.future.done():
             return
         if isinstance(reply, Exception):
@@ -92,10 +92,10 @@ class ChannelOwner(Protocol):
     def replace(self, channel: Channel) -> None:
         """Send no more calls over a channel that stalls."""
 
-    def welcomed(self) -> None:
+    def record_connected(self) -> None:
         """Note that the server has answered on a new connection."""
 
-    def refused(self, channel: Channel, error: NodeError) -> NodeError:
+    def record_refused(self, channel: Channel, error: NodeError) -> NodeError:
         """Note that the server has no room for a connection; return the error for its callers."""
 
     def forget(self, channel: Channel) -> None:
@@ -107,29 +107,29 @@ class Channel:
 
     __slots__ = (
         "__weakref__",
-        "_asked",
+        "_answered",
+        "_asked_at",
         "_backend",
         "_descriptor",
         "_dial",
         "_drained",
-        "_ear",
         "_flushing",
-        "_graced",
-        "_heard",
-        "_held",
-        "_hurried",
+        "_held_up_for",
+        "_held_up_until",
         "_last_received",
         "_last_used",
-        "_latest",
-        "_owed",
-        "_pause",
+        "_latest_deadline",
         "_poll",
+        "_queued",
+        "_reference",
         "_resumes",
+        "_sent",
         "_sock",
         "_stalled",
         "_timer",
+        "_timer_at",
         "_unsent",
-        "_wakes",
+        "_urgent",
         "_wire",
         "_writing",
         "loop",
@@ -140,29 +140,29 @@ class Channel:
         self.loop = loop
         self._sock: socket.socket | None = None
         self._wire: Wire | None = None
-        self._held: deque[Call] = deque()  # not yet sent: there is no connection
-        self._owed: deque[Call] = deque()  # sent, in the order of their replies
+        self._queued: deque[Call] = deque()  # not yet sent: there is no connection
+        self._sent: deque[Call] = deque()  # sent, in the order of their replies
         # Those to be told earlier than one before them, the most urgent first: the later steps of
         # an operation stand behind the first steps of newer ones.
-        self._hurried: list[tuple[float, int, Call]] = []
-        self._latest = 0.0  # of all deadlines so far
+        self._urgent: list[tuple[float, int, Call]] = []
+        self._latest_deadline = 0.0  # of all deadlines so far
         self._unsent: deque[bytes | memoryview] = deque()
         self._flushing = False
         self._writing = False
-        self._heard = False  # whether this connection ever answered
+        self._answered = False  # whether this connection ever answered
         self._last_used = 0.0  # when something was last sent or received
         self._last_received = 0.0  # when something last arrived
         self._resumes = False  # whether what is about to be sent is all that is owed
-        self._asked = 0.0  # when something was last sent while nothing was owed
+        self._asked_at = 0.0  # when something was last sent while nothing was owed
         self._stalled = False  # whether it has been replaced
-        self._pause = 0.0  # seconds for which this process was last held up
-        self._graced = 0.0  # until when deadlines passed during that
+        self._held_up_for = 0.0  # seconds for which this process was last held up
+        self._held_up_until = 0.0  # until when deadlines passed during that
         self._descriptor = -1
         self._poll = select.poll()
-        self._ear = _Ear(self)
+        self._reference = _ChannelReference(self)
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes = 0.0  # when the timer will fire
+        self._timer_at = 0.0  # when the timer will fire
         self._drained: asyncio.Future[None] | None = None
 
     def submit(self, call: Call) -> None:
@@ -170,20 +170,20 @@ class Channel:
         if self._closed_by_node():
             self._backend.submit(call)  # over a new connection
             return
-        self._ear.channel = self
-        if call.deadline < self._latest:
-            heapq.heappush(self._hurried, (call.deadline, id(call), call))
+        self._reference.channel = self
+        if call.deadline < self._latest_deadline:
+            heapq.heappush(self._urgent, (call.deadline, id(call), call))
         else:
-            self._latest = call.deadline
+            self._latest_deadline = call.deadline
         wire = self._wire
         if wire is None:
-            self._held.append(call)
+            self._queued.append(call)
             if self._dial is None or self._dial.done():
                 self._dial = self.loop.create_task(self._connect(call.deadline))
         else:
             self._encode(call, wire)
             self._after_reply()
-        if not call.future.done() and (self._timer is None or call.deadline < self._wakes):
+        if not call.future.done() and (self._timer is None or call.deadline < self._timer_at):
             self._watch(call.deadline)
 
     @property
@@ -196,16 +196,16 @@ class Channel:
 
         A loop that stood still has not been told: so it is with one `run_until_complete` a request.
         """
-        if self._sock is None or self._owed or time.monotonic() - self._last_used < RESTED:
+        if self._sock is None or self._sent or time.monotonic() - self._last_used < RESTED:
             return False
         if self._poll.poll(0):
             self.readable()
         return self._sock is None
 
-    async def drained(self) -> None:
+    async def drain(self) -> None:
         """Wait until nobody waits for a reply here any more, or the node is silent; then close."""
         began = time.monotonic()
-        while self._awaited:
+        while self._has_waiters:
             left = max(began, self._last_received) + LAST_WAIT - time.monotonic()
             if left <= 0:
                 self._cut_off()
@@ -220,32 +220,32 @@ class Channel:
 
     def retire(self) -> None:
         """Close now unless replies are owed here: then it closes behind the last of them."""
-        if not self._owed and not self._held:
+        if not self._sent and not self._queued:
             self._close()
 
     def _cut_off(self) -> None:
-        """Give those who still wait what has come for them."""
-        for call in (*self._held, *self._owed):
+        """Return those who still wait what has come for them."""
+        for call in (*self._queued, *self._sent):
             if not call.future.done():
-                reply = self._partial(call) or cut_off(self._backend.node)
+                reply = self._partial_reply(call) or cut_off_error(self._backend.node)
                 excuse(reply)
                 call.settle(reply)
 
     def abandon(self, error: NodeError) -> None:
         """Close now, and give `error` to all who wait."""
         self._backend.target.incarnation.end()
-        for call in (*self._held, *self._owed):
+        for call in (*self._queued, *self._sent):
             call.settle(error)
         self._close()
 
     def eject(self, latest: float, error: NodeError) -> None:
         """Do so, unless a call was made since whose deadline is later than `latest`."""
-        if self._latest <= latest:
+        if self._latest_deadline <= latest:
             self.abandon(error)
 
     def sever(self) -> None:
         """Close the socket, and nothing else: the loop may be closed or another process's."""
-        self._ear.channel = self._ear.sock = None
+        self._reference.channel = self._reference.sock = None
         sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
@@ -268,17 +268,17 @@ class Channel:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's to see
             call.settle(error)
             if not isinstance(error, ShardCacheError):  # such as that of a signal's handler
-                self._give_up()
+                self._abort()
         except BaseException:
-            call.settle(cut_off(self._backend.node))
-            self._give_up()
+            call.settle(cut_off_error(self._backend.node))
+            self._abort()
             raise
 
     def _expect(self, call: Call, chunks: Sequence[bytes]) -> None:
         """Send the bytes of a call's command in this turn; its reply is owed from now on."""
-        if not self._owed:
+        if not self._sent:
             self._resumes = True
-        self._owed.append(call)
+        self._sent.append(call)
         self._unsent.extend(chunks)
         if not self._flushing and not self._writing:
             self._flushing = True
@@ -293,11 +293,11 @@ class Channel:
         until = max(until, now + min(options.connect_timeout, LONGEST_GRACE))
         target = self._backend.target
         try:
-            sock, wire = await _driven(dial(target, until), self.loop)
+            sock, wire = await _run_steps(dial(target, until), self.loop)
         except BaseException as error:
             if self._dial is asyncio.current_task():
                 self._dial = None
-                self._fail_held(error)
+                self._fail_queued(error)
             if not isinstance(error, Exception):
                 raise
             return
@@ -307,8 +307,8 @@ class Channel:
         self._dial = None
         self._backend.dialed += 1
         self._adopt(sock, wire)
-        while self._held:
-            call = self._held.popleft()
+        while self._queued:
+            call = self._queued.popleft()
             if not call.future.done():
                 self._encode(call, wire)
         self._after_reply()
@@ -320,16 +320,16 @@ class Channel:
         self._descriptor = descriptor = sock.fileno()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
-        self._ear.sock = sock
-        self.loop.add_reader(descriptor, _read, self._ear)
+        self._reference.sock = sock
+        self.loop.add_reader(descriptor, _read, self._reference)
 
-    def _fail_held(self, error: BaseException) -> None:
+    def _fail_queued(self, error: BaseException) -> None:
         if not isinstance(error, Exception):
             error = NodeUnavailableError("the dial was cancelled", self._backend.node)
         if isinstance(error, TooManyConnectionsError):
-            error = self._backend.refused(self, error)
-        held, self._held = self._held, deque()
-        for call in held:
+            error = self._backend.record_refused(self, error)
+        queued, self._queued = self._queued, deque()
+        for call in queued:
             call.settle(error)
         self._after_reply()
 
@@ -339,24 +339,24 @@ class Channel:
         sock, unsent = self._sock, self._unsent
         if sock is None or not unsent:
             return
-        if len(unsent) > 1 and sum(map(len, unsent)) <= JOINED:
+        if len(unsent) > 1 and sum(map(len, unsent)) <= JOIN_LIMIT:
             joined = b"".join(unsent)
             unsent.clear()
             unsent.append(joined)
         self._last_used = now = time.monotonic()
         if self._resumes:
             self._resumes = False
-            self._asked = now
+            self._asked_at = now
         try:
             _send(sock, unsent)
-        except _LATER:
+        except _WOULD_BLOCK:
             self._wait_writable()
         except OSError as error:
             self.readable()  # a server that has no room says so before it closes
             if self._sock is sock:
-                self._lost(error)
+                self._handle_loss(error)
         except BaseException:
-            self._give_up()
+            self._abort()
             raise
         else:
             self._stop_writing()
@@ -379,49 +379,49 @@ class Channel:
         try:
             while self._take(wire, sock.recv(READ)) and isinstance(sock, ssl.SSLSocket):
                 continue  # TLS may hold bytes that no poll tells of, until it says "later"
-        except _LATER:
+        except _WOULD_BLOCK:
             pass
         except Exception as error:  # noqa: BLE001 - given to every caller in wait
-            self._lost(error)
+            self._handle_loss(error)
             return
         except BaseException:
-            self._give_up()
+            self._abort()
             raise
         self._after_reply()
 
-    def _give_up(self) -> None:
+    def _abort(self) -> None:
         """Close after an interrupt in the midst of a step.
 
         Bytes may be lost, or sent twice: the replies would go to other calls than their own.
         """
-        for call in (*self._held, *self._owed):
-            call.settle(cut_off(self._backend.node))
+        for call in (*self._queued, *self._sent):
+            call.settle(cut_off_error(self._backend.node))
         self._close()
 
     def _take(self, wire: Wire, data: bytes) -> bool:
         if not data:
             raise ConnectionResetError("closed by the node")
         self._last_used = self._last_received = time.monotonic()
-        owed = self._owed
+        owed = self._sent
         for reply in wire.feed(data):
             owed[0].settle(reply)  # before it leaves: an interrupt between the two would forget it
             owed.popleft()
-        if not self._heard:
-            self._heard = True
-            self._backend.welcomed()
+        if not self._answered:
+            self._answered = True
+            self._backend.record_connected()
         return True
 
     def _after_reply(self) -> None:
-        if not self._owed and not self._held:
-            self._ear.channel = None
+        if not self._sent and not self._queued:
+            self._reference.channel = None
             self._finish_drain()
-        if self._stalled and not self._awaited:
+        if self._stalled and not self._has_waiters:
             self._close()
 
     @property
-    def _awaited(self) -> bool:
+    def _has_waiters(self) -> bool:
         """Return whether anybody waits for a reply here."""
-        return any(not call.future.done() for call in (*self._held, *self._owed))
+        return any(not call.future.done() for call in (*self._queued, *self._sent))
 
     def _finish_drain(self) -> None:
         if self._drained is not None and not self._drained.done():
@@ -432,39 +432,39 @@ class Channel:
     def _watch(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._wakes = deadline
+        self._timer_at = deadline
         delay = max(0.0, deadline - time.monotonic())
-        self._timer = self.loop.call_later(delay, _sweep, self._ear)
+        self._timer = self.loop.call_later(delay, _sweep, self._reference)
 
     def sweep(self) -> None:
         """Tell those whose deadline has passed; give up a connection that stalls."""
         self._timer = None
         now = time.monotonic()
-        if self._grants_grace(now):
+        if self._grant_grace(now):
             return
-        waiting = (self._held, self._owed)
+        waiting = (self._queued, self._sent)
         upcoming = [
-            *self._hurry(now),
-            *(first for calls in waiting for first in self._expired(calls, now)),
+            *self._expire_urgent(now),
+            *(first for calls in waiting for first in self._expire(calls, now)),
         ]
         if self._drained is not None and not upcoming:
             self._finish_drain()
-        self._look_at_silence(now, upcoming)
+        self._check_stall(now, upcoming)
 
-    def _look_at_silence(self, now: float, upcoming: Sequence[float]) -> None:
-        """Give way to a new connection if this one stalls, and look again when that can be told.
+    def _check_stall(self, now: float, upcoming: Sequence[float]) -> None:
+        """Return way to a new connection if this one stalls, and look again when that can be told.
 
         A reply that is late while bytes arrive, or because of a larger one before it, is no stall.
         """
         looks = [*upcoming]
-        if self._owed and not self._stalled:
-            stalls = max(self._owed[0].deadline, self._silent_since + self._quiet)
+        if self._sent and not self._stalled:
+            stalls = max(self._sent[0].deadline, self._silent_since + self._longest_silence)
             self._stalled = stalls <= now
             if self._stalled:
                 self._backend.replace(self)
             else:
                 looks.append(stalls)
-        if self._stalled and not self._awaited:
+        if self._stalled and not self._has_waiters:
             self._close()
         elif looks:
             self._watch(min(looks))
@@ -472,81 +472,81 @@ class Channel:
     @property
     def _silent_since(self) -> float:
         """Return when something last arrived, or was asked for after all had been answered."""
-        return max(self._last_received, self._asked)
+        return max(self._last_received, self._asked_at)
 
     @property
-    def _quiet(self) -> float:
+    def _longest_silence(self) -> float:
         return SILENCE * self._backend.options.call_timeout
 
-    def _grants_grace(self, now: float) -> bool:
+    def _grant_grace(self, now: float) -> bool:
         """Return whether those who are late get a moment longer, because this process was held up.
 
         What has come meanwhile, or could only now be asked for, comes first. Nobody gets it twice.
         """
-        late = now - self._wakes
+        late = now - self._timer_at
         if late <= OWN_DELAY:
             return False
-        waiting = (call for call in (*self._held, *self._owed) if not call.future.done())
-        if not any(self._graced < call.deadline <= now for call in waiting):
+        waiting = (call for call in (*self._queued, *self._sent) if not call.future.done())
+        if not any(self._held_up_until < call.deadline <= now for call in waiting):
             return False
-        self._pause, self._graced = late, now
+        self._held_up_for, self._held_up_until = late, now
         self._watch(now + min(late, LONGEST_GRACE))
         return True
 
-    def _expired(self, calls: deque[Call], now: float) -> Sequence[float]:
+    def _expire(self, calls: deque[Call], now: float) -> Sequence[float]:
         """Tell the late ones; give the deadline of the first that is not, if there is one.
 
-        Calls stand in the order of their deadlines, but for the hurried.
+        Calls stand in the order of their deadlines, but for the urgent.
         """
         for call in calls:
             if call.deadline > now and not call.future.done():
                 return (call.deadline,)
-            self._tell_late(call)
+            self._settle_late(call)
         return ()
 
-    def _hurry(self, now: float) -> Sequence[float]:
-        """Do so with the hurried."""
-        hurried = self._hurried
-        while hurried:
-            deadline, _, call = hurried[0]
+    def _expire_urgent(self, now: float) -> Sequence[float]:
+        """Do so with the urgent."""
+        urgent = self._urgent
+        while urgent:
+            deadline, _, call = urgent[0]
             if deadline > now and not call.future.done():
                 return (deadline,)
-            self._tell_late(call)
-            heapq.heappop(hurried)
+            self._settle_late(call)
+            heapq.heappop(urgent)
         return ()
 
-    def _tell_late(self, call: Call) -> None:
+    def _settle_late(self, call: Call) -> None:
         if call.future.done():
             return
-        reply: Reply = self._partial(call)
+        reply: Reply = self._partial_reply(call)
         if self._wire is None:  # its lateness is the dial's
             reply = ConnectTimeoutError(NOT_REACHED, self._backend.node)
         elif reply is None:
             reply = NodeTimeoutError("did not answer in time", self._backend.node)
-        if self._excused(call):
+        if self._is_excused(call):
             excuse(reply)
         call.settle(reply)
 
-    def _excused(self, call: Call) -> bool:
+    def _is_excused(self, call: Call) -> bool:
         """Return whether a late reply says nothing of its node: it was sending, or we were late."""
         timeout = self._backend.options.call_timeout
-        if call.deadline <= self._graced and self._pause > timeout / 2:
+        if call.deadline <= self._held_up_until and self._held_up_for > timeout / 2:
             return True
-        return time.monotonic() - self._last_received < self._quiet
+        return time.monotonic() - self._last_received < self._longest_silence
 
-    def _partial(self, call: Call) -> Reply:
-        """Give what has arrived of the reply that is coming in now, if it is this call's."""
-        if self._wire is None or not self._owed or self._owed[0] is not call:
+    def _partial_reply(self, call: Call) -> Reply:
+        """Return what has arrived of the reply that is coming in now, if it is this call's."""
+        if self._wire is None or not self._sent or self._sent[0] is not call:
             return None
-        return self._wire.partial()
+        return self._wire.partial_reply()
 
-    def _lost(self, error: Exception) -> None:
+    def _handle_loss(self, error: Exception) -> None:
         """Close, and tell all who wait; ask again what may be asked again."""
         if not isinstance(error, (TimeoutError, TooManyConnectionsError)):
             self._backend.target.incarnation.end()
-        again = self._heard and isinstance(error, ConnectionError)
-        failure = self._failure(error)
-        owed, self._owed = self._owed, deque()
+        again = self._answered and isinstance(error, ConnectionError)
+        failure = self._error_for(error)
+        owed, self._sent = self._sent, deque()
         self._close()
         for call in owed:
             if call.future.done():
@@ -558,9 +558,9 @@ class Channel:
             else:
                 call.settle(failure)
 
-    def _failure(self, error: Exception) -> Exception:
+    def _error_for(self, error: Exception) -> Exception:
         if isinstance(error, TooManyConnectionsError):
-            return self._backend.refused(self, error)
+            return self._backend.record_refused(self, error)
         if isinstance(error, NodeError):
             return error
         kind = NodeTimeoutError if isinstance(error, TimeoutError) else NodeUnavailableError
@@ -569,12 +569,12 @@ class Channel:
         return failure
 
     def _close(self) -> None:
-        self._ear.channel = self._ear.sock = None
+        self._reference.channel = self._reference.sock = None
         self._backend.forget(self)
-        self._hurried.clear()
-        held, self._held = self._held, deque()
-        owed, self._owed = self._owed, deque()
-        for call in (*held, *owed):
+        self._urgent.clear()
+        queued, self._queued = self._queued, deque()
+        owed, self._sent = self._sent, deque()
+        for call in (*queued, *owed):
             call.settle(NodeUnavailableError("the connection was closed", self._backend.node))
         if self._timer is not None:
             self._timer.cancel()
@@ -602,7 +602,7 @@ def _send(sock: socket.socket, unsent: deque[bytes | memoryview]) -> None:
             unsent[0] = memoryview(unsent[0])[sent:]
 
 
-class _Ear:
+class _ChannelReference:
     """What a loop holds of a channel: the channel itself while a reply is owed, else none of it.
 
     So a client that nobody holds any more can go. A weak reference alone would not do: when the
@@ -623,14 +623,14 @@ class _Ear:
         return self.channel or self._channel()
 
 
-def _read(ear: _Ear) -> None:
-    channel = ear.get()
+def _read(reference: _ChannelReference) -> None:
+    channel = reference.get()
     if channel is not None:
         channel.readable()
 
 
-def _sweep(ear: _Ear) -> None:
-    channel = ear.get()
+def _sweep(reference: _ChannelReference) -> None:
+    channel = reference.get()
     if channel is not None:
         channel.sweep()
 
@@ -650,12 +650,12 @@ def _drop(loop: asyncio.AbstractEventLoop, sock: socket.socket, descriptor: int)
     warn_dropped()
 
 
-async def _driven(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLoop) -> T:
+async def _run_steps(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLoop) -> T:
     """Run a generator that waits for descriptors on an event loop."""
     try:
         wait = next(steps)
         while True:
-            ready = await _ready(wait, loop)
+            ready = await _wait_ready(wait, loop)
             wait = next(steps) if ready else steps.throw(Expired())
     except StopIteration as done:
         result: T = done.value
@@ -664,7 +664,7 @@ async def _driven(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLo
         steps.close()
 
 
-async def _ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
+async def _wait_ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
     """Wait for a descriptor; say whether it came in time."""
     arrived: asyncio.Future[None] = loop.create_future()
 

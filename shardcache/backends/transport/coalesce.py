@@ -8,10 +8,10 @@ from typing import Final
 CHUNK: Final = 64 * 1024  # bytes; joining more would only copy them
 
 
-def joined(parts: Iterable[bytes]) -> list[bytes]:
-    """Give the same bytes in fewer pieces: small parts are joined until they make a `CHUNK`.
+def coalesce(parts: Iterable[bytes]) -> list[bytes]:
+    """Return the same bytes in fewer pieces: small parts are joined until they make a `CHUNK`.
 
-    >>> joined([b"GET a", b"GET b"])
+    >>> coalesce([b"GET a", b"GET b"])
     [b'GET aGET b']
     """
     chunks: list[bytes] = []

@@ -69,7 +69,7 @@ class Target:
     last_good: Sequence[AddressInfo] = ()
 
     def known_addresses(self) -> Sequence[AddressInfo] | None:
-        """Give the addresses that need no look-up; `None` for a name."""
+        """Return the addresses that need no look-up; `None` for a name."""
         address = self.node.address
         if address.scheme.endswith("+unix"):
             return [(socket.AF_UNIX, address.path)]
@@ -79,7 +79,7 @@ class Target:
             return None
 
     def learned(self, answer: Answer) -> Sequence[AddressInfo]:
-        """Give the addresses to try, by a name service's answer: the last good ones if it failed."""
+        """Return the addresses to try, by a name service's answer: the last good ones if it failed."""
         if not isinstance(answer, OSError):
             self.last_good = answer
         elif not self.last_good:
@@ -109,7 +109,7 @@ class Target:
 
 
 def dial(target: Target, until: float) -> Generator[Wait, None, tuple[socket.socket, Wire]]:
-    """Give a non-blocking socket on which the hello has been answered with yes, and its wire.
+    """Return a non-blocking socket on which the hello has been answered with yes, and its wire.
 
     The addresses of the node's name are tried in turn, each for an equal share of the time left.
     Raise `NodeUnavailableError` when none takes the connection, `ConnectTimeoutError` when told that
@@ -139,7 +139,7 @@ def dial(target: Target, until: float) -> Generator[Wait, None, tuple[socket.soc
 
 
 def _addresses(target: Target, until: float) -> Generator[Wait, None, Sequence[AddressInfo]]:
-    """Give the node's addresses; a name is looked up in a thread, and waited for like a socket."""
+    """Return the node's addresses; a name is looked up in a thread, and waited for like a socket."""
     known = target.known_addresses()
     if known is not None:
         return known
@@ -176,7 +176,7 @@ def _dial_one(
         yield from _connect(sock, address, until)
         _tune(sock)
         if target.tls is not None:
-            sock = secure = _wrapped(sock, target.tls, target.node.address.host)
+            sock = secure = _wrap_tls(sock, target.tls, target.node.address.host)
             yield from _shake_hands(secure, until)
         return sock, (yield from _greet(sock, target.make_wire(), until))
     except BaseException as error:
@@ -205,7 +205,7 @@ def _tune(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _wrapped(sock: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+def _wrap_tls(sock: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SSLSocket:
     return tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
 
@@ -220,23 +220,23 @@ def _shake_hands(sock: ssl.SSLSocket, until: float) -> Generator[Wait, None, Non
 
 
 def _greet(sock: socket.socket, wire: Wire, until: float) -> Generator[Wait, None, Wire]:
-    _say(sock, wire.hello())
+    _send_hello(sock, wire.hello())
     while not wire.greeted:
         yield Wait(sock.fileno(), select.POLLIN, until)
         with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
-            _hear(sock, wire)
+            _receive_greeting(sock, wire)
     return wire
 
 
 # Functions, not a part of the generator above: what an error leaves in their frames can be cleared.
 
 
-def _say(sock: socket.socket, hello: bytes) -> None:
+def _send_hello(sock: socket.socket, hello: bytes) -> None:
     if hello:
         sock.sendall(hello)  # a few hundred bytes into an empty buffer never wait
 
 
-def _hear(sock: socket.socket, wire: Wire) -> None:
+def _receive_greeting(sock: socket.socket, wire: Wire) -> None:
     """Take what comes before the greeting is over; a no, as to a password, is no node for us."""
     data = sock.recv(4096)
     if not data:

@@ -16,7 +16,7 @@ class DialLimit:
     twice the one before. Not thread-safe: the pool calls it with its lock held.
 
     >>> limit = DialLimit()
-    >>> limit.refused(10.0), limit.may_dial(10.05), limit.may_dial(10.1), limit.may_dial(10.1)
+    >>> limit.record_refusal(10.0), limit.may_dial(10.05), limit.may_dial(10.1), limit.may_dial(10.1)
     (True, False, True, False)
     """
 
@@ -28,7 +28,7 @@ class DialLimit:
         self._pause = FIRST_PAUSE
         self._trying = False  # whether the last permit is without an outcome
 
-    def refused(self, now: float) -> bool:
+    def record_refusal(self, now: float) -> bool:
         """Note that the server refused a connection; return whether this is the first of a series."""
         first = now - self._since >= FORGOTTEN
         if first:
@@ -51,7 +51,7 @@ class DialLimit:
         self._trying = True
         return True
 
-    def made(self) -> None:
+    def record_success(self) -> None:
         """Note that a new connection works: there may be room for another at once."""
         self._next = 0.0
         self._pause = FIRST_PAUSE

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Generator
 from typing import Final
 
-from shardcache.backends.living import Living
+from shardcache.backends.live_objects import LiveObjects
 from shardcache.backends.transport.dial import Expired, Wait
 from shardcache.backends.transport.limits import DialLimit
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
@@ -51,8 +51,8 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_armed",
+        "answered",
         "arrived",
-        "heard",
         "plain",
         "poll",
         "reading",
@@ -76,7 +76,7 @@ class Connection:
         self.recv = sock.recv
         self.reading = Wait(sock.fileno(), select.POLLIN)
         # Whether the node has shown life since it was lent: a new connection just has.
-        self.heard = True
+        self.answered = True
         self.arrived = 0.0  # when a part of a reply last came
         self.since = time.monotonic()  # when it was made, or last came to rest
         self._armed = 0.0
@@ -103,15 +103,15 @@ class Connection:
         """Send what can be sent without waiting; raise `BlockingIOError` when nothing can."""
         if self.plain:
             return self.sock.send(data, socket.MSG_DONTWAIT)
-        return self._without_waiting().send(data)
+        return self._nonblocking().send(data)
 
     def try_recv(self, size: int) -> bytes:
         """Receive what is there; raise `BlockingIOError` when nothing is."""
         if self.plain:
             return self.sock.recv(size, socket.MSG_DONTWAIT)
-        return self._without_waiting().recv(size)
+        return self._nonblocking().recv(size)
 
-    def look_again(self, size: int) -> bytes:
+    def recv_after_timeout(self, size: int) -> bytes:
         """Receive what is there after all; raise `TimeoutError` when nothing is.
 
         A timer of gevent that fires late, because the hub was busy, may come before the data.
@@ -121,7 +121,7 @@ class Connection:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise TimeoutError from None
 
-    def _without_waiting(self) -> socket.socket:
+    def _nonblocking(self) -> socket.socket:
         if self._armed:
             self._armed = 0.0
             self.sock.settimeout(0)
@@ -129,7 +129,7 @@ class Connection:
 
     @property
     def stale(self) -> bool:
-        """Say whether the server has closed it, or sent what nobody asked for."""
+        """Return whether the server has closed it, or sent what nobody asked for."""
         return bool(self.poll(0))
 
     def close(self) -> None:
@@ -166,35 +166,37 @@ class Pool:
     def __init__(self, node: str, size: int, incarnation: Incarnation | None = None) -> None:
         self.node = node
         self.size = size
-        self._runs = Incarnation() if incarnation is None else incarnation
+        self._incarnation = Incarnation() if incarnation is None else incarnation
         self.closed = False
         self._ejections = 0
         self.discarded = 0  # idle connections found closed by the server
-        self.limited = 0  # connections that the server refused while others of it were open
+        self.refused_connections = (
+            0  # connections that the server refused while others of it were open
+        )
         self._start()
         _pools.add(self)
 
     def _start(self) -> None:
-        self._resting: deque[Connection] = deque()
-        self._living: Living[Connection | Slot] = Living()
+        self._idle: deque[Connection] = deque()
+        self._live: LiveObjects[Connection | Slot] = LiveObjects()
         # Of those who wait, the first in line first. Weak, so that whoever is interrupted is gone.
         self._waiters: deque[weakref.ref[Waiter]] = deque()
         # Reentrant: the garbage collector or a signal may call the program's code while it is held,
         # and that may ask this node.
-        self._counting = threading.RLock()
+        self._count_lock = threading.RLock()
         self._limit = DialLimit()
 
     def get_idle(self) -> Connection | None:
-        """Give a connection that rests here, if there is one that is still good."""
+        """Return a connection that rests here, if there is one that is still good."""
         while True:
             try:
-                connection = self._resting.pop()
+                connection = self._idle.pop()
             except IndexError:
                 return None
             if time.monotonic() - connection.since < RESTED or not connection.stale:
                 return connection
             self.discarded += 1
-            self._runs.end()
+            self._incarnation.end()
             self.discard(connection)
 
     def put(self, connection: Connection) -> None:
@@ -202,9 +204,9 @@ class Pool:
         if self.closed or not connection.wire.idle:
             self.discard(connection)
             return
-        connection.heard = False
+        connection.answered = False
         connection.since = time.monotonic()
-        self._resting.append(connection)
+        self._idle.append(connection)
         if self.closed:  # since the look above
             self.drop_idle()
         if self._waiters:
@@ -213,7 +215,7 @@ class Pool:
     def discard(self, connection: Connection) -> None:
         """Close a connection and free its place."""
         connection.close()
-        self._living.discard(connection)
+        self._live.discard(connection)
         if self._waiters:
             self._wake()
 
@@ -239,18 +241,18 @@ class Pool:
             return held
         ejections = self._ejections
         wakeup = ThreadWakeup()
-        waiter = self._join(wakeup)
+        waiter = self._enter_queue(wakeup)
         try:
-            while (held := self._at_once(ejections)) is None:
-                if not wakeup.wait(self._slice(deadline)):
-                    self._find_dropped()
+            while (held := self._try_reserve(ejections)) is None:
+                if not wakeup.wait(self._next_wait(deadline)):
+                    self._collect_dropped()
                 if wakeup.clear():
                     self._waiters.appendleft(waiter)
             return held
         finally:
-            self._leave(waiter, wakeup)
+            self._leave_queue(waiter, wakeup)
 
-    def reserved(self, deadline: float) -> Generator[Wait, None, Connection | Slot]:
+    def reserve_in_steps(self, deadline: float) -> Generator[Wait, None, Connection | Slot]:
         """Return what `reserve` does, in steps: whoever waits so goes on driving other exchanges.
 
         So threads that hold connections of some nodes and wait for those of others come free.
@@ -260,19 +262,19 @@ class Pool:
             return held
         ejections = self._ejections
         wakeup = self._wakeup()
-        waiter = self._join(wakeup)
+        waiter = self._enter_queue(wakeup)
         try:
-            while (held := self._at_once(ejections)) is None:
-                until = min(deadline, time.monotonic() + self._slice(deadline))
+            while (held := self._try_reserve(ejections)) is None:
+                until = min(deadline, time.monotonic() + self._next_wait(deadline))
                 try:
                     yield Wait(wakeup.fileno(), select.POLLIN, until)
                 except Expired:
-                    self._find_dropped()
+                    self._collect_dropped()
                 if wakeup.clear():
                     self._waiters.appendleft(waiter)
             return held
         finally:
-            self._leave(waiter, wakeup)
+            self._leave_queue(waiter, wakeup)
 
     def _wakeup(self) -> Wakeup:
         try:
@@ -282,42 +284,42 @@ class Pool:
                 f"all {self.size} connections are in use, and there is no waiting", self.node
             ) from error
 
-    def _join(self, wakeup: Waiter) -> weakref.ref[Waiter]:
+    def _enter_queue(self, wakeup: Waiter) -> weakref.ref[Waiter]:
         """Stand last in line."""
         waiter = weakref.ref(wakeup)
         self._waiters.append(waiter)
         return waiter
 
-    def _leave(self, waiter: weakref.ref[Waiter], wakeup: Waiter) -> None:
+    def _leave_queue(self, waiter: weakref.ref[Waiter], wakeup: Waiter) -> None:
         """Step out of the line."""
         with contextlib.suppress(ValueError):
             self._waiters.remove(waiter)
         if wakeup.is_set:  # and goes without what it was set for
             self._wake()
 
-    def _at_once(self, ejections: int) -> Connection | Slot | None:
-        """Give what there is; send away who has waited since before an ejection."""
+    def _try_reserve(self, ejections: int) -> Connection | Slot | None:
+        """Return what there is; send away who has waited since before an ejection."""
         held = self.get_idle() or self._slot()
         if held is None and self._ejections != ejections:
             raise NodeUnavailableError("was ejected", self.node)
         return held
 
     def _slot(self) -> Slot | None:
-        with self._counting:
-            if self._living.at_most() >= self.size:
-                self._living.forget_dead()
-                if self._living.at_most() >= self.size:
+        with self._count_lock:
+            if self._live.count_with_dead() >= self.size:
+                self._live.remove_dead()
+                if self._live.count_with_dead() >= self.size:
                     return None
-            if not self._limit.may_dial(time.monotonic()) and self._living.count():
+            if not self._limit.may_dial(time.monotonic()) and self._live.count():
                 return None
             slot = Slot()
-            self._living.add(slot)
-            if self._living.at_most() <= self.size:
+            self._live.add(slot)
+            if self._live.count_with_dead() <= self.size:
                 return slot
-            self._living.discard(slot)  # a finalizer has come in between, and taken the last one
+            self._live.discard(slot)  # a finalizer has come in between, and taken the last one
             return None
 
-    def _find_dropped(self) -> None:
+    def _collect_dropped(self) -> None:
         """Free the places of connections that an interrupt dropped within reference cycles.
 
         Young cycles are looked for at little cost. A connection in an old one has not come back for
@@ -325,11 +327,11 @@ class Pool:
         """
         _collect_garbage(_YOUNG)
         long_ago = time.monotonic() - MISSED
-        if any(held.since < long_ago for held in self._living):
+        if any(held.since < long_ago for held in self._live):
             _collect_garbage(_ALL)
 
-    def _slice(self, deadline: float) -> float:
-        """Give how long to wait at a time: what an interrupt dropped frees its place without a word."""
+    def _next_wait(self, deadline: float) -> float:
+        """Return how long to wait at a time: what an interrupt dropped frees its place without a word."""
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise PoolTimeoutError(f"all {self.size} connections stayed in use", self.node)
@@ -337,32 +339,32 @@ class Pool:
 
     def add(self, connection: Connection, slot: Slot) -> None:
         """Count a new connection as living, in the place reserved for it."""
-        with self._counting:
-            self._living.add(connection)
-            self._living.discard(slot)
+        with self._count_lock:
+            self._live.add(connection)
+            self._live.discard(slot)
 
     def release(self, slot: Slot) -> None:
-        """Give a reserved place back unused."""
-        self._living.discard(slot)
+        """Return a reserved place back unused."""
+        self._live.discard(slot)
         if self._waiters:
             self._wake()
 
-    def welcomed(self) -> None:
+    def record_connected(self) -> None:
         """Note that the server has answered on a new connection."""
-        with self._counting:
-            self._limit.made()
+        with self._count_lock:
+            self._limit.record_success()
 
-    def refused(self) -> bool:
+    def record_refused(self) -> bool:
         """Note that the server takes no more connections; return whether there are open ones.
 
         Those are used then, and further ones are dialed one at a time, with pauses.
         """
-        with self._counting:
-            number = self._living.count()
+        with self._count_lock:
+            number = self._live.count()
             if not number:
                 return False
-            self.limited += 1
-            first = self._limit.refused(time.monotonic())
+            self.refused_connections += 1
+            first = self._limit.record_refusal(time.monotonic())
         if first:
             log.warning(
                 "%s takes no more connections: going on with the %d that are open",
@@ -387,18 +389,18 @@ class Pool:
         """Close every connection that rests here."""
         while True:
             try:
-                self.discard(self._resting.pop())
+                self.discard(self._idle.pop())
             except IndexError:
                 return
 
     @property
     def open(self) -> int:
-        """Give how many connections there are, resting and busy."""
-        return self._living.count()
+        """Return how many connections there are, resting and busy."""
+        return self._live.count()
 
-    def forget_inherited(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew in a forked child: its parent goes on using the same sockets."""
-        inherited = [held for held in self._living if isinstance(held, Connection)]
+        inherited = [held for held in self._live if isinstance(held, Connection)]
         self._start()
         for connection in inherited:
             connection.close()  # closes the child's descriptor; nothing is shut down or sent
@@ -426,7 +428,7 @@ _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 def _after_fork() -> None:
     _next_collection.clear()
     for pool in list(_pools):
-        pool.forget_inherited()
+        pool.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

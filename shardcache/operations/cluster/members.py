@@ -114,6 +114,6 @@ class Member:
             "decode_failures": self.decode_failures,
             "refused_calls": self.refused,
             "ejections": self.ejections,
-            "refused_connections": getattr(self.backend, "limited", 0),
+            "refused_connections": getattr(self.backend, "refused_connections", 0),
             "mean_seconds": self.seconds / calls if calls else 0.0,
         }

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Living(Generic[T]):
+class LiveObjects(Generic[T]):
     """The objects added that are still alive. It holds weak references only.
 
     Not a `WeakSet`: an interrupt in its Python code leaves the dead in it for ever. Safe without a
@@ -33,11 +33,11 @@ class Living(Generic[T]):
         """Return how many there are."""
         return sum(1 for _ in self)
 
-    def at_most(self) -> int:
+    def count_with_dead(self) -> int:
         """Return how many there are, the dead among them: at no cost."""
         return len(self._references)
 
-    def forget_dead(self) -> None:
+    def remove_dead(self) -> None:
         """Remove the references to what has died."""
         # Not its items: making pairs may collect garbage, and what dies then may change the dict.
         for number in list(self._references):
