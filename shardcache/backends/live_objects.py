@@ -1,4 +1,4 @@
-"""The objects of a kind that are still alive: a count that no interrupt makes wrong."""
+"""A count of the objects that are still alive, which no interrupt makes wrong."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class LiveObjects(Generic[T]):
-    """The objects added that are still alive. It holds weak references only.
+    """The added objects that are still alive, by weak references alone.
 
-    Not a `WeakSet`: an interrupt in its Python code leaves the dead in it for ever. Safe without a
-    lock, for each step is one of a dict's own.
+    Not a `WeakSet`: an interrupt in its Python code can leave dead references in it for ever. It
+    needs no lock, because each step is a single operation of a dict.
     """
 
     __slots__ = ("_references",)
@@ -21,25 +21,25 @@ class LiveObjects(Generic[T]):
     def __init__(self) -> None:
         self._references: dict[int, weakref.ref[T]] = {}
 
-    def add(self, held: T) -> None:
-        """Count it from now on."""
-        self._references[id(held)] = weakref.ref(held)
+    def add(self, item: T) -> None:
+        """Start to count an object."""
+        self._references[id(item)] = weakref.ref(item)
 
-    def discard(self, held: T) -> None:
-        """Count it no more."""
-        self._references.pop(id(held), None)
+    def discard(self, item: T) -> None:
+        """Stop counting an object."""
+        self._references.pop(id(item), None)
 
     def count(self) -> int:
-        """Return how many there are."""
+        """Return how many objects are alive."""
         return sum(1 for _ in self)
 
     def count_with_dead(self) -> int:
-        """Return how many there are, the dead among them: at no cost."""
+        """Return an upper bound at no cost: dead objects are counted as well."""
         return len(self._references)
 
     def remove_dead(self) -> None:
-        """Remove the references to what has died."""
-        # Not its items: making pairs may collect garbage, and what dies then may change the dict.
+        """Remove the references to dead objects."""
+        # Not `items()`: building its pairs may collect garbage, and a dying object may change the dict.
         for number in list(self._references):
             reference = self._references.get(number)
             if reference and reference() is None and self._references.get(number) is reference:
@@ -47,5 +47,5 @@ class LiveObjects(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         for reference in list(self._references.values()):
-            if (held := reference()) is not None:
-                yield held
+            if (item := reference()) is not None:
+                yield item

@@ -1,4 +1,4 @@
-"""Embedded nodes: a bounded cache inside this process, with the semantics of the servers."""
+"""In-process memory nodes: a bounded cache with the semantics of the servers."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ from shardcache.errors import ConfigurationError, NodeError, NotACounterError, V
 COUNTER_MAX: Final = 2**63 - 1
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024  # as memcached without -m
 
-# What CPython needs for an entry beside the bytes of its key and value, with its share of the
-# tables that find it: measured at 350 without an expiry, and 450 to 480 with one.
+# The memory that CPython needs for an entry in addition to the bytes of its key and value, including
+# its share of the tables: measured at 350 without an expiry, and 450 to 480 with one.
 ENTRY_OVERHEAD: Final = 450
 
 _SPARE_DUE: Final = 64  # outdated expiries that are not worth a clean-up
@@ -61,7 +61,7 @@ _SPARE_DUE: Final = 64  # outdated expiries that are not worth a clean-up
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much an embedded node holds: entries, and bytes with what Python needs for them."""
+    """The limits of a memory node: entries, and bytes including Python's overhead."""
 
     max_entries: int | None = None
     max_bytes: int = DEFAULT_MAX_BYTES
@@ -92,7 +92,7 @@ def _faults(name: str, value: str) -> Iterator[str]:
 
 
 class Entry(NamedTuple):
-    """What is kept for a key. `token` is new with every write; `expires` is on the node's clock."""
+    """The entry of a key. Each write has a new `token`; `expires` is on the node's clock."""
 
     payload: Payload
     expires: float
@@ -100,10 +100,10 @@ class Entry(NamedTuple):
 
 
 class Store:
-    """One embedded node's memory: the least recently used entry leaves first, the expired before.
+    """The memory of one node. Expired entries are evicted first, then the least recently used.
 
-    Every command is taken as a whole under one lock. The lock is re-entrant, for a finaliser may
-    run in the middle of a command and use the cache itself.
+    Each command runs as a whole under one lock. The lock is reentrant, because a finalizer may run
+    in the middle of a command and use the cache itself.
     """
 
     def __init__(self, bounds: Bounds, clock: Callable[[], float] = time.monotonic) -> None:
@@ -140,12 +140,12 @@ class Store:
         _stores.add(self)
 
     def execute(self, command: Command) -> Reply:
-        """Do what `command` asks, and give its reply."""
+        """Execute `command` and return its reply."""
         with self._lock:
             return self._handlers[type(command)](command)
 
     def recover(self) -> None:
-        """Make the copy in a forked child usable; emptied if another thread was busy with it."""
+        """Make the copy in a forked child usable; empty it if another thread was writing to it."""
         if self._lock.acquire(blocking=False):
             self._lock.release()
         else:
@@ -277,7 +277,7 @@ class Store:
         return math.inf if ttl is None else self._clock() + ttl
 
     def _read(self, key: bytes) -> Entry | None:
-        """Return the key's entry as a use of it, counted."""
+        """Return the key's entry, counted as a hit or a miss and as recently used."""
         entry = self._find(key)
         if entry is None:
             self._misses += 1
@@ -336,7 +336,7 @@ class Store:
         )
 
     def _make_room(self) -> None:
-        """Drop one entry: an expired one if there is any, else the least recently used."""
+        """Drop one entry: an expired one if there is any, otherwise the least recently used."""
         now = self._clock()
         while self._due and self._due[0][0] <= now:
             expires, key = heappop(self._due)
@@ -354,7 +354,7 @@ def _size(key: bytes, payload: Payload) -> int:
 
 
 def _count(payload: Payload) -> int | None:
-    """Return the number of a counter, or `None` when the value is none."""
+    """Return the number of a counter, or `None` if the value is no counter."""
     flags, data = payload
     if flags != INTEGER_FLAGS:
         return None
@@ -377,7 +377,7 @@ def _recover_all() -> None:
 
 
 class FinishedExchange:
-    """An exchange that was over when it began."""
+    """An exchange that finished when it began."""
 
     __slots__ = ("_reply",)
 
@@ -391,30 +391,30 @@ class FinishedExchange:
         return -1
 
     def events(self) -> int:
-        """Return no events, for the same reason."""
+        """Return no events: there is nothing to wait for."""
         return 0
 
     @property
     def deadline(self) -> float:
-        """Return the end of time: nothing is waited for."""
+        """Return infinity: there is nothing to wait for."""
         return math.inf
 
     def advance(self) -> None:
-        """Do nothing more."""
+        """Do nothing: it is finished."""
 
     def expire(self) -> None:
-        """Do nothing more, either."""
+        """Do nothing: it is finished."""
 
     def result(self) -> Reply:
         """Return the reply."""
         return self._reply
 
     def abandon(self) -> None:
-        """Do nothing more, once again."""
+        """Do nothing: it is finished."""
 
 
 class MemoryBackend:
-    """An embedded node asked by threads. Never waits, so deadlines do not matter."""
+    """A memory node for blocking callers. It never waits, so deadlines do not matter."""
 
     __slots__ = ("_execute",)
 
@@ -422,22 +422,22 @@ class MemoryBackend:
         self._execute = store.execute
 
     def execute(self, command: Command, deadline: float) -> Reply:  # noqa: ARG002 - see above
-        """Return the reply to `command`."""
+        """Execute `command` and return its reply."""
         return self._execute(command)
 
     def begin(self, command: Command, deadline: float) -> FinishedExchange:  # noqa: ARG002 - see above
-        """Return a finished exchange."""
+        """Execute `command`; return a finished exchange."""
         return FinishedExchange(self._execute(command))
 
     def eject(self) -> None:
         """Do nothing: there are no connections."""
 
     def close(self) -> None:
-        """Do nothing: the entries go when nobody holds the backend."""
+        """Do nothing: the memory is freed with the backend."""
 
 
 class AsyncMemoryBackend:
-    """An embedded node asked by tasks. Never waits, so deadlines do not matter."""
+    """A memory node for asyncio. It never waits, so deadlines do not matter."""
 
     __slots__ = ("_execute",)
 
@@ -445,7 +445,7 @@ class AsyncMemoryBackend:
         self._execute = store.execute
 
     def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:  # noqa: ARG002 - see above
-        """Return a future of the running loop that has the reply already."""
+        """Execute `command`; return a future of the running loop that is already done."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         future.set_result(self._execute(command))
         return future
@@ -454,22 +454,22 @@ class AsyncMemoryBackend:
         """Do nothing: there are no connections."""
 
     async def aclose(self) -> None:
-        """Do nothing: the entries go when nobody holds the backend."""
+        """Do nothing: the memory is freed with the backend."""
 
 
 class Memory:
-    """Makes embedded nodes for `memory://name?max_entries=&max_bytes=`, each with its own memory.
+    """A factory of nodes for `memory://name?max_entries=&max_bytes=`, each with its own memory.
 
-    `clock` gives seconds that never go back.
+    `clock` returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
 
     def blocking(self, node: Node, options: BackendOptions) -> MemoryBackend:  # noqa: ARG002 - no connections
-        """Make an empty node for threads; raise `ConfigurationError` for bad options in its URL."""
+        """Return an empty node for blocking callers; raise `ConfigurationError` for bad options in its URL."""
         return MemoryBackend(Store(Bounds.from_node(node), self._clock))
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncMemoryBackend:  # noqa: ARG002 - no connections
-        """Make an empty node for tasks; raise `ConfigurationError` for bad options in its URL."""
+        """Return an empty node for asyncio; raise `ConfigurationError` for bad options in its URL."""
         return AsyncMemoryBackend(Store(Bounds.from_node(node), self._clock))

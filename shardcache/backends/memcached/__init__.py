@@ -1,4 +1,4 @@
-"""memcached by its meta protocol: servers from 1.6."""
+"""memcached 1.6 and later, by its meta protocol."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from shardcache.errors import ConfigurationError
 
 
 class Memcached:
-    """Makes backends for `memcached://`, `memcacheds://` (TLS) and `memcached+unix://`.
+    """A factory of backends for `memcached://`, `memcacheds://` (TLS) and `memcached+unix://`.
 
-    `?max_value_bytes=` is the server's item limit (its `-I`), 1 MiB unless given: a larger value is
+    `?max_value_bytes=` is the server's item limit (its `-I`), by default 1 MiB. A larger value is
     refused before it is sent.
     """
 
     def blocking(self, node: Node, options: BackendOptions) -> Backend:
-        """Make the blocking backend; connects to nothing yet."""
+        """Return the blocking backend; it does not connect yet."""
         return SocketBackend(_target(node, options), options)
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncBackend:
-        """Make the asyncio backend; connects to nothing yet."""
+        """Return the asyncio backend; it does not connect yet."""
         return MultiplexedBackend(_target(node, options), options)
 
 

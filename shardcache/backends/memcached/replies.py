@@ -1,4 +1,4 @@
-"""What memcached owes: the replies that commands of the meta protocol wait for, part by part."""
+"""The replies of the meta protocol, and how each is read line by line."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ MAX_DIGITS: Final = 20  # of 64 bits without a sign
 MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"
-Head = Sequence[bytes]  # a reply line in its words
+Head = Sequence[bytes]  # the words of a reply line
 _hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
 _match_hit_head = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10})").fullmatch
-# What memcached says of an item being made anew, behind all else: won, stale, already won.
+# Marks that may end a reply line about an item that is being recomputed: won, stale, already won.
 _RECACHE: Final = frozenset({b"W", b"X", b"Z"})
-END: Final = b"MN"  # of a batch
+END: Final = b"MN"  # the reply that ends a batch
 
 
 class PendingReply(Protocol):
-    """A reply that is owed: takes lines until it is whole."""
+    """The reply to a command that was sent; it takes lines until it is complete."""
 
     def read_whole(self, data: bytes) -> Reply:
-        """Return the reply if `data` is all of it and it is of the usual kind, else `None`."""
+        """Return the reply if `data` is exactly that and of the usual kind, else `None`."""
 
     def take(self, head: Head, value: bytes | None) -> Any:  # the reply, or one of the two marks
-        """Return the reply, `MORE` if it is not whole yet, `UNEXPECTED` if this cannot be its answer."""
+        """Return the reply, `MORE` if it is incomplete, `UNEXPECTED` if this line cannot belong to it."""
 
     def too_large(self, head: Head, error: NodeError) -> Any:  # the reply, or one of the two marks
-        """Take the error for a value that was not kept, whose line is `head`."""
+        """Take an error in place of a value that is too large; `head` is its line."""
 
     def refuse(self, error: NodeError) -> Any:  # the reply, or MORE
-        """Take a refusal in place of an answer; raise it where it cannot be told whose it is."""
+        """Take a refusal in place of an answer; raise it if its command is unknown."""
 
     def partial_reply(self, node: str) -> Reply:
-        """Return what has arrived."""
+        """Return what has arrived, with a `NodeTimeoutError` in each gap."""
 
 
 MORE: Final = object()
 UNEXPECTED: Final = object()
 TOO_LARGE: Final = bytes(
     bytearray(b"too large")
-)  # in place of a value that was not kept: itself alone
+)  # stands for a value that is too large; compared by identity
 
 Encoded = tuple[Sequence[bytes], PendingReply]
 Answers = dict[bytes, bool | None]
@@ -59,23 +59,23 @@ THERE: Final[Answers] = {b"HD": True, b"EN": False, b"NF": False}
 
 
 class SingleReply:
-    """A reply to one command: one line, perhaps with a value."""
+    """A reply of one line, perhaps with a value."""
 
     __slots__ = ("token",)
 
     def __init__(self, token: bytes) -> None:
         self.token = token
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual enough
-        """Return `None`: lines are taken one by one."""
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as above
+        """Return `None`: lines are read one by one."""
         return None
 
     def too_large(self, head: Head, error: NodeError) -> Any:
-        """Return the error where a value is a reply."""
+        """Return the error if a value may be the reply."""
         return UNEXPECTED if self.take(head, TOO_LARGE) is UNEXPECTED else error
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Return the reply, `UNEXPECTED` if this cannot be its answer."""
+        """Return the reply, or `UNEXPECTED` if this line cannot be it."""
         raise NotImplementedError
 
     def refuse(self, error: NodeError) -> NodeError:
@@ -83,7 +83,7 @@ class SingleReply:
         return error
 
     def partial_reply(self, node: str) -> NodeError:
-        """Return a timeout: a single reply is whole or not there."""
+        """Return a timeout: nothing else of a single reply can have arrived."""
         return late_error(node)
 
 
@@ -93,7 +93,7 @@ class GetReply(SingleReply):
     __slots__ = ()
 
     def read_whole(self, data: bytes) -> Payload | None:
-        """Return the payload if `data` is this hit from its first byte to its last, by one match."""
+        """Return the payload if `data` is exactly this hit, by one match."""
         hit = _hit(data)
         if hit is None:
             return None
@@ -116,14 +116,14 @@ class GetReply(SingleReply):
 
 
 class CasToken(NamedTuple):
-    """A CAS number, and the incarnation of its server: numbers begin anew with each."""
+    """A CAS number and the incarnation of its server: a restarted server counts from the start."""
 
     number: int
     incarnation: int
 
 
 class TokenReply(SingleReply):
-    """A reply that has a CAS number in it."""
+    """A reply that contains a CAS number."""
 
     __slots__ = ("_incarnation",)
 
@@ -132,7 +132,7 @@ class TokenReply(SingleReply):
         self._incarnation = incarnation
 
     def cas_token(self, word: bytes) -> CasToken | None:
-        """Return the token of a word such as `c17`, `None` if it is no such word."""
+        """Return the token of a word such as `c17`, or `None` for another word."""
         version = parse_number(word[1:]) if word[:1] == b"c" else None
         return None if version is None else CasToken(version, self._incarnation)
 
@@ -143,7 +143,7 @@ class GetsReply(TokenReply):
     __slots__ = ()
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Return the payload and the number, or `None` on a miss."""
+        """Return the payload and its token, or `None` on a miss."""
         match head:
             case [b"VA", _, flags, cas, self.token, *marks] if flags[
                 :1
@@ -157,7 +157,7 @@ class GetsReply(TokenReply):
 
 
 class GetOrStubReply(TokenReply):
-    """The reply to `mg … v f c N`: a payload or an empty stub, with a CAS number and who won it."""
+    """The reply to `mg … v f c N`: a payload or a stub, its CAS number, and whether it was won."""
 
     __slots__ = ("_node",)
 
@@ -166,10 +166,10 @@ class GetOrStubReply(TokenReply):
         self._node = node
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Return what was met; a `W` behind the token says that the stub is new."""
+        """Return the value or stub; a `W` after the token marks a stub that this command created."""
         match head:
             case [b"EN", self.token] if value is None:
-                # It was to leave a stub, and found no room: its one answer that is not an error.
+                # Out of memory for the stub: the only case in which memcached answers with a miss.
                 return NodeRefusedError("the server says: out of memory storing object", self._node)
             case [b"VA", _, flags, cas, self.token, *marks] if flags[
                 :1
@@ -185,12 +185,12 @@ class GetOrStubReply(TokenReply):
 
 
 class RenewReply(TokenReply):
-    """The reply to `ms … C c`: the new CAS number, or none when another was there."""
+    """The reply to `ms … C c`: the new CAS number, or none if the item has changed."""
 
     __slots__ = ()
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Return the number, or `None`."""
+        """Return the new token, or `None`."""
         match head:
             case [b"HD", cas, self.token] if value is None:
                 return self.cas_token(cas) or UNEXPECTED
@@ -200,12 +200,12 @@ class RenewReply(TokenReply):
 
 
 class AcquireReply(TokenReply):
-    """The reply to `ms … ME c`: the CAS number of what was stored, or that something was there."""
+    """The reply to `ms … ME c`: the CAS number of the new item, or that the key exists."""
 
     __slots__ = ()
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Return the number, or `False`."""
+        """Return the token, or `False`."""
         match head:
             case [b"HD", cas, self.token] if value is None:
                 version = self.cas_token(cas)
@@ -216,7 +216,7 @@ class AcquireReply(TokenReply):
 
 
 class CodeReply(SingleReply):
-    """The reply to a command that is answered by a code alone."""
+    """A reply that is only a return code."""
 
     __slots__ = ("_answers",)
 
@@ -225,7 +225,7 @@ class CodeReply(SingleReply):
         self._answers = answers
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Return what the code means."""
+        """Return the meaning of the code."""
         match head:
             case [code, self.token, *marks] if value is None and _RECACHE.issuperset(marks):
                 return self._answers.get(code, UNEXPECTED)
@@ -243,7 +243,7 @@ class CounterReply(SingleReply):
         self._delta = delta
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Return the number, or `None` when there is no counter."""
+        """Return the number, or `None` if the key is missing."""
         match head:
             case [b"NF", self.token]:
                 return None
@@ -254,14 +254,14 @@ class CounterReply(SingleReply):
     def _count(self, count: int | None) -> Any:
         if count is None:
             return UNEXPECTED
-        # memcached counts to 2**64 - 1 and begins again at 0; a sum is never below what was added.
+        # memcached wraps at 2**64: a sum below the addend has wrapped.
         if count > COUNTER_MAX or count < self._delta:
             return NotACounterError("the counter passed 2**63 - 1", self._node)
         return count
 
 
 class WordReply(SingleReply):
-    """The reply to a command that is answered by one known word."""
+    """A reply that is one known word."""
 
     __slots__ = ()
 
@@ -280,7 +280,7 @@ class StatsReply(SingleReply):
         self._figures: dict[str, str] = {}
 
     def take(self, head: Head, value: bytes | None) -> Any:  # noqa: ARG002 - there is none
-        """Take one figure, or give all."""
+        """Take one figure; return all of them at `END`."""
         match head:
             case [self.token]:
                 return self._figures
@@ -299,14 +299,14 @@ class GetManyReply:
     def __init__(self, first: int, count: int) -> None:
         self._first = first
         self._count = count
-        self._next = 0  # hits come in the order asked: none before this is still to come
+        self._next = 0  # hits come in the order of the keys: the next has at least this index
         self._results: list[Payload | NodeError | None] = [None] * count
 
     def read_whole(self, data: bytes) -> Reply:
-        """Return all if `data` is hits that were asked for and `MN`, with no CRLF in a value.
+        """Return all replies if `data` is expected hits and `MN`, and no value contains a CRLF.
 
-        That takes less than half the time of `scan`, which has the last word on anything else:
-        a value with a CRLF in it is cut too short for the length that stands before it.
+        This takes less than half the time of `scan`, which decides everything else: a value that
+        contains a CRLF is cut shorter than its announced length.
         """
         if not data.endswith(CRLF):
             return None
@@ -332,11 +332,11 @@ class GetManyReply:
         return results if len(parts) % 2 == 0 else None
 
     def scan(self, text: bytes, position: int, largest: int) -> int:
-        """Take the whole hits that begin at `position`; give where they end.
+        """Take the complete hits that begin at `position`; return where they end.
 
-        A loop of its own, for a large batch spends most of its time here. It stops at whatever is
-        not a whole hit that was asked for, of at most `largest` bytes, which is then no legal reply
-        unless it is incomplete or too large.
+        This is a separate loop because a large batch spends most of its time here. It stops at
+        anything that is not a complete expected hit of at most `largest` bytes. That is an illegal
+        reply, unless it is incomplete or too large.
         """
         results, first, last = self._results, self._first, self._count
         following = self._next
@@ -355,11 +355,11 @@ class GetManyReply:
         return position
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Return all at `MN`; every whole hit was taken by `scan`."""
+        """Return all replies at `MN`; `scan` has taken every complete hit."""
         return self._results if value is None and list(head) == [END] else UNEXPECTED
 
     def too_large(self, head: Head, error: NodeError) -> Any:
-        """Put the error in the place of its key."""
+        """Store the error for its key."""
         match head:
             case [b"VA", _, _, token, *_] if token[:1] == b"O" and token[1:].isdigit():
                 place = int(token[1:]) - self._first
@@ -370,24 +370,24 @@ class GetManyReply:
         return UNEXPECTED
 
     def refuse(self, error: NodeError) -> Any:
-        """Raise the refusal: quiet commands do not tell whose it is."""
+        """Raise the refusal: after quiet commands its key is unknown."""
         raise error
 
     def partial_reply(self, node: str) -> Reply:
-        """Return the hits so far; what comes after the last of them is late."""
+        """Return the hits so far; every key after the last hit is late."""
         gap = self._count - self._next
         return self._results[: self._next] + [late_error(node)] * gap
 
 
 class _NotAHitError(Exception):
-    """The head of a reply is not that of a hit without marks."""
+    """The reply line is not that of a hit without marks."""
 
 
 @lru_cache(maxsize=4096)
 def _parse_hit_head(text: bytes) -> tuple[int, int]:
-    """Return the size and flags of a hit without marks, of which there are few.
+    """Return the size and flags of a hit without marks. Few combinations occur, so they are cached.
 
-    Anything else raises, and so is not kept: a server may send heads of any length.
+    Anything else raises, and so is not cached: a server may send lines of any length.
     """
     parts = _match_hit_head(text)
     if parts is None:
@@ -396,9 +396,9 @@ def _parse_hit_head(text: bytes) -> tuple[int, int]:
 
 
 class BatchReply:
-    """The replies to many commands asked aloud, in order, up to `MN`.
+    """The replies to many commands that are not quiet, in order, up to `MN`.
 
-    `results` holds `None` where an answer is to come: one for each of `tokens`.
+    `results` holds `None` for each expected answer: one for each of `tokens`.
     """
 
     __slots__ = ("_answers", "_gaps", "_results", "_tokens")
@@ -410,11 +410,11 @@ class BatchReply:
         self._answers = answers
 
     def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as in SingleReply
-        """Return `None`: lines are taken one by one."""
+        """Return `None`: lines are read one by one."""
         return None
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Take one answer, or give all at `MN`."""
+        """Take one answer; return all of them at `MN`."""
         if value is not None:
             return UNEXPECTED
         if list(head) == [END]:
@@ -425,12 +425,12 @@ class BatchReply:
                 return self._put(self._answers[code])
         return UNEXPECTED
 
-    def too_large(self, head: Head, error: NodeError) -> Any:  # noqa: ARG002 - it is owed no value
-        """Return that this cannot be its answer."""
+    def too_large(self, head: Head, error: NodeError) -> Any:  # noqa: ARG002 - it has no values
+        """Return `UNEXPECTED`: no value belongs to this reply."""
         return UNEXPECTED
 
     def refuse(self, error: NodeError) -> Any:
-        """Take the refusal for the command whose turn it is."""
+        """Take the refusal as the answer to the next command."""
         next(self._tokens, None)
         return self._put(error)
 
@@ -452,5 +452,5 @@ def late_error(node: str) -> NodeTimeoutError:
 
 
 def parse_number(text: bytes) -> int | None:
-    """Return a number of digits alone, at most 20; `None` for anything else."""
+    """Return a number of at most 20 digits; `None` for anything else."""
     return int(text) if text.isdigit() and len(text) <= MAX_DIGITS else None

@@ -1,8 +1,8 @@
 """memcached's meta protocol without a socket: commands to bytes, bytes to replies.
 
-Source: the `doc/protocol.txt` of memcached 1.6. Every command carries an opaque token which the
-server echoes on hits, misses and stores; a reply of another token is an error, so that one key's
-value can never be given for another.
+Source: `doc/protocol.txt` of memcached 1.6. Each command carries an opaque token, which the server
+echoes on hits, misses and stores. A reply with another token is an error, so one key's value is never
+returned for another key.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ from shardcache.errors import (
 )
 
 MAX_LINE: Final = 4096  # bytes; the longest legal line is a key and a few flags
-MAX_VALUE: Final = 1 << 30  # bytes; the most that a server can be told to take
-DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's item limit unless it was started with -I
+MAX_VALUE: Final = 1 << 30  # bytes; the largest item limit that a server accepts
+DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's default item limit (-I)
 
 _MODES: Final = {When.ALWAYS: b"", When.ABSENT: b" ME", When.PRESENT: b" MR"}
 
-# What asks quietly for the first, the second, … key of a batch, with the last digits of its token
-# and "@" for all digits before: to fill this in costs a fifth of writing each line.
+# A template of quiet gets for the first, the second, … key of a batch, with the last digits of each
+# token and "@" for the digits before: filling it in costs a fifth of formatting each line.
 TEMPLATED: Final = 1000  # keys
 _QUIET_GETS: Final = b"".join(b"mg %%b v f q O@%03d\r\n" % place for place in range(TEMPLATED))
 _QUIET_GET_SIZE: Final = len(_QUIET_GETS) // TEMPLATED
@@ -127,24 +127,24 @@ class MemcachedWire:
         self._pending: deque[PendingReply] = deque()
         self._buffer = bytearray()
         self._needed = 0
-        self._skipped = 0  # bytes still to come of a value that is too large to be read
+        self._skipped = 0  # bytes still to come of a value that is too large
 
     def hello(self) -> bytes:
-        """Return nothing: memcached is ready at once."""
+        """Return nothing: memcached needs no greeting."""
         return b""
 
     @property
     def greeted(self) -> bool:
-        """Say that there is no greeting to wait for."""
+        """Return `True`: there is no greeting to wait for."""
         return True
 
     @property
     def idle(self) -> bool:
-        """Return whether no reply is owed and no byte is left over: a reply boundary."""
+        """Return whether the connection is at a reply boundary: no reply owed, no byte left over."""
         return not (self._pending or self._buffer or self._skipped)
 
     def encode(self, command: Command) -> Sequence[bytes]:
-        """Return the bytes of `command` in order, and expect its reply next."""
+        """Return the bytes of `command` in order, and expect its reply."""
         encoder = self._encoders.get(type(command))
         if encoder is None:
             raise UnsupportedError(f"memcached does not know {type(command).__name__}")
@@ -153,7 +153,7 @@ class MemcachedWire:
         return chunks
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Take bytes as they arrive, in fragments of any size; give the replies now complete."""
+        """Take bytes in fragments of any size; return the replies that are now complete."""
         if self._skipped:
             data = self._skip(data)
         buffer = self._buffer
@@ -164,7 +164,7 @@ class MemcachedWire:
             data = bytes(buffer)
             buffer.clear()
         pending = self._pending
-        # As nearly always on a connection that blocks; what is longer may be too large a value.
+        # The usual case on a blocking connection; longer data may contain a value that is too large.
         if len(pending) == 1 and len(data) <= self._max_value:
             reply = pending[0].read_whole(data)
             if reply is not None:
@@ -173,7 +173,7 @@ class MemcachedWire:
         return self._parse(data)
 
     def partial_reply(self) -> Reply:
-        """Return what has arrived for the oldest command over many keys, gaps as timeouts."""
+        """Return what has arrived for the oldest command, with timeouts in the gaps."""
         return self._pending[0].partial_reply(self._node)
 
     def _parse(self, text: bytes) -> list[Reply]:
@@ -183,7 +183,7 @@ class MemcachedWire:
         self._needed = 0
         while position < size:
             if not pending:
-                raise NodeProtocolError("sent what nobody asked for", self._node)
+                raise NodeProtocolError("sent a reply that was not asked for", self._node)
             first = pending[0]
             if type(first) is GetManyReply:
                 position = first.scan(text, position, self._max_value)
@@ -205,11 +205,11 @@ class MemcachedWire:
         return replies
 
     def _next_part(self, text: bytes, position: int) -> tuple[Head, bytes | None, int] | None:
-        """Return the line at `position` in its words, its value, and where both end, once whole."""
+        """Return the words of the line at `position`, its value and their end, or `None` if incomplete."""
         end = text.find(CRLF, position, position + MAX_LINE)
         if end < 0:
             if len(text) - position >= MAX_LINE:
-                raise NodeProtocolError("sent a line without end", self._node)
+                raise NodeProtocolError("sent a line without an end", self._node)
             return None
         head = text[position:end].split(b" ")
         start = end + 2
@@ -227,7 +227,7 @@ class MemcachedWire:
         return head, text[start:stop], stop + 2
 
     def _skip(self, data: bytes) -> bytes:
-        """Return what comes behind the value that is not kept, once its end has arrived."""
+        """Skip the rest of a value that is too large; return the bytes after it."""
         end = self._skipped
         for place, letter in ((end - 2, CRLF[:1]), (end - 1, CRLF[1:])):
             if place >= 0 and data[place : place + 1] not in {letter, b""}:
@@ -236,7 +236,7 @@ class MemcachedWire:
         return data[end:]
 
     def _length_error(self) -> NodeProtocolError:
-        return NodeProtocolError("sent a value of another length", self._node)
+        return NodeProtocolError("sent a value of another length than announced", self._node)
 
     def _too_large_error(self, head: Head) -> ValueTooLargeError:
         return ValueTooLargeError(
@@ -247,11 +247,11 @@ class MemcachedWire:
     def _value_size(self, head: Head) -> int:
         size = parse_number(head[1]) if len(head) > 1 else None
         if size is None or size > MAX_VALUE:
-            raise NodeProtocolError("sent a value of no possible length", self._node)
+            raise NodeProtocolError("announced a value of impossible length", self._node)
         return size
 
     def _refusal(self, head: Head) -> NodeError:
-        """Return the error of a reply that is no answer; raise it if the connection is lost by it."""
+        """Return the error of a reply that is no answer; raise it if the connection must be closed."""
         kind, text = head[0], b" ".join(head[1:]).decode("ascii", "replace")[:200]
         if kind == b"SERVER_ERROR":
             if "too large" in text:
@@ -270,7 +270,7 @@ class MemcachedWire:
         return token
 
     def _reserve_tokens(self, count: int) -> int:
-        """Return the first of `count` tokens for a batch: the next that ends in zeros."""
+        """Reserve `count` tokens for a batch, from the next that ends in zeros; return the first."""
         first = self._token + TEMPLATED - self._token % TEMPLATED
         if first + count > TOKENS:
             first = TEMPLATED
@@ -301,7 +301,7 @@ class MemcachedWire:
         )
 
     def _get_many(self, command: GetMany) -> Encoded:
-        """Ask quietly, so that misses cost no bytes, closed by `mn`."""
+        """Send quiet gets, whose misses cost no bytes, and `mn` after them."""
         keys = command.keys
         first = self._reserve_tokens(len(keys))
         if (
@@ -326,7 +326,7 @@ class MemcachedWire:
         return (block,), CodeReply(b"O%d" % token, STORED)
 
     def _set_many(self, command: SetMany) -> Encoded:
-        """Ask each aloud: an error line has no token, so its place must tell whose it is."""
+        """Send stores that are not quiet: an error line has no token, so only its order tells its key."""
         blocks, tokens = [], []
         results: list[Any] = []
         for key, payload in command.items:
@@ -340,7 +340,7 @@ class MemcachedWire:
         return self._batch(blocks, BatchReply(results, tokens, STORED))
 
     def _batch(self, blocks: list[bytes], pending: BatchReply) -> Encoded:
-        """Close a batch by `mn`, whose answer ends it, even one of which nothing is sent."""
+        """End a batch by `mn`, whose answer ends the reply, even if nothing else is sent."""
         blocks.append(b"mn\r\n")
         return coalesce(blocks), pending
 
@@ -380,7 +380,7 @@ class MemcachedWire:
         name, binary = encode_key(command.key)
         life = memcached_exptime(command.ttl, self._clock)
         version = self._cas_number(command.token)
-        # Its number is another one now, so that whoever met the stub needs the mark to know it again.
+        # The stub has a new CAS number now; a follower recognizes it by the mark.
         flags, data = stub(command.mark)
         block = b"ms %s %d F%d T%d C%d c O%d%s\r\n%s\r\n" % (
             name,
@@ -403,7 +403,7 @@ class MemcachedWire:
     def _cas_number(self, token: Hashable) -> int:
         """Return the CAS number of a token, or 0, which no item has.
 
-        That is for a token of another backend, or of another incarnation of the server.
+        A token of another backend, or of another incarnation of the server, has 0.
         """
         if isinstance(token, CasToken) and token.incarnation == self._incarnation.number:
             return token.number
@@ -453,7 +453,9 @@ class MemcachedWire:
     def _stats(self, _: ServerStats) -> Encoded:
         return (b"stats\r\n",), StatsReply()
 
-    _encoders: ClassVar[dict[type, Callable[[MemcachedWire, Any], Encoded]]] = {  # each its own
+    _encoders: ClassVar[
+        dict[type, Callable[[MemcachedWire, Any], Encoded]]
+    ] = {  # each takes its own command type
         Get: _get,
         GetMany: _get_many,
         Gets: _gets,
@@ -475,21 +477,21 @@ class MemcachedWire:
 
 
 def _unexpected_text(kind: bytes, text: str) -> str:
-    """Return what an answer that begins so says of the server."""
+    """Return an explanation of an answer that makes no sense, by its first word."""
     if kind == b"ERROR":
         return (
-            "does not know the meta protocol of memcached 1.6: older servers and proxies are"
-            " pymemcache:// nodes"
+            "does not know the meta protocol of memcached 1.6: for older servers and proxies use"
+            " pymemcache://"
         )
     if kind == b"CLIENT_ERROR" and "unauthenticated" in text:
-        return "wants a login (memcached -Y), and shardcache makes none"
+        return "requires authentication (memcached -Y), which shardcache does not support"
     if kind.startswith(b"-"):
-        return "answers as Redis does: a Redis node is redis://"
+        return "answers as Redis does: for a Redis node use redis://"
     return "gave an answer that makes no sense here"
 
 
 def encode_key(key: bytes) -> tuple[bytes, bytes]:
-    """Return a key as memcached takes it, and the flag that says how: as is, base64, or hashed."""
+    """Return a key as memcached takes it, as is, in base64 or hashed, and the flag for base64."""
     if is_plain(key):
         return key, b""
     encoded = b64encode(key)

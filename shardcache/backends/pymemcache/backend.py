@@ -1,4 +1,4 @@
-"""A node behind pymemcache, asked by threads that block and by the tasks of event loops."""
+"""One node through pymemcache, for blocking callers and for asyncio."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ from shardcache.errors import (
     ValueTooLargeError,
 )
 
-# pymemcache sends a command whole before it reads: what comes back meanwhile must fit into the
-# buffers between.
+# pymemcache sends a whole command before it reads, so the replies must fit into the socket buffers.
 KEYS_AT_ONCE: Final = 200
 
 Many = GetMany | SetMany | DeleteMany
 
 
 class PymemcacheBackend:
-    """One node over a pool of connections, each in the hands of a pymemcache client.
+    """One node over a pool of connections, each driven by a pymemcache client.
 
-    Several nodes are asked at once from threads, because pymemcache can only block.
+    A fan-out asks its nodes in threads, because pymemcache can only block.
     """
 
     whole_seconds = True
@@ -51,14 +50,14 @@ class PymemcacheBackend:
         self._node = node.name
         self._options = options
         self._max_value_bytes = max_value_bytes
-        # Of a wire, dialing and pool want what a session has: no greeting, and whether it is idle.
+        # A session is enough of a wire for dialing and the pool: it has a hello, and knows if it is idle.
         make_session: Any = partial(Session, node.name, max_value_bytes)
         self._target = Target(node, make_wire=make_session)
         self.pool = Pool(node.name, options.pool_size)
         self._workers = Workers(f"pymemcache {node.name}", options.pool_size)
 
     def execute(self, command: Command, deadline: float) -> Reply:
-        """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
+        """Send `command` and return its reply; raise a `NodeError` if there is none by `deadline`."""
         return self._ask(command, deadline, [])
 
     def begin(self, command: Command, deadline: float) -> ThreadExchange:
@@ -75,14 +74,14 @@ class PymemcacheBackend:
         return exchange
 
     def start(self, job: Job, sink: ReplySink) -> None:
-        """Have a thread do the job for `sink`; one that nobody wants any more is not done."""
+        """Run the job in a thread, and deliver its reply to `sink` unless it is no longer wanted."""
 
         def work() -> None:
             reply: Reply | Exception = None
             try:
                 if sink.wanted:
                     reply = self._ask(job.command, job.deadline, job.so_far)
-            except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            except Exception as error:  # noqa: BLE001 - the waiting caller raises it
                 reply = error
             sink.deliver(reply)
 
@@ -97,11 +96,11 @@ class PymemcacheBackend:
         return self.pool.refused_connections
 
     def eject(self) -> None:
-        """Drop idle connections and let nobody wait for one."""
+        """Drop idle connections and wake every thread that waits for one."""
         self.pool.eject()
 
     def close(self) -> None:
-        """Drop idle connections, and each busy one as it comes back; let the threads end."""
+        """Drop idle connections, and each busy one when it is put back; end the threads."""
         self.pool.close()
         self._workers.close()
 
@@ -111,7 +110,7 @@ class PymemcacheBackend:
         for part in _parts(command):
             try:
                 so_far += self._ask_part(part, deadline)
-            except NodeError as error:  # for the keys of this part, and of those not asked for
+            except NodeError as error:  # for the keys of this part and of the parts not sent
                 return _fill(so_far, command, error)
         return so_far
 
@@ -121,7 +120,7 @@ class PymemcacheBackend:
         except NodeRefusedError:
             if isinstance(part, DeleteMany):
                 raise
-        # pymemcache does not say whose refusal it was, so each item is asked for by itself.
+        # pymemcache does not tell which key was refused, so each item is sent alone.
         if isinstance(part, GetMany):
             return [self._ask_alone(Get(key), deadline) for key in part.keys]
         return [self._ask_alone(Set(*item, part.ttl), deadline) for item in part.items]
@@ -151,7 +150,7 @@ class PymemcacheBackend:
                 raise
             raise ours from error
         finally:
-            self.pool.put(connection)  # which closes it unless it is idle
+            self.pool.put(connection)  # it is closed unless it is idle
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -165,16 +164,16 @@ class PymemcacheBackend:
 
     def _borrow(self, deadline: float) -> Connection:
         while True:
-            held = self.pool.reserve(deadline)
-            if isinstance(held, Slot):
-                return self._dial(held, deadline)
-            # pymemcache forgets what it received too much, and would take the rest for an answer.
-            if not held.stale:
-                return held
-            self.pool.discard(held)
+            reserved = self.pool.reserve(deadline)
+            if isinstance(reserved, Slot):
+                return self._dial(reserved, deadline)
+            # pymemcache drops surplus bytes that it has received, and would read the rest as an answer.
+            if not reserved.stale:
+                return reserved
+            self.pool.discard(reserved)
 
     def _dial(self, slot: Slot, deadline: float) -> Connection:
-        """Return a new connection, in the place reserved for it."""
+        """Dial a connection for a reserved slot."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
             connection = Connection(*self._connect(until))
@@ -198,10 +197,10 @@ class PymemcacheBackend:
 
 
 class AsyncPymemcacheBackend:
-    """The same for event loops: calls run in threads, as many at once as there are connections.
+    """One node for asyncio: calls run in threads, at most one per connection.
 
-    A cancelled or late call leaves its thread to end by the call's deadline, and its connection is
-    closed unless it came to a clean end.
+    The thread of a cancelled or late call ends by the call's deadline. Its connection is closed
+    unless the call has ended cleanly.
     """
 
     whole_seconds = True
@@ -218,7 +217,7 @@ class AsyncPymemcacheBackend:
             warn_dropped()
 
     def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
-        """Have a thread send `command`; the future gives the reply or raises `NodeError`."""
+        """Send `command` in a thread; return a future of the reply."""
         self._unclosed = loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
         job = Job(command, deadline, self._node)
@@ -236,7 +235,7 @@ class AsyncPymemcacheBackend:
         return self._blocking.refused_connections
 
     def eject(self) -> None:
-        """Drop idle connections and let nobody wait for one."""
+        """Drop idle connections and wake every thread that waits for one."""
         self._blocking.eject()
 
     async def aclose(self) -> None:
@@ -253,7 +252,7 @@ class AsyncPymemcacheBackend:
 
 @dataclass(slots=True)
 class Job:
-    """A command for a thread. `so_far` holds the replies for the first of many keys, as they come."""
+    """A command for a thread. `so_far` collects the replies to a command over many keys."""
 
     command: Command
     deadline: float
@@ -261,7 +260,7 @@ class Job:
     so_far: list[Any] = field(default_factory=list)  # payloads, bools and errors
 
     def late_reply(self) -> Reply:
-        """Return what has come by now, with a `NodeTimeoutError` for what has not."""
+        """Return what has arrived by now, with a `NodeTimeoutError` in each gap."""
         error = NodeTimeoutError("did not answer in time", self.node)
         if isinstance(self.command, (GetMany, SetMany, DeleteMany)):
             return _fill(list(self.so_far), self.command, error)
@@ -269,23 +268,23 @@ class Job:
 
 
 class ReplySink(Protocol):
-    """Where a thread's reply goes."""
+    """The receiver of a thread's reply."""
 
     @property
     def wanted(self) -> bool:
-        """Return whether anybody still waits for it."""
+        """Return whether the reply is still waited for."""
 
     def deliver(self, reply: Reply | Exception) -> None:
-        """Take the reply, from the thread; what arrives later is dropped."""
+        """Take the reply from the thread; a later one is dropped."""
 
 
 class ThreadExchange:
-    """A command in a thread's hands, with a wakeup that tells of its reply."""
+    """A command that runs in a thread, with a wakeup for its reply."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.finished = False
-        self._arrived: dict[str, Reply | Exception] = {}
+        self._delivered: dict[str, Reply | Exception] = {}
         self._reply: Reply | Exception = None
         self._wakeup = Wakeup()
 
@@ -300,8 +299,8 @@ class ThreadExchange:
         return not self.finished
 
     def deliver(self, reply: Reply | Exception) -> None:
-        """Take the reply, unless there is one, and wake who polls."""
-        self._arrived.setdefault("reply", reply)  # atomic: the first is kept
+        """Take the reply unless there is one, and wake the thread that polls."""
+        self._delivered.setdefault("reply", reply)  # atomic, and keeps the first
         self._wakeup.set()
 
     def fileno(self) -> int:
@@ -309,22 +308,22 @@ class ThreadExchange:
         return self._wakeup.fileno()
 
     def events(self) -> int:
-        """Return the event that says that the reply is there."""
+        """Return the event to poll for."""
         return select.POLLIN
 
     def advance(self) -> None:
-        """Take the reply, if it is there."""
-        if self._arrived and not self.finished:
-            self._finish(self._arrived["reply"])
+        """Finish if the reply is there."""
+        if self._delivered and not self.finished:
+            self._finish(self._delivered["reply"])
 
     def expire(self) -> None:
-        """End the waiting: what has come by now is the reply."""
+        """Stop waiting: the reply is what has arrived, with timeouts in the gaps."""
         self.advance()
         if not self.finished:
             self._finish(self.job.late_reply())
 
     def abandon(self) -> None:
-        """Stop waiting; the thread ends by itself, at the latest at the deadline."""
+        """Stop waiting; the thread ends by the deadline."""
         if not self.finished:
             self._finish(None)
 
@@ -340,7 +339,7 @@ class ThreadExchange:
 
 
 class FutureSink:
-    """A future of an event loop, as the sink of a thread's work."""
+    """A future of an event loop that takes a thread's reply."""
 
     def __init__(self, future: asyncio.Future[Reply]) -> None:
         self._future = future
@@ -351,8 +350,8 @@ class FutureSink:
         return not self._future.done()
 
     def deliver(self, reply: Reply | Exception) -> None:
-        """Return the reply to the future, in its loop's own thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+        """Settle the future in the thread of its loop."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._future.get_loop().call_soon_threadsafe(_settle, self._future, reply)
 
 
@@ -366,14 +365,14 @@ def _settle(future: asyncio.Future[Reply], reply: Reply | Exception) -> None:
 
 
 def _local_failure(error: OSError, node: str) -> NodeError:
-    """Return our error for what the system refused to this process, which blames no node."""
+    """Return the error for what the system refused to this process; it blames no node."""
     ours = NodeUnavailableError(f"cannot be asked: {error.strerror}", node)
     ours.__cause__ = error
     return ours
 
 
 def _wait_ready(wait: Wait) -> bool:
-    """Wait for a descriptor; say whether it was ready in time."""
+    """Wait for a descriptor; return whether it was ready in time."""
     poll = select.poll()
     poll.register(wait.descriptor, wait.mask)
     timeout = None if wait.until is None else max(0.0, wait.until - time.monotonic()) * 1000
@@ -385,12 +384,12 @@ def _size(command: Many) -> int:
 
 
 def _fill(replies: list[Any], command: Many, error: NodeError) -> list[Any]:
-    """Return the replies with `error` for each key that has none."""
+    """Return the replies, with `error` for each key that has none."""
     return replies + [error] * (_size(command) - len(replies))
 
 
 def _parts(command: Many) -> Iterator[Many]:
-    """Cut a command over many keys into some of few."""
+    """Split a command over many keys into commands over few."""
     for start in range(0, _size(command), KEYS_AT_ONCE):
         span = slice(start, start + KEYS_AT_ONCE)
         if isinstance(command, SetMany):

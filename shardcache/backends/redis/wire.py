@@ -1,7 +1,7 @@
 """One connection's conversation with Redis, without its socket: RESP2.
 
-RESP2, because every server and proxy speaks it from the first byte on; of what RESP3 adds (maps,
-pushed messages, a reply to `HELLO`) no command here has a use for anything.
+RESP2, because every server and proxy speaks it from the first byte. No command here needs what RESP3
+adds: maps, pushed messages, a reply to `HELLO`.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ from shardcache.errors import (
     ValueTooLargeError,
 )
 
-# One MGET holds up every other client of the server for as long as it takes, and is one reply: of one
-# that is cut off nothing is kept.
+# While an MGET runs, every other client of the server waits. It is one reply: if it is cut off, none of
+# its values are kept.
 MGET_KEYS: Final = 50
 MGET_BYTES: Final = 256 * 1024
 
@@ -123,7 +123,7 @@ _CONDITIONS: Final[dict[When, tuple[bytes, ...]]] = {
 
 
 class RedisWire:
-    """Commands to bytes and bytes to replies, for one connection to the node named `node`."""
+    """The wire of one connection to the Redis node named `node`."""
 
     __slots__ = (
         "_bare",
@@ -144,13 +144,13 @@ class RedisWire:
         self._limited = options.max_value_bytes < LARGEST
         self._pending: deque[PendingReply] = deque()
         self._unanswered: deque[str] = deque()  # the commands of the hello
-        self._login: Sequence[str] = ()  # what no error may repeat
+        self._login: Sequence[str] = ()  # words that no error may quote
         self._bare = BARE_BYTES if options.bare_bytes else BARE
-        # Each write of a connection has the next; no two connections begin at the same, by chance.
+        # Each write of a connection has the next version; every connection starts at a random one.
         self._version = randbits(8 * VERSION_SIZE)
 
     def hello(self) -> bytes:
-        """Return the credentials, the choice of database and the connection's name, as configured."""
+        """Return the commands for the credentials, the database and the connection's name."""
         words = self._options.greeting()
         self._login = [str(word) for name, *rest in words if name == "AUTH" for word in rest]
         self._unanswered.extend(command for command, *_ in words)
@@ -158,18 +158,18 @@ class RedisWire:
 
     @property
     def greeted(self) -> bool:
-        """Return whether the hello has been answered with yes; `feed` raises when it was a no."""
+        """Return whether the hello was accepted; `feed` raises if it was refused."""
         return not self._unanswered
 
     @property
     def idle(self) -> bool:
-        """Return whether no reply is owed and no byte is left over."""
+        """Return whether the connection is at a reply boundary: no reply owed, no byte left over."""
         arrived = self._replies
         return not (self._pending or self._unanswered or arrived.skipping) and arrived.empty
 
     def encode(self, command: Command) -> Sequence[bytes]:
-        """Return the bytes of `command` and expect its reply; raise `ValueTooLargeError` instead."""
-        if type(command) is Get:  # by far the most frequent, and hiredis takes 0.2 µs longer
+        """Return the bytes of `command` in order, and expect its reply."""
+        if type(command) is Get:  # by far the most frequent command; hiredis takes 0.2 µs longer
             key = command.key
             sent = (b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key),)
             self._pending.append(_VALUE)
@@ -177,9 +177,9 @@ class RedisWire:
         return self._encoders[type(command)](self, command)
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Take bytes as they arrive; give the replies now complete.
+        """Take bytes in fragments of any size; return the replies that are now complete.
 
-        Raise the hello's refusal, or `NodeProtocolError` for what is no answer to what was asked.
+        Raise the refusal of the hello, or `NodeProtocolError` for bytes that are no expected reply.
         """
         replies: list[Reply] = []
         pending, arrived = self._pending, self._replies
@@ -201,13 +201,13 @@ class RedisWire:
                     pending.popleft()
                     replies.append(reply)
         except (MalformedReplyError, UnexpectedError, MemoryError) as error:
-            raise self._protocol_error(str(error) or "no answer to what was asked") from error
+            raise self._protocol_error(str(error) or "not an answer to what was asked") from error
         if not (arrived.empty or self._unanswered):
             raise self._surplus_error()
         return replies
 
     def partial_reply(self) -> Reply:
-        """Return what has arrived for the oldest command, gaps as `NodeTimeoutError`."""
+        """Return what has arrived for the oldest command, with timeouts in the gaps."""
         return self._pending[0].partial_reply(self._node)
 
     def _greet(self) -> None:
@@ -219,7 +219,7 @@ class RedisWire:
             self._unanswered.popleft()
 
     def _limit_size(self, raw: Any) -> Any:  # as the server sent it
-        """Return what stands for a value that is too large, or for those in an array."""
+        """Replace values that are too large by `TooLarge`, also in an array."""
         if type(raw) is list:
             return [self._limit_size(each) for each in raw]
         limit = self._options.max_value_bytes
@@ -243,19 +243,19 @@ class RedisWire:
         )
 
     def _surplus_error(self) -> Exception:
-        """Return the error for bytes nobody asked for: some are the server's word before it hangs up."""
+        """Return the error for surplus bytes: a server may send a text before it hangs up."""
         try:
             raw = self._replies.read(0)
         except MalformedReplyError:
             raw = None
-        told = isinstance(raw, hiredis.ReplyError) and unasked_refusal(str(raw), self._node)
-        return told or self._protocol_error("bytes beyond what was asked")
+        said = isinstance(raw, hiredis.ReplyError) and unasked_refusal(str(raw), self._node)
+        return said or self._protocol_error("bytes beyond what was asked")
 
     def _protocol_error(self, what: str) -> NodeProtocolError:
         return NodeProtocolError(what, self._node)
 
     def _ask(self, pending: PendingReply, *words: bytes) -> Sequence[bytes]:
-        sent = (pack(words),)  # first: if there is no memory for it, no reply is owed
+        sent = (pack(words),)  # first: if packing runs out of memory, no reply is expected
         self._pending.append(pending)
         return sent
 
@@ -273,7 +273,7 @@ class RedisWire:
         *,
         arrays: bool = False,
     ) -> Sequence[bytes]:
-        if not pieces:  # every command is answered by the server, in its turn
+        if not pieces:  # every command needs an answer of the server, so that replies stay in order
             return self._ask(SingleReply(lambda raw: parse_pong(raw) and replies), b"PING")
         chunks = coalesce(sent)
         self._pending.append(BatchReply(replies, pieces, decode, arrays=arrays))
@@ -340,7 +340,7 @@ class RedisWire:
         return self._ask_script(_SWAPPED, COMPARE_AND_SET, command.key, token, stored, life)
 
     def _delete(self, command: Delete) -> Sequence[bytes]:
-        # Not UNLINK: what it frees behind the scenes are collections, and ours are strings.
+        # Not UNLINK: it frees collections in the background, and these are strings.
         return self._ask(_WHETHER, b"DEL", command.key)
 
     def _delete_many(self, command: DeleteMany) -> Sequence[bytes]:
@@ -359,7 +359,7 @@ class RedisWire:
         return self._ask_script(pending, COUNT, command.key, b"%d" % command.delta)
 
     def _translate_count_error(self, error: Refusal) -> Reply:
-        """Tell a value that is no counter from a node that refuses to count."""
+        """Return `NotACounterError` for a value that is no counter, otherwise the node's error."""
         if not _is_no_counter(str(error.__cause__)):
             return error
         uncounted = NotACounterError(
@@ -370,10 +370,10 @@ class RedisWire:
 
     def _get_or_stub(self, command: GetOrStub) -> Sequence[bytes]:
         own = stub(command.mark)
-        stored = to_redis(own)  # no other stub has this mark
+        stored = to_redis(own)  # the mark is unique to this stub
         token = _digest(stored)
 
-        def met(raw: Any) -> StubReply:  # whatever the server sent
+        def parse_stub_reply(raw: Any) -> StubReply:  # as the server sent it
             payload = _parse_value(raw)
             if payload is None:
                 return StubReply(None, token, leads=True, stub=own)
@@ -381,7 +381,7 @@ class RedisWire:
                 return StubReply(None, _digest(raw), leads=False, stub=payload)
             return StubReply(payload, _digest(raw), leads=False)
 
-        pending = SingleReply(met)
+        pending = SingleReply(parse_stub_reply)
         return self._ask_script(
             pending, GET_OR_STUB, command.key, stored, _milliseconds(command.ttl)
         )
@@ -426,7 +426,7 @@ class RedisWire:
     def _flush(self, command: FlushAll) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
         return self._ask(_STORED, b"FLUSHDB", b"ASYNC")
 
-    # Each takes its own type of command, hence `Any`.
+    # Each takes its own command type, hence `Any`.
     _encoders: ClassVar[dict[type, Callable[[Any, Any], Sequence[bytes]]]] = {
         GetMany: _get_many,
         Gets: _gets,
@@ -450,13 +450,13 @@ class RedisWire:
 
 
 def _lookups(keys: Sequence[bytes]) -> Iterator[slice]:
-    """Return the spans of keys that go into one MGET each."""
+    """Yield the spans of keys for one MGET each."""
     for start in range(0, len(keys), MGET_KEYS):
         yield from _halve_until_short(keys, slice(start, min(start + MGET_KEYS, len(keys))))
 
 
 def _halve_until_short(keys: Sequence[bytes], span: slice) -> Iterator[slice]:
-    """Halve a span until its keys are short enough together."""
+    """Halve a span until its keys are short enough in total; yield the parts."""
     if span.stop - span.start == 1 or sum(map(len, keys[span])) <= MGET_BYTES:
         yield span
         return
@@ -473,7 +473,7 @@ def _life(ttl: float | None) -> tuple[bytes, ...]:
     return () if ttl is None else (b"PX", _milliseconds(ttl))
 
 
-# A parsed reply is whatever the server sent, hence `Any`.
+# The server may send any type, hence `Any`.
 
 
 def _parse_value(raw: Any) -> Payload | None:
@@ -492,13 +492,13 @@ def _parse_value_and_token(raw: Any) -> tuple[Payload, bytes] | None:
 
 
 def _digest(stored: bytes) -> bytes:
-    """Return the token of what is stored."""
+    """Return the CAS token of a stored value."""
     return sha1(stored, usedforsecurity=False).hexdigest().encode()
 
 
-def _token(given: Hashable) -> bytes:
-    """Return a digest; one of another backend, as after a failover, is the digest of nothing."""
-    return given if isinstance(given, bytes) else b""
+def _token(token: Hashable) -> bytes:
+    """Return the digest of a token; for a token of another backend, one that no value has."""
+    return token if isinstance(token, bytes) else b""
 
 
 def _parse_ok(raw: Any) -> bool:
@@ -532,7 +532,7 @@ def _parse_stats(raw: Any) -> dict[str, str]:
 
 
 def _translate_wrong_type(error: Refusal) -> Reply:
-    """Return what a refused compare-and-set means: what is no string any more has been changed."""
+    """Return `False` for a key that is no string any more: it has been changed."""
     return False if str(error.__cause__).startswith("WRONGTYPE ") else error
 
 

@@ -1,4 +1,4 @@
-"""A node asked by threads that block, over any wire."""
+"""One node for blocking callers: a pool of sockets, over any wire."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from shardcache.errors import (
     TooManyConnectionsError,
 )
 
-# A command of at most this many bytes fits every socket's buffers whole, so that it can be sent
-# before its reply is read; a longer one is sent and read at once, or both sides could wait for ever.
+# A command of at most this many bytes fits into every socket's buffers, so it can be sent before its
+# reply is read. For a longer one sending and reading alternate, or both sides could wait for ever.
 SMALL: Final = 16 * 1024
 FIRST_READ: Final = 16 * 1024  # bytes; most replies are smaller, and a large buffer costs time
-READS: Final = 16  # of that size, until others and the clock are looked at
+READS: Final = 16  # reads of that size before other exchanges and the clock get a turn
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 
 _MAIN: Final = main_thread().ident
@@ -40,7 +40,8 @@ class SocketBackend:
     """One node over a pool of sockets.
 
     A command is sent a second time only if a pooled connection turned out dead before any byte of
-    the reply, and only if that is harmless; `retried` counts those, `dialed` connections made.
+    the reply, and only if the command is idempotent. `retried` counts those, `dialed` counts new
+    connections.
     """
 
     def __init__(self, target: Target, options: BackendOptions) -> None:
@@ -54,7 +55,7 @@ class SocketBackend:
         self.dialed = 0
 
     def execute(self, command: Command, deadline: float) -> Reply:
-        """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
+        """Send `command` and return its reply; raise a `NodeError` if there is none by `deadline`."""
         connection = self.pool.get_idle()
         if connection is None:
             return self._drive(SocketExchange(self, deadline, self.exchange(command, deadline)))
@@ -95,7 +96,7 @@ class SocketBackend:
     def close_late(self, connection: Connection, deadline: float) -> Reply:
         """Close a connection whose reply is late; return what has arrived, with timeouts in the gaps.
 
-        They say nothing of the node when it was sending, or when this thread itself was held up.
+        The timeouts are excused if the node was sending, or if this thread itself was delayed.
         """
         reply: Reply = connection.wire.partial_reply()
         self.pool.discard(connection)
@@ -105,9 +106,9 @@ class SocketBackend:
         return reply
 
     def close_lost(self, connection: Connection) -> None:
-        """Close a connection that the node has closed: it may be in another run when it answers.
+        """Close a connection that the node has closed: the server may have restarted.
 
-        Not so one that we close because a reply is late: that says nothing of the server.
+        A connection closed here because of a late reply says nothing about the server.
         """
         self._target.incarnation.end()
         self.pool.discard(connection)
@@ -118,22 +119,22 @@ class SocketBackend:
         return self.pool.refused_connections
 
     def eject(self) -> None:
-        """Drop idle connections and let nobody wait for one."""
+        """Drop idle connections and wake every thread that waits for one."""
         self._target.incarnation.end()
         self.pool.eject()
 
     def close(self) -> None:
-        """Drop idle connections, and each busy one as it comes back."""
+        """Drop idle connections, and each busy one when it is put back."""
         self.pool.close()
 
     def _drive(self, exchange: SocketExchange) -> Reply:
-        """Run one exchange to its end, waiting as it asks."""
+        """Run one exchange to its end."""
         try:
             while not exchange.finished:
                 poll = select.poll()
                 poll.register(exchange.fileno(), exchange.events())
                 wait = exchange.deadline - time.monotonic()
-                # A timer that fires late, as with a busy hub of gevent, may come before what it awaits.
+                # With a busy gevent hub a late timer may fire before the descriptor is reported ready.
                 if poll.poll(max(0.0, wait) * 1000) or poll.poll(0):
                     exchange.advance()
                     if wait > 0 or exchange.finished:
@@ -145,7 +146,7 @@ class SocketBackend:
         return exchange.result()
 
     def encode(self, connection: Connection, command: Command) -> Sequence[bytes]:
-        """Return the bytes of `command` on a connection, which goes back if it has none."""
+        """Return the bytes of `command`; put the connection back if it cannot be encoded."""
         try:
             return connection.wire.encode(command)
         except BaseException:
@@ -153,14 +154,14 @@ class SocketBackend:
             raise
 
     def exchange(self, command: Command, deadline: float) -> Steps:
-        """Return the reply over a pooled connection, or over a new one."""
+        """Exchange over a pooled connection, or over a new one; return the reply."""
         while True:
-            held = yield from self.pool.reserve_in_steps(deadline)
-            if isinstance(held, Connection):
-                chunks = self.encode(held, command)
-                return (yield from self.exchange_on(held, command, chunks, deadline))
+            reserved = yield from self.pool.reserve_in_steps(deadline)
+            if isinstance(reserved, Connection):
+                chunks = self.encode(reserved, command)
+                return (yield from self.exchange_on(reserved, command, chunks, deadline))
             try:
-                connection = yield from self._dial(held, deadline)
+                connection = yield from self._dial(reserved, deadline)
                 chunks = self.encode(connection, command)
                 reply = yield from self.exchange_on(connection, command, chunks, deadline)
             except TooManyConnectionsError:
@@ -173,7 +174,7 @@ class SocketBackend:
     def exchange_on(
         self, connection: Connection, command: Command, chunks: Sequence[bytes], deadline: float
     ) -> Steps:
-        """Return the reply to what a connection has encoded; asks again elsewhere if it is dead."""
+        """Send encoded chunks and return the reply; retry on another connection if this one is dead."""
         try:
             reply = yield from _transfer(connection, chunks)
         except Expired:
@@ -191,10 +192,10 @@ class SocketBackend:
     def retry_on_another(
         self, connection: Connection, command: Command, error: OSError, deadline: float
     ) -> Steps:
-        """Return the talk that asks again over another connection; raise if that would do harm."""
+        """Return the steps of a retry over another connection; raise if a retry could do harm."""
         refusal = _read_refusal(connection)
         if refusal is not None:
-            self.pool.discard(connection)  # the server works, for others
+            self.pool.discard(connection)  # the server works for its other clients
             raise refusal from error
         self.close_lost(connection)
         if isinstance(error, NodeError):
@@ -202,17 +203,17 @@ class SocketBackend:
         if not _may_retry(connection, command, error):
             raise self.translate(error) from error
         self.retried += 1
-        self.pool.drop_idle()  # what rests beside a dead connection is most likely dead as well
+        self.pool.drop_idle()  # if one connection is dead, the idle ones most likely are as well
         return self.exchange(command, deadline)
 
     def translate(self, error: OSError) -> NodeError:
-        """Return our error for one of the system's."""
+        """Return the `NodeError` for an `OSError`."""
         if isinstance(error, (BlockingIOError, TimeoutError)):
             return NodeTimeoutError("did not answer in time", self._node)
         return NodeUnavailableError(f"lost the connection: {error.strerror or error}", self._node)
 
     def _dial(self, slot: Slot, deadline: float) -> Generator[Wait, None, Connection]:
-        """Return a new connection, in the place reserved for it."""
+        """Dial a connection for a reserved slot."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
             connection = Connection(*(yield from dial(self._target, until)))
@@ -225,7 +226,7 @@ class SocketBackend:
 
 
 class SocketExchange:
-    """One command on its way, driven step by step; `deadline` is when to `expire` it."""
+    """One command in flight, driven step by step; call `expire` at its `deadline`."""
 
     __slots__ = ("_backend", "_deadline", "_reply", "_steps", "_wait", "finished")
 
@@ -239,7 +240,7 @@ class SocketExchange:
         self.advance()
 
     def fileno(self) -> int:
-        """Return the descriptor to poll, which changes when a connection gives way to another."""
+        """Return the descriptor to poll; it changes when another connection takes over."""
         return self._wait.descriptor
 
     def events(self) -> int:
@@ -248,7 +249,7 @@ class SocketExchange:
 
     @property
     def deadline(self) -> float:
-        """Return the monotonic time at which waiting ends: the call's, or that of a dial."""
+        """Return when waiting ends: the call's deadline, or the earlier one of a dial."""
         return self._deadline if self._wait.until is None else self._wait.until
 
     def advance(self) -> None:
@@ -256,7 +257,7 @@ class SocketExchange:
         self._step(None)
 
     def expire(self) -> None:
-        """End the waiting: what did arrive is the reply, with timeouts in the gaps."""
+        """Stop waiting: the reply is what has arrived, with timeouts in the gaps."""
         self._step(Expired())
 
     def abandon(self) -> None:
@@ -270,12 +271,12 @@ class SocketExchange:
             raise self._reply
         return self._reply
 
-    def _step(self, order: Expired | None) -> None:
+    def _step(self, stop: Expired | None) -> None:
         try:
-            self._wait = next(self._steps) if order is None else self._steps.throw(order)
+            self._wait = next(self._steps) if stop is None else self._steps.throw(stop)
         except StopIteration as done:
             self._finish(done.value)
-        except Exception as error:  # noqa: BLE001 - raised by result(), where the caller is
+        except Exception as error:  # noqa: BLE001 - `result` raises it in the caller
             self._finish(error)
 
     def _finish(self, reply: Reply | Exception) -> None:
@@ -284,10 +285,10 @@ class SocketExchange:
 
 
 class SmallExchange(SocketExchange):
-    """A command sent whole at once over a pooled connection, so that only reading is left.
+    """A command that is sent whole at once over a pooled connection, so that only reading is left.
 
-    What most exchanges of a fan-out are: without a generator it takes half the time. When the
-    connection turns out dead it goes on step by step, over another.
+    Most exchanges of a fan-out are of this kind; without a generator they take half the time. If
+    the connection turns out dead, it continues step by step over another.
     """
 
     __slots__ = ("_command", "_connection")
@@ -322,7 +323,7 @@ class SmallExchange(SocketExchange):
             self._continue(backend.exchange_on(connection, command, [chunk[sent:]], deadline))
 
     def advance(self) -> None:
-        """Receive what has come."""
+        """Receive what has arrived."""
         connection = self._connection
         if connection is None:
             super().advance()
@@ -338,14 +339,14 @@ class SmallExchange(SocketExchange):
             self._finish(error)
         else:
             if replies:
-                # Let go before it is given back: whoever abandons this exchange after an
-                # interrupt must not close what another thread may have in hand by then.
+                # Cleared before it is put back: after an interrupt `abandon` must not close a
+                # connection that another thread may already use.
                 self._connection = None
                 self._finish(replies[0])
                 self._backend.pool.put(connection)
 
     def expire(self) -> None:
-        """End the waiting: what did arrive is the reply, with timeouts in the gaps."""
+        """Stop waiting: the reply is what has arrived, with timeouts in the gaps."""
         connection = self._connection
         if connection is None:
             super().expire()
@@ -373,7 +374,7 @@ class SmallExchange(SocketExchange):
             self._continue(exchange)
 
     def _continue(self, exchange: Steps) -> None:
-        """Go on step by step."""
+        """Continue step by step."""
         self._connection = None
         self._steps = exchange
         super().advance()
@@ -384,7 +385,7 @@ def _no_steps() -> Steps:
     yield
 
 
-_NO_STEPS: Final = _no_steps()  # stands for the steps of an exchange that takes none
+_NO_STEPS: Final = _no_steps()  # the steps of an exchange that needs none
 
 
 def _is_small(chunks: Sequence[bytes]) -> bool:
@@ -392,13 +393,13 @@ def _is_small(chunks: Sequence[bytes]) -> bool:
 
 
 def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
-    """Send one small command and wait for its reply: the way of a `get`."""
+    """Send one small command and wait for its reply: the hot path of a `get`."""
     seconds = deadline - time.monotonic()
     connection.arm(seconds)
     sent = connection.send(chunk)
     if sent < len(chunk):
         connection.sock.sendall(memoryview(chunk)[sent:])
-    polls = connection.plain and get_ident() == _MAIN  # where signals come in
+    polls = connection.plain and get_ident() == _MAIN  # only the main thread handles signals
     wire, size = connection.wire, FIRST_READ
     while True:
         if polls and not connection.poll(seconds * 1000):
@@ -419,7 +420,7 @@ def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
 
 
 def _transfer(connection: Connection, chunks: Sequence[bytes]) -> Steps:
-    """Send chunks and receive their reply at once, never waiting for one with the other in hand."""
+    """Send chunks while receiving the reply, so that neither side waits for the other."""
     unsent: deque[memoryview] = deque(memoryview(chunk) for chunk in chunks)
     descriptor = connection.sock.fileno()
     _push(connection, unsent)
@@ -432,7 +433,7 @@ def _transfer(connection: Connection, chunks: Sequence[bytes]) -> Steps:
 
 
 def _push(connection: Connection, unsent: deque[memoryview]) -> None:
-    """Send until all is sent or the node takes no more."""
+    """Send until all is sent or the socket takes no more."""
     try:
         while unsent:
             sent = connection.try_send(unsent[0])
@@ -445,7 +446,7 @@ def _push(connection: Connection, unsent: deque[memoryview]) -> None:
 
 
 def _pull(connection: Connection) -> list[Reply]:
-    """Receive until a reply is whole, nothing more is there, or it is time to look at the clock."""
+    """Receive until a reply is complete, no bytes are left, or the clock must be checked."""
     size = FIRST_READ
     for turn in count():
         try:
@@ -458,7 +459,7 @@ def _pull(connection: Connection) -> list[Reply]:
         replies = connection.wire.feed(data)
         if replies or (connection.plain and len(data) < size):
             break
-        if connection.plain and turn == READS:  # TLS may hold bytes that no poll tells of
+        if connection.plain and turn == READS:  # TLS may buffer bytes that no poll reports
             break
         size = READ
     if not replies:
@@ -467,7 +468,7 @@ def _pull(connection: Connection) -> list[Reply]:
 
 
 def _read_refusal(connection: Connection) -> TooManyConnectionsError | None:
-    """Return what a server said before it closed a connection that it had no room for."""
+    """Return what a server said before it closed a connection for lack of room."""
     try:
         _pull(connection)
     except TooManyConnectionsError as error:
@@ -478,6 +479,6 @@ def _read_refusal(connection: Connection) -> TooManyConnectionsError | None:
 
 
 def _may_retry(connection: Connection, command: Command, error: OSError) -> bool:
-    """Return whether asking again is harmless: nothing was answered, and asking twice is asking once."""
+    """Return whether a retry is harmless: no byte was answered, and the command is idempotent."""
     dead = isinstance(error, ConnectionError)
     return dead and not connection.answered and type(command) in IDEMPOTENT
