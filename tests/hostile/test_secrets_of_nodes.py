@@ -360,7 +360,7 @@ PLACES = {
     "backends/transport/channel.py:Channel._settle_late": "a constant",
     "backends/transport/asyncio.py:MultiplexedBackend._no_room_error": "a constant",
     "backends/transport/blocking.py:SocketBackend.translate": "the system",
-    "backends/transport/dial.py:Target.learned": "the system",
+    "backends/transport/dial.py:Target.accept": "the system",
     "backends/transport/dial.py:_addresses": "the system",
     "backends/transport/dial.py:_receive_greeting": "the server",
     "backends/transport/dial.py:dial": "the system",

@@ -19,6 +19,7 @@ from shardcache.backends.threads import NoThreadError, Workers
 from shardcache.backends.transport.dial import Expired, Target, Wait, dial
 from shardcache.backends.transport.dropped import warn_dropped
 from shardcache.backends.transport.pool import Connection, Pool, Slot
+from shardcache.backends.transport.resolver import NAMES, Resolver
 from shardcache.backends.transport.wakeups import Wakeup
 from shardcache.backends.wire import Wire
 from shardcache.core.commands import Cas, Command, DeleteMany, Get, GetMany, Reply, Set, SetMany
@@ -46,13 +47,19 @@ class PymemcacheBackend:
 
     whole_seconds = True
 
-    def __init__(self, node: Node, options: BackendOptions, max_value_bytes: int) -> None:
+    def __init__(
+        self,
+        node: Node,
+        options: BackendOptions,
+        max_value_bytes: int,
+        resolver: Resolver = NAMES,
+    ) -> None:
         self._node = node.name
         self._options = options
         self._max_value_bytes = max_value_bytes
         # A session is enough of a wire for dialing and the pool: it has a hello, and knows if it is idle.
         make_session: Any = partial(Session, node.name, max_value_bytes)
-        self._target = Target(node, make_wire=make_session)
+        self._target = Target(node, resolver=resolver, make_wire=make_session)
         self.pool = Pool(node.name, options.pool_size)
         self._workers = Workers(f"pymemcache {node.name}", options.pool_size)
 
@@ -205,9 +212,15 @@ class AsyncPymemcacheBackend:
 
     whole_seconds = True
 
-    def __init__(self, node: Node, options: BackendOptions, max_value_bytes: int) -> None:
+    def __init__(
+        self,
+        node: Node,
+        options: BackendOptions,
+        max_value_bytes: int,
+        resolver: Resolver = NAMES,
+    ) -> None:
         self._node = node.name
-        self._blocking = PymemcacheBackend(node, options, max_value_bytes)
+        self._blocking = PymemcacheBackend(node, options, max_value_bytes, resolver)
         self._pending: set[asyncio.Future[Reply]] = set()
         self._unclosed: asyncio.AbstractEventLoop | None = None
 

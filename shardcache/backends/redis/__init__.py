@@ -10,6 +10,7 @@ from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.backends.transport.asyncio import MultiplexedBackend
 from shardcache.backends.transport.blocking import SocketBackend
 from shardcache.backends.transport.dial import Target
+from shardcache.backends.transport.resolver import NAMES, Resolver
 from shardcache.backends.transport.tls import tls_context
 from shardcache.core.nodes import Node
 
@@ -24,13 +25,14 @@ class Redis:
     """A factory of backends for `redis://`, `rediss://` (TLS) and `redis+unix://` nodes.
 
     `credentials` replace the user and password of every node's URL: a credential provider of
-    redis-py fits, and is asked for each new connection.
+    redis-py fits, and is asked for each new connection. `resolver` finds the server of a node for each dial.
 
     A URL takes redis-py's options and `max_value_bytes`; a larger value is refused before anything
     is sent. `flush_all` empties only the database of the URL.
     """
 
     credentials: Credentials | None = field(default=None, repr=False)
+    resolver: Resolver = field(default=NAMES, repr=False)
 
     def blocking(self, node: Node, options: BackendOptions) -> Backend:
         """Return the blocking backend; it does not connect yet."""
@@ -53,4 +55,5 @@ class Redis:
         )
         secure = node.address.scheme == "rediss"
         tls = tls_context(node, options.ssl_context) if secure else None
-        return Target(node, tls, make_wire=partial(RedisWire, own, node.name))
+        wire = partial(RedisWire, own, node.name)
+        return Target(node, tls, resolver=self.resolver, make_wire=wire)
