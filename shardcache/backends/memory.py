@@ -13,10 +13,11 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 from weakref import WeakSet
 
-from shardcache.backends.base import BackendOptions
+from shardcache.backends.base import BackendOptions, FinishedExchange
+from shardcache.backends.handlers import Handlers
 from shardcache.core.commands import (
     Acquire,
     Acquired,
@@ -106,6 +107,9 @@ class Store:
     in the middle of a command and use the cache itself.
     """
 
+    # Each takes its own command type, hence `Any`.
+    _handlers: ClassVar[Handlers[Callable[[Store, Any], Reply]]] = Handlers("memory")
+
     def __init__(self, bounds: Bounds, clock: Callable[[], float] = time.monotonic) -> None:
         self._bounds = bounds
         self._clock = clock
@@ -115,34 +119,13 @@ class Store:
         self._bytes = 0
         self._writes = 0
         self._hits = self._misses = self._evictions = self._expired = 0
-        self._handlers: dict[type, Callable[[Any], Reply]] = {  # each takes its own command type
-            Get: self._get,
-            GetMany: self._get_many,
-            Gets: self._gets,
-            Set: self._set,
-            SetMany: self._set_many,
-            Cas: self._cas,
-            Delete: self._delete,
-            DeleteMany: self._delete_many,
-            Touch: self._touch,
-            Incr: self._incr,
-            GetOrStub: self._get_or_stub,
-            Renew: self._renew,
-            Acquire: self._acquire,
-            DeleteCas: self._delete_cas,
-            CompareAndDelete: self._compare_and_delete,
-            CompareAndExpire: self._compare_and_expire,
-            Ping: self._ping,
-            ServerStats: self._stats,
-            FlushAll: self._flush_all,
-        }
         _watch_forks()
         _stores.add(self)
 
     def execute(self, command: Command) -> Reply:
         """Execute `command` and return its reply."""
         with self._lock:
-            return self._handlers[type(command)](command)
+            return self._handlers[type(command)](self, command)
 
     def recover(self) -> None:
         """Make the copy in a forked child usable; empty it if another thread was writing to it."""
@@ -152,28 +135,34 @@ class Store:
             self._lock = threading.RLock()
             self._clear()
 
+    @_handlers.handles(Get)
     def _get(self, command: Get) -> Payload | None:
         entry = self._read(command.key)
         return None if entry is None else entry.payload
 
+    @_handlers.handles(GetMany)
     def _get_many(self, command: GetMany) -> list[Payload | NodeError | None]:
         entries = map(self._read, command.keys)
         return [None if entry is None else entry.payload for entry in entries]
 
+    @_handlers.handles(Gets)
     def _gets(self, command: Gets) -> tuple[Payload, Hashable] | None:
         entry = self._read(command.key)
         return None if entry is None else (entry.payload, entry.token)
 
+    @_handlers.handles(Set)
     def _set(self, command: Set) -> bool | NodeError:
         key, payload, ttl, when = command
         if when is not When.ALWAYS and (self._find(key) is not None) != (when is When.PRESENT):
             return False
         return self._write(key, payload, self._expiry(ttl))
 
+    @_handlers.handles(SetMany)
     def _set_many(self, command: SetMany) -> list[bool | NodeError]:
         expires = self._expiry(command.ttl)
         return [self._write(key, payload, expires) for key, payload in command.items]
 
+    @_handlers.handles(Cas)
     def _cas(self, command: Cas) -> bool | NodeError | None:
         entry = self._find(command.key)
         if entry is None:
@@ -182,12 +171,15 @@ class Store:
             return False
         return self._write(command.key, command.payload, self._expiry(command.ttl))
 
+    @_handlers.handles(Delete)
     def _delete(self, command: Delete) -> bool:
         return self._remove(command.key)
 
+    @_handlers.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> list[bool | NodeError]:
         return [self._remove(key) for key in command.keys]
 
+    @_handlers.handles(Touch)
     def _touch(self, command: Touch) -> bool:
         entry = self._find(command.key)
         if entry is None:
@@ -195,6 +187,7 @@ class Store:
         self._put(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return True
 
+    @_handlers.handles(Incr)
     def _incr(self, command: Incr) -> int | NodeError | None:
         key, delta = command
         entry = self._find(key)
@@ -209,6 +202,7 @@ class Store:
         stored = self._write(key, (INTEGER_FLAGS, b"%d" % counted), entry.expires)
         return stored if isinstance(stored, NodeError) else counted
 
+    @_handlers.handles(GetOrStub)
     def _get_or_stub(self, command: GetOrStub) -> StubReply | NodeError:
         entry = self._read(command.key)
         if entry is not None:
@@ -221,6 +215,7 @@ class Store:
             return stored
         return StubReply(None, self._writes, leads=True, stub=own)
 
+    @_handlers.handles(Renew)
     def _renew(self, command: Renew) -> Hashable | None:
         entry = self._find(command.key)
         if entry is None or entry.token != command.token:
@@ -228,20 +223,24 @@ class Store:
         self._put(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return entry.token
 
+    @_handlers.handles(Acquire)
     def _acquire(self, command: Acquire) -> Acquired | bool | NodeError:
         if self._find(command.key) is not None:
             return False
         stored = self._write(command.key, command.payload, self._expiry(command.ttl))
         return stored if isinstance(stored, NodeError) else Acquired(self._writes)
 
+    @_handlers.handles(DeleteCas)
     def _delete_cas(self, command: DeleteCas) -> bool:
         entry = self._find(command.key)
         return entry is not None and entry.token == command.token and self._remove(command.key)
 
+    @_handlers.handles(CompareAndDelete)
     def _compare_and_delete(self, command: CompareAndDelete) -> bool:
         entry = self._find(command.key)
         return entry is not None and entry.payload == command.payload and self._remove(command.key)
 
+    @_handlers.handles(CompareAndExpire)
     def _compare_and_expire(self, command: CompareAndExpire) -> bool:
         entry = self._find(command.key)
         if entry is None or entry.payload != command.payload:
@@ -249,9 +248,11 @@ class Store:
         self._put(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return True
 
+    @_handlers.handles(Ping)
     def _ping(self, _: Ping) -> bool:
         return True
 
+    @_handlers.handles(ServerStats)
     def _stats(self, _: ServerStats) -> dict[str, str]:
         figures = {
             "entries": len(self._entries),
@@ -264,9 +265,12 @@ class Store:
         }
         return {name: str(figure) for name, figure in figures.items()}
 
+    @_handlers.handles(FlushAll)
     def _flush_all(self, _: FlushAll) -> bool:
         self._clear()
         return True
+
+    supports: ClassVar[frozenset[type]] = _handlers.supports
 
     def _clear(self) -> None:
         self._entries.clear()
@@ -376,47 +380,12 @@ def _recover_all() -> None:
         store.recover()
 
 
-class FinishedExchange:
-    """An exchange that finished when it began."""
-
-    __slots__ = ("_reply",)
-
-    finished = True
-
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-
-    def fileno(self) -> int:
-        """Return no descriptor: there is nothing to wait for."""
-        return -1
-
-    def events(self) -> int:
-        """Return no events: there is nothing to wait for."""
-        return 0
-
-    @property
-    def deadline(self) -> float:
-        """Return infinity: there is nothing to wait for."""
-        return math.inf
-
-    def advance(self) -> None:
-        """Do nothing: it is finished."""
-
-    def expire(self) -> None:
-        """Do nothing: it is finished."""
-
-    def result(self) -> Reply:
-        """Return the reply."""
-        return self._reply
-
-    def abandon(self) -> None:
-        """Do nothing: it is finished."""
-
-
 class MemoryBackend:
     """A memory node for blocking callers. It never waits, so deadlines do not matter."""
 
     __slots__ = ("_execute",)
+
+    supports = Store.supports
 
     def __init__(self, store: Store) -> None:
         self._execute = store.execute
@@ -440,6 +409,8 @@ class AsyncMemoryBackend:
     """A memory node for asyncio. It never waits, so deadlines do not matter."""
 
     __slots__ = ("_execute",)
+
+    supports = Store.supports
 
     def __init__(self, store: Store) -> None:
         self._execute = store.execute

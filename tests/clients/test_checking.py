@@ -10,6 +10,7 @@ import trustme
 
 from shardcache import CheckFailedError, Client, NodeCheck
 from shardcache.backends.memory import Bounds, Store
+from shardcache.core.capabilities import EVERYTHING
 from shardcache.core.commands import Acquire, Cas, Get, Ping, Renew, ServerStats, Set
 from shardcache.errors import ClientClosedError, NodeRefusedError, NodeTimeoutError
 from shardcache.testing.driving import MODES, make_client
@@ -290,7 +291,7 @@ def certificate(directory, names=("127.0.0.1",), **dates):
 class Pretender:
     """A node that behaves as told, and else as an embedded one."""
 
-    lacks = frozenset()
+    supports = EVERYTHING
     whole_seconds = False
 
     def __init__(self, figures=None, replies=None):

@@ -12,7 +12,6 @@ from shardcache.backends.transport.dial import Target
 from shardcache.backends.transport.resolver import NAMES, Resolver
 from shardcache.backends.transport.tls import TLS_OPTIONS, tls_context
 from shardcache.backends.wire import Incarnation
-from shardcache.core.commands import CompareAndDelete, CompareAndExpire
 from shardcache.core.nodes import Node
 from shardcache.core.urls import shown
 from shardcache.errors import ConfigurationError
@@ -55,9 +54,7 @@ class Memcached:
             incarnation=incarnation,
             tls=tls_context(node, options.ssl_context) if secure else None,
             make_wire=lambda: MemcachedWire(name, max_value=limit, incarnation=incarnation),
-            lacks=frozenset(
-                {CompareAndDelete, CompareAndExpire}
-            ),  # it compares CAS numbers, not values
+            supports=MemcachedWire.supports,
             whole_seconds=True,
         )
 

@@ -17,6 +17,7 @@ from secrets import randbelow
 from typing import Any, ClassVar, Final
 
 from shardcache.backends.expiry import memcached_exptime
+from shardcache.backends.handlers import Handlers
 from shardcache.backends.memcached.replies import (
     CAS,
     CRLF,
@@ -77,7 +78,6 @@ from shardcache.errors import (
     NodeRefusedError,
     NotACounterError,
     TooManyConnectionsError,
-    UnsupportedError,
     ValueTooLargeError,
 )
 
@@ -98,6 +98,9 @@ _all_plain = re.compile(rb"[!-~]*").fullmatch
 
 class MemcachedWire:
     """One connection's conversation in the meta protocol."""
+
+    # Each takes its own command type, hence `Any`.
+    _encoders: ClassVar[Handlers[Callable[[MemcachedWire, Any], Encoded]]] = Handlers("memcached")
 
     __slots__ = (
         "_buffer",
@@ -145,10 +148,7 @@ class MemcachedWire:
 
     def encode(self, command: Command) -> Sequence[bytes]:
         """Return the bytes of `command` in order, and expect its reply."""
-        encoder = self._encoders.get(type(command))
-        if encoder is None:
-            raise UnsupportedError(f"memcached does not know {type(command).__name__}")
-        chunks, pending = encoder(self, command)
+        chunks, pending = self._encoders[type(command)](self, command)
         self._pending.append(pending)
         return chunks
 
@@ -284,6 +284,7 @@ class MemcachedWire:
             )
         return payload
 
+    @_encoders.handles(Get)
     def _get(self, command: Get) -> Encoded:
         self._token = number = (self._token + 1) % TOKENS
         token = b"O%d" % number
@@ -293,6 +294,7 @@ class MemcachedWire:
         name, binary = encode_key(key)
         return (b"mg %b v f %b%b\r\n" % (name, token, binary),), GetReply(token)
 
+    @_encoders.handles(Gets)
     def _gets(self, command: Gets) -> Encoded:
         token = self._next_token()
         name, binary = encode_key(command.key)
@@ -300,6 +302,7 @@ class MemcachedWire:
             b"O%d" % token, self._incarnation.number
         )
 
+    @_encoders.handles(GetMany)
     def _get_many(self, command: GetMany) -> Encoded:
         """Send quiet gets, whose misses cost no bytes, and `mn` after them."""
         keys = command.keys
@@ -319,12 +322,14 @@ class MemcachedWire:
         lines.append(b"mn\r\n")
         return coalesce(lines), GetManyReply(first, len(keys))
 
+    @_encoders.handles(Set)
     def _set(self, command: Set) -> Encoded:
         token = self._next_token()
         payload = self._check_size(command.payload)
         block = self._store(command.key, payload, command.ttl, token, _MODES[command.when])
         return (block,), CodeReply(b"O%d" % token, STORED)
 
+    @_encoders.handles(SetMany)
     def _set_many(self, command: SetMany) -> Encoded:
         """Send stores that are not quiet: an error line has no token, so only its order tells its key."""
         blocks, tokens = [], []
@@ -361,6 +366,7 @@ class MemcachedWire:
             data,
         )
 
+    @_encoders.handles(Cas)
     def _cas(self, command: Cas) -> Encoded:
         token = self._next_token()
         payload = self._check_size(command.payload)
@@ -368,6 +374,7 @@ class MemcachedWire:
         block = self._store(command.key, payload, command.ttl, token, mode)
         return (block,), CodeReply(b"O%d" % token, CAS)
 
+    @_encoders.handles(GetOrStub)
     def _get_or_stub(self, command: GetOrStub) -> Encoded:
         token = self._next_token()
         name, binary = encode_key(command.key)
@@ -375,6 +382,7 @@ class MemcachedWire:
         line = b"mg %s v f c N%d O%d%s\r\n" % (name, life, token, binary)
         return (line,), GetOrStubReply(b"O%d" % token, self._incarnation.number, self._node)
 
+    @_encoders.handles(Renew)
     def _renew(self, command: Renew) -> Encoded:
         token = self._next_token()
         name, binary = encode_key(command.key)
@@ -394,6 +402,7 @@ class MemcachedWire:
         )
         return (block,), RenewReply(b"O%d" % token, self._incarnation.number)
 
+    @_encoders.handles(Acquire)
     def _acquire(self, command: Acquire) -> Encoded:
         token = self._next_token()
         payload = self._check_size(command.payload)
@@ -409,17 +418,20 @@ class MemcachedWire:
             return token.number
         return 0
 
+    @_encoders.handles(DeleteCas)
     def _delete_cas(self, command: DeleteCas) -> Encoded:
         token = self._next_token()
         name, binary = encode_key(command.key)
         line = b"md %s C%d O%d%s\r\n" % (name, self._cas_number(command.token), token, binary)
         return (line,), CodeReply(b"O%d" % token, REMOVED)
 
+    @_encoders.handles(Delete)
     def _delete(self, command: Delete) -> Encoded:
         token = self._next_token()
         name, binary = encode_key(command.key)
         return (b"md %s O%d%s\r\n" % (name, token, binary),), CodeReply(b"O%d" % token, THERE)
 
+    @_encoders.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> Encoded:
         lines, tokens = [], []
         for key in command.keys:
@@ -429,6 +441,7 @@ class MemcachedWire:
             tokens.append(b"O%d" % token)
         return self._batch(lines, BatchReply([None] * len(lines), tokens, THERE))
 
+    @_encoders.handles(Touch)
     def _touch(self, command: Touch) -> Encoded:
         token = self._next_token()
         name, binary = encode_key(command.key)
@@ -437,6 +450,7 @@ class MemcachedWire:
             b"O%d" % token, THERE
         )
 
+    @_encoders.handles(Incr)
     def _incr(self, command: Incr) -> Encoded:
         token = self._next_token()
         name, binary = encode_key(command.key)
@@ -444,36 +458,19 @@ class MemcachedWire:
         line = b"ma %s v D%d O%d%s%s\r\n" % (name, abs(int(command.delta)), token, mode, binary)
         return (line,), CounterReply(b"O%d" % token, self._node, command.delta)
 
+    @_encoders.handles(Ping)
     def _ping(self, _: Ping) -> Encoded:
         return (b"mn\r\n",), WordReply(b"MN")
 
+    @_encoders.handles(FlushAll)
     def _flush(self, _: FlushAll) -> Encoded:
         return (b"flush_all\r\n",), WordReply(b"OK")
 
+    @_encoders.handles(ServerStats)
     def _stats(self, _: ServerStats) -> Encoded:
         return (b"stats\r\n",), StatsReply()
 
-    _encoders: ClassVar[
-        dict[type, Callable[[MemcachedWire, Any], Encoded]]
-    ] = {  # each takes its own command type
-        Get: _get,
-        GetMany: _get_many,
-        Gets: _gets,
-        Set: _set,
-        SetMany: _set_many,
-        Cas: _cas,
-        Delete: _delete,
-        DeleteMany: _delete_many,
-        Touch: _touch,
-        Incr: _incr,
-        GetOrStub: _get_or_stub,
-        Renew: _renew,
-        Acquire: _acquire,
-        DeleteCas: _delete_cas,
-        Ping: _ping,
-        ServerStats: _stats,
-        FlushAll: _flush,
-    }
+    supports: ClassVar[frozenset[type]] = _encoders.supports
 
 
 def _unexpected_text(kind: bytes, text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, cast
 
 from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error
 from shardcache.backends.pymemcache.refusals import translate
-from shardcache.backends.pymemcache.session import Session
+from shardcache.backends.pymemcache.session import SUPPORTS, Session
 from shardcache.backends.threads import NoThreadError, Workers
 from shardcache.backends.transport.dial import Expired, Target, Wait, dial
 from shardcache.backends.transport.dropped import warn_dropped
@@ -45,6 +45,7 @@ class PymemcacheBackend:
     A fan-out asks its nodes in threads, because pymemcache can only block.
     """
 
+    supports = SUPPORTS
     whole_seconds = True
 
     def __init__(
@@ -210,6 +211,7 @@ class AsyncPymemcacheBackend:
     unless the call has ended cleanly.
     """
 
+    supports = SUPPORTS
     whole_seconds = True
 
     def __init__(

@@ -16,6 +16,7 @@ from pymemcache.exceptions import (  # type: ignore[import-untyped]  # as above
 )
 
 from shardcache.backends.expiry import RELATIVE_LIMIT, memcached_exptime
+from shardcache.backends.handlers import Handlers
 from shardcache.backends.pymemcache.refusals import HungUpError
 from shardcache.backends.transport.pool import Connection
 from shardcache.core.commands import (
@@ -230,12 +231,13 @@ class Session:
         if sock is None:
             self._sock = sock = DeadlineSocket()
             self._client = StrictClient(self._node, sock, self._max_value_bytes)
+        handler = _HANDLERS[type(command)]
         sock.deadline = deadline
         sock.allowed = LINES + LINE * _size(command)
         self.idle = False
         sock.connection = connection
         try:
-            reply = _HANDLERS[type(command)](self._client, command)
+            reply = handler(self._client, command)
         finally:
             sock.connection = None
         self.idle = True
@@ -258,29 +260,35 @@ def _exptime(ttl: float | None) -> int:
 
 
 # Each takes pymemcache's client, which has no types, and its own command type.
+_HANDLERS: Final[Handlers[Callable[[Any, Any], Reply]]] = Handlers("pymemcache")
 
 
+@_HANDLERS.handles(Get)
 def _get(client: Any, command: Get) -> Reply:
     reply: Payload | None = client.get(encode_key(command.key))
     return reply
 
 
+@_HANDLERS.handles(GetMany)
 def _get_many(client: Any, command: GetMany) -> Reply:
     names = list(map(encode_key, command.keys))
     return list(map(client.get_many(names).get, names))
 
 
+@_HANDLERS.handles(Gets)
 def _gets(client: Any, command: Gets) -> Reply:
     payload, token = client.gets(encode_key(command.key))
     return None if payload is None else (payload, token)
 
 
+@_HANDLERS.handles(Set)
 def _set(client: Any, command: Set) -> Reply:
     store = getattr(client, command.when.value)
     stored: bool = store(encode_key(command.key), command.payload, expire=_exptime(command.ttl))
     return stored
 
 
+@_HANDLERS.handles(SetMany)
 def _set_many(client: Any, command: SetMany) -> Reply:
     items = {encode_key(key): payload for key, payload in command.items}
     unstored = client.set_many(items, expire=_exptime(command.ttl))
@@ -288,6 +296,7 @@ def _set_many(client: Any, command: SetMany) -> Reply:
     return stored
 
 
+@_HANDLERS.handles(Cas)
 def _cas(client: Any, command: Cas) -> Reply:
     token = _cas_number(command.token)
     expire = _exptime(command.ttl)
@@ -300,21 +309,25 @@ def _cas_number(token: Hashable) -> bytes:
     return token if isinstance(token, bytes) and _is_cas(token) and int(token) < 2**64 else _FOREIGN
 
 
+@_HANDLERS.handles(Delete)
 def _delete(client: Any, command: Delete) -> Reply:
     removed: bool = client.delete(encode_key(command.key))
     return removed
 
 
+@_HANDLERS.handles(DeleteMany)
 def _delete_many(client: Any, command: DeleteMany) -> Reply:
     removed: list[Any] = client.delete_each(list(map(encode_key, command.keys)))
     return removed
 
 
+@_HANDLERS.handles(Touch)
 def _touch(client: Any, command: Touch) -> Reply:
     there: bool = client.touch(encode_key(command.key), expire=_exptime(command.ttl))
     return there
 
 
+@_HANDLERS.handles(Incr)
 def _incr(client: Any, command: Incr) -> Reply:
     name, delta = encode_key(command.key), command.delta
     reached: int | None = client.incr(name, delta) if delta >= 0 else client.decr(name, -delta)
@@ -326,6 +339,7 @@ def _incr(client: Any, command: Incr) -> Reply:
     return NotACounterError("the counter passed 2**63 - 1", client.node)
 
 
+@_HANDLERS.handles(GetOrStub)
 def _get_or_stub(client: Any, command: GetOrStub) -> Reply:
     name, mine = encode_key(command.key), stub(command.mark)
     expire = _exptime(command.ttl)
@@ -339,6 +353,7 @@ def _get_or_stub(client: Any, command: GetOrStub) -> Reply:
     return NodeRefusedError("the key vanished repeatedly", client.node)
 
 
+@_HANDLERS.handles(Renew)
 def _renew(client: Any, command: Renew) -> Reply:
     name, mine = encode_key(command.key), stub(command.mark)
     if client.cas(name, mine, _cas_number(command.token), expire=_exptime(command.ttl)) is not True:
@@ -347,12 +362,14 @@ def _renew(client: Any, command: Renew) -> Reply:
     return token if payload == mine else None
 
 
+@_HANDLERS.handles(Acquire)
 def _acquire(client: Any, command: Acquire) -> Reply:
     key, payload, ttl = command
     # The classic protocol returns no CAS number for a store; `CompareAndDelete` looks it up.
     return Acquired(None) if client.add(encode_key(key), payload, expire=_exptime(ttl)) else False
 
 
+@_HANDLERS.handles(DeleteCas)
 def _delete_cas(client: Any, command: DeleteCas) -> Reply:
     # The protocol has no delete by CAS number, but an item with an expiry in the past is gone.
     gone: bool | None = client.cas(
@@ -361,11 +378,13 @@ def _delete_cas(client: Any, command: DeleteCas) -> Reply:
     return gone is True
 
 
+@_HANDLERS.handles(CompareAndDelete)
 def _compare_and_delete(client: Any, command: CompareAndDelete) -> Reply:
     payload, token = client.gets(encode_key(command.key))
     return payload == command.payload and _delete_cas(client, DeleteCas(command.key, token))
 
 
+@_HANDLERS.handles(CompareAndExpire)
 def _compare_and_expire(client: Any, command: CompareAndExpire) -> Reply:
     payload, token = client.gets(encode_key(command.key))
     if payload != command.payload:
@@ -375,12 +394,14 @@ def _compare_and_expire(client: Any, command: CompareAndExpire) -> Reply:
     return kept is True
 
 
+@_HANDLERS.handles(Ping)
 def _ping(client: Any, command: Ping) -> Reply:  # noqa: ARG001 - it has no fields
     # Proxies do not forward `version`, but every server answers whether it has a key.
     client.get(PROBED)
     return True
 
 
+@_HANDLERS.handles(ServerStats)
 def _stats(client: Any, command: ServerStats) -> Reply:  # noqa: ARG001 - it has no fields
     return {_text(name): _text(figure) for name, figure in client.stats().items()}
 
@@ -389,29 +410,10 @@ def _text(figure: object) -> str:
     return figure.decode(errors="replace") if isinstance(figure, bytes) else str(figure)
 
 
+@_HANDLERS.handles(FlushAll)
 def _flush(client: Any, command: FlushAll) -> Reply:  # noqa: ARG001 - it has no fields
     flushed: bool = client.flush_all()
     return flushed
 
 
-_HANDLERS: Final[Mapping[type, Callable[[Any, Any], Reply]]] = {
-    Get: _get,
-    GetMany: _get_many,
-    Gets: _gets,
-    Set: _set,
-    SetMany: _set_many,
-    Cas: _cas,
-    Delete: _delete,
-    DeleteMany: _delete_many,
-    Touch: _touch,
-    Incr: _incr,
-    GetOrStub: _get_or_stub,
-    Renew: _renew,
-    Acquire: _acquire,
-    DeleteCas: _delete_cas,
-    CompareAndDelete: _compare_and_delete,
-    CompareAndExpire: _compare_and_expire,
-    Ping: _ping,
-    ServerStats: _stats,
-    FlushAll: _flush,
-}
+SUPPORTS: Final = _HANDLERS.supports

@@ -56,4 +56,6 @@ class Redis:
         secure = node.address.scheme == "rediss"
         tls = tls_context(node, options.ssl_context) if secure else None
         wire = partial(RedisWire, own, node.name)
-        return Target(node, tls, resolver=self.resolver, make_wire=wire)
+        return Target(
+            node, tls, resolver=self.resolver, make_wire=wire, supports=RedisWire.supports
+        )

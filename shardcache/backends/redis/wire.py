@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 import hiredis
 
+from shardcache.backends.handlers import Handlers
 from shardcache.backends.redis.header import (
     BARE,
     BARE_BYTES,
@@ -124,6 +125,9 @@ _CONDITIONS: Final[dict[When, tuple[bytes, ...]]] = {
 
 class RedisWire:
     """The wire of one connection to the Redis node named `node`."""
+
+    # Each takes its own command type, hence `Any`.
+    _encoders: ClassVar[Handlers[Callable[[RedisWire, Any], Sequence[bytes]]]] = Handlers("redis")
 
     __slots__ = (
         "_bare",
@@ -292,6 +296,7 @@ class RedisWire:
         self._version = (self._version + 1) & _LAST_VERSION
         return self._version.to_bytes(VERSION_SIZE, "big")
 
+    @_encoders.handles(GetMany)
     def _get_many(self, command: GetMany) -> Sequence[bytes]:
         keys = command.keys
         pieces = list(_lookups(keys))
@@ -309,6 +314,7 @@ class RedisWire:
                 for value in raw
             ]
 
+    @_encoders.handles(Gets)
     def _gets(self, command: Gets) -> Sequence[bytes]:
         if self._options.bare_bytes:
             return self._ask(_VALUE_AND_TOKEN, b"GET", command.key)
@@ -317,11 +323,13 @@ class RedisWire:
         space = white_space(version) if self._options.bare_json else b""
         return self._ask_script(_VALUE_AND_TOKEN, GETS, command.key, header, space)
 
+    @_encoders.handles(Set)
     def _set(self, command: Set) -> Sequence[bytes]:
         key, payload, ttl, when = command
         words = (b"SET", key, self._encode_payload(payload), *_life(ttl), *_CONDITIONS[when])
         return self._ask(_STORED if when is When.ALWAYS else _STORED_OR_NOT, *words)
 
+    @_encoders.handles(SetMany)
     def _set_many(self, command: SetMany) -> Sequence[bytes]:
         life = _life(command.ttl)
         replies: list[Reply] = [None] * len(command.items)
@@ -334,26 +342,31 @@ class RedisWire:
                 replies[place] = error
         return self._ask_batch(replies, pieces, lambda raw: [_parse_ok(raw)], sent)
 
+    @_encoders.handles(Cas)
     def _cas(self, command: Cas) -> Sequence[bytes]:
         token = _token(command.token)
         stored, life = self._encode_payload(command.payload), _milliseconds(command.ttl)
         return self._ask_script(_SWAPPED, COMPARE_AND_SET, command.key, token, stored, life)
 
+    @_encoders.handles(Delete)
     def _delete(self, command: Delete) -> Sequence[bytes]:
         # Not UNLINK: it frees collections in the background, and these are strings.
         return self._ask(_WHETHER, b"DEL", command.key)
 
+    @_encoders.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> Sequence[bytes]:
         replies: list[Reply] = [None] * len(command.keys)
         pieces = [slice(place, place + 1) for place in range(len(command.keys))]
         sent = [pack((b"DEL", key)) for key in command.keys]
         return self._ask_batch(replies, pieces, lambda raw: [parse_flag(raw)], sent)
 
+    @_encoders.handles(Touch)
     def _touch(self, command: Touch) -> Sequence[bytes]:
         if command.ttl is None:
             return self._ask_script(_WHETHER, PERSIST, command.key)
         return self._ask(_WHETHER, b"PEXPIRE", command.key, _milliseconds(command.ttl))
 
+    @_encoders.handles(Incr)
     def _incr(self, command: Incr) -> Sequence[bytes]:
         pending = SingleReply(_parse_number, self._translate_count_error)
         return self._ask_script(pending, COUNT, command.key, b"%d" % command.delta)
@@ -368,6 +381,7 @@ class RedisWire:
         uncounted.__cause__ = error.__cause__
         return uncounted
 
+    @_encoders.handles(GetOrStub)
     def _get_or_stub(self, command: GetOrStub) -> Sequence[bytes]:
         own = stub(command.mark)
         stored = to_redis(own)  # the mark is unique to this stub
@@ -386,11 +400,13 @@ class RedisWire:
             pending, GET_OR_STUB, command.key, stored, _milliseconds(command.ttl)
         )
 
+    @_encoders.handles(Renew)
     def _renew(self, command: Renew) -> Sequence[bytes]:
         token, life = _token(command.token), _milliseconds(command.ttl)
         pending = SingleReply(lambda raw: token if parse_flag(raw) else None)
         return self._ask_script(pending, RENEW, command.key, token, life)
 
+    @_encoders.handles(Acquire)
     def _acquire(self, command: Acquire) -> Sequence[bytes]:
         key, payload, ttl = command
         stored = self._encode_payload(payload)
@@ -399,10 +415,12 @@ class RedisWire:
         words = (b"SET", key, stored, *_life(ttl), *_CONDITIONS[When.ABSENT])
         return self._ask(pending, *words)
 
+    @_encoders.handles(DeleteCas)
     def _delete_cas(self, command: DeleteCas) -> Sequence[bytes]:
         token = _token(command.token)
         return self._ask_script(_IF_STRING, DELETE_CAS, command.key, token)
 
+    @_encoders.handles(CompareAndDelete)
     def _compare_and_delete(self, command: CompareAndDelete) -> Sequence[bytes]:
         return self._ask_script(
             _IF_STRING, COMPARE_AND_DELETE, command.key, self._encode_compared(command.payload)
@@ -411,42 +429,28 @@ class RedisWire:
     def _encode_compared(self, payload: Payload) -> bytes:
         return to_redis(payload, bare=self._bare)
 
+    @_encoders.handles(CompareAndExpire)
     def _compare_and_expire(self, command: CompareAndExpire) -> Sequence[bytes]:
         stored, life = self._encode_compared(command.payload), _milliseconds(command.ttl)
         return self._ask_script(_IF_STRING, COMPARE_AND_EXPIRE, command.key, stored, life)
 
+    @_encoders.handles(Ping)
     def _ping(self, command: Ping) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
         sent = (pack((b"PING",)) + pack((b"DEL", PROBED)),)
         self._pending.append(PingReply())
         return sent
 
+    @_encoders.handles(ServerStats)
     def _stats(self, command: ServerStats) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
         return self._ask(_FIGURES, b"INFO")
 
+    @_encoders.handles(FlushAll)
     def _flush(self, command: FlushAll) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
         return self._ask(_STORED, b"FLUSHDB", b"ASYNC")
 
-    # Each takes its own command type, hence `Any`.
-    _encoders: ClassVar[dict[type, Callable[[Any, Any], Sequence[bytes]]]] = {
-        GetMany: _get_many,
-        Gets: _gets,
-        Set: _set,
-        SetMany: _set_many,
-        Cas: _cas,
-        Delete: _delete,
-        DeleteMany: _delete_many,
-        Touch: _touch,
-        Incr: _incr,
-        GetOrStub: _get_or_stub,
-        Renew: _renew,
-        Acquire: _acquire,
-        DeleteCas: _delete_cas,
-        CompareAndDelete: _compare_and_delete,
-        CompareAndExpire: _compare_and_expire,
-        Ping: _ping,
-        ServerStats: _stats,
-        FlushAll: _flush,
-    }
+    supports: ClassVar[frozenset[type]] = _encoders.supports | {
+        Get
+    }  # `encode` itself handles `Get`
 
 
 def _lookups(keys: Sequence[bytes]) -> Iterator[slice]:

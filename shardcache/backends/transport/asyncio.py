@@ -39,7 +39,7 @@ class MultiplexedBackend:
 
     def __init__(self, target: Target, options: BackendOptions) -> None:
         self.target = target
-        self.lacks = target.lacks
+        self.supports = target.supports
         self.whole_seconds = target.whole_seconds
         self.node = target.node.name
         self.options = options

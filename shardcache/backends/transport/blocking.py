@@ -46,7 +46,7 @@ class SocketBackend:
 
     def __init__(self, target: Target, options: BackendOptions) -> None:
         self._target = target
-        self.lacks = target.lacks
+        self.supports = target.supports
         self.whole_seconds = target.whole_seconds
         self._node = target.node.name
         self._options = options

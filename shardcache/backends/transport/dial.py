@@ -21,6 +21,7 @@ from shardcache.backends.threads import NoThreadError, start_thread
 from shardcache.backends.transport.resolver import NAMES, AddressInfo, Resolver
 from shardcache.backends.transport.wakeups import Wakeup
 from shardcache.backends.wire import Incarnation, Wire
+from shardcache.core.capabilities import EVERYTHING
 from shardcache.core.nodes import Node
 from shardcache.core.secrecy import clear_frames
 from shardcache.errors import (
@@ -64,7 +65,7 @@ class Target:
     tls: ssl.SSLContext | None = None
     make_wire: Callable[[], Wire] = field(kw_only=True)
     resolver: Resolver = NAMES
-    lacks: frozenset[type] = frozenset()  # commands that its server cannot do in one step
+    supports: frozenset[type] = EVERYTHING  # the commands that its server can do
     whole_seconds: bool = False  # whether its server counts expiries so
     incarnation: Incarnation = field(default_factory=Incarnation)
     last_good: Sequence[AddressInfo] = ()
