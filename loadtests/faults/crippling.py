@@ -30,13 +30,13 @@ def _without_return() -> None:
 def _without_excuses() -> None:
     """Take a timer of our own that fires late for the node's silence, before what has arrived."""
     NodeTimeoutError.excused = property(lambda _: False, lambda *_: None)
-    channel.Channel._grants_grace = lambda *_: False
+    channel.Channel._grant_grace = lambda *_: False
     readable = channel.Channel.readable
 
     def blame_first(self: channel.Channel) -> None:
-        for call in self._owed:
+        for call in self._sent:
             if call.deadline <= time.monotonic():
-                self._tell_late(call)
+                self._settle_late(call)
         readable(self)
 
     execute = blocking.SocketBackend.execute
@@ -91,7 +91,7 @@ def _without_deadlines() -> None:
 
 def _without_limits() -> None:
     """Take a refused dial for a fault of the node, whatever works beside it."""
-    pool.Pool.refused = lambda _: False
+    pool.Pool.record_refused = lambda _: False
 
 
 def _without_matching() -> None:
@@ -118,14 +118,14 @@ def _without_boundaries() -> None:
     """Use a connection again whose reply is late, wherever that is."""
 
     def keep(self: blocking.SocketBackend, connection: pool.Connection, _deadline: float) -> Any:
-        self.pool._resting.append(connection)
-        return connection.wire.partial()
+        self.pool._idle.append(connection)
+        return connection.wire.partial_reply()
 
-    blocking.SocketBackend.late = keep
+    blocking.SocketBackend.close_late = keep
 
 
 def _without_fork_hooks() -> None:
-    pool.Pool.forget_inherited = lambda _: None
+    pool.Pool.reset_after_fork = lambda _: None
     aio.MultiplexedBackend.abandon_all = lambda _: None
 
 
@@ -161,9 +161,9 @@ def _without_discards() -> None:
     readable = channel.Channel.readable
 
     def read_for_others(self: channel.Channel) -> None:
-        waiting = [call for call in self._owed if not call.future.cancelled()]
-        self._owed.clear()
-        self._owed.extend(waiting)
+        waiting = [call for call in self._sent if not call.future.cancelled()]
+        self._sent.clear()
+        self._sent.extend(waiting)
         readable(self)
 
     channel.Channel.readable = read_for_others

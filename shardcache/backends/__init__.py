@@ -1,1 +1,1 @@
-"""The edge: how commands reach a node, and its replies come back."""
+"""The edge: how commands reach a node and replies come back."""

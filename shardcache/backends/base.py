@@ -1,7 +1,21 @@
-"""What a backend promises: one node, one verb."""
+"""What a backend author implements: how a client talks to one node.
+
+1. A `BackendFactory` for a URL scheme. A plugin registers it by the hook
+   `shardcache_register_backends`.
+2. A `Backend` for `Client` and an `AsyncBackend` for `AsyncClient`. Each has one verb: `execute`
+   takes a command (`core.commands`) and answers with the reply that the command's docstring names.
+3. `supports`: the commands that the backend can do. `core.capabilities` has the sets to choose from,
+   and what a client loses without each. `PLAIN` is enough to begin with.
+
+`handlers.Handlers` finds the function for a command, and answers all others by `UnsupportedError`.
+A server with a protocol of its own needs only a `wire.Wire`: `SocketBackend` and
+`MultiplexedBackend` of `transport` make both backends from it. The contract that every backend
+passes is `shardcache.testing.backend`.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from shardcache.core.commands import Command, Reply
@@ -13,18 +27,17 @@ if TYPE_CHECKING:  # a blocking program never loads it
     import ssl
 
 
-LAST_WAIT: Final = 0.4  # seconds for which a client that is closed waits for a node that is silent
+LAST_WAIT: Final = 0.4  # seconds for which a closing client waits for a silent node
 
 
 class BackendOptions(NamedTuple):
-    """What every backend is told beside its node.
+    """The options that a client passes to every backend, besides those in the node's URL.
 
-    `pool_size` bounds blocking connections; `connect_timeout` bounds one dial, in seconds, inside
-    the call's deadline; `call_timeout` is the usual length of a call, in seconds, so that a
-    backend can prepare its sockets for it. `ssl_context`, if there is one, takes the place of what a
-    backend would make for TLS. With `bare_bytes` a backend whose server keeps no flags stores bytes
-    and text without a header, as other programs read them; with `bare_json` what it stores without
-    one is JSON.
+    `pool_size` bounds blocking connections. `connect_timeout` bounds one dial, in seconds, within
+    the call's deadline. `call_timeout` is the usual length of a call, in seconds, so that a backend
+    can prepare its sockets. `ssl_context` replaces the context that a backend would create for TLS.
+    With `bare_bytes` a backend whose server keeps no flags stores bytes and text without a header,
+    so that other programs can read them; with `bare_json` values without a header are JSON.
     """
 
     pool_size: int = 32
@@ -35,120 +48,174 @@ class BackendOptions(NamedTuple):
     bare_json: bool = False
 
 
-class Exchange(Protocol):
-    """One command on its way to one node, driven without blocking.
+class BackendFactory(Protocol):
+    """A factory of backends for a URL scheme, which a plugin registers.
 
-    Whoever drives it polls `fileno()` for `events()`, calls `advance` when they come or `expire`
-    when `deadline` (monotonic seconds) does, until `finished`; then asks for the `result`.
+    Both methods raise `ConfigurationError` for bad options in the node's URL. Neither connects yet.
+    """
+
+    def blocking(self, node: Node, options: BackendOptions) -> Backend:
+        """Return the blocking backend of a node."""
+
+    def asyncio(self, node: Node, options: BackendOptions) -> AsyncBackend:
+        """Return the asyncio backend of a node; no event loop may be running yet."""
+
+
+class Backend(Protocol):
+    """One node for blocking callers, who use it from many threads.
+
+    Deadlines are `time.monotonic()` seconds. A failure of the node is raised as a `NodeError` with
+    the library's own error as its cause. A refusal that concerns one command, after which the
+    connection still works, may also be returned as the reply.
+
+    A backend may have two more attributes. `whole_seconds` is true if the server rounds expiries
+    to whole seconds, so that a value with a ttl of 2 may live for little more than 1.
+    `refused_connections` counts the connections that the server refused while others of this client
+    were open.
+    """
+
+    @property
+    def supports(self) -> frozenset[type]:
+        """Return the commands that it can do: a union of sets of `core.capabilities`."""
+
+    def execute(self, command: Command, deadline: float) -> Reply:
+        """Send `command` and return its reply; raise a `NodeError` if there is none by `deadline`.
+
+        Raise `UnsupportedError` for a command that is not in `supports`.
+        """
+
+    def begin(self, command: Command, deadline: float) -> Exchange:
+        """Start `command` without waiting, so that many nodes are asked at once.
+
+        It must not wait for a free connection either: threads that hold connections of some nodes
+        and wait here for those of others would deadlock. A backend that never waits returns a
+        `FinishedExchange`.
+        """
+
+    def eject(self) -> None:
+        """Drop idle connections and wake every thread that waits for one: the node was ejected.
+
+        The next call is a probe, over a new connection.
+        """
+
+    def close(self) -> None:
+        """Drop idle connections, and each busy one when its call ends.
+
+        A later call, which began on an older topology, is still served; its connection is closed
+        after it. A second `close` does nothing.
+        """
+
+
+class AsyncBackend(Protocol):
+    """One node for asyncio, used by the tasks of any event loop.
+
+    Deadlines, errors and optional attributes are those of `Backend`.
+    """
+
+    @property
+    def supports(self) -> frozenset[type]:
+        """Return the commands that it can do: a union of sets of `core.capabilities`."""
+
+    def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
+        """Send `command` in this turn of the loop; return a future of its reply.
+
+        Not a coroutine function: when it returns, the command is on its way, so a fan-out starts all
+        commands and then awaits each reply. Cancelling the future discards only that reply.
+        """
+
+    def eject(self) -> None:
+        """Close the connections of all loops and fail their calls: the node was ejected.
+
+        The next call is made over a new connection. Any thread may call this, with a loop or
+        without: another client of the process may have met the failure.
+        """
+
+    async def aclose(self) -> None:
+        """Close this loop's connections once their calls are answered or late.
+
+        It waits for a silent node for at most `LAST_WAIT` seconds.
+        """
+
+
+class Exchange(Protocol):
+    """One command in flight to one node, driven without blocking.
+
+    The driver polls `fileno()` for `events()`, calls `advance` when they occur and `expire` at
+    `deadline` (monotonic seconds) until `finished`, and then calls `result`.
     """
 
     @property
     def finished(self) -> bool:
-        """Say that `result()` is ready."""
+        """Return whether `result()` is ready."""
 
     @property
     def deadline(self) -> float:
-        """Give when waiting ends: the call's deadline, or the earlier one of a dial."""
+        """Return when waiting ends: the call's deadline, or the earlier one of a dial."""
 
     def fileno(self) -> int:
-        """Give the descriptor to poll, which changes when a connection gives way to another."""
+        """Return the descriptor to poll; it changes when another connection takes over."""
 
     def events(self) -> int:
-        """Give the `select.poll` events that let `advance` get further."""
+        """Return the `select.poll` events after which `advance` can go on."""
 
     def advance(self) -> None:
         """Send and receive what can be done without waiting."""
 
     def expire(self) -> None:
-        """End the waiting for what is awaited now; mostly that finishes the exchange.
+        """Stop waiting for the current step, which usually finishes the exchange.
 
-        For a command over many keys what did arrive is kept, and each gap is a `NodeTimeoutError`.
+        A command over many keys keeps what has arrived, with a `NodeTimeoutError` in each gap.
         """
 
     def result(self) -> Reply:
-        """Give the reply, once `finished`; raise the error that ended it."""
+        """Return the reply once `finished`; raise the error that ended the exchange."""
 
     def abandon(self) -> None:
         """Stop now, and close the connection."""
 
 
+class FinishedExchange:
+    """An exchange that finished when it began, for backends that never wait."""
+
+    __slots__ = ("_reply",)
+
+    finished = True
+    deadline = math.inf
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def fileno(self) -> int:
+        """Return no descriptor: there is nothing to wait for."""
+        return -1
+
+    def events(self) -> int:
+        """Return no events: there is nothing to wait for."""
+        return 0
+
+    def advance(self) -> None:
+        """Do nothing: it is finished."""
+
+    def expire(self) -> None:
+        """Do nothing: it is finished."""
+
+    def result(self) -> Reply:
+        """Return the reply."""
+        return self._reply
+
+    def abandon(self) -> None:
+        """Do nothing: it is finished."""
+
+
 def excuse(reply: Reply) -> None:
-    """Mark the timeouts of a reply, or in it, as none of the node's faults."""
+    """Mark the timeouts in a reply as no fault of the node."""
     for each in reply if isinstance(reply, list) else (reply,):
         if isinstance(each, NodeTimeoutError):
             each.excused = True
 
 
-def cut_off(node: str) -> NodeTimeoutError:
+def cut_off_error(node: str) -> NodeTimeoutError:
     """Return the error of a call that was not answered before its client was closed."""
     error = NodeTimeoutError("did not answer before the connection was closed", node)
     excuse(error)
     return error
-
-
-class Backend(Protocol):
-    """One node, asked by threads that block. Deadlines are `time.monotonic()` seconds.
-
-    A backend may have an attribute `lacks`, a frozenset of the commands (of `CompareAndDelete` and
-    `CompareAndExpire`) that its server cannot do in one step: they are then done in two, by CAS. It may
-    have an attribute `whole_seconds`, true when its server counts expiries so: what is to live for
-    two seconds may then be gone after little more than one. It may have an attribute `limited`, of how
-    many connections the server refused while others of this client were open.
-    """
-
-    def execute(self, command: Command, deadline: float) -> Reply:
-        """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
-
-    def begin(self, command: Command, deadline: float) -> Exchange:
-        """Start `command` without waiting, so that many nodes are asked at once.
-
-        Nor for a connection, if all are in use: threads that waited here with those of other nodes
-        in hand would wait for each other.
-        """
-
-    def eject(self) -> None:
-        """Drop idle connections and let nobody wait for one: the node is not asked for a while.
-
-        The next call, a probe, is made over a new connection.
-        """
-
-    def close(self) -> None:
-        """Drop idle connections, and each busy one as it comes back.
-
-        A call that still comes (it began on an older topology) is served, and its connection
-        closed behind it. Closing twice does nothing more.
-        """
-
-
-class AsyncBackend(Protocol):
-    """One node, asked by the tasks of event loops. Deadlines are `time.monotonic()` seconds."""
-
-    def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
-        """Send `command` in this turn of the loop; the future gives the reply or raises `NodeError`.
-
-        Not a coroutine function: the command is on its way when this returns, so a fan-out starts
-        all, then awaits each. Cancelling the future discards that reply and nothing else.
-        """
-
-    def eject(self) -> None:
-        """Close the connections of all loops, and fail their calls: the node is not asked for a while.
-
-        The next call is made over a new connection. Called from any thread, with a loop or without:
-        another client of this process may have met the failure.
-        """
-
-    async def aclose(self) -> None:
-        """Close this loop's connections once their calls in flight are answered or late.
-
-        A node that says nothing for `LAST_WAIT` seconds is not waited for any longer.
-        """
-
-
-class BackendFactory(Protocol):
-    """Makes backends for a URL scheme: what a plugin registers."""
-
-    def blocking(self, node: Node, options: BackendOptions) -> Backend:
-        """Make the blocking backend; connects to nothing yet."""
-
-    def asyncio(self, node: Node, options: BackendOptions) -> AsyncBackend:
-        """Make the asyncio backend; connects to nothing yet, needs no running loop."""

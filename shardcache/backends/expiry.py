@@ -1,4 +1,4 @@
-"""How long memcached is told to keep a value."""
+"""The expiry of a value as memcached reads it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ LATEST_DATE: Final = 2**31 - 1
 
 
 def memcached_exptime(ttl: float | None, now: Callable[[], float]) -> int:
-    """Give the number memcached takes for `ttl`, in whole seconds, rounded up; 0 is for ever.
+    """Return the number that memcached takes for `ttl`: whole seconds, rounded up; 0 never expires.
 
-    memcached reads a number above 30 days as a date, so longer lives are sent as dates by the Unix
-    clock `now`, and none beyond 2**31 - 1: from there on its clock wraps, and the value would
-    vanish at once or never.
+    memcached reads a number above 30 days as a date, so longer lives are sent as dates of the Unix
+    clock `now`. None is later than 2**31 - 1: beyond that memcached's clock wraps, and the value
+    would vanish at once or never.
 
     >>> memcached_exptime(None, now=lambda: 1e9), memcached_exptime(0.2, now=lambda: 1e9)
     (0, 1)

@@ -1,4 +1,4 @@
-"""A lock that no forked child finds locked."""
+"""A lock that is never locked in a forked child."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import AbstractContextManager
 
 
 class ProcessLock:
-    """A reentrant lock, one for each process: in a forked child nobody would release its parent's.
+    """A reentrant lock per process: no thread of a forked child could release its parent's lock.
 
-    Reentrant, because the garbage collector or a signal may call the program's code while it is
-    held, and that may want it too.
+    It is reentrant because the garbage collector or a signal may run the program's code while the
+    lock is held, and that code may need the lock as well.
     """
 
     __slots__ = ("_locks",)
@@ -22,7 +22,7 @@ class ProcessLock:
     def own(self) -> AbstractContextManager[object]:
         """Return the lock of this process, for a `with`.
 
-        It is that of `threading` itself: an interrupt in an `__enter__` of ours could leave it locked.
+        It is a lock of `threading`: an interrupt in an `__enter__` written here could leave it locked.
         """
         process = os.getpid()
         return self._locks.get(process) or self._locks.setdefault(process, threading.RLock())

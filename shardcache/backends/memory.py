@@ -1,4 +1,4 @@
-"""Embedded nodes: a bounded cache inside this process, with the semantics of the servers."""
+"""In-process memory nodes: a bounded cache with the semantics of the servers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields
 from functools import cache
 from heapq import heapify, heappop, heappush
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 from weakref import WeakSet
 
-from shardcache.backends.base import BackendOptions
+from shardcache.backends.base import BackendOptions, FinishedExchange
+from shardcache.backends.handlers import Handlers
 from shardcache.core.commands import (
     Acquire,
     Acquired,
@@ -52,8 +53,8 @@ from shardcache.errors import ConfigurationError, NodeError, NotACounterError, V
 COUNTER_MAX: Final = 2**63 - 1
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024  # as memcached without -m
 
-# What CPython needs for an entry beside the bytes of its key and value, with its share of the
-# tables that find it: measured at 350 without an expiry, and 450 to 480 with one.
+# The memory that CPython needs for an entry in addition to the bytes of its key and value, including
+# its share of the tables: measured at 350 without an expiry, and 450 to 480 with one.
 ENTRY_OVERHEAD: Final = 450
 
 _SPARE_DUE: Final = 64  # outdated expiries that are not worth a clean-up
@@ -61,23 +62,23 @@ _SPARE_DUE: Final = 64  # outdated expiries that are not worth a clean-up
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much an embedded node holds: entries, and bytes with what Python needs for them."""
+    """The limits of a memory node: entries, and bytes including Python's overhead."""
 
     max_entries: int | None = None
     max_bytes: int = DEFAULT_MAX_BYTES
 
     @classmethod
-    def of(cls, node: Node) -> Bounds:
+    def from_node(cls, node: Node) -> Bounds:
         """Read the bounds from a node's URL; raise `ConfigurationError` listing every fault."""
-        given = dict(node.address.options)
+        options = dict(node.address.options)
         faults = [
             f"node {node.name}: {fault}"
-            for name, value in given.items()
+            for name, value in options.items()
             for fault in _faults(name, value)
         ]
         if faults:
             raise ConfigurationError(*faults)
-        return cls(**{name: int(value) for name, value in given.items()})
+        return cls(**{name: int(value) for name, value in options.items()})
 
 
 _is_whole = re.compile(r"[1-9][0-9]{0,17}").fullmatch
@@ -92,7 +93,7 @@ def _faults(name: str, value: str) -> Iterator[str]:
 
 
 class Entry(NamedTuple):
-    """What is kept for a key. `token` is new with every write; `expires` is on the node's clock."""
+    """The entry of a key. Each write has a new `token`; `expires` is on the node's clock."""
 
     payload: Payload
     expires: float
@@ -100,11 +101,14 @@ class Entry(NamedTuple):
 
 
 class Store:
-    """One embedded node's memory: the least recently used entry leaves first, the expired before.
+    """The memory of one node. Expired entries are evicted first, then the least recently used.
 
-    Every command is taken as a whole under one lock. The lock is re-entrant, for a finaliser may
-    run in the middle of a command and use the cache itself.
+    Each command runs as a whole under one lock. The lock is reentrant, because a finalizer may run
+    in the middle of a command and use the cache itself.
     """
+
+    # Each takes its own command type, hence `Any`.
+    _handlers: ClassVar[Handlers[Callable[[Store, Any], Reply]]] = Handlers("memory")
 
     def __init__(self, bounds: Bounds, clock: Callable[[], float] = time.monotonic) -> None:
         self._bounds = bounds
@@ -115,89 +119,78 @@ class Store:
         self._bytes = 0
         self._writes = 0
         self._hits = self._misses = self._evictions = self._expired = 0
-        self._handlers: dict[type, Callable[[Any], Reply]] = {  # each takes its own command type
-            Get: self._get,
-            GetMany: self._get_many,
-            Gets: self._gets,
-            Set: self._set,
-            SetMany: self._set_many,
-            Cas: self._cas,
-            Delete: self._delete,
-            DeleteMany: self._delete_many,
-            Touch: self._touch,
-            Incr: self._incr,
-            GetOrStub: self._get_or_stub,
-            Renew: self._renew,
-            Acquire: self._acquire,
-            DeleteCas: self._delete_cas,
-            CompareAndDelete: self._compare_and_delete,
-            CompareAndExpire: self._compare_and_expire,
-            Ping: self._ping,
-            ServerStats: self._stats,
-            FlushAll: self._flush_all,
-        }
         _watch_forks()
         _stores.add(self)
 
     def execute(self, command: Command) -> Reply:
-        """Do what `command` asks, and give its reply."""
+        """Execute `command` and return its reply."""
         with self._lock:
-            return self._handlers[type(command)](command)
+            return self._handlers[type(command)](self, command)
 
     def recover(self) -> None:
-        """Make the copy in a forked child usable; emptied if another thread was busy with it."""
+        """Make the copy in a forked child usable; empty it if another thread was writing to it."""
         if self._lock.acquire(blocking=False):
             self._lock.release()
         else:
             self._lock = threading.RLock()
             self._clear()
 
+    @_handlers.handles(Get)
     def _get(self, command: Get) -> Payload | None:
         entry = self._read(command.key)
         return None if entry is None else entry.payload
 
+    @_handlers.handles(GetMany)
     def _get_many(self, command: GetMany) -> list[Payload | NodeError | None]:
         entries = map(self._read, command.keys)
         return [None if entry is None else entry.payload for entry in entries]
 
+    @_handlers.handles(Gets)
     def _gets(self, command: Gets) -> tuple[Payload, Hashable] | None:
         entry = self._read(command.key)
         return None if entry is None else (entry.payload, entry.token)
 
+    @_handlers.handles(Set)
     def _set(self, command: Set) -> bool | NodeError:
         key, payload, ttl, when = command
-        if when is not When.ALWAYS and (self._live(key) is not None) != (when is When.PRESENT):
+        if when is not When.ALWAYS and (self._find(key) is not None) != (when is When.PRESENT):
             return False
         return self._write(key, payload, self._expiry(ttl))
 
+    @_handlers.handles(SetMany)
     def _set_many(self, command: SetMany) -> list[bool | NodeError]:
         expires = self._expiry(command.ttl)
         return [self._write(key, payload, expires) for key, payload in command.items]
 
+    @_handlers.handles(Cas)
     def _cas(self, command: Cas) -> bool | NodeError | None:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         if entry is None:
             return None
         if entry.token != command.token:
             return False
         return self._write(command.key, command.payload, self._expiry(command.ttl))
 
+    @_handlers.handles(Delete)
     def _delete(self, command: Delete) -> bool:
         return self._remove(command.key)
 
+    @_handlers.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> list[bool | NodeError]:
         return [self._remove(key) for key in command.keys]
 
+    @_handlers.handles(Touch)
     def _touch(self, command: Touch) -> bool:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         if entry is None:
             return False
-        self._keep(command.key, entry._replace(expires=self._expiry(command.ttl)))
+        self._put(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return True
 
+    @_handlers.handles(Incr)
     def _incr(self, command: Incr) -> int | NodeError | None:
         key, delta = command
-        entry = self._live(key)
+        entry = self._find(key)
         if entry is None:
             return None
         count = _count(entry.payload)
@@ -206,9 +199,10 @@ class Store:
         if count + delta > COUNTER_MAX:
             return NotACounterError("the counter would rise above 2**63 - 1")
         counted = max(0, count + delta)
-        written = self._write(key, (INTEGER_FLAGS, b"%d" % counted), entry.expires)
-        return written if isinstance(written, NodeError) else counted
+        stored = self._write(key, (INTEGER_FLAGS, b"%d" % counted), entry.expires)
+        return stored if isinstance(stored, NodeError) else counted
 
+    @_handlers.handles(GetOrStub)
     def _get_or_stub(self, command: GetOrStub) -> StubReply | NodeError:
         entry = self._read(command.key)
         if entry is not None:
@@ -216,42 +210,49 @@ class Store:
                 return StubReply(None, entry.token, leads=False, stub=entry.payload)
             return StubReply(entry.payload, entry.token, leads=False)
         own = stub(command.mark)
-        written = self._write(command.key, own, self._expiry(command.ttl))
-        if isinstance(written, NodeError):
-            return written
+        stored = self._write(command.key, own, self._expiry(command.ttl))
+        if isinstance(stored, NodeError):
+            return stored
         return StubReply(None, self._writes, leads=True, stub=own)
 
+    @_handlers.handles(Renew)
     def _renew(self, command: Renew) -> Hashable | None:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         if entry is None or entry.token != command.token:
             return None
-        self._keep(command.key, entry._replace(expires=self._expiry(command.ttl)))
+        self._put(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return entry.token
 
+    @_handlers.handles(Acquire)
     def _acquire(self, command: Acquire) -> Acquired | bool | NodeError:
-        if self._live(command.key) is not None:
+        if self._find(command.key) is not None:
             return False
-        written = self._write(command.key, command.payload, self._expiry(command.ttl))
-        return written if isinstance(written, NodeError) else Acquired(self._writes)
+        stored = self._write(command.key, command.payload, self._expiry(command.ttl))
+        return stored if isinstance(stored, NodeError) else Acquired(self._writes)
 
+    @_handlers.handles(DeleteCas)
     def _delete_cas(self, command: DeleteCas) -> bool:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         return entry is not None and entry.token == command.token and self._remove(command.key)
 
+    @_handlers.handles(CompareAndDelete)
     def _compare_and_delete(self, command: CompareAndDelete) -> bool:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         return entry is not None and entry.payload == command.payload and self._remove(command.key)
 
+    @_handlers.handles(CompareAndExpire)
     def _compare_and_expire(self, command: CompareAndExpire) -> bool:
-        entry = self._live(command.key)
+        entry = self._find(command.key)
         if entry is None or entry.payload != command.payload:
             return False
-        self._keep(command.key, entry._replace(expires=self._expiry(command.ttl)))
+        self._put(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return True
 
+    @_handlers.handles(Ping)
     def _ping(self, _: Ping) -> bool:
         return True
 
+    @_handlers.handles(ServerStats)
     def _stats(self, _: ServerStats) -> dict[str, str]:
         figures = {
             "entries": len(self._entries),
@@ -264,9 +265,12 @@ class Store:
         }
         return {name: str(figure) for name, figure in figures.items()}
 
+    @_handlers.handles(FlushAll)
     def _flush_all(self, _: FlushAll) -> bool:
         self._clear()
         return True
+
+    supports: ClassVar[frozenset[type]] = _handlers.supports
 
     def _clear(self) -> None:
         self._entries.clear()
@@ -277,8 +281,8 @@ class Store:
         return math.inf if ttl is None else self._clock() + ttl
 
     def _read(self, key: bytes) -> Entry | None:
-        """Give the key's entry as a use of it, counted."""
-        entry = self._live(key)
+        """Return the key's entry, counted as a hit or a miss and as recently used."""
+        entry = self._find(key)
         if entry is None:
             self._misses += 1
             return None
@@ -286,8 +290,8 @@ class Store:
         self._entries.move_to_end(key)
         return entry
 
-    def _live(self, key: bytes) -> Entry | None:
-        """Give the key's entry unless it has expired."""
+    def _find(self, key: bytes) -> Entry | None:
+        """Return the key's entry unless it has expired."""
         entry = self._entries.get(key)
         if entry is None or entry.expires > self._clock():
             return entry
@@ -300,18 +304,18 @@ class Store:
         if size > self._bounds.max_bytes:
             return ValueTooLargeError(f"an entry of {size} bytes is above max_bytes")
         self._writes += 1
-        self._keep(key, Entry(payload, expires, self._writes))
+        self._put(key, Entry(payload, expires, self._writes))
         while self._is_over():
             self._make_room()
         return True
 
     def _remove(self, key: bytes) -> bool:
-        there = self._live(key) is not None
+        there = self._find(key) is not None
         if there:
             self._drop(key)
         return there
 
-    def _keep(self, key: bytes, entry: Entry) -> None:
+    def _put(self, key: bytes, entry: Entry) -> None:
         if key in self._entries:
             self._drop(key)
         self._entries[key] = entry
@@ -336,7 +340,7 @@ class Store:
         )
 
     def _make_room(self) -> None:
-        """Drop one entry: an expired one if there is any, else the least recently used."""
+        """Drop one entry: an expired one if there is any, otherwise the least recently used."""
         now = self._clock()
         while self._due and self._due[0][0] <= now:
             expires, key = heappop(self._due)
@@ -354,7 +358,7 @@ def _size(key: bytes, payload: Payload) -> int:
 
 
 def _count(payload: Payload) -> int | None:
-    """Give the number of a counter, or `None` when the value is none."""
+    """Return the number of a counter, or `None` if the value is no counter."""
     flags, data = payload
     if flags != INTEGER_FLAGS:
         return None
@@ -376,76 +380,43 @@ def _recover_all() -> None:
         store.recover()
 
 
-class Done:
-    """An exchange that was over when it began."""
-
-    __slots__ = ("_reply",)
-
-    finished = True
-
-    def __init__(self, reply: Reply) -> None:
-        self._reply = reply
-
-    def fileno(self) -> int:
-        """Give no descriptor: there is nothing to wait for."""
-        return -1
-
-    def events(self) -> int:
-        """Give no events, for the same reason."""
-        return 0
-
-    @property
-    def deadline(self) -> float:
-        """Give the end of time: nothing is waited for."""
-        return math.inf
-
-    def advance(self) -> None:
-        """Do nothing more."""
-
-    def expire(self) -> None:
-        """Do nothing more, either."""
-
-    def result(self) -> Reply:
-        """Give the reply."""
-        return self._reply
-
-    def abandon(self) -> None:
-        """Do nothing more, once again."""
-
-
 class MemoryBackend:
-    """An embedded node asked by threads. Never waits, so deadlines do not matter."""
+    """A memory node for blocking callers. It never waits, so deadlines do not matter."""
 
     __slots__ = ("_execute",)
+
+    supports = Store.supports
 
     def __init__(self, store: Store) -> None:
         self._execute = store.execute
 
     def execute(self, command: Command, deadline: float) -> Reply:  # noqa: ARG002 - see above
-        """Give the reply to `command`."""
+        """Execute `command` and return its reply."""
         return self._execute(command)
 
-    def begin(self, command: Command, deadline: float) -> Done:  # noqa: ARG002 - see above
-        """Give a finished exchange."""
-        return Done(self._execute(command))
+    def begin(self, command: Command, deadline: float) -> FinishedExchange:  # noqa: ARG002 - see above
+        """Execute `command`; return a finished exchange."""
+        return FinishedExchange(self._execute(command))
 
     def eject(self) -> None:
         """Do nothing: there are no connections."""
 
     def close(self) -> None:
-        """Do nothing: the entries go when nobody holds the backend."""
+        """Do nothing: the memory is freed with the backend."""
 
 
 class AsyncMemoryBackend:
-    """An embedded node asked by tasks. Never waits, so deadlines do not matter."""
+    """A memory node for asyncio. It never waits, so deadlines do not matter."""
 
     __slots__ = ("_execute",)
+
+    supports = Store.supports
 
     def __init__(self, store: Store) -> None:
         self._execute = store.execute
 
     def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:  # noqa: ARG002 - see above
-        """Give a future of the running loop that has the reply already."""
+        """Execute `command`; return a future of the running loop that is already done."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         future.set_result(self._execute(command))
         return future
@@ -454,22 +425,22 @@ class AsyncMemoryBackend:
         """Do nothing: there are no connections."""
 
     async def aclose(self) -> None:
-        """Do nothing: the entries go when nobody holds the backend."""
+        """Do nothing: the memory is freed with the backend."""
 
 
 class Memory:
-    """Makes embedded nodes for `memory://name?max_entries=&max_bytes=`, each with its own memory.
+    """A factory of nodes for `memory://name?max_entries=&max_bytes=`, each with its own memory.
 
-    `clock` gives seconds that never go back.
+    `clock` returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
 
     def blocking(self, node: Node, options: BackendOptions) -> MemoryBackend:  # noqa: ARG002 - no connections
-        """Make an empty node for threads; raise `ConfigurationError` for bad options in its URL."""
-        return MemoryBackend(Store(Bounds.of(node), self._clock))
+        """Return an empty node for blocking callers; raise `ConfigurationError` for bad options in its URL."""
+        return MemoryBackend(Store(Bounds.from_node(node), self._clock))
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncMemoryBackend:  # noqa: ARG002 - no connections
-        """Make an empty node for tasks; raise `ConfigurationError` for bad options in its URL."""
-        return AsyncMemoryBackend(Store(Bounds.of(node), self._clock))
+        """Return an empty node for asyncio; raise `ConfigurationError` for bad options in its URL."""
+        return AsyncMemoryBackend(Store(Bounds.from_node(node), self._clock))

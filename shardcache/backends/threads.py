@@ -1,4 +1,4 @@
-"""Threads for what can only block: few, started as they are needed, gone when they are not."""
+"""A few daemon threads for blocking work, started on demand and ended when idle."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from shardcache.backends.living import Living
+from shardcache.backends.live_objects import LiveObjects
 
-LINGER: Final = 5.0  # seconds that a thread without work waits for more
+LINGER: Final = 5.0  # seconds for which an idle thread waits for work
 
 Work = Callable[[], None]
 
@@ -24,88 +24,88 @@ log = logging.getLogger("shardcache")
 
 
 class NoThreadError(OSError):
-    """No thread is to be had: this process has too many, or its interpreter ends.
+    """A thread cannot be started: the process has too many, or the interpreter is exiting.
 
-    Its number is `ENOMEM`, so that as a cause it blames this process and not a node.
+    Its `errno` is `ENOMEM`, so that as a cause it blames this process and not a node.
     """
 
     def __init__(self, reason: object) -> None:
-        super().__init__(errno.ENOMEM, f"no thread is to be had: {reason}")
+        super().__init__(errno.ENOMEM, f"cannot start a thread: {reason}")
 
 
 def refuse_at_exit() -> None:
-    """Raise `NoThreadError` while the interpreter ends.
+    """Raise `NoThreadError` while the interpreter exits.
 
-    Threads that are there do no more then, and of a new one Python 3.11 would wait for ever to hear.
+    Existing threads do no more work then, and Python 3.11 would wait for ever for a new one to start.
     """
     if sys.is_finalizing():
-        raise NoThreadError("the interpreter ends")
+        raise NoThreadError("the interpreter is exiting")
 
 
 def start_thread(work: Work, name: str) -> None:
-    """Have `work` done by a daemon thread of its own; raise `NoThreadError` when there is none."""
+    """Run `work` in a new daemon thread; raise `NoThreadError` if none can be started."""
     refuse_at_exit()
     try:
         threading.Thread(target=work, name=name, daemon=True).start()
     except RuntimeError as error:
         raise NoThreadError(error) from error
     except KeyError as error:
-        # `start` was interrupted just when the thread had begun, and found it gone from its own list
-        # of threads that have not. What interrupted it is the caller's to see.
+        # An interrupt hit `start` just after the thread had begun, and `threading` no longer found
+        # it in its list of starting threads. The caller has to see the interrupt itself.
         if error.__context__ is None:
             raise
         raise error.__context__ from None
 
 
 class Workers:
-    """At most `size` daemon threads. Not those of `concurrent.futures`: they hold up the exit.
+    """At most `size` daemon threads. Threads of `concurrent.futures` would hold up the exit.
 
-    Work beyond that waits its turn. It should raise nothing, and end by itself. The threads end
-    with these workers: when they are closed, or dropped.
+    Further work waits in a queue. Work should raise nothing and end by itself. The threads end when
+    the workers are closed or dropped.
     """
 
     def __init__(self, name: str, size: int) -> None:
-        self._crew = crew = _Crew(name, size)
-        weakref.finalize(self, crew.close).atexit = False
+        self._pool = pool = _ThreadPool(name, size)
+        weakref.finalize(self, pool.close).atexit = False
         _workers.add(self)
 
     def submit(self, work: Work) -> None:
-        """Have `work` done by a thread that is idle, or a new one.
+        """Run `work` in an idle thread or a new one.
 
-        Raise `NoThreadError` when there is none. Whatever this raises, `work` is not done later:
-        it was taken back, unless a thread had begun it.
+        Raise `NoThreadError` if there is none. If this raises anything, `work` is taken back and not
+        run later, unless a thread has already begun it.
         """
-        self._crew.submit(work, self._crew.add)
+        self._pool.submit(work, self._pool.add)
 
     def try_submit(self, work: Work) -> bool:
-        """Do the same unless all threads have work; return whether it was so."""
-        return self._crew.submit(work, self._crew.add_if_one_is_free)
+        """Run `work` unless all threads are busy; return whether it was accepted."""
+        return self._pool.submit(work, self._pool.add_if_idle)
 
     @property
     def running(self) -> int:
-        """Return how many threads there are."""
-        return len(self._crew.seats())
+        """Return how many threads are alive."""
+        return len(self._pool.slots())
 
     @property
     def failures(self) -> int:
         """Return how many pieces of work have raised an exception."""
-        return self._crew.failures
+        return self._pool.failures
 
     @property
     def _idle(self) -> int:
-        return sum(seat.idle for seat in self._crew.seats())
+        return sum(slot.idle for slot in self._pool.slots())
 
     def close(self) -> None:
-        """End idle threads now, and busy ones after their work. Work submitted later is still done."""
-        self._crew.close()
+        """End idle threads now, and busy ones after their work. Work submitted later still runs."""
+        self._pool.close()
 
-    def forget_inherited(self) -> None:
-        """Start anew in a forked child, which has none of its parent's threads."""
-        self._crew.start_anew()
+    def reset_after_fork(self) -> None:
+        """Start without threads in a forked child: it has none of its parent's."""
+        self._pool.reset()
 
 
-class _Seat:
-    """Stands for a thread. Whoever starts one holds it, and then the thread itself."""
+class _Slot:
+    """A place for one thread, referenced first by the starter and then by the thread itself."""
 
     __slots__ = ("__weakref__", "idle")
 
@@ -113,11 +113,11 @@ class _Seat:
         self.idle = True
 
 
-class _Crew:
-    """The threads and the work that waits for them; knows nobody who is to be dropped.
+class _ThreadPool:
+    """The threads and their queue of work; it has no reference to the `Workers` that use it.
 
-    Threads are counted by the seats that are alive: so one that never came up, because its start
-    was interrupted, is not waited for.
+    Threads are counted by the slots that are alive. A thread whose start was interrupted has no
+    living slot, so no caller waits for it.
     """
 
     def __init__(self, name: str, size: int) -> None:
@@ -125,156 +125,156 @@ class _Crew:
         self._size = size
         self._closed = False
         self.failures = 0
-        self.start_anew()
+        self.reset()
 
-    def start_anew(self) -> None:
-        """Have no thread and no work."""
-        # Reentrant: the garbage collector or a signal may call the program's code while it is held,
-        # and that may submit work. So each step leaves what the next one needs in order.
+    def reset(self) -> None:
+        """Start with no thread and no work."""
+        # Reentrant: the garbage collector or a signal may run the program's code while it is held,
+        # and that code may submit work. So every step leaves the state consistent.
         self._lock = threading.RLock()
         self._pending: deque[Work] = deque()
-        self._seats: Living[_Seat] = Living()
+        self._slots: LiveObjects[_Slot] = LiveObjects()
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def seats(self) -> list[_Seat]:
-        """Return the seats of the threads there are."""
-        return list(self._seats)
+    def slots(self) -> list[_Slot]:
+        """Return the slots of the living threads."""
+        return list(self._slots)
 
     def submit(self, work: Work, add: Callable[[Work], bool]) -> bool:
-        """Have `work` done if it can be added; return whether that was so."""
+        """Queue `work` by `add` and start a thread if due; return whether it was accepted."""
         refuse_at_exit()
         try:
             if not add(work):
                 return False
             self._wakes.put(None)
-            self._hire()
+            self._start_if_due()
         except NoThreadError:
-            # Threads that are there already do it in their turn.
-            if not self.seats() and self._take_back(work):
+            # Existing threads will run it in their turn.
+            if not self.slots() and self._take_back(work):
                 raise
         except BaseException:
             self._take_back(work)
             with contextlib.suppress(NoThreadError):
-                self._hire()  # others may count on the thread whose start was interrupted
+                self._start_if_due()  # other work may depend on the thread whose start was interrupted
             raise
         return True
 
     def add(self, work: Work) -> bool:
-        """Have work wait for a thread."""
+        """Queue work for a thread."""
         self._pending.append(work)
         return True
 
-    def add_if_one_is_free(self, work: Work) -> bool:
-        """Have it wait if a thread will take it at once; return whether that was so."""
+    def add_if_idle(self, work: Work) -> bool:
+        """Queue work if a thread can take it at once; return whether it was queued."""
         with self._lock:
             pending, _, busy = self._load()
             return pending + busy < self._size and self.add(work)
 
     def close(self) -> None:
-        """End each thread as soon as it has no work."""
-        # Without the lock: the garbage collector may call this where it is held.
+        """End each thread once it has no work."""
+        # Without the lock: the garbage collector may call this while the lock is held.
         self._closed = True
         for _ in range(self._size):
             self._wakes.put(None)
 
-    def _hire(self) -> None:
+    def _start_if_due(self) -> None:
         """Start a thread if one is due."""
-        # A list can be emptied: the frames of an interrupted start live as long as its error.
-        held: list[_Seat] = []
+        # In a list, so that it can be emptied: an error keeps the frames of an interrupted start alive.
+        reserved: list[_Slot] = []
         try:
-            if self._reserve(held):
-                start_thread(lambda: self._run(held), self._name)
+            if self._reserve(reserved):
+                start_thread(lambda: self._run(reserved), self._name)
         except BaseException:
-            held.clear()  # the thread may be kept by others, and may even come up yet
+            reserved.clear()  # the thread object may be referenced elsewhere, and may even start later
             raise
 
-    def _reserve(self, held: list[_Seat]) -> bool:
-        """Hold the seat of a thread that is to be started; return whether one is."""
+    def _reserve(self, reserved: list[_Slot]) -> bool:
+        """Reserve a slot in `reserved` for a new thread; return whether a thread is due."""
         with self._lock:
             pending, idle, _ = self._load()
             if pending <= idle:
                 return False
-            held.append(_Seat())
-            return self._add(held[0])
+            reserved.append(_Slot())
+            return self._add(reserved[0])
 
     def _load(self) -> tuple[int, int, int]:
-        """Return how much work waits, how many threads are idle, and how many busy."""
+        """Return how much work waits, how many threads are idle, and how many are busy."""
         while True:
             pending = len(self._pending)
-            states = [seat.idle for seat in self._seats]
-            if len(self._pending) == pending:  # else a thread has taken some meanwhile
+            states = [slot.idle for slot in self._slots]
+            if len(self._pending) == pending:  # else a thread has taken work meanwhile
                 return pending, states.count(True), states.count(False)
 
-    def _add(self, seat: _Seat) -> bool:
-        """Count a seat if there is room for one more; return whether there was."""
+    def _add(self, slot: _Slot) -> bool:
+        """Count a slot if there is room for it; return whether there was."""
         with self._lock:
-            self._seats.forget_dead()
+            self._slots.remove_dead()
             try:
-                self._seats.add(seat)
-                if self._seats.count() <= self._size:
+                self._slots.add(slot)
+                if self._slots.count() <= self._size:
                     return True
             except BaseException:
-                self._seats.discard(seat)
+                self._slots.discard(slot)
                 raise
-            self._seats.discard(seat)
+            self._slots.discard(slot)
             return False
 
     def _take_back(self, work: Work) -> bool:
-        """Take back work that no thread has begun; return whether it was there."""
+        """Remove work that no thread has begun; return whether it was still queued."""
         try:
             self._pending.remove(work)
         except ValueError:
             return False
         return True
 
-    def _run(self, held: list[_Seat]) -> None:
-        seat = self._take_seat(held)
-        while seat is not None:
-            rested = self._rest()
-            while (work := self._next(seat)) is not None:
-                self._do(work)
-                seat.idle = True
-            if rested and self._leave(seat):
-                seat = None
+    def _run(self, reserved: list[_Slot]) -> None:
+        slot = self._take_slot(reserved)
+        while slot is not None:
+            may_exit = self._wait_for_work()
+            while (work := self._take_work(slot)) is not None:
+                self._run_work(work)
+                slot.idle = True
+            if may_exit and self._exit_unless_needed(slot):
+                slot = None
 
-    def _take_seat(self, held: list[_Seat]) -> _Seat | None:
-        """Take the seat that was kept for this thread, or another if there is room."""
+    def _take_slot(self, reserved: list[_Slot]) -> _Slot | None:
+        """Return the slot reserved for this thread, or another one if there is room."""
         try:
-            return held.pop()
+            return reserved.pop()
         except IndexError:
-            seat = _Seat()
-            return seat if self._add(seat) else None
+            slot = _Slot()
+            return slot if self._add(slot) else None
 
-    def _rest(self) -> bool:
-        """Wait for work; return whether the thread may go if there is none."""
+    def _wait_for_work(self) -> bool:
+        """Wait for work; return whether the thread may exit if there is none."""
         try:
             self._wakes.get(timeout=0.0 if self._closed else LINGER)
         except queue.Empty:
             return True
         return self._closed
 
-    def _next(self, seat: _Seat) -> Work | None:
-        # Without the lock: whoever holds it may wait for this work. Not idle from before it takes
-        # some, so that no other work is left to it.
-        seat.idle = False
+    def _take_work(self, slot: _Slot) -> Work | None:
+        # Without the lock: its holder may wait for this work. The slot stops being idle before work is
+        # taken, so that no other work is assigned to this thread.
+        slot.idle = False
         try:
             return self._pending.popleft()
         except IndexError:
-            seat.idle = True
+            slot.idle = True
             return None
 
-    def _do(self, work: Work) -> None:
+    def _run_work(self, work: Work) -> None:
         try:
             work()
-        except BaseException:  # which would end a thread that others count on
+        except BaseException:  # it would end a thread that other work depends on
             self.failures += 1
-            log.exception("a background task has failed")
+            log.exception("background task failed")
 
-    def _leave(self, seat: _Seat) -> bool:
-        """Give the seat up unless there is work; return whether it was given up."""
-        # First given up, then looked: what is submitted in between gets a thread of its own.
-        self._seats.discard(seat)
-        return not (self._pending and self._add(seat))
+    def _exit_unless_needed(self, slot: _Slot) -> bool:
+        """Give up the slot unless there is work; return whether the thread exits."""
+        # First gives up the slot, then looks: work submitted in between gets a new thread.
+        self._slots.discard(slot)
+        return not (self._pending and self._add(slot))
 
 
 _workers: weakref.WeakSet[Workers] = weakref.WeakSet()
@@ -282,7 +282,7 @@ _workers: weakref.WeakSet[Workers] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for workers in list(_workers):
-        workers.forget_inherited()
+        workers.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,4 +1,4 @@
-"""What a protocol without sockets does for a transport."""
+"""A protocol without sockets, for backends that use the transports of this package."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from shardcache.core.commands import Command, Reply
 
 
 class Incarnation:
-    """In which run its server is, as far as can be told: in another after each lost connection.
+    """Counts server incarnations. A lost connection starts a new one: the server may have restarted.
 
-    What a server counts begins anew with it, and so do memcached's CAS numbers.
+    A restarted server begins its counts again, and so its CAS numbers.
     """
 
     __slots__ = ("number",)
@@ -20,43 +20,44 @@ class Incarnation:
         self.number = 0
 
     def end(self) -> None:
-        """Take note that the server may not be the one it was."""
+        """Start a new incarnation."""
         self.number += 1
 
 
 class Wire(Protocol):
-    """One connection's conversation without its socket: commands to bytes, bytes to replies.
+    """The conversation of one connection without its socket: commands to bytes, bytes to replies.
 
-    Sans-I/O. A wire belongs to one connection and is thrown away with it.
+    Sans-I/O. A wire belongs to one connection and is thrown away with it. `transport.blocking` and
+    `transport.asyncio` do the rest: dialing, pooling, deadlines, retries.
     """
 
     def hello(self) -> bytes:
-        """Give what must be said first on a new connection (`b""`: nothing).
+        """Return the first bytes for a new connection; `b""` for none.
 
-        `greeted` is false until its answer has been fed.
+        `greeted` is false until `feed` has taken the answer.
         """
 
     @property
     def greeted(self) -> bool:
-        """Say whether the hello has been answered with yes; `feed` raises when it was a no."""
+        """Return whether the server has accepted the hello; `feed` raises if it refuses."""
 
     def encode(self, command: Command) -> Sequence[bytes]:
-        """Give the bytes of `command` in order, and expect its reply next.
+        """Return the bytes of `command` in order, and expect its reply.
 
-        Raise a `NodeError` (such as `ValueTooLargeError`) or `UnsupportedError` before anything is
-        expected or sent, when the node cannot take it.
+        Raise `UnsupportedError` for a command of another capability, or a `NodeError` such as
+        `ValueTooLargeError` if the node cannot take it. Nothing is sent or expected then.
         """
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Take bytes as they arrive, in fragments of any size; give the replies now complete.
+        """Take bytes in fragments of any size; return the replies that are now complete.
 
-        Replies come in the order of their commands. Raise `NodeProtocolError` on anything that is
-        not a legal answer to what is expected; the connection must then be closed.
+        Replies are in the order of their commands. Raise `NodeProtocolError` on anything that is not
+        a legal reply to an expected command; the connection must then be closed.
         """
 
     @property
     def idle(self) -> bool:
-        """Say whether no reply is owed and no byte is left over: a reply boundary."""
+        """Return whether the connection is at a reply boundary: no reply owed, no byte left over."""
 
-    def partial(self) -> Reply:
-        """Give what has arrived for the oldest command over many keys, gaps as `NodeTimeoutError`."""
+    def partial_reply(self) -> Reply:
+        """Return what has arrived for the oldest command, with a `NodeTimeoutError` in each gap."""

@@ -37,8 +37,8 @@ from shardcache.core.caching import (
     CachePolicy,
     PolicyOptions,
     Span,
-    resolve_ttl,
     check_options,
+    resolve_ttl,
 )
 from shardcache.core.codecs import Codec, Raw
 from shardcache.core.envelopes import MAX_VERSIONS

@@ -160,7 +160,7 @@ class DeleteCas(NamedTuple):
 class CompareAndDelete(NamedTuple):
     """Remove a key if it holds `payload`. Reply: whether it did.
 
-    A backend whose server cannot compare names this and the next in `lacks`.
+    Without this and the next, a client reads the key first and changes it by `Cas` or `DeleteCas`.
     """
 
     key: bytes

@@ -14,14 +14,15 @@ from __future__ import annotations
 import math
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from shardcache import InvalidKeyError, NodeError, NotACounterError
+from shardcache import InvalidKeyError, NodeError, NotACounterError, UnsupportedError
+from shardcache.core.capabilities import CAS, COMPARE, EVERYTHING, LOCKS, PLAIN, STUBS
 from shardcache.core.commands import (
     Acquire,
     Acquired,
@@ -105,6 +106,32 @@ NAME, PROBE = b"name", b"probe"
 VALUE, OTHER = (RAW_FLAGS, b"value"), (RAW_FLAGS, b"other")
 
 Ask = Callable[[Command], Any]
+T = TypeVar("T")
+
+# One command of each kind that a backend need not support.
+OPTIONAL: Mapping[type, Command] = {
+    type(command): command
+    for command in (
+        Gets(NAME),
+        Cas(NAME, VALUE, None),
+        DeleteCas(NAME, None),
+        GetOrStub(NAME, b"mark", 30),
+        Renew(NAME, b"mark", None, 30),
+        Acquire(NAME, VALUE, 30),
+        CompareAndDelete(NAME, VALUE),
+        CompareAndExpire(NAME, VALUE, 30),
+    )
+}
+
+
+def requires(*capabilities: frozenset[type]) -> Callable[[T], T]:
+    """Return a decorator: the test is skipped for a backend that does not support these."""
+
+    def mark(test: T) -> T:
+        test.requires = frozenset().union(*capabilities)  # type: ignore[attr-defined]  # a function
+        return test
+
+    return mark
 
 
 class BackendContract:
@@ -140,6 +167,21 @@ class BackendContract:
         if mode == "blocking":
             return lambda command: step(asking(command))
         return lambda command: client.loop.run_until_complete(asking(command))
+
+    @pytest.fixture(autouse=True)
+    def _skip_unsupported(self, request: pytest.FixtureRequest) -> None:
+        needed: frozenset[type] = getattr(request.function, "requires", frozenset())
+        missing = needed and needed - request.getfixturevalue("member").supports
+        if missing:
+            names = sorted(command.__name__ for command in missing)
+            pytest.skip(f"the backend does not support {', '.join(names)}")
+
+    def test_what_it_does_not_support_is_refused(self, ask: Ask, member: Member) -> None:
+        """A plain backend does all that is not optional; any other command is an error that says so."""
+        assert PLAIN <= member.supports <= EVERYTHING
+        for command in EVERYTHING - member.supports:
+            with pytest.raises(UnsupportedError, match=f"not support {command.__name__}"):
+                ask(OPTIONAL[command])
 
     @pytest.mark.parametrize("key", EDGE_KEYS, ids=repr)
     def test_any_key_is_legal(self, client: Any, key: str | bytes) -> None:
@@ -269,6 +311,7 @@ class BackendContract:
             with pytest.raises((ValueError, TypeError), match="delta"):
                 count("n", delta)
 
+    @requires(CAS)
     def test_compare_and_set(self, client: Any) -> None:
         """`cas` stores only on the value that was read."""
         client.set("k", "old")
@@ -285,6 +328,7 @@ class BackendContract:
         assert client.get("k") is None
         assert client.gets("k", "default") == ("default", None)
 
+    @requires(CAS)
     @pytest.mark.parametrize("value", ["free", b"free", [1], None, "", 7, 0, -7], ids=repr)
     def test_changed_and_changed_back_is_changed(self, client: Any, value: Any) -> None:
         """A token stands for what was stored then, not for a value that is equal to it."""
@@ -313,6 +357,7 @@ class BackendContract:
             _, token = client.gets("k")
             assert client.cas("k", "next", token) is True
 
+    @requires(CAS)
     @pytest.mark.parametrize("ttl", [0, -1, -0.5, timedelta(seconds=-3)], ids=repr)
     def test_no_time_to_live_deletes(self, client: Any, ttl: Any) -> None:
         """Storing for zero seconds or less leaves nothing."""
@@ -405,6 +450,7 @@ class BackendContract:
         assert client.flush_all() is True
         assert client.get("k") is None
 
+    @requires(CAS, STUBS)
     def test_begin_gives_the_lead_once(self, ask: Ask) -> None:
         """Of many who begin on a missing key one leads; the others see that it is being made."""
         first = ask(GetOrStub(NAME, b"one", 30))
@@ -417,6 +463,7 @@ class BackendContract:
         third = ask(GetOrStub(NAME, b"three", 30))
         assert (third.payload, third.leads) == (VALUE, False)
 
+    @requires(CAS, STUBS)
     def test_a_stub_is_a_miss_to_readers(self, client: Any, ask: Ask) -> None:
         """While a value is being made, every read is a miss."""
         name = client._cluster.keys.canonical(b"k")  # noqa: SLF001 - stubs have no public name
@@ -427,6 +474,7 @@ class BackendContract:
         assert client.set("k", 1)
         assert client.get("k") == 1
 
+    @requires(CAS, STUBS)
     def test_a_late_leader_cannot_overwrite(self, ask: Ask) -> None:
         """What was written after a leader began stays, and its own value is refused."""
         late = ask(GetOrStub(NAME, b"late", 30))
@@ -434,6 +482,7 @@ class BackendContract:
         assert ask(Cas(NAME, VALUE, late.token, 60)) is False
         assert ask(Get(NAME)) == OTHER
 
+    @requires(CAS, STUBS)
     def test_an_invalidation_voids_a_recompute_in_flight(self, ask: Ask) -> None:
         """After a delete the leader's value is refused, even when another has begun since."""
         voided = ask(GetOrStub(NAME, b"voided", 30))
@@ -446,6 +495,7 @@ class BackendContract:
         assert ask(Cas(NAME, OTHER, fresh.token, 60)) is True
         assert ask(Get(NAME)) == OTHER
 
+    @requires(CAS, STUBS)
     def test_a_second_committer_is_refused(self, ask: Ask) -> None:
         """Whoever saw the stub may store, but only the first who does."""
         leader = ask(GetOrStub(NAME, b"one", 30))
@@ -454,6 +504,7 @@ class BackendContract:
         assert ask(Cas(NAME, OTHER, leader.token, 60)) is False
         assert ask(Get(NAME)) == VALUE
 
+    @requires(CAS, STUBS)
     def test_a_refresh_replaces_only_what_it_saw(self, ask: Ask) -> None:
         """A value that is there is replaced by the token met with it, unless it has changed."""
         ask(Set(NAME, VALUE, 60))
@@ -463,6 +514,7 @@ class BackendContract:
         assert ask(Cas(NAME, VALUE, slow.token, 60)) is False
         assert ask(Get(NAME)) == OTHER
 
+    @requires(CAS, STUBS)
     def test_giving_up_removes_ones_own_stub_alone(self, ask: Ask) -> None:
         """A stub is removed by its token, and by no other."""
         first = ask(GetOrStub(NAME, b"one", 30))
@@ -472,12 +524,14 @@ class BackendContract:
         assert ask(DeleteCas(NAME, first.token)) is False
         assert is_stub(ask(Get(NAME)))
 
+    @requires(CAS, STUBS)
     def test_a_stub_expires(self, ask: Ask) -> None:
         """The stub of a leader that died is gone after its time, and another may begin."""
         dead = ask(GetOrStub(NAME, b"dead", 1.5))
         eventually(lambda: ask(GetOrStub(NAME, b"next", 30)).leads, within=10)
         assert not ask(Cas(NAME, VALUE, dead.token, 60))
 
+    @requires(CAS)
     def test_a_longer_life_is_no_change(self, ask: Ask) -> None:
         """A value may be kept for longer while it is made anew: its token stays good."""
         ask(Set(NAME, VALUE, 60))
@@ -485,6 +539,7 @@ class BackendContract:
         assert ask(Touch(NAME, 100)) is True
         assert ask(Cas(NAME, OTHER, token, 60)) is True
 
+    @requires(CAS, STUBS)
     def test_a_stub_is_renewed_by_its_token(self, ask: Ask) -> None:
         """A slow leader keeps its stub; one that has lost it is told, and prolongs nothing."""
         leader = ask(GetOrStub(NAME, b"slow", 2))
@@ -499,6 +554,7 @@ class BackendContract:
         assert ask(Renew(NAME, b"slow", token, 30)) is None
         assert ask(Cas(NAME, VALUE, token, 60)) is False
 
+    @requires(CAS, LOCKS)
     def test_a_key_is_taken_once(self, ask: Ask) -> None:
         """Of many who take a key one gets it; by its token it is given back, unless it changed."""
         taken = ask(Acquire(NAME, VALUE, 30))
@@ -513,6 +569,7 @@ class BackendContract:
         assert ask(Get(NAME)) == OTHER
         assert ask(DeleteCas(NAME, again.token)) is True
 
+    @requires(CAS, STUBS)
     @pytest.mark.parametrize("key", [b"two words", b"\xff\x00", b"k" * 300], ids=repr)
     def test_recomputes_take_any_key(self, ask: Ask, key: bytes) -> None:
         """Whatever characters a key holds, it can be made, renewed and given up."""
@@ -525,10 +582,9 @@ class BackendContract:
         assert met.payload == VALUE
         assert ask(DeleteCas(key, met.token)) is True
 
-    def test_removing_and_keeping_by_value(self, ask: Ask, member: Member) -> None:
+    @requires(COMPARE)
+    def test_removing_and_keeping_by_value(self, ask: Ask) -> None:
         """A lock is released and prolonged by its own token alone."""
-        if CompareAndDelete in member.lacks:
-            pytest.skip("done in two steps, by CAS")
         ask(Set(NAME, VALUE, 30))
         assert ask(CompareAndDelete(NAME, OTHER)) is False
         assert ask(CompareAndExpire(NAME, OTHER, 1)) is False

@@ -11,7 +11,7 @@ NOW = 1_000.0
 def limit():
     """Make a limit that has just refused one connection."""
     limit = DialLimit()
-    assert limit.refused(NOW)
+    assert limit.record_refusal(NOW)
     return limit
 
 
@@ -30,7 +30,7 @@ def test_one_is_dialed_after_a_pause(limit):
 
 def test_those_dialed_beside_the_first_count_as_one(limit):
     """They were on their way when it was refused."""
-    assert not any(limit.refused(NOW + 0.01 * number) for number in range(8))
+    assert not any(limit.record_refusal(NOW + 0.01 * number) for number in range(8))
     assert limit.may_dial(NOW + FIRST_PAUSE)
 
 
@@ -42,7 +42,7 @@ def test_pauses_double_to_a_longest_one(limit):
         while not limit.may_dial(now):
             now += 0.001
         pauses.append(now - began)
-        assert not limit.refused(now)
+        assert not limit.record_refusal(now)
     expected = [min(FIRST_PAUSE * 2**number, LONGEST_PAUSE) for number in range(10)]
     assert pauses == pytest.approx(expected, abs=0.002)
 
@@ -56,7 +56,7 @@ def test_a_trial_without_an_outcome_holds_up_no_other(limit):
 def test_where_one_is_taken_the_next_is_dialed_at_once(limit):
     """But one at a time still."""
     assert limit.may_dial(NOW + FIRST_PAUSE)
-    limit.made()
+    limit.record_success()
     assert limit.may_dial(NOW + FIRST_PAUSE)
     assert not limit.may_dial(NOW + FIRST_PAUSE)
 
@@ -64,4 +64,4 @@ def test_where_one_is_taken_the_next_is_dialed_at_once(limit):
 def test_it_is_forgotten(limit):
     """A later refusal is a new series, with a line in the log of its own."""
     assert all(limit.may_dial(NOW + FORGOTTEN) for _ in range(10))
-    assert limit.refused(NOW + FORGOTTEN)
+    assert limit.record_refusal(NOW + FORGOTTEN)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.pymemcache import Pymemcache
-from shardcache.backends.pymemcache.backend import Task, ThreadExchange
+from shardcache.backends.pymemcache.backend import Job, ThreadExchange
 from shardcache.core.commands import (
     Cas,
     Delete,
@@ -437,7 +437,7 @@ def test_an_interrupt_leaves_no_half_read_connection():
 
     with fake_server(half) as port:
         backend = make_backend(port)
-        connection = backend._lent(time.monotonic() + 5)
+        connection = backend._borrow(time.monotonic() + 5)
         received = connection.recv
 
         def interrupted(size):
@@ -456,7 +456,7 @@ def test_the_pool_is_bounded(make_memcached):
     """No more connections than allowed; who cannot get one says that it is our own pool."""
     server = make_memcached()
     backend = make_backend(server, pool_size=1)
-    held = backend._lent(time.monotonic() + 5)
+    held = backend._borrow(time.monotonic() + 5)
     with pytest.raises(PoolTimeoutError):
         ask(backend, Get(b"k"), 0.1)
     backend.pool.give(held)
@@ -482,7 +482,7 @@ def test_what_came_in_time_is_kept():
     with fake_server(b"END\r\n") as port:
         backend = make_backend(port)
         exchange = backend.begin(GetMany([b"k"] * 250), time.monotonic() + 20)
-        eventually(lambda: len(exchange.task.so_far) == 200, within=10)
+        eventually(lambda: len(exchange.job.so_far) == 200, within=10)
         exchange.expire()
         replies = exchange.result()
         assert replies[:200] == [None] * 200
@@ -492,13 +492,13 @@ def test_what_came_in_time_is_kept():
 
 def test_an_outcome_is_its_first_arrival():
     """What arrives later changes nothing, and closes nothing."""
-    exchange = ThreadExchange(Task(Ping(), time.monotonic() + 5, "cache1"))
+    exchange = ThreadExchange(Job(Ping(), time.monotonic() + 5, "cache1"))
     strangers = []
     for reply in (True, None, NodeTimeoutError("late")):
-        exchange.arrive(reply)
+        exchange.deliver(reply)
         strangers.append(os.pipe())
     exchange.advance()
-    exchange.arrive(None)
+    exchange.deliver(None)
     assert exchange.result() is True
     for pair in strangers:
         for descriptor in pair:
@@ -563,9 +563,9 @@ def test_an_abandoned_exchange_frees_its_place(memcached_servers):
 def test_a_reply_wakes_who_polls_in_spite_of_a_fork(memcached_servers):
     """A forked child that still holds the other end keeps nobody waiting."""
     backend = make_backend(memcached_servers[0])
-    exchange = ThreadExchange(Task(Ping(), time.monotonic() + 5, "cache1"))
+    exchange = ThreadExchange(Job(Ping(), time.monotonic() + 5, "cache1"))
     inherited = os.dup(exchange._wakeup._outer.fileno())
-    backend.start(exchange.task, exchange)
+    backend.start(exchange.job, exchange)
     poll = select.poll()
     poll.register(exchange.fileno(), exchange.events())
     assert poll.poll(10_000)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shardcache.backends.redis.header import from_redis, to_redis
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import MGET_BYTES, MGET_KEYS, RedisWire
-from shardcache.backends.transport.coalesce import CHUNK, joined
+from shardcache.backends.transport.coalesce import CHUNK, coalesce
 from shardcache.core.commands import (
     Cas,
     Delete,
@@ -412,7 +412,7 @@ def test_of_a_batch_that_stalls_whole_mgets_are_kept():
         assert list(wire.feed(b"*%d\r\n%s" % (size, value * size))) == []
         arrived += size
     assert list(wire.feed(b"*%d\r\n%s" % (MGET_KEYS, value * 3))) == []
-    kept = [reply for reply in wire.partial() if reply == TEXT]
+    kept = [reply for reply in wire.partial_reply() if reply == TEXT]
     assert len(kept) == arrived == 150
 
 
@@ -536,12 +536,12 @@ def test_what_arrived_of_a_batch_is_kept():
     wire = make_wire()
     wire.encode(DeleteMany([b"a", b"b", b"c"]))
     wire.feed(b":1\r\n:0\r\n")
-    *answers, late = wire.partial()
+    *answers, late = wire.partial_reply()
     assert answers == [True, False]
     assert isinstance(late, NodeTimeoutError)
     wire = make_wire()
     wire.encode(Get(b"a"))
-    assert isinstance(wire.partial(), NodeTimeoutError)
+    assert isinstance(wire.partial_reply(), NodeTimeoutError)
 
 
 @pytest.mark.parametrize(
@@ -637,7 +637,7 @@ def test_no_mget_is_long(sizes, count):
 def test_a_batch_leaves_in_few_pieces(sizes):
     """Small commands are joined, and no byte is lost or moved."""
     parts = [bytes([place]) * size for place, size in enumerate(sizes)]
-    pieces = joined(parts)
+    pieces = coalesce(parts)
     assert b"".join(pieces) == b"".join(parts)
     assert all(len(piece) >= CHUNK for piece in pieces[:-1])
     items = [(b"k%d" % number, TEXT) for number in range(1000)]

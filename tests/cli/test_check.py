@@ -35,7 +35,9 @@ def test_what_is_wrong_is_told_and_exits_with_1(typed, nodes):
     _, first, second, fault = out.splitlines()
     assert first.split()[:2] == [well, "passed"]
     assert second.split()[:2] == [locked, "failed"]
-    assert fault.startswith(f"{locked}: the server wants a password, and the node's URL has none")
+    assert fault.startswith(
+        f"{locked}: the server requires a password, and the node's URL has none"
+    )
     wrong = f"redis://:hunter3@{locked}"
     status, out, errors = typed("check", "--url", wrong)
     assert (status, "hunter" in out + errors) == (1, False)

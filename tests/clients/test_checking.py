@@ -10,6 +10,7 @@ import trustme
 
 from shardcache import CheckFailedError, Client, NodeCheck
 from shardcache.backends.memory import Bounds, Store
+from shardcache.core.capabilities import EVERYTHING
 from shardcache.core.commands import Acquire, Cas, Get, Ping, Renew, ServerStats, Set
 from shardcache.errors import ClientClosedError, NodeRefusedError, NodeTimeoutError
 from shardcache.testing.driving import MODES, make_client
@@ -97,7 +98,7 @@ def test_passwords(client_of, make_redis, on_error):
     server = make_redis("--requirepass", "hunter2")
     wrong = f"redis://:hunter3@localhost:{server.port}"
     (missing,), (known,) = faults_of(client_of([server.url, wrong], on_error=on_error)).values()
-    assert "wants a password, and the node's URL has none" in missing
+    assert "requires a password, and the node's URL has none" in missing
     assert "redis://user:password@host" in missing
     assert "does not know the user and password" in known
     assert "hunter" not in missing + known
@@ -107,9 +108,9 @@ def test_passwords(client_of, make_redis, on_error):
 @pytest.mark.parametrize(
     ("scheme", "starter", "words"),
     [
-        ("redis", "make_memcached", "a memcached node is memcached://"),
-        ("memcached", "make_redis", "a Redis node is redis://"),
-        ("pymemcache", "make_redis", "a Redis node is redis://"),
+        ("redis", "make_memcached", "for a memcached node use memcached://"),
+        ("memcached", "make_redis", "for a Redis node use redis://"),
+        ("pymemcache", "make_redis", "for a Redis node use redis://"),
     ],
 )
 def test_another_protocol_is_named(client_of, request, scheme, starter, words):
@@ -194,7 +195,7 @@ def test_a_memcached_that_wants_a_login(client_of, make_memcached, scheme, tmp_p
     logins.write_text("app:hunter2\n")
     server = make_memcached("-Y", str(logins))
     (fault,) = faults_of(client_of(f"{scheme}://127.0.0.1:{server.port}"))[name_of(server)]
-    assert "wants a login" in fault
+    assert "requires authentication" in fault
 
 
 def test_a_node_that_is_stopped(client_of, make_memcached, make_redis):
@@ -290,7 +291,7 @@ def certificate(directory, names=("127.0.0.1",), **dates):
 class Pretender:
     """A node that behaves as told, and else as an embedded one."""
 
-    lacks = frozenset()
+    supports = EVERYTHING
     whole_seconds = False
 
     def __init__(self, figures=None, replies=None):

@@ -104,7 +104,7 @@ def test_a_missing_password_is_told_once(make_redis, lines, mode):
         assert client.set(f"k{number}", 1) is False
         assert client.get_many([f"k{number}", "l"]) == {}
     (line,) = lines()
-    assert "wants a password, and the node's URL has none" in line
+    assert "requires a password, and the node's URL has none" in line
     client.close()
 
 

@@ -136,7 +136,7 @@ def test_what_was_dropped_takes_no_place(connects):
         if connects:
             pool.add(Connection(socket.socket(), None), held)
         # As when an interrupt hits the callback that would take note of its end.
-        references = pool._living._references
+        references = pool._live._references
         references[-len(references)] = weakref.ref(Slot())
         del held
     assert pool.open == 0
@@ -215,13 +215,13 @@ def test_an_interrupted_collection_is_not_the_last(monkeypatch):
     monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(pools, "_next_collection", {})  # what is in it is of the real clock
     pool = Pool("cache1", 1)
-    pool._living.add(lost := Slot())
+    pool._live.add(lost := Slot())
     collections = []
     monkeypatch.setattr(gc, "collect", lambda *_: collections.append(1))
-    for _ in interrupted(pool._find_dropped, lambda code: code.co_filename == pools.__file__):
+    for _ in interrupted(pool._collect_dropped, lambda code: code.co_filename == pools.__file__):
         now[0] += 60
         collections.clear()
-        pool._find_dropped()
+        pool._collect_dropped()
         assert collections
     del lost
 
@@ -385,7 +385,7 @@ def test_a_wakeup_that_is_cleared_too_early_does_not_spin(monkeypatch):
         return made
 
     monkeypatch.setattr(pools, "Wakeup", wakeup)
-    waiting = pool.reserved(time.monotonic() + 0.2)
+    waiting = pool.reserve_in_steps(time.monotonic() + 0.2)
     wait = next(waiting)
     pool._wake()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 
-from shardcache.backends.transport.pool import Living, Slot
+from shardcache.backends.transport.pool import LiveObjects, Slot
 
 
 class Mortal:
@@ -22,7 +22,7 @@ class Mortal:
 
 def test_garbage_collected_while_the_living_are_listed():
     """What the collector finds then may change what is listed: with pairs, Python 3.11 raises."""
-    living = Living()
+    living = LiveObjects()
     held = [Slot() for _ in range(200)]
     for place in held:
         living.add(place)
@@ -35,9 +35,9 @@ def test_garbage_collected_while_the_living_are_listed():
                 Mortal(living)
             gc.set_threshold(gc.get_count()[0] + 50)
             gc.enable()
-            living.forget_dead()
+            living.remove_dead()
     finally:
         gc.set_threshold(*before)
         gc.enable()
     gc.collect()
-    assert living.count() == living.at_most() == len(held)
+    assert living.count() == living.count_with_dead() == len(held)

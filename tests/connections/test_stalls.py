@@ -200,7 +200,7 @@ async def test_a_connection_that_was_looked_at_is_held_while_it_owes_a_reply(hel
     channel._poll = Ready()
     channel._last_used -= 1
     call = backend.execute(Get(b"k"), time.monotonic() + 60)
-    assert channel._ear.channel is channel
+    assert channel._reference.channel is channel
     node.answers.set()
     assert (await call)[1] == b"k"
-    assert channel._ear.channel is None
+    assert channel._reference.channel is None

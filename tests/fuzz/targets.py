@@ -15,7 +15,7 @@ from shardcache import Client, ConfigurationError, DecodeError, KeyBuildError, N
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.pymemcache.backend import PymemcacheBackend
-from shardcache.backends.pymemcache.refusals import translated
+from shardcache.backends.pymemcache.refusals import translate
 from shardcache.backends.redis.header import from_redis
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import RedisWire
@@ -185,7 +185,7 @@ def pymemcache(data):
             try:
                 session.ask(connection, command, time.monotonic() + 60)
             except Exception as error:  # noqa: BLE001 - pymemcache trips over nonsense in many ways
-                ours = translated(error, command, "n")
+                ours = translate(error, command, "n")
             if ours is not None:
                 assert isinstance(ours, NodeError), repr(ours)
                 assert str(ours).isprintable()

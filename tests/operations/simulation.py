@@ -16,11 +16,10 @@ from typing import Any, Literal
 
 from shardcache.backends.memory import Bounds, Store
 from shardcache.clients.function_cache import CacheContext
+from shardcache.core.capabilities import COMPARE, EVERYTHING
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.commands import (
     Acquire,
-    CompareAndDelete,
-    CompareAndExpire,
     GetOrStub,
     Renew,
     Set,
@@ -173,9 +172,7 @@ class SimulatedNode:
     def __init__(self, world: World, *, whole_seconds: bool = False) -> None:
         self.world = world
         self.whole_seconds = whole_seconds
-        self.lacks = (
-            frozenset({CompareAndDelete, CompareAndExpire}) if whole_seconds else frozenset()
-        )
+        self.supports = EVERYTHING - COMPARE if whole_seconds else EVERYTHING
         self.up = True
         self.stopped = False
         self.delay = 0.001  # seconds there, and as many back

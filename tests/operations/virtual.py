@@ -86,7 +86,7 @@ class VirtualBackend:
         self._loop = loop
         self._node = node
         self._caller = caller
-        self.lacks = node.lacks
+        self.supports = node.supports
         self.whole_seconds = node.whole_seconds
 
     def eject(self) -> None:

@@ -10,7 +10,7 @@ SLOW = 0.05  # seconds
 
 
 class SlowCalls(Observer):
-    """Counts calls that took longer than `SLOW`, by the node's name."""
+    """A count of the calls that took longer than `SLOW`, by node name."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -21,4 +21,4 @@ class SlowCalls(Observer):
             self.counts[event.node.name] += 1
 
 
-slow_calls = SlowCalls()  # one for the process: a program reads it wherever it likes
+slow_calls = SlowCalls()  # one per process; a program may read it anywhere

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shardcache import Settings, hookimpl
+from shardcache.backends.base import BackendFactory
+from shardcache.core.codecs import CodecFactory
 from shardcache.core.strategy import StrategyFactory
 from shardcache.plugin.registry import Registry
+from shardcache_example.codec import JsonZlib
 from shardcache_example.observer import slow_calls
+from shardcache_example.sqlite import Sqlite
 from shardcache_example.strategy import Sha256
 
 
@@ -15,6 +19,18 @@ from shardcache_example.strategy import Sha256
 def shardcache_register_strategies(registry: Registry[StrategyFactory]) -> None:
     """Offer the strategy by name."""
     registry.register("sha256", Sha256)
+
+
+@hookimpl
+def shardcache_register_backends(registry: Registry[BackendFactory]) -> None:
+    """Offer the backend by its URL scheme."""
+    registry.register("sqlite", Sqlite())
+
+
+@hookimpl
+def shardcache_register_codecs(registry: Registry[CodecFactory]) -> None:
+    """Offer the codec by name."""
+    registry.register("json-zlib", JsonZlib)
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""A strategy anybody can recompute by hand: rendezvous hashing by SHA-256."""
+"""A strategy that is easy to recompute by hand: rendezvous hashing by SHA-256."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Sha256:
     name = "sha256"
     hashes_namespace = True
 
-    def __init__(self, **options: Any) -> None:  # there are none, whatever is given
+    def __init__(self, **options: Any) -> None:  # refused, whatever they are
         if options:
             raise ConfigurationError(f"strategy 'sha256' has no options (given: {list(options)})")
 
@@ -35,15 +35,15 @@ class Ranked:
 
     @property
     def digest(self) -> bytes:
-        """Give a digest of all that decides placement: here, the names."""
+        """Return a digest of all that decides placement: here, the names."""
         return sha256("\0".join(sorted(node.name for node in self._nodes)).encode()).digest()
 
     def owner(self, key: bytes) -> Node:
-        """Give the node that holds `key`."""
+        """Return the node of `key`."""
         return max(self._nodes, key=lambda node: _score(node, key))
 
     def preference(self, key: bytes, count: int) -> Sequence[Node]:
-        """Give up to `count` nodes, the owner first."""
+        """Return up to `count` nodes, the owner first."""
         return sorted(self._nodes, key=lambda node: _score(node, key), reverse=True)[:count]
 
 

@@ -1,4 +1,4 @@
-"""The example keeps the contract, and is found through its entry point."""
+"""The example strategy keeps the contract, and the plugin is found through its entry point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TestSha256(StrategyContract):
 
     @pytest.fixture
     def strategy(self) -> Strategy:
-        """Give the strategy under test."""
+        """Return the strategy under test."""
         return Sha256()
 
 
@@ -25,7 +25,7 @@ def test_the_entry_point_is_found():
     """Installing the distribution is all there is to do."""
     (info,) = [plugin for plugin in load().infos if plugin.name == "example"]
     assert info.distribution == "shardcache-example"
-    assert info.offers == ("strategy sha256",)
+    assert info.offers == ("strategy sha256", "backend sqlite", "codec json-zlib")
 
 
 def test_a_client_uses_the_strategy_by_name():
@@ -54,4 +54,4 @@ def test_slow_calls_are_counted():
 def test_every_client_is_watched():
     """The observer comes with the plugin."""
     client = Client("memory://a")
-    assert slow_calls in client._cluster.audience.observers
+    assert slow_calls in client._cluster.observers.observers

@@ -1,4 +1,4 @@
-"""What memcached owes: the replies that commands of the meta protocol wait for, part by part."""
+"""The replies of the meta protocol, and how each is read line by line."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ MAX_DIGITS: Final = 20  # of 64 bits without a sign
 MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"
-Head = Sequence[bytes]  # a reply line in its words
+Head = Sequence[bytes]  # the words of a reply line
 _hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
-_shaped = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10})").fullmatch
-# What memcached says of an item being made anew, behind all else: won, stale, already won.
+_match_hit_head = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10})").fullmatch
+# Marks that may end a reply line about an item that is being recomputed: won, stale, already won.
 _RECACHE: Final = frozenset({b"W", b"X", b"Z"})
-END: Final = b"MN"  # of a batch
+END: Final = b"MN"  # the reply that ends a batch
 
 
-class Expectation(Protocol):
-    """A reply that is owed: takes lines until it is whole."""
+class PendingReply(Protocol):
+    """The reply to a command that was sent; it takes lines until it is complete."""
 
-    def whole(self, data: bytes) -> Reply:
-        """Give the reply if `data` is all of it and it is of the usual kind, else `None`."""
+    def read_whole(self, data: bytes) -> Reply:
+        """Return the reply if `data` is exactly that and of the usual kind, else `None`."""
 
     def take(self, head: Head, value: bytes | None) -> Any:  # the reply, or one of the two marks
-        """Give the reply, `MORE` if it is not whole yet, `NONSENSE` if this cannot be its answer."""
+        """Return the reply, `MORE` if it is incomplete, `UNEXPECTED` if this line cannot belong to it."""
 
     def too_large(self, head: Head, error: NodeError) -> Any:  # the reply, or one of the two marks
-        """Take the error for a value that was not kept, whose line is `head`."""
+        """Take an error in place of a value that is too large; `head` is its line."""
 
-    def refused(self, error: NodeError) -> Any:  # the reply, or MORE
-        """Take a refusal in place of an answer; raise it where it cannot be told whose it is."""
+    def refuse(self, error: NodeError) -> Any:  # the reply, or MORE
+        """Take a refusal in place of an answer; raise it if its command is unknown."""
 
-    def partial(self, node: str) -> Reply:
-        """Give what has arrived."""
+    def partial_reply(self, node: str) -> Reply:
+        """Return what has arrived, with a `NodeTimeoutError` in each gap."""
 
 
 MORE: Final = object()
-NONSENSE: Final = object()
+UNEXPECTED: Final = object()
 TOO_LARGE: Final = bytes(
     bytearray(b"too large")
-)  # in place of a value that was not kept: itself alone
+)  # stands for a value that is too large; compared by identity
 
-Encoded = tuple[Sequence[bytes], Expectation]
+Encoded = tuple[Sequence[bytes], PendingReply]
 Answers = dict[bytes, bool | None]
 
 STORED: Final[Answers] = {b"HD": True, b"NS": False}
@@ -58,42 +58,42 @@ REMOVED: Final[Answers] = {b"HD": True, b"EX": False, b"NF": False}
 THERE: Final[Answers] = {b"HD": True, b"EN": False, b"NF": False}
 
 
-class Single:
-    """A reply to one command: one line, perhaps with a value."""
+class SingleReply:
+    """A reply of one line, perhaps with a value."""
 
     __slots__ = ("token",)
 
     def __init__(self, token: bytes) -> None:
         self.token = token
 
-    def whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual enough
-        """Give `None`: lines are taken one by one."""
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as above
+        """Return `None`: lines are read one by one."""
         return None
 
     def too_large(self, head: Head, error: NodeError) -> Any:
-        """Return the error where a value is a reply."""
-        return NONSENSE if self.take(head, TOO_LARGE) is NONSENSE else error
+        """Return the error if a value may be the reply."""
+        return UNEXPECTED if self.take(head, TOO_LARGE) is UNEXPECTED else error
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Return the reply, `NONSENSE` if this cannot be its answer."""
+        """Return the reply, or `UNEXPECTED` if this line cannot be it."""
         raise NotImplementedError
 
-    def refused(self, error: NodeError) -> NodeError:
-        """Give the refusal as the reply."""
+    def refuse(self, error: NodeError) -> NodeError:
+        """Return the refusal as the reply."""
         return error
 
-    def partial(self, node: str) -> NodeError:
-        """Give a timeout: a single reply is whole or not there."""
-        return _late(node)
+    def partial_reply(self, node: str) -> NodeError:
+        """Return a timeout: nothing else of a single reply can have arrived."""
+        return late_error(node)
 
 
-class OneGet(Single):
+class GetReply(SingleReply):
     """The reply to `mg … v f`: a payload, or nothing."""
 
     __slots__ = ()
 
-    def whole(self, data: bytes) -> Payload | None:
-        """Give the payload if `data` is this hit from its first byte to its last, by one match."""
+    def read_whole(self, data: bytes) -> Payload | None:
+        """Return the payload if `data` is exactly this hit, by one match."""
         hit = _hit(data)
         if hit is None:
             return None
@@ -104,7 +104,7 @@ class OneGet(Single):
         return (int(flags), data[start:-2]) if data.endswith(CRLF) else None
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Give the payload, or `None` on a miss."""
+        """Return the payload, or `None` on a miss."""
         match head:
             case [b"VA", _, flags, self.token, *marks] if (
                 flags[:1] == b"f" and flags[1:].isdigit() and _RECACHE.issuperset(marks)
@@ -112,111 +112,111 @@ class OneGet(Single):
                 return int(flags[1:]), value
             case [b"EN", self.token]:
                 return None
-        return NONSENSE
+        return UNEXPECTED
 
 
-class RunToken(NamedTuple):
-    """A CAS number, and the run of its server: numbers begin anew with each."""
+class CasToken(NamedTuple):
+    """A CAS number and the incarnation of its server: a restarted server counts from the start."""
 
     number: int
-    run: int
+    incarnation: int
 
 
-class Numbered(Single):
-    """A reply that has a CAS number in it."""
+class TokenReply(SingleReply):
+    """A reply that contains a CAS number."""
 
-    __slots__ = ("_run",)
+    __slots__ = ("_incarnation",)
 
-    def __init__(self, token: bytes, run: int) -> None:
+    def __init__(self, token: bytes, incarnation: int) -> None:
         super().__init__(token)
-        self._run = run
+        self._incarnation = incarnation
 
-    def numbered(self, word: bytes) -> RunToken | None:
-        """Give the token of a word such as `c17`, `None` if it is no such word."""
-        version = number(word[1:]) if word[:1] == b"c" else None
-        return None if version is None else RunToken(version, self._run)
+    def cas_token(self, word: bytes) -> CasToken | None:
+        """Return the token of a word such as `c17`, or `None` for another word."""
+        version = parse_number(word[1:]) if word[:1] == b"c" else None
+        return None if version is None else CasToken(version, self._incarnation)
 
 
-class OneGets(Numbered):
+class GetsReply(TokenReply):
     """The reply to `mg … v f c`: a payload with its CAS number, or nothing."""
 
     __slots__ = ()
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Give the payload and the number, or `None` on a miss."""
+        """Return the payload and its token, or `None` on a miss."""
         match head:
             case [b"VA", _, flags, cas, self.token, *marks] if flags[
                 :1
             ] == b"f" and _RECACHE.issuperset(marks):
-                bits, version = number(flags[1:]), self.numbered(cas)
+                bits, version = parse_number(flags[1:]), self.cas_token(cas)
                 whole = bits is not None and version is not None
-                return ((bits, value), version) if whole else NONSENSE
+                return ((bits, value), version) if whole else UNEXPECTED
             case [b"EN", self.token]:
                 return None
-        return NONSENSE
+        return UNEXPECTED
 
 
-class OneBegin(Numbered):
-    """The reply to `mg … v f c N`: a payload or an empty stub, with a CAS number and who won it."""
+class GetOrStubReply(TokenReply):
+    """The reply to `mg … v f c N`: a payload or a stub, its CAS number, and whether it was won."""
 
     __slots__ = ("_node",)
 
-    def __init__(self, token: bytes, run: int, node: str) -> None:
-        super().__init__(token, run)
+    def __init__(self, token: bytes, incarnation: int, node: str) -> None:
+        super().__init__(token, incarnation)
         self._node = node
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Give what was met; a `W` behind the token says that the stub is new."""
+        """Return the value or stub; a `W` after the token marks a stub that this command created."""
         match head:
             case [b"EN", self.token] if value is None:
-                # It was to leave a stub, and found no room: its one answer that is not an error.
+                # Out of memory for the stub: the only case in which memcached answers with a miss.
                 return NodeRefusedError("the server says: out of memory storing object", self._node)
             case [b"VA", _, flags, cas, self.token, *marks] if flags[
                 :1
             ] == b"f" and _RECACHE.issuperset(marks):
-                bits, version = number(flags[1:]), self.numbered(cas)
+                bits, version = parse_number(flags[1:]), self.cas_token(cas)
                 if bits is None or version is None or value is None:
-                    return NONSENSE
+                    return UNEXPECTED
                 payload = (bits, value)
                 if is_stub(payload):
                     return StubReply(None, version, leads=b"W" in marks, stub=payload)
                 return StubReply(payload, version, leads=False)
-        return NONSENSE
+        return UNEXPECTED
 
 
-class OneRenew(Numbered):
-    """The reply to `ms … C c`: the new CAS number, or none when another was there."""
+class RenewReply(TokenReply):
+    """The reply to `ms … C c`: the new CAS number, or none if the item has changed."""
 
     __slots__ = ()
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Give the number, or `None`."""
+        """Return the new token, or `None`."""
         match head:
             case [b"HD", cas, self.token] if value is None:
-                return self.numbered(cas) or NONSENSE
+                return self.cas_token(cas) or UNEXPECTED
             case [b"EX" | b"NF" | b"NS", *_, self.token] if value is None:
                 return None
-        return NONSENSE
+        return UNEXPECTED
 
 
-class OneTake(Numbered):
-    """The reply to `ms … ME c`: the CAS number of what was stored, or that something was there."""
+class AcquireReply(TokenReply):
+    """The reply to `ms … ME c`: the CAS number of the new item, or that the key exists."""
 
     __slots__ = ()
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Give the number, or `False`."""
+        """Return the token, or `False`."""
         match head:
             case [b"HD", cas, self.token] if value is None:
-                version = self.numbered(cas)
-                return NONSENSE if version is None else Acquired(version)
+                version = self.cas_token(cas)
+                return UNEXPECTED if version is None else Acquired(version)
             case [b"NS" | b"EX", *_, self.token] if value is None:
                 return False
-        return NONSENSE
+        return UNEXPECTED
 
 
-class One(Single):
-    """The reply to a command that is answered by a code alone."""
+class CodeReply(SingleReply):
+    """A reply that is only a return code."""
 
     __slots__ = ("_answers",)
 
@@ -225,14 +225,14 @@ class One(Single):
         self._answers = answers
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Give what the code means."""
+        """Return the meaning of the code."""
         match head:
             case [code, self.token, *marks] if value is None and _RECACHE.issuperset(marks):
-                return self._answers.get(code, NONSENSE)
-        return NONSENSE
+                return self._answers.get(code, UNEXPECTED)
+        return UNEXPECTED
 
 
-class Counter(Single):
+class CounterReply(SingleReply):
     """The reply to `ma … v`: the new number."""
 
     __slots__ = ("_delta", "_node")
@@ -243,34 +243,34 @@ class Counter(Single):
         self._delta = delta
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Give the number, or `None` when there is no counter."""
+        """Return the number, or `None` if the key is missing."""
         match head:
             case [b"NF", self.token]:
                 return None
             case [b"VA", _, self.token] if value is not None:
-                return self._count(number(value.strip()))
-        return NONSENSE
+                return self._count(parse_number(value.strip()))
+        return UNEXPECTED
 
     def _count(self, count: int | None) -> Any:
         if count is None:
-            return NONSENSE
-        # memcached counts to 2**64 - 1 and begins again at 0; a sum is never below what was added.
+            return UNEXPECTED
+        # memcached wraps at 2**64: a sum below the addend has wrapped.
         if count > COUNTER_MAX or count < self._delta:
             return NotACounterError("the counter passed 2**63 - 1", self._node)
         return count
 
 
-class Word(Single):
-    """The reply to a command that is answered by one known word."""
+class WordReply(SingleReply):
+    """A reply that is one known word."""
 
     __slots__ = ()
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Give `True` for the word."""
-        return True if value is None and list(head) == [self.token] else NONSENSE
+        """Return `True` for the word."""
+        return True if value is None and list(head) == [self.token] else UNEXPECTED
 
 
-class Stats(Single):
+class StatsReply(SingleReply):
     """The reply to `stats`: lines up to `END`."""
 
     __slots__ = ("_figures",)
@@ -280,7 +280,7 @@ class Stats(Single):
         self._figures: dict[str, str] = {}
 
     def take(self, head: Head, value: bytes | None) -> Any:  # noqa: ARG002 - there is none
-        """Take one figure, or give all."""
+        """Take one figure; return all of them at `END`."""
         match head:
             case [self.token]:
                 return self._figures
@@ -288,25 +288,25 @@ class Stats(Single):
                 figure = b" ".join(words).decode("ascii", "replace")
                 self._figures[name.decode("ascii", "replace")] = figure
                 return MORE
-        return NONSENSE
+        return UNEXPECTED
 
 
-class ManyGets:
+class GetManyReply:
     """The replies to many quiet `mg`: hits by token, in order, up to `MN`."""
 
-    __slots__ = ("_count", "_first", "_from", "_results")
+    __slots__ = ("_count", "_first", "_next", "_results")
 
     def __init__(self, first: int, count: int) -> None:
         self._first = first
         self._count = count
-        self._from = 0  # hits come in the order asked: none before this is still to come
+        self._next = 0  # hits come in the order of the keys: the next has at least this index
         self._results: list[Payload | NodeError | None] = [None] * count
 
-    def whole(self, data: bytes) -> Reply:
-        """Give all if `data` is hits that were asked for and `MN`, with no CRLF in a value.
+    def read_whole(self, data: bytes) -> Reply:
+        """Return all replies if `data` is expected hits and `MN`, and no value contains a CRLF.
 
-        That takes less than half the time of `scanned`, which has the last word on anything else:
-        a value with a CRLF in it is cut too short for the length that stands before it.
+        This takes less than half the time of `scan`, which decides everything else: a value that
+        contains a CRLF is cut shorter than its announced length.
         """
         if not data.endswith(CRLF):
             return None
@@ -314,7 +314,7 @@ class ManyGets:
         if end != END:
             return None
         results, first, last = self._results, self._first, self._count
-        following = self._from
+        following = self._next
         pairs = iter(parts)
         try:
             for head, value in zip(pairs, pairs, strict=False):
@@ -322,24 +322,24 @@ class ManyGets:
                 if not token.isdigit() or len(token) > MAX_DIGITS:
                     return None
                 place = int(token) - first
-                size, flags = _shape(shape)
+                size, flags = _parse_hit_head(shape)
                 if not following <= place < last or len(value) != size:
                     return None
                 results[place] = (flags, value)
                 following = place + 1
-        except _NoShapeError:
+        except _NotAHitError:
             return None
         return results if len(parts) % 2 == 0 else None
 
-    def scanned(self, text: bytes, position: int, largest: int) -> int:
-        """Take the whole hits that begin at `position`; give where they end.
+    def scan(self, text: bytes, position: int, largest: int) -> int:
+        """Take the complete hits that begin at `position`; return where they end.
 
-        A loop of its own, for a large batch spends most of its time here. It stops at whatever is
-        not a whole hit that was asked for, of at most `largest` bytes, which is then no legal reply
-        unless it is incomplete or too large.
+        This is a separate loop because a large batch spends most of its time here. It stops at
+        anything that is not a complete expected hit of at most `largest` bytes. That is an illegal
+        reply, unless it is incomplete or too large.
         """
         results, first, last = self._results, self._first, self._count
-        following = self._from
+        following = self._next
         while hit := _hit(text, position):
             size, flags, token = hit.groups()
             start = hit.end()
@@ -351,105 +351,106 @@ class ManyGets:
             results[place] = (int(flags), text[start:stop])
             following = place + 1
             position = stop + 2
-        self._from = following
+        self._next = following
         return position
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Give all at `MN`; every whole hit was taken by `scanned`."""
-        return self._results if value is None and list(head) == [END] else NONSENSE
+        """Return all replies at `MN`; `scan` has taken every complete hit."""
+        return self._results if value is None and list(head) == [END] else UNEXPECTED
 
     def too_large(self, head: Head, error: NodeError) -> Any:
-        """Put the error in the place of its key."""
+        """Store the error for its key."""
         match head:
             case [b"VA", _, _, token, *_] if token[:1] == b"O" and token[1:].isdigit():
                 place = int(token[1:]) - self._first
-                if self._from <= place < self._count:
+                if self._next <= place < self._count:
                     self._results[place] = error
-                    self._from = place + 1
+                    self._next = place + 1
                     return MORE
-        return NONSENSE
+        return UNEXPECTED
 
-    def refused(self, error: NodeError) -> Any:
-        """Raise the refusal: quiet commands do not tell whose it is."""
+    def refuse(self, error: NodeError) -> Any:
+        """Raise the refusal: after quiet commands its key is unknown."""
         raise error
 
-    def partial(self, node: str) -> Reply:
-        """Give the hits so far; what comes after the last of them is late."""
-        gap = self._count - self._from
-        return self._results[: self._from] + [_late(node)] * gap
+    def partial_reply(self, node: str) -> Reply:
+        """Return the hits so far; every key after the last hit is late."""
+        gap = self._count - self._next
+        return self._results[: self._next] + [late_error(node)] * gap
 
 
-class _NoShapeError(Exception):
-    """The head of a reply is not that of a hit without marks."""
+class _NotAHitError(Exception):
+    """The reply line is not that of a hit without marks."""
 
 
 @lru_cache(maxsize=4096)
-def _shape(text: bytes) -> tuple[int, int]:
-    """Return the size and flags of a hit without marks, of which there are few.
+def _parse_hit_head(text: bytes) -> tuple[int, int]:
+    """Return the size and flags of a hit without marks. Few combinations occur, so they are cached.
 
-    Anything else raises, and so is not kept: a server may send heads of any length.
+    Anything else raises, and so is not cached: a server may send lines of any length.
     """
-    parts = _shaped(text)
+    parts = _match_hit_head(text)
     if parts is None:
-        raise _NoShapeError
+        raise _NotAHitError
     return int(parts[1]), int(parts[2])
 
 
-class Many:
-    """The replies to many commands asked aloud, in order, up to `MN`.
+class BatchReply:
+    """The replies to many commands that are not quiet, in order, up to `MN`.
 
-    `results` holds `None` where an answer is to come: one for each of `tokens`.
+    `results` holds `None` for each expected answer: one for each of `tokens`.
     """
 
-    __slots__ = ("_answers", "_open", "_results", "_tokens")
+    __slots__ = ("_answers", "_gaps", "_results", "_tokens")
 
     def __init__(self, results: list[Any], tokens: list[bytes], answers: Answers) -> None:
         self._results = results
-        self._open = iter([place for place, known in enumerate(results) if known is None])
+        self._gaps = iter([place for place, known in enumerate(results) if known is None])
         self._tokens = iter(tokens)
         self._answers = answers
 
-    def whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as in Single
-        """Give `None`: lines are taken one by one."""
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as in SingleReply
+        """Return `None`: lines are read one by one."""
         return None
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Take one answer, or give all at `MN`."""
+        """Take one answer; return all of them at `MN`."""
         if value is not None:
-            return NONSENSE
+            return UNEXPECTED
         if list(head) == [END]:
-            whole = next(self._open, None) is None
-            return self._results if whole else NONSENSE
+            whole = next(self._gaps, None) is None
+            return self._results if whole else UNEXPECTED
         match head:
             case [code, token] if code in self._answers and token == next(self._tokens, None):
                 return self._put(self._answers[code])
-        return NONSENSE
+        return UNEXPECTED
 
-    def too_large(self, head: Head, error: NodeError) -> Any:  # noqa: ARG002 - it is owed no value
-        """Return that this cannot be its answer."""
-        return NONSENSE
+    def too_large(self, head: Head, error: NodeError) -> Any:  # noqa: ARG002 - it has no values
+        """Return `UNEXPECTED`: no value belongs to this reply."""
+        return UNEXPECTED
 
-    def refused(self, error: NodeError) -> Any:
-        """Take the refusal for the command whose turn it is."""
+    def refuse(self, error: NodeError) -> Any:
+        """Take the refusal as the answer to the next command."""
         next(self._tokens, None)
         return self._put(error)
 
     def _put(self, answer: object) -> object:
-        place = next(self._open, None)
+        place = next(self._gaps, None)
         if place is None:
-            return NONSENSE
+            return UNEXPECTED
         self._results[place] = answer
         return MORE
 
-    def partial(self, node: str) -> Reply:
-        """Give the answers so far; the others are late."""
-        return [_late(node) if known is None else known for known in self._results]
+    def partial_reply(self, node: str) -> Reply:
+        """Return the answers so far; the others are late."""
+        return [late_error(node) if known is None else known for known in self._results]
 
 
-def _late(node: str) -> NodeTimeoutError:
+def late_error(node: str) -> NodeTimeoutError:
+    """Return the error for a reply that did not come by its deadline."""
     return NodeTimeoutError("did not answer in time", node)
 
 
-def number(text: bytes) -> int | None:
-    """Give a number of digits alone, at most 20; `None` for anything else."""
+def parse_number(text: bytes) -> int | None:
+    """Return a number of at most 20 digits; `None` for anything else."""
     return int(text) if text.isdigit() and len(text) <= MAX_DIGITS else None

@@ -1,4 +1,4 @@
-"""A node behind pymemcache, asked by threads that block and by the tasks of event loops."""
+"""One node through pymemcache, for blocking callers and for asyncio."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off
-from shardcache.backends.pymemcache.refusals import translated
-from shardcache.backends.pymemcache.session import Session
+from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error
+from shardcache.backends.pymemcache.refusals import translate
+from shardcache.backends.pymemcache.session import SUPPORTS, Session
 from shardcache.backends.threads import NoThreadError, Workers
 from shardcache.backends.transport.dial import Expired, Target, Wait, dial
 from shardcache.backends.transport.dropped import warn_dropped
 from shardcache.backends.transport.pool import Connection, Pool, Slot
+from shardcache.backends.transport.resolver import NAMES, Resolver
 from shardcache.backends.transport.wakeups import Wakeup
 from shardcache.backends.wire import Wire
 from shardcache.core.commands import Cas, Command, DeleteMany, Get, GetMany, Reply, Set, SetMany
@@ -32,126 +33,132 @@ from shardcache.errors import (
     ValueTooLargeError,
 )
 
-# pymemcache sends a command whole before it reads: what comes back meanwhile must fit into the
-# buffers between.
+# pymemcache sends a whole command before it reads, so the replies must fit into the socket buffers.
 KEYS_AT_ONCE: Final = 200
 
 Many = GetMany | SetMany | DeleteMany
 
 
 class PymemcacheBackend:
-    """One node over a pool of connections, each in the hands of a pymemcache client.
+    """One node over a pool of connections, each driven by a pymemcache client.
 
-    Several nodes are asked at once from threads, because pymemcache can only block.
+    A fan-out asks its nodes in threads, because pymemcache can only block.
     """
 
+    supports = SUPPORTS
     whole_seconds = True
 
-    def __init__(self, node: Node, options: BackendOptions, max_value_bytes: int) -> None:
+    def __init__(
+        self,
+        node: Node,
+        options: BackendOptions,
+        max_value_bytes: int,
+        resolver: Resolver = NAMES,
+    ) -> None:
         self._node = node.name
         self._options = options
         self._max_value_bytes = max_value_bytes
-        # Of a wire, dialing and pool want what a session has: no greeting, and whether it is idle.
+        # A session is enough of a wire for dialing and the pool: it has a hello, and knows if it is idle.
         make_session: Any = partial(Session, node.name, max_value_bytes)
-        self._target = Target(node, make_wire=make_session)
+        self._target = Target(node, resolver=resolver, make_wire=make_session)
         self.pool = Pool(node.name, options.pool_size)
         self._workers = Workers(f"pymemcache {node.name}", options.pool_size)
 
     def execute(self, command: Command, deadline: float) -> Reply:
-        """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
+        """Send `command` and return its reply; raise a `NodeError` if there is none by `deadline`."""
         return self._ask(command, deadline, [])
 
     def begin(self, command: Command, deadline: float) -> ThreadExchange:
         """Start `command` in a thread, so that many nodes are asked at once."""
         try:
-            exchange = ThreadExchange(Task(command, deadline, self._node))
+            exchange = ThreadExchange(Job(command, deadline, self._node))
         except OSError as error:
-            raise _unasked(error, self._node) from error
+            raise _local_failure(error, self._node) from error
         try:
-            self.start(exchange.task, exchange)
+            self.start(exchange.job, exchange)
         except BaseException:
             exchange.abandon()
             raise
         return exchange
 
-    def start(self, task: Task, outcome: Outcome) -> None:
-        """Have a thread do the task for `outcome`; one that nobody wants any more is not done."""
+    def start(self, job: Job, sink: ReplySink) -> None:
+        """Run the job in a thread, and deliver its reply to `sink` unless it is no longer wanted."""
 
         def work() -> None:
             reply: Reply | Exception = None
             try:
-                if outcome.wanted:
-                    reply = self._ask(task.command, task.deadline, task.so_far)
-            except Exception as error:  # noqa: BLE001 - raised where it is waited for
+                if sink.wanted:
+                    reply = self._ask(job.command, job.deadline, job.so_far)
+            except Exception as error:  # noqa: BLE001 - the waiting caller raises it
                 reply = error
-            outcome.arrive(reply)
+            sink.deliver(reply)
 
         try:
             self._workers.submit(work)
         except NoThreadError as error:
-            outcome.arrive(_unasked(error, self._node))
+            sink.deliver(_local_failure(error, self._node))
 
     @property
-    def limited(self) -> int:
+    def refused_connections(self) -> int:
         """Return how many connections the server refused while others of this client were open."""
-        return self.pool.limited
+        return self.pool.refused_connections
 
     def eject(self) -> None:
-        """Drop idle connections and let nobody wait for one."""
+        """Drop idle connections and wake every thread that waits for one."""
         self.pool.eject()
 
     def close(self) -> None:
-        """Drop idle connections, and each busy one as it comes back; let the threads end."""
+        """Drop idle connections, and each busy one when it is put back; end the threads."""
         self.pool.close()
         self._workers.close()
 
     def _ask(self, command: Command, deadline: float, so_far: list[Any]) -> Reply:
         if not isinstance(command, (GetMany, SetMany, DeleteMany)):
-            return self._one(command, deadline)
+            return self._ask_one(command, deadline)
         for part in _parts(command):
             try:
-                so_far += self._part(part, deadline)
-            except NodeError as error:  # for the keys of this part, and of those not asked for
-                return _filled(so_far, command, error)
+                so_far += self._ask_part(part, deadline)
+            except NodeError as error:  # for the keys of this part and of the parts not sent
+                return _fill(so_far, command, error)
         return so_far
 
-    def _part(self, part: Many, deadline: float) -> list[Any]:  # as above
+    def _ask_part(self, part: Many, deadline: float) -> list[Any]:  # as above
         try:
-            return cast("list[Any]", self._one(part, deadline))
+            return cast("list[Any]", self._ask_one(part, deadline))
         except NodeRefusedError:
             if isinstance(part, DeleteMany):
                 raise
-        # pymemcache does not say whose refusal it was, so each item is asked for by itself.
+        # pymemcache does not tell which key was refused, so each item is sent alone.
         if isinstance(part, GetMany):
-            return [self._alone(Get(key), deadline) for key in part.keys]
-        return [self._alone(Set(*item, part.ttl), deadline) for item in part.items]
+            return [self._ask_alone(Get(key), deadline) for key in part.keys]
+        return [self._ask_alone(Set(*item, part.ttl), deadline) for item in part.items]
 
-    def _alone(self, command: Set | Get, deadline: float) -> Reply:
+    def _ask_alone(self, command: Set | Get, deadline: float) -> Reply:
         try:
-            return self._one(command, deadline)
+            return self._ask_one(command, deadline)
         except NodeRefusedError as error:
             return error
 
-    def _one(self, command: Command, deadline: float) -> Reply:
+    def _ask_one(self, command: Command, deadline: float) -> Reply:
         self._check_size(command)
         while True:
             try:
-                return self._asked(self._lent(deadline), command, deadline)
+                return self._ask_over(self._borrow(deadline), command, deadline)
             except TooManyConnectionsError:
-                if not self.pool.refused():
+                if not self.pool.record_refused():
                     raise
 
-    def _asked(self, connection: Connection, command: Command, deadline: float) -> Reply:
+    def _ask_over(self, connection: Connection, command: Command, deadline: float) -> Reply:
         session = cast("Session", connection.wire)
         try:
             reply = session.ask(connection, command, deadline)
         except Exception as error:
-            ours = translated(error, command, self._node)
+            ours = translate(error, command, self._node)
             if ours is error:
                 raise
             raise ours from error
         finally:
-            self.pool.put(connection)  # which closes it unless it is idle
+            self.pool.put(connection)  # it is closed unless it is idle
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -163,33 +170,33 @@ class PymemcacheBackend:
                     f"a value of {size} bytes (at most {self._max_value_bytes})", self._node
                 )
 
-    def _lent(self, deadline: float) -> Connection:
+    def _borrow(self, deadline: float) -> Connection:
         while True:
-            held = self.pool.reserve(deadline)
-            if isinstance(held, Slot):
-                return self._dialed(held, deadline)
-            # pymemcache forgets what it received too much, and would take the rest for an answer.
-            if not held.stale:
-                return held
-            self.pool.discard(held)
+            reserved = self.pool.reserve(deadline)
+            if isinstance(reserved, Slot):
+                return self._dial(reserved, deadline)
+            # pymemcache drops surplus bytes that it has received, and would read the rest as an answer.
+            if not reserved.stale:
+                return reserved
+            self.pool.discard(reserved)
 
-    def _dialed(self, slot: Slot, deadline: float) -> Connection:
-        """Give a new connection, in the place reserved for it."""
+    def _dial(self, slot: Slot, deadline: float) -> Connection:
+        """Dial a connection for a reserved slot."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
-            connection = Connection(*self._connected(until))
+            connection = Connection(*self._connect(until))
         except BaseException:
             self.pool.release(slot)
             raise
         self.pool.add(connection, slot)
         return connection
 
-    def _connected(self, until: float) -> tuple[socket.socket, Wire]:
+    def _connect(self, until: float) -> tuple[socket.socket, Wire]:
         steps = dial(self._target, until)
         try:
             wait = next(steps)
             while True:
-                wait = next(steps) if _ready(wait) else steps.throw(Expired())
+                wait = next(steps) if _wait_ready(wait) else steps.throw(Expired())
         except StopIteration as done:
             connected: tuple[socket.socket, Wire] = done.value
             return connected
@@ -198,17 +205,24 @@ class PymemcacheBackend:
 
 
 class AsyncPymemcacheBackend:
-    """The same for event loops: calls run in threads, as many at once as there are connections.
+    """One node for asyncio: calls run in threads, at most one per connection.
 
-    A cancelled or late call leaves its thread to end by the call's deadline, and its connection is
-    closed unless it came to a clean end.
+    The thread of a cancelled or late call ends by the call's deadline. Its connection is closed
+    unless the call has ended cleanly.
     """
 
+    supports = SUPPORTS
     whole_seconds = True
 
-    def __init__(self, node: Node, options: BackendOptions, max_value_bytes: int) -> None:
+    def __init__(
+        self,
+        node: Node,
+        options: BackendOptions,
+        max_value_bytes: int,
+        resolver: Resolver = NAMES,
+    ) -> None:
         self._node = node.name
-        self._blocking = PymemcacheBackend(node, options, max_value_bytes)
+        self._blocking = PymemcacheBackend(node, options, max_value_bytes, resolver)
         self._pending: set[asyncio.Future[Reply]] = set()
         self._unclosed: asyncio.AbstractEventLoop | None = None
 
@@ -218,25 +232,25 @@ class AsyncPymemcacheBackend:
             warn_dropped()
 
     def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
-        """Have a thread send `command`; the future gives the reply or raises `NodeError`."""
+        """Send `command` in a thread; return a future of the reply."""
         self._unclosed = loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply] = loop.create_future()
-        task = Task(command, deadline, self._node)
-        self._blocking.start(task, Promise(future))
+        job = Job(command, deadline, self._node)
+        self._blocking.start(job, FutureSink(future))
         delay = max(0.0, deadline - time.monotonic())
-        timer = loop.call_later(delay, lambda: _settle(future, task.late()))
+        timer = loop.call_later(delay, lambda: _settle(future, job.late_reply()))
         self._pending.add(future)
         future.add_done_callback(lambda _: timer.cancel())
         future.add_done_callback(self._pending.discard)
         return future
 
     @property
-    def limited(self) -> int:
+    def refused_connections(self) -> int:
         """Return how many connections the server refused while others of this client were open."""
-        return self._blocking.limited
+        return self._blocking.refused_connections
 
     def eject(self) -> None:
-        """Drop idle connections and let nobody wait for one."""
+        """Drop idle connections and wake every thread that waits for one."""
         self._blocking.eject()
 
     async def aclose(self) -> None:
@@ -246,90 +260,90 @@ class AsyncPymemcacheBackend:
         if own:
             _, silent = await asyncio.wait(own, timeout=LAST_WAIT)
             for future in silent:
-                _settle(future, cut_off(self._node))
+                _settle(future, cut_off_error(self._node))
         self._blocking.close()
         self._unclosed = None
 
 
 @dataclass(slots=True)
-class Task:
-    """A command for a thread. `so_far` holds the replies for the first of many keys, as they come."""
+class Job:
+    """A command for a thread. `so_far` collects the replies to a command over many keys."""
 
     command: Command
     deadline: float
     node: str
     so_far: list[Any] = field(default_factory=list)  # payloads, bools and errors
 
-    def late(self) -> Reply:
-        """Give what has come by now, with a `NodeTimeoutError` for what has not."""
+    def late_reply(self) -> Reply:
+        """Return what has arrived by now, with a `NodeTimeoutError` in each gap."""
         error = NodeTimeoutError("did not answer in time", self.node)
         if isinstance(self.command, (GetMany, SetMany, DeleteMany)):
-            return _filled(list(self.so_far), self.command, error)
+            return _fill(list(self.so_far), self.command, error)
         return error
 
 
-class Outcome(Protocol):
-    """Where a thread's reply goes."""
+class ReplySink(Protocol):
+    """The receiver of a thread's reply."""
 
     @property
     def wanted(self) -> bool:
-        """Say whether anybody still waits for it."""
+        """Return whether the reply is still waited for."""
 
-    def arrive(self, reply: Reply | Exception) -> None:
-        """Take the reply, from the thread; what arrives later is dropped."""
+    def deliver(self, reply: Reply | Exception) -> None:
+        """Take the reply from the thread; a later one is dropped."""
 
 
 class ThreadExchange:
-    """A command in a thread's hands, with a wakeup that tells of its reply."""
+    """A command that runs in a thread, with a wakeup for its reply."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, job: Job) -> None:
+        self.job = job
         self.finished = False
-        self._arrived: dict[str, Reply | Exception] = {}
+        self._delivered: dict[str, Reply | Exception] = {}
         self._reply: Reply | Exception = None
         self._wakeup = Wakeup()
 
     @property
     def deadline(self) -> float:
-        """Give the task's deadline."""
-        return self.task.deadline
+        """Return the job's deadline."""
+        return self.job.deadline
 
     @property
     def wanted(self) -> bool:
-        """Say whether the reply is still waited for."""
+        """Return whether the reply is still waited for."""
         return not self.finished
 
-    def arrive(self, reply: Reply | Exception) -> None:
-        """Take the reply, unless there is one, and wake who polls."""
-        self._arrived.setdefault("reply", reply)  # atomic: the first is kept
+    def deliver(self, reply: Reply | Exception) -> None:
+        """Take the reply unless there is one, and wake the thread that polls."""
+        self._delivered.setdefault("reply", reply)  # atomic, and keeps the first
         self._wakeup.set()
 
     def fileno(self) -> int:
-        """Give the descriptor to poll."""
+        """Return the descriptor to poll."""
         return self._wakeup.fileno()
 
     def events(self) -> int:
-        """Give the event that says that the reply is there."""
+        """Return the event to poll for."""
         return select.POLLIN
 
     def advance(self) -> None:
-        """Take the reply, if it is there."""
-        if self._arrived and not self.finished:
-            self._finish(self._arrived["reply"])
+        """Finish if the reply is there."""
+        if self._delivered and not self.finished:
+            self._finish(self._delivered["reply"])
 
     def expire(self) -> None:
-        """End the waiting: what has come by now is the reply."""
+        """Stop waiting: the reply is what has arrived, with timeouts in the gaps."""
         self.advance()
         if not self.finished:
-            self._finish(self.task.late())
+            self._finish(self.job.late_reply())
 
     def abandon(self) -> None:
-        """Stop waiting; the thread ends by itself, at the latest at the deadline."""
+        """Stop waiting; the thread ends by the deadline."""
         if not self.finished:
             self._finish(None)
 
     def result(self) -> Reply:
-        """Give the reply; raise the error that ended the exchange."""
+        """Return the reply; raise the error that ended the exchange."""
         if isinstance(self._reply, Exception):
             raise self._reply
         return self._reply
@@ -339,20 +353,20 @@ class ThreadExchange:
         self.finished = True
 
 
-class Promise:
-    """A future of an event loop, as the outcome of a thread's work."""
+class FutureSink:
+    """A future of an event loop that takes a thread's reply."""
 
     def __init__(self, future: asyncio.Future[Reply]) -> None:
         self._future = future
 
     @property
     def wanted(self) -> bool:
-        """Say whether the future is still open."""
+        """Return whether the future is still open."""
         return not self._future.done()
 
-    def arrive(self, reply: Reply | Exception) -> None:
-        """Give the reply to the future, in its loop's own thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+    def deliver(self, reply: Reply | Exception) -> None:
+        """Settle the future in the thread of its loop."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self._future.get_loop().call_soon_threadsafe(_settle, self._future, reply)
 
 
@@ -365,15 +379,15 @@ def _settle(future: asyncio.Future[Reply], reply: Reply | Exception) -> None:
         future.set_result(reply)
 
 
-def _unasked(error: OSError, node: str) -> NodeError:
-    """Return our error for what the system refused to this process, which blames no node."""
+def _local_failure(error: OSError, node: str) -> NodeError:
+    """Return the error for what the system refused to this process; it blames no node."""
     ours = NodeUnavailableError(f"cannot be asked: {error.strerror}", node)
     ours.__cause__ = error
     return ours
 
 
-def _ready(wait: Wait) -> bool:
-    """Wait for a descriptor; say whether it was ready in time."""
+def _wait_ready(wait: Wait) -> bool:
+    """Wait for a descriptor; return whether it was ready in time."""
     poll = select.poll()
     poll.register(wait.descriptor, wait.mask)
     timeout = None if wait.until is None else max(0.0, wait.until - time.monotonic()) * 1000
@@ -384,13 +398,13 @@ def _size(command: Many) -> int:
     return len(command.items if isinstance(command, SetMany) else command.keys)
 
 
-def _filled(replies: list[Any], command: Many, error: NodeError) -> list[Any]:
-    """Give the replies with `error` for each key that has none."""
+def _fill(replies: list[Any], command: Many, error: NodeError) -> list[Any]:
+    """Return the replies, with `error` for each key that has none."""
     return replies + [error] * (_size(command) - len(replies))
 
 
 def _parts(command: Many) -> Iterator[Many]:
-    """Cut a command over many keys into some of few."""
+    """Split a command over many keys into commands over few."""
     for start in range(0, _size(command), KEYS_AT_ONCE):
         span = slice(start, start + KEYS_AT_ONCE)
         if isinstance(command, SetMany):

@@ -1,4 +1,4 @@
-"""What pymemcache raises, and which of our errors that is."""
+"""The errors that pymemcache raises, translated to the errors of shardcache."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from shardcache.errors import (
 
 
 class HungUpError(ConnectionResetError):
-    """The node closed the connection instead of answering, which pymemcache has another name for."""
+    """The node closed the connection instead of answering; pymemcache has another error for it."""
 
 
-# The first that fits; pymemcache's errors inherit from one another.
+# The first match counts, because pymemcache's errors inherit from one another.
 _KINDS: Final[Sequence[tuple[tuple[type[Exception], ...], type[NodeError], str]]] = (
     ((TimeoutError, BlockingIOError), NodeTimeoutError, "did not answer in time"),
-    # A server hangs up when it ends, a proxy also on a command that it does not forward.
+    # A server hangs up when it stops, a proxy also on a command that it does not forward.
     ((HungUpError,), NodeUnavailableError, "closed the connection instead of answering"),
     ((OSError,), NodeUnavailableError, "lost the connection"),
-    ((MemcacheUnknownCommandError,), NodeRefusedError, "lacks this command"),
+    ((MemcacheUnknownCommandError,), NodeRefusedError, "does not know this command"),
 )
-# What proxies do not forward: twemproxy hangs up on these, and is well.
+# Proxies do not forward these: twemproxy hangs up on them, but works.
 _OF_ONE_SERVER: Final = (ServerStats, FlushAll)
-_OF_REDIS: Final = ("$", "-", "+")  # how its answers begin
+_OF_REDIS: Final = ("$", "-", "+")  # the first bytes of its replies
 
 
-def translated(error: Exception, command: Command, node: str) -> Exception:
-    """Return our error for what asking pymemcache for `command` raised.
+def translate(error: Exception, command: Command, node: str) -> Exception:
+    """Return our error for one that pymemcache raised during `command`.
 
-    An error of another library, such as a signal handler may raise, is returned as it is.
+    An error of another library, such as one of a signal handler, is returned as it is.
     """
-    # pymemcache trips over nonsense in many ways: KeyError, ValueError, IndexError …
+    # For malformed replies pymemcache raises KeyError, ValueError, IndexError …
     known = isinstance(error, (OSError, MemcacheError)) or type(error).__module__ == "builtins"
     if not known or isinstance(error, NodeError):
         return error
@@ -59,7 +59,7 @@ def translated(error: Exception, command: Command, node: str) -> Exception:
     if isinstance(error, (MemcacheServerError, MemcacheClientError)):
         return _refusal(_words(error), node)
     if _words(error).startswith(_OF_REDIS):
-        return NodeProtocolError("answers as Redis does: a Redis node is redis://", node)
+        return NodeProtocolError("answers as Redis does: for a Redis node use redis://", node)
     return NodeProtocolError("gave an answer that makes no sense here", node)
 
 
@@ -74,7 +74,9 @@ def _refusal(words: str, node: str) -> NodeError:
     if "open connections" in words:
         return TooManyConnectionsError("has too many connections", node)
     if "unauthenticated" in words:
-        return NodeProtocolError("wants a login (memcached -Y), and shardcache makes none", node)
+        return NodeProtocolError(
+            "requires authentication (memcached -Y), which shardcache does not support", node
+        )
     if "too large" in words:
         return ValueTooLargeError("the value is too large for the server", node)
     return NodeRefusedError(f"the server says: {words}", node)

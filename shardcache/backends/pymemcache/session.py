@@ -1,4 +1,4 @@
-"""One connection in pymemcache's hands, and what our commands are to it."""
+"""One connection driven by pymemcache, and how each command is sent over it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pymemcache.exceptions import (  # type: ignore[import-untyped]  # as above
 )
 
 from shardcache.backends.expiry import RELATIVE_LIMIT, memcached_exptime
+from shardcache.backends.handlers import Handlers
 from shardcache.backends.pymemcache.refusals import HungUpError
 from shardcache.backends.transport.pool import Connection
 from shardcache.core.commands import (
@@ -55,18 +56,18 @@ from shardcache.errors import (
 )
 
 COUNTER_MAX: Final = 2**63 - 1
-WHOLE_CIRCLE: Final = 2**64  # of the server's own counting
-LINES: Final = 64 * 1024  # bytes that a reply may have beside its values, and for each key:
+WHOLE_CIRCLE: Final = 2**64  # where the server's counters wrap
+LINES: Final = 64 * 1024  # bytes that a reply may have in addition to its values, and for each key:
 LINE: Final = 320
-LARGEST: Final = 1024**3  # bytes of a value; memcached takes no more as its -I
+LARGEST: Final = 1024**3  # bytes of a value; the largest -I that memcached accepts
 
-BEGIN_TRIES: Final = 3  # a stub that vanishes between two of these is not worth more
+BEGIN_TRIES: Final = 3  # enough, because a stub rarely vanishes between two steps
 
-# The earliest date that memcached does not take for a life of so many seconds. A number below zero
-# is as much in the past, but twemproxy hangs up on it.
+# The earliest expiry that memcached reads as a date. A negative number also means the past, but
+# twemproxy hangs up on it.
 LONG_AGO: Final = RELATIVE_LIMIT + 1
 
-_FOREIGN: Final = b"18446744073709551615"  # for a token of another backend: no item's number
+_FOREIGN: Final = b"18446744073709551615"  # for a token of another backend: no item has this number
 
 _is_cas = re.compile(rb"[1-9][0-9]{0,19}").fullmatch
 _is_number = re.compile(rb"[0-9]{1,20} *").fullmatch
@@ -77,7 +78,7 @@ def _is_count(line: bytes) -> bool:
     return line == b"NOT_FOUND" or _is_number(line) is not None
 
 
-# The answers of one line. pymemcache would take any other line for a no.
+# The legal answers of one line. pymemcache would read any other line as a "no".
 _ANSWERS: Final[Mapping[bytes, Callable[[bytes], bool]]] = {
     b"delete": (b"DELETED", b"NOT_FOUND").__contains__,
     b"touch": (b"TOUCHED", b"NOT_FOUND").__contains__,
@@ -88,16 +89,16 @@ _ANSWERS: Final[Mapping[bytes, Callable[[bytes], bool]]] = {
 
 
 class DeadlineSocket:
-    """What pymemcache sends to and receives from: one deadline for a whole command.
+    """The socket that pymemcache uses, with one deadline for a whole command.
 
-    pymemcache's own timeout begins anew with every `recv`, so that a node which sends a byte now
-    and then would hold a call for ever. It also takes lines of any length, hence `allowed`: the
-    bytes that may still come.
+    pymemcache's own timeout restarts with every `recv`, so a node that sends a byte now and then
+    could delay a call for ever. It also accepts lines of any length, hence `allowed`: the number of
+    bytes that may still arrive.
     """
 
     def __init__(self) -> None:
-        # For the time of a command alone: a connection that an interrupt drops must be part of no
-        # reference cycle, or it would go on to be counted.
+        # Set only during a command: a connection that an interrupt drops must not be part of a
+        # reference cycle, or the pool would go on counting it.
         self.connection: Connection | None = None
         self.deadline = 0.0
         self.allowed = 0
@@ -113,7 +114,7 @@ class DeadlineSocket:
                 self._await(partial(_writable, connection))
 
     def recv(self, size: int) -> bytes:
-        """Receive what comes first, by the deadline."""
+        """Receive the next bytes by the deadline."""
         connection = self._connected()
         self._await(connection.poll)
         data = connection.recv(size)
@@ -147,7 +148,7 @@ def _writable(connection: Connection, timeout: float) -> object:
 
 
 class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
-    """pymemcache's client of one connection, that refuses what is no answer."""
+    """pymemcache's client for one connection, which refuses malformed answers."""
 
     def __init__(self, node: str, sock: DeadlineSocket, max_value_bytes: int) -> None:
         super().__init__(("", 0), serde=PlainPayloads(), default_noreply=False)
@@ -156,11 +157,11 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
         self.max_value_bytes = max_value_bytes
 
     def _connect(self) -> None:
-        raise MemcacheUnknownError("the connection is closed")  # a new one is the pool's to make
+        raise MemcacheUnknownError("the connection is closed")  # only the pool dials a new one
 
     def _raise_errors(self, line: bytes, name: bytes) -> None:
         if line.startswith(b"ERROR Too many open connections"):
-            # pymemcache would call it an unknown command, and forget the line.
+            # pymemcache would raise "unknown command" and drop the text.
             raise MemcacheServerError(line[6:])
         super()._raise_errors(line, name)
 
@@ -169,7 +170,7 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
     ) -> list[bytes]:
         lines: list[bytes] = super()._misc_cmd(cmds, cmd_name, *args, **kwargs)
         if not all(map(_ANSWERS[cmd_name], lines)):
-            raise MemcacheUnknownError("no answer to what was asked")
+            raise MemcacheUnknownError("not an answer to what was asked")
         return lines
 
     def _extract_value(self, expect_cas: bool, line: bytes, *args: Any) -> Any:  # noqa: FBT001 - pymemcache's signature
@@ -177,7 +178,7 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
         if announced is None or expect_cas != bool(announced[2]) or int(announced[1]) > LARGEST:
             raise MemcacheUnknownError("a value of no legal size")
         size = int(announced[1])
-        if size > self.max_value_bytes:  # not read, so that the connection is closed
+        if size > self.max_value_bytes:  # it is not read, so the connection gets closed
             raise ValueTooLargeError(
                 f"a value of {size} bytes is stored, more than max_value_bytes="
                 f"{self.max_value_bytes}",
@@ -187,7 +188,7 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
         return super()._extract_value(expect_cas, line, *args)
 
     def delete_each(self, names: Sequence[bytes]) -> list[bool]:
-        """Remove many keys at once; say of each whether it was there, as `delete_many` does not."""
+        """Remove many keys at once; return for each whether it was there, unlike `delete_many`."""
         lines = self._misc_cmd(
             [b"delete %b\r\n" % name for name in names], b"delete", noreply=False
         )
@@ -195,21 +196,21 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
 
 
 class PlainPayloads:
-    """pymemcache's view of a payload: it is stored as it is, with its own flags."""
+    """pymemcache's serializer for payloads, which are stored with their own flags."""
 
     def serialize(self, key: bytes, value: Payload) -> tuple[bytes, int]:  # noqa: ARG002 - pymemcache's signature
-        """Give the bytes and flags to store."""
+        """Return the bytes and flags to store."""
         return value[1], value[0]
 
     def deserialize(self, key: bytes, value: bytes, flags: int) -> Payload:  # noqa: ARG002 - as above
-        """Give what was stored."""
+        """Return the stored payload."""
         return flags, value
 
 
 class Session:
-    """A connection's conversation; for the pool it is the wire.
+    """The conversation of one connection; the pool uses it as the wire.
 
-    An error of any kind leaves it in the middle of a command, and the pool closes it.
+    After any error it is in the middle of a command, so the pool closes it.
     """
 
     def __init__(self, node: str, max_value_bytes: int) -> None:
@@ -221,21 +222,22 @@ class Session:
         self._client: Any = None  # pymemcache has no types
 
     def hello(self) -> bytes:
-        """Give nothing: the classic protocol begins with the first command."""
+        """Return nothing: the classic protocol needs no greeting."""
         return b""
 
     def ask(self, connection: Connection, command: Command, deadline: float) -> Reply:
-        """Give the node's reply to `command`; raise pymemcache's errors, or the system's."""
+        """Send `command` and return its reply; raise pymemcache's errors or the system's."""
         sock = self._sock
         if sock is None:
             self._sock = sock = DeadlineSocket()
             self._client = StrictClient(self._node, sock, self._max_value_bytes)
+        handler = _HANDLERS[type(command)]
         sock.deadline = deadline
         sock.allowed = LINES + LINE * _size(command)
         self.idle = False
         sock.connection = connection
         try:
-            reply = _HANDLERS[type(command)](self._client, command)
+            reply = handler(self._client, command)
         finally:
             sock.connection = None
         self.idle = True
@@ -248,8 +250,8 @@ def _size(command: Command) -> int:
     return len(command.keys) if isinstance(command, (GetMany, DeleteMany)) else 1
 
 
-def named(key: bytes) -> bytes:
-    """Give a key as the classic protocol can say it."""
+def encode_key(key: bytes) -> bytes:
+    """Return a key in a form that the classic protocol accepts."""
     return key if is_plain(key) else hash_name(key)
 
 
@@ -257,77 +259,89 @@ def _exptime(ttl: float | None) -> int:
     return memcached_exptime(ttl, time.time)
 
 
-# Each takes pymemcache's client, which has no types, and one type of command.
+# Each takes pymemcache's client, which has no types, and its own command type.
+_HANDLERS: Final[Handlers[Callable[[Any, Any], Reply]]] = Handlers("pymemcache")
 
 
+@_HANDLERS.handles(Get)
 def _get(client: Any, command: Get) -> Reply:
-    reply: Payload | None = client.get(named(command.key))
+    reply: Payload | None = client.get(encode_key(command.key))
     return reply
 
 
+@_HANDLERS.handles(GetMany)
 def _get_many(client: Any, command: GetMany) -> Reply:
-    names = list(map(named, command.keys))
+    names = list(map(encode_key, command.keys))
     return list(map(client.get_many(names).get, names))
 
 
+@_HANDLERS.handles(Gets)
 def _gets(client: Any, command: Gets) -> Reply:
-    payload, token = client.gets(named(command.key))
+    payload, token = client.gets(encode_key(command.key))
     return None if payload is None else (payload, token)
 
 
+@_HANDLERS.handles(Set)
 def _set(client: Any, command: Set) -> Reply:
     store = getattr(client, command.when.value)
-    stored: bool = store(named(command.key), command.payload, expire=_exptime(command.ttl))
+    stored: bool = store(encode_key(command.key), command.payload, expire=_exptime(command.ttl))
     return stored
 
 
+@_HANDLERS.handles(SetMany)
 def _set_many(client: Any, command: SetMany) -> Reply:
-    items = {named(key): payload for key, payload in command.items}
+    items = {encode_key(key): payload for key, payload in command.items}
     unstored = client.set_many(items, expire=_exptime(command.ttl))
-    stored: list[bool | NodeError] = [named(key) not in unstored for key, _ in command.items]
+    stored: list[bool | NodeError] = [encode_key(key) not in unstored for key, _ in command.items]
     return stored
 
 
+@_HANDLERS.handles(Cas)
 def _cas(client: Any, command: Cas) -> Reply:
     token = _cas_number(command.token)
     expire = _exptime(command.ttl)
-    stored: bool | None = client.cas(named(command.key), command.payload, token, expire=expire)
+    stored: bool | None = client.cas(encode_key(command.key), command.payload, token, expire=expire)
     return stored
 
 
 def _cas_number(token: Hashable) -> bytes:
-    """Give the number of a token; one that no item has for a token that is not of this backend."""
+    """Return the CAS number of a token; for a token of another backend, one that no item has."""
     return token if isinstance(token, bytes) and _is_cas(token) and int(token) < 2**64 else _FOREIGN
 
 
+@_HANDLERS.handles(Delete)
 def _delete(client: Any, command: Delete) -> Reply:
-    removed: bool = client.delete(named(command.key))
+    removed: bool = client.delete(encode_key(command.key))
     return removed
 
 
+@_HANDLERS.handles(DeleteMany)
 def _delete_many(client: Any, command: DeleteMany) -> Reply:
-    removed: list[Any] = client.delete_each(list(map(named, command.keys)))
+    removed: list[Any] = client.delete_each(list(map(encode_key, command.keys)))
     return removed
 
 
+@_HANDLERS.handles(Touch)
 def _touch(client: Any, command: Touch) -> Reply:
-    there: bool = client.touch(named(command.key), expire=_exptime(command.ttl))
+    there: bool = client.touch(encode_key(command.key), expire=_exptime(command.ttl))
     return there
 
 
+@_HANDLERS.handles(Incr)
 def _incr(client: Any, command: Incr) -> Reply:
-    name, delta = named(command.key), command.delta
+    name, delta = encode_key(command.key), command.delta
     reached: int | None = client.incr(name, delta) if delta >= 0 else client.decr(name, -delta)
-    # memcached counts to 2**64 - 1 and begins again at 0; a sum is never below what was added.
+    # memcached wraps at 2**64: a sum below the addend has wrapped.
     if reached is None or delta <= reached <= COUNTER_MAX:
         return reached
     if delta > 0:
-        client.incr(name, WHOLE_CIRCLE - delta)  # back to where it was
+        client.incr(name, WHOLE_CIRCLE - delta)  # back to the old value
     return NotACounterError("the counter passed 2**63 - 1", client.node)
 
 
+@_HANDLERS.handles(GetOrStub)
 def _get_or_stub(client: Any, command: GetOrStub) -> Reply:
-    name, mine = named(command.key), stub(command.mark)
+    name, mine = encode_key(command.key), stub(command.mark)
     expire = _exptime(command.ttl)
     for _ in range(BEGIN_TRIES):
         payload, token = client.gets(name)
@@ -336,51 +350,58 @@ def _get_or_stub(client: Any, command: GetOrStub) -> Reply:
                 return StubReply(None, token, leads=payload == mine, stub=payload)
             return StubReply(payload, token, leads=False)
         client.add(name, mine, expire=expire)
-    return NodeRefusedError("the key vanished again and again", client.node)
+    return NodeRefusedError("the key vanished repeatedly", client.node)
 
 
+@_HANDLERS.handles(Renew)
 def _renew(client: Any, command: Renew) -> Reply:
-    name, mine = named(command.key), stub(command.mark)
+    name, mine = encode_key(command.key), stub(command.mark)
     if client.cas(name, mine, _cas_number(command.token), expire=_exptime(command.ttl)) is not True:
         return None
     payload, token = client.gets(name)
     return token if payload == mine else None
 
 
+@_HANDLERS.handles(Acquire)
 def _acquire(client: Any, command: Acquire) -> Reply:
     key, payload, ttl = command
-    # The classic protocol tells no number of what it stores; `CompareAndDelete` looks it up.
-    return Acquired(None) if client.add(named(key), payload, expire=_exptime(ttl)) else False
+    # The classic protocol returns no CAS number for a store; `CompareAndDelete` looks it up.
+    return Acquired(None) if client.add(encode_key(key), payload, expire=_exptime(ttl)) else False
 
 
+@_HANDLERS.handles(DeleteCas)
 def _delete_cas(client: Any, command: DeleteCas) -> Reply:
-    # The protocol deletes by no number, but what is stored with a date of the past is gone.
+    # The protocol has no delete by CAS number, but an item with an expiry in the past is gone.
     gone: bool | None = client.cas(
-        named(command.key), abandoned(b""), _cas_number(command.token), expire=LONG_AGO
+        encode_key(command.key), abandoned(b""), _cas_number(command.token), expire=LONG_AGO
     )
     return gone is True
 
 
+@_HANDLERS.handles(CompareAndDelete)
 def _compare_and_delete(client: Any, command: CompareAndDelete) -> Reply:
-    payload, token = client.gets(named(command.key))
+    payload, token = client.gets(encode_key(command.key))
     return payload == command.payload and _delete_cas(client, DeleteCas(command.key, token))
 
 
+@_HANDLERS.handles(CompareAndExpire)
 def _compare_and_expire(client: Any, command: CompareAndExpire) -> Reply:
-    payload, token = client.gets(named(command.key))
+    payload, token = client.gets(encode_key(command.key))
     if payload != command.payload:
         return False
     expire = _exptime(command.ttl)
-    kept: bool | None = client.cas(named(command.key), payload, token, expire=expire)
+    kept: bool | None = client.cas(encode_key(command.key), payload, token, expire=expire)
     return kept is True
 
 
+@_HANDLERS.handles(Ping)
 def _ping(client: Any, command: Ping) -> Reply:  # noqa: ARG001 - it has no fields
     # Proxies do not forward `version`, but every server answers whether it has a key.
     client.get(PROBED)
     return True
 
 
+@_HANDLERS.handles(ServerStats)
 def _stats(client: Any, command: ServerStats) -> Reply:  # noqa: ARG001 - it has no fields
     return {_text(name): _text(figure) for name, figure in client.stats().items()}
 
@@ -389,29 +410,10 @@ def _text(figure: object) -> str:
     return figure.decode(errors="replace") if isinstance(figure, bytes) else str(figure)
 
 
+@_HANDLERS.handles(FlushAll)
 def _flush(client: Any, command: FlushAll) -> Reply:  # noqa: ARG001 - it has no fields
     flushed: bool = client.flush_all()
     return flushed
 
 
-_HANDLERS: Final[Mapping[type, Callable[[Any, Any], Reply]]] = {
-    Get: _get,
-    GetMany: _get_many,
-    Gets: _gets,
-    Set: _set,
-    SetMany: _set_many,
-    Cas: _cas,
-    Delete: _delete,
-    DeleteMany: _delete_many,
-    Touch: _touch,
-    Incr: _incr,
-    GetOrStub: _get_or_stub,
-    Renew: _renew,
-    Acquire: _acquire,
-    DeleteCas: _delete_cas,
-    CompareAndDelete: _compare_and_delete,
-    CompareAndExpire: _compare_and_expire,
-    Ping: _ping,
-    ServerStats: _stats,
-    FlushAll: _flush,
-}
+SUPPORTS: Final = _HANDLERS.supports

@@ -1,4 +1,4 @@
-"""Redis nodes, Valkey included: any server from 6.2."""
+"""Redis and Valkey nodes: any server from Redis 6.2."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.backends.transport.asyncio import MultiplexedBackend
 from shardcache.backends.transport.blocking import SocketBackend
 from shardcache.backends.transport.dial import Target
+from shardcache.backends.transport.resolver import NAMES, Resolver
 from shardcache.backends.transport.tls import tls_context
 from shardcache.core.nodes import Node
 
@@ -21,27 +22,28 @@ __all__ = ["Redis"]
 
 @dataclass(frozen=True, slots=True)
 class Redis:
-    """Makes backends for `redis://`, `rediss://` (TLS) and `redis+unix://` nodes.
+    """A factory of backends for `redis://`, `rediss://` (TLS) and `redis+unix://` nodes.
 
-    `credentials` take the place of the user and password of every node's URL: redis-py's
-    credential providers fit, and are asked as each connection opens.
+    `credentials` replace the user and password of every node's URL: a credential provider of
+    redis-py fits, and is asked for each new connection. `resolver` finds the server of a node for each dial.
 
-    Beside redis-py's own options a URL takes `max_value_bytes`; larger values are refused before
-    anything is sent. `flush_all` empties the database of the URL, and no other.
+    A URL takes redis-py's options and `max_value_bytes`; a larger value is refused before anything
+    is sent. `flush_all` empties only the database of the URL.
     """
 
     credentials: Credentials | None = field(default=None, repr=False)
+    resolver: Resolver = field(default=NAMES, repr=False)
 
     def blocking(self, node: Node, options: BackendOptions) -> Backend:
-        """Make the blocking backend; connects to nothing yet."""
+        """Return the blocking backend; it does not connect yet."""
         return SocketBackend(self._target(node, options), options)
 
     def asyncio(self, node: Node, options: BackendOptions) -> AsyncBackend:
-        """Make the asyncio backend; connects to nothing yet, needs no running loop."""
+        """Return the asyncio backend; it does not connect yet and needs no running loop."""
         return MultiplexedBackend(self._target(node, options), options)
 
     def _target(self, node: Node, options: BackendOptions) -> Target:
-        # redis-py and hiredis load with the first node: a program without one need not wait.
+        # redis-py and hiredis load with the first Redis node, so other programs start faster.
         from shardcache.backends.redis.options import read_options  # noqa: PLC0415
         from shardcache.backends.redis.wire import RedisWire  # noqa: PLC0415
 
@@ -53,4 +55,7 @@ class Redis:
         )
         secure = node.address.scheme == "rediss"
         tls = tls_context(node, options.ssl_context) if secure else None
-        return Target(node, tls, make_wire=partial(RedisWire, own, node.name))
+        wire = partial(RedisWire, own, node.name)
+        return Target(
+            node, tls, resolver=self.resolver, make_wire=wire, supports=RedisWire.supports
+        )

@@ -1,4 +1,4 @@
-"""How a payload stands on Redis, which keeps no flags: behind a header, or bare."""
+"""The stored form of a payload on Redis, which keeps no flags: with a header, or bare."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from shardcache.core.payloads import (
     is_decimal,
 )
 
-# On Redis this byte, the kind, and a version that no other write has stand before a value. A whole
-# number and JSON stand bare. No UTF-8 text, JSON, msgpack, pickle or compressed data begins so:
-# nothing that another client left is ours.
+# A header is this byte, the kind and a version that is unique to each write. Whole numbers and JSON
+# are stored bare. No UTF-8 text, JSON, msgpack, pickle or compressed data begins with this byte, so a
+# value of another client is never taken for ours.
 REDIS_MARK: Final = 0xC1
 
 
@@ -39,7 +39,7 @@ _MARK: Final = bytes((REDIS_MARK,))
 _BLANKS: Final = bytes.maketrans(b"01", b" \t")
 
 
-# What stands bare on Redis of every client, and what of one whose codec is `raw`.
+# The flags that every client stores bare, and those that a client with the codec `raw` stores bare.
 BARE: Final = frozenset({INTEGER_FLAGS, JSON_FLAGS})
 
 
@@ -53,9 +53,9 @@ _HEADERS: Final = {flags: bytes((REDIS_MARK, kind)) for flags, kind in KIND_OF.i
 
 
 def to_redis(payload: Payload, version: bytes = _NO_VERSION, bare: frozenset[int] = BARE) -> bytes:
-    """Return what Redis stores: a header and the data, or these alone for flags that are `bare`.
+    """Return the stored form: a header and the data, or only the data for flags that are `bare`.
 
-    Bytes that begin as a header does get one, so that they are not taken for it.
+    Data that begins like a header always gets one, so that it is not taken for a header.
     """
     flags, data = payload
     if flags in bare and data[:1] != _MARK:
@@ -64,12 +64,12 @@ def to_redis(payload: Payload, version: bytes = _NO_VERSION, bare: frozenset[int
 
 
 def white_space(version: bytes) -> bytes:
-    """Return a version as spaces and tabs, one for each bit: what may stand after JSON unread."""
+    """Return a version as one space or tab per bit: white space that JSON parsers ignore."""
     return b"".join(format(byte, "08b").encode() for byte in version).translate(_BLANKS)
 
 
 def from_redis(stored: bytes) -> Payload:
-    """Return the payload of what Redis stored; with unknown flags when it is none of ours."""
+    """Return the payload of a stored form; its flags are unknown if another client stored it."""
     if len(stored) >= HEADER_SIZE and stored[0] == REDIS_MARK:
         return FLAGS_OF[stored[1]], stored[HEADER_SIZE:]
     return (INTEGER_FLAGS if is_decimal(stored) else UNKNOWN_FLAGS), stored

@@ -1,9 +1,9 @@
-"""RESP2 replies from bytes, each looked at before anything is made for it.
+"""RESP2 replies from bytes, each checked before any memory is allocated for it.
 
-hiredis lays out a list for any number of parts that a server announces, within a reply as well, and
-reads the maps, sets and pushes of RESP3. So it is given whole replies alone, in which nothing can begin
-one of these; that is nearly all of them, and it reads them in an eighth of the time. The others are
-read here.
+hiredis allocates a list for any number of parts that a server announces, also within a reply, and
+reads the maps, sets and pushes of RESP3. So it gets only complete replies in which none of these can
+begin. Those are nearly all replies, and hiredis reads them in an eighth of the time. The others are read
+here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import hiredis
 INCOMPLETE: Final = object()
 
 _END: Final = b"\r\n"
-LARGEST: Final = 512 * 1024 * 1024  # bytes of a value: Redis's own limit, unless it is configured
-# How long the first line of each kind of reply can be, its end included.
+LARGEST: Final = 512 * 1024 * 1024  # bytes of a value: Redis's default limit
+# The longest first line of each kind of reply, including its end.
 _LONGEST_SIZE: Final = 24
 _LONGEST_TEXT: Final = 65536
 _LONGEST: Final = {
@@ -29,11 +29,13 @@ _LONGEST: Final = {
     b"-": _LONGEST_TEXT,
 }
 _MEMCACHED: Final = (b"ERROR\r\n", b"CLIENT_ERROR ", b"SERVER_ERROR ")
-_MAP, _SET, _PUSH, _ATTRIBUTE = b"%~>|"  # numbers, for they are found in a sixth of the time
-# What can begin an array, a map, a set, a push or an attribute. Looking for it takes longer than
-# reading the replies here, unless they are small.
+_MAP, _SET, _PUSH, _ATTRIBUTE = (
+    b"%~>|"  # integers, because searching for them takes a sixth of the time
+)
+# The beginning of an array, a map, a set, a push or an attribute. Unless the data is small, this
+# search takes longer than reading the replies here.
 _begins_many: Final = re.compile(rb"[*%~>|][-?\d]+\r\n").search
-# What begins a reply of RESP3 that has no parts: a null, a boolean, a double, a big number, a verbatim
+# The beginning of a RESP3 reply without parts: a null, a boolean, a double, a big number, a verbatim
 # string or a long error. hiredis reads these as well.
 _SCALARS: Final = b"_#,(=!"
 _begins_scalar: Final = re.compile(rb"\r\n[_#,(=!]").search
@@ -42,20 +44,20 @@ _SMALL: Final = 4096  # bytes
 
 
 class TooLarge(NamedTuple):
-    """What stands for a value that was not kept: how many bytes it has."""
+    """The size in bytes of a value that was too large to keep; it stands for that value."""
 
     size: int
 
 
-class NonsenseError(Exception):
-    """The bytes are no reply that is owed."""
+class MalformedReplyError(Exception):
+    """The bytes are not a reply that is expected."""
 
 
-class Replies:
-    """The replies on one connection, in the order in which they come.
+class ReplyReader:
+    """A reader of the replies on one connection, in the order of their arrival.
 
-    `ready` holds those that have been read already; they come before what `read` returns. Of a value
-    of more than `largest` bytes no more is kept than has arrived with its size.
+    `ready` holds replies that have been read already; they precede those that `read` returns. A value
+    of more than `largest` bytes is skipped as it arrives.
     """
 
     __slots__ = (
@@ -74,29 +76,29 @@ class Replies:
 
     def __init__(self, largest: int = LARGEST) -> None:
         self._largest = largest
-        self._skipped = 0  # bytes still to come of a value that is not kept
+        self._skipped = 0  # bytes still to come of a value that is skipped
         self.ready: deque[Any] = deque()  # each bytes, an int, an error or None
         self._data = b""
-        self._place = 0  # where in `_data` the next reply begins, or the next value of an array
-        self._arrived: list[bytes] = []  # since then
-        self._missing = 0  # bytes without which it is of no use to look at `_data` again
-        self._strict_until = 0  # a place up to which hiredis is of no use
-        self._values: list[bytes | None] = []  # of the array that is coming in
-        self._left = 0  # how many values of it are still to come
+        self._place = 0  # the start in `_data` of the next reply, or of the next value of an array
+        self._arrived: list[bytes] = []  # fragments that follow `_data`
+        self._missing = 0  # bytes that must arrive before `_data` is worth another look
+        self._strict_until = 0  # hiredis cannot read anything up to this place
+        self._values: list[bytes | None] = []  # of the array that is arriving
+        self._left = 0  # how many values of it are missing
         self._reader = _make_reader()
 
     @property
     def empty(self) -> bool:
-        """Return whether all bytes have been taken as replies."""
+        """Return whether all bytes have been read as replies."""
         return self._place == len(self._data) and not (self._arrived or self._left or self.ready)
 
     @property
     def skipping(self) -> bool:
-        """Return whether the rest of a value that is not kept is still to come."""
+        """Return whether the rest of a skipped value is still to come."""
         return self._skipped > 0
 
     def feed(self, data: bytes) -> None:
-        """Take bytes as they arrive."""
+        """Take bytes in fragments of any size."""
         if self._skipped:
             data = self._skip(data)
         if self._place == len(self._data) and not self._arrived:
@@ -105,31 +107,31 @@ class Replies:
             self._arrived.append(data)
         self._missing -= len(data)
 
-    # Of whatever type the reply is, hence `Any`; in one piece, for each `get` comes by.
+    # The reply may be of any type, hence `Any`. One function, because it is on the hot path of a `get`.
     def read(self, values: int) -> Any:  # noqa: PLR0911 - as above
-        """Return the next reply, or `INCOMPLETE`; raise `NonsenseError` for one that is not owed.
+        """Return the next reply or `INCOMPLETE`; raise `MalformedReplyError` for an unexpected one.
 
-        What is owed is an array of so many `values`, or for 0 no array. An error may stand for it.
-        Those values may be numbers and errors as well: who wanted bytes has to look.
+        An array with that number of `values` is expected, or no array for 0. An error may replace
+        it. Its values may also be numbers and errors, so the caller checks for bytes.
         """
         if self.ready:
             return self.ready.popleft()
-        if self._arrived and not self._joined():
+        if self._arrived and not self._join_arrived():
             return INCOMPLETE
         if self._left:
-            return self._rest_of_array()
+            return self._read_rest_of_array()
         start = self._place
         kind = self._data[start : start + 1]
         if not kind:
             return INCOMPLETE
         if values:
-            return self._array(kind, values)
-        if start > self._strict_until and self._read_run():  # the second reply of several
+            return self._read_array(kind, values)
+        if start > self._strict_until and self._read_run():  # the second of several replies
             return self.ready.popleft()
-        return self._value() if kind == b"$" else self._line(kind)
+        return self._read_value() if kind == b"$" else self._read_line(kind)
 
-    def _joined(self) -> bool:
-        """Put together what has arrived; return whether it is enough to look at."""
+    def _join_arrived(self) -> bool:
+        """Join the fragments; return whether enough has arrived to read on."""
         if self._missing > 0:
             return False
         self._data = b"".join((self._data[self._place :], *self._arrived))
@@ -140,7 +142,7 @@ class Replies:
     def _read_run(self) -> bool:
         """Have hiredis read all replies up to the next array; return whether that went well."""
         end = self._next_array()
-        found = self._quickly_read(self._data[self._place : end])
+        found = self._read_with_hiredis(self._data[self._place : end])
         if found:
             self.ready.extend(found)
             self._place = end
@@ -151,12 +153,14 @@ class Replies:
     def _next_array(self) -> int:
         """Return the next place where an array may begin, or the end."""
         data = self._data
-        place = data.find(b"*", self._place)  # first: an expression takes longer to find none
+        place = data.find(
+            b"*", self._place
+        )  # first, because a regular expression takes longer to find nothing
         found = _find_array(data, place) if place >= 0 else None
         return found.start() if found else len(data)
 
-    def _quickly_read(self, data: bytes) -> list[Any]:
-        """Return the replies that hiredis reads; none if not all of it is whole and harmless."""
+    def _read_with_hiredis(self, data: bytes) -> list[Any]:
+        """Return the replies that hiredis reads, or none unless all are complete and harmless."""
         if data[-2:] != _END or not _is_harmless(data):
             return []
         reader = self._reader
@@ -170,31 +174,31 @@ class Replies:
             if found and found[0] is not INCOMPLETE:
                 return found
         except hiredis.ProtocolError:
-            pass  # what is wrong is told by those who look closely
+            pass  # the strict reader below reports what is wrong
         self._reader = _make_reader()
         return []
 
-    def _value(self) -> Any:
+    def _read_value(self) -> Any:
         """Return the next value, `None` for a missing one, or `INCOMPLETE`."""
         data, start = self._data, self._place
         end = data.find(_END, start, start + _LONGEST_SIZE)
         size = data[start + 1 : end]
         if end < 0 or not size.isdigit():
-            return self._no_value(end, size)
+            return self._read_missing_value(end, size)
         begin = end + 2
         end = begin + int(size)
         following = end + 2
         if following > len(data):
             if end - begin > LARGEST:
-                raise NonsenseError(f"a value of impossible size ({end - begin} bytes)")
+                raise MalformedReplyError(f"a value of impossible size ({end - begin} bytes)")
             if end - begin > self._largest:
                 return self._begin_to_skip(begin, following)
             self._missing = following - len(data)
             return INCOMPLETE
         if data[end:following] != _END:
-            raise NonsenseError("a value of another size than announced")
+            raise MalformedReplyError("a value of another size than announced")
         if following == len(data):
-            self._data, self._place = b"", 0  # a large value is not kept
+            self._data, self._place = b"", 0  # a large value is not kept here
         else:
             self._place = following
         return data[begin:end]
@@ -207,26 +211,26 @@ class Replies:
         return TooLarge(following - begin - len(_END))
 
     def _skip(self, data: bytes) -> bytes:
-        """Return what comes behind the value that is not kept, once its end has arrived."""
+        """Skip the rest of a value that is too large; return the bytes after it."""
         end = self._skipped
         for place, letter in ((end - 2, _END[:1]), (end - 1, _END[1:])):
             if place >= 0 and data[place : place + 1] not in {letter, b""}:
-                raise NonsenseError("a value of another size than announced")
+                raise MalformedReplyError("a value of another size than announced")
         self._skipped = max(0, end - len(data))
         return data[end:]
 
-    def _no_value(self, end: int, size: bytes) -> Any:
+    def _read_missing_value(self, end: int, size: bytes) -> Any:
         if end < 0:
-            if self._text(b"$") is None:
+            if self._read_text(b"$") is None:
                 return INCOMPLETE
         elif size == b"-1":
             self._place = end + 2
             return None
-        raise NonsenseError("a value of impossible size")
+        raise MalformedReplyError("a value of impossible size")
 
-    def _line(self, kind: bytes) -> Any:
-        """Return the next reply, which is a line."""
-        text = self._text(kind)
+    def _read_line(self, kind: bytes) -> Any:
+        """Return the next reply that is a line, or `INCOMPLETE`."""
+        text = self._read_text(kind)
         if text is None:
             return INCOMPLETE
         if kind == b"+":
@@ -235,10 +239,10 @@ class Replies:
             return hiredis.ReplyError(text.decode(errors="replace"))
         if kind == b":" and text.removeprefix(b"-").isdigit():
             return int(text)
-        raise NonsenseError("a reply of another kind than asked for")
+        raise MalformedReplyError("a reply of another kind than asked for")
 
-    def _text(self, kind: bytes) -> bytes | None:
-        """Return the next line behind its first byte; `None` if it is not whole."""
+    def _read_text(self, kind: bytes) -> bytes | None:
+        """Return the next line without its first byte, or `None` if it is incomplete."""
         data, start = self._data, self._place
         limit = _LONGEST.get(kind, 0)
         end = data.find(_END, start, start + limit)
@@ -247,27 +251,29 @@ class Replies:
                 self._missing = 1
                 return None
             if data.startswith(_MEMCACHED, start):
-                raise NonsenseError("answers as memcached does: a memcached node is memcached://")
-            raise NonsenseError("a reply of no known kind, or a line without an end")
+                raise MalformedReplyError(
+                    "answers as memcached does: for a memcached node use memcached://"
+                )
+            raise MalformedReplyError("a reply of no known kind, or a line without an end")
         self._place = end + 2
         return data[start + 1 : end]
 
-    def _array(self, kind: bytes, values: int) -> Any:
-        """Return the array that is owed, or the error in place of it."""
+    def _read_array(self, kind: bytes, values: int) -> Any:
+        """Return the expected array, the error in its place, or `INCOMPLETE`."""
         start, line = self._place, b"*%d\r\n" % values
         if self._data.startswith(line, start):
             self._place += len(line)
-            return self._whole_array(start) or self._begin_array(values)
+            return self._read_whole_array(start) or self._begin_array(values)
         if kind == b"-":
-            return self._line(kind)
-        if self._text(kind) is None:
+            return self._read_line(kind)
+        if self._read_text(kind) is None:
             return INCOMPLETE
-        raise NonsenseError(f"another reply than the {values} values asked for")
+        raise MalformedReplyError(f"another reply than the {values} values asked for")
 
-    def _whole_array(self, start: int) -> Any:
-        """Return the array that begins at `start`, read by hiredis; `None` if it cannot be."""
+    def _read_whole_array(self, start: int) -> Any:
+        """Return the array at `start` as hiredis reads it, or `None` if hiredis cannot."""
         end = self._next_array()
-        found = self._quickly_read(self._data[start:end])
+        found = self._read_with_hiredis(self._data[start:end])
         if not found:
             return None
         self._place = end
@@ -277,12 +283,12 @@ class Replies:
 
     def _begin_array(self, values: int) -> Any:
         self._values, self._left = [], values
-        return self._rest_of_array()
+        return self._read_rest_of_array()
 
-    def _rest_of_array(self) -> Any:
-        """Return the array that has begun to come in, or `INCOMPLETE`.
+    def _read_rest_of_array(self) -> Any:
+        """Return the array that has begun to arrive, or `INCOMPLETE`.
 
-        The values of a chunk are taken in one loop: through `_value` each would take twice as long.
+        The values of a chunk are read in one loop: with `_value` each would take twice as long.
         """
         data, values = self._data, self._values
         left, place, size = self._left, self._place, len(data)
@@ -304,20 +310,20 @@ class Replies:
         if place == size:
             return INCOMPLETE
         if data[place : place + 1] != b"$":
-            raise NonsenseError("a part of an array that is no value")
-        value = self._value()
+            raise MalformedReplyError("a part of an array that is no value")
+        value = self._read_value()
         if value is INCOMPLETE:
             return INCOMPLETE
         values.append(value)
         self._left -= 1
-        return self._rest_of_array() if self._left else values
+        return self._read_rest_of_array() if self._left else values
 
 
 def _is_harmless(data: bytes) -> bool:
-    """Return whether no reply in these is of RESP3 or has parts, but for an array at their beginning.
+    """Return whether no reply is of RESP3 or has parts, except for an array at the beginning.
 
-    In more than a few kilobytes scalars of RESP3 are not looked for, which would take as long as reading
-    them: they come to a value, or to none, as the server could have said in RESP2.
+    In more than a few kilobytes RESP3 scalars are not searched for, which would take as long as reading
+    them: hiredis turns them into a value or `None`, which a server could also have sent in RESP2.
     """
     small = len(data) <= _SMALL
     if _MAP in data or _SET in data or _PUSH in data or _ATTRIBUTE in data:

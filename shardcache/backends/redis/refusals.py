@@ -1,4 +1,4 @@
-"""What Redis says instead of a reply, and which of our errors that is."""
+"""The error replies of Redis, translated to the errors of shardcache."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from shardcache.errors import (
 )
 
 MAX_QUOTED: Final = 200  # characters of the server's text
-MIN_SECRET: Final = 4  # letters; a shorter word of a login stands in texts that are none of it
+MIN_SECRET: Final = 4  # letters; a shorter password also occurs in texts that do not quote it
 
-# The node cannot serve for now. That includes those that only refuse to write: what cannot be
+# The node cannot serve now. That includes nodes that only refuse writes: a value that cannot be
 # overwritten or deleted must not be read either.
 NOT_SERVING: Final = frozenset(
     {
@@ -36,17 +36,17 @@ NOT_SERVING: Final = frozenset(
     }
 )
 
-# A matter of configuration, in our words: the server's own quote the user's name.
+# Faults of configuration, in our words: the server's own text quotes the user's name.
 NOT_ALLOWED: Final = {
-    "DENIED": "the server is in protected mode, and takes none but local connections",
-    "NOAUTH": "the server wants a password, and the node's URL has none",
+    "DENIED": "the server is in protected mode and accepts only local connections",
+    "NOAUTH": "the server requires a password, and the node's URL has none",
     "NOPERM": "the server's ACL does not let the user of the node's URL do this",
     "WRONGPASS": "the server does not know the user and password of the node's URL",
 }
 
 CLUSTERED: Final = frozenset({"ASK", "CROSSSLOT", "MOVED"})
 
-# What tells a value that is no counter: it has its meaning whatever the user is called.
+# These tell a value that is no counter, so they are kept even if they contain the user's name.
 NO_COUNTER: Final = frozenset(
     {
         "ERR increment or decrement would overflow",
@@ -54,33 +54,33 @@ NO_COUNTER: Final = frozenset(
     }
 )
 
-FULL: Final = "ERR max number of clients"  # reached, perhaps with those of a cluster
+FULL: Final = "ERR max number of clients"  # the text goes on, on a cluster in another way
 
-# What a server says to a part of the greeting, by how it begins, and what we say: its own words may
-# repeat the password.
+# Error replies to the greeting by their beginning, and our text for each: the server's own may quote
+# the password.
 GREETING: Final[Mapping[str, str]] = {
     "ERR unknown command": "the server does not know this command: it is renamed there, or a proxy",
     "ERR wrong number of arguments": (
-        "the server takes a password without a user, as before Redis 6: write redis://:password@host"
+        "the server expects a password without a user, as before Redis 6: write redis://:password@host"
     ),
-    "ERR AUTH ": "the server wants no password, and the node's URL has one",
-    "ERR Client sent AUTH": "the server wants no password, and the node's URL has one",
+    "ERR AUTH ": "the server has no password, and the node's URL has one",
+    "ERR Client sent AUTH": "the server has no password, and the node's URL has one",
     "ERR invalid password": NOT_ALLOWED["WRONGPASS"],
     "ERR DB index is out of range": "DB index is out of range",
     "ERR invalid DB index": "DB index is out of range",
 }
 
 _is_code = re.compile(r"[A-Z]{2,20}").fullmatch
-# Redis repeats the arguments of a command that it does not know: keys, values and passwords too.
+# Redis quotes the arguments of a command that it does not know: keys, values, even passwords.
 _unknown_command = re.compile(
     r"ERR unknown command\W*(?:(DEL|EVAL|FLUSHDB|GET|INFO|MGET|PEXPIRE|PING|SET)\b)?", re.IGNORECASE
 ).match
 
 
 def refusal(text: str, node: str) -> NodeError | ConfigurationError:
-    """Return the error that an error reply of the server comes to.
+    """Return the error for an error reply of the server.
 
-    Its cause is a `ReplyError` with as much of the server's text as may be shown.
+    Its cause is a `ReplyError` with the part of the server's text that may be shown.
 
     >>> refusal("LOADING Redis is loading the dataset in memory", "cache1")
     NodeUnavailableError('cache1: LOADING Redis is loading the dataset in memory')
@@ -92,7 +92,7 @@ def refusal(text: str, node: str) -> NodeError | ConfigurationError:
 
 
 def greeting_refusal(text: str, command: str, node: str) -> NodeError | ConfigurationError:
-    """Return the error that a no to a part of the greeting comes to, in our words alone.
+    """Return the error for an error reply to the greeting; it does not quote the server.
 
     >>> greeting_refusal("ERR unknown command 'AUTH', with args: 'secret'", "AUTH", "cache1")
     NodeRefusedError('cache1: AUTH: the server does not know this command: it is renamed there, or a proxy')
@@ -101,7 +101,7 @@ def greeting_refusal(text: str, command: str, node: str) -> NodeError | Configur
     known = next((ours for begin, ours in GREETING.items() if text.startswith(begin)), None)
     if text.startswith(FULL):
         error = _refusal(f"{FULL} reached", node)
-    elif code in NOT_ALLOWED or code in CLUSTERED:  # of these only the code is told
+    elif code in NOT_ALLOWED or code in CLUSTERED:  # only the code may be shown
         error = _refusal(code, node)
     elif code in NOT_SERVING:
         error = NodeUnavailableError(f"{command}: the server answered {code}", node)
@@ -112,7 +112,7 @@ def greeting_refusal(text: str, command: str, node: str) -> NodeError | Configur
 
 
 def unasked_refusal(text: str, node: str) -> NodeError | ConfigurationError | None:
-    """Return the error of what a server says unasked, before it hangs up; `None` for anything else."""
+    """Return the error for a text that a server sends before it hangs up; `None` for another text."""
     code = text.partition(" ")[0]
     if text.startswith(FULL):
         return _refusal(f"{FULL} reached", node)
@@ -120,17 +120,17 @@ def unasked_refusal(text: str, node: str) -> NodeError | ConfigurationError | No
 
 
 def without_login(text: str, login: Sequence[str]) -> str:
-    """Return a server's text, or only its code when the text repeats a word of the login.
+    """Return a server's text, or only its code if the text contains a word of the login.
 
     >>> without_login("OOM says hunter2", ["hunter2"])
-    'OOM (the rest repeats the login)'
+    'OOM (the rest contains the login)'
     """
     words = [word for word in login if len(word) >= MIN_SECRET]
     if text in NO_COUNTER or not any(word in text for word in words):
         return text
     code = text.partition(" ")[0]
-    told = _is_code(code) and not any(word in code for word in words)
-    return f"{code if told else 'ERR'} (the rest repeats the login)"
+    shows_code = _is_code(code) and not any(word in code for word in words)
+    return f"{code if shows_code else 'ERR'} (the rest contains the login)"
 
 
 def _refusal(text: str, node: str) -> NodeError | ConfigurationError:
@@ -152,9 +152,9 @@ def _refusal(text: str, node: str) -> NodeError | ConfigurationError:
 
 
 def _shown(text: str) -> str:
-    """Return what may be shown of a server's text, in one printable line of some length."""
+    """Return the part of a server's text that may be shown, as one short printable line."""
     code = text.partition(" ")[0]
-    if code in NOT_ALLOWED:  # which goes on with the user's name
+    if code in NOT_ALLOWED:  # the text after it contains the user's name
         return code
     unknown = _unknown_command(text)
     if unknown is not None:

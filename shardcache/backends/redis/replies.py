@@ -1,4 +1,4 @@
-"""What a command is owed: how many replies of the server, and what they mean."""
+"""The replies to commands: how many the server sends, and what they mean."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Refusal = NodeError | ConfigurationError
 
 
 class More(Enum):
-    """What stands for a reply that is not complete."""
+    """The mark of a reply that is incomplete."""
 
     MORE = "more"
 
@@ -30,30 +30,30 @@ MORE: Final = More.MORE
 
 
 class UnexpectedError(Exception):
-    """The server's reply is of no kind that the command can have."""
+    """The server's reply is of another kind than the command has."""
 
 
-class Awaited(Protocol):
-    """The reply of one command on its way; the server's parts of it are handed in one by one."""
+class PendingReply(Protocol):
+    """The reply to a command that was sent; it takes the server's replies one by one."""
 
     @property
     def values(self) -> int:
-        """Return how many values the server's next reply is an array of; 0 if it is none."""
+        """Return the length of the array that the server sends next; 0 if it sends no array."""
 
     def take(self, raw: Any) -> Reply | More:
-        """Take the server's next reply; raise `UnexpectedError` when it cannot be one."""
+        """Take the server's next reply; raise `UnexpectedError` if it cannot belong to this command."""
 
     def refuse(self, error: Refusal) -> Reply | More:
-        """Take an error in place of the server's next reply; its cause has the server's words."""
+        """Take an error in place of the server's next reply; its cause has the server's text."""
 
-    def partial(self, node: str) -> Reply:
-        """Give what has arrived, with a `NodeTimeoutError` for what has not."""
+    def partial_reply(self, node: str) -> Reply:
+        """Return what has arrived, with a `NodeTimeoutError` in each gap."""
 
 
-class One:
-    """A command with one reply of the server.
+class SingleReply:
+    """The reply to a command that the server answers once.
 
-    `translate` gives what an error reply of this command means, where that is another thing.
+    `translate` returns the meaning of an error reply that has a special one for this command.
     """
 
     __slots__ = ("_translate", "take")
@@ -69,19 +69,19 @@ class One:
         self._translate = translate
 
     def refuse(self, error: Refusal) -> Reply:
-        """Give the error, translated."""
+        """Return the error, translated."""
         return error if self._translate is None else self._translate(error)
 
-    def partial(self, node: str) -> Reply:
-        """Give the error for no reply."""
-        return late(node)
+    def partial_reply(self, node: str) -> Reply:
+        """Return a timeout: nothing else of a single reply can have arrived."""
+        return late_error(node)
 
 
-class Batch:
-    """A command over many keys: `pieces` are the spans of `replies` that each answer fills.
+class BatchReply:
+    """The reply to a command over many keys: each answer fills the next of `pieces` in `replies`.
 
-    What `replies` holds elsewhere was known before anything was sent. `decode` gives the replies
-    of one piece. With `arrays` each answer is an array of as many values as its piece is long.
+    The other items of `replies` were known before anything was sent. `decode` returns the replies
+    of one piece. With `arrays` each answer is an array as long as its piece.
     """
 
     __slots__ = ("_arrays", "_decode", "_fault", "_pieces", "_replies")
@@ -102,7 +102,7 @@ class Batch:
 
     @property
     def values(self) -> int:
-        """Return how many values the next answer is an array of; 0 if it is none."""
+        """Return the length of the array that the server sends next; 0 if it sends no array."""
         piece = self._pieces[0]
         return piece.stop - piece.start if self._arrays else 0
 
@@ -111,15 +111,15 @@ class Batch:
         return self._fill(self._decode(raw))
 
     def refuse(self, error: Refusal) -> Reply | More:
-        """Fill the next piece with the error; one of configuration is the reply to all."""
+        """Fill the next piece with the error; a `ConfigurationError` replaces the whole reply."""
         piece = self._pieces[0]
         if isinstance(error, ConfigurationError):
             self._fault = error
         return self._fill([error] * (piece.stop - piece.start))
 
-    def partial(self, node: str) -> Reply:
-        """Give what has arrived, and the error for no reply where nothing has."""
-        missing = late(node)
+    def partial_reply(self, node: str) -> Reply:
+        """Return what has arrived, with a timeout in each gap."""
+        missing = late_error(node)
         for piece in self._pieces:
             self._replies[piece] = [missing] * (piece.stop - piece.start)
         return self._replies
@@ -131,8 +131,8 @@ class Batch:
         return self._fault or self._replies
 
 
-class SignOfLife:
-    """A ping, and a write behind it that changes nothing: read-only nodes answer pings too."""
+class PingReply:
+    """The reply to a ping and a harmless write after it: read-only nodes answer pings as well."""
 
     __slots__ = ("_answer",)
 
@@ -144,39 +144,39 @@ class SignOfLife:
     def take(self, raw: Any) -> Reply | More:
         """Take the ping's answer, then the write's."""
         if self._answer is MORE:
-            self._answer = pong(raw)
+            self._answer = parse_pong(raw)
             return MORE
-        flag(raw)
+        parse_flag(raw)
         return self._answer
 
     def refuse(self, error: Refusal) -> Reply | More:
-        """Give the ping's error; of the write only what says that the node does not serve."""
+        """Take the ping's error; take the write's only if it means that the node does not serve."""
         if self._answer is MORE:
             self._answer = error
             return MORE
-        # A user who may not write this key is alive none the less.
+        # The node of a user who may not write this key is alive.
         serving = isinstance(error, NodeRefusedError) or self._answer is not True
         return self._answer if serving else error
 
-    def partial(self, node: str) -> Reply:
-        """Give the error for no reply."""
-        return late(node)
+    def partial_reply(self, node: str) -> Reply:
+        """Return a timeout: nothing else of a single reply can have arrived."""
+        return late_error(node)
 
 
-def late(node: str) -> NodeTimeoutError:
-    """Give the error for a reply that did not come."""
+def late_error(node: str) -> NodeTimeoutError:
+    """Return the error for a reply that did not come by its deadline."""
     return NodeTimeoutError("no answer by the deadline", node)
 
 
-def pong(raw: Any) -> bool:
-    """Say yes to the answer to a ping."""
+def parse_pong(raw: Any) -> bool:
+    """Return `True` for the answer to a ping; raise `UnexpectedError` for another reply."""
     if raw != b"PONG":
         raise UnexpectedError
     return True
 
 
-def flag(raw: Any) -> bool:
-    """Give the answer that is 0 or 1."""
+def parse_flag(raw: Any) -> bool:
+    """Return whether an answer of 0 or 1 is 1; raise `UnexpectedError` for another reply."""
     if type(raw) is not int or raw not in (0, 1):
         raise UnexpectedError
     return raw == 1

@@ -1,19 +1,19 @@
-"""What Redis is asked to do in one step that it has no command for, in Lua.
+"""Lua scripts for atomic steps that Redis has no command for.
 
 Each script is sent whole with every call, by `EVAL`. `EVALSHA` would save 2 µs of the server's
-time, but needs a second round trip whenever the server has forgotten the script, and holds up
-everything behind it on a shared connection meanwhile.
+time, but needs a second round trip whenever the server has forgotten the script. Meanwhile every
+later command on a shared connection would wait.
 
-Errors are caught and returned, for what Redis 6.2 raises out of a script has lost its code. All
-numbers are handled as text: Lua's own are doubles, exact only up to 2**53.
+Errors are caught and returned, because an error that Redis 6.2 raises out of a script has lost its
+code. Numbers are handled as text: Lua's are doubles, exact only up to 2**53.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# KEYS: the counter. ARGV: the step. INCRBY alone would make a counter, and count below zero.
-# A number that `GETS` has read has a header in front, which INCRBY does not take.
+# KEYS: the counter. ARGV: the step. INCRBY alone would create a missing counter, and count below zero.
+# A number that `GETS` has read has a header, which INCRBY does not accept.
 COUNT: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if not old then return false end
@@ -35,9 +35,9 @@ end
 return redis.pcall('GET', KEYS[1])
 """
 
-# KEYS: the key. ARGV: the header of a number, the white space after JSON or "". What stands bare gets
-# one of them, with a version that no other write has: whoever stores the same value again stores it
-# without, and `cas` sees the difference. The value stays as it is where it cannot be stored.
+# KEYS: the key. ARGV: the header of a number, the white space after JSON or "". A bare value gets one
+# of them, with a version that is unique to this read. A client that stores the same value again stores
+# it bare, so `cas` sees the difference. The value stays as it is if it cannot be stored.
 GETS: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) ~= 'string' or string.byte(old, 1) == 193 then return old end
@@ -50,7 +50,7 @@ local stored = redis.pcall('SET', KEYS[1], new, 'KEEPTTL')
 return stored.err and old or new
 """
 
-# KEYS: the key. ARGV: the digest it must have, what to store, its life in ms or "".
+# KEYS: the key. ARGV: the digest that the value must have, the new value, its ttl in ms or "".
 COMPARE_AND_SET: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if not old then return false end
@@ -62,7 +62,7 @@ else stored = redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
 return stored.err and stored or 1
 """
 
-# KEYS: the key. ARGV: the stub, its life in ms.
+# KEYS: the key. ARGV: the stub, its ttl in ms.
 GET_OR_STUB: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if old then return old end
@@ -70,7 +70,7 @@ local stored = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return stored.err and stored or false
 """
 
-# KEYS: the key. ARGV: the digest it must have, a life in ms.
+# KEYS: the key. ARGV: the digest that the value must have, a ttl in ms.
 RENEW: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
@@ -78,7 +78,7 @@ if not old or redis.sha1hex(old) ~= ARGV[1] then return 0 end
 return redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
 """
 
-# KEYS: the key. ARGV: the digest it must have.
+# KEYS: the key. ARGV: the digest that the value must have.
 DELETE_CAS: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
@@ -86,7 +86,7 @@ if not old or redis.sha1hex(old) ~= ARGV[1] then return 0 end
 return redis.pcall('DEL', KEYS[1])
 """
 
-# KEYS: the key. ARGV: what it must hold; the version behind its header (`core.payloads`) is 0 there.
+# KEYS: the key. ARGV: the value that it must have, with a version of 0 in its header.
 COMPARE_AND_DELETE: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
@@ -98,7 +98,7 @@ if bare ~= ARGV[1] then return 0 end
 return redis.pcall('DEL', KEYS[1])
 """
 
-# KEYS: the key. ARGV: what it must hold, as above, a life in ms.
+# KEYS: the key. ARGV: the value that it must have, as above, and a ttl in ms.
 COMPARE_AND_EXPIRE: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end
@@ -110,7 +110,7 @@ if bare ~= ARGV[1] then return 0 end
 return redis.pcall('PEXPIRE', KEYS[1], ARGV[2])
 """
 
-# KEYS: the key. PERSIST alone says 0 of a key that has no expiry, as of one that is not there.
+# KEYS: the key. PERSIST alone answers 0 both for a key without an expiry and for a missing key.
 PERSIST: Final = b"""
 local done = redis.pcall('PERSIST', KEYS[1])
 if done == 1 or type(done) == 'table' then return done end

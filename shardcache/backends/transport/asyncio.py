@@ -1,4 +1,4 @@
-"""A node asked by the tasks of event loops, over any wire: one multiplexed connection a loop."""
+"""One node for asyncio: one multiplexed connection for each event loop, over any wire."""
 
 from __future__ import annotations
 
@@ -26,143 +26,148 @@ log = logging.getLogger("shardcache")
 
 
 class MultiplexedBackend:
-    """One node over one connection for each event loop that asks.
+    """One node over one connection for each event loop.
 
     All calls of one turn of the loop leave in one write, and replies are matched in order. A
-    cancelled or late call discards its own reply alone. A connection that stalls is replaced, and
-    kept beside the new one while anybody waits on it. `retried` counts commands sent again because
-    a connection turned out dead, `dialed` connections made, `limited` those that the server refused
-    while others were open, of other loops or stalled.
+    cancelled or late call discards only its own reply. A connection that stalls is replaced, and
+    stays open until no call waits on it.
+
+    `retried` counts commands sent again because a connection turned out dead, `dialed` counts new
+    connections. `refused_connections` counts those that the server refused while others were open:
+    of other loops, or stalled ones.
     """
 
     def __init__(self, target: Target, options: BackendOptions) -> None:
         self.target = target
-        self.lacks = target.lacks
+        self.supports = target.supports
         self.whole_seconds = target.whole_seconds
         self.node = target.node.name
         self.options = options
         self.retired = False
         self.retried = 0
         self.dialed = 0
-        self.limited = 0
+        self.refused_connections = 0
         self._limit = DialLimit()
-        self._counting = threading.RLock()  # loops may run in several threads
+        self._count_lock = threading.RLock()  # loops may run in several threads
         self._channels: dict[asyncio.AbstractEventLoop, Channel] = {}
-        self._stalled: set[Channel] = set()  # replaced, with calls that still wait
+        self._stalled: set[Channel] = set()  # replaced, but calls still wait on them
         _backends.add(self)
 
     def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:
-        """Send `command` in this turn of the loop; the future gives the reply or raises."""
+        """Send `command` in this turn of the loop; return a future of the reply."""
         call = Call(command, deadline, asyncio.get_running_loop().create_future())
         self.submit(call)
         return call.future
 
     def submit(self, call: Call) -> None:
-        """Send a call over its loop's connection, opened if need be."""
+        """Send a call over its loop's connection; open one if there is none."""
         loop = call.future.get_loop()
         channel = self._channels.get(loop) or self._open(loop)
         if channel is None:
-            call.settle(self._full())
+            call.settle(self._no_room_error())
         else:
             channel.submit(call)
 
     def eject(self) -> None:
-        """Close the connections of every loop, and fail their calls; called from any thread.
+        """Close the connections of every loop and fail their calls; called from any thread.
 
-        Another loop than the running one does so in its next turn.
+        The running loop does so at once, any other loop in its next turn.
         """
         running = _running_loop()
         latest = time.monotonic() + self.options.call_timeout
         for channel in (*self._channels.values(), *self._stalled):
             if channel.loop is running:
-                channel.abandon(self._ejection())
+                channel.abandon(self._ejection_error())
                 continue
-            with contextlib.suppress(RuntimeError):  # it has ended: the next closes what is left
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the loop has ended: `_drop_closed_loops` closes the socket
                 channel.loop.call_soon_threadsafe(
-                    _eject, weakref.ref(channel), latest, self._ejection()
+                    _eject, weakref.ref(channel), latest, self._ejection_error()
                 )
 
-    def _ejection(self) -> NodeError:
+    def _ejection_error(self) -> NodeError:
         return NodeUnavailableError("was ejected", self.node)
 
     async def aclose(self) -> None:
         """Close this loop's connections once their calls in flight are answered or late.
 
-        Those of other loops are closed there: in the next turn, or behind their last reply.
+        Other loops close theirs in their next turn, or after the last reply.
         """
         self.retired = True
         running = asyncio.get_running_loop()
         for channel in (*self._channels.values(), *self._stalled):
             if channel.loop is not running:
-                with contextlib.suppress(RuntimeError):  # it has ended
+                with contextlib.suppress(RuntimeError):  # the loop has ended
                     channel.loop.call_soon_threadsafe(_retire, weakref.ref(channel))
-        await asyncio.gather(*(channel.drained() for channel in self._of_loop(running)))
+        await asyncio.gather(*(channel.drain() for channel in self._of_loop(running)))
         self._drop_closed_loops()
 
     def replace(self, channel: Channel) -> None:
-        """Send no more calls over a channel that stalls; the next one opens another."""
+        """Stop using a channel that stalls; the next call opens another."""
         if self._channels.get(channel.loop) is channel:
             del self._channels[channel.loop]
             self._stalled.add(channel)
 
-    def welcomed(self) -> None:
-        """Note that the server has answered on a new connection."""
-        with self._counting:
-            self._limit.made()
+    def record_connected(self) -> None:
+        """Record that the server has answered on a new connection."""
+        with self._count_lock:
+            self._limit.record_success()
 
-    def refused(self, channel: Channel, error: NodeError) -> NodeError:
-        """Note that the server has no room for a connection; return the error for its callers.
+    def record_refused(self, channel: Channel, error: NodeError) -> NodeError:
+        """Record that the server refused a connection; return the error for its callers.
 
-        While others are open the server works: further ones are dialed one at a time, with pauses.
+        While other connections are open the server works. Further ones are then dialed one at a
+        time, with pauses.
         """
-        number = self._open_beside(channel)
+        number = self._count_open_besides(channel)
         if not number:
             return error
-        with self._counting:
-            self.limited += 1
-            first = self._limit.refused(time.monotonic())
+        with self._count_lock:
+            self.refused_connections += 1
+            first = self._limit.record_refusal(time.monotonic())
         if first:
             log.warning(
-                "%s takes no more connections: going on with the %d that are open",
+                "%s takes no more connections: continuing with the %d that are open",
                 self.node,
                 number,
             )
-        return self._full()
+        return self._no_room_error()
 
     def forget(self, channel: Channel) -> None:
-        """Let go of a channel that is closed."""
+        """Drop a channel that is closed."""
         self._stalled.discard(channel)
         if self._channels.get(channel.loop) is channel:
             self._channels.pop(channel.loop, None)
 
     def abandon_all(self) -> None:
-        """Close every connection at once and tell nobody: their loops are not of this process."""
+        """Close every socket and settle no call: the loops belong to the parent process."""
         for channel in (*self._channels.values(), *self._stalled):
             channel.sever()
         self._channels.clear()
         self._stalled.clear()
         self._limit = DialLimit()
-        self._counting = threading.RLock()  # the parent may hold the other
+        self._count_lock = threading.RLock()  # a thread of the parent may hold the old one
 
     def _of_loop(self, loop: asyncio.AbstractEventLoop) -> Sequence[Channel]:
         channels = (*self._channels.values(), *self._stalled)
         return [channel for channel in channels if channel.loop is loop]
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> Channel | None:
-        """Open a connection for a loop, unless one may not be dialed yet."""
+        """Open a connection for a loop; return `None` while none may be dialed."""
         self._drop_closed_loops()
-        with self._counting:
+        with self._count_lock:
             may_dial = self._limit.may_dial(time.monotonic())
-        if not may_dial and self._open_beside(None):
+        if not may_dial and self._count_open_besides(None):
             return None
         self._channels[loop] = channel = Channel(self, loop)
         return channel
 
-    def _open_beside(self, channel: Channel | None) -> int:
+    def _count_open_besides(self, channel: Channel | None) -> int:
         others = (*self._channels.values(), *self._stalled)
         return sum(other.connected for other in others if other is not channel)
 
-    def _full(self) -> NodeError:
+    def _no_room_error(self) -> NodeError:
         text = "takes no more connections, and this event loop has none"
         return PoolTimeoutError(text, self.node)
 
@@ -175,15 +180,15 @@ class MultiplexedBackend:
 
 
 def _eject(channel: weakref.ref[Channel], latest: float, error: NodeError) -> None:
-    here = channel()
-    if here is not None:
-        here.eject(latest, error)
+    target = channel()
+    if target is not None:
+        target.eject(latest, error)
 
 
 def _retire(channel: weakref.ref[Channel]) -> None:
-    here = channel()
-    if here is not None:
-        here.retire()
+    target = channel()
+    if target is not None:
+        target.retire()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

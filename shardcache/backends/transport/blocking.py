@@ -1,4 +1,4 @@
-"""A node asked by threads that block, over any wire."""
+"""One node for blocking callers: a pool of sockets, over any wire."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from shardcache.errors import (
     TooManyConnectionsError,
 )
 
-# A command of at most this many bytes fits every socket's buffers whole, so that it can be sent
-# before its reply is read; a longer one is sent and read at once, or both sides could wait for ever.
+# A command of at most this many bytes fits into every socket's buffers, so it can be sent before its
+# reply is read. For a longer one sending and reading alternate, or both sides could wait for ever.
 SMALL: Final = 16 * 1024
 FIRST_READ: Final = 16 * 1024  # bytes; most replies are smaller, and a large buffer costs time
-READS: Final = 16  # of that size, until others and the clock are looked at
+READS: Final = 16  # reads of that size before other exchanges and the clock get a turn
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 
 _MAIN: Final = main_thread().ident
-_LATER: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 Steps = Generator[Wait, None, Reply]
 
@@ -40,12 +40,13 @@ class SocketBackend:
     """One node over a pool of sockets.
 
     A command is sent a second time only if a pooled connection turned out dead before any byte of
-    the reply, and only if that is harmless; `retried` counts those, `dialed` connections made.
+    the reply, and only if the command is idempotent. `retried` counts those, `dialed` counts new
+    connections.
     """
 
     def __init__(self, target: Target, options: BackendOptions) -> None:
         self._target = target
-        self.lacks = target.lacks
+        self.supports = target.supports
         self.whole_seconds = target.whole_seconds
         self._node = target.node.name
         self._options = options
@@ -54,18 +55,18 @@ class SocketBackend:
         self.dialed = 0
 
     def execute(self, command: Command, deadline: float) -> Reply:
-        """Send `command` and give its reply; raise a `NodeError` when there is none by `deadline`."""
+        """Send `command` and return its reply; raise a `NodeError` if there is none by `deadline`."""
         connection = self.pool.get_idle()
         if connection is None:
             return self._drive(SocketExchange(self, deadline, self.exchange(command, deadline)))
-        chunks = self.encoded(connection, command)
+        chunks = self.encode(connection, command)
         if not _is_small(chunks):
             exchange = self.exchange_on(connection, command, chunks, deadline)
             return self._drive(SocketExchange(self, deadline, exchange))
         try:
             reply = _ask(connection, chunks[0], deadline)
         except (BlockingIOError, TimeoutError) as error:
-            partial = self.late(connection, deadline)
+            partial = self.close_late(connection, deadline)
             if isinstance(partial, NodeError):
                 raise partial from error
             return partial
@@ -85,55 +86,55 @@ class SocketBackend:
         connection = self.pool.get_idle()
         if connection is None:
             return SocketExchange(self, deadline, self.exchange(command, deadline))
-        chunks = self.encoded(connection, command)
+        chunks = self.encode(connection, command)
         if _is_small(chunks):
             return SmallExchange(self, deadline, connection, command, chunks[0])
         return SocketExchange(
             self, deadline, self.exchange_on(connection, command, chunks, deadline)
         )
 
-    def late(self, connection: Connection, deadline: float) -> Reply:
+    def close_late(self, connection: Connection, deadline: float) -> Reply:
         """Close a connection whose reply is late; return what has arrived, with timeouts in the gaps.
 
-        They say nothing of the node when it was sending, or when this thread itself was held up.
+        The timeouts are excused if the node was sending, or if this thread itself was delayed.
         """
-        reply: Reply = connection.wire.partial()
+        reply: Reply = connection.wire.partial_reply()
         self.pool.discard(connection)
         now, half = time.monotonic(), self._options.call_timeout / 2
         if now - deadline > half or now - connection.arrived < half:
             excuse(reply)
         return reply
 
-    def lost(self, connection: Connection) -> None:
-        """Close a connection that the node has closed: it may be in another run when it answers.
+    def close_lost(self, connection: Connection) -> None:
+        """Close a connection that the node has closed: the server may have restarted.
 
-        Not so one that we close because a reply is late: that says nothing of the server.
+        A connection closed here because of a late reply says nothing about the server.
         """
         self._target.incarnation.end()
         self.pool.discard(connection)
 
     @property
-    def limited(self) -> int:
+    def refused_connections(self) -> int:
         """Return how many connections the server refused while others of this client were open."""
-        return self.pool.limited
+        return self.pool.refused_connections
 
     def eject(self) -> None:
-        """Drop idle connections and let nobody wait for one."""
+        """Drop idle connections and wake every thread that waits for one."""
         self._target.incarnation.end()
         self.pool.eject()
 
     def close(self) -> None:
-        """Drop idle connections, and each busy one as it comes back."""
+        """Drop idle connections, and each busy one when it is put back."""
         self.pool.close()
 
     def _drive(self, exchange: SocketExchange) -> Reply:
-        """Run one exchange to its end, waiting as it asks."""
+        """Run one exchange to its end."""
         try:
             while not exchange.finished:
                 poll = select.poll()
                 poll.register(exchange.fileno(), exchange.events())
                 wait = exchange.deadline - time.monotonic()
-                # A timer that fires late, as with a busy hub of gevent, may come before what it awaits.
+                # With a busy gevent hub a late timer may fire before the descriptor is reported ready.
                 if poll.poll(max(0.0, wait) * 1000) or poll.poll(0):
                     exchange.advance()
                     if wait > 0 or exchange.finished:
@@ -144,8 +145,8 @@ class SocketBackend:
             raise
         return exchange.result()
 
-    def encoded(self, connection: Connection, command: Command) -> Sequence[bytes]:
-        """Give the bytes of `command` on a connection, which goes back if it has none."""
+    def encode(self, connection: Connection, command: Command) -> Sequence[bytes]:
+        """Return the bytes of `command`; put the connection back if it cannot be encoded."""
         try:
             return connection.wire.encode(command)
         except BaseException:
@@ -153,31 +154,31 @@ class SocketBackend:
             raise
 
     def exchange(self, command: Command, deadline: float) -> Steps:
-        """Give the reply over a pooled connection, or over a new one."""
+        """Exchange over a pooled connection, or over a new one; return the reply."""
         while True:
-            held = yield from self.pool.reserved(deadline)
-            if isinstance(held, Connection):
-                chunks = self.encoded(held, command)
-                return (yield from self.exchange_on(held, command, chunks, deadline))
+            reserved = yield from self.pool.reserve_in_steps(deadline)
+            if isinstance(reserved, Connection):
+                chunks = self.encode(reserved, command)
+                return (yield from self.exchange_on(reserved, command, chunks, deadline))
             try:
-                connection = yield from self._dialed(held, deadline)
-                chunks = self.encoded(connection, command)
+                connection = yield from self._dial(reserved, deadline)
+                chunks = self.encode(connection, command)
                 reply = yield from self.exchange_on(connection, command, chunks, deadline)
             except TooManyConnectionsError:
-                if not self.pool.refused():
+                if not self.pool.record_refused():
                     raise
             else:
-                self.pool.welcomed()
+                self.pool.record_connected()
                 return reply
 
     def exchange_on(
         self, connection: Connection, command: Command, chunks: Sequence[bytes], deadline: float
     ) -> Steps:
-        """Give the reply to what a connection has encoded; asks again elsewhere if it is dead."""
+        """Send encoded chunks and return the reply; retry on another connection if this one is dead."""
         try:
-            reply = yield from _transferred(connection, chunks)
+            reply = yield from _transfer(connection, chunks)
         except Expired:
-            return self.late(connection, deadline)
+            return self.close_late(connection, deadline)
         except OSError as error:
             exchange = self.retry_on_another(connection, command, error, deadline)
         except BaseException:
@@ -191,28 +192,28 @@ class SocketBackend:
     def retry_on_another(
         self, connection: Connection, command: Command, error: OSError, deadline: float
     ) -> Steps:
-        """Give the talk that asks again over another connection; raise if that would do harm."""
-        refusal = _last_words(connection)
+        """Return the steps of a retry over another connection; raise if a retry could do harm."""
+        refusal = _read_refusal(connection)
         if refusal is not None:
-            self.pool.discard(connection)  # the server works, for others
+            self.pool.discard(connection)  # the server works for its other clients
             raise refusal from error
-        self.lost(connection)
+        self.close_lost(connection)
         if isinstance(error, NodeError):
             raise error
         if not _may_retry(connection, command, error):
-            raise self.translated(error) from error
+            raise self.translate(error) from error
         self.retried += 1
-        self.pool.drop_idle()  # what rests beside a dead connection is most likely dead as well
+        self.pool.drop_idle()  # if one connection is dead, the idle ones most likely are as well
         return self.exchange(command, deadline)
 
-    def translated(self, error: OSError) -> NodeError:
-        """Give our error for one of the system's."""
+    def translate(self, error: OSError) -> NodeError:
+        """Return the `NodeError` for an `OSError`."""
         if isinstance(error, (BlockingIOError, TimeoutError)):
             return NodeTimeoutError("did not answer in time", self._node)
         return NodeUnavailableError(f"lost the connection: {error.strerror or error}", self._node)
 
-    def _dialed(self, slot: Slot, deadline: float) -> Generator[Wait, None, Connection]:
-        """Give a new connection, in the place reserved for it."""
+    def _dial(self, slot: Slot, deadline: float) -> Generator[Wait, None, Connection]:
+        """Dial a connection for a reserved slot."""
         until = min(deadline, time.monotonic() + self._options.connect_timeout)
         try:
             connection = Connection(*(yield from dial(self._target, until)))
@@ -225,7 +226,7 @@ class SocketBackend:
 
 
 class SocketExchange:
-    """One command on its way, driven step by step; `deadline` is when to `expire` it."""
+    """One command in flight, driven step by step; call `expire` at its `deadline`."""
 
     __slots__ = ("_backend", "_deadline", "_reply", "_steps", "_wait", "finished")
 
@@ -239,16 +240,16 @@ class SocketExchange:
         self.advance()
 
     def fileno(self) -> int:
-        """Give the descriptor to poll, which changes when a connection gives way to another."""
+        """Return the descriptor to poll; it changes when another connection takes over."""
         return self._wait.descriptor
 
     def events(self) -> int:
-        """Give the `select.poll` events that let `advance` get further."""
+        """Return the `select.poll` events that let `advance` get further."""
         return self._wait.mask
 
     @property
     def deadline(self) -> float:
-        """Give the monotonic time at which waiting ends: the call's, or that of a dial."""
+        """Return when waiting ends: the call's deadline, or the earlier one of a dial."""
         return self._deadline if self._wait.until is None else self._wait.until
 
     def advance(self) -> None:
@@ -256,7 +257,7 @@ class SocketExchange:
         self._step(None)
 
     def expire(self) -> None:
-        """End the waiting: what did arrive is the reply, with timeouts in the gaps."""
+        """Stop waiting: the reply is what has arrived, with timeouts in the gaps."""
         self._step(Expired())
 
     def abandon(self) -> None:
@@ -265,17 +266,17 @@ class SocketExchange:
         self.finished = True
 
     def result(self) -> Reply:
-        """Give the reply; raise the error that ended the exchange."""
+        """Return the reply; raise the error that ended the exchange."""
         if isinstance(self._reply, Exception):
             raise self._reply
         return self._reply
 
-    def _step(self, order: Expired | None) -> None:
+    def _step(self, stop: Expired | None) -> None:
         try:
-            self._wait = next(self._steps) if order is None else self._steps.throw(order)
+            self._wait = next(self._steps) if stop is None else self._steps.throw(stop)
         except StopIteration as done:
             self._finish(done.value)
-        except Exception as error:  # noqa: BLE001 - raised by result(), where the caller is
+        except Exception as error:  # noqa: BLE001 - `result` raises it in the caller
             self._finish(error)
 
     def _finish(self, reply: Reply | Exception) -> None:
@@ -284,10 +285,10 @@ class SocketExchange:
 
 
 class SmallExchange(SocketExchange):
-    """A command sent whole at once over a pooled connection, so that only reading is left.
+    """A command that is sent whole at once over a pooled connection, so that only reading is left.
 
-    What most exchanges of a fan-out are: without a generator it takes half the time. When the
-    connection turns out dead it goes on step by step, over another.
+    Most exchanges of a fan-out are of this kind; without a generator they take half the time. If
+    the connection turns out dead, it continues step by step over another.
     """
 
     __slots__ = ("_command", "_connection")
@@ -305,24 +306,24 @@ class SmallExchange(SocketExchange):
         self._connection: Connection | None = connection
         self._command = command
         self._wait = connection.reading
-        self._steps = _NOTHING
+        self._steps = _NO_STEPS
         self._reply = None
         self.finished = False
         try:
             sent = connection.try_send(chunk)
-        except _LATER:
+        except _WOULD_BLOCK:
             sent = 0
         except OSError as error:
-            self._ask_again(connection, error)
+            self._retry(connection, error)
             return
         except BaseException:
             backend.pool.discard(connection)
             raise
         if sent < len(chunk):
-            self._go_on(backend.exchange_on(connection, command, [chunk[sent:]], deadline))
+            self._continue(backend.exchange_on(connection, command, [chunk[sent:]], deadline))
 
     def advance(self) -> None:
-        """Receive what has come."""
+        """Receive what has arrived."""
         connection = self._connection
         if connection is None:
             super().advance()
@@ -330,7 +331,7 @@ class SmallExchange(SocketExchange):
         try:
             replies = _pull(connection)
         except OSError as error:
-            self._ask_again(connection, error)
+            self._retry(connection, error)
         except BaseException as error:
             self._backend.pool.discard(connection)
             if not isinstance(error, Exception):
@@ -338,20 +339,20 @@ class SmallExchange(SocketExchange):
             self._finish(error)
         else:
             if replies:
-                # Let go before it is given back: whoever abandons this exchange after an
-                # interrupt must not close what another thread may have in hand by then.
+                # Cleared before it is put back: after an interrupt `abandon` must not close a
+                # connection that another thread may already use.
                 self._connection = None
                 self._finish(replies[0])
                 self._backend.pool.put(connection)
 
     def expire(self) -> None:
-        """End the waiting: what did arrive is the reply, with timeouts in the gaps."""
+        """Stop waiting: the reply is what has arrived, with timeouts in the gaps."""
         connection = self._connection
         if connection is None:
             super().expire()
             return
         self._connection = None
-        self._finish(self._backend.late(connection, self._deadline))
+        self._finish(self._backend.close_late(connection, self._deadline))
 
     def abandon(self) -> None:
         """Stop now, and close the connection."""
@@ -362,7 +363,7 @@ class SmallExchange(SocketExchange):
             super().abandon()
         self.finished = True
 
-    def _ask_again(self, connection: Connection, error: OSError) -> None:
+    def _retry(self, connection: Connection, error: OSError) -> None:
         try:
             exchange = self._backend.retry_on_another(
                 connection, self._command, error, self._deadline
@@ -370,21 +371,21 @@ class SmallExchange(SocketExchange):
         except NodeError as failure:
             self._finish(failure)
         else:
-            self._go_on(exchange)
+            self._continue(exchange)
 
-    def _go_on(self, exchange: Steps) -> None:
-        """Go on step by step."""
+    def _continue(self, exchange: Steps) -> None:
+        """Continue step by step."""
         self._connection = None
         self._steps = exchange
         super().advance()
 
 
-def _nothing() -> Steps:
+def _no_steps() -> Steps:
     return None
     yield
 
 
-_NOTHING: Final = _nothing()  # stands for the steps of an exchange that takes none
+_NO_STEPS: Final = _no_steps()  # the steps of an exchange that needs none
 
 
 def _is_small(chunks: Sequence[bytes]) -> bool:
@@ -392,13 +393,13 @@ def _is_small(chunks: Sequence[bytes]) -> bool:
 
 
 def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
-    """Send one small command and wait for its reply: the way of a `get`."""
+    """Send one small command and wait for its reply: the hot path of a `get`."""
     seconds = deadline - time.monotonic()
     connection.arm(seconds)
     sent = connection.send(chunk)
     if sent < len(chunk):
         connection.sock.sendall(memoryview(chunk)[sent:])
-    polls = connection.plain and get_ident() == _MAIN  # where signals come in
+    polls = connection.plain and get_ident() == _MAIN  # only the main thread handles signals
     wire, size = connection.wire, FIRST_READ
     while True:
         if polls and not connection.poll(seconds * 1000):
@@ -406,10 +407,10 @@ def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
         try:
             data = connection.recv(size)
         except TimeoutError:
-            data = connection.look_again(size)
+            data = connection.recv_after_timeout(size)
         if not data:
             raise ConnectionResetError("closed by the node")
-        connection.heard = True
+        connection.answered = True
         replies = wire.feed(data)
         if replies:
             return replies[0]
@@ -418,8 +419,8 @@ def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
         connection.arm(seconds)
 
 
-def _transferred(connection: Connection, chunks: Sequence[bytes]) -> Steps:
-    """Send chunks and receive their reply at once, never waiting for one with the other in hand."""
+def _transfer(connection: Connection, chunks: Sequence[bytes]) -> Steps:
+    """Send chunks while receiving the reply, so that neither side waits for the other."""
     unsent: deque[memoryview] = deque(memoryview(chunk) for chunk in chunks)
     descriptor = connection.sock.fileno()
     _push(connection, unsent)
@@ -432,7 +433,7 @@ def _transferred(connection: Connection, chunks: Sequence[bytes]) -> Steps:
 
 
 def _push(connection: Connection, unsent: deque[memoryview]) -> None:
-    """Send until all is sent or the node takes no more."""
+    """Send until all is sent or the socket takes no more."""
     try:
         while unsent:
             sent = connection.try_send(unsent[0])
@@ -440,25 +441,25 @@ def _push(connection: Connection, unsent: deque[memoryview]) -> None:
                 unsent.popleft()
             else:
                 unsent[0] = unsent[0][sent:]
-    except _LATER:
+    except _WOULD_BLOCK:
         return
 
 
 def _pull(connection: Connection) -> list[Reply]:
-    """Receive until a reply is whole, nothing more is there, or it is time to look at the clock."""
+    """Receive until a reply is complete, no bytes are left, or the clock must be checked."""
     size = FIRST_READ
     for turn in count():
         try:
             data = connection.try_recv(size)
-        except _LATER:
+        except _WOULD_BLOCK:
             return []
         if not data:
             raise ConnectionResetError("closed by the node")
-        connection.heard = True
+        connection.answered = True
         replies = connection.wire.feed(data)
         if replies or (connection.plain and len(data) < size):
             break
-        if connection.plain and turn == READS:  # TLS may hold bytes that no poll tells of
+        if connection.plain and turn == READS:  # TLS may buffer bytes that no poll reports
             break
         size = READ
     if not replies:
@@ -466,8 +467,8 @@ def _pull(connection: Connection) -> list[Reply]:
     return replies
 
 
-def _last_words(connection: Connection) -> TooManyConnectionsError | None:
-    """Return what a server said before it closed a connection that it had no room for."""
+def _read_refusal(connection: Connection) -> TooManyConnectionsError | None:
+    """Return what a server said before it closed a connection for lack of room."""
     try:
         _pull(connection)
     except TooManyConnectionsError as error:
@@ -478,6 +479,6 @@ def _last_words(connection: Connection) -> TooManyConnectionsError | None:
 
 
 def _may_retry(connection: Connection, command: Command, error: OSError) -> bool:
-    """Say whether asking again is harmless: nothing was answered, and asking twice is asking once."""
+    """Return whether a retry is harmless: no byte was answered, and the command is idempotent."""
     dead = isinstance(error, ConnectionError)
-    return dead and not connection.heard and type(command) in IDEMPOTENT
+    return dead and not connection.answered and type(command) in IDEMPOTENT

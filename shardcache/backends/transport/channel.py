@@ -1,4 +1,4 @@
-"""One connection of one event loop: what is to be sent, and who waits for which reply."""
+"""One connection of one event loop: calls to send, and calls that wait for a reply."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Final, Protocol, TypeVar
 
-from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off, excuse
+from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error, excuse
 from shardcache.backends.transport.dial import NOT_REACHED, Expired, Target, Wait, dial
 from shardcache.backends.transport.dropped import warn_dropped
 from shardcache.backends.wire import Wire
@@ -30,33 +30,33 @@ from shardcache.errors import (
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 
 
-JOINED: Final = 256 * 1024  # bytes; more is sent piece by piece, without a copy
+JOIN_LIMIT: Final = 256 * 1024  # bytes; more is sent in pieces, without a copy
 
 
-# A connection on which a reply is late, and nothing has come for this share of a call's timeout, is
-# asked nothing more: what is asked from then on has a new one.
+# When a reply is late and no byte has arrived for this share of a call's timeout, the connection
+# stalls: later calls use a new one.
 SILENCE: Final = 0.75
 
 
-RESTED: Final = 0.05  # seconds without a byte until a connection is looked at before it is used
+RESTED: Final = 0.05  # seconds without a byte after which a connection is checked before use
 
 
-# A timer that fires later than this was held up by this process. What has arrived meanwhile is read
-# first, and what could not even be sent gets as long again, up to a limit.
+# A timer that fires later than this was delayed by this process. Bytes that have arrived meanwhile
+# are read first, and calls get as long again, up to `LONGEST_GRACE`.
 OWN_DELAY: Final = 0.05  # seconds
 
 
 LONGEST_GRACE: Final = 0.1  # seconds
 
 
-_LATER: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 T = TypeVar("T")
 
 
 class Call:
-    """A command whose reply is owed to somebody, or to nobody any more."""
+    """A command and the future of its reply; a cancelled or late future drops the reply."""
 
     __slots__ = ("command", "deadline", "future", "retried")
 
@@ -67,7 +67,7 @@ class Call:
         self.retried = False
 
     def settle(self, reply: Reply | Exception) -> None:
-        """Give the reply to whoever still waits; an error is raised there."""
+        """Set the reply or the error on the future, unless it is done."""
         if self.future.done():
             return
         if isinstance(reply, Exception):
@@ -77,7 +77,7 @@ class Call:
 
 
 class ChannelOwner(Protocol):
-    """What a channel asks of the backend that it belongs to."""
+    """What a channel needs from its backend."""
 
     target: Target
     node: str
@@ -87,49 +87,49 @@ class ChannelOwner(Protocol):
     dialed: int
 
     def submit(self, call: Call) -> None:
-        """Send a call over its loop's connection, opened if need be."""
+        """Send a call over its loop's connection; open one if there is none."""
 
     def replace(self, channel: Channel) -> None:
-        """Send no more calls over a channel that stalls."""
+        """Stop using a channel that stalls."""
 
-    def welcomed(self) -> None:
-        """Note that the server has answered on a new connection."""
+    def record_connected(self) -> None:
+        """Record that the server has answered on a new connection."""
 
-    def refused(self, channel: Channel, error: NodeError) -> NodeError:
-        """Note that the server has no room for a connection; return the error for its callers."""
+    def record_refused(self, channel: Channel, error: NodeError) -> NodeError:
+        """Record that the server refused a connection; return the error for its callers."""
 
     def forget(self, channel: Channel) -> None:
-        """Let go of a channel that is closed."""
+        """Drop a channel that is closed."""
 
 
 class Channel:
-    """One connection of one loop: what is to be sent, and who waits for which reply."""
+    """One connection of one loop: calls to send, and calls that wait for a reply."""
 
     __slots__ = (
         "__weakref__",
-        "_asked",
+        "_answered",
+        "_asked_at",
         "_backend",
+        "_delay",
+        "_delayed_until",
         "_descriptor",
         "_dial",
         "_drained",
-        "_ear",
         "_flushing",
-        "_graced",
-        "_heard",
-        "_held",
-        "_hurried",
         "_last_received",
         "_last_used",
-        "_latest",
-        "_owed",
-        "_pause",
+        "_latest_deadline",
         "_poll",
+        "_queued",
+        "_reference",
         "_resumes",
+        "_sent",
         "_sock",
         "_stalled",
         "_timer",
+        "_timer_at",
         "_unsent",
-        "_wakes",
+        "_urgent",
         "_wire",
         "_writing",
         "loop",
@@ -140,72 +140,72 @@ class Channel:
         self.loop = loop
         self._sock: socket.socket | None = None
         self._wire: Wire | None = None
-        self._held: deque[Call] = deque()  # not yet sent: there is no connection
-        self._owed: deque[Call] = deque()  # sent, in the order of their replies
-        # Those to be told earlier than one before them, the most urgent first: the later steps of
-        # an operation stand behind the first steps of newer ones.
-        self._hurried: list[tuple[float, int, Call]] = []
-        self._latest = 0.0  # of all deadlines so far
+        self._queued: deque[Call] = deque()  # not sent yet: there is no connection
+        self._sent: deque[Call] = deque()  # waiting for a reply, in the order of the replies
+        # A heap of calls whose deadline is earlier than that of a call sent before them: a later step
+        # of an operation is sent after the first steps of newer operations.
+        self._urgent: list[tuple[float, int, Call]] = []
+        self._latest_deadline = 0.0  # the latest deadline of all calls so far
         self._unsent: deque[bytes | memoryview] = deque()
         self._flushing = False
         self._writing = False
-        self._heard = False  # whether this connection ever answered
+        self._answered = False  # whether this connection has ever answered
         self._last_used = 0.0  # when something was last sent or received
         self._last_received = 0.0  # when something last arrived
-        self._resumes = False  # whether what is about to be sent is all that is owed
-        self._asked = 0.0  # when something was last sent while nothing was owed
-        self._stalled = False  # whether it has been replaced
-        self._pause = 0.0  # seconds for which this process was last held up
-        self._graced = 0.0  # until when deadlines passed during that
+        self._resumes = False  # whether no reply was owed before what is about to be sent
+        self._asked_at = 0.0  # when something was last sent while no reply was owed
+        self._stalled = False  # whether another connection has replaced this one
+        self._delay = 0.0  # seconds for which this process was last delayed
+        self._delayed_until = 0.0  # deadlines up to here passed during that delay
         self._descriptor = -1
         self._poll = select.poll()
-        self._ear = _Ear(self)
+        self._reference = _ChannelReference(self)
         self._dial: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes = 0.0  # when the timer will fire
+        self._timer_at = 0.0  # when the timer will fire
         self._drained: asyncio.Future[None] | None = None
 
     def submit(self, call: Call) -> None:
-        """Send the call's command with all others of this turn; dial first if need be."""
+        """Send the call's command with all others of this turn; dial first if there is no connection."""
         if self._closed_by_node():
             self._backend.submit(call)  # over a new connection
             return
-        self._ear.channel = self
-        if call.deadline < self._latest:
-            heapq.heappush(self._hurried, (call.deadline, id(call), call))
+        self._reference.channel = self
+        if call.deadline < self._latest_deadline:
+            heapq.heappush(self._urgent, (call.deadline, id(call), call))
         else:
-            self._latest = call.deadline
+            self._latest_deadline = call.deadline
         wire = self._wire
         if wire is None:
-            self._held.append(call)
+            self._queued.append(call)
             if self._dial is None or self._dial.done():
                 self._dial = self.loop.create_task(self._connect(call.deadline))
         else:
             self._encode(call, wire)
             self._after_reply()
-        if not call.future.done() and (self._timer is None or call.deadline < self._wakes):
+        if not call.future.done() and (self._timer is None or call.deadline < self._timer_at):
             self._watch(call.deadline)
 
     @property
     def connected(self) -> bool:
-        """Return whether it has a connection."""
+        """Return whether there is a connection."""
         return self._sock is not None
 
     def _closed_by_node(self) -> bool:
-        """Return whether a rested connection turned out to be closed; it has been given up then.
+        """Return whether an idle connection turned out to be closed; it is closed here as well.
 
-        A loop that stood still has not been told: so it is with one `run_until_complete` a request.
+        A loop that did not run has not noticed, as with one `run_until_complete` per request.
         """
-        if self._sock is None or self._owed or time.monotonic() - self._last_used < RESTED:
+        if self._sock is None or self._sent or time.monotonic() - self._last_used < RESTED:
             return False
         if self._poll.poll(0):
             self.readable()
         return self._sock is None
 
-    async def drained(self) -> None:
-        """Wait until nobody waits for a reply here any more, or the node is silent; then close."""
+    async def drain(self) -> None:
+        """Wait until every call is settled or the node is silent, then close."""
         began = time.monotonic()
-        while self._awaited:
+        while self._has_waiters:
             left = max(began, self._last_received) + LAST_WAIT - time.monotonic()
             if left <= 0:
                 self._cut_off()
@@ -216,147 +216,147 @@ class Channel:
         dial = self._dial
         self._close()
         if dial is not None:
-            await asyncio.wait((dial,))  # cancelled; it closes its socket on the way out
+            await asyncio.wait((dial,))  # it is cancelled, and closes its socket
 
     def retire(self) -> None:
-        """Close now unless replies are owed here: then it closes behind the last of them."""
-        if not self._owed and not self._held:
+        """Close now, or after the last reply if any is owed."""
+        if not self._sent and not self._queued:
             self._close()
 
     def _cut_off(self) -> None:
-        """Give those who still wait what has come for them."""
-        for call in (*self._held, *self._owed):
+        """Settle the waiting calls with the part of the reply that has arrived, or a timeout."""
+        for call in (*self._queued, *self._sent):
             if not call.future.done():
-                reply = self._partial(call) or cut_off(self._backend.node)
+                reply = self._partial_reply(call) or cut_off_error(self._backend.node)
                 excuse(reply)
                 call.settle(reply)
 
     def abandon(self, error: NodeError) -> None:
-        """Close now, and give `error` to all who wait."""
+        """Close now, and fail every waiting call with `error`."""
         self._backend.target.incarnation.end()
-        for call in (*self._held, *self._owed):
+        for call in (*self._queued, *self._sent):
             call.settle(error)
         self._close()
 
     def eject(self, latest: float, error: NodeError) -> None:
-        """Do so, unless a call was made since whose deadline is later than `latest`."""
-        if self._latest <= latest:
+        """Abandon it, unless a newer call has a deadline later than `latest`."""
+        if self._latest_deadline <= latest:
             self.abandon(error)
 
     def sever(self) -> None:
-        """Close the socket, and nothing else: the loop may be closed or another process's."""
-        self._ear.channel = self._ear.sock = None
+        """Close only the socket: the loop may be closed, or belong to another process."""
+        self._reference.channel = self._reference.sock = None
         sock, self._sock = self._sock, None
         if sock is not None:
             sock.close()
 
-    # Not a `weakref.finalize`: those do nothing any more once the exit has begun, and the loop of a
-    # handler of the exit would go on watching a descriptor that is closed.
+    # Not a `weakref.finalize`: those no longer run once the exit has begun, and the loop of an exit
+    # handler would go on watching a closed descriptor.
     def __del__(self) -> None:
         try:
             sock = self._sock
-        except AttributeError:  # an interrupt came before it had one
+        except AttributeError:  # an interrupt came before it had a socket
             return
         if sock is not None:
             self._sock = self._wire = None
-            self._backend.forget(self)  # finalizers that come later may still ask
+            self._backend.forget(self)  # later finalizers may still call the client
             _drop(self.loop, sock, self._descriptor)
 
     def _encode(self, call: Call, wire: Wire) -> None:
         try:
             self._expect(call, wire.encode(call.command))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's to see
+        except Exception as error:  # noqa: BLE001 - the caller has to see it, whatever it is
             call.settle(error)
-            if not isinstance(error, ShardCacheError):  # such as that of a signal's handler
-                self._give_up()
+            if not isinstance(error, ShardCacheError):  # such as an error of a signal handler
+                self._abort()
         except BaseException:
-            call.settle(cut_off(self._backend.node))
-            self._give_up()
+            call.settle(cut_off_error(self._backend.node))
+            self._abort()
             raise
 
     def _expect(self, call: Call, chunks: Sequence[bytes]) -> None:
-        """Send the bytes of a call's command in this turn; its reply is owed from now on."""
-        if not self._owed:
+        """Send the bytes of a call's command in this turn and expect its reply."""
+        if not self._sent:
             self._resumes = True
-        self._owed.append(call)
+        self._sent.append(call)
         self._unsent.extend(chunks)
         if not self._flushing and not self._writing:
             self._flushing = True
             self.loop.call_soon(self._flush)
 
     async def _connect(self, deadline: float) -> None:
-        """Dial once for all who wait, then send what they asked."""
+        """Dial once for all queued calls, then send them."""
         options = self._backend.options
         now = time.monotonic()
         until = min(deadline, now + options.connect_timeout)
-        # Where this process was held up before it could dial, the time of the first caller is over.
+        # If this process was delayed before it could dial, the first call's deadline may be over.
         until = max(until, now + min(options.connect_timeout, LONGEST_GRACE))
         target = self._backend.target
         try:
-            sock, wire = await _driven(dial(target, until), self.loop)
+            sock, wire = await _run_steps(dial(target, until), self.loop)
         except BaseException as error:
             if self._dial is asyncio.current_task():
                 self._dial = None
-                self._fail_held(error)
+                self._fail_queued(error)
             if not isinstance(error, Exception):
                 raise
             return
-        if self._dial is not asyncio.current_task():  # closed meanwhile
+        if self._dial is not asyncio.current_task():  # this channel was closed meanwhile
             sock.close()
             return
         self._dial = None
         self._backend.dialed += 1
         self._adopt(sock, wire)
-        while self._held:
-            call = self._held.popleft()
+        while self._queued:
+            call = self._queued.popleft()
             if not call.future.done():
                 self._encode(call, wire)
         self._after_reply()
 
     def _adopt(self, sock: socket.socket, wire: Wire) -> None:
-        """Use a connection from now on."""
+        """Start to use a connection."""
         self._sock, self._wire = sock, wire
         self._last_used = time.monotonic()
         self._descriptor = descriptor = sock.fileno()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
-        self._ear.sock = sock
-        self.loop.add_reader(descriptor, _read, self._ear)
+        self._reference.sock = sock
+        self.loop.add_reader(descriptor, _read, self._reference)
 
-    def _fail_held(self, error: BaseException) -> None:
+    def _fail_queued(self, error: BaseException) -> None:
         if not isinstance(error, Exception):
             error = NodeUnavailableError("the dial was cancelled", self._backend.node)
         if isinstance(error, TooManyConnectionsError):
-            error = self._backend.refused(self, error)
-        held, self._held = self._held, deque()
-        for call in held:
+            error = self._backend.record_refused(self, error)
+        queued, self._queued = self._queued, deque()
+        for call in queued:
             call.settle(error)
         self._after_reply()
 
     def _flush(self) -> None:
-        """Send all that this turn brought, in one write."""
+        """Send all commands of this turn in one write."""
         self._flushing = False
         sock, unsent = self._sock, self._unsent
         if sock is None or not unsent:
             return
-        if len(unsent) > 1 and sum(map(len, unsent)) <= JOINED:
+        if len(unsent) > 1 and sum(map(len, unsent)) <= JOIN_LIMIT:
             joined = b"".join(unsent)
             unsent.clear()
             unsent.append(joined)
         self._last_used = now = time.monotonic()
         if self._resumes:
             self._resumes = False
-            self._asked = now
+            self._asked_at = now
         try:
             _send(sock, unsent)
-        except _LATER:
+        except _WOULD_BLOCK:
             self._wait_writable()
         except OSError as error:
-            self.readable()  # a server that has no room says so before it closes
+            self.readable()  # a server without room says so before it closes
             if self._sock is sock:
-                self._lost(error)
+                self._handle_loss(error)
         except BaseException:
-            self._give_up()
+            self._abort()
             raise
         else:
             self._stop_writing()
@@ -372,56 +372,58 @@ class Channel:
             self.loop.remove_writer(self._descriptor)
 
     def readable(self) -> None:
-        """Take what has come, and give each reply to its call."""
+        """Receive the bytes that have arrived and settle the call of each reply."""
         sock, wire = self._sock, self._wire
-        if sock is None or wire is None:  # closed in this very turn of the loop
+        if sock is None or wire is None:  # closed in this turn of the loop
             return
         try:
             while self._take(wire, sock.recv(READ)) and isinstance(sock, ssl.SSLSocket):
-                continue  # TLS may hold bytes that no poll tells of, until it says "later"
-        except _LATER:
+                continue  # TLS may buffer bytes that no poll reports, until it raises "want read"
+        except _WOULD_BLOCK:
             pass
-        except Exception as error:  # noqa: BLE001 - given to every caller in wait
-            self._lost(error)
+        except Exception as error:  # noqa: BLE001 - every waiting call gets it
+            self._handle_loss(error)
             return
         except BaseException:
-            self._give_up()
+            self._abort()
             raise
         self._after_reply()
 
-    def _give_up(self) -> None:
-        """Close after an interrupt in the midst of a step.
+    def _abort(self) -> None:
+        """Close after an interrupt in the middle of a step.
 
-        Bytes may be lost, or sent twice: the replies would go to other calls than their own.
+        Bytes may be lost or sent twice, so that replies would reach the wrong calls.
         """
-        for call in (*self._held, *self._owed):
-            call.settle(cut_off(self._backend.node))
+        for call in (*self._queued, *self._sent):
+            call.settle(cut_off_error(self._backend.node))
         self._close()
 
     def _take(self, wire: Wire, data: bytes) -> bool:
         if not data:
             raise ConnectionResetError("closed by the node")
         self._last_used = self._last_received = time.monotonic()
-        owed = self._owed
+        sent = self._sent
         for reply in wire.feed(data):
-            owed[0].settle(reply)  # before it leaves: an interrupt between the two would forget it
-            owed.popleft()
-        if not self._heard:
-            self._heard = True
-            self._backend.welcomed()
+            sent[0].settle(
+                reply
+            )  # before it is removed: an interrupt between the two would lose it
+            sent.popleft()
+        if not self._answered:
+            self._answered = True
+            self._backend.record_connected()
         return True
 
     def _after_reply(self) -> None:
-        if not self._owed and not self._held:
-            self._ear.channel = None
+        if not self._sent and not self._queued:
+            self._reference.channel = None
             self._finish_drain()
-        if self._stalled and not self._awaited:
+        if self._stalled and not self._has_waiters:
             self._close()
 
     @property
-    def _awaited(self) -> bool:
-        """Return whether anybody waits for a reply here."""
-        return any(not call.future.done() for call in (*self._held, *self._owed))
+    def _has_waiters(self) -> bool:
+        """Return whether any call still waits for a reply."""
+        return any(not call.future.done() for call in (*self._queued, *self._sent))
 
     def _finish_drain(self) -> None:
         if self._drained is not None and not self._drained.done():
@@ -432,123 +434,123 @@ class Channel:
     def _watch(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._wakes = deadline
+        self._timer_at = deadline
         delay = max(0.0, deadline - time.monotonic())
-        self._timer = self.loop.call_later(delay, _sweep, self._ear)
+        self._timer = self.loop.call_later(delay, _sweep, self._reference)
 
     def sweep(self) -> None:
-        """Tell those whose deadline has passed; give up a connection that stalls."""
+        """Settle the calls whose deadline has passed; replace a connection that stalls."""
         self._timer = None
         now = time.monotonic()
-        if self._grants_grace(now):
+        if self._grant_grace(now):
             return
-        waiting = (self._held, self._owed)
+        waiting = (self._queued, self._sent)
         upcoming = [
-            *self._hurry(now),
-            *(first for calls in waiting for first in self._expired(calls, now)),
+            *self._expire_urgent(now),
+            *(first for calls in waiting for first in self._expire(calls, now)),
         ]
         if self._drained is not None and not upcoming:
             self._finish_drain()
-        self._look_at_silence(now, upcoming)
+        self._check_stall(now, upcoming)
 
-    def _look_at_silence(self, now: float, upcoming: Sequence[float]) -> None:
-        """Give way to a new connection if this one stalls, and look again when that can be told.
+    def _check_stall(self, now: float, upcoming: Sequence[float]) -> None:
+        """Have this connection replaced if it stalls; otherwise check again when it may.
 
-        A reply that is late while bytes arrive, or because of a larger one before it, is no stall.
+        A reply that is late while bytes arrive, or because of a larger reply before it, is no stall.
         """
-        looks = [*upcoming]
-        if self._owed and not self._stalled:
-            stalls = max(self._owed[0].deadline, self._silent_since + self._quiet)
+        times = [*upcoming]
+        if self._sent and not self._stalled:
+            stalls = max(self._sent[0].deadline, self._silent_since + self._longest_silence)
             self._stalled = stalls <= now
             if self._stalled:
                 self._backend.replace(self)
             else:
-                looks.append(stalls)
-        if self._stalled and not self._awaited:
+                times.append(stalls)
+        if self._stalled and not self._has_waiters:
             self._close()
-        elif looks:
-            self._watch(min(looks))
+        elif times:
+            self._watch(min(times))
 
     @property
     def _silent_since(self) -> float:
-        """Return when something last arrived, or was asked for after all had been answered."""
-        return max(self._last_received, self._asked)
+        """Return when the current silence began: the last arrival, or the first command after it."""
+        return max(self._last_received, self._asked_at)
 
     @property
-    def _quiet(self) -> float:
+    def _longest_silence(self) -> float:
         return SILENCE * self._backend.options.call_timeout
 
-    def _grants_grace(self, now: float) -> bool:
-        """Return whether those who are late get a moment longer, because this process was held up.
+    def _grant_grace(self, now: float) -> bool:
+        """Grant late calls a short grace if this process was delayed; return whether it did.
 
-        What has come meanwhile, or could only now be asked for, comes first. Nobody gets it twice.
+        So bytes that arrived during the delay are read first. No call gets it twice.
         """
-        late = now - self._wakes
+        late = now - self._timer_at
         if late <= OWN_DELAY:
             return False
-        waiting = (call for call in (*self._held, *self._owed) if not call.future.done())
-        if not any(self._graced < call.deadline <= now for call in waiting):
+        waiting = (call for call in (*self._queued, *self._sent) if not call.future.done())
+        if not any(self._delayed_until < call.deadline <= now for call in waiting):
             return False
-        self._pause, self._graced = late, now
+        self._delay, self._delayed_until = late, now
         self._watch(now + min(late, LONGEST_GRACE))
         return True
 
-    def _expired(self, calls: deque[Call], now: float) -> Sequence[float]:
-        """Tell the late ones; give the deadline of the first that is not, if there is one.
+    def _expire(self, calls: deque[Call], now: float) -> Sequence[float]:
+        """Settle the late calls; return the deadline of the first that is not late, if any.
 
-        Calls stand in the order of their deadlines, but for the hurried.
+        Calls are in the order of their deadlines, except for the urgent ones.
         """
         for call in calls:
             if call.deadline > now and not call.future.done():
                 return (call.deadline,)
-            self._tell_late(call)
+            self._settle_late(call)
         return ()
 
-    def _hurry(self, now: float) -> Sequence[float]:
-        """Do so with the hurried."""
-        hurried = self._hurried
-        while hurried:
-            deadline, _, call = hurried[0]
+    def _expire_urgent(self, now: float) -> Sequence[float]:
+        """Settle the late urgent calls; return the deadline of the next, if any."""
+        urgent = self._urgent
+        while urgent:
+            deadline, _, call = urgent[0]
             if deadline > now and not call.future.done():
                 return (deadline,)
-            self._tell_late(call)
-            heapq.heappop(hurried)
+            self._settle_late(call)
+            heapq.heappop(urgent)
         return ()
 
-    def _tell_late(self, call: Call) -> None:
+    def _settle_late(self, call: Call) -> None:
         if call.future.done():
             return
-        reply: Reply = self._partial(call)
-        if self._wire is None:  # its lateness is the dial's
+        reply: Reply = self._partial_reply(call)
+        if self._wire is None:  # the dial is late
             reply = ConnectTimeoutError(NOT_REACHED, self._backend.node)
         elif reply is None:
             reply = NodeTimeoutError("did not answer in time", self._backend.node)
-        if self._excused(call):
+        if self._is_excused(call):
             excuse(reply)
         call.settle(reply)
 
-    def _excused(self, call: Call) -> bool:
-        """Return whether a late reply says nothing of its node: it was sending, or we were late."""
+    def _is_excused(self, call: Call) -> bool:
+        """Return whether a late reply says nothing about its node: it was sending, or we were delayed."""
         timeout = self._backend.options.call_timeout
-        if call.deadline <= self._graced and self._pause > timeout / 2:
+        if call.deadline <= self._delayed_until and self._delay > timeout / 2:
             return True
-        return time.monotonic() - self._last_received < self._quiet
+        return time.monotonic() - self._last_received < self._longest_silence
 
-    def _partial(self, call: Call) -> Reply:
-        """Give what has arrived of the reply that is coming in now, if it is this call's."""
-        if self._wire is None or not self._owed or self._owed[0] is not call:
+    def _partial_reply(self, call: Call) -> Reply:
+        """Return the part that has arrived of the current reply if it belongs to this call."""
+        if self._wire is None or not self._sent or self._sent[0] is not call:
             return None
-        return self._wire.partial()
+        return self._wire.partial_reply()
 
-    def _lost(self, error: Exception) -> None:
-        """Close, and tell all who wait; ask again what may be asked again."""
+    def _handle_loss(self, error: Exception) -> None:
+        """Close after a lost connection; retry idempotent commands and fail the other calls."""
         if not isinstance(error, (TimeoutError, TooManyConnectionsError)):
             self._backend.target.incarnation.end()
-        again = self._heard and isinstance(error, ConnectionError)
-        failure = self._failure(error)
-        owed, self._owed = self._owed, deque()
+        again = self._answered and isinstance(error, ConnectionError)
+        failure = self._error_for(error)
+        sent, self._sent = self._sent, deque()
         self._close()
-        for call in owed:
+        for call in sent:
             if call.future.done():
                 continue
             if again and not call.retried and type(call.command) in IDEMPOTENT:
@@ -558,9 +560,9 @@ class Channel:
             else:
                 call.settle(failure)
 
-    def _failure(self, error: Exception) -> Exception:
+    def _error_for(self, error: Exception) -> Exception:
         if isinstance(error, TooManyConnectionsError):
-            return self._backend.refused(self, error)
+            return self._backend.record_refused(self, error)
         if isinstance(error, NodeError):
             return error
         kind = NodeTimeoutError if isinstance(error, TimeoutError) else NodeUnavailableError
@@ -569,12 +571,12 @@ class Channel:
         return failure
 
     def _close(self) -> None:
-        self._ear.channel = self._ear.sock = None
+        self._reference.channel = self._reference.sock = None
         self._backend.forget(self)
-        self._hurried.clear()
-        held, self._held = self._held, deque()
-        owed, self._owed = self._owed, deque()
-        for call in (*held, *owed):
+        self._urgent.clear()
+        queued, self._queued = self._queued, deque()
+        sent, self._sent = self._sent, deque()
+        for call in (*queued, *sent):
             call.settle(NodeUnavailableError("the connection was closed", self._backend.node))
         if self._timer is not None:
             self._timer.cancel()
@@ -584,7 +586,7 @@ class Channel:
             self._dial = None
         sock, self._sock, self._wire = self._sock, None, None
         if sock is not None:
-            # By its former number: a socket that another part has closed has none.
+            # By the stored number: a socket that was closed elsewhere has none.
             self.loop.remove_reader(self._descriptor)
             self._stop_writing()
             sock.close()
@@ -593,7 +595,7 @@ class Channel:
 
 
 def _send(sock: socket.socket, unsent: deque[bytes | memoryview]) -> None:
-    """Send until all is sent or the node takes no more."""
+    """Send until all is sent or the socket takes no more."""
     while unsent:
         sent = sock.send(unsent[0])
         if sent == len(unsent[0]):
@@ -602,13 +604,13 @@ def _send(sock: socket.socket, unsent: deque[bytes | memoryview]) -> None:
             unsent[0] = memoryview(unsent[0])[sent:]
 
 
-class _Ear:
-    """What a loop holds of a channel: the channel itself while a reply is owed, else none of it.
+class _ChannelReference:
+    """A loop's reference to a channel: strong while a reply is owed, otherwise weak.
 
-    So a client that nobody holds any more can go. A weak reference alone would not do: when the
-    garbage collector has found a client, it clears those first, and then calls the finalizers of
-    the program, which may still ask that client. It would close the socket as well, behind the
-    loop's back, if the loop did not hold that.
+    So a dropped client can be collected. A weak reference alone is not enough: the garbage
+    collector clears weak references first and then calls the program's finalizers, which may still
+    call the client. `sock` is a strong reference, so that the collector does not close a socket
+    that the loop watches.
     """
 
     __slots__ = ("_channel", "channel", "sock")
@@ -619,24 +621,24 @@ class _Ear:
         self._channel = weakref.ref(channel)
 
     def get(self) -> Channel | None:
-        """Return the channel if it is there."""
+        """Return the channel if it still exists."""
         return self.channel or self._channel()
 
 
-def _read(ear: _Ear) -> None:
-    channel = ear.get()
+def _read(reference: _ChannelReference) -> None:
+    channel = reference.get()
     if channel is not None:
         channel.readable()
 
 
-def _sweep(ear: _Ear) -> None:
-    channel = ear.get()
+def _sweep(reference: _ChannelReference) -> None:
+    channel = reference.get()
     if channel is not None:
         channel.sweep()
 
 
 def _drop(loop: asyncio.AbstractEventLoop, sock: socket.socket, descriptor: int) -> None:
-    """Close the connection of a client that nobody holds any more, from whatever thread."""
+    """Close the connection of a dropped client, from any thread."""
 
     def release() -> None:
         loop.remove_reader(descriptor)
@@ -644,18 +646,18 @@ def _drop(loop: asyncio.AbstractEventLoop, sock: socket.socket, descriptor: int)
 
     try:
         loop.call_soon_threadsafe(release)
-    except RuntimeError:  # the loop has ended, and forgotten its descriptors
+    except RuntimeError:  # the loop has ended, and watches nothing
         sock.close()
         return
     warn_dropped()
 
 
-async def _driven(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLoop) -> T:
+async def _run_steps(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLoop) -> T:
     """Run a generator that waits for descriptors on an event loop."""
     try:
         wait = next(steps)
         while True:
-            ready = await _ready(wait, loop)
+            ready = await _wait_ready(wait, loop)
             wait = next(steps) if ready else steps.throw(Expired())
     except StopIteration as done:
         result: T = done.value
@@ -664,22 +666,22 @@ async def _driven(steps: Generator[Wait, None, T], loop: asyncio.AbstractEventLo
         steps.close()
 
 
-async def _ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
-    """Wait for a descriptor; say whether it came in time."""
-    arrived: asyncio.Future[None] = loop.create_future()
+async def _wait_ready(wait: Wait, loop: asyncio.AbstractEventLoop) -> bool:
+    """Wait for a descriptor; return whether it was ready in time."""
+    ready: asyncio.Future[None] = loop.create_future()
 
     def wake() -> None:
-        if not arrived.done():
-            arrived.set_result(None)
+        if not ready.done():
+            ready.set_result(None)
 
     reading = wait.mask & select.POLLIN
     (loop.add_reader if reading else loop.add_writer)(wait.descriptor, wake)
     timeout = None if wait.until is None else max(0.0, wait.until - time.monotonic())
     try:
         async with asyncio.timeout(timeout):
-            await arrived
+            await ready
     except TimeoutError:
-        return arrived.done() and not arrived.cancelled()  # in the turn after our own delay
+        return ready.done() and not ready.cancelled()  # it may be ready after a delay of our own
     finally:
         (loop.remove_reader if reading else loop.remove_writer)(wait.descriptor)
     return True

@@ -1,4 +1,4 @@
-"""What commands say, in pieces that are worth a system call each."""
+"""Joining the bytes of commands into pieces that are worth a system call each."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Final
 CHUNK: Final = 64 * 1024  # bytes; joining more would only copy them
 
 
-def joined(parts: Iterable[bytes]) -> list[bytes]:
-    """Give the same bytes in fewer pieces: small parts are joined until they make a `CHUNK`.
+def coalesce(parts: Iterable[bytes]) -> list[bytes]:
+    """Return the same bytes in fewer pieces: small parts are joined until they fill a `CHUNK`.
 
-    >>> joined([b"GET a", b"GET b"])
+    >>> coalesce([b"GET a", b"GET b"])
     [b'GET aGET b']
     """
     chunks: list[bytes] = []
-    held: list[bytes] = []
+    small: list[bytes] = []
     size = 0
     for part in parts:
-        held.append(part)
+        small.append(part)
         size += len(part)
         if size >= CHUNK:
-            chunks.append(b"".join(held))
-            held.clear()
+            chunks.append(b"".join(small))
+            small.clear()
             size = 0
-    if held:
-        chunks.append(b"".join(held))
+    if small:
+        chunks.append(b"".join(small))
     return chunks

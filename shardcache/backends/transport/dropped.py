@@ -1,4 +1,4 @@
-"""The warning that an AsyncClient was dropped and not closed."""
+"""The warning about an AsyncClient that was dropped without being closed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import warnings
 
 
 def warn_dropped() -> None:
-    """Issue a `ResourceWarning`, unless the interpreter ends: then the client was there to the end."""
+    """Issue a `ResourceWarning`, except at exit: a client may live as long as the program."""
     if sys.is_finalizing():
         return
     warnings.warn(
-        "an AsyncClient was dropped without aclose(); make one for the whole program, and close it",
+        "an AsyncClient was dropped without aclose(); create one for the whole program, and close it",
         ResourceWarning,
         stacklevel=1,
     )

@@ -1,22 +1,24 @@
-"""How often a node is dialed that takes no more connections while others of it work."""
+"""When to dial a node that refuses new connections while others to it still work."""
 
 from __future__ import annotations
 
 from typing import Final
 
-FIRST_PAUSE: Final = 0.1  # seconds until the next dial after a refusal; doubled by each further one
+FIRST_PAUSE: Final = (
+    0.1  # seconds until the next dial after a refusal; each further refusal doubles it
+)
 LONGEST_PAUSE: Final = 2.0  # seconds
 FORGOTTEN: Final = 60.0  # seconds after the last refusal for which dials go one at a time
 
 
 class DialLimit:
-    """Decides when one more connection may be tried. Times are monotonic seconds.
+    """The decision when one more connection may be dialed. Times are monotonic seconds.
 
-    After a refusal connections are dialed one at a time, and the pause behind each that fails is
-    twice the one before. Not thread-safe: the pool calls it with its lock held.
+    After a refusal connections are dialed one at a time, and each further refusal doubles the
+    pause. Not thread-safe: callers hold a lock.
 
     >>> limit = DialLimit()
-    >>> limit.refused(10.0), limit.may_dial(10.05), limit.may_dial(10.1), limit.may_dial(10.1)
+    >>> limit.record_refusal(10.0), limit.may_dial(10.05), limit.may_dial(10.1), limit.may_dial(10.1)
     (True, False, True, False)
     """
 
@@ -26,15 +28,15 @@ class DialLimit:
         self._since = float("-inf")  # when a connection was last refused
         self._next = 0.0  # when one may be dialed again
         self._pause = FIRST_PAUSE
-        self._trying = False  # whether the last permit is without an outcome
+        self._trying = False  # whether the last permitted dial has no outcome yet
 
-    def refused(self, now: float) -> bool:
-        """Note that the server refused a connection; return whether this is the first of a series."""
+    def record_refusal(self, now: float) -> bool:
+        """Record that the server refused a connection; return whether it is the first of a series."""
         first = now - self._since >= FORGOTTEN
         if first:
             self._pause = FIRST_PAUSE
             self._next = now + self._pause
-        elif self._trying:  # and was not dialed beside the first one
+        elif self._trying:  # not one that was dialed together with the first
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             self._next = now + self._pause
         self._trying = False
@@ -42,7 +44,7 @@ class DialLimit:
         return first
 
     def may_dial(self, now: float) -> bool:
-        """Return whether a connection may be dialed now; then the next one has to wait."""
+        """Return whether a connection may be dialed now; if so, the next one has to wait."""
         if now - self._since >= FORGOTTEN:
             return True
         if now < self._next:
@@ -51,8 +53,8 @@ class DialLimit:
         self._trying = True
         return True
 
-    def made(self) -> None:
-        """Note that a new connection works: there may be room for another at once."""
+    def record_success(self) -> None:
+        """Record that a new connection works: the next one may be dialed at once."""
         self._next = 0.0
         self._pause = FIRST_PAUSE
         self._trying = False

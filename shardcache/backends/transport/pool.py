@@ -1,4 +1,4 @@
-"""The connections of one node that blocking threads lend and bring back."""
+"""The connections of one node that blocking threads take and put back."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from collections import deque
 from collections.abc import Generator
 from typing import Final
 
-from shardcache.backends.living import Living
+from shardcache.backends.live_objects import LiveObjects
 from shardcache.backends.transport.dial import Expired, Wait
 from shardcache.backends.transport.limits import DialLimit
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
 from shardcache.backends.wire import Incarnation, Wire
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
-# After a rest this long a connection is looked at before it is used again: the server may have
-# closed it. Within a busy loop the look would cost 1 µs of a 20 µs round trip and find nothing.
+# After this long idle a connection is checked before use: the server may have closed it. In a busy
+# loop the check would cost 1 µs of a 20 µs round trip and find nothing.
 RESTED: Final = 0.05  # seconds
 SLACK: Final = 0.005  # seconds by which a socket's own timeout may pass a deadline
 _WAIT_SLICE: Final = 0.05  # seconds
-GARBAGE_SHARE: Final = 0.05  # of the time at most is spent on collecting garbage
-_YOUNG: Final = 1  # the generation of what is collected in milliseconds
-_ALL: Final = 2  # and of what takes a second in a large program
-MISSED: Final = 1.0  # seconds without coming back after which a connection may have been dropped
-_ABANDONED: Final = 10.0  # seconds after which a collection that never ended keeps off no other
+GARBAGE_SHARE: Final = 0.05  # the largest share of time spent on collecting garbage
+_YOUNG: Final = 1  # the generation that is collected in milliseconds
+_ALL: Final = 2  # the generation that takes a second in a large program
+MISSED: Final = 1.0  # seconds in use after which a connection may have been dropped
+_STUCK: Final = 10.0  # seconds after which a collection that never ended no longer blocks others
 
 Waiter = ThreadWakeup | Wakeup
 
@@ -41,18 +41,18 @@ log = logging.getLogger("shardcache")
 
 
 class Connection:
-    """A socket at a reply boundary or in the middle of one exchange, with its wire.
+    """A socket with its wire, at a reply boundary or in the middle of one exchange.
 
-    Plain sockets have a timeout of the kernel's (`SO_RCVTIMEO`), set again only when a deadline is
-    shorter: Python's own costs a poll before every read. Sockets of TLS, and those that gevent
-    has replaced, have Python's.
+    Plain sockets use the kernel's timeout (`SO_RCVTIMEO`), which is set again only for a shorter
+    deadline: Python's own timeout costs a poll before every read. TLS sockets, and those that
+    gevent has replaced, use Python's.
     """
 
     __slots__ = (
         "__weakref__",
         "_armed",
+        "answered",
         "arrived",
-        "heard",
         "plain",
         "poll",
         "reading",
@@ -66,26 +66,25 @@ class Connection:
     def __init__(self, sock: socket.socket, wire: Wire) -> None:
         self.sock = sock
         self.wire = wire
-        # What to wait with where signals come in, before `recv`: Python goes on with a `recv` that a
-        # signal has interrupted, and the kernel's timeout would begin anew each time; with `poll`
-        # Python minds the time itself.
+        # The main thread polls before `recv`: Python repeats a `recv` that a signal interrupts, and
+        # the kernel's timeout would restart each time. For `poll` Python counts the time itself.
         poll = select.poll()
         poll.register(sock, select.POLLIN)
         self.poll = poll.poll
         self.send = sock.send
         self.recv = sock.recv
         self.reading = Wait(sock.fileno(), select.POLLIN)
-        # Whether the node has shown life since it was lent: a new connection just has.
-        self.heard = True
-        self.arrived = 0.0  # when a part of a reply last came
-        self.since = time.monotonic()  # when it was made, or last came to rest
+        # Whether the node has answered since the connection was taken: a new one just has.
+        self.answered = True
+        self.arrived = 0.0  # when a part of a reply last arrived
+        self.since = time.monotonic()  # when it was created, or last became idle
         self._armed = 0.0
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
         if self.plain:
             sock.settimeout(None)
 
     def arm(self, seconds: float) -> None:
-        """Let `send` and `recv` wait for `seconds`; raise `TimeoutError` when that is none."""
+        """Set the timeout of `send` and `recv`; raise `TimeoutError` unless `seconds` is above zero."""
         if seconds <= 0:
             raise TimeoutError
         if seconds <= self._armed <= seconds + SLACK:
@@ -100,28 +99,28 @@ class Connection:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
 
     def try_send(self, data: bytes | memoryview) -> int:
-        """Send what can be sent without waiting; raise `BlockingIOError` when nothing can."""
+        """Send what can be sent without waiting; raise `BlockingIOError` if nothing can."""
         if self.plain:
             return self.sock.send(data, socket.MSG_DONTWAIT)
-        return self._without_waiting().send(data)
+        return self._nonblocking().send(data)
 
     def try_recv(self, size: int) -> bytes:
-        """Receive what is there; raise `BlockingIOError` when nothing is."""
+        """Receive what has arrived; raise `BlockingIOError` if nothing has."""
         if self.plain:
             return self.sock.recv(size, socket.MSG_DONTWAIT)
-        return self._without_waiting().recv(size)
+        return self._nonblocking().recv(size)
 
-    def look_again(self, size: int) -> bytes:
-        """Receive what is there after all; raise `TimeoutError` when nothing is.
+    def recv_after_timeout(self, size: int) -> bytes:
+        """Receive what has arrived when a timeout fired; raise `TimeoutError` if nothing has.
 
-        A timer of gevent that fires late, because the hub was busy, may come before the data.
+        With a busy gevent hub a late timer may fire before the data is reported.
         """
         try:
             return self.try_recv(size)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise TimeoutError from None
 
-    def _without_waiting(self) -> socket.socket:
+    def _nonblocking(self) -> socket.socket:
         if self._armed:
             self._armed = 0.0
             self.sock.settimeout(0)
@@ -129,25 +128,25 @@ class Connection:
 
     @property
     def stale(self) -> bool:
-        """Say whether the server has closed it, or sent what nobody asked for."""
+        """Return whether the server has closed it, or sent bytes that were not asked for."""
         return bool(self.poll(0))
 
     def close(self) -> None:
         """Close the socket; nothing is sent."""
         self.sock.close()
 
-    # A connection lost by an interrupt between two bytecodes takes no slot with it: the pool counts
-    # what lives, and what dies closes its socket. Not a `weakref.finalize`: an interrupt inside that
-    # keeps the socket for ever, and at the exit it comes before the program's own handlers.
+    # An interrupt between two bytecodes may drop a connection. It takes no slot with it: the pool
+    # counts living objects, and a dying connection closes its socket. Not a `weakref.finalize`: an
+    # interrupt inside it leaks the socket, and at exit it runs before the program's own handlers.
     def __del__(self) -> None:
         try:
             self.sock.close()
-        except AttributeError:  # the interrupt came before it had one
+        except AttributeError:  # an interrupt came before it had a socket
             return
 
 
 class Slot:
-    """Room for one connection, kept while it is being dialed."""
+    """A place for one connection, reserved while it is dialed."""
 
     __slots__ = ("__weakref__", "since")
 
@@ -156,69 +155,71 @@ class Slot:
 
 
 class Pool:
-    """At most `size` connections, the last one returned first out. Thread-safe and fork-safe.
+    """At most `size` connections, last in, first out. Thread-safe and fork-safe.
 
-    `get_idle` and `put` are the hot ways and take no lock: a deque's `pop` and `append` are atomic.
-    Connections and places are counted while somebody holds them, so that an interrupt between two
-    bytecodes, which drops one, frees its place as well.
+    `get_idle` and `put` are on the hot path and take no lock: a deque's `pop` and `append` are
+    atomic. Connections and slots are counted by weak references, so that an interrupt that drops
+    one between two bytecodes frees its slot as well.
     """
 
     def __init__(self, node: str, size: int, incarnation: Incarnation | None = None) -> None:
         self.node = node
         self.size = size
-        self._runs = Incarnation() if incarnation is None else incarnation
+        self._incarnation = Incarnation() if incarnation is None else incarnation
         self.closed = False
         self._ejections = 0
-        self.discarded = 0  # idle connections found closed by the server
-        self.limited = 0  # connections that the server refused while others of it were open
+        self.discarded = 0  # idle connections that the server had closed
+        self.refused_connections = (
+            0  # connections that the server refused while others of it were open
+        )
         self._start()
         _pools.add(self)
 
     def _start(self) -> None:
-        self._resting: deque[Connection] = deque()
-        self._living: Living[Connection | Slot] = Living()
-        # Of those who wait, the first in line first. Weak, so that whoever is interrupted is gone.
+        self._idle: deque[Connection] = deque()
+        self._live: LiveObjects[Connection | Slot] = LiveObjects()
+        # The waiting threads, first come first. Weak, so that an interrupted one leaves the queue.
         self._waiters: deque[weakref.ref[Waiter]] = deque()
-        # Reentrant: the garbage collector or a signal may call the program's code while it is held,
-        # and that may ask this node.
-        self._counting = threading.RLock()
+        # Reentrant: the garbage collector or a signal may run the program's code while it is held,
+        # and that code may call this node.
+        self._count_lock = threading.RLock()
         self._limit = DialLimit()
 
     def get_idle(self) -> Connection | None:
-        """Give a connection that rests here, if there is one that is still good."""
+        """Return an idle connection that still works, or `None`."""
         while True:
             try:
-                connection = self._resting.pop()
+                connection = self._idle.pop()
             except IndexError:
                 return None
             if time.monotonic() - connection.since < RESTED or not connection.stale:
                 return connection
             self.discarded += 1
-            self._runs.end()
+            self._incarnation.end()
             self.discard(connection)
 
     def put(self, connection: Connection) -> None:
-        """Take a connection back; close it unless it is at a reply boundary."""
+        """Put a connection back; close it unless it is at a reply boundary."""
         if self.closed or not connection.wire.idle:
             self.discard(connection)
             return
-        connection.heard = False
+        connection.answered = False
         connection.since = time.monotonic()
-        self._resting.append(connection)
-        if self.closed:  # since the look above
+        self._idle.append(connection)
+        if self.closed:  # since the check above
             self.drop_idle()
         if self._waiters:
             self._wake()
 
     def discard(self, connection: Connection) -> None:
-        """Close a connection and free its place."""
+        """Close a connection and free its slot."""
         connection.close()
-        self._living.discard(connection)
+        self._live.discard(connection)
         if self._waiters:
             self._wake()
 
     def _wake(self) -> None:
-        """Wake the first in line."""
+        """Wake the first waiting thread."""
         while True:
             try:
                 wakeup = self._waiters.popleft()()
@@ -229,176 +230,177 @@ class Pool:
                 return
 
     def reserve(self, deadline: float) -> Connection | Slot:
-        """Return a connection, or a place for a new one (then `add` or `release`).
+        """Return a connection, or a slot for a new one (then call `add` or `release`).
 
-        Raise `PoolTimeoutError` when neither is there by `deadline`, `NodeUnavailableError` when
-        the node is ejected meanwhile.
+        Raise `PoolTimeoutError` if there is neither by `deadline`, `NodeUnavailableError` if the
+        node is ejected meanwhile.
         """
-        held = self.get_idle() or self._slot()
-        if held is not None:
-            return held
+        reserved = self.get_idle() or self._slot()
+        if reserved is not None:
+            return reserved
         ejections = self._ejections
         wakeup = ThreadWakeup()
-        waiter = self._join(wakeup)
+        waiter = self._enter_queue(wakeup)
         try:
-            while (held := self._at_once(ejections)) is None:
-                if not wakeup.wait(self._slice(deadline)):
-                    self._find_dropped()
+            while (reserved := self._try_reserve(ejections)) is None:
+                if not wakeup.wait(self._next_wait(deadline)):
+                    self._collect_dropped()
                 if wakeup.clear():
                     self._waiters.appendleft(waiter)
-            return held
+            return reserved
         finally:
-            self._leave(waiter, wakeup)
+            self._leave_queue(waiter, wakeup)
 
-    def reserved(self, deadline: float) -> Generator[Wait, None, Connection | Slot]:
-        """Return what `reserve` does, in steps: whoever waits so goes on driving other exchanges.
+    def reserve_in_steps(self, deadline: float) -> Generator[Wait, None, Connection | Slot]:
+        """Do the same as `reserve` in steps, so that the thread can drive other exchanges meanwhile.
 
-        So threads that hold connections of some nodes and wait for those of others come free.
+        So threads that hold connections of some nodes and wait for others do not deadlock.
         """
-        held = self.get_idle() or self._slot()
-        if held is not None:
-            return held
+        reserved = self.get_idle() or self._slot()
+        if reserved is not None:
+            return reserved
         ejections = self._ejections
         wakeup = self._wakeup()
-        waiter = self._join(wakeup)
+        waiter = self._enter_queue(wakeup)
         try:
-            while (held := self._at_once(ejections)) is None:
-                until = min(deadline, time.monotonic() + self._slice(deadline))
+            while (reserved := self._try_reserve(ejections)) is None:
+                until = min(deadline, time.monotonic() + self._next_wait(deadline))
                 try:
                     yield Wait(wakeup.fileno(), select.POLLIN, until)
                 except Expired:
-                    self._find_dropped()
+                    self._collect_dropped()
                 if wakeup.clear():
                     self._waiters.appendleft(waiter)
-            return held
+            return reserved
         finally:
-            self._leave(waiter, wakeup)
+            self._leave_queue(waiter, wakeup)
 
     def _wakeup(self) -> Wakeup:
         try:
             return Wakeup()
         except OSError as error:
             raise PoolTimeoutError(
-                f"all {self.size} connections are in use, and there is no waiting", self.node
+                f"all {self.size} connections are in use, and waiting for one needs a descriptor",
+                self.node,
             ) from error
 
-    def _join(self, wakeup: Waiter) -> weakref.ref[Waiter]:
-        """Stand last in line."""
+    def _enter_queue(self, wakeup: Waiter) -> weakref.ref[Waiter]:
+        """Join the queue of waiting threads."""
         waiter = weakref.ref(wakeup)
         self._waiters.append(waiter)
         return waiter
 
-    def _leave(self, waiter: weakref.ref[Waiter], wakeup: Waiter) -> None:
-        """Step out of the line."""
+    def _leave_queue(self, waiter: weakref.ref[Waiter], wakeup: Waiter) -> None:
+        """Leave the queue."""
         with contextlib.suppress(ValueError):
             self._waiters.remove(waiter)
-        if wakeup.is_set:  # and goes without what it was set for
+        if wakeup.is_set:  # but this thread leaves without a connection
             self._wake()
 
-    def _at_once(self, ejections: int) -> Connection | Slot | None:
-        """Give what there is; send away who has waited since before an ejection."""
-        held = self.get_idle() or self._slot()
-        if held is None and self._ejections != ejections:
+    def _try_reserve(self, ejections: int) -> Connection | Slot | None:
+        """Return a connection or a slot, if any; raise if the node was ejected since waiting began."""
+        reserved = self.get_idle() or self._slot()
+        if reserved is None and self._ejections != ejections:
             raise NodeUnavailableError("was ejected", self.node)
-        return held
+        return reserved
 
     def _slot(self) -> Slot | None:
-        with self._counting:
-            if self._living.at_most() >= self.size:
-                self._living.forget_dead()
-                if self._living.at_most() >= self.size:
+        with self._count_lock:
+            if self._live.count_with_dead() >= self.size:
+                self._live.remove_dead()
+                if self._live.count_with_dead() >= self.size:
                     return None
-            if not self._limit.may_dial(time.monotonic()) and self._living.count():
+            if not self._limit.may_dial(time.monotonic()) and self._live.count():
                 return None
             slot = Slot()
-            self._living.add(slot)
-            if self._living.at_most() <= self.size:
+            self._live.add(slot)
+            if self._live.count_with_dead() <= self.size:
                 return slot
-            self._living.discard(slot)  # a finalizer has come in between, and taken the last one
+            self._live.discard(slot)  # a finalizer came in between and took the last slot
             return None
 
-    def _find_dropped(self) -> None:
-        """Free the places of connections that an interrupt dropped within reference cycles.
+    def _collect_dropped(self) -> None:
+        """Free the slots of connections that an interrupt dropped within reference cycles.
 
-        Young cycles are looked for at little cost. A connection in an old one has not come back for
-        long: unless there is one that may be so, the rest of the heap is left alone.
+        Collecting young cycles costs little. Old ones are collected only if a connection has been in
+        use for so long that it may be in one.
         """
         _collect_garbage(_YOUNG)
         long_ago = time.monotonic() - MISSED
-        if any(held.since < long_ago for held in self._living):
+        if any(each.since < long_ago for each in self._live):
             _collect_garbage(_ALL)
 
-    def _slice(self, deadline: float) -> float:
-        """Give how long to wait at a time: what an interrupt dropped frees its place without a word."""
+    def _next_wait(self, deadline: float) -> float:
+        """Return how long to wait before checking again: a dropped connection wakes no thread."""
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise PoolTimeoutError(f"all {self.size} connections stayed in use", self.node)
         return min(remaining, _WAIT_SLICE)
 
     def add(self, connection: Connection, slot: Slot) -> None:
-        """Count a new connection as living, in the place reserved for it."""
-        with self._counting:
-            self._living.add(connection)
-            self._living.discard(slot)
+        """Count a new connection in its reserved slot."""
+        with self._count_lock:
+            self._live.add(connection)
+            self._live.discard(slot)
 
     def release(self, slot: Slot) -> None:
-        """Give a reserved place back unused."""
-        self._living.discard(slot)
+        """Free a reserved slot without using it."""
+        self._live.discard(slot)
         if self._waiters:
             self._wake()
 
-    def welcomed(self) -> None:
-        """Note that the server has answered on a new connection."""
-        with self._counting:
-            self._limit.made()
+    def record_connected(self) -> None:
+        """Record that the server has answered on a new connection."""
+        with self._count_lock:
+            self._limit.record_success()
 
-    def refused(self) -> bool:
-        """Note that the server takes no more connections; return whether there are open ones.
+    def record_refused(self) -> bool:
+        """Record that the server refused a connection; return whether others are open.
 
         Those are used then, and further ones are dialed one at a time, with pauses.
         """
-        with self._counting:
-            number = self._living.count()
+        with self._count_lock:
+            number = self._live.count()
             if not number:
                 return False
-            self.limited += 1
-            first = self._limit.refused(time.monotonic())
+            self.refused_connections += 1
+            first = self._limit.record_refusal(time.monotonic())
         if first:
             log.warning(
-                "%s takes no more connections: going on with the %d that are open",
+                "%s takes no more connections: continuing with the %d that are open",
                 self.node,
                 number,
             )
         return True
 
     def close(self) -> None:
-        """Drop idle connections now, and busy ones as they come back."""
+        """Drop idle connections now, and busy ones when they are put back."""
         self.closed = True
         self.drop_idle()
 
     def eject(self) -> None:
-        """Drop idle connections, and send away all who wait for one."""
+        """Drop idle connections, and wake every thread that waits for one."""
         self._ejections += 1
         self.drop_idle()
         for _ in range(len(self._waiters)):
             self._wake()
 
     def drop_idle(self) -> None:
-        """Close every connection that rests here."""
+        """Close every idle connection."""
         while True:
             try:
-                self.discard(self._resting.pop())
+                self.discard(self._idle.pop())
             except IndexError:
                 return
 
     @property
     def open(self) -> int:
-        """Give how many connections there are, resting and busy."""
-        return self._living.count()
+        """Return how many connections there are, idle and busy."""
+        return self._live.count()
 
-    def forget_inherited(self) -> None:
-        """Start anew in a forked child: its parent goes on using the same sockets."""
-        inherited = [held for held in self._living if isinstance(held, Connection)]
+    def reset_after_fork(self) -> None:
+        """Start empty in a forked child: the parent goes on using the same sockets."""
+        inherited = [each for each in self._live if isinstance(each, Connection)]
         self._start()
         for connection in inherited:
             connection.close()  # closes the child's descriptor; nothing is shut down or sent
@@ -408,11 +410,11 @@ _next_collection: dict[int, float] = {}  # by generation: when it may be collect
 
 
 def _collect_garbage(generation: int) -> None:
-    """Collect a generation and those below, for half of `GARBAGE_SHARE` of the time at most."""
+    """Collect a generation and the younger ones, for at most half of `GARBAGE_SHARE` of the time."""
     began = time.monotonic()
     if began < _next_collection.get(generation, 0.0):
         return
-    _next_collection[generation] = began + _ABANDONED  # one thread does it
+    _next_collection[generation] = began + _STUCK  # only one thread collects
     try:
         gc.collect(generation)
     finally:
@@ -426,7 +428,7 @@ _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 def _after_fork() -> None:
     _next_collection.clear()
     for pool in list(_pools):
-        pool.forget_inherited()
+        pool.reset_after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

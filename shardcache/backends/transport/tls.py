@@ -36,24 +36,24 @@ _YES: Final = ("true", "yes", "1")
 
 
 @takes_secrets
-def tls_context(node: Node, given: ssl.SSLContext | None) -> ssl.SSLContext:
-    """Return the TLS context of a node: the one that was given, or one by its URL's options.
+def tls_context(node: Node, context: ssl.SSLContext | None) -> ssl.SSLContext:
+    """Return `context`, or a new one by the options in the node's URL.
 
-    Those are named as redis-py names them. The server is verified unless `ssl_cert_reqs=none`.
-    `ssl_ca_certs` is a file of authorities in place of the system's, `ssl_certfile` and `ssl_keyfile`
-    are the client's own, `ssl_check_hostname=false` takes a certificate of another name,
-    `ssl_min_version` is `1.2` or `1.3`. Raise `ConfigurationError` listing every fault, none of which
-    quotes a value, such as a context beside any of these.
+    The options have the names of redis-py. The server is verified unless `ssl_cert_reqs=none`.
+    `ssl_ca_certs` is a file of authorities that replaces the system's, `ssl_certfile` and
+    `ssl_keyfile` are the client's own, `ssl_check_hostname=false` accepts a certificate of another
+    name, `ssl_min_version` is `1.2` or `1.3`. Raise `ConfigurationError` listing every fault, such
+    as options next to a `context`. No fault quotes a value.
     """
     options = dict(node.address.options)
-    if given is not None:
+    if context is not None:
         also = [name for name in TLS_OPTIONS if name in options]
         if also:
             raise ConfigurationError(
-                f"node {node.name}: {', '.join(also)} in its URL: the ssl_context decides that, and its"
-                " URL cannot; leave out one of the two"
+                f"node {node.name}: {', '.join(also)} in its URL: the ssl_context decides that;"
+                " leave out one of the two"
             )
-        return given
+        return context
     faults: list[str] = []
     authorities = options.get("ssl_ca_certs")
     try:
@@ -68,7 +68,7 @@ def tls_context(node: Node, given: ssl.SSLContext | None) -> ssl.SSLContext:
 
 
 def _apply_options(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:
-    """Set what is to be verified; give the faults of the options that say so."""
+    """Set what is verified; yield the faults of the options."""
     checks = options.get("ssl_check_hostname", "true")
     if checks.lower() in NO:
         context.check_hostname = False
@@ -79,7 +79,7 @@ def _apply_options(context: ssl.SSLContext, options: Mapping[str, str]) -> Itera
         if options.get("ssl_check_hostname", "").lower() in _YES:
             yield (
                 "ssl_check_hostname=true and ssl_cert_reqs=none contradict each other: the name in a"
-                " certificate that nobody verifies proves nothing"
+                " certificate that is not verified proves nothing"
             )
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -93,17 +93,17 @@ def _apply_options(context: ssl.SSLContext, options: Mapping[str, str]) -> Itera
 
 
 def _load_certificates(context: ssl.SSLContext, options: Mapping[str, str]) -> Iterator[str]:
-    """Load the client's own certificate; give the faults of the options that name it."""
+    """Load the client's own certificate; yield the faults of its options."""
     own, key = options.get("ssl_certfile"), options.get("ssl_keyfile")
     if own is None:
         if key is not None:
-            yield "ssl_keyfile is the key of an ssl_certfile, which is not given"
+            yield "ssl_keyfile is given without its ssl_certfile"
         return
     try:
         context.load_cert_chain(own, key)
     except OSError as error:
-        beside = "" if key is None else " with ssl_keyfile"
-        yield f"ssl_certfile{beside} cannot be loaded: {_why(error)}"
+        suffix = "" if key is None else " with ssl_keyfile"
+        yield f"ssl_certfile{suffix} cannot be loaded: {_why(error)}"
 
 
 def _why(error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""How one thread wakes another: one that polls descriptors, or one that waits for nothing else."""
+"""Wakeups from one thread to another, which polls descriptors or waits for nothing else."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import queue
 
 
 class Wakeup:
-    """A descriptor to poll, beside those of sockets, and the way to make it ready.
+    """A descriptor that a thread polls together with sockets, and that another thread makes ready.
 
-    It is closed when no reference to it is left, and never before. A thread that sets it holds such
-    a reference, so the descriptor it writes to is never another's with the same number.
+    It is closed when no reference to it is left, and not earlier. A thread that sets it holds a
+    reference, so it never writes to another file that got the same descriptor number.
     """
 
     __slots__ = ("__weakref__", "_inner", "_outer", "is_set")
 
     def __init__(self) -> None:
-        # The pair of `socket` is made in several steps, between which an interrupt would lose it.
+        # `socket.socketpair` takes several steps, between which an interrupt would leak descriptors.
         self._inner, self._outer = _socket.socketpair()
         self._inner.setblocking(False)  # noqa: FBT003 - its signature
         self._outer.setblocking(False)  # noqa: FBT003 - as above
@@ -28,16 +28,16 @@ class Wakeup:
         return self._inner.fileno()
 
     def set(self) -> None:
-        """Wake who polls."""
+        """Wake the thread that polls."""
         self.is_set = True
-        # It was set often enough, or a weak reference has outlived `__del__`.
+        # The buffer is full of wakeups, or a weak reference has outlived `__del__`.
         with contextlib.suppress(OSError):
             self._outer.send(b"\0")
 
     def clear(self) -> bool:
-        """Make ready to be set once more; return whether it was set."""
-        # Reads first, and whether it was set or not: the byte of one that is set in this moment may
-        # come behind `is_set`, and would keep the descriptor ready for ever.
+        """Reset it; return whether it was set."""
+        # Reads first, whether it was set or not: a thread that sets it right now may write its byte
+        # after `is_set`, and an unread byte would keep the descriptor ready for ever.
         with contextlib.suppress(BlockingIOError):
             self._inner.recv(16)
         if not self.is_set:
@@ -45,17 +45,17 @@ class Wakeup:
         self.is_set = False
         return True
 
-    # Not a `weakref.finalize`: an interrupt inside that would keep the descriptors for ever.
+    # Not a `weakref.finalize`: an interrupt inside it would leak the descriptors.
     def __del__(self) -> None:
         try:
             self._inner.close()
             self._outer.close()
-        except AttributeError:  # the interrupt came before it had them
+        except AttributeError:  # an interrupt came before they were created
             return
 
 
 class ThreadWakeup:
-    """The same for a thread that waits for nothing else: it takes no descriptor."""
+    """A wakeup for a thread that waits for nothing else; it needs no descriptor."""
 
     __slots__ = ("__weakref__", "_queue", "is_set")
 
@@ -65,12 +65,12 @@ class ThreadWakeup:
         self.is_set = False
 
     def set(self) -> None:
-        """Wake who waits."""
+        """Wake the thread that waits."""
         self.is_set = True
         self._queue.put(None)
 
     def wait(self, seconds: float) -> bool:
-        """Wait up to so many seconds; return whether it was woken."""
+        """Wait up to `seconds`; return whether the wakeup was set."""
         try:
             self._queue.get(timeout=seconds)
         except queue.Empty:
@@ -78,7 +78,7 @@ class ThreadWakeup:
         return True
 
     def clear(self) -> bool:
-        """Make ready to be set once more; return whether it was set."""
+        """Reset it; return whether it was set."""
         if not self.is_set:
             return False
         self.is_set = False

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from shardcache.core.capabilities import EVERYTHING
 from shardcache.core.commands import Payload
 from shardcache.core.health import Health
 from shardcache.core.nodes import Node
@@ -66,7 +67,6 @@ class Member:
         "errors",
         "health",
         "hits",
-        "lacks",
         "leftovers",
         "misses",
         "node",
@@ -74,6 +74,7 @@ class Member:
         "refused",
         "reminded",
         "seconds",
+        "supports",
         "swallowed",
         "whole_seconds",
     )
@@ -81,7 +82,7 @@ class Member:
     def __init__(self, node: Node, backend: Any) -> None:  # Backend or AsyncBackend: io knows which
         self.node = node
         self.backend = backend
-        self.lacks: frozenset[type] = getattr(backend, "lacks", frozenset())
+        self.supports: frozenset[type] = getattr(backend, "supports", EVERYTHING)
         self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
         self.health = SharedHealth()
         self.leftovers: dict[tuple[bytes, Payload], Leftover] = {}  # by key and token
@@ -114,6 +115,6 @@ class Member:
             "decode_failures": self.decode_failures,
             "refused_calls": self.refused,
             "ejections": self.ejections,
-            "refused_connections": getattr(self.backend, "limited", 0),
+            "refused_connections": getattr(self.backend, "refused_connections", 0),
             "mean_seconds": self.seconds / calls if calls else 0.0,
         }

@@ -229,6 +229,7 @@ class Visit:
         self._answer_seconds = 0.0
         self._figures: Mapping[str, str] | NodeError = {}
         self._asked = 0
+        self._unsupported: list[str] = []  # what the backend does not offer
 
     @property
     def failed(self) -> bool:
@@ -317,7 +318,7 @@ class Visit:
             yield from self._ask_for_lock(lock_key(self._key, prefix))
 
     def _ask_for_lock(self, key: bytes) -> Asking:
-        payload, lacks = self._payload, self.member.lacks
+        payload, supports = self._payload, self.member.supports
         self.written.append(key)
         taken = yield from self._ask("take a lock", Acquire(key, payload, TTL))
         self._answer_seconds = self._answer_seconds or self.seconds
@@ -326,11 +327,11 @@ class Visit:
         if not isinstance(taken, Acquired):
             self.note("take a lock", NO)
             return
-        if CompareAndExpire in lacks:
+        if CompareAndExpire not in supports:
             yield from self._ask_to_swap("extend a lock", key, payload)
         else:
             yield from self._ask_for("extend a lock", CompareAndExpire(key, payload, TTL))
-        if CompareAndDelete not in lacks:
+        if CompareAndDelete in supports:
             yield from self._ask_for("release a lock", CompareAndDelete(key, payload))
             return
         token = yield from self._ask_for_token("release a lock", key)
@@ -364,6 +365,9 @@ class Visit:
 
     def _ask(self, what: str, command: Command) -> Asking:
         """Ask, and note an error; return the reply, or `REFUSED`."""
+        if type(command) not in self.member.supports:
+            self._unsupported.append(what)
+            return REFUSED
         self._asked += 1
         reply = yield command
         error = _error_in(reply)
@@ -408,6 +412,8 @@ class Visit:
         if isinstance(self._figures, NodeError):
             reason = _reason(self._figures, self._figures.node)
             yield f"its version is not known: {reason}"
+        if self._unsupported:
+            yield f"its backend cannot {', '.join(dict.fromkeys(self._unsupported))}"
         if self._figure("role") == "slave":
             yield "a writable copy of another server: what is written is lost when it is synchronised"
         if self._values and self._figure("maxmemory_policy") == "noeviction":

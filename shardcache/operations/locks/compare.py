@@ -82,12 +82,12 @@ async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
     known = [
         member
         for member in members
-        if CompareAndDelete in member.lacks and tokens.get(member) is not None
+        if CompareAndDelete not in member.supports and tokens.get(member) is not None
     ]
     asks: list[tuple[Member, Command]] = [
         (member, DeleteCas(command.key, tokens[member]) if member in known else command)
         for member in members
-        if member in known or CompareAndDelete not in member.lacks
+        if member in known or CompareAndDelete in member.supports
     ]
     replies = await cluster.ask_many(
         asks, deadline, lambda heard: enough({**unheard, **_by_member(asks, heard)})
@@ -117,7 +117,7 @@ def _by_member(
 
 
 def _first_step(member: Member, command: CompareAndDelete | CompareAndExpire) -> Command:
-    return Gets(command.key) if type(command) in member.lacks else command
+    return command if type(command) in member.supports else Gets(command.key)
 
 
 def _done(reply: Reply) -> Reply:

@@ -183,7 +183,7 @@ class _Attempt:
         """Undo it on every node that agreed or may yet agree."""
         unsure = [member for member, reply in self._replies.items() if may_store(reply)]
         # Where it takes two steps, and the first is not answered yet, both are done beside the caller.
-        later = [member for member in unsure if CompareAndDelete in member.lacks]
+        later = [member for member in unsure if CompareAndDelete not in member.supports]
         remove_later(self.cluster, later, self._key, self._payload, LOOKS)
         agreed = self._agreed()
         asked = [*agreed, *(member for member in unsure if member not in later)]

@@ -1,0 +1,54 @@
+"""The handlers of a backend by command, and the one rule for a command without a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+from shardcache.errors import UnsupportedError
+
+H = TypeVar("H")
+
+
+class Handlers(dict[type, H]):
+    """Functions by the type of the command that each handles; `backend` names it in errors.
+
+    A new command is written in three places: its value in `core.commands` (and the capability in
+    `core.capabilities` that it belongs to), a handler in each backend that supports it, and its
+    test in the contract `testing.backend`. A handler has all that its backend needs: a wire's
+    encodes the command and returns the reply to expect. Backends without a handler need no change:
+    they raise `UnsupportedError`.
+
+    >>> from shardcache.core.commands import Get, Ping
+    >>> handlers = Handlers("mine")
+    >>> @handlers.handles(Ping)
+    ... def ping(command):
+    ...     return True
+    >>> handlers[Ping](Ping()), handlers.supports == {Ping}
+    (True, True)
+    >>> handlers[Get]
+    Traceback (most recent call last):
+        ...
+    shardcache.errors.UnsupportedError: mine nodes do not support Get
+    """
+
+    def __init__(self, backend: str) -> None:
+        super().__init__()
+        self._backend = backend
+
+    def handles(self, command: type) -> Callable[[H], H]:
+        """Return a decorator that registers a function as the handler of `command`."""
+
+        def register(handler: H) -> H:
+            self[command] = handler
+            return handler
+
+        return register
+
+    @property
+    def supports(self) -> frozenset[type]:
+        """Return the commands that have a handler."""
+        return frozenset(self)
+
+    def __missing__(self, command: type) -> NoReturn:
+        raise UnsupportedError(f"{self._backend} nodes do not support {command.__name__}")

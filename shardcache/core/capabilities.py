@@ -1,0 +1,60 @@
+"""What a node can do: sets of commands, and what a client loses without each set.
+
+| set | commands | without it |
+|---|---|---|
+| `PLAIN` | get, set, delete, touch, incr and their batches, ping, stats, flush | no backend |
+| `CAS` | `Gets`, `Cas`, `DeleteCas` | no `gets`, `cas`, `clear`, and no `touch` with a secret |
+| `STUBS` | `GetOrStub`, `Renew` | no `cached` and no `get_or_set`; both need `CAS` as well |
+| `LOCKS` | `Acquire` | no `lock`, and no `cached(lock=True)`; both need `CAS` or `COMPARE` as well |
+| `COMPARE` | `CompareAndDelete`, `CompareAndExpire` | a lock is released and extended in two steps, by `CAS` |
+
+A call that needs an unsupported command raises `UnsupportedError`. That is no failure of the node:
+`on_error="miss"` does not hide it, and the node is not ejected. `check` notes what is missing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shardcache.core.commands import (
+    Acquire,
+    Cas,
+    CompareAndDelete,
+    CompareAndExpire,
+    Delete,
+    DeleteCas,
+    DeleteMany,
+    FlushAll,
+    Get,
+    GetMany,
+    GetOrStub,
+    Gets,
+    Incr,
+    Ping,
+    Renew,
+    ServerStats,
+    Set,
+    SetMany,
+    Touch,
+)
+
+PLAIN: Final[frozenset[type]] = frozenset(
+    {
+        Get,
+        GetMany,
+        Set,
+        SetMany,
+        Delete,
+        DeleteMany,
+        Touch,
+        Incr,
+        Ping,
+        ServerStats,
+        FlushAll,
+    }
+)
+CAS: Final[frozenset[type]] = frozenset({Gets, Cas, DeleteCas})
+STUBS: Final[frozenset[type]] = frozenset({GetOrStub, Renew})
+LOCKS: Final[frozenset[type]] = frozenset({Acquire})
+COMPARE: Final[frozenset[type]] = frozenset({CompareAndDelete, CompareAndExpire})
+EVERYTHING: Final[frozenset[type]] = PLAIN | CAS | STUBS | LOCKS | COMPARE
