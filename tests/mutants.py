@@ -300,14 +300,14 @@ MUTANTS = [
         "io/tasks.py",
         "        if not self._waiters:\n            self._task.cancel()",
         "        self._task.cancel()",
-        ("io/test_flights.py",),
+        ("io/test_single_flight.py",),
     ),
     Mutant(
         "an interruption is shared",
         "io/threads.py",
         "outcome: T | FlightEnd = FlightEnd.CANCELLED\n        try:",
         "outcome: T | FlightEnd = FlightEnd.TIMED_OUT\n        try:",
-        ("io/test_flights.py",),
+        ("io/test_single_flight.py",),
     ),
     Mutant(
         "a signature that is good for every key",

@@ -66,7 +66,7 @@ class SingleFlight(Protocol):
         """Let nobody join any flight any more."""
 
     def nested(self) -> bool:
-        """Say whether the caller is itself within a flight that is within another."""
+        """Return whether the caller is itself within a flight that is within another."""
 
 
 class Repetition(Protocol):
@@ -81,20 +81,20 @@ class IO(Protocol[BackendT_contra]):
 
     @property
     def refreshes_in_background(self) -> bool:
-        """Say whether what is made anew is best made beside the calls."""
+        """Return whether what is made anew is best made beside the calls."""
 
     @property
     def single_flight(self) -> SingleFlight:
-        """Give the work under way."""
+        """Return the work under way."""
 
     def now(self) -> float:
-        """Give the monotonic time in seconds."""
+        """Return the monotonic time in seconds."""
 
     def wall(self) -> float:
-        """Give the time in seconds that all machines share, more or less."""
+        """Return the time in seconds that all machines share, more or less."""
 
     def process(self) -> int:
-        """Give the number of this process, which a forked child does not share."""
+        """Return the number of this process, which a forked child does not share."""
 
     def call(self, backend: BackendT_contra, command: Command, deadline: float) -> Awaitable[Reply]:
         """Ask one node; raise the `NodeError` that stands in the way of a reply."""
@@ -112,10 +112,10 @@ class IO(Protocol[BackendT_contra]):
         """
 
     def coalesce(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
-        """Give the reply of `ask`, or that of an equal one that is under way just now."""
+        """Return the reply of `ask`, or that of an equal one that is under way just now."""
 
     def compute(self, factory: Callable[[], Any]) -> Awaitable[Any]:
-        """Give what the caller's own function makes."""
+        """Return what the caller's own function makes."""
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Let time pass."""
@@ -124,10 +124,10 @@ class IO(Protocol[BackendT_contra]):
         """Let others have their turn, once."""
 
     def random(self) -> float:
-        """Give a number from 0 up to 1 by chance."""
+        """Return a number from 0 up to 1 by chance."""
 
     def token(self) -> bytes:
-        """Give 16 bytes that nobody can guess, and that come but once."""
+        """Return 16 bytes that nobody can guess, and that come but once."""
 
     def spawn(self, work: Work[None], name: str) -> None:
         """Begin an operation that goes on beside the calls, in a thread or a task of that name.
@@ -136,7 +136,7 @@ class IO(Protocol[BackendT_contra]):
         """
 
     def try_spawn(self, work: Work[None], name: str) -> bool:
-        """Begin it beside the calls if not too many are under way; say whether.
+        """Begin it beside the calls if not too many are under way; return whether.
 
         It sees the caller's context variables, and is no part of the caller's flight.
         """

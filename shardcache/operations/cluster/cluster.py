@@ -83,7 +83,7 @@ class Cluster:
         self.route: Route = router(topology, members, keys)
 
     def with_nodes(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
-        """Give the cluster of another topology, everything else as it is."""
+        """Return the cluster of another topology, everything else as it is."""
         cluster = copy(self)
         cluster.topology = topology
         cluster.members = members
@@ -92,31 +92,31 @@ class Cluster:
 
     @property
     def known(self) -> dict[str, Member]:
-        """Give all nodes by the name that operators see: those for locks alone are marked so."""
+        """Return all nodes by the name that operators see: those for locks alone are marked so."""
         locks = {} if self.locks is None else self.locks.members
         return {**self.members, **{f"lock {name}": member for name, member in locks.items()}}
 
     @property
     def locking(self) -> Cluster:
-        """Give the cluster on which locks are taken."""
+        """Return the cluster on which locks are taken."""
         return self if self.locks is None else self.locks
 
     def hashed(self, key: Key) -> bytes:
-        """Give the bytes of `key` that the strategy hashes."""
+        """Return the bytes of `key` that the strategy hashes."""
         raw = self.keys.encode(key)
         return self.keys.canonical(raw) if self.topology.strategy.hashes_namespace else raw
 
     def voters(self, key: Key) -> list[Member]:
-        """Give the nodes whose majority decides on what is said of `key`, its owner first."""
+        """Return the nodes whose majority decides on what is said of `key`, its owner first."""
         nodes = self.topology.preference(self.hashed(key), nodes_wanted(len(self.members)))
         return [self.members[node.name] for node in nodes]
 
     def deadline(self) -> float:
-        """Give when a call that begins now must be over, however many nodes or steps it takes."""
+        """Return when a call that begins now must be over, however many nodes or steps it takes."""
         return self.io.now() + self.timeout
 
     async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
-        """Give the node's reply to `command`; when it fails, its `NodeError` as a value, counted.
+        """Return the node's reply to `command`; when it fails, its `NodeError` as a value, counted.
 
         A call of several steps passes its own `deadline`.
         """
@@ -204,7 +204,7 @@ class Cluster:
         return sent
 
     def _refused(self, member: Member, command: Command) -> NodeError:
-        """Give the error of a call that is not sent, because its node is ejected."""
+        """Return the error of a call that is not sent, because its node is ejected."""
         cause = member.health.error
         error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", member.node.name)
         error.__cause__ = cause
@@ -268,7 +268,7 @@ class Cluster:
             self.observers.notify(NodeFailed(member.node, error, swallowed=not self.raises))
 
     def unwrap(self, reply: Any, default: Any) -> Any:  # the reply is of its command's type
-        """Give `reply`; for an error, raise it or give `default`, as `on_error` says."""
+        """Return `reply`; for an error, raise it or give `default`, as `on_error` says."""
         if not isinstance(reply, NodeError):
             return reply
         if self.raises or isinstance(reply, NotACounterError):
@@ -283,7 +283,7 @@ class Cluster:
         default: Any,
         decode: Load | None = None,
     ) -> Any:
-        """Give the value of a stored payload; `default` for a miss, counted either way.
+        """Return the value of a stored payload; `default` for a miss, counted either way.
 
         What has been verified already is read by another `decode`.
         """
@@ -325,7 +325,7 @@ def _beside(answers: Sequence[Reply], sent: Sequence[int], enough: Enough) -> En
 
 
 def _error_in(reply: Reply) -> NodeError | None:
-    """Give the error of a reply; of one about many keys the gravest, which stands for all.
+    """Return the error of a reply; of one about many keys the gravest, which stands for all.
 
     A batch that was not answered in time has timeouts in its gaps: it says as much about its node
     as any other late reply.

@@ -121,7 +121,7 @@ def _expire(member: Member, now: float) -> None:
 
 
 def _due(member: Member, now: float) -> Iterator[Sequence[tuple[Member, bytes]]]:
-    """Give the places where something is due, a few at a time."""
+    """Return the places where something is due, a few at a time."""
     due = [key for (key, _), each in list(member.leftovers.items()) if each.due <= now]
     places = [(member, key) for key in dict.fromkeys(due)]
     for first in range(0, len(places), AT_ONCE):

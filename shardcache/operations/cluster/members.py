@@ -99,11 +99,11 @@ class Member:
 
     @property
     def suspect(self) -> bool:
-        """Say whether the node has kept silent since it last answered."""
+        """Return whether the node has kept silent since it last answered."""
         return self.health.suspect
 
     def counters(self) -> dict[str, int | float]:
-        """Give this client's counters for the node; `mean_seconds` is over all calls so far."""
+        """Return this client's counters for the node; `mean_seconds` is over all calls so far."""
         calls = self.answered + self.errors
         return {
             "calls": calls,

@@ -15,7 +15,7 @@ Route = Callable[[Key], tuple[bytes, Member]]
 
 
 def router(topology: Topology, members: Mapping[str, Member], keys: KeySpace) -> Route:
-    """Give the function from a caller's key to its canonical name and the member of its owner.
+    """Return the function from a caller's key to its canonical name and the member of its owner.
 
     Built once per topology: on the way of a `get` it is one call and two look-ups.
     """

@@ -15,13 +15,13 @@ from shardcache.operations.cluster.routing import Key
 
 
 def placed(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Member]]:
-    """Give for each tag the name of its version, and the node that keeps it."""
+    """Return for each tag the name of its version, and the node that keeps it."""
     routes = (cluster.route(tag) for tag in tags)
     return [(TAGS + name, member) for name, member in routes]
 
 
 def version(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
-    """Give the version in a reply about `name`; `None` if there is none, or its node failed."""
+    """Return the version in a reply about `name`; `None` if there is none, or its node failed."""
     if not isinstance(reply, tuple):
         return None
     try:
@@ -32,7 +32,7 @@ def version(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
 
 
 async def versions(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | None:
-    """Give the versions that the tags have now, made if need be; `None` if a node failed."""
+    """Return the versions that the tags have now, made if need be; `None` if a node failed."""
     if not tags:
         return []
     places = placed(cluster, tags)
@@ -60,7 +60,7 @@ async def _made(cluster: Cluster, member: Member, name: bytes, deadline: float) 
 
 
 async def invalidate(cluster: Cluster, tag: Key) -> bool:
-    """Make every value with this tag a miss; say whether the tag's node has taken note."""
+    """Make every value with this tag a miss; return whether the tag's node has taken note."""
     # Which of the values being made have this tag is not known: nobody joins any of them.
     cluster.io.single_flight.forget_all()
     ((name, member),) = placed(cluster, [tag])

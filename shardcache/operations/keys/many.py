@@ -19,7 +19,7 @@ Failed = dict[Key, NodeError | DecodeError]
 
 
 async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
-    """Give the values of the keys found, under the caller's own keys."""
+    """Return the values of the keys found, under the caller's own keys."""
     groups = _grouped(cluster, keys)
     found: dict[Key, Any] = {}
     failed: Failed = {}
@@ -69,7 +69,7 @@ def _note_undecodable(  # noqa: PLR0913, PLR0917 - one of many, with where it go
 
 
 async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
-    """Store every item; give the keys that could not be stored."""
+    """Store every item; return the keys that could not be stored."""
     seconds = lifetime(ttl, cluster.default_ttl)
     groups = _grouped(cluster, items)
     payloads = {
@@ -104,7 +104,7 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
 
 
 async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
-    """Remove every key; give how many were there."""
+    """Remove every key; return how many were there."""
     groups = _grouped(cluster, keys)
     for group in groups.values():
         for name in group.values():
@@ -126,7 +126,7 @@ async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
 
 
 def _grouped(cluster: Cluster, keys: Iterable[Key]) -> Groups:
-    """Give the keys by the node that holds them, each key once."""
+    """Return the keys by the node that holds them, each key once."""
     route = cluster.route
     groups: Groups = {}
     for key in keys:

@@ -34,14 +34,14 @@ _FAILED: Final[Any] = object()  # in place of a reply
 
 
 async def get(cluster: Cluster, key: Key, default: Any) -> Any:
-    """Give the key's value, or `default`."""
+    """Return the key's value, or `default`."""
     name, member = cluster.route(key)
     payload = cluster.unwrap(await cluster.ask(member, Get(name)), None)
     return cluster.value(member, name, payload, default)
 
 
 async def gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable | None]:
-    """Give the key's value with a token for `cas`, or `default` with `None`."""
+    """Return the key's value with a token for `cas`, or `default` with `None`."""
     name, member = cluster.route(key)
     found = cluster.unwrap(await cluster.ask(member, Gets(name)), None)
     payload, token = found or (None, None)
@@ -51,7 +51,7 @@ async def gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable 
 
 
 async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) -> bool:
-    """Store the key as `when` asks; say whether it was stored."""
+    """Store the key as `when` asks; return whether it was stored."""
     name, member = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
@@ -83,14 +83,14 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
 
 
 async def delete(cluster: Cluster, key: Key) -> bool:
-    """Remove the key; say whether it was there. What is being made for it now is void."""
+    """Remove the key; return whether it was there. What is being made for it now is void."""
     name, member = cluster.route(key)
     cluster.io.single_flight.forget(name)
     return bool(cluster.unwrap(await cluster.ask(member, Delete(name)), default=False))
 
 
 async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
-    """Give the key a new expiry; say whether it was there."""
+    """Return the key a new expiry; return whether it was there."""
     name, member = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     if seconds == 0:
@@ -127,14 +127,14 @@ async def _touch_signed(
 async def incr(
     cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
 ) -> int | None:
-    """Add `delta` to the key's counter; give its new value."""
+    """Add `delta` to the key's counter; return its new value."""
     return await _count(cluster, key, _checked(delta, "delta"), initial, ttl)
 
 
 async def decr(
     cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
 ) -> int | None:
-    """Subtract `delta` from the key's counter, which stops at 0; give its new value."""
+    """Subtract `delta` from the key's counter, which stops at 0; return its new value."""
     return await _count(cluster, key, -_checked(delta, "delta"), initial, ttl)
 
 

@@ -32,7 +32,7 @@ class Backoff:
         self._following = FIRST
 
     def pause(self) -> float:
-        """Give the seconds to wait before the next try."""
+        """Return the seconds to wait before the next try."""
         self._tries += 1
         if self._strategy is not None:
             return max(0.0, float(self._strategy(self._told())))

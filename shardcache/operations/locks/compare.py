@@ -30,7 +30,7 @@ async def compared(
     enough: Suffices,
     absent: Callable[[Member], Command | None] = lambda _: None,
 ) -> list[Reply]:
-    """Do it on each node that holds the payload; give whether, or the node's error.
+    """Do it on each node that holds the payload; return whether, or the node's error.
 
     Where the server cannot compare the key is read first, and changed by CAS. Where the payload is
     not, or nothing is, the command that `absent` returns is asked in its place; it must change
@@ -121,17 +121,17 @@ def _first_step(member: Member, command: CompareAndDelete | CompareAndExpire) ->
 
 
 def _done(reply: Reply) -> Reply:
-    """Give a reply to the second step as whether it was done."""
+    """Return a reply to the second step as whether it was done."""
     return isinstance(reply, Acquired) if reply is None or isinstance(reply, Acquired) else reply
 
 
 def _holds(reply: Reply) -> Reply:
-    """Give a reply to `Gets` as one to the command that follows it."""
+    """Return a reply to `Gets` as one to the command that follows it."""
     return True if isinstance(reply, tuple) else reply
 
 
 def _by_cas(command: CompareAndDelete | CompareAndExpire, found: Sequence[object]) -> Command:
-    """Give the command that does it to what was found."""
+    """Return the command that does it to what was found."""
     if isinstance(command, CompareAndDelete):
         return DeleteCas(command.key, found[1])
     return Cas(command.key, command.payload, found[1], command.ttl)

@@ -88,14 +88,14 @@ class HeldLock:
         self._keeping: Repetition | None = None
 
     def remaining(self) -> float:
-        """Give for how many seconds it still holds; 0 when it does not, as in a forked child."""
+        """Return for how many seconds it still holds; 0 when it does not, as in a forked child."""
         if self.lost or self.released or not self.own:
             return 0.0
         return max(0.0, self.until - self.cluster.io.now())
 
     @property
     def own(self) -> bool:
-        """Say whether it belongs to this process, and not to the one it was forked from."""
+        """Return whether it belongs to this process, and not to the one it was forked from."""
         return self._process == self.cluster.io.process()
 
     def keep(self) -> None:
@@ -119,7 +119,7 @@ class HeldLock:
         return await self.extend(self.policy.ttl)
 
     async def extend(self, ttl: float) -> bool:
-        """Make it hold for `ttl` seconds from now; say whether, and once it is not it never is.
+        """Make it hold for `ttl` seconds from now; return whether, and once it is not it never is.
 
         Two at once may reach the nodes in any order: then it holds by the shorter of them.
         """
@@ -202,7 +202,7 @@ class HeldLock:
                 await self._prolong(members, ttl, deadline, lambda _: False)
 
     async def release(self) -> bool:
-        """Give it back on every node; say whether it was still ours. Only the first time counts."""
+        """Give it back on every node; return whether it was still ours. Only the first time counts."""
         if self.released or not self.own:
             return False
         if not self.remaining():
@@ -256,7 +256,7 @@ def count_against(replies: Iterable[Reply]) -> int:
 
 
 def is_decided(replies: Sequence[Reply], wanted: int, nodes: int) -> bool:
-    """Say whether enough agreed, or no longer can."""
+    """Return whether enough agreed, or no longer can."""
     return sum(map(agrees, replies)) >= wanted or count_against(replies) > nodes - wanted
 
 

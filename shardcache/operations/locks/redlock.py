@@ -151,7 +151,7 @@ class _Attempt:
         self._left = 0.0
 
     async def take(self) -> bool:
-        """Ask the gate, then the others; say whether enough agreed, and soon enough."""
+        """Ask the gate, then the others; return whether enough agreed, and soon enough."""
         if not await self._ask_gate():
             return False
         others = [member for member in self._members if member not in self._replies]
@@ -162,7 +162,7 @@ class _Attempt:
         return len(self._agreed()) >= self._wanted and long_enough(self._left, self._policy.ttl)
 
     def hold(self) -> HeldLock:
-        """Give the lock that was taken."""
+        """Return the lock that was taken."""
         now = self.cluster.io.now()
         return HeldLock(
             self.cluster,
@@ -176,7 +176,7 @@ class _Attempt:
         )
 
     def refusing(self) -> list[Member]:
-        """Give the nodes that said no."""
+        """Return the nodes that said no."""
         return [member for member, reply in self._replies.items() if reply is False]
 
     async def withdraw(self) -> None:
@@ -200,7 +200,7 @@ class _Attempt:
             raise _unavailable(self._name, {**dict.fromkeys(self._members), **self._replies})
 
     async def _ask_gate(self) -> bool:
-        """Ask one node after another until one answers; say whether it agreed.
+        """Ask one node after another until one answers; return whether it agreed.
 
         Those that kept silent when last asked come last, so that the wait for them is not met again
         and again. When two gates are silent the rest is asked at once, which bounds the whole.
@@ -253,5 +253,5 @@ def _unavailable(name: bytes, replies: Mapping[Member, Reply]) -> LockUnavailabl
 
 
 def lock_nodes(cluster: Cluster, key: Key) -> Sequence[Node]:
-    """Give the nodes of the lock called `key`, in the order of preference of its name."""
+    """Return the nodes of the lock called `key`, in the order of preference of its name."""
     return [member.node for member in cluster.locking.voters(key)]

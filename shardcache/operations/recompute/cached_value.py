@@ -31,7 +31,7 @@ RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.EXPIRED})
 
 
 async def get(request: Request) -> Any:
-    """Give the value: the stored one, or one made now by one caller for all."""
+    """Return the value: the stored one, or one made now by one caller for all."""
     reply, versions = await request.read()
     if type(reply) is tuple and not is_mark(reply):
         stored = open_stored(reply)
@@ -55,7 +55,7 @@ async def get(request: Request) -> Any:
 
 
 async def peek(request: Request) -> Any:
-    """Give the stored value, fresh or stale, or `NOT_MADE`; compute nothing."""
+    """Return the stored value, fresh or stale, or `NOT_MADE`; compute nothing."""
     reply, versions = await request.read()
     if not isinstance(reply, tuple) or is_mark(reply):
         return NOT_MADE
@@ -66,7 +66,7 @@ async def peek(request: Request) -> Any:
 
 
 async def put(request: Request, given: Any) -> bool:
-    """Store a value as if it had just been computed; say whether it was stored."""
+    """Store a value as if it had just been computed; return whether it was stored."""
     lifetime = lifetime_of(request.policy, given)
     versions = await tags.versions(request.cluster, request.tags)
     if lifetime == 0 or versions is None:
@@ -97,7 +97,7 @@ async def refresh(request: Request) -> Any:
 
 
 async def invalidate(request: Request) -> bool:
-    """Remove the value, and void what is being made now; say whether anything was there."""
+    """Remove the value, and void what is being made now; return whether anything was there."""
     cluster, member = request.cluster, request.member
     request.io.single_flight.forget(request.name)
     request.protection.refresh_gate.clear(request.name)

@@ -53,7 +53,7 @@ class Claim(Protocol):
         """Return whether what was there when this began is there under another token, used from now on."""
 
     async def renew(self, ttl: float) -> bool:
-        """Keep others from making the same for another `ttl` seconds; say whether that went well."""
+        """Keep others from making the same for another `ttl` seconds; return whether that went well."""
 
     async def abandon(self, backoff: float) -> None:
         """Let others know that nothing will come of it, or not for `backoff` seconds."""

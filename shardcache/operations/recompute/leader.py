@@ -100,7 +100,7 @@ class Leader:
                 return last_resort is None or not serves_after_error(last_resort, policy, now)
 
     def time_out(self) -> Outcome:
-        """Give what there is for a caller to whom another's value did not come in time."""
+        """Return what there is for a caller to whom another's value did not come in time."""
         return self._outcome_on_timeout() or failed(self._timeout_error())
 
     async def _by_lock(self) -> Outcome:
@@ -216,7 +216,7 @@ class Leader:
         return self._outcome_on_timeout() or await self._recompute_regardless()
 
     async def _look(self, waited: float) -> Outcome | Sighting | NodeError | None:
-        """Give what can be had of the value now; `None` when its making was given up.
+        """Return what can be had of the value now; `None` when its making was given up.
 
         Whoever was faster may not have begun yet: that there is nothing at all, not even a stub,
         counts only when there was one before, or after a call's time.
@@ -244,7 +244,7 @@ class Leader:
         return Sighting.UNCLAIMED if beside is None else Sighting.IN_PROGRESS
 
     def _outcome_while_backing_off(self) -> Outcome | Sighting:
-        """Give the last resort while it is not made anew; one that is too old is no resort."""
+        """Return the last resort while it is not made anew; one that is too old is no resort."""
         old = self._servable_old()
         if old is None:
             self._last_resort = None
@@ -253,14 +253,14 @@ class Leader:
         return read(old)
 
     def _servable_old(self) -> Payload | None:
-        """Give what is stored of the last resort, if it may still be served."""
+        """Return what is stored of the last resort, if it may still be served."""
         stored = self._last_resort
         if stored is None or not serves_after_error(stored, self._request.policy, self._io.wall()):
             return None
         return stored.payload
 
     def _outcome_on_timeout(self) -> Outcome | None:
-        """Give what the policy has for one who has waited in vain; `None` to compute."""
+        """Return what the policy has for one who has waited in vain; `None` to compute."""
         request = self._request
         request.increment("timeouts")
         if request.policy.on_timeout == "raise":

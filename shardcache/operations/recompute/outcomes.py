@@ -33,10 +33,10 @@ class Outcome(NamedTuple):
 
 
 def failed(error: Exception) -> Outcome:
-    """Give the outcome of a making that raised."""
+    """Return the outcome of a making that raised."""
     return Outcome(NOT_MADE, None, error)
 
 
 def read(payload: Payload) -> Outcome:
-    """Give the outcome that somebody else has made and stored."""
+    """Return the outcome that somebody else has made and stored."""
     return Outcome(NOT_MADE, payload)

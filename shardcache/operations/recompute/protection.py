@@ -23,7 +23,7 @@ class RefreshGate:
         self._losing: dict[bytes, tuple[float, float]] = {}  # since when, and when last
 
     def try_enter(self, name: bytes, now: float, seconds: float) -> bool:
-        """Say whether to stand for election; nobody else of this process does for so long."""
+        """Return whether to stand for election; nobody else of this process does for so long."""
         if self._until.get(name, 0.0) > now:
             return False
         if len(self._until) >= MOST_MARKS:

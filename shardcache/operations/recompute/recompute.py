@@ -35,7 +35,7 @@ TAKEOVERS: Final = 3  # tries to put a stub of our own in the place of something
 
 
 async def capture(work: Work[T]) -> T | Outcome:
-    """Give what comes of a making; what it raises is an outcome too, for all who wait."""
+    """Return what comes of a making; what it raises is an outcome too, for all who wait."""
     try:
         return await work()
     except Exception as error:  # noqa: BLE001 - it reaches every caller
@@ -46,7 +46,7 @@ async def capture(work: Work[T]) -> T | Outcome:
 
 
 async def begin(request: Request, *, takes_over: bool = False) -> StubClaim | Outcome:
-    """Begin on the key's own node; give the claim, or the value that is there after all.
+    """Begin on the key's own node; return the claim, or the value that is there after all.
 
     One who `takes_over` puts a stub of its own in the place of another's.
     """
@@ -85,7 +85,7 @@ async def begin_over(request: Request) -> StubClaim:
 
 
 async def _is_refreshed(request: Request) -> bool:
-    """Say whether somebody makes the value anew while the old one stays."""
+    """Return whether somebody makes the value anew while the old one stays."""
     beside = await request.ask(Get(request.refresh_key)) if request.policy.ages else None
     return isinstance(beside, tuple) and beside != BACKING_OFF
 
@@ -109,7 +109,7 @@ async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
 
 
 async def _claim(request: Request, ask_for_claim: Work[T]) -> T:
-    """Give the claim that `ask_for_claim` gets; let go of it if the caller is stopped before it has it."""
+    """Return the claim that `ask_for_claim` gets; let go of it if the caller is stopped before it has it."""
     got: list[T] = []
     stopped = False
 
@@ -309,7 +309,7 @@ async def _handle_error(
 
 
 async def _store_error(request: Request, error: Exception, claim: Claim) -> bool:
-    """Keep an error in the value's place if it is of a type that is kept; say whether it is."""
+    """Keep an error in the value's place if it is of a type that is kept; return whether it is."""
     if claim.token is None or not isinstance(error, request.policy.error_kinds):
         return False
     payload = request.dump_error(error)
@@ -321,7 +321,7 @@ async def _store_error(request: Request, error: Exception, claim: Claim) -> bool
 
 
 def _serves_after_error(request: Request, stored: Stored) -> bool:
-    """Say whether an old value may stand in for an error: not too old, and not unreadable."""
+    """Return whether an old value may stand in for an error: not too old, and not unreadable."""
     return (
         serves_after_error(stored, request.policy, request.io.wall())
         and request.decode(stored.payload) is not NOT_MADE

@@ -88,12 +88,12 @@ class Request:
 
     @property
     def refresh_key(self) -> bytes:
-        """Give the name of the key beside the value's."""
+        """Return the name of the key beside the value's."""
         return REFRESHING + self.name
 
     @property
     def lease(self) -> float:
-        """Give for how many seconds the key's own node is told that the value is being made."""
+        """Return for how many seconds the key's own node is told that the value is being made."""
         return node_ttl(self.policy.locking.ttl, whole_seconds=self.member.whole_seconds)
 
     @property
@@ -106,11 +106,11 @@ class Request:
     # What is stored.
 
     async def ask(self, command: Command) -> Reply:
-        """Ask the key's own node; give its error as a value."""
+        """Ask the key's own node; return its error as a value."""
         return await self.cluster.ask(self.member, command)
 
     async def read(self) -> tuple[Reply, Sequence[bytes | None]]:
-        """Give what the key's node has, and the versions that the tags have now.
+        """Return what the key's node has, and the versions that the tags have now.
 
         That of a tag whose node failed is `UNREACHABLE`.
         """
@@ -158,7 +158,7 @@ class Request:
         return freshness(stored, self.policy, self.io.wall(), self.io.random(), versions)
 
     def decode(self, payload: Payload) -> Any:
-        """Give the value of a payload, `NOT_MADE` if it cannot be read."""
+        """Return the value of a payload, `NOT_MADE` if it cannot be read."""
         try:
             cluster = self.cluster
             return cluster.value(self.member, self.name, payload, NOT_MADE, cluster.payloads.load)
@@ -181,7 +181,7 @@ class Request:
             return NOT_MADE
 
     def restore_error(self, payload: Payload) -> Exception | None:
-        """Give the exception that is stored in place of a value, if it is of a type kept here."""
+        """Return the exception that is stored in place of a value, if it is of a type kept here."""
         flags = int.from_bytes(payload[1][:_FLAGS_SIZE], "big")
         data = payload[1][_FLAGS_SIZE + _MARK_SIZE :]
         if not is_value(flags):
@@ -193,7 +193,7 @@ class Request:
         return restore(stored, self.policy.error_kinds)
 
     def outcome_of(self, reply: Reply, versions: Sequence[bytes | None]) -> Outcome | None:
-        """Give the outcome that a reply stands for, if it is one to be served."""
+        """Return the outcome that a reply stands for, if it is one to be served."""
         if not isinstance(reply, tuple):
             return None
         if reply[0] == ERROR_FLAGS:
@@ -209,7 +209,7 @@ class Request:
     def seal(
         self, payload: Payload, lifetime: float | None, delta: float, versions: Sequence[bytes]
     ) -> tuple[Payload, float | None]:
-        """Give what is stored for a value that is fresh for so long, and for how long it is stored.
+        """Return what is stored for a value that is fresh for so long, and for how long it is stored.
 
         `delta` is how many seconds it took to make.
         """
@@ -234,7 +234,7 @@ class Request:
         return None if twin is None or not equal(twin, error) else payload
 
     def seal_error(self, payload: Payload, seconds: float | None = None) -> Payload:
-        """Give what is stored for `seconds` for an exception whose description is `payload`."""
+        """Return what is stored for `seconds` for an exception whose description is `payload`."""
         flags, data = payload
         mark = self.io.token()[:_MARK_SIZE]  # no two are the same, whatever they say
         stored = ERROR_FLAGS, flags.to_bytes(_FLAGS_SIZE, "big") + mark + data
