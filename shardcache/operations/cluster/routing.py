@@ -15,9 +15,9 @@ Route = Callable[[Key], tuple[bytes, Member]]
 
 
 def router(topology: Topology, members: Mapping[str, Member], keys: KeySpace) -> Route:
-    """Return the function from a caller's key to its canonical name and the member of its owner.
+    """Return the function from a caller's key to its canonical name and its owner's member.
 
-    Built once per topology: on the way of a `get` it is one call and two look-ups.
+    It is built once per topology: a `get` pays for one call and two look-ups.
     """
     owner, encode, canonical = topology.owner, keys.encode, keys.canonical
     if topology.strategy.hashes_namespace:

@@ -48,7 +48,7 @@ class ClearableCluster(Cluster):
     async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
         """Ask one node; once a second along with a look whether the namespace was cleared."""
         if self._is_current():
-            return await super().ask(member, self.stamped(command), deadline)
+            return await super().ask(member, self.stamp(command), deadline)
         ((reply, _),) = await self.ask_timed([(member, command)], deadline)
         return reply
 
@@ -71,10 +71,10 @@ class ClearableCluster(Cluster):
                 self.io.single_flight.forget_all()  # nobody joins who began before
             elif enough is None:
                 return replies
-        sent = [(member, self.stamped(command)) for member, command in asks]
+        sent = [(member, self.stamp(command)) for member, command in asks]
         return await super().ask_timed(sent, until, enough, ejected_too=ejected_too)
 
-    def stamped(self, command: Command) -> Command:
+    def stamp(self, command: Command) -> Command:
         """Return a command with the generation in front of its keys."""
         generation = self._generations.cleared.name or _NEVER_CLEARED
         stamp = b"%b%b:" % (CLEARABLE, generation.encode())

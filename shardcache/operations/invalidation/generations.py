@@ -288,7 +288,7 @@ async def _read(cluster: Cluster, reads: Asks, deadline: float) -> list[Timed]:
 
 
 def _stamped(cluster: Cluster, asks: Asks) -> Asks:
-    return [(member, cluster.stamped(command)) for member, command in asks]
+    return [(member, cluster.stamp(command)) for member, command in asks]
 
 
 def _answers_in(

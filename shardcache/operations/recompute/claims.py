@@ -26,7 +26,7 @@ from shardcache.errors import NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.leftovers import remove_later
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.locks.compare import compared
+from shardcache.operations.locks.compare import compare_and_change
 from shardcache.operations.port import UNANSWERED
 
 # How long those who wait can see that a making was given up; less may be gone at once on a node
@@ -231,7 +231,7 @@ class RefreshClaim:
     async def _compared(self, command: CompareAndDelete | CompareAndExpire) -> Reply:
         cluster = self._cluster
         asks = [(self._member, command)]
-        (reply,) = await compared(cluster, asks, cluster.deadline(), _answered)
+        (reply,) = await compare_and_change(cluster, asks, cluster.deadline(), _answered)
         return reply
 
 
