@@ -47,7 +47,7 @@ class FanOut:
         self._enough = enough
         self._began = time.monotonic()
         self._cut: float | None = None  # when the rest is abandoned, once there is enough
-        self._dialing = False  # whether any exchange has had a deadline of its own
+        self._dialing = False  # whether any exchange has had another deadline
         self._poll = select.poll()
         self._open: dict[int, tuple[int, Exchange, int]] = {}  # by descriptor: place, mask
         self._answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)

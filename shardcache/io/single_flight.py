@@ -8,8 +8,8 @@ blocking a thread, the other by awaiting.
 A leader's work may itself want other flights, and so callers may come to wait for each other in a
 circle. A context variable says which flights the running code is part of, and each flight lists the
 flights that it waits for: the *wait-for graph*. Before a caller waits, it adds its edge and then
-walks the graph. If the walk comes back to a flight of its own, waiting would be a deadlock, and the
-caller does the work alone.
+walks the graph. If the walk reaches a flight that the caller is in, waiting would be a deadlock, and
+the caller does the work alone.
 """
 
 from __future__ import annotations
