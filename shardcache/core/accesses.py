@@ -19,6 +19,7 @@ from shardcache.core.commands import (
     Set,
     SetMany,
     Touch,
+    keys_of,
 )
 from shardcache.core.events import KeysAccessed
 from shardcache.core.nodes import Node
@@ -31,10 +32,9 @@ _USERS: Final = (ESCAPED, HASHED)  # reserved prefixes that stand for a caller's
 
 
 class _Access(NamedTuple):
-    """The keys of a command and its reply, shardcache's own keys among them."""
+    """One access: the sizes are those of the keys that the node answered for, in their order."""
 
     operation: str
-    keys: Sequence[bytes]
     sizes: Sequence[int | None]
     ttl: float | None = None
 
@@ -51,7 +51,10 @@ def keys_accessed(command: Command, reply: Reply, node: Node) -> KeysAccessed | 
     access = read(command, reply)
     if access is None:
         return None
-    operation, keys, sizes, ttl = access
+    operation, sizes, ttl = access
+    keys = keys_of(command)
+    if isinstance(reply, list):
+        keys = _select(keys, _answered(reply))
     if any(key.startswith(RESERVED) for key in keys):
         shown = [not is_ours(key) for key in keys]
         keys, sizes = _select(keys, shown), _select(sizes, shown)
@@ -74,13 +77,14 @@ def _payloads_read(command: Any, reply: Any) -> Iterable[tuple[bytes, Payload | 
     kind = type(command)
     if isinstance(reply, NodeError) or kind not in (Get, Gets, GetMany):
         return ()
+    keys = keys_of(command)
     if kind is GetMany:
-        pairs = zip(command.keys, reply, strict=True)
+        pairs = zip(keys, reply, strict=True)
         return ((key, each) for key, each in pairs if each is None or type(each) is tuple)
     if kind is Gets:
-        return ((command.key, None if reply is None else reply[0]),)
+        return ((keys[0], None if reply is None else reply[0]),)
     # A mark stands for a recompute in progress: its followers poll, and each poll is not a miss.
-    return () if reply is not None and is_mark(reply) else ((command.key, reply),)
+    return () if reply is not None and is_mark(reply) else ((keys[0], reply),)
 
 
 def is_ours(name: bytes) -> bool:
@@ -92,21 +96,19 @@ def is_ours(name: bytes) -> bool:
     return name.startswith(RESERVED) and not name.startswith(_USERS)
 
 
-def _get(command: Get, reply: Payload | None) -> _Access | None:
+def _get(_: Get, reply: Payload | None) -> _Access | None:
     # A mark stands for a recompute in progress: its followers poll, and each poll is not a miss.
     if reply is not None and is_mark(reply):
         return None
-    return _Access("get", (command.key,), (_size(reply),))
+    return _Access("get", (_size(reply),))
 
 
-def _gets(command: Gets, reply: tuple[Payload, object] | None) -> _Access:
-    return _Access("get", (command.key,), (_size(None if reply is None else reply[0]),))
+def _gets(_: Gets, reply: tuple[Payload, object] | None) -> _Access:
+    return _Access("get", (_size(None if reply is None else reply[0]),))
 
 
-def _get_many(command: GetMany, reply: list[Payload | NodeError | None]) -> _Access:
-    answered = _answered(reply)
-    sizes = [_size(each) for each in reply if not isinstance(each, NodeError)]
-    return _Access("get_many", _select(command.keys, answered), sizes)
+def _get_many(_: GetMany, reply: list[Payload | NodeError | None]) -> _Access:
+    return _Access("get_many", [_size(each) for each in reply if not isinstance(each, NodeError)])
 
 
 def _store(command: Set, _: bool) -> _Access | None:  # noqa: FBT001 - a reply
@@ -122,30 +124,28 @@ def _write(operation: str, command: Set | Cas) -> _Access | None:
     size = _size(command.payload)
     if size is None:
         return None
-    return _Access(operation, (command.key,), (size,), command.ttl)
+    return _Access(operation, (size,), command.ttl)
 
 
 def _set_many(command: SetMany, reply: list[bool | NodeError]) -> _Access:
     items = _select(command.items, _answered(reply))
-    sizes = [len(data) for _, (_, data) in items]
-    return _Access("set_many", [key for key, _ in items], sizes, command.ttl)
+    return _Access("set_many", [len(data) for _, (_, data) in items], command.ttl)
 
 
-def _delete(command: Delete, _: bool) -> _Access:  # noqa: FBT001 - a reply
-    return _Access("delete", (command.key,), _NO_SIZE)
+def _delete(_command: Delete, _: bool) -> _Access:  # noqa: FBT001 - a reply
+    return _Access("delete", _NO_SIZE)
 
 
-def _delete_many(command: DeleteMany, reply: list[bool | NodeError]) -> _Access:
-    keys = _select(command.keys, _answered(reply))
-    return _Access("delete_many", keys, _NO_SIZE * len(keys))
+def _delete_many(_: DeleteMany, reply: list[bool | NodeError]) -> _Access:
+    return _Access("delete_many", _NO_SIZE * sum(_answered(reply)))
 
 
 def _touch(command: Touch, _: bool) -> _Access:  # noqa: FBT001 - a reply
-    return _Access("touch", (command.key,), _NO_SIZE, command.ttl)
+    return _Access("touch", _NO_SIZE, command.ttl)
 
 
-def _incr(command: Incr, _: int | None) -> _Access:
-    return _Access("incr", (command.key,), _NO_SIZE)
+def _incr(_command: Incr, _: int | None) -> _Access:
+    return _Access("incr", _NO_SIZE)
 
 
 # Commands that are not here touch no caller's key, or only the stub or lock that stands in for one.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from shardcache.errors import ConfigurationError, NodeError
 
@@ -252,3 +252,57 @@ Reply: TypeAlias = (
 IDEMPOTENT: frozenset[type] = frozenset(
     {Get, GetMany, Gets, Delete, DeleteMany, Touch, Ping, ServerStats}
 )
+
+CommandT = TypeVar("CommandT", bound=Command)
+
+_KEYLESS: Final = (Ping, ServerStats, FlushAll)
+_TIMED: Final = (Set, SetMany, Cas, Touch, GetOrStub, Renew, Acquire, CompareAndExpire)
+
+
+def keys_of(command: Command) -> Sequence[bytes]:
+    """Return the keys of a command, in its order; none for a command about the whole node.
+
+    >>> keys_of(Get(b"k")), keys_of(SetMany([(b"k", (0, b"1")), (b"l", (0, b"2"))])), keys_of(Ping())
+    ((b'k',), [b'k', b'l'], ())
+    """
+    if isinstance(command, _KEYLESS):
+        return ()
+    if isinstance(command, (GetMany, DeleteMany)):
+        return command.keys
+    if isinstance(command, SetMany):
+        return [key for key, _ in command.items]
+    return (command.key,)
+
+
+def with_keys(command: CommandT, keys: Sequence[bytes]) -> CommandT:
+    """Return the command with other keys, as many as it has, in its order.
+
+    >>> with_keys(SetMany([(b"k", (0, b"1"))], 10.0), [b"n:k"])
+    SetMany(items=[(b'n:k', (0, b'1'))], ttl=10.0)
+    """
+    if isinstance(command, _KEYLESS):
+        return command
+    fields: Any = command  # each kind has others
+    renamed: CommandT
+    if isinstance(command, (GetMany, DeleteMany)):
+        renamed = fields._replace(keys=keys)
+    elif isinstance(command, SetMany):
+        payloads = (payload for _, payload in command.items)
+        renamed = fields._replace(items=list(zip(keys, payloads, strict=True)))
+    else:
+        (key,) = keys
+        renamed = fields._replace(key=key)
+    return renamed
+
+
+def with_ttl(command: CommandT, ttl: float | None) -> CommandT:
+    """Return the command with another ttl; a command without one is returned as it is.
+
+    >>> with_ttl(Touch(b"k", 60.0), 10.0), with_ttl(Get(b"k"), 10.0)
+    (Touch(key=b'k', ttl=10.0), Get(key=b'k'))
+    """
+    if not isinstance(command, _TIMED):
+        return command
+    fields: Any = command  # each kind has others
+    timed: CommandT = fields._replace(ttl=ttl)
+    return timed

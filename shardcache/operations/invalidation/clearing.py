@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from shardcache.core.commands import (
-    Command,
-    DeleteMany,
-    FlushAll,
-    GetMany,
-    Ping,
-    Reply,
-    ServerStats,
-    SetMany,
-)
+from shardcache.core.commands import Command, Reply, keys_of, with_keys
 from shardcache.core.reserved import CLEARABLE, CLEARED, GENERATIONS, LOCKS, MARKS, VALUE_LOCKS
 from shardcache.errors import ConfigurationError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
@@ -80,7 +71,8 @@ class ClearableCluster(Cluster):
         """Return a command with the generation in front of its keys."""
         generation = self._generations.cleared.name or _NEVER_CLEARED
         stamp = b"%b%b:" % (CLEARABLE, generation.encode())
-        return _renamed(command, lambda key: key if key.startswith(_KEPT) else stamp + key)
+        keys = [key if key.startswith(_KEPT) else stamp + key for key in keys_of(command)]
+        return with_keys(command, keys)
 
     def _is_current(self) -> bool:
         return self._generations.are_current([self._generations.cleared], self.io.now())
@@ -95,7 +87,8 @@ class ClearableCluster(Cluster):
     ) -> None:
         """Notify observers, with the keys' own names."""
         if self.observers:
-            super()._notify_call(member, _plain(command), seconds, reply, error)
+            own = with_keys(command, [_without_generation(name) for name in keys_of(command)])
+            super()._notify_call(member, own, seconds, reply, error)
 
 
 async def clear(cluster: Cluster, generations: Generations) -> bool:
@@ -112,38 +105,9 @@ async def clear(cluster: Cluster, generations: Generations) -> bool:
         cluster.io.single_flight.forget_all()  # no caller joins an older recompute
 
 
-_KEYLESS: Final = (Ping, ServerStats, FlushAll)
-
-
 def _is_cleared(command: Command) -> bool:
     """Return whether a command is about keys that a clear invalidates."""
-    return any(not key.startswith(_KEPT) for key in _keys(command))
-
-
-def _keys(command: Command) -> Sequence[bytes]:
-    if isinstance(command, _KEYLESS):
-        return ()
-    if isinstance(command, (GetMany, DeleteMany)):
-        return command.keys
-    if isinstance(command, SetMany):
-        return [key for key, _ in command.items]
-    return (command.key,)
-
-
-def _renamed(command: Command, rename: Callable[[bytes], bytes]) -> Command:
-    """Return a command with other keys."""
-    if isinstance(command, _KEYLESS):
-        return command
-    if isinstance(command, (GetMany, DeleteMany)):
-        return command._replace(keys=list(map(rename, command.keys)))
-    if isinstance(command, SetMany):
-        return command._replace(items=[(rename(key), payload) for key, payload in command.items])
-    return command._replace(key=rename(command.key))
-
-
-def _plain(command: Command) -> Command:
-    """Return a command with the keys that its caller knows."""
-    return _renamed(command, _without_generation)
+    return any(not key.startswith(_KEPT) for key in keys_of(command))
 
 
 def _without_generation(name: bytes) -> bytes:

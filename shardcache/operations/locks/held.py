@@ -14,6 +14,7 @@ from shardcache.core.commands import (
     CompareAndExpire,
     Payload,
     Reply,
+    with_ttl,
 )
 from shardcache.core.events import LeaseLost
 from shardcache.core.leases import (
@@ -181,12 +182,10 @@ class HeldLock:
             self._put_back.add(member)
             return Acquire(self.key, self.payload, member_ttl(member, ttl))
 
+        command = CompareAndExpire(self.key, self.payload, ttl)
         replies = await compare_and_change(
             self.cluster,
-            [
-                (member, CompareAndExpire(self.key, self.payload, member_ttl(member, ttl)))
-                for member in members
-            ],
+            [(member, with_ttl(command, member_ttl(member, ttl))) for member in members],
             deadline,
             enough,
             absent,
