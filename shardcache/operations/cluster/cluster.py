@@ -103,13 +103,16 @@ class Cluster:
 
     def hashed(self, key: Key) -> bytes:
         """Return the bytes of `key` that the strategy hashes."""
-        raw = self.keys.encode(key)
-        return self.keys.canonical(raw) if self.topology.strategy.hashes_namespace else raw
+        _, _, hashed = self.route(key)
+        return hashed
 
-    def voters(self, key: Key) -> list[Member]:
-        """Return the nodes whose majority decides about `key`, its owner first."""
-        nodes = self.topology.preference(self.hashed(key), nodes_wanted(len(self.members)))
-        return [self.members[node.name] for node in nodes]
+    def preferred(self, hashed: bytes, count: int) -> list[Member]:
+        """Return up to `count` members in the order of preference of a place; its owner is first."""
+        return [self.members[node.name] for node in self.topology.preference(hashed, count)]
+
+    def voters(self, hashed: bytes) -> list[Member]:
+        """Return the members whose majority decides about a place, its owner first."""
+        return self.preferred(hashed, nodes_wanted(len(self.members)))
 
     def deadline(self) -> float:
         """Return the deadline of a call that begins now, for all of its nodes and steps."""

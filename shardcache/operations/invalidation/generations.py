@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from shardcache.core.commands import Cas, Command, Get, GetMany, Gets, Payload, Reply, Set, When
 from shardcache.core.generations import FIRST, believed, in_force, is_decided, newer
 from shardcache.core.keys import KeySpace
-from shardcache.core.leases import nodes_wanted, quorum
+from shardcache.core.leases import quorum
 from shardcache.core.payloads import MARK_FLAGS
 from shardcache.core.reserved import CLEARED, GENERATIONS, MARKS
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError
@@ -266,8 +266,7 @@ class Generations(dict[str, Generation]):
 
     def _keepers(self, cluster: Cluster) -> Sequence[Member]:
         """Return the nodes that store the mark and all generations, as many as store a lock."""
-        nodes = cluster.topology.preference(self._mark, nodes_wanted(len(cluster.members)))
-        return [cluster.members[node.name] for node in nodes]
+        return cluster.voters(self._mark)
 
     def _next_in_turn(self, unsure: Sequence[Generation]) -> list[Generation]:
         """Return one generation that has a name, in turn: a key that is never read may be evicted."""

@@ -17,7 +17,7 @@ from shardcache.operations.cluster.routing import Key
 def places(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Member]]:
     """Return for each tag the name of its version, and the member that keeps it."""
     routes = (cluster.route(tag) for tag in tags)
-    return [(TAGS + name, member) for name, member in routes]
+    return [(TAGS + name, member) for name, member, _ in routes]
 
 
 def version_in(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:

@@ -130,7 +130,7 @@ def _group(cluster: Cluster, keys: Iterable[Key]) -> Groups:
     route = cluster.route
     groups: Groups = {}
     for key in keys:
-        name, member = route(key)
+        name, member, _ = route(key)
         group = groups.get(member)
         if group is None:
             groups[member] = {key: name}

@@ -35,14 +35,14 @@ _FAILED: Final[Any] = object()  # in place of a reply
 
 async def get(cluster: Cluster, key: Key, default: Any) -> Any:
     """Return the key's value, or `default`."""
-    name, member = cluster.route(key)
+    name, member, _ = cluster.route(key)
     payload = cluster.unwrap(await cluster.ask(member, Get(name)), None)
     return cluster.value(member, name, payload, default)
 
 
 async def gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable | None]:
     """Return the key's value with a token for `cas`, or `default` with `None`."""
-    name, member = cluster.route(key)
+    name, member, _ = cluster.route(key)
     found = cluster.unwrap(await cluster.ask(member, Gets(name)), None)
     payload, token = found or (None, None)
     missing = object()
@@ -52,7 +52,7 @@ async def gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable 
 
 async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) -> bool:
     """Store the key on the condition `when`; return whether it was stored."""
-    name, member = cluster.route(key)
+    name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
     if seconds == 0:
@@ -66,7 +66,7 @@ async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) ->
 
 async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL) -> bool | None:
     """Store the key if it has not changed since `gets` returned `token`."""
-    name, member = cluster.route(key)
+    name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
     expired = seconds == 0  # stored for a second, then deleted: no server does both at once
@@ -84,14 +84,14 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
 
 async def delete(cluster: Cluster, key: Key) -> bool:
     """Remove the key; return whether it was there. A recompute of it under way is void."""
-    name, member = cluster.route(key)
+    name, member, _ = cluster.route(key)
     cluster.io.single_flight.forget(name)
     return bool(cluster.unwrap(await cluster.ask(member, Delete(name)), default=False))
 
 
 async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
     """Set the key's expiry; return whether the key was there."""
-    name, member = cluster.route(key)
+    name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     if seconds == 0:
         return await delete(cluster, key)
@@ -141,7 +141,7 @@ async def decr(
 async def _count(
     cluster: Cluster, key: Key, delta: int, start: SupportsIndex | None, ttl: TTL
 ) -> int | None:
-    name, member = cluster.route(key)
+    name, member, _ = cluster.route(key)
     initial = None if start is None else _checked(start, "initial")
     seconds = lifetime(ttl, cluster.default_ttl)
     deadline = cluster.deadline()

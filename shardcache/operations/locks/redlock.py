@@ -76,8 +76,8 @@ async def attempt(
     Raise `LockUnavailable` if too few nodes answer.
     """
     cluster = cluster.locking
-    name = cluster.keys.canonical(cluster.keys.encode(key))
-    members = cluster.voters(key)
+    name, _, hashed = cluster.route(key)
+    members = cluster.voters(hashed)
     first = _Attempt(cluster, name, members, policy, prefix)
     lock = await _run(first)
     if lock is None and await clear(cluster, first.refusing(), lock_key(name, prefix)):
@@ -107,21 +107,21 @@ async def is_held(cluster: Cluster, key: Key) -> bool:
     Raise `LockUnavailable` if the nodes that did not answer could make the difference.
     """
     cluster = cluster.locking
-    name = cluster.keys.canonical(cluster.keys.encode(key))
-    members = cluster.voters(key)
+    name, _, hashed = cluster.route(key)
+    members = cluster.voters(hashed)
     command = Get(lock_key(name))
     replies = await cluster.ask_many(
         [(member, command) for member in members],
         cluster.deadline(),
-        lambda heard: _is_held(heard) is not None,
+        lambda heard: _decide_held(heard) is not None,
     )
-    answer = _is_held(replies)
+    answer = _decide_held(replies)
     if answer is None:
         raise _unavailable(name, dict(zip(members, replies, strict=True)))
     return answer
 
 
-def _is_held(replies: Sequence[Reply]) -> bool | None:
+def _decide_held(replies: Sequence[Reply]) -> bool | None:
     """Return whether a majority has one token; `None` if unheard nodes could make the difference."""
     kept = [reply for reply in replies if isinstance(reply, tuple)]
     most = max(map(kept.count, kept), default=0)
@@ -257,4 +257,5 @@ def _unavailable(name: bytes, replies: Mapping[Member, Reply]) -> LockUnavailabl
 
 def lock_nodes(cluster: Cluster, key: Key) -> Sequence[Node]:
     """Return the nodes of the lock `key`, in its order of preference."""
-    return [member.node for member in cluster.locking.voters(key)]
+    locking = cluster.locking
+    return [member.node for member in locking.voters(locking.hashed(key))]

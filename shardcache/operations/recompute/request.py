@@ -72,7 +72,7 @@ class Request:
         self.began: float
         self.name: bytes
         self.member: Member
-        self.name, self.member = cluster.route(key)
+        self.name, self.member, _ = cluster.route(key)
         self.factory = factory
         self.policy = policy
         self.protection = protection
@@ -84,7 +84,7 @@ class Request:
     def rename(self, key: Key) -> None:
         """Turn it into a call for the value of another key."""
         self.key = key
-        self.name, self.member = self.cluster.route(key)
+        self.name, self.member, _ = self.cluster.route(key)
 
     @property
     def refresh_key(self) -> bytes:
