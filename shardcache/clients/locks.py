@@ -237,7 +237,7 @@ class Lock(LockBase[Lease]):
         Changes nothing, and takes one round trip. Raise `LockUnavailable` when the nodes that cannot
         be reached could change the answer.
         """
-        return run(lambda: redlock.held(self._cluster(), self.name))
+        return run(lambda: redlock.is_held(self._cluster(), self.name))
 
     @contextmanager
     def hold(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Iterator[Lease]:
@@ -332,7 +332,7 @@ class AsyncLock(LockBase[AsyncLease]):
         Changes nothing, and takes one round trip. Raise `LockUnavailable` when the nodes that cannot
         be reached could change the answer.
         """
-        return await redlock.held(self._cluster(), self.name)
+        return await redlock.is_held(self._cluster(), self.name)
 
     @asynccontextmanager
     async def hold(

@@ -1,16 +1,16 @@
-"""What a client can ask of one node, as values, with the reply each gets.
+"""The commands that a client sends to one node, as values, and the reply to each.
 
 Keys here are canonical (`core.keys`): namespace in front, never empty. A payload is
-`(flags, data)`: how the bytes were encoded (`core.payloads`) and the bytes. A `ttl` is seconds
+`(flags, data)`: how the bytes were encoded (`core.payloads`), and the bytes. A `ttl` is seconds
 above zero, or `None` for no expiry; writes that expire at once become deletes before they get here.
-NamedTuples, because a frozen dataclass costs 1 µs to make and these 0.25.
+NamedTuples, because a frozen dataclass costs 1 µs to build and these 0.25.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from enum import Enum
-from typing import NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from shardcache.errors import ConfigurationError, NodeError
 
@@ -18,7 +18,7 @@ Payload: TypeAlias = tuple[int, bytes]
 
 
 class When(Enum):
-    """When a store takes place."""
+    """The condition of a store."""
 
     ALWAYS = "set"
     ABSENT = "add"
@@ -44,7 +44,7 @@ class Gets(NamedTuple):
 
 
 class Set(NamedTuple):
-    """Store one key. Reply: whether it was stored, as `when` asks."""
+    """Store one key, on the condition `when`. Reply: whether it was stored."""
 
     key: bytes
     payload: Payload
@@ -69,7 +69,7 @@ class Cas(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """Remove one key. Reply: whether it was there."""
+    """Remove one key. Reply: whether the key was there."""
 
     key: bytes
 
@@ -81,17 +81,17 @@ class DeleteMany(NamedTuple):
 
 
 class Touch(NamedTuple):
-    """Give a key a new expiry. Reply: whether it was there."""
+    """Set a key's expiry. Reply: whether the key was there."""
 
     key: bytes
     ttl: float | None
 
 
 class Incr(NamedTuple):
-    """Add `delta` to a counter; below zero subtracts, and the counter stops at 0.
+    """Add `delta` to a counter. A negative delta subtracts, and the counter stops at 0.
 
     Reply: the new value, or `None` when the key is missing. A `NotACounterError` when the value is
-    not a whole number from 0 to 2**63 - 1, or would rise above that. The expiry stays as it is.
+    not a whole number from 0 to 2**63 - 1, or would rise above that. The expiry does not change.
     """
 
     key: bytes
@@ -99,11 +99,11 @@ class Incr(NamedTuple):
 
 
 class StubReply(NamedTuple):
-    """What a `GetOrStub` met: a value, or the stub of a recompute, and the token that stands for it.
+    """The reply to a `GetOrStub`: a value or a stub, and its CAS token.
 
     `payload` is `None` for a stub; `leads` is whether the stub is the caller's own. A `Cas` with
-    `token` stores only while what was met is still there: a later write or delete voids it. `stub`
-    is the stub as a `Get` shows it.
+    `token` stores only while that value or stub is still there: a later write or delete voids the
+    token. `stub` is the stub as a `Get` shows it.
     """
 
     payload: Payload | None
@@ -113,10 +113,14 @@ class StubReply(NamedTuple):
 
 
 class GetOrStub(NamedTuple):
-    """Read one key; if it is missing, leave a stub that says that it is being made. Reply: `StubReply`.
+    """Read one key; if it is missing, leave a stub: a recompute is in progress. Reply: `StubReply`.
 
-    The stub vanishes after `ttl` seconds, and holds `mark`, which no other has; on memcached only from
-    the first `Renew` on, and until then its token alone says whose it is.
+    memcached: `mg key v f c N<ttl>`, the meta get that creates a missing item (*vivify*) and flags
+    its winner (`W`). Redis: a script of `GET` and `SET key stub NX PX`. The paper's word for the
+    right to store is *lease* (Nishtala et al., NSDI 2013).
+
+    The stub expires after `ttl` seconds. It holds `mark`, which is unique; on memcached only from
+    the first `Renew` on: until then its CAS token alone identifies it.
     """
 
     key: bytes
@@ -125,9 +129,9 @@ class GetOrStub(NamedTuple):
 
 
 class Renew(NamedTuple):
-    """Give a stub another `ttl` seconds if it is still the one that `token` stands for.
+    """Extend a stub by `ttl` seconds if its token is still `token`.
 
-    Reply: the token from now on, or `None`.
+    Reply: the stub's token from now on, or `None`.
     """
 
     key: bytes
@@ -137,13 +141,17 @@ class Renew(NamedTuple):
 
 
 class Acquired(NamedTuple):
-    """What a `Acquire` gave: a token for what has been stored, good for `DeleteCas`."""
+    """The reply to a successful `Acquire`: the CAS token of the stored payload, for `DeleteCas`."""
 
     token: Hashable
 
 
 class Acquire(NamedTuple):
-    """Store one key if it is missing, to be held. Reply: `Acquired`, or `False` when it is there."""
+    """Store the token of a lock if the key is missing. Reply: `Acquired`, or `False` if it is there.
+
+    memcached: `ms key <size> ME c`, a meta set in `add` mode that returns the item's CAS number.
+    Redis: `SET key payload NX PX <milliseconds>`.
+    """
 
     key: bytes
     payload: Payload
@@ -151,16 +159,22 @@ class Acquire(NamedTuple):
 
 
 class DeleteCas(NamedTuple):
-    """Remove a key if it still holds what `token` stands for. Reply: whether it did."""
+    """Remove a key if its CAS token is still `token`. Reply: whether it was removed.
+
+    memcached: `md key C<token>`. Redis has no CAS numbers: its token is a digest of the stored bytes,
+    which a script compares before it calls `DEL`.
+    """
 
     key: bytes
     token: Hashable
 
 
 class CompareAndDelete(NamedTuple):
-    """Remove a key if it holds `payload`. Reply: whether it did.
+    """Remove a key if it holds `payload`. Reply: whether it was removed.
 
-    Without this and the next, a client reads the key first and changes it by `Cas` or `DeleteCas`.
+    Redis: the release script of Redlock, `GET`, compare, `DEL`. memcached cannot compare values. Where a
+    backend does not support this command and the next, a client reads the key first and changes it by
+    `Cas` or `DeleteCas`.
     """
 
     key: bytes
@@ -168,7 +182,11 @@ class CompareAndDelete(NamedTuple):
 
 
 class CompareAndExpire(NamedTuple):
-    """Give a key `ttl` seconds from now if it holds `payload`. Reply: whether it does."""
+    """Set a key's expiry to `ttl` seconds if it holds `payload`. Reply: whether it holds it.
+
+    Redis: a script of `GET`, compare, `PEXPIRE`. memcached cannot compare values: `Gets` with `Cas`
+    takes its place.
+    """
 
     key: bytes
     payload: Payload
@@ -176,7 +194,7 @@ class CompareAndExpire(NamedTuple):
 
 
 class Ping(NamedTuple):
-    """Ask for a sign of life. Reply: `True`."""
+    """Ask whether the server answers. Reply: `True`."""
 
 
 class ServerStats(NamedTuple):
@@ -209,10 +227,10 @@ Command: TypeAlias = (
     | FlushAll
 )
 
-# A reply is of the type its command names. It may also be a `NodeError` *as a value*: the node's
-# refusal of that one command, after which the connection is still good. A `ConfigurationError` as
-# a value says that this node can never serve this client (such as a member of a Redis Cluster);
-# a backend raises it, whatever `on_error` says.
+# A reply is of the type that its command names. It may also be a `NodeError` *as a value*: the node
+# refused that one command, and the connection is still good. A `ConfigurationError` as a value says
+# that this node can never serve this client (such as a member of a Redis Cluster); a backend raises
+# it, whatever `on_error` says.
 Reply: TypeAlias = (
     Payload
     | tuple[Payload, Hashable]
@@ -229,8 +247,62 @@ Reply: TypeAlias = (
     | None
 )
 
-# Commands that may be sent a second time, on a fresh connection, when a pooled one turned out dead
-# before any byte of the reply.
+# Commands that may be sent a second time, on a fresh connection, when a pooled one was dead before
+# any byte of the reply.
 IDEMPOTENT: frozenset[type] = frozenset(
     {Get, GetMany, Gets, Delete, DeleteMany, Touch, Ping, ServerStats}
 )
+
+CommandT = TypeVar("CommandT", bound=Command)
+
+_KEYLESS: Final = (Ping, ServerStats, FlushAll)
+_TIMED: Final = (Set, SetMany, Cas, Touch, GetOrStub, Renew, Acquire, CompareAndExpire)
+
+
+def keys_of(command: Command) -> Sequence[bytes]:
+    """Return the keys of a command, in its order; none for a command about the whole node.
+
+    >>> keys_of(Get(b"k")), keys_of(SetMany([(b"k", (0, b"1")), (b"l", (0, b"2"))])), keys_of(Ping())
+    ((b'k',), [b'k', b'l'], ())
+    """
+    if isinstance(command, _KEYLESS):
+        return ()
+    if isinstance(command, (GetMany, DeleteMany)):
+        return command.keys
+    if isinstance(command, SetMany):
+        return [key for key, _ in command.items]
+    return (command.key,)
+
+
+def with_keys(command: CommandT, keys: Sequence[bytes]) -> CommandT:
+    """Return the command with other keys, as many as it has, in its order.
+
+    >>> with_keys(SetMany([(b"k", (0, b"1"))], 10.0), [b"n:k"])
+    SetMany(items=[(b'n:k', (0, b'1'))], ttl=10.0)
+    """
+    if isinstance(command, _KEYLESS):
+        return command
+    fields: Any = command  # each kind has others
+    renamed: CommandT
+    if isinstance(command, (GetMany, DeleteMany)):
+        renamed = fields._replace(keys=keys)
+    elif isinstance(command, SetMany):
+        payloads = (payload for _, payload in command.items)
+        renamed = fields._replace(items=list(zip(keys, payloads, strict=True)))
+    else:
+        (key,) = keys
+        renamed = fields._replace(key=key)
+    return renamed
+
+
+def with_ttl(command: CommandT, ttl: float | None) -> CommandT:
+    """Return the command with another ttl; a command without one is returned as it is.
+
+    >>> with_ttl(Touch(b"k", 60.0), 10.0), with_ttl(Get(b"k"), 10.0)
+    (Touch(key=b'k', ttl=10.0), Get(key=b'k'))
+    """
+    if not isinstance(command, _TIMED):
+        return command
+    fields: Any = command  # each kind has others
+    timed: CommandT = fields._replace(ttl=ttl)
+    return timed

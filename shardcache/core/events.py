@@ -1,4 +1,4 @@
-"""What happened, as facts for those who watch."""
+"""What happened in a client, as facts for its observers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ class CallFinished(NamedTuple):
     """A node was asked, and answered or failed.
 
     `command` is the command's lower-case name (`get`, `getmany`, …), `seconds` its whole length.
-    `hits` and `misses` count the callers' keys that were read: those with a value, and those without
-    one. A key that failed is neither. A value that cannot be decoded is a hit here, and
-    a `DecodeFailed` as well.
+    `hits` and `misses` count the callers' keys that were read, with a value and without one. A key
+    that failed is neither. A value that cannot be decoded is a hit here, and a `DecodeFailed` too.
     """
 
     command: str
@@ -33,13 +32,12 @@ class KeysAccessed(NamedTuple):
     """A node answered for `keys`, canonical names in the order they were asked for.
 
     `operation` is `get`, `get_many`, `set`, `set_many`, `add`, `replace`, `cas`, `delete`,
-    `delete_many`, `touch` or `incr`; a `gets` is a `get`. `sizes` has for each key the bytes of the
-    value that was read or sent, as it is stored: `None` for a miss, and for what carries no value.
-    `ttl` is seconds as they were sent, `None` for no expiry and for what has none. Keys and values
-    that shardcache keeps for itself (locks, tags, generations, stubs) are not among them. Never
-    holds a value.
+    `delete_many`, `touch` or `incr`; a `gets` is a `get`. `sizes` has for each key the size in bytes
+    of the stored value that was read or sent: `None` for a miss, and for a command without a value.
+    `ttl` is seconds as they were sent, `None` for no expiry and for commands without one. Keys and
+    values of shardcache itself (locks, tags, generations, stubs) are left out. Never holds a value.
 
-    Told for each call to a node, but only when an observer listens for it.
+    There is one for each call to a node, but only when an observer listens for it.
     """
 
     operation: str
@@ -50,7 +48,7 @@ class KeysAccessed(NamedTuple):
 
 
 class NodeFailed(NamedTuple):
-    """A node's error was met; `swallowed` when the caller saw a miss or `False` in its place."""
+    """A node failed; `swallowed` when the caller saw a miss or `False` in place of the error."""
 
     node: Node
     error: NodeError
@@ -66,21 +64,21 @@ class DecodeFailed(NamedTuple):
 
 
 class NodeEjected(NamedTuple):
-    """A node is not asked for a while, because of `error`: its keys read as misses."""
+    """A node was ejected because of `error`: it is not asked, and its keys read as misses."""
 
     node: Node
     error: NodeError
 
 
 class NodeRestored(NamedTuple):
-    """An ejected node answered, and is asked again, after so many seconds."""
+    """An ejected node answered, and is asked again, after it was out for `seconds`."""
 
     node: Node
     seconds: float
 
 
 class ComputeFinished(NamedTuple):
-    """A cached function was called for `key` and took so many seconds; `stored` if its value was."""
+    """A cached function was called for `key` and took `seconds`; `stored` is whether its value was."""
 
     key: bytes
     seconds: float
@@ -89,9 +87,9 @@ class ComputeFinished(NamedTuple):
 
 
 class StampedePrevented(NamedTuple):
-    """A caller who missed `key` got what another made, and waited `seconds` for it.
+    """A caller that missed `key` waited `seconds` for the value of another caller's recompute.
 
-    `how` is `joined` when that was in the same process, `waited` when in another.
+    `how` is `joined` when the recompute ran in the same process, `waited` when in another.
     """
 
     key: bytes
@@ -100,7 +98,7 @@ class StampedePrevented(NamedTuple):
 
 
 class LeaseLost(NamedTuple):
-    """A lock was lost before it was released, after it had been held for so many seconds."""
+    """A lock was lost before it was released, after it had been held for `seconds`."""
 
     name: bytes
     seconds: float
@@ -127,44 +125,44 @@ Event: TypeAlias = (
 
 
 class Observer:
-    """Watches a client: one method per kind of event, each optional.
+    """An observer of a client: one method per kind of event, each optional.
 
     Subclass it, or bring any object with some of these methods. A method is called in the thread
-    or loop of the call it reports (`node_ejected` and `node_restored` in whatever thread of this
-    process finds out), so it must be quick, and must not block. What it raises is
-    counted (`observer_errors` in `stats()`) and does not reach the caller. It may call the client it
-    watches: the events of such calls are told to nobody, for that would never end.
+    or loop of the call it reports (`node_ejected` and `node_restored` in any thread of this
+    process), so it must be quick, and must not block. Its exceptions are counted (`observer_errors`
+    in `stats()`) and do not reach the caller. It may call the client it observes: such calls cause
+    no events for this client's observers, for that would never end.
     """
 
     def call_finished(self, event: CallFinished) -> None:
-        """Take note that a node was asked."""
+        """Handle the end of a call to a node."""
 
     def keys_accessed(self, event: KeysAccessed) -> None:
-        """Take note of the keys that a node answered for."""
+        """Handle the keys that a node answered for."""
 
     def node_failed(self, event: NodeFailed) -> None:
-        """Take note of a node's error."""
+        """Handle a node's error."""
 
     def decode_failed(self, event: DecodeFailed) -> None:
-        """Take note that a stored value could not be read."""
+        """Handle a stored value that cannot be decoded."""
 
     def node_ejected(self, event: NodeEjected) -> None:
-        """Take note that a node is not asked for a while."""
+        """Handle the ejection of a node."""
 
     def node_restored(self, event: NodeRestored) -> None:
-        """Take note that an ejected node is asked again."""
+        """Handle the return of an ejected node."""
 
     def compute_finished(self, event: ComputeFinished) -> None:
-        """Take note that a cached function was called."""
+        """Handle the end of a cached function's call."""
 
     def stampede_prevented(self, event: StampedePrevented) -> None:
-        """Take note that a caller did not have to compute a value."""
+        """Handle a recompute that a caller was spared."""
 
     def lease_lost(self, event: LeaseLost) -> None:
-        """Take note that a lock was lost."""
+        """Handle the loss of a lock."""
 
     def topology_changed(self, event: TopologyChanged) -> None:
-        """Take note that nodes came or left."""
+        """Handle a change of the client's nodes."""
 
 
 METHODS: dict[type[Event], str] = {
@@ -182,16 +180,16 @@ METHODS: dict[type[Event], str] = {
 
 
 class _Notification:
-    """An event being told to the observers of `observers`, until it is `over`."""
+    """One event on its way to the listeners of `observers`, until it is `over`."""
 
     __slots__ = ("observers", "over")
 
     def __init__(self, observers: Observers) -> None:
         self.observers = observers
-        self.over = False  # what an observer starts may go on in tasks that are not part of it
+        self.over = False  # a task that an observer started outlives the notification
 
 
-# From the outermost: those that the running code is part of.
+# The notifications that the running code is part of, from the outermost.
 _notifications: ContextVar[tuple[_Notification, ...]] = ContextVar(
     "shardcache_notifications", default=()
 )
@@ -200,8 +198,8 @@ _notifications: ContextVar[tuple[_Notification, ...]] = ContextVar(
 class Observers:
     """The observers of one client, and how many times one of them raised.
 
-    False when nobody listens, so that the way of a `get` pays for one truth test. `heard` are the
-    kinds of events that some observer listens for: what costs work per key is told to no one else.
+    False when there are none, so that a `get` pays for one truth test. `heard` are the kinds of
+    events that an observer listens for: an event that costs work per key is built only for these.
     """
 
     __slots__ = ("_listeners", "errors", "heard", "observers")
@@ -226,9 +224,9 @@ class Observers:
         return bool(self.observers)
 
     def notify(self, event: Event) -> None:
-        """Give `event` to those who listen for its kind; count what they raise.
+        """Pass `event` to the listeners for its kind; count their exceptions.
 
-        One that comes of what an observer of this client is doing is told to nobody.
+        An event that an observer of this client causes itself is dropped.
         """
         listeners = self._listeners[type(event)]
         outer = _notifications.get()
@@ -240,7 +238,7 @@ class Observers:
             for listener in listeners:
                 try:
                     listener(event)
-                except Exception:  # noqa: BLE001 - it must not break what it watches; counted
+                except Exception:  # noqa: BLE001 - it must not break the client; counted
                     self.errors += 1
         finally:
             notification.over = True
@@ -251,7 +249,7 @@ class Observers:
 
 
 def _check(observers: Iterable[object]) -> None:
-    """Raise `ConfigurationError` for observers with methods that nobody would await."""
+    """Raise `ConfigurationError` for observers with async methods, which would never be awaited."""
     faults = [
         f"observer {type(observer).__name__}.{method} is async: "
         "observers are called, not awaited; make it a plain function that starts a task"

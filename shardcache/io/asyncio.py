@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class AsyncIO:
-    """Asks nodes from tasks; what is asked in one turn of the loop leaves together."""
+    """The port of tasks: commands of one turn of the loop leave in one write."""
 
     __slots__ = (
         "_cleaning",
@@ -45,7 +45,7 @@ class AsyncIO:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()  # a loop holds its tasks weakly
-        self._closing: set[asyncio.Task[Any]] = set()  # of these, those that undo something
+        self._closing: set[asyncio.Task[Any]] = set()  # the clean-up tasks among them
         self._cleaning: dict[tuple[asyncio.AbstractEventLoop, Hashable], asyncio.Task[None]] = {}
         self._closed = False
         self._repetitions: set[TaskRepetition] = set()
@@ -55,7 +55,7 @@ class AsyncIO:
     def call(
         self, backend: AsyncBackend, command: Command, deadline: float
     ) -> asyncio.Future[Reply]:
-        """Ask one node; the future raises the `NodeError` that stands in the way of a reply."""
+        """Ask one node; the future raises its `NodeError`."""
         return backend.execute(command, deadline)
 
     async def call_many(
@@ -64,47 +64,47 @@ class AsyncIO:
         deadline: float,
         enough: Enough | None = None,
     ) -> list[tuple[Reply, float]]:
-        """Send to every node in this turn, then await replies until there are enough, or all."""
+        """Send to every node in this turn, then await all replies, or `enough` of them."""
         started = [_start(backend, command, deadline) for backend, command in asks]
         try:
             if enough is not None:
                 return await _await_enough(started, enough)
-            moments = _stamped(started)
-            return [await _settled(answer, moments) for answer in started]
+            arrivals = _record_arrivals(started)
+            return [await _await_reply(answer, arrivals) for answer in started]
         finally:
             _discard(started)
 
     async def give_way(self) -> None:
-        """Let the other tasks of the loop have a turn."""
+        """Let the other tasks of the loop run once."""
         await asyncio.sleep(0)
 
-    async def compute(self, factory: Callable[[], Any]) -> Any:  # whatever it makes
-        """Call the caller's function, and await what it gives if that can be awaited."""
-        made = factory()
-        return await made if inspect.isawaitable(made) else made
+    async def compute(self, factory: Callable[[], Any]) -> Any:  # of whatever type
+        """Call the caller's function; await its result if that is awaitable."""
+        result = factory()
+        return await result if inspect.isawaitable(result) else result
 
     def token(self) -> bytes:
-        """Give 16 bytes that nobody can guess, and that come but once."""
+        """Return 16 random bytes, unique and not to be guessed."""
         return secrets.token_bytes(16)
 
     def spawn(self, work: Work[None], name: str) -> None:
         """Run an operation in a task of the running loop."""
-        self._started(work, name)
+        self._start_task(work, name)
 
     def try_spawn(self, work: Work[None], name: str) -> bool:
-        """Run an operation in a task of the running loop: there is no limit to them."""
-        self._started(work, name, context_outside())
+        """Run an operation in a task of the running loop. Their number has no limit."""
+        self._start_task(work, name, context_outside())
         return True
 
     async def shield(self, work: Work[T]) -> T:
-        """Do it in a task that goes on when the caller is cancelled."""
+        """Run an operation in a task that goes on when the caller is cancelled."""
         return await asyncio.shield(self._start_closing(work, "closing step"))
 
     def clean_up(self, name: Hashable, turn: Work[Pause | None]) -> None:
-        """Undo something in a task of the running loop, unless one does so under this name."""
+        """Run `turn` in a task of the running loop, unless a task runs under this name."""
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # it ended with the caller in the midst of something
+        except RuntimeError:  # the loop ended while the caller was suspended
             return
         if self._closed:
             return
@@ -119,26 +119,28 @@ class AsyncIO:
                 while (pause := await turn()) is not None:
                     (self._closing.discard if pause.stuck else self._closing.add)(task)
                     await asyncio.sleep(pause.seconds)
-            finally:  # in the same step: whoever adds something from now on begins another
+            finally:  # in the same step: a later `clean_up` starts another task
                 self._cleaning.pop((loop, name), None)
 
         self._cleaning[loop, name] = task = self._start_closing(take_turns, "clean-up")
 
     def _start_closing(self, work: Work[T], name: str) -> asyncio.Task[T]:
-        """Start a task for which a client that is closed waits a moment."""
-        task = self._started(work, name)
+        """Start a task for which `aclose` waits a moment."""
+        task = self._start_task(work, name)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
 
     def repeat(self, every: float, work: Work[bool], name: str) -> TaskRepetition:
-        """Do it in tasks of the running loop."""
+        """Run `work` in tasks of the running loop, every `every` seconds."""
         self._repetitions = {each for each in self._repetitions if not each.ended}
         repetition = TaskRepetition(every, work, name)
         self._repetitions.add(repetition)
         return repetition
 
-    def _started(self, work: Work[T], name: str, context: Context | None = None) -> asyncio.Task[T]:
+    def _start_task(
+        self, work: Work[T], name: str, context: Context | None = None
+    ) -> asyncio.Task[T]:
         loop = asyncio.get_running_loop()
         task = loop.create_task(work(), name=f"shardcache {name}", context=context)
         self._tasks.add(task)
@@ -146,9 +148,9 @@ class AsyncIO:
         return task
 
     async def aclose(self) -> None:
-        """Cancel what was begun on this loop, and wait until all has ended and been undone.
+        """Cancel the tasks of this loop, and wait until they have ended and cleaned up.
 
-        What is undone on a node that is silent, such as a lock, is left to expire.
+        A clean-up on a silent node is cancelled: what it was to remove, such as a lock, expires.
         """
         for repetition in self._repetitions:
             repetition.end()
@@ -167,7 +169,7 @@ class AsyncIO:
 
 
 def _here(tasks: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
-    """Give the tasks of the running loop, but for the current one."""
+    """Return the tasks of the running loop without the current one."""
     loop, current = asyncio.get_running_loop(), asyncio.current_task()
     return [task for task in list(tasks) if task.get_loop() is loop and task is not current]
 
@@ -201,27 +203,27 @@ async def _await_enough(
         if not done:
             break
         for answer in done:
-            answers[pending.pop(answer)] = await _settled(answer, {})
+            answers[pending.pop(answer)] = await _await_reply(answer, {})
     return answers
 
 
-def _stamped(
+def _record_arrivals(
     started: Sequence[asyncio.Future[Reply] | NodeError],
 ) -> dict[asyncio.Future[Reply], float]:
-    """Give a dict that will hold when each reply came, however late that is looked at."""
-    moments: dict[asyncio.Future[Reply], float] = {}
+    """Return a dict that is filled with the arrival time of each reply as it comes."""
+    arrivals: dict[asyncio.Future[Reply], float] = {}
 
     def stamp(answer: asyncio.Future[Reply]) -> None:
-        moments[answer] = time.monotonic()
+        arrivals[answer] = time.monotonic()
 
     for answer in started:
         if not isinstance(answer, NodeError):
             answer.add_done_callback(stamp)
-    return moments
+    return arrivals
 
 
-async def _settled(
-    answer: asyncio.Future[Reply] | NodeError, moments: Mapping[asyncio.Future[Reply], float]
+async def _await_reply(
+    answer: asyncio.Future[Reply] | NodeError, arrivals: Mapping[asyncio.Future[Reply], float]
 ) -> tuple[Reply, float]:
     if isinstance(answer, NodeError):
         return answer, time.monotonic()
@@ -229,11 +231,11 @@ async def _settled(
         reply = await answer
     except NodeError as error:
         reply = error
-    return reply, moments.get(answer) or time.monotonic()
+    return reply, arrivals.get(answer) or time.monotonic()
 
 
 def _discard(started: Sequence[asyncio.Future[Reply] | NodeError]) -> None:
-    """Let go of what nobody will await: a cancelled caller must leave no unread exception."""
+    """Cancel the futures that will not be awaited: a cancelled caller leaves no unread exception."""
     for answer in started:
         if isinstance(answer, NodeError):
             continue

@@ -21,12 +21,12 @@ from shardcache.operations.port import Aside, Enough, Pause, Work, run
 
 T = TypeVar("T")
 
-REFRESHERS: Final = 4  # threads that make values anew while the old ones are still served
-CLEANERS: Final = 8  # threads that undo what callers no longer wait for: one for each silent node
+REFRESHERS: Final = 4  # threads that refresh values while the stale ones are served
+CLEANERS: Final = 8  # clean-up threads: each silent node keeps one busy
 
 
 class BlockingIO:
-    """Asks nodes from a thread, many of them at once by split-phase exchanges."""
+    """The port of threads: many nodes are asked at once by split-phase exchanges."""
 
     __slots__ = ("_cleaners", "_refreshers", "_repeater", "single_flight")
 
@@ -43,7 +43,7 @@ class BlockingIO:
         self._cleaners = Cleaners("shardcache clean-up", CLEANERS)
 
     async def call(self, backend: Backend, command: Command, deadline: float) -> Reply:
-        """Ask one node; raise the `NodeError` that stands in the way of a reply."""
+        """Ask one node; raise its `NodeError`."""
         return backend.execute(command, deadline)
 
     async def call_many(
@@ -55,34 +55,34 @@ class BlockingIO:
         """Send to every node, then read from every node, until `enough` and a moment longer."""
         if enough is None and len(asks) == 1:
             return [self._call_one(*asks[0], deadline)]
-        return _driven(FanOut(asks, deadline, enough))
+        return _drive(FanOut(asks, deadline, enough))
 
     async def coalesce(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Reply:  # noqa: ARG002
-        """Ask: threads do not wait for each other's replies."""
+        """Call `ask`: threads do not share replies."""
         return await ask()
 
-    async def compute(self, factory: Callable[[], Any]) -> Any:  # whatever it makes
+    async def compute(self, factory: Callable[[], Any]) -> Any:  # of whatever type
         """Call the caller's function in this thread; raise `UncacheableResultError` for a coroutine."""
-        made = await Aside(factory)
-        if isinstance(made, CoroutineType):
-            made.close()
+        result = await Aside(factory)
+        if isinstance(result, CoroutineType):
+            result.close()
             raise UncacheableResultError(
-                f"{made.__qualname__} is an async def, and a plain def or lambda returned its coroutine,"
-                " which a blocking client cannot await: make that an async def too, and use an"
-                " AsyncClient"
+                f"{result.__qualname__} is an async def, and a plain def or lambda returned its"
+                " coroutine, which a blocking client cannot await: make that an async def too, and"
+                " use an AsyncClient"
             )
-        return made
+        return result
 
     def token(self) -> bytes:
-        """Give 16 bytes that nobody can guess, and that come but once."""
+        """Return 16 random bytes, unique and not to be guessed."""
         return secrets.token_bytes(16)
 
     async def sleep(self, seconds: float) -> None:
-        """Block for so long."""
+        """Block the thread."""
         time.sleep(seconds)  # noqa: ASYNC251 - it never runs on an event loop
 
     async def give_way(self) -> None:
-        """Let greenlets have a turn; threads take turns by themselves."""
+        """Let other greenlets run once; threads are preempted anyway."""
         if not isinstance(time.sleep, BuiltinFunctionType):  # as gevent replaces it
             time.sleep(0)  # noqa: ASYNC251 - as above
 
@@ -99,19 +99,19 @@ class BlockingIO:
             return False
 
     async def shield(self, work: Work[T]) -> T:
-        """Do it: only a signal can stop a thread, and it may."""
+        """Run an operation. Only a signal can interrupt a thread, and it may."""
         return await work()
 
     def clean_up(self, name: Hashable, turn: Work[Pause | None]) -> None:
-        """Undo something in one of a few threads, unless one does so under this name."""
+        """Run `turn` in one of a few threads, unless a thread runs under this name."""
         self._cleaners.add(name, turn)
 
     def repeat(self, every: float, work: Work[bool], name: str) -> ThreadRepetition:  # noqa: ARG002
-        """Do it in the one thread that all repetitions share."""
+        """Run `work` in the one thread that all repetitions share, every `every` seconds."""
         return self._repeater.add(every, work)
 
     def close(self) -> None:
-        """End what is done again and again, and all threads; what is being undone has a moment."""
+        """End all repetitions and threads; wait a moment for clean-ups."""
         self._cleaners.close()
         self._repeater.close()
         self._refreshers.close()
@@ -124,7 +124,7 @@ class BlockingIO:
         return reply, time.monotonic()
 
 
-def _driven(fan_out: FanOut) -> list[tuple[Reply, float]]:
+def _drive(fan_out: FanOut) -> list[tuple[Reply, float]]:
     try:
         fan_out.run()
     except BaseException:

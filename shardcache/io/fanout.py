@@ -1,4 +1,4 @@
-"""Commands on their way to many nodes at once, for a thread that blocks."""
+"""Many nodes asked at once by one thread: send to all, then read from all, under one deadline."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LEAST_GRACE: Final = 0.001
 
 
 def grace(seconds: float) -> float:
-    """Give how long the others are waited for when enough have answered within so many seconds."""
+    """Return how long to wait for the other nodes after enough have answered within `seconds`."""
     return min(GRACE, max(LEAST_GRACE, seconds))
 
 
 class FanOut:
-    """Commands on their way to many nodes, driven by one poll loop under one deadline."""
+    """Commands to many nodes, driven by one poll loop under one deadline."""
 
     __slots__ = (
         "_answers",
@@ -46,49 +46,49 @@ class FanOut:
         self._deadline = deadline
         self._enough = enough
         self._began = time.monotonic()
-        self._cut: float | None = None  # when the rest is given up, once there is enough
-        self._dialing = False  # whether any exchange has had a deadline of its own
+        self._cut: float | None = None  # when the rest is abandoned, once there is enough
+        self._dialing = False  # whether any exchange has had another deadline
         self._poll = select.poll()
         self._open: dict[int, tuple[int, Exchange, int]] = {}  # by descriptor: place, mask
         self._answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
 
     def run(self) -> None:
-        """Drive all exchanges until each is finished, or the deadline has passed."""
+        """Drive all exchanges until each has finished, or the deadline has passed."""
         for place, (backend, command) in enumerate(self._asks):
             self._begin(place, backend, command)
         while self._open:
             if self._cut is None and self._enough is not None:
-                self._ends(self._enough)
+                self._has_enough(self._enough)
             left = self._limit() - time.monotonic()
-            # A timer that fires late, as with a busy hub of gevent, may come before what it awaits.
+            # A timer that fires late, as on a busy gevent hub, may hide data that has arrived.
             ready = self._poll.poll(max(0.0, left) * 1000) or self._poll.poll(0)
             for descriptor, _ in ready:
                 self._advance(descriptor)
-            if not ready or left <= 0:  # data that keeps coming must not outlast the deadline
+            if not ready or left <= 0:  # a steady stream of data must not outlast the deadline
                 self._expire()
-            if self._enough is not None and self._ends(self._enough):
+            if self._enough is not None and self._has_enough(self._enough):
                 self.abandon()
 
-    def _ends(self, enough: Enough) -> bool:
-        """Say whether there is enough, and the rest has had its time."""
+    def _has_enough(self, enough: Enough) -> bool:
+        """Return whether there are enough replies, and the time for the others is over."""
         now = time.monotonic()
         if self._cut is None and enough([reply for reply, _ in self._answers]):
             self._cut = now + grace(now - self._began)
         return self._cut is not None and now >= self._cut
 
     def _limit(self) -> float:
-        """Give when waiting ends for the first of those in hand."""
+        """Return the earliest deadline of the open exchanges."""
         limit = self._deadline
         if self._dialing:
             limit = min(exchange.deadline for _, exchange, _ in self._open.values())
         return limit if self._cut is None else min(limit, self._cut)
 
     def answers(self) -> list[tuple[Reply, float]]:
-        """Give each command's reply, or its error as a value, and when it came."""
+        """Return each command's reply, or its error as a value, and the time of its arrival."""
         return self._answers
 
     def abandon(self) -> None:
-        """Stop all that is unfinished; their connections are closed."""
+        """Abandon the unfinished exchanges; their connections are closed."""
         for _, exchange, _ in self._open.values():
             exchange.abandon()
         self._open.clear()
@@ -109,7 +109,7 @@ class FanOut:
             self._watch(place, exchange)
 
     def _watch(self, place: int, exchange: Exchange) -> None:
-        """Wait for what the exchange asks for now, or take its result."""
+        """Poll for the events that the exchange needs now, or take its result."""
         if exchange.finished:
             self._answers[place] = (_outcome(exchange), time.monotonic())
             return
@@ -120,12 +120,12 @@ class FanOut:
         self._open[descriptor] = (place, exchange, mask)
 
     def _forget(self, descriptor: int) -> None:
-        # The descriptor may be closed by now; poll knows it by its number alone.
+        # The descriptor may be closed by now; poll knows it by its number.
         self._poll.unregister(descriptor)
         del self._open[descriptor]
 
     def _expire(self) -> None:
-        """End the waiting of those whose time has come."""
+        """Expire the exchanges whose deadline has passed."""
         now = time.monotonic()
         for descriptor, (place, exchange, _) in list(self._open.items()):
             if exchange.deadline <= now:

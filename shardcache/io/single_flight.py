@@ -1,4 +1,16 @@
-"""Which flights a thread or task is in, and whether one more would wait for itself."""
+"""Flights of a single-flight group, and the wait-for graph that keeps them from deadlock.
+
+*Single flight*: of all callers that want the same work at the same time, one does it (the leader)
+and the others (followers) wait for its outcome, as with Go's `singleflight.Group`. Each such piece
+of work is a `Flight`. `ThreadSingleFlight` and `TaskSingleFlight` are the two groups: one waits by
+blocking a thread, the other by awaiting.
+
+A leader's work may itself want other flights, and so callers may come to wait for each other in a
+circle. A context variable says which flights the running code is part of, and each flight lists the
+flights that it waits for: the *wait-for graph*. Before a caller waits, it adds its edge and then
+walks the graph. If the walk reaches a flight that the caller is in, waiting would be a deadlock, and
+the caller does the work alone.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +19,24 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-# From the outermost: those whose work the running code is part of.
+# The flights that the running code is part of, from the outermost.
 _running: ContextVar[tuple[Flight, ...]] = ContextVar("shardcache_flights", default=())
 
 
 class Flight:
-    """Work under way, what it says of its progress, and the flights that it waits for."""
+    """One piece of shared work: its progress, and the flights that it waits for."""
 
     __slots__ = ("over", "progress", "waits_for")
 
-    def __init__(self, progress: Any = None) -> None:  # whatever the work says of itself
+    def __init__(self, progress: Any = None) -> None:  # of the work's own type
         self.progress = progress
         self.waits_for: list[Flight] = []
-        self.over = False  # what it began may go on in threads and tasks that are not part of it
+        self.over = False  # threads and tasks that its work started may outlive it
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Make what runs within part of this flight's work."""
-        token = _running.set((*_under_way(), self))
+        """Mark the code within as part of this flight's work."""
+        token = _running.set((*_current(), self))
         try:
             yield
         finally:
@@ -33,20 +45,24 @@ class Flight:
 
     @contextmanager
     def waiting_on(self) -> Iterator[bool]:
-        """Note that the running code waits for this flight; give whether it waits for itself so."""
-        own = _under_way()
+        """Add an edge to the wait-for graph while the running code waits for this flight.
+
+        Yield whether that closes a circle: the code would wait for itself.
+        """
+        own = _current()
         if not own:
             yield False
             return
-        # Noted first, then looked for: of two who begin to wait for each other at once, one sees it.
+        # Add the edge, then look: of two callers that close a circle at once, at least one sees it.
         waits = own[-1].waits_for
         waits.append(self)
         try:
-            yield self._leads_to(own)
+            yield self._reaches(own)
         finally:
             waits.remove(self)
 
-    def _leads_to(self, own: tuple[Flight, ...]) -> bool:
+    def _reaches(self, own: tuple[Flight, ...]) -> bool:
+        """Return whether the wait-for graph leads from this flight to one of `own`."""
         seen: set[Flight] = set()
         ahead = [self]
         while ahead:
@@ -60,19 +76,19 @@ class Flight:
 
 
 def nested() -> bool:
-    """Say whether the caller is within a flight that is itself within another."""
-    return len(_under_way()) > 1
+    """Return whether the running code is in a flight that is itself within another."""
+    return len(_current()) > 1
 
 
 def context_outside() -> Context:
-    """Return a copy of the context for work that is no part of any flight.
+    """Return a copy of the context for work that is not part of any flight.
 
-    What it waits for may wait for the caller's flight, which does not wait for it.
+    Such work may wait for the caller's flight, because that flight does not wait for it.
     """
     context = copy_context()
     context.run(_running.set, ())
     return context
 
 
-def _under_way() -> tuple[Flight, ...]:
+def _current() -> tuple[Flight, ...]:
     return tuple(flight for flight in _running.get() if not flight.over)

@@ -1,4 +1,4 @@
-"""What tasks share: one's work or reply for all who want it, and what a loop does again and again."""
+"""What the tasks of a client share: flights, replies, and the repetitions of a loop."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Key = tuple[asyncio.AbstractEventLoop, bytes]
 
 
 class TaskFlight(Flight):
-    """Work in a task of its own, with a copy of the context of whoever began it.
+    """A flight whose work runs in its own task, with a copy of the first caller's context.
 
-    Nobody's cancellation stops it but that of the last who waits.
+    The work is cancelled only when the last caller that waits for it is cancelled.
     """
 
     __slots__ = ("_task", "_waiters")
@@ -42,44 +42,44 @@ class TaskFlight(Flight):
         self._task.add_done_callback(done)
 
     def join(self, waiter: asyncio.Future[None]) -> None:
-        """Have a waiter told when it has landed."""
+        """Wake `waiter` when the flight has landed."""
         self._waiters.add(waiter)
         if self._task.done() and not waiter.done():
             waiter.set_result(None)
 
     def forget(self, waiter: asyncio.Future[None]) -> None:
-        """Tell a waiter no more."""
+        """Do not wake `waiter` any more."""
         self._waiters.discard(waiter)
 
     def leave(self) -> None:
-        """Take note that a caller is gone: if nobody waits any more, the work is cancelled."""
+        """Let a caller go: without any waiter left, cancel the work."""
         if not self._waiters:
             self._task.cancel()
 
     @property
     def landed(self) -> bool:
-        """Say whether it has an outcome."""
+        """Whether it has an outcome."""
         return self._task.done()
 
     def result(self) -> Any:  # of whatever type the work has
-        """Give what came of it, or raise what stopped it: that is its first caller's to see."""
+        """Return the outcome, or raise the work's exception: that is for its first caller alone."""
         return self._task.result()
 
     @property
     def task(self) -> asyncio.Task[Any]:
-        """Give the task that works."""
+        """The task that does the work."""
         return self._task
 
     @property
     def outcome(self) -> Any:  # as above
-        """Give what came of it, once it has landed."""
+        """The outcome of a flight that has landed."""
         if self._task.cancelled() or self._task.exception() is not None:
             return FlightEnd.CANCELLED
         return self._task.result()
 
     @property
     def deserted(self) -> bool:
-        """Say whether it is being stopped, because nobody waits for it."""
+        """Whether its work is being cancelled, because no caller waits for it."""
         return not self._task.done() and self._task.cancelling() > 0
 
     async def _run(self, work: Work[Any]) -> Any:
@@ -88,7 +88,7 @@ class TaskFlight(Flight):
 
 
 class TaskSingleFlight:
-    """The flights of one client's tasks, each on its loop."""
+    """The single-flight group of one client's tasks, each flight on its own loop."""
 
     __slots__ = ("_single_flight",)
 
@@ -104,10 +104,10 @@ class TaskSingleFlight:
         wait: float,
         *,
         takes_over: bool,
-        progress: Any = None,  # whatever the work says of itself
+        progress: Any = None,  # of the work's own type
         joins: Callable[[Any], bool] | None = None,
     ) -> tuple[T | FlightEnd, bool]:
-        """Do `work` in a task, or wait for the task that does."""
+        """Do `work` in a task, or wait for the flight under this name."""
         key = (asyncio.get_running_loop(), name)
         joined: list[TaskFlight] = []
         with ExitStack() as waiting:
@@ -117,12 +117,12 @@ class TaskSingleFlight:
                     break
                 if flight not in joined:
                     if joins is not None and not joins(flight.progress):
-                        break  # the caller's own takes its place
+                        break  # the caller's flight takes its place
                     joined.append(flight)
                     waiting.callback(flight.leave)
                     if waiting.enter_context(flight.waiting_on()):
                         return FlightEnd.REENTRANT, False
-                if await _landed(joined, wait):
+                if await _wait_for_any(joined, wait):
                     return next(each.outcome for each in joined if each.landed), False
                 if not takes_over:
                     return FlightEnd.TIMED_OUT, False
@@ -130,7 +130,7 @@ class TaskSingleFlight:
         own = TaskFlight(work, progress, lambda flight: self._remove(key, flight))
         self._single_flight[key] = own
         try:
-            await _landed([own], None)
+            await _wait_for_any([own], None)
         finally:
             own.leave()
         return own.result(), True
@@ -141,17 +141,17 @@ class TaskSingleFlight:
         return None if flight is None else flight.progress
 
     def forget(self, name: bytes) -> None:
-        """Let nobody join the flight under this name any more."""
+        """Let no caller join the flight under this name from now on."""
         self._single_flight.pop((asyncio.get_running_loop(), name), None)
 
     def forget_all(self) -> None:
-        """Let nobody join any flight of this loop any more."""
+        """Let no caller join any flight of this loop from now on."""
         loop = asyncio.get_running_loop()
         for key in [key for key in self._single_flight if key[0] is loop]:
             del self._single_flight[key]
 
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """Give the tasks that work on this loop, but for the current one."""
+        """Return the flights' tasks on this loop, without the current one."""
         loop, current = asyncio.get_running_loop(), asyncio.current_task()
         tasks = [flight.task for key, flight in self._single_flight.items() if key[0] is loop]
         return [task for task in tasks if task is not current]
@@ -164,11 +164,11 @@ class TaskSingleFlight:
             del self._single_flight[key]
 
 
-async def _landed(flights: Sequence[TaskFlight], wait: float | None) -> bool:
-    """Wait up to so many seconds until one of the flights has landed; return whether one has.
+async def _wait_for_any(flights: Sequence[TaskFlight], wait: float | None) -> bool:
+    """Wait up to `wait` seconds until one of the flights has landed; return whether one has.
 
-    A loop that stood still meanwhile kept the flights from landing as well: they get the time that
-    it was late, up to twice the wait in all.
+    A loop that stood still kept the flights from landing as well: the time that it was late is
+    added, up to twice `wait` in all.
     """
     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     for flight in flights:
@@ -176,7 +176,7 @@ async def _landed(flights: Sequence[TaskFlight], wait: float | None) -> bool:
     try:
         left, spare = wait, wait
         while left is None or left > 0.0:
-            late = await _waited(waiter, left)
+            late = await _wait(waiter, left)
             if waiter.done() or spare is None:
                 break
             left = min(late, spare) if late > OWN_DELAY else 0.0
@@ -187,8 +187,8 @@ async def _landed(flights: Sequence[TaskFlight], wait: float | None) -> bool:
     return any(flight.landed for flight in flights)
 
 
-async def _waited(waiter: asyncio.Future[None], seconds: float | None) -> float:
-    """Wait up to so many seconds; return by how many more it took."""
+async def _wait(waiter: asyncio.Future[None], seconds: float | None) -> float:
+    """Wait up to `seconds`; return by how many seconds the loop was late."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     await asyncio.wait([waiter], timeout=seconds)
@@ -196,7 +196,7 @@ async def _waited(waiter: asyncio.Future[None], seconds: float | None) -> float:
 
 
 class SharedReplies:
-    """Replies that are awaited now, for all tasks that ask for the same in the meantime."""
+    """Replies under way, shared by all tasks that ask for the same in the meantime."""
 
     __slots__ = ("_waiting",)
 
@@ -204,7 +204,7 @@ class SharedReplies:
         self._waiting: dict[Hashable, list[asyncio.Future[Reply]]] = {}
 
     async def get(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Give the reply of `ask`, or that of the task that asked the same just before."""
+        """Return the reply of `ask`, or the reply to another task that already asks the same."""
         loop = asyncio.get_running_loop()
         key = (loop, name)
         while (waiting := self._waiting.get(key)) is not None:
@@ -214,7 +214,7 @@ class SharedReplies:
             if reply is not FlightEnd.CANCELLED:
                 return reply
         self._waiting[key] = waiting = []
-        reply = FlightEnd.CANCELLED  # of a task that was cancelled: the next one asks anew
+        reply = FlightEnd.CANCELLED  # if this task is cancelled, the next one asks
         try:
             reply = await ask()
         finally:
@@ -226,7 +226,7 @@ class SharedReplies:
 
 
 class TaskRepetition:
-    """What a loop does for one caller every so many seconds."""
+    """Work that a loop does periodically for one caller."""
 
     __slots__ = ("_every", "_loop", "_name", "_task", "_timer", "_work", "ended")
 
@@ -237,10 +237,10 @@ class TaskRepetition:
         self._task: asyncio.Task[None] | None = None
         self.ended = False
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(every, self._turn)
+        self._timer = self._loop.call_later(every, self._start_turn)
 
     def end(self) -> None:
-        """Do it no more; a turn that is under way goes on to its end."""
+        """Begin no further turn; a turn under way goes on to its end."""
         self.ended = True
         self._timer.cancel()
 
@@ -253,11 +253,11 @@ class TaskRepetition:
         if task.get_loop() is asyncio.get_running_loop():
             await asyncio.wait([task])
 
-    def _turn(self) -> None:
-        self._task = self._loop.create_task(self._round(), name=f"shardcache {self._name}")
+    def _start_turn(self) -> None:
+        self._task = self._loop.create_task(self._run_turn(), name=f"shardcache {self._name}")
 
-    async def _round(self) -> None:
+    async def _run_turn(self) -> None:
         if await self._work() and not self.ended:
-            self._timer = self._loop.call_later(self._every, self._turn)
+            self._timer = self._loop.call_later(self._every, self._start_turn)
         else:
             self.ended = True

@@ -1,4 +1,4 @@
-"""What threads share: one's work for all who want it, and threads for what is done beside the calls."""
+"""What the threads of a client share: flights, periodic work, and clean-up in the background."""
 
 from __future__ import annotations
 
@@ -26,38 +26,37 @@ log = logging.getLogger("shardcache")
 LEAST_PAUSE: Final = 0.001  # seconds
 
 
-# What a waiter waits on. Not a `threading.Event`: an exception that a signal raises inside it would
-# leave it locked.
+# Not a `threading.Event`: an exception that a signal raises inside it would leave it locked.
 Waiter = queue.SimpleQueue[None]
 
 
 class ThreadFlight(Flight):
-    """Work that one thread does, and those who wait for it."""
+    """A flight whose work one thread does, and the waiters of the others."""
 
     __slots__ = ("_waiters", "landed", "outcome")
 
-    def __init__(self, progress: Any) -> None:  # whatever the work says of itself
+    def __init__(self, progress: Any) -> None:  # of the work's own type
         super().__init__(progress)
         self._waiters: list[Waiter] = []
         self.outcome: Any = FlightEnd.CANCELLED  # of whatever type the work has
         self.landed = False
 
     def land(self, outcome: Any) -> None:  # as above
-        """Let everybody have what came of it."""
+        """Set the outcome, and wake all waiters."""
         self.outcome = outcome
         self.landed = True
         for waiter in self._waiters:
             waiter.put(None)
 
     def join(self, waiter: Waiter) -> None:
-        """Have a waiter told when it has landed."""
+        """Wake `waiter` when the flight has landed."""
         self._waiters.append(waiter)
-        if self.landed:  # perhaps before it knew of this one
+        if self.landed:  # perhaps before the waiter was in the list
             waiter.put(None)
 
 
 class ThreadSingleFlight:
-    """The flights of one client's threads. In a forked child there are none."""
+    """The single-flight group of one client's threads; empty in a forked child."""
 
     __slots__ = ("_single_flight",)
 
@@ -76,18 +75,17 @@ class ThreadSingleFlight:
         progress: Any = None,  # as above
         joins: Callable[[Any], bool] | None = None,
     ) -> tuple[T | FlightEnd, bool]:
-        """Do `work` in this thread, or wait for the thread that does."""
+        """Do `work` in this thread, or wait for the flight under this name."""
         key = (os.getpid(), name)
         waiter: Waiter = queue.SimpleQueue()
         joined: list[ThreadFlight] = []
         own = ThreadFlight(progress)
         outcome: T | FlightEnd = FlightEnd.CANCELLED
-        try:  # from before it is known to others: a signal may raise between any two bytecodes
+        try:  # before others know the flight: a signal may raise between any two bytecodes
             with ExitStack() as waiting:
                 while True:
-                    flight = self._single_flight.setdefault(
-                        key, own
-                    )  # atomic: one thread gets its own
+                    # Atomic: exactly one thread gets its own flight back.
+                    flight = self._single_flight.setdefault(key, own)
                     if flight is own:
                         break
                     if flight.over or (
@@ -100,7 +98,7 @@ class ThreadSingleFlight:
                         flight.join(waiter)
                         if waiting.enter_context(flight.waiting_on()):
                             return FlightEnd.REENTRANT, False
-                    if _told(waiter, wait):
+                    if _wait_for(waiter, wait):
                         return next(each.outcome for each in joined if each.landed), False
                     if not takes_over:
                         return FlightEnd.TIMED_OUT, False
@@ -109,7 +107,7 @@ class ThreadSingleFlight:
                 outcome = await work()
             return outcome, True
         finally:
-            own.over = True  # from here on nobody joins it, even if a signal raises once more
+            own.over = True  # no caller joins it from here on, even if a signal raises once more
             try:
                 self._remove(key, own)
             finally:
@@ -121,11 +119,11 @@ class ThreadSingleFlight:
         return None if flight is None else flight.progress
 
     def forget(self, name: bytes) -> None:
-        """Let nobody join the flight under this name any more."""
+        """Let no caller join the flight under this name from now on."""
         self._single_flight.pop((os.getpid(), name), None)
 
     def forget_all(self) -> None:
-        """Let nobody join any flight any more."""
+        """Let no caller join any flight from now on."""
         self._single_flight.clear()
 
     def __len__(self) -> int:
@@ -136,8 +134,8 @@ class ThreadSingleFlight:
             self._single_flight.pop(key, None)
 
 
-def _told(waiter: Waiter, wait: float) -> bool:
-    """Wait up to so many seconds to be told; say whether that was so."""
+def _wait_for(waiter: Waiter, wait: float) -> bool:
+    """Wait up to `wait` seconds; return whether a flight landed."""
     try:
         waiter.get(timeout=max(0.0, wait))
     except queue.Empty:
@@ -146,7 +144,7 @@ def _told(waiter: Waiter, wait: float) -> bool:
 
 
 class ThreadRepetition:
-    """What the thread of repetitions does for one caller."""
+    """Work that the repeater's thread does periodically for one caller."""
 
     __slots__ = ("_busy", "_stopped", "_work", "due", "every")
 
@@ -154,104 +152,104 @@ class ThreadRepetition:
         self.every = every
         self.due = time.monotonic() + every
         self._work = work
-        # Reentrant: what a turn does may stop it, and so may a finalizer that runs meanwhile.
+        # Reentrant: a turn may stop its own repetition, and so may a finalizer that runs meanwhile.
         self._busy = threading.RLock()
         self._stopped = False
 
     def end(self) -> None:
-        """Do it no more; a turn that is under way goes on to its end."""
+        """Begin no further turn; a turn under way goes on to its end."""
         self._stopped = True
 
     @property
     def ended(self) -> bool:
-        """Return whether there is nothing more to do."""
+        """Whether no further turn begins."""
         return self._stopped
 
     def turn(self) -> None:
-        """Do it once more."""
+        """Do the work once, unless the repetition has ended."""
         with self._busy:
-            if not self._stopped and not self._done():
+            if not self._stopped and not self._run_work():
                 self.end()
         self.due = time.monotonic() + self.every
 
     async def stop(self) -> None:
-        """End it, and wait for the turn that is under way, unless that is what stops it."""
+        """End it, and wait for the turn under way, unless the caller is that turn."""
         self.end()
         with self._busy:
             pass
 
-    def _done(self) -> bool:
-        """Do it; what it raises ends it, and not the thread that others share."""
+    def _run_work(self) -> bool:
+        """Do the work; an exception ends this repetition, not the thread that all share."""
         try:
             return run(self._work)
         except Exception:
-            log.exception("what is done again and again beside the calls has failed")
+            log.exception("periodic background task failed")
             return False
 
 
 class _Keeper:
-    """Stands for the thread of a repeater. Whoever starts it holds it, and then the thread itself."""
+    """A token for the thread of a repeater: referenced by its starter, then by the thread itself."""
 
     __slots__ = ("__weakref__",)
 
 
 class Repeater:
-    """One daemon thread for all repetitions of a client, there while there are any."""
+    """One daemon thread for all repetitions of a client. It runs while there are any."""
 
-    __slots__ = ("__weakref__", "_keeper", "_lock", "_repetitions", "_woken")
+    __slots__ = ("__weakref__", "_keeper", "_lock", "_repetitions", "_wakeups")
 
     def __init__(self) -> None:
-        self._begin()
+        self._reset()
         _repeaters.add(self)
 
     def add(self, every: float, work: Work[bool]) -> ThreadRepetition:
-        """Do `work` every so many seconds from now on."""
+        """Do `work` every `every` seconds from now on."""
         repetition = ThreadRepetition(every, work)
         try:
             self._repetitions.append(repetition)
-            self._woken.put(None)
-            self._keep()
-        except BaseException:  # an interrupt: nobody would end what the caller has not got
+            self._wakeups.put(None)
+            self._ensure_thread()
+        except BaseException:  # an interrupt: the caller has no repetition that it could end
             repetition.end()
-            self._keep()  # others may count on the thread whose start was interrupted
+            self._ensure_thread()  # other repetitions may need the thread whose start was interrupted
             raise
         return repetition
 
     def close(self) -> None:
-        """End all of them."""
+        """End all repetitions."""
         for repetition in list(self._repetitions):
             repetition.end()
-        self._woken.put(None)
+        self._wakeups.put(None)
 
     def forget_inherited(self) -> None:
-        """Start anew in a forked child: thread and repetitions are its parent's."""
+        """Reset in a forked child: thread and repetitions are the parent's."""
         for repetition in self._repetitions:
-            repetition.end()  # a greenlet that works on them is there in the child as well
-        self._begin()
+            repetition.end()  # a greenlet that works on them exists in the child as well
+        self._reset()
 
-    def _begin(self) -> None:
-        # Reentrant: the garbage collector or a signal may call the program's code while it is held,
-        # and that may take a lock.
+    def _reset(self) -> None:
+        # Reentrant: while it is held the garbage collector or a signal may call the program's code,
+        # which may take a lock.
         self._lock = threading.RLock()
         self._repetitions: list[ThreadRepetition] = []
         self._keeper: weakref.ref[_Keeper] | None = None
-        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def _keep(self) -> None:
-        """Start the thread if there is none, and something to do."""
+    def _ensure_thread(self) -> None:
+        """Start the thread if there is none, and a repetition to run."""
         # A list can be emptied: the frames of an interrupted start live as long as its error.
         held: list[_Keeper] = []
         try:
             if self._reserve(held):
                 start_thread(lambda: self._run(held), "shardcache keeper")
-        except NoThreadError:  # nothing is prolonged
+        except NoThreadError:  # no lock is renewed
             held.clear()
         except BaseException:
-            held.clear()  # the thread may be kept by others, and may even come up yet
+            held.clear()  # the thread may still come up, and may serve others
             raise
 
     def _reserve(self, held: list[_Keeper]) -> bool:
-        """Hold the keeper of a thread that is to be started; return whether one is."""
+        """Create the keeper of a thread that is to be started; return whether one is."""
         with self._lock:
             if self._keeper is not None and self._keeper() is not None:
                 return False
@@ -266,16 +264,16 @@ class Repeater:
             keeper = held.pop()
         except IndexError:
             return
-        while (following := self._following(keeper)) is not None:
+        while (following := self._next_due(keeper)) is not None:
             try:
-                self._woken.get(timeout=max(LEAST_PAUSE, following.due - time.monotonic()))
+                self._wakeups.get(timeout=max(LEAST_PAUSE, following.due - time.monotonic()))
             except queue.Empty:
                 following.turn()
 
-    def _following(self, keeper: _Keeper) -> ThreadRepetition | None:
-        """Return who is next; `None` when there is nobody, and the thread ends."""
+    def _next_due(self, keeper: _Keeper) -> ThreadRepetition | None:
+        """Return the repetition that is due next; `None` when the thread is to end."""
         with self._lock:
-            if self._keeper is None or self._keeper() is not keeper:  # another took over
+            if self._keeper is None or self._keeper() is not keeper:  # another thread took over
                 return None
             for repetition in list(self._repetitions):
                 if repetition.ended:
@@ -287,9 +285,9 @@ class Repeater:
 
 
 class Cleaners:
-    """A few threads that undo what callers no longer wait for, each thing by one of them at a time.
+    """A few clean-up threads; at most one of them works under each name.
 
-    A signal raises in the main thread alone, so that none of these is interrupted.
+    A signal raises in the main thread alone, so none of these is interrupted.
     """
 
     __slots__ = ("__weakref__", "_added", "_busy", "_closed", "_stuck", "_workers")
@@ -297,16 +295,16 @@ class Cleaners:
     def __init__(self, name: str, size: int) -> None:
         self._workers = Workers(name, size)
         self._closed = False
-        # By process and name: what has been added since a thread last took it up, what one is at, and
-        # of that what is stuck.
+        # By process and name: clean-ups that no thread has taken up yet, those that a thread works
+        # on, and those of them that are stuck.
         self._added: dict[tuple[int, Hashable], object] = {}
         self._busy: dict[tuple[int, Hashable], object] = {}
         self._stuck: set[tuple[int, Hashable]] = set()
 
     def add(self, name: Hashable, turn: Work[Pause | None]) -> None:
-        """Take turns, with the pause that each returns, until one returns `None`.
+        """Call `turn` again after each pause that it returns, until it returns `None`.
 
-        Where no thread is to be had nothing is undone.
+        If no thread can be started, nothing is cleaned up.
         """
         _watch_exit()
         _cleaners.add(self)
@@ -322,20 +320,20 @@ class Cleaners:
 
     @property
     def idle(self) -> bool:
-        """Return whether nothing is to be undone in this process, or all of that is stuck."""
+        """Whether this process has no clean-up left but stuck ones."""
         process = os.getpid()
-        undone = {*list(self._added), *list(self._busy)} - self._stuck
-        return not any(key[0] == process for key in undone)
+        left = {*list(self._added), *list(self._busy)} - self._stuck
+        return not any(key[0] == process for key in left)
 
     def close(self) -> None:
-        """Wait a moment until all is undone; what is not is left as it is."""
-        _wait(lambda: self.idle, time.monotonic() + LAST_WAIT)
+        """Wait a moment for the clean-ups to end; abandon the others."""
+        _wait_until(lambda: self.idle, time.monotonic() + LAST_WAIT)
         self._closed = True
         self._workers.close()
 
     def _clean(self, key: tuple[int, Hashable], turn: Work[Pause | None]) -> None:
         own = object()
-        # Whoever is at it looks again at the end, so that what is added meanwhile is taken up.
+        # The thread at work looks again at the end, so that a clean-up added meanwhile is taken up.
         while key in self._added and self._busy.setdefault(key, own) is own:
             try:
                 self._added.pop(key, None)
@@ -356,12 +354,12 @@ def _watch_exit() -> None:
 
 
 def _wait_at_exit() -> None:
-    """Let a program that ends, as after an interrupt, undo what it has begun."""
+    """Give clean-ups a moment before the program ends, as after an interrupt."""
     cleaners = list(_cleaners)
-    _wait(lambda: all(each.idle for each in cleaners), time.monotonic() + LAST_WAIT)
+    _wait_until(lambda: all(each.idle for each in cleaners), time.monotonic() + LAST_WAIT)
 
 
-def _wait(done: Callable[[], bool], until: float) -> None:
+def _wait_until(done: Callable[[], bool], until: float) -> None:
     while not done() and time.monotonic() < until:
         time.sleep(LEAST_PAUSE)
 

@@ -11,7 +11,8 @@ from shardcache.core.commands import Command, Reply
 T = TypeVar("T")
 BackendT_contra = TypeVar("BackendT_contra", contravariant=True)
 
-# Stands for the reply of a node that was not awaited any longer, which may still do as it was told.
+# Stands for the reply of a node that was not awaited any longer. The node may still carry out the
+# command.
 UNANSWERED: Final[Reply] = object()
 
 Enough: TypeAlias = Callable[[Sequence[Reply]], bool]
@@ -19,24 +20,24 @@ Work: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
 
 
 class FlightEnd(Enum):
-    """How a flight ended for a caller who got no outcome from it."""
+    """How a flight ended for a caller that got no outcome from it."""
 
-    REENTRANT = "reentrant"  # it would have waited for itself: it has to do the work alone
-    TIMED_OUT = "timed out"  # it waited as long as it would
-    CANCELLED = "cancelled"  # the task or thread that did the work was stopped: do it again
+    REENTRANT = "reentrant"  # the caller would wait for itself: it does the work alone
+    TIMED_OUT = "timed out"  # the caller waited its full time
+    CANCELLED = "cancelled"  # the task or thread of the leader was stopped: do the work again
 
 
 class Pause(NamedTuple):
-    """The seconds until something is tried again; it is `stuck` while its node does not answer."""
+    """The seconds until the next turn of a clean-up; it is `stuck` while its node does not answer."""
 
     seconds: float
     stuck: bool = False
 
 
 class SingleFlight(Protocol):
-    """Work that is under way in this process, for all who want what comes of it."""
+    """Single flight within this process: one caller does the work, the others share its outcome."""
 
-    def do(  # noqa: PLR0913 - each says something of its own
+    def do(  # noqa: PLR0913 - each is needed
         self,
         name: bytes,
         work: Work[T],
@@ -46,58 +47,58 @@ class SingleFlight(Protocol):
         progress: Any = None,
         joins: Callable[[Any], bool] | None = None,
     ) -> Awaitable[tuple[T | FlightEnd, bool]]:
-        """Do `work`, or wait up to `wait` seconds for whoever does it under this name.
+        """Do `work`, or wait up to `wait` seconds for the flight under this name.
 
-        Give what came of it, and whether it was the caller's own. When a flight is late, one of
-        those who `takes_over` begins another; the rest wait for whichever lands first. `work`
-        raises no `Exception`; what else it raises is not shared.
+        Return the outcome, and whether the work was the caller's own. When a flight is late, one
+        caller that `takes_over` begins another; the rest wait for the flight that lands first.
+        `work` raises no `Exception`; any other exception is not shared.
 
-        `progress` is what others may know of the caller's own flight. One whose progress `joins`
-        refuses is not waited for, and nobody joins it any more.
+        `progress` is what other callers may know of the caller's own flight. A caller does not wait
+        for a flight whose progress `joins` refuses, and no caller joins that one any more.
         """
 
     def progress(self, name: bytes) -> Any:
         """Return the progress of the flight under this name, `None` if there is none."""
 
     def forget(self, name: bytes) -> None:
-        """Let nobody join the flight under this name any more; those who wait for it get it."""
+        """Let no caller join the flight under this name from now on; its followers still get it."""
 
     def forget_all(self) -> None:
-        """Let nobody join any flight any more."""
+        """Let no caller join any flight from now on."""
 
     def nested(self) -> bool:
-        """Say whether the caller is itself within a flight that is within another."""
+        """Return whether the running code is in a flight that is itself within another."""
 
 
 class Repetition(Protocol):
-    """What is done again and again beside the calls."""
+    """Periodic work in the background."""
 
     def stop(self) -> Awaitable[None]:
-        """End it; when this returns, nothing of it is under way."""
+        """End it. When this returns, no turn is under way."""
 
 
 class IO(Protocol[BackendT_contra]):
-    """Asks nodes and tells the time, by blocking or by awaiting. Deadlines are `now()` seconds."""
+    """The world of an operation: nodes, time, chance and background work. Deadlines are `now()` seconds."""
 
     @property
     def refreshes_in_background(self) -> bool:
-        """Say whether what is made anew is best made beside the calls."""
+        """Whether `refresh="auto"` refreshes stale values in the background."""
 
     @property
     def single_flight(self) -> SingleFlight:
-        """Give the work under way."""
+        """The single-flight group of the client."""
 
     def now(self) -> float:
-        """Give the monotonic time in seconds."""
+        """Return the monotonic time in seconds."""
 
     def wall(self) -> float:
-        """Give the time in seconds that all machines share, more or less."""
+        """Return the time of day in seconds, which all machines roughly share."""
 
     def process(self) -> int:
-        """Give the number of this process, which a forked child does not share."""
+        """Return the id of this process; a forked child has another."""
 
     def call(self, backend: BackendT_contra, command: Command, deadline: float) -> Awaitable[Reply]:
-        """Ask one node; raise the `NodeError` that stands in the way of a reply."""
+        """Ask one node; raise its `NodeError`."""
 
     def call_many(
         self,
@@ -105,60 +106,60 @@ class IO(Protocol[BackendT_contra]):
         deadline: float,
         enough: Enough | None = None,
     ) -> Awaitable[list[tuple[Reply, float]]]:
-        """Ask all at once; return each reply, or `NodeError` as a value, and when it came.
+        """Ask many nodes at once; return each reply, or its `NodeError`, and the time of its arrival.
 
-        Once `enough` holds for the replies so far, wait little longer. The others are `UNANSWERED`
-        then: so they are in what `enough` is given.
+        Once `enough` holds for the replies so far, wait only a moment longer. Missing replies are
+        `UNANSWERED`, in the result and in what `enough` gets.
         """
 
     def coalesce(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
-        """Give the reply of `ask`, or that of an equal one that is under way just now."""
+        """Return the reply of `ask`, or the reply to an equal command that is already under way."""
 
     def compute(self, factory: Callable[[], Any]) -> Awaitable[Any]:
-        """Give what the caller's own function makes."""
+        """Return the result of the caller's own function."""
 
     def sleep(self, seconds: float) -> Awaitable[None]:
-        """Let time pass."""
+        """Wait for `seconds`."""
 
     def give_way(self) -> Awaitable[None]:
-        """Let others have their turn, once."""
+        """Let other tasks or greenlets run once."""
 
     def random(self) -> float:
-        """Give a number from 0 up to 1 by chance."""
+        """Return a random number from 0 up to 1."""
 
     def token(self) -> bytes:
-        """Give 16 bytes that nobody can guess, and that come but once."""
+        """Return 16 random bytes, unique and not to be guessed."""
 
     def spawn(self, work: Work[None], name: str) -> None:
-        """Begin an operation that goes on beside the calls, in a thread or a task of that name.
+        """Start an operation in the background, in a thread or task of that name.
 
-        Raise `OSError` when no thread is to be had.
+        Raise `OSError` if no thread can be started.
         """
 
     def try_spawn(self, work: Work[None], name: str) -> bool:
-        """Begin it beside the calls if not too many are under way; say whether.
+        """Start an operation in the background unless too many run already; return whether it started.
 
-        It sees the caller's context variables, and is no part of the caller's flight.
+        It sees the caller's context variables, and is not part of the caller's flight.
         """
 
     def clean_up(self, name: Hashable, turn: Work[Pause | None]) -> None:
-        """Undo something beside the calls: do `turn` again after the pause it returns, until `None`.
+        """Clean up in the background: call `turn` again after each pause that it returns, until `None`.
 
-        What is under way under the same name suffices: it takes in what was added meanwhile. A
-        client that is closed, or whose process ends, waits a moment for it unless it is stuck.
+        Only one runs under each name: it takes in what is added meanwhile. A client that is closed,
+        or whose process ends, waits a moment for a clean-up that is not stuck.
         """
 
     def shield(self, work: Work[T]) -> Awaitable[T]:
-        """Do what has to be done to its end, even when the caller is stopped meanwhile."""
+        """Run an operation to its end, even if the caller is cancelled meanwhile."""
 
     def repeat(self, every: float, work: Work[bool], name: str) -> Repetition:
-        """Do `work` beside the calls, every so many seconds, until it says that it is done."""
+        """Call `work` in the background every `every` seconds, until it returns `False`."""
 
 
 class Aside(Generic[T]):
-    """A function that an operation has called by whoever runs it, while the operation is suspended.
+    """A function for the driver of an operation to call while the operation is suspended.
 
-    Its frames are off the stack then, so that functions which call themselves get deep.
+    The operation's frames are off the stack then, so that recursive cached functions can go deep.
     """
 
     __slots__ = ("function",)
@@ -171,7 +172,7 @@ class Aside(Generic[T]):
 
 
 class CarriedError(RuntimeError):
-    """Carries a `StopIteration` of the caller's function, which no coroutine can raise."""
+    """A carrier for a `StopIteration` of the caller's function, which no coroutine can raise."""
 
     def __init__(self, error: StopIteration) -> None:
         super().__init__("a cached function raised StopIteration")
@@ -179,32 +180,32 @@ class CarriedError(RuntimeError):
 
 
 def raisable(error: Exception) -> Exception:
-    """Return what an operation raises to have its caller see `error`."""
+    """Return the exception that an operation must raise for its caller to see `error`."""
     return CarriedError(error) if isinstance(error, StopIteration) else error
 
 
 def run(work: Work[T]) -> T:
-    """Begin an operation that suspends for nothing but `Aside`, and run it to its end.
+    """Start an operation that suspends only for `Aside`, and run it to its end.
 
-    It is begun here, and by a call that goes through no C code, so that no signal can raise before
-    its first step: Python would write a warning about a coroutine that was never awaited.
+    It is started here, by a call that goes through no C code, so that no signal can raise before
+    its first step: Python would warn of a coroutine that was never awaited.
     """
     operation = work()
     try:
         aside = operation.send(None)
         # A list can be emptied: an error in a local name would keep this frame alive, and itself.
-        given: list[Any] = []
+        results: list[Any] = []
         while isinstance(aside, Aside):
             try:
-                given.append(aside.function())
+                results.append(aside.function())
                 resume: Callable[[Any], Any] = operation.send
             except StopIteration as error:
-                given.append(CarriedError(error))
+                results.append(CarriedError(error))
                 resume = operation.throw
-            except BaseException as error:  # noqa: BLE001 - the operation has to know
-                given.append(error)
+            except BaseException as error:  # noqa: BLE001 - the operation handles it
+                results.append(error)
                 resume = operation.throw
-            aside = resume(given.pop())
+            aside = resume(results.pop())
     except StopIteration as done:
         return done.value  # type: ignore[no-any-return]  # StopIteration is not generic
     except CarriedError as carried:
@@ -220,6 +221,6 @@ def run(work: Work[T]) -> T:
     raise stop.pop()
 
 
-def step(operation: Coroutine[Any, Any, T]) -> T:  # what a coroutine yields and is sent is unused
-    """Run an operation that has been made, and never suspends, in one step."""
+def step(operation: Coroutine[Any, Any, T]) -> T:  # the types that it yields and is sent are unused
+    """Run an existing coroutine that never suspends, in one step."""
     return run(lambda: operation)

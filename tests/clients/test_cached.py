@@ -829,7 +829,7 @@ class TestTrouble:
 
             name = await f.key_for()
             cluster = cluster_of(client)
-            routed, member = cluster.route(name)
+            routed, member, _ = cluster.route(name)
             met = await cluster.ask(member, GetOrStub(routed, b"m" * 16, 30))
             first = asyncio.create_task(f())
             await asyncio.sleep(0.3)

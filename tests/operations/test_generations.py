@@ -712,7 +712,7 @@ class TestTags:
     def test_all_agree_on_a_new_version(self):
         """Of two who make one at once, one is faster, and both have that one's."""
         scene = Scene()
-        works = [tags.versions(process.cluster, ["t"]) for process in scene.processes]
+        works = [tags.get_or_create(process.cluster, ["t"]) for process in scene.processes]
         tasks = [scene.start(work, place) for place, work in enumerate(works)]
         scene.world.advance(1.0)
         assert tasks[0].result == tasks[1].result
@@ -723,11 +723,11 @@ class TestTags:
         """Somebody else's value in its place: nothing with this tag is kept."""
         scene = Scene()
         scene.node.store.execute(Set(TAG, (MARK_FLAGS, odd)))
-        assert scene.do(tags.versions(scene.processes[0].cluster, ["t"])) is None
+        assert scene.do(tags.get_or_create(scene.processes[0].cluster, ["t"])) is None
 
     def test_a_node_that_fails_leaves_no_tag_known(self):
         """Not even those of other nodes: a value has all of its tags, or is not kept."""
         scene = Scene()
         scene.node.up = False
-        assert scene.do(tags.versions(scene.processes[0].cluster, ["t"])) is None
-        assert scene.do(tags.versions(scene.processes[0].cluster, [])) == []
+        assert scene.do(tags.get_or_create(scene.processes[0].cluster, ["t"])) is None
+        assert scene.do(tags.get_or_create(scene.processes[0].cluster, [])) == []

@@ -23,7 +23,7 @@ from shardcache.core.leases import LockPolicy, lock_key
 from shardcache.errors import LockTimeout, LockUnavailable, NodeUnavailableError, UnsupportedError
 from shardcache.operations.cluster.leftovers import remove_later
 from shardcache.operations.locks import redlock
-from shardcache.operations.locks.compare import compared
+from shardcache.operations.locks.compare import compare_and_change
 
 KINDS = [(False,) * 5, (True,) * 5, (True, False, True, False, True), (True,), (True,) * 3]
 NAME = "report"
@@ -671,7 +671,7 @@ def test_a_loss_is_told_once():
         assert task.result is False
     (event,) = diary.lost
     assert event.name == NAME.encode()
-    assert hold.lost == "it could not be prolonged"
+    assert hold.lost == "it could not be extended"
 
 
 def test_a_renewal_that_cannot_be_asked_for_loses_it(monkeypatch):
@@ -684,7 +684,7 @@ def test_a_renewal_that_cannot_be_asked_for_loses_it(monkeypatch):
 
     monkeypatch.setattr(type(process.cluster.io), "call_many", refuse)
     world.advance(TTL / 2)
-    assert "could not be prolonged: the server is part of" in hold.lost
+    assert "could not be extended: the server is part of" in hold.lost
     assert hold.remaining() == 0
 
 
@@ -763,7 +763,7 @@ def test_a_failure_is_no_no(kinds):
     members = [process.cluster.members[f"n{place}"] for place in range(3)]
     asks = [(member, CompareAndExpire(KEY, hold.payload, TTL)) for member in members]
     deadline = process.cluster.deadline()
-    task = process.run(compared(process.cluster, asks, deadline, lambda _: False))
+    task = process.run(compare_and_change(process.cluster, asks, deadline, lambda _: False))
     world.advance(0.2)
     assert [type(reply) for reply in task.result] == [NodeUnavailableError, bool, bool]
     assert task.result[1:] == [True, True]
@@ -993,7 +993,7 @@ def test_an_extension_never_takes_another_s_place(kinds):
         node.forget()
         node.store.execute(Acquire(KEY, (256, b"another's"), 60.0))
     assert finished(world, first, hold.extend(TTL)) is False
-    assert hold.lost == "it could not be prolonged"
+    assert hold.lost == "it could not be extended"
     assert [node.held(KEY)[0][1] for node in nodes[:3]] == [b"another's"] * 3
 
 
@@ -1053,7 +1053,7 @@ def test_held_is_what_a_majority_says():
     world, nodes, (first, second, *_) = make_world(kinds=(True, False, True, False, True))
 
     def held():
-        return finished(world, second, redlock.held(second.cluster, NAME))
+        return finished(world, second, redlock.is_held(second.cluster, NAME))
 
     assert held() is False
     hold = attempted(world, first)
@@ -1075,7 +1075,7 @@ def test_two_halves_are_no_holder():
     world, nodes, (process, *_) = make_world()
     for place, node in enumerate(nodes):
         node.store.execute(Acquire(KEY, (256, b"two" if place < 2 else b"%d" % place), 60.0))
-    assert finished(world, process, redlock.held(process.cluster, NAME)) is False
+    assert finished(world, process, redlock.is_held(process.cluster, NAME)) is False
 
 
 @pytest.mark.parametrize(("down", "known"), [(1, True), (2, False), (3, False)])
@@ -1088,7 +1088,7 @@ def test_held_is_not_guessed(down, known):
         node.up = False
     if known and down == 1:
         nodes[1].forget()
-    work = redlock.held(process.cluster, NAME)
+    work = redlock.is_held(process.cluster, NAME)
     if known:
         assert finished(world, process, work) is False
         return

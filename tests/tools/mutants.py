@@ -236,7 +236,7 @@ MUTANTS = [
     Mutant(
         "those whose node is down do not join",
         "operations/recompute/progress.py",
-        "return True  # it cannot be known, and the source is to be spared",
+        "return True  # unknown, and joining spares the source",
         "return False",
         FLIGHT_TESTS,
     ),
@@ -390,9 +390,9 @@ MUTANTS = [
     Mutant(
         "the mark is moved before the generation is in force",
         GENERATIONS,
-        "        noted = await _raise(cluster, generation.key, name, held, deadline, wanted)",
+        "        stored = await _store_newer(cluster, generation.key, name, held, deadline, wanted)",
         "        await self._move(cluster, members, deadline)\n"
-        "        noted = await _raise(cluster, generation.key, name, held, deadline, wanted)",
+        "        stored = await _store_newer(cluster, generation.key, name, held, deadline, wanted)",
         GENERATION_TESTS,
     ),
     Mutant(
@@ -412,8 +412,8 @@ MUTANTS = [
     Mutant(
         "in force is what one node has noted",
         GENERATIONS,
-        "        if len(noted) < wanted:",
-        "        if not noted:",
+        "        if len(stored) < wanted:",
+        "        if not stored:",
         GENERATION_TESTS,
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""What an operation works on: the nodes as this client knows them, and how one is asked."""
+"""The nodes that a client works on, and how each is asked."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _GOOD: Final = frozenset({tuple, bool, type(None)})
 class Cluster:
     """The nodes of one topology with everything an operation needs; replaced whole on a change.
 
-    `timeout` is the length of a call in seconds, whatever it fans out to. `raises` is whether a
-    node's error reaches the caller (`on_error="raise"`).
+    `timeout` is the length of a call in seconds, whether it asks one node or many. `raises` is
+    whether a node's error reaches the caller (`on_error="raise"`).
     """
 
-    # Whether the names of keys carry a generation: see `ClearableCluster`.
+    # Whether keys' names carry a generation: see `ClearableCluster`.
     clearable = False
 
     __slots__ = (
@@ -54,7 +54,7 @@ class Cluster:
     def __init__(  # noqa: PLR0913 - it is the one place where these meet
         self,
         *,
-        io: IO[Any],  # blocking or asyncio backends: the port and its members come from one place
+        io: IO[Any],  # of blocking or asyncio backends: the client builds the port and the members
         topology: Topology,
         members: Mapping[str, Member],
         keys: KeySpace,
@@ -79,11 +79,11 @@ class Cluster:
         self.ejector = ejector
         self.note_swallowed = note_swallowed
         self.note_refused = note_refused
-        self.locks: Cluster | None = None  # of nodes for locks alone
+        self.locks: Cluster | None = None  # the cluster of nodes that serve only locks
         self.route: Route = router(topology, members, keys)
 
     def with_nodes(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
-        """Give the cluster of another topology, everything else as it is."""
+        """Return a cluster of another topology, with everything else unchanged."""
         cluster = copy(self)
         cluster.topology = topology
         cluster.members = members
@@ -92,47 +92,50 @@ class Cluster:
 
     @property
     def known(self) -> dict[str, Member]:
-        """Give all nodes by the name that operators see: those for locks alone are marked so."""
+        """All nodes by the name that operators see: `lock` precedes one that serves only locks."""
         locks = {} if self.locks is None else self.locks.members
         return {**self.members, **{f"lock {name}": member for name, member in locks.items()}}
 
     @property
     def locking(self) -> Cluster:
-        """Give the cluster on which locks are taken."""
+        """The cluster on which locks are taken."""
         return self if self.locks is None else self.locks
 
     def hashed(self, key: Key) -> bytes:
-        """Give the bytes of `key` that the strategy hashes."""
-        raw = self.keys.encode(key)
-        return self.keys.canonical(raw) if self.topology.strategy.hashes_namespace else raw
+        """Return the bytes of `key` that the strategy hashes."""
+        _, _, hashed = self.route(key)
+        return hashed
 
-    def voters(self, key: Key) -> list[Member]:
-        """Give the nodes whose majority decides on what is said of `key`, its owner first."""
-        nodes = self.topology.preference(self.hashed(key), lock_node_count(len(self.members)))
-        return [self.members[node.name] for node in nodes]
+    def preferred(self, hashed: bytes, count: int) -> list[Member]:
+        """Return up to `count` members in the order of preference of a place; its owner is first."""
+        return [self.members[node.name] for node in self.topology.preference(hashed, count)]
+
+    def voters(self, hashed: bytes) -> list[Member]:
+        """Return the members whose majority decides about a place, its owner first."""
+        return self.preferred(hashed, lock_node_count(len(self.members)))
 
     def deadline(self) -> float:
-        """Give when a call that begins now must be over, however many nodes or steps it takes."""
+        """Return the deadline of a call that begins now, for all of its nodes and steps."""
         return self.io.now() + self.timeout
 
     async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
-        """Give the node's reply to `command`; when it fails, its `NodeError` as a value, counted.
+        """Return the node's reply to `command`; when the node fails, its `NodeError` as a value.
 
-        A call of several steps passes its own `deadline`.
+        The error is counted. A call of several steps passes its own `deadline`.
         """
         io = self.io
         started = io.now()
         until = started + self.timeout if deadline is None else deadline
         if member.health.ejected:
-            await io.give_way()  # who asks again and again must not keep all others from their turn
-            return self._refused(member, command)
+            await io.give_way()  # a caller that retries in a loop must not starve the others
+            return self._refuse(member, command)
         try:
             reply = await io.call(member.backend, command, until)
         except NodeError as error:
             reply = error
         seconds = io.now() - started
         if self.observers or member.health.ejected or isinstance(reply, NodeError):
-            self._finished(member, command, started, seconds, until, reply)
+            self._record(member, command, started, seconds, until, reply)
         else:
             member.answered += 1
             member.seconds += seconds
@@ -146,8 +149,8 @@ class Cluster:
     ) -> list[Reply]:
         """Ask many nodes at once; return each reply, or the `NodeError` of a node that failed.
 
-        Once `enough` holds for the replies so far, the others are waited for a moment longer. They
-        are `UNANSWERED` then, and their nodes are not blamed.
+        Once `enough` holds for the replies so far, the call waits a moment longer for the others.
+        The late ones are `UNANSWERED`, and do not count as failures of their nodes.
         """
         return [reply for reply, _ in await self.ask_timed(asks, deadline, enough)]
 
@@ -174,37 +177,37 @@ class Cluster:
             return answers
         calls = [(asks[place][0].backend, asks[place][1]) for place in sent]
         if enough is not None and len(sent) < len(asks):
-            enough = _beside([reply for reply, _ in answers], sent, enough)
+            enough = _on_all([reply for reply, _ in answers], sent, enough)
         for place, (reply, arrived) in zip(
             sent, await io.call_many(calls, until, enough), strict=True
         ):
             member, command = asks[place]
             answers[place] = reply, arrived - started
             if reply is not UNANSWERED:
-                self._finished(member, command, started, arrived - started, until, reply)
+                self._record(member, command, started, arrived - started, until, reply)
         return answers
 
-    # As it is in this class, whatever another does beside it.
+    # `ask_timed` of this class, for subclasses that do more in theirs.
     ask_raw = ask_timed
 
-    def stamped(self, command: Command) -> Command:
-        """Return a command about callers' keys as it is sent."""
+    def stamp(self, command: Command) -> Command:
+        """Return a command about callers' keys with the keys as they are sent."""
         return command
 
     def _refuse_ejected(
         self, asks: Sequence[tuple[Member, Command]], answers: list[tuple[Reply, float]]
     ) -> Sequence[int]:
-        """Put errors among the answers for calls that are not sent; return the places of the others."""
+        """Answer the calls to ejected nodes with errors; return the places of the other calls."""
         sent = []
         for place, (member, command) in enumerate(asks):
             if member.health.ejected:
-                answers[place] = self._refused(member, command), 0.0
+                answers[place] = self._refuse(member, command), 0.0
             else:
                 sent.append(place)
         return sent
 
-    def _refused(self, member: Member, command: Command) -> NodeError:
-        """Give the error of a call that is not sent, because its node is ejected."""
+    def _refuse(self, member: Member, command: Command) -> NodeError:
+        """Count a call that is not sent because its node is ejected; return its error."""
         cause = member.health.error
         error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", member.node.name)
         error.__cause__ = cause
@@ -214,10 +217,10 @@ class Cluster:
             self.note_refused(member, error if cause is None else cause)
         self.ejector.refuse(member)
         self._notify_call(member, command, 0.0, error, error)
-        self.failed(member, error)
+        self._record_error(member, error)
         return error
 
-    def _finished(  # noqa: PLR0913, PLR0917 - what there is to know of a call
+    def _record(  # noqa: PLR0913, PLR0917 - all facts of one call
         self,
         member: Member,
         command: Command,
@@ -226,11 +229,12 @@ class Cluster:
         until: float,
         reply: Reply,
     ) -> None:
+        """Count a call that was sent; notify the observers and the ejector of its end."""
         member.seconds += seconds
         error = _error_in(reply)
         self._notify_call(member, command, seconds, reply, error)
         if error is not None:
-            self.failed(member, error)
+            self._record_error(member, error)
             if not self.raises:
                 self.note_swallowed(error)
             self.ejector.record_failure(member, error, started, until - started)
@@ -260,15 +264,15 @@ class Cluster:
             if accesses is not None:
                 observers.notify(accesses)
 
-    def failed(self, member: Member, error: NodeError) -> None:
-        """Count an error of a node, and tell of it."""
+    def _record_error(self, member: Member, error: NodeError) -> None:
+        """Count a node's error, and notify the observers."""
         member.errors += 1
         member.swallowed += not self.raises
         if self.observers:
             self.observers.notify(NodeFailed(member.node, error, swallowed=not self.raises))
 
     def unwrap(self, reply: Any, default: Any) -> Any:  # the reply is of its command's type
-        """Give `reply`; for an error, raise it or give `default`, as `on_error` says."""
+        """Return `reply`. Raise an error or return `default` in its place, as `on_error` says."""
         if not isinstance(reply, NodeError):
             return reply
         if self.raises or isinstance(reply, NotACounterError):
@@ -283,7 +287,7 @@ class Cluster:
         default: Any,
         decode: Load | None = None,
     ) -> Any:
-        """Give the value of a stored payload; `default` for a miss, counted either way.
+        """Return the value of a stored payload; `default` for a miss, counted either way.
 
         What has been verified already is read by another `decode`.
         """
@@ -298,7 +302,7 @@ class Cluster:
         return value
 
     def undecodable(self, member: Member, name: bytes, error: DecodeError, default: Any) -> Any:
-        """Count bytes that cannot be decoded as a miss; raise the error, or give `default`."""
+        """Count undecodable bytes as a miss; raise the error, or return `default`."""
         member.misses += 1
         self.note_undecodable(member, name, error)
         if self.raises:
@@ -306,14 +310,17 @@ class Cluster:
         return default
 
     def note_undecodable(self, member: Member, name: bytes, error: DecodeError) -> None:
-        """Count bytes that cannot be decoded, and notify the observers."""
+        """Count undecodable bytes, and notify the observers."""
         member.decode_failures += 1
         if self.observers:
             self.observers.notify(DecodeFailed(member.node, name, error))
 
 
-def _beside(answers: Sequence[Reply], sent: Sequence[int], enough: Enough) -> Enough:
-    """Return the same condition on the replies to the calls that were sent, each in its place."""
+def _on_all(answers: Sequence[Reply], sent: Sequence[int], enough: Enough) -> Enough:
+    """Return `enough` as a condition on the replies to the calls that were sent.
+
+    `answers` has the replies to the others; `sent` are the places of the calls that were sent.
+    """
 
     def holds(replies: Sequence[Reply]) -> bool:
         heard = list(answers)
@@ -325,10 +332,10 @@ def _beside(answers: Sequence[Reply], sent: Sequence[int], enough: Enough) -> En
 
 
 def _error_in(reply: Reply) -> NodeError | None:
-    """Give the error of a reply; of one about many keys the gravest, which stands for all.
+    """Return the error in a reply, `None` without one; the gravest in a reply about many keys.
 
-    A batch that was not answered in time has timeouts in its gaps: it says as much about its node
-    as any other late reply.
+    A batch that came only in part has timeouts in its gaps. They tell as much about the node as any
+    other late reply.
     """
     if isinstance(reply, NodeError):
         return reply

@@ -1,7 +1,7 @@
-"""Locks that a node may keep though nobody has them, and how they are removed beside the calls.
+"""Lock tokens without a holder that a node may still keep, and their removal in the background.
 
-A node that was silent, or whose reply nobody awaited, may have stored the token of a lock all the
-same, or store it yet. It is asked until it answers, and the token is removed by its CAS number.
+A node that was silent, or whose reply was not awaited, may have stored the token of a lock, or may
+store it later. It is asked until it answers, and the token is removed by its CAS number.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import UNANSWERED, Pause
 
-# At a key whose token was not confirmed: what was to store it may arrive after the first look, over
+# Looks at a key whose store was not confirmed: the command may arrive after the first look, over
 # another connection. Each pause is twice the one before it: 0.6 s in all.
 LOOKS: Final = 6
-PAUSE: Final = 0.02  # seconds behind the first look, and between two turns
-OUT: Final = Pause(0.1, stuck=True)  # until a node that is out is looked at again
-PATIENCE: Final = 30.0  # seconds for which a node is asked; then what it keeps is left to expire
-MOST: Final = 1000  # for one node; the oldest is left to expire
-AT_ONCE: Final = 16  # keys of one node
+PAUSE: Final = 0.02  # seconds after the first look, and between two turns
+OUT: Final = Pause(0.1, stuck=True)  # before the next look at an ejected node
+PATIENCE: Final = 30.0  # seconds for which a node is asked; after that the token is left to expire
+MOST: Final = 1000  # leftovers per node; beyond that the oldest is left to expire
+AT_ONCE: Final = 16  # keys of one node in one call
 
 
 class Leftover:
-    """A token that a node may keep for nobody, since a moment.
+    """A token without a holder that a node may keep, since `since`.
 
-    It is to be looked for so many times yet, `due` is when, and `pause` the seconds behind that.
+    `looks` are left; `due` is the time of the next, `pause` the seconds between that and the one
+    after it.
     """
 
     __slots__ = ("due", "looks", "pause", "since")
@@ -48,9 +49,9 @@ class Leftover:
 
 
 def may_store(reply: Reply) -> bool:
-    """Return whether a node that so replied may yet store what it was told to.
+    """Return whether a node with this reply may still carry out the store.
 
-    Not if it has answered, or the command cannot have reached it.
+    It cannot if it has answered, or if the command did not reach it.
     """
     if reply is UNANSWERED:
         return True
@@ -65,9 +66,9 @@ def may_store(reply: Reply) -> bool:
 def remove_later(
     cluster: Cluster, members: Iterable[Member], key: bytes, payload: Payload, looks: int = 1
 ) -> None:
-    """Have `payload` removed from `key` on each node, beside the calls and as soon as it answers.
+    """Remove `payload` from `key` on each node in the background, as soon as the node answers.
 
-    More than one of `looks` are for what the node may not even have stored yet.
+    Use more than one of `looks` for a payload that the node may store later.
     """
     io = cluster.io
     for member in members:
@@ -80,9 +81,9 @@ def remove_later(
 
 
 async def clear(cluster: Cluster, members: Iterable[Member], key: bytes) -> bool:
-    """Remove at once what is left under `key`; return whether another try at it may go better.
+    """Remove leftovers under `key` at once; return whether another attempt at the lock may succeed.
 
-    So a caller who was stopped a moment ago does not stand in the way of the next one.
+    Without this, an attempt that was interrupted a moment ago would block the next one.
     """
     waiting = [
         (member, key)
@@ -94,13 +95,13 @@ async def clear(cluster: Cluster, members: Iterable[Member], key: bytes) -> bool
 
 
 async def _turn(cluster: Cluster, member: Member) -> Pause | None:
-    """Look at the node for all leftovers that are due; return the pause until the next turn, if any."""
+    """Look for all leftovers of a node that are due; return the pause until the next turn, if any."""
     began = cluster.io.now()
     _expire(member, began)
     if not member.leftovers:
         return None
     refuses = member.health.ejected and not member.health.soft
-    if refuses:  # the prober asks whether it is back
+    if refuses:  # the prober finds out when the node is back
         return OUT
     try:
         replies = [reply for due in _due(member, began) for reply in await _look(cluster, due)]
@@ -121,7 +122,7 @@ def _expire(member: Member, now: float) -> None:
 
 
 def _due(member: Member, now: float) -> Iterator[Sequence[tuple[Member, bytes]]]:
-    """Give the places where something is due, a few at a time."""
+    """Yield the places of the leftovers that are due, a few at a time."""
     due = [key for (key, _), each in list(member.leftovers.items()) if each.due <= now]
     places = [(member, key) for key in dict.fromkeys(due)]
     for first in range(0, len(places), AT_ONCE):
@@ -129,7 +130,7 @@ def _due(member: Member, now: float) -> Iterator[Sequence[tuple[Member, bytes]]]
 
 
 async def _look(cluster: Cluster, places: Sequence[tuple[Member, bytes]]) -> Sequence[Reply]:
-    """Remove what nodes keep under some keys; return what each has then: another's, `None`, an error."""
+    """Remove leftovers under some keys; return what each node has then: a foreign value, `None`, an error."""
     began = cluster.io.now()
     replies = list(await _ask(cluster, [(member, Gets(key)) for member, key in places]))
     found: dict[int, tuple[Payload, DeleteCas]] = {}
@@ -152,9 +153,9 @@ async def _look(cluster: Cluster, places: Sequence[tuple[Member, bytes]]) -> Seq
 
 
 def _note_look(member: Member, name: tuple[bytes, Payload], began: float) -> None:
-    """Take note that a look, begun at a moment, has not found a leftover, or has removed it."""
+    """Count a look, begun at `began`, that did not find a leftover or removed it."""
     each = member.leftovers.get(name)
-    if each is None or each.since > began:  # what came meanwhile has not been looked for
+    if each is None or each.since > began:  # a leftover added meanwhile was not looked for
         return
     each.looks -= 1
     each.due, each.pause = began + each.pause, 2 * each.pause
@@ -165,5 +166,5 @@ def _note_look(member: Member, name: tuple[bytes, Payload], began: float) -> Non
 async def _ask(
     cluster: Cluster, asks: Sequence[tuple[Member, Gets | DeleteCas]]
 ) -> Sequence[Reply]:
-    """Ask nodes, silent ones too: as soon as they go on they store what they were told to."""
+    """Ask nodes, ejected ones too: a node that resumes may carry out the store it was sent."""
     return [reply for reply, _ in await cluster.ask_timed(asks, ejected_too=True)] if asks else ()

@@ -1,4 +1,4 @@
-"""One node as a client knows it: its backend, its health, and what was asked of it."""
+"""One node as a client knows it: its backend, its health, and its counters."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:  # they work on members
 
 
 class SharedHealth(Health):
-    """What the clients of this process know of one node's fitness.
+    """The health of one node, shared by the clients of this process.
 
-    `members` are those of the clients that use the node, each with the ejector of its client. Clients
-    share it that reach the node by the same `identity`; `None` is never shared.
+    `members` has the member of each client that uses the node, with that client's ejector. Clients
+    that reach the node by the same `identity` share its health; `None` is never shared.
 
     It is read and changed without a lock, which an interrupt could leave locked: each step is one
-    of a dict's own.
+    atomic operation of a dict.
     """
 
     __slots__ = ("departed", "identity", "members")
@@ -33,27 +33,27 @@ class SharedHealth(Health):
         super().__init__()
         self.identity: Hashable = None
         self.members: dict[Member, Ejector] = {}
-        self.departed = 0  # calls that were answered over members that are gone
+        self.departed = 0  # answered calls of members that have left
 
     @property
     def answered(self) -> int:
-        """Return how many calls the node has answered, whoever made them."""
+        """The number of calls that the node has answered, over all clients."""
         return self.departed + sum(member.answered for member in list(self.members))
 
     @property
     def suspect(self) -> bool:
-        """Return whether the node has kept silent since it last answered."""
+        """Whether the node has been silent since it last answered."""
         return self._timeouts > 0 and self.silent(self.answered)
 
 
 class Member:
-    """One node as this client knows it: its backend, its health, and counters of what was asked.
+    """One node as this client knows it: its backend, its health, and its counters.
 
-    `answered` counts calls that got a valid reply, `refused` those not sent because the node is
-    ejected. `health` is what all clients of this process know that use the node in the same way.
-    `leftovers` are the locks that the node may keep though nobody has them.
-    `reminded` is since when it was ejected, when the log was last told that it still is, and how many
-    calls had been refused by then.
+    `answered` counts calls that got a valid reply, `refused` calls that were not sent because the
+    node is ejected. `health` is shared by all clients of this process that reach the node in the
+    same way. `leftovers` are tokens of locks that the node may still keep without a holder.
+    `reminded` has the start of the ejection, the time of the last log line about it, and the number
+    of calls refused by then.
 
     Counters are plain integers: CPython switches threads only at calls and jumps, and `x.n += 1`
     has neither between its load and its store, so no count is lost.
@@ -100,11 +100,11 @@ class Member:
 
     @property
     def suspect(self) -> bool:
-        """Say whether the node has kept silent since it last answered."""
+        """Return whether the node has kept silent since it last answered."""
         return self.health.suspect
 
     def counters(self) -> dict[str, int | float]:
-        """Give this client's counters for the node; `mean_seconds` is over all calls so far."""
+        """Return this client's counters for the node; `mean_seconds` is over all calls so far."""
         calls = self.answered + self.errors
         return {
             "calls": calls,

@@ -1,4 +1,27 @@
-"""Nodes that are ejected are probed until they give a sign of life."""
+"""The prober: one thread per process that probes ejected nodes until they answer.
+
+*Ejected*: no call is sent to the node, so that its callers do not wait for one timeout after
+another. Reads miss, writes fail. *Hard* failures eject a node with the first one: it cannot be
+reached, or said that it cannot serve. Timeouts, protocol errors and lost connections eject it when
+several come in a row, or when too large a share of its calls fails: a single one may be the
+network's fault. An ejection is *soft* if a timeout or a protocol error caused it, for that could be
+this process's own fault. `core.health` has the counts and the waits.
+
+*Who finds out*: each client records the failures of its own calls (`Ejector.record_failure`) in a
+health that all clients of this process with equal timeouts share. *Who probes*: only this thread.
+It pings each ejected node when its wait is over; the wait grows with each failed probe. Callers
+never probe, so a node that is still silent costs no caller a timeout. If most nodes of a client are
+silent, the fault may be on this side (the client *fails open*): then none of them waits longer than
+a second for its next probe.
+
+*Which races are harmless*: no lock is taken, because an interrupt could leave it locked. The thread
+that puts a node into the list of ejected nodes (`setdefault`) ejects it, and the thread that takes
+it out (`pop`) restores it. Both are atomic, so each change happens once, and each client reports it
+once. A call that was sent before a soft ejection may still be answered: that restores the node. A
+failure of a call that began before the return of the node is ignored. Two watches may overlap for
+one round: a node is pinged twice. An interrupt may leave a node in the list that is not ejected:
+its claim is void after a second, and another thread may take it over.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +37,13 @@ from shardcache.operations.port import IO
 if TYPE_CHECKING:  # it works on this
     from shardcache.operations.cluster.ejection import Ejector
 
-TICK: Final = 0.1  # seconds; how often a prober looks who is due
-DOUBT: Final = 1.0  # seconds between two probes at most, while most nodes are silent
-ABANDONED: Final = 1.0  # seconds after which a claim to a node that is not ejected counts no more
+TICK: Final = 0.1  # seconds between two looks for nodes that are due
+DOUBT: Final = 1.0  # seconds; the longest wait between two probes while most nodes are silent
+ABANDONED: Final = 1.0  # seconds after which a claim to a node that is not ejected is void
 
 
 class ProberLog(NamedTuple):
-    """Where lines are written about nodes that are left out, and asked again after so many seconds."""
+    """Where the ejections are logged, and the returns with the seconds that the node was out."""
 
     ejected: Callable[[NodeError], None]
     restored: Callable[[str, float], None]
@@ -30,7 +53,7 @@ SILENT: Final = ProberLog(lambda _error: None, lambda _name, _seconds: None)
 
 
 class Claim:
-    """Tells that a node is being ejected, or is out, since a moment."""
+    """The mark of a node that is being ejected, or is ejected, since `since`."""
 
     __slots__ = ("since",)
 
@@ -39,7 +62,7 @@ class Claim:
 
 
 class Probe(NamedTuple):
-    """One node that is asked for a sign of life, and over which backend."""
+    """One node to be pinged, and the backend for that."""
 
     health: SharedHealth
     member: Member
@@ -47,14 +70,14 @@ class Probe(NamedTuple):
 
 
 class Prober:
-    """Keeps the ejected nodes of all clients with equal timeouts, and asks each for a sign of life.
+    """The ejected nodes of all clients with equal timeouts, and the thread that probes them.
 
-    It runs in a thread (under gevent a greenlet), for blocking and asyncio clients, and only while
-    there is such a node: event loops come and go, and one may end with each call. In a forked
-    child, which has no thread, the next refused call starts another.
+    The thread (under gevent a greenlet) serves blocking and asyncio clients, and runs only while a
+    node is ejected: event loops come and go, and one may end with each call. In a forked child,
+    which has no thread, the next refused call starts one.
 
-    `io` is a blocking port. `timeout` is the length of a call, in seconds. The prober itself keeps
-    nobody's node: one that the last of its clients has let go is probed no more.
+    `io` is a blocking port. `timeout` is the length of a call, in seconds. The prober does not keep
+    nodes alive: a node whose last client has dropped it is not probed any more.
     """
 
     __slots__ = (
@@ -77,44 +100,43 @@ class Prober:
         self._log = log
         # Nodes by their identity, while a client has them.
         self._known: dict[Hashable, SharedHealth] = {}
-        # Who puts a node in with `setdefault`, which is atomic, ejects it, and who takes it out with
-        # `pop` restores it: no lock is needed, which an interrupt could leave locked. The state of
-        # its health follows a moment later.
+        # The thread that puts a node in with `setdefault` ejects it, the thread that takes it out
+        # with `pop` restores it. The state of its health follows a moment later.
         self._out: dict[SharedHealth, Claim] = {}
         self._watch: object = None
         self._alive = 0.0
-        self._process = 0  # in which the watch was begun
+        self._process = 0  # the process that started the watch
 
     def join(self, member: Member, ejector: Ejector, identity: Hashable) -> None:
-        """Let a member share the health of its node with all others of this identity."""
+        """Let a member share the health of its node with all members of the same identity."""
         health = member.health
         health.members[member] = ejector
         if identity is not None:
             health.identity = identity
-            health = self._known_as(health)
+            health = self._find_or_add(health)
             member.health = health
             health.members[member] = ejector
             self._known.setdefault(identity, health)  # its last member may have left just now
         if health.ejected:
             self._out.setdefault(health, Claim(self.now()))  # for the same reason
 
-    def _known_as(self, health: SharedHealth) -> SharedHealth:
-        """Return what is known already of the node with this identity; else `health`, from now on."""
+    def _find_or_add(self, health: SharedHealth) -> SharedHealth:
+        """Return the known health of the node with this identity; add `health` if there is none."""
         known = self._known.get(health.identity)
         if known is not None:
-            self._clear(known)
+            self._drop_stopped(known)
         return self._known.setdefault(health.identity, health)
 
     def leave(self, member: Member) -> None:
-        """Let a member go; forget the node with its last one."""
+        """Drop a member; forget the node with its last one."""
         health = member.health
         if health.members.pop(member, None) is not None:
             health.departed += member.answered
         if not health.members:
             self._forget(health)
 
-    def _clear(self, health: SharedHealth) -> None:
-        """Let go of the members of clients that are gone, which an interrupt has left behind."""
+    def _drop_stopped(self, health: SharedHealth) -> None:
+        """Drop members of stopped clients, which an interrupt has left behind."""
         for member in list(health.members):
             ejector = health.members.get(member)
             if ejector is not None and ejector.stopped:
@@ -123,7 +145,7 @@ class Prober:
             self._forget(health)
 
     def _forget(self, health: SharedHealth) -> None:
-        """Forget a node, unless another client has come for it."""
+        """Forget a node, unless another client uses it by now."""
         identity = health.identity
         if self._known.get(identity) is not health:
             return
@@ -132,15 +154,15 @@ class Prober:
             self._known.setdefault(identity, known)
 
     def eject(self, health: SharedHealth, error: NodeError, now: float) -> None:
-        """Eject a node because of `error`, and tell every client of it, unless another does."""
+        """Eject a node because of `error`, and notify every client, unless another thread does."""
         claim = Claim(now)
-        # A signal may raise between any two bytecodes: a node that is ejected is in the list then,
-        # and one that is not can be put there by the next failure.
+        # A signal may raise between any two bytecodes. Even then an ejected node is in the list, and
+        # the next failure can put a node there that is not.
         try:
-            if not self._take(health, claim):
+            if not self._try_claim(health, claim):
                 return
             health.eject(error, now, self._io.random())
-            self._out.setdefault(health, claim)  # it may have passed for abandoned meanwhile
+            self._out.setdefault(health, claim)  # the claim may have been dropped as abandoned
         except BaseException:
             if not health.ejected and self._out.get(health) is claim:
                 self._out.pop(health, None)
@@ -150,18 +172,18 @@ class Prober:
         for member, ejector in clients_of(health):
             ejector.notify_ejected(member, error)
 
-    def _take(self, health: SharedHealth, claim: Claim) -> bool:
-        """Put a node in the list; return whether it was not there, and is the caller's to eject."""
+    def _try_claim(self, health: SharedHealth, claim: Claim) -> bool:
+        """Put a node in the list; return whether the caller is the one to eject it."""
         held = self._out.setdefault(health, claim)
         if held is claim:
             return True
         if health.ejected or claim.since - held.since < ABANDONED:
             return False
-        self._out[health] = claim  # whoever had it was stopped twice
+        self._out[health] = claim  # the thread that had it was interrupted twice
         return True
 
     def restore(self, health: SharedHealth) -> None:
-        """Take a node back that has answered, and tell every client of it, unless another does."""
+        """Restore a node that has answered, and notify every client, unless another thread does."""
         if health not in self._out or not health.ejected:  # it may be about to be ejected
             return
         now = self.now()
@@ -171,17 +193,17 @@ class Prober:
             seconds = now - health.since
             health.restore(now)
         except BaseException:
-            if health.ejected:  # what is ejected is in the list, to be restored another time
+            if health.ejected:  # an ejected node stays in the list, to be restored later
                 self._out.setdefault(health, Claim(now))
             raise
-        told = clients_of(health)
-        if told:
-            self._log.restored(told[0][0].node.name, seconds)
-        for member, ejector in told:
+        clients = clients_of(health)
+        if clients:
+            self._log.restored(clients[0][0].node.name, seconds)
+        for member, ejector in clients:
             ejector.notify_restored(member, seconds)
 
     def ensure_running(self) -> None:
-        """Begin to probe, unless that is being done in this process."""
+        """Start the prober's thread, unless it runs in this process."""
         now, process = self.now(), self._io.process()
         recent = now - self._alive < self.timeout + 10 * TICK
         if self._watch is not None and recent and self._process == process:
@@ -191,15 +213,15 @@ class Prober:
             self._alive = now
             self._process = process
             self._watch = watch
-            self._io.spawn(lambda: self._watched(watch), "prober")
-        except OSError:  # no thread is to be had, as while the interpreter ends
+            self._io.spawn(lambda: self._run(watch), "prober")
+        except OSError:  # no thread can be started, as while the interpreter ends
             self._watch = None
         except BaseException:  # another watch may take over at once
             self._watch = None
             raise
 
-    async def _watched(self, watch: object) -> None:
-        """Probe whoever is due, until none is left or another watch has taken over."""
+    async def _run(self, watch: object) -> None:
+        """Probe the nodes that are due, until none is ejected or another watch has taken over."""
         while self._out and self._watch is watch:
             self._alive = now = self.now()
             due = self._due(now)
@@ -211,10 +233,10 @@ class Prober:
             self._watch = None
 
     def _due(self, now: float) -> Sequence[SharedHealth]:
-        """Return the nodes that are to be probed now.
+        """Return the nodes to be probed now.
 
-        When more than half of a client's nodes are silent the trouble may be this process's own:
-        then none of them waits longer than a second.
+        When more than half of a client's nodes are silent, this process itself may be at fault: then
+        none of them waits longer than a second.
         """
         out = self._ejected(now)
         due = [health for health in out if health.due <= now]
@@ -234,11 +256,12 @@ class Prober:
         return due
 
     def _ejected(self, now: float) -> Sequence[SharedHealth]:
-        """Return the nodes that are out; let go of claims that led to nothing, and of those gone."""
-        # Not the list's items: making pairs may collect garbage, and so change it.
-        return [health for health in list(self._out) if self._stays_out(health, now)]
+        """Return the ejected nodes; drop void claims, and nodes that no client uses any more."""
+        # Not the list's items: building pairs may collect garbage, and so change the list.
+        return [health for health in list(self._out) if self._check_out(health, now)]
 
-    def _stays_out(self, health: SharedHealth, now: float) -> bool:
+    def _check_out(self, health: SharedHealth, now: float) -> bool:
+        """Return whether a node in the list is ejected; drop it if its claim is void."""
         claim = self._out.get(health)
         if claim is None:
             return False
@@ -246,7 +269,7 @@ class Prober:
             self._out.pop(health, None)
             if not clients_of(health):
                 return False
-            self._out.setdefault(health, claim)  # another client came in between
+            self._out.setdefault(health, claim)  # another client has joined meanwhile
         abandoned = now - claim.since >= ABANDONED
         if abandoned and not health.ejected and self._out.get(health) is claim:
             self._out.pop(health, None)
@@ -259,9 +282,9 @@ class Prober:
                 health.begin_probe()
                 try:
                     probes.append(Probe(health, member, ejector.reach(member)))
-                except Exception as error:  # noqa: BLE001 - whatever a plugin's backend raises
-                    self._judge(health, _unasked(member, error))
-        replies = await self._asked(probes)
+                except Exception as error:  # noqa: BLE001 - a plugin's backend may raise anything
+                    self._judge(health, _unreachable(member, error))
+        replies = await self._ping(probes)
         for probe, reply in zip(probes, replies, strict=True):
             self._judge(probe.health, reply)
         for health, member, backend in probes:
@@ -270,36 +293,36 @@ class Prober:
             elif health.ejected:
                 backend.eject()
 
-    async def _asked(self, probes: Sequence[Probe]) -> Sequence[Reply]:
-        """Ask all at once; one after the other if that fails, so that each answers for itself."""
+    async def _ping(self, probes: Sequence[Probe]) -> Sequence[Reply]:
+        """Ping all nodes at once; if that raises, one after the other, to tell which one fails."""
         self._alive = now = self.now()
         try:
             asks = [(probe.backend, Ping()) for probe in probes]
             return [reply for reply, _ in await self._io.call_many(asks, now + self.timeout)]
         except Exception as error:  # noqa: BLE001 - such as a node that has joined a Redis Cluster
             if len(probes) == 1:
-                return [_unasked(probes[0].member, error)]
-        return [reply for probe in probes for reply in await self._asked([probe])]
+                return [_unreachable(probes[0].member, error)]
+        return [reply for probe in probes for reply in await self._ping([probe])]
 
     def _judge(self, health: SharedHealth, reply: Reply) -> None:
-        """Restore a node that has answered, be it with a no; else have it probed again later."""
+        """Restore a node that has answered, even with a refusal; else set its next probe."""
         if not isinstance(reply, NodeError) or isinstance(reply, NodeRefusedError):
             self.restore(health)
             return
-        # What failed for a reason of this process's own tells nothing new.
+        # A failure that is this process's own fault tells nothing about the node.
         error = health.error if failure_kind(reply) is FailureKind.NONE else reply
-        if error is not None:  # else it was restored meanwhile
+        if error is not None:  # else the node was restored meanwhile
             health.record_probe_failure(error, self.now(), self._io.random())
 
 
-def _unasked(member: Member, error: Exception) -> NodeError:
-    """Return the error of a node that cannot even be asked."""
+def _unreachable(member: Member, error: Exception) -> NodeError:
+    """Return the error of a node to which no ping can be sent."""
     said = str(error) if isinstance(error, ShardCacheError) else repr(error)
     return NodeUnavailableError(f"cannot be probed: {said}", member.node.name)
 
 
 def clients_of(health: SharedHealth) -> Sequence[tuple[Member, Ejector]]:
-    """Return the members that share a node's health, each with its client's ejector."""
+    """Return the members that share a node's health, each with the ejector of its live client."""
     members = health.members
     pairs = [(member, members.get(member)) for member in list(members)]
     return [(member, each) for member, each in pairs if each is not None and not each.stopped]

@@ -1,8 +1,9 @@
-"""From a key to its canonical name and the member that owns it."""
+"""From a caller's key to its place: its name, its owner, and the bytes that are hashed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from shardcache.core.keys import KeySpace
 from shardcache.core.topology import Topology
@@ -10,25 +11,28 @@ from shardcache.operations.cluster.members import Member
 
 Key = str | bytes
 
-
-Route = Callable[[Key], tuple[bytes, Member]]
+# Where a key belongs: its canonical name, the member of its owner, and the bytes that the strategy
+# hashes, from which `Cluster.preferred` finds the nodes after the owner. It is a plain tuple because
+# every operation builds one: a NamedTuple costs 0.2 µs more, which a `get_many` pays for each key.
+Place: TypeAlias = tuple[bytes, Member, bytes]
+Route: TypeAlias = Callable[[Key], Place]
 
 
 def router(topology: Topology, members: Mapping[str, Member], keys: KeySpace) -> Route:
-    """Give the function from a caller's key to its canonical name and the member of its owner.
+    """Return the function from a caller's key to its place.
 
-    Built once per topology: on the way of a `get` it is one call and two look-ups.
+    It is built once per topology: a `get` pays for one call and two look-ups.
     """
     owner, encode, canonical = topology.owner, keys.encode, keys.canonical
     if topology.strategy.hashes_namespace:
 
-        def route(key: Key) -> tuple[bytes, Member]:
+        def route(key: Key) -> Place:
             name = canonical(encode(key))
-            return name, members[owner(name).name]
+            return name, members[owner(name).name], name
     else:
 
-        def route(key: Key) -> tuple[bytes, Member]:
+        def route(key: Key) -> Place:
             raw = encode(key)
-            return canonical(raw), members[owner(raw).name]
+            return canonical(raw), members[owner(raw).name], raw
 
     return route

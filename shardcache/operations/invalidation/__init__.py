@@ -1,1 +1,1 @@
-"""Many values made void at once."""
+"""Invalidating many values at once: tags, generations, and clear."""

@@ -1,4 +1,4 @@
-"""The versions of tags: values stored with another version of one of their tags count for nothing."""
+"""The versions of tags. A value stored with an outdated version of one of its tags is a miss."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key
 
 
-def placed(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Member]]:
-    """Give for each tag the name of its version, and the node that keeps it."""
+def places(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Member]]:
+    """Return for each tag the name of its version, and the member that keeps it."""
     routes = (cluster.route(tag) for tag in tags)
-    return [(TAGS + name, member) for name, member in routes]
+    return [(TAGS + name, member) for name, member, _ in routes]
 
 
-def version(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
-    """Give the version in a reply about `name`; `None` if there is none, or its node failed."""
+def version_in(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
+    """Return the version in a reply about `name`; `None` if there is none, or its node failed."""
     if not isinstance(reply, tuple):
         return None
     try:
@@ -31,38 +31,39 @@ def version(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
     return data if flags == MARK_FLAGS and len(data) == VERSION_SIZE else None
 
 
-async def versions(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | None:
-    """Give the versions that the tags have now, made if need be; `None` if a node failed."""
+async def get_or_create(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | None:
+    """Return the versions of the tags, and create missing ones; `None` if a node failed."""
     if not tags:
         return []
-    places = placed(cluster, tags)
+    placed = places(cluster, tags)
     deadline = cluster.deadline()
-    replies = await cluster.ask_many([(member, Get(name)) for name, member in places], deadline)
-    known: list[bytes] = []
-    for (name, member), reply in zip(places, replies, strict=True):
+    replies = await cluster.ask_many([(member, Get(name)) for name, member in placed], deadline)
+    versions: list[bytes] = []
+    for (name, member), reply in zip(placed, replies, strict=True):
         if isinstance(reply, NodeError):
             return None
-        made = version(cluster, name, reply) or await _made(cluster, member, name, deadline)
-        if made is None:
+        version = version_in(cluster, name, reply)
+        version = version or await _create(cluster, member, name, deadline)
+        if version is None:
             return None
-        known.append(made)
-    return known
+        versions.append(version)
+    return versions
 
 
-async def _made(cluster: Cluster, member: Member, name: bytes, deadline: float) -> bytes | None:
-    """Make a version of a tag that has none; if another is faster, theirs."""
+async def _create(cluster: Cluster, member: Member, name: bytes, deadline: float) -> bytes | None:
+    """Create a version for a tag that has none; return another client's if that one is faster."""
     fresh = cluster.io.token()[:VERSION_SIZE]
     payload = cluster.payloads.seal(name, (MARK_FLAGS, fresh))
     stored = await cluster.ask(member, Set(name, payload, None, When.ABSENT), deadline)
     if stored is True:
         return fresh
-    return version(cluster, name, await cluster.ask(member, Get(name), deadline))
+    return version_in(cluster, name, await cluster.ask(member, Get(name), deadline))
 
 
 async def invalidate(cluster: Cluster, tag: Key) -> bool:
-    """Make every value with this tag a miss; say whether the tag's node has taken note."""
-    # Which of the values being made have this tag is not known: nobody joins any of them.
+    """Make every value with this tag a miss; return whether the tag's node has carried that out."""
+    # It is not known which recomputes under way have this tag: no caller joins any of them.
     cluster.io.single_flight.forget_all()
-    ((name, member),) = placed(cluster, [tag])
+    ((name, member),) = places(cluster, [tag])
     reply = await cluster.ask(member, Delete(name))
     return not isinstance(cluster.unwrap(reply, reply), NodeError)

@@ -1,4 +1,4 @@
-"""What is asked of every node, whatever the keys."""
+"""Operations on whole nodes: ping, statistics and flush."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shardcache.operations.cluster.routing import Key
 
 
 class NodeStats(NamedTuple):
-    """One node's figures: the server's own, or the error met in asking, and this client's.
+    """One node's figures: the server's own, or its error, and this client's counters.
 
     `circuit` is `closed`, or `open` or `probing` while the node is ejected.
     """
@@ -24,10 +24,10 @@ class NodeStats(NamedTuple):
 
 
 async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
-    """Return, by node name, the seconds that a ping took, or the error in its place.
+    """Return, by node name, the seconds that a ping took, or the node's error.
 
-    Ejected nodes are asked as well, and restored when they answer. Nodes for locks alone have
-    `lock` before their names.
+    Ejected nodes are asked as well, and restored when they answer. `lock` precedes the names of
+    nodes that serve only locks.
     """
     known = cluster.known
     asks = [(member, Ping()) for member in known.values()]
@@ -41,16 +41,16 @@ async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
 class Stats(dict[str, NodeStats]):
     """The figures of each node by its name.
 
-    `protection` are the counters of all values that were computed through this client.
+    `protection` are the counters of all values that were recomputed through this client.
     """
 
     protection: dict[str, float]
 
 
 class Counters(dict[str, dict[str, int | float]]):
-    """What a client has counted since it was made: its counters of each node, by the node's name.
+    """A client's counters since it was created, by the node's name.
 
-    `protection` are the counters of all values that were computed through this client, `circuits`
+    `protection` are the counters of all values that were recomputed through this client, `circuits`
     has `closed`, `open` or `probing` by the node's name.
     """
 

@@ -1,4 +1,4 @@
-"""Whether each node can do all that a client needs: asked of every node, told at once."""
+"""A check that every node can do all that a client needs."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ from shardcache.errors import (
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 
-TTL: Final = 10.0  # seconds that a key of a check lives, should nobody be able to delete it
+TTL: Final = 10.0  # seconds; the life of a check's key if it cannot be deleted
 ONE: Final[Payload] = (INTEGER_FLAGS, b"1")
-FINAL: Final = (FailureKind.HARD, FailureKind.TIMEOUT)  # nothing more is learnt from such a node
+FINAL: Final = (FailureKind.HARD, FailureKind.TIMEOUT)  # after these nothing more is asked
 
 GONE: Final = "what was just written is gone: it has no room, or several servers answer there"
 OTHER: Final = "what was just written reads as something else: several servers answer there"
@@ -80,7 +80,7 @@ ADVICE: Final[Mapping[str, str]] = {
 
 
 class Product(NamedTuple):
-    """How a server tells its version, and the oldest that will do."""
+    """A server product: the name of its version figure, and the oldest version that is supported."""
 
     name: str
     figure: str
@@ -104,10 +104,10 @@ _version = re.compile(r"(\d{1,9})\.(\d{1,9})").match
 
 
 class NodeCheck(NamedTuple):
-    """What a check found of a node that can do all that is needed.
+    """What a check found on a node that can do all that is needed.
 
-    `server` is the server with its version, `seconds` how long one answer took, `notes` what works
-    and yet should be known, such as that it evicts nothing.
+    `server` is the server with its version, `seconds` the time of one answer, `notes` what an
+    operator should know although it works, such as that the server evicts nothing.
     """
 
     server: str
@@ -118,21 +118,21 @@ class NodeCheck(NamedTuple):
 async def check(cluster: Cluster) -> dict[str, NodeCheck]:
     """Return, by node name, what was found; raise `CheckFailedError` if a node cannot do all.
 
-    The keys of a check have names of chance, and are deleted at its end. What is asked counts in no
-    counter, ejects no node, and is told to no observer; an ejected node is asked as well, and
-    restored when it answers.
+    The keys of a check have random names, and are deleted at its end. Its commands count in no
+    counter, eject no node and cause no events; an ejected node is asked as well, and restored when
+    it answers.
     """
     visits = _visits(cluster)
     try:
-        await _make(cluster, visits)
+        await _run_scripts(cluster, visits)
     except ClientClosedError:
         raise
-    except ShardCacheError:  # of one node, it is not said of which, and it ended the call to all
+    except ShardCacheError:  # of one node, which it does not name; it ended the call to all nodes
         await _clean(cluster, visits)
         visits = _visits(cluster)
         for visit in visits:
             try:
-                await _make(cluster, [visit])
+                await _run_scripts(cluster, [visit])
             except ShardCacheError as error:
                 visit.note("", _reason(error, visit.member.node.name))
     await _clean(cluster, visits)
@@ -144,7 +144,7 @@ async def check(cluster: Cluster) -> dict[str, NodeCheck]:
 
 
 def _visits(cluster: Cluster) -> list[Visit]:
-    """Return one visit to each node, those for locks alone among them."""
+    """Return one visit for each node, with those that serve only locks."""
     cached = set(cluster.members.values())
     return [
         Visit(
@@ -159,8 +159,8 @@ def _visits(cluster: Cluster) -> list[Visit]:
     ]
 
 
-async def _make(cluster: Cluster, visits: Iterable[Visit]) -> None:
-    """Ask all nodes at once, one command after the other, until nothing is left to be asked."""
+async def _run_scripts(cluster: Cluster, visits: Iterable[Visit]) -> None:
+    """Ask all nodes at once, one command after the other, until all scripts have ended."""
     io = cluster.io
     scripts = {visit: visit.script() for visit in visits}
     asked = {visit: next(script) for visit, script in scripts.items()}
@@ -179,7 +179,7 @@ async def _make(cluster: Cluster, visits: Iterable[Visit]) -> None:
 
 
 async def _clean(cluster: Cluster, visits: Iterable[Visit]) -> None:
-    """Delete what visits that came to no good end have left; what cannot be deleted expires."""
+    """Delete the keys of visits that broke off; a key that cannot be deleted expires."""
     io = cluster.io
     for visit in visits:
         if visit.written:
@@ -189,7 +189,7 @@ async def _clean(cluster: Cluster, visits: Iterable[Visit]) -> None:
 
 
 Script: TypeAlias = Generator[Command, Reply, None]
-# Ends with a reply, which is of the type its command names, hence `Any`; for an error `REFUSED`.
+# Returns the reply, which is of the type that its command names, hence `Any`; `REFUSED` for an error.
 Asking: TypeAlias = Generator[Command, Reply, Any]
 
 
@@ -197,16 +197,16 @@ REFUSED: Final[Any] = object()
 
 
 class _Over(Exception):  # noqa: N818 - an order to stop
-    """Nothing more is learnt from the node."""
+    """Nothing more is to be asked of the node."""
 
 
 class Visit:
-    """What is asked of one node, and what was found there.
+    """The check of one node: its script, and what it found.
 
-    `seconds` is how long the last answer took; `written` are the keys that may be there.
+    `seconds` is the time of the last answer; `written` are the keys that may be on the node.
     """
 
-    def __init__(  # noqa: PLR0913 - what is asked, and under which names
+    def __init__(  # noqa: PLR0913 - what to ask, and under which names
         self,
         name: str,
         member: Member,
@@ -225,7 +225,7 @@ class Visit:
         self._key = keys.canonical(b"check:" + token.hex().encode())
         self._payload: Payload = (MARK_FLAGS, token)
         self.written: list[bytes] = []
-        self._unable: dict[str, list[str]] = {}  # by the reason: what cannot be done for it
+        self._unable: dict[str, list[str]] = {}  # by reason: what the node cannot do
         self._answer_seconds = 0.0
         self._figures: Mapping[str, str] | NodeError = {}
         self._asked = 0
@@ -233,7 +233,7 @@ class Visit:
 
     @property
     def failed(self) -> bool:
-        """Return whether anything is wrong."""
+        """Whether anything is wrong."""
         return bool(self._unable)
 
     def note(self, what: str, reason: str) -> None:
@@ -245,11 +245,11 @@ class Visit:
         return [self._fault(reason, unable) for reason, unable in self._unable.items()]
 
     def found(self, cluster: Cluster) -> NodeCheck:
-        """Return what was found of a node on which nothing is wrong."""
+        """Return what was found on a node without faults."""
         return NodeCheck(self._server(), self._answer_seconds, tuple(self._notes(cluster)))
 
     def script(self) -> Script:
-        """Ask for one of everything; delete at the end what was written."""
+        """Send one command of each kind; delete the keys at the end."""
         try:
             yield from self._ask("answer", Ping())
             if self._values:
@@ -275,21 +275,21 @@ class Visit:
             yield from self._ask_to_swap("compare and set", key, payload)
         if stored and counting:
             pair: list[Payload | NodeError | None] = [payload, ONE]
-            # Of two keys: a member of a Redis Cluster may have both, and yet not give them at once.
+            # Of two keys: a member of a Redis Cluster may have both, and refuse to read them at once.
             yield from self._ask_for("read many", GetMany([key, counter]), wanted=pair)
         if counting:
             yield from self._ask_for("count", Incr(counter, 1), wanted=2)
         yield from self._ask_to_lead()
-        beside = [prefix + key for prefix in (REFRESHING, TAGS, GENERATIONS, MARKS)]
-        self.written += beside
+        own_keys = [prefix + key for prefix in (REFRESHING, TAGS, GENERATIONS, MARKS)]
+        self.written += own_keys
         yield from self._ask(
-            "write tags and generations", SetMany([(name, payload) for name in beside], TTL)
+            "write tags and generations", SetMany([(name, payload) for name in own_keys], TTL)
         )
         if stored:
             yield from self._ask_for("delete", Delete(key))
 
     def _ask_to_lead(self) -> Asking:
-        """Ask for what a cached function does: leave a stub, renew it, put the value in its place."""
+        """Send what a cached function sends: leave a stub, renew it, store the value in its place."""
         key, mark = self._key + b":c", self._payload[1]
         self.written.append(key)
         begun = yield from self._ask("cache functions", GetOrStub(key, mark, TTL))
@@ -300,7 +300,7 @@ class Visit:
             yield from self._ask_for("cache functions", Cas(key, self._payload, token, TTL))
 
     def _ask_to_swap(self, what: str, key: bytes, payload: Payload) -> Asking:
-        """Ask for a compare-and-set."""
+        """Send a compare-and-set."""
         token = yield from self._ask_for_token(what, key)
         if token is not REFUSED:
             yield from self._ask_for(what, Cas(key, payload, token, TTL))
@@ -339,7 +339,7 @@ class Visit:
             yield from self._ask_for("release a lock", DeleteCas(key, token))
 
     def _ask_for_figures(self) -> Asking:
-        """Ask what server it is; one that does not tell, such as a proxy, may still serve."""
+        """Ask for the server's figures; one without figures, such as a proxy, may still serve."""
         reply = yield ServerStats()
         self._figures = reply if isinstance(reply, (dict, NodeError)) else {}
         product = self._product
@@ -355,7 +355,7 @@ class Visit:
         return (yield from self._ask_for("write", command))
 
     def _ask_for(self, what: str, command: Command, *, wanted: Reply = True) -> Asking:
-        """Ask, and note any other reply than the one that is wanted; return whether it came."""
+        """Ask, and note any reply but `wanted`; return whether that came."""
         reply = yield from self._ask(what, command)
         if reply == wanted:
             return True
@@ -389,7 +389,7 @@ class Visit:
         return told if whole else f"cannot {listed}: {told}"
 
     def _patterns(self) -> str:
-        """Return the patterns of keys that a Redis user needs."""
+        """Return the key patterns that a Redis user needs."""
         own = self._space.canonical(b"").decode(errors="backslashreplace")
         return f"~{own}* ~~sc:*" if own else "~*"
 
@@ -437,7 +437,7 @@ def _error_in(reply: Reply) -> NodeError | None:
 
 
 def _surprise(reply: Reply, command: Command) -> str:
-    """Return what is wrong with a reply that is no error."""
+    """Return what is wrong with a reply that is not an error."""
     if isinstance(command, (Get, GetMany)):
         missing = None in reply if isinstance(reply, list) else reply is None
         return GONE if missing else OTHER

@@ -1,4 +1,4 @@
-"""What is done with many keys: every node asked at once, and what answered is kept."""
+"""Operations on many keys: all nodes are asked at once, and the results of those that answer kept."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Failed = dict[Key, NodeError | DecodeError]
 
 
 async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
-    """Give the values of the keys found, under the caller's own keys."""
-    groups = _grouped(cluster, keys)
+    """Return the values of the keys found, under the caller's own keys."""
+    groups = _group(cluster, keys)
     found: dict[Key, Any] = {}
     failed: Failed = {}
     decode, plain = cluster.payloads.decoder(), cluster.payloads.bytes_flags
@@ -51,17 +51,17 @@ async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
 
 
 def _miss(member: Member, reply: Any, key: Key, failed: Failed) -> None:
-    """Put an error among the failed; count what is missing."""
+    """Note an error under the caller's key, or count a miss."""
     if isinstance(reply, NodeError):
         failed[key] = reply
     else:
         member.misses += 1
 
 
-def _note_undecodable(  # noqa: PLR0913, PLR0917 - one of many, with where it goes
+def _note_undecodable(  # noqa: PLR0913, PLR0917 - a reply, and where its error goes
     cluster: Cluster, member: Member, name: bytes, error: DecodeError, key: Key, failed: Failed
 ) -> None:
-    """Count bytes that cannot be decoded, and put their error among the failed if it is to be raised."""
+    """Count undecodable bytes; note their error under the caller's key if it is to be raised."""
     try:
         cluster.undecodable(member, name, error, None)
     except DecodeError:
@@ -69,24 +69,24 @@ def _note_undecodable(  # noqa: PLR0913, PLR0917 - one of many, with where it go
 
 
 async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
-    """Store every item; give the keys that could not be stored."""
+    """Store every item; return the keys that could not be stored."""
     seconds = lifetime(ttl, cluster.default_ttl)
-    groups = _grouped(cluster, items)
+    groups = _group(cluster, items)
     payloads = {
         name: cluster.payloads.encode(name, items[key], seconds)
         for group in groups.values()
         for key, name in group.items()
     }
 
-    def storing(names: list[bytes]) -> Command:
-        if seconds == 0:  # stored for no time at all
+    def command(names: list[bytes]) -> Command:
+        if seconds == 0:  # storing with a ttl of 0 is a delete
             return DeleteMany(names)
         return SetMany([(name, payloads[name]) for name in names], seconds)
 
     failed: Failed = {}
     refused: list[tuple[Member, Command]] = []
     deadline = cluster.deadline()
-    for member, keys, names, replies in await _ask_groups(cluster, groups, storing, deadline):
+    for member, keys, names, replies in await _ask_groups(cluster, groups, command, deadline):
         errors = [reply if isinstance(reply, NodeError) else None for reply in replies]
         failed.update({key: error for key, error in zip(keys, errors, strict=True) if error})
         left = [
@@ -104,8 +104,8 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
 
 
 async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
-    """Remove every key; give how many were there."""
-    groups = _grouped(cluster, keys)
+    """Remove every key; return how many were there."""
+    groups = _group(cluster, keys)
     for group in groups.values():
         for name in group.values():
             cluster.io.single_flight.forget(name)
@@ -125,12 +125,12 @@ async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
     return len(removed)
 
 
-def _grouped(cluster: Cluster, keys: Iterable[Key]) -> Groups:
-    """Give the keys by the node that holds them, each key once."""
+def _group(cluster: Cluster, keys: Iterable[Key]) -> Groups:
+    """Return the keys grouped by the node that holds them, each key once."""
     route = cluster.route
     groups: Groups = {}
     for key in keys:
-        name, member = route(key)
+        name, member, _ = route(key)
         group = groups.get(member)
         if group is None:
             groups[member] = {key: name}
@@ -146,7 +146,7 @@ def _failure(
     found: Mapping[Key, Any] | None = None,
     succeeded: Sequence[Key] = (),
 ) -> PartialFailureError:
-    """Return the error of a call that failed for some of its keys."""
+    """Return the error of an operation that failed for some of its keys."""
     total = sum(map(len, groups.values()))
     return PartialFailureError(
         failed, total=total, nodes=len(groups), found=found, succeeded=succeeded
@@ -159,7 +159,7 @@ async def _ask_groups(
     command: Callable[[list[bytes]], Command],
     deadline: float | None = None,
 ) -> list[tuple[Member, list[Key], list[bytes], list[Any]]]:  # replies are of the command's type
-    """Ask each node for its group at once; a failed node has its error for each of its keys."""
+    """Ask all nodes at once, each for its group; a failed node's error stands for each of its keys."""
     split = [(member, list(group), list(group.values())) for member, group in groups.items()]
     asks = [(member, command(names)) for member, _, names in split]
     answers = await cluster.ask_many(asks, deadline)

@@ -1,4 +1,4 @@
-"""What is done with one key."""
+"""Operations on one key."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key
 
-COUNTER_MAX: Final = 2**63 - 1  # the most that every server can hold
-COUNTER_TRIES: Final = 3  # a counter that vanishes between two of these is not worth more
-TOUCH_TRIES: Final = 3  # a value that changes between two of these was stored anew in any case
+COUNTER_MAX: Final = 2**63 - 1  # the largest number that every server can hold
+COUNTER_TRIES: Final = 3  # rounds of incr and add, for a counter that keeps vanishing in between
+TOUCH_TRIES: Final = 3  # rounds of read and store, for a value that other writers keep changing
 _FAILED: Final[Any] = object()  # in place of a reply
 
 # Values and defaults are the caller's own objects, hence `Any`.
 
 
 async def get(cluster: Cluster, key: Key, default: Any) -> Any:
-    """Give the key's value, or `default`."""
-    name, member = cluster.route(key)
+    """Return the key's value, or `default`."""
+    name, member, _ = cluster.route(key)
     payload = cluster.unwrap(await cluster.ask(member, Get(name)), None)
     return cluster.value(member, name, payload, default)
 
 
 async def gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable | None]:
-    """Give the key's value with a token for `cas`, or `default` with `None`."""
-    name, member = cluster.route(key)
+    """Return the key's value with a token for `cas`, or `default` with `None`."""
+    name, member, _ = cluster.route(key)
     found = cluster.unwrap(await cluster.ask(member, Gets(name)), None)
     payload, token = found or (None, None)
     missing = object()
@@ -51,8 +51,8 @@ async def gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable 
 
 
 async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) -> bool:
-    """Store the key as `when` asks; say whether it was stored."""
-    name, member = cluster.route(key)
+    """Store the key on the condition `when`; return whether it was stored."""
+    name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
     if seconds == 0:
@@ -65,33 +65,33 @@ async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) ->
 
 
 async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL) -> bool | None:
-    """Store the key if nobody changed it since `gets` gave `token`."""
-    name, member = cluster.route(key)
+    """Store the key if it has not changed since `gets` returned `token`."""
+    name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
-    expired = seconds == 0  # stored for a moment, then deleted: no server does both at once
+    expired = seconds == 0  # stored for a second, then deleted: no server does both at once
     deadline = cluster.deadline()
     command = Cas(name, payload, token, 1.0 if expired else seconds)
     reply = await cluster.ask(member, command, deadline)
     if expired and reply is True:
         cluster.io.single_flight.forget(name)
         await cluster.ask(member, Delete(name), deadline)
-    if isinstance(reply, NodeRefusedError):  # as for every store, unless somebody was faster
+    if isinstance(reply, NodeRefusedError):  # as for every store, unless another write came first
         await cluster.ask(member, DeleteCas(name, token), deadline)
     stored: bool | None = cluster.unwrap(reply, default=False)
     return stored
 
 
 async def delete(cluster: Cluster, key: Key) -> bool:
-    """Remove the key; say whether it was there. What is being made for it now is void."""
-    name, member = cluster.route(key)
+    """Remove the key; return whether it was there. A recompute of it under way is void."""
+    name, member, _ = cluster.route(key)
     cluster.io.single_flight.forget(name)
     return bool(cluster.unwrap(await cluster.ask(member, Delete(name)), default=False))
 
 
 async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
-    """Give the key a new expiry; say whether it was there."""
-    name, member = cluster.route(key)
+    """Set the key's expiry; return whether the key was there."""
+    name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     if seconds == 0:
         return await delete(cluster, key)
@@ -103,7 +103,7 @@ async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
 async def _touch_signed(
     cluster: Cluster, member: Member, name: bytes, seconds: float | None
 ) -> bool:
-    """Store the value anew, signed for as long as it is to live now."""
+    """Store the value again, with a signature for its new lifetime."""
     payloads, deadline = cluster.payloads, cluster.deadline()
     for _ in range(TOUCH_TRIES):
         found = cluster.unwrap(await cluster.ask(member, Gets(name), deadline), None)
@@ -113,13 +113,13 @@ async def _touch_signed(
         command: Command = Touch(name, seconds)
         if payload[0] & SIGNED:
             try:
-                held = payloads.open(name, payload)
+                opened = payloads.open(name, payload)
             except DecodeError as error:
                 cluster.undecodable(member, name, error, default=None)
                 return False
-            command = Cas(name, payloads.seal(name, held, seconds), token, seconds)
+            command = Cas(name, payloads.seal(name, opened, seconds), token, seconds)
         reply = cluster.unwrap(await cluster.ask(member, command, deadline), default=None)
-        if reply is not False:  # else somebody has changed it just now
+        if reply is not False:  # else another write came in between
             return reply is True
     return False
 
@@ -127,21 +127,21 @@ async def _touch_signed(
 async def incr(
     cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
 ) -> int | None:
-    """Add `delta` to the key's counter; give its new value."""
+    """Add `delta` to the key's counter; return its new value."""
     return await _count(cluster, key, _checked(delta, "delta"), initial, ttl)
 
 
 async def decr(
     cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
 ) -> int | None:
-    """Subtract `delta` from the key's counter, which stops at 0; give its new value."""
+    """Subtract `delta` from the key's counter, which stops at 0; return its new value."""
     return await _count(cluster, key, -_checked(delta, "delta"), initial, ttl)
 
 
 async def _count(
     cluster: Cluster, key: Key, delta: int, start: SupportsIndex | None, ttl: TTL
 ) -> int | None:
-    name, member = cluster.route(key)
+    name, member, _ = cluster.route(key)
     initial = None if start is None else _checked(start, "initial")
     seconds = lifetime(ttl, cluster.default_ttl)
     deadline = cluster.deadline()
@@ -153,11 +153,11 @@ async def _count(
             return None
         if count is not None or initial is None:
             return count
-        if seconds == 0:  # a counter made for no time at all is not made
+        if seconds == 0:  # with a ttl of 0 no counter is created
             return initial
         payload = cluster.payloads.encode(name, initial)
-        made = await cluster.ask(member, Set(name, payload, seconds, When.ABSENT), deadline)
-        if cluster.unwrap(made, default=False):  # nobody else has made it meanwhile
+        added = await cluster.ask(member, Set(name, payload, seconds, When.ABSENT), deadline)
+        if cluster.unwrap(added, default=False):  # else another client created it meanwhile
             return initial
     return None
 
@@ -172,7 +172,7 @@ def _checked(number: SupportsIndex, name: str) -> int:
 
 
 async def _store_expired(cluster: Cluster, member: Member, name: bytes, when: When) -> bool:
-    """Do what storing for no time at all comes to: the key is deleted, but never by an `add`."""
+    """Store with a ttl of 0: delete the key, except for an `add`, which only looks for it."""
     if when is When.ABSENT:
         return cluster.unwrap(await cluster.ask(member, Get(name)), _FAILED) is None
     cluster.io.single_flight.forget(name)
@@ -183,6 +183,6 @@ async def _store_expired(cluster: Cluster, member: Member, name: bytes, when: Wh
 async def _drop_refused(
     cluster: Cluster, member: Member, name: bytes, reply: object, deadline: float
 ) -> None:
-    """Delete what a refused overwrite left: memcached drops the old value, Redis keeps it."""
+    """Delete the old value after a refused overwrite: memcached drops it by itself, Redis keeps it."""
     if isinstance(reply, NodeRefusedError):
         await cluster.ask(member, Delete(name), deadline)

@@ -1,4 +1,4 @@
-"""How long to wait before trying once more: tenacity's wait strategies, with chance from the port."""
+"""The pauses between tries: tenacity's wait strategies, with randomness from the port."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 FIRST: Final = 0.01  # seconds
 SLOWEST: Final = 0.1
 FACTOR: Final = 1.6
-SPREAD: Final = 0.25  # of the pause, either way: those who wait for one thing must not ask at once
+SPREAD: Final = 0.25  # of the pause, either way: waiters for the same key must not ask all at once
 
 
 class Backoff:
-    """The pauses between the tries of one waiter: by default 10 ms, growing by 1.6 to 100 ms, ±25 %.
+    """The pauses of one waiter: by default 10 ms, growing by a factor of 1.6 to 100 ms, ±25 %.
 
-    `strategy` is any of tenacity's, which then has the spread of its own choice.
+    A `strategy` of tenacity's replaces them, its spread included.
     """
 
     __slots__ = ("_following", "_io", "_state", "_strategy", "_tries")
@@ -32,15 +32,15 @@ class Backoff:
         self._following = FIRST
 
     def pause(self) -> float:
-        """Give the seconds to wait before the next try."""
+        """Return the seconds to wait before the next try."""
         self._tries += 1
         if self._strategy is not None:
-            return max(0.0, float(self._strategy(self._told())))
+            return max(0.0, float(self._strategy(self._retry_state())))
         seconds, self._following = self._following, min(SLOWEST, self._following * FACTOR)
         return seconds * (1 - SPREAD + 2 * SPREAD * self._io.random())
 
-    def _told(self) -> RetryCallState:
-        # Loaded with the first pause of such a strategy: it takes as long as all of shardcache.
+    def _retry_state(self) -> RetryCallState:
+        # Imported with the first pause of such a strategy: it takes as long as all of shardcache.
         from tenacity import RetryCallState, Retrying  # noqa: PLC0415
 
         if self._state is None:

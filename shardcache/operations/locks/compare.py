@@ -1,4 +1,4 @@
-"""What is done to a key only if it holds a known payload, on servers that can and cannot compare."""
+"""Compare-and-delete and compare-and-expire, on servers that can and cannot compare."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import UNANSWERED
 
-# Says whether the replies so far, `UNANSWERED` among them, will do.
+# Returns whether the replies so far, `UNANSWERED` among them, suffice.
 Suffices: TypeAlias = Callable[[Mapping[Member, Reply]], bool]
 
 
-async def compared(
+async def compare_and_change(
     cluster: Cluster,
     asks: Sequence[tuple[Member, CompareAndDelete | CompareAndExpire]],
     deadline: float,
     enough: Suffices,
     absent: Callable[[Member], Command | None] = lambda _: None,
 ) -> list[Reply]:
-    """Do it on each node that holds the payload; give whether, or the node's error.
+    """Run the command on every node whose key holds its payload.
 
-    Where the server cannot compare the key is read first, and changed by CAS. Where the payload is
-    not, or nothing is, the command that `absent` returns is asked in its place; it must change
-    nothing that is there. When `enough` says that the replies so far will do, the others are not
-    waited for.
+    Return `True`, `False` or the node's error per node. Where the server cannot compare, the key is
+    read first and changed by CAS. Where the key is missing or holds something else, the command that
+    `absent` returns is sent in its place; it must not change an existing key. Once the replies are
+    `enough`, the other nodes are not awaited.
     """
     members = [member for member, _ in asks]
     found = await cluster.ask_many(
         [(member, _first_step(member, command)) for member, command in asks],
         deadline,
-        lambda heard: enough(dict(zip(members, map(_holds, heard), strict=True))),
+        lambda heard: enough(dict(zip(members, map(_after_read, heard), strict=True))),
     )
     replies = dict(zip(members, found, strict=True))
     changing: list[tuple[Member, Command]] = []
@@ -53,7 +53,7 @@ async def compared(
         elif isinstance(reply, tuple):
             replies[member] = False
             if reply[0] == command.payload:
-                following = _by_cas(command, reply)
+                following = _cas_command(command, reply)
         if following is not None:
             replies[member] = UNANSWERED
             changing.append((member, following))
@@ -61,11 +61,11 @@ async def compared(
         changing, deadline, lambda heard: enough({**replies, **_by_member(changing, heard)})
     )
     for member, reply in _by_member(changing, changed).items():
-        replies[member] = _done(reply)
+        replies[member] = _as_bool(reply)
     return list(replies.values())
 
 
-async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
+async def compare_and_delete(  # noqa: PLR0913, PLR0917 - as above, with the tokens
     cluster: Cluster,
     members: Sequence[Member],
     command: CompareAndDelete,
@@ -73,10 +73,10 @@ async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
     deadline: float,
     enough: Suffices,
 ) -> list[Reply]:
-    """Remove the key on each node that holds the payload, by its token where there is one.
+    """Remove the key on every node that holds the payload, by its CAS token where one is known.
 
-    That is one step where the server cannot compare. A token says no more than that nothing has
-    changed: where it is refused the payload decides.
+    With a token one step suffices where the server cannot compare. A refused token says only that
+    the key has changed: then the payload decides.
     """
     unheard = dict.fromkeys(members, UNANSWERED)
     known = [
@@ -100,13 +100,13 @@ async def deleted(  # noqa: PLR0913, PLR0917 - as above, with the tokens
     ]
     if rest:
         settled = {member: reply for member, reply in found.items() if member not in rest}
-        compare = await compared(
+        compared = await compare_and_change(
             cluster,
             [(member, command) for member in rest],
             deadline,
             lambda heard: enough({**settled, **heard}),
         )
-        found.update(zip(rest, compare, strict=True))
+        found.update(zip(rest, compared, strict=True))
     return [found[member] for member in members]
 
 
@@ -120,18 +120,18 @@ def _first_step(member: Member, command: CompareAndDelete | CompareAndExpire) ->
     return command if type(command) in member.supports else Gets(command.key)
 
 
-def _done(reply: Reply) -> Reply:
-    """Give a reply to the second step as whether it was done."""
+def _as_bool(reply: Reply) -> Reply:
+    """Return the reply to a second step as a bool; an error stays as it is."""
     return isinstance(reply, Acquired) if reply is None or isinstance(reply, Acquired) else reply
 
 
-def _holds(reply: Reply) -> Reply:
-    """Give a reply to `Gets` as one to the command that follows it."""
+def _after_read(reply: Reply) -> Reply:
+    """Return the reply to a `Gets` as if the second step had been answered, too."""
     return True if isinstance(reply, tuple) else reply
 
 
-def _by_cas(command: CompareAndDelete | CompareAndExpire, found: Sequence[object]) -> Command:
-    """Give the command that does it to what was found."""
+def _cas_command(command: CompareAndDelete | CompareAndExpire, found: Sequence[object]) -> Command:
+    """Return the command that changes what a `Gets` found, by its token."""
     if isinstance(command, CompareAndDelete):
         return DeleteCas(command.key, found[1])
     return Cas(command.key, command.payload, found[1], command.ttl)

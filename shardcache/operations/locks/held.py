@@ -1,4 +1,4 @@
-"""A lock in hand: extend it, keep it, release it."""
+"""A lock that this client holds: extend it, keep it, release it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from shardcache.core.commands import (
     CompareAndExpire,
     Payload,
     Reply,
+    with_ttl,
 )
 from shardcache.core.events import LeaseLost
 from shardcache.core.leases import (
@@ -29,15 +30,15 @@ from shardcache.errors import (
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.leftovers import LOOKS, remove_later
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.locks.compare import Suffices, compared, deleted
+from shardcache.operations.locks.compare import Suffices, compare_and_change, compare_and_delete
 from shardcache.operations.port import UNANSWERED, Repetition
 
 
 class HeldLock:
-    """A lock in our hands: where it was asked for, until when it holds, and what became of it.
+    """A lock that this client holds: its nodes, its validity, and its end.
 
-    Moments are monotonic seconds. It holds until `until` unless it is `lost`, which says why, or
-    `released`.
+    Times are monotonic seconds. The lock is valid until `until`, unless it is `released` or `lost`,
+    which says why.
     """
 
     __slots__ = (
@@ -59,7 +60,7 @@ class HeldLock:
         "until",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a lock is, all of it known at once
+    def __init__(  # noqa: PLR0913, PLR0917 - all that a lock consists of
         self,
         cluster: Cluster,
         name: bytes,
@@ -81,25 +82,25 @@ class HeldLock:
         self.lost = ""
         self.released = False
         self._tokens = tokens
-        self._put_back: set[Member] = set()  # nodes that had lost it, and may have it again
+        self._put_back: set[Member] = set()  # nodes that had lost it, and may store it again
         self._process = cluster.io.process()
-        self._extending = 0  # how many extensions are under way
-        self._least = 0.0  # until when it holds by the shortest of them
+        self._extending = 0  # the number of extensions under way
+        self._least = 0.0  # the validity by the shortest of them
         self._keeping: Repetition | None = None
 
     def remaining(self) -> float:
-        """Give for how many seconds it still holds; 0 when it does not, as in a forked child."""
+        """Return the seconds for which the lock is still valid; 0 if it is not, as in a forked child."""
         if self.lost or self.released or not self.own:
             return 0.0
         return max(0.0, self.until - self.cluster.io.now())
 
     @property
     def own(self) -> bool:
-        """Say whether it belongs to this process, and not to the one it was forked from."""
+        """Whether it belongs to this process, and not to the process that this one was forked from."""
         return self._process == self.cluster.io.process()
 
     def keep(self) -> None:
-        """Have it prolonged in the background, as its policy says."""
+        """Extend the lock in the background, as its policy says."""
         io, policy = self.cluster.io, self.policy
         if policy.renew:
             self._keeping = io.repeat(policy.ttl / 3, self._extend_while_held, "lock keeper")
@@ -108,20 +109,20 @@ class HeldLock:
         try:
             return await self._extend_once()
         except ShardCacheError as error:  # such as a node that has joined a Redis Cluster
-            self._lose(f"it could not be prolonged: {error}")
+            self._lose(f"it could not be extended: {error}")
             return False
 
     async def _extend_once(self) -> bool:
         if self.cluster.io.now() - self.since + self.policy.ttl / 3 > self.policy.max_hold:
             return False
         if self.remaining() > self.policy.ttl:
-            return True  # it was extended for longer, which stays
+            return True  # the caller has extended it for longer
         return await self.extend(self.policy.ttl)
 
     async def extend(self, ttl: float) -> bool:
-        """Make it hold for `ttl` seconds from now; say whether, and once it is not it never is.
+        """Extend the lock to `ttl` seconds from now; return whether it is valid. A lost one stays lost.
 
-        Two at once may reach the nodes in any order: then it holds by the shorter of them.
+        Two extensions at once may reach the nodes in any order: the shorter one counts.
         """
         if not self._extending:
             self._least = math.inf
@@ -140,10 +141,10 @@ class HeldLock:
         if self.lost or deadline <= asked:
             self._lose("its time ran out")
             return False
-        # From now on nodes may keep it for no longer than this, whatever is heard of them.
+        # From now on nodes may keep it for no longer than this, whatever they reply.
         self.until = min(self.until, asked + validity_of(ttl, 0.0, self.members))
         wanted = quorum(len(self.members))
-        replies = await self._prolong(
+        replies = await self._extend_on(
             self.members,
             ttl,
             deadline,
@@ -152,41 +153,39 @@ class HeldLock:
         agreed = [member for member, reply in replies.items() if reply is True]
         now = io.now()
         left = validity_of(ttl, now - asked, agreed)
-        if self.released:  # meanwhile: it was given back, which is no loss
+        if self.released:  # meanwhile, which is not a loss
             return False
         if len(agreed) < wanted or not long_enough(left, ttl) or self.lost:
-            self._lose("it could not be prolonged")
+            self._lose("it could not be extended")
             return False
         self.until = self._least = min(self._least, now + left)
         late = [member for member, reply in replies.items() if reply is UNANSWERED]
         if late:
-            io.clean_up((self, asked), partial(self._prolong_late, late, ttl, deadline))
+            io.clean_up((self, asked), partial(self._extend_late, late, ttl, deadline))
         return True
 
-    async def _prolong(
+    async def _extend_on(
         self, members: Sequence[Member], ttl: float, deadline: float, enough: Suffices
     ) -> Mapping[Member, Reply]:
-        """Have nodes keep it for another `ttl` seconds, those too that have lost it.
+        """Extend the lock to `ttl` seconds on nodes, and store it again where it was lost.
 
-        A node that was restarted would be missing for as long as the lock is held, and the next one
-        to be restarted with it.
+        Otherwise a node that was restarted would be missing for as long as the lock is held, and so
+        would the next one to be restarted.
         """
         put_back: list[Member] = []
 
         def absent(member: Member) -> Acquire | None:
-            """Return what puts it back, as long as it is ours: another's is never replaced."""
+            """Return the command that stores the lock again; it never replaces another's lock."""
             if not self.remaining():
                 return None
             put_back.append(member)
             self._put_back.add(member)
             return Acquire(self.key, self.payload, member_ttl(member, ttl))
 
-        replies = await compared(
+        command = CompareAndExpire(self.key, self.payload, ttl)
+        replies = await compare_and_change(
             self.cluster,
-            [
-                (member, CompareAndExpire(self.key, self.payload, member_ttl(member, ttl)))
-                for member in members
-            ],
+            [(member, with_ttl(command, member_ttl(member, ttl))) for member in members],
             deadline,
             enough,
             absent,
@@ -195,14 +194,16 @@ class HeldLock:
             remove_later(self.cluster, put_back, self.key, self.payload, LOOKS)
         return dict(zip(members, replies, strict=True))
 
-    async def _prolong_late(self, members: Sequence[Member], ttl: float, deadline: float) -> None:
-        """Go through all steps with nodes that were not waited for."""
+    async def _extend_late(self, members: Sequence[Member], ttl: float, deadline: float) -> None:
+        """Go through all steps with nodes that were not awaited."""
         if self.remaining():
-            with suppress(ShardCacheError):  # which the next extension meets as well, and raises
-                await self._prolong(members, ttl, deadline, lambda _: False)
+            with suppress(
+                ShardCacheError
+            ):  # the next extension meets the same error, and raises it
+                await self._extend_on(members, ttl, deadline, lambda _: False)
 
     async def release(self) -> bool:
-        """Give it back on every node; say whether it was still ours. Only the first time counts."""
+        """Release the lock on every node; return whether it was still held. Only the first call counts."""
         if self.released or not self.own:
             return False
         if not self.remaining():
@@ -215,7 +216,7 @@ class HeldLock:
                 remove_later(self.cluster, self.members, self.key, self.payload)
                 raise
         majority = quorum(len(self.members))
-        # Not without the gate, whom the next attempt asks first.
+        # Wait for the gate in any case: the next attempt asks it first.
         asked = (member for member in self.members if not (member.suspect or member.health.ejected))
         replies = await withdraw(
             self.cluster,
@@ -227,7 +228,7 @@ class HeldLock:
             unsure=self._put_back,
         )
         if replies.count(False) > len(self.members) - majority:
-            self._lose("its nodes had it no more")
+            self._lose("its nodes did not have it any more")
         return not self.lost
 
     def _lose(self, why: str) -> None:
@@ -241,36 +242,36 @@ class HeldLock:
 
 
 def agrees(reply: Reply) -> bool:
-    """Return whether a node agreed to keep the lock."""
+    """Return whether a node agreed to store the lock."""
     return reply is True or isinstance(reply, Acquired)
 
 
 def token_of(reply: Reply) -> Hashable:
-    """Return the token that a node gave with the lock, `None` without one."""
+    """Return the CAS token in a node's reply, `None` without one."""
     return reply.token if isinstance(reply, Acquired) else None
 
 
 def count_against(replies: Iterable[Reply]) -> int:
-    """Count those that said no, or failed."""
+    """Count the nodes that refused or failed."""
     return sum(not agrees(reply) and reply is not UNANSWERED for reply in replies)
 
 
 def is_decided(replies: Sequence[Reply], wanted: int, nodes: int) -> bool:
-    """Say whether enough agreed, or no longer can."""
+    """Return whether enough nodes agreed, or enough can no longer agree."""
     return sum(map(agrees, replies)) >= wanted or count_against(replies) > nodes - wanted
 
 
 def member_ttl(member: Member, ttl: float) -> float:
-    """Return for how many seconds a node is asked to keep a lock of `ttl`."""
+    """Return the ttl in seconds to be sent to a node for a lock of `ttl`."""
     return node_ttl(ttl, whole_seconds=member.whole_seconds)
 
 
 def validity_of(ttl: float, elapsed: float, agreed: Iterable[Member]) -> float:
-    """Return for how many seconds from now it holds on nodes that agreed to keep it for `ttl`."""
+    """Return the validity in seconds from now of a lock of `ttl` on the nodes that agreed."""
     return validity(ttl, elapsed, whole_seconds=any(member.whole_seconds for member in agreed))
 
 
-async def withdraw(  # noqa: PLR0913 - what is removed, and who is waited for
+async def withdraw(  # noqa: PLR0913 - what to remove, and which nodes to wait for
     cluster: Cluster,
     tokens: Mapping[Member, Hashable],
     key: bytes,
@@ -280,11 +281,10 @@ async def withdraw(  # noqa: PLR0913 - what is removed, and who is waited for
     gate: Member | None = None,
     unsure: Collection[Member] = (),
 ) -> list[Reply]:
-    """Remove what is ours on each node.
+    """Remove this client's token on each node.
 
-    Wait no longer than for so many answers, one of them that of the `gate` if there is one. The
-    rest is done beside the caller: on nodes that are late, and on those that are `unsure`, of which
-    nobody knows whether they have it yet.
+    Wait for `answers` replies, that of the `gate` among them if there is one. The rest is done in
+    the background: on nodes that are late, and on `unsure` nodes, which may store it later.
     """
 
     def enough(heard: Mapping[Member, Reply]) -> bool:
@@ -294,7 +294,7 @@ async def withdraw(  # noqa: PLR0913 - what is removed, and who is waited for
     members = list(tokens)
     replies: list[Reply] = [UNANSWERED] * len(members)
     try:
-        replies = await deleted(
+        replies = await compare_and_delete(
             cluster, members, CompareAndDelete(key, payload), tokens, cluster.deadline(), enough
         )
     finally:

@@ -1,8 +1,8 @@
-"""A lock over a majority of nodes, in the manner of Redlock: taken, prolonged, given back.
+"""A lock over a majority of nodes, after Redis' description of the Redlock algorithm.
 
-Source: Redis' description of the Redlock algorithm. Other than there the nodes are not asked all at
-once: the first, the gate, is asked alone, and only who gets it asks the rest. Many who ask all
-nodes at once split the votes, and nobody wins.
+One difference: the nodes are not asked all at once. The first node, the gate, is asked alone, and
+only the client that gets it asks the rest. If many clients asked all nodes at once, they would split
+the votes, and none would win.
 """
 
 from __future__ import annotations
@@ -45,81 +45,84 @@ from shardcache.operations.locks.held import (
 )
 from shardcache.operations.port import UNANSWERED
 
-SILENT_GATES: Final = 2  # that are waited for; then all others are asked at once
-GATE_SHARE: Final = 0.5  # of a call's time, for one gate: two of them and the rest take two calls
+SILENT_GATES: Final = 2  # silent gates to wait for; then all other nodes are asked at once
+GATE_SHARE: Final = (
+    0.5  # of a call's time, for one gate: two gates and the rest take two calls' time
+)
 
 
 async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | None) -> HeldLock:
-    """Take the lock called `key`, trying for `wait` seconds while another has it; `None`: without end.
+    """Acquire the lock `key`; retry for `wait` seconds while another client holds it, or for ever.
 
-    Raise `LockTimeout` when that does not end, `LockUnavailable` when too few nodes answer.
+    Raise `LockTimeout` if it is still held after that, `LockUnavailable` if too few nodes answer.
     """
     io = cluster.io
     deadline = math.inf if wait is None else io.now() + wait
     backoff = Backoff(io, policy.backoff)
-    while (hold := await attempt(cluster, key, policy)) is None:
+    while (lock := await attempt(cluster, key, policy)) is None:
         pause = backoff.pause()
         left = deadline - io.now()
         if left <= 0:
             raise LockTimeout(f"lock {key!r} is still held by another client after {wait:g} s")
         await io.sleep(min(pause, left))
-    return hold
+    return lock
 
 
 async def attempt(
     cluster: Cluster, key: Key, policy: LockPolicy, prefix: bytes = LOCKS
 ) -> HeldLock | None:
-    """Try once to take the lock called `key`; `None` while another has it.
+    """Try once to acquire the lock `key`; return `None` if another client holds it.
 
-    Raise `LockUnavailable` when too few nodes answer.
+    Raise `LockUnavailable` if too few nodes answer.
     """
     cluster = cluster.locking
-    name = cluster.keys.canonical(cluster.keys.encode(key))
-    members = cluster.voters(key)
-    vote = _Attempt(cluster, name, members, policy, prefix)
-    hold = await _attempt(vote)
-    if hold is None and await clear(cluster, vote.refusing(), lock_key(name, prefix)):
-        hold = await _attempt(_Attempt(cluster, name, members, policy, prefix))
-    return hold
+    name, _, hashed = cluster.route(key)
+    members = cluster.voters(hashed)
+    first = _Attempt(cluster, name, members, policy, prefix)
+    lock = await _run(first)
+    if lock is None and await clear(cluster, first.refusing(), lock_key(name, prefix)):
+        lock = await _run(_Attempt(cluster, name, members, policy, prefix))
+    return lock
 
 
-async def _attempt(vote: _Attempt) -> HeldLock | None:
-    io = vote.cluster.io
+async def _run(attempt: _Attempt) -> HeldLock | None:
+    """Return the lock if the attempt succeeds; withdraw it otherwise."""
+    io = attempt.cluster.io
     try:
-        if await vote.take():
-            hold = vote.hold()
-            hold.keep()
-            return hold
+        if await attempt.ask_nodes():
+            lock = attempt.held_lock()
+            lock.keep()
+            return lock
     except BaseException:
-        await io.shield(vote.withdraw)
+        await io.shield(attempt.withdraw)
         raise
-    await io.shield(vote.withdraw)
-    vote.check_available()
+    await io.shield(attempt.withdraw)
+    attempt.check_available()
     return None
 
 
-async def held(cluster: Cluster, key: Key) -> bool:
-    """Return whether a majority of the lock's nodes keeps it for one holder now.
+async def is_held(cluster: Cluster, key: Key) -> bool:
+    """Return whether a majority of the lock's nodes has it for one holder now.
 
-    Raise `LockUnavailable` when the nodes that do not answer could make the difference.
+    Raise `LockUnavailable` if the nodes that did not answer could make the difference.
     """
     cluster = cluster.locking
-    name = cluster.keys.canonical(cluster.keys.encode(key))
-    members = cluster.voters(key)
+    name, _, hashed = cluster.route(key)
+    members = cluster.voters(hashed)
     command = Get(lock_key(name))
     replies = await cluster.ask_many(
         [(member, command) for member in members],
         cluster.deadline(),
-        lambda heard: _is_held(heard) is not None,
+        lambda heard: _decide_held(heard) is not None,
     )
-    answer = _is_held(replies)
+    answer = _decide_held(replies)
     if answer is None:
         raise _unavailable(name, dict(zip(members, replies, strict=True)))
     return answer
 
 
-def _is_held(replies: Sequence[Reply]) -> bool | None:
-    """Return whether a majority has one token; `None` when those not heard make the difference."""
+def _decide_held(replies: Sequence[Reply]) -> bool | None:
+    """Return whether a majority has one token; `None` if unheard nodes could make the difference."""
     kept = [reply for reply in replies if isinstance(reply, tuple)]
     most = max(map(kept.count, kept), default=0)
     unheard = sum(reply is UNANSWERED or isinstance(reply, NodeError) for reply in replies)
@@ -129,7 +132,7 @@ def _is_held(replies: Sequence[Reply]) -> bool | None:
 
 
 class _Attempt:
-    """One attempt at a lock: whom it asked, and what each said."""
+    """One attempt at a lock: the nodes that it asked, and their replies."""
 
     def __init__(
         self,
@@ -150,8 +153,8 @@ class _Attempt:
         self._asked = cluster.io.now()  # before the first byte is sent
         self._left = 0.0
 
-    async def take(self) -> bool:
-        """Ask the gate, then the others; say whether enough agreed, and soon enough."""
+    async def ask_nodes(self) -> bool:
+        """Ask the gate, then the others; return whether enough agreed, and soon enough."""
         if not await self._ask_gate():
             return False
         others = [member for member in self._members if member not in self._replies]
@@ -161,8 +164,8 @@ class _Attempt:
         self._left = validity_of(self._policy.ttl, now - self._asked, self._agreed())
         return len(self._agreed()) >= self._wanted and long_enough(self._left, self._policy.ttl)
 
-    def hold(self) -> HeldLock:
-        """Give the lock that was taken."""
+    def held_lock(self) -> HeldLock:
+        """Return the lock after a successful attempt."""
         now = self.cluster.io.now()
         return HeldLock(
             self.cluster,
@@ -176,13 +179,13 @@ class _Attempt:
         )
 
     def refusing(self) -> list[Member]:
-        """Give the nodes that said no."""
+        """Return the nodes that refused, because they have another client's token."""
         return [member for member, reply in self._replies.items() if reply is False]
 
     async def withdraw(self) -> None:
-        """Undo it on every node that agreed or may yet agree."""
+        """Remove the token on every node that agreed or may still agree."""
         unsure = [member for member, reply in self._replies.items() if may_store(reply)]
-        # Where it takes two steps, and the first is not answered yet, both are done beside the caller.
+        # If a removal takes two steps, and the first is not answered yet, both run in the background.
         later = [member for member in unsure if CompareAndDelete not in member.supports]
         remove_later(self.cluster, later, self._key, self._payload, LOOKS)
         agreed = self._agreed()
@@ -194,16 +197,16 @@ class _Attempt:
             )
 
     def check_available(self) -> None:
-        """Raise `LockUnavailable` if no other holder stood in the way, but nodes that failed."""
+        """Raise `LockUnavailable` if failed nodes, not another holder, made the attempt fail."""
         failed = sum(isinstance(reply, NodeError) for reply in self._replies.values())
         if len(self._members) - failed < self._wanted:
             raise _unavailable(self._name, {**dict.fromkeys(self._members), **self._replies})
 
     async def _ask_gate(self) -> bool:
-        """Ask one node after another until one answers; say whether it agreed.
+        """Ask one node after another until one answers; return whether it agreed.
 
-        Those that kept silent when last asked come last, so that the wait for them is not met again
-        and again. When two gates are silent the rest is asked at once, which bounds the whole.
+        Nodes that were silent when last asked come last, so that not every attempt waits for them.
+        After two silent gates the rest is asked at once, which bounds the whole.
         """
         io, cluster = self.cluster.io, self.cluster
         silent = 0
@@ -212,11 +215,11 @@ class _Attempt:
                 return True
             self._replies[gate] = UNANSWERED
             until = io.now() + GATE_SHARE * cluster.timeout
-            reply = self._replies[gate] = await cluster.ask(gate, self._take(gate), until)
+            reply = self._replies[gate] = await cluster.ask(gate, self._command(gate), until)
             if not isinstance(reply, NodeError):
                 return agrees(reply)
             silent += isinstance(reply, NodeTimeoutError)
-            if self._hopeless(self._replies.values()):
+            if self._cannot_win(self._replies.values()):
                 return False
         return False
 
@@ -224,24 +227,24 @@ class _Attempt:
         before = list(self._replies.values())
         self._replies.update(dict.fromkeys(members, UNANSWERED))
         replies = await self.cluster.ask_many(
-            [(member, self._take(member)) for member in members],
+            [(member, self._command(member)) for member in members],
             self.cluster.deadline(),
             lambda heard: is_decided([*before, *heard], self._wanted, len(self._members)),
         )
         self._replies.update(zip(members, replies, strict=True))
 
-    def _take(self, member: Member) -> Acquire:
+    def _command(self, member: Member) -> Acquire:
         return Acquire(self._key, self._payload, member_ttl(member, self._policy.ttl))
 
     def _agreed(self) -> list[Member]:
         return [member for member, reply in self._replies.items() if agrees(reply)]
 
-    def _hopeless(self, replies: Iterable[Reply]) -> bool:
+    def _cannot_win(self, replies: Iterable[Reply]) -> bool:
         return count_against(replies) > len(self._members) - self._wanted
 
 
 def _unavailable(name: bytes, replies: Mapping[Member, Reply]) -> LockUnavailable:
-    """Return the error of a lock whose nodes gave these replies, too few to decide."""
+    """Return the error for replies of which too few decide about the lock."""
     errors = {
         member.node.name: reply for member, reply in replies.items() if isinstance(reply, NodeError)
     }
@@ -253,5 +256,6 @@ def _unavailable(name: bytes, replies: Mapping[Member, Reply]) -> LockUnavailabl
 
 
 def lock_nodes(cluster: Cluster, key: Key) -> Sequence[Node]:
-    """Give the nodes of the lock called `key`, in the order of preference of its name."""
-    return [member.node for member in cluster.locking.voters(key)]
+    """Return the nodes of the lock `key`, in its order of preference."""
+    locking = cluster.locking
+    return [member.node for member in locking.voters(locking.hashed(key))]

@@ -1,1 +1,1 @@
-"""One caller recomputes a missing value for all."""
+"""Cached values: one caller recomputes a missing value for all."""

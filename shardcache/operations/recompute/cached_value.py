@@ -1,7 +1,7 @@
-"""A value that is computed when it is missing: read, made by one for all, stored, made anew in time.
+"""A cached value: read it; if it is missing, one caller recomputes it for all; refresh it in time.
 
-The order of a call: get → fresh: serve it → stale: serve it, and one caller makes it anew → missing:
-join those who make it in this process → lock → begin on the key's own node → compute → commit →
+The order of a call: get → fresh: serve it → stale: serve it, and one caller refreshes it → missing:
+join the flight of this process → lock → leave a stub on the key's own node → compute → commit →
 release. A hit is one command.
 """
 
@@ -31,19 +31,19 @@ RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.EXPIRED})
 
 
 async def get(request: Request) -> Any:
-    """Give the value: the stored one, or one made now by one caller for all."""
+    """Return the value: the stored one, or the result of one caller's recompute for all."""
     reply, versions = await request.read()
     if type(reply) is tuple and not is_mark(reply):
         stored = open_stored(reply)
         if stored is not None:
             state = request.freshness_of(stored, versions)
             if state in SERVED:
-                given = request.decode(stored.payload)
-                if given is not NOT_MADE:
+                value = request.decode(stored.payload)
+                if value is not NOT_MADE:
                     request.increment("stale" if state is Freshness.STALE else "hits")
                     if state is Freshness.FRESH:
-                        return given
-                    return await _serve_stale(request, given, stored)
+                        return value
+                    return await _serve_stale(request, value, stored)
             elif state in RESERVES:
                 return await _miss(request, Sight(request.began, reply, versions), stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
@@ -55,7 +55,7 @@ async def get(request: Request) -> Any:
 
 
 async def peek(request: Request) -> Any:
-    """Give the stored value, fresh or stale, or `NOT_MADE`; compute nothing."""
+    """Return the stored value, fresh or stale, or `NOT_MADE`; compute nothing."""
     reply, versions = await request.read()
     if not isinstance(reply, tuple) or is_mark(reply):
         return NOT_MADE
@@ -65,13 +65,13 @@ async def peek(request: Request) -> Any:
     return request.decode(stored.payload)
 
 
-async def put(request: Request, given: Any) -> bool:
-    """Store a value as if it had just been computed; say whether it was stored."""
-    lifetime = lifetime_of(request.policy, given)
-    versions = await tags.versions(request.cluster, request.tags)
+async def put(request: Request, value: Any) -> bool:
+    """Store a value as if it had just been recomputed; return whether it was stored."""
+    lifetime = lifetime_of(request.policy, value)
+    versions = await tags.get_or_create(request.cluster, request.tags)
     if lifetime == 0 or versions is None:
         return False
-    payload = request.cluster.payloads.dump(request.name, given)
+    payload = request.cluster.payloads.dump(request.name, value)
     stored, seconds = request.seal(payload, lifetime, 0.0, versions)
     reply = await request.ask(Set(request.name, stored, seconds))
     if isinstance(reply, NodeRefusedError):  # as for every store: the old value is gone
@@ -80,7 +80,7 @@ async def put(request: Request, given: Any) -> bool:
 
 
 async def refresh(request: Request) -> Any:
-    """Compute the value whatever is stored, store it, and give it."""
+    """Recompute the value, whatever is stored; store and return it."""
     progress = Progress(request.io.now())
 
     async def recompute_over() -> Outcome:
@@ -97,28 +97,28 @@ async def refresh(request: Request) -> Any:
 
 
 async def invalidate(request: Request) -> bool:
-    """Remove the value, and void what is being made now; say whether anything was there."""
+    """Remove the value, and void recomputes under way; return whether anything was there."""
     cluster, member = request.cluster, request.member
     request.io.single_flight.forget(request.name)
     request.protection.refresh_gate.clear(request.name)
     asks: list[tuple[Member, Command]] = [(member, Delete(request.name))]
-    if request.policy.ages:  # who makes it anew, or rests from that, has nothing to do any more
+    if request.policy.ages:  # a refresh under way, or backing off, has nothing left to do
         asks.append((member, Delete(request.refresh_key)))
     reply, *_ = await cluster.ask_many(asks)
     return cluster.unwrap(reply, default=False) is True
 
 
-# What a hit does beyond serving the value.
+# Refreshes, after a hit.
 
 
-async def _serve_stale(request: Request, given: Any, stored: Stored) -> Any:
-    """Have a value refreshed that is stale, or will be soon; return what is served meanwhile."""
+async def _serve_stale(request: Request, value: Any, stored: Stored) -> Any:
+    """Refresh a value that is stale, or will be soon; return the value to be served meanwhile."""
     refresh_gate = request.protection.refresh_gate
     if not refresh_gate.try_enter(request.name, request.io.now(), request.lease):
-        return given
+        return value
     if _inline(request):
         outcome = await _refresh(request, stored)
-        return given if outcome is None else await _deliver_own(request, outcome)
+        return value if outcome is None else await _deliver_own(request, outcome)
 
     async def refresh_in_background() -> None:
         outcome = await capture(lambda: _refresh(request, stored))
@@ -127,7 +127,7 @@ async def _serve_stale(request: Request, given: Any, stored: Stored) -> Any:
 
     if not request.io.try_spawn(refresh_in_background, "refresh"):
         refresh_gate.clear(request.name)
-    return given
+    return value
 
 
 def _inline(request: Request) -> bool:
@@ -136,7 +136,7 @@ def _inline(request: Request) -> bool:
 
 
 async def _refresh(request: Request, stored: Stored) -> Outcome | None:
-    """Make the value anew if no other process does; `None` if one does, or it cannot be known."""
+    """Refresh the value; `None` if another process does, or that cannot be known."""
     refresh_gate = request.protection.refresh_gate
     claim = await claim_refresh(request, stored)
     if claim is None:
@@ -156,7 +156,7 @@ async def _recompute_over(request: Request, progress: Progress) -> Outcome:
     return await recompute(request, await begin_over(request), progress=progress)
 
 
-# What a miss does: one caller of this process makes the value, or waits for another process.
+# A miss: one caller of this process recomputes the value, or waits for another process.
 
 
 async def _miss(request: Request, sight: Sight, last_resort: Stored | None) -> Any:
@@ -190,9 +190,9 @@ async def _lead(leader: Leader, sight: Sight) -> Outcome:
 async def _join_or_lead(
     request: Request, leader: Leader, sight: Sight
 ) -> tuple[Outcome | FlightEnd, bool]:
-    """Return what came of the work of one for all, and whether that was this caller's own.
+    """Return the outcome of the flight for all callers, and whether the work was this caller's own.
 
-    What is no newer than this call is nothing, and so is that another has waited too long.
+    An outcome that is older than this call does not count, nor does another caller's timeout.
     """
     joined: set[Progress] = set()
 
@@ -221,7 +221,7 @@ async def _join_or_lead(
 def _is_no_answer(
     ended: Outcome | FlightEnd, leader: Leader, sight: Sight, joined: Container[Progress]
 ) -> bool:
-    """Return whether another's work came to nothing, to nothing new, or waited too long."""
+    """Return whether the flight ended without an outcome that this caller can use."""
     if isinstance(ended, FlightEnd):
         return ended is FlightEnd.CANCELLED
     if ended.late:
@@ -231,20 +231,20 @@ def _is_no_answer(
 
 
 async def _identify_stub(request: Request, sight: Sight) -> Sight:
-    """Return what was seen, with what tells whose stub it is if a flight depends on that."""
+    """Return the sight, with the stub's CAS token if joining a flight depends on whose stub it is."""
     if sight.reply != BARE_STUB:
         return sight
     progress = request.io.single_flight.progress(request.name)
     if progress is None or progress.claim is None or progress.as_of >= sight.began:
         return sight
     name = request.name
-    there = await request.io.coalesce((name, Gets), lambda: request.ask(Gets(name)))
-    if not isinstance(there, tuple):
-        return sight._replace(reply=there)
-    return sight._replace(reply=there[0], token=there[1])
+    found = await request.io.coalesce((name, Gets), lambda: request.ask(Gets(name)))
+    if not isinstance(found, tuple):
+        return sight._replace(reply=found)
+    return sight._replace(reply=found[0], token=found[1])
 
 
-# What a caller gets of an outcome.
+# From an outcome to the caller's result.
 
 
 async def _deliver_own(request: Request, outcome: Outcome) -> Any:
@@ -254,7 +254,7 @@ async def _deliver_own(request: Request, outcome: Outcome) -> Any:
 
 
 async def _deliver_copy(request: Request, outcome: Outcome) -> Any:
-    """Return a copy of a value that others get as well, or raise the error with its own trace."""
+    """Return a copy of a shared value, or raise a copy of a shared error with the same traceback."""
     if outcome.error is not None:
         raise raisable(copy_to_raise(outcome.error))
     value = request.copy(outcome.payload) if outcome.payload is not None else NOT_MADE

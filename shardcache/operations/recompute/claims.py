@@ -1,6 +1,8 @@
-"""The right to store what is being made, and what becomes of it: kept, given up, let go.
+"""Claims: the right to store the result of a recompute, as a stub or a refresh mark on a node.
 
-What a claim asks of the key's own node changes nothing if something newer is there.
+A claim is the *lease* of Facebook's memcache (Nishtala et al., NSDI 2013) and the `W` (*win*) flag
+of memcached's meta get; `Lease` is another thing here, the lock's. No command of a claim changes a
+key that holds something newer.
 """
 
 from __future__ import annotations
@@ -26,59 +28,59 @@ from shardcache.errors import NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.leftovers import remove_later
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.locks.compare import compared
+from shardcache.operations.locks.compare import compare_and_change
 from shardcache.operations.port import UNANSWERED
 
-# How long those who wait can see that a making was given up; less may be gone at once on a node
-# that counts whole seconds.
+# How long followers can see that a recompute was abandoned. A node that counts whole seconds may
+# drop a key with a shorter life at once.
 ABANDONED_SECONDS: Final = 2.0
 
-# In the place of the mark of whoever makes a value anew: it has just failed, and is not tried now.
+# In place of the mark of a refresh: it has just failed, and is not tried again for a while.
 BACKING_OFF: Final[Payload] = (MARK_FLAGS, b"failed")
 
 
 class Claim(Protocol):
-    """What one who makes a value has on the key's own node.
+    """The right to store a value that is being recomputed.
 
-    `token` stands for what was there when the making began: a `Cas` with it stores the value only
-    if that is still there. `None`: the value is not to be stored.
+    `token` is the CAS token of the stub or old value at the start: a `Cas` with it stores the value
+    only if that is still there. `None`: the value is not to be stored.
     """
 
     token: Hashable | None
 
     def matches(self, reply: Reply, token: Hashable | None) -> bool:
-        """Return whether a reply shows what was there when this began; `token` as in a `Sight`."""
+        """Return whether a reply shows the stub or value of the start; `token` as in a `Sight`."""
 
     async def find_again(self) -> bool:
-        """Return whether what was there when this began is there under another token, used from now on."""
+        """Look for the stub of the start under another token; adopt that, and return whether it is there."""
 
     async def renew(self, ttl: float) -> bool:
-        """Keep others from making the same for another `ttl` seconds; say whether that went well."""
+        """Extend the claim by `ttl` seconds; return whether it is still valid."""
 
     async def abandon(self, backoff: float) -> None:
-        """Let others know that nothing will come of it, or not for `backoff` seconds."""
+        """Tell other processes that no value will come, and that they wait `backoff` seconds."""
 
     async def release(self) -> None:
-        """Undo it: somebody else may begin at once."""
+        """Give the claim up: another caller may begin at once."""
 
     async def on_stored(self) -> None:
-        """Do what remains to be done when the value has been stored."""
+        """Clean up after the value has been stored."""
 
 
 class NoClaim:
-    """What one has who makes a value without a word to anybody: it will not be stored."""
+    """Stores nothing: used when the key's node cannot be reached."""
 
     token: Hashable | None = None
 
-    def matches(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - nothing is there
-        """Return that it does not."""
+    def matches(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - there is no stub
+        """Return `False`."""
         return False
 
     async def find_again(self) -> bool:
-        """Return that it is not."""
+        """Return `False`."""
         return False
 
-    async def renew(self, ttl: float) -> bool:  # noqa: ARG002 - nobody is kept from anything
+    async def renew(self, ttl: float) -> bool:  # noqa: ARG002 - there is nothing to extend
         """Do nothing."""
         return False
 
@@ -93,15 +95,15 @@ class NoClaim:
 
 
 class StubClaim:
-    """What a `GetOrStub` gave: a stub in place of the value, our own if it `leads`.
+    """A stub in place of the value, from a `GetOrStub`; this caller's own if it `leads`.
 
-    With somebody else's stub, or with what was left of a making given up, a value can be stored as
-    well, if it comes first.
+    With another's stub, or that of an abandoned recompute, a value can be stored too, if it is
+    first.
     """
 
     def __init__(self, cluster: Cluster, member: Member, name: bytes, mark: bytes) -> None:
         self.token: Hashable | None = None
-        self.met: Payload | None = None  # what a `Get` shows of what is there
+        self.met: Payload | None = None  # the stub or value of the start, as a `Get` shows it
         self.leads = False
         self._cluster = cluster
         self._member = member
@@ -109,9 +111,9 @@ class StubClaim:
         self.mark = mark
 
     def matches(self, reply: Reply, token: Hashable | None) -> bool:
-        """Return whether a reply shows what was there at the beginning, or our stub.
+        """Return whether a reply shows the stub or value of the start, or our own stub.
 
-        Where the node took no stub that cannot be known, and is not denied: the source is to be spared.
+        If the node stored no stub, that is unknown, and counts as a match: it spares the source.
         """
         if self.met is None:
             return True
@@ -120,11 +122,11 @@ class StubClaim:
         return reply in {self.met, stub(self.mark)}
 
     async def find_again(self) -> bool:
-        """Look for the stub under another token, which memcached gives it when it is renewed."""
-        there = await self._ask(Gets(self._name))
-        if not isinstance(there, tuple) or self.met is None:
+        """Look for the stub under another token: memcached changes it when the stub is renewed."""
+        found = await self._ask(Gets(self._name))
+        if not isinstance(found, tuple) or self.met is None:
             return False
-        payload, token = there
+        payload, token = found
         if token == self.token or payload == BARE_STUB or not is_stub(payload):
             return False
         if not self.matches(payload, token):
@@ -133,7 +135,7 @@ class StubClaim:
         return True
 
     async def renew(self, ttl: float) -> bool:
-        """Give the stub another `ttl` seconds if it is ours."""
+        """Extend the stub by `ttl` seconds if it is our own."""
         if not self.leads:
             return False
         reply = await self._ask(Renew(self._name, self.mark, self.token, ttl))
@@ -141,10 +143,10 @@ class StubClaim:
             return False
         if isinstance(reply, Hashable) and not isinstance(reply, NodeError):
             self.token = reply
-        return True  # a node that did not answer is asked again
+        return True  # a node that did not answer is asked again at the next renewal
 
     async def abandon(self, backoff: float) -> None:  # noqa: ARG002 - others may try at once
-        """Leave a mark that tells those who wait to make the value for themselves."""
+        """Leave a mark that tells followers to recompute the value themselves."""
         if self.leads:
             await self._ask(Cas(self._name, abandoned(self.mark), self.token, ABANDONED_SECONDS))
 
@@ -161,11 +163,11 @@ class StubClaim:
 
 
 class RefreshClaim:
-    """What the one has who makes a value anew while the old one stays: a key beside the value's.
+    """The right to refresh a value while the old one is still served: a second key on the same node.
 
-    The old value is kept on its node for as long, even when nobody is served with it any more:
-    without it others would begin from nothing, and what is made now could not be stored in its
-    place. `leaves` is the time of day, in seconds, at which its node would let it go.
+    The node keeps the old value meanwhile, even when it is too old to be served: without it other
+    callers would begin from a miss, and the new value could not be stored in its place. `leaves` is
+    the time of day, in seconds, at which the node would drop the old value.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - two keys, and what is known of each
@@ -188,15 +190,15 @@ class RefreshClaim:
         self._mark = mark
         self._leaves = leaves
 
-    def matches(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - values have no need
+    def matches(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - not needed for values
         """Return whether a reply shows the old value."""
         return reply == self._met
 
     async def find_again(self) -> bool:
-        """Return that it is not: a value keeps its token."""
+        """Return `False`: a value keeps its token."""
         return False
 
-    async def stay(self, ttl: float) -> None:
+    async def keep_old_value(self, ttl: float) -> None:
         """Keep the old value for another `ttl` seconds."""
         leaves = self._cluster.io.wall() + ttl
         if leaves > self._leaves:
@@ -204,34 +206,32 @@ class RefreshClaim:
             await self._cluster.ask(self._member, Touch(self._name, ttl))
 
     async def renew(self, ttl: float) -> bool:
-        """Stay the one for another `ttl` seconds."""
-        await self.stay(ttl)
-        return (
-            await self._compared(CompareAndExpire(self._refresh_key, self._mark, ttl)) is not False
-        )
+        """Extend the refresh mark and the old value by `ttl` seconds."""
+        await self.keep_old_value(ttl)
+        reply = await self._ask(CompareAndExpire(self._refresh_key, self._mark, ttl))
+        return reply is not False
 
     async def abandon(self, backoff: float) -> None:
-        """Keep everybody from trying again for `backoff` seconds."""
+        """Keep all callers from refreshing the value for `backoff` seconds."""
         if backoff:
             await self._cluster.ask(self._member, Set(self._refresh_key, BACKING_OFF, backoff))
         else:
             await self.release()
 
     async def release(self) -> None:
-        """Let somebody else be the one."""
-        if isinstance(
-            await self._compared(CompareAndDelete(self._refresh_key, self._mark)), NodeError
-        ):
+        """Remove the refresh mark."""
+        reply = await self._ask(CompareAndDelete(self._refresh_key, self._mark))
+        if isinstance(reply, NodeError):
             remove_later(self._cluster, [self._member], self._refresh_key, self._mark)
 
     async def on_stored(self) -> None:
-        """Be the one no more."""
+        """Remove the refresh mark."""
         await self.release()
 
-    async def _compared(self, command: CompareAndDelete | CompareAndExpire) -> Reply:
+    async def _ask(self, command: CompareAndDelete | CompareAndExpire) -> Reply:
         cluster = self._cluster
         asks = [(self._member, command)]
-        (reply,) = await compared(cluster, asks, cluster.deadline(), _answered)
+        (reply,) = await compare_and_change(cluster, asks, cluster.deadline(), _answered)
         return reply
 
 

@@ -1,4 +1,4 @@
-"""What became of the calls for computed values, counted."""
+"""Counters of the calls for cached values."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ from typing import Final
 
 COUNTERS: Final = {
     "hits": "served fresh",
-    "misses": "had nothing to serve at once",
+    "misses": "had nothing to serve",
     "stale": "served after their ttl",
     "early": "hits after which the value was refreshed before its ttl ended",
-    "recomputes": "calls of the function, beside those by `bypass`",
-    "coalesced": "got what another caller of this process made",
+    "recomputes": "calls of the function, without those by `bypass`",
+    "coalesced": "got the value of another caller in this process",
     "lock_waits": "waited for another process",
-    "wait_seconds": "for how long those did, in all",
+    "wait_seconds": "the time that those waited, in all",
     "timeouts": "waited for another caller's value until they timed out",
     "rejected": "values not stored: something newer or an invalidation came, or the claim ran out",
-    "uncached": "values not stored, because of what they were",
+    "uncached": "values that the policy does not store",
     "errors": "exceptions of the function",
-    "swallowed": "of which an old value was served in place",
+    "swallowed": "errors in whose place an old value was served",
     "cache_errors": "failures of cache nodes",
-    "locks_lost": "locks lost while a value was being made",
+    "locks_lost": "locks lost during a recompute",
     "locks_unavailable": "locks for which too few nodes answered",
 }
 
 
 class RecomputeCounters:
-    """The counters of one cached function, or of all of a client; `COUNTERS` says of what each is.
+    """The counters of one cached function, or of all of a client; `COUNTERS` describes each.
 
     They are plain numbers in a dict: CPython switches threads only at calls and jumps, and adding
-    to one has neither between its load and its store, so no count is lost. `name` is that of the
-    function.
+    to one has neither between its load and its store, so no count is lost. `name` is the function's.
     """
 
     __slots__ = ("counts", "name")

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
 
-NOTES: Final = "__notes__"  # where exceptions keep what `add_note` was given
+NOTES: Final = "__notes__"  # the attribute to which `add_note` appends
 
 
 _MEMBERS: Final = (GetSetDescriptorType, MemberDescriptorType)
 
 
 def copy_to_raise(error: Exception) -> Exception:
-    """Return an exception equal to `error`, to be raised once more, whose trace shows the same origin.
+    """Return a copy of `error` to be raised again, whose traceback shows the same origin.
 
-    One that cannot be copied is returned itself.
+    An exception that cannot be copied is returned itself.
     """
     twin = _copy(error, copy.copy) or _copy(error, _copy_without_init)
     if twin is None:
@@ -28,7 +28,7 @@ def copy_to_raise(error: Exception) -> Exception:
 
 
 def _copy(error: Exception, copied: Callable[[Exception], Exception]) -> Exception | None:
-    """Return a copy of `error`, `None` if it is no such thing."""
+    """Return a copy of `error`; `None` if `copied` does not return an equal one."""
     try:
         twin = copied(error)
     except Exception:  # noqa: BLE001 - the copying is the user's code, and may raise anything
@@ -37,20 +37,20 @@ def _copy(error: Exception, copied: Callable[[Exception], Exception]) -> Excepti
 
 
 def _copy_without_init(error: Exception) -> Exception:
-    """Return a copy without calling `__init__`, which may want other arguments than were kept."""
+    """Return a copy without calling `__init__`, which may need other arguments than `args`."""
     return _build(type(error), error.args, _state(error))
 
 
 def describe(error: Exception) -> list[Any]:
-    """Return what is stored of an exception: the path of its type, its arguments, its attributes.
+    """Return the stored form of an exception: the path of its type, its arguments, its attributes.
 
-    A list, for not every codec takes tuples.
+    It is a list, because not every codec takes tuples.
     """
     return [_path(type(error)), list(error.args), _state(error)]
 
 
 def restore(stored: Any, kinds: Sequence[type[Exception]]) -> Exception | None:
-    """Return the exception of such a description, if it is of one of `kinds`; nothing is imported."""
+    """Return the exception that a description stands for, if it is of one of `kinds`. Import nothing."""
     if not (isinstance(stored, (list, tuple)) and len(stored) == 3):  # noqa: PLR2004
         return None
     path, arguments, state = stored
@@ -60,15 +60,15 @@ def restore(stored: Any, kinds: Sequence[type[Exception]]) -> Exception | None:
         if _path(kind) == path:
             try:
                 return _build(kind, arguments, state)
-            except Exception:  # noqa: BLE001 - the user's code, or an attribute that it has not
+            except Exception:  # noqa: BLE001 - the user's code, or an attribute that it lacks
                 return None
     return None
 
 
 def equal(one: Exception, other: Exception) -> bool:
-    """Return whether two exceptions are the same to whoever catches them.
+    """Return whether two exceptions are the same to code that catches them.
 
-    That is their type, text, arguments and attributes; not their traces and causes.
+    That compares type, text, arguments and attributes, not tracebacks and causes.
     """
     try:
         return (
@@ -82,7 +82,7 @@ def equal(one: Exception, other: Exception) -> bool:
 
 
 def _build(kind: type[Exception], arguments: Sequence[Any], state: Mapping[str, Any]) -> Exception:
-    """Return an exception of these arguments and attributes; its `__init__` is not called."""
+    """Return an exception with these arguments and attributes, without calling its `__init__`."""
     error = kind.__new__(kind, *arguments)
     error.args = tuple(arguments)
     members = set(_members(kind))
@@ -97,7 +97,7 @@ def _build(kind: type[Exception], arguments: Sequence[Any], state: Mapping[str, 
 
 
 def _state(error: Exception) -> dict[str, Any]:
-    """Return what an exception has beside its arguments: in its dict, in slots, in members in C."""
+    """Return an exception's attributes: those in its dict, in slots, and in members of C types."""
     members = {name: getattr(error, name, None) for name in _members(type(error))}
     return {name: value for name, value in members.items() if value is not None} | vars(error)
 
@@ -112,7 +112,7 @@ def _members(kind: type[Exception]) -> Iterator[str]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal and of one type, and so are those within."""
+    """Return whether two values are equal and of the same type, and so are the values within."""
     if one is other:
         return True
     if type(one) is not type(other):
@@ -126,7 +126,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _with_subclasses(kinds: Sequence[type[Exception]]) -> list[type[Exception]]:
     every = list(kinds)
-    for kind in every:  # grows meanwhile
+    for kind in every:  # the list grows while it is walked
         every.extend(kind.__subclasses__())
     return every
 

@@ -1,4 +1,4 @@
-"""Who makes a missing value: whoever gets the lock, or the key's own node, and who waits for them."""
+"""The leader of a flight: it recomputes a missing value, or waits for the process that does."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations.locks import redlock
 from shardcache.operations.locks.backoff import Backoff
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, NoClaim
-from shardcache.operations.recompute.outcomes import Outcome, failed, read
+from shardcache.operations.recompute.outcomes import Outcome, failed, stored_outcome
 from shardcache.operations.recompute.progress import Progress
 from shardcache.operations.recompute.recompute import begin, claim_refresh, recompute
 from shardcache.operations.recompute.request import Request
 
 
 class Sighting(Enum):
-    """What one who waits for a value sees when it is not there."""
+    """What a waiting leader sees when the value is missing."""
 
-    IN_PROGRESS = "in progress"  # somebody makes it
-    UNCLAIMED = "unclaimed"  # nobody does any more
+    IN_PROGRESS = "in progress"  # another process recomputes it
+    UNCLAIMED = "unclaimed"  # no process does any more
 
 
 class Leader:
-    """The one call of this process that stands for all who want a value now.
+    """The one call of this process that acts for all callers that want a value now.
 
-    It waits for another process until `deadline` (monotonic seconds); `last_resort` is a value too
-    old to be served unless making it anew fails, or even then. `void` is the claim, in this process,
-    of a recompute that was begun before an invalidation: it may be in the way.
+    It waits for another process until `deadline` (monotonic seconds). `last_resort` is an old value
+    that is served only if its recompute fails, if at all. `void` is the claim of a recompute in this
+    process that began before an invalidation: it may be in the way.
     """
 
     __slots__ = (
@@ -57,7 +57,7 @@ class Leader:
         self.void: Claim | None = None
 
     async def outcome(self, reply: object) -> Outcome:
-        """Make the value or wait for it, as the policy and what was read (`reply`) say."""
+        """Recompute the value or wait for it, depending on the policy and the node's `reply`."""
         request = self._request
         if isinstance(reply, NodeError):
             return await self._recompute(NoClaim())
@@ -72,7 +72,7 @@ class Leader:
             if is_abandoned(reply):
                 return await self._recompute_regardless()
             if request.policy.quorum:
-                # The void one has the lock.
+                # The void recompute has the lock.
                 return await (self._by_lock() if self.void is None else self._by_lease())
             return await (
                 self._by_lease() if request.policy.lock == "shard" else self._recompute_regardless()
@@ -83,12 +83,12 @@ class Leader:
 
     @property
     def left(self) -> float:
-        """Return for how many seconds another's value is waited for yet."""
+        """The seconds that are left to wait for another caller's value."""
         return max(0.0, self._deadline - self._io.now())
 
     @property
     def takes_over(self) -> bool:
-        """Return whether a caller that timed out recomputes the value itself."""
+        """Whether a caller that timed out recomputes the value itself."""
         last_resort = self._last_resort
         match self._request.policy.on_timeout:
             case "compute":
@@ -100,33 +100,33 @@ class Leader:
                 return last_resort is None or not serves_after_error(last_resort, policy, now)
 
     def time_out(self) -> Outcome:
-        """Give what there is for a caller to whom another's value did not come in time."""
+        """Return the outcome for a follower that timed out."""
         return self._outcome_on_timeout() or failed(self._timeout_error())
 
     async def _by_lock(self) -> Outcome:
-        """Compute with the lock in hand, or wait for what its holder makes."""
+        """Recompute while holding the lock, or wait for the value of its holder."""
         request = self._request
         while True:
             try:
-                hold = await redlock.attempt(
+                lock = await redlock.attempt(
                     request.cluster, request.key, request.policy.locking, VALUE_LOCKS
                 )
             except LockUnavailable:
                 request.increment("locks_unavailable")
                 return await self._recompute_regardless()
-            if hold is not None:
+            if lock is not None:
                 try:
                     return await self._recompute_holding()
                 finally:
-                    await self._io.shield(hold.release)
-                    if hold.lost:
+                    await self._io.shield(lock.release)
+                    if lock.lost:
                         request.increment("locks_lost")
             outcome = await self._wait()
             if outcome is not None:
                 return outcome
             if not self._seen:
-                # Somebody has the lock and no stub: he died between the two, or what he makes is
-                # void. The key's own node lets one begin.
+                # The lock is held, but there is no stub: its holder died between the two, or its
+                # recompute is void. The key's own node lets one caller begin.
                 return await self._by_lease()
 
     async def _recompute_holding(self) -> Outcome:
@@ -135,7 +135,7 @@ class Leader:
         return claim if isinstance(claim, Outcome) else await self._recompute(claim)
 
     async def _by_lease(self) -> Outcome:
-        """Compute with a stub in place, or wait for what its owner makes."""
+        """Recompute with a stub in place, or wait for the value of the stub's owner."""
         while True:
             self.progress.read(self._io.now())
             claim = await begin(self._request)
@@ -148,7 +148,7 @@ class Leader:
                 return outcome
 
     async def _by_refresh(self) -> Outcome | None:
-        """Compute beside the old value, or wait for whoever does; `None` when it is gone."""
+        """Refresh the old value, or wait for the process that does; `None` when the old value is gone."""
         while (last_resort := self._last_resort) is not None:
             claim = await claim_refresh(self._request, last_resort)
             if claim is not None:
@@ -162,7 +162,7 @@ class Leader:
         return None
 
     async def _recompute_regardless(self) -> Outcome:
-        """Compute whoever else does; what is stored first stays."""
+        """Recompute, even if other processes do so too; the value that is stored first stays."""
         if self._last_resort is not None:
             outcome = await self._refresh_over(self._last_resort)
             if outcome is not None:
@@ -174,11 +174,11 @@ class Leader:
         return await self._recompute(claim)
 
     async def _refresh_over(self, last_resort: Stored) -> Outcome | None:
-        """Refresh an old value in place of whoever does, and never ends; `None` when it is gone."""
+        """Take the refresh over from a process that hangs; `None` when the old value is gone."""
         request = self._request
         claim = await claim_refresh(request, last_resort, When.ALWAYS)
         if claim is not None:
-            # Whoever hangs may be of this process: it refreshes what is stored now all the same.
+            # The hung refresh may be of this process: let callers refresh the new value all the same.
             request.protection.refresh_gate.clear(request.name)
         else:
             seen = await self._look(0.0)
@@ -191,10 +191,10 @@ class Leader:
         return await recompute(self._request, claim, self._last_resort, self.progress)
 
     async def _wait(self) -> Outcome | None:
-        """Wait for the value; `None` when whoever made it left nothing behind."""
+        """Wait for the value; `None` when its recompute ended without a trace."""
         io, request = self._io, self._request
         if io.single_flight.nested():
-            # Whoever makes it may be waiting for something that this very caller is making.
+            # The other process may be waiting for a value that this very caller recomputes.
             return await self._recompute_regardless()
         if not self._waits:
             self._waits = True
@@ -216,10 +216,10 @@ class Leader:
         return self._outcome_on_timeout() or await self._recompute_regardless()
 
     async def _look(self, waited: float) -> Outcome | Sighting | NodeError | None:
-        """Give what can be had of the value now; `None` when its making was given up.
+        """Return what the node has for the value; `None` when its recompute was abandoned.
 
-        Whoever was faster may not have begun yet: that there is nothing at all, not even a stub,
-        counts only when there was one before, or after a call's time.
+        The process that won may not have left its stub yet: a missing stub counts only if one was
+        seen before, or after a call's timeout.
         """
         request = self._request
         reply, versions = await request.read()
@@ -234,40 +234,40 @@ class Leader:
         if outcome is not None:
             return outcome
         if self._last_resort is None:
-            in_hand = isinstance(reply, tuple) and is_stub(reply)
-            self._seen |= in_hand
+            has_stub = isinstance(reply, tuple) and is_stub(reply)
+            self._seen |= has_stub
             may_begin = not self._seen and waited < request.cluster.timeout
-            return Sighting.IN_PROGRESS if in_hand or may_begin else Sighting.UNCLAIMED
-        beside = await request.ask(Get(request.refresh_key))
-        if beside == BACKING_OFF:
+            return Sighting.IN_PROGRESS if has_stub or may_begin else Sighting.UNCLAIMED
+        mark = await request.ask(Get(request.refresh_key))
+        if mark == BACKING_OFF:
             return self._outcome_while_backing_off()
-        return Sighting.UNCLAIMED if beside is None else Sighting.IN_PROGRESS
+        return Sighting.UNCLAIMED if mark is None else Sighting.IN_PROGRESS
 
     def _outcome_while_backing_off(self) -> Outcome | Sighting:
-        """Give the last resort while it is not made anew; one that is too old is no resort."""
+        """Return the last resort while its refresh backs off; drop it if it is too old to be served."""
         old = self._servable_old()
         if old is None:
             self._last_resort = None
             return Sighting.UNCLAIMED
         self._request.increment("stale")
-        return read(old)
+        return stored_outcome(old)
 
     def _servable_old(self) -> Payload | None:
-        """Give what is stored of the last resort, if it may still be served."""
+        """Return the payload of the last resort, if it may still be served."""
         stored = self._last_resort
         if stored is None or not serves_after_error(stored, self._request.policy, self._io.wall()):
             return None
         return stored.payload
 
     def _outcome_on_timeout(self) -> Outcome | None:
-        """Give what the policy has for one who has waited in vain; `None` to compute."""
+        """Return the policy's outcome for a caller that timed out; `None` to recompute."""
         request = self._request
         request.increment("timeouts")
         if request.policy.on_timeout == "raise":
             return failed(self._timeout_error())._replace(late=True)
         old = self._servable_old()
         if request.policy.on_timeout == "stale" and old is not None:
-            return read(old)
+            return stored_outcome(old)
         return None
 
     def _timeout_error(self) -> RecomputeTimeoutError:

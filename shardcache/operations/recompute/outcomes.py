@@ -1,4 +1,4 @@
-"""What came of making a value, for whoever made it and for all who waited for it."""
+"""The outcome of a recompute, for the caller that did it and for its followers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ NOT_MADE: Final = object()
 
 
 class Outcome(NamedTuple):
-    """A value as its maker has it (or `NOT_MADE` here), as it is stored, or the error instead.
+    """The result of a recompute: a value, its payload, or an error.
 
-    It is `late` when it says no more than that its own caller has waited for so long. `progress` is
-    that of the flight it comes from.
+    `value` is the object that the function returned, or `NOT_MADE` if another process recomputed it;
+    `payload` is what is stored. A `late` outcome says only that its own caller has timed out.
+    `progress` is the progress of the flight that it comes from.
     """
 
     value: Any  # the caller's own, as are all values
@@ -25,18 +26,19 @@ class Outcome(NamedTuple):
 
     @property
     def shareable(self) -> bool:
-        """Return whether others may have it.
+        """Whether followers may get it.
 
-        What cannot be copied belongs to whose call made it: of an iterator the second finds nothing.
+        A value that cannot be copied belongs to the leader alone: a second reader of an iterator
+        would find nothing.
         """
         return self.error is not None or self.payload is not None
 
 
 def failed(error: Exception) -> Outcome:
-    """Give the outcome of a making that raised."""
+    """Return the outcome of a recompute that raised."""
     return Outcome(NOT_MADE, None, error)
 
 
-def read(payload: Payload) -> Outcome:
-    """Give the outcome that somebody else has made and stored."""
+def stored_outcome(payload: Payload) -> Outcome:
+    """Return the outcome of a recompute that another process has stored."""
     return Outcome(NOT_MADE, payload)

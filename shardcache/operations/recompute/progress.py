@@ -1,7 +1,7 @@
-"""What a recompute under way rests on, and who may share its outcome.
+"""How far a recompute has come, and which callers may share its outcome.
 
-Who calls after an invalidation has returned, in whatever process, must not be given a value whose
-recompute began before it. The node tells: the leader's own stub is there no more.
+A caller that begins after an invalidation has returned, in any process, must not get a value whose
+recompute began before that invalidation. The node tells them apart: the leader's stub is gone.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ UNREACHABLE: Final = b""  # in place of the version of a tag whose node did not 
 class Progress:
     """How far a flight has come.
 
-    `as_of` is when (monotonic seconds) it last began to read or to compute: its outcome is as new as
-    that. While the function runs, `claim` is what it has on the key's node, and `versions` are those
-    of the tags when it began.
+    `as_of` is the time (monotonic seconds) at which it last began to read or to compute: its outcome
+    is as new as that. While the function runs, `claim` is its claim on the key's node, and
+    `versions` are the versions of the tags when it began.
     """
 
     __slots__ = ("as_of", "claim", "versions")
@@ -34,22 +34,22 @@ class Progress:
         self.versions: Sequence[bytes] | None = ()
 
     def read(self, now: float) -> None:
-        """Note that it reads now."""
+        """Note the start of a read."""
         self.as_of = now
 
     def compute(self, now: float, claim: Claim, versions: Sequence[bytes] | None) -> None:
-        """Note that it calls the function now."""
-        # Other threads look at it: at the claim first.
+        """Note the start of the function's call."""
+        # Other threads read these, the claim first.
         self.versions = versions
         self.as_of = now
         self.claim = claim
 
 
 class Sight(NamedTuple):
-    """What a caller has seen: the reply of the key's node, asked for after `began`.
+    """What a caller has read: the reply of the key's node, requested after `began`.
 
-    `token` is that of the reply where the backend's stubs do not say whose they are, and `versions`
-    are those of the tags.
+    `token` is the CAS token of the reply, if the backend's stubs do not say whose they are;
+    `versions` are the versions of the tags.
     """
 
     began: float
@@ -63,13 +63,13 @@ class Sight(NamedTuple):
         if claim is None or progress.as_of >= self.began:
             return True
         if isinstance(self.reply, NodeError):
-            return True  # it cannot be known, and the source is to be spared
+            return True  # unknown, and joining spares the source
         stands = claim.matches(self.reply, self.token)
         return stands and _agree(self.versions, progress.versions)
 
 
 def _agree(seen: Sequence[bytes | None], versions: Sequence[bytes] | None) -> bool:
-    """Return whether no tag was invalidated since a flight read its version, as far as is known."""
+    """Return whether, as far as is known, no tag was invalidated since a flight read its version."""
     if versions is None:  # the node of a tag failed; perhaps it still does
         return not all(seen)
     return all(now in {UNREACHABLE, then} for now, then in zip(seen, versions, strict=True))

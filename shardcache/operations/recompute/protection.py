@@ -1,4 +1,4 @@
-"""What one client keeps in mind of all its computed values: counters, and who was elected."""
+"""The state that all cached values of one client share: counters, and refreshes under way."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Final, Protocol
 from shardcache.operations.recompute.counters import RecomputeCounters
 
 MOST_MARKS: Final = 1024
-LOST_PAUSE: Final = 0.05  # seconds before one who was not elected stands again
+LOST_PAUSE: Final = 0.05  # seconds before this process tries again to refresh a value
 
 
 class RefreshGate:
-    """Which values this process is making anew, or was just told that another does.
+    """The values that this process refreshes, or that another process was just seen to refresh.
 
-    Moments are monotonic seconds. It spares questions: the node of a value has the last word.
+    Times are monotonic seconds. The gate only saves commands: the node of a value decides.
     """
 
     __slots__ = ("_losing", "_until")
 
     def __init__(self) -> None:
         self._until: dict[bytes, float] = {}
-        self._losing: dict[bytes, tuple[float, float]] = {}  # since when, and when last
+        self._losing: dict[bytes, tuple[float, float]] = {}  # time of the first and the last loss
 
     def try_enter(self, name: bytes, now: float, seconds: float) -> bool:
-        """Say whether to stand for election; nobody else of this process does for so long."""
+        """Return whether the caller may try; no other caller of this process does for `seconds`."""
         if self._until.get(name, 0.0) > now:
             return False
         if len(self._until) >= MOST_MARKS:
@@ -32,15 +32,15 @@ class RefreshGate:
         return True
 
     def clear(self, name: bytes) -> None:
-        """Let this process stand again at once."""
+        """Let this process try again at once."""
         self._until.pop(name, None)
         self._losing.pop(name, None)
 
     def back_off(self, name: bytes, now: float, patience: float) -> bool:
-        """Let this process stand again in a while; return whether it has lost for too long.
+        """Let this process try again after a pause; return whether it has lost for too long.
 
-        That is so once every election within `patience` seconds was lost: no holder may take so long,
-        so what stands in the way is nobody's, and may stay for ever.
+        That is so once every try within `patience` seconds was lost: no refresh may take that long,
+        so the mark in the way has no holder, and might stay for ever.
         """
         self._until[name] = now + LOST_PAUSE
         since, last = self._losing.get(name, (now, now))
@@ -53,17 +53,17 @@ class RefreshGate:
 
 
 class Notes(Protocol):
-    """What a user must hear of, because no caller does. Functions are named."""
+    """Where failures that reach no caller are reported, with the function's name."""
 
     def refresh_failed(self, function: str, error: Exception) -> None:
-        """Note that an old value was served because computing it again has failed."""
+        """Report that an old value was served because its recompute failed."""
 
     def error_not_kept(self, function: str, kind: type[Exception]) -> None:
-        """Note that an exception was to be kept, and cannot be."""
+        """Report that an exception was to be stored, and cannot be."""
 
 
 class NoNotes:
-    """Notes that nobody reads."""
+    """Notes that are dropped."""
 
     def refresh_failed(self, function: str, error: Exception) -> None:
         """Do nothing."""
@@ -73,9 +73,9 @@ class NoNotes:
 
 
 class Protection:
-    """What the computed values of one client have in common.
+    """The shared state of one client's cached values.
 
-    `counters` counts for all of them, `direct` for those of `get_or_set`.
+    `counters` counts for all of them, `direct` for `get_or_set` alone.
     """
 
     __slots__ = ("counters", "direct", "notes", "refresh_gate")

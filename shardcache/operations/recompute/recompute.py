@@ -1,4 +1,4 @@
-"""The making of a value: the function is called, and what it gives is stored if it still may be."""
+"""One recompute: get a claim, call the function, and store its result unless that is void by then."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from shardcache.errors import EncodeError, NodeError, NodeRefusedError, Uncachea
 from shardcache.operations.invalidation import tags
 from shardcache.operations.port import CarriedError, Repetition, Work
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, RefreshClaim, StubClaim
-from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, failed, read
+from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, failed, stored_outcome
 from shardcache.operations.recompute.progress import Progress
 from shardcache.operations.recompute.request import Request
 
 T = TypeVar("T")
 
-TAKEOVERS: Final = 3  # tries to put a stub of our own in the place of something that is in the way
+TAKEOVERS: Final = 3  # tries to replace a stub or value that is in the way by our own stub
 
 
 async def capture(work: Work[T]) -> T | Outcome:
-    """Give what comes of a making; what it raises is an outcome too, for all who wait."""
+    """Return the result of `work`; an exception becomes an outcome, for all followers."""
     try:
         return await work()
     except Exception as error:  # noqa: BLE001 - it reaches every caller
         return failed(error)
 
 
-# How the right to store is got.
+# Getting a claim.
 
 
 async def begin(request: Request, *, takes_over: bool = False) -> StubClaim | Outcome:
-    """Begin on the key's own node; give the claim, or the value that is there after all.
+    """Leave a stub on the key's own node; return the claim, or the value that is there after all.
 
-    One who `takes_over` puts a stub of its own in the place of another's.
+    A caller that `takes_over` replaces another's stub by its own.
     """
     claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
@@ -63,15 +63,15 @@ async def begin(request: Request, *, takes_over: bool = False) -> StubClaim | Ou
             outcome = request.outcome_of(met.payload, versions)
             if outcome is not None:
                 return outcome
-        # Another's stub, or what cannot be served: away with it, unless it has just changed.
+        # Another's stub, or a value that cannot be served: remove it unless it has just changed.
         await request.ask(DeleteCas(request.name, met.token))
     return claim
 
 
 async def begin_over(request: Request) -> StubClaim:
-    """Begin on the key's own node, over whatever is there, so that nothing begun before is stored.
+    """Leave a stub on the key's own node over whatever is there, so that older recomputes are void.
 
-    An old value stays meanwhile, unless somebody makes it anew just now.
+    An old value stays meanwhile, unless another caller refreshes it just now.
     """
     claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
@@ -85,9 +85,9 @@ async def begin_over(request: Request) -> StubClaim:
 
 
 async def _is_refreshed(request: Request) -> bool:
-    """Say whether somebody makes the value anew while the old one stays."""
-    beside = await request.ask(Get(request.refresh_key)) if request.policy.ages else None
-    return isinstance(beside, tuple) and beside != BACKING_OFF
+    """Return whether another caller refreshes the value now."""
+    mark = await request.ask(Get(request.refresh_key)) if request.policy.ages else None
+    return isinstance(mark, tuple) and mark != BACKING_OFF
 
 
 async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
@@ -109,7 +109,7 @@ async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
 
 
 async def _claim(request: Request, ask_for_claim: Work[T]) -> T:
-    """Give the claim that `ask_for_claim` gets; let go of it if the caller is stopped before it has it."""
+    """Return the claim that `ask_for_claim` gets; release it if the caller is stopped meanwhile."""
     got: list[T] = []
     stopped = False
 
@@ -135,9 +135,9 @@ async def _release(claim: object) -> None:
 
 
 async def claim_refresh(request: Request, stored: Stored, when: When = When.ABSENT) -> Claim | None:
-    """Be the one who makes a value anew, if nobody else is or just was; the old value stays.
+    """Claim the refresh of an old value; `None` if another caller refreshes it, or just has.
 
-    With `When.ALWAYS` take that over from whoever is.
+    With `When.ALWAYS`, take the refresh over from that caller.
     """
     return await _claim(request, lambda: _claim_refresh(request, stored, when))
 
@@ -148,28 +148,28 @@ async def _claim_refresh(request: Request, stored: Stored, when: When) -> Refres
         return None
     met = await request.ask(Gets(request.name))
     payload, token = met if isinstance(met, tuple) else (None, None)
-    held = request.open(payload)
-    there = open_stored(held) if isinstance(held, tuple) and not is_mark(held) else None
-    leaves = math.inf if there is None else there.fresh_until + request.policy.served_after
+    opened = request.open(payload)
+    old = open_stored(opened) if isinstance(opened, tuple) and not is_mark(opened) else None
+    leaves = math.inf if old is None else old.fresh_until + request.policy.served_after
     claim = RefreshClaim(
         request.cluster,
         request.member,
         request.name,
         request.refresh_key,
         mark,
-        held,
+        opened,
         token,
         leaves,
     )
-    # Not newer, as a planted age that is no number is not, either.
-    if there is not None and not there.fresh_until > stored.fresh_until:
-        await claim.stay(request.lease)
+    # "Not newer" also covers a planted age that is not a number.
+    if old is not None and not old.fresh_until > stored.fresh_until:
+        await claim.keep_old_value(request.lease)
         return claim
     await claim.release()
     return None
 
 
-# What is done with it.
+# Using the claim.
 
 
 async def recompute(
@@ -178,16 +178,16 @@ async def recompute(
     last_resort: Stored | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Call the function, and store what it makes.
+    """Call the function, and store its result.
 
-    When it raises, an old value may be served as the `last_resort`. `progress` is that of the flight
-    that this is part of.
+    If it raises, the `last_resort` may be served: an old value. `progress` is the progress of the
+    flight that this call leads.
     """
     io = request.io
     process = io.process()
     keeping: Repetition | None = None
     try:
-        versions = await tags.versions(request.cluster, request.tags)
+        versions = await tags.get_or_create(request.cluster, request.tags)
         keeping = _renew_in_background(request, claim)
         request.increment("recomputes")
         began = io.now()
@@ -195,7 +195,7 @@ async def recompute(
             progress.compute(began, claim, versions)
         try:
             result = await io.compute(request.factory)
-        except Exception as raised:  # noqa: BLE001 - the function's own, which its callers get
+        except Exception as raised:  # noqa: BLE001 - the function's own; its callers get it
             error = raised.error if isinstance(raised, CarriedError) else raised
             await _stop(keeping)
             return await _handle_error(request, error, claim, last_resort, io.now() - began)
@@ -207,13 +207,13 @@ async def recompute(
             await _stop(keeping)
             await claim.release()
 
-        if io.process() == process:  # else this is a child, and the claim is its parent's
+        if io.process() == process:  # else this is a forked child, and the claim is the parent's
             await io.shield(undo)
         raise
 
 
 def _renew_in_background(request: Request, claim: Claim) -> Repetition | None:
-    """Have the claim renewed while the value is being made."""
+    """Renew the claim in the background while the function runs."""
     policy, io = request.policy.locking, request.io
     if claim.token is None or not policy.renew:
         return None
@@ -233,7 +233,7 @@ async def _stop(keeping: Repetition | None) -> None:
 async def _store_result(
     request: Request, result: Any, claim: Claim, versions: Sequence[bytes] | None, seconds: float
 ) -> Outcome:
-    """Store a result if it is to be kept, and tell of it."""
+    """Store a result if the policy keeps it, and notify the observers."""
     try:
         lifetime = lifetime_of(request.policy, result)
     except Exception as error:
@@ -270,7 +270,7 @@ async def _skip_storing(request: Request, claim: Claim) -> None:
 
 
 async def _commit(request: Request, claim: Claim, payload: Payload, seconds: float | None) -> bool:
-    """Store it unless something newer, or an invalidation, stands in the way."""
+    """Store a payload unless something newer, or an invalidation, has come first."""
     while True:
         reply = await request.ask(Cas(request.name, payload, claim.token, seconds))
         if reply is not False or not await claim.find_again():
@@ -280,7 +280,7 @@ async def _commit(request: Request, claim: Claim, payload: Payload, seconds: flo
         return True
     if isinstance(reply, NodeError):
         await claim.abandon(0.0)
-        if isinstance(reply, NodeRefusedError):  # what it was to replace is out of date
+        if isinstance(reply, NodeRefusedError):  # the value that it was to replace is outdated
             await request.ask(DeleteCas(request.name, claim.token))
         request.count_trouble(reply)
         return False
@@ -292,7 +292,7 @@ async def _commit(request: Request, claim: Claim, payload: Payload, seconds: flo
 async def _handle_error(
     request: Request, error: Exception, claim: Claim, last_resort: Stored | None, seconds: float
 ) -> Outcome:
-    """Serve an old value in place of an error if there is one, and keep the error if asked to."""
+    """Serve an old value in place of an error if there is one; store the error if the policy says so."""
     request.increment("errors")
     backoff = request.policy.seconds("error_backoff")
     if last_resort is not None and _serves_after_error(request, last_resort):
@@ -300,7 +300,7 @@ async def _handle_error(
         request.increment("swallowed")
         request.protection.notes.refresh_failed(request.function, error)
         request.notify_computed(seconds, error, stored=False)
-        return read(last_resort.payload)
+        return stored_outcome(last_resort.payload)
     stored = await _store_error(request, error, claim)
     if not stored:
         await claim.abandon(backoff)
@@ -309,7 +309,7 @@ async def _handle_error(
 
 
 async def _store_error(request: Request, error: Exception, claim: Claim) -> bool:
-    """Keep an error in the value's place if it is of a type that is kept; say whether it is."""
+    """Store an error in the value's place if the policy keeps its type; return whether it is stored."""
     if claim.token is None or not isinstance(error, request.policy.error_kinds):
         return False
     payload = request.dump_error(error)
@@ -321,7 +321,7 @@ async def _store_error(request: Request, error: Exception, claim: Claim) -> bool
 
 
 def _serves_after_error(request: Request, stored: Stored) -> bool:
-    """Say whether an old value may stand in for an error: not too old, and not unreadable."""
+    """Return whether an old value may be served in place of an error: not too old, and readable."""
     return (
         serves_after_error(stored, request.policy, request.io.wall())
         and request.decode(stored.payload) is not NOT_MADE

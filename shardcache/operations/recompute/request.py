@@ -1,4 +1,4 @@
-"""One call for a computed value: what it is about, what is stored for it, and what is told of it."""
+"""One call for a cached value: its key and terms, what it reads and stores, and its counters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import tags
 from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.exceptions import describe, equal, restore
-from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, failed, read
+from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, failed, stored_outcome
 from shardcache.operations.recompute.progress import UNREACHABLE
 from shardcache.operations.recompute.protection import Protection
 
@@ -34,11 +34,11 @@ _MARK_SIZE: Final = 16
 
 
 class Request:
-    """One call for a computed value: its key, on what terms, and the function that makes it.
+    """One call for a cached value: its key, its policy, and the function that recomputes it.
 
-    `counters` are the counters of the function and those of the client; `refresh_key` is the key, on the
-    same node, of whoever makes the value anew while the old one stays. `began` is when it last began
-    to read, in monotonic seconds.
+    `counters` are the counters of the function and those of the client. `refresh_key` names the
+    claim, on the same node, of a caller that refreshes the value while the old one is served.
+    `began` is the start of the last read, in monotonic seconds.
     """
 
     __slots__ = (
@@ -56,7 +56,7 @@ class Request:
         "tags",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - a call is all of these
+    def __init__(  # noqa: PLR0913, PLR0917 - all parts of a call
         self,
         cluster: Cluster,
         key: Key,
@@ -72,47 +72,47 @@ class Request:
         self.began: float
         self.name: bytes
         self.member: Member
-        self.name, self.member = cluster.route(key)
+        self.name, self.member, _ = cluster.route(key)
         self.factory = factory
         self.policy = policy
         self.protection = protection
         self.counters = (counters, protection.counters)
         self.tags = tags
-        # What was read for it already, along with a look at its generation.
+        # What was read already, along with a look at its generation.
         self.first: tuple[Reply, Sequence[bytes | None]] | None = None
 
     def rename(self, key: Key) -> None:
-        """Make it a call for the value of another key."""
+        """Turn it into a call for the value of another key."""
         self.key = key
-        self.name, self.member = self.cluster.route(key)
+        self.name, self.member, _ = self.cluster.route(key)
 
     @property
     def refresh_key(self) -> bytes:
-        """Give the name of the key beside the value's."""
+        """The name of the claim of a refresh."""
         return REFRESHING + self.name
 
     @property
     def lease(self) -> float:
-        """Give for how many seconds the key's own node is told that the value is being made."""
+        """The ttl in seconds of a stub or refresh claim on the key's own node."""
         return node_ttl(self.policy.locking.ttl, whole_seconds=self.member.whole_seconds)
 
     @property
     def patience(self) -> float:
-        """Return for how many seconds nobody else may make the value anew: a holder works, or rests."""
+        """The longest time in seconds for which a refresh may work or back off."""
         locking = self.policy.locking
         works = 2 * self.lease + (locking.max_hold if locking.renew else 0.0)
         return max(works, self.policy.seconds("error_backoff"))
 
-    # What is stored.
+    # Reading.
 
     async def ask(self, command: Command) -> Reply:
-        """Ask the key's own node; give its error as a value."""
+        """Ask the key's own node; return its error as a value."""
         return await self.cluster.ask(self.member, command)
 
     async def read(self) -> tuple[Reply, Sequence[bytes | None]]:
-        """Give what the key's node has, and the versions that the tags have now.
+        """Return the reply of the key's node, and the current versions of the tags.
 
-        That of a tag whose node failed is `UNREACHABLE`.
+        The version of a tag whose node failed is `UNREACHABLE`.
         """
         first, self.first = self.first, None
         if first is not None:
@@ -125,24 +125,24 @@ class Request:
         return self.open(reply) if self.cluster.payloads.signs else reply, ()
 
     def reads(self) -> list[tuple[Member, Command]]:
-        """Return what is asked now to read the value and the versions of its tags."""
+        """Return the commands that read the value and the versions of its tags."""
         self.began = self.io.now()
-        places = [(self.name, self.member), *tags.placed(self.cluster, self.tags)]
+        places = [(self.name, self.member), *tags.places(self.cluster, self.tags)]
         return [(member, Get(name)) for name, member in places]
 
     def parse_replies(self, replies: Sequence[Reply]) -> tuple[Reply, Sequence[bytes | None]]:
-        """Return what `read` gives, of the replies to `reads`."""
+        """Return the result of `read` from the replies to `reads`."""
         cluster = self.cluster
         reply, *versions = replies
         return self.open(reply), [
-            UNREACHABLE if isinstance(each, NodeError) else tags.version(cluster, name, each)
-            for (name, _), each in zip(tags.placed(cluster, self.tags), versions, strict=True)
+            UNREACHABLE if isinstance(each, NodeError) else tags.version_in(cluster, name, each)
+            for (name, _), each in zip(tags.places(cluster, self.tags), versions, strict=True)
         ]
 
     def open(self, reply: Any) -> Any:  # a reply, or the payload of one
-        """Return what a signed payload in a reply holds, any other reply as it is.
+        """Return the content of a signed payload; any other reply as it is.
 
-        In place of one that no secret of ours has signed there is one that nobody can read.
+        A payload that none of our secrets has signed is replaced by one that cannot be decoded.
         """
         if not isinstance(reply, tuple) or not self.cluster.payloads.signs:
             return reply
@@ -152,13 +152,13 @@ class Request:
             return REFUSED
 
     def freshness_of(self, stored: Stored, versions: Sequence[bytes | None]) -> Freshness:
-        """Say what may be done with a stored value."""
+        """Return whether a stored value is fresh, stale, or of no use."""
         if stored.versions is None and not self.tags:
             return Freshness.FRESH
         return freshness(stored, self.policy, self.io.wall(), self.io.random(), versions)
 
     def decode(self, payload: Payload) -> Any:
-        """Give the value of a payload, `NOT_MADE` if it cannot be read."""
+        """Return the value of a payload; `NOT_MADE` if it cannot be decoded."""
         try:
             cluster = self.cluster
             return cluster.value(self.member, self.name, payload, NOT_MADE, cluster.payloads.load)
@@ -168,9 +168,9 @@ class Request:
             return NOT_MADE
 
     def copy(self, payload: Payload) -> Any:
-        """Return a value of its own for a caller who did not make it, as `decode` does.
+        """Return a follower's own copy of a value, as `decode` does.
 
-        It was not read from the node, so that it counts as neither its hit nor its miss.
+        It was not read from the node, so it counts as neither a hit nor a miss of that node.
         """
         try:
             return self.cluster.payloads.load(self.name, payload)
@@ -181,7 +181,7 @@ class Request:
             return NOT_MADE
 
     def restore_error(self, payload: Payload) -> Exception | None:
-        """Give the exception that is stored in place of a value, if it is of a type kept here."""
+        """Return the exception that is stored in place of a value, if the policy keeps its type."""
         flags = int.from_bytes(payload[1][:_FLAGS_SIZE], "big")
         data = payload[1][_FLAGS_SIZE + _MARK_SIZE :]
         if not is_value(flags):
@@ -193,7 +193,7 @@ class Request:
         return restore(stored, self.policy.error_kinds)
 
     def outcome_of(self, reply: Reply, versions: Sequence[bytes | None]) -> Outcome | None:
-        """Give the outcome that a reply stands for, if it is one to be served."""
+        """Return the outcome in a reply, if it may be served."""
         if not isinstance(reply, tuple):
             return None
         if reply[0] == ERROR_FLAGS:
@@ -202,16 +202,16 @@ class Request:
         stored = None if is_mark(reply) else open_stored(reply)
         if stored is None or self.freshness_of(stored, versions) not in SERVED:
             return None
-        return None if self.decode(stored.payload) is NOT_MADE else read(stored.payload)
+        return None if self.decode(stored.payload) is NOT_MADE else stored_outcome(stored.payload)
 
-    # What is to be stored.
+    # Storing.
 
     def seal(
         self, payload: Payload, lifetime: float | None, delta: float, versions: Sequence[bytes]
     ) -> tuple[Payload, float | None]:
-        """Give what is stored for a value that is fresh for so long, and for how long it is stored.
+        """Return what to store for a value that is fresh for `lifetime` seconds, and its ttl.
 
-        `delta` is how many seconds it took to make.
+        `delta` is the time in seconds that its recompute took.
         """
         policy, io = self.policy, self.io
         if lifetime is not None:
@@ -220,11 +220,11 @@ class Request:
             return self.cluster.payloads.seal(self.name, payload, lifetime), lifetime
         envelope = seal(payload, io.wall(), delta, lifetime, versions)
         seconds = None if lifetime is None else lifetime + policy.served_after
-        held = ENVELOPE_FLAGS, pack(envelope)
-        return self.cluster.payloads.seal(self.name, held, seconds), seconds
+        enveloped = ENVELOPE_FLAGS, pack(envelope)
+        return self.cluster.payloads.seal(self.name, enveloped, seconds), seconds
 
     def dump_error(self, error: Exception) -> Payload | None:
-        """Return what is stored of an exception, `None` if it would not come back equal."""
+        """Return the payload of an exception; `None` if it would not come back equal."""
         payloads = self.cluster.payloads
         try:
             payload = payloads.dump(self.name, describe(error))
@@ -234,13 +234,13 @@ class Request:
         return None if twin is None or not equal(twin, error) else payload
 
     def seal_error(self, payload: Payload, seconds: float | None = None) -> Payload:
-        """Give what is stored for `seconds` for an exception whose description is `payload`."""
+        """Return what to store for `seconds` for an exception with the payload `payload`."""
         flags, data = payload
-        mark = self.io.token()[:_MARK_SIZE]  # no two are the same, whatever they say
+        mark = self.io.token()[:_MARK_SIZE]  # makes two stored errors differ, even equal ones
         stored = ERROR_FLAGS, flags.to_bytes(_FLAGS_SIZE, "big") + mark + data
         return self.cluster.payloads.seal(self.name, stored, seconds)
 
-    # What is counted, and told to those who watch.
+    # Counting, and notifying the observers.
 
     def increment(self, what: str, amount: float = 1) -> None:
         """Add to a counter of the function and of the client."""
@@ -249,7 +249,7 @@ class Request:
 
     @property
     def function(self) -> str:
-        """Return by what name the log speaks of the function."""
+        """The function's name in the log."""
         return self.counters[0].name or f"get_or_set with {shown_function(self.factory)}"
 
     def count_trouble(self, reply: object) -> None:
@@ -259,13 +259,13 @@ class Request:
             raise reply
 
     def notify_prevented(self, how: Literal["joined", "waited"], seconds: float) -> None:
-        """Tell that this caller did not have to compute."""
+        """Notify the observers that this caller was spared a recompute."""
         observers = self.cluster.observers
         if observers:
             observers.notify(StampedePrevented(self.name, how, seconds))
 
     def notify_computed(self, seconds: float, error: Exception | None, *, stored: bool) -> None:
-        """Tell that the function was called."""
+        """Notify the observers that the function was called."""
         observers = self.cluster.observers
         if observers:
             observers.notify(ComputeFinished(self.name, seconds, error, stored))

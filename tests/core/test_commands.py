@@ -1,0 +1,89 @@
+"""The keys and the ttl of a command, read and replaced whatever its kind."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from shardcache.core.commands import (
+    Acquire,
+    Cas,
+    Command,
+    CompareAndDelete,
+    CompareAndExpire,
+    Delete,
+    DeleteCas,
+    DeleteMany,
+    FlushAll,
+    Get,
+    GetMany,
+    GetOrStub,
+    Gets,
+    Incr,
+    Ping,
+    Renew,
+    ServerStats,
+    Set,
+    SetMany,
+    Touch,
+    keys_of,
+    with_keys,
+    with_ttl,
+)
+
+ONE, TWO = (0, b"1"), (0, b"2")
+
+COMMANDS = [
+    Get(b"k"),
+    GetMany([b"k", b"l"]),
+    Gets(b"k"),
+    Set(b"k", ONE, 60.0),
+    SetMany([(b"k", ONE), (b"l", TWO)], 60.0),
+    Cas(b"k", ONE, 7, 60.0),
+    Delete(b"k"),
+    DeleteMany([b"k", b"l"]),
+    Touch(b"k", 60.0),
+    Incr(b"k", 1),
+    GetOrStub(b"k", b"mark", 60.0),
+    Renew(b"k", b"mark", 7, 60.0),
+    Acquire(b"k", ONE, 60.0),
+    DeleteCas(b"k", 7),
+    CompareAndDelete(b"k", ONE),
+    CompareAndExpire(b"k", ONE, 60.0),
+    Ping(),
+    ServerStats(),
+    FlushAll(),
+]
+
+
+def test_every_kind_of_command_is_here():
+    """A new command is met by the tests below."""
+    assert [type(command) for command in COMMANDS] == list(get_args(Command))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_other_keys_change_nothing_else(command):
+    """The keys are replaced in their order, and come back by the old ones."""
+    keys = keys_of(command)
+    renamed = with_keys(command, [b"n:" + key for key in keys])
+    assert type(renamed) is type(command)
+    assert list(keys_of(renamed)) == [b"n:" + key for key in keys]
+    assert with_keys(renamed, keys) == command
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_another_ttl_changes_nothing_else(command):
+    """A command with a ttl gets it; one without stays as it is."""
+    changed = with_ttl(command, 5.0)
+    assert type(changed) is type(command)
+    assert getattr(changed, "ttl", 5.0) == 5.0
+    assert with_ttl(changed, 60.0) == command
+
+
+def test_keys_are_as_many_as_before():
+    """Payloads are never left without a key, nor a command with two."""
+    with pytest.raises(ValueError, match="longer"):
+        with_keys(SetMany([(b"k", ONE), (b"l", TWO)]), [b"k"])
+    with pytest.raises(ValueError, match="too many"):
+        with_keys(Get(b"k"), [b"k", b"l"])
