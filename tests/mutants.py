@@ -21,13 +21,13 @@ from rich.table import Table
 ROOT = Path(__file__).parents[1]
 REDLOCK = "operations/locks/redlock.py"
 HELD = "operations/locks/held.py"
-LOCK_TESTS = ("operations/test_redlock.py",)
-VALUE_TESTS = ("operations/test_computed.py",)
-FLIGHT_TESTS = ("operations/test_single_flight.py",)
+LOCK_TESTS = ("operations/locks/test_redlock.py",)
+VALUE_TESTS = ("operations/recompute/test_recompute.py",)
+FLIGHT_TESTS = ("operations/recompute/test_single_flight.py",)
 SIGNED_TESTS = ("clients/test_signed.py",)
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
 GENERATIONS = "operations/invalidation/generations.py"
-GENERATION_TESTS = ("operations/test_generations.py",)
+GENERATION_TESTS = ("operations/invalidation/test_generations.py",)
 
 
 class Mutant(NamedTuple):
@@ -300,14 +300,14 @@ MUTANTS = [
         "io/tasks.py",
         "        if not self._waiters:\n            self._task.cancel()",
         "        self._task.cancel()",
-        ("io/test_flights.py",),
+        ("io/test_single_flight.py",),
     ),
     Mutant(
         "an interruption is shared",
         "io/threads.py",
         "outcome: T | FlightEnd = FlightEnd.CANCELLED\n        try:",
         "outcome: T | FlightEnd = FlightEnd.TIMED_OUT\n        try:",
-        ("io/test_flights.py",),
+        ("io/test_single_flight.py",),
     ),
     Mutant(
         "a signature that is good for every key",
@@ -356,7 +356,7 @@ MUTANTS = [
         "backends/redis/wire.py",
         "self._version = (self._version + 1) & _LAST_VERSION",
         "self._version = self._version & _LAST_VERSION",
-        ("backends/test_redis_wire.py",),
+        ("backends/redis/test_wire.py",),
     ),
     Mutant(
         "a refused swap deletes what is newer",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import shardcache
-from connections.fakes import fake_node
+from backends.fakes import fake_node
 from hostile.showing import all_shown, chain_of
 from shardcache import Node, NodeError, Observer, PartialFailureError, errors
 from shardcache.backends.base import BackendOptions

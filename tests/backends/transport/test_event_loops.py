@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from connections.fakes import fake_node, token_of
+from backends.fakes import fake_node, token_of
 from shardcache import AsyncClient, NodeEjected, Observer
 from shardcache.testing.waiting import eventually
 

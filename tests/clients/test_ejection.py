@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from connections.fakes import fake_node
+from backends.fakes import fake_node
 from shardcache import (
     AsyncClient,
     Client,

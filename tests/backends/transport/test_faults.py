@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from connections.fakes import fake_node, reset, token_of
+from backends.fakes import fake_node, reset, token_of
 from shardcache import (
     AsyncClient,
     Client,

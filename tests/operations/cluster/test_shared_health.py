@@ -7,8 +7,8 @@ import itertools
 
 import pytest
 
+from operations.cluster.test_probing import GET, Diary, interrupted_at
 from operations.simulation import Process, SimulatedNode, World
-from operations.test_probing import GET, Diary, interrupted_at
 from shardcache.core.commands import Ping
 from shardcache.core.events import NodeEjected, NodeRestored
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from connections.fakes import fake_node
+from backends.fakes import fake_node
 from interrupting import interrupted
 from shardcache import AsyncClient, Client
 from shardcache.backends.base import BackendOptions

@@ -12,7 +12,7 @@ import redis
 from shardcache import NodeRefusedError
 from shardcache.testing.driving import MODES, make_client
 
-PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "security.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "security.md"
 RULES = re.search(r"ACL SETUSER (cache on .*)", PAGE.read_text(encoding="utf-8"))[1]
 IN_A_NAMESPACE = re.search(r"the keys are `([^`]*)`", PAGE.read_text(encoding="utf-8"))[1]
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from connections.fakes import fake_node, token_of
+from backends.fakes import fake_node, token_of
 from shardcache import AsyncClient, NodeTimeoutError, NodeUnavailableError
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.redis import Redis

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from connections.fakes import fake_node, token_of
+from backends.fakes import fake_node, token_of
 from shardcache import Node
 from shardcache.testing.driving import MODES, make_client
 

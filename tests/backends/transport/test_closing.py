@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from connections.fakes import fake_node, token_of
+from backends.fakes import fake_node, token_of
 from shardcache import AsyncClient, NodeTimeoutError
 from shardcache.testing import FaultProxy
 
