@@ -11,6 +11,7 @@ import time
 import pytest
 
 from backends.fakes import fake_node
+from operations.harness import EventLog
 from shardcache import (
     AsyncClient,
     Client,
@@ -22,21 +23,6 @@ from shardcache import (
 )
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
-
-
-class Diary:
-    """Writes down when nodes came and went."""
-
-    def __init__(self):
-        self.events = []
-
-    def node_ejected(self, event):
-        """Write it down."""
-        self.events.append(event)
-
-    def node_restored(self, event):
-        """Write it down."""
-        self.events.append(event)
 
 
 @pytest.fixture(params=MODES)
@@ -53,8 +39,8 @@ def quantile(samples, share):
 def test_a_stopped_node_costs_three_timeouts_and_comes_back(make_memcached):
     """Ejected after three timeouts of 100 ms; then refused at once; restored when it answers."""
     server = make_memcached()
-    diary = Diary()
-    client = Client(server.url, timeout=0.1, observers=[diary])
+    log = EventLog(NodeEjected, NodeRestored)
+    client = Client(server.url, timeout=0.1, observers=[log])
     client.set("k", 1)
     server.pause()
     calls = []  # the seconds that each took
@@ -73,8 +59,8 @@ def test_a_stopped_node_costs_three_timeouts_and_comes_back(make_memcached):
     assert client.get("k") == 1
     (figures,) = client.stats().values()
     assert (figures.circuit, figures.client["ejections"]) == ("closed", 1)
-    assert [type(event) for event in diary.events] == [NodeEjected, NodeRestored]
-    assert diary.events[1].seconds > 0.2
+    assert log.types() == [NodeEjected, NodeRestored]
+    assert log.events[1].seconds > 0.2
     client.close()
 
 

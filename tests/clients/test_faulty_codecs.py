@@ -8,12 +8,12 @@ import threading
 
 import pytest
 
+from operations.harness import EventLog
 from shardcache import (
     AsyncClient,
     DecodeError,
     DecodeFailed,
     EncodeError,
-    Observer,
     PartialFailureError,
     UncacheableResultError,
 )
@@ -47,17 +47,6 @@ class Faulty:
         return [data.decode()]
 
 
-class Diary(Observer):
-    """Notes what could not be decoded."""
-
-    def __init__(self):
-        self.events = []
-
-    def decode_failed(self, event):
-        """Note it."""
-        self.events.append(event)
-
-
 @pytest.fixture(params=MODES)
 def mode(request):
     """Return each of the two clients in turn."""
@@ -79,15 +68,15 @@ def failures(client):
 
 def test_what_it_cannot_read_is_a_counted_miss(mode, codec):
     """Whatever `decode` raises, the caller gets a miss, and observers are told why."""
-    diary = Diary()
-    client = make_client(mode, "memory://a", codec=codec, observers=[diary])
+    log = EventLog(DecodeFailed)
+    client = make_client(mode, "memory://a", codec=codec, observers=[log])
     client.set("k", [1])
     codec.reads = False
     assert client.get("k", "default") == "default"
     assert client.get_many(["k"]) == {}
     assert client.gets("k") == (None, None)
-    assert failures(client) == len(diary.events) == 3
-    for event in diary.events:
+    assert failures(client) == len(log.events) == 3
+    for event in log.events:
         assert isinstance(event, DecodeFailed)
         assert type(event.error) is DecodeError
         assert event.error.__cause__ is codec.error

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+from operations.harness import OBSERVED, EventLog
 from shardcache import (
     CallFinished,
     Client,
@@ -37,39 +38,26 @@ def urls(request):
     return [server.url for server in request.getfixturevalue(f"{request.param}_servers")]
 
 
-class Diary(Observer):
-    """Notes all it is told."""
-
-    def __init__(self):
-        self.events = []
-
-    def call_finished(self, event):
-        """Note any event."""
-        self.events.append(event)
-
-    node_failed = decode_failed = topology_changed = call_finished
-
-
 def test_calls_and_changes_are_told(mode):
     """Each node asked, and each change of nodes, is an event."""
-    diary = Diary()
-    client = make_client(mode, ["memory://a"], observers=[diary])
+    log = EventLog(*OBSERVED)
+    client = make_client(mode, ["memory://a"], observers=[log])
     client.set("k", 1)
     client.get("k")
     client.add_node("memory://b")
-    calls = [event.command for event in diary.events if isinstance(event, CallFinished)]
+    calls = [event.command for event in log.of(CallFinished)]
     assert calls == ["set", "get"]
-    assert all(e.seconds >= 0 and e.error is None for e in diary.events[:2])
-    (changed,) = [event for event in diary.events if isinstance(event, TopologyChanged)]
+    assert all(e.seconds >= 0 and e.error is None for e in log.events[:2])
+    (changed,) = log.of(TopologyChanged)
     assert [node.name for node in changed.change.added] == ["b"]
 
 
 def test_swallowed_errors_are_told_and_counted(mode):
     """A miss that was an error is an event and a count."""
-    diary = Diary()
-    client = make_client(mode, "memcached://127.0.0.1:1", observers=[diary], timeout=5)
+    log = EventLog(*OBSERVED)
+    client = make_client(mode, "memcached://127.0.0.1:1", observers=[log], timeout=5)
     assert client.get("k") is None
-    (failed,) = [event for event in diary.events if isinstance(event, NodeFailed)]
+    (failed,) = log.of(NodeFailed)
     assert isinstance(failed.error, NodeUnavailableError)
     assert failed.swallowed
     client.close()
@@ -77,15 +65,15 @@ def test_swallowed_errors_are_told_and_counted(mode):
 
 def test_garbage_is_a_counted_miss(mode):
     """Bytes that no codec can read are a miss, counted and told, and never shown."""
-    diary = Diary()
-    client = make_client(mode, "memory://a", observers=[diary])
+    log = EventLog(*OBSERVED)
+    client = make_client(mode, "memory://a", observers=[log])
     inner = getattr(client, "twin", client)
     member = next(iter(inner._cluster.members.values()))
     store = member.backend._execute
     store(Set(b"k", (32 << 16, b"\xc1 top secret")))
     assert client.get("k", "default") == "default"
     assert client.get_many(["k"]) == {}
-    told = [event for event in diary.events if isinstance(event, DecodeFailed)]
+    told = log.of(DecodeFailed)
     assert len(told) == 2
     assert "secret" not in repr(told)
     assert member.counters()["decode_failures"] == 2
@@ -177,14 +165,14 @@ def test_a_cached_function_tells_a_miss_and_a_hit(mode):
 
 def test_counters_are_those_of_stats_and_ask_no_node(urls, mode):
     """They are the client's own, so nothing is sent and a closed client has none."""
-    diary = Diary()
-    client = make_client(mode, urls, observers=[diary], timeout=5.0)
+    log = EventLog(*OBSERVED)
+    client = make_client(mode, urls, observers=[log], timeout=5.0)
     client.set_many({f"k{number}": number for number in range(30)})
     client.get_many([f"k{number}" for number in range(40)])
     client.get_or_set("computed", lambda: 1, ttl=60)
-    told = len(diary.events)
+    told = len(log.events)
     counted = client.counters()
-    assert len(diary.events) == told
+    assert len(log.events) == told
     assert sum(each["hits"] for each in counted.values()) == 30
     assert sum(each["misses"] for each in counted.values()) == 10
     assert counted.protection["recomputes"] == 1
@@ -192,7 +180,7 @@ def test_counters_are_those_of_stats_and_ask_no_node(urls, mode):
     stats = client.stats()
     assert {name: each.client for name, each in stats.items()} == counted
     assert stats.protection == counted.protection
-    assert len(diary.events) == told + len(urls)
+    assert len(log.events) == told + len(urls)
     client.close()
     with pytest.raises(ClientClosedError):
         client.counters()
@@ -341,12 +329,12 @@ def test_no_key_is_looked_at_unless_somebody_listens(mode, monkeypatch):
     """Observers of other kinds cost no work per key."""
     looked = []
     monkeypatch.setattr(cluster_module, "keys_accessed", lambda *args: looked.append(args))
-    diary = Diary()
-    client = make_client(mode, ["memory://a"], observers=[diary])
+    log = EventLog(*OBSERVED)
+    client = make_client(mode, ["memory://a"], observers=[log])
     client.set("k", 1)
     client.get_many(["k"])
-    assert len(diary.events) == 2
+    assert len(log.events) == 2
     assert looked == []
-    listening = make_client(mode, ["memory://a"], observers=[diary, KeyLog()])
+    listening = make_client(mode, ["memory://a"], observers=[log, KeyLog()])
     listening.get("k")
     assert len(looked) == 1

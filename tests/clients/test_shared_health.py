@@ -11,25 +11,13 @@ import time
 
 import pytest
 
+from operations.harness import EventLog
 from shardcache import AsyncClient, Client, NodeEjected, NodeRestored, NodeTimeoutError
 from shardcache.clients import sharing
 from shardcache.core.timeouts import TimeoutPolicy
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
-
-
-class Diary:
-    """Writes down when nodes came and went."""
-
-    def __init__(self):
-        self.events = []
-
-    def node_ejected(self, event):
-        """Write it down."""
-        self.events.append(type(event))
-
-    node_restored = node_ejected
 
 
 def member_of(client):
@@ -50,10 +38,10 @@ def test_a_node_that_one_client_ejects_is_out_for_the_other(request, caplog, kin
     """No second series of timeouts, one thread that probes, one line each, and both have it back."""
     server = request.getfixturevalue(f"make_{kind}")()
     others = set(probers())
-    diaries = [Diary(), Diary()]
+    logs = [EventLog(NodeEjected, NodeRestored) for _ in range(2)]
     clients = [
-        make_client(mode, server.url, timeout=0.3, observers=[diary])
-        for mode, diary in zip((first, second), diaries, strict=True)
+        make_client(mode, server.url, timeout=0.3, observers=[log])
+        for mode, log in zip((first, second), logs, strict=True)
     ]
     for client in clients:
         assert client.set("k", 1)
@@ -69,9 +57,9 @@ def test_a_node_that_one_client_ejects_is_out_for_the_other(request, caplog, kin
     server.resume()
     eventually(lambda: not clients[1].ejected, within=7)
     assert clients[0].ejected == ()
-    for client, diary in zip(clients, diaries, strict=True):
+    for client, log in zip(clients, logs, strict=True):
         assert client.get("k") == 1
-        assert diary.events == [NodeEjected, NodeRestored]
+        assert log.types() == [NodeEjected, NodeRestored]
         assert member_of(client).ejections == 1
         client.close()
     assert sum("is ejected" in record.getMessage() for record in caplog.records) == 1
