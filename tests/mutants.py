@@ -22,7 +22,10 @@ ROOT = Path(__file__).parents[1]
 REDLOCK = "operations/locks/redlock.py"
 HELD = "operations/locks/held.py"
 LOCK_TESTS = ("operations/locks/test_redlock.py",)
-VALUE_TESTS = ("operations/recompute/test_recompute.py",)
+VALUE_TESTS = tuple(
+    f"operations/recompute/test_{subject}.py"
+    for subject in ("recompute", "refresh", "claims", "waiting", "takeover", "outcomes")
+)
 FLIGHT_TESTS = ("operations/recompute/test_single_flight.py",)
 SIGNED_TESTS = ("clients/test_signed.py",)
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
