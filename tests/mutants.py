@@ -21,7 +21,10 @@ from rich.table import Table
 ROOT = Path(__file__).parents[1]
 REDLOCK = "operations/locks/redlock.py"
 HELD = "operations/locks/held.py"
-LOCK_TESTS = ("operations/locks/test_redlock.py",)
+LOCK_TESTS = tuple(
+    f"operations/locks/test_{subject}.py"
+    for subject in ("redlock", "waiting", "extension", "release", "leftovers", "held", "safety")
+)
 VALUE_TESTS = tuple(
     f"operations/recompute/test_{subject}.py"
     for subject in ("recompute", "refresh", "claims", "waiting", "takeover", "outcomes")
@@ -30,7 +33,10 @@ FLIGHT_TESTS = ("operations/recompute/test_single_flight.py",)
 SIGNED_TESTS = ("clients/test_signed.py",)
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
 GENERATIONS = "operations/invalidation/generations.py"
-GENERATION_TESTS = ("operations/invalidation/test_generations.py",)
+GENERATION_TESTS = tuple(
+    f"operations/invalidation/test_{subject}.py"
+    for subject in ("generation_names", "generations", "planted_generations", "generation_safety")
+)
 
 
 class Mutant(NamedTuple):

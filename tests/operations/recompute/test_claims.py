@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from operations.harness import (
-    MEMCACHED,
-    ON_THE_WAY,
-    REDIS,
-    RecomputeHarness,
-)
+from operations.cached_harness import RecomputeHarness
+from operations.harness import MEMCACHED, ON_THE_WAY, REDIS
 from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Cas, Set
 from shardcache.core.freshness import open_stored

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from operations.harness import (
-    DELTA,
-    RecomputeHarness,
-)
+from operations.cached_harness import DELTA, RecomputeHarness
 from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.commands import GetOrStub, Set
 from shardcache.core.events import ComputeFinished

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from operations.harness import (
-    DELTA,
-    LONGEST_PAUSE,
-    MEMCACHED,
-    REDIS,
-    RecomputeHarness,
-)
+from operations.cached_harness import DELTA, RecomputeHarness
+from operations.harness import LONGEST_PAUSE, MEMCACHED, REDIS
 
 
 @pytest.mark.parametrize(("lock", "calls"), [(False, 8), ("local", 8), ("shard", 1), (True, 1)])

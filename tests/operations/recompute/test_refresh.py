@@ -6,13 +6,8 @@ import math
 
 import pytest
 
-from operations.harness import (
-    DELTA,
-    MEMCACHED,
-    ON_THE_WAY_BACK,
-    REDIS,
-    RecomputeHarness,
-)
+from operations.cached_harness import DELTA, RecomputeHarness
+from operations.harness import MEMCACHED, ON_THE_WAY_BACK, REDIS
 from shardcache.core.commands import Set
 from shardcache.core.envelopes import pack
 from shardcache.core.freshness import seal

@@ -7,15 +7,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from operations.cached_harness import DELTA, RecomputeHarness
 from operations.harness import (
     A_FEW_ROUND_TRIPS,
-    DELTA,
     LONGEST_PAUSE,
     MEMCACHED,
     ON_THE_WAY,
     ON_THE_WAY_BACK,
     REDIS,
-    RecomputeHarness,
 )
 from shardcache.core.commands import Delete
 from shardcache.core.leases import LockPolicy

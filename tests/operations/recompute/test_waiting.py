@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from operations.harness import (
-    A_FEW_ROUND_TRIPS,
-    AFTER_FIRST_LOOK,
-    AFTER_MAJORITY,
-    DELTA,
-    LONGEST_PAUSE,
-    RecomputeHarness,
-)
+from operations.cached_harness import DELTA, RecomputeHarness
+from operations.harness import A_FEW_ROUND_TRIPS, AFTER_FIRST_LOOK, AFTER_MAJORITY, LONGEST_PAUSE
 from shardcache.core.commands import Acquire, Cas, GetOrStub, Set
 from shardcache.core.events import ComputeFinished, StampedePrevented
 from shardcache.core.leases import LockPolicy

@@ -1,0 +1,52 @@
+"""Which generation is believed, and which of many is in force."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardcache.core.generations import believed, in_force, is_decided, newer
+from shardcache.core.leases import quorum
+from shardcache.core.payloads import MARK_FLAGS
+
+DAY = 24 * 3600.0
+
+
+class TestNames:
+    """Which generation is believed, and which of many is in force."""
+
+    @given(st.lists(st.sampled_from("123456"), min_size=1, max_size=5), st.integers(0, 4))
+    def test_a_majority_s_word_is_never_missed(self, names, more):
+        """What a majority has, or a newer one, is in force, whoever of the others is heard."""
+        nodes = len(names) + more
+        if nodes % 2 == 0 or len(names) < quorum(nodes):
+            return
+        for unheard in itertools.product(["", "3", "6"], repeat=more):
+            told = sorted([*names, *unheard], reverse=True)
+            assert in_force(names, nodes) >= told[quorum(nodes) - 1]
+
+    @given(st.lists(st.sampled_from("123456"), min_size=3, max_size=5))
+    def test_a_minority_s_word_is_not_believed(self, names):
+        """When all are heard, no fewer than half of them can say what no other node has."""
+        if len(names) % 2:
+            wanted = quorum(len(names))
+            assert in_force(names, len(names)) == sorted(names, reverse=True)[wanted - 1]
+            assert is_decided(names, len(names))
+
+    @given(st.lists(st.sampled_from("1234"), min_size=1, max_size=5), st.sampled_from([3, 5]))
+    def test_what_is_decided_stays(self, names, nodes):
+        """Whatever the nodes say that were not heard yet."""
+        if len(names) <= nodes and is_decided(names, nodes):
+            for more in itertools.product(["", "2", "9"], repeat=nodes - len(names)):
+                assert in_force([*names, *more], nodes) == in_force(names, nodes)
+
+    @given(st.floats(0, 10**10), st.floats(-DAY + 1, DAY - 1), st.binary(min_size=2, max_size=2))
+    def test_a_new_one_is_believed_and_newer(self, wall, skew, chance):
+        """By all whose clocks differ by less than a day, also after one of theirs."""
+        first = newer([""], [], max(0.0, wall + skew), chance)
+        assert believed((MARK_FLAGS, first.encode()), wall) == first
+        second = newer(["", first], [], wall, chance)
+        assert second > first
+        assert believed((MARK_FLAGS, second.encode()), wall) == second
