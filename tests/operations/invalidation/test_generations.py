@@ -8,7 +8,8 @@ import pytest
 
 from operations.cached_harness import FunctionHarness
 from operations.harness import ON_THE_WAY, ONE_WAY, ROUND_TRIP
-from operations.simulation import GRACE, TIMEOUT
+from operations.simulated_io import GRACE
+from operations.simulation import TIMEOUT
 from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.caching import CachePolicy
