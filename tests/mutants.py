@@ -30,7 +30,7 @@ VALUE_TESTS = tuple(
     for subject in ("recompute", "refresh", "claims", "waiting", "takeover", "outcomes")
 )
 FLIGHT_TESTS = ("operations/recompute/test_single_flight.py",)
-SIGNED_TESTS = ("clients/test_signed.py",)
+SIGNED_TESTS = ("clients/test_signed.py", "clients/test_replay.py")
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
 GENERATIONS = "operations/invalidation/generations.py"
 GENERATION_TESTS = tuple(
@@ -69,7 +69,7 @@ MUTANTS = [
         "io/blocking.py",
         "now = staticmethod(time.monotonic)",
         "now = staticmethod(time.time)",
-        ("clients/test_locks.py",),
+        ("clients/test_locks.py", "clients/test_lock_blocks.py"),
     ),
     Mutant(
         "no test of the time that asking took",
@@ -281,7 +281,7 @@ MUTANTS = [
         "operations/recompute/request.py",
         "return None if twin is None or not equal(twin, error) else payload",
         "return payload",
-        ("clients/test_recomputing.py",),
+        ("clients/test_kept_errors.py",),
     ),
     Mutant(
         "what cannot be copied is given to all",
@@ -309,14 +309,14 @@ MUTANTS = [
         "io/tasks.py",
         "        if not self._waiters:\n            self._task.cancel()",
         "        self._task.cancel()",
-        ("io/test_single_flight.py",),
+        ("io/test_task_flights.py",),
     ),
     Mutant(
         "an interruption is shared",
         "io/threads.py",
         "outcome: T | FlightEnd = FlightEnd.CANCELLED\n        try:",
         "outcome: T | FlightEnd = FlightEnd.TIMED_OUT\n        try:",
-        ("io/test_single_flight.py",),
+        ("io/test_thread_flights.py",),
     ),
     Mutant(
         "a signature that is good for every key",

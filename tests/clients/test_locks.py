@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,9 +13,9 @@ import pytest
 from tenacity import wait_fixed
 
 import shardcache
+from clients.sources import Driven
 from interrupting import interrupted
 from shardcache import (
-    AsyncClient,
     Client,
     ConfigurationError,
     InvalidKeyError,
@@ -26,44 +25,9 @@ from shardcache import (
     LockUnavailable,
     Observer,
 )
-from shardcache.clients import locks
 from shardcache.testing.driving import MODES, DrivenClient, make_client
 
 PACKAGE = os.path.dirname(shardcache.__file__)  # noqa: PTH120 - compared with names of code
-BACKENDS = ["memory", "memcached", "redis", "pymemcache", "mixed"]
-
-
-@pytest.fixture(params=BACKENDS)
-def nodes(request):
-    """Give the URLs of three nodes."""
-    if request.param == "memory":
-        return ["memory://a", "memory://b", "memory://c"]
-    memcached = [server.url for server in request.getfixturevalue("memcached_servers")]
-    if request.param == "memcached":
-        return memcached
-    if request.param == "pymemcache":
-        return [url.replace("memcached://", "pymemcache://") for url in memcached]
-    redis = [server.url for server in request.getfixturevalue("redis_servers")]
-    return redis if request.param == "redis" else [memcached[0], redis[1], "memory://c"]
-
-
-class Driven:
-    """An async lock or lease, each call run to its end on its client's loop."""
-
-    def __init__(self, target, loop):
-        self._target = target
-        self._loop = loop
-
-    def __getattr__(self, name):
-        found = getattr(self._target, name)
-        if not asyncio.iscoroutinefunction(found):
-            return found
-
-        def run(*args, **kwargs):
-            result = self._loop.run_until_complete(found(*args, **kwargs))
-            return Driven(result, self._loop) if hasattr(result, "release") else result
-
-        return run
 
 
 @pytest.fixture(params=MODES)
@@ -145,132 +109,6 @@ def test_it_is_renewed_in_the_background(make_lock):
     assert lock.try_acquire() is None
     assert lease.release() is True
     assert lock.try_acquire() is not None
-
-
-class TestBlocks:
-    """`with lock` and `with lock.hold()`."""
-
-    def test_it_is_released_behind_the_block(self):
-        """Whether that ends well or not."""
-        with Client("memory://a,b,c") as client:
-            lock = client.lock("report")
-            with lock as lease, pytest.raises(LockTimeout), lock.hold(wait=0):
-                pass
-            assert not lease.valid
-            with pytest.raises(ZeroDivisionError), lock.hold() as lease:
-                raise ZeroDivisionError
-            assert not lease.valid
-            with lock, client.lock("another") as other:
-                assert other.valid
-            assert lock.try_acquire() is not None
-
-    def test_a_lock_that_was_lost_is_said_so_at_the_end(self):
-        """Only if the block itself went well, and unless it is to be ignored."""
-        with Client("memory://a,b,c") as client:
-
-            def lose(lock):
-                with lock:
-                    client.flush_all()
-                    client.lock("report").acquire()
-
-            with pytest.raises(LockLost, match="before its block had ended"):
-                lose(client.lock("report"))
-            client.flush_all()
-            lose(client.lock("report", on_lost="ignore"))
-            client.flush_all()
-
-            def fail(lock):
-                with lock.hold():
-                    client.flush_all()
-                    raise ZeroDivisionError
-
-            with pytest.raises(ZeroDivisionError):
-                fail(client.lock("report"))
-
-    def test_threads_share_a_description(self):
-        """Each block releases the lease it has taken itself."""
-        inside, most = [], []
-        with Client("memory://a,b,c") as client:
-            lock = client.lock("report")
-
-            def work():
-                for _ in range(20):
-                    with lock:
-                        inside.append(1)
-                        most.append(len(inside))
-                        time.sleep(0.0005)
-                        inside.pop()
-
-            threads = [threading.Thread(target=work) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(60)
-        assert len(most) == 80
-        assert max(most) == 1
-
-    async def test_tasks_share_one_as_well(self):
-        """The same on a loop; and a lease may be released by another task."""
-        async with AsyncClient("memory://a,b,c") as client:
-            lock = client.lock("report")
-            inside = []
-
-            async def work():
-                async with lock as lease:
-                    inside.append(1)
-                    assert len(inside) == 1
-                    assert lease.valid
-                    await asyncio.sleep(0.001)
-                    inside.pop()
-
-            await asyncio.gather(*(work() for _ in range(10)))
-            lease = await lock.acquire()
-            assert await asyncio.create_task(lease.release()) is True
-
-            async def lose():
-                async with lock.hold() as lease:
-                    await client.flush_all()
-                    await client.lock("report").acquire()
-                    await lease.extend()
-
-            with pytest.raises(LockLost):
-                await lose()
-
-
-class TestCancellation:
-    """A task that is cancelled leaves no lock behind."""
-
-    async def test_in_the_middle_of_acquiring(self, make_redis):
-        """Whatever was granted is given back."""
-        servers = [make_redis() for _ in range(3)]
-        async with AsyncClient([server.url for server in servers], timeout=5.0) as client:
-            for delay in [0.0, 0.0002, 0.0005, 0.001, 0.002] * 5:
-                task = asyncio.create_task(client.lock("report").acquire())
-                await asyncio.sleep(delay)
-                task.cancel()
-                (outcome,) = await asyncio.gather(task, return_exceptions=True)
-                if not isinstance(outcome, asyncio.CancelledError):
-                    await outcome.release()
-                end = time.monotonic() + 5.0
-                while (lease := await client.lock("report").try_acquire()) is None:
-                    assert time.monotonic() < end
-                    await asyncio.sleep(0.005)
-                await lease.release()
-
-    async def test_in_the_middle_of_the_block(self):
-        """It is released all the same."""
-        async with AsyncClient("memory://a,b,c") as client:
-            lock = client.lock("report")
-
-            async def work():
-                async with lock.hold():
-                    await asyncio.sleep(30)
-
-            task = asyncio.create_task(work())
-            await asyncio.sleep(0.01)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            assert await lock.try_acquire() is not None
 
 
 def test_a_child_does_not_have_its_parent_s_lock(memcached_servers):
@@ -499,29 +337,6 @@ def test_too_few_nodes_for_a_lock_are_told_once(caplog, use):
     with Client("memory://a,b,c") as client:
         client.lock("report")
     assert caplog.records == []
-
-
-def test_a_block_may_be_left_elsewhere():
-    """By another thread or context, as fixtures and frameworks do: the lock is released."""
-    with Client("memory://a,b,c") as client:
-        lock = client.lock("report")
-        stack = ExitStack()
-        entering = threading.Thread(target=lambda: stack.enter_context(lock))
-        entering.start()
-        entering.join(30)
-        assert lock.try_acquire() is None
-        stack.close()
-        assert lock.try_acquire() is not None
-
-
-def test_a_thread_whose_blocks_others_leave_keeps_none_of_their_leases():
-    """It would keep every one for as long as it lives, and with it the client."""
-    lock = Client("memory://a,b,c").lock("x")
-    with ThreadPoolExecutor(1) as entering, ThreadPoolExecutor(1) as leaving:
-        for _ in range(10):
-            entering.submit(lock.__enter__).result()
-            leaving.submit(lock.__exit__, None, None, None).result()
-        assert len(entering.submit(locks._entered.get).result()) <= 1
 
 
 def test_an_observer_may_release_what_was_lost():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import functools
 import inspect
 import sys
 import threading
@@ -15,36 +13,14 @@ from datetime import timedelta
 import pytest
 
 import shardcache
+from clients.sources import as_called
 from shardcache import AsyncClient, Client, ConfigurationError, UncacheableResultError
 from shardcache.clients.base import cluster_of
-from shardcache.testing.driving import MODES, DrivenClient, make_client
+from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
 LONG = 30.0
 LOCKS = [False, "shard", True]
-BACKENDS = ["memcached", "redis", "pymemcache"]
-
-
-@pytest.fixture(params=BACKENDS)
-def urls(request):
-    """Give the URLs of three nodes that processes share."""
-    return _urls(request, request.param)
-
-
-@pytest.fixture(params=["memory", *BACKENDS])
-def all_urls(request):
-    """Give the URLs of three nodes of any kind."""
-    if request.param == "memory":
-        return "memory://a,b,c"
-    return _urls(request, request.param)
-
-
-def _urls(request, kind):
-    server = "redis" if kind == "redis" else "memcached"
-    urls = [server.url for server in request.getfixturevalue(f"{server}_servers")]
-    if kind == "pymemcache":
-        return [url.replace("memcached://", "pymemcache://") for url in urls]
-    return urls
 
 
 def in_thread(call):
@@ -199,205 +175,6 @@ class TestWhatIsNotShared:
             assert results == [[1]] * 4
             assert len({id(each) for each in results}) == 4
             assert len(calls) == 1
-
-
-class TestKeptErrors:
-    """What `cache_errors` keeps comes back whole, or is raised each time."""
-
-    class NotFoundError(Exception):
-        """With an attribute that is no argument."""
-
-        def __init__(self, user_id, source=None):
-            self.user_id = user_id
-            self.source = source
-
-        def __str__(self):
-            return f"no user {self.user_id}"
-
-    @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("codec", ["msgpack", "json"])
-    def test_it_comes_back_whole(self, all_urls, mode, codec, caplog):
-        """By its type, text and attributes."""
-        client = make_client(mode, all_urls, timeout=2.0, codec=codec)
-        calls = []
-
-        def raising(number):
-            calls.append(number)
-            raise self.NotFoundError(number)
-
-        f = as_called(client, raising, ttl=60, cache_errors=self.NotFoundError, error_ttl=30)
-        for _ in range(3):
-            with pytest.raises(self.NotFoundError, match="no user 7") as raised:
-                f(7)
-            assert (raised.value.user_id, raised.value.source) == (7, None)
-        assert calls == [7]
-        assert caplog.records == []
-        client.close()
-
-    @pytest.mark.parametrize("mode", MODES)
-    def test_what_would_not_is_not_kept_and_the_log_says_so_once(self, all_urls, mode, caplog):
-        """Without its text: that is nobody else's business."""
-        client = make_client(mode, all_urls, timeout=2.0)
-        calls = []
-
-        def raising(number):
-            calls.append(number)
-            raise self.NotFoundError("hunter2", source=client)
-
-        f = as_called(client, raising, ttl=60, cache_errors=self.NotFoundError, error_ttl=30)
-        for _ in range(3):
-            with pytest.raises(self.NotFoundError) as raised:
-                f(7)
-            assert raised.value.source is client
-        assert calls == [7] * 3
-        (record,) = caplog.records
-        assert record.levelname == "WARNING"
-        assert "does not keep" in record.getMessage()
-        assert "NotFoundError" in record.getMessage()
-        assert "raising" in record.getMessage()
-        assert "hunter2" not in record.getMessage()
-        client.close()
-
-    @pytest.mark.parametrize("mode", MODES)
-    def test_what_comes_back_as_something_else_is_not_kept(self, all_urls, mode):
-        """As one would whose text tells of its cause, which is not stored."""
-
-        class RefusedError(Exception):
-            def __str__(self):
-                return f"refused, because of {self.__cause__!r}"
-
-        client = make_client(mode, all_urls, timeout=2.0)
-
-        def raising():
-            raise RefusedError from KeyError("row")
-
-        f = as_called(client, raising, ttl=60, cache_errors=RefusedError, error_ttl=30)
-        for _ in range(2):
-            with pytest.raises(RefusedError, match="because of KeyError"):
-                f()
-        client.close()
-
-
-def as_called(client, function, **terms):
-    """Return a function cached by a client of either kind, to be called as if it blocked."""
-    if not isinstance(client, DrivenClient):
-        return client.cached(namespace="f", **terms)(function)
-
-    @functools.wraps(function)
-    async def awaited(*args, **kwargs):
-        return function(*args, **kwargs)
-
-    cached = client.cached(namespace="f", **terms)(awaited)
-    return lambda *args, **kwargs: client.loop.run_until_complete(cached(*args, **kwargs))
-
-
-class TestFailingRefreshes:
-    """Nobody who is served an old value sees that a refresh failed: the log tells."""
-
-    @pytest.mark.parametrize("refresh", ["background", "inline"])
-    def test_threads(self, all_urls, refresh, caplog):
-        """Once a minute for each function, by the type of the exception and not its text."""
-        with Client(all_urls, timeout=2.0) as client:
-            up = [True]
-
-            @client.cached(
-                ttl=0.01, stale=60, jitter=0, error_backoff=0.01, refresh=refresh, namespace="f"
-            )
-            def rates():
-                if not up[0]:
-                    raise ConnectionError("to hunter2@source")
-                return 1
-
-            rates()
-            up[0] = False
-            eventually(lambda: rates() and rates.cache_info().swallowed >= 3, within=LONG)
-            (record,) = [each for each in caplog.records if "refreshing" in each.getMessage()]
-            assert record.levelname == "WARNING"
-            assert "rates failed: ConnectionError" in record.getMessage()
-            assert "hunter2" not in caplog.text
-
-    @pytest.mark.parametrize("term", ["condition", "ttl"])
-    async def test_tasks(self, all_urls, term, caplog):
-        """So are refreshes that fail by a function of the result."""
-        async with AsyncClient(all_urls, timeout=2.0) as client:
-            up = [True]
-
-            def check(_):
-                if not up[0]:
-                    raise ZeroDivisionError
-                return 0.01
-
-            terms = {"ttl": 0.01, "stale": 60, "jitter": 0, "error_backoff": 0.01, term: check}
-
-            @client.cached(namespace="f", **terms)
-            async def rates():
-                return 1
-
-            await rates()
-            up[0] = False
-            async with asyncio.timeout(LONG):
-                while not caplog.records:
-                    await rates()
-                    await asyncio.sleep(0.01)
-            assert "rates failed: ZeroDivisionError" in caplog.text
-
-    async def test_arguments_that_end_with_their_request(self, all_urls):
-        """With ignored arguments the call that is elected waits for the refresh, unless told not to."""
-
-        class Session:
-            """What is closed behind a request."""
-
-            closed = False
-
-        async with AsyncClient(all_urls, timeout=2.0) as client:
-            calls = []
-
-            def cached(**terms):
-                @client.cached(ttl=0.05, stale=60, jitter=0, ignore="session", **terms)
-                async def load(session, _user):
-                    await asyncio.sleep(0.01)
-                    calls.append(session.closed)
-                    return len(calls)
-
-                return load
-
-            async def request(load):
-                session = Session()
-                try:
-                    return await load(session, 7)
-                finally:
-                    session.closed = True
-
-            load = cached(namespace="auto")
-            assert load.policy.refresh == "inline"
-            async with asyncio.timeout(LONG):
-                while len(calls) < 3:
-                    await request(load)
-                    await asyncio.sleep(0.06)
-            assert not any(calls)
-            assert cached(namespace="told", refresh="background").policy.refresh == "background"
-
-    @pytest.mark.parametrize("mode", MODES)
-    def test_context_variables_are_those_of_the_call(self, mode):
-        """Of the one that was elected, in threads too: the span of a trace has its parent."""
-        seen = []
-        span = contextvars.ContextVar("span", default=None)
-        client = make_client(mode, "memory://a,b,c")
-
-        def rates():
-            seen.append(span.get())
-            return 1
-
-        f = as_called(client, rates, ttl=0.01, stale=60, jitter=0, refresh="background")
-
-        def called():
-            f()
-            return len(seen) > 1
-
-        span.set("request")
-        eventually(called, within=LONG)
-        assert set(seen) == {"request"}
-        client.close()
 
 
 class TestWhatTheFunctionDoes:

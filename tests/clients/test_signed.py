@@ -10,9 +10,9 @@ import zlib
 
 import pytest
 
+from clients.signing import CODECS, NEW, OLD, VALUES, Node, cached
 from shardcache import ConfigurationError, DecodeError
 from shardcache.core.codecs import Msgpack, Pickle
-from shardcache.core.commands import Get, Set
 from shardcache.core.envelopes import Envelope, pack, unpack
 from shardcache.core.keys import KeySpace
 from shardcache.core.payloads import (
@@ -26,12 +26,8 @@ from shardcache.core.payloads import (
     SIGNED,
     STUB_FLAGS,
 )
-from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, make_client
 
-OLD, NEW = "the secret of last year", "the secret of this year"
-CODECS = ("msgpack", "json", "raw", "pickle")
-VALUES = {"msgpack": {"a": (1,)}, "json": {"a": [1]}, "raw": b"bytes", "pickle": range(3)}
 EVERY_FLAG = [kind << SHIFT for kind in range(256)]
 
 
@@ -50,50 +46,6 @@ def url(request):
         "redis_servers" if request.param == "redis" else "memcached_servers"
     )
     return servers[0].url.replace("memcached://", f"{request.param}://")
-
-
-class Node:
-    """The one node of a client, as whoever can write to the cache sees it."""
-
-    def __init__(self, client):
-        self.client = client
-        (self.member,) = client._cluster.members.values()
-
-    def ask(self, command):
-        """Give the reply to a command."""
-
-        async def asking():
-            return await self.client._cluster.ask(self.member, command)
-
-        loop = getattr(self.client, "loop", None)
-        return step(asking()) if loop is None else loop.run_until_complete(asking())
-
-    def held(self, key):
-        """Give what is stored for a key."""
-        return self.ask(Get(self.name(key)))
-
-    def plant(self, key, payload):
-        """Store it without a signature of this program."""
-        assert self.ask(Set(self.name(key), payload, 60)) is True
-
-    def name(self, key):
-        """Give the name of a key, or that of a key of ours."""
-        return key if key.startswith(b"~sc:") else self.client._cluster.keys.canonical(key)
-
-
-def cached(client, function, **options):
-    """Give a cached function of no arguments, and its key."""
-    loop = getattr(client, "loop", None)
-    if loop is None:
-        made = client.cached(namespace="tests", key="k", **options)(function)
-        return made, made.key_for().encode()
-
-    async def compute():
-        return function()
-
-    made = client.cached(namespace="tests", key="k", **options)(compute)
-    key = loop.run_until_complete(made.key_for())
-    return lambda: loop.run_until_complete(made()), key.encode()
 
 
 @pytest.fixture
@@ -450,69 +402,3 @@ def test_a_longer_life_is_signed(make):
     assert client.touch("missing", 60) is False
     Node(client).plant(b"k", (32 << SHIFT | SIGNED, bytes(60)))
     assert client.touch("k", 60) is False
-
-
-class TestReplay:
-    """Somebody who can write to the cache stores an old payload again."""
-
-    def test_a_value_whose_time_is_over_is_void(self, make):
-        """Its end is signed with it; without a `ttl` it has none."""
-        client = make()
-        payloads, now = client._cluster.payloads, [time.time()]
-        payloads._wall = lambda: now[0]
-        brief = payloads.encode(b"k", "value", 60.0)
-        lasting = payloads.encode(b"k", "value")
-        error = payloads.seal(b"k", (ERROR_FLAGS, b"stored"), 60.0)
-        for _ in range(2):
-            assert payloads.decode(b"k", brief) == payloads.decode(b"k", lasting) == "value"
-            assert payloads.open(b"k", error) == (ERROR_FLAGS, b"stored")
-            now[0] += 60.5
-        now[0] += 1.0
-        assert payloads.decode(b"k", lasting) == "value"
-        with pytest.raises(DecodeError, match="over"):
-            payloads.decode(b"k", brief)
-        with pytest.raises(DecodeError, match="over"):
-            payloads.open(b"k", error)
-
-    def test_an_envelope_whose_time_is_over_is_void(self, make):
-        """A cached function goes by its age; to `get` it has an end as any value has."""
-        client = make()
-        node, calls, payloads = Node(client), [], client._cluster.payloads
-
-        def compute():
-            calls.append(1)
-            return len(calls)
-
-        load, key = cached(client, compute, ttl=60, stale=60, jitter=0)
-        assert [load(), load()] == [1, 1]
-        old = node.held(key)
-        wall = payloads._wall
-        for seconds, expected in ((0, 1), (118, 1), (123, "miss")):
-            payloads._wall = lambda seconds=seconds: wall() + seconds
-            node.plant(key, old)
-            assert client.get(key, "miss") == expected
-        envelope = payloads.open(key, old)[1]
-        ended = pack(unpack(envelope)._replace(fresh_until=wall() - 61))
-        node.plant(key, payloads.seal(node.name(key), (ENVELOPE_FLAGS, ended)))
-        assert load() == 2
-
-    def test_every_call_signs_the_end(self, make):
-        """However a value comes to be stored with a `ttl`, it is void after that."""
-        client = make(default_ttl=60)
-        payloads, node = client._cluster.payloads, Node(client)
-        client.set("set", "value")
-        client.add("add", "value")
-        client.set_many({"many": "value"})
-        client.set("cas", "value", ttl=None)
-        client.cas("cas", "value", client.gets("cas")[1])
-        client.set("touched", "value", ttl=None)
-        client.touch("touched", 60)
-        client.get_or_set("computed", lambda: "value", ttl=60)
-        keys = ["set", "add", "many", "cas", "touched", "computed"]
-        held = {key: node.held(key.encode()) for key in keys}
-        assert client.get_many(keys) == dict.fromkeys(keys, "value")
-        wall = payloads._wall
-        payloads._wall = lambda: wall() + 62
-        for key, payload in held.items():
-            with pytest.raises(DecodeError, match="over"):
-                payloads.decode(key.encode(), payload)

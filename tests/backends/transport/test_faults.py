@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import resource
 import socket
-import threading
 import time
 
 import pytest
@@ -21,12 +20,7 @@ from shardcache import (
     NodeUnavailableError,
     PartialFailureError,
 )
-from shardcache.backends.base import BackendOptions
-from shardcache.backends.memcached import Memcached
-from shardcache.backends.memcached.wire import MemcachedWire
-from shardcache.backends.transport.pool import Connection
 from shardcache.core.commands import Get
-from shardcache.core.nodes import Node
 from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
@@ -128,54 +122,6 @@ def test_a_reply_of_many_parts_is_refused_at_once(mode, call, reply):
         client.close()
 
 
-def test_a_deadline_is_one_for_the_whole_call(mode):
-    """A node that drips one byte at a time does not get a new deadline with each."""
-
-    def behave(connection, _):
-        for byte in b"VA 100 f0 " + token_of(connection.recv(4096)) + b"\r\n" + b"x" * 100:
-            connection.sendall(bytes([byte]))
-            time.sleep(0.09)
-
-    with fake_node(behave) as address:
-        client = make_client(mode, f"memcached://{address}", on_error="raise", timeout=0.3)
-        started = time.monotonic()
-        with pytest.raises(NodeTimeoutError):
-            client.get("k")
-        assert time.monotonic() - started < 1.5
-        client.close()
-
-
-@pytest.mark.parametrize("main", [True, False])
-def test_a_deadline_is_one_for_the_whole_call_over_a_pooled_connection(main):
-    """In the thread where signals come in, which polls, and in another, which has the kernel's."""
-
-    def behave(connection, _):
-        connection.sendall(b"EN %s\r\n" % token_of(connection.recv(4096)))
-        for byte in b"VA 100 f0 " + token_of(connection.recv(4096)) + b"\r\n" + b"x" * 60:
-            connection.sendall(bytes([byte]))
-            time.sleep(0.09)
-
-    with fake_node(behave) as address:
-        client = Client(f"memcached://{address}", on_error="raise", timeout=0.3)
-        assert client.get("k") is None
-        taken = []
-
-        def get():
-            started = time.monotonic()
-            with pytest.raises(NodeTimeoutError):
-                client.get("k")
-            taken.append(time.monotonic() - started)
-
-        if main:
-            get()
-        else:
-            thread = threading.Thread(target=get)
-            thread.start()
-            thread.join(30)
-        assert taken[0] < 1.5
-        client.close()
-
-
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("size", [30, 2000])
@@ -206,40 +152,6 @@ def test_what_came_of_a_batch_is_kept(mode, pooled, count, size):
         assert set(raised.value.failed) == set(keys) - set(firsts.values())
         assert {type(error) for error in raised.value.failed.values()} == {NodeTimeoutError}
         client.close()
-
-
-def test_a_late_reply_is_nobody_elses(mode, make_memcached):
-    """What a stopped node says after its deadline is never given to a later call."""
-    server = make_memcached()
-    client = make_client(mode, server.url, on_error="raise", timeout=0.2)
-    client.set_many({f"k{n}": n for n in range(20)})
-    server.pause()
-    for number in range(3):
-        with pytest.raises(NodeTimeoutError):
-            client.get(f"k{number}")
-    server.resume()
-    eventually(lambda: client.ping() and not client.ejected, within=10)
-    for _ in range(3):
-        for number in range(20):
-            assert client.get(f"k{number}") == number
-    client.close()
-
-
-def test_a_stopped_node_takes_nothing_from_the_others(mode, make_memcached):
-    """`get_many` keeps what the others answered, within one deadline."""
-    servers = [make_memcached() for _ in range(4)]
-    client = make_client(mode, [server.url for server in servers], timeout=0.5)
-    items = {f"key:{n}": "v" * 2000 for n in range(2000)}
-    assert client.set_many(items) == []
-    owned = {key for key in items if client.node_for(key).address.port == servers[0].port}
-    servers[0].pause()
-    started = time.monotonic()
-    found = client.get_many(items)
-    assert time.monotonic() - started < 2
-    assert found == {key: value for key, value in items.items() if key not in owned}
-    assert 0 < len(owned) < len(items)
-    servers[0].resume()
-    client.close()
 
 
 def test_partial_failure_says_what_was_found(mode, make_memcached):
@@ -370,22 +282,6 @@ async def test_a_connection_far_behind_is_given_up():
             assert await client.get("k") == b"hello"
 
 
-async def test_calls_under_way_do_not_wait_for_an_ejected_node(make_memcached):
-    """They are told at once, however much time they had left."""
-    server = make_memcached()
-    async with AsyncClient(server.url, on_error="raise", timeout=20) as client:
-        await client.set("k", 1)
-        server.pause()
-        call = asyncio.create_task(client.get("k"))
-        await asyncio.sleep(0.05)
-        started = time.monotonic()
-        next(iter(client._cluster.members.values())).backend.eject()
-        with pytest.raises(NodeUnavailableError, match="ejected"):
-            await call
-        assert time.monotonic() - started < 5
-        server.resume()
-
-
 def test_who_is_interrupted_takes_the_connections_along(make_memcached):
     """Whatever nodes were being asked at once, none of their replies is left for the next call."""
     servers = [make_memcached() for _ in range(2)]
@@ -458,83 +354,8 @@ def test_running_out_of_descriptors_is_an_error_of_the_node(mode, make_memcached
     client.close()
 
 
-def test_each_call_keeps_its_own_deadline(mode, make_memcached):
-    """However late the calls before it were, a call on a silent node ends in its own time."""
-    server = make_memcached()
-    client = make_client(mode, server.url, on_error="raise", timeout=1)
-    client.set("k", 1)
-    server.pause()
-    for _ in range(3):  # then the node is ejected
-        started = time.monotonic()
-        with pytest.raises(NodeTimeoutError):
-            client.get("k")
-        assert 0.9 < time.monotonic() - started < 1.6
-    server.resume()
-    client.close()
-
-
-def test_a_deadline_that_has_passed_is_never_waited_on():
-    """A call that comes late to its connection is late, and does not wait for ever."""
-    ours, theirs = socket.socketpair()
-    connection = Connection(ours, MemcachedWire())
-    for late in (0.0, -0.001, -5.0):
-        with pytest.raises(TimeoutError):
-            connection.arm(late)
-    connection.close()
-    theirs.close()
-
-
 def test_what_is_no_host_name_is_a_miss(mode):
     """A label above 63 characters is an error of its node, as any name that nobody knows."""
     client = make_client(mode, f"memcached://{'a' * 70}.invalid", timeout=2)
     assert client.get("k") is None
     client.close()
-
-
-def test_an_unknown_host_is_told_in_time(mode):
-    """A name that cannot be resolved is a `NodeUnavailableError`, within the deadline."""
-    client = make_client(mode, "memcached://no-such-host.invalid", on_error="raise", timeout=2)
-    started = time.monotonic()
-    with pytest.raises((NodeUnavailableError, NodeTimeoutError)):
-        client.get("k")
-    assert time.monotonic() - started < 4
-    client.close()
-
-
-def test_a_pool_that_ran_out_is_told_as_such(make_memcached):
-    """Waiting for one's own connections counts against the deadline, and names the pool."""
-    server = make_memcached()
-    client = Client(server.url, pool_size=1, on_error="raise", timeout=0.2)
-    client.set("k", 1)
-    backend = next(iter(client._cluster.members.values())).backend
-    lent = backend.pool.get_idle()
-    with pytest.raises(NodeTimeoutError, match="connections stayed in use"):
-        client.get("k")
-    backend.pool.give(lent)
-    assert client.get("k") == 1
-    client.close()
-
-
-def test_a_later_step_is_late_in_its_time_behind_newer_calls():
-    """A call behind one that may take longer is told when its own deadline has passed."""
-
-    def silent(connection, _):
-        while connection.recv(4096):
-            pass
-
-    async def main(address):
-        backend = Memcached().asyncio(Node(f"memcached://{address}"), BackendOptions())
-        began = time.monotonic()
-        newer = backend.execute(Get(b"newer"), began + 20)
-        ends = [began + 0.4, began + 0.2, began + 0.3]
-        older = [backend.execute(Get(b"older"), end) for end in ends]
-        for call in older:
-            with pytest.raises(NodeTimeoutError):
-                await call
-        assert 0.4 <= time.monotonic() - began < 10
-        assert not newer.done()
-        newer.cancel()
-        await backend.aclose()
-
-    with fake_node(silent) as address:
-        asyncio.run(main(address))
