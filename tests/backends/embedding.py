@@ -21,7 +21,7 @@ class Clock:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Give the time."""
+        """Return the time."""
         return self.now
 
 
@@ -35,19 +35,19 @@ class Embedded:
         self.backend = Memory(self.clock).blocking(node, BackendOptions())
 
     def __call__(self, command):
-        """Give the node's reply."""
+        """Return the node's reply."""
         return self.backend.execute(command, DEADLINE)
 
     def stat(self, name: str) -> int:
-        """Give one of the node's figures."""
+        """Return one of the node's figures."""
         return int(self(ServerStats())[name])
 
 
 def text(data: bytes) -> Payload:
-    """Give the payload of a text."""
+    """Return the payload of a text."""
     return TEXT_FLAGS, data
 
 
 def number(count: int) -> Payload:
-    """Give the payload of a whole number."""
+    """Return the payload of a whole number."""
     return INTEGER_FLAGS, str(count).encode()

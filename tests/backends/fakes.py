@@ -53,6 +53,6 @@ def reset(connection: socket.socket) -> None:
 
 
 def token_of(request: bytes) -> bytes:
-    """Give the opaque token of a meta command's first line."""
+    """Return the opaque token of a meta command's first line."""
     line = request.split(b"\r\n", 1)[0]
     return next(word for word in line.split(b" ") if word.startswith(b"O"))

@@ -11,7 +11,7 @@ from shardcache.testing.servers import start_nutcracker
 
 @pytest.fixture(scope="module")
 def proxy(_memcached_pool):
-    """Give a twemproxy of the nodes that all tests share."""
+    """Return a twemproxy of the nodes that all tests share."""
     nodes = [f"{server.host}:{server.port}:1" for server in _memcached_pool]
     server = start_nutcracker(
         {"servers": nodes, "hash": "fnv1a_64", "distribution": "ketama", "timeout": 5000}
@@ -25,7 +25,7 @@ class TestMemory(BackendContract):
 
     @pytest.fixture
     def url(self) -> str:
-        """Give an embedded node; each client has its own."""
+        """Return an embedded node; each client has its own."""
         return "memory://embedded"
 
 
@@ -34,7 +34,7 @@ class TestMemcached(ServerContract):
 
     @pytest.fixture
     def url(self, memcached_servers) -> str:
-        """Give a node flushed before the test."""
+        """Return a node flushed before the test."""
         return memcached_servers[0].url
 
 
@@ -43,7 +43,7 @@ class TestRedis(ServerContract):
 
     @pytest.fixture
     def url(self, redis_servers) -> str:
-        """Give a node flushed before the test."""
+        """Return a node flushed before the test."""
         return redis_servers[0].url
 
 
@@ -52,7 +52,7 @@ class TestSigned(TestRedis):
 
     @pytest.fixture
     def client(self, mode, url):
-        """Give a client with a secret."""
+        """Return a client with a secret."""
         client = make_client(
             mode, url, secret="at least sixteen bytes", on_error="raise", timeout=5
         )
@@ -65,7 +65,7 @@ class TestPymemcache(ServerContract):
 
     @pytest.fixture
     def url(self, memcached_servers) -> str:
-        """Give a node flushed before the test."""
+        """Return a node flushed before the test."""
         return memcached_servers[0].url.replace("memcached://", "pymemcache://")
 
 
@@ -76,5 +76,5 @@ class TestTwemproxy(ServerContract):
 
     @pytest.fixture
     def url(self, proxy, memcached_servers) -> str:  # noqa: ARG002 - they are emptied
-        """Give the proxy, its nodes flushed before the test."""
+        """Return the proxy, its nodes flushed before the test."""
         return f"pymemcache://{proxy.host}:{proxy.port}"

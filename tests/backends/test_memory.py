@@ -34,7 +34,7 @@ from shardcache.errors import ConfigurationError, NotACounterError, ValueTooLarg
 
 
 def stored(reply: object) -> bool:
-    """Say whether a write was done, or refused for its size: there is nothing else."""
+    """Return whether a write was done, or refused for its size: there is nothing else."""
     assert reply is True or isinstance(reply, ValueTooLargeError)
     return reply is True
 

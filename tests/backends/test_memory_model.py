@@ -60,12 +60,12 @@ class AgainstModel(RuleBasedStateMachine):
         self.seen: list[tuple[bytes, object, int]] = []  # key, token and version of each gets
 
     def live(self, key: bytes) -> Kept | None:
-        """Give what the model has for a key, unless it has expired."""
+        """Return what the model has for a key, unless it has expired."""
         kept = self.kept.get(key)
         return kept if kept and kept.expires > self.node.clock.now else None
 
     def used(self, key: bytes) -> Kept | None:
-        """Give the same, now the most recently used."""
+        """Return the same, now the most recently used."""
         kept = self.live(key)
         if kept:
             self.kept[key] = self.kept.pop(key)
@@ -85,11 +85,11 @@ class AgainstModel(RuleBasedStateMachine):
         return True
 
     def bytes(self) -> int:
-        """Give the bytes that the model holds."""
+        """Return the bytes that the model holds."""
         return sum(size(key, kept.payload) for key, kept in self.kept.items())
 
     def until(self, ttl: float | None) -> float:
-        """Give when a time to live that begins now is over."""
+        """Return when a time to live that begins now is over."""
         return float("inf") if ttl is None else self.node.clock.now + ttl
 
     @rule(seconds=st.sampled_from([0.1, 0.25, 1.0, 7.0]))
@@ -161,7 +161,7 @@ class AgainstModel(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def delete(self, key):
-        """Say whether it was there."""
+        """Return whether it was there."""
         assert self.node(Delete(key)) is (self.live(key) is not None)
         self.kept.pop(key, None)
 
@@ -216,12 +216,12 @@ class AgainstModel(RuleBasedStateMachine):
 
 
 def size(key: bytes, payload: Payload) -> int:
-    """Give what an entry counts for."""
+    """Return what an entry counts for."""
     return ENTRY_OVERHEAD + len(key) + len(payload[1])
 
 
 def stored(reply: object) -> bool:
-    """Say whether a write was done, or refused for its size: there is nothing else."""
+    """Return whether a write was done, or refused for its size: there is nothing else."""
     assert reply is True or isinstance(reply, ValueTooLargeError)
     return reply is True
 

@@ -13,7 +13,7 @@ BACKENDS = ["memory", "memcached", "redis", "pymemcache", "mixed"]
 
 @pytest.fixture(params=BACKENDS)
 def nodes(request):
-    """Give the URLs of three nodes."""
+    """Return the URLs of three nodes."""
     if request.param == "memory":
         return ["memory://a", "memory://b", "memory://c"]
     memcached = [server.url for server in request.getfixturevalue("memcached_servers")]
@@ -27,7 +27,7 @@ def nodes(request):
 
 @pytest.fixture(params=MODES)
 def source(request, nodes):
-    """Give a source whose client is of each kind, on nodes of each kind."""
+    """Return a source whose client is of each kind, on nodes of each kind."""
     client = make_client(request.param, nodes, timeout=5.0)
     yield Source(client)
     client.close()
@@ -35,13 +35,13 @@ def source(request, nodes):
 
 @pytest.fixture(params=SHARED)
 def urls(request):
-    """Give the URLs of three nodes that processes share."""
+    """Return the URLs of three nodes that processes share."""
     return _urls(request, request.param)
 
 
 @pytest.fixture(params=["memory", *SHARED])
 def all_urls(request):
-    """Give the URLs of three nodes of any kind."""
+    """Return the URLs of three nodes of any kind."""
     if request.param == "memory":
         return "memory://a,b,c"
     return _urls(request, request.param)

@@ -18,7 +18,7 @@ class Node:
         (self.member,) = client._cluster.members.values()
 
     def ask(self, command):
-        """Give the reply to a command."""
+        """Return the reply to a command."""
 
         async def asking():
             return await self.client._cluster.ask(self.member, command)
@@ -27,7 +27,7 @@ class Node:
         return step(asking()) if loop is None else loop.run_until_complete(asking())
 
     def held(self, key):
-        """Give what is stored for a key."""
+        """Return what is stored for a key."""
         return self.ask(Get(self.name(key)))
 
     def plant(self, key, payload):
@@ -35,12 +35,12 @@ class Node:
         assert self.ask(Set(self.name(key), payload, 60)) is True
 
     def name(self, key):
-        """Give the name of a key, or that of a key of ours."""
+        """Return the name of a key, or that of a key of ours."""
         return key if key.startswith(b"~sc:") else self.client._cluster.keys.canonical(key)
 
 
 def cached(client, function, **options):
-    """Give a cached function of no arguments, and its key."""
+    """Return a cached function of no arguments, and its key."""
     loop = getattr(client, "loop", None)
     if loop is None:
         made = client.cached(namespace="tests", key="k", **options)(function)

@@ -13,13 +13,13 @@ from shardcache.testing.driving import MODES, make_client
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture
 def urls(memcached_servers, redis_servers):
-    """Give three memcached and three Redis nodes."""
+    """Return three memcached and three Redis nodes."""
     return [server.url for server in (*memcached_servers, *redis_servers)]
 
 

@@ -299,7 +299,7 @@ class Pretender:
         self.replies = replies or {}
 
     def execute(self, command, _deadline):
-        """Give the reply that was put in, or the store's."""
+        """Return the reply that was put in, or the store's."""
         if isinstance(command, ServerStats):
             return self.figures
         if type(command) in self.replies:

@@ -18,7 +18,7 @@ KEYS = ["plain", "two words", "k" * 300, b"\x00\xff", "~sc:l:odd", "4:shop:cart"
 
 @pytest.fixture(params=["memory", "memcached", "redis", "pymemcache", "mixed"])
 def urls(request):
-    """Give the URLs of three nodes."""
+    """Return the URLs of three nodes."""
     if request.param == "memory":
         return ["memory://a", "memory://b", "memory://c"]
     memcached = [server.url for server in request.getfixturevalue("memcached_servers")]
@@ -32,7 +32,7 @@ def urls(request):
 
 @pytest.fixture(params=["memcached", "redis", "pymemcache"])
 def shared_urls(request):
-    """Give the URLs of three nodes that several clients share."""
+    """Return the URLs of three nodes that several clients share."""
     name = "redis_servers" if request.param == "redis" else "memcached_servers"
     return [
         server.url.replace("memcached://", f"{request.param}://")
@@ -42,7 +42,7 @@ def shared_urls(request):
 
 @pytest.fixture(params=MODES)
 def make(request):
-    """Give what makes clients of each kind; they are closed at the end."""
+    """Return what makes clients of each kind; they are closed at the end."""
     made = []
 
     def make(urls, **settings):
@@ -174,7 +174,7 @@ def test_keys_stay_on_their_nodes(make, shared_urls):
 
 
 def stamped(client, alone):
-    """Give a client of one node that knows which generation another is in."""
+    """Return a client of one node that knows which generation another is in."""
     there = caches_of(getattr(client, "twin", client)).generations
     here = caches_of(getattr(alone, "twin", alone)).generations
     here.cleared.name, here.cleared.epoch = there.cleared.name, here.epoch

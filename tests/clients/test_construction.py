@@ -25,7 +25,7 @@ SECRET = "sixteen bytes or more"
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 

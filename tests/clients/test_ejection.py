@@ -27,12 +27,12 @@ from shardcache.testing.waiting import eventually
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 def quantile(samples, share):
-    """Give the sample below which `share` of them lie."""
+    """Return the sample below which `share` of them lie."""
     return sorted(samples)[int(share * len(samples))]
 
 
@@ -284,7 +284,7 @@ def test_a_node_that_answers_no_batch_is_ejected(request, mode, kind, call):
 
 
 def client_members(client):
-    """Give what a client knows of its nodes."""
+    """Return what a client knows of its nodes."""
     cluster = getattr(client, "twin", client)._cluster
     return cluster.members.values()
 

@@ -26,13 +26,13 @@ MIB = 1024 * 1024
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture
 def make(mode):
-    """Give a function that makes a client, closed at the end."""
+    """Return a function that makes a client, closed at the end."""
     with contextlib.ExitStack() as stack:
 
         def make(url, **options):
@@ -45,7 +45,7 @@ def make(mode):
 
 @pytest.fixture
 def theirs(redis_servers):
-    """Give redis-py's client of an empty server."""
+    """Return redis-py's client of an empty server."""
     with redis.Redis(redis_servers[0].host, redis_servers[0].port) as client:
         yield client
 
@@ -316,7 +316,7 @@ class TestLargeValues:
 
     @pytest.fixture(params=["memcached", "pymemcache", "redis"])
     def url(self, request, memcached_servers, redis_servers):
-        """Give the URL of a node."""
+        """Return the URL of a node."""
         servers = redis_servers if request.param == "redis" else memcached_servers
         return servers[0].url.replace("memcached://", f"{request.param}://")
 

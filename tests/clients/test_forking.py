@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"
 
 @contextmanager
 def held_up(monkeypatch, owner, name):
-    """Give an event that is set when another thread has come to a function, and stays in it."""
+    """Return an event that is set when another thread has come to a function, and stays in it."""
     reached, over, original = threading.Event(), threading.Event(), getattr(owner, name)
     parent = os.getpid()
 
@@ -39,7 +39,7 @@ def held_up(monkeypatch, owner, name):
 
 
 def ends_in_child(act):
-    """Say whether a forked child comes to the end of something, and does not wait for ever."""
+    """Return whether a forked child comes to the end of something, and does not wait for ever."""
     if (child := os.fork()) == 0:
         status = 1
         try:

@@ -24,7 +24,7 @@ embedded = Client("memory://a,b,c")
 
 @embedded.cached(ttl=60)
 def tripled(number):
-    """Give what a worker of a pool may be asked for."""
+    """Return what a worker of a pool may be asked for."""
     return 3 * number
 
 
@@ -39,19 +39,19 @@ class Shop:
 
     @embedded.cached(ttl=60)
     def address(self):
-        """Give what differs between shops."""
+        """Return what differs between shops."""
         return f"{self.number} Main Street"
 
     @embedded.cached(ttl=60)
     @classmethod
     def kind(cls):
-        """Give what differs between classes."""
+        """Return what differs between classes."""
         return cls.__name__
 
     @embedded.cached(ttl=60)
     @staticmethod
     def tax():
-        """Give what is the same for all."""
+        """Return what is the same for all."""
         return 0.19
 
 
@@ -63,14 +63,14 @@ class Users:
     @embedded.cached(ttl=60)
     @classmethod
     def of_class(cls, number):
-        """Give the number."""
+        """Return the number."""
         cls.calls.append(cls.__name__)
         return number
 
     @embedded.cached(ttl=60)
     @staticmethod
     def static(number):
-        """Give the number."""
+        """Return the number."""
         Users.calls.append("static")
         return number
 

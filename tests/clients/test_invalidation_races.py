@@ -25,7 +25,7 @@ REST = {"miss": 0.0, "background": 0.1, "inline": 0.1, "early": 0.55}  # until i
 
 @pytest.fixture(params=["memory", "memcached", "redis"])
 def urls(request):
-    """Give the URLs of three nodes."""
+    """Return the URLs of three nodes."""
     if request.param == "memory":
         return ["memory://a", "memory://b", "memory://c"]
     servers = request.getfixturevalue(f"{request.param}_servers")

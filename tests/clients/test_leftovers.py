@@ -21,7 +21,7 @@ SOON = 10.0  # seconds, for a machine that is busy
 
 @pytest.fixture(params=["memcached", "redis", "pymemcache"])
 def make_server(request, make_memcached, make_redis):
-    """Give a way to start a node of each kind, by its URL and itself."""
+    """Return a function to start a node of each kind, by its URL and itself."""
 
     def make():
         server = make_redis() if request.param == "redis" else make_memcached()
@@ -33,7 +33,7 @@ def make_server(request, make_memcached, make_redis):
 
 @pytest.fixture
 def delayed(make_server):
-    """Give a way to start nodes behind proxies that delay."""
+    """Return a function to start nodes behind proxies that delay."""
     with contextlib.ExitStack() as stack:
 
         def make(count, round_trip):

@@ -32,7 +32,7 @@ PACKAGE = os.path.dirname(shardcache.__file__)  # noqa: PTH120 - compared with n
 
 @pytest.fixture(params=MODES)
 def make_lock(request, nodes):
-    """Give a way to describe a lock of a client of each kind, on nodes of each kind."""
+    """Return a function to describe a lock of a client of each kind, on nodes of each kind."""
     client = make_client(request.param, nodes, timeout=5.0)
 
     def make(name="report", **terms):

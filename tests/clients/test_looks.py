@@ -15,7 +15,7 @@ CLIENTS = 3
 
 
 def made_of(mode, client, number):
-    """Give a cached function as one that blocks, which takes the place of one of many."""
+    """Return a cached function as one that blocks, which takes the place of one of many."""
     if mode == "blocking":
         return client.cached(ttl=600, namespace=f"f{number}")(lambda: number)
 
@@ -27,7 +27,7 @@ def made_of(mode, client, number):
 
 
 def commands(servers):
-    """Give how many commands the Redis servers have had of each kind that a client sends here."""
+    """Return how many commands the Redis servers have had of each kind that a client sends here."""
     totals = dict.fromkeys(("get", "mget", "set"), 0)
     for server in servers:
         with socket.create_connection((server.host, server.port), 5.0) as connection:

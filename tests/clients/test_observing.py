@@ -26,7 +26,7 @@ from shardcache.testing.driving import MODES, make_client
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 

@@ -17,7 +17,7 @@ NAMES = sorted(
 
 
 def signature(function):
-    """Give a signature as text, without what tells a world from the other."""
+    """Return a signature as text, without what tells a world from the other."""
     text = str(inspect.signature(function)).replace("Async", "")
     return text.replace("Awaitable[T] | T", "T")
 

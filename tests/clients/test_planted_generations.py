@@ -27,7 +27,7 @@ PLANTED = [*WRITTEN, *HOURS_AHEAD, "stub", "another type"]
 
 @pytest.fixture(params=["memcached", "redis", "pymemcache"])
 def servers(request):
-    """Give three servers, and the URLs by which clients know them."""
+    """Return three servers, and the URLs by which clients know them."""
     found = request.getfixturevalue(
         f"{'redis' if request.param == 'redis' else 'memcached'}_servers"
     )

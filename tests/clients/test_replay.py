@@ -19,13 +19,13 @@ from shardcache.testing.driving import MODES, make_client
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture(params=["memory", "memcached", "pymemcache", "redis"])
 def url(request):
-    """Give the URL of an empty node of each backend."""
+    """Return the URL of an empty node of each backend."""
     if request.param == "memory":
         return "memory://a"
     servers = request.getfixturevalue(
@@ -36,7 +36,7 @@ def url(request):
 
 @pytest.fixture
 def make(mode, url):
-    """Give a function that makes a client with a secret, closed at the end."""
+    """Return a function that makes a client with a secret, closed at the end."""
     with contextlib.ExitStack() as stack:
 
         def make(secret=NEW, **options):

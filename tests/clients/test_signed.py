@@ -33,13 +33,13 @@ EVERY_FLAG = [kind << SHIFT for kind in range(256)]
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture(params=["memory", "memcached", "pymemcache", "redis"])
 def url(request):
-    """Give the URL of an empty node of each backend."""
+    """Return the URL of an empty node of each backend."""
     if request.param == "memory":
         return "memory://a"
     servers = request.getfixturevalue(
@@ -50,7 +50,7 @@ def url(request):
 
 @pytest.fixture
 def make(mode, url):
-    """Give a function that makes a client with a secret, closed at the end."""
+    """Return a function that makes a client with a secret, closed at the end."""
     with contextlib.ExitStack() as stack:
 
         def make(secret=NEW, **options):
@@ -102,7 +102,7 @@ def test_values_of_every_codec_are_signed(make, codec):
 
 
 def forgeries(codec):
-    """Give payloads of what somebody without the secret would have read: of this codec, text, bytes."""
+    """Return payloads of what somebody without the secret would have read: of this codec, text, bytes."""
     data = {
         "msgpack": Msgpack().encode(b"k", {"admin": True}),
         "json": b'{"admin": true}',

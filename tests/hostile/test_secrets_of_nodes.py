@@ -83,7 +83,7 @@ def filled(answer):
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 

@@ -43,7 +43,7 @@ class Pile:
 
 
 def is_on_a_loop():
-    """Say whether this code is run by an event loop."""
+    """Return whether this code is run by an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

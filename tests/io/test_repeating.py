@@ -27,7 +27,7 @@ OURS = {io_threads.__file__, single_flight.__file__, threads.__file__}
 
 
 def turning_once(turned):
-    """Give work that tells of its first turn, and is done then."""
+    """Return work that tells of its first turn, and is done then."""
 
     async def work():
         turned.set()

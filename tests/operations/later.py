@@ -15,7 +15,7 @@ class Later:
         self.watchers: list[Callable[[], None]] = []
 
     def set(self, result: Any) -> None:
-        """Give the result, unless there is one."""
+        """Return the result, unless there is one."""
         if self.done:
             return
         self.done, self.result = True, result

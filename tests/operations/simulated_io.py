@@ -63,23 +63,23 @@ class SimulatedIO:
         self.single_flight = SimulatedSingleFlight()
 
     def now(self) -> float:
-        """Give the process's monotonic time."""
+        """Return the process's monotonic time."""
         return self._world.now * self._process.rate
 
     def process(self) -> int:
-        """Give a number: nothing forks here."""
+        """Return a number: nothing forks here."""
         return 1
 
     def wall(self) -> float:
-        """Give the time of its clock."""
+        """Return the time of its clock."""
         return self._world.now + self._process.skew
 
     def random(self) -> float:
-        """Give a number by the world's chance."""
+        """Return a number by the world's chance."""
         return self._world.chance.random()
 
     def token(self) -> bytes:
-        """Give 16 bytes by the world's chance."""
+        """Return 16 bytes by the world's chance."""
         return self._world.chance.randbytes(16)
 
     async def call(self, node: SimulatedNode, command: Any, deadline: float) -> Any:
@@ -119,7 +119,7 @@ class SimulatedIO:
         return await ask()
 
     async def compute(self, factory: Any) -> Any:
-        """Give what the function makes, in virtual time if it is awaited."""
+        """Return what the function makes, in virtual time if it is awaited."""
         made = factory()
         return await made if hasattr(made, "__await__") else made
 

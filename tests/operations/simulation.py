@@ -202,7 +202,7 @@ class SimulatedNode:
         world.at(deadline - world.now, lambda: reply.set(NodeTimeoutError("late", "node")))
 
     def held(self, key: bytes) -> Any:
-        """Give what is kept under a key now, with its expiry; `None` when there is nothing."""
+        """Return what is kept under a key now, with its expiry; `None` when there is nothing."""
         entry = self.store._entries.get(key)
         if entry is None or entry.expires <= self._clock():
             return None

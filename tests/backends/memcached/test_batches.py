@@ -32,7 +32,7 @@ def asked(wire, keys):
 
 
 def answer(requests, found):
-    """Give what memcached answers when it has `found`."""
+    """Return what memcached answers when it has `found`."""
     hits = [
         b"VA %d f%d O%d\r\n%s\r\n" % (len(payload[1]), payload[0], token, payload[1])
         for (_, token), payload in zip(requests, found, strict=True)

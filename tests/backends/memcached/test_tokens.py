@@ -25,7 +25,7 @@ def spoken(wire, command, reply):
 
 
 def token_of(wire):
-    """Give a token as a wire reads one."""
+    """Return a token as a wire reads one."""
     return spoken(wire, Gets(b"k"), b"VA 1 f0 c17 %s\r\nx\r\n")[1][1]
 
 

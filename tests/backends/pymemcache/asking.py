@@ -17,7 +17,7 @@ OTHER = (RAW_FLAGS, b"\r\nEND\r\n\x00")
 
 
 def make_backend(server_or_port, query="", **options):
-    """Give a blocking backend for a server, or for a port of this machine."""
+    """Return a blocking backend for a server, or for a port of this machine."""
     if isinstance(server_or_port, int):
         location = f"127.0.0.1:{server_or_port}"
     else:
@@ -27,13 +27,13 @@ def make_backend(server_or_port, query="", **options):
 
 
 def ask(backend, command, seconds=5.0):
-    """Give the reply to a command."""
+    """Return the reply to a command."""
     return backend.execute(command, time.monotonic() + seconds)
 
 
 @contextlib.contextmanager
 def fake_server(*answers):
-    """Give the port of a server that sends one answer after each thing it receives, then waits.
+    """Return the port of a server that sends one answer after each thing it receives, then waits.
 
     A callable among them is handed the socket instead.
     """

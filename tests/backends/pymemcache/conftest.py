@@ -10,7 +10,7 @@ from shardcache.testing.driving import MODES
 
 @pytest.fixture
 def backend(memcached_servers):
-    """Give a backend for an empty server."""
+    """Return a backend for an empty server."""
     backend = make_backend(memcached_servers[0])
     yield backend
     backend.close()
@@ -18,5 +18,5 @@ def backend(memcached_servers):
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param

@@ -19,13 +19,13 @@ IN_A_NAMESPACE = re.search(r"the keys are `([^`]*)`", PAGE.read_text(encoding="u
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture(params=["", "shop"])
 def client(request, mode, make_redis):
-    """Give a client of that user, without a namespace and with the one of the page."""
+    """Return a client of that user, without a namespace and with the one of the page."""
     server = make_redis()
     rules = RULES.replace("~*", IN_A_NAMESPACE) if request.param else RULES
     with redis.Redis.from_url(server.url) as operator:

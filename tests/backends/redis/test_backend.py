@@ -19,7 +19,7 @@ OPTIONS = BackendOptions(call_timeout=5, connect_timeout=5)
 
 
 def ask_blocking(url, *commands):
-    """Give the replies to commands over the blocking transport."""
+    """Return the replies to commands over the blocking transport."""
     backend = Redis().blocking(Node(url), OPTIONS)
     try:
         return [backend.execute(command, time.monotonic() + 5) for command in commands]
@@ -28,7 +28,7 @@ def ask_blocking(url, *commands):
 
 
 def ask_asyncio(url, *commands):
-    """Give the replies to commands over the asyncio transport."""
+    """Return the replies to commands over the asyncio transport."""
 
     async def run():
         backend = Redis().asyncio(Node(url), OPTIONS)
@@ -42,7 +42,7 @@ def ask_asyncio(url, *commands):
 
 @pytest.fixture(params=[ask_blocking, ask_asyncio], ids=["blocking", "asyncio"])
 def ask(request):
-    """Give each transport in turn."""
+    """Return each transport in turn."""
     return request.param
 
 

@@ -95,7 +95,7 @@ class Rotating:
         self.passwords = list(passwords)
 
     def get_credentials(self):
-        """Give the next password."""
+        """Return the next password."""
         return (self.passwords.pop(0),)
 
     def __repr__(self):

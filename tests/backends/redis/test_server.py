@@ -62,7 +62,7 @@ class Line:
             self.wire.feed(self.socket.recv(65536))
 
     def ask(self, command):
-        """Give the reply to a command."""
+        """Return the reply to a command."""
         self.socket.sendall(b"".join(self.wire.encode(command)))
         replies = []
         while not replies:
@@ -74,7 +74,7 @@ class Line:
         return reply
 
     def say(self, *words):
-        """Give what the server answers to plain words."""
+        """Return what the server answers to plain words."""
         request = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in map(_bytes, words))
         self.socket.sendall(b"*%d\r\n%b" % (len(words), request))
         return self.socket.recv(65536)
@@ -86,7 +86,7 @@ def _bytes(word):
 
 @contextlib.contextmanager
 def calling(url):
-    """Give a line on which the hello has been said."""
+    """Return a line on which the hello has been said."""
     line = Line(url)
     with contextlib.closing(line.socket):
         line.greet()
@@ -95,7 +95,7 @@ def calling(url):
 
 @pytest.fixture
 def line(redis_servers):
-    """Give a line to an empty server."""
+    """Return a line to an empty server."""
     with calling(redis_servers[0].url) as line:
         yield line
 

@@ -59,7 +59,7 @@ class Plain:
     """Credentials as they stand in a URL."""
 
     def get_credentials(self):
-        """Give the user and the password."""
+        """Return the user and the password."""
         return ("app", "hunter2")
 
 

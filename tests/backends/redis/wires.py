@@ -51,12 +51,12 @@ ANY_COMMAND = [
 
 
 def make_wire(**options):
-    """Give the wire of a new connection."""
+    """Return the wire of a new connection."""
     return RedisWire(RedisOptions(**options), NODE)
 
 
 def sent(command, **options):
-    """Give the words of each request that a command comes to."""
+    """Return the words of each request that a command comes to."""
     reader = hiredis.Reader()
     reader.feed(b"".join(make_wire(**options).encode(command)))
     words = []
@@ -66,7 +66,7 @@ def sent(command, **options):
 
 
 def answered(command, *fragments):
-    """Give the one reply to a command."""
+    """Return the one reply to a command."""
     wire = make_wire()
     wire.encode(command)
     (reply,) = [reply for fragment in fragments for reply in wire.feed(fragment)]
@@ -75,12 +75,12 @@ def answered(command, *fragments):
 
 
 def bulk(data):
-    """Give a reply as the server writes it."""
+    """Return a reply as the server writes it."""
     return b"$-1\r\n" if data is None else b"$%d\r\n%b\r\n" % (len(data), data)
 
 
 def bulks(parts):
-    """Give a reply of many parts as the server writes it."""
+    """Return a reply of many parts as the server writes it."""
     return b"*%d\r\n%b" % (len(parts), b"".join(map(bulk, parts)))
 
 

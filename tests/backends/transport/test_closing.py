@@ -17,7 +17,7 @@ SCHEMES = ["memcached", "redis", "pymemcache"]
 
 @pytest.fixture(params=SCHEMES)
 def urls(request, make_memcached, make_redis):
-    """Give two nodes of which the second is stopped once it has been asked."""
+    """Return two nodes of which the second is stopped once it has been asked."""
     start = make_redis if request.param == "redis" else make_memcached
     servers = [start() for _ in range(2)]
     yield [f"{request.param}://{server.host}:{server.port}" for server in servers], servers[1]

@@ -19,14 +19,14 @@ KEYS = [f"k{number}" for number in range(200)]
 
 @pytest.fixture(params=["memcached", "redis"])
 def urls(request, memcached_servers, redis_servers):
-    """Give three nodes of each kind in turn."""
+    """Return three nodes of each kind in turn."""
     servers = memcached_servers if request.param == "memcached" else redis_servers
     return [server.url for server in servers]
 
 
 @pytest.fixture
 def mixed(memcached_servers, redis_servers):
-    """Give three memcached and three Redis nodes."""
+    """Return three memcached and three Redis nodes."""
     return [server.url for server in (*memcached_servers, *redis_servers)]
 
 

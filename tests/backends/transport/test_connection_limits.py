@@ -69,7 +69,7 @@ class Meter:
         self._before = self._total()
 
     def dials(self):
-        """Give how many there have been since the meter was made."""
+        """Return how many there have been since the meter was made."""
         return self._total() - self._before
 
     def close(self):
@@ -97,14 +97,14 @@ class Meter:
 
 @pytest.fixture
 def meter(limited_url):
-    """Give a meter of the server."""
+    """Return a meter of the server."""
     meter = Meter(limited_url)
     yield meter
     meter.close()
 
 
 def counted(client):
-    """Give how many connections a client's only node has refused, by its statistics."""
+    """Return how many connections a client's only node has refused, by its statistics."""
     return next(iter(client.stats().values())).client["refused_connections"]
 
 

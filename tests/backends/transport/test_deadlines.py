@@ -28,7 +28,7 @@ from shardcache.testing.waiting import eventually
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 

@@ -16,13 +16,13 @@ from shardcache.testing.waiting import eventually
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture
 def black_hole():
-    """Give an address that takes no connection and refuses none: its backlog is full."""
+    """Return an address that takes no connection and refuses none: its backlog is full."""
     with socket.socket() as listener, contextlib.ExitStack() as callers:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -35,7 +35,7 @@ def black_hole():
 
 @pytest.fixture
 def names(monkeypatch):
-    """Give a dict from host name to a function that gives its addresses, as a name service does."""
+    """Return a dict from host name to a function that gives its addresses, as a name service does."""
     known = {}
     real = socket.getaddrinfo
 

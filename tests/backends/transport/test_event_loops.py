@@ -40,7 +40,7 @@ class Ejections(Observer):
 
 @pytest.fixture(params=["memcached", "redis"])
 def server(request, make_memcached, make_redis):
-    """Give a server of this test's own."""
+    """Return a server of this test's own."""
     return {"memcached": make_memcached, "redis": make_redis}[request.param]()
 
 

@@ -13,7 +13,7 @@ SOON = 8.0  # seconds; above what a busy machine takes to start and end an inter
 
 @pytest.fixture
 def servers(request, scheme):
-    """Give three servers that speak the test's scheme."""
+    """Return three servers that speak the test's scheme."""
     kind = "redis" if scheme == "redis" else "memcached"
     return request.getfixturevalue(f"{kind}_servers")
 

@@ -31,7 +31,7 @@ ENDS = {"FIN": socket.socket.close, "RST": reset, "stall": lambda _: time.sleep(
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 

@@ -174,7 +174,7 @@ print(*sorted({path for path, _ in met}), sep="\\n")
 
 
 def with_locks():
-    """Give the modules that make locks."""
+    """Return the modules that make locks."""
     modules = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")} - {Path(MAKER)}
     return {
         str(module)

@@ -28,7 +28,7 @@ ITEMS = {key: f"value of {key}" for key in KEYS}
 
 @pytest.fixture(params=["memcached", "redis", "pymemcache"])
 def urls(request, memcached_servers, redis_servers):
-    """Give three nodes of each kind in turn."""
+    """Return three nodes of each kind in turn."""
     if request.param == "redis":
         return [server.url for server in redis_servers]
     return [f"{request.param}://{server.host}:{server.port}" for server in memcached_servers]
@@ -40,7 +40,7 @@ def taken(pool):
 
 
 def given_back(pool, held):
-    """Give it back."""
+    """Return it back."""
     (pool.release if isinstance(held, Slot) else pool.put)(held)
 
 
@@ -159,7 +159,7 @@ def test_what_was_dropped_in_a_cycle_takes_no_place():
 
 @pytest.fixture
 def collections(monkeypatch):
-    """Give the generations that are collected from now on, each of which takes 20 ms."""
+    """Return the generations that are collected from now on, each of which takes 20 ms."""
     made = []
     monkeypatch.setattr(pools, "_next_collection", {})
     monkeypatch.setattr(gc, "collect", lambda number=2: (made.append(number), time.sleep(0.02)))

@@ -44,7 +44,7 @@ class SoftInterrupt(Exception):  # noqa: N818 - named as the other
 
 @pytest.fixture(params=["memcached", "redis"])
 def urls(request, memcached_servers, redis_servers):
-    """Give three nodes of each kind in turn."""
+    """Return three nodes of each kind in turn."""
     servers = memcached_servers if request.param == "memcached" else redis_servers
     return [server.url for server in servers]
 
@@ -133,7 +133,7 @@ class Storm:
 
 
 def double(number):
-    """Give what is to be cached."""
+    """Return what is to be cached."""
     return 2 * number
 
 
@@ -158,7 +158,7 @@ def test_interrupted_calls_leave_no_coroutine(memcached_servers, monkeypatch):
 
 
 def descriptors():
-    """Give how many descriptors this process has open."""
+    """Return how many descriptors this process has open."""
     gc.collect()
     return len(list(Path("/proc/self/fd").iterdir()))
 

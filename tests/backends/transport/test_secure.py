@@ -12,13 +12,13 @@ LARGE = {f"k{number}": "x" * 20_000 for number in range(100)}
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture(params=["memcached", "redis"])
 def make(request, make_memcached, make_redis):
-    """Give what starts a server of each kind in turn."""
+    """Return what starts a server of each kind in turn."""
     return make_memcached if request.param == "memcached" else make_redis
 
 

@@ -21,14 +21,14 @@ TIMEOUT = 1.0
 
 @pytest.fixture(params=["memcached", "redis"])
 def proxy(request, memcached_servers, redis_servers):
-    """Give a proxy to a server."""
+    """Return a proxy to a server."""
     servers = {"memcached": memcached_servers, "redis": redis_servers}[request.param]
     with FaultProxy(servers[0].url) as proxy:
         yield proxy
 
 
 def backend_of(client):
-    """Give the backend of a client's only node."""
+    """Return the backend of a client's only node."""
     return next(iter(client._cluster.members.values())).backend
 
 
@@ -77,7 +77,7 @@ class Held:
 
 @pytest.fixture
 async def held():
-    """Give such a node and its backend."""
+    """Return such a node and its backend."""
     node = Held()
     with fake_node(node.behave) as address:
         options = BackendOptions(call_timeout=0.3, connect_timeout=20)

@@ -14,19 +14,19 @@ from shardcache.testing.waiting import eventually
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture(params=["memcached", "redis"])
 def make(request, make_memcached, make_redis):
-    """Give what starts a server of each kind in turn."""
+    """Return what starts a server of each kind in turn."""
     return make_memcached if request.param == "memcached" else make_redis
 
 
 @pytest.fixture
 def context(tls):
-    """Give a context that knows the authority of the tests' servers."""
+    """Return a context that knows the authority of the tests' servers."""
     return ssl.create_default_context(cafile=tls.authority)
 
 

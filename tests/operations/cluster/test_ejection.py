@@ -23,11 +23,11 @@ from shardcache.operations.cluster import prober as probing
 from shardcache.operations.port import UNANSWERED
 
 
-class TestBlame:
-    """What a node is blamed for."""
+class TestFailures:
+    """Which failures count against a node."""
 
-    def test_a_deadline_too_near_says_nothing_of_the_node(self, make_harness):
-        """A silence within less than 10 ms is not held against it, however often it is met."""
+    def test_a_short_deadline_is_not_held_against_the_node(self, make_harness):
+        """A timeout within less than 10 ms does not count, however often it happens."""
         harness = make_harness()
         harness.nodes[0].stopped = True
         for _ in range(30):
@@ -37,8 +37,8 @@ class TestBlame:
             harness.ask(within=0.011)
         assert harness.ejected()
 
-    def test_a_client_in_a_hurry_ejects_as_well(self, make_harness):
-        """Where all calls are shorter than 10 ms, silence in one that had its time counts."""
+    def test_a_client_with_short_timeouts_ejects_too(self, make_harness):
+        """Where all calls are shorter than 10 ms, a timeout of a call that had its full time counts."""
         harness = make_harness(timeout=0.008)
         harness.nodes[0].stopped = True
         for _ in range(3):
@@ -48,15 +48,15 @@ class TestBlame:
             harness.ask()
         assert harness.ejected()
 
-    def test_nearness_excuses_no_refusal(self, make_harness):
-        """A node that is not there is ejected however little time its call had."""
+    def test_a_refused_connection_counts_at_any_deadline(self, make_harness):
+        """A node that is not there is ejected, however little time its call had."""
         harness = make_harness()
         harness.nodes[0].up = False
         harness.ask(within=0.005)
         assert harness.ejected()
 
-    def test_the_time_that_a_step_of_a_batch_has_counts(self, make_harness):
-        """Also when many nodes are asked, to the end or until it is enough."""
+    def test_the_deadline_of_a_batch_counts(self, make_harness):
+        """A timeout counts by the time its step had, whether all nodes are awaited or enough of them."""
         harness = make_harness(nodes=2)
         for node in harness.nodes:
             node.stopped = True
@@ -69,7 +69,7 @@ class TestBlame:
             harness.run(harness.cluster.ask_many(asks, harness.now + 0.011, lambda _: False))
         assert harness.ejected(0)
 
-    def test_whoever_was_not_waited_for_is_not_counted(self, make_harness):
+    def test_a_node_that_was_not_awaited_is_not_counted(self, make_harness):
         """A node that had no time to answer has neither answered nor failed."""
         harness = make_harness(nodes=2)
         harness.nodes[1].stopped = True
@@ -85,8 +85,8 @@ class TestBlame:
         assert [member.errors for member in harness.members] == [0, 0]
 
     @pytest.mark.parametrize(("grave", "calls"), [(NodeTimeoutError, 3), (NodeUnavailableError, 1)])
-    def test_a_batch_is_blamed_for_its_gravest_error(self, make_harness, grave, calls):
-        """A value that was refused does not excuse the gaps behind it."""
+    def test_a_batch_counts_by_its_gravest_error(self, make_harness, grave, calls):
+        """A refused value does not excuse the missing replies behind it."""
         harness = make_harness()
         for call in range(calls):
             assert not harness.ejected(), f"after {call} calls"
@@ -95,7 +95,7 @@ class TestBlame:
         assert harness.ejected()
         assert harness.members[0].answered == 0
 
-    def test_a_no_within_a_batch_is_an_answer(self, make_harness):
+    def test_a_refusal_within_a_batch_is_an_answer(self, make_harness):
         """Refused values are counted as errors, and the node as one that answers."""
         harness = make_harness()
         harness.answer([NodeRefusedError("too large"), True])
@@ -104,8 +104,8 @@ class TestBlame:
         assert not harness.ejected()
         assert (harness.members[0].answered, harness.members[0].errors) == (30, 30)
 
-    def test_behind_a_closed_client_nobody_is_ejected(self, make_harness):
-        """A call that was under way when it was closed begins no prober."""
+    def test_a_closed_client_ejects_no_node(self, make_harness):
+        """A call that was under way when its client closed starts no prober."""
         harness = make_harness()
         harness.nodes[0].up = False
         harness.cluster.ejector.stop()
@@ -116,21 +116,21 @@ class TestBlame:
         assert harness.node_changes == []
 
 
-class TestGone:
-    """What becomes of nodes that a client has no more, while calls are still under way."""
+class TestRemovedNodes:
+    """A client has lost a node while calls to it are under way."""
 
-    def take_away(self, harness, how):
-        """Let the client have its first node no more."""
+    def remove(self, harness, how):
+        """Remove the first node of the client, or close the client."""
         ejector = harness.cluster.ejector
         ejector.stop() if how == "closed" else ejector.keep(harness.members[1:])
 
     @pytest.mark.parametrize("how", ["closed", "removed"])
-    def test_a_failure_that_comes_late_lists_nobody(self, make_harness, how):
-        """A call that was under way when its node went away begins no prober."""
+    def test_a_late_failure_starts_no_probes(self, make_harness, how):
+        """A call that was under way when its node was removed starts no prober."""
         harness = make_harness(nodes=2)
         harness.nodes[0].up = False
         call = harness.start_ask()
-        self.take_away(harness, how)
+        self.remove(harness, how)
         harness.advance(10.0)
         assert isinstance(call.result, NodeUnavailableError)
         assert harness.probes() == 0
@@ -138,16 +138,14 @@ class TestGone:
         assert harness.node_changes == []
 
     @pytest.mark.parametrize("how", ["closed", "removed"])
-    def test_a_node_that_goes_while_it_is_ejected_is_not_probed(
-        self, make_harness, monkeypatch, how
-    ):
-        """Another thread may take it away between any two steps of the ejection."""
+    def test_a_node_removed_during_its_ejection_is_not_probed(self, make_harness, monkeypatch, how):
+        """Another thread may remove it between any two steps of the ejection."""
         harness = make_harness(nodes=2)
         harness.nodes[0].up = False
         eject = health.Health.eject
 
         def late(*args):
-            self.take_away(harness, how)
+            self.remove(harness, how)
             return eject(*args)
 
         monkeypatch.setattr(health.Health, "eject", late)
@@ -157,8 +155,8 @@ class TestGone:
         assert harness.process.prober._out == {}
         assert harness.process.prober._watch is None  # its thread has ended
 
-    def test_refused_calls_to_a_node_that_is_gone_begin_nothing(self, make_harness, monkeypatch):
-        """An operation of several steps that began before may go on asking."""
+    def test_refused_calls_to_a_removed_node_start_nothing(self, make_harness, monkeypatch):
+        """An operation of several steps may go on asking after its client closed."""
         harness = make_harness(nodes=2)
         harness.kill(0)
         harness.cluster.ejector.stop()
@@ -169,8 +167,8 @@ class TestGone:
             assert isinstance(harness.ask(0), NodeUnavailableError)
         assert begun == []
 
-    def test_garbage_collected_while_nodes_are_listed(self, make_harness):
-        """What the collector finds may be clients, whose nodes leave then."""
+    def test_clients_may_be_collected_while_nodes_are_listed(self, make_harness):
+        """The collector may find clients, whose nodes then leave the list that is being read."""
         harness = make_harness()
         harness.kill(0)
         prober = harness.process.prober
@@ -225,11 +223,11 @@ def collecting_soon(litter):
         gc.enable()
 
 
-class TestRefusals:
-    """What becomes of a call to a node that is ejected."""
+class TestRefusedCalls:
+    """What happens to a call to an ejected node."""
 
-    def test_it_says_why_and_is_counted(self, make_harness):
-        """At once, with the error that the node was ejected for as its cause."""
+    def test_the_error_has_the_cause_and_is_counted(self, make_harness):
+        """The call is refused at once; its cause is the error that ejected the node."""
         harness = make_harness()
         harness.kill(0)
         error = harness.events.of(*NODE_CHANGES)[0].error
@@ -241,8 +239,8 @@ class TestRefusals:
         counters = harness.members[0].counters()
         assert (counters["errors"], counters["refused_calls"], counters["ejections"]) == (2, 1, 1)
 
-    def test_it_is_told_as_any_other(self, make_harness):
-        """It took no time, and has failed."""
+    def test_a_refused_call_is_an_event(self, make_harness):
+        """`CallFinished` says that it took no time and failed."""
         harness = make_harness()
         harness.kill(0)
         refused = harness.ask()
@@ -250,8 +248,8 @@ class TestRefusals:
         assert (event.command, event.seconds, event.error) == ("get", 0.0, refused)
 
     @pytest.mark.parametrize("raises", [False, True])
-    def test_what_reaches_the_caller_was_not_swallowed(self, make_harness, raises):
-        """Errors are counted either way, and the time that calls took with theirs."""
+    def test_an_error_that_is_raised_is_not_counted_as_swallowed(self, make_harness, raises):
+        """Errors and the seconds of failed calls are counted either way."""
         harness = make_harness()
         harness.cluster.raises = raises
         harness.ask()
@@ -261,8 +259,8 @@ class TestRefusals:
         assert counters["swallowed_errors"] == (0 if raises else 3)
         assert counters["mean_seconds"] == pytest.approx((0.002 + 3 * TIMEOUT) / 4)
 
-    def test_refusals_count_among_those_who_have_answered(self, make_harness):
-        """Nobody waits for others when enough have been refused to decide."""
+    def test_refusals_count_as_replies(self, make_harness):
+        """A call that needs some of the nodes ends when enough of them have been refused."""
         harness = make_harness(nodes=3)
         harness.kill(0, 1)
         harness.nodes[2].stopped = True
@@ -277,8 +275,8 @@ class TestRefusals:
         assert harness.now - before < TIMEOUT / 2
         assert replies[2] is UNANSWERED
 
-    def test_nobody_is_waited_for_when_none_is_fit(self, make_harness):
-        """All replies are refusals then, and come at once."""
+    def test_with_all_nodes_ejected_no_call_waits(self, make_harness):
+        """Every reply is a refusal, and comes at once."""
         harness = make_harness(nodes=2)
         harness.kill(0, 1)
         before = harness.now

@@ -31,16 +31,16 @@ class TestInterrupts:
         prober = harness.process.prober
         return harness.ejected() == (harness.members[0].health in prober._out)
 
-    def test_a_good_probe_leaves_the_claim_of_one_who_is_about_to_eject(self):
-        """He would eject a node that nobody probes."""
+    def test_a_good_probe_keeps_the_claim_of_a_caller_about_to_eject(self):
+        """Without the claim the caller would eject a node that is never probed."""
         harness = Harness()
         prober, (member,) = harness.process.prober, harness.members
         prober._out[member.health] = probing.Claim(harness.now)
         prober._judge(member.health, reply=True)
         assert member.health in prober._out
 
-    def test_a_node_is_listed_when_it_is_ejected_late(self, monkeypatch):
-        """Its claim may have passed for abandoned meanwhile."""
+    def test_a_late_ejection_is_probed(self, monkeypatch):
+        """The claim may have been given up as abandoned before the ejection."""
         harness = Harness()
         prober, (member,) = harness.process.prober, harness.members
         eject = health.Health.eject
@@ -57,7 +57,7 @@ class TestInterrupts:
         assert member.health in prober._out
 
     def at_each(self, prepare, act):
-        """Give a harness for each bytecode, after an interrupt there."""
+        """Return a harness for each bytecode, after an interrupt there."""
         for number in itertools.count(1):
             harness = Harness()
             prepare(harness)
@@ -69,8 +69,8 @@ class TestInterrupts:
             harness.close()
 
     @pytest.mark.parametrize("silent", [False, True])
-    def test_an_ejection_is_whole_or_none(self, silent):
-        """The node is ejected by the next failure at the latest, and comes back when it is well."""
+    def test_an_ejection_happens_wholly_or_not_at_all(self, silent):
+        """The next failure at the latest ejects the node, and it comes back when it answers."""
 
         def prepare(harness):
             harness.nodes[0].up = silent
@@ -88,8 +88,8 @@ class TestInterrupts:
             harness.advance(5.0, lambda harness=harness: not harness.ejected())
             assert not harness.ejected(), f"at bytecode {number}"
 
-    def test_a_return_is_whole_or_none(self):
-        """The node is back, or goes on to be probed."""
+    def test_a_return_happens_wholly_or_not_at_all(self):
+        """The node is back, or is still probed."""
 
         def prepare(harness):
             harness.silence(0)
@@ -105,8 +105,8 @@ class TestInterrupts:
             assert not harness.ejected(), f"at bytecode {number}"
             assert harness.members[0].health not in harness.process.prober._out
 
-    def test_a_claim_that_led_to_nothing_keeps_nobody(self):
-        """Though its owner was stopped twice, the node is ejected, or forgotten by the prober."""
+    def test_an_abandoned_claim_blocks_no_node(self):
+        """After two interrupted owners the node is ejected, or the prober has forgotten it."""
         for fails in (True, False):
             harness = Harness(nodes=2)
             harness.kill(1)

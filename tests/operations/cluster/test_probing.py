@@ -16,8 +16,8 @@ from shardcache.errors import (
 class TestProbing:
     """When ejected nodes are probed."""
 
-    def test_nobody_but_the_prober_asks_it(self, make_harness):
-        """It alone, after a quarter of a second, and later each time."""
+    def test_only_the_prober_asks_an_ejected_node(self, make_harness):
+        """It probes after a quarter of a second, and later each time."""
         harness = make_harness(nodes=3)
         harness.kill(0)
         for _ in range(2000):
@@ -27,8 +27,8 @@ class TestProbing:
         assert 6 <= harness.probes(0) <= 15
         assert harness.members[0].refused == 2000
 
-    def test_a_node_under_probe_is_shown_so(self, make_harness):
-        """Its circuit says that a sign of life may come at any moment."""
+    def test_a_node_under_probe_has_the_circuit_probing(self, make_harness):
+        """Before and after the probe its circuit is open."""
         harness = make_harness()
         harness.silence(0)
         assert harness.members[0].health.circuit is Circuit.OPEN
@@ -37,8 +37,8 @@ class TestProbing:
         harness.advance(TIMEOUT + 0.01)
         assert harness.members[0].health.circuit is Circuit.OPEN
 
-    def test_a_node_that_is_back_is_shown_so_whatever_becomes_of_its_probe(self, make_harness):
-        """Another reply may restore it while a probe is on its way, and the probe fail after that."""
+    def test_a_restored_node_stays_closed_when_its_probe_fails_late(self, make_harness):
+        """Another reply may restore it while the probe is on its way."""
         harness = make_harness()
         harness.silence(0)
         harness.advance(1.0, lambda: harness.probes() == 1)
@@ -48,8 +48,8 @@ class TestProbing:
         harness.advance(TIMEOUT + 0.01)  # the probe is late now
         assert harness.members[0].health.circuit is Circuit.CLOSED
 
-    def test_a_node_that_was_removed_is_probed_no_more(self, make_harness):
-        """Nor is it told of."""
+    def test_a_removed_node_is_not_probed(self, make_harness):
+        """Observers are not told of it either."""
         harness = make_harness(nodes=2)
         harness.kill(0, 1)
         harness.cluster.ejector.keep(harness.members[1:])
@@ -61,8 +61,8 @@ class TestProbing:
         harness.advance(20.0)
         assert [event.node.name for event in harness.events.of(*NODE_CHANGES)] == ["n0", "n1", "n1"]
 
-    def test_a_prober_that_was_stopped_asks_nobody(self, make_harness):
-        """The nodes of a closed client are left in peace."""
+    def test_a_stopped_prober_asks_no_node(self, make_harness):
+        """The nodes of a closed client are left alone."""
         harness = make_harness()
         harness.kill(0)
         harness.cluster.ejector.stop()
@@ -70,8 +70,8 @@ class TestProbing:
         assert harness.probes() == 0
 
 
-class TestDoubt:
-    """When most nodes are silent, the trouble may be this process's own."""
+class TestMostNodesSilent:
+    """When most nodes are silent, the trouble may be in this process."""
 
     def probed(self, harness, place, seconds=10.0):
         """Return how often a node is probed in so many seconds, if its own delay is longer."""
@@ -84,8 +84,8 @@ class TestDoubt:
             harness.members[place].health.due = max(harness.members[place].health.due, end + 1)
         return harness.probes(place) - before
 
-    def test_each_is_probed_once_a_second(self, make_harness):
-        """However long its delay has grown."""
+    def test_silent_nodes_are_probed_once_a_second(self, make_harness):
+        """The delay of each may have grown beyond that."""
         harness = make_harness(nodes=3)
         harness.silence(0, 1)
         assert 7 <= self.probed(harness, 0) <= 11
@@ -93,13 +93,13 @@ class TestDoubt:
 
     @pytest.mark.parametrize(("nodes", "silent"), [(2, 1), (4, 2), (3, 1)])
     def test_half_of_the_nodes_are_not_most(self, make_harness, nodes, silent):
-        """Then they are down, and probed when their delays say so."""
+        """Half of the nodes are probed by their delays alone."""
         harness = make_harness(nodes)
         harness.silence(*range(silent))
         assert self.probed(harness, 0) == 0
 
-    def test_nodes_that_are_down_are_not_silent(self, make_harness):
-        """They neither count among the silent, nor are they probed for the sake of those."""
+    def test_nodes_that_refuse_connections_are_not_silent(self, make_harness):
+        """They do not count among the silent, and are not probed with them."""
         harness = make_harness(nodes=5)
         harness.kill(0)
         harness.silence(1, 2)
@@ -109,7 +109,7 @@ class TestDoubt:
         assert self.probed(harness, 1) > 5
 
     @pytest.mark.parametrize("nodes", [1, 3, 5])
-    def test_no_call_waits_for_them(self, make_harness, nodes):
+    def test_no_call_waits_for_silent_nodes(self, make_harness, nodes):
         """A worker of one thread goes on at full speed with all of its nodes stopped."""
         harness = make_harness(nodes)
         harness.silence(*range(nodes))

@@ -23,8 +23,8 @@ from shardcache.operations.keys import admin
 class TestRestoring:
     """What brings an ejected node back."""
 
-    def test_reads_do_not_restore_what_cannot_serve(self, make_harness):
-        """A late reply to a call of before leaves a node ejected that said it is not serving."""
+    def test_a_read_does_not_restore_a_node_that_cannot_serve(self, make_harness):
+        """A late reply to an earlier call leaves a node ejected that said it does not serve."""
         harness = make_harness()
         harness.nodes[0].delay = 0.02
         early = harness.start_ask()
@@ -40,8 +40,8 @@ class TestRestoring:
         assert harness.ejected()
         assert harness.node_changes == [NodeEjected]
 
-    def test_any_reply_restores_what_was_silent(self, make_harness):
-        """For whoever answers is silent no more."""
+    def test_any_reply_restores_a_silent_node(self, make_harness):
+        """A node that answers is silent no longer."""
         harness = make_harness()
         harness.nodes[0].delay = 0.1
         early = harness.start_ask(within=1.0)
@@ -55,8 +55,8 @@ class TestRestoring:
         assert harness.probes() == 0
 
     @pytest.mark.parametrize("how", ["silence", "kill"])
-    def test_a_ping_of_the_user_s_restores(self, make_harness, how):
-        """It asks all nodes, the ejected ones too, and nobody waits for the prober."""
+    def test_a_ping_by_the_user_restores_a_node(self, make_harness, how):
+        """A ping asks all nodes, the ejected ones too, and does not wait for the prober."""
         harness = make_harness(nodes=2)
         getattr(harness, how)(0)
         harness.nodes[0].up = True
@@ -66,8 +66,8 @@ class TestRestoring:
         assert not harness.ejected()
         assert harness.node_changes == [NodeEjected, NodeRestored]
 
-    def test_it_is_told_once(self, make_harness):
-        """However many replies arrive at a time, a node comes back but once."""
+    def test_a_return_is_told_once(self, make_harness):
+        """Many replies may arrive at once; the node comes back once."""
         harness = make_harness()
         harness.silence(0)
         harness.nodes[0].resume()
@@ -79,8 +79,8 @@ class TestRestoring:
         harness.process.prober.restore(harness.members[0].health)
         assert harness.node_changes == [NodeEjected, NodeRestored]
 
-    def test_for_how_long_it_was_gone_is_told(self, make_harness):
-        """The seconds between are those of the client's clock."""
+    def test_the_seconds_of_an_ejection_are_told(self, make_harness):
+        """`NodeRestored` has them by the client's clock."""
         harness = make_harness()
         harness.kill(0)
         gone = harness.now
@@ -91,8 +91,8 @@ class TestRestoring:
         assert isinstance(ejected.error, NodeUnavailableError)
         assert restored.seconds == pytest.approx(harness.now - gone)
 
-    def test_what_began_before_says_nothing_of_it(self, make_harness):
-        """A call that fails after its node has come back, but was made before, ejects nobody."""
+    def test_a_call_from_before_the_return_ejects_no_node(self, make_harness):
+        """A call that was sent before the node came back may fail after it."""
         harness = make_harness()
         harness.nodes[0].stopped = True
         early = [harness.start_ask(within=5.0) for _ in range(3)]
@@ -105,8 +105,8 @@ class TestRestoring:
         assert not harness.ejected()
         assert harness.node_changes == [NodeEjected, NodeRestored]
 
-    def test_it_may_be_ejected_again(self, make_harness):
-        """A node comes and goes as often as it likes, and is probed each time."""
+    def test_a_node_may_be_ejected_again(self, make_harness):
+        """It is probed each time."""
         harness = make_harness()
         for turn in range(1, 4):
             harness.kill(0)
@@ -117,8 +117,8 @@ class TestRestoring:
             harness.advance(0.2)
         assert harness.node_changes == [NodeEjected, NodeRestored] * 3
 
-    def test_a_probe_that_is_refused_is_a_sign_of_life(self, make_harness):
-        """The node has understood it."""
+    def test_a_refused_probe_restores_the_node(self, make_harness):
+        """The node has understood the probe."""
         harness = make_harness()
         harness.kill(0)
         harness.nodes[0].up = True
@@ -127,8 +127,8 @@ class TestRestoring:
         assert not harness.ejected()
 
     @pytest.mark.parametrize("silent", [False, True])
-    def test_a_probe_that_fails_for_reasons_of_our_own_is_none(self, make_harness, silent):
-        """Though it says nothing against the node either: why that is out stays as it was."""
+    def test_a_probe_that_fails_in_this_process_says_nothing(self, make_harness, silent):
+        """It neither restores the node nor replaces the reason of its ejection."""
         held_up = NodeTimeoutError("did not answer in time")
         held_up.excused = True
         no_descriptor = NodeUnavailableError("cannot connect")
@@ -149,8 +149,8 @@ class TestRestoring:
             harness.advance(7.0)
             assert not harness.ejected()
 
-    def test_a_probe_that_makes_no_sense_is_none(self, make_harness):
-        """Nor is one that fails in another way; each comes over new connections, and later."""
+    def test_a_probe_with_a_senseless_reply_does_not_restore(self, make_harness):
+        """Each probe after it uses new connections, and comes later."""
         harness = make_harness()
         harness.kill(0)
         harness.nodes[0].up = True
@@ -162,8 +162,8 @@ class TestRestoring:
             assert harness.ejected()
         assert harness.nodes[0].drops == 1 + harness.probes()
 
-    def test_a_probe_that_cannot_be_made_ends_nothing(self, make_harness, monkeypatch):
-        """As of a node that has joined a Redis Cluster: it is probed on, and may come back."""
+    def test_a_probe_that_raises_is_repeated(self, make_harness, monkeypatch):
+        """A node may have joined a Redis Cluster: it is still probed, and may come back."""
         harness = make_harness()
         harness.kill(0)
         harness.nodes[0].up = True

@@ -18,14 +18,14 @@ from shardcache.operations.keys import admin
 
 @pytest.fixture
 def harness():
-    """Give two clients, with nothing going on at the end."""
+    """Return two clients, with nothing going on at the end."""
     harness = TwoClients()
     yield harness
     harness.close()
 
 
 class TestEjection:
-    """What one client ejects is out for all."""
+    """A node that one client ejects is ejected for all clients of the process."""
 
     def test_the_other_client_waits_for_no_timeout(self, harness):
         """Three timeouts of one client are enough: the other is refused at once."""
@@ -37,7 +37,7 @@ class TestEjection:
         assert harness.now == before
         assert (harness.member(process=1).refused, harness.member(process=0).refused) == (1, 0)
 
-    def test_both_are_told_and_one_line_is_written(self, harness):
+    def test_both_clients_are_told_and_one_line_is_logged(self, harness):
         """Each observer hears of the ejection and the return once, though one client asked."""
         harness.kill(0)
         harness.advance(1.0)
@@ -66,7 +66,7 @@ class TestEjection:
             harness.ask(process=client)
         assert harness.ejected(process=0)
 
-    def test_an_answer_to_either_ends_a_row(self, harness):
+    def test_an_answer_to_either_resets_the_count(self, harness):
         """A node that answers one client is not silent."""
         for _ in range(4):
             harness.nodes[0].stopped = True
@@ -78,8 +78,8 @@ class TestEjection:
             assert not harness.member(process=0).suspect
         assert not harness.ejected(process=0)
 
-    def test_a_reply_to_either_restores(self, harness):
-        """A ping by one of them takes the node back for both."""
+    def test_a_reply_to_either_restores_the_node(self, harness):
+        """A ping by one client restores the node for both."""
         harness.kill(0, process=0)
         harness.nodes[0].up = True
         task = harness.processes[1].run(admin.ping(harness.processes[1].cluster))
@@ -87,8 +87,8 @@ class TestEjection:
         assert not harness.ejected(process=0)
         assert harness.changes_told(0) == harness.changes_told(1) == [NodeEjected, NodeRestored]
 
-    def test_nodes_of_one_client_in_trouble_are_doubted_though_another_has_more(self):
-        """Most nodes of one client are silent: its node is probed each second."""
+    def test_a_client_with_most_nodes_silent_probes_each_second(self):
+        """Another client of the process may have more nodes that answer."""
         harness = TwoClients(nodes=3)
         harness.processes[1].cluster.ejector.keep([harness.member(0, process=1)])
         harness.nodes[0].stopped = True
@@ -106,9 +106,9 @@ class TestEjection:
 
 
 class TestProbesThatFail:
-    """A node whose backend raises what it should not speaks for itself alone."""
+    """A node whose backend raises what it should not affects no other node."""
 
-    def test_a_probe_that_cannot_be_made_holds_up_no_other(self, monkeypatch):
+    def test_a_probe_that_raises_delays_no_other(self, monkeypatch):
         """The other client's node comes back, and this one when it can be asked again."""
         harness = TwoClients(nodes=2)
         for client, place in ((0, 0), (1, 1)):
@@ -133,8 +133,8 @@ class TestProbesThatFail:
         assert not harness.ejected(0, process=0)
         harness.close()
 
-    def test_a_node_that_cannot_be_reached_holds_up_no_other(self):
-        """Nor does one for which no backend can be made."""
+    def test_a_node_without_a_backend_delays_no_other(self):
+        """A backend that cannot be made ends only the probes of its own node."""
         harness = TwoClients(nodes=2)
 
         def reach(_):
@@ -152,8 +152,8 @@ class TestProbesThatFail:
         assert not harness.ejected(1, process=1)
         harness.close()
 
-    def test_a_client_whose_end_was_interrupted_is_not_probed_for(self, harness):
-        """The rest of its end may never come: the thread of the prober ends, and does not spin."""
+    def test_a_half_closed_client_is_not_probed_for(self, harness):
+        """The rest of its close may never happen: the prober's thread ends, and does not spin."""
         harness.kill(0)
         for client in range(2):
             harness.processes[client].cluster.ejector._stopped = True
@@ -172,11 +172,11 @@ class TestProbesThatFail:
         assert harness.prober._watch is None
 
 
-class TestComingAndGoing:
-    """Clients come and go while a node is out."""
+class TestClientsComeAndGo:
+    """Clients are made and closed while a node is ejected."""
 
-    def test_a_client_made_meanwhile_is_told_with_its_first_refused_call(self, harness):
-        """It waits for no timeout, and its observers hear of both, in order."""
+    def test_a_new_client_is_told_with_its_first_refused_call(self, harness):
+        """It waits for no timeout, and its observers hear of both events, in order."""
         harness.kill(0)
         late, idle = harness.add_process(), harness.add_process()
         assert harness.ejected(process=late)
@@ -191,8 +191,8 @@ class TestComingAndGoing:
         assert harness.changes_told(idle) == []
 
     @pytest.mark.parametrize("closed", [0, 1])
-    def test_who_closes_leaves_the_node_to_the_other(self, harness, closed):
-        """It is probed on, whoever ejected it, and comes back."""
+    def test_a_client_that_closes_leaves_the_node_to_the_other(self, harness, closed):
+        """The node is still probed, whichever client ejected it, and comes back."""
         harness.kill(0)
         harness.advance(1.0)
         harness.close_client(closed)
@@ -202,8 +202,8 @@ class TestComingAndGoing:
         assert harness.changes_told(1 - closed) == [NodeEjected, NodeRestored]
         assert harness.changes_told(closed) == [NodeEjected]
 
-    def test_the_last_takes_what_is_known_with_it(self, harness):
-        """A client made after that finds a node of which nothing is known."""
+    def test_the_last_client_takes_the_health_with_it(self, harness):
+        """A client made after that starts with a node of which nothing is known."""
         harness.kill(0)
         harness.close_client(0)
         harness.close_client(1)
@@ -216,8 +216,8 @@ class TestComingAndGoing:
         assert harness.prober._out == {}
         assert harness.prober._watch is None
 
-    def test_who_comes_while_the_last_goes_shares_with_those_after_it(self, harness):
-        """Though another thread removed what it was about to share."""
+    def test_a_client_made_while_the_last_closes_shares_with_later_ones(self, harness):
+        """Another thread may remove the health that it was about to share."""
         harness.close_client(1)
         (health,) = harness.prober._known.values()
 
@@ -232,8 +232,8 @@ class TestComingAndGoing:
         first, second = harness.add_process(), harness.add_process()
         assert harness.member(process=first).health is harness.member(process=second).health
 
-    def test_who_comes_while_the_last_goes_gets_its_node_probed(self, harness):
-        """Though the prober had let go of it in between."""
+    def test_a_client_made_while_the_last_closes_gets_its_node_probed(self, harness):
+        """The prober may have dropped the node in between."""
         harness.kill(0)
         harness.close_client(1)
 
@@ -253,8 +253,8 @@ class TestComingAndGoing:
         harness.advance(5.0)
         assert not harness.ejected(process=late)
 
-    def test_what_a_client_counted_stays_when_it_goes(self, harness):
-        """The calls that it made are not taken for calls that were never answered."""
+    def test_the_counts_of_a_closed_client_stay(self, harness):
+        """Its answered calls are not taken for calls that were never answered."""
         for _ in range(50):
             harness.ask(process=0)
         answered = harness.member(process=1).health.answered
@@ -262,7 +262,7 @@ class TestComingAndGoing:
         assert harness.member(process=1).health.answered == answered == 50
 
     def test_only_equal_identities_share(self, harness):
-        """Other nodes, and those that are a client's own, are not touched."""
+        """Other nodes, and nodes of a client's own, are not touched."""
         own = Process(harness.world, harness.nodes, prober=harness.prober)
         (member,) = own.cluster.members.values()
         own.cluster.ejector.keep([])
@@ -286,7 +286,7 @@ class TestInterrupts:
         gc.collect()
 
     def at_each(self, prepare, act):
-        """Give a harness for each bytecode, after an interrupt there."""
+        """Return a harness for each bytecode, after an interrupt there."""
         for number in itertools.count(1):
             harness = TwoClients()
             prepare(harness)
@@ -298,8 +298,8 @@ class TestInterrupts:
             yield number, harness
             harness.close()
 
-    def test_an_ejection_leaves_both_with_a_node_that_is_probed(self):
-        """Both are told of it, with their next call at the latest, and of its return."""
+    def test_after_an_interrupted_ejection_both_have_a_probed_node(self):
+        """Both are told of it by their next call, and of its return."""
 
         def prepare(harness):
             harness.nodes[0].up = False
@@ -314,8 +314,8 @@ class TestInterrupts:
                 assert not harness.ejected(process=client), f"at bytecode {number}"
                 assert harness.changes_told(client)[-1:] == [NodeRestored], f"at bytecode {number}"
 
-    def test_a_return_leaves_both_to_be_told_of_the_next_ejection(self):
-        """Whoever was not told of the return is told then, and connections are dropped once more."""
+    def test_after_an_interrupted_return_both_are_told_of_the_next_ejection(self):
+        """A client that missed the return is told of it then, and drops its connections again."""
 
         def prepare(harness):
             harness.kill(0)
@@ -338,10 +338,8 @@ class TestInterrupts:
                 assert harness.member(process=client).ejections == 2, f"at bytecode {number}"
                 assert harness.changes_told(client).count(NodeEjected) == 2, f"at bytecode {number}"
 
-    def test_a_client_that_was_not_told_of_a_return_is_told_of_it_with_the_next_ejection(
-        self, harness, monkeypatch
-    ):
-        """In order, and with how long the node was out."""
+    def test_a_missed_return_is_told_with_the_next_ejection(self, harness, monkeypatch):
+        """The events come in order, with the seconds that the node was out."""
         harness.kill(0)
         harness.nodes[0].up = True
         with monkeypatch.context() as patched:
@@ -355,8 +353,8 @@ class TestInterrupts:
             assert harness.changes_told(client) == [NodeEjected, NodeRestored, NodeEjected]
             assert 0.1 < harness.logs[client].of(*NODE_CHANGES)[1].seconds < 1.0
 
-    def test_a_client_that_joins_leaves_a_node_that_is_probed(self):
-        """Whatever became of it, the other client gets its node back."""
+    def test_after_an_interrupted_join_the_node_is_probed(self):
+        """The other client gets its node back in any case."""
 
         def act(harness):
             harness.add_process()
@@ -367,8 +365,8 @@ class TestInterrupts:
             assert not harness.ejected(process=0), f"at bytecode {number}"
             assert harness.changes_told(0) == [NodeEjected, NodeRestored], f"at bytecode {number}"
 
-    def test_a_join_that_is_interrupted_can_be_taken_back(self):
-        """A client that gives up leaves no part of it with the others."""
+    def test_an_interrupted_join_can_be_undone(self):
+        """A client that is closed leaves no part of itself with the others."""
 
         def prepare(harness):
             harness.kill(0)
@@ -387,8 +385,8 @@ class TestInterrupts:
                 f"at bytecode {number}"
             )
 
-    def test_closing_that_is_interrupted_keeps_nobody_s_node(self):
-        """The rest is done when it is closed again, or dropped; nothing is probed for it meanwhile."""
+    def test_an_interrupted_close_keeps_no_node(self):
+        """Closing again, or dropping the client, does the rest; nothing is probed for it meanwhile."""
 
         def prepare(harness):
             harness.kill(0)

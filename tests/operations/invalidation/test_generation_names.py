@@ -18,8 +18,8 @@ class TestNames:
     """Which generation is believed, and which of many is in force."""
 
     @given(st.lists(st.sampled_from("123456"), min_size=1, max_size=5), st.integers(0, 4))
-    def test_a_majority_s_word_is_never_missed(self, names, more):
-        """What a majority has, or a newer one, is in force, whoever of the others is heard."""
+    def test_the_generation_of_a_majority_is_never_missed(self, names, more):
+        """It or a newer one is in force, whichever of the other nodes are heard."""
         nodes = len(names) + more
         if nodes % 2 == 0 or len(names) < quorum(nodes):
             return
@@ -28,23 +28,23 @@ class TestNames:
             assert in_force(names, nodes) >= told[quorum(nodes) - 1]
 
     @given(st.lists(st.sampled_from("123456"), min_size=3, max_size=5))
-    def test_a_minority_s_word_is_not_believed(self, names):
-        """When all are heard, no fewer than half of them can say what no other node has."""
+    def test_a_minority_is_not_believed(self, names):
+        """When all nodes are heard, fewer than half of them cannot set a generation alone."""
         if len(names) % 2:
             wanted = quorum(len(names))
             assert in_force(names, len(names)) == sorted(names, reverse=True)[wanted - 1]
             assert is_decided(names, len(names))
 
     @given(st.lists(st.sampled_from("1234"), min_size=1, max_size=5), st.sampled_from([3, 5]))
-    def test_what_is_decided_stays(self, names, nodes):
-        """Whatever the nodes say that were not heard yet."""
+    def test_a_decided_generation_stays_decided(self, names, nodes):
+        """Nodes that are heard later cannot change it."""
         if len(names) <= nodes and is_decided(names, nodes):
             for more in itertools.product(["", "2", "9"], repeat=nodes - len(names)):
                 assert in_force([*names, *more], nodes) == in_force(names, nodes)
 
     @given(st.floats(0, 10**10), st.floats(-DAY + 1, DAY - 1), st.binary(min_size=2, max_size=2))
-    def test_a_new_one_is_believed_and_newer(self, wall, skew, chance):
-        """By all whose clocks differ by less than a day, also after one of theirs."""
+    def test_a_new_generation_is_newer_and_believed(self, wall, skew, chance):
+        """It is believed by processes whose clocks differ by less than a day."""
         first = newer([""], [], max(0.0, wall + skew), chance)
         assert believed((MARK_FLAGS, first.encode()), wall) == first
         second = newer(["", first], [], wall, chance)

@@ -39,7 +39,7 @@ class Machine(RuleBasedStateMachine):
         self.under_way = []
 
     def floor(self, place):
-        """Give the oldest version that a process may get now."""
+        """Return the oldest version that a process may get now."""
         now = self.harness.now
         return max(
             (

@@ -22,8 +22,8 @@ from shardcache.operations.invalidation.generations import LOOK_AGAIN
 class TestGenerations:
     """The generation of one function's values."""
 
-    def test_all_come_to_know_it(self):
-        """The caller at once, others with their first call after a second."""
+    def test_every_process_learns_a_new_generation(self):
+        """The process that invalidates at once, others with their first call after a second."""
         harness = FunctionHarness(nodes=3)
         assert [harness.call(0), harness.call(1)] == [0, 0]
         assert harness.invalidate(0) is True
@@ -33,16 +33,16 @@ class TestGenerations:
         assert harness.computed == 2
 
     @pytest.mark.parametrize("rest", [LOOK_AGAIN + 0.001, 1.5, 2.5, 3600.0])
-    def test_a_call_after_any_rest_waits_for_one_round_trip(self, rest):
-        """The mark is looked at along with the read."""
+    def test_a_call_after_any_pause_takes_one_round_trip(self, rest):
+        """It reads the mark together with the value."""
         harness = FunctionHarness(nodes=5)
         harness.call()
         harness.advance(rest)
         assert harness.call_seconds() == pytest.approx(ROUND_TRIP)
 
     @pytest.mark.parametrize("silent", list(itertools.combinations(range(5), 2)))
-    def test_it_does_not_wait_for_a_silent_minority(self, silent):
-        """But for a moment; nor does a process that starts then, nor one that invalidates."""
+    def test_a_silent_minority_is_not_awaited(self, silent):
+        """A call, a new process and an invalidation wait for a moment at most."""
         harness = FunctionHarness(nodes=5, processes=3)
         harness.call()
         for place in silent:
@@ -57,8 +57,8 @@ class TestGenerations:
         assert task.result is True
         assert harness.now - began < TIMEOUT / 4
 
-    def test_a_new_process_knows_it_before_its_first_hit(self):
-        """In one round trip when nothing was ever invalidated, in two when something was."""
+    def test_a_new_process_knows_the_generation_before_its_first_hit(self):
+        """It takes one round trip when nothing was ever invalidated, and two when something was."""
         harness = FunctionHarness(nodes=5, processes=3)
         harness.call(0)
         assert harness.call_seconds(1) == pytest.approx(ROUND_TRIP)
@@ -72,7 +72,7 @@ class TestGenerations:
         assert harness.computed == 2
 
     def test_nodes_are_asked_once_a_second(self):
-        """With one command each, for the mark alone; and with none while nobody calls."""
+        """One command each, for the mark alone; none while no process calls."""
         harness = FunctionHarness(nodes=3, processes=1)
         harness.call()
         asked = harness.record_commands()
@@ -87,8 +87,8 @@ class TestGenerations:
         harness.advance(3600.0)
         assert asked == []
 
-    def test_functions_share_one_look(self):
-        """Of a hundred functions one looks at the mark, and none at its generation."""
+    def test_a_hundred_functions_read_the_mark_once(self):
+        """One of them reads the mark, and none its generation."""
         harness = FunctionHarness(nodes=3, processes=1)
         process = harness.processes[0]
         functions = [
@@ -112,8 +112,8 @@ class TestGenerations:
         assert sum(type(command) is GetMany for command in asked) == 3
         assert sum(type(command) is Get for command in asked) == 101
 
-    def test_an_unmoved_mark_spares_the_generations(self):
-        """They are read when it has moved, by each process once, and those of others too."""
+    def test_generations_are_read_only_when_the_mark_has_moved(self):
+        """Each process reads them once, those of other functions too."""
         harness = FunctionHarness(nodes=3)
         harness.call(0)
         harness.call(1)
@@ -126,8 +126,8 @@ class TestGenerations:
             read == [(MARKS,)] * 3 + [(FunctionHarness.NAME,)] * 3
         )  # of the first generation nothing is kept
 
-    def test_what_was_asked_before_a_renewal_says_nothing(self):
-        """A reply that comes later than the new generation does not bring the old one back."""
+    def test_a_reply_from_before_an_invalidation_is_ignored(self):
+        """A reply that comes after the new generation does not bring the old one back."""
         harness = FunctionHarness()
         harness.invalidate()
         harness.advance(2 * LOOK_AGAIN)
@@ -143,8 +143,8 @@ class TestGenerations:
         assert [harness.known()] == harness.kept
         assert looking.result == harness.run(harness.functions[0].key_for((), {}))
 
-    def test_a_read_of_an_old_generation_is_void(self):
-        """A look that comes back with another generation has the value read anew."""
+    def test_a_value_read_with_an_old_generation_is_read_again(self):
+        """The mark came with another generation than the read used."""
         harness = FunctionHarness(nodes=3)
         assert [harness.call(0), harness.call(1)] == [0, 0]
         harness.invalidate(0)
@@ -154,8 +154,8 @@ class TestGenerations:
         assert harness.computed == 2  # that of the other process is found
 
     @pytest.mark.parametrize("lost", list(itertools.combinations(range(5), 2)))
-    def test_two_lost_nodes_of_five_lose_nothing(self, lost):
-        """Who starts later is told by the others, and tells those that lost it."""
+    def test_two_lost_nodes_of_five_lose_no_generation(self, lost):
+        """A process that starts later hears it from the others, and writes it back."""
         harness = FunctionHarness(nodes=5)
         harness.invalidate(0)
         for place in lost:
@@ -163,8 +163,8 @@ class TestGenerations:
         harness.call(1)
         assert harness.kept == [harness.known(0)] * 5 == [harness.known(1)] * 5
 
-    def test_nodes_that_have_lost_all_are_told(self):
-        """By a process that knows, as soon as it sees that their mark is gone."""
+    def test_nodes_that_lost_everything_get_the_generation_back(self):
+        """A process that knows it writes it when it finds the mark gone."""
         harness = FunctionHarness(nodes=3)
         harness.invalidate(0)
         for node in harness.nodes:
@@ -175,8 +175,8 @@ class TestGenerations:
         harness.call(1)
         assert harness.known(1) == harness.known(0)
 
-    def test_one_that_was_evicted_is_put_back(self):
-        """Though nothing else is lost, and nobody invalidates: it is looked at now and then."""
+    def test_an_evicted_generation_is_put_back(self):
+        """A process checks it now and then, though no mark is lost and nothing is invalidated."""
         harness = FunctionHarness(nodes=3)
         harness.invalidate(0)
         for node in harness.nodes:
@@ -186,8 +186,8 @@ class TestGenerations:
         assert harness.kept == [harness.known(0)] * 3
 
     @pytest.mark.parametrize("down", range(3))
-    def test_one_that_missed_it_is_told(self, down):
-        """A node that was away meanwhile has an older one, which nobody goes back to."""
+    def test_a_node_that_missed_an_invalidation_gets_it(self, down):
+        """A node that was away has an older generation, which no process goes back to."""
         harness = FunctionHarness(nodes=3)
         harness.invalidate(0)
         harness.nodes[down].up = False
@@ -198,8 +198,8 @@ class TestGenerations:
         assert harness.known(1) == harness.known(0)
         assert harness.kept[down] == harness.known(0)
 
-    def test_nothing_is_put_back_over_a_newer_one(self):
-        """Another may have begun one since the node was looked at."""
+    def test_nothing_is_put_back_over_a_newer_generation(self):
+        """Another process may have invalidated since the node was read."""
         harness = FunctionHarness(nodes=1)
         harness.invalidate()
         harness.node.forget()
@@ -217,8 +217,8 @@ class TestGenerations:
         harness.call()
         assert harness.kept == [newest.decode()]
 
-    def test_a_node_never_goes_back(self):
-        """Of many who invalidate at once the newest is kept, whatever comes last."""
+    def test_a_node_never_returns_to_an_older_generation(self):
+        """Of many processes that invalidate at once the newest stays, whichever writes last."""
         for seed in range(20):
             harness = FunctionHarness(nodes=3, processes=4)
             chance = harness.world.chance

@@ -15,14 +15,14 @@ DAY = 24 * 3600.0
 
 
 class TestTruth:
-    """`True` means that it is in force; what somebody planted ends nothing."""
+    """`True` means that a generation is in force; a planted one ends nothing."""
 
     @pytest.mark.parametrize("nodes", [3, 5])
     @pytest.mark.parametrize("key", [MARKS, FunctionHarness.NAME])
     @pytest.mark.parametrize("planted", PLANTED)
     @pytest.mark.parametrize("begun", [False, True])
-    def test_what_one_node_says_ends_nothing(self, nodes, key, planted, begun):
-        """Not in a process that runs, nor in one that starts; and it is not told to others."""
+    def test_one_planted_node_invalidates_nothing(self, nodes, key, planted, begun):
+        """Running and new processes ignore it, and do not copy it to other nodes."""
         for place in range(nodes):
             harness = FunctionHarness(nodes=nodes)
             if begun:
@@ -44,8 +44,8 @@ class TestTruth:
     @pytest.mark.parametrize("nodes", [1, 3])
     @pytest.mark.parametrize("key", [MARKS, FunctionHarness.NAME])
     @pytest.mark.parametrize("planted", PLANTED)
-    def test_what_all_nodes_say_is_recovered_from(self, nodes, key, planted):
-        """The next `invalidate_all` is in force for all."""
+    def test_the_next_invalidation_overrides_planted_nodes(self, nodes, key, planted):
+        """`invalidate_all` is in force for all processes, whatever every node had."""
         harness = FunctionHarness(nodes=nodes)
         harness.invalidate()
         harness.call(0)
@@ -61,8 +61,8 @@ class TestTruth:
         assert harness.kept == [harness.known(0)] * nodes
 
     @pytest.mark.parametrize("silent", [False, True])
-    def test_false_while_no_majority_takes_note(self, silent):
-        """It is said that it was too few; once more when they are back, and it is in force."""
+    def test_false_while_a_majority_is_down(self, silent):
+        """When the nodes are back, the next `invalidate_all` is in force."""
         harness = FunctionHarness(nodes=3)
         harness.call(1)
         for node in harness.nodes[1:]:
@@ -78,8 +78,8 @@ class TestTruth:
         assert harness.call(1) == 2
 
     @pytest.mark.parametrize("key", [MARKS, FunctionHarness.NAME])
-    def test_false_when_few_store_either(self, key):
-        """A generation without a moved mark is seen by few, and the other way round is none."""
+    def test_false_when_a_minority_stores_the_mark_or_the_name(self, key):
+        """A generation needs a moved mark on a majority, and its name too."""
         harness = FunctionHarness(nodes=3)
         harness.call(0)
         for node in harness.nodes[:2]:
@@ -91,8 +91,8 @@ class TestTruth:
             node.store.execute = stubborn
         assert harness.invalidate(0) is False
 
-    def test_one_that_could_not_be_stored_is_none(self):
-        """It is said, and this process goes on with the one that all others have."""
+    def test_a_generation_that_was_not_stored_is_not_used(self):
+        """`invalidate_all` returns `False`, and the process keeps the generation of the others."""
         harness = FunctionHarness()
         harness.invalidate()
         (kept,) = harness.kept
@@ -100,8 +100,8 @@ class TestTruth:
         assert harness.invalidate() is False
         assert harness.known() == kept
 
-    def test_one_of_a_fast_clock_is_passed(self):
-        """What another machine began in the future does not hide what is begun now."""
+    def test_a_generation_of_a_fast_clock_hides_no_later_one(self):
+        """A machine whose clock is ahead does not block the invalidations of others."""
         harness = FunctionHarness(nodes=3, processes=3, skews=[0.9 * DAY, 0.0, 0.0])
         for place in (1, 2):
             harness.call(place)
@@ -113,8 +113,8 @@ class TestTruth:
         harness.advance(LOOK_AGAIN)
         assert [harness.call(place) for place in range(3)] == [2, 2, 2]
 
-    def test_a_look_that_saw_a_mark_half_moved_is_not_the_last(self):
-        """Generations that were read along with it may be older than the mark."""
+    def test_a_half_moved_mark_is_read_again(self):
+        """Generations that were read with it may be older than the mark."""
         harness = FunctionHarness(nodes=3, processes=3)
         harness.call(0)
         second, third = (node for node in harness.nodes if node is not harness.owner)
@@ -132,8 +132,8 @@ class TestTruth:
         harness.advance(LOOK_AGAIN)
         assert harness.call(2) == 1
 
-    def test_a_second_begins_with_the_question(self):
-        """Who invalidates while an answer is on its way is seen a second later all the same."""
+    def test_the_second_between_looks_begins_with_the_question(self):
+        """An invalidation while an answer is on its way is seen a second later."""
         harness = FunctionHarness(nodes=1)
         harness.call(1)
         harness.advance(2.0)
@@ -150,8 +150,8 @@ class TestTruth:
         assert harness.call(1) == 1
 
     @pytest.mark.parametrize("planted", ["now", "nearly a day ahead"])
-    def test_a_slow_node_is_heard_before_one_is_believed(self, planted):
-        """What one says against another may be planted: the third decides."""
+    def test_a_third_node_decides_between_two(self, planted):
+        """What one node says against another may be planted."""
         for place in range(3):
             harness = FunctionHarness(nodes=3)
             harness.call(0)
@@ -160,8 +160,8 @@ class TestTruth:
             assert harness.call(1) == 0
             assert (harness.computed, harness.known(1)) == (1, "")
 
-    def test_the_first_answer_is_not_the_last(self):
-        """A node that has missed a mark, and is faster than the others, does not hide it."""
+    def test_a_fast_node_that_missed_a_mark_does_not_hide_it(self):
+        """A slower node has the moved mark."""
         harness = FunctionHarness(nodes=3)
         harness.call(1)
         harness.owner.up = False
@@ -173,7 +173,7 @@ class TestTruth:
         assert harness.call(1) == 1
 
     def test_silent_nodes_delay_no_call_beyond_its_deadline(self):
-        """And what is known is served, until they are ejected and nobody waits."""
+        """The known generation is served until the silent nodes are ejected."""
         harness = FunctionHarness(nodes=6, processes=1)
         harness.call()
         for node in harness.nodes:

@@ -15,8 +15,8 @@ TAG = tags.TAGS + b"t"
 class TestTags:
     """The versions of tags."""
 
-    def test_all_agree_on_a_new_version(self):
-        """Of two who make one at once, one is faster, and both have that one's."""
+    def test_two_processes_agree_on_a_new_version(self):
+        """Of two that make one at once, one is first, and both use that version."""
         harness = FunctionHarness()
         works = [tags.versions(process.cluster, ["t"]) for process in harness.processes]
         tasks = [harness.start(work, place) for place, work in enumerate(works)]
@@ -25,14 +25,14 @@ class TestTags:
         assert tasks[0].result == [harness.node.held(TAG)[0][1]]
 
     @pytest.mark.parametrize("odd", [b"", b"seven b", b"nine byte"])
-    def test_what_is_no_version_makes_none(self, odd):
-        """Somebody else's value in its place: nothing with this tag is kept."""
+    def test_a_foreign_value_is_no_version(self, odd):
+        """With another program's value in its place, no value with this tag is stored."""
         harness = FunctionHarness()
         harness.node.store.execute(Set(TAG, (MARK_FLAGS, odd)))
         assert harness.run(tags.versions(harness.processes[0].cluster, ["t"])) is None
 
-    def test_a_node_that_fails_leaves_no_tag_known(self):
-        """Not even those of other nodes: a value has all of its tags, or is not kept."""
+    def test_a_failing_node_leaves_no_version_known(self):
+        """A value has the versions of all its tags, or is not stored."""
         harness = FunctionHarness()
         harness.node.up = False
         assert harness.run(tags.versions(harness.processes[0].cluster, ["t"])) is None

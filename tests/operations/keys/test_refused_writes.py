@@ -42,8 +42,8 @@ class KeyHarness(Harness):
 
 
 @pytest.mark.parametrize("when", [When.ALWAYS, When.PRESENT])
-def test_a_refused_overwrite_leaves_nothing_old(when):
-    """What was to be replaced must not be read any more: not every server drops it by itself."""
+def test_a_refused_overwrite_leaves_no_old_value(when):
+    """Not every server drops the value that was to be replaced."""
     harness = KeyHarness()
     harness.store("old")
     harness.refuses = (Set,)
@@ -51,8 +51,8 @@ def test_a_refused_overwrite_leaves_nothing_old(when):
     assert harness.get() is None
 
 
-def test_a_refused_cas_leaves_nothing_old():
-    """The same holds for a value that was to be stored if nobody had changed the key."""
+def test_a_refused_cas_leaves_no_old_value():
+    """The same holds for a swap."""
     harness = KeyHarness()
     harness.store("old")
     _, token = harness.run(single.gets(harness.cluster, "k", None))
@@ -61,8 +61,8 @@ def test_a_refused_cas_leaves_nothing_old():
     assert harness.get() is None
 
 
-def test_a_refused_add_takes_nothing_away():
-    """It was to be stored only where nothing is: whatever is there is another's."""
+def test_a_refused_add_deletes_nothing():
+    """It was to store only where nothing is, so the value there belongs to another caller."""
     harness = KeyHarness()
     harness.store("another's")
     harness.refuses = (Set,)
@@ -70,8 +70,8 @@ def test_a_refused_add_takes_nothing_away():
     assert harness.get() == "another's"
 
 
-def test_of_a_batch_what_was_refused_leaves_nothing_old():
-    """And what was stored stays."""
+def test_a_refused_value_of_a_batch_leaves_no_old_value():
+    """The values that were stored stay."""
     harness = KeyHarness()
     harness.run(many.set_many(harness.cluster, {"a": 1, "b": 1}, None))
     harness.refuses = (SetMany,)
@@ -79,8 +79,8 @@ def test_of_a_batch_what_was_refused_leaves_nothing_old():
     assert harness.run(many.get_many(harness.cluster, ["a", "b"])) == {"b": 2}
 
 
-def test_a_key_that_is_named_twice_is_asked_once():
-    """Each value that was found is one hit."""
+def test_a_key_named_twice_is_asked_once():
+    """Each value found is one hit."""
     harness = KeyHarness()
     harness.store("found")
     keys = ["k", "missing", "k", "missing", "k"]
@@ -102,8 +102,8 @@ def test_a_key_that_is_named_twice_is_asked_once():
         (False, When.ABSENT, True),
     ],
 )
-def test_storing_for_no_time_answers_as_storing_does(there, when, done):
-    """What it says does not depend on how long the value was to live; nothing new is left."""
+def test_a_ttl_of_zero_answers_as_any_ttl(there, when, done):
+    """The result does not depend on the ttl; nothing new is left."""
     harness = KeyHarness()
     if there:
         harness.store("old")
@@ -114,8 +114,8 @@ def test_storing_for_no_time_answers_as_storing_does(there, when, done):
 @pytest.mark.parametrize(
     ("initial", "error"), [(-1, ValueError), (2**63, ValueError), (1.0, TypeError)]
 )
-def test_a_counter_begins_with_what_it_can_hold(initial, error):
-    """A number that no server counts is refused before anybody is asked."""
+def test_an_initial_count_must_fit_a_counter(initial, error):
+    """A number that no server counts is refused before a node is asked."""
     harness = KeyHarness()
     with pytest.raises(error, match="initial"):
         harness.run(single.incr(harness.cluster, "k", 1, initial, DEFAULT))

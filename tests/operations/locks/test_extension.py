@@ -26,7 +26,7 @@ RENEWED = LockPolicy(ttl=TTL, renew=True, max_hold=30.0)
 
 
 def test_renewal_ends_with_max_hold():
-    """It is prolonged every third of its ttl, for as long as it may be held, and then runs out."""
+    """A lock is extended every third of its ttl until `max_hold`, and then runs out."""
     harness = LockHarness()
     process, other, *_ = harness.processes
     policy = LockPolicy(ttl=TTL, renew=True, max_hold=20.0)
@@ -39,8 +39,8 @@ def test_renewal_ends_with_max_hold():
     assert harness.attempt(other, POLICY) is not None
 
 
-def test_a_renewal_that_fails_loses_it():
-    """The first time that a majority does not agree, the lock counts as lost."""
+def test_a_failed_renewal_loses_the_lock():
+    """The first time that no majority agrees, the lock counts as lost."""
     harness = LockHarness()
     process = harness.process
     hold = harness.attempt(process, RENEWED)
@@ -53,7 +53,7 @@ def test_a_renewal_that_fails_loses_it():
 
 @pytest.mark.parametrize("order", [(30.0, 1.0), (1.0, 30.0)])
 def test_two_extensions_at_once_leave_the_shorter(order):
-    """Their commands may reach the nodes in any order: more cannot be counted on."""
+    """Their commands may reach the nodes in any order, so only the shorter one is sure."""
     harness = LockHarness()
     process = harness.process
     hold = harness.attempt(process, POLICY)
@@ -66,7 +66,7 @@ def test_two_extensions_at_once_leave_the_shorter(order):
 
 
 def test_a_renewal_leaves_a_longer_extension_alone():
-    """What was asked for explicitly is not shortened in the background."""
+    """An explicit extension is not shortened in the background."""
     harness = LockHarness()
     process = harness.process
     hold = harness.attempt(process, RENEWED)
@@ -76,8 +76,8 @@ def test_a_renewal_leaves_a_longer_extension_alone():
     assert hold.remaining() > 14.0
 
 
-def test_an_extension_never_revives():
-    """What has run out by the holder's clock is lost, even where nodes still have it."""
+def test_an_extension_never_revives_an_expired_lock():
+    """A lock that ran out by the holder's clock is lost, even where nodes still have it."""
     harness = LockHarness(kinds=MEMCACHED)
     process = harness.process
     hold = harness.attempt(process, POLICY)
@@ -89,8 +89,8 @@ def test_an_extension_never_revives():
     assert (hold.lost, hold.remaining()) == ("its time ran out", 0.0)
 
 
-def test_an_extension_never_creates():
-    """A process that was paused between looking and extending puts nothing back."""
+def test_an_extension_after_a_pause_puts_nothing_back():
+    """A process may be paused between its look at the nodes and the extension."""
     harness = LockHarness(kinds=MEMCACHED)
     first, second, *_ = harness.processes
     hold = harness.attempt(first, POLICY)
@@ -110,8 +110,8 @@ def test_an_extension_never_creates():
 
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
 @pytest.mark.parametrize("steps", range(12))
-def test_a_lock_given_back_while_it_is_prolonged_is_not_lost(kinds, steps):
-    """Whatever step its renewal has reached: it was ours, nothing is left of it, and nobody is told."""
+def test_a_lock_released_during_its_renewal_is_not_lost(kinds, steps):
+    """At every step of the renewal: nothing is left of the lock, and no loss is told."""
     harness = LockHarness(kinds=kinds)
     process = harness.process
     hold = harness.attempt(process, RENEWED)
@@ -127,8 +127,8 @@ def test_a_lock_given_back_while_it_is_prolonged_is_not_lost(kinds, steps):
 
 
 @pytest.mark.parametrize("steps", range(1, 5))
-def test_a_lock_given_back_is_not_prolonged(steps):
-    """Not by one who has begun to, nor by one who begins to then: and it is still no loss."""
+def test_a_released_lock_is_not_extended(steps):
+    """An extension that has begun, and one that begins then, return `False`; it is no loss."""
     harness = LockHarness()
     process = harness.process
     hold = harness.attempt(process, POLICY)
@@ -144,7 +144,7 @@ def test_a_lock_given_back_is_not_prolonged(steps):
 
 
 def test_a_loss_is_told_once():
-    """By whatever it shows first, and however often the lock is used after that."""
+    """Whatever shows it first, and however often the lock is used after that."""
     harness = LockHarness()
     process = harness.process
     hold = harness.attempt(process, RENEWED)
@@ -160,8 +160,8 @@ def test_a_loss_is_told_once():
     assert hold.lost == "it could not be prolonged"
 
 
-def test_a_renewal_that_cannot_be_asked_for_loses_it(monkeypatch):
-    """As on a node that has joined a Redis Cluster: that it is lost is known at once."""
+def test_a_renewal_that_raises_loses_the_lock(monkeypatch):
+    """A node may have joined a Redis Cluster: the loss is known at once."""
     harness = LockHarness()
     process = harness.process
     hold = harness.attempt(process, RENEWED)
@@ -176,8 +176,8 @@ def test_a_renewal_that_cannot_be_asked_for_loses_it(monkeypatch):
 
 
 @pytest.mark.parametrize(("delay", "kept"), [(0.75, True), (0.95, False)])
-def test_what_an_extension_leaves_must_be_worth_having(delay, kept):
-    """The same holds for what took nearly all of the new time to prolong."""
+def test_an_extension_must_leave_time_to_use(delay, kept):
+    """A lock that took nearly all of its new time to extend is lost."""
     harness = LockHarness(timeout=10.0)
     process = harness.process
     hold = harness.attempt(process, POLICY)
@@ -189,8 +189,8 @@ def test_what_an_extension_leaves_must_be_worth_having(delay, kept):
     assert bool(hold.lost) is not kept
 
 
-def test_an_extension_costs_memcached_s_second_as_well():
-    """What was prolonged on nodes that count whole seconds never outlives it there."""
+def test_an_extension_on_memcached_costs_a_second_too():
+    """The lease ends before nodes that count whole seconds drop it."""
     harness = LockHarness(kinds=MEMCACHED)
     process = harness.process
     hold = harness.attempt(process, POLICY)
@@ -204,7 +204,7 @@ def test_an_extension_costs_memcached_s_second_as_well():
 
 @pytest.mark.parametrize("kinds", [(False,) * 3, (True,) * 3, (True, False, True), MEMCACHED])
 def test_a_rolling_restart_loses_no_renewed_lock(kinds):
-    """Nodes come back empty, one after another: each is given the token again."""
+    """Nodes come back empty, one after another: each gets the token again."""
     harness = LockHarness(kinds)
     process, other, *_ = harness.processes
     policy = LockPolicy(ttl=TTL, renew=True, max_hold=1000.0)
@@ -225,8 +225,8 @@ def test_a_rolling_restart_loses_no_renewed_lock(kinds):
 
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
 @pytest.mark.parametrize("forgets", [True, False])
-def test_a_slow_node_is_prolonged_as_well(kinds, forgets):
-    """Nobody waits for it, but all steps are gone through: it may be needed for a majority later."""
+def test_a_slow_node_is_extended_too(kinds, forgets):
+    """The holder does not wait for it, but it may be needed for a later majority."""
     harness = LockHarness(kinds)
     process = harness.process
     hold = harness.attempt(process, RENEWED)
@@ -244,8 +244,8 @@ def test_a_slow_node_is_prolonged_as_well(kinds, forgets):
 
 
 @pytest.mark.parametrize("kinds", KINDS[:3])
-def test_an_extension_never_takes_another_s_place(kinds):
-    """On nodes that have lost it and were taken by another meanwhile, it stays the other's."""
+def test_an_extension_never_overwrites_another_holder(kinds):
+    """Nodes that lost the lock and were taken by another process stay with it."""
     harness = LockHarness(kinds)
     first, *_ = harness.processes
     hold = harness.attempt(first, POLICY)
@@ -258,8 +258,8 @@ def test_an_extension_never_takes_another_s_place(kinds):
 
 
 @pytest.mark.parametrize("kinds", KINDS[:3])
-def test_what_has_ended_is_not_put_back(kinds):
-    """A process that was paused while it asked whether its locks are there creates nothing."""
+def test_an_expired_lock_is_not_put_back(kinds):
+    """A process that was paused while it looked for its locks creates nothing."""
     harness = LockHarness(kinds)
     first, *_ = harness.processes
     hold = harness.attempt(first, POLICY)
@@ -275,8 +275,8 @@ def test_what_has_ended_is_not_put_back(kinds):
 
 @pytest.mark.parametrize("kinds", KINDS[:3])
 @pytest.mark.parametrize("steps", range(1, 10))
-def test_what_is_released_while_it_is_put_back_is_gone(kinds, steps):
-    """Whatever step the extension has reached: nothing of it is left a moment later."""
+def test_a_lock_released_while_it_is_put_back_is_gone(kinds, steps):
+    """At every step of the extension: a moment later no node has it."""
     harness = LockHarness(kinds)
     process = harness.process
     hold = harness.attempt(process, POLICY)

@@ -38,7 +38,7 @@ def test_held_is_what_a_majority_says():
 
 
 def test_two_halves_are_no_holder():
-    """Two attempts under way at once have the nodes between them: nobody holds the lock."""
+    """Two attempts that share the nodes between them hold nothing."""
     harness = LockHarness()
     process = harness.process
     for place, node in enumerate(harness.nodes):
@@ -50,7 +50,7 @@ def test_two_halves_are_no_holder():
 
 @pytest.mark.parametrize(("down", "known"), [(1, True), (2, False), (3, False)])
 def test_held_is_not_guessed(down, known):
-    """When those that fail could make the difference it is an error that names them."""
+    """When the failed nodes could decide, it is an error that names them."""
     harness = LockHarness()
     process = harness.process
     for node in harness.nodes[:2]:

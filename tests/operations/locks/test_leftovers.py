@@ -16,8 +16,8 @@ TTL = 4.0
 POLICY = LockPolicy(ttl=TTL, renew=False)
 
 
-def test_a_late_yes_is_taken_back():
-    """What a slow node grants after the attempt has failed is released there."""
+def test_a_late_grant_is_released():
+    """A slow node may grant the lock after the attempt has failed."""
     harness = LockHarness()
     process = harness.process
     first, *others = harness.ranked
@@ -33,7 +33,7 @@ def test_a_late_yes_is_taken_back():
 @pytest.mark.parametrize("kinds", KINDS)
 @pytest.mark.parametrize("delay", [0.0005, 0.002, 0.01])
 def test_a_cancelled_attempt_keeps_no_lock(kinds, delay):
-    """Wherever it is cancelled: five round trips later anybody can have it."""
+    """Cancelled at any step: five round trips later another process can have the lock."""
     for steps in range(1, 40):
         harness = LockHarness(kinds)
         process, other, *_ = harness.processes
@@ -52,8 +52,8 @@ def test_a_cancelled_attempt_keeps_no_lock(kinds, delay):
 
 
 @pytest.mark.parametrize("kinds", KINDS)
-def test_who_was_cancelled_does_not_stand_in_its_own_way(kinds):
-    """The next attempt of the same process waits until its leftovers are gone, and gets the lock."""
+def test_a_cancelled_process_does_not_block_itself(kinds):
+    """Its next attempt waits until its leftovers are gone, and gets the lock."""
     for steps in range(1, 12):
         harness = LockHarness(kinds)
         process = harness.process
@@ -66,8 +66,8 @@ def test_who_was_cancelled_does_not_stand_in_its_own_way(kinds):
 
 
 @pytest.mark.parametrize("kinds", KINDS)
-def test_what_was_sent_to_silent_nodes_is_taken_back_when_they_go_on(kinds):
-    """However long after the call's time that is, and though they have been ejected meanwhile."""
+def test_grants_of_silent_nodes_are_released_when_they_go_on(kinds):
+    """However long after the call that is, and though the nodes were ejected meanwhile."""
     for tries in (1, 4):
         harness = LockHarness(kinds)
         process, other, *_ = harness.processes
@@ -87,7 +87,7 @@ def test_what_was_sent_to_silent_nodes_is_taken_back_when_they_go_on(kinds):
 @pytest.mark.parametrize("kinds", KINDS)
 @pytest.mark.parametrize("loses", ["commands", "replies"])
 def test_a_connection_that_breaks_leaves_no_lock(kinds, loses):
-    """Nobody knows whether the command had arrived: so the node is asked."""
+    """The command may have arrived, so the node is asked."""
     harness = LockHarness(kinds)
     process = harness.process
     for node in harness.nodes:
@@ -101,8 +101,8 @@ def test_a_connection_that_breaks_leaves_no_lock(kinds, loses):
 
 
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
-def test_what_arrives_behind_the_first_look_is_taken_back_as_well(kinds):
-    """Over another connection the look may overtake what is to be looked for."""
+def test_a_grant_behind_the_first_look_is_released_too(kinds):
+    """Over another connection the look may overtake the command."""
     harness = LockHarness(kinds)
     process = harness.process
     gate = harness.ranked[0]
@@ -119,8 +119,8 @@ def test_what_arrives_behind_the_first_look_is_taken_back_as_well(kinds):
     assert gate.held(harness.KEY) is None
 
 
-def test_a_node_that_is_dead_is_not_asked_for_leftovers():
-    """It refuses at once, so that only the prober asks whether it is back."""
+def test_a_dead_node_is_not_asked_for_leftovers():
+    """It refuses at once, so only the prober asks whether it is back."""
     harness = LockHarness()
     process = harness.process
     hold = harness.attempt(process, POLICY)
@@ -137,8 +137,8 @@ def test_a_node_that_is_dead_is_not_asked_for_leftovers():
     assert not any(member.leftovers for member in hold.members)
 
 
-def test_a_node_keeps_few_leftovers_in_mind():
-    """Of more than it has room for the oldest are left to expire, and of none a newer one."""
+def test_the_leftovers_of_a_node_are_bounded():
+    """The oldest ones beyond the bound expire by themselves; the newest are kept."""
     harness = LockHarness()
     process = harness.process
     (member, *_) = process.cluster.members.values()

@@ -17,8 +17,8 @@ TTL = 4.0
 POLICY = LockPolicy(ttl=TTL, renew=False)
 
 
-def test_a_lone_process_takes_it_in_two_rounds():
-    """One command to the gate, then one to each of the others, and all is given back."""
+def test_a_lone_process_takes_the_lock_in_two_round_trips():
+    """One command to the gate, then one to each other node; a release frees all of them."""
     harness = LockHarness()
     process = harness.process
     began = harness.now
@@ -33,7 +33,7 @@ def test_a_lone_process_takes_it_in_two_rounds():
 
 
 def test_one_of_many_wins_the_first_round():
-    """Two hundred who try at once send little more than one command each, and one of them wins."""
+    """Two hundred processes that try at once send little more than one command each, and one wins."""
     harness = LockHarness(processes=200)
     commands = harness.record_commands()
     attempts = [redlock.attempt(each.cluster, harness.NAME, POLICY) for each in harness.processes]
@@ -44,7 +44,7 @@ def test_one_of_many_wins_the_first_round():
 
 
 def test_a_silent_gate_is_asked_once():
-    """The next in rank stands in for it; the wait for it is met once, by half a call's time."""
+    """The next node in rank replaces it; one attempt waits for it, for half a call's time."""
     harness = LockHarness()
     process = harness.process
     harness.ranked[0].stopped = True
@@ -61,8 +61,8 @@ def test_a_silent_gate_is_asked_once():
 
 @pytest.mark.parametrize("coarse", [False, True], ids=["compares", "cannot compare"])
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-def test_two_of_five_nodes_do_not_matter(how, coarse):
-    """A majority is enough, and nobody waits for those that are not part of it."""
+def test_two_of_five_failed_nodes_do_not_matter(how, coarse):
+    """A majority is enough, and no attempt waits for the rest."""
     harness = LockHarness([coarse] * 5)
     process = harness.process
     for node in harness.ranked[3:]:
@@ -80,8 +80,8 @@ def test_two_of_five_nodes_do_not_matter(how, coarse):
 @pytest.mark.parametrize("coarse", [False, True], ids=["compares", "cannot compare"])
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 @pytest.mark.parametrize(("which", "calls"), [(slice(3), 2), (slice(1, 4), 1), (slice(2, 5), 1)])
-def test_three_of_five_nodes_are_too_many(how, which, calls, coarse):
-    """It is said in the time of the calls that it takes, and nothing is left on the two others."""
+def test_three_of_five_failed_nodes_are_too_many(how, which, calls, coarse):
+    """The error comes within the time of the calls, and nothing is left on the two others."""
     harness = LockHarness([coarse] * 5)
     process = harness.process
     for node in harness.ranked[which]:
@@ -114,8 +114,8 @@ def test_memcached_costs_a_second():
 
 
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED, MIXED])
-def test_what_is_another_s_is_left_alone(kinds):
-    """Whoever releases, extends or withdraws late changes nothing of the next holder's."""
+def test_a_late_process_leaves_the_next_holder_alone(kinds):
+    """A late release, extension or undo changes nothing of the next holder's."""
     harness = LockHarness(kinds=kinds)
     first, second, *_ = harness.processes
     late = harness.attempt(first, POLICY)
@@ -133,8 +133,8 @@ def test_what_is_another_s_is_left_alone(kinds):
     assert hold.remaining() > 0
 
 
-def test_who_cannot_win_asks_no_further():
-    """When three of five nodes have failed one after another, the other two hear nothing of it."""
+def test_an_attempt_that_cannot_win_asks_no_further():
+    """When three of five nodes have failed one after another, the other two are not asked."""
     harness = LockHarness()
     process = harness.process
     down, up = harness.ranked[:3], harness.ranked[3:]
@@ -145,8 +145,8 @@ def test_who_cannot_win_asks_no_further():
     assert [node.store._writes for node in up] == [0, 0]
 
 
-def test_a_node_that_is_down_is_no_silent_gate():
-    """It costs no time, so the next one is asked alone, and the rest only by whoever gets that."""
+def test_a_refusing_node_is_no_silent_gate():
+    """It costs no time, so the next node is asked alone, and the rest only after its yes."""
     harness = LockHarness()
     first, second, *_ = harness.processes
     *down, gate, fourth, fifth = harness.ranked
@@ -159,8 +159,8 @@ def test_a_node_that_is_down_is_no_silent_gate():
 
 
 @pytest.mark.parametrize(("delay", "won"), [(0.85, True), (0.9, False)])
-def test_what_is_left_must_be_worth_having(delay, won):
-    """Of a lock that took nearly all of its time to get, nothing is left, neither here nor there."""
+def test_an_attempt_must_leave_time_to_use(delay, won):
+    """A lock that took nearly all of its time to get is dropped, and freed on all nodes."""
     harness = LockHarness(timeout=10.0)
     process = harness.process
     for node in harness.nodes:
@@ -172,8 +172,8 @@ def test_what_is_left_must_be_worth_having(delay, won):
 
 
 @pytest.mark.parametrize("kinds", [(False,) * 3, (True,) * 3, (True, False, True)])
-def test_a_failure_is_no_no(kinds):
-    """Whether its server compares in one step or in two, a node that failed has its error."""
+def test_a_failed_node_has_its_error(kinds):
+    """Whether its server compares in one step or in two, a failure is not taken for a no."""
     harness = LockHarness(kinds=kinds)
     process = harness.process
     hold = harness.attempt(process, POLICY)
@@ -187,8 +187,8 @@ def test_a_failure_is_no_no(kinds):
     assert task.result[1:] == [True, True]
 
 
-def test_a_lock_is_held_from_before_it_was_asked_for():
-    """So the time it took to get counts against `max_hold`, and is told when it was lost."""
+def test_the_holding_time_begins_before_the_attempt():
+    """The time to get the lock counts against `max_hold`."""
     harness = LockHarness()
     process = harness.process
     for node in harness.nodes:
@@ -201,8 +201,8 @@ def test_a_lock_is_held_from_before_it_was_asked_for():
 
 @pytest.mark.parametrize("phase", [0.0, 0.3, 0.6, 0.97])
 @pytest.mark.parametrize("ttl", [0.3, 1.0, 1.5, 2.0, 2.5])
-def test_a_short_lock_on_memcached_holds_for_what_was_asked(ttl, phase):
-    """Its nodes are asked for two seconds at least, and keep it for longer than the lease lasts."""
+def test_a_short_lock_on_memcached_lasts_as_asked(ttl, phase):
+    """Its nodes get two seconds at least, and keep it longer than the lease lasts."""
     harness = LockHarness(kinds=MEMCACHED)
     process, other, *_ = harness.processes
     harness.advance(phase)

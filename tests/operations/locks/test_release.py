@@ -15,8 +15,8 @@ RENEWED = LockPolicy(ttl=TTL, renew=True, max_hold=30.0)
 
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED, MIXED])
 @pytest.mark.parametrize("tokens", [True, False])
-def test_what_was_released_can_be_taken_at_once(kinds, tokens):
-    """The word to a slow gate may not be overtaken by the next attempt at it."""
+def test_a_released_lock_can_be_taken_at_once(kinds, tokens):
+    """The next attempt may not overtake the release on its way to a slow gate."""
     harness = LockHarness(kinds)
     first, second, *_ = harness.processes
     hold = harness.attempt(first, POLICY)
@@ -34,8 +34,8 @@ def test_what_was_released_can_be_taken_at_once(kinds, tokens):
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED, MIXED])
 @pytest.mark.parametrize("tokens", [True, False])
 @pytest.mark.parametrize("down", [0, 1, 4])
-def test_so_it_can_beside_a_node_that_is_ejected(kinds, tokens, down):
-    """Its refusal is not taken for the gate's word, and it is no gate itself."""
+def test_a_lock_released_with_a_node_ejected_can_be_taken_at_once(kinds, tokens, down):
+    """The refusal of an ejected node is not taken for the gate's answer."""
     harness = LockHarness(kinds)
     first, second, *_ = harness.processes
     harness.nodes = harness.ranked
@@ -52,8 +52,8 @@ def test_so_it_can_beside_a_node_that_is_ejected(kinds, tokens, down):
     assert harness.attempt(second, POLICY) is not None
 
 
-def test_a_release_does_not_wait_for_a_gate_known_to_be_silent():
-    """The next attempt asks another first."""
+def test_a_release_does_not_wait_for_a_silent_gate():
+    """The next attempt asks another gate first."""
     harness = LockHarness()
     first, *_ = harness.processes
     hold = harness.attempt(first, POLICY)
@@ -68,8 +68,8 @@ def test_a_release_does_not_wait_for_a_gate_known_to_be_silent():
 
 
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
-def test_nodes_that_fail_at_its_end_have_not_lost_it(kinds):
-    """Of a node that does not answer nobody knows whether it had the lock: it is not said to be lost."""
+def test_nodes_that_fail_at_the_release_are_no_loss(kinds):
+    """A node that does not answer may have had the lock."""
     harness = LockHarness(kinds=kinds)
     process = harness.process
     hold = harness.attempt(process, POLICY)
@@ -83,8 +83,8 @@ def test_nodes_that_fail_at_its_end_have_not_lost_it(kinds):
 
 @pytest.mark.parametrize("kinds", KINDS)
 @pytest.mark.parametrize("known", [True, False])
-def test_a_node_that_is_late_at_the_release_is_freed_when_it_answers(kinds, known):
-    """Whoever released it does not wait for that."""
+def test_a_node_that_is_late_at_the_release_is_freed_later(kinds, known):
+    """The release does not wait for it."""
     harness = LockHarness(kinds)
     process, other, *_ = harness.processes
     hold = harness.attempt(process, POLICY)
@@ -104,8 +104,8 @@ def test_a_node_that_is_late_at_the_release_is_freed_when_it_answers(kinds, know
 
 @pytest.mark.parametrize("kinds", KINDS)
 @pytest.mark.parametrize("policy", [POLICY, RENEWED])
-def test_an_interrupted_release_goes_on_beside_the_caller(kinds, policy):
-    """Wherever a signal raises while it waits."""
+def test_an_interrupted_release_goes_on_in_the_background(kinds, policy):
+    """A signal may raise at any step of its wait."""
     for steps in range(1, 12):
         harness = LockHarness(kinds)
         process = harness.process

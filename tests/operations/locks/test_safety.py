@@ -194,7 +194,7 @@ class Locks(RuleBasedStateMachine):
             assert kept is None or self.has_reason(node, kept[0]), "a lock is kept for nobody"
 
     def has_reason(self, node, payload):
-        """Say whether a node may keep a token: somebody has it, or cannot ask the node just now."""
+        """Return whether a node may keep a token: somebody has it, or cannot ask the node just now."""
         place = self.processes.index(self.world.owners[payload])
         members = self.processes[place].cluster.members.values()
         return (
@@ -256,7 +256,7 @@ class Lingering(Locks):
 
 @pytest.mark.parametrize("machine", [Forgetful, Fast, Lingering])
 def test_the_machine_is_not_blind(machine):
-    """What Redlock does not promise to survive leads to a violation that the machine finds."""
+    """The search finds a violation where Redlock promises nothing."""
     seen = settings(
         max_examples=400,
         stateful_step_count=40,

@@ -13,8 +13,8 @@ TTL = 4.0
 POLICY = LockPolicy(ttl=TTL, renew=False)
 
 
-def test_who_waits_gets_it_when_it_is_released():
-    """`acquire` tries again until its time is over, and says who stood in the way."""
+def test_a_waiter_gets_the_lock_when_it_is_released():
+    """`acquire` tries until its time is over, and then says who holds the lock."""
     harness = LockHarness()
     first, second, *_ = harness.processes
     hold = harness.attempt(first, POLICY)
@@ -28,8 +28,8 @@ def test_who_waits_gets_it_when_it_is_released():
     assert isinstance(task.result, redlock.HeldLock)
 
 
-def test_waiting_has_no_end_but_its_own():
-    """However long that is, a waiter goes on asking."""
+def test_a_long_wait_goes_on_to_its_end():
+    """A waiter keeps trying, however long it may wait."""
     harness = LockHarness()
     holder, waiter, *_ = harness.processes
     held = LockPolicy(ttl=4.0, renew=True, max_hold=2000.0)
@@ -39,8 +39,8 @@ def test_waiting_has_no_end_but_its_own():
     assert isinstance(task.error, LockTimeout)
 
 
-def test_whoever_waits_waits_no_longer_than_asked():
-    """However long the pauses are that were chosen."""
+def test_a_waiter_waits_no_longer_than_asked():
+    """The pauses of its backoff may be longer."""
     harness = LockHarness()
     first, second, *_ = harness.processes
     harness.attempt(first, POLICY)
@@ -52,8 +52,8 @@ def test_whoever_waits_waits_no_longer_than_asked():
     assert harness.now - began == pytest.approx(1.0, abs=0.1)
 
 
-def test_who_waits_without_end_is_never_late():
-    """`None` is no time at all in which to give up."""
+def test_a_wait_of_none_never_times_out():
+    """The waiter gets the lock when it is released, after any time."""
     harness = LockHarness()
     holder, waiter, *_ = harness.processes
     held = LockPolicy(ttl=4.0, renew=True, max_hold=2000.0)

@@ -17,8 +17,8 @@ from shardcache.operations.recompute.recompute import begin, claim_refresh
 LOCK = LockPolicy(ttl=4.0)
 
 
-def test_a_stub_outlives_the_ticks_of_its_node():
-    """A short lease for lock nodes that count well is a longer one on a node that does not."""
+def test_a_lease_on_memcached_is_at_least_two_seconds():
+    """A node that counts whole seconds might drop a shorter one at once."""
     harness = RecomputeHarness(processes=1, kinds=(True,), lock="shard")
     policy = CachePolicy(ttl=60.0, lock=LockPolicy(ttl=0.5))
     request = harness.request(0, policy)
@@ -31,7 +31,7 @@ def test_a_stub_outlives_the_ticks_of_its_node():
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
 @pytest.mark.parametrize("lock", ["shard", True])
 def test_a_slow_leader_keeps_its_claim(lock, kinds):
-    """Four times the ttl of the lock, and nobody else computes."""
+    """A recompute of many times the lock's ttl runs once."""
     policy = LOCK if lock is True else lock
     harness = RecomputeHarness(processes=4, kinds=kinds, lock=policy, wait=60.0)
     harness.source.delta = 20.0
@@ -41,8 +41,8 @@ def test_a_slow_leader_keeps_its_claim(lock, kinds):
 
 
 @pytest.mark.parametrize("steps", range(8))
-def test_an_error_during_a_renewal_is_told_to_those_who_wait(steps):
-    """The renewal has come to its end before the mark is left, or memcached would refuse that."""
+def test_an_error_during_a_renewal_leaves_a_mark(steps):
+    """The renewal ends before the mark is stored, or memcached would refuse the mark."""
     harness = RecomputeHarness(processes=1, kinds=MEMCACHED, lock="shard")
     harness.source.delta = harness.policy.locking.ttl / 3 - 0.001 + steps * ON_THE_WAY
     harness.source.error = ValueError("no such report")
@@ -53,19 +53,19 @@ def test_an_error_during_a_renewal_is_told_to_those_who_wait(steps):
 
 
 class TestClaims:
-    """What one who makes a value has on its node, and what it leaves there."""
+    """What a leader has on the node of its value, and what it leaves there."""
 
     def begin(self, harness, place=0):
-        """Have a process begin, as one does that finds nothing."""
+        """Have a process begin a recompute, as after a miss."""
         return harness.run(begin(harness.request(place)), place)
 
     def held(self, harness):
-        """Give what the node has in the value's place."""
+        """Return what the node has in the value's place."""
         return harness.shard.held(harness.request().name)
 
     @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
-    def test_another_s_stub_is_left_alone(self, kinds):
-        """Who did not begin first may be faster, but neither prolongs nor removes what it met."""
+    def test_the_stub_of_another_process_is_left_alone(self, kinds):
+        """A process that did not begin first neither renews nor removes that stub."""
         harness = RecomputeHarness(processes=2, kinds=kinds, lock="shard")
         first, second = self.begin(harness, 0), self.begin(harness, 1)
         assert (first.leads, second.leads) == (True, False)
@@ -77,7 +77,7 @@ class TestClaims:
 
     @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
     def test_a_stub_is_renewed_while_it_is_there(self, kinds):
-        """Its token goes with it, and a node that keeps silent for once ends nothing."""
+        """Its token changes with it, and one timeout of the node ends nothing."""
         harness = RecomputeHarness(processes=1, kinds=kinds, lock="shard")
         claim = self.begin(harness)
         for _ in range(3):
@@ -93,8 +93,8 @@ class TestClaims:
         harness.run(claim.release())
         assert self.held(harness)[0] == (0, b"made")
 
-    def test_a_mark_of_what_was_given_up_is_soon_gone(self):
-        """It is there for those who wait now."""
+    def test_the_mark_of_an_abandoned_recompute_is_soon_gone(self):
+        """It is for the processes that wait now."""
         harness = RecomputeHarness(processes=1, lock="shard")
         claim = self.begin(harness)
         harness.run(claim.abandon(60.0))
@@ -104,7 +104,7 @@ class TestClaims:
 
     @pytest.fixture(params=[REDIS, MEMCACHED], ids=["redis", "memcached"])
     def grown(self, request):
-        """Give a harness with a stale value, and the claim of the process that makes it anew."""
+        """Return a harness with a stale value, and the claim of the process that makes it anew."""
         harness = RecomputeHarness(processes=2, kinds=request.param, ttl=10.0, stale=60.0)
         harness.call(0)
         harness.advance(15.0)
@@ -112,16 +112,16 @@ class TestClaims:
         stored = open_stored(harness.shard.held(request.name)[0])
         return harness, request, harness.run(claim_refresh(request, stored))
 
-    def test_one_is_elected_at_a_time(self, grown):
-        """Nobody else, until it is done."""
+    def test_one_process_refreshes_at_a_time(self, grown):
+        """No other process until its claim is released."""
         harness, request, claim = grown
         stored = open_stored(harness.shard.held(request.name)[0])
         assert harness.run(claim_refresh(harness.request(1), stored), 1) is None
         harness.run(claim.release())
         assert harness.run(claim_refresh(harness.request(1), stored), 1) is not None
 
-    def test_who_is_elected_stays_so(self, grown):
-        """While it is renewed, also if its node keeps silent for once; and not over another's head."""
+    def test_a_refresh_claim_is_renewed(self, grown):
+        """One timeout of the node ends nothing; a claim of another process is not overwritten."""
         harness, request, claim = grown
         for _ in range(3):
             assert harness.run(claim.renew(4.0)) is True
@@ -136,8 +136,8 @@ class TestClaims:
         harness.run(claim.release())
         assert harness.shard.held(request.refresh_key)[0] == (0, b"another")
 
-    def test_what_was_given_up_rests(self, grown):
-        """For as long as is said; when that is for no time, the next may try at once."""
+    def test_an_abandoned_refresh_backs_off(self, grown):
+        """For the seconds asked; with zero the next process may try at once."""
         harness, request, claim = grown
         harness.run(claim.abandon(5.0))
         assert harness.shard.held(request.refresh_key)[0] == BACKING_OFF

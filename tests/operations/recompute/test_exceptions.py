@@ -227,7 +227,7 @@ def kept(error, codec, kinds=(Exception,)):
 
 @pytest.mark.parametrize("codec", [Msgpack(), Json()], ids=["msgpack", "json"])
 @pytest.mark.parametrize("name", [*WHOLE, *LOST])
-def test_it_comes_back_whole_or_is_not_kept(name, codec):
+def test_an_exception_comes_back_whole_or_is_not_stored(name, codec):
     """Type, text, arguments and attributes are the same."""
     error = (WHOLE | LOST)[name]()
     before = copy.copy(vars(error))
@@ -249,13 +249,13 @@ def test_it_comes_back_whole_or_is_not_kept(name, codec):
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_the_default_codec_keeps_those(name):
-    """So that it is known what is kept, and not only that nothing is lost."""
+def test_the_default_codec_stores_these(name):
+    """The list says what is stored, and not only that nothing is lost."""
     assert kept(WHOLE[name](), Msgpack()) is not None
 
 
-def test_of_another_type_it_is_none():
-    """Only types among those that are kept, and their subclasses, are made again."""
+def test_only_listed_types_come_back():
+    """A type must be among those that are stored, or below one of them."""
     assert kept(KeyError("user"), Msgpack(), kinds=(LookupError,)) is not None
     assert kept(KeyError("user"), Msgpack(), kinds=(ValueError,)) is None
 
@@ -275,15 +275,15 @@ def test_of_another_type_it_is_none():
         ["builtins:UnicodeDecodeError", [], {"start": "x"}],
     ],
 )
-def test_what_describes_none_is_none(stored):
-    """Whoever can write to the cache makes at most an exception of a known type."""
+def test_a_forged_description_is_no_exception(stored):
+    """An attacker who can write to the cache makes at most an exception of a known type."""
     twin = restore(stored, (Exception,))
     assert twin is None or type(twin) is ValueError
 
 
 @pytest.mark.parametrize("name", [*WHOLE, *LOST])
-def test_who_waited_gets_it_whole_too(name):
-    """A copy where one can be made, else the very one; its trace shows where it was raised."""
+def test_a_follower_gets_the_exception_whole_too(name):
+    """A copy where one can be made, or the same object; its trace shows where it was raised."""
 
     def source():
         made = (WHOLE | LOST)[name]()

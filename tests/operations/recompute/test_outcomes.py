@@ -15,8 +15,8 @@ from shardcache.operations.recompute.outcomes import NOT_MADE
 
 
 @pytest.mark.parametrize("on_error", ["compute", "raise"])
-def test_a_node_that_takes_no_stub_is_counted(on_error):
-    """The value is made all the same, unless the policy asks for the error."""
+def test_a_refused_stub_is_counted(on_error):
+    """The value is recomputed all the same, unless the policy asks for the error."""
     harness = RecomputeHarness(processes=1, lock="shard", on_error=on_error)
     execute = harness.shard.store.execute
     refusal = NodeRefusedError("out of memory")
@@ -32,16 +32,16 @@ def test_a_node_that_takes_no_stub_is_counted(on_error):
     assert harness.source.calls == (on_error == "compute")
 
 
-def test_what_is_neither_kept_nor_storable_is_given():
-    """A result that `condition` refuses need not be one that any codec takes."""
+def test_a_result_that_is_not_stored_needs_no_codec():
+    """A result that `condition` refuses is returned, whatever its type."""
     harness = RecomputeHarness(processes=1, lock="shard", condition=lambda _: False)
     result = harness.source.version = object()
     assert harness.call(0) == result
     assert harness.count("uncached") == 1
 
 
-def test_only_errors_of_the_kinds_asked_for_are_kept():
-    """Of another kind nothing is left but a mark that the making was given up."""
+def test_only_listed_errors_are_stored():
+    """Any other leaves a mark that the recompute was abandoned."""
     harness = RecomputeHarness(processes=1, lock="shard", cache_errors=KeyError)
     for error, kept in ((ValueError("no such user"), False), (KeyError("no such user"), True)):
         harness.source.error = error
@@ -52,7 +52,7 @@ def test_only_errors_of_the_kinds_asked_for_are_kept():
         assert harness.events.of(ComputeFinished)[-1].stored is kept
 
 
-def test_it_is_told_whether_a_value_was_stored():
+def test_the_event_says_whether_a_value_was_stored():
     """A value that an invalidation has voided was not."""
     harness = RecomputeHarness(processes=2, lock="shard")
     first = harness.start_call(0)
@@ -63,8 +63,8 @@ def test_it_is_told_whether_a_value_was_stored():
     assert [event.stored for event in harness.events.of(ComputeFinished)] == [False, True]
 
 
-def test_the_one_who_called_has_the_very_error():
-    """With the trace of where it was raised."""
+def test_the_leader_gets_the_error_itself():
+    """It has the trace of where it was raised."""
     harness = RecomputeHarness(processes=1)
     error = harness.source.error = ValueError("no such report")
     with pytest.raises(ValueError, match="no such report") as raised:
@@ -72,8 +72,8 @@ def test_the_one_who_called_has_the_very_error():
     assert raised.value is error
 
 
-def test_a_kept_error_is_a_hit():
-    """It is what was asked for, and was there."""
+def test_a_stored_error_is_a_hit():
+    """The second call finds it, and raises it again."""
     harness = RecomputeHarness(processes=1, cache_errors=ValueError, error_ttl=10.0)
     harness.source.error = ValueError("no such report")
     for _ in range(2):
@@ -83,16 +83,16 @@ def test_a_kept_error_is_a_hit():
     assert (harness.count("misses"), harness.count("hits")) == (1, 1)
 
 
-def test_no_two_errors_are_the_same():
-    """An error that is stored again is another one, for nodes that tell versions by their bytes."""
+def test_two_stored_errors_are_never_the_same_bytes():
+    """Some nodes compare versions by bytes."""
     request = RecomputeHarness(processes=1).request(Process(World(), [SimulatedNode(World())]))
     payload = request.cluster.payloads.encode(request.name, ["builtins:ValueError", []])
     assert request.seal_error(payload) != request.seal_error(payload)
 
 
 @pytest.mark.parametrize("on_error", ["compute", "raise"])
-def test_what_cannot_be_read_is_an_error_if_both_say_so(on_error):
-    """The client with its `on_error`, and the function's policy with its own."""
+def test_an_unreadable_value_raises_if_client_and_policy_say_so(on_error):
+    """The client by its `on_error`, and the policy by its own."""
     harness = RecomputeHarness(processes=1, on_error=on_error)
     harness.processes[0].cluster.raises = True
     request = harness.request()
@@ -104,8 +104,8 @@ def test_what_cannot_be_read_is_an_error_if_both_say_so(on_error):
         assert harness.call(0) == 0
 
 
-def test_a_value_without_its_tags_is_none():
-    """One that was stored without any is not that of a function that has some."""
+def test_a_value_without_its_tags_is_a_miss():
+    """It was stored by a function that has none."""
     harness = RecomputeHarness(processes=1)
     process = harness.processes[0]
     assert harness.run(cached_value.put(harness.request(process), 7)) is True
@@ -115,8 +115,8 @@ def test_a_value_without_its_tags_is_none():
     assert harness.run(cached_value.get(tagged)) == 0
 
 
-def test_what_is_put_is_kept_on_the_same_terms():
-    """Not what the policy refuses, and not while the version of a tag is unknown."""
+def test_put_obeys_the_policy():
+    """A refused result is not stored, nor is one with a tag whose version is unknown."""
     harness = RecomputeHarness(processes=1, condition=lambda result: result > 0)
     process = harness.processes[0]
     assert harness.run(cached_value.put(harness.request(process), 0)) is False

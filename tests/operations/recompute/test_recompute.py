@@ -11,7 +11,7 @@ from operations.harness import LONGEST_PAUSE, MEMCACHED, REDIS
 @pytest.mark.parametrize(("lock", "calls"), [(False, 8), ("local", 8), ("shard", 1), (True, 1)])
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
 def test_a_cold_key(lock, calls, kinds):
-    """Who computes is as the policy says, and who waits has the value soon after."""
+    """The policy says which processes recompute; those that wait have the value soon after."""
     harness = RecomputeHarness(kinds=kinds, lock=lock)
     began = harness.now
     assert harness.call_all() == [0] * 8
@@ -23,7 +23,7 @@ def test_a_cold_key(lock, calls, kinds):
 
 
 def test_a_hit_is_one_command():
-    """Nothing but a `get` is sent for it, whatever the policy."""
+    """A hit sends a `get` and nothing else, whatever the policy."""
     harness = RecomputeHarness(lock=True, stale=30.0, early=1.0)
     harness.call(0)
     commands = harness.record_commands()
@@ -40,8 +40,8 @@ def test_the_leader_needs_thirteen_commands():
     assert names == ["Get", *["Acquire"] * 5, "GetOrStub", "Cas", *["CompareAndDelete"] * 5]
 
 
-def test_three_of_five_lock_nodes_down():
-    """Each process computes once, and nobody waits for a lock that nobody can have."""
+def test_with_three_of_five_lock_nodes_down_each_process_recomputes():
+    """No process waits for a lock that none can have."""
     harness = RecomputeHarness(lock=True)
     request = harness.request()
     for node in [node for node in harness.nodes if node is not request.member.backend][:3]:
@@ -53,8 +53,8 @@ def test_three_of_five_lock_nodes_down():
     assert harness.count("locks_unavailable") >= 1
 
 
-def test_the_value_s_own_node_down():
-    """Each process computes, at once and side by side."""
+def test_with_the_node_of_the_value_down_each_process_recomputes():
+    """They start at once, side by side."""
     harness = RecomputeHarness(lock=True)
     harness.shard.stopped = True
     began = harness.now

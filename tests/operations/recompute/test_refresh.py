@@ -21,8 +21,8 @@ MODES = [False, "shard", True]
 @pytest.mark.parametrize("lock", MODES)
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
 @pytest.mark.parametrize("before", ["nothing", "a stale value"])
-def test_a_refresh_is_stored_over_what_was_begun_before_it(lock, kinds, before):
-    """Whoever makes the value already has read an older state of the source."""
+def test_refresh_stores_over_an_older_recompute(lock, kinds, before):
+    """A leader that began earlier has read an older state of the source."""
     harness = RecomputeHarness(processes=2, kinds=kinds, lock=lock, ttl=10.0, stale=30.0)
     if before != "nothing":
         harness.call(0)
@@ -39,8 +39,8 @@ def test_a_refresh_is_stored_over_what_was_begun_before_it(lock, kinds, before):
     assert harness.count("rejected") == 1
 
 
-def test_a_refresh_leaves_the_old_value_to_others():
-    """While nobody else makes it anew, they are served."""
+def test_refresh_leaves_the_old_value_to_others():
+    """They are served it while one process recomputes."""
     harness = RecomputeHarness(processes=2)
     harness.call(0)
     harness.source.version, harness.source.delta = 1, 5.0
@@ -51,16 +51,16 @@ def test_a_refresh_leaves_the_old_value_to_others():
     assert (task.result, harness.stored()) == (1, 1)
 
 
-class TestAges:
+class TestAgeing:
     """What happens to a value as it grows old."""
 
     def refresh_key(self, harness):
-        """Give what the node has beside the value."""
+        """Return what the node has under the refresh key of the value."""
         return harness.shard.held(harness.request().refresh_key)
 
     @pytest.mark.parametrize("invalidated", [False, True])
-    def test_a_refresh_leaves_nothing_beside_the_value(self, invalidated):
-        """Be its value stored or not: when it has ended the next may begin."""
+    def test_a_refresh_leaves_no_refresh_key(self, invalidated):
+        """Whether its value was stored or not, the next refresh may begin when it ends."""
         harness = RecomputeHarness(processes=2, ttl=10.0, stale=30.0)
         harness.call(0)
         harness.advance(15.0)
@@ -73,8 +73,8 @@ class TestAges:
         assert self.refresh_key(harness) is None
         assert harness.count("rejected") == invalidated
 
-    def test_who_is_elected_too_late_makes_nothing_anew(self):
-        """A value that another has made since it was found stale is left as it is, and the place free."""
+    def test_a_late_refresher_recomputes_nothing(self):
+        """It leaves a value that another process stored meanwhile, and frees the refresh key."""
         harness = RecomputeHarness(processes=2, ttl=10.0, stale=30.0)
         harness.call(0)
         harness.advance(15.0)
@@ -88,7 +88,7 @@ class TestAges:
         assert self.refresh_key(harness) is None
 
     def test_a_last_resort_has_an_end(self):
-        """One that grows too old while it is being made anew is not served in an error's place."""
+        """A value that grows too old during its refresh does not replace an error."""
         harness = RecomputeHarness(processes=1, ttl=10.0, stale=5.0, stale_if_error=20.0)
         harness.call(0)
         harness.advance(28.0)
@@ -99,8 +99,8 @@ class TestAges:
         assert harness.count("swallowed") == 0
 
     @pytest.mark.parametrize("lock", MODES)
-    def test_stale_is_served_while_one_makes_it_anew(self, lock):
-        """Everybody has the old value at once, and one call makes the new one."""
+    def test_a_stale_value_is_served_while_one_process_refreshes_it(self, lock):
+        """Every caller has the old value at once."""
         harness = RecomputeHarness(lock=lock, ttl=10.0, stale=30.0)
         harness.call(0)
         harness.advance(15.0)
@@ -112,8 +112,8 @@ class TestAges:
         assert harness.source.calls == 2
         assert harness.call_all() == [1] * 8
 
-    def test_beyond_stale_it_is_gone(self):
-        """Then callers wait, as for any missing value."""
+    def test_beyond_stale_a_value_is_gone(self):
+        """Callers then wait, as for any missing value."""
         harness = RecomputeHarness(lock=True, ttl=10.0, stale=5.0)
         harness.call(0)
         harness.advance(16.0)
@@ -122,7 +122,7 @@ class TestAges:
         assert harness.source.calls == 2
 
     def test_an_invalidation_voids_a_refresh(self):
-        """What is made anew beside the old value is not stored once that is invalidated."""
+        """A refresh that began before it stores nothing."""
         harness = RecomputeHarness(processes=2, ttl=10.0, stale=30.0)
         harness.call(0)
         harness.advance(15.0)
@@ -139,7 +139,7 @@ class TestAges:
     @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
     @pytest.mark.parametrize("terms", [{"stale": 1.0}, {"early": 1.0}])
     def test_a_slow_refresh_outlasts_the_old_value(self, lock, kinds, terms):
-        """Nobody begins beside it when the old value is too old to be served, and it is stored."""
+        """No other process starts when the old value becomes too old to serve, and the new one is stored."""
         harness = RecomputeHarness(
             processes=4, kinds=kinds, lock=lock, ttl=10.0, wait=60.0, seed=3, **terms
         )
@@ -159,8 +159,8 @@ class TestAges:
         assert harness.count("rejected") == 0
 
     @pytest.mark.parametrize("on_timeout", ["compute", "stale", "raise"])
-    def test_a_last_resort_that_is_invalidated_is_none(self, on_timeout):
-        """Who waits for it to be made anew goes on as if it had never been."""
+    def test_an_invalidated_last_resort_is_not_served(self, on_timeout):
+        """A waiter goes on as if the old value had never been there."""
         harness = RecomputeHarness(
             processes=2, lock=True, ttl=10.0, stale_if_error=60.0, wait=30.0, on_timeout=on_timeout
         )
@@ -178,8 +178,8 @@ class TestAges:
         assert (waits.result, harness.stored()) == (1, 1)
         assert harness.now - began <= DELTA + 0.5
 
-    def test_an_invalidation_ends_the_rest_after_a_failure(self):
-        """What is made after it may be made anew as soon as it is stale."""
+    def test_an_invalidation_ends_the_backoff_after_a_failure(self):
+        """A value recomputed after it may be refreshed as soon as it is stale."""
         harness = RecomputeHarness(processes=1, ttl=1.0, stale=60.0, error_backoff=50.0)
         harness.call_all()
         harness.advance(2.0)
@@ -214,8 +214,8 @@ class TestAges:
         assert harness.call_all() == [1] * 8
 
     @pytest.mark.parametrize("lock", MODES)
-    def test_the_last_resort(self, lock):
-        """Beyond `stale` a caller computes, and only when that fails the old value is served."""
+    def test_beyond_stale_an_old_value_replaces_an_error(self, lock):
+        """A caller recomputes first, and is served the old value only when that fails."""
         harness = RecomputeHarness(
             lock=lock, ttl=10.0, stale=5.0, stale_if_error=60.0, error_backoff=5.0
         )
@@ -232,8 +232,8 @@ class TestAges:
         assert harness.call_all() == [1] * 8
         assert harness.source.calls == 3
 
-    def test_a_last_resort_that_cannot_be_read_is_none(self):
-        """The function's error is raised then, not that of the codec."""
+    def test_an_unreadable_last_resort_is_not_served(self):
+        """The function's error is raised, not that of the codec."""
         harness = RecomputeHarness(processes=1, ttl=10.0, stale=5.0, stale_if_error=60.0)
         request = harness.request()
         garbage = seal((127 << SHIFT, b"of no codec"), harness.now, 0.0, 10.0, ())
@@ -243,8 +243,8 @@ class TestAges:
         with pytest.raises(ValueError, match="is down"):
             harness.call(0)
 
-    def test_early_recomputes_come_before_the_end_and_once(self):
-        """With an elected refresher one call is made ahead of the end of each life."""
+    def test_an_early_refresh_happens_once_before_the_end(self):
+        """One process refreshes ahead of the end of each life."""
         harness = RecomputeHarness(processes=4, ttl=10.0, early=1.0, seed=5)
         harness.source.delta = 1.0
         harness.call(0)
@@ -256,8 +256,8 @@ class TestAges:
         assert math.floor(lives / 10.0) <= harness.source.calls <= lives / 5.0 + 1
         assert harness.count("early") == harness.source.calls - harness.count("misses") > 0
 
-    def test_who_was_not_elected_does_not_stand_again_at_once(self):
-        """The node of a value is not asked for it by every call that serves an old one."""
+    def test_a_refused_refresher_pauses_before_it_tries_again(self):
+        """Not every call that serves an old value asks the node for the refresh key."""
         harness = RecomputeHarness(processes=2, ttl=10.0, stale=30.0)
         harness.call(0)
         harness.advance(15.0)
@@ -273,8 +273,8 @@ class TestAges:
         harness.advance(0.01)
         assert len(candidates) == 2
 
-    def test_who_was_elected_may_be_so_again(self):
-        """A process alone makes each value anew, however soon it has grown old."""
+    def test_a_process_may_refresh_again_and_again(self):
+        """A lone process refreshes each value, however soon it grows old."""
         harness = RecomputeHarness(processes=1, ttl=1.0, stale=30.0)
         harness.call(0)
         for calls in range(2, 6):
@@ -283,8 +283,8 @@ class TestAges:
             harness.advance(DELTA + 0.1)
             assert harness.source.calls == calls
 
-    def test_when_all_are_busy_the_next_call_makes_it_anew(self):
-        """What could not be done beside a call is left to the next, and not for the time of a lock."""
+    def test_with_all_refreshers_busy_the_next_call_refreshes(self):
+        """The refresh key is released, and not kept for the time of a lock."""
         harness = RecomputeHarness(processes=1, ttl=10.0, stale=30.0)
         harness.call(0)
         harness.advance(15.0)

@@ -39,10 +39,8 @@ class TestVoidFlights:
     """An invalidation in another process reaches the flights of this one."""
 
     @pytest.mark.parametrize("way", WAYS)
-    def test_who_calls_after_an_invalidation_gets_no_older_value(
-        self, make_harness, kinds, lock, way
-    ):
-        """Whoever called before has the old value, and whoever calls after has the new one."""
+    def test_a_call_after_an_invalidation_gets_no_older_value(self, make_harness, kinds, lock, way):
+        """Earlier callers have the old value, and later ones the new one."""
         harness = make_harness(kinds=kinds, lock=lock)
         harness.delta = 5.0
         before = [harness.start_call() for _ in range(3)]
@@ -56,8 +54,8 @@ class TestVoidFlights:
         assert harness.results(before) == [0] * 3
         assert harness.calls == 2
 
-    def test_another_s_stub_is_not_the_leader_s(self, make_harness, kinds, lock):
-        """Nor where stubs have no names: one that was begun after the invalidation is not joined to it."""
+    def test_the_stub_of_another_process_is_not_the_leaders(self, make_harness, kinds, lock):
+        """A call after the invalidation does not join the leader, also where stubs have no names."""
         harness = make_harness(kinds=kinds, lock=lock)
         harness.delta = 5.0
         harness.start_call()
@@ -68,7 +66,7 @@ class TestVoidFlights:
         harness.advance(0.2)
         assert harness.results([harness.start_call(), there]) == [1, 1]
 
-    def test_whoever_finds_the_stub_of_its_leader_joins(self, make_harness, kinds, lock):
+    def test_a_caller_that_finds_its_leaders_stub_joins(self, make_harness, kinds, lock):
         """However late, and after renewals: the function runs once."""
         harness = make_harness(kinds=kinds, lock=lock, wait=60.0)
         harness.delta = 12.0
@@ -79,8 +77,8 @@ class TestVoidFlights:
         assert harness.results(tasks) == [0] * len(tasks)
         assert harness.calls == 1
 
-    def test_ten_thousand_at_once(self, make_harness, kinds, lock):
-        """The function runs once, and the node is asked few times."""
+    def test_ten_thousand_calls_run_the_function_once(self, make_harness, kinds, lock):
+        """The node is asked few times."""
         harness = make_harness(kinds=kinds, lock=lock, tags=())
         asked = []
         execute = harness.shard.store.execute
@@ -92,8 +90,8 @@ class TestVoidFlights:
         assert harness.calls == 1
         assert len(asked) < 40
 
-    def test_those_without_a_node_join(self, make_harness, kinds, lock):
-        """While it is down nothing is known of invalidations: the function is called once."""
+    def test_callers_join_while_the_node_is_down(self, make_harness, kinds, lock):
+        """Nothing is known of invalidations then: the function runs once."""
         harness = make_harness(kinds=kinds, lock=lock)
         harness.shard.up = False
         tasks = []
@@ -103,8 +101,8 @@ class TestVoidFlights:
         assert harness.results(tasks) == [0] * 100
         assert harness.calls == 1
 
-    def test_those_whose_node_takes_no_stub_join(self, make_harness, kinds, lock):
-        """One that can be read and not be written, as one without memory, is spared as well."""
+    def test_callers_join_when_the_node_takes_no_stub(self, make_harness, kinds, lock):
+        """A node without memory can be read, not written: the source is spared as well."""
         harness = make_harness(kinds=kinds, lock=lock)
         refuse_stubs(harness.shard)
         tasks = []
@@ -118,7 +116,7 @@ class TestVoidFlights:
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED], ids=["redis", "memcached"])
 @pytest.mark.parametrize("lock", MODES)
 class TestHungRecomputes:
-    """Whoever waits in vain stores, so that what hangs costs one wait and not one for each call."""
+    """A follower that timed out stores its value, so one hung call costs one wait and not many."""
 
     def timed(self, harness, place=0):
         """Return the result of a call, and how long it took."""
@@ -152,8 +150,8 @@ class TestHungRecomputes:
         harness.version = 3
         assert self.timed(harness)[0] == 3  # and nothing is in anybody's way
 
-    def test_a_hung_refresh_is_no_more_elected(self, make_harness, kinds, lock):
-        """What was stored in its place is refreshed as any value, while it still hangs."""
+    def test_a_hung_refresh_blocks_no_later_one(self, make_harness, kinds, lock):
+        """The value stored in its place is refreshed as any value, while it still hangs."""
         harness = make_harness(kinds=kinds, lock=lock, ttl=2.0, stale=3.0, wait=1.0, tags=())
         harness.results([harness.start_call()])
         harness.advance(2.1)
@@ -171,7 +169,7 @@ class TestHungRecomputes:
         assert slowest <= 0.01
 
     def test_a_slow_refresh_is_stored_when_it_is_first(self, make_harness, kinds, lock):
-        """One that takes longer than `stale` and `wait` is overtaken, and yet not thrown away."""
+        """One slower than `stale` and `wait` is overtaken, and still stored if it ends first."""
         harness = make_harness(kinds=kinds, lock=lock, ttl=2.0, stale=1.0, wait=1.0, tags=())
         harness.results([harness.start_call()])
         harness.advance(2.1)
@@ -187,7 +185,7 @@ class TestHungRecomputes:
 
     @pytest.mark.parametrize("elsewhere", [False, True])
     def test_a_hung_leader_costs_one_wait(self, make_harness, kinds, lock, elsewhere):
-        """Also when it goes on renewing its stub while the next one computes."""
+        """Also when it goes on renewing its stub while the next process recomputes."""
         harness = make_harness(kinds=kinds, lock=lock, ttl=60.0, wait=2.0, tags=())
         harness.delta = 50.0
         hung = harness.start_call(int(elsewhere))
@@ -206,8 +204,8 @@ class TestHungRecomputes:
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED], ids=["redis", "memcached"])
 @pytest.mark.parametrize("lock", MODES)
 @pytest.mark.parametrize("who", [0, 1])
-def test_whoever_is_cancelled_is_so_alone(make_harness, kinds, lock, who):
-    """The leader or a waiter, at any moment: the others have the value, and the function runs once."""
+def test_a_cancelled_caller_cancels_no_other(make_harness, kinds, lock, who):
+    """Leader or follower, at any moment: the others have the value, and the function runs once."""
     for moment in range(2 * 15 * 4 + 1):
         harness = make_harness(kinds=kinds, lock=lock)
         tasks = [harness.start_call() for _ in range(3)]

@@ -26,7 +26,7 @@ MODES = [False, "shard", True]
 
 @pytest.mark.parametrize("lock", ["shard", LOCK])
 def test_a_killed_leader_is_replaced(lock):
-    """When it has died half-way, another begins as soon as its lease has run out."""
+    """Another process begins as soon as the lease of the dead one has run out."""
     harness = RecomputeHarness(processes=4, lock=lock)
     harness.start_call(0)
     harness.advance(DELTA / 2)
@@ -43,8 +43,8 @@ def test_a_killed_leader_is_replaced(lock):
 
 @pytest.mark.parametrize("lock", ["shard", LOCK])
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
-def test_a_stopped_leader_stores_nothing_late(lock, kinds):
-    """What it made before another took over is its own result, and no longer anybody's."""
+def test_a_paused_leader_stores_nothing_late(lock, kinds):
+    """After a takeover its value goes to its own caller only."""
     harness = RecomputeHarness(processes=2, lock=lock, kinds=kinds, wait=10.0)
     first = harness.start_call(0)
     harness.advance(DELTA / 2)
@@ -58,8 +58,8 @@ def test_a_stopped_leader_stores_nothing_late(lock, kinds):
     assert harness.source.calls == 2
 
 
-def test_who_gets_the_lock_looks_once_more():
-    """A value that came between the first look and the lock is served, not made again."""
+def test_the_holder_of_the_lock_reads_once_more():
+    """A value stored between the first read and the lock is served, not recomputed."""
     harness = RecomputeHarness(processes=2, lock=True)
     first = harness.start_call(0)
     second = harness.start_call(1)
@@ -70,8 +70,8 @@ def test_who_gets_the_lock_looks_once_more():
     assert harness.source.calls == 1
 
 
-def test_the_holder_of_the_lock_takes_the_stub_over():
-    """Whoever lost the lock, and not yet its stub, can store nothing any more."""
+def test_the_holder_of_the_lock_takes_over_the_stub():
+    """A process that lost the lock, and still has its stub, can store nothing."""
     harness = RecomputeHarness(processes=2, lock=True)
     first = harness.start_call(0)
     harness.advance(DELTA / 2)
@@ -88,8 +88,8 @@ def test_the_holder_of_the_lock_takes_the_stub_over():
 
 
 @pytest.mark.parametrize("lock", MODES)
-def test_an_invalidation_voids_what_is_being_made(lock):
-    """The value is returned, not stored, and the next call computes."""
+def test_an_invalidation_voids_a_recompute(lock):
+    """Its value is returned and not stored, and the next call recomputes."""
     harness = RecomputeHarness(processes=2, lock=lock)
     first = harness.start_call(0)
     harness.advance(DELTA / 2)
@@ -103,8 +103,8 @@ def test_an_invalidation_voids_what_is_being_made(lock):
     assert harness.stored() == 1
 
 
-def test_who_calls_after_an_invalidation_does_not_wait_for_the_void_leader():
-    """Its lock is in the way, but nothing that could be waited for."""
+def test_a_call_after_an_invalidation_does_not_wait_for_the_void_leader():
+    """The leader still has the lock, but nothing to wait for."""
     harness = RecomputeHarness(processes=2, lock=True, wait=60.0)
     harness.source.delta = 20.0
     harness.start_call(0)
@@ -118,8 +118,8 @@ def test_who_calls_after_an_invalidation_does_not_wait_for_the_void_leader():
 
 
 @pytest.mark.parametrize("lock", ["shard", True])
-def test_a_leader_that_is_interrupted_leaves_nothing(lock):
-    """Whoever comes next computes at once."""
+def test_an_interrupted_leader_leaves_nothing(lock):
+    """The next caller recomputes at once."""
     harness = RecomputeHarness(processes=2, lock=lock)
     harness.source.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
@@ -155,7 +155,7 @@ class Values(RuleBasedStateMachine):
         assert stored is None or stored > self.voided, "stored over a later invalidation"
 
     def idle(self, place):
-        """Say whether a process has nothing to do."""
+        """Return whether a process has nothing to do."""
         task = self.tasks[place]
         return task is None or task.done
 

@@ -20,8 +20,8 @@ LOCK = LockPolicy(ttl=4.0)
 
 @pytest.mark.parametrize("term", ["condition", "ttl"])
 @pytest.mark.parametrize("lock", ["shard", True])
-def test_a_term_that_raises_does_not_pile_up(lock, term):
-    """A function of the result may fail as the source may: those who wait call side by side."""
+def test_a_policy_function_that_raises_queues_no_followers(lock, term):
+    """A function of the result may fail as the source may: the followers call side by side."""
 
     def fails(_result):
         raise ZeroDivisionError
@@ -35,8 +35,8 @@ def test_a_term_that_raises_does_not_pile_up(lock, term):
 
 
 @pytest.mark.parametrize("lock", ["shard", True])
-def test_errors_do_not_pile_up(lock):
-    """When the leader's call raises, those who wait call at once, side by side, and no lock is left."""
+def test_an_error_queues_no_followers(lock):
+    """When the leader's call raises, the followers call at once, side by side; no lock is left."""
     harness = RecomputeHarness(lock=lock)
     harness.source.error = ValueError("no such report")
     began = harness.now
@@ -50,7 +50,7 @@ def test_errors_do_not_pile_up(lock):
 
 
 @pytest.mark.parametrize("lock", ["shard", True])
-def test_what_is_not_kept_does_not_pile_up(lock):
+def test_a_result_that_is_not_stored_queues_no_followers(lock):
     """The same holds for a result that `condition` refuses."""
     harness = RecomputeHarness(lock=lock, condition=lambda result: result > 0)
     began = harness.now
@@ -62,8 +62,8 @@ def test_what_is_not_kept_does_not_pile_up(lock):
 @pytest.mark.parametrize(
     ("on_timeout", "outcome"), [("compute", 0), ("stale", 0), ("raise", RecomputeTimeoutError)]
 )
-def test_waiting_has_an_end(on_timeout, outcome):
-    """After `wait` seconds the policy decides, not the leader."""
+def test_a_wait_ends_after_wait_seconds(on_timeout, outcome):
+    """Then the policy decides, not the leader."""
     harness = RecomputeHarness(processes=2, lock=True, wait=1.0, on_timeout=on_timeout)
     harness.source.delta = 5.0
     harness.start_call(0)
@@ -81,8 +81,8 @@ def test_waiting_has_an_end(on_timeout, outcome):
 
 
 @pytest.mark.parametrize("lock", ["shard", LockPolicy(ttl=5.0, max_hold=60.0)])
-def test_a_leader_is_waited_for_so_long_and_no_longer(lock):
-    """One that does not come to an end keeps its claim for `max_hold` seconds, then it runs out."""
+def test_a_hung_leader_keeps_its_claim_for_max_hold(lock):
+    """After `max_hold` seconds its claim runs out."""
     harness = RecomputeHarness(processes=2, lock=lock, wait=300.0)
     harness.source.delta = 200.0
     harness.start_call(0)
@@ -95,8 +95,8 @@ def test_a_leader_is_waited_for_so_long_and_no_longer(lock):
 
 
 @pytest.mark.parametrize("lock", ["shard", True])
-def test_a_value_that_its_node_refuses_does_not_pile_up(lock):
-    """Those who wait are told that it will not be stored, and the refusals are counted."""
+def test_a_refused_value_queues_no_followers(lock):
+    """The followers learn that it will not be stored, and the refusals are counted."""
     harness = RecomputeHarness(lock=lock)
     execute = harness.shard.store.execute
 
@@ -114,10 +114,10 @@ def test_a_value_that_its_node_refuses_does_not_pile_up(lock):
 
 
 class TestWaiting:
-    """What one does who finds that another makes the value."""
+    """What a process does that finds another recomputing the value."""
 
-    def test_it_is_counted_and_told(self):
-        """Who waited, for how long, and that a call was spared by it."""
+    def test_a_wait_is_counted_and_told(self):
+        """The event has the seconds, and that a recompute was spared."""
         harness = RecomputeHarness(processes=2, lock="shard")
         assert harness.call_all() == [0, 0]
         assert harness.count("lock_waits") == 1
@@ -126,8 +126,8 @@ class TestWaiting:
         assert (event.key, event.how) == (harness.KEY.encode(), "waited")
         assert DELTA <= event.seconds <= DELTA + LONGEST_PAUSE
 
-    def test_whoever_makes_something_itself_does_not_wait(self):
-        """For it could be what the other waits for."""
+    def test_a_nested_call_does_not_wait(self):
+        """The other process might wait for this one."""
         harness = RecomputeHarness(processes=2, lock="shard")
         harness.processes[1].cluster.io.single_flight.nested = lambda: True
         harness.start_call(0)
@@ -138,7 +138,7 @@ class TestWaiting:
         assert harness.count("lock_waits") == 0
 
     def test_the_holder_of_the_lock_has_time_to_begin(self):
-        """Who waits for one that has not left its stub yet does not ask for the lock again and again."""
+        """A follower of a holder without a stub does not ask for the lock again and again."""
         harness = RecomputeHarness(processes=2, lock=True)
         harness.start_call(0)
         harness.advance(AFTER_MAJORITY)  # the nodes have agreed, and are telling it so
@@ -148,8 +148,8 @@ class TestWaiting:
         assert len(takes) == 1
         assert harness.source.calls == 1
 
-    def test_a_stub_that_has_gone_is_missed_at_once(self):
-        """When there was one, and there is none, its owner has let go: somebody else makes the value."""
+    def test_a_follower_notices_a_removed_stub_at_once(self):
+        """Its owner has released it, so another process recomputes."""
         harness = RecomputeHarness(processes=2, lock="shard")
         claim = harness.run(begin(harness.request()))
         began = harness.now
@@ -160,8 +160,8 @@ class TestWaiting:
         assert harness.now - began <= 0.06
         harness.advance(0.0)  # what was begun begins
 
-    def test_a_node_that_fails_meanwhile_ends_it(self):
-        """What it had to tell will not be told: the value is made at once."""
+    def test_a_failing_node_ends_the_wait(self):
+        """The follower can hear nothing from it, and recomputes at once."""
         harness = RecomputeHarness(processes=2, lock="shard")
         harness.start_call(0)
         task = harness.start_call(1)
@@ -173,8 +173,8 @@ class TestWaiting:
         assert harness.now - began <= LONGEST_PAUSE + DELTA + A_FEW_ROUND_TRIPS
         assert harness.source.calls == 2
 
-    def test_what_was_given_up_before_is_not_waited_for(self):
-        """A mark found at first says that it is everybody's own to make, whoever has the lock."""
+    def test_an_abandoned_recompute_is_not_awaited(self):
+        """A mark found at first lets every process recompute, whichever holds the lock."""
         harness = RecomputeHarness(processes=3, lock=LOCK)
         claim = harness.run(begin(harness.request()))
         harness.run(claim.abandon(0.0))
@@ -188,8 +188,8 @@ class TestWaiting:
         assert harness.now - began <= DELTA + 0.01
         assert harness.count("lock_waits") == 0
 
-    def test_its_end_is_one_for_all_whom_it_waits_for(self):
-        """Who is always second waits for `wait` seconds in all, and not for each who was faster."""
+    def test_one_wait_covers_all_leaders(self):
+        """A follower that is always second waits `wait` seconds in all, not for each leader."""
         harness = RecomputeHarness(processes=1, lock="shard", wait=1.0)
         execute = harness.shard.store.execute
 
@@ -204,7 +204,7 @@ class TestWaiting:
         assert 1.0 <= harness.now - began - DELTA <= 1.02
         assert harness.count("timeouts") == 1
 
-    def test_an_old_value_ends_it(self):
+    def test_an_old_value_ends_the_wait(self):
         """With `on_timeout="stale"` one that is kept as a last resort is served then."""
         harness = RecomputeHarness(
             processes=2, ttl=10.0, stale=5.0, stale_if_error=60.0, wait=1.0, on_timeout="stale"
@@ -220,8 +220,8 @@ class TestWaiting:
         assert 1.0 <= harness.now - began <= 1.02
         assert harness.source.calls == 2
 
-    def test_an_old_value_that_rests_is_not_waited_for(self):
-        """When making it anew has just failed, who comes next has the old one at once."""
+    def test_a_backed_off_refresh_is_not_awaited(self):
+        """When a refresh has just failed, the next caller has the old value at once."""
         harness = RecomputeHarness(
             processes=2, ttl=10.0, stale=5.0, stale_if_error=60.0, error_backoff=5.0
         )
@@ -233,8 +233,8 @@ class TestWaiting:
         assert harness.source.calls == 2
         assert harness.count("lock_waits") == 0
 
-    def test_a_lock_that_is_lost_meanwhile_is_counted(self):
-        """The value is made all the same, and stored if nobody else was faster."""
+    def test_a_lock_lost_during_a_recompute_is_counted(self):
+        """The value is stored all the same, if no other process stored one."""
         harness = RecomputeHarness(processes=1, lock=LOCK)
         harness.source.delta = 10.0
         task = harness.start_call(0)
