@@ -18,7 +18,7 @@ from shardcache.operations.invalidation.generations import LOOK_AGAIN
 
 @pytest.mark.parametrize("lock", [False, "local", "shard", True])
 def test_the_second_call_is_a_hit(source, lock):
-    """However it is written; and other arguments are another value."""
+    """However the call is written; other arguments are another value."""
     f = source.cached(lock=lock)
     assert [f(1), f(number=1), f(), f(2)] == ["made"] * 4
     assert source.calls == [1, 2]
@@ -30,8 +30,8 @@ def test_the_second_call_is_a_hit(source, lock):
 @pytest.mark.parametrize(
     "result", [None, 0, "", b"", [1, (2,)], {"k": {1, 2}}, 10**400, "text", b"bytes", 1.5, 42]
 )
-def test_what_comes_back_is_what_went_in(source, result):
-    """Type included, with an age or without; `None` is a value."""
+def test_a_hit_returns_what_was_stored(source, result):
+    """The type included, with an age or without; `None` is a value."""
     source.result = result
     for terms in ({}, {"stale": 60}, {"lock": True, "early": 0.5, "tags": ["t"]}):
         f = source.cached(namespace=str(terms), **terms)
@@ -72,8 +72,8 @@ def test_tags(source):
     assert (f.get(1), f.get(2), g.get(1)) == (None, None, "made")
 
 
-def test_a_tag_invalidated_meanwhile(nodes):
-    """A value that was being made when its tag was invalidated is a miss afterwards."""
+def test_a_tag_invalidated_during_a_recompute_voids_it(nodes):
+    """The value is a miss afterwards."""
     versions = [1]
     with Client(nodes, timeout=5.0) as client:
 
@@ -99,8 +99,8 @@ def test_all_values_of_a_function(source):
     assert source.calls == [1, 2, 1, 1]
 
 
-def test_all_values_of_a_function_after_a_pause(memcached_servers):
-    """Another process that has not called for a while does not serve the old value once more."""
+def test_invalidate_all_reaches_an_idle_process(memcached_servers):
+    """A process that has not called for a while does not serve the old value once more."""
     urls = [server.url for server in memcached_servers]
     with Client(urls, timeout=5.0) as one, Client(urls, timeout=5.0) as other:
         calls = []
@@ -127,8 +127,8 @@ def test_errors_reach_the_caller(source):
     assert len(source.calls) == 6
 
 
-def test_errors_may_be_kept(source):
-    """A type that is listed, or one below it, is raised again from the cache for a moment."""
+def test_errors_may_be_stored(source):
+    """A listed type, or one below it, is raised from the cache for a moment."""
     source.result = FileNotFoundError("no such user", 7)
     f = source.cached(cache_errors=OSError, error_ttl=30)
     for _ in range(3):
@@ -146,8 +146,8 @@ def test_errors_may_be_kept(source):
     assert other_kinds(1) == "made"
 
 
-def test_what_condition_refuses_is_returned_and_not_kept(source):
-    """And so is what has no ttl."""
+def test_a_result_that_condition_refuses_is_not_stored(source):
+    """It is returned. So is a result without a ttl."""
     f = source.cached(condition=lambda result: result == "good", lock=True)
     assert [f(1), f(1)] == ["made", "made"]
     assert source.calls == [1, 1]
@@ -160,15 +160,15 @@ def test_what_condition_refuses_is_returned_and_not_kept(source):
     assert f.cache_info().uncached == 2
 
 
-def test_none_may_be_left_out(source):
-    """`cache_none=False` asks again each time."""
+def test_none_may_be_left_unstored(source):
+    """With `cache_none=False` each call recomputes."""
     source.result = None
     f = source.cached(cache_none=False)
     assert [f(1), f(1)] == [None, None]
     assert source.calls == [1, 1]
 
 
-def test_what_cannot_be_stored_is_said_so(source):
+def test_a_result_that_cannot_be_stored_is_an_error(source):
     """The error names the key and the type; nothing fails silently."""
     source.result = object()
     f = source.cached(lock="shard")
@@ -180,7 +180,7 @@ def test_what_cannot_be_stored_is_said_so(source):
 @pytest.mark.parametrize("kind", ["memcached", "redis"])
 @pytest.mark.parametrize("lock", [False, "shard", True])
 def test_garbage_is_a_miss(request, kind, lock):
-    """What cannot be read is made anew, counted, and replaced."""
+    """A value that cannot be read is recomputed, counted, and replaced."""
     urls = [server.url for server in request.getfixturevalue(f"{kind}_servers")]
     calls = []
     with Client(urls, timeout=5.0) as client, Client(urls, codec="json", timeout=5.0) as other:
@@ -211,7 +211,7 @@ def test_get_or_set(source):
     assert source.calls == [1]
 
 
-def test_stale_values_are_served_once_more(source):
+def test_stale_values_are_served_while_they_are_refreshed(source):
     """After the ttl the old value is there at once, and the new one soon."""
     f = source.cached(ttl=0.2, jitter=0.0, stale=60)
     assert f(1) == "made"
@@ -227,8 +227,8 @@ def test_stale_values_are_served_once_more(source):
     assert f.cache_info().stale >= 1
 
 
-def test_a_node_that_fails_computes(make_memcached):
-    """Cache trouble is no trouble of the caller's; it is counted, or raised if asked for."""
+def test_a_failing_node_makes_the_function_run(make_memcached):
+    """The failure is counted, or raised if the policy says so."""
     server = make_memcached()
     with Client(server.url, timeout=0.2) as client:
         server.kill()

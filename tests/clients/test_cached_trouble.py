@@ -31,8 +31,8 @@ async def blocked(end):
 class TestTrouble:
     """What must not happen, whatever the function or its callers do."""
 
-    async def test_a_function_that_is_cancelled_from_within(self):
-        """Its caller is told so, once; nobody calls it again and again."""
+    async def test_a_function_that_cancels_itself_is_called_once(self):
+        """Its caller gets the cancellation, and no other caller repeats the call."""
         calls = []
         async with AsyncClient("memory://a,b,c") as client:
 
@@ -48,8 +48,8 @@ class TestTrouble:
                     await f()
         assert len(calls) == 1
 
-    async def test_an_error_that_cannot_be_copied_has_a_trace_for_each(self):
-        """Its `__init__` wants more than its arguments, as those of some SDKs do."""
+    async def test_an_error_that_cannot_be_copied_has_a_trace_for_each_caller(self):
+        """Its `__init__` wants more than its arguments, as in some SDKs."""
 
         class RefusedError(Exception):
             def __init__(self, *, code):
@@ -70,8 +70,8 @@ class TestTrouble:
         assert len({id(each) for each in errors}) == 5
         assert sum(each.__traceback__.tb_next is not None for each in errors) == 5
 
-    async def test_a_caller_waits_for_its_own_time(self):
-        """That the first one has waited in vain does not end the waiting of those who joined it."""
+    async def test_each_caller_waits_its_own_time(self):
+        """A timeout of the first follower does not end the wait of the others."""
         async with AsyncClient("memory://a") as client:
 
             @client.cached(ttl=60, lock="shard", wait=0.5, on_timeout="raise", namespace="n")
@@ -91,8 +91,8 @@ class TestTrouble:
             await cluster.ask(member, DeleteCas(routed, met.token))
             assert await second == "made by the second"
 
-    async def test_closing_undoes_what_is_under_way(self, redis_servers):
-        """No task is left behind, and no stub for others to wait for."""
+    async def test_closing_ends_the_recomputes_under_way(self, redis_servers):
+        """No task is left, and no stub that others would wait for."""
         urls = [server.url for server in redis_servers]
         before = asyncio.all_tasks()
         async with AsyncClient(urls) as client, AsyncClient(urls) as other:
@@ -118,8 +118,8 @@ class TestTrouble:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has none")
     @pytest.mark.parametrize("lock", ["shard", True])
-    def test_a_child_gives_up_nothing_of_its_parent_s(self, redis_servers, lock):
-        """A function may fork, and the child end in the midst of it."""
+    def test_a_forked_child_abandons_nothing_of_its_parent(self, redis_servers, lock):
+        """A function may fork, and the child exit within it."""
         urls = [server.url for server in redis_servers]
         with Client(urls, timeout=5.0) as client:
 
@@ -140,8 +140,8 @@ class TestTrouble:
             assert f.get() == 7
             assert (f.cache_info().rejected, f.cache_info().locks_lost) == (0, 0)
 
-    def test_what_is_too_large_leaves_no_older_value(self, memcached_servers):
-        """A value that the node does not take is not the one of before, either."""
+    def test_a_value_too_large_leaves_no_older_one(self, memcached_servers):
+        """When the node refuses the new value, the old one is gone too."""
         with Client([server.url for server in memcached_servers], codec="raw") as client:
             size = [1]
 
@@ -158,8 +158,8 @@ class TestTrouble:
             assert f.get() is None
 
     @pytest.mark.parametrize("way", ["set", "touch", "cas", "flush_all"])
-    def test_other_ways_to_remove_a_value_void_what_is_being_made(self, way):
-        """Who calls after them joins nobody who began before."""
+    def test_every_way_to_remove_a_value_voids_its_recompute(self, way):
+        """A later caller does not join a recompute that began before."""
         with Client("memory://a") as client:
             version, began, end = [1], threading.Event(), threading.Event()
 
@@ -188,8 +188,8 @@ class TestTrouble:
             thread.join(30)
             assert f() == 2
 
-    def test_others_notice_while_all_refreshers_are_busy(self):
-        """What `invalidate_all` did is looked for by a call when nobody else is free to."""
+    def test_invalidate_all_is_noticed_while_all_refreshers_are_busy(self):
+        """A call looks for it when no refresher is free."""
         with Client("memory://a,b,c") as client:
             f = client.cached(ttl=60, namespace="n")(lambda: "made")
             f()
@@ -202,8 +202,8 @@ class TestTrouble:
             eventually(lambda: f() and f.cache_info().misses == 2, within=10)
             end.set()
 
-    def test_the_default_clients_take_locks_over_enough_nodes(self, caplog):
-        """Too few are told in the log, once, when the client is made."""
+    def test_a_default_client_with_few_lock_nodes_warns_once(self, caplog):
+        """The log tells it when the client is made."""
         defaults = Defaults()
         defaults.take_locks()
         defaults.configure(Settings.from_url("memory://a"))
@@ -211,8 +211,8 @@ class TestTrouble:
         assert sum("three or more" in record.message for record in caplog.records) == 1
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has none")
-    def test_a_fork_while_the_default_client_is_made(self):
-        """The child makes its own; the parent's lock is not its concern."""
+    def test_a_fork_while_the_default_client_is_made_blocks_no_child(self):
+        """The child makes its own client, whatever lock its parent holds."""
         defaults = Defaults()
         defaults.configure(Settings.from_url("memory://a"))
         with defaults._making.own():
@@ -224,7 +224,7 @@ class TestTrouble:
 
     @pytest.mark.parametrize("lock", [False, "shard", True])
     def test_an_old_value_outlives_nested_calls(self, lock):
-        """A call from within another cached function throws no last resort away."""
+        """A call within another cached function does not drop the last resort."""
         with Client("memory://a,b,c") as client:
             down = []
 
@@ -250,8 +250,8 @@ class TestTrouble:
             time.sleep(0.1)
             assert [page() for _ in range(5)] == ["old"] * 5
 
-    def test_first_callers_know_the_generation(self, memcached_servers):
-        """None of many who call at once, in a new process, is served what was invalidated."""
+    def test_the_first_callers_of_a_process_know_the_generation(self, memcached_servers):
+        """None of many that call at once is served an invalidated value."""
         urls = [server.url for server in memcached_servers]
         version = [1]
         with Client(urls, timeout=5.0) as client:
@@ -278,8 +278,8 @@ class TestTrouble:
                 assert seen == [2] * 8
 
     @pytest.mark.parametrize("lock", [False, "shard"])
-    def test_what_was_given_up_twice_is_not_the_same(self, redis_servers, lock):
-        """A late maker does not store over an invalidation because a mark looks like another."""
+    def test_two_marks_of_abandoned_recomputes_differ(self, redis_servers, lock):
+        """A late leader does not store over an invalidation because a mark looks like another."""
         urls = [server.url for server in redis_servers]
         with Client(urls, timeout=5.0) as client:
             fails = [True]
@@ -303,8 +303,8 @@ class TestTrouble:
             assert client.get(failing.key_for()) is None
 
     @pytest.mark.parametrize("how", ["delete", "delete_many", "invalidate", "invalidate_tag"])
-    def test_what_is_being_made_here_is_void_then(self, how):
-        """Whoever asks after an invalidation of any kind does not join what was begun before."""
+    def test_an_invalidation_voids_the_flights_of_its_process(self, how):
+        """A caller after an invalidation of any kind does not join an earlier recompute."""
         with Client("memory://a,b,c") as client:
             begun, go, calls, results = threading.Event(), threading.Event(), [], []
 
@@ -334,8 +334,8 @@ class TestTrouble:
             assert f.get() == "new"
 
     @pytest.mark.parametrize("on_timeout", ["raise", "compute"])
-    def test_who_joined_in_vain(self, on_timeout):
-        """The policy says what one has whose own process was too slow: the error, or its own call."""
+    def test_a_follower_that_times_out_obeys_the_policy(self, on_timeout):
+        """It gets the error, or its own call."""
         with Client("memory://a,b,c") as client:
             begun, go, calls = threading.Event(), threading.Event(), []
 
@@ -359,16 +359,16 @@ class TestTrouble:
             first.join(30)
             assert len(calls) == (1 if on_timeout == "raise" else 2)
 
-    def test_a_user_s_lock_is_not_that_of_a_value(self):
-        """A block that holds a lock may compute a value of the same name."""
+    def test_the_lock_of_a_user_is_not_the_lock_of_a_value(self):
+        """A block that holds a lock may recompute a value of the same name."""
         with Client("memory://a,b,c") as client:
             began = time.monotonic()
             with client.lock("report"):
                 assert client.get_or_set("report", lambda: 1, ttl=60, lock=True) == 1
             assert time.monotonic() - began < 3.0
 
-    def test_a_tag_s_node_that_is_down_leaves_no_stub(self, make_memcached):
-        """The value is given and not stored, it is counted, and nobody waits for it."""
+    def test_a_tag_whose_node_is_down_leaves_no_stub(self, make_memcached):
+        """The value is returned, not stored and counted, and no caller waits for it."""
         well, down = make_memcached(), make_memcached()
         with Client([well.url, down.url], timeout=0.2) as client:
             tag = next(f"t{n}" for n in range(100) if client.node_for(f"t{n}").url == down.url)
@@ -384,8 +384,8 @@ class TestTrouble:
             assert time.monotonic() - began < 3.0
             assert f.cache_info().cache_errors >= 2
 
-    async def test_a_call_cancelled_at_its_begin_leaves_no_stub(self, make_redis):
-        """Whoever comes next does not wait for somebody who is gone."""
+    async def test_a_call_cancelled_at_its_start_leaves_no_stub(self, make_redis):
+        """The next caller does not wait for it."""
         server = make_redis()
         async with AsyncClient(server.url, timeout=5.0) as client:
 
@@ -403,8 +403,8 @@ class TestTrouble:
                 async with asyncio.timeout(3.0):
                     assert await f(number) == number
 
-    async def test_nothing_goes_on_behind_a_closed_client(self):
-        """What was being made is stopped with the client."""
+    async def test_a_closed_client_stops_its_recomputes(self):
+        """Nothing goes on in the background."""
         client = AsyncClient("memory://a")
         begun, ended = asyncio.Event(), []
 
@@ -422,8 +422,8 @@ class TestTrouble:
         await asyncio.gather(task, return_exceptions=True)
         assert ended == [1]
 
-    def test_an_exception_with_a_constructor_of_its_own(self):
-        """One that cannot be made again is not kept, and is no other error."""
+    def test_an_exception_with_its_own_constructor_is_not_stored(self):
+        """It cannot be made again, and reaches the caller as it is."""
 
         class OddError(Exception):
             def __new__(cls, *, code):

@@ -17,8 +17,8 @@ from shardcache.testing.waiting import eventually
 class TestTogether:
     """Many callers of one process."""
 
-    def test_threads(self, memcached_servers):
-        """Of fifty threads one calls, and each has a copy of its own."""
+    def test_of_fifty_threads_one_calls(self, memcached_servers):
+        """Each thread has a copy of its own."""
         calls = []
         with Client([server.url for server in memcached_servers], timeout=5.0) as client:
 
@@ -45,8 +45,8 @@ class TestTogether:
             assert (f.cache_info().hits, f.cache_info().misses) == (0, 50)
             assert 0 < f.cache_info().coalesced <= 49
 
-    async def test_tasks(self, redis_servers):
-        """Of ten thousand tasks one calls, and the node sees tens of reads at most."""
+    async def test_of_ten_thousand_tasks_one_calls(self, redis_servers):
+        """The node sees tens of reads at most."""
         calls = []
         urls = [server.url for server in redis_servers]
         async with AsyncClient(urls, timeout=10.0) as client:
@@ -64,7 +64,7 @@ class TestTogether:
             assert sum(figures.client["calls"] for figures in stats.values()) < 40
 
     async def test_a_shared_error_has_a_trace_of_its_own(self):
-        """Every caller gets the error; only the one who called has the original."""
+        """Every caller gets the error; only the leader has the original."""
         async with AsyncClient("memory://a") as client:
 
             @client.cached(ttl=60, namespace="f")
@@ -91,7 +91,7 @@ class TestTogether:
             assert f() == "bottom"
             assert time.monotonic() - began < 2.0
 
-    def test_events(self):
+    def test_observers_hear_of_calls_and_spared_calls(self):
         """Observers hear of calls, and of callers who did not have to."""
         heard = []
 

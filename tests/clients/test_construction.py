@@ -48,7 +48,7 @@ def test_a_file_names_nodes_and_settings(tmp_path):
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 @pytest.mark.parametrize("value", [None, "", " "])
 def test_an_environment_without_nodes_is_an_error(monkeypatch, kind, value):
-    """A forgotten variable must not make each worker cache for itself, unless that is meant."""
+    """A forgotten variable must not make each worker cache for itself."""
     monkeypatch.delenv("SHARDCACHE_CONFIG", raising=False)
     monkeypatch.delenv("SHARDCACHE_URL", raising=False)
     if value is not None:
@@ -81,7 +81,7 @@ def test_bad_settings_are_named(mode, arguments, settings, words):
         make_client(mode, *arguments, **settings)
 
 
-def test_kinds_of_faults():
+def test_unknown_names_and_impossible_topologies_have_their_own_errors():
     """Unknown names and impossible topologies have errors of their own."""
     with pytest.raises(UnknownPluginError):
         Client("memory://a", strategy="kettle")
@@ -90,15 +90,15 @@ def test_kinds_of_faults():
 
 
 def test_objects_stand_in_for_names():
-    """A strategy or codec may be given as an object."""
+    """A strategy or codec may be an object."""
     client = Client(["memory://a", "memory://b"], strategy=Maglev(), codec=Msgpack())
     client.set("k", {1, 2})
     assert client.get("k") == {1, 2}
     assert "maglev" in repr(client)
 
 
-def test_what_a_codec_does_not_take_is_refused_before_it_is_sent(mode):
-    """An `EncodeError` names the type, and leaves the old value."""
+def test_a_value_that_the_codec_refuses_is_not_sent(mode):
+    """An `EncodeError` names the type, and the old value stays."""
     client = make_client(mode, "memory://a")
     client.set("k", 1)
     with pytest.raises(EncodeError, match="range"):
@@ -108,8 +108,8 @@ def test_what_a_codec_does_not_take_is_refused_before_it_is_sent(mode):
     assert client.get_many(["k", "other"]) == {"k": 1}
 
 
-def test_a_closed_client_says_so(mode):
-    """Closing twice is fine; using a closed client is not."""
+def test_a_closed_client_raises(mode):
+    """Closing twice is fine."""
     client = make_client(mode, "memory://a")
     inner = getattr(client, "twin", client)
     if mode == "blocking":
@@ -127,8 +127,8 @@ def test_a_closed_client_says_so(mode):
     assert repr(inner) == f"<{type(inner).__name__} [closed]>"
 
 
-def test_default_ttl_is_for_calls_that_name_none(mode):
-    """`default_ttl` applies where a TTL is left out, not where it is `None`."""
+def test_default_ttl_is_for_calls_without_a_ttl(mode):
+    """It applies where a TTL is left out, not where it is `None`."""
     client = make_client(mode, "memory://a", default_ttl=0.05)
     client.set("brief", 1)
     client.set("kept", 1, ttl=None)
@@ -136,8 +136,8 @@ def test_default_ttl_is_for_calls_that_name_none(mode):
     assert client.get("kept") == 1
 
 
-def test_where_keys_live(mode):
-    """A client says which node holds a key, and which would be next."""
+def test_a_client_says_where_a_key_lives(mode):
+    """It names the node of a key, and the next one."""
     nodes = [Node(f"memory://{name}") for name in "abc"]
     client = make_client(mode, nodes)
     assert client.nodes == tuple(nodes)

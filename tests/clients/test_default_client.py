@@ -29,8 +29,8 @@ class TestDefaults:
         shardcache.configure("memory://a,b,c")
         assert (f(), f(), f.cache_info().hits) == (1, 1, 1)
 
-    def test_without_nodes_this_process_caches_and_says_so(self, monkeypatch, caplog):
-        """It is a decorator's default, and a warning of it once for each client."""
+    def test_without_nodes_the_process_caches_and_warns(self, monkeypatch, caplog):
+        """Once for each client."""
         monkeypatch.delenv("SHARDCACHE_URL", raising=False)
         monkeypatch.delenv("SHARDCACHE_CONFIG", raising=False)
         defaults = Defaults()
@@ -44,8 +44,8 @@ class TestDefaults:
         assert len(Defaults().client().nodes) == 1
         assert not caplog.records
 
-    def test_both_worlds(self):
-        """One decorator takes both kinds of functions; one default serves every loop."""
+    def test_one_decorator_takes_both_kinds_of_functions(self):
+        """One default client serves every loop."""
         shardcache.configure(["memory://a", "memory://b"], namespace="n")
         calls = []
 
@@ -57,7 +57,7 @@ class TestDefaults:
         assert [asyncio.run(f(1)), asyncio.run(f(1)), asyncio.run(f(2))] == [1, 1, 2]
         assert calls == [1, 2]
 
-    def test_configured_anew(self):
+    def test_decorated_functions_follow_a_new_configuration(self):
         """What is decorated already uses the new nodes from then on."""
         shardcache.configure("memory://a")
 
@@ -73,7 +73,7 @@ class TestDefaults:
             shardcache.configure(Settings.from_url("memory://b"), namespace="x")
 
     def test_of_many_threads_one_makes_the_client(self):
-        """The default client is one."""
+        """There is one default client."""
         defaults = Defaults()
         defaults.configure(Settings.from_url("memory://a"))
         found = []

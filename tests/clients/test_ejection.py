@@ -125,7 +125,7 @@ def test_calls_to_an_ejected_node_are_answered_at_once(mode, make_memcached):
 
 
 def test_a_refused_call_says_why(mode, make_memcached):
-    """Under `on_error="raise"` the error names the node, and what it was ejected for."""
+    """Under `on_error="raise"` the error names the node and why it was ejected."""
     server = make_memcached()
     client = make_client(mode, server.url, on_error="raise", timeout=1)
     server.kill()
@@ -316,7 +316,7 @@ async def test_one_lost_connection_is_one_loss(make_memcached):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_process_without_threads_to_spare(monkeypatch, host):
+def test_a_process_that_can_start_no_thread_ejects_no_node(monkeypatch, host):
     """A failing node is a miss all the same, also while the interpreter ends."""
 
     def refuse(_):
@@ -330,7 +330,7 @@ def test_a_process_without_threads_to_spare(monkeypatch, host):
         assert client.get("k", "miss") == "miss"
 
 
-def test_too_little_time_for_a_dial_says_nothing_of_the_node(make_memcached):
+def test_a_dial_in_too_little_time_ejects_no_node(make_memcached):
     """A connection that could not be made in what was left of a call ejects nobody."""
     server = make_memcached()
     with Client(server.url, timeout=0.5) as client:
@@ -344,7 +344,7 @@ def test_too_little_time_for_a_dial_says_nothing_of_the_node(make_memcached):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_wrong_password_is_told_and_not_tried_again_and_again(make_redis, caplog, mode):
+def test_a_wrong_password_is_logged_and_rarely_retried(make_redis, caplog, mode):
     """One line in the log, and a dial now and then."""
     server = make_redis("--requirepass", "right")
     client = make_client(mode, server.url.replace("redis://", "redis://:wrong@"), timeout=1.0)

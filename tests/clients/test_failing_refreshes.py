@@ -16,11 +16,11 @@ LONG = 30.0
 
 
 class TestFailingRefreshes:
-    """Nobody who is served an old value sees that a refresh failed: the log tells."""
+    """A caller that is served an old value does not see a failed refresh: the log tells it."""
 
     @pytest.mark.parametrize("refresh", ["background", "inline"])
-    def test_threads(self, all_urls, refresh, caplog):
-        """Once a minute for each function, by the type of the exception and not its text."""
+    def test_a_failed_refresh_in_a_thread_is_logged(self, all_urls, refresh, caplog):
+        """Once a minute for each function, by the exception's type and not its text."""
         with Client(all_urls, timeout=2.0) as client:
             up = [True]
 
@@ -41,8 +41,8 @@ class TestFailingRefreshes:
             assert "hunter2" not in caplog.text
 
     @pytest.mark.parametrize("term", ["condition", "ttl"])
-    async def test_tasks(self, all_urls, term, caplog):
-        """So are refreshes that fail by a function of the result."""
+    async def test_a_failed_refresh_in_a_task_is_logged(self, all_urls, term, caplog):
+        """So are refreshes that fail in a function of the result."""
         async with AsyncClient(all_urls, timeout=2.0) as client:
             up = [True]
 
@@ -65,8 +65,8 @@ class TestFailingRefreshes:
                     await asyncio.sleep(0.01)
             assert "rates failed: ZeroDivisionError" in caplog.text
 
-    async def test_arguments_that_end_with_their_request(self, all_urls):
-        """With ignored arguments the call that is elected waits for the refresh, unless told not to."""
+    async def test_a_refresh_with_ignored_arguments_is_awaited(self, all_urls):
+        """Arguments such as a session end with their request, unless the policy says otherwise."""
 
         class Session:
             """What is closed behind a request."""
@@ -102,8 +102,8 @@ class TestFailingRefreshes:
             assert cached(namespace="told", refresh="background").policy.refresh == "background"
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_context_variables_are_those_of_the_call(self, mode):
-        """Of the one that was elected, in threads too: the span of a trace has its parent."""
+    def test_a_refresh_has_the_context_of_its_call(self, mode):
+        """In threads too: the span of a trace has its parent."""
         seen = []
         span = contextvars.ContextVar("span", default=None)
         client = make_client(mode, "memory://a,b,c")

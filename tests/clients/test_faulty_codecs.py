@@ -66,7 +66,7 @@ def failures(client):
     return member.counters()["decode_failures"]
 
 
-def test_what_it_cannot_read_is_a_counted_miss(mode, codec):
+def test_a_value_it_cannot_read_is_a_counted_miss(mode, codec):
     """Whatever `decode` raises, the caller gets a miss, and observers are told why."""
     log = EventLog(DecodeFailed)
     client = make_client(mode, "memory://a", codec=codec, observers=[log])
@@ -82,7 +82,7 @@ def test_what_it_cannot_read_is_a_counted_miss(mode, codec):
         assert event.error.__cause__ is codec.error
 
 
-def test_what_it_cannot_read_raises_when_asked_to(mode, codec):
+def test_a_value_it_cannot_read_raises_when_asked_to(mode, codec):
     """Under `on_error="raise"` it is a `DecodeError` with the codec's own error behind it."""
     client = make_client(mode, "memory://a", codec=codec, on_error="raise")
     client.set_many({"k": [1]})
@@ -96,7 +96,7 @@ def test_what_it_cannot_read_raises_when_asked_to(mode, codec):
     assert failures(client) == 2
 
 
-def test_what_it_cannot_write_is_an_encode_error(mode, codec):
+def test_a_value_it_cannot_write_is_an_encode_error(mode, codec):
     """Whatever `encode` raises is the cause of an `EncodeError`."""
     client = make_client(mode, "memory://a", codec=codec)
     codec.writes = False
@@ -113,8 +113,8 @@ def test_what_it_cannot_write_is_an_encode_error(mode, codec):
 
 
 @pytest.mark.parametrize("given", [None, "text", bytearray(b"data"), 7])
-def test_what_is_no_bytes_is_not_sent(mode, given):
-    """A codec that returns anything but bytes is told so, before a server is."""
+def test_only_bytes_are_sent(mode, given):
+    """A codec that returns anything else is an error, before a server is asked."""
     codec = Faulty()
     codec.encode = lambda *_: given
     client = make_client(mode, "memory://a", codec=codec)
@@ -140,7 +140,7 @@ def wrapped(client, function, **terms):
     return lambda: client.loop.run_until_complete(cached())
 
 
-def test_a_cached_function_computes_what_cannot_be_read(mode, codec):
+def test_a_cached_function_recomputes_an_unreadable_value(mode, codec):
     """A cached value that its codec cannot read is computed again."""
     client = make_client(mode, "memory://a", codec=codec)
     calls = []
@@ -168,8 +168,8 @@ def test_a_cached_function_raises_when_asked_to(mode, codec):
     assert raised.value.__cause__ is codec.error
 
 
-def test_a_cached_function_says_what_cannot_be_written(mode, codec):
-    """What a codec raises at a function's value is an `UncacheableResultError`."""
+def test_a_cached_function_names_an_unwritable_value(mode, codec):
+    """A codec's error is the cause of an `UncacheableResultError`."""
     client = make_client(mode, "memory://a", codec=codec)
     codec.writes = False
     with pytest.raises(UncacheableResultError) as raised:
@@ -177,8 +177,8 @@ def test_a_cached_function_says_what_cannot_be_written(mode, codec):
     assert isinstance(raised.value.__cause__, EncodeError)
 
 
-def test_a_thread_that_follows_computes_what_it_cannot_read():
-    """A thread that joined another's computation and cannot read its value, computes it."""
+def test_a_thread_that_follows_recomputes_an_unreadable_value():
+    """A thread that joined a recompute and cannot read its value recomputes."""
     codec = Faulty(ValueError("boom"))
     codec.reads = False
     client = make_client("blocking", "memory://a", codec=codec)
@@ -206,8 +206,8 @@ def test_a_thread_that_follows_computes_what_it_cannot_read():
     assert len(calls) == 2
 
 
-async def test_a_task_that_follows_computes_what_it_cannot_read():
-    """A task that joined another's computation and cannot read its value, computes it."""
+async def test_a_task_that_follows_recomputes_an_unreadable_value():
+    """A task that joined a recompute and cannot read its value recomputes."""
     codec = Faulty(ValueError("boom"))
     codec.reads = False
     calls = []

@@ -118,8 +118,8 @@ class TestFunctions:
         assert [Users.static(1), Users().static(1)] == [1, 1]
         assert Users.calls == ["Users", "Admins", "static"]
 
-    def test_what_it_wraps_shows(self):
-        """Name, doc and module are the function's; and it says what it is."""
+    def test_a_cached_function_shows_what_it_wraps(self):
+        """Name, doc and module are the function's; its repr says that it is cached."""
 
         @self.client.cached(ttl=60, namespace="documented")
         def documented(a: int) -> int:
@@ -133,7 +133,7 @@ class TestFunctions:
         assert repr(documented).startswith("<CachedFunction ")
 
     def test_what_cannot_be_cached_is_refused_at_decoration(self):
-        """Generators, what is no function, and functions of the other world."""
+        """Generators, objects that are no functions, and functions of the other world."""
 
         async def asynchronous():
             return 1
@@ -157,7 +157,7 @@ class TestFunctions:
             AsyncClient("memory://a").cached(ttl=60)(lambda: 1)
 
     def test_it_is_pickled_and_copied_as_functions_are(self):
-        """By name; bound, with its instance, as what is sent to a pool of processes."""
+        """By name; a bound one with its instance, as for a pool of processes."""
         for function in (tripled, Shop.address, Shop.tax):
             assert pickle.loads(pickle.dumps(function)) is function
             assert copy.copy(function) is function
@@ -172,8 +172,8 @@ class TestFunctions:
         with pytest.raises((pickle.PicklingError, AttributeError), match="local"):
             pickle.dumps(local)
 
-    def test_one_may_be_cached_twice(self):
-        """A cached function under another, as in front of a remote cache, with a wrapper between."""
+    def test_a_function_may_be_cached_twice(self):
+        """As in front of a remote cache, with a wrapper between."""
         near, far = Client("memory://near"), Client("memory://far")
         between = []
 
@@ -194,14 +194,14 @@ class TestFunctions:
         twice = near.cached(ttl=7, namespace="twice")(source)
         assert (twice(), twice.policy.ttl, twice.cache_info().misses) == ("made", 7, 1)
 
-    def test_a_bound_one_wants_no_self(self):
+    def test_a_bound_method_takes_no_self(self):
         """Its signature is that of the call."""
         assert str(inspect.signature(Shop(1).address)) == "()"
         assert Shop(1).address.__wrapped__() == "1 Main Street"
         assert str(inspect.signature(Shop.kind)) == "()"
 
     def test_no_two_functions_share_their_values_unnoticed(self):
-        """Neither the methods of two objects nor two lambdas."""
+        """Not the methods of two objects, and not two lambdas."""
         decorator = Client("memory://a").cached(ttl=60, namespace="n")
         with pytest.raises(ConfigurationError, match="bound to one object"):
             decorator(Shop(1).address.__wrapped__)
@@ -221,7 +221,7 @@ class TestFunctions:
             ({"cache_errors": None}, "cache_errors must be types"),
         ],
     )
-    def test_what_is_of_the_wrong_type_is_named(self, terms, fault):
+    def test_an_option_of_the_wrong_type_is_named(self, terms, fault):
         """At decoration, not at the first call."""
         with pytest.raises(ConfigurationError, match=fault):
             self.client.cached(ttl=60, **terms)(lambda: 1)
@@ -235,19 +235,19 @@ class TestFunctions:
             ("text", r"'text' is no function; write @client.cached\(ttl=…\) above one"),
         ],
     )
-    def test_what_is_no_function_is_named(self, function, fault):
-        """The parentheses of the decorator were there, and are not asked for."""
+    def test_a_decorated_object_that_is_no_function_is_named(self, function, fault):
+        """The error does not ask for parentheses that are there."""
         with pytest.raises(ConfigurationError, match=fault):
             self.client.cached(ttl=60)(function)
 
     def test_lengths_of_time_may_be_timedeltas(self):
-        """Within the terms of the lock as well."""
+        """In the lock's policy too."""
         policy = LockPolicy(ttl=timedelta(seconds=3), max_hold=timedelta(minutes=1))
         assert (policy.ttl, policy.max_hold) == (3.0, 60.0)
         assert self.client.cached(ttl=60, lock=policy, namespace="t")(lambda: 1)() == 1
 
-    def test_bad_terms_are_refused_all_at_once(self):
-        """Each fault is named, with what is known."""
+    def test_bad_options_are_refused_all_at_once(self):
+        """The error names each, with the known ones."""
         with pytest.raises(ConfigurationError) as raised:
             self.client.cached(
                 ttl=-1, lock="everything", jitter=1.5, on_timeout="explode", cache_errors=[int]
@@ -256,8 +256,8 @@ class TestFunctions:
         with pytest.raises(TypeError, match="lokc"):
             self.client.cached(ttl=60, lokc=True)
 
-    def test_frameworks_see_what_is_to_be_awaited(self):
-        """An async cached function is a coroutine function, also as a method."""
+    def test_an_async_cached_function_is_a_coroutine_function(self):
+        """Also as a method: frameworks look for it."""
 
         class Users:
             @AsyncClient("memory://a").cached(ttl=60, ignore="self", namespace="Users.fetch")

@@ -23,7 +23,7 @@ class TestKeptErrors:
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("codec", ["msgpack", "json"])
-    def test_it_comes_back_whole(self, all_urls, mode, codec, caplog):
+    def test_an_error_comes_back_whole(self, all_urls, mode, codec, caplog):
         """By its type, text and attributes."""
         client = make_client(mode, all_urls, timeout=2.0, codec=codec)
         calls = []
@@ -42,8 +42,8 @@ class TestKeptErrors:
         client.close()
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_what_would_not_is_not_kept_and_the_log_says_so_once(self, all_urls, mode, caplog):
-        """Without its text: that is nobody else's business."""
+    def test_an_error_that_would_not_is_not_stored_and_logged_once(self, all_urls, mode, caplog):
+        """The log has its type and not its text."""
         client = make_client(mode, all_urls, timeout=2.0)
         calls = []
 
@@ -66,8 +66,8 @@ class TestKeptErrors:
         client.close()
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_what_comes_back_as_something_else_is_not_kept(self, all_urls, mode):
-        """As one would whose text tells of its cause, which is not stored."""
+    def test_an_error_that_comes_back_changed_is_not_stored(self, all_urls, mode):
+        """Its text may tell of its cause, which is not stored."""
 
         class RefusedError(Exception):
             def __str__(self):

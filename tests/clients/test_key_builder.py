@@ -28,7 +28,7 @@ def price(article, currency="EUR"):
 
 
 def test_a_template_names_every_parameter():
-    """`self` included, and what is added a year later; or `ignore` does."""
+    """`self` and later parameters too; or `ignore` names them."""
     with pytest.raises(ConfigurationError) as raised:
         KeyBuilder(Shop.price, KeySpec(key="price:{article}", tags=("{article}",)))
     assert [fault.partition(": ")[2] for fault in raised.value.faults] == [
@@ -50,8 +50,8 @@ def keys(function, **key_spec):
     return lambda *args, **kwargs: made.key(args, kwargs, "")
 
 
-def test_a_function_makes_one_key_however_the_call_is_written():
-    """It is called with all arguments, defaults applied."""
+def test_a_key_function_gets_all_arguments():
+    """One call has one key however it is written: the defaults are applied."""
     made = keys(price, namespace="p", key=lambda article, currency: f"{article}/{currency}")
     assert {made(7), made(7, "EUR"), made(article=7), made(7, currency="EUR")} == {"p:0:7/EUR"}
 
@@ -65,7 +65,7 @@ def test_a_function_makes_one_key_however_the_call_is_written():
 
 
 def test_fields_that_have_no_text_are_key_errors():
-    """Of keys and tags; Python's own error is the cause of a field that fails."""
+    """In keys and in tags; Python's own error is the cause."""
     with pytest.raises(
         KeyBuildError, match=r"price: the field \{article\} of .* a value of type"
     ) as raised:
@@ -113,8 +113,8 @@ def rules(session, account, limit=1, offset=2):
     return session, account, limit, offset
 
 
-def test_only_own_parameters_can_be_ignored():
-    """A wrapper may pass another argument for it: what is left out would be the user's."""
+def test_a_wrapper_cannot_ignore_parameters_of_its_function():
+    """It may pass another argument for it."""
     with pytest.raises(ConfigurationError, match="put cached below the wrapper"):
         KeyBuilder(with_session(rules), KeySpec(ignore="session"))
     with pytest.raises(ConfigurationError, match="put cached below the wrapper"):
@@ -124,8 +124,8 @@ def test_only_own_parameters_can_be_ignored():
     assert made(Shop(1)) == made(Shop(2))  # it lacks an argument, which is for the function to say
 
 
-def test_a_wrapper_s_calls_are_told_apart():
-    """Whatever it passes on: two calls have one key only if they are given the same."""
+def test_calls_of_a_wrapper_are_told_apart():
+    """Two calls have one key only if they have the same arguments."""
     function = with_session(rules)
     made = keys(function)
     calls = [
@@ -145,8 +145,8 @@ def test_a_wrapper_s_calls_are_told_apart():
     assert all(len(each) == 1 for each in results.values())
 
 
-def test_a_wrapper_s_arguments_are_known_by_their_names():
-    """An invalidation reaches the value of the same call, written otherwise."""
+def test_arguments_of_a_wrapper_are_known_by_their_names():
+    """An invalidation reaches the value of the same call in another spelling."""
     made = keys(traced(price))
     assert made(7) == made(article=7) != made(8)
     assert made(7, "EUR") == made(7, currency="EUR")
@@ -171,7 +171,7 @@ def test_a_wrapper_s_arguments_are_known_by_their_names():
     ],
 )
 def test_no_namespace_runs_into_another(one, other):
-    """Whatever its parts, the version, the generation and the key hold."""
+    """Whatever its parts, version, generation and key hold."""
     made = []
     for namespace, version, generation, last in (one, other):
         named = KeyBuilder(
@@ -181,7 +181,7 @@ def test_no_namespace_runs_into_another(one, other):
     assert made[0] != made[1]
 
 
-def test_prefixes_are_what_one_would_write():
+def test_prefixes_are_as_written():
     """Only what could be taken for a version is marked."""
     assert prefix_of("shop", 0) == "shop:0"
     assert prefix_of("shop:prices", "2024-06") == "shop:prices:2024-06"

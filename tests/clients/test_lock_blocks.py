@@ -22,8 +22,8 @@ from shardcache.clients import locks
 class TestBlocks:
     """`with lock` and `with lock.hold()`."""
 
-    def test_it_is_released_behind_the_block(self):
-        """Whether that ends well or not."""
+    def test_a_block_releases_its_lock(self):
+        """Whether it ends well or raises."""
         with Client("memory://a,b,c") as client:
             lock = client.lock("report")
             with lock as lease, pytest.raises(LockTimeout), lock.hold(wait=0):
@@ -36,7 +36,7 @@ class TestBlocks:
                 assert other.valid
             assert lock.try_acquire() is not None
 
-    def test_a_lock_that_was_lost_is_said_so_at_the_end(self):
+    def test_a_lost_lock_raises_at_the_end_of_the_block(self):
         """Only if the block itself went well, and unless it is to be ignored."""
         with Client("memory://a,b,c") as client:
 
@@ -59,8 +59,8 @@ class TestBlocks:
             with pytest.raises(ZeroDivisionError):
                 fail(client.lock("report"))
 
-    def test_threads_share_a_description(self):
-        """Each block releases the lease it has taken itself."""
+    def test_threads_share_a_lock_object(self):
+        """Each block releases its own lease."""
         inside, most = [], []
         with Client("memory://a,b,c") as client:
             lock = client.lock("report")
@@ -81,8 +81,8 @@ class TestBlocks:
         assert len(most) == 80
         assert max(most) == 1
 
-    async def test_tasks_share_one_as_well(self):
-        """The same on a loop; and a lease may be released by another task."""
+    async def test_tasks_share_a_lock_object(self):
+        """A lease may be released by another task."""
         async with AsyncClient("memory://a,b,c") as client:
             lock = client.lock("report")
             inside = []
@@ -112,8 +112,8 @@ class TestBlocks:
 class TestCancellation:
     """A task that is cancelled leaves no lock behind."""
 
-    async def test_in_the_middle_of_acquiring(self, make_redis):
-        """Whatever was granted is given back."""
+    async def test_a_task_cancelled_while_acquiring(self, make_redis):
+        """All granted nodes are released."""
         servers = [make_redis() for _ in range(3)]
         async with AsyncClient([server.url for server in servers], timeout=5.0) as client:
             for delay in [0.0, 0.0002, 0.0005, 0.001, 0.002] * 5:
@@ -129,8 +129,8 @@ class TestCancellation:
                     await asyncio.sleep(0.005)
                 await lease.release()
 
-    async def test_in_the_middle_of_the_block(self):
-        """It is released all the same."""
+    async def test_a_task_cancelled_in_the_block(self):
+        """The lock is released all the same."""
         async with AsyncClient("memory://a,b,c") as client:
             lock = client.lock("report")
 
@@ -145,8 +145,8 @@ class TestCancellation:
             assert await lock.try_acquire() is not None
 
 
-def test_a_block_may_be_left_elsewhere():
-    """By another thread or context, as fixtures and frameworks do: the lock is released."""
+def test_a_block_may_end_in_another_thread_or_context():
+    """As fixtures and frameworks do: the lock is released."""
     with Client("memory://a,b,c") as client:
         lock = client.lock("report")
         stack = ExitStack()
@@ -158,8 +158,8 @@ def test_a_block_may_be_left_elsewhere():
         assert lock.try_acquire() is not None
 
 
-def test_a_thread_whose_blocks_others_leave_keeps_none_of_their_leases():
-    """It would keep every one for as long as it lives, and with it the client."""
+def test_a_thread_keeps_no_lease_of_a_block_that_ended_elsewhere():
+    """It would keep each for as long as it lives, and with it the client."""
     lock = Client("memory://a,b,c").lock("x")
     with ThreadPoolExecutor(1) as entering, ThreadPoolExecutor(1) as leaving:
         for _ in range(10):

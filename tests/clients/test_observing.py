@@ -92,7 +92,7 @@ def test_an_observer_that_raises_breaks_nothing(mode):
     assert client.observer_errors == 2
 
 
-def test_what_cannot_be_read_takes_nothing_from_the_rest(memcached_servers, mode):
+def test_an_unreadable_value_takes_no_other_with_it(memcached_servers, mode):
     """Under `on_error="raise"` the values that were read come with the error."""
     url = memcached_servers[0].url
     client = make_client(mode, url, on_error="raise", timeout=5.0)
@@ -118,8 +118,8 @@ class HitLog(Observer):
             self.counts.append((event.command, event.hits, event.misses))
 
 
-def test_calls_tell_hits_and_misses(urls, mode):
-    """Of each read, on every kind of node; a write is neither."""
+def test_events_of_reads_have_hits_and_misses(urls, mode):
+    """On every kind of node; a write has neither."""
     log = HitLog()
     client = make_client(mode, urls[:1], observers=[log], timeout=5.0)
     client.get("k")
@@ -134,7 +134,7 @@ def test_calls_tell_hits_and_misses(urls, mode):
     client.close()
 
 
-def test_a_failed_call_tells_neither_hit_nor_miss(mode):
+def test_a_failed_call_has_neither_hits_nor_misses(mode):
     """Its error says what it was."""
     log = HitLog()
     client = make_client(mode, "memcached://127.0.0.1:1", observers=[log], timeout=5.0)
@@ -144,8 +144,8 @@ def test_a_failed_call_tells_neither_hit_nor_miss(mode):
     client.close()
 
 
-def test_a_cached_function_tells_a_miss_and_a_hit(mode):
-    """What it keeps beside its values is not counted."""
+def test_a_cached_function_counts_a_miss_and_a_hit(mode):
+    """Its stubs, locks and tags are not counted."""
     log = HitLog()
     client = make_client(mode, ["memory://a", "memory://b"], observers=[log])
 
@@ -164,7 +164,7 @@ def test_a_cached_function_tells_a_miss_and_a_hit(mode):
 
 
 def test_counters_are_those_of_stats_and_ask_no_node(urls, mode):
-    """They are the client's own, so nothing is sent and a closed client has none."""
+    """They are the client's own: nothing is sent, and a closed client has none."""
     log = EventLog(*OBSERVED)
     client = make_client(mode, urls, observers=[log], timeout=5.0)
     client.set_many({f"k{number}": number for number in range(30)})
@@ -186,8 +186,8 @@ def test_counters_are_those_of_stats_and_ask_no_node(urls, mode):
         client.counters()
 
 
-def test_counters_tell_of_an_ejected_node(mode):
-    """Nodes for locks alone are among them, under a name of their own."""
+def test_counters_include_ejected_nodes_and_lock_nodes(mode):
+    """Lock nodes have a name of their own."""
     client = make_client(mode, "memcached://127.0.0.1:1", lock_nodes="memory://a", timeout=5.0)
     client.get("k")
     client.get("k")
@@ -282,8 +282,8 @@ def merged(told):
     )
 
 
-def test_a_cached_function_tells_of_its_own_key_alone(urls, mode):
-    """Its locks, its tags, its generation and its stub are nobody's traffic."""
+def test_a_cached_function_reports_its_own_key_alone(urls, mode):
+    """Its locks, tags, generation and stub are not reported."""
     log = KeyLog()
     client = make_client(mode, urls, observers=[log], timeout=5.0)
 
@@ -315,7 +315,7 @@ def result_of(client, call):
     return client.loop.run_until_complete(call) if inspect.isawaitable(call) else call
 
 
-def test_a_node_that_did_not_answer_tells_of_no_key(mode):
+def test_a_node_that_did_not_answer_reports_no_key(mode):
     """An error is told as a call, not as an access."""
     log = KeyLog()
     client = make_client(mode, "memcached://127.0.0.1:1", observers=[log], timeout=5)
@@ -325,7 +325,7 @@ def test_a_node_that_did_not_answer_tells_of_no_key(mode):
     client.close()
 
 
-def test_no_key_is_looked_at_unless_somebody_listens(mode, monkeypatch):
+def test_without_a_listener_no_key_is_looked_at(mode, monkeypatch):
     """Observers of other kinds cost no work per key."""
     looked = []
     monkeypatch.setattr(cluster_module, "keys_accessed", lambda *args: looked.append(args))

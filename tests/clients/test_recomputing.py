@@ -34,10 +34,10 @@ def in_thread(call):
 @pytest.mark.parametrize("lock", LOCKS)
 @pytest.mark.parametrize("way", ["invalidate", "invalidate_tag"])
 class TestVoidFlights:
-    """Who calls after an invalidation has returned in another process gets no older value."""
+    """A call after an invalidation in another process gets no older value."""
 
-    def test_threads(self, urls, lock, way):
-        """The flight of one's own process is not joined then."""
+    def test_each_thread_has_its_own_generator(self, urls, lock, way):
+        """No other thread has read of it."""
         source, go, begun = ["old"], threading.Event(), threading.Event()
 
         def cached(client):
@@ -63,8 +63,8 @@ class TestVoidFlights:
             assert results == ["old"]
             assert g.get() == "new"
 
-    async def test_tasks(self, urls, lock, way):
-        """The same for the tasks of a loop."""
+    async def test_tasks_that_waited_call_side_by_side(self, urls, lock, way):
+        """Not one after another."""
         source, go, begun = ["old"], asyncio.Event(), asyncio.Event()
 
         def cached(client):
@@ -90,8 +90,8 @@ class TestVoidFlights:
             assert await g.get() == "new"
 
 
-def test_threads_that_come_later_join(urls):
-    """Whoever finds the stub of its leader joins, also on memcached, whose stubs have no names."""
+def test_later_threads_join_their_leader(urls):
+    """They find its stub, also on memcached, whose stubs have no names."""
     go, calls = threading.Event(), []
     with Client(urls, timeout=2.0) as client:
 
@@ -113,11 +113,11 @@ def test_threads_that_come_later_join(urls):
 
 
 class TestWhatIsNotShared:
-    """What is neither kept nor copied belongs to the caller whose call made it."""
+    """A result that is neither stored nor copied belongs to the caller that computed it."""
 
     @pytest.mark.parametrize("lock", LOCKS)
-    def test_threads(self, all_urls, lock):
-        """Each has a generator of its own, of which nobody else has read."""
+    def test_each_thread_has_its_own_generator(self, all_urls, lock):
+        """No other thread has read of it."""
         barrier, calls = threading.Barrier(4), []
         with Client(all_urls, timeout=2.0) as client:
 
@@ -141,8 +141,8 @@ class TestWhatIsNotShared:
             assert len(calls) == 4
 
     @pytest.mark.parametrize("lock", LOCKS)
-    async def test_tasks(self, all_urls, lock):
-        """Those who have waited compute side by side, not one after another."""
+    async def test_tasks_that_waited_call_side_by_side(self, all_urls, lock):
+        """Not one after another."""
         busy = [0, 0]
         async with AsyncClient(all_urls, timeout=2.0) as client:
 
@@ -160,8 +160,8 @@ class TestWhatIsNotShared:
             assert [list(each) for each in results] == [[0, 1, 2]] * 4
             assert busy == [0, 3]
 
-    async def test_what_can_be_copied_is(self, all_urls):
-        """What `condition` refuses is returned to all who wait for it, to each a copy."""
+    async def test_a_result_that_can_be_copied_is(self, all_urls):
+        """One that `condition` refuses goes to all followers, to each as a copy."""
         calls = []
         async with AsyncClient(all_urls, timeout=2.0) as client:
 
@@ -181,8 +181,8 @@ class TestWhatTheFunctionDoes:
     """A cached function may do what a plain one may."""
 
     @pytest.mark.parametrize("coalesce", [True, False])
-    def test_stop_iteration_is_itself(self, all_urls, coalesce):
-        """It reaches the caller as it was raised, with its value, kept or not."""
+    def test_stop_iteration_reaches_the_caller(self, all_urls, coalesce):
+        """As it was raised, with its value, stored or not."""
         calls = []
         with Client(all_urls, timeout=2.0) as client:
             for terms in ({}, {"cache_errors": StopIteration, "error_ttl": 30}):
@@ -199,8 +199,8 @@ class TestWhatTheFunctionDoes:
                     assert "in f" in "".join(traceback.format_exception(raised.value)) or terms
         assert len(calls) == 3
 
-    async def test_stop_async_iteration_is_itself(self, all_urls):
-        """So is that of a coroutine function, for all who wait."""
+    async def test_stop_async_iteration_reaches_the_callers(self, all_urls):
+        """All that wait for a coroutine function get it."""
         async with AsyncClient(all_urls, timeout=2.0) as client:
 
             @client.cached(ttl=60, namespace="f")
@@ -211,7 +211,7 @@ class TestWhatTheFunctionDoes:
             errors = await asyncio.gather(*(f() for _ in range(3)), return_exceptions=True)
             assert [type(error) for error in errors] == [StopAsyncIteration] * 3
 
-    def test_those_who_waited_see_where_it_was_raised(self, all_urls):
+    def test_followers_see_where_an_error_was_raised(self, all_urls):
         """The trace of a shared exception ends where the function raised it."""
         calls = []
         with Client(all_urls, timeout=2.0) as client:
@@ -242,7 +242,7 @@ class TestWhatTheFunctionDoes:
                 assert isinstance(error.__cause__, ValueError)
 
     @pytest.mark.parametrize("lock", LOCKS)
-    def test_it_may_call_itself_deeply(self, lock):
+    def test_a_function_may_call_itself_deeply(self, lock):
         """About a fifth as deep as a plain function."""
         with Client("memory://a,b,c") as client:
 
@@ -253,7 +253,7 @@ class TestWhatTheFunctionDoes:
             deep = (sys.getrecursionlimit() - len(inspect.stack())) // 6
             assert f(deep) == deep
 
-    def test_an_interrupt_in_it_leaves_nothing(self):
+    def test_an_interrupt_in_the_function_leaves_nothing(self):
         """Neither a flight nor a stub, wherever the signal raises."""
         with Client("memory://a,b,c") as client:
 
@@ -273,8 +273,8 @@ class TestWhatTheFunctionDoes:
 class TestOptions:
     """What `cached` and `get_or_set` are told."""
 
-    def test_unknown_ones_are_named_with_those_there_are(self, mode):
-        """As a `TypeError` of the call that was made, not of something within."""
+    def test_unknown_options_are_named_with_the_known_ones(self, mode):
+        """As a `TypeError` of the call that was written, not of one within."""
         client = make_client(mode, "memory://a,b,c")
         for call in (client.cached, shardcache.cached):
             with pytest.raises(TypeError, match=r"^cached\(\) .*'timeout' \(known: .*ignore.*wait"):
@@ -302,8 +302,8 @@ class TestOptions:
             client.get_or_set("k", made, ttl=60, tags=[f"t{number}" for number in range(256)])
         client.close()
 
-    def test_a_ttl_of_zero_keeps_nothing(self, all_urls, mode):
-        """As a setting for development says it."""
+    def test_a_ttl_of_zero_stores_nothing(self, all_urls, mode):
+        """A setting for development."""
         client = make_client(mode, all_urls, timeout=2.0)
         calls = []
 
@@ -319,7 +319,7 @@ class TestOptions:
             client.cached(ttl=-1)
         client.close()
 
-    def test_a_none_that_a_codec_does_not_take(self, mode):
+    def test_a_none_that_the_codec_refuses_is_explained(self, mode):
         """The error names the way out."""
         client = make_client(mode, "memory://a,b,c", codec="raw")
         with pytest.raises(UncacheableResultError, match="cache_none=False"):

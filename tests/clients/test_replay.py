@@ -48,9 +48,9 @@ def make(mode, url):
 
 
 class TestReplay:
-    """Somebody who can write to the cache stores an old payload again."""
+    """An attacker who can write to the cache stores an old payload again."""
 
-    def test_a_value_whose_time_is_over_is_void(self, make):
+    def test_a_value_is_void_after_its_end(self, make):
         """Its end is signed with it; without a `ttl` it has none."""
         client = make()
         payloads, now = client._cluster.payloads, [time.time()]
@@ -69,8 +69,8 @@ class TestReplay:
         with pytest.raises(DecodeError, match="over"):
             payloads.open(b"k", error)
 
-    def test_an_envelope_whose_time_is_over_is_void(self, make):
-        """A cached function goes by its age; to `get` it has an end as any value has."""
+    def test_an_envelope_is_void_after_its_end(self, make):
+        """A cached function goes by its age; for `get` it ends as any value."""
         client = make()
         node, calls, payloads = Node(client), [], client._cluster.payloads
 

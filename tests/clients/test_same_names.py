@@ -64,14 +64,14 @@ INSIDE = "def make(it):\n    def f(number):\n        return it\n    return f\nf 
 
 
 def test_a_function_that_is_defined_again_is_the_same(world):
-    """As `importlib.reload` does, also with a line more above it; the first one may be gone."""
+    """As `importlib.reload` does, also with a line more above it; the first may be collected."""
     for text in (FIRST, FIRST, f"# A line more.\n\n{FIRST}"):
         world.cached(ttl=60)(world.written(text))
         gc.collect()
 
 
 def test_other_code_under_one_name_is_refused(world):
-    """It would be served the values of the first; a new version is for that."""
+    """It would be served the values of the first function; a new version separates them."""
     world.cached(ttl=60)(world.written(FIRST))
     gc.collect()
     other = world.written(FIRST.replace("lambda: number", "lambda: 2 * number"))
@@ -81,7 +81,7 @@ def test_other_code_under_one_name_is_refused(world):
 
 
 def test_another_function_under_one_name_is_refused(world):
-    """Whoever it is, it is named."""
+    """The error names the other function."""
     world.cached(ttl=60, namespace="users")(world.written(FIRST))
     other = world.written(FIRST.replace("f(", "g(", 1).replace("def g", "def f", 1))
     other.__qualname__ = "g"
@@ -113,7 +113,7 @@ def test_another_function_under_one_name_is_refused(world):
     ids=lambda value: type(value).__name__,
 )
 def test_a_closure_over_another_value_is_refused(world, one, other):
-    """Also when the first is gone; what may change is another value than its equal."""
+    """Also when the first is collected; mutable values are compared by identity."""
     decorator = world.cached(ttl=60, namespace="inner")
     decorator(world.written(INSIDE, it=one))
     gc.collect()
@@ -124,14 +124,14 @@ def test_a_closure_over_another_value_is_refused(world, one, other):
 
 @pytest.mark.parametrize("value", ["alice", None, 1.5, (1, ("a",)), frozenset({1, 2}), enum.Enum])
 def test_a_closure_over_an_equal_value_passes(world, value):
-    """A function that is made anew for each request may be cached, if it is the same each time."""
+    """A function made again for each request may be cached, if it is the same each time."""
     for _ in range(2):
         world.cached(ttl=60, namespace="inner")(world.written(INSIDE, it=value))
         gc.collect()
 
 
 def test_a_closure_over_a_function_with_another_default_is_refused(world):
-    """A value may be handed on that way, too."""
+    """A default may carry a value too."""
     text = (
         "def make(it):\n    def inner(it=it, *, other=None):\n        return it\n"
         "    def f(number):\n        return inner()\n    return f\nf = make(it)\n"
@@ -144,8 +144,8 @@ def test_a_closure_over_a_function_with_another_default_is_refused(world):
             decorator(world.written(source, it=["bob"]))
 
 
-def test_an_object_that_is_gone_is_not_taken_for_another(world):
-    """At the same address there may be another user's."""
+def test_a_collected_object_is_not_taken_for_another(world):
+    """Another user's may be at the same address."""
 
     class Session:
         """What a request has."""
@@ -158,7 +158,7 @@ def test_an_object_that_is_gone_is_not_taken_for_another(world):
 
 
 def test_a_function_made_inside_another_needs_a_name(world):
-    """What it closes over is no part of its keys, and other processes close over something else."""
+    """Its closure is no part of its keys, and other processes close over something else."""
     function = world.written(INSIDE, it="alice")
     with pytest.raises(ConfigurationError, match=r"give namespace=… or key=…"):
         world.cached(ttl=60)(function)
@@ -175,8 +175,8 @@ def test_a_function_made_inside_another_needs_a_name(world):
         f"{INSIDE}f.__qualname__ = 'f'\n",
     ],
 )
-def test_it_needs_one_however_it_is_called(world, text):
-    """It closes over something: declared global, or renamed."""
+def test_a_function_with_a_closure_needs_a_name_in_any_form(world, text):
+    """Declared global, or renamed."""
     with pytest.raises(ConfigurationError, match="made inside another function"):
         world.cached(ttl=60)(world.written(text, it="alice"))
 
@@ -197,7 +197,7 @@ class Child(Base):
         return super().number()
 
 
-def test_a_method_that_calls_its_base_needs_none():
+def test_a_method_that_calls_its_base_needs_no_name():
     """It closes over nothing but its class."""
     assert KeyBuilder(Child.number, KeySpec(ignore="self")).prefix == f"{__name__}:Child.number:0"
 
@@ -216,7 +216,7 @@ f = {name}
 
 
 def test_wrappers_without_wraps_need_names_of_their_own(world):
-    """All of one decorator have its name; in one namespace they are two functions."""
+    """All wrappers of one decorator have its name; in one namespace they are two functions."""
     price, stock = (
         world.written(WRAPPED.format(wraps="", name=name)) for name in ("price", "stock")
     )
@@ -280,8 +280,8 @@ def test_a_main_program_needs_a_namespace_on_nodes_that_others_use(kind):
     kind("memory://a,b").cached(ttl=60)(function)
 
 
-async def test_the_default_clients_tell_it_at_the_first_call(monkeypatch):
-    """Which nodes there are is not known before."""
+async def test_the_default_clients_refuse_it_at_the_first_call(monkeypatch):
+    """Their nodes are not known before."""
     defaults = Defaults()
     monkeypatch.setattr("shardcache.decorators._defaults", defaults)
     blocking, asynchronous = (shardcache.cached(ttl=60)(main_function(each)) for each in (0, 1))
@@ -321,7 +321,7 @@ def run(arguments, folder, url):
 
 
 def test_two_programs_never_read_each_others_values(memcached_servers, tmp_path):
-    """Two scripts with a function of one name, on one node; as modules they have names."""
+    """Two scripts have a function of one name, on one node; as modules they have names."""
     url = memcached_servers[0].url
     for name, key_spec in (("admin", ""), ("web", ""), ("named", ", namespace='named'")):
         text = SCRIPT.format(name=name, key_spec=key_spec)

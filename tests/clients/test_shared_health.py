@@ -34,7 +34,9 @@ def probers():
 @pytest.mark.parametrize("first", MODES)
 @pytest.mark.parametrize("second", MODES)
 @pytest.mark.parametrize("kind", ["memcached", "redis"])
-def test_a_node_that_one_client_ejects_is_out_for_the_other(request, caplog, kind, first, second):
+def test_a_node_that_one_client_ejects_is_ejected_for_the_other(
+    request, caplog, kind, first, second
+):
     """No second series of timeouts, one thread that probes, one line each, and both have it back."""
     server = request.getfixturevalue(f"make_{kind}")()
     others = set(probers())
@@ -96,8 +98,8 @@ def test_calls_under_way_on_another_loop_end_with_the_ejection(make_memcached):
     blocking.close()
 
 
-def test_a_connection_of_before_is_not_used_after_the_return(make_memcached):
-    """A loop that stood still meanwhile dials anew: its old connection may hold late replies."""
+def test_a_connection_from_before_the_ejection_is_not_used_again(make_memcached):
+    """A loop that stood still dials again: its old connection may hold late replies."""
     server = make_memcached()
     blocking, driven = (
         Client(server.url, timeout=0.2),
@@ -119,8 +121,8 @@ def test_a_connection_of_before_is_not_used_after_the_return(make_memcached):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nodes_that_are_used_in_another_way_are_others(make_redis, mode):
-    """Another login, database, timeout of calls or of dials: each has a health of its own."""
+def test_nodes_with_other_settings_share_nothing(make_redis, mode):
+    """Another login, database or timeout has a health of its own."""
     server = make_redis()
     url = server.url
     clients = [
@@ -138,8 +140,8 @@ def test_nodes_that_are_used_in_another_way_are_others(make_redis, mode):
         client.close()
 
 
-def test_embedded_nodes_are_never_shared():
-    """Each client has its own, whatever they are called."""
+def test_memory_nodes_are_never_shared():
+    """Each client has its own, whatever their names."""
     clients = [Client("memory://a"), Client("memory://a")]
     assert member_of(clients[0]).health is not member_of(clients[1]).health
     for client in clients:
@@ -148,8 +150,8 @@ def test_embedded_nodes_are_never_shared():
 
 @pytest.mark.parametrize("how", ["closed", "dropped"])
 @pytest.mark.parametrize("mode", MODES)
-def test_nothing_is_inherited_from_a_client_that_is_gone(make_memcached, mode, how):
-    """A server that is back on its port is asked at once by the next client."""
+def test_a_new_client_inherits_nothing_from_a_closed_one(make_memcached, mode, how):
+    """It asks a server that is back on its port at once."""
     server = make_memcached()
     server.kill()
     client = make_client(mode, server.url, timeout=1)
@@ -169,8 +171,8 @@ def test_nothing_is_inherited_from_a_client_that_is_gone(make_memcached, mode, h
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_client_whose_end_was_interrupted_keeps_nothing(make_memcached, monkeypatch, mode):
-    """A signal may raise within its finalizer: nothing is probed for it, and nobody inherits."""
+def test_an_interrupted_finalizer_keeps_nothing(make_memcached, monkeypatch, mode):
+    """Nothing is probed for its client, and no later client inherits."""
     server = make_memcached()
     server.kill()
 
@@ -195,7 +197,7 @@ def test_a_client_whose_end_was_interrupted_keeps_nothing(make_memcached, monkey
 
 @pytest.mark.parametrize("how", ["closed", "dropped"])
 def test_a_thousand_clients_leave_nothing(how):
-    """Made and gone while another client goes on, or none does."""
+    """Made and dropped, with or without another client at work."""
     staying = Client("memcached://127.0.0.1:1", timeout=0.7)
     prober = staying._cluster.ejector.prober
     for number in range(1000):
@@ -215,7 +217,7 @@ def test_a_thousand_clients_leave_nothing(how):
 
 
 def test_nodes_that_come_and_go_leave_nothing(make_memcached):
-    """A removed node is forgotten, one that is added is shared, and one that moves is another."""
+    """A removed node is forgotten, an added one shared, and a moved one is another node."""
     server, other = make_memcached(), make_memcached()
     clients = [Client(server.url, timeout=1), Client(server.url, timeout=1)]
     prober = clients[0]._cluster.ejector.prober
@@ -239,8 +241,8 @@ def test_nodes_that_come_and_go_leave_nothing(make_memcached):
         client.close()
 
 
-def test_a_forked_child_begins_for_itself(make_memcached):
-    """Clients made in a child know nothing of what its parent ejected, and share among themselves."""
+def test_a_forked_child_starts_afresh(make_memcached):
+    """Its clients know nothing of their parent's ejections, and share among themselves."""
     server = make_memcached()
     parent = Client(server.url, timeout=0.5)
     server.kill()
@@ -268,8 +270,8 @@ def test_a_forked_child_begins_for_itself(make_memcached):
     parent.close()
 
 
-def test_a_child_probes_at_once_what_its_parent_was_probing(make_memcached):
-    """It does not first wait for its parent's thread, which it has not got."""
+def test_a_forked_child_probes_at_once(make_memcached):
+    """It does not wait for its parent's thread, which it does not have."""
     server = make_memcached()
     client = Client(server.url, timeout=60)
     server.kill()
@@ -283,8 +285,8 @@ def test_a_child_probes_at_once_what_its_parent_was_probing(make_memcached):
     client.close()
 
 
-def test_clients_come_and_go_in_many_threads_while_their_node_does(make_memcached):
-    """Eight threads make clients and close them, and none keeps a node out that is well."""
+def test_threads_make_and_close_clients_while_a_node_comes_and_goes(make_memcached):
+    """None of eight threads keeps a healthy node ejected."""
     server = make_memcached()
     staying = Client(server.url, timeout=0.5)
     faults, over = [], threading.Event()

@@ -76,7 +76,7 @@ def nothing_runs():
 
 
 def test_the_plant_works():
-    """An executed plant is noticed, so a test in which nothing is noticed proves something."""
+    """An executed pickle is noticed, so a test in which none is noticed proves something."""
     pickle.loads(pickle.dumps(Planted()))
     assert sys.planted
     del sys.planted
@@ -125,8 +125,8 @@ def forgeries(codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_what_nobody_signed_is_a_miss(make, codec):
-    """Values, text, bytes and envelopes that were planted are counted misses, one by one and in many."""
+def test_an_unsigned_value_is_a_miss(make, codec):
+    """Planted values, text, bytes and envelopes are counted misses, in `get` and in `get_many`."""
     client = make(codec=codec)
     node, forged = Node(client), forgeries(codec)
     for payload in forged:
@@ -140,8 +140,8 @@ def test_what_nobody_signed_is_a_miss(make, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_what_nobody_signed_is_no_cached_value(make, codec):
-    """A cached function recomputes over what was planted, a number as well, and stores its own."""
+def test_an_unsigned_value_is_recomputed(make, codec):
+    """A cached function stores its own value over it, over a number too."""
     calls = []
 
     def compute():
@@ -161,7 +161,7 @@ def test_what_nobody_signed_is_no_cached_value(make, codec):
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_value_is_good_for_its_key_alone(make, codec):
-    """Under another key, in another namespace, or of another program's secret it is a miss."""
+    """Under another key, in another namespace, or with another program's secret it is a miss."""
     client = make(codec=codec, namespace="shop")
     client.set("k", VALUES[codec])
     payload = Node(client).held(b"k")
@@ -178,8 +178,8 @@ def test_a_value_is_good_for_its_key_alone(make, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_value_is_of_its_kind_alone(make, codec):
-    """Nothing signed becomes another kind of thing: a value, an error, an envelope, a tag's version."""
+def test_a_signature_is_good_for_its_kind_alone(make, codec):
+    """No value becomes an error, an envelope or a tag's version, nor the reverse."""
     client = make(codec=codec)
     node = Node(client)
     client.set("k", VALUES[codec])
@@ -200,8 +200,8 @@ def test_a_value_is_of_its_kind_alone(make, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_other_codecs_take_no_value_for_theirs(make, codec):
-    """One secret for clients of several codecs does not make the values of one those of another."""
+def test_a_signature_is_good_for_its_codec_alone(make, codec):
+    """Clients of several codecs may share one secret."""
     client = make(codec=codec)
     client.set("k", VALUES[codec])
     flags, data = Node(client).held(b"k")
@@ -216,7 +216,7 @@ def test_other_codecs_take_no_value_for_theirs(make, codec):
 
 
 def test_every_flipped_bit_is_noticed(make):
-    """No single bit of a stored value, of its flags or of its life can change unnoticed."""
+    """No bit of a value, of its flags or of its life can change unnoticed."""
     client = make()
     client.set("k", ["value"], ttl=60)
     payloads = client._cluster.payloads
@@ -238,8 +238,8 @@ class DeniedError(Exception):
     """An error of the application that is kept."""
 
 
-def test_a_kept_error_is_never_a_value(make):
-    """Neither as it is nor under the flags of a value, nor is a value an error."""
+def test_a_stored_error_is_never_a_value(make):
+    """Under no flags, and no value is an error."""
     client = make()
     node, calls = Node(client), []
 
@@ -268,7 +268,7 @@ def test_a_kept_error_is_never_a_value(make):
 
 
 def test_an_unsigned_error_is_not_raised(make):
-    """Who can write to the cache cannot have a cached function refuse everybody."""
+    """An attacker who can write cannot make a cached function refuse every caller."""
     client = make()
     described = Msgpack().encode(b"k", (f"{DeniedError.__module__}:DeniedError", ["no"]))
     stored = (32 << SHIFT).to_bytes(4, "big") + bytes(16) + described
@@ -277,8 +277,8 @@ def test_an_unsigned_error_is_not_raised(make):
     assert client.get_or_set("k", lambda: "granted", ttl=60, **options) == "granted"
 
 
-def test_what_an_envelope_holds_cannot_be_taken_out(make):
-    """The value within has no signature of its own."""
+def test_a_value_cannot_be_taken_out_of_its_envelope(make):
+    """It has no signature of its own."""
     client = make()
     node = Node(client)
     assert client.get_or_set("k", lambda: ["value"], ttl=60, stale=60) == ["value"]
@@ -298,7 +298,7 @@ def test_what_an_envelope_holds_cannot_be_taken_out(make):
 
 
 def test_a_value_of_an_invalidated_tag_does_not_come_back(make):
-    """Its old envelope says of which version it was; a version that nobody signed is none."""
+    """Its envelope has the old version; an unsigned version is none."""
     client = make()
     node, calls = Node(client), []
 
@@ -323,7 +323,7 @@ def test_a_value_of_an_invalidated_tag_does_not_come_back(make):
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("secret", [None, NEW])
 def test_planted_pickles_never_run(make, codec, secret):
-    """Under no flags, within or without an envelope, of any protocol, is one read that nobody signed."""
+    """Under no flags, within or without an envelope, of any protocol."""
     if codec == "pickle" and secret is None:
         with pytest.raises(ConfigurationError, match="secret"):
             make(codec=codec, secret=None)
@@ -342,7 +342,7 @@ def test_planted_pickles_never_run(make, codec, secret):
 
 
 @pytest.mark.usefixtures("nothing_runs")
-def test_another_program_s_secret_runs_nothing(make):
+def test_a_pickle_signed_with_another_secret_is_not_read(make):
     """A pickle that was signed with another secret is not read."""
     make(codec="pickle", secret=OLD).set("k", Planted())
     payload = make(codec="pickle", secret=OLD)._cluster.payloads.encode(b"k", Planted())
@@ -351,8 +351,8 @@ def test_another_program_s_secret_runs_nothing(make):
     assert reader.get("k", "miss") == "miss"
 
 
-def test_secrets_are_changed_one_after_the_other(make, url):
-    """The first signs, and any is believed: values stay readable while the new one is rolled out."""
+def test_secrets_can_be_rotated(make, url):
+    """The first signs, and all are believed: values stay readable during the rollout."""
     if url.startswith("memory"):
         pytest.skip("each client has its own node")
     old, both, new = (make(secret=each) for each in (OLD, [NEW, OLD], NEW))
@@ -363,15 +363,15 @@ def test_secrets_are_changed_one_after_the_other(make, url):
 
 
 @pytest.mark.parametrize("secret", ["short", [NEW, "short"], b"fifteen bytes ."])
-def test_a_secret_is_long(mode, secret):
-    """One that could be guessed is refused, and not shown."""
+def test_a_short_secret_is_refused(mode, secret):
+    """It could be guessed; the error does not show it."""
     with pytest.raises(ConfigurationError, match="16 bytes") as caught:
         make_client(mode, "memory://a", secret=secret)
     assert "short" not in str(caught.value)
 
 
-def test_a_secret_signs_what_a_codec_object_writes(mode):
-    """A codec given as an object is signed as one that was named; one that runs code must be."""
+def test_a_secret_signs_for_codec_objects_too(mode):
+    """A codec object that runs code must be signed."""
     client = make_client(mode, "memory://a", codec=Pickle(), secret=NEW)
     client.set("k", range(3))
     assert client.get("k") == range(3)

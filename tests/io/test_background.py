@@ -14,16 +14,16 @@ from shardcache.testing.waiting import eventually
 LONG = 30.0
 
 
-class TestBeside:
-    """What threads do beside the calls, when one of a few is free."""
+class TestBackground:
+    """Work of threads in the background, while one of a few is free."""
 
     @pytest.fixture(autouse=True)
     def _short(self, monkeypatch):
         """Let idle threads end soon."""
         monkeypatch.setattr(threads, "LINGER", 0.01)
 
-    def test_there_are_but_a_few(self):
-        """What is offered while all are busy is declined, and taken when one is free again."""
+    def test_background_threads_are_few(self):
+        """Work is declined while all are busy, and accepted when one is free again."""
         io, go, done = BlockingIO(), threading.Event(), []
 
         async def work():
@@ -37,8 +37,8 @@ class TestBeside:
         eventually(lambda: io.try_spawn(work, "refresh"), within=LONG)
         eventually(lambda: len(done) == REFRESHERS + 1, within=LONG)
 
-    def test_what_fails_gives_its_place_back(self, caplog):
-        """However often: and it is told in the log."""
+    def test_failed_work_frees_its_thread(self, caplog):
+        """Every time; the log tells it."""
         io, tries = BlockingIO(), []
 
         async def failing():
@@ -50,8 +50,8 @@ class TestBeside:
             eventually(lambda number=number: len(tries) == number, within=LONG)
         assert "has failed" in caplog.text
 
-    def test_a_process_without_threads_to_spare_keeps_its_places(self, monkeypatch):
-        """It declines, and takes what is offered when there are threads again."""
+    def test_a_process_that_can_start_no_thread_loses_no_place(self, monkeypatch):
+        """It declines work, and accepts it when threads can start again."""
         io, done = BlockingIO(), threading.Semaphore(0)
 
         async def work():
@@ -68,7 +68,7 @@ class TestBeside:
 
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
     def test_a_forked_child_has_places_of_its_own(self):
-        """What keeps its parent's threads busy does not run there."""
+        """The work of its parent's threads does not run there."""
         io, go, done = BlockingIO(), threading.Event(), threading.Event()
 
         async def work():

@@ -59,11 +59,11 @@ print("done")
 """
 
 
-class TestAgainAndAgain:
-    """What is done every so many seconds beside the calls."""
+class TestRepeating:
+    """Work that is repeated every few seconds in the background."""
 
-    def test_threads_share_one(self):
-        """All repetitions of a client run in one thread, which ends with the last."""
+    def test_all_repetitions_share_one_thread(self):
+        """The thread ends with the last of them."""
         repeater = Repeater()
         turns = [0] * 3
         threads = set()
@@ -87,7 +87,7 @@ class TestAgainAndAgain:
             assert time.monotonic() < end
             time.sleep(0.001)
 
-    def test_a_stopped_one_is_not_under_way(self):
+    def test_stop_waits_for_the_turn_under_way(self):
         """`stop` waits for the turn that has begun."""
         repeater = Repeater()
         begun, state = threading.Event(), []
@@ -105,8 +105,8 @@ class TestAgainAndAgain:
         time.sleep(0.05)
         assert state == ["ended"]
 
-    def test_one_that_fails_ends_alone(self, caplog):
-        """It is told in the log, and the thread goes on for the others."""
+    def test_a_failing_repetition_ends_alone(self, caplog):
+        """The log tells it, and the thread goes on for the others."""
         repeater = Repeater()
         turns, tries = [], []
 
@@ -124,8 +124,8 @@ class TestAgainAndAgain:
         assert (len(tries), failed.ended) == (1, True)
         assert "has failed" in caplog.text
 
-    def test_an_interrupted_one_ends_and_the_next_is_done(self):
-        """Wherever a signal raises in `add`: the thread is there for whoever comes next."""
+    def test_an_interrupted_add_leaves_the_thread_usable(self):
+        """A signal may raise at any step of `add`."""
         repeaters, done = [], []
 
         async def interrupted_work():
@@ -146,8 +146,8 @@ class TestAgainAndAgain:
         assert moments > 20
         repeaters.pop().close()
 
-    def test_an_interrupted_start_is_made_good_for_others(self, monkeypatch):
-        """What another thread added meanwhile, counting on that start, is done all the same."""
+    def test_an_interrupted_start_is_repeated_for_others(self, monkeypatch):
+        """Another thread may have counted on that start."""
         repeater, turned = Repeater(), threading.Event()
         start = threading.Thread.start
 
@@ -165,7 +165,7 @@ class TestAgainAndAgain:
 
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
     def test_a_forked_child_has_a_thread_of_its_own(self):
-        """Its parent's does nothing there; and what the parent does again and again is not the child's."""
+        """Its parent's repetitions are not the child's."""
         repeater = Repeater()
         begun, turned = threading.Event(), threading.Event()
 
@@ -199,7 +199,7 @@ class TestAgainAndAgain:
         # does not know.
         assert (ended.returncode, ended.stdout) == (0, "done\n")
 
-    async def test_a_task_s_turn_is_not_under_way_either(self):
+    async def test_stop_waits_for_the_turn_of_a_task(self):
         """The same holds on a loop."""
         state = []
 

@@ -16,8 +16,8 @@ LONG = 30.0
 class TestTasks:
     """Tasks of one client."""
 
-    async def test_one_works_and_all_have_it(self):
-        """Of ten thousand one task works, and the registry is empty behind them."""
+    async def test_one_task_works_and_all_have_the_result(self):
+        """Of ten thousand; the registry is empty after them."""
         flights = TaskSingleFlight()
         calls = []
 
@@ -33,8 +33,8 @@ class TestTasks:
         assert sum(own for _, own in landed) == len(calls) == 1
         assert len(flights) == 0
 
-    async def test_cancelling_the_first_cancels_nobody_else(self):
-        """The work goes on for those who still wait."""
+    async def test_cancelling_the_first_cancels_no_other(self):
+        """The work goes on for the tasks that still wait."""
         flights = TaskSingleFlight()
         calls = []
 
@@ -53,8 +53,8 @@ class TestTasks:
         assert {value for value, _ in results[1:]} == {"made"}
         assert len(calls) == 1
 
-    async def test_when_the_last_leaves_the_work_is_cancelled(self):
-        """Nobody wants it any more, and the next caller begins anew."""
+    async def test_when_the_last_is_cancelled_so_is_the_work(self):
+        """The next caller starts again."""
         flights = TaskSingleFlight()
         ended = []
 
@@ -79,7 +79,7 @@ class TestTasks:
         assert len(flights) == 0
 
     async def test_the_work_has_the_context_of_the_first(self):
-        """Context variables of whoever began it are seen, and not changed."""
+        """It sees the context variables of the task that began it, and changes none."""
         import contextvars  # noqa: PLC0415
 
         seen = contextvars.ContextVar("seen", default="nobody")
@@ -94,8 +94,8 @@ class TestTasks:
         assert await flights.do(b"k", work, LONG, takes_over=False) == ("first", True)
         assert seen.get() == "first"
 
-    async def test_waiting_has_an_end(self):
-        """One who does not take over is told that it is late; one who does, works."""
+    async def test_a_wait_has_an_end(self):
+        """A task that does not take over times out; one that does works."""
         flights = TaskSingleFlight()
 
         async def stuck():
@@ -113,7 +113,7 @@ class TestTasks:
 
     @pytest.mark.parametrize("takes_over", [True, False])
     async def test_a_loop_that_stood_still_is_no_slow_flight(self, takes_over):
-        """Whoever waited meanwhile waits for as much longer, and the work is done once."""
+        """The tasks wait for as much longer, and the work is done once."""
         flights, calls = TaskSingleFlight(), []
 
         async def work():
@@ -133,7 +133,7 @@ class TestTasks:
         assert calls == [1]
 
     async def test_a_slow_flight_is_overtaken_once_a_wait(self):
-        """Of those who wait in vain one begins another, and whichever lands first lands for all."""
+        """One of the tasks that timed out starts another, and the first to end ends for all."""
         flights = TaskSingleFlight()
         begun = []
 
@@ -152,7 +152,7 @@ class TestTasks:
         assert len(flights) == 0
 
     async def test_a_flight_that_does_not_fit_is_not_joined(self):
-        """Nor by those who come later: the caller's own takes its place, and the old one lands for its own."""
+        """The caller's own flight replaces it for later callers; the old one ends for its own."""
         flights = TaskSingleFlight()
         go = asyncio.Event()
 
@@ -185,8 +185,8 @@ class TestTasks:
         assert await first == ("old", True)
         assert len(flights) == 0
 
-    async def test_circles_are_seen(self):
-        """Tasks that would wait for each other, or for themselves, go alone."""
+    async def test_tasks_that_would_wait_for_each_other_do_not(self):
+        """Nor does a task wait for itself: both work alone."""
         flights = TaskSingleFlight()
         began = asyncio.Event()
 
@@ -208,8 +208,8 @@ class TestTasks:
             )
         assert FlightEnd.REENTRANT in [value for value, _ in results]
 
-    async def test_equal_reads_are_one(self):
-        """What is asked while it is under way is not asked again; a cancelled asker is replaced."""
+    async def test_equal_reads_are_coalesced(self):
+        """A read under way is not repeated; a cancelled reader is replaced."""
         shared = SharedReplies()
         asked = []
 

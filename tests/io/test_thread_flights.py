@@ -48,8 +48,8 @@ class TestThreads:
         """Fly, as an operation does."""
         return step(flights.do(name, work, wait, takes_over=takes_over))
 
-    def test_one_works_and_all_have_it(self):
-        """Of many at once one works, and the registry is empty behind them."""
+    def test_one_thread_works_and_all_have_the_result(self):
+        """The registry is empty after them."""
         flights = ThreadSingleFlight()
         calls = []
 
@@ -64,7 +64,7 @@ class TestThreads:
         assert len(flights) == 0
 
     def test_other_names_do_not_wait(self):
-        """Each name has a flight of its own."""
+        """Each name has its own flight."""
         flights = ThreadSingleFlight()
 
         async def work():
@@ -74,8 +74,8 @@ class TestThreads:
         results = crowd(4, lambda place: self.do(flights, work, name=b"%d" % place))
         assert [own for _, own in results] == [True] * 4
 
-    def test_what_is_no_exception_is_not_shared(self):
-        """Whoever is interrupted is interrupted alone, and somebody else takes it up."""
+    def test_an_interrupt_is_not_shared(self):
+        """The interrupted thread alone raises, and another takes over."""
         flights = ThreadSingleFlight()
         calls = []
 
@@ -99,8 +99,8 @@ class TestThreads:
         assert len(calls) == 2
         assert len(flights) == 0
 
-    def test_waiting_has_an_end(self):
-        """One who does not take over is told that it is late."""
+    def test_a_wait_has_an_end(self):
+        """A thread that does not take over times out."""
         flights = ThreadSingleFlight()
         go = threading.Event()
 
@@ -116,8 +116,8 @@ class TestThreads:
         go.set()
         leader.join(LONG)
 
-    def test_of_those_who_take_over_one_works(self):
-        """When the flight is late one begins another, and the rest wait for that."""
+    def test_one_of_the_threads_that_take_over_works(self):
+        """The rest wait for it."""
         flights = ThreadSingleFlight()
         go = threading.Event()
         calls = []
@@ -143,7 +143,7 @@ class TestThreads:
         assert len(flights) == 0
 
     def test_a_slow_flight_is_overtaken_once_a_wait(self):
-        """Of those who wait in vain one begins another, and whichever lands first lands for all."""
+        """One of the threads that timed out starts another, and the first to end ends for all."""
         flights = ThreadSingleFlight()
         begun = []
 
@@ -160,7 +160,7 @@ class TestThreads:
         assert len(flights) == 0
 
     def test_a_flight_that_does_not_fit_is_not_joined(self):
-        """Nor by those who come later: the caller's own takes its place, and the old one lands for its own."""
+        """The caller's own flight replaces it for later callers; the old one ends for its own."""
         flights = ThreadSingleFlight()
         go, gone = threading.Event(), threading.Event()
 
@@ -213,7 +213,7 @@ class TestThreads:
         assert results["old"] == ("old", True)
         assert len(flights) == 0
 
-    def test_the_same_name_within_itself_goes_alone(self):
+    def test_a_reentrant_call_goes_alone(self):
         """A function that calls itself with the same arguments does not wait for itself."""
         flights = ThreadSingleFlight()
 
@@ -225,7 +225,7 @@ class TestThreads:
 
         assert self.do(flights, outer) == ((FlightEnd.REENTRANT, False), True)
 
-    def test_two_that_would_wait_for_each_other_do_not(self):
+    def test_two_threads_that_would_wait_for_each_other_do_not(self):
         """The thread that would close the circle goes alone."""
         flights = ThreadSingleFlight()
         both = threading.Barrier(2)
@@ -247,8 +247,8 @@ class TestThreads:
         assert FlightEnd.TIMED_OUT not in results
         assert time.monotonic() - began < LONG / 2
 
-    def test_nested_flights_know_it(self):
-        """Only who is within a flight within another is nested."""
+    def test_nested_flights_are_known(self):
+        """A thread is nested only within a flight within another."""
         flights = ThreadSingleFlight()
 
         async def inner():
@@ -284,8 +284,8 @@ class TestThreads:
         leader.join(LONG)
         assert os.waitstatus_to_exitcode(status) == 0
 
-    def test_an_interruption_anywhere_leaves_no_flight_behind(self):
-        """A signal's exception may come before any line: others then fly for themselves."""
+    def test_an_interrupt_anywhere_leaves_no_flight(self):
+        """A signal may raise at any line: other threads then work themselves."""
         code = ThreadSingleFlight.do.__code__
         lines = {line for _, _, line in code.co_lines() if line and line > code.co_firstlineno}
 
@@ -316,7 +316,7 @@ class TestThreads:
         "ignore:coroutine:RuntimeWarning"
     )  # by moments that no signal knows
     def test_an_interrupted_flight_is_over(self):
-        """Wherever a signal raises: what this thread does later is no part of that flight."""
+        """Later work of its thread is no part of it."""
         own, seen = ThreadSingleFlight(), []
 
         async def work():
@@ -335,8 +335,8 @@ class TestThreads:
 OURS = {io_threads.__file__, single_flight.__file__, threads.__file__}
 
 
-def test_a_flight_s_error_is_not_kept_alive():
-    """A landed flight is gone with its last caller."""
+def test_the_result_of_a_flight_is_not_kept_alive():
+    """A flight is gone with its last caller."""
     import gc  # noqa: PLC0415
     import weakref  # noqa: PLC0415
 
