@@ -6,7 +6,7 @@ import dis
 import inspect
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from types import CodeType, FrameType
 from typing import Any
 
@@ -29,6 +29,33 @@ def interrupted(call: Callable[[], Any], inside: Callable[[CodeType], bool]) -> 
         yield interrupt
         del interrupt
         moment += 1
+
+
+def interrupted_before(number: int, act: Callable[[], Any], files: Container[str]) -> bool:
+    """Act, with an interrupt before one bytecode of some files; return whether it came to that one."""
+    left = number
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:  # the type of a trace function
+        nonlocal left
+        if frame.f_code.co_filename not in files:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                raise Interrupt
+        return trace
+
+    before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for it when tracing begins
+    sys.settrace(trace)
+    try:
+        act()
+    except Interrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return left <= 0
 
 
 def _interrupt_of(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend
-from shardcache.backends.living import Living
+from shardcache.backends.live_objects import LiveObjects
 from shardcache.backends.locking import ProcessLock
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.services import Service, Services, StartingIO
@@ -61,7 +61,7 @@ class Membership(Generic[BackendT]):
         self._connect = connect
         self._foreign = foreign
         self._ssl_context = ssl_context
-        self._faces: Living[Face] = Living()
+        self._faces: LiveObjects[Face] = LiveObjects()
         self._namespaces: weakref.WeakValueDictionary[str, Namespace]
         self._namespaces = weakref.WeakValueDictionary()
         self._io: IO[Any]
@@ -82,7 +82,7 @@ class Membership(Generic[BackendT]):
     def join(self, face: Face) -> None:
         """Keep a face's cluster up to date from now on, as long as the face is alive."""
         with self._changing.own():
-            self._faces.forget_dead()
+            self._faces.remove_dead()
             self._faces.add(face)
             self._update(face)
 
@@ -237,7 +237,7 @@ class Closed:
         raise ClientClosedError(f"this {self._kind} is closed")
 
 
-_with_services: Living[Membership[Any]] = Living()
+_with_services: LiveObjects[Membership[Any]] = LiveObjects()
 
 
 def _after_fork() -> None:

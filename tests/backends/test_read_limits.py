@@ -17,12 +17,12 @@ LIMIT = 100
 
 
 def opaque(request):
-    """Give the opaque tokens of a request of the meta protocol."""
+    """Return the opaque tokens of a request of the meta protocol."""
     return re.findall(rb" (O\d+)", b"".join(request))
 
 
 def feed_in_chunks(wire, stream, size):
-    """Give the replies in a stream that arrives in pieces of some size."""
+    """Return the replies in a stream that arrives in pieces of some size."""
     pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
     return [reply for piece in pieces for reply in wire.feed(piece)]
 
@@ -32,7 +32,7 @@ class TestMemcached:
 
     @pytest.fixture
     def wire(self):
-        """Give the wire of a new connection."""
+        """Return the wire of a new connection."""
         return MemcachedWire("node", max_value=LIMIT)
 
     @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ class TestRedis:
 
     @pytest.fixture
     def wire(self):
-        """Give the wire of a new connection."""
+        """Return the wire of a new connection."""
         return RedisWire(RedisOptions(max_value_bytes=LIMIT), "node")
 
     @pytest.mark.parametrize("command", [Get(b"k"), Gets(b"k"), GetOrStub(b"k", b"mark", 30)])

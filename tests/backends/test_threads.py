@@ -196,7 +196,7 @@ def test_threads_end_with_their_workers():
 
 
 def alive(name):
-    """Give the threads of that name."""
+    """Return the threads of that name."""
     return [thread for thread in threading.enumerate() if thread.name == name]
 
 

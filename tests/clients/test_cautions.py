@@ -36,8 +36,8 @@ def lines(caplog):
         ("max_value_bytes=9", None),
     ],
 )
-def test_a_server_that_is_not_verified_is_told_once(mode, lines, scheme, option, told):
-    """One line for each node, also for those that come later or are for locks alone."""
+def test_an_unverified_server_is_logged_once(mode, lines, scheme, option, told):
+    """One line for each node, also for later nodes and for nodes of locks."""
     url = f"{scheme}://h1,h2?{option}"
     client = make_client(mode, url, lock_nodes=f"{scheme}://h3?{option}")
     client.add_node(f"{scheme}://h4?{option}")
@@ -47,16 +47,16 @@ def test_a_server_that_is_not_verified_is_told_once(mode, lines, scheme, option,
     assert all(told in line for line in lines())
 
 
-def test_options_without_effect_are_told(mode, lines):
-    """A URL of redis-py is taken as it is; what a client decides is named."""
+def test_options_without_effect_are_logged(mode, lines):
+    """A URL of redis-py is taken as it is; the options that the client decides are named."""
     make_client(mode, "redis://:hunter2@h?max_connections=5&decode_responses=true").close()
     (line,) = lines()
     assert "decode_responses, max_connections in its URL: without effect" in line
     assert "hunter2" not in line
 
 
-def test_a_probe_does_not_tell_it_again(mode, lines, make_redis):
-    """A client warns when it is made, and not with each look at an ejected node."""
+def test_a_probe_does_not_repeat_a_warning(mode, lines, make_redis):
+    """A client warns when it is made, not with each probe of an ejected node."""
     server = make_redis()
     client = make_client(mode, f"{server.url}?protocol=3", timeout=5)
     server.kill()
@@ -67,8 +67,8 @@ def test_a_probe_does_not_tell_it_again(mode, lines, make_redis):
     assert len([line for line in lines() if "without effect" in line]) == 1
 
 
-def test_others_have_none(mode, lines):
-    """Plain nodes, sound TLS and embedded nodes are told nothing of."""
+def test_sound_nodes_are_not_warned_about(mode, lines):
+    """Plain nodes, verified TLS and memory nodes log nothing."""
     nodes = ["memory://a", "memcached://h", "redis://h", "rediss://i", "pymemcache://j"]
     make_client(mode, nodes).close()
     assert lines() == []

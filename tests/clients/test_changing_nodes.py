@@ -13,13 +13,13 @@ from shardcache.testing.driving import MODES, make_client
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture
 def urls(memcached_servers, redis_servers):
-    """Give three memcached and three Redis nodes."""
+    """Return three memcached and three Redis nodes."""
     return [server.url for server in (*memcached_servers, *redis_servers)]
 
 
@@ -86,7 +86,7 @@ def test_tasks_go_on_while_nodes_change(urls):
 
 
 def test_a_change_says_what_it_did(mode):
-    """A change names who came and went, and the share of keys that moved."""
+    """It names the nodes that came and went, and the share of keys that moved."""
     client = make_client(mode, ["memory://a", "memory://b", "memory://c"])
     before = client.fingerprint
     change = client.add_node(Node("memory://d"))
@@ -100,7 +100,7 @@ def test_a_change_says_what_it_did(mode):
 
 
 def test_keys_of_nodes_that_stay_are_found(mode):
-    """Only what moved is missed."""
+    """Only keys that moved are missed."""
     client = make_client(mode, ["memory://a", "memory://b", "memory://c"])
     items = {f"k{number}": number for number in range(1000)}
     client.set_many(items)
@@ -122,8 +122,8 @@ def test_a_new_weight_moves_keys_and_loses_no_connection(mode):
     assert len(client.get_many(f"k{number}" for number in range(500))) > 300
 
 
-def test_changes_that_cannot_be_are_refused(mode):
-    """An unknown node, a second one of a name, the last one: told, and nothing changes."""
+def test_impossible_changes_are_refused(mode):
+    """An unknown node, a duplicate name, the last node: an error, and nothing changes."""
     client = make_client(mode, ["memory://a"])
     for change in (
         lambda: client.remove_node("z"),
@@ -136,8 +136,8 @@ def test_changes_that_cannot_be_are_refused(mode):
     assert [node.name for node in client.nodes] == ["a"]
 
 
-def test_jump_refuses_what_would_move_most_keys():
-    """A strategy that grows at its end only says so."""
+def test_jump_refuses_a_change_that_moves_most_keys():
+    """The error says that the strategy grows at its end only."""
     client = Client(["memory://a", "memory://b", "memory://c"], strategy="jump")
     with pytest.raises(TopologyError, match="jump"):
         client.remove_node("a")

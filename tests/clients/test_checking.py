@@ -49,8 +49,8 @@ def name_of(server):
     return f"127.0.0.1:{server.port}"
 
 
-def test_nodes_that_can_do_all(client_of, make_memcached, make_redis):
-    """Of each node the server and its version are told, and no key is left on it."""
+def test_a_check_names_each_server_and_leaves_no_key(client_of, make_memcached, make_redis):
+    """Server and version of each node are in the result."""
     memcached, redis = make_memcached(), make_redis()
     classic = f"pymemcache://localhost:{memcached.port}"
     client = client_of([memcached.url, redis.url, classic, "memory://a"], namespace="shop")
@@ -68,8 +68,8 @@ def test_nodes_that_can_do_all(client_of, make_memcached, make_redis):
     assert stats["a"].server["entries"] == "0"
 
 
-def test_it_counts_nothing(client_of, make_redis, caplog):
-    """A check leaves the counters, the health and the log as they were."""
+def test_a_check_counts_nothing(client_of, make_redis, caplog):
+    """Counters, health and log stay as they were."""
     caplog.set_level(logging.INFO, "shardcache")
     server = make_redis("--requirepass", "hunter2")
     client = client_of([server.url, "memcached://127.0.0.1:1"])
@@ -79,8 +79,8 @@ def test_it_counts_nothing(client_of, make_redis, caplog):
     assert [stats.client["calls"] for stats in client.stats().values()] == [0, 0]
 
 
-def test_an_ejected_node_that_is_well_is_asked_again(client_of, make_memcached):
-    """It is asked as well, and restored when it answers."""
+def test_a_check_restores_an_ejected_node_that_answers(client_of, make_memcached):
+    """It asks ejected nodes too."""
     server = make_memcached()
     client = client_of(server.url, timeout=5)
     server.kill()
@@ -93,8 +93,8 @@ def test_an_ejected_node_that_is_well_is_asked_again(client_of, make_memcached):
 
 
 @pytest.mark.parametrize("on_error", ["miss", "raise"])
-def test_passwords(client_of, make_redis, on_error):
-    """A missing and a wrong password are told apart, each once, and not quoted."""
+def test_a_missing_and_a_wrong_password_are_told_apart(client_of, make_redis, on_error):
+    """Each is one fault, and no password is quoted."""
     server = make_redis("--requirepass", "hunter2")
     wrong = f"redis://:hunter3@localhost:{server.port}"
     (missing,), (known,) = faults_of(client_of([server.url, wrong], on_error=on_error)).values()
@@ -113,16 +113,16 @@ def test_passwords(client_of, make_redis, on_error):
         ("pymemcache", "make_redis", "for a Redis node use redis://"),
     ],
 )
-def test_another_protocol_is_named(client_of, request, scheme, starter, words):
-    """Whoever mistook the scheme is told the right one."""
+def test_a_wrong_scheme_is_named(client_of, request, scheme, starter, words):
+    """The fault says which scheme would be right."""
     server = request.getfixturevalue(starter)()
     client = client_of(f"{scheme}://127.0.0.1:{server.port}")
     (fault,) = faults_of(client)[name_of(server)]
     assert words in fault
 
 
-def test_all_rights_that_are_missing_are_listed(client_of, make_redis):
-    """What the user may not do is told in one line, with the rights and keys that are needed."""
+def test_missing_rights_are_listed(client_of, make_redis):
+    """One line says which rights and keys the user needs."""
     server = make_redis()
     server.ask(b"ACL SETUSER default -eval -mget -pexpire\r\n", b"+OK\r\n")
     (fault,) = faults_of(client_of(server.url, namespace="shop"))[name_of(server)]
@@ -134,7 +134,7 @@ def test_all_rights_that_are_missing_are_listed(client_of, make_redis):
     assert "~4:shop:* ~~sc:*" in fault
 
 
-def test_keys_that_are_not_allowed(client_of, make_redis):
+def test_forbidden_keys_are_listed(client_of, make_redis):
     """Locks and tags have names outside the namespace, which an ACL may forget."""
     server = make_redis()
     server.ask(b"ACL SETUSER default resetkeys ~4:shop:*\r\n", b"+OK\r\n")
@@ -145,8 +145,8 @@ def test_keys_that_are_not_allowed(client_of, make_redis):
     assert fault.startswith("cannot write tags and generations, delete many: ")
 
 
-def test_the_rights_that_are_advised_suffice(client_of, make_redis):
-    """A user with what the fault and the page tell passes the check."""
+def test_the_advised_rights_suffice(client_of, make_redis):
+    """A user with the rights of the fault and of the page passes the check."""
     server = make_redis()
     rule = b"~4:shop:* ~~sc:* +@read +@write +@scripting +@connection +info"
     server.ask(b"ACL SETUSER cache on >hunter2 %b\r\n" % rule, b"+OK\r\n")
@@ -155,7 +155,7 @@ def test_the_rights_that_are_advised_suffice(client_of, make_redis):
     assert "cannot" in faults_of(client_of(url))[name_of(server)][0]
 
 
-def test_a_copy_that_is_read_only(client_of, make_redis):
+def test_a_read_only_replica_is_named(client_of, make_redis):
     """A replica is named as such."""
     server = make_redis()
     server.ask(b"REPLICAOF 127.0.0.1 1\r\n", b"+OK\r\n")
@@ -163,8 +163,8 @@ def test_a_copy_that_is_read_only(client_of, make_redis):
     assert "name the server that it is a copy of" in fault
 
 
-def test_a_server_without_memory(client_of, make_redis):
-    """A Redis that is full and evicts nothing is told to evict."""
+def test_a_full_redis_that_evicts_nothing_is_a_fault(client_of, make_redis):
+    """The fault advises to let it evict."""
     server = make_redis()
     server.ask(b"CONFIG SET maxmemory 1\r\n", b"+OK\r\n")
     (fault,) = faults_of(client_of(server.url))[name_of(server)]
@@ -174,8 +174,8 @@ def test_a_server_without_memory(client_of, make_redis):
 
 
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
-def test_a_memcached_without_memory(client_of, make_memcached, scheme):
-    """One that is full and evicts nothing (`-M`) says so to every write, also to a cached function."""
+def test_a_full_memcached_that_evicts_nothing_is_a_fault(client_of, make_memcached, scheme):
+    """With `-M` it refuses every write, those of a cached function too."""
     server = make_memcached("-m", "2", "-M")
     with Client(server.url, timeout=TIMEOUT) as filler:
         for size in (200_000, 5_000, 500, 100, 60, 30, 1):
@@ -189,8 +189,8 @@ def test_a_memcached_without_memory(client_of, make_memcached, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
-def test_a_memcached_that_wants_a_login(client_of, make_memcached, scheme, tmp_path):
-    """There is none here, and the fault says so."""
+def test_a_memcached_that_wants_a_login_is_a_fault(client_of, make_memcached, scheme, tmp_path):
+    """The client has no login for memcached, and the fault says so."""
     logins = tmp_path / "logins"
     logins.write_text("app:hunter2\n")
     server = make_memcached("-Y", str(logins))
@@ -198,8 +198,8 @@ def test_a_memcached_that_wants_a_login(client_of, make_memcached, scheme, tmp_p
     assert "requires authentication" in fault
 
 
-def test_a_node_that_is_stopped(client_of, make_memcached, make_redis):
-    """It costs one timeout, and the others are told all the same."""
+def test_a_stopped_node_costs_a_check_one_timeout(client_of, make_memcached, make_redis):
+    """The other nodes are reported all the same."""
     silent, redis = make_memcached(), make_redis()
     silent.pause()
     client = client_of([silent.url, redis.url], timeout=1)
@@ -210,8 +210,8 @@ def test_a_node_that_is_stopped(client_of, make_memcached, make_redis):
     assert set(caught.value.passed) | set(caught.value.faults) == {name_of(silent), name_of(redis)}
 
 
-def test_a_member_of_a_cluster(client_of, make_redis, make_memcached):
-    """Its error ends every other call; here it is one fault of one node, and no key stays elsewhere."""
+def test_a_member_of_a_redis_cluster_is_one_fault(client_of, make_redis, make_memcached):
+    """Its error ends every other call; a check leaves no key elsewhere."""
     member, memcached = make_redis("--cluster-enabled", "yes"), make_memcached()
     member.ask(b"CLUSTER ADDSLOTSRANGE 0 16383\r\n", b"+OK")
     client = client_of([member.url, memcached.url])
@@ -226,8 +226,8 @@ def test_a_member_of_a_cluster(client_of, make_redis, make_memcached):
     assert items == "0"
 
 
-def test_nodes_for_locks_are_asked_for_locks_alone(client_of, make_redis, make_memcached):
-    """They need no rights to anything else, and the cache nodes none to locks."""
+def test_lock_nodes_are_checked_for_locks_alone(client_of, make_redis, make_memcached):
+    """They need no other rights, and the cache nodes no rights to locks."""
     cache, locks = make_redis(), make_redis()
     cache.ask(
         b"ACL SETUSER default resetkeys ~4:shop:* ~~sc:r:* ~~sc:t:* ~~sc:g:* ~~sc:m:*\r\n",
@@ -242,7 +242,7 @@ def test_nodes_for_locks_are_asked_for_locks_alone(client_of, make_redis, make_m
     assert len(found) == 3
 
 
-def test_behind_a_proxy(client_of, make_memcached, make_nutcracker):
+def test_a_proxy_without_a_version_passes(client_of, make_memcached, make_nutcracker):
     """A proxy that does not tell a version serves none the less."""
     backend = make_memcached()
     proxy = make_nutcracker(
@@ -265,10 +265,10 @@ def test_behind_a_proxy(client_of, make_memcached, make_nutcracker):
         ({"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, "expired", "renew its certificate"),
     ],
 )
-def test_what_is_wrong_with_a_certificate(  # noqa: PLR0913, PLR0917 - of each kind, by each server
+def test_a_bad_certificate_is_explained(  # noqa: PLR0913, PLR0917 - of each kind, by each server
     client_of, request, tmp_path, starter, certified, told, advice
 ):
-    """Naming the authority mends only what an unknown authority has signed."""
+    """Naming the authority helps only with an unknown authority."""
     files = certificate(tmp_path, **certified)
     server = request.getfixturevalue(starter)(tls=files)
     known = f"?ssl_ca_certs={files.authority}" if certified else ""
@@ -300,7 +300,7 @@ class Pretender:
         self.replies = replies or {}
 
     def execute(self, command, _deadline):
-        """Give the reply that was put in, or the store's."""
+        """Return the reply that was put in, or the store's."""
         if isinstance(command, ServerStats):
             return self.figures
         if type(command) in self.replies:
@@ -336,8 +336,8 @@ def checked(url, **pretended):
         ("memcached://h", {}, None),
     ],
 )
-def test_servers_that_are_too_old(url, figures, told):
-    """The version decides where nothing else would tell, and only where there is one."""
+def test_an_old_server_is_a_fault(url, figures, told):
+    """The version decides where no answer would tell, and only where there is one."""
     found = checked(url, figures=figures)
     if told is None:
         assert isinstance(found, NodeCheck)
@@ -345,15 +345,15 @@ def test_servers_that_are_too_old(url, figures, told):
         assert told in found[0]
 
 
-def test_a_version_acts_on_no_terminal():
-    """What a server calls itself is one printable line, in a fault and in what was found."""
+def test_a_version_has_no_control_characters():
+    """The name of a server is one printable line, in a fault and in the result."""
     found = checked("redis://h", figures={"redis_version": "7.2\x1b[2J"})
     assert found.server == r"Redis 7.2\x1b[2J"
     (fault,) = checked("redis://h", figures={"redis_version": "5.0\x1b[2J"})
     assert fault.startswith(r"Redis 5.0\x1b[2J is too old")
 
 
-def test_names_of_servers():
+def test_each_kind_of_server_is_named():
     """A server is called what it is."""
     assert checked("redis://h", figures={"redis_version": "7.2.4"}).server == "Redis 7.2.4"
     figures = {"redis_version": "7.2.4", "valkey_version": "8.0.1"}
@@ -371,8 +371,8 @@ def test_names_of_servers():
         (Acquire, False, "cannot take a lock"),
     ],
 )
-def test_answers_that_cannot_be(command, reply, told):
-    """A server that forgets, or that is several behind one address, is found out."""
+def test_impossible_answers_are_a_fault(command, reply, told):
+    """A server that forgets, or several behind one address, are found out."""
     assert any(told in fault for fault in checked("redis://h", replies={command: reply}))
 
 
@@ -388,8 +388,8 @@ class Silent:
         raise NodeTimeoutError("no answer by the deadline", "h:6379")
 
 
-def test_a_node_that_does_not_answer_is_asked_once():
-    """All further questions would cost a timeout each, and tell no more."""
+def test_a_silent_node_is_asked_once():
+    """Each further question would cost a timeout, and tell nothing."""
     client = Client("redis://h", timeout=TIMEOUT)
     (member,) = client._cluster.members.values()
     member.backend = Silent()
@@ -413,8 +413,8 @@ class Closing(Pretender):
         return super().execute(command, deadline)
 
 
-def test_a_client_that_is_closed_meanwhile_is_no_fault_of_its_nodes():
-    """Whoever checks is told what has happened, and not that nodes cannot serve."""
+def test_closing_during_a_check_is_no_fault_of_the_nodes():
+    """The caller of the check is told that the client was closed."""
     client = Client("redis://h", timeout=TIMEOUT)
     (member,) = client._cluster.members.values()
     member.backend = Closing(client)
@@ -440,8 +440,8 @@ def test_a_client_that_is_closed_meanwhile_is_no_fault_of_its_nodes():
         ("redis://h?max_connections=5", {}, {}, "max_connections in its URL: without effect"),
     ],
 )
-def test_what_works_and_should_be_known(url, settings, figures, told):
-    """Notes tell of what is no fault, and never quote a password."""
+def test_notes_are_no_faults(url, settings, figures, told):
+    """They never quote a password."""
     client = Client(url, timeout=TIMEOUT, **settings)
     (member,) = client._cluster.members.values()
     member.backend = Pretender(figures)

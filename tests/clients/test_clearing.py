@@ -18,7 +18,7 @@ KEYS = ["plain", "two words", "k" * 300, b"\x00\xff", "~sc:l:odd", "4:shop:cart"
 
 @pytest.fixture(params=["memory", "memcached", "redis", "pymemcache", "mixed"])
 def urls(request):
-    """Give the URLs of three nodes."""
+    """Return the URLs of three nodes."""
     if request.param == "memory":
         return ["memory://a", "memory://b", "memory://c"]
     memcached = [server.url for server in request.getfixturevalue("memcached_servers")]
@@ -32,7 +32,7 @@ def urls(request):
 
 @pytest.fixture(params=["memcached", "redis", "pymemcache"])
 def shared_urls(request):
-    """Give the URLs of three nodes that several clients share."""
+    """Return the URLs of three nodes that several clients share."""
     name = "redis_servers" if request.param == "redis" else "memcached_servers"
     return [
         server.url.replace("memcached://", f"{request.param}://")
@@ -42,7 +42,7 @@ def shared_urls(request):
 
 @pytest.fixture(params=MODES)
 def make(request):
-    """Give what makes clients of each kind; they are closed at the end."""
+    """Return what makes clients of each kind; they are closed at the end."""
     made = []
 
     def make(urls, **settings):
@@ -55,8 +55,8 @@ def make(request):
 
 
 @pytest.mark.parametrize("namespace", ["", "shop"])
-def test_all_is_as_ever_and_gone_after_it(make, urls, namespace):
-    """Each call means what it means for any client, before a clearing and after."""
+def test_every_call_works_and_finds_nothing_after_a_clear(make, urls, namespace):
+    """Each call means what it means for any client, before a clear and after."""
     client = make(urls, clearable=True, namespace=namespace)
     for _ in range(3):
         assert client.get_many(KEYS) == {}
@@ -78,8 +78,8 @@ def test_all_is_as_ever_and_gone_after_it(make, urls, namespace):
         assert client.incr("n") is None
 
 
-def test_others_keep_what_they_have(make, shared_urls):
-    """Clients without it, those of other namespaces, and locks."""
+def test_a_clear_touches_no_other_client(make, shared_urls):
+    """Not clients of other namespaces, not those without the setting, and no locks."""
     client = make(shared_urls, clearable=True, namespace="shop")
     plain = make(shared_urls, namespace="shop")
     other = make(shared_urls, clearable=True, namespace="blog")
@@ -95,8 +95,8 @@ def test_others_keep_what_they_have(make, shared_urls):
     assert (client.loop.run_until_complete(again) if hasattr(client, "loop") else again) is None
 
 
-def test_cached_functions_are_cleared(make, urls):
-    """With their tags, in this process at once; and a value that is being made is not stored."""
+def test_a_clear_reaches_cached_functions(make, urls):
+    """With their tags, in this process at once; a value under way is not stored."""
     client = make(urls, clearable=True)
     calls = []
     blocking = not hasattr(client, "loop")
@@ -122,8 +122,8 @@ def test_cached_functions_are_cleared(make, urls):
     assert calls == [1, 2, 1, 2]
 
 
-def test_what_is_made_meanwhile_is_not_stored():
-    """Nor joined by who calls after the clearing."""
+def test_a_recompute_during_a_clear_is_not_stored():
+    """Callers after the clear do not join it."""
     version, began, end = [1], threading.Event(), threading.Event()
     with Client("memory://a,b,c", clearable=True) as client:
 
@@ -146,8 +146,8 @@ def test_what_is_made_meanwhile_is_not_stored():
         assert f() == 2
 
 
-def test_other_processes_notice(make, shared_urls):
-    """Within about a second, and one that starts then at once."""
+def test_other_processes_notice_a_clear(make, shared_urls):
+    """Within about a second, and a process that starts then at once."""
     client, other = (make(shared_urls, clearable=True) for _ in range(2))
     client.set("k", 1)
     assert other.get("k") == 1
@@ -159,7 +159,7 @@ def test_other_processes_notice(make, shared_urls):
 
 
 def test_keys_stay_on_their_nodes(make, shared_urls):
-    """They are placed by their own names, as for any client, before a clearing and after."""
+    """Keys are placed by their own names, as for any client, before a clear and after."""
     client, plain = make(shared_urls, clearable=True), make(shared_urls)
     assert client.fingerprint == plain.fingerprint
     keys = [f"k{number}" for number in range(30)]
@@ -174,7 +174,7 @@ def test_keys_stay_on_their_nodes(make, shared_urls):
 
 
 def stamped(client, alone):
-    """Give a client of one node that knows which generation another is in."""
+    """Return a client of one node that knows which generation another is in."""
     there = caches_of(getattr(client, "twin", client)).generations
     here = caches_of(getattr(alone, "twin", alone)).generations
     here.cleared.name, here.cleared.epoch = there.cleared.name, here.epoch
@@ -182,14 +182,14 @@ def stamped(client, alone):
     return alone
 
 
-def test_other_clients_refuse_it(make):
-    """And say what is to be done."""
+def test_clients_without_the_setting_refuse_to_clear(make):
+    """The error says what to do."""
     client = make("memory://a")
     with pytest.raises(ConfigurationError, match="clearable=True"):
         client.clear()
 
 
-def test_observers_are_told_the_keys_as_they_are_known(make):
+def test_observers_get_keys_without_the_stamp(make):
     """Without a generation in front."""
 
     class Log(Observer):
@@ -209,7 +209,7 @@ def test_observers_are_told_the_keys_as_they_are_known(make):
 
 
 @pytest.mark.parametrize("text", ["yes", "true", "1", "TRUE"])
-def test_it_is_a_setting(text, tmp_path):
+def test_clearable_is_a_setting(text, tmp_path):
     """In a URL, the environment, a file and Python."""
     assert Settings.from_url(f"memory://a?clearable={text}").clearable is True
     environ = {"SHARDCACHE_URL": "memory://a", "SHARDCACHE_CLEARABLE": text}
@@ -225,7 +225,7 @@ def test_it_is_a_setting(text, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", ["maybe", 1, None, "yes"])
-def test_it_is_true_or_false(wrong):
+def test_clearable_is_true_or_false(wrong):
     """Anything else is a fault."""
     with pytest.raises(ConfigurationError, match="clearable"):
         AsyncClient("memory://a", clearable=wrong)

@@ -20,8 +20,8 @@ STRATEGIES = [
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", CLIENTS)
-def test_a_client_says_what_to_do_in_place_of_copying_it(kind, way):
-    """Two clients over the same connections would close each other's: a copy is refused."""
+def test_a_client_refuses_to_be_copied(kind, way):
+    """Two clients over the same connections would close each other's."""
     client = kind("memory://a")
     with pytest.raises(ClientCopyError, match=r"from_settings\(settings\)") as raised:
         way(client)
@@ -45,8 +45,8 @@ def test_settings_make_the_same_client_elsewhere(kind):
     "way", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))]
 )
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_topology_comes_through(strategy, way):
-    """A topology is copied and pickled, and places every key as before."""
+def test_a_topology_is_copied_and_pickled(strategy, way):
+    """It places every key as before."""
     client = Client(["memory://a", "memory://b", "memory://c"], strategy=strategy)
     change = client.add_node("memory://d")
     for topology in (client.topology, way(client.topology), way(change).after):
@@ -65,8 +65,8 @@ class LocalStrategy(Rendezvous):
         self.function = lambda: None
 
 
-def test_a_topology_of_a_strategy_that_cannot_be_pickled():
-    """What a user's strategy holds is for the user to make picklable."""
+def test_a_strategy_that_cannot_be_pickled_is_named():
+    """A user's strategy is for the user to make picklable."""
     client = Client("memory://a", strategy=LocalStrategy())
     with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
         pickle.dumps(client.topology)

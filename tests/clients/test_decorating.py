@@ -66,8 +66,8 @@ def decorate(request):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_without_parentheses_it_is_refused_where_it_is_written(decorate, name):
-    """Whatever is decorated, the error names it and says how the decorator is written."""
+def test_a_decorator_without_parentheses_is_refused(decorate, name):
+    """The error names the function and shows how to write the decorator."""
     cached, written = decorate
     with pytest.raises(ConfigurationError, match=f"write {re.escape(written)}") as raised:
         cached(FUNCTIONS[name])
@@ -82,8 +82,8 @@ def test_without_parentheses_it_is_refused_where_it_is_written(decorate, name):
         (lambda value, arguments: value or arguments, "<lambda>() does not"),
     ],
 )
-def test_a_function_that_cannot_compute_a_ttl_is_refused(decorate, ttl, fault):
-    """It is called with the result, and with nothing else."""
+def test_a_ttl_function_takes_the_result(decorate, ttl, fault):
+    """One that takes anything else is refused."""
     cached, _ = decorate
     with pytest.raises(ConfigurationError, match="cached: ttl must") as raised:
         cached(ttl=ttl)
@@ -92,13 +92,13 @@ def test_a_function_that_cannot_compute_a_ttl_is_refused(decorate, ttl, fault):
 
 @pytest.mark.parametrize("ttl", [one_argument, lambda value, more=1: value + more, float, abs])
 def test_a_function_of_the_result_may_be_the_ttl(decorate, ttl):
-    """It is given by name; built-in functions are taken as well."""
+    """Passed by name; built-in functions work too."""
     cached, _ = decorate
     assert cached(ttl=ttl)
 
 
-def test_a_function_in_a_wrapper_is_judged_by_the_wrapper():
-    """It is the wrapper that is called with the result; the function inside may take more."""
+def test_a_wrapped_ttl_function_is_judged_by_its_wrapper():
+    """The wrapper is called with the result; the function inside may take more."""
 
     def inner(setting, result):
         return setting + result
@@ -119,8 +119,8 @@ def test_a_condition_that_cannot_be_called_with_a_result_is_refused():
             CachePolicy(ttl=1, condition=condition)
 
 
-def test_a_decorator_without_a_function_is_refused(decorate):
-    """What was given is named; a missing function is no `TypeError` of Python's."""
+def test_a_decorated_object_must_be_a_function(decorate):
+    """The error names what was decorated, and is no `TypeError` of Python's."""
     cached, _ = decorate
     with pytest.raises(ConfigurationError, match="there is no function to cache"):
         cached(ttl=60)()
@@ -130,7 +130,7 @@ def test_a_decorator_without_a_function_is_refused(decorate):
 
 
 def test_seconds_may_be_given_by_position(decorate):
-    """Numbers and timedeltas can be nothing else; twice is once too often."""
+    """A number or timedelta can only be the ttl; two of them are refused."""
     cached, _ = decorate
     assert cached(60)
     assert cached(timedelta(minutes=1))
@@ -141,7 +141,7 @@ def test_seconds_may_be_given_by_position(decorate):
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_without_a_ttl_the_default_of_the_client_applies(kind):
-    """Where there is none, it is refused with words."""
+    """A client without a default refuses the decorator."""
 
     async def asynchronous():
         return 1
@@ -168,8 +168,8 @@ def defaults(monkeypatch):
     return own
 
 
-def test_the_default_client_is_asked_for_its_default_ttl_at_the_first_call(defaults):
-    """It may be configured after the functions are written, and again."""
+def test_the_default_ttl_is_read_at_the_first_call(defaults):
+    """The default client may be configured after the functions are written, and again."""
 
     @shardcache.cached(namespace="function")
     def function(number):
@@ -190,7 +190,7 @@ def test_the_default_client_is_asked_for_its_default_ttl_at_the_first_call(defau
 
 
 async def test_the_default_asyncio_client_does_the_same(defaults):
-    """A coroutine function without a ttl lives as long as the client says."""
+    """A coroutine function without a ttl gets the client's."""
 
     @shardcache.cached(namespace="function")
     async def function(number):

@@ -38,22 +38,22 @@ def patched(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["select", "socket"])
 def test_a_patched_process_is_refused(patched, kind, name):
-    """Its calls would fail, each with an `AttributeError`: there is no `select.poll` any more."""
+    """Each call would fail with an `AttributeError`: there is no `select.poll` any more."""
     patched.add(name)
     with pytest.raises(ConfigurationError, match=r"eventlet\.monkey_patch.*gevent"):
         kind("memory://a")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_eventlet_that_is_only_imported_is_no_trouble(patched, kind):
-    """Nor is one that has patched nothing that calls wait with."""
+def test_eventlet_that_is_only_imported_is_accepted(patched, kind):
+    """So is one that has patched nothing that calls wait with."""
     patched.add("os")
     assert kind("memory://a").nodes
 
 
 @pytest.mark.skipif(find_spec("eventlet") is None, reason="eventlet is not installed")
 @pytest.mark.parametrize(("patch", "refused"), [("eventlet.monkey_patch()", 6), ("", 0)])
-def test_with_eventlet_itself(patch, refused):
+def test_the_stand_in_is_as_eventlet_is(patch, refused):
     """The stand-in above is as eventlet is."""
     code = f"import eventlet\n{patch}\n{MAKE}"
     result = subprocess.run(

@@ -8,12 +8,12 @@ import threading
 
 import pytest
 
+from operations.harness import EventLog
 from shardcache import (
     AsyncClient,
     DecodeError,
     DecodeFailed,
     EncodeError,
-    Observer,
     PartialFailureError,
     UncacheableResultError,
 )
@@ -47,17 +47,6 @@ class Faulty:
         return [data.decode()]
 
 
-class Diary(Observer):
-    """Notes what could not be decoded."""
-
-    def __init__(self):
-        self.events = []
-
-    def decode_failed(self, event):
-        """Note it."""
-        self.events.append(event)
-
-
 @pytest.fixture(params=MODES)
 def mode(request):
     """Return each of the two clients in turn."""
@@ -77,23 +66,23 @@ def failures(client):
     return member.counters()["decode_failures"]
 
 
-def test_what_it_cannot_read_is_a_counted_miss(mode, codec):
+def test_a_value_it_cannot_read_is_a_counted_miss(mode, codec):
     """Whatever `decode` raises, the caller gets a miss, and observers are told why."""
-    diary = Diary()
-    client = make_client(mode, "memory://a", codec=codec, observers=[diary])
+    log = EventLog(DecodeFailed)
+    client = make_client(mode, "memory://a", codec=codec, observers=[log])
     client.set("k", [1])
     codec.reads = False
     assert client.get("k", "default") == "default"
     assert client.get_many(["k"]) == {}
     assert client.gets("k") == (None, None)
-    assert failures(client) == len(diary.events) == 3
-    for event in diary.events:
+    assert failures(client) == len(log.events) == 3
+    for event in log.events:
         assert isinstance(event, DecodeFailed)
         assert type(event.error) is DecodeError
         assert event.error.__cause__ is codec.error
 
 
-def test_what_it_cannot_read_raises_when_asked_to(mode, codec):
+def test_a_value_it_cannot_read_raises_when_asked_to(mode, codec):
     """Under `on_error="raise"` it is a `DecodeError` with the codec's own error behind it."""
     client = make_client(mode, "memory://a", codec=codec, on_error="raise")
     client.set_many({"k": [1]})
@@ -107,7 +96,7 @@ def test_what_it_cannot_read_raises_when_asked_to(mode, codec):
     assert failures(client) == 2
 
 
-def test_what_it_cannot_write_is_an_encode_error(mode, codec):
+def test_a_value_it_cannot_write_is_an_encode_error(mode, codec):
     """Whatever `encode` raises is the cause of an `EncodeError`."""
     client = make_client(mode, "memory://a", codec=codec)
     codec.writes = False
@@ -124,8 +113,8 @@ def test_what_it_cannot_write_is_an_encode_error(mode, codec):
 
 
 @pytest.mark.parametrize("given", [None, "text", bytearray(b"data"), 7])
-def test_what_is_no_bytes_is_not_sent(mode, given):
-    """A codec that returns anything but bytes is told so, before a server is."""
+def test_only_bytes_are_sent(mode, given):
+    """A codec that returns anything else is an error, before a server is asked."""
     codec = Faulty()
     codec.encode = lambda *_: given
     client = make_client(mode, "memory://a", codec=codec)
@@ -151,7 +140,7 @@ def wrapped(client, function, **terms):
     return lambda: client.loop.run_until_complete(cached())
 
 
-def test_a_cached_function_computes_what_cannot_be_read(mode, codec):
+def test_a_cached_function_recomputes_an_unreadable_value(mode, codec):
     """A cached value that its codec cannot read is computed again."""
     client = make_client(mode, "memory://a", codec=codec)
     calls = []
@@ -179,8 +168,8 @@ def test_a_cached_function_raises_when_asked_to(mode, codec):
     assert raised.value.__cause__ is codec.error
 
 
-def test_a_cached_function_says_what_cannot_be_written(mode, codec):
-    """What a codec raises at a function's value is an `UncacheableResultError`."""
+def test_a_cached_function_names_an_unwritable_value(mode, codec):
+    """A codec's error is the cause of an `UncacheableResultError`."""
     client = make_client(mode, "memory://a", codec=codec)
     codec.writes = False
     with pytest.raises(UncacheableResultError) as raised:
@@ -188,8 +177,8 @@ def test_a_cached_function_says_what_cannot_be_written(mode, codec):
     assert isinstance(raised.value.__cause__, EncodeError)
 
 
-def test_a_thread_that_follows_computes_what_it_cannot_read():
-    """A thread that joined another's computation and cannot read its value, computes it."""
+def test_a_thread_that_follows_recomputes_an_unreadable_value():
+    """A thread that joined a recompute and cannot read its value recomputes."""
     codec = Faulty(ValueError("boom"))
     codec.reads = False
     client = make_client("blocking", "memory://a", codec=codec)
@@ -217,8 +206,8 @@ def test_a_thread_that_follows_computes_what_it_cannot_read():
     assert len(calls) == 2
 
 
-async def test_a_task_that_follows_computes_what_it_cannot_read():
-    """A task that joined another's computation and cannot read its value, computes it."""
+async def test_a_task_that_follows_recomputes_an_unreadable_value():
+    """A task that joined a recompute and cannot read its value recomputes."""
     codec = Faulty(ValueError("boom"))
     codec.reads = False
     calls = []

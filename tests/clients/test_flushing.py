@@ -16,8 +16,8 @@ from shardcache.testing.driving import MODES, make_client
 KEYS = [f"key:{number}" for number in range(60)]
 
 
-def test_one_node_is_emptied_and_no_other(memcached_servers, redis_servers):
-    """The keys of that node are gone, on memcached and on Redis; all others are there."""
+def test_one_node_is_flushed_and_no_other(memcached_servers, redis_servers):
+    """On memcached and on Redis; the keys of all other nodes stay."""
     urls = [memcached_servers[0].url, memcached_servers[1].url, redis_servers[0].url]
     with Client(urls) as client:
         for url in urls:
@@ -30,7 +30,7 @@ def test_one_node_is_emptied_and_no_other(memcached_servers, redis_servers):
 
 
 async def test_the_asyncio_client_does_the_same():
-    """And an unknown name is refused with the known ones."""
+    """An unknown name is refused, and the known ones are named."""
     async with AsyncClient("memory://a,b") as client:
         await client.set_many(dict.fromkeys(KEYS, 1), ttl=60)
         assert await client.flush_node("a") is True
@@ -39,8 +39,8 @@ async def test_the_asyncio_client_does_the_same():
             await client.flush_node("z")
 
 
-def test_a_node_that_is_down():
-    """It was not emptied: `False`, or its error where errors are raised."""
+def test_a_node_that_is_down_is_not_flushed():
+    """`False`, or its error where errors are raised."""
     with Client("memcached://127.0.0.1:1") as client:
         assert client.flush_node("127.0.0.1:1") is False
     with (
@@ -51,8 +51,8 @@ def test_a_node_that_is_down():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_nodes_that_were_not_emptied_are_named(mode):
-    """All others were, and the error says of how many."""
+def test_nodes_that_were_not_flushed_are_named(mode):
+    """The error says how many of how many."""
     urls = ["memory://a", "memory://b", "memcached://127.0.0.1:1"]
     client = make_client(mode, urls, on_error="raise")
     with pytest.raises(PartialFailureError, match="1 of 3 nodes failed") as caught:

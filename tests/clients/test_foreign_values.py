@@ -26,13 +26,13 @@ MIB = 1024 * 1024
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture
 def make(mode):
-    """Give a function that makes a client, closed at the end."""
+    """Return a function that makes a client, closed at the end."""
     with contextlib.ExitStack() as stack:
 
         def make(url, **options):
@@ -45,7 +45,7 @@ def make(mode):
 
 @pytest.fixture
 def theirs(redis_servers):
-    """Give redis-py's client of an empty server."""
+    """Return redis-py's client of an empty server."""
     with redis.Redis(redis_servers[0].host, redis_servers[0].port) as client:
         yield client
 
@@ -81,8 +81,10 @@ class TestJsonOnRedis:
     @pytest.mark.parametrize(
         "value", [{"a": [1, None]}, "text é", "12", 12, 1.5, True, None, 10**700], ids=repr
     )
-    def test_changed_and_changed_back_is_changed(self, make, redis_servers, theirs, value):
-        """`gets` adds a version that every reader of JSON skips; the life of the key stays."""
+    def test_a_value_changed_and_changed_back_is_a_new_version(
+        self, make, redis_servers, theirs, value
+    ):
+        """`gets` adds a version that every JSON reader skips; the key's life stays."""
         client = make(redis_servers[0].url, codec="json")
         client.set("k", value, ttl=60)
         read, token = client.gets("k")
@@ -114,7 +116,7 @@ class TestJsonOnRedis:
             client.incr("n")
         assert client.get("n") == -1
 
-    def test_values_of_others_stay_as_they_are(self, make, redis_servers, theirs):
+    def test_gets_changes_no_value_of_another_codec(self, make, redis_servers, theirs):
         """Of a client whose codec is not JSON, `gets` changes nothing that is not its own."""
         client = make(redis_servers[0].url)
         for stored in (b"plain", b'{"a": 1}', b"1.5", b"007", b"\xc1\x03"):
@@ -150,8 +152,8 @@ class TestJsonOnRedis:
         (figures,) = client.counters().values()
         assert figures["decode_failures"] == 2
 
-    def test_what_is_around_a_value_has_a_header(self, make, redis_servers, theirs):
-        """An envelope is no JSON, and is not taken for it; counters count."""
+    def test_envelopes_have_a_header(self, make, redis_servers, theirs):
+        """An envelope is not JSON and not taken for it; counters count."""
         client = make(redis_servers[0].url, codec="json")
         assert client.get_or_set("k", lambda: {"a": 1}, ttl=60, stale=60) == {"a": 1}
         assert client.get_or_set("k", lambda: {"a": 2}, ttl=60, stale=60) == {"a": 1}
@@ -160,14 +162,14 @@ class TestJsonOnRedis:
         assert theirs.incr("n") == 2
         assert client.incr("n") == 3
 
-    def test_bytes_are_no_json(self, make, redis_servers):
-        """Nor is what JSON gives back as another type: the error says what to do."""
+    def test_bytes_are_refused_as_json(self, make, redis_servers):
+        """So is a value that JSON returns as another type: the error says what to do."""
         for value in (b"bytes", (1,), {1: 2}):
             with pytest.raises(EncodeError, match="msgpack"):
                 make(redis_servers[0].url, codec="json").set("k", value)
 
-    def test_others_read_no_signed_json(self, make, redis_servers, theirs):
-        """A signature stands before it; unsigned JSON is read beside it only when asked for."""
+    def test_signed_json_has_its_signature_in_front(self, make, redis_servers, theirs):
+        """Unsigned JSON is read too only when asked for."""
         secret = "sixteen bytes or more"
         client = make(redis_servers[0].url, codec="json", secret=secret)
         reading = make(redis_servers[0].url, codec="json", secret=secret, read_unsigned=True)
@@ -193,15 +195,13 @@ class TestRaw:
 
     @pytest.mark.parametrize("data", [b"\xc1", b"\xc1\x20", b"\xc1" * 30], ids=repr)
     def test_bytes_like_a_header_come_back(self, make, redis_servers, data):
-        """They get one of ours, so that they are not taken for it."""
+        """They get one of our headers, so that they are not taken for it."""
         client = make(redis_servers[0].url, codec="raw")
         client.set("k", data)
         assert client.get("k") == data
 
     @pytest.mark.parametrize("scheme", ["memory", "memcached", "pymemcache", "redis"])
-    def test_what_comes_back_is_bytes_everywhere(
-        self, make, memcached_servers, redis_servers, scheme
-    ):
+    def test_raw_values_come_back_as_bytes(self, make, memcached_servers, redis_servers, scheme):
         """Text as UTF-8 and numbers in digits, on all backends alike; servers count them."""
         memcached = memcached_servers[0].url.replace("memcached://", f"{scheme}://")
         url = {"memory": "memory://a", "redis": redis_servers[0].url}.get(scheme, memcached)
@@ -217,7 +217,7 @@ class TestRaw:
 class TestCompressed:
     """zlib of other clients: not by default, and never more than a value and a call may have."""
 
-    def test_it_is_not_inflated_unless_asked_for(self, make, memcached_servers, scheme):
+    def test_compressed_values_are_misses_unless_asked_for(self, make, memcached_servers, scheme):
         """A bomb is a counted miss at the cost of its own bytes."""
         server = memcached_servers[0]
         said(server, (b"bomb", 8, zlib.compress(bytes(64 * MIB))), (b"k", 24, zlib.compress(b"ok")))
@@ -244,8 +244,8 @@ class TestCompressed:
         assert client.get("fits") == bytes(3 * MIB)
         assert client.get("over", "miss") == "miss"
 
-    def test_its_kind_is_looked_at_first(self, make, memcached_servers, scheme):
-        """A pickle that is not to be read is not inflated, either."""
+    def test_the_kind_is_checked_before_inflating(self, make, memcached_servers, scheme):
+        """A pickle that must not be read is not inflated either."""
         server = memcached_servers[0]
         said(server, (b"k", 9, zlib.compress(bytes(64 * MIB))))
         client = make(
@@ -257,7 +257,7 @@ class TestCompressed:
             client.get("k")
 
 
-def test_a_call_inflates_only_so_much():
+def test_the_room_of_a_call_is_shared_by_its_keys():
     """The room of one call over many keys is shared by all of them."""
     room, data = Room(MIB), zlib.compress(bytes(MIB))
     for _ in range(ROOM // MIB):
@@ -266,8 +266,8 @@ def test_a_call_inflates_only_so_much():
         room.inflate(data)
 
 
-def test_what_fails_at_its_end_was_inflated_too():
-    """A wrong checksum is found when the work has been done: it costs room as a value does."""
+def test_a_wrong_checksum_costs_room_too():
+    """It is found when the work has been done."""
     room, data = Room(MIB), zlib.compress(bytes(MIB))
     wrong = data[:-1] + bytes([data[-1] ^ 1])
     for _ in range(64):
@@ -293,8 +293,8 @@ def test_bombs_use_up_the_room_of_their_call(make, memcached_servers):
 
 
 @pytest.mark.parametrize("flags", [1, 8, 9, 2 | 8, 4, 16 | 8])
-def test_an_envelope_lets_nothing_in(make, redis_servers, theirs, flags):
-    """What other clients write is not read within what is ours, whatever was asked for."""
+def test_an_envelope_admits_no_foreign_value(make, redis_servers, theirs, flags):
+    """Values of other clients are not read within ours, whatever was asked for."""
     data = zlib.compress(pickle.dumps([1])) if flags & 8 else pickle.dumps([1])
     envelope = pack(Envelope(flags, data, float("inf"), 0.0, 60.0))
     theirs.set("k", to_redis((ENVELOPE_FLAGS, envelope)))
@@ -303,8 +303,8 @@ def test_an_envelope_lets_nothing_in(make, redis_servers, theirs, flags):
     assert client.get_or_set("k", lambda: "own", ttl=60, stale=60) == "own"
 
 
-def test_redis_has_no_pickles_of_others(make, redis_servers, theirs):
-    """There are no flags to say what a value is: whatever was asked for, none is read."""
+def test_redis_reads_no_foreign_pickles(make, redis_servers, theirs):
+    """Redis has no flags that say what a value is."""
     theirs.set("k", pickle.dumps([1]))
     for codec in ("msgpack", "json"):
         client = make(redis_servers[0].url, codec=codec, read_unsigned=True)
@@ -316,13 +316,13 @@ class TestLargeValues:
 
     @pytest.fixture(params=["memcached", "pymemcache", "redis"])
     def url(self, request, memcached_servers, redis_servers):
-        """Give the URL of a node."""
+        """Return the URL of a node."""
         servers = redis_servers if request.param == "redis" else memcached_servers
         return servers[0].url.replace("memcached://", f"{request.param}://")
 
     @pytest.mark.parametrize("size", [2_000, 900_000])
-    def test_it_is_a_counted_miss(self, make, url, size):
-        """It is no fault of the node; the values beside it are found."""
+    def test_a_large_value_is_a_counted_miss(self, make, url, size):
+        """The node is not at fault; the values beside it are found."""
         writer = make(url)
         writer.set_many({"large": b"x" * size, "before": "value", "after": "value"})
         client = make(f"{url}?max_value_bytes=1000")
@@ -336,8 +336,8 @@ class TestLargeValues:
         assert figures["errors"] >= 9
         assert client.ejected == ()
 
-    def test_it_is_an_error_under_raise(self, make, url):
-        """The error says how large it is, and what the limit is."""
+    def test_a_large_value_is_an_error_under_raise(self, make, url):
+        """The error has its size and the limit."""
         make(url).set("large", b"x" * 2_000)
         client = make(f"{url}?max_value_bytes=1000", on_error="raise")
         with pytest.raises(ValueTooLargeError, match=r"of 2\d\d\d bytes .*max_value_bytes=1000"):
@@ -346,7 +346,7 @@ class TestLargeValues:
             client.get_many(["large"])
         assert isinstance(caught.value.failed["large"], ValueTooLargeError)
 
-    def test_what_may_be_written_may_be_read(self, make, url):
+    def test_a_value_that_may_be_written_may_be_read(self, make, url):
         """The limit is the same in both directions."""
         client = make(f"{url}?max_value_bytes=1000", on_error="raise")
         header = 10 if url.startswith("redis") else 0
@@ -371,8 +371,8 @@ def test_a_refused_swap_leaves_a_newer_value(make, memcached_servers, redis_serv
             assert client.get("k") is None
 
 
-def test_msgpack_of_others_in_redis_is_none_of_ours(make, redis_servers, theirs):
-    """Without a header, or with one that is cut short, a value is a miss."""
+def test_foreign_msgpack_in_redis_is_a_miss(make, redis_servers, theirs):
+    """It has no header, or one that is cut short."""
     for stored in (Msgpack().encode(b"k", {"a": 1}), b"\xc1\x20", b"\xc1\x20" + bytes(7)):
         theirs.set("k", stored)
         assert make(redis_servers[0].url).get("k", "miss") == "miss"
@@ -380,8 +380,8 @@ def test_msgpack_of_others_in_redis_is_none_of_ours(make, redis_servers, theirs)
 
 
 @pytest.mark.parametrize("codec", ["msgpack", "pickle"])
-def test_what_others_wrote_beside_what_is_signed(make, memcached_servers, codec):
-    """With a secret it is read only when asked for, by cached functions as well."""
+def test_foreign_values_beside_signed_ones_need_a_setting(make, memcached_servers, codec):
+    """With a secret they are read only when asked for, by cached functions as well."""
     said(memcached_servers[0], (b"text", 16, b"theirs"), (b"bytes", 0, b"theirs"))
     values = {"text": "theirs", "bytes": b"theirs"}
     for reading in (False, True):

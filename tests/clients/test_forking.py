@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"
 
 @contextmanager
 def held_up(monkeypatch, owner, name):
-    """Give an event that is set when another thread has come to a function, and stays in it."""
+    """Return an event that is set when another thread has come to a function, and stays in it."""
     reached, over, original = threading.Event(), threading.Event(), getattr(owner, name)
     parent = os.getpid()
 
@@ -39,7 +39,7 @@ def held_up(monkeypatch, owner, name):
 
 
 def ends_in_child(act):
-    """Say whether a forked child comes to the end of something, and does not wait for ever."""
+    """Return whether a forked child comes to the end of something, and does not wait for ever."""
     if (child := os.fork()) == 0:
         status = 1
         try:
@@ -70,7 +70,7 @@ def check(monkeypatch, owner, name, work, act):
     thread.join(10)
 
 
-def test_while_plugins_are_loaded(monkeypatch):
+def test_a_fork_while_plugins_are_loaded(monkeypatch):
     """The child loads them itself."""
     monkeypatch.setenv(manager.PLUGINS_VARIABLE, "-nobody")  # no client was made with it yet
 
@@ -80,14 +80,14 @@ def test_while_plugins_are_loaded(monkeypatch):
     check(monkeypatch, manager, "_load_all", make, make)
 
 
-def test_while_the_nodes_of_a_client_are_changed(monkeypatch):
+def test_a_fork_while_nodes_are_changed(monkeypatch):
     """The child can close the client that it has inherited."""
     client = Client("memory://a,b")
     check(monkeypatch, Topology, "adding", lambda: client.add_node("memory://c"), client.close)
     client.close()
 
 
-def test_while_an_error_is_noted():
+def test_a_fork_while_an_error_is_logged():
     """The child reads its own errors as misses."""
     swallowed = SwallowedErrorLog()
     noted, over = threading.Event(), threading.Event()
@@ -110,8 +110,8 @@ def test_while_an_error_is_noted():
     thread.join(10)
 
 
-def test_while_the_default_client_is_made(monkeypatch):
-    """The child makes its own."""
+def test_a_fork_while_the_default_client_is_made(monkeypatch):
+    """The child makes its own client."""
     defaults = decorators.Defaults()
 
     def make():

@@ -112,7 +112,7 @@ HANDLERS = {
 
 @pytest.fixture(params=HANDLERS)
 def handler(request):
-    """Give each cached function, with nothing in its cache."""
+    """Return each cached function, with nothing in its cache."""
     function = HANDLERS[request.param]
     done = function.invalidate_all()
     if not isinstance(done, bool):

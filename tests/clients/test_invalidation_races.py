@@ -25,7 +25,7 @@ REST = {"miss": 0.0, "background": 0.1, "inline": 0.1, "early": 0.55}  # until i
 
 @pytest.fixture(params=["memory", "memcached", "redis"])
 def urls(request):
-    """Give the URLs of three nodes."""
+    """Return the URLs of three nodes."""
     if request.param == "memory":
         return ["memory://a", "memory://b", "memory://c"]
     servers = request.getfixturevalue(f"{request.param}_servers")
@@ -57,7 +57,7 @@ class Source:
 
 @pytest.mark.parametrize("making", MAKINGS)
 @pytest.mark.parametrize("way", WAYS)
-def test_threads(urls, way, making):
+def test_threads_get_no_value_from_before_an_invalidation(urls, way, making):
     """With the blocking client."""
     source, began, end = Source(making), threading.Event(), threading.Event()
     with Client(urls, timeout=5.0) as client:
@@ -95,7 +95,7 @@ def test_threads(urls, way, making):
 
 @pytest.mark.parametrize("making", MAKINGS)
 @pytest.mark.parametrize("way", WAYS)
-async def test_tasks(urls, way, making):
+async def test_tasks_get_no_value_from_before_an_invalidation(urls, way, making):
     """With the asyncio client."""
     source, began, end = Source(making), asyncio.Event(), asyncio.Event()
     async with AsyncClient(urls, timeout=5.0) as client:

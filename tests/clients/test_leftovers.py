@@ -21,7 +21,7 @@ SOON = 10.0  # seconds, for a machine that is busy
 
 @pytest.fixture(params=["memcached", "redis", "pymemcache"])
 def make_server(request, make_memcached, make_redis):
-    """Give a way to start a node of each kind, by its URL and itself."""
+    """Return a function to start a node of each kind, by its URL and itself."""
 
     def make():
         server = make_redis() if request.param == "redis" else make_memcached()
@@ -33,7 +33,7 @@ def make_server(request, make_memcached, make_redis):
 
 @pytest.fixture
 def delayed(make_server):
-    """Give a way to start nodes behind proxies that delay."""
+    """Return a function to start nodes behind proxies that delay."""
     with contextlib.ExitStack() as stack:
 
         def make(count, round_trip):
@@ -68,7 +68,7 @@ def eventually_taken(lock):
 @pytest.mark.parametrize("count", [1, 3, 5])
 @pytest.mark.parametrize("round_trip", [0.001, 0.004, 0.02])
 async def test_a_cancelled_acquire_keeps_no_lock(delayed, count, round_trip):
-    """Whether the gate's reply is on its way, or those of the others are."""
+    """At any point: before the gate's reply, or before the replies of the others."""
     urls = delayed(count, round_trip)
     async with AsyncClient(urls, timeout=5.0) as client:
         lock = client.lock("report", ttl=TTL)
@@ -83,8 +83,8 @@ async def test_a_cancelled_acquire_keeps_no_lock(delayed, count, round_trip):
             await (await lock.acquire(wait=SOON)).release()
 
 
-async def test_a_client_that_is_closed_takes_its_locks_back_first(delayed):
-    """A task that is cancelled, and the end of the program behind it."""
+async def test_a_closed_client_releases_its_locks_first(delayed):
+    """After a cancelled task, and before the program ends."""
     urls = delayed(3, 0.02)
     async with AsyncClient(urls, timeout=5.0) as client:
         await client.ping()
@@ -95,10 +95,10 @@ async def test_a_client_that_is_closed_takes_its_locks_back_first(delayed):
     await asyncio.to_thread(assert_free, urls)
 
 
-async def test_a_cached_call_that_is_cancelled_while_it_takes_its_lock_does_not_delay_the_next(
+async def test_a_call_cancelled_while_it_locks_does_not_delay_the_next(
     delayed,
 ):
-    """Who meets the lock before it is taken back waits for a call's time, not for a whole `wait`."""
+    """The next caller waits for one call's time, not for a whole `wait`."""
     urls = delayed(3, 0.02)
     async with AsyncClient(urls, timeout=1.0) as client:
         await client.ping()
@@ -120,8 +120,8 @@ async def double(number):
 
 
 @pytest.mark.parametrize(("count", "stopped"), [(2, 2), (3, 2), (5, 3)])
-def test_nodes_that_go_on_keep_nothing_of_an_attempt_that_failed(make_server, count, stopped):
-    """Silent for longer than the call lasts, they store what they were told when they wake up."""
+def test_resumed_nodes_keep_nothing_of_a_failed_attempt(make_server, count, stopped):
+    """They store the commands that they got while stopped, and are asked again."""
     made = [make_server() for _ in range(count)]
     urls = [url for url, _ in made]
     with Client(urls, timeout=0.3) as client:
@@ -137,8 +137,8 @@ def test_nodes_that_go_on_keep_nothing_of_an_attempt_that_failed(make_server, co
         assert_free(urls)
 
 
-async def test_the_same_of_tasks(make_server):
-    """Though their connections were closed when the nodes were left out."""
+async def test_resumed_nodes_keep_nothing_of_a_failed_attempt_of_tasks(make_server):
+    """Their connections were closed when the nodes were ejected."""
     made = [make_server() for _ in range(3)]
     async with AsyncClient([url for url, _ in made], timeout=0.3) as client:
         lock = client.lock("report", ttl=TTL)
@@ -161,7 +161,7 @@ async def test_the_same_of_tasks(make_server):
 
 
 def test_a_node_that_is_silent_at_the_release_keeps_nothing(make_server):
-    """The others are free at once, and it is when it goes on."""
+    """The other nodes are free at once, and this one when it goes on."""
     made = [make_server() for _ in range(3)]
     with Client([url for url, _ in made], timeout=0.3) as client:
         lock = client.lock("report", ttl=TTL)
@@ -178,7 +178,7 @@ class Interrupt(BaseException):
 
 
 def test_an_interrupted_acquire_keeps_no_lock(delayed):
-    """As Ctrl-C, or a time-out of gevent, while a blocking client waits for its nodes."""
+    """By Ctrl-C or gevent's timeout, while a blocking client waits for its nodes."""
     urls = delayed(3, 0.2)
 
     def interrupt(*_):
@@ -215,7 +215,7 @@ client.lock("report", ttl=30).acquire()
 """
 
 
-def test_a_program_that_is_interrupted_takes_its_locks_back_before_it_ends(delayed):
+def test_an_interrupted_program_releases_its_locks_before_it_ends(delayed):
     """It leaves nothing that nobody could release."""
     urls = delayed(3, 0.1)
     done = subprocess.run(
@@ -245,8 +245,8 @@ for seconds in (0.02, 0.05, 0.12):
 """
 
 
-def test_a_greenlet_that_is_timed_out_keeps_no_lock(delayed):
-    """A time-out of gevent raises wherever its greenlet waits."""
+def test_a_greenlet_that_times_out_keeps_no_lock(delayed):
+    """A timeout of gevent raises wherever its greenlet waits."""
     urls = delayed(3, 0.1)
     subprocess.run([sys.executable, "-c", GREENLETS, *urls], timeout=90, check=True)
 
@@ -254,7 +254,7 @@ def test_a_greenlet_that_is_timed_out_keeps_no_lock(delayed):
 @pytest.mark.slow
 @pytest.mark.parametrize("renews", [True, False])
 def test_a_rolling_restart_loses_no_lock(make_server, renews):
-    """Each node comes back empty, and is given the token again before the next one goes."""
+    """Each node comes back empty, and gets the token again before the next one goes."""
     made = [make_server() for _ in range(3)]
     with Client([url for url, _ in made], timeout=2.0) as client:
         lease = client.lock("report", ttl=TTL if not renews else 6.0, renew=renews).acquire()

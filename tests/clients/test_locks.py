@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,9 +13,9 @@ import pytest
 from tenacity import wait_fixed
 
 import shardcache
+from clients.sources import Driven
 from interrupting import interrupted
 from shardcache import (
-    AsyncClient,
     Client,
     ConfigurationError,
     InvalidKeyError,
@@ -26,49 +25,14 @@ from shardcache import (
     LockUnavailable,
     Observer,
 )
-from shardcache.clients import locks
 from shardcache.testing.driving import MODES, DrivenClient, make_client
 
 PACKAGE = os.path.dirname(shardcache.__file__)  # noqa: PTH120 - compared with names of code
-BACKENDS = ["memory", "memcached", "redis", "pymemcache", "mixed"]
-
-
-@pytest.fixture(params=BACKENDS)
-def nodes(request):
-    """Give the URLs of three nodes."""
-    if request.param == "memory":
-        return ["memory://a", "memory://b", "memory://c"]
-    memcached = [server.url for server in request.getfixturevalue("memcached_servers")]
-    if request.param == "memcached":
-        return memcached
-    if request.param == "pymemcache":
-        return [url.replace("memcached://", "pymemcache://") for url in memcached]
-    redis = [server.url for server in request.getfixturevalue("redis_servers")]
-    return redis if request.param == "redis" else [memcached[0], redis[1], "memory://c"]
-
-
-class Driven:
-    """An async lock or lease, each call run to its end on its client's loop."""
-
-    def __init__(self, target, loop):
-        self._target = target
-        self._loop = loop
-
-    def __getattr__(self, name):
-        found = getattr(self._target, name)
-        if not asyncio.iscoroutinefunction(found):
-            return found
-
-        def run(*args, **kwargs):
-            result = self._loop.run_until_complete(found(*args, **kwargs))
-            return Driven(result, self._loop) if hasattr(result, "release") else result
-
-        return run
 
 
 @pytest.fixture(params=MODES)
 def make_lock(request, nodes):
-    """Give a way to describe a lock of a client of each kind, on nodes of each kind."""
+    """Return a function to describe a lock of a client of each kind, on nodes of each kind."""
     client = make_client(request.param, nodes, timeout=5.0)
 
     def make(name="report", **terms):
@@ -79,8 +43,8 @@ def make_lock(request, nodes):
     client.close()
 
 
-def test_one_has_it_at_a_time(make_lock):
-    """Whoever comes next has to wait until it is released, or does without."""
+def test_one_caller_holds_the_lock_at_a_time(make_lock):
+    """The next caller waits until it is released, or does without."""
     lock = make_lock()
     lease = lock.acquire(wait=1)
     assert lease.valid
@@ -97,8 +61,8 @@ def test_one_has_it_at_a_time(make_lock):
     assert len(again.nodes) == 3
 
 
-def test_it_may_be_prolonged_while_it_holds(make_lock):
-    """And never afterwards."""
+def test_a_valid_lease_can_be_extended(make_lock):
+    """And an expired one never."""
     lease = make_lock(ttl=3).acquire()
     assert lease.extend(20) > 15
     assert 15 < lease.remaining() < 20
@@ -112,7 +76,7 @@ def test_it_may_be_prolonged_while_it_holds(make_lock):
 
 @pytest.mark.slow
 def test_an_expired_lease_is_lost(make_lock):
-    """Another takes the lock then, and the first can neither prolong nor release it."""
+    """Another caller takes the lock, and the first can neither extend nor release it."""
     lock = make_lock(ttl=2)
     lease = lock.acquire()
     end = time.monotonic() + 5.0
@@ -132,8 +96,8 @@ def test_an_expired_lease_is_lost(make_lock):
 
 
 @pytest.mark.slow
-def test_it_is_renewed_in_the_background(make_lock):
-    """For as long as it is held, and not a moment longer."""
+def test_a_lease_is_renewed_in_the_background(make_lock):
+    """For as long as the lock is held, and not longer."""
     # memcached may keep it for a second less, and a busy machine may be late by another.
     lock = make_lock(ttl=4, renew=True)
     lease = lock.acquire()
@@ -147,134 +111,8 @@ def test_it_is_renewed_in_the_background(make_lock):
     assert lock.try_acquire() is not None
 
 
-class TestBlocks:
-    """`with lock` and `with lock.hold()`."""
-
-    def test_it_is_released_behind_the_block(self):
-        """Whether that ends well or not."""
-        with Client("memory://a,b,c") as client:
-            lock = client.lock("report")
-            with lock as lease, pytest.raises(LockTimeout), lock.hold(wait=0):
-                pass
-            assert not lease.valid
-            with pytest.raises(ZeroDivisionError), lock.hold() as lease:
-                raise ZeroDivisionError
-            assert not lease.valid
-            with lock, client.lock("another") as other:
-                assert other.valid
-            assert lock.try_acquire() is not None
-
-    def test_a_lock_that_was_lost_is_said_so_at_the_end(self):
-        """Only if the block itself went well, and unless it is to be ignored."""
-        with Client("memory://a,b,c") as client:
-
-            def lose(lock):
-                with lock:
-                    client.flush_all()
-                    client.lock("report").acquire()
-
-            with pytest.raises(LockLost, match="before its block had ended"):
-                lose(client.lock("report"))
-            client.flush_all()
-            lose(client.lock("report", on_lost="ignore"))
-            client.flush_all()
-
-            def fail(lock):
-                with lock.hold():
-                    client.flush_all()
-                    raise ZeroDivisionError
-
-            with pytest.raises(ZeroDivisionError):
-                fail(client.lock("report"))
-
-    def test_threads_share_a_description(self):
-        """Each block releases the lease it has taken itself."""
-        inside, most = [], []
-        with Client("memory://a,b,c") as client:
-            lock = client.lock("report")
-
-            def work():
-                for _ in range(20):
-                    with lock:
-                        inside.append(1)
-                        most.append(len(inside))
-                        time.sleep(0.0005)
-                        inside.pop()
-
-            threads = [threading.Thread(target=work) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(60)
-        assert len(most) == 80
-        assert max(most) == 1
-
-    async def test_tasks_share_one_as_well(self):
-        """The same on a loop; and a lease may be released by another task."""
-        async with AsyncClient("memory://a,b,c") as client:
-            lock = client.lock("report")
-            inside = []
-
-            async def work():
-                async with lock as lease:
-                    inside.append(1)
-                    assert len(inside) == 1
-                    assert lease.valid
-                    await asyncio.sleep(0.001)
-                    inside.pop()
-
-            await asyncio.gather(*(work() for _ in range(10)))
-            lease = await lock.acquire()
-            assert await asyncio.create_task(lease.release()) is True
-
-            async def lose():
-                async with lock.hold() as lease:
-                    await client.flush_all()
-                    await client.lock("report").acquire()
-                    await lease.extend()
-
-            with pytest.raises(LockLost):
-                await lose()
-
-
-class TestCancellation:
-    """A task that is cancelled leaves no lock behind."""
-
-    async def test_in_the_middle_of_acquiring(self, make_redis):
-        """Whatever was granted is given back."""
-        servers = [make_redis() for _ in range(3)]
-        async with AsyncClient([server.url for server in servers], timeout=5.0) as client:
-            for delay in [0.0, 0.0002, 0.0005, 0.001, 0.002] * 5:
-                task = asyncio.create_task(client.lock("report").acquire())
-                await asyncio.sleep(delay)
-                task.cancel()
-                (outcome,) = await asyncio.gather(task, return_exceptions=True)
-                if not isinstance(outcome, asyncio.CancelledError):
-                    await outcome.release()
-                end = time.monotonic() + 5.0
-                while (lease := await client.lock("report").try_acquire()) is None:
-                    assert time.monotonic() < end
-                    await asyncio.sleep(0.005)
-                await lease.release()
-
-    async def test_in_the_middle_of_the_block(self):
-        """It is released all the same."""
-        async with AsyncClient("memory://a,b,c") as client:
-            lock = client.lock("report")
-
-            async def work():
-                async with lock.hold():
-                    await asyncio.sleep(30)
-
-            task = asyncio.create_task(work())
-            await asyncio.sleep(0.01)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            assert await lock.try_acquire() is not None
-
-
-def test_a_child_does_not_have_its_parent_s_lock(memcached_servers):
-    """In a forked child the lease is not valid, and does nothing; the parent keeps it."""
+def test_a_forked_child_does_not_hold_its_parents_lock(memcached_servers):
+    """In the child the lease is invalid and does nothing; the parent keeps it."""
     with Client([server.url for server in memcached_servers], timeout=5.0) as client:
         lease = client.lock("report", renew=True).acquire()
         child = os.fork()
@@ -287,8 +125,8 @@ def test_a_child_does_not_have_its_parent_s_lock(memcached_servers):
         assert lease.release() is True
 
 
-def test_too_few_nodes_are_said_so(make_memcached):
-    """At once, with what each of them said."""
+def test_without_a_majority_the_error_names_each_node(make_memcached):
+    """It comes at once."""
     servers = [make_memcached() for _ in range(5)]
     with Client([server.url for server in servers], timeout=0.2) as client:
         for server in servers[:3]:
@@ -300,8 +138,8 @@ def test_too_few_nodes_are_said_so(make_memcached):
         assert len(raised.value.errors) == 3
 
 
-def test_a_restarted_node_s_lock_is_not_released_by_another(make_memcached):
-    """CAS numbers begin anew with a server: what holds another's token is left alone."""
+def test_a_restarted_node_keeps_the_lock_of_the_next_holder(make_memcached):
+    """CAS numbers start again with a server: another holder's token is left alone."""
     server = make_memcached()
     with Client(server.url, timeout=5.0) as client:
         first = client.lock("report").acquire()
@@ -321,8 +159,8 @@ def test_a_restarted_node_s_lock_is_not_released_by_another(make_memcached):
         assert second.release() is True
 
 
-def test_a_short_ttl_is_kept_on_every_node(make_lock):
-    """Where a server counts whole seconds it is asked for more; the lease lasts as asked."""
+def test_a_short_ttl_lasts_on_every_node(make_lock):
+    """A server that counts whole seconds is asked for more; the lease lasts as asked."""
     lock = make_lock(ttl=1.9)
     lease = lock.acquire()
     assert 0.1 < lease.remaining() < 1.9
@@ -346,7 +184,7 @@ def test_a_short_ttl_can_be_renewed(make_lock):
 
 
 def test_held_is_what_the_nodes_say(make_lock):
-    """Whoever has it; and asking takes nothing, nor keeps it from anybody."""
+    """Whichever client holds the lock; asking takes nothing and blocks no caller."""
     lock = make_lock()
     assert lock.held() is False
     lease = lock.acquire()
@@ -360,7 +198,7 @@ def test_held_is_what_the_nodes_say(make_lock):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_held_needs_a_majority_that_answers(make_memcached, mode):
-    """Without one it is as unavailable as the lock itself."""
+    """Without one it is `LockUnavailable`, as for the lock itself."""
     servers = [make_memcached() for _ in range(3)]
     client = make_client(mode, [server.url for server in servers], timeout=2.0)
     lock = client.lock("report")
@@ -375,8 +213,8 @@ def test_held_needs_a_majority_that_answers(make_memcached, mode):
 
 
 @pytest.mark.parametrize("wait", ["", False, "1", float("nan"), -1])
-def test_what_is_no_wait_is_refused(make_lock, wait):
-    """Wherever a lock is waited for, in the same words."""
+def test_a_wait_that_is_no_time_is_refused(make_lock, wait):
+    """With the same words wherever a lock is waited for."""
     lock = make_lock()
     with pytest.raises(ConfigurationError, match="lock: wait must be"):
         lock.acquire(wait=wait)
@@ -384,8 +222,8 @@ def test_what_is_no_wait_is_refused(make_lock, wait):
 
 
 @pytest.mark.parametrize("take", [Lock.acquire, lambda lock, wait: enter(lock.hold(wait))])
-def test_a_wait_without_end_ends_with_the_lock(take):
-    """`None` means for `wait` what it means in `threading`."""
+def test_a_wait_of_none_ends_with_the_lock(take):
+    """`None` means what it means in `threading`."""
     with Client("memory://a,b,c") as client, ThreadPoolExecutor(1) as threads:
         lock = client.lock("report")
         lease = lock.acquire()
@@ -398,7 +236,7 @@ def test_a_wait_without_end_ends_with_the_lock(take):
         assert taken is not None
 
 
-def test_bad_terms_are_named():
+def test_bad_options_are_named():
     """All of them at once."""
     with Client("memory://a,b,c") as client:
         with pytest.raises(ConfigurationError, match=r"(?s)ttl.*max_hold.*backoff") as raised:
@@ -410,7 +248,7 @@ def test_bad_terms_are_named():
             client.lock("")
 
 
-def test_the_pauses_may_be_tenacity_s():
+def test_backoff_may_be_any_strategy_of_tenacity():
     """Any of its wait strategies."""
     with Client("memory://a,b,c") as client:
         client.lock("report").acquire()
@@ -420,7 +258,7 @@ def test_the_pauses_may_be_tenacity_s():
         assert time.monotonic() - began >= 0.1
 
 
-def test_losing_one_is_an_event():
+def test_a_lost_lock_is_an_event():
     """Observers hear that a renewal has failed."""
     heard = []
 
@@ -441,8 +279,8 @@ def test_losing_one_is_an_event():
         assert 0.05 < heard[0][1] < 10.0
 
 
-def test_a_forgotten_lease_asks_nothing():
-    """No I/O when it is collected; the nodes keep it until its ttl is over."""
+def test_a_collected_lease_asks_no_node():
+    """The nodes keep the lock until its ttl is over."""
     with Client("memory://a,b,c") as client:
         client.lock("report").acquire()
         gc.collect()
@@ -461,7 +299,7 @@ def test_reprs_are_for_operators():
 
 
 def test_locks_may_have_nodes_of_their_own(memcached_servers, redis_servers):
-    """The cache nodes then have none of them, and both kinds of locks are there."""
+    """The cache nodes then hold no locks of either kind."""
     cache = [server.url for server in memcached_servers]
     locks = [server.url for server in redis_servers]
     with Client(cache, lock_nodes=locks, timeout=5.0) as client:
@@ -484,7 +322,7 @@ def test_locks_may_have_nodes_of_their_own(memcached_servers, redis_servers):
 
 
 @pytest.mark.parametrize("use", ["lock", "cached"])
-def test_too_few_nodes_for_a_lock_are_told_once(caplog, use):
+def test_few_lock_nodes_are_warned_about_once(caplog, use):
     """One or two nodes are no majority to rely on."""
     with Client("memory://a,b") as client:
         for _ in range(2):
@@ -501,31 +339,8 @@ def test_too_few_nodes_for_a_lock_are_told_once(caplog, use):
     assert caplog.records == []
 
 
-def test_a_block_may_be_left_elsewhere():
-    """By another thread or context, as fixtures and frameworks do: the lock is released."""
-    with Client("memory://a,b,c") as client:
-        lock = client.lock("report")
-        stack = ExitStack()
-        entering = threading.Thread(target=lambda: stack.enter_context(lock))
-        entering.start()
-        entering.join(30)
-        assert lock.try_acquire() is None
-        stack.close()
-        assert lock.try_acquire() is not None
-
-
-def test_a_thread_whose_blocks_others_leave_keeps_none_of_their_leases():
-    """It would keep every one for as long as it lives, and with it the client."""
-    lock = Client("memory://a,b,c").lock("x")
-    with ThreadPoolExecutor(1) as entering, ThreadPoolExecutor(1) as leaving:
-        for _ in range(10):
-            entering.submit(lock.__enter__).result()
-            leaving.submit(lock.__exit__, None, None, None).result()
-        assert len(entering.submit(locks._entered.get).result()) <= 1
-
-
-def test_an_observer_may_release_what_was_lost():
-    """The keeper goes on for others."""
+def test_an_observer_may_release_a_lost_lock():
+    """Renewals of other locks go on."""
     leases = []
 
     class Listener(Observer):
@@ -562,7 +377,7 @@ def enter_hold(lock):
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # by moments that no signal knows
 @pytest.mark.parametrize("take", [Lock.try_acquire, Lock.acquire, enter, enter_hold])
 def test_an_interrupted_acquire_keeps_no_lock(take):
-    """Wherever a signal raises before the caller has the lease: nobody has the lock then."""
+    """A signal may raise at any step before the caller has the lease."""
     with Client("memory://a,b,c") as client:
         lock = client.lock("report")
         taken = []
@@ -582,8 +397,8 @@ def test_an_interrupted_acquire_keeps_no_lock(take):
 
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # as above
-def test_an_interrupted_computation_keeps_no_lock():
-    """Wherever a signal raises in a function cached with a lock: its next call computes at once."""
+def test_an_interrupted_recompute_keeps_no_lock():
+    """A signal may raise anywhere in a function cached with a lock: its next call recomputes at once."""
     with Client("memory://a,b,c") as client:
         cached = client.cached(ttl=60, lock=True, wait=30, namespace="n")(lambda number: 2 * number)
         numbers = [0]

@@ -15,7 +15,7 @@ CLIENTS = 3
 
 
 def made_of(mode, client, number):
-    """Give a cached function as one that blocks, which takes the place of one of many."""
+    """Return a cached function as one that blocks, which takes the place of one of many."""
     if mode == "blocking":
         return client.cached(ttl=600, namespace=f"f{number}")(lambda: number)
 
@@ -27,7 +27,7 @@ def made_of(mode, client, number):
 
 
 def commands(servers):
-    """Give how many commands the Redis servers have had of each kind that a client sends here."""
+    """Return how many commands the Redis servers have had of each kind that a client sends here."""
     totals = dict.fromkeys(("get", "mget", "set"), 0)
     for server in servers:
         with socket.create_connection((server.host, server.port), 5.0) as connection:
@@ -44,7 +44,7 @@ def commands(servers):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_many_functions_share_one_look_a_second(mode, redis_servers):
-    """Each client asks each node once a second, whatever the functions; none while nobody calls."""
+    """Each client asks each node once a second, however many functions; never while none is called."""
     urls = [server.url for server in redis_servers]
     clients = [make_client(mode, urls, timeout=5.0) for _ in range(CLIENTS)]
     functions = [made_of(mode, client, n) for client in clients for n in range(FUNCTIONS)]
@@ -69,8 +69,8 @@ def test_many_functions_share_one_look_a_second(mode, redis_servers):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["memcached", "redis"])
-def test_a_hit_after_a_rest_is_one_round_trip(mode, kind, request):
-    """The read and the look leave together: nobody is asked twice."""
+def test_a_hit_after_a_pause_takes_one_round_trip(mode, kind, request):
+    """The read and the look leave together, and no node is asked twice."""
     servers = request.getfixturevalue(f"{kind}_servers")
     client = make_client(mode, [server.url for server in servers], timeout=5.0)
     function = made_of(mode, client, 1)
@@ -102,7 +102,7 @@ def test_a_hit_after_a_rest_is_one_round_trip(mode, kind, request):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_clearable_client_looks_once_a_second(mode, redis_servers):
-    """Beside its calls, each of which is one command as ever."""
+    """Each of its calls is still one command."""
     urls = [server.url for server in redis_servers]
     client = make_client(mode, urls, timeout=5.0, clearable=True)
     client.set("k", 1)

@@ -25,7 +25,7 @@ class Curious(Observer):
             self.client.get("other")
 
 
-def test_an_observer_that_calls_its_client_is_not_told_of_that():
+def test_an_observer_is_not_told_of_its_own_calls():
     """One call is one event, whatever the observer calls meanwhile."""
     observer = Curious()
     client = Client("memory://a", observers=[observer])
@@ -36,8 +36,8 @@ def test_an_observer_that_calls_its_client_is_not_told_of_that():
     assert client.observer_errors == 0
 
 
-def test_observers_of_two_clients_that_call_each_other():
-    """Each client's call is told once, and what follows from that ends."""
+def test_observers_of_two_clients_do_not_call_each_other_for_ever():
+    """Each client's call is told once."""
     observers = Curious(), Curious()
     clients = [Client("memory://a", observers=[observer]) for observer in observers]
     observers[0].client, observers[1].client = clients[1], clients[0]
@@ -62,8 +62,8 @@ def test_an_observer_that_raises_hears_of_the_next_call():
     assert client.observer_errors == 2
 
 
-async def test_an_observer_that_starts_a_task():
-    """A task that an observer starts is no part of the observer: its calls are told."""
+async def test_calls_of_a_task_that_an_observer_starts_are_told():
+    """The task is no part of the observer."""
     tasks = []
 
     class Starting(Curious):
@@ -80,8 +80,8 @@ async def test_an_observer_that_starts_a_task():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_coroutine_is_no_observer(mode):
-    """A method nobody would await is refused when the client is made, by name."""
+def test_an_observer_with_an_async_method_is_refused(mode):
+    """It would never be awaited; the error names the method."""
 
     class Awaited:
         async def call_finished(self, event):

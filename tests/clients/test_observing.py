@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+from operations.harness import OBSERVED, EventLog
 from shardcache import (
     CallFinished,
     Client,
@@ -25,7 +26,7 @@ from shardcache.testing.driving import MODES, make_client
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
@@ -37,39 +38,26 @@ def urls(request):
     return [server.url for server in request.getfixturevalue(f"{request.param}_servers")]
 
 
-class Diary(Observer):
-    """Notes all it is told."""
-
-    def __init__(self):
-        self.events = []
-
-    def call_finished(self, event):
-        """Note any event."""
-        self.events.append(event)
-
-    node_failed = decode_failed = topology_changed = call_finished
-
-
 def test_calls_and_changes_are_told(mode):
     """Each node asked, and each change of nodes, is an event."""
-    diary = Diary()
-    client = make_client(mode, ["memory://a"], observers=[diary])
+    log = EventLog(*OBSERVED)
+    client = make_client(mode, ["memory://a"], observers=[log])
     client.set("k", 1)
     client.get("k")
     client.add_node("memory://b")
-    calls = [event.command for event in diary.events if isinstance(event, CallFinished)]
+    calls = [event.command for event in log.of(CallFinished)]
     assert calls == ["set", "get"]
-    assert all(e.seconds >= 0 and e.error is None for e in diary.events[:2])
-    (changed,) = [event for event in diary.events if isinstance(event, TopologyChanged)]
+    assert all(e.seconds >= 0 and e.error is None for e in log.events[:2])
+    (changed,) = log.of(TopologyChanged)
     assert [node.name for node in changed.change.added] == ["b"]
 
 
 def test_swallowed_errors_are_told_and_counted(mode):
     """A miss that was an error is an event and a count."""
-    diary = Diary()
-    client = make_client(mode, "memcached://127.0.0.1:1", observers=[diary], timeout=5)
+    log = EventLog(*OBSERVED)
+    client = make_client(mode, "memcached://127.0.0.1:1", observers=[log], timeout=5)
     assert client.get("k") is None
-    (failed,) = [event for event in diary.events if isinstance(event, NodeFailed)]
+    (failed,) = log.of(NodeFailed)
     assert isinstance(failed.error, NodeUnavailableError)
     assert failed.swallowed
     client.close()
@@ -77,15 +65,15 @@ def test_swallowed_errors_are_told_and_counted(mode):
 
 def test_garbage_is_a_counted_miss(mode):
     """Bytes that no codec can read are a miss, counted and told, and never shown."""
-    diary = Diary()
-    client = make_client(mode, "memory://a", observers=[diary])
+    log = EventLog(*OBSERVED)
+    client = make_client(mode, "memory://a", observers=[log])
     inner = getattr(client, "twin", client)
     member = next(iter(inner._cluster.members.values()))
     store = member.backend._execute
     store(Set(b"k", (32 << 16, b"\xc1 top secret")))
     assert client.get("k", "default") == "default"
     assert client.get_many(["k"]) == {}
-    told = [event for event in diary.events if isinstance(event, DecodeFailed)]
+    told = log.of(DecodeFailed)
     assert len(told) == 2
     assert "secret" not in repr(told)
     assert member.counters()["decode_failures"] == 2
@@ -104,7 +92,7 @@ def test_an_observer_that_raises_breaks_nothing(mode):
     assert client.observer_errors == 2
 
 
-def test_what_cannot_be_read_takes_nothing_from_the_rest(memcached_servers, mode):
+def test_an_unreadable_value_takes_no_other_with_it(memcached_servers, mode):
     """Under `on_error="raise"` the values that were read come with the error."""
     url = memcached_servers[0].url
     client = make_client(mode, url, on_error="raise", timeout=5.0)
@@ -130,8 +118,8 @@ class HitLog(Observer):
             self.counts.append((event.command, event.hits, event.misses))
 
 
-def test_calls_tell_hits_and_misses(urls, mode):
-    """Of each read, on every kind of node; a write is neither."""
+def test_events_of_reads_have_hits_and_misses(urls, mode):
+    """On every kind of node; a write has neither."""
     log = HitLog()
     client = make_client(mode, urls[:1], observers=[log], timeout=5.0)
     client.get("k")
@@ -146,7 +134,7 @@ def test_calls_tell_hits_and_misses(urls, mode):
     client.close()
 
 
-def test_a_failed_call_tells_neither_hit_nor_miss(mode):
+def test_a_failed_call_has_neither_hits_nor_misses(mode):
     """Its error says what it was."""
     log = HitLog()
     client = make_client(mode, "memcached://127.0.0.1:1", observers=[log], timeout=5.0)
@@ -156,8 +144,8 @@ def test_a_failed_call_tells_neither_hit_nor_miss(mode):
     client.close()
 
 
-def test_a_cached_function_tells_a_miss_and_a_hit(mode):
-    """What it keeps beside its values is not counted."""
+def test_a_cached_function_counts_a_miss_and_a_hit(mode):
+    """Its stubs, locks and tags are not counted."""
     log = HitLog()
     client = make_client(mode, ["memory://a", "memory://b"], observers=[log])
 
@@ -176,15 +164,15 @@ def test_a_cached_function_tells_a_miss_and_a_hit(mode):
 
 
 def test_counters_are_those_of_stats_and_ask_no_node(urls, mode):
-    """They are the client's own, so nothing is sent and a closed client has none."""
-    diary = Diary()
-    client = make_client(mode, urls, observers=[diary], timeout=5.0)
+    """They are the client's own: nothing is sent, and a closed client has none."""
+    log = EventLog(*OBSERVED)
+    client = make_client(mode, urls, observers=[log], timeout=5.0)
     client.set_many({f"k{number}": number for number in range(30)})
     client.get_many([f"k{number}" for number in range(40)])
     client.get_or_set("computed", lambda: 1, ttl=60)
-    told = len(diary.events)
+    told = len(log.events)
     counted = client.counters()
-    assert len(diary.events) == told
+    assert len(log.events) == told
     assert sum(each["hits"] for each in counted.values()) == 30
     assert sum(each["misses"] for each in counted.values()) == 10
     assert counted.protection["recomputes"] == 1
@@ -192,14 +180,14 @@ def test_counters_are_those_of_stats_and_ask_no_node(urls, mode):
     stats = client.stats()
     assert {name: each.client for name, each in stats.items()} == counted
     assert stats.protection == counted.protection
-    assert len(diary.events) == told + len(urls)
+    assert len(log.events) == told + len(urls)
     client.close()
     with pytest.raises(ClientClosedError):
         client.counters()
 
 
-def test_counters_tell_of_an_ejected_node(mode):
-    """Nodes for locks alone are among them, under a name of their own."""
+def test_counters_include_ejected_nodes_and_lock_nodes(mode):
+    """Lock nodes have a name of their own."""
     client = make_client(mode, "memcached://127.0.0.1:1", lock_nodes="memory://a", timeout=5.0)
     client.get("k")
     client.get("k")
@@ -294,8 +282,8 @@ def merged(told):
     )
 
 
-def test_a_cached_function_tells_of_its_own_key_alone(urls, mode):
-    """Its locks, its tags, its generation and its stub are nobody's traffic."""
+def test_a_cached_function_reports_its_own_key_alone(urls, mode):
+    """Its locks, tags, generation and stub are not reported."""
     log = KeyLog()
     client = make_client(mode, urls, observers=[log], timeout=5.0)
 
@@ -327,7 +315,7 @@ def result_of(client, call):
     return client.loop.run_until_complete(call) if inspect.isawaitable(call) else call
 
 
-def test_a_node_that_did_not_answer_tells_of_no_key(mode):
+def test_a_node_that_did_not_answer_reports_no_key(mode):
     """An error is told as a call, not as an access."""
     log = KeyLog()
     client = make_client(mode, "memcached://127.0.0.1:1", observers=[log], timeout=5)
@@ -337,16 +325,16 @@ def test_a_node_that_did_not_answer_tells_of_no_key(mode):
     client.close()
 
 
-def test_no_key_is_looked_at_unless_somebody_listens(mode, monkeypatch):
+def test_without_a_listener_no_key_is_looked_at(mode, monkeypatch):
     """Observers of other kinds cost no work per key."""
     looked = []
     monkeypatch.setattr(cluster_module, "keys_accessed", lambda *args: looked.append(args))
-    diary = Diary()
-    client = make_client(mode, ["memory://a"], observers=[diary])
+    log = EventLog(*OBSERVED)
+    client = make_client(mode, ["memory://a"], observers=[log])
     client.set("k", 1)
     client.get_many(["k"])
-    assert len(diary.events) == 2
+    assert len(log.events) == 2
     assert looked == []
-    listening = make_client(mode, ["memory://a"], observers=[diary, KeyLog()])
+    listening = make_client(mode, ["memory://a"], observers=[log, KeyLog()])
     listening.get("k")
     assert len(looked) == 1

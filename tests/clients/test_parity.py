@@ -17,7 +17,7 @@ NAMES = sorted(
 
 
 def signature(function):
-    """Give a signature as text, without what tells a world from the other."""
+    """Return a signature as text, without what tells a world from the other."""
     text = str(inspect.signature(function)).replace("Async", "")
     return text.replace("Awaitable[T] | T", "T")
 
@@ -36,7 +36,7 @@ def test_neither_has_what_the_other_lacks():
     assert blocking == {name for name in dir(AsyncClient) if not name.startswith("_")}
 
 
-def test_what_asks_a_node_is_awaited():
+def test_calls_that_ask_a_node_are_awaited():
     """In the asyncio client a call is a coroutine function exactly when it asks a node."""
     local = {
         "cached",

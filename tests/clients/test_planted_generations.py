@@ -27,7 +27,7 @@ PLANTED = [*WRITTEN, *HOURS_AHEAD, "stub", "another type"]
 
 @pytest.fixture(params=["memcached", "redis", "pymemcache"])
 def servers(request):
-    """Give three servers, and the URLs by which clients know them."""
+    """Return three servers, and the URLs by which clients know them."""
     found = request.getfixturevalue(
         f"{'redis' if request.param == 'redis' else 'memcached'}_servers"
     )
@@ -98,8 +98,8 @@ def assert_all_get(price, shops):
 @pytest.mark.parametrize("key", [MARKS, NAME], ids=["mark", "generation"])
 @pytest.mark.parametrize("planted", PLANTED)
 @pytest.mark.parametrize("on", ["one", "all"])
-def test_it_ends_nothing_and_is_passed(mode, key, planted, on, servers):
-    """On one node nobody minds it; from all of them it is gone with the next `invalidate_all`."""
+def test_a_planted_generation_invalidates_nothing(mode, key, planted, on, servers):
+    """One node is ignored; planted on all of them it is gone with the next `invalidate_all`."""
     if planted == "another type" and not servers[0][1].startswith("redis"):
         pytest.skip("memcached has one type")
     versions = [1]
@@ -124,8 +124,8 @@ def test_it_ends_nothing_and_is_passed(mode, key, planted, on, servers):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_with_a_secret_nobody_else_begins_a_generation(mode, servers):
-    """Unsigned, or signed for another function or as the version of a tag, a name is none at all."""
+def test_with_a_secret_no_attacker_starts_a_generation(mode, servers):
+    """A generation that is unsigned, or signed for another use, is ignored."""
     versions, secret = [1], "a secret that both have"
     shops = [Shop(mode, servers, versions, secret=secret)]
     assert shops[0].price() == 1
@@ -150,7 +150,7 @@ def test_with_a_secret_nobody_else_begins_a_generation(mode, servers):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_generation_outlasts_a_change_of_secrets(mode, servers):
-    """Whoever has the new secret in front believes what the old one signed."""
+    """A client with the new secret in front believes what the old one signed."""
     old, new = "the secret of last year", "the secret of this year"
     versions = [1]
     first = Shop(mode, servers, versions, secret=[old, new])

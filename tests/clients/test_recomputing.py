@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import functools
 import inspect
 import sys
 import threading
@@ -15,36 +13,14 @@ from datetime import timedelta
 import pytest
 
 import shardcache
+from clients.sources import as_called
 from shardcache import AsyncClient, Client, ConfigurationError, UncacheableResultError
 from shardcache.clients.base import cluster_of
-from shardcache.testing.driving import MODES, DrivenClient, make_client
+from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
 LONG = 30.0
 LOCKS = [False, "shard", True]
-BACKENDS = ["memcached", "redis", "pymemcache"]
-
-
-@pytest.fixture(params=BACKENDS)
-def urls(request):
-    """Give the URLs of three nodes that processes share."""
-    return _urls(request, request.param)
-
-
-@pytest.fixture(params=["memory", *BACKENDS])
-def all_urls(request):
-    """Give the URLs of three nodes of any kind."""
-    if request.param == "memory":
-        return "memory://a,b,c"
-    return _urls(request, request.param)
-
-
-def _urls(request, kind):
-    server = "redis" if kind == "redis" else "memcached"
-    urls = [server.url for server in request.getfixturevalue(f"{server}_servers")]
-    if kind == "pymemcache":
-        return [url.replace("memcached://", "pymemcache://") for url in urls]
-    return urls
 
 
 def in_thread(call):
@@ -58,10 +34,10 @@ def in_thread(call):
 @pytest.mark.parametrize("lock", LOCKS)
 @pytest.mark.parametrize("way", ["invalidate", "invalidate_tag"])
 class TestVoidFlights:
-    """Who calls after an invalidation has returned in another process gets no older value."""
+    """A call after an invalidation in another process gets no older value."""
 
-    def test_threads(self, urls, lock, way):
-        """The flight of one's own process is not joined then."""
+    def test_each_thread_has_its_own_generator(self, urls, lock, way):
+        """No other thread has read of it."""
         source, go, begun = ["old"], threading.Event(), threading.Event()
 
         def cached(client):
@@ -87,8 +63,8 @@ class TestVoidFlights:
             assert results == ["old"]
             assert g.get() == "new"
 
-    async def test_tasks(self, urls, lock, way):
-        """The same for the tasks of a loop."""
+    async def test_tasks_that_waited_call_side_by_side(self, urls, lock, way):
+        """Not one after another."""
         source, go, begun = ["old"], asyncio.Event(), asyncio.Event()
 
         def cached(client):
@@ -114,8 +90,8 @@ class TestVoidFlights:
             assert await g.get() == "new"
 
 
-def test_threads_that_come_later_join(urls):
-    """Whoever finds the stub of its leader joins, also on memcached, whose stubs have no names."""
+def test_later_threads_join_their_leader(urls):
+    """They find its stub, also on memcached, whose stubs have no names."""
     go, calls = threading.Event(), []
     with Client(urls, timeout=2.0) as client:
 
@@ -137,11 +113,11 @@ def test_threads_that_come_later_join(urls):
 
 
 class TestWhatIsNotShared:
-    """What is neither kept nor copied belongs to the caller whose call made it."""
+    """A result that is neither stored nor copied belongs to the caller that computed it."""
 
     @pytest.mark.parametrize("lock", LOCKS)
-    def test_threads(self, all_urls, lock):
-        """Each has a generator of its own, of which nobody else has read."""
+    def test_each_thread_has_its_own_generator(self, all_urls, lock):
+        """No other thread has read of it."""
         barrier, calls = threading.Barrier(4), []
         with Client(all_urls, timeout=2.0) as client:
 
@@ -165,8 +141,8 @@ class TestWhatIsNotShared:
             assert len(calls) == 4
 
     @pytest.mark.parametrize("lock", LOCKS)
-    async def test_tasks(self, all_urls, lock):
-        """Those who have waited compute side by side, not one after another."""
+    async def test_tasks_that_waited_call_side_by_side(self, all_urls, lock):
+        """Not one after another."""
         busy = [0, 0]
         async with AsyncClient(all_urls, timeout=2.0) as client:
 
@@ -184,8 +160,8 @@ class TestWhatIsNotShared:
             assert [list(each) for each in results] == [[0, 1, 2]] * 4
             assert busy == [0, 3]
 
-    async def test_what_can_be_copied_is(self, all_urls):
-        """What `condition` refuses is returned to all who wait for it, to each a copy."""
+    async def test_a_result_that_can_be_copied_is(self, all_urls):
+        """One that `condition` refuses goes to all followers, to each as a copy."""
         calls = []
         async with AsyncClient(all_urls, timeout=2.0) as client:
 
@@ -201,211 +177,12 @@ class TestWhatIsNotShared:
             assert len(calls) == 1
 
 
-class TestKeptErrors:
-    """What `cache_errors` keeps comes back whole, or is raised each time."""
-
-    class NotFoundError(Exception):
-        """With an attribute that is no argument."""
-
-        def __init__(self, user_id, source=None):
-            self.user_id = user_id
-            self.source = source
-
-        def __str__(self):
-            return f"no user {self.user_id}"
-
-    @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("codec", ["msgpack", "json"])
-    def test_it_comes_back_whole(self, all_urls, mode, codec, caplog):
-        """By its type, text and attributes."""
-        client = make_client(mode, all_urls, timeout=2.0, codec=codec)
-        calls = []
-
-        def raising(number):
-            calls.append(number)
-            raise self.NotFoundError(number)
-
-        f = as_called(client, raising, ttl=60, cache_errors=self.NotFoundError, error_ttl=30)
-        for _ in range(3):
-            with pytest.raises(self.NotFoundError, match="no user 7") as raised:
-                f(7)
-            assert (raised.value.user_id, raised.value.source) == (7, None)
-        assert calls == [7]
-        assert caplog.records == []
-        client.close()
-
-    @pytest.mark.parametrize("mode", MODES)
-    def test_what_would_not_is_not_kept_and_the_log_says_so_once(self, all_urls, mode, caplog):
-        """Without its text: that is nobody else's business."""
-        client = make_client(mode, all_urls, timeout=2.0)
-        calls = []
-
-        def raising(number):
-            calls.append(number)
-            raise self.NotFoundError("hunter2", source=client)
-
-        f = as_called(client, raising, ttl=60, cache_errors=self.NotFoundError, error_ttl=30)
-        for _ in range(3):
-            with pytest.raises(self.NotFoundError) as raised:
-                f(7)
-            assert raised.value.source is client
-        assert calls == [7] * 3
-        (record,) = caplog.records
-        assert record.levelname == "WARNING"
-        assert "cannot cache" in record.getMessage()
-        assert "NotFoundError" in record.getMessage()
-        assert "raising" in record.getMessage()
-        assert "hunter2" not in record.getMessage()
-        client.close()
-
-    @pytest.mark.parametrize("mode", MODES)
-    def test_what_comes_back_as_something_else_is_not_kept(self, all_urls, mode):
-        """As one would whose text tells of its cause, which is not stored."""
-
-        class RefusedError(Exception):
-            def __str__(self):
-                return f"refused, because of {self.__cause__!r}"
-
-        client = make_client(mode, all_urls, timeout=2.0)
-
-        def raising():
-            raise RefusedError from KeyError("row")
-
-        f = as_called(client, raising, ttl=60, cache_errors=RefusedError, error_ttl=30)
-        for _ in range(2):
-            with pytest.raises(RefusedError, match="because of KeyError"):
-                f()
-        client.close()
-
-
-def as_called(client, function, **terms):
-    """Return a function cached by a client of either kind, to be called as if it blocked."""
-    if not isinstance(client, DrivenClient):
-        return client.cached(namespace="f", **terms)(function)
-
-    @functools.wraps(function)
-    async def awaited(*args, **kwargs):
-        return function(*args, **kwargs)
-
-    cached = client.cached(namespace="f", **terms)(awaited)
-    return lambda *args, **kwargs: client.loop.run_until_complete(cached(*args, **kwargs))
-
-
-class TestFailingRefreshes:
-    """Nobody who is served an old value sees that a refresh failed: the log tells."""
-
-    @pytest.mark.parametrize("refresh", ["background", "inline"])
-    def test_threads(self, all_urls, refresh, caplog):
-        """Once a minute for each function, by the type of the exception and not its text."""
-        with Client(all_urls, timeout=2.0) as client:
-            up = [True]
-
-            @client.cached(
-                ttl=0.01, stale=60, jitter=0, error_backoff=0.01, refresh=refresh, namespace="f"
-            )
-            def rates():
-                if not up[0]:
-                    raise ConnectionError("to hunter2@source")
-                return 1
-
-            rates()
-            up[0] = False
-            eventually(lambda: rates() and rates.cache_info().swallowed >= 3, within=LONG)
-            (record,) = [each for each in caplog.records if "refreshing" in each.getMessage()]
-            assert record.levelname == "WARNING"
-            assert "rates failed: ConnectionError" in record.getMessage()
-            assert "hunter2" not in caplog.text
-
-    @pytest.mark.parametrize("term", ["condition", "ttl"])
-    async def test_tasks(self, all_urls, term, caplog):
-        """So are refreshes that fail by a function of the result."""
-        async with AsyncClient(all_urls, timeout=2.0) as client:
-            up = [True]
-
-            def check(_):
-                if not up[0]:
-                    raise ZeroDivisionError
-                return 0.01
-
-            terms = {"ttl": 0.01, "stale": 60, "jitter": 0, "error_backoff": 0.01, term: check}
-
-            @client.cached(namespace="f", **terms)
-            async def rates():
-                return 1
-
-            await rates()
-            up[0] = False
-            async with asyncio.timeout(LONG):
-                while not caplog.records:
-                    await rates()
-                    await asyncio.sleep(0.01)
-            assert "rates failed: ZeroDivisionError" in caplog.text
-
-    async def test_arguments_that_end_with_their_request(self, all_urls):
-        """With ignored arguments the call that is elected waits for the refresh, unless told not to."""
-
-        class Session:
-            """What is closed behind a request."""
-
-            closed = False
-
-        async with AsyncClient(all_urls, timeout=2.0) as client:
-            calls = []
-
-            def cached(**terms):
-                @client.cached(ttl=0.05, stale=60, jitter=0, ignore="session", **terms)
-                async def load(session, _user):
-                    await asyncio.sleep(0.01)
-                    calls.append(session.closed)
-                    return len(calls)
-
-                return load
-
-            async def request(load):
-                session = Session()
-                try:
-                    return await load(session, 7)
-                finally:
-                    session.closed = True
-
-            load = cached(namespace="auto")
-            assert load.policy.refresh == "inline"
-            async with asyncio.timeout(LONG):
-                while len(calls) < 3:
-                    await request(load)
-                    await asyncio.sleep(0.06)
-            assert not any(calls)
-            assert cached(namespace="told", refresh="background").policy.refresh == "background"
-
-    @pytest.mark.parametrize("mode", MODES)
-    def test_context_variables_are_those_of_the_call(self, mode):
-        """Of the one that was elected, in threads too: the span of a trace has its parent."""
-        seen = []
-        span = contextvars.ContextVar("span", default=None)
-        client = make_client(mode, "memory://a,b,c")
-
-        def rates():
-            seen.append(span.get())
-            return 1
-
-        f = as_called(client, rates, ttl=0.01, stale=60, jitter=0, refresh="background")
-
-        def called():
-            f()
-            return len(seen) > 1
-
-        span.set("request")
-        eventually(called, within=LONG)
-        assert set(seen) == {"request"}
-        client.close()
-
-
 class TestWhatTheFunctionDoes:
     """A cached function may do what a plain one may."""
 
     @pytest.mark.parametrize("coalesce", [True, False])
-    def test_stop_iteration_is_itself(self, all_urls, coalesce):
-        """It reaches the caller as it was raised, with its value, kept or not."""
+    def test_stop_iteration_reaches_the_caller(self, all_urls, coalesce):
+        """As it was raised, with its value, stored or not."""
         calls = []
         with Client(all_urls, timeout=2.0) as client:
             for terms in ({}, {"cache_errors": StopIteration, "error_ttl": 30}):
@@ -422,8 +199,8 @@ class TestWhatTheFunctionDoes:
                     assert "in f" in "".join(traceback.format_exception(raised.value)) or terms
         assert len(calls) == 3
 
-    async def test_stop_async_iteration_is_itself(self, all_urls):
-        """So is that of a coroutine function, for all who wait."""
+    async def test_stop_async_iteration_reaches_the_callers(self, all_urls):
+        """All that wait for a coroutine function get it."""
         async with AsyncClient(all_urls, timeout=2.0) as client:
 
             @client.cached(ttl=60, namespace="f")
@@ -434,7 +211,7 @@ class TestWhatTheFunctionDoes:
             errors = await asyncio.gather(*(f() for _ in range(3)), return_exceptions=True)
             assert [type(error) for error in errors] == [StopAsyncIteration] * 3
 
-    def test_those_who_waited_see_where_it_was_raised(self, all_urls):
+    def test_followers_see_where_an_error_was_raised(self, all_urls):
         """The trace of a shared exception ends where the function raised it."""
         calls = []
         with Client(all_urls, timeout=2.0) as client:
@@ -465,7 +242,7 @@ class TestWhatTheFunctionDoes:
                 assert isinstance(error.__cause__, ValueError)
 
     @pytest.mark.parametrize("lock", LOCKS)
-    def test_it_may_call_itself_deeply(self, lock):
+    def test_a_function_may_call_itself_deeply(self, lock):
         """About a fifth as deep as a plain function."""
         with Client("memory://a,b,c") as client:
 
@@ -476,7 +253,7 @@ class TestWhatTheFunctionDoes:
             deep = (sys.getrecursionlimit() - len(inspect.stack())) // 6
             assert f(deep) == deep
 
-    def test_an_interrupt_in_it_leaves_nothing(self):
+    def test_an_interrupt_in_the_function_leaves_nothing(self):
         """Neither a flight nor a stub, wherever the signal raises."""
         with Client("memory://a,b,c") as client:
 
@@ -496,8 +273,8 @@ class TestWhatTheFunctionDoes:
 class TestOptions:
     """What `cached` and `get_or_set` are told."""
 
-    def test_unknown_ones_are_named_with_those_there_are(self, mode):
-        """As a `TypeError` of the call that was made, not of something within."""
+    def test_unknown_options_are_named_with_the_known_ones(self, mode):
+        """As a `TypeError` of the call that was written, not of one within."""
         client = make_client(mode, "memory://a,b,c")
         for call in (client.cached, shardcache.cached):
             with pytest.raises(TypeError, match=r"^cached\(\) .*'timeout' \(known: .*ignore.*wait"):
@@ -525,8 +302,8 @@ class TestOptions:
             client.get_or_set("k", made, ttl=60, tags=[f"t{number}" for number in range(256)])
         client.close()
 
-    def test_a_ttl_of_zero_keeps_nothing(self, all_urls, mode):
-        """As a setting for development says it."""
+    def test_a_ttl_of_zero_stores_nothing(self, all_urls, mode):
+        """A setting for development."""
         client = make_client(mode, all_urls, timeout=2.0)
         calls = []
 
@@ -542,7 +319,7 @@ class TestOptions:
             client.cached(ttl=-1)
         client.close()
 
-    def test_a_none_that_a_codec_does_not_take(self, mode):
+    def test_a_none_that_the_codec_refuses_is_explained(self, mode):
         """The error names the way out."""
         client = make_client(mode, "memory://a,b,c", codec="raw")
         with pytest.raises(UncacheableResultError, match="cache_none=False"):

@@ -31,11 +31,11 @@ def mode(request):
     return request.param
 
 
-class TestSwallowedErrorLog:
-    """The log by itself, on a clock of the test."""
+class TestSwallowedErrors:
+    """The log alone, on a clock of the test."""
 
-    def test_the_first_is_told_and_then_one_a_minute(self, lines):
-        """With how many there were since, for each node and kind by itself."""
+    def test_the_first_error_is_logged_and_then_one_a_minute(self, lines):
+        """With the number of errors since, for each node and kind."""
         now = [100.0]
         errors = SwallowedErrorLog(clock=lambda: now[0])
         refused, late = NodeRefusedError("no", "a"), NodeTimeoutError("late", "a")
@@ -57,12 +57,12 @@ class TestSwallowedErrorLog:
         assert lines()[4:] == ["node error read as a miss 2 times in 60 s: a: no"]
 
     def test_an_ejection_has_a_line_of_its_own(self, lines):
-        """What ejects a node at once is not told twice."""
+        """The error that ejects a node at once is not logged twice."""
         SwallowedErrorLog().note(NodeUnavailableError("refused", "a"))
         assert lines() == []
 
-    def test_a_node_that_stays_ejected_is_told_once_a_minute(self, lines):
-        """From a minute after its ejection, with how many calls were refused since the last line."""
+    def test_a_node_that_stays_ejected_is_logged_once_a_minute(self, lines):
+        """From a minute after its ejection, with the calls refused since the last line."""
         now, member = [100.0], Member(Node("redis://a"), None)
         errors = SwallowedErrorLog(clock=lambda: now[0])
         cause = NodeUnavailableError("WRONGPASS", "a")
@@ -88,15 +88,15 @@ class TestSwallowedErrorLog:
         refuse(1)
         assert len(lines()) == 2
 
-    def test_texts_without_end_do_not_fill_the_memory(self, lines):
-        """Beyond a thousand kinds, all others of a node are one."""
+    def test_ever_new_texts_do_not_fill_the_memory(self, lines):
+        """Beyond a thousand kinds, all others of a node count as one."""
         errors = SwallowedErrorLog()
         for number in range(MAX_KINDS + 50):
             errors.note(NodeRefusedError(f"no {number}", "a"))
         assert len(lines()) == MAX_KINDS + 1
 
 
-def test_a_missing_password_is_told_once(make_redis, lines, mode):
+def test_a_missing_password_is_logged_once(make_redis, lines, mode):
     """Hundreds of calls miss, and one line says why."""
     server = make_redis("--requirepass", "hunter2")
     client = make_client(mode, server.url, timeout=5)
@@ -108,9 +108,9 @@ def test_a_missing_password_is_told_once(make_redis, lines, mode):
     client.close()
 
 
-def test_a_wrong_password_is_told_again(make_redis, lines, mode, monkeypatch):
-    """It ejects the node, and nothing but a line says that it is still wrong."""
-    monkeypatch.setattr("shardcache.clients.swallowed_log.LINE_EVERY", 0.3)
+def test_a_wrong_password_is_logged_again(make_redis, lines, mode, monkeypatch):
+    """It ejects the node, and only the log says that it is still wrong."""
+    monkeypatch.setattr("shardcache.clients.swallowed.EVERY", 0.3)
     server = make_redis("--requirepass", "hunter2")
     url = f"redis://:hunter3@127.0.0.1:{server.port}"
     client = make_client(mode, url, timeout=5)
@@ -126,8 +126,8 @@ def test_a_wrong_password_is_told_again(make_redis, lines, mode, monkeypatch):
     client.close()
 
 
-def test_rights_that_were_taken_away_are_told(make_redis, lines, mode):
-    """A user who may read and not write has every write dropped: once, in words."""
+def test_lost_rights_are_logged(make_redis, lines, mode):
+    """A user who may only read has every write dropped: one line says so."""
     server = make_redis()
     client = make_client(mode, server.url, timeout=5)
     assert client.set("k", 1)
@@ -138,8 +138,8 @@ def test_rights_that_were_taken_away_are_told(make_redis, lines, mode):
     client.close()
 
 
-def test_under_raise_the_caller_knows(make_redis, lines, mode):
-    """What reaches the caller is not logged as well."""
+def test_under_raise_nothing_is_logged(make_redis, lines, mode):
+    """The error reaches the caller."""
     server = make_redis("--requirepass", "hunter2")
     client = make_client(mode, server.url, timeout=5, on_error="raise")
     with pytest.raises(NodeRefusedError):
@@ -148,8 +148,8 @@ def test_under_raise_the_caller_knows(make_redis, lines, mode):
     client.close()
 
 
-def test_a_return_is_told(make_memcached, lines, mode):
-    """At INFO, with how long the node was out."""
+def test_a_return_is_logged(make_memcached, lines, mode):
+    """At INFO, with the seconds that the node was out."""
     server = make_memcached()
     client = make_client(mode, server.url, timeout=5)
     client.set("k", 1)

@@ -29,13 +29,13 @@ class JsonSerde:
     """The serializer of pymemcache's "Getting started"."""
 
     def serialize(self, _, value):
-        """Give text under flag 1, anything else as JSON under flag 2."""
+        """Return text under flag 1, anything else as JSON under flag 2."""
         if isinstance(value, str):
             return value.encode(), 1
         return json.dumps(value).encode(), 2
 
     def deserialize(self, _, value, flags):
-        """Give back what has one of the two flags, and raise for all others."""
+        """Return back what has one of the two flags, and raise for all others."""
         if flags == 1:
             return value.decode()
         if flags == 2:
@@ -55,7 +55,7 @@ class Theirs:
         self._refuses = refuses
 
     def get(self, key):
-        """Give what it reads; raise `RefusedError` where it refuses the flags."""
+        """Return what it reads; raise `RefusedError` where it refuses the flags."""
         try:
             return self.client.get(key)
         except ValueError as error:
@@ -65,7 +65,7 @@ class Theirs:
 
 
 def pylibmc_client(host):
-    """Give a client of pylibmc, which has no wheels for some versions of Python."""
+    """Return a client of pylibmc, which has no wheels for some versions of Python."""
     pylibmc = pytest.importorskip("pylibmc", reason="pylibmc has no wheel for this Python")
     return pylibmc.Client([host])
 
@@ -93,19 +93,19 @@ REFUSING = ("pymemcache JsonSerde", *PYTHON_MEMCACHED)
 
 @pytest.fixture
 def server(memcached_servers):
-    """Give an empty memcached."""
+    """Return an empty memcached."""
     return memcached_servers[0]
 
 
 @pytest.fixture(params=MAKERS)
 def name(request):
-    """Give each other client in turn."""
+    """Return each other client in turn."""
     return request.param
 
 
 @pytest.fixture
 def theirs(name, server):
-    """Give a client of it."""
+    """Return a client of it."""
     made = MAKERS[name](f"{server.host}:{server.port}")
     yield made
     getattr(made.client, "close", made.client.disconnect_all)()
@@ -113,7 +113,7 @@ def theirs(name, server):
 
 @pytest.fixture(params=[(mode, scheme) for mode in MODES for scheme in SCHEMES], ids="-".join)
 def make(request, server):
-    """Give a function that makes a client of ours, closed at the end."""
+    """Return a function that makes a client of ours, closed at the end."""
     mode, scheme = request.param
     clients = []
 
@@ -128,7 +128,7 @@ def make(request, server):
 
 
 def seen(theirs, key):
-    """Give what another client sees of a key: bytes, text, a number, or that it refuses it."""
+    """Return what another client sees of a key: bytes, text, a number, or that it refuses it."""
     try:
         return theirs.get(key)
     except RefusedError:

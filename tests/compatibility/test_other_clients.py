@@ -14,13 +14,13 @@ KEYS = [f"user:{number}:profile" for number in range(400)]
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture
 def hosts(memcached_servers):
-    """Give the addresses of three empty memcached nodes."""
+    """Return the addresses of three empty memcached nodes."""
     return [(server.host, server.port) for server in memcached_servers]
 
 

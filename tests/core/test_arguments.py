@@ -84,7 +84,7 @@ plain = st.one_of(
 
 
 def containers(inner):
-    """Give what holds other values."""
+    """Return what holds other values."""
     pairs = st.dictionaries(st.one_of(st.text(max_size=2), few), inner, max_size=3)
     return st.one_of(
         st.lists(inner, max_size=3),
@@ -116,12 +116,12 @@ class User:
         self.number = number
 
     def __cache_key__(self):
-        """Give what tells users apart."""
+        """Return what tells users apart."""
         return self.number
 
 
 def same(one, other, typed):  # noqa: PLR0911 - a rule for each kind of value
-    """Say whether two values are one argument, by the rule of the docs."""
+    """Return whether two values are one argument, by the rule of the docs."""
     if not typed and isinstance(one, NUMBERS) and isinstance(other, NUMBERS):
         return type(one) is type(other) if Level in map(type, (one, other)) else one == other
     if type(one) is not type(other):
@@ -146,7 +146,7 @@ def same(one, other, typed):  # noqa: PLR0911 - a rule for each kind of value
 
 
 def same_unordered(one, other, typed):
-    """Say whether each of some values is one of others."""
+    """Return whether each of some values is one of others."""
     if len(one) != len(other):
         return False
     left = list(other)
@@ -175,7 +175,7 @@ def test_a_value_that_is_nearly_another_is_told_from_it(one, typed, data):
 
 
 def changes(value):
-    """Give values near another one."""
+    """Return values near another one."""
     if isinstance(value, (Point, Range)):
         low, high = vars(value).values() if isinstance(value, Range) else value
         return st.one_of(
@@ -282,7 +282,7 @@ def test_keys_are_the_same_in_every_process():
 
 
 def keys(function, **key_spec):
-    """Give a way to ask for the key of a call."""
+    """Return a function to ask for the key of a call."""
     made = KeyBuilder(function, KeySpec(**key_spec))
     return lambda *args, **kwargs: made.key(args, kwargs, "")
 

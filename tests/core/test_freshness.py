@@ -93,7 +93,7 @@ def test_a_value_is_read_through_its_envelope():
 def state(  # noqa: PLR0913 - each has its default
     age, policy, *, delta=0.0, chance=0.0, ttl=10.0, versions=()
 ):
-    """Give what may be done with a value of an age."""
+    """Return what may be done with a value of an age."""
     stored = Stored((TEXT_FLAGS, b""), 1000.0 + ttl, delta, ttl, list(versions))
     return freshness(stored, policy, 1000.0 + age, chance, list(versions))
 

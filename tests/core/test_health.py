@@ -26,7 +26,7 @@ SILENT = NodeTimeoutError("late")
 
 
 def caused(error, cause):
-    """Give an error with its cause."""
+    """Return an error with its cause."""
     error.__cause__ = cause
     return error
 

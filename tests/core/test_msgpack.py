@@ -67,7 +67,7 @@ values = st.recursive(
 
 
 def form(value: Any) -> Any:
-    """Give what tells two values apart that `==` calls equal: types, signs, folds and zones."""
+    """Return what tells two values apart that `==` calls equal: types, signs, folds and zones."""
     kind = type(value)
     if kind in (list, tuple):
         return kind, [form(item) for item in value]
@@ -84,14 +84,14 @@ def form(value: Any) -> Any:
 
 
 def zone_form(zone: tzinfo | None) -> Any:
-    """Give a zone's own form: they compare by identity, or by their offset alone."""
+    """Return a zone's own form: they compare by identity, or by their offset alone."""
     if isinstance(zone, ZoneInfo):
         return "key", zone.key
     return zone and ("offset", zone.utcoffset(None), zone.tzname(None))
 
 
 def there_and_back(value: Any) -> Any:
-    """Give what a value is after it was stored and read."""
+    """Return what a value is after it was stored and read."""
     return CODEC.decode(NAME, CODEC.encode(NAME, value))
 
 
@@ -166,7 +166,7 @@ def test_unknown_zones_are_refused(zone):
 
 
 def nested(depth: int, wrap: Any) -> Any:
-    """Give 0 wrapped `depth` times."""
+    """Return 0 wrapped `depth` times."""
     value: Any = 0
     for _ in range(depth):
         value = wrap(value)
@@ -372,7 +372,7 @@ MODULUS = 2**61 - 1  # of the hash of numbers
 
 
 def alike(kind, count):
-    """Give so many different values of one hash."""
+    """Return so many different values of one hash."""
     numbers = [1 + (1 + place) * MODULUS for place in range(1 << 10, (1 << 10) + count)]
     made = {
         "int": lambda number: number,
@@ -385,7 +385,7 @@ def alike(kind, count):
 
 
 def crafted(members, code):
-    """Give the form of a set, or of a dict for no code, that no `Msgpack` would write."""
+    """Return the form of a set, or of a dict for no code, that no `Msgpack` would write."""
     forms = [CODEC.encode(NAME, member) for member in members]
     if code is None:
         head = b"\xdf" + len(forms).to_bytes(4, "big")

@@ -38,14 +38,14 @@ by_every_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: code
 
 
 def payloads_by(codec, foreign=None):
-    """Give the payloads of a client of this codec, signed if it insists."""
+    """Return the payloads of a client of this codec, signed if it insists."""
     if codec.name == "pickle":
         return SignedPayloads(codec, [b"s" * 16], lambda: 1000.0, foreign)
     return Payloads(codec, foreign)
 
 
 def reading(**options):
-    """Give payloads that read more of other clients."""
+    """Return payloads that read more of other clients."""
     return Payloads(Msgpack(), Foreign(**options))
 
 

@@ -10,7 +10,7 @@ import ast
 import contextlib
 import time
 
-from connections.fakes import token_of
+from backends.fakes import token_of
 from shardcache import Client, ConfigurationError, DecodeError, KeyBuildError, Node, NodeError
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.memcached.wire import MemcachedWire

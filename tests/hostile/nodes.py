@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from connections.fakes import token_of
+from backends.fakes import token_of
 
 GIB = 1 << 30
 GARBAGE = bytes(range(256)) * 16

@@ -102,13 +102,13 @@ OF_REDIS = {
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture(params=BACKENDS)
 def cache(request, mode):
-    """Give a client of three nodes of each kind in turn, and what writes to them beside it."""
+    """Return a client of three nodes of each kind in turn, and what writes to them beside it."""
     if request.param == "memory":
         urls, writers = "memory://a,b,c", []
     else:

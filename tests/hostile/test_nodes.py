@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from connections.fakes import fake_node, token_of
+from backends.fakes import fake_node, token_of
 from hostile.measuring import cost_of
 from hostile.nodes import CLASSIC, MEMCACHED, REDIS, unique_figures
 from shardcache import NodeProtocolError, ShardCacheError
@@ -33,7 +33,7 @@ SERVERS = [
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import shardcache
-from connections.fakes import fake_node
+from backends.fakes import fake_node
 from hostile.showing import all_shown, chain_of
 from shardcache import Node, NodeError, Observer, PartialFailureError, errors
 from shardcache.backends.base import BackendOptions
@@ -83,7 +83,7 @@ def filled(answer):
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 

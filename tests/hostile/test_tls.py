@@ -23,19 +23,19 @@ OLD_VERSIONS = {"TLS 1.0": ssl.TLSVersion.TLSv1, "TLS 1.1": ssl.TLSVersion.TLSv1
 
 @pytest.fixture(params=MODES)
 def mode(request):
-    """Give each of the two clients in turn."""
+    """Return each of the two clients in turn."""
     return request.param
 
 
 @pytest.fixture(params=["rediss", "memcacheds"])
 def scheme(request):
-    """Give each scheme with TLS in turn."""
+    """Return each scheme with TLS in turn."""
     return request.param
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
-    """Give an authority, and the file that makes it trusted."""
+    """Return an authority, and the file that makes it trusted."""
     made = trustme.CA()
     made.file = tmp_path_factory.mktemp("tls") / "authority.pem"
     made.cert_pem.write_to_path(made.file)

@@ -43,7 +43,7 @@ class Pile:
 
 
 def is_on_a_loop():
-    """Say whether this code is run by an event loop."""
+    """Return whether this code is run by an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -60,10 +60,10 @@ async def awaited_until(fact):
 
 
 class TestThreads:
-    """Those of the blocking client."""
+    """The threads of the blocking client."""
 
-    def test_one_thread_undoes_all_that_is_added_under_a_name(self):
-        """What is added while it is at it is taken up as well."""
+    def test_one_thread_cleans_up_all_of_one_name(self):
+        """Work added while it runs is done as well."""
         io, pile = BlockingIO(), Pile()
         pile.gate.clear()
         for _ in range(20):
@@ -79,7 +79,7 @@ class TestThreads:
         assert pile.crowd == 1
         io.close()
 
-    def test_what_is_stuck_keeps_nothing_else_waiting(self):
+    def test_stuck_work_delays_no_other_name(self):
         """Each name has a thread of its own."""
         io, stuck, pile = BlockingIO(), Pile(), Pile()
         stuck.left, stuck.stuck, pile.left = [1], True, [1, 1]
@@ -94,7 +94,7 @@ class TestThreads:
 
     @pytest.mark.parametrize("stuck", [False, True])
     def test_closing_waits_a_moment_unless_it_is_stuck(self, stuck):
-        """A node that was silent all the time may be so for ever."""
+        """A node that was silent all the time may stay so."""
         io, pile = BlockingIO(), Pile()
         pile.left, pile.stuck = [1] * 10, stuck
         io.clean_up("pile", pile.turn)
@@ -102,8 +102,8 @@ class TestThreads:
         io.close()
         assert bool(pile.left) is stuck
 
-    def test_without_a_thread_nothing_is_undone(self, monkeypatch):
-        """And nothing raised: what a node keeps is left to expire."""
+    def test_without_a_thread_nothing_is_cleaned_up(self, monkeypatch):
+        """Nothing is raised: the nodes let it expire."""
 
         def refuse(_):
             raise RuntimeError("can't start new thread")
@@ -117,8 +117,8 @@ class TestThreads:
         eventually(lambda: not pile.left, within=SOON)
         io.close()
 
-    def test_a_forked_child_begins_anew(self):
-        """What its parent's thread is at does not keep the child from its own."""
+    def test_a_forked_child_starts_afresh(self):
+        """Work of its parent's thread does not block it."""
         io, pile = BlockingIO(), Pile()
         pile.left = [1]
         pile.gate.clear()
@@ -138,10 +138,10 @@ class TestThreads:
 
 
 class TestTasks:
-    """Those of the asyncio client."""
+    """The tasks of the asyncio client."""
 
-    async def test_one_task_undoes_all_that_is_added_under_a_name(self):
-        """What is added while it is at it is taken up as well."""
+    async def test_one_task_cleans_up_all_of_one_name(self):
+        """Work added while it runs is done as well."""
         io, pile = AsyncIO(), Pile()
         for _ in range(20):
             pile.left.append(1)
@@ -154,7 +154,7 @@ class TestTasks:
 
     @pytest.mark.parametrize("stuck", [False, True])
     async def test_closing_waits_a_moment_unless_it_is_stuck(self, stuck):
-        """A node that was silent all the time may be so for ever."""
+        """A node that was silent all the time may stay so."""
         io, pile = AsyncIO(), Pile()
         pile.left, pile.stuck = [1] * 10, stuck
         io.clean_up("pile", pile.turn)
@@ -163,14 +163,14 @@ class TestTasks:
         assert bool(pile.left) is stuck
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    async def test_a_client_that_is_closed_begins_nothing(self):
+    async def test_a_closed_client_starts_nothing(self):
         """Nobody would wait for it."""
         io, pile = AsyncIO(), Pile()
         await io.aclose()
         io.clean_up("pile", pile.turn)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    def test_a_loop_that_ended_is_not_waited_for(self):
+    def test_the_work_of_an_ended_loop_starts_again_on_the_next(self):
         """What it had begun is begun anew on the next one."""
         io, pile = AsyncIO(), Pile()
         pile.left, pile.stuck = [1], True

@@ -10,10 +10,12 @@ import heapq
 import itertools
 import math
 import random
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from operations.later import Cancelled, Later
+from operations.simulated_io import SimulatedIO
 from shardcache.backends.memory import Bounds, Store
 from shardcache.clients.function_cache import CacheContext
 from shardcache.core.capabilities import COMPARE, EVERYTHING
@@ -35,38 +37,10 @@ from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.invalidation.generations import Generations
-from shardcache.operations.port import UNANSWERED
 from shardcache.operations.recompute.protection import Protection
 from shardcache.strategies.rendezvous import Rendezvous
 
 TIMEOUT = 0.1
-GRACE = 0.001
-
-
-class Later:
-    """A result that comes later; awaited by simulated tasks."""
-
-    def __init__(self) -> None:
-        self.done = False
-        self.result: Any = None
-        self.watchers: list[Callable[[], None]] = []
-
-    def set(self, result: Any) -> None:
-        """Give the result, unless there is one."""
-        if self.done:
-            return
-        self.done, self.result = True, result
-        for watcher in self.watchers:
-            watcher()
-
-    def __await__(self) -> Generator[Later, None, Any]:
-        if not self.done:
-            yield self
-        return self.result
-
-
-class Cancelled(BaseException):
-    """What is raised in a task that is cancelled."""
 
 
 class Task(Later):
@@ -225,7 +199,7 @@ class SimulatedNode:
         world.at(deadline - world.now, lambda: reply.set(NodeTimeoutError("late", "node")))
 
     def held(self, key: bytes) -> Any:
-        """Give what is kept under a key now, with its expiry; `None` when there is nothing."""
+        """Return what is kept under a key now, with its expiry; `None` when there is nothing."""
         entry = self.store._entries.get(key)
         if entry is None or entry.expires <= self._clock():
             return None
@@ -332,175 +306,3 @@ class Process:
     def pause(self, seconds: float) -> None:
         """Do nothing for so long, as a process that was stopped; its clock goes on."""
         self.paused_until = max(self.paused_until, self.world.now + seconds)
-
-
-class SimulatedRepetition:
-    """What is done again and again, until it is stopped."""
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self.busy: Task | None = None
-
-    async def stop(self) -> None:
-        """End it."""
-        self.stopped = True
-        if self.busy is not None:
-            await self.busy
-
-
-class SimulatedSingleFlight:
-    """The flights of a process with one caller at a time: it always flies itself."""
-
-    async def do(self, name: bytes, work: Any, wait: float, **_: Any) -> Any:
-        """Do the work."""
-        del name, wait
-        return await work(), True
-
-    def progress(self, name: bytes) -> None:
-        """Return nothing: nobody else flies."""
-
-    def forget(self, name: bytes) -> None:
-        """Do nothing: nobody joins."""
-
-    def forget_all(self) -> None:
-        """Do nothing, as above."""
-
-    def nested(self) -> bool:
-        """Say no."""
-        return False
-
-
-class SimulatedIO:
-    """The port of a simulated process."""
-
-    refreshes_in_background = True
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world = world
-        self._process = process
-        self._cleaning: dict[Any, Task] = {}
-        self.single_flight = SimulatedSingleFlight()
-
-    def now(self) -> float:
-        """Give the process's monotonic time."""
-        return self._world.now * self._process.rate
-
-    def process(self) -> int:
-        """Give a number: nothing forks here."""
-        return 1
-
-    def wall(self) -> float:
-        """Give the time of its clock."""
-        return self._world.now + self._process.skew
-
-    def random(self) -> float:
-        """Give a number by the world's chance."""
-        return self._world.chance.random()
-
-    def token(self) -> bytes:
-        """Give 16 bytes by the world's chance."""
-        return self._world.chance.randbytes(16)
-
-    async def call(self, node: SimulatedNode, command: Any, deadline: float) -> Any:
-        """Ask one node; raise its error."""
-        reply = await self._asked(node, command, deadline)
-        if isinstance(reply, (NodeTimeoutError, NodeUnavailableError)):
-            raise reply
-        return reply
-
-    async def call_many(
-        self, asks: Sequence[tuple[SimulatedNode, Any]], deadline: float, enough: Any = None
-    ) -> Any:
-        """Ask all at once, until it is enough and a moment longer."""
-        replies = [self._asked(node, command, deadline) for node, command in asks]
-        if enough is None:
-            return [(await reply, self.now()) for reply in replies]
-        over = Later()
-
-        def heard() -> list[Any]:
-            return [reply.result if reply.done else UNANSWERED for reply in replies]
-
-        def look() -> None:
-            if all(reply.done for reply in replies):
-                over.set(None)
-            elif enough(heard()):
-                self._world.at(GRACE, lambda: over.set(None))
-
-        for reply in replies:
-            reply.watchers.append(look)
-        look()
-        await over
-        return [(reply, self.now()) for reply in heard()]
-
-    async def coalesce(self, name: Any, ask: Any) -> Any:
-        """Ask: there is one caller."""
-        del name
-        return await ask()
-
-    async def compute(self, factory: Any) -> Any:
-        """Give what the function makes, in virtual time if it is awaited."""
-        made = factory()
-        return await made if hasattr(made, "__await__") else made
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        over = Later()
-        self._world.at(seconds / self._process.rate, lambda: over.set(None))
-        await over
-
-    async def give_way(self) -> None:
-        """Go on: there is one caller."""
-
-    def spawn(self, work: Any, name: str) -> None:
-        """Begin an operation beside the calls."""
-        del name
-        self._process.begin(work)
-
-    def try_spawn(self, work: Any, name: str) -> bool:
-        """Begin it as well."""
-        self.spawn(work, name)
-        return True
-
-    async def shield(self, work: Any) -> Any:
-        """Do it in a task that goes on when the caller is cancelled."""
-        task = self._process.begin(work)
-        result = await task
-        if task.error is not None:
-            raise task.error
-        return result
-
-    def clean_up(self, name: Any, turn: Any) -> None:
-        """Undo it beside the calls, unless that is being done."""
-        task = self._cleaning.get(name)
-        if task is not None and not task.done:
-            return
-
-        async def take_turns() -> None:
-            try:
-                while (pause := await turn()) is not None:
-                    await self.sleep(pause.seconds)
-            finally:
-                self._cleaning.pop(name, None)
-
-        self._cleaning[name] = self._process.begin(take_turns)
-
-    def repeat(self, every: float, work: Any, name: str) -> SimulatedRepetition:
-        """Do it again and again."""
-        del name
-        repetition = SimulatedRepetition()
-
-        async def turns() -> None:
-            await self.sleep(every)
-            while not repetition.stopped:
-                repetition.busy = self._process.run(work())
-                if not await repetition.busy:
-                    repetition.stopped = True
-                await self.sleep(every)
-
-        self._process.run(turns())
-        return repetition
-
-    def _asked(self, node: SimulatedNode, command: Any, deadline: float) -> Later:
-        reply = Later()
-        node.ask(self._process, command, deadline / self._process.rate, reply)
-        return reply

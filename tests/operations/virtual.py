@@ -8,7 +8,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from operations.simulation import Later, SimulatedNode, World
+from operations.cached_harness import DELTA
+from operations.harness import REDIS
+from operations.later import Later
+from operations.simulation import SimulatedNode, World
+from shardcache.core.caching import CachePolicy
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.events import Observers
 from shardcache.core.keys import KeySpace
@@ -20,6 +24,10 @@ from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Prober
+from shardcache.operations.invalidation import tags
+from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.protection import Protection
+from shardcache.operations.recompute.request import Request
 from shardcache.strategies.rendezvous import Rendezvous
 
 TIMEOUT = 0.1
@@ -175,3 +183,97 @@ def virtual_cluster(
     for member in members.values():
         ejector.add(member, member.node.name)
     return cluster
+
+
+class LoopHarness:
+    """Five nodes, clients of one loop that share nothing else, one key, and one slow source.
+
+    It has the verbs of `operations.harness`, for calls that share flights over the asyncio port.
+    """
+
+    KEY = "report"
+    TAG = "t"
+
+    def __init__(self, clients=2, kinds=REDIS, seed=0, tags=("t",), delays=(None,), **terms):
+        self.loop = VirtualLoop()
+        self.world = LoopWorld(self.loop, seed)
+        self.nodes = [SimulatedNode(self.world, whole_seconds=kind) for kind in kinds]
+        self.clusters = [
+            virtual_cluster(self.loop, self.world, self.nodes, delays[place % len(delays)])
+            for place in range(clients)
+        ]
+        self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
+        self.tags = tags
+        self.version = 0
+        self.calls = 0
+        self.busy = [0] * clients
+        self.protections = [Protection() for _ in range(clients)]
+        self.most_busy = 0
+        self.delta = DELTA
+
+    def request(self, place):
+        """Return one call of a client."""
+
+        async def load():
+            self.calls += 1
+            self.busy[place] += 1
+            self.most_busy = max(self.most_busy, self.busy[place])
+            version = self.version
+            try:
+                await asyncio.sleep(self.delta)
+            finally:
+                self.busy[place] -= 1
+            return version
+
+        cluster = self.clusters[place]
+        protection = self.protections[place]
+        return Request(
+            cluster, self.KEY, load, self.policy, protection, protection.direct, self.tags
+        )
+
+    @property
+    def now(self):
+        """Return the virtual time in seconds."""
+        return self.world.now
+
+    def advance(self, seconds):
+        """Let time pass."""
+        self.loop.advance(seconds)
+
+    def start_call(self, place=0):
+        """Begin a call of a client."""
+        return self.loop.create_task(cached_value.get(self.request(place)))
+
+    def void(self, place, way):
+        """Change the source, and invalidate what was made of it before."""
+        self.version += 1
+        if way == "invalidate":
+            self.loop.run(cached_value.invalidate(self.request(place)))
+        else:
+            self.loop.run(tags.invalidate(self.clusters[place], self.TAG))
+
+    def results(self, tasks):
+        """Return what came of calls."""
+
+        async def all_of_them():
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        return self.loop.run(all_of_them())
+
+    @property
+    def shard(self):
+        """Return the node that has the key."""
+        return self.nodes[int(self.clusters[0].route(self.KEY)[1].node.name[1:])]
+
+    def close(self):
+        """Let all come to its end; check that nothing is left of any flight."""
+        try:
+            for node in self.nodes:
+                node.up = True
+            self.loop.advance(200.0)
+            for cluster in self.clusters:
+                assert len(cluster.io.single_flight) == 0
+            assert self.busy == [0] * len(self.clusters)
+            assert not asyncio.all_tasks(self.loop)
+        finally:
+            self.loop.close()

@@ -22,13 +22,22 @@ from rich.table import Table
 ROOT = Path(__file__).parents[2]
 REDLOCK = "operations/locks/redlock.py"
 HELD = "operations/locks/held.py"
-LOCK_TESTS = ("operations/test_redlock.py",)
-VALUE_TESTS = ("operations/test_computed.py",)
-FLIGHT_TESTS = ("operations/test_single_flight.py",)
-SIGNED_TESTS = ("clients/test_signed.py",)
+LOCK_TESTS = tuple(
+    f"operations/locks/test_{subject}.py"
+    for subject in ("redlock", "waiting", "extension", "release", "leftovers", "held", "safety")
+)
+VALUE_TESTS = tuple(
+    f"operations/recompute/test_{subject}.py"
+    for subject in ("recompute", "refresh", "claims", "waiting", "takeover", "outcomes")
+)
+FLIGHT_TESTS = ("operations/recompute/test_single_flight.py",)
+SIGNED_TESTS = ("clients/test_signed.py", "clients/test_replay.py")
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
 GENERATIONS = "operations/invalidation/generations.py"
-GENERATION_TESTS = ("operations/test_generations.py",)
+GENERATION_TESTS = tuple(
+    f"operations/invalidation/test_{subject}.py"
+    for subject in ("generation_names", "generations", "planted_generations", "generation_safety")
+)
 
 
 class Mutant(NamedTuple):
@@ -61,7 +70,7 @@ MUTANTS = [
         "io/blocking.py",
         "now = staticmethod(time.monotonic)",
         "now = staticmethod(time.time)",
-        ("clients/test_locks.py",),
+        ("clients/test_locks.py", "clients/test_lock_blocks.py"),
     ),
     Mutant(
         "no test of the time that asking took",
@@ -273,7 +282,7 @@ MUTANTS = [
         "operations/recompute/request.py",
         "return None if twin is None or not equal(twin, error) else payload",
         "return payload",
-        ("clients/test_recomputing.py",),
+        ("clients/test_kept_errors.py",),
     ),
     Mutant(
         "what cannot be copied is given to all",
@@ -301,14 +310,14 @@ MUTANTS = [
         "io/tasks.py",
         "        if not self._waiters:\n            self._task.cancel()",
         "        self._task.cancel()",
-        ("io/test_single_flight.py",),
+        ("io/test_task_flights.py",),
     ),
     Mutant(
         "an interruption is shared",
         "io/threads.py",
         "outcome: T | FlightEnd = FlightEnd.CANCELLED\n        try:",
         "outcome: T | FlightEnd = FlightEnd.TIMED_OUT\n        try:",
-        ("io/test_single_flight.py",),
+        ("io/test_thread_flights.py",),
     ),
     Mutant(
         "a signature that is good for every key",
@@ -357,7 +366,7 @@ MUTANTS = [
         "backends/redis/wire.py",
         "self._version = (self._version + 1) & _LAST_VERSION",
         "self._version = self._version & _LAST_VERSION",
-        ("backends/test_redis_wire.py",),
+        ("backends/redis/test_wire.py",),
     ),
     Mutant(
         "a refused swap deletes what is newer",

@@ -1,0 +1,115 @@
+"""A batch of quiet gets means the same to memcached and to us, whichever way it is written or read."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardcache.backends.memcached.replies import TOKENS
+from shardcache.backends.memcached.wire import TEMPLATED, MemcachedWire
+from shardcache.core.commands import GetMany
+from shardcache.errors import NodeProtocolError
+
+_line = re.compile(rb"mg ([!-~]{1,250}) v f q O([0-9]{1,10})( b)?\r\n")
+
+ENDS = b"\r\nVA 1 f0 O1\r\nMN\r\n"  # what a value may hold to look like a reply
+values = st.one_of(
+    st.binary(max_size=40),
+    st.text("\r\nVAMN0 ", max_size=12).map(str.encode),
+    st.sampled_from([b"", b"\r", b"\r\n", b"x\r", ENDS, b"\r" * 20, b"v" * 501, b"v" * 40_000]),
+)
+payloads = st.one_of(st.none(), st.tuples(st.integers(0, 2**32 - 1), values))
+
+
+def asked(wire, keys):
+    """Encode a batch; give what it asks for: names with their tokens."""
+    *lines, end = b"".join(wire.encode(GetMany(keys))).splitlines(keepends=True)
+    assert end == b"mn\r\n"
+    return [(match[1], int(match[2])) for match in map(_line.fullmatch, lines)]
+
+
+def answer(requests, found):
+    """Return what memcached answers when it has `found`."""
+    hits = [
+        b"VA %d f%d O%d\r\n%s\r\n" % (len(payload[1]), payload[0], token, payload[1])
+        for (_, token), payload in zip(requests, found, strict=True)
+        if payload is not None
+    ]
+    return b"".join(hits) + b"MN\r\n"
+
+
+@given(st.lists(payloads, min_size=1, max_size=8), st.integers(1, 60_000))
+def test_a_reply_in_pieces_is_the_reply_in_one(found, size):
+    """Values may hold anything, keys may be missing, and the network may cut where it likes."""
+    keys = [b"key:%d" % place for place in range(len(found))]
+    for pieces in (size, 1 << 30):
+        wire = MemcachedWire()
+        reply = answer(asked(wire, keys), found)
+        replies = [
+            whole
+            for start in range(0, len(reply), pieces)
+            for whole in wire.feed(reply[start : start + pieces])
+        ]
+        assert replies == [found]
+        assert wire.idle
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda reply, token: reply.replace(b"O%d" % token, b"O%d" % (token + 9)),
+        lambda reply, token: reply.replace(b"O%d" % token, b"O%d" % (token - 1)),
+        lambda reply, token: reply.replace(b"O%d" % (token + 1), b"O%d" % token),
+        lambda reply, token: reply.replace(b"O%d" % token, b"O+%d" % token),
+        lambda reply, token: reply.replace(b"O%d" % token, b"O" + b"9" * 5000),
+        lambda reply, token: reply.replace(b"O%d" % token, b"O"),
+        lambda reply, _: reply.replace(b"VA 5", b"VA +5"),
+        lambda reply, _: reply.replace(b"VA 5", b"VA 4"),
+        lambda reply, _: b"x" + reply,
+        lambda reply, _: reply.replace(b"MN\r\n", b"x\r\nMN\r\n"),
+        lambda reply, _: reply + b"MN\r\n",
+    ],
+    ids=[
+        *("late", "early", "twice", "signed", "endless", "none"),
+        *("signed size", "size", "before", "between", "behind"),
+    ],
+)
+def test_a_reply_that_was_not_asked_for_is_an_error(spoil):
+    """Each token, each length and each byte between is looked at, however the reply is parsed."""
+    wire = MemcachedWire()
+    requests = asked(wire, [b"a", b"b"])
+    reply = answer(requests, [(0, b"first"), (0, b"other")])
+    with pytest.raises(NodeProtocolError):
+        wire.feed(spoil(reply, requests[0][1]))
+
+
+@pytest.mark.parametrize("count", [1, 2, TEMPLATED - 1, TEMPLATED, TEMPLATED + 1, 3000])
+def test_every_key_has_the_next_token(count):
+    """No two keys of a connection have one token, whatever the size of their batches."""
+    wire = MemcachedWire()
+    keys = [b"%%s@%d" % place for place in range(count)]
+    requests = asked(wire, keys) + asked(wire, keys)
+    assert [name for name, _ in requests] == keys + keys
+    tokens = [token for _, token in requests]
+    assert tokens[:count] == list(range(tokens[0], tokens[0] + count))
+    assert len(set(tokens)) == len(tokens)
+
+
+@pytest.mark.parametrize("odd", [b"two words", b"\xff", b"line\r\nflush_all", b"k" * 251])
+def test_one_odd_key_spoils_no_batch(odd):
+    """A key that memcached cannot take as it is stands beside others under another name."""
+    requests = asked(MemcachedWire(), [b"plain", odd])
+    assert requests[0][0] == b"plain"
+    assert requests[1][0] != odd
+
+
+def test_tokens_begin_anew_at_their_end():
+    """A batch at the end of all tokens takes low ones, and its reply is known by them."""
+    wire = MemcachedWire()
+    wire._token = TOKENS - 5
+    requests = asked(wire, [b"a", b"b"])
+    assert requests[0][1] < TOKENS // 2
+    assert wire.feed(answer(requests, [(0, b"1"), None])) == [[(0, b"1"), None]]

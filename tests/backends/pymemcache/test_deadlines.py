@@ -1,0 +1,219 @@
+"""A call through pymemcache ends in its time, and a bounded number of connections serve all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+import time
+
+import pytest
+
+from backends.pymemcache.asking import OTHER, TEXT, ask, fake_server, make_backend
+from shardcache.backends.base import BackendOptions
+from shardcache.backends.pymemcache import Pymemcache
+from shardcache.backends.pymemcache.backend import Job, ThreadExchange
+from shardcache.core.commands import (
+    Get,
+    GetMany,
+    Ping,
+    Set,
+)
+from shardcache.core.health import FailureKind, failure_kind
+from shardcache.core.nodes import Node
+from shardcache.errors import (
+    NodeTimeoutError,
+    NodeUnavailableError,
+    PartialFailureError,
+    PoolTimeoutError,
+)
+from shardcache.io.blocking import BlockingIO
+from shardcache.operations.port import step
+from shardcache.testing.driving import make_client
+from shardcache.testing.waiting import eventually
+
+
+def test_a_dead_server_is_unavailable_and_comes_back(make_memcached):
+    """Refused connections and lost ones are the same to the caller, and nothing sticks."""
+    server = make_memcached()
+    backend = make_backend(server)
+    ask(backend, Set(b"k", TEXT))
+    server.kill()
+    for _ in range(2):
+        with pytest.raises(NodeUnavailableError, match="cache1"):
+            ask(backend, Get(b"k"))
+    assert all(
+        isinstance(reply, NodeUnavailableError) for reply in ask(backend, GetMany([b"a"] * 500))
+    )
+    server.restart()
+    assert ask(backend, Get(b"k")) is None
+    backend.close()
+
+
+def test_a_stopped_server_times_out(make_memcached):
+    """The deadline holds for a connected client and for one that dials, and late replies are lost."""
+    server = make_memcached()
+    backend = make_backend(server)
+    ask(backend, Set(b"k", TEXT))
+    server.pause()
+    for _ in range(2):
+        began = time.monotonic()
+        with pytest.raises(NodeTimeoutError, match="cache1"):
+            ask(backend, Get(b"k"), 0.1)
+        assert time.monotonic() - began < 2
+    server.resume()
+    assert ask(backend, Get(b"other")) is None
+    assert ask(backend, Get(b"k")) == TEXT
+    backend.close()
+
+
+def drip(connection):
+    """Send a byte now and then, for ever."""
+    connection.sendall(b"VALUE k 16 1000\r\n")
+    while True:
+        connection.sendall(b"x")
+        time.sleep(0.03)
+
+
+def test_a_dripping_server_times_out():
+    """One deadline holds for the call, not for each byte."""
+    with fake_server(drip) as port:
+        backend = make_backend(port)
+        began = time.monotonic()
+        with pytest.raises(NodeTimeoutError):
+            ask(backend, Get(b"k"), 0.2)
+        assert time.monotonic() - began < 3
+        backend.close()
+
+
+def test_the_pool_is_bounded(make_memcached):
+    """No more connections than allowed; who cannot get one says that it is our own pool."""
+    server = make_memcached()
+    backend = make_backend(server, pool_size=1)
+    held = backend._lent(time.monotonic() + 5)
+    with pytest.raises(PoolTimeoutError):
+        ask(backend, Get(b"k"), 0.1)
+    backend.pool.give(held)
+    assert ask(backend, Get(b"k")) is None
+    backend.close()
+
+
+def test_several_nodes_are_asked_at_once(memcached_servers, make_memcached):
+    """A stopped node does not keep what the others answered, and is late by itself."""
+    stopped = make_memcached()
+    backends = [make_backend(server) for server in (stopped, *memcached_servers)]
+    stopped.pause()
+    asks = [(backend, Set(b"k", TEXT)) for backend in backends]
+    (late, _), *rest = step(BlockingIO().call_many(asks, time.monotonic() + 1))
+    assert isinstance(late, NodeTimeoutError)
+    assert [reply for reply, _ in rest] == [True] * len(memcached_servers)
+    for backend in backends:
+        backend.close()
+
+
+def test_what_came_in_time_is_kept():
+    """Of many keys in parts, the parts that arrived are the reply, and the rest is late."""
+    with fake_server(b"END\r\n") as port:
+        backend = make_backend(port)
+        exchange = backend.begin(GetMany([b"k"] * 250), time.monotonic() + 20)
+        eventually(lambda: len(exchange.task.so_far) == 200, within=10)
+        exchange.expire()
+        replies = exchange.result()
+        assert replies[:200] == [None] * 200
+        assert all(isinstance(reply, NodeTimeoutError) for reply in replies[200:])
+        backend.close()
+
+
+def test_an_outcome_is_its_first_arrival():
+    """What arrives later changes nothing, and closes nothing."""
+    exchange = ThreadExchange(Job(Ping(), time.monotonic() + 5, "cache1"))
+    strangers = []
+    for reply in (True, None, NodeTimeoutError("late")):
+        exchange.arrive(reply)
+        strangers.append(os.pipe())
+    exchange.advance()
+    exchange.arrive(None)
+    assert exchange.result() is True
+    for pair in strangers:
+        for descriptor in pair:
+            os.close(descriptor)  # raises if another has closed it
+
+
+def test_a_thread_that_comes_up_late_touches_nothing_of_others(memcached_servers, monkeypatch):
+    """An interrupt in the start of a thread leaves work that is done by nobody, for nobody."""
+    backend = make_backend(memcached_servers[0])
+    start, begun = threading.Thread.start, []
+
+    def interrupted(thread):
+        begun.append(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            backend.begin(Ping(), time.monotonic() + 5)
+    strangers = [os.pipe() for _ in range(4)]
+    for thread in begun:
+        start(thread)
+    backend.close()
+    for thread in begun:
+        thread.join(10)
+    for reader, writer in strangers:
+        os.close(writer)
+        assert os.read(reader, 1) == b""  # nothing was written, and nothing closed
+        os.close(reader)
+
+
+def test_without_threads_no_node_is_blamed(memcached_servers, mode, monkeypatch):
+    """A process that may have no more of them gets an error of its own, and nobody is ejected."""
+    url = memcached_servers[0].url.replace("memcached", "pymemcache")
+    other = memcached_servers[1].url.replace("memcached", "pymemcache")
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with contextlib.closing(make_client(mode, [url, other], on_error="raise")) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(PartialFailureError) as raised:
+                client.get_many([f"k{number}" for number in range(20)])
+            for error in raised.value.failed.values():
+                assert isinstance(error, NodeUnavailableError)
+                assert failure_kind(error) is FailureKind.NONE
+        assert client.get_many([f"k{number}" for number in range(20)]) == {}
+
+
+def test_an_abandoned_exchange_frees_its_place(memcached_servers):
+    """Who does not wait for a reply leaves no connection behind that holds it."""
+    backend = make_backend(memcached_servers[0], pool_size=1)
+    for _ in range(50):
+        exchange = backend.begin(Set(b"k", TEXT), time.monotonic() + 5)
+        exchange.abandon()
+    assert ask(backend, Set(b"k", OTHER)) is True
+    assert ask(backend, Get(b"k")) == OTHER
+    backend.close()
+
+
+def test_a_reply_wakes_who_polls_in_spite_of_a_fork(memcached_servers):
+    """A forked child that still holds the other end keeps nobody waiting."""
+    backend = make_backend(memcached_servers[0])
+    exchange = ThreadExchange(Job(Ping(), time.monotonic() + 5, "cache1"))
+    inherited = os.dup(exchange._wakeup._outer.fileno())
+    backend.start(exchange.task, exchange)
+    poll = select.poll()
+    poll.register(exchange.fileno(), exchange.events())
+    assert poll.poll(10_000)
+    exchange.advance()
+    assert exchange.result() is True
+    os.close(inherited)
+    backend.close()
+
+
+async def test_closing_waits_for_calls_in_flight(memcached_servers):
+    """What was asked before is answered before the connections go."""
+    node = Node(memcached_servers[0].url.replace("memcached", "pymemcache"))
+    backend = Pymemcache().asyncio(node, BackendOptions())
+    calls = [backend.execute(Ping(), time.monotonic() + 10) for _ in range(10)]
+    await backend.aclose()
+    assert all(call.done() and call.result() is True for call in calls)

@@ -1,0 +1,55 @@
+"""Fixtures for clients of each kind on nodes of each kind."""
+
+from __future__ import annotations
+
+import pytest
+
+from clients.sources import Source
+from shardcache.testing.driving import MODES, make_client
+
+SHARED = ["memcached", "redis", "pymemcache"]  # kinds of nodes that processes share
+BACKENDS = ["memory", "memcached", "redis", "pymemcache", "mixed"]
+
+
+@pytest.fixture(params=BACKENDS)
+def nodes(request):
+    """Return the URLs of three nodes."""
+    if request.param == "memory":
+        return ["memory://a", "memory://b", "memory://c"]
+    memcached = [server.url for server in request.getfixturevalue("memcached_servers")]
+    if request.param == "memcached":
+        return memcached
+    if request.param == "pymemcache":
+        return [url.replace("memcached://", "pymemcache://") for url in memcached]
+    redis = [server.url for server in request.getfixturevalue("redis_servers")]
+    return redis if request.param == "redis" else [memcached[0], redis[1], "memory://c"]
+
+
+@pytest.fixture(params=MODES)
+def source(request, nodes):
+    """Return a source whose client is of each kind, on nodes of each kind."""
+    client = make_client(request.param, nodes, timeout=5.0)
+    yield Source(client)
+    client.close()
+
+
+@pytest.fixture(params=SHARED)
+def urls(request):
+    """Return the URLs of three nodes that processes share."""
+    return _urls(request, request.param)
+
+
+@pytest.fixture(params=["memory", *SHARED])
+def all_urls(request):
+    """Return the URLs of three nodes of any kind."""
+    if request.param == "memory":
+        return "memory://a,b,c"
+    return _urls(request, request.param)
+
+
+def _urls(request, kind):
+    server = "redis" if kind == "redis" else "memcached"
+    urls = [server.url for server in request.getfixturevalue(f"{server}_servers")]
+    if kind == "pymemcache":
+        return [url.replace("memcached://", "pymemcache://") for url in urls]
+    return urls

@@ -1,0 +1,226 @@
+"""The single flight of the tasks of a client."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from shardcache.io.tasks import SharedReplies, TaskSingleFlight
+from shardcache.operations.port import FlightEnd
+
+LONG = 30.0
+
+
+class TestTasks:
+    """Tasks of one client."""
+
+    async def test_one_task_works_and_all_have_the_result(self):
+        """Of ten thousand; the registry is empty after them."""
+        flights = TaskSingleFlight()
+        calls = []
+
+        async def work():
+            calls.append(1)
+            await asyncio.sleep(0.05)
+            return "made"
+
+        landed = await asyncio.gather(
+            *(flights.do(b"k", work, LONG, takes_over=False) for _ in range(10_000))
+        )
+        assert {value for value, _ in landed} == {"made"}
+        assert sum(own for _, own in landed) == len(calls) == 1
+        assert len(flights) == 0
+
+    async def test_cancelling_the_first_cancels_no_other(self):
+        """The work goes on for the tasks that still wait."""
+        flights = TaskSingleFlight()
+        calls = []
+
+        async def work():
+            calls.append(1)
+            await asyncio.sleep(0.05)
+            return "made"
+
+        tasks = [
+            asyncio.create_task(flights.do(b"k", work, LONG, takes_over=False)) for _ in range(1000)
+        ]
+        await asyncio.sleep(0.01)
+        tasks[0].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(results[0], asyncio.CancelledError)
+        assert {value for value, _ in results[1:]} == {"made"}
+        assert len(calls) == 1
+
+    async def test_when_the_last_is_cancelled_so_is_the_work(self):
+        """The next caller starts again."""
+        flights = TaskSingleFlight()
+        ended = []
+
+        async def work():
+            try:
+                await asyncio.sleep(LONG)
+            finally:
+                ended.append(1)
+
+        async def other():
+            return "made"
+
+        tasks = [
+            asyncio.create_task(flights.do(b"k", work, LONG, takes_over=False)) for _ in range(3)
+        ]
+        await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert await flights.do(b"k", other, LONG, takes_over=False) == ("made", True)
+        assert ended == [1]
+        assert len(flights) == 0
+
+    async def test_the_work_has_the_context_of_the_first(self):
+        """It sees the context variables of the task that began it, and changes none."""
+        import contextvars  # noqa: PLC0415
+
+        seen = contextvars.ContextVar("seen", default="nobody")
+
+        async def work():
+            found = seen.get()
+            seen.set("work")
+            return found
+
+        flights = TaskSingleFlight()
+        seen.set("first")
+        assert await flights.do(b"k", work, LONG, takes_over=False) == ("first", True)
+        assert seen.get() == "first"
+
+    async def test_a_wait_has_an_end(self):
+        """A task that does not take over times out; one that does works."""
+        flights = TaskSingleFlight()
+
+        async def stuck():
+            await asyncio.sleep(LONG)
+
+        async def work():
+            return "made"
+
+        leader = asyncio.create_task(flights.do(b"k", stuck, LONG, takes_over=False))
+        await asyncio.sleep(0.01)
+        assert await flights.do(b"k", work, 0.02, takes_over=False) == (FlightEnd.TIMED_OUT, False)
+        assert await flights.do(b"k", work, 0.02, takes_over=True) == ("made", True)
+        leader.cancel()
+        await asyncio.gather(leader, return_exceptions=True)
+
+    @pytest.mark.parametrize("takes_over", [True, False])
+    async def test_a_loop_that_stood_still_is_no_slow_flight(self, takes_over):
+        """The tasks wait for as much longer, and the work is done once."""
+        flights, calls = TaskSingleFlight(), []
+
+        async def work():
+            calls.append(1)
+            for _ in range(10):  # as many steps as one on a few nodes has
+                await asyncio.sleep(0.001)
+            return "made"
+
+        async def do():
+            return await flights.do(b"k", work, 0.2, takes_over=takes_over)
+
+        tasks = [asyncio.ensure_future(do()) for _ in range(50)]
+        await asyncio.sleep(0)  # all of them wait, and the work has not begun
+        await asyncio.sleep(0)
+        time.sleep(1.0)
+        assert {landed for landed, _ in await asyncio.gather(*tasks)} == {"made"}
+        assert calls == [1]
+
+    async def test_a_slow_flight_is_overtaken_once_a_wait(self):
+        """One of the tasks that timed out starts another, and the first to end ends for all."""
+        flights = TaskSingleFlight()
+        begun = []
+
+        async def work():
+            begun.append(1)
+            await asyncio.sleep(1.0)
+            return "made"
+
+        started = time.monotonic()
+        results = await asyncio.gather(
+            *(flights.do(b"k", work, 0.3, takes_over=True) for _ in range(200))
+        )
+        assert {value for value, _ in results} == {"made"}
+        assert 2 <= len(begun) <= 4
+        assert time.monotonic() - started < 2.5
+        assert len(flights) == 0
+
+    async def test_a_flight_that_does_not_fit_is_not_joined(self):
+        """The caller's own flight replaces it for later callers; the old one ends for its own."""
+        flights = TaskSingleFlight()
+        go = asyncio.Event()
+
+        async def old():
+            await go.wait()
+            return "old"
+
+        async def new():
+            await asyncio.sleep(0.02)
+            return "new"
+
+        def do(work, progress):
+            return flights.do(
+                b"k",
+                work,
+                LONG,
+                takes_over=True,
+                progress=progress,
+                joins=lambda progress: progress == "new",
+            )
+
+        first = asyncio.create_task(do(old, "old"))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(do(new, "new"))
+        await asyncio.sleep(0)
+        assert flights.progress(b"k") == "new"
+        assert await do(old, "third") == ("new", False)
+        assert await second == ("new", True)
+        go.set()
+        assert await first == ("old", True)
+        assert len(flights) == 0
+
+    async def test_tasks_that_would_wait_for_each_other_do_not(self):
+        """Nor does a task wait for itself: both work alone."""
+        flights = TaskSingleFlight()
+        began = asyncio.Event()
+
+        async def inner():
+            return "inner"
+
+        async def first():
+            await began.wait()
+            return (await flights.do(b"b", inner, LONG, takes_over=False))[0]
+
+        async def second():
+            began.set()
+            return (await flights.do(b"a", inner, LONG, takes_over=False))[0]
+
+        async with asyncio.timeout(LONG / 2):
+            results = await asyncio.gather(
+                flights.do(b"a", first, LONG, takes_over=False),
+                flights.do(b"b", second, LONG, takes_over=False),
+            )
+        assert FlightEnd.REENTRANT in [value for value, _ in results]
+
+    async def test_equal_reads_are_coalesced(self):
+        """A read under way is not repeated; a cancelled reader is replaced."""
+        shared = SharedReplies()
+        asked = []
+
+        async def ask():
+            asked.append(1)
+            await asyncio.sleep(0.02)
+            return len(asked)
+
+        tasks = [asyncio.create_task(shared.get(b"k", ask)) for _ in range(100)]
+        await asyncio.sleep(0.01)
+        tasks[0].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert results[1:] == [2] * 99
+        assert await shared.get(b"k", ask) == 3

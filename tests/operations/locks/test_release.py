@@ -1,0 +1,118 @@
+"""A lock is released: at once, on slow nodes, and by a caller that is interrupted."""
+
+from __future__ import annotations
+
+import pytest
+
+from operations.harness import MEMCACHED, MIXED, ONE_WAY, REDIS, ActAfter, LockHarness
+from shardcache.core.leases import LockPolicy
+
+KINDS = [REDIS, MEMCACHED, MIXED, (True,), (True,) * 3]
+TTL = 4.0
+POLICY = LockPolicy(ttl=TTL, renew=False)
+RENEWED = LockPolicy(ttl=TTL, renew=True, max_hold=30.0)
+
+
+@pytest.mark.parametrize("kinds", [REDIS, MEMCACHED, MIXED])
+@pytest.mark.parametrize("tokens", [True, False])
+def test_a_released_lock_can_be_taken_at_once(kinds, tokens):
+    """The next attempt may not overtake the release on its way to a slow gate."""
+    harness = LockHarness(kinds)
+    first, second, *_ = harness.processes
+    hold = harness.attempt(first, POLICY)
+    if not tokens:  # as after a renewal whose replies were late
+        hold._tokens = dict.fromkeys(hold.members)
+    gate = harness.ranked[0]
+    gate.delay = 0.02
+    task = first.run(hold.release())
+    harness.advance(5.0, lambda: task.done)
+    gate.delay = ONE_WAY
+    assert task.result is True
+    assert harness.attempt(second, POLICY) is not None
+
+
+@pytest.mark.parametrize("kinds", [REDIS, MEMCACHED, MIXED])
+@pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize("down", [0, 1, 4])
+def test_a_lock_released_with_a_node_ejected_can_be_taken_at_once(kinds, tokens, down):
+    """The refusal of an ejected node is not taken for the gate's answer."""
+    harness = LockHarness(kinds)
+    first, second, *_ = harness.processes
+    harness.nodes = harness.ranked
+    harness.nodes.pop(down).up = False
+    hold = harness.attempt(first, POLICY)
+    assert sum(member.health.ejected for member in hold.members) == 1
+    if not tokens:
+        hold._tokens = dict.fromkeys(hold.members)
+    harness.nodes[0].delay = 0.02
+    task = first.run(hold.release())
+    harness.advance(5.0, lambda: task.done)
+    harness.nodes[0].delay = ONE_WAY
+    assert task.result is True
+    assert harness.attempt(second, POLICY) is not None
+
+
+def test_a_release_does_not_wait_for_a_silent_gate():
+    """The next attempt asks another gate first."""
+    harness = LockHarness()
+    first, *_ = harness.processes
+    hold = harness.attempt(first, POLICY)
+    gate = harness.ranked[0]
+    gate.stopped = True
+    assert harness.attempt(first, POLICY) is None
+    began = harness.now
+    task = first.run(hold.release())
+    harness.advance(5.0, lambda: task.done)
+    assert task.result is True
+    assert harness.now - began < first.timeout / 2
+
+
+@pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
+def test_nodes_that_fail_at_the_release_are_no_loss(kinds):
+    """A node that does not answer may have had the lock."""
+    harness = LockHarness(kinds=kinds)
+    process = harness.process
+    hold = harness.attempt(process, POLICY)
+    for node in harness.nodes[:3]:
+        node.up = False
+    task = process.run(hold.release())
+    harness.advance(1.0, lambda: task.done)
+    harness.advance(0.1)
+    assert task.result is True
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_node_that_is_late_at_the_release_is_freed_later(kinds, known):
+    """The release does not wait for it."""
+    harness = LockHarness(kinds)
+    process, other, *_ = harness.processes
+    hold = harness.attempt(process, POLICY)
+    if not known:  # as after a renewal
+        hold._tokens = dict.fromkeys(hold.members)
+    late = harness.ranked[1:] or harness.nodes
+    for node in late[-2:]:
+        node.stopped = True
+    harness.run(hold.release(), process)
+    harness.advance(1.0)
+    for node in harness.nodes:
+        node.resume()
+    harness.advance(0.05)
+    assert harness.held == [None] * len(harness.nodes)
+    assert harness.attempt(other, POLICY) is not None
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+@pytest.mark.parametrize("policy", [POLICY, RENEWED])
+def test_an_interrupted_release_goes_on_in_the_background(kinds, policy):
+    """A signal may raise at any step of its wait."""
+    for steps in range(1, 12):
+        harness = LockHarness(kinds)
+        process = harness.process
+        hold = harness.attempt(process, policy)
+        task = process.run(hold.release())
+        harness.world.watch = ActAfter(steps + 1, task.cancel)  # once it has begun
+        harness.advance(0.5, lambda task=task: task.done)
+        harness.world.watch = lambda: None
+        harness.advance(0.2)
+        assert harness.held == [None] * len(harness.nodes), steps

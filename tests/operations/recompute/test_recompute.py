@@ -1,0 +1,63 @@
+"""A missing value is recomputed by one process or by all, as the policy says, and stored once."""
+
+from __future__ import annotations
+
+import pytest
+
+from operations.cached_harness import DELTA, RecomputeHarness
+from operations.harness import LONGEST_PAUSE, MEMCACHED, REDIS
+
+
+@pytest.mark.parametrize(("lock", "calls"), [(False, 8), ("local", 8), ("shard", 1), (True, 1)])
+@pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
+def test_a_cold_key(lock, calls, kinds):
+    """The policy says which processes recompute; those that wait have the value soon after."""
+    harness = RecomputeHarness(kinds=kinds, lock=lock)
+    began = harness.now
+    assert harness.call_all() == [0] * 8
+    assert harness.source.calls == calls
+    assert harness.now - began <= DELTA + LONGEST_PAUSE
+    assert harness.call_all() == [0] * 8  # and now they are hits
+    assert harness.source.calls == calls
+    assert harness.count("hits") == 8
+
+
+def test_a_hit_is_one_command():
+    """A hit sends a `get` and nothing else, whatever the policy."""
+    harness = RecomputeHarness(lock=True, stale=30.0, early=1.0)
+    harness.call(0)
+    commands = harness.record_commands()
+    harness.call(1)
+    assert [type(command).__name__ for command in commands] == ["Get"]
+
+
+def test_the_leader_needs_thirteen_commands():
+    """A miss with five lock nodes: get, five locks, begin, commit, five releases."""
+    harness = RecomputeHarness(lock=True)
+    commands = harness.record_commands()
+    harness.call(0)
+    names = [type(command).__name__ for command in commands]
+    assert names == ["Get", *["Acquire"] * 5, "GetOrStub", "Cas", *["CompareAndDelete"] * 5]
+
+
+def test_with_three_of_five_lock_nodes_down_each_process_recomputes():
+    """No process waits for a lock that none can have."""
+    harness = RecomputeHarness(lock=True)
+    request = harness.request()
+    for node in [node for node in harness.nodes if node is not request.member.backend][:3]:
+        node.up = False
+    began = harness.now
+    assert harness.call_all() == [0] * 8
+    assert harness.source.calls <= 8
+    assert harness.now - began <= DELTA + 0.3
+    assert harness.count("locks_unavailable") >= 1
+
+
+def test_with_the_node_of_the_value_down_each_process_recomputes():
+    """They start at once, side by side."""
+    harness = RecomputeHarness(lock=True)
+    harness.shard.stopped = True
+    began = harness.now
+    assert harness.call_all() == [0] * 8
+    assert harness.source.calls <= 8
+    assert harness.now - began <= DELTA + 0.2

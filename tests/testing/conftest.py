@@ -1,0 +1,41 @@
+"""Fixtures of the tests of the fault proxy."""
+
+from __future__ import annotations
+
+import pytest
+
+from shardcache.testing import FaultProxy
+from shardcache.testing.driving import MODES
+from testing.lines import ASK
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    """Return each of the two clients in turn."""
+    return request.param
+
+
+@pytest.fixture(params=ASK)
+def kind(request):
+    """Return each kind of server in turn."""
+    return request.param
+
+
+@pytest.fixture
+def server(kind, request):
+    """Return a running server of this kind."""
+    return request.getfixturevalue(f"{kind}_servers")[0]
+
+
+@pytest.fixture
+def proxy(server):
+    """Return a proxy to it."""
+    with FaultProxy(server.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def memcached(memcached_servers):
+    """Return a proxy to a memcached."""
+    with FaultProxy(memcached_servers[0].url) as proxy:
+        yield proxy
