@@ -162,6 +162,7 @@ class TestVoidFlights:
         assert here.results(tasks) == [0] * len(tasks)
         assert here.calls == 1
 
+    @pytest.mark.slow
     def test_ten_thousand_at_once(self, storm, kinds, lock):
         """The function runs once, and the node is asked few times."""
         here = storm(kinds=kinds, lock=lock, tags=())
@@ -287,6 +288,7 @@ class TestHungRecomputes:
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED], ids=["redis", "memcached"])
 @pytest.mark.parametrize("lock", MODES)
 @pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.slow
 def test_whoever_is_cancelled_is_so_alone(storm, kinds, lock, who):
     """The leader or a waiter, at any moment: the others have the value, and the function runs once."""
     for moment in range(2 * 15 * 4 + 1):
