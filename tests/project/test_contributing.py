@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
+import traceback
 from pathlib import Path
+
+import pytest
+
+from shardcache import Client
+from shardcache.errors import NodeUnavailableError
+from shardcache.testing.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -43,3 +50,21 @@ def test_the_group_of_the_first_command_is_there():
     (name,) = re.findall(r"--group (\w+) -e", PAGE)
     included = {each["include-group"] for each in GROUPS[name] if isinstance(each, dict)}
     assert included == {"coverage", "lint", "mypy"}
+
+
+def test_the_traceback_is_one_of_today():
+    """But for line numbers: each frame that is shown is there, in this order."""
+    frame = re.compile(r'File "(shardcache/[\w/]+\.py)", line \d+, in (\w+).*\n +(.*)')
+    shown = frame.findall(PAGE)
+    with (
+        Client(f"redis://127.0.0.1:{free_port()}", on_error="raise") as client,
+        pytest.raises(NodeUnavailableError) as raised,
+    ):
+        client.incr("visits")
+    assert len(shown) > 7
+    frames = iter(traceback.extract_tb(raised.tb))
+    for path, name, line in shown:
+        assert any(
+            frame.filename.endswith(path) and (frame.name, frame.line) == (name, line)
+            for frame in frames
+        ), name

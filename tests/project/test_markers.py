@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# Each starts pytest, which imports Hypothesis and much else.
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[1]
 SETTINGS = """\
 [pytest]

@@ -77,6 +77,7 @@ class TestVoidFlights:
         assert harness.results(tasks) == [0] * len(tasks)
         assert harness.calls == 1
 
+    @pytest.mark.slow
     def test_ten_thousand_calls_run_the_function_once(self, make_harness, kinds, lock):
         """The node is asked few times."""
         harness = make_harness(kinds=kinds, lock=lock, tags=())
@@ -204,6 +205,7 @@ class TestHungRecomputes:
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED], ids=["redis", "memcached"])
 @pytest.mark.parametrize("lock", MODES)
 @pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.slow
 def test_a_cancelled_caller_cancels_no_other(make_harness, kinds, lock, who):
     """Leader or follower, at any moment: the others have the value, and the function runs once."""
     for moment in range(2 * 15 * 4 + 1):
