@@ -36,3 +36,11 @@ def test_the_map_has_every_module_of_the_operations():
         if path.name != "__init__.py"
     }
     assert modules <= set(paths_of_the_map())
+
+
+def test_each_seam_is_where_the_page_says():
+    """The second column of the table of seams names files and folders of the package."""
+    table = PAGE.partition("## Where new features fit")[2]
+    places = re.findall(r"^\| [^|]+ \| `([^`]+)` \|", table, flags=re.MULTILINE)
+    assert len(places) > 8
+    assert [place for place in places if not (ROOT / "shardcache" / place).exists()] == []

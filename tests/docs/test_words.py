@@ -39,7 +39,7 @@ PHRASES: Mapping[str, str] = {
     "somebody": "the caller, another process, an operator",
     "nobody": "no caller, no process, no node",
     "one who": "the caller, holder, follower that …",
-    "so many (?!that)": "the number: wait up to `wait` seconds",
+    "so many": "the number: wait up to `wait` seconds",
     # Turns of speech that are no English engineer's.
     "of its own": "its own …",
     "for good": "permanently",
@@ -59,9 +59,15 @@ PHRASES: Mapping[str, str] = {
     "tally": "counters",
 }
 
+# What must follow a phrase, or must not: "a thread of its own" is retired, "of its own calls" is not.
+FOLLOWED: Mapping[str, str] = {
+    "of its own": r"(?=[^\S\n]*(?:\Z|[\n.,;:)]|(?:"
+    r"and|as|at|because|for|has|in|is|needs|never|on|only|or|such|that|to|which|with)\b))",
+    "so many": r"(?!\s+that\b)",
+}
+
 # Names that say nothing else in English prose: they are searched everywhere, in prose as well.
 NAMES: Mapping[str, str] = {
-    "Flights": "SingleFlight",
     "detach_all": "forget_all",
     "Landing": "FlightEnd",
     "Audience": "Observers",
@@ -78,7 +84,6 @@ NAMES: Mapping[str, str] = {
     "given_up": "abandon",
     "let_go": "release",
     "RESTING": "BACKING_OFF",
-    "enveloped": "seal",
     "salvages": "serves_after_error",
     "worthwhile": "long_enough",
     "talk_on": "exchange_on",
@@ -87,6 +92,8 @@ NAMES: Mapping[str, str] = {
 # Names that are also ordinary words: the package defines no class, function or constant so named.
 DEFINITIONS: Mapping[str, str] = {
     "Link": "Member",
+    "Flights": "SingleFlight",
+    "enveloped": "seal",
     "fly": "do",
     "detach": "forget",
     "tell": "notify",
@@ -158,8 +165,8 @@ class Finding(NamedTuple):
 def phrase(words: str, flags: int = re.IGNORECASE) -> re.Pattern[str]:
     """Return a pattern that finds words over the end of a line, in comments too."""
     begins = r"\b" if words[0].isalnum() else ""
-    ends = r"\b" if words[-1].isalnum() or words[-1] == "?" else ""
-    return re.compile(begins + words.replace(" ", r"(?:[ \t]*\n)?[\s#>*]+") + ends, flags)
+    blank = r"(?:[ \t]*\n)?[\s#>*]+"
+    return re.compile(begins + words.replace(" ", blank) + r"\b" + FOLLOWED.get(words, ""), flags)
 
 
 SEARCHED = [
@@ -252,6 +259,14 @@ def test_a_phrase_is_found_wherever_it_breaks():
         (1, "beside the calls?"),
         (3, "in vain"),
     ]
+
+
+def test_what_follows_a_phrase_decides():
+    """A thread "of its own" is found, the failures "of its own calls" are not."""
+    text = (
+        "a thread of its own, its failures of its own calls, so many that it waits so many seconds"
+    )
+    assert [found.word for found in find_in_text("page.md", text)] == ["so many", "of its own"]
 
 
 def test_an_ordinary_word_is_retired_as_a_name_alone():
