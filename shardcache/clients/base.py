@@ -35,10 +35,10 @@ from shardcache.core.cautions import url_warnings
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
 from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.events import Observers, TopologyChanged
-from shardcache.core.foreign import Foreign, largest_value
 from shardcache.core.keys import KeySpace
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.nodes import EMBEDDED, Node
+from shardcache.core.other_clients import OtherClients, largest_value
 from shardcache.core.payloads import payloads_of
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.strategy import Strategy
@@ -156,7 +156,7 @@ class ClientBase(ABC, Generic[BackendT]):
             made_codec,
             settings.secret or (),
             io.wall,
-            Foreign(unsigned=settings.read_unsigned, compressed=settings.read_compressed),
+            OtherClients(unsigned=settings.read_unsigned, compressed=settings.read_compressed),
         )
         keys = KeySpace(settings.namespace)
         generations = Generations(keys)
@@ -347,8 +347,8 @@ class ClientBase(ABC, Generic[BackendT]):
     def _member(self, node: Node) -> Member:
         factory = self._plugins.backends[node.address.scheme]
         member = Member(node, self._make_backend(factory, node))
-        foreign = self._payloads.foreign  # what a node may hold is what may be read of it
-        foreign.largest = max(foreign.largest, largest_value(node.address.options))
+        others = self._payloads.others  # what a node may hold is what may be read of it
+        others.largest = max(others.largest, largest_value(node.address.options))
         for caution in url_warnings(node):
             log.warning("node %s: %s", node.name, caution)
         return member

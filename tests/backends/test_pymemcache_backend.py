@@ -35,10 +35,10 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
+from shardcache.core.flags import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import hash_name
 from shardcache.core.nodes import Node
-from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
 from shardcache.errors import (
     ConfigurationError,
     NodeError,

@@ -31,7 +31,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.payloads import (
+from shardcache.core.flags import (
     INTEGER_FLAGS,
     RAW_FLAGS,
     TEXT_FLAGS,

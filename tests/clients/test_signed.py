@@ -14,8 +14,7 @@ from shardcache import ConfigurationError, DecodeError
 from shardcache.core.codecs import Msgpack, Pickle
 from shardcache.core.commands import Get, Set
 from shardcache.core.envelopes import Envelope, pack, unpack
-from shardcache.core.keys import KeySpace
-from shardcache.core.payloads import (
+from shardcache.core.flags import (
     ABANDONED_FLAGS,
     CODEC_KINDS,
     ENVELOPE_FLAGS,
@@ -26,6 +25,7 @@ from shardcache.core.payloads import (
     SIGNED,
     STUB_FLAGS,
 )
+from shardcache.core.keys import KeySpace
 from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, make_client
 

@@ -14,9 +14,9 @@ from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Acquire, Cas, Delete, GetOrStub, Set
 from shardcache.core.envelopes import pack
 from shardcache.core.events import Observer
+from shardcache.core.flags import ENVELOPE_FLAGS, SHIFT, is_abandoned, is_mark
 from shardcache.core.freshness import open_stored, seal
 from shardcache.core.leases import LockPolicy, lock_key
-from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT, is_abandoned, is_mark
 from shardcache.core.reserved import VALUE_LOCKS
 from shardcache.errors import DecodeError, NodeRefusedError, RecomputeTimeoutError
 from shardcache.operations.locks import redlock

@@ -14,6 +14,7 @@ from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
+from shardcache.core.flags import MARK_FLAGS
 from shardcache.core.generations import (
     current_generation,
     is_decided,
@@ -21,7 +22,6 @@ from shardcache.core.generations import (
     parse_generation,
 )
 from shardcache.core.leases import quorum
-from shardcache.core.payloads import MARK_FLAGS
 from shardcache.core.reserved import GENERATIONS, MARKS
 from shardcache.operations.invalidation import tags
 from shardcache.operations.invalidation.generations import LOOK_AGAIN
