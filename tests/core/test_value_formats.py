@@ -45,7 +45,7 @@ class Compressed:
 
 
 def in_every_way():
-    """Give the payloads of the format, plain and signed."""
+    """Return the payloads of the format, plain and signed."""
     return [Payloads(Compressed()), SignedPayloads(Compressed(), [b"s" * 16], lambda: 1000.0)]
 
 
