@@ -37,7 +37,7 @@ from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.events import Observers, TopologyChanged
 from shardcache.core.keys import KeySpace
 from shardcache.core.lifetimes import DEFAULT, Default
-from shardcache.core.nodes import EMBEDDED, Node
+from shardcache.core.nodes import MEMORY, Node
 from shardcache.core.other_clients import OtherClients, largest_value
 from shardcache.core.payloads import payloads_of
 from shardcache.core.secrecy import takes_secrets
@@ -57,7 +57,7 @@ from shardcache.operations.keys.admin import Counters
 from shardcache.operations.port import IO
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
-from shardcache.settings import Settings, parse_choice
+from shardcache.settings import Settings, parse_options
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -360,7 +360,7 @@ class ClientBase(ABC, Generic[BackendT]):
         its client's own.
         """
         address = node.address
-        return None if address.scheme == EMBEDDED else (address, self._options.ssl_context)
+        return None if address.scheme == MEMORY else (address, self._options.ssl_context)
 
     def _changed(
         self, decide: Callable[[Topology], Topology]
@@ -476,14 +476,14 @@ def _refuse_eventlet() -> None:
 def _strategy(plugins: Plugins, choice: str | Strategy) -> Strategy:
     if not isinstance(choice, str):
         return choice
-    name, options = parse_choice(choice)
+    name, options = parse_options(choice)
     return plugins.strategies[name](**options)
 
 
 def _codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Codec:
     if not isinstance(choice, str):
         return choice
-    name, options = parse_choice(choice)
+    name, options = parse_options(choice)
     factory = plugins.codecs[name]
     if settings.secret is not None and _takes_secret(factory):
         return factory(secret=settings.secret, **options)

@@ -21,9 +21,9 @@ DEFAULT_PORTS: Final = {
     "redis": 6379,
     "rediss": 6379,
 }
-EMBEDDED: Final = "memory"
+MEMORY: Final = "memory"
 MEMCACHED: Final = ("memcached", "memcacheds", "pymemcache")
-WITHOUT_LOGIN: Final = (EMBEDDED, "memcached+unix", *MEMCACHED)
+WITHOUT_LOGIN: Final = (MEMORY, "memcached+unix", *MEMCACHED)
 REDIS: Final = ("redis", "rediss")
 MAX_PORT: Final = 65535
 MAX_WEIGHT: Final = 1_000_000_000  # keeps the sum of many weights finite, and exact as a float
@@ -142,7 +142,7 @@ class Address:
 
     @property
     def _authority(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host and self.scheme != EMBEDDED else self.host
+        host = f"[{self.host}]" if ":" in self.host and self.scheme != MEMORY else self.host
         return host if self.port is None else f"{host}:{self.port}"
 
     def __str__(self) -> str:
@@ -174,7 +174,7 @@ def _login_faults(scheme: str, login: str) -> Iterator[str]:
 
 def _path_faults(scheme: str, path: str) -> Iterator[str]:
     """Yield the fault of a path that has no meaning for the scheme."""
-    if path and scheme == EMBEDDED:
+    if path and scheme == MEMORY:
         yield f"a {scheme}:// URL has no path"
     if path and scheme in MEMCACHED:
         yield (
@@ -187,7 +187,7 @@ def _path_faults(scheme: str, path: str) -> Iterator[str]:
 
 def _host_and_port(scheme: str, written: str) -> tuple[str, int | None]:
     """Return the host and port of `host`, `host:port`, `[v6]` or `[v6]:port`."""
-    if scheme == EMBEDDED:  # a memory node's name, in any case and form
+    if scheme == MEMORY:  # a memory node's name, in any case and form
         if not written.isprintable():
             raise ConfigurationError("the name of a memory node must be printable")
         return written, None

@@ -262,7 +262,7 @@ def open_envelope(data: bytes) -> Payload:
     """Return the payload in an envelope; raise `DecodeError` if it is not a value's."""
     envelope = unpack(data)
     if not is_value(envelope.flags):
-        raise DecodeError("an envelope of something else than a value")
+        raise DecodeError("an envelope that does not hold a value")
     return envelope.flags, envelope.data
 
 

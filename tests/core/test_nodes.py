@@ -90,7 +90,7 @@ def test_name_of_a_node_is_its_address(url, name):
             for user in ("app", ":hunter2", "app:hunter2")
         ),
         ("redis://h?db=1&db=2", "option 'db' of a URL is given more than once"),
-        ("redis://u:%ff@h", "no UTF-8"),
+        ("redis://u:%ff@h", "not UTF-8"),
     ],
 )
 def test_malformed_urls_are_refused(url, fault):

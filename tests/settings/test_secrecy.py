@@ -298,6 +298,6 @@ def test_nothing_is_logged(caplog):
 def test_a_url_that_is_no_text_is_a_fault():
     """Bytes of a variable that are no UTF-8 are told as such, and no error of Python's holds the URL."""
     for url in ("redis://\udcffhunter2secret@h", "redis://h/\udcff", "memory://a?x=\udcff"):
-        with pytest.raises(ConfigurationError, match="no text") as caught:
+        with pytest.raises(ConfigurationError, match="must be UTF-8 text") as caught:
             Settings.from_env({"SHARDCACHE_URL": url})
         assert "hunter2secret" not in all_shown(caught.value)
