@@ -22,14 +22,14 @@ class Topology:
     are hashed. `owner` is the hot function from a key's hashed bytes to the node that holds the key.
     """
 
-    __slots__ = ("__dict__", "_given", "nodes", "owner", "placement", "strategy")
+    __slots__ = ("__dict__", "_own_placement", "nodes", "owner", "placement", "strategy")
 
     def __init__(
         self, nodes: Iterable[Node], strategy: Strategy, placement: Placement | None = None
     ) -> None:
         self.nodes: tuple[Node, ...] = check_nodes(nodes)
         self.strategy = strategy
-        self._given = placement
+        self._own_placement = placement
         self.placement: Placement = strategy.build(self.nodes) if placement is None else placement
         self.owner: Callable[[bytes], Node] = self.placement.owner
 
@@ -79,7 +79,7 @@ class Topology:
         self,
     ) -> tuple[type[Topology], tuple[tuple[Node, ...], Strategy, Placement | None]]:
         """Pickle nodes and strategy, because the functions of a built placement cannot be pickled."""
-        return Topology, (self.nodes, self.strategy, self._given)
+        return Topology, (self.nodes, self.strategy, self._own_placement)
 
     def __repr__(self) -> str:
         return f"<Topology [{len(self.nodes)} nodes] {self.strategy.name}>"
@@ -106,12 +106,12 @@ class TopologyChange:
     @property
     def added(self) -> tuple[Node, ...]:
         """Return the nodes whose names are new."""
-        return _missing_from(self.before, self.after)
+        return _only_in(self.after, self.before)
 
     @property
     def removed(self) -> tuple[Node, ...]:
         """Return the nodes whose names are gone."""
-        return _missing_from(self.after, self.before)
+        return _only_in(self.before, self.after)
 
     @cached_property
     def movement(self) -> Movement:
@@ -139,6 +139,6 @@ class TopologyChange:
         return f"<TopologyChange {self}>"
 
 
-def _missing_from(there: Topology, here: Topology) -> tuple[Node, ...]:
-    names = {node.name for node in there.nodes}
-    return tuple(node for node in here.nodes if node.name not in names)
+def _only_in(topology: Topology, other: Topology) -> tuple[Node, ...]:
+    names = {node.name for node in other.nodes}
+    return tuple(node for node in topology.nodes if node.name not in names)

@@ -87,7 +87,7 @@ class CodecFormat:
             except DecodeError:
                 raise
             except Exception as error:
-                raise DecodeError(self._raised(error)) from error
+                raise DecodeError(self._failure(error)) from error
         if flags == TEXT_FLAGS:
             return _text(data)
         if flags == INTEGER_FLAGS:
@@ -105,7 +105,7 @@ class CodecFormat:
         except EncodeError:
             raise
         except Exception as error:
-            raise EncodeError(self._raised(error)) from error
+            raise EncodeError(self._failure(error)) from error
         if not isinstance(data, bytes):
             kind = type(data).__name__
             raise EncodeError(f"codec {self._codec.name!r} returned {kind}, not bytes")
@@ -118,9 +118,9 @@ class CodecFormat:
         except DecodeError:
             raise
         except Exception as error:
-            raise DecodeError(self._raised(error)) from error
+            raise DecodeError(self._failure(error)) from error
 
-    def _raised(self, error: Exception) -> str:
+    def _failure(self, error: Exception) -> str:
         return f"codec {self._codec.name!r} raised {type(error).__name__}"
 
     def _decode_from_others(self, flags: int, data: bytes, budget: InflateBudget | None) -> Any:
@@ -211,7 +211,7 @@ class CheckedFormat:
         except EncodeError:
             raise
         except Exception as error:
-            raise EncodeError(self._raised(error)) from error
+            raise EncodeError(self._failure(error)) from error
         if not (isinstance(data, bytes) and isinstance(flags, int) and is_value(flags)):
             raise EncodeError(
                 f"codec {self.name!r} returned flags {flags!r} and {type(data).__name__}, not the flags"
@@ -228,9 +228,9 @@ class CheckedFormat:
         except DecodeError:
             raise
         except Exception as error:
-            raise DecodeError(self._raised(error)) from error
+            raise DecodeError(self._failure(error)) from error
 
-    def _raised(self, error: Exception) -> str:
+    def _failure(self, error: Exception) -> str:
         return f"codec {self.name!r} raised {type(error).__name__}"
 
 
