@@ -9,7 +9,7 @@ import pickle
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hostile.showing import all_shown
@@ -93,6 +93,7 @@ def told(make, *args):
 
 
 @given(broken())
+@example(("J" * 12, "redis://: JJJJ://JJJJJJJJ@/run/a.sock?strategy=jump"))
 def test_no_url_shows_its_password(case):
     """Whatever is wrong with a URL, no error and no repr has four characters of its password."""
     secret, url = case
