@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from shardcache import DecodeError, EncodeError
+from shardcache import ConfigurationError, DecodeError, EncodeError
 from shardcache.backends.redis.header import from_redis, to_redis
 from shardcache.core.codecs import Msgpack
 from shardcache.core.envelopes import Envelope, pack
@@ -117,3 +117,11 @@ def test_a_client_takes_it_in_place_of_a_codec(mode):
         assert client.incr("hits") == 6
         for _ in range(2):
             assert client.get_or_set("cached", lambda: "text", ttl=60, stale=60) == "text"
+
+
+def test_one_that_needs_a_secret_says_so():
+    """A format whose decoding runs code is refused without signatures, as a codec is."""
+    dangerous = type("Dangerous", (Compressed,), {"signed_only": True})()
+    with pytest.raises(ConfigurationError, match="codec 'zlib' needs a secret"):
+        Payloads(dangerous)
+    assert SignedPayloads(dangerous, [b"s" * 16], lambda: 0.0).signs
