@@ -45,8 +45,8 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
+from shardcache.core.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.core.nodes import Node
-from shardcache.core.payloads import INTEGER_FLAGS, is_stub, stub
 from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError, NodeError, NotACounterError, ValueTooLargeError
 

@@ -24,7 +24,7 @@ from shardcache.core.nodes import Node
 from shardcache.core.strategy import Strategy
 from shardcache.core.topology import Topology
 from shardcache.plugin.manager import load
-from shardcache.settings import node_list, parse_choice
+from shardcache.settings import node_list, parse_options
 
 BAR = 20
 
@@ -127,7 +127,7 @@ def _with_weight(node: Node, weight: float | None) -> Node:
 
 
 def _strategy(choice: str) -> Strategy:
-    name, options = parse_choice(choice)
+    name, options = parse_options(choice)
     return load().strategies[name](**options)
 
 

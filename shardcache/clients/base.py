@@ -142,7 +142,7 @@ class ClientBase(ABC, Generic[BackendT]):
         io = self._make_io()
         payloads = build_payloads(built_codec, settings, io.wall)
         connect = self._connector(plugins, options)
-        membership = Membership(plugins, connect, payloads.foreign, ssl_context)
+        membership = Membership(plugins, connect, payloads.others, ssl_context)
         prober, alive = shared_prober(options), weakref.ref(membership)
         ejector = self._make_ejector(prober, to_notify, alive, plugins, options)
         weakref.finalize(membership, ejector.stop).atexit = False
@@ -253,7 +253,7 @@ class ClientBase(ABC, Generic[BackendT]):
             built_codec = build_codec(load(), codec, settings)
             if self._options.bare_bytes and not isinstance(built_codec, Raw):
                 raise ConfigurationError(RAW_VIEW)
-            payloads = build_payloads(built_codec, settings, io.wall, payloads.foreign)
+            payloads = build_payloads(built_codec, settings, io.wall, payloads.others)
         parts = self._membership.namespace(settings.namespace)
         view = object.__new__(type(self))
         vars(view).update(vars(self))

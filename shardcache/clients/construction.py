@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.clients.namespaces import Namespace
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
-from shardcache.core.foreign import Foreign
 from shardcache.core.nodes import Node
+from shardcache.core.other_clients import OtherClients
 from shardcache.core.payloads import Payloads, payloads_of
 from shardcache.core.strategy import Strategy
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.invalidation.clearing import ClearableCluster
 from shardcache.plugin.manager import Plugins
-from shardcache.settings import Settings, parse_choice
+from shardcache.settings import Settings, parse_options
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -32,7 +32,7 @@ def build_strategy(plugins: Plugins, choice: str | Strategy) -> Strategy:
     """Return the strategy of a name with its options; an object is used as it is."""
     if not isinstance(choice, str):
         return choice
-    name, options = parse_choice(choice)
+    name, options = parse_options(choice)
     return plugins.strategies[name](**options)
 
 
@@ -40,7 +40,7 @@ def build_codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Co
     """Return the codec of a name with its options; an object is used as it is."""
     if not isinstance(choice, str):
         return choice
-    name, options = parse_choice(choice)
+    name, options = parse_options(choice)
     factory = plugins.codecs[name]
     if settings.secret is not None and _takes_secret(factory):
         return factory(secret=settings.secret, **options)
@@ -48,15 +48,15 @@ def build_codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Co
 
 
 def build_payloads(
-    codec: Codec, settings: Settings, wall: Callable[[], float], foreign: Foreign | None = None
+    codec: Codec, settings: Settings, wall: Callable[[], float], others: OtherClients | None = None
 ) -> Payloads:
     """Return what turns values into stored bytes and back, with the secrets of the settings.
 
-    `foreign` is what is read of other programs' values: by default as the settings say.
+    `others` is what is read of other programs' values: by default as the settings say.
     """
-    if foreign is None:
-        foreign = Foreign(unsigned=settings.read_unsigned, compressed=settings.read_compressed)
-    return payloads_of(codec, settings.secret or (), wall, foreign)
+    if others is None:
+        others = OtherClients(unsigned=settings.read_unsigned, compressed=settings.read_compressed)
+    return payloads_of(codec, settings.secret or (), wall, others)
 
 
 def backend_options(

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from shardcache.clients.fingerprints import Fingerprint
 from shardcache.core.arguments import UnkeyableError, canonical, digest
 from shardcache.core.envelopes import MAX_VERSIONS
-from shardcache.core.nodes import EMBEDDED
+from shardcache.core.nodes import MEMORY
 from shardcache.core.templates import Template
 from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError, KeyBuildError
@@ -151,7 +151,7 @@ class KeyBuilder:
     def refuse_if_anonymous(self, cluster: Cluster) -> None:
         """Raise `ConfigurationError` if a function of another program could have the same keys there."""
         if self.is_anonymous and any(
-            node.address.scheme != EMBEDDED for node in cluster.topology.nodes
+            node.address.scheme != MEMORY for node in cluster.topology.nodes
         ):
             raise ConfigurationError(
                 f"cached {self.name}: the function is of the main program, which has no name, and"

@@ -15,8 +15,8 @@ from shardcache.clients.namespaces import Namespace
 from shardcache.clients.services import Service, Services, StartingIO
 from shardcache.core.cautions import url_warnings
 from shardcache.core.events import TopologyChanged
-from shardcache.core.foreign import Foreign, largest_value
-from shardcache.core.nodes import EMBEDDED, Node
+from shardcache.core.nodes import MEMORY, Node
+from shardcache.core.other_clients import OtherClients, largest_value
 from shardcache.core.topology import Topology, TopologyChange
 from shardcache.errors import ClientClosedError
 from shardcache.operations.cluster.cluster import Cluster
@@ -52,14 +52,14 @@ class Membership(Generic[BackendT]):
         self,
         plugins: Plugins,
         connect: Callable[[Node], BackendT],
-        foreign: Foreign,
+        others: OtherClients,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
         self.cluster: Cluster  # set by `begin`
         self.services = Services()
         self._plugins = plugins
         self._connect = connect
-        self._foreign = foreign
+        self._foreign = others
         self._ssl_context = ssl_context
         self._faces: LiveObjects[Face] = LiveObjects()
         self._namespaces: weakref.WeakValueDictionary[str, Namespace]
@@ -203,8 +203,8 @@ class Membership(Generic[BackendT]):
 
     def _member(self, node: Node) -> Member:
         member = Member(node, self._connect(node))
-        foreign = self._foreign  # what a node may hold is what may be read of it
-        foreign.largest = max(foreign.largest, largest_value(node.address.options))
+        others = self._foreign  # what a node may hold is what may be read of it
+        others.largest = max(others.largest, largest_value(node.address.options))
         for caution in url_warnings(node):
             log.warning("node %s: %s", node.name, caution)
         return member
@@ -224,7 +224,7 @@ class Membership(Generic[BackendT]):
         memory node belongs to its client alone.
         """
         address = node.address
-        return None if address.scheme == EMBEDDED else (address, self._ssl_context)
+        return None if address.scheme == MEMORY else (address, self._ssl_context)
 
 
 class Closed:

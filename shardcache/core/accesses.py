@@ -22,8 +22,8 @@ from shardcache.core.commands import (
     keys_of,
 )
 from shardcache.core.events import KeysAccessed
+from shardcache.core.flags import is_mark
 from shardcache.core.nodes import Node
-from shardcache.core.payloads import is_mark
 from shardcache.core.reserved import ESCAPED, HASHED, RESERVED
 from shardcache.errors import NodeError
 

@@ -34,8 +34,8 @@ MAX_TTL: Final = 24 * 3600.0
 class LockPolicy:
     """Keep a lock for a slow holder, and free it soon after the holder dies.
 
-    `ttl` is for how many seconds nodes keep the lock unless it is renewed: so long other clients
-    wait if the holder is killed. With `renew` the lock is renewed in the background, every third of
+    `ttl` is for how many seconds nodes keep the lock unless it is renewed; if the holder is killed,
+    other clients wait that long. With `renew` the lock is renewed in the background, every third of
     the ttl, for up to `max_hold` seconds: a slow holder keeps it. `backoff` is how long a waiting
     client pauses between attempts: any wait strategy of tenacity, by default 10 ms growing to
     100 ms, each up to a quarter more or less.

@@ -21,10 +21,11 @@ DEFAULT_PORTS: Final = {
     "redis": 6379,
     "rediss": 6379,
 }
-EMBEDDED: Final = "memory"
+MEMORY: Final = "memory"
 MEMCACHED: Final = ("memcached", "memcacheds", "pymemcache")
-WITHOUT_LOGIN: Final = (EMBEDDED, "memcached+unix", *MEMCACHED)
+WITHOUT_LOGIN: Final = (MEMORY, "memcached+unix", *MEMCACHED)
 REDIS: Final = ("redis", "rediss")
+KNOWN_SCHEMES: Final = frozenset({*DEFAULT_PORTS, MEMORY, "memcached+unix", "redis+unix"})
 MAX_PORT: Final = 65535
 MAX_WEIGHT: Final = 1_000_000_000  # keeps the sum of many weights finite, and exact as a float
 
@@ -142,7 +143,7 @@ class Address:
 
     @property
     def _authority(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host and self.scheme != EMBEDDED else self.host
+        host = f"[{self.host}]" if ":" in self.host and self.scheme != MEMORY else self.host
         return host if self.port is None else f"{host}:{self.port}"
 
     def __str__(self) -> str:
@@ -156,29 +157,34 @@ def is_local(scheme: str) -> bool:
     return scheme.endswith("+unix")
 
 
+def _url_kind(scheme: str) -> str:
+    """Return how an error names a URL: an unknown scheme is left out, as it may be part of a password."""
+    return f"a {scheme}:// URL" if scheme in KNOWN_SCHEMES else "a URL of this scheme"
+
+
 def _path(scheme: str, path: str) -> str:
     if not path.isprintable():
         raise ConfigurationError("the path of a URL must be printable")
     if not is_local(scheme):
         return path.strip("/")
     if not path.strip("/"):
-        raise ConfigurationError(f"a {scheme}:// URL needs the path of its socket")
+        raise ConfigurationError(f"{_url_kind(scheme)} needs the path of its socket")
     return path
 
 
 def _login_faults(scheme: str, login: str) -> Iterator[str]:
     """Yield the fault of a login that would be ignored: the operator believes it protects something."""
     if login and scheme in WITHOUT_LOGIN:
-        yield f"a {scheme}:// URL has no user or password: the client cannot log in there"
+        yield f"{_url_kind(scheme)} has no user or password: the client cannot log in there"
 
 
 def _path_faults(scheme: str, path: str) -> Iterator[str]:
     """Yield the fault of a path that has no meaning for the scheme."""
-    if path and scheme == EMBEDDED:
-        yield f"a {scheme}:// URL has no path"
+    if path and scheme == MEMORY:
+        yield f"{_url_kind(scheme)} has no path"
     if path and scheme in MEMCACHED:
         yield (
-            f"a {scheme}:// URL has no path, because memcached has no databases: use a namespace for"
+            f"{_url_kind(scheme)} has no path, because memcached has no databases: use a namespace for"
             " each program"
         )
     if path and scheme in REDIS and not _database(path):
@@ -187,16 +193,18 @@ def _path_faults(scheme: str, path: str) -> Iterator[str]:
 
 def _host_and_port(scheme: str, written: str) -> tuple[str, int | None]:
     """Return the host and port of `host`, `host:port`, `[v6]` or `[v6]:port`."""
-    if scheme == EMBEDDED:  # a memory node's name, in any case and form
+    if scheme == MEMORY:  # a memory node's name, in any case and form
         if not written.isprintable():
             raise ConfigurationError("the name of a memory node must be printable")
         return written, None
     if is_local(scheme):
         if written:
-            raise ConfigurationError(f"a {scheme}:// URL has no host: write {scheme}:///path")
+            raise ConfigurationError(
+                f"{_url_kind(scheme)} has no host: write the path of its socket after three slashes"
+            )
         return "", None
     if not written:
-        raise ConfigurationError(f"a {scheme}:// URL needs a host")
+        raise ConfigurationError(f"{_url_kind(scheme)} needs a host")
     if written.startswith("["):
         return _ipv6_and_port(written)
     host, separator, port = written.partition(":")

@@ -20,7 +20,7 @@ def field_names(kind: type) -> tuple[str, ...] | None:
     >>> field_names(namedtuple("Point", "x y")), field_names(tuple)
     (('x', 'y'), None)
     """
-    names = _declared(kind)
+    names = _declared_fields(kind)
     if names is None:
         return None
     for each in kind.__mro__:
@@ -43,7 +43,7 @@ def has_more(value: object, names: tuple[str, ...]) -> bool:
     return any(not isinstance(getattr(type(value), name, None), cached_property) for name in extra)
 
 
-def _declared(kind: Any) -> tuple[str, ...] | None:  # any class
+def _declared_fields(kind: Any) -> tuple[str, ...] | None:  # any class
     """Return the fields declared by the class itself, or by its named tuple; not inherited ones."""
     own = vars(kind)
     if "__dataclass_fields__" in own:

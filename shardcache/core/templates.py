@@ -118,11 +118,11 @@ class Template:
                 text = field.text(value, arguments)
             except UnkeyableError as error:
                 raise UnkeyableError(
-                    f"the field {_shown(field)} of the template {self.text!r}: {error}; {_WAYS_OUT}"
+                    f"the field {_in_braces(field)} of the template {self.text!r}: {error}; {_WAYS_OUT}"
                 ) from None
             except Exception as error:  # the caller's attributes, items and formats raise anything
                 raise UnkeyableError(
-                    f"the field {_shown(field)} of the template {self.text!r} failed:"
+                    f"the field {_in_braces(field)} of the template {self.text!r} failed:"
                     f" {type_name(type(error))}"
                 ) from error
             parts += (field.before, mark(field, value, text))
@@ -249,7 +249,7 @@ def _first(expression: str) -> str:
     return expression.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0]
 
 
-def _shown(field: Field) -> str:
+def _in_braces(field: Field) -> str:
     return "{" + field.expression + "}"
 
 

@@ -15,17 +15,22 @@ from shardcache.errors import TopologyError
 
 
 class Topology:
-    """A set of nodes, a strategy, and the placement built from them. It never changes.
+    """A set of nodes, a strategy, and the placement of all keys on them. It never changes.
 
-    `owner` is the hot function from a key's hashed bytes to the node that holds the key.
+    The strategy builds the placement, unless the source of the nodes has one of its own, such as a
+    cluster that decides by itself which node holds which slot. The strategy then only names how keys
+    are hashed. `owner` is the hot function from a key's hashed bytes to the node that holds the key.
     """
 
-    __slots__ = ("__dict__", "nodes", "owner", "placement", "strategy")
+    __slots__ = ("__dict__", "_own_placement", "nodes", "owner", "placement", "strategy")
 
-    def __init__(self, nodes: Iterable[Node], strategy: Strategy) -> None:
+    def __init__(
+        self, nodes: Iterable[Node], strategy: Strategy, placement: Placement | None = None
+    ) -> None:
         self.nodes: tuple[Node, ...] = check_nodes(nodes)
         self.strategy = strategy
-        self.placement: Placement = strategy.build(self.nodes)
+        self._own_placement = placement
+        self.placement: Placement = strategy.build(self.nodes) if placement is None else placement
         self.owner: Callable[[bytes], Node] = self.placement.owner
 
     def preference(self, key: bytes, count: int) -> Sequence[Node]:
@@ -60,18 +65,21 @@ class Topology:
         leaving = self.node(name)
         return self.replaced(node for node in self.nodes if node is not leaving)
 
-    def replaced(self, nodes: Iterable[Node]) -> Topology:
-        """Return the topology of `nodes` under the same strategy.
+    def replaced(self, nodes: Iterable[Node], placement: Placement | None = None) -> Topology:
+        """Return the topology of `nodes` under the same strategy, or with their own `placement`.
 
-        Raise `TopologyError` if the strategy cannot follow the change.
+        Raise `TopologyError` if the strategy builds the placement, and cannot follow the change.
         """
         listed = check_nodes(nodes)
-        self.strategy.check_change(self.nodes, listed)
-        return Topology(listed, self.strategy)
+        if placement is None:
+            self.strategy.check_change(self.nodes, listed)
+        return Topology(listed, self.strategy, placement)
 
-    def __reduce__(self) -> tuple[type[Topology], tuple[tuple[Node, ...], Strategy]]:
-        """Pickle nodes and strategy, because the placement's functions cannot be pickled."""
-        return Topology, (self.nodes, self.strategy)
+    def __reduce__(
+        self,
+    ) -> tuple[type[Topology], tuple[tuple[Node, ...], Strategy, Placement | None]]:
+        """Pickle nodes and strategy, because the functions of a built placement cannot be pickled."""
+        return Topology, (self.nodes, self.strategy, self._own_placement)
 
     def __repr__(self) -> str:
         return f"<Topology [{len(self.nodes)} nodes] {self.strategy.name}>"
@@ -98,12 +106,12 @@ class TopologyChange:
     @property
     def added(self) -> tuple[Node, ...]:
         """Return the nodes whose names are new."""
-        return _missing_from(self.before, self.after)
+        return _only_in(self.after, self.before)
 
     @property
     def removed(self) -> tuple[Node, ...]:
         """Return the nodes whose names are gone."""
-        return _missing_from(self.after, self.before)
+        return _only_in(self.before, self.after)
 
     @cached_property
     def movement(self) -> Movement:
@@ -131,6 +139,6 @@ class TopologyChange:
         return f"<TopologyChange {self}>"
 
 
-def _missing_from(there: Topology, here: Topology) -> tuple[Node, ...]:
-    names = {node.name for node in there.nodes}
-    return tuple(node for node in here.nodes if node.name not in names)
+def _only_in(topology: Topology, other: Topology) -> tuple[Node, ...]:
+    names = {node.name for node in other.nodes}
+    return tuple(node for node in topology.nodes if node.name not in names)

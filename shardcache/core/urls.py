@@ -64,9 +64,7 @@ def split_url(url: object) -> Parts:
     user, at, hosts = authority.rpartition("@")
     wrong = {
         "a URL holds no blanks or controls (a blank is written %20)": _has_blank(url),
-        "a URL holds what is no text (bytes that are no UTF-8 are written %FF)": _has_surrogate(
-            url
-        ),
+        "a URL must be UTF-8 text (other bytes are written %FF)": _has_surrogate(url),
         "a URL needs a scheme, as in memcached://10.0.0.1:11211": (
             not separator or not _scheme(scheme)
         ),
@@ -90,7 +88,7 @@ def unquote(text: str) -> str:
     """Return a part of a URL with its percent-escapes decoded; `+` stays as it is."""
     data = unquote_to_bytes(text)
     if not _is_utf8(data):
-        raise ConfigurationError("the percent-escapes of a URL are no UTF-8")
+        raise ConfigurationError("the percent-escapes of a URL are not UTF-8")
     return data.decode()
 
 

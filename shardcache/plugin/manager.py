@@ -38,17 +38,17 @@ class PluginInfo(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PluginChoice:
+class PluginFilter:
     """Which installed plugins to load: the `allowed` ones or all, except the `blocked` ones."""
 
     allowed: frozenset[str] | None = None
     blocked: frozenset[str] = frozenset()
 
     @classmethod
-    def parse(cls, text: str) -> PluginChoice:
+    def parse(cls, text: str) -> PluginFilter:
         """Read `none`, `name,other` or `-name,-other`; raise `ConfigurationError` for anything else.
 
-        >>> PluginChoice.parse("-name").admits("other"), PluginChoice.parse("none").admits("other")
+        >>> PluginFilter.parse("-name").admits("other"), PluginFilter.parse("none").admits("other")
         (True, False)
         """
         words = [word.strip() for word in text.split(",") if word.strip()]
@@ -87,7 +87,7 @@ class Plugins:
     `blocked` holds the names of installed plugins that were not loaded.
     """
 
-    def __init__(self, choice: PluginChoice = PluginChoice()) -> None:
+    def __init__(self, chosen: PluginFilter = PluginFilter()) -> None:
         # Imported here because the built-in backends bring sockets, TLS and event loops, which a
         # program that only imports the package does not need.
         from importlib.metadata import entry_points  # noqa: PLC0415
@@ -103,11 +103,11 @@ class Plugins:
         self._infos: list[PluginInfo] = []
         self.add(builtin, BUILTIN, BUILTIN)
         points = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
-        admitted = [point for point in points if choice.admits(point.name)]
+        admitted = [point for point in points if chosen.admits(point.name)]
         self.blocked = frozenset(point.name for point in points) - {
             point.name for point in admitted
         }
-        choice.check(point.name for point in points)
+        chosen.check(point.name for point in points)
         for point in admitted:
             self._check_name(point.name, _distribution(point))  # before its code runs
             self.add(_load(point), point.name, _distribution(point))
@@ -174,7 +174,7 @@ class Plugins:
 # plugins that can be loaded by then, instead of waiting for itself. Other callers wait for all.
 _loading = ProcessLock()
 _in_progress: ContextVar[bool] = ContextVar("shardcache_loading", default=False)
-_loaded: dict[str, Plugins] = {}  # at most one, by the choice it was loaded for
+_loaded: dict[str, Plugins] = {}  # at most one, by the value of the variable it was loaded for
 
 
 def load() -> Plugins:
@@ -183,27 +183,27 @@ def load() -> Plugins:
     Any installed distribution may have a plugin, which is imported here. `SHARDCACHE_PLUGINS=none`
     loads none, `name,other` only these, `-name,-other` all but these.
     """
-    choice = os.environ.get(PLUGINS_VARIABLE, "")
-    plugins = _loaded.get(choice)
+    variable = os.environ.get(PLUGINS_VARIABLE, "")
+    plugins = _loaded.get(variable)
     if plugins is not None:
         return plugins
     with _loading.own():
-        plugins = _loaded.get(choice)
+        plugins = _loaded.get(variable)
         if plugins is None:
-            plugins = _load_all(choice)
+            plugins = _load_all(variable)
         return plugins
 
 
-def _load_all(choice: str) -> Plugins:
+def _load_all(variable: str) -> Plugins:
     if _in_progress.get():
-        return Plugins(PluginChoice.parse(choice))
+        return Plugins(PluginFilter.parse(variable))
     token = _in_progress.set(True)
     try:
-        plugins = Plugins(PluginChoice.parse(choice))
+        plugins = Plugins(PluginFilter.parse(variable))
     finally:
         _in_progress.reset(token)
     _loaded.clear()
-    _loaded[choice] = plugins
+    _loaded[variable] = plugins
     return plugins
 
 

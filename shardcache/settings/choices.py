@@ -5,13 +5,13 @@ from __future__ import annotations
 from shardcache.errors import ConfigurationError
 
 
-def parse_choice(text: str) -> tuple[str, dict[str, str]]:
+def parse_options(text: str) -> tuple[str, dict[str, str]]:
     """Return the name and the options of a strategy or codec.
 
     An option's value may hold `:` and `=`, but no `,`. Raise `ConfigurationError` listing every
     fault if the text has another form.
 
-    >>> parse_choice("ketama:profile=twemproxy,hash=md5")
+    >>> parse_options("ketama:profile=twemproxy,hash=md5")
     ('ketama', {'profile': 'twemproxy', 'hash': 'md5'})
     """
     name, colon, rest = text.partition(":")

@@ -11,7 +11,7 @@ from shardcache.core.nodes import Node
 from shardcache.core.numeric import whole
 from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy, positive_seconds
 from shardcache.errors import ConfigurationError
-from shardcache.settings.choices import parse_choice
+from shardcache.settings.choices import parse_options
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
@@ -42,9 +42,9 @@ def _number(text: str) -> object:
     return float(text) if _decimal(text) else text
 
 
-def _choice(value: object) -> str:
+def _name_with_options(value: object) -> str:
     text = _text(value)
-    parse_choice(text)
+    parse_options(text)
     return text
 
 
@@ -152,8 +152,8 @@ def _ssl_context(value: object) -> ssl.SSLContext | None:
 
 PARAMETERS: Final = {
     "nodes": Parameter(node_list),
-    "strategy": Parameter(_choice),
-    "codec": Parameter(_choice),
+    "strategy": Parameter(_name_with_options),
+    "codec": Parameter(_name_with_options),
     "secret": Parameter(_secret, _secrets),
     "read_unsigned": Parameter(_flag, _true_or_false),
     "read_compressed": Parameter(_flag, _true_or_false),

@@ -121,9 +121,9 @@ class Settings:
         return cls(**values)
 
     def __repr__(self) -> str:
-        shown = (f"{one.name}={self._shown(one.name)}" for one in fields(self))
+        shown = (f"{one.name}={self._repr_of(one.name)}" for one in fields(self))
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    def _shown(self, name: str) -> str:
+    def _repr_of(self, name: str) -> str:
         value = getattr(self, name)
         return "'***'" if name == "secret" and value is not None else repr(value)

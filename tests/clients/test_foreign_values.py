@@ -16,8 +16,8 @@ from shardcache import DecodeError, EncodeError, PartialFailureError
 from shardcache.backends.redis.header import to_redis
 from shardcache.core.codecs import Msgpack
 from shardcache.core.envelopes import Envelope, pack
-from shardcache.core.foreign import ROOM, Room
-from shardcache.core.payloads import ENVELOPE_FLAGS, SHIFT
+from shardcache.core.flags import ENVELOPE_FLAGS, SHIFT
+from shardcache.core.other_clients import InflateBudget
 from shardcache.errors import NotACounterError, ValueTooLargeError
 from shardcache.testing.driving import MODES, make_client
 
@@ -257,33 +257,33 @@ class TestCompressed:
             client.get("k")
 
 
-def test_the_room_of_a_call_is_shared_by_its_keys():
-    """The room of one call over many keys is shared by all of them."""
-    room, data = Room(MIB), zlib.compress(bytes(MIB))
-    for _ in range(ROOM // MIB):
-        assert len(room.inflate(data)) == MIB
+def test_the_inflate_budget_of_a_call_is_shared_by_its_keys():
+    """The budget of one call over many keys is shared by all of them."""
+    budget, data = InflateBudget(MIB), zlib.compress(bytes(MIB))
+    for _ in range(MAX_INFLATED // MIB):
+        assert len(budget.inflate(data)) == MIB
     with pytest.raises(DecodeError, match="left for this call"):
-        room.inflate(data)
+        budget.inflate(data)
 
 
-def test_a_wrong_checksum_costs_room_too():
+def test_a_wrong_checksum_costs_budget_too():
     """It is found when the work has been done."""
-    room, data = Room(MIB), zlib.compress(bytes(MIB))
+    budget, data = InflateBudget(MIB), zlib.compress(bytes(MIB))
     wrong = data[:-1] + bytes([data[-1] ^ 1])
     for _ in range(64):
         with pytest.raises(DecodeError, match="not by zlib"):
-            room.inflate(wrong)
+            budget.inflate(wrong)
     with pytest.raises(DecodeError, match="what is left"):
-        room.inflate(data)
-    room = Room(MIB)
+        budget.inflate(data)
+    budget = InflateBudget(MIB)
     for _ in range(500):  # what is no zlib at all costs less
         with pytest.raises(DecodeError, match="not by zlib"):
-            room.inflate(b"text of some other client")
-    assert len(room.inflate(data)) == MIB
+            budget.inflate(b"text of some other client")
+    assert len(budget.inflate(data)) == MIB
 
 
 def test_bombs_use_up_the_room_of_their_call(make, memcached_servers):
-    """Hundreds of them in one call cost no more than the room of one."""
+    """Hundreds of them in one call cost no more than the budget of one."""
     server, bomb = memcached_servers[0], zlib.compress(bytes(2 * MIB))
     said(server, *((b"k%d" % number, 8, bomb) for number in range(300)))
     said(server, (b"last", 8, zlib.compress(b"ok")))

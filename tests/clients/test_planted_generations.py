@@ -9,7 +9,7 @@ import pytest
 from shardcache import Client
 from shardcache.clients.base import caches_of, cluster_of
 from shardcache.core.commands import Delete, GetOrStub, Set
-from shardcache.core.payloads import MARK_FLAGS
+from shardcache.core.flags import MARK_FLAGS
 from shardcache.core.reserved import GENERATIONS, MARKS
 from shardcache.testing.driving import MODES, make_client
 

@@ -14,8 +14,7 @@ from clients.signing import CODECS, NEW, OLD, VALUES, Node, cached
 from shardcache import ConfigurationError, DecodeError
 from shardcache.core.codecs import Msgpack, Pickle
 from shardcache.core.envelopes import Envelope, pack, unpack
-from shardcache.core.keys import KeySpace
-from shardcache.core.payloads import (
+from shardcache.core.flags import (
     ABANDONED_FLAGS,
     CODEC_KINDS,
     ENVELOPE_FLAGS,
@@ -26,6 +25,7 @@ from shardcache.core.payloads import (
     SIGNED,
     STUB_FLAGS,
 )
+from shardcache.core.keys import KeySpace
 from shardcache.testing.driving import MODES, make_client
 
 EVERY_FLAG = [kind << SHIFT for kind in range(256)]

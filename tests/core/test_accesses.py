@@ -29,9 +29,9 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.events import METHODS, Observers
+from shardcache.core.flags import BARE_STUB, ERROR_FLAGS, RAW_FLAGS, abandoned, stub
 from shardcache.core.keys import KeySpace, hash_name
 from shardcache.core.leases import lock_key
-from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, RAW_FLAGS, abandoned, stub
 
 NODE = Node("memory://a")
 VALUE = (RAW_FLAGS, b"12345")

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from shardcache.core.caching import CachePolicy, apply_jitter, lifetime_of
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.envelopes import Envelope, pack, unpack
+from shardcache.core.flags import ENVELOPE_FLAGS, TEXT_FLAGS
 from shardcache.core.freshness import Freshness, Stored, freshness, open_stored
-from shardcache.core.payloads import ENVELOPE_FLAGS, TEXT_FLAGS, Payloads
+from shardcache.core.payloads import Payloads
 from shardcache.errors import ConfigurationError, DecodeError
 
 unit = st.floats(0, 1, exclude_max=True)
@@ -102,9 +103,9 @@ def test_a_value_grows_old_in_steps():
     """Fresh up to its ttl, then stale, then a last resort, then gone."""
     policy = CachePolicy(ttl=10, stale=5, stale_if_error=20)
     steps = [(9.9, "FRESH"), (10.1, "STALE"), (14.9, "STALE"), (15.1, "LAST_RESORT")]
-    for age, name in [*steps, (29.9, "LAST_RESORT"), (30.1, "ENDED")]:
+    for age, name in [*steps, (29.9, "LAST_RESORT"), (30.1, "EXPIRED")]:
         assert state(age, policy) is Freshness[name], age
-    for age, name in [(10.0, "STALE"), (15.0, "LAST_RESORT"), (30.0, "ENDED")]:
+    for age, name in [(10.0, "STALE"), (15.0, "LAST_RESORT"), (30.0, "EXPIRED")]:
         assert state(age, policy) is Freshness[name], f"in the moment {age}"
 
 

@@ -11,11 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shardcache.backends.redis.header import from_redis, to_redis
-from shardcache.core import payloads
 from shardcache.core.codecs import Json, Msgpack, Pickle, Raw
 from shardcache.core.envelopes import Envelope, pack
-from shardcache.core.foreign import Foreign
-from shardcache.core.payloads import (
+from shardcache.core.flags import (
     CODEC_KINDS,
     ENVELOPE_FLAGS,
     ERROR_FLAGS,
@@ -25,11 +23,11 @@ from shardcache.core.payloads import (
     RAW_FLAGS,
     SHIFT,
     TEXT_FLAGS,
-    Payloads,
-    SignedPayloads,
+    is_decimal,
     is_stub,
     stub,
 )
+from shardcache.core.payloads import Payloads, SignedPayloads
 from shardcache.errors import ConfigurationError, DecodeError, EncodeError
 
 NAME = b"4:shop:k"
@@ -37,16 +35,16 @@ CODECS = (Msgpack(), Json(), Raw(), Pickle())
 by_every_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 
 
-def payloads_by(codec, foreign=None):
+def payloads_by(codec, others=None):
     """Return the payloads of a client of this codec, signed if it insists."""
     if codec.name == "pickle":
-        return SignedPayloads(codec, [b"s" * 16], lambda: 1000.0, foreign)
-    return Payloads(codec, foreign)
+        return SignedPayloads(codec, [b"s" * 16], lambda: 1000.0, others)
+    return Payloads(codec, others)
 
 
 def reading(**options):
     """Return payloads that read more of other clients."""
-    return Payloads(Msgpack(), Foreign(**options))
+    return Payloads(Msgpack(), OtherClients(**options))
 
 
 utf8 = st.text(alphabet=st.characters(codec="utf-8"))
@@ -166,7 +164,7 @@ def test_a_counter_that_lost_a_digit():
 @example(b"")
 def test_what_others_left_in_redis_is_no_value(stored):
     """Pickles, JSON and msgpack of other clients are undecodable, not misread."""
-    if stored[:1] != b"\xc1" and not payloads._decimal(stored):
+    if stored[:1] != b"\xc1" and not is_decimal(stored):
         with pytest.raises(DecodeError):
             Payloads(Msgpack()).decode(NAME, from_redis(stored))
 
@@ -199,7 +197,7 @@ def test_flags_of_nobody_are_refused(flags):
 def test_compressed_values_are_bounded():
     """A small value that inflates without end is refused before it has."""
     coded = reading(compressed=True)
-    coded.foreign.largest = 10_000
+    coded.others.largest = 10_000
     assert coded.decode(NAME, (8, zlib.compress(bytes(10_000)))) == bytes(10_000)
     for data in (
         zlib.compress(bytes(10_001)),

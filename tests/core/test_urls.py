@@ -84,7 +84,7 @@ def test_plus_is_a_plus():
 
 def test_escapes_that_are_no_utf8_are_refused():
     """A password never silently becomes another one with replacement characters."""
-    with pytest.raises(ConfigurationError, match="no UTF-8") as caught:
+    with pytest.raises(ConfigurationError, match="not UTF-8") as caught:
         unquote("%ff")
     assert caught.value.__context__ is None
 

@@ -18,8 +18,7 @@ from shardcache import Client, LockPolicy, ShardCacheError
 from shardcache.backends.redis.header import to_redis
 from shardcache.core.commands import Delete, Get, Set
 from shardcache.core.envelopes import Envelope, pack
-from shardcache.core.keys import KeySpace
-from shardcache.core.payloads import (
+from shardcache.core.flags import (
     ABANDONED_FLAGS,
     ENVELOPE_FLAGS,
     ERROR_FLAGS,
@@ -28,6 +27,7 @@ from shardcache.core.payloads import (
     STUB_FLAGS,
     TEXT_FLAGS,
 )
+from shardcache.core.keys import KeySpace
 from shardcache.core.reserved import CLEARED, RESERVED
 from shardcache.operations.recompute.protection import RefreshGate
 from shardcache.testing.driving import MODES, make_client

@@ -27,9 +27,10 @@ from shardcache.core.commands import (
     Set,
 )
 from shardcache.core.events import Observers
+from shardcache.core.flags import BARE_STUB, stub
 from shardcache.core.keys import KeySpace
 from shardcache.core.nodes import Node
-from shardcache.core.payloads import BARE_STUB, Payloads, stub
+from shardcache.core.payloads import Payloads
 from shardcache.core.topology import Topology
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError
 from shardcache.operations.cluster.cluster import Cluster

@@ -12,7 +12,7 @@ import pytest
 
 from shardcache import ConfigurationError, UnknownPluginError, decorators, hookimpl
 from shardcache.plugin import manager
-from shardcache.plugin.manager import PLUGINS_VARIABLE, PluginChoice, Plugins, load
+from shardcache.plugin.manager import PLUGINS_VARIABLE, PluginFilter, Plugins, load
 from shardcache.plugin.registry import Registry
 from shardcache.strategies.maglev import Maglev
 
@@ -27,7 +27,7 @@ def plugin(**hooks):
 
 def test_the_package_registers_itself_through_the_hooks():
     """What is built in is offered as a plugin's things are."""
-    loaded = Plugins(PluginChoice.parse("none"))  # for some are installed where their own tests run
+    loaded = Plugins(PluginFilter.parse("none"))  # for some are installed where their own tests run
     assert list(loaded.strategies) == [
         "crc16", "jump", "ketama", "maglev", "modulo", "pymemcache", "rendezvous",
     ]  # fmt: skip
@@ -258,9 +258,9 @@ def test_a_finalizer_that_asks_while_plugins_are_loaded_waits_for_no_thread_that
             threads[0].start()
             time.sleep(0.2)  # it waits now
             ask()  # as a finalizer would
-        return PluginChoice()
+        return PluginFilter()
 
-    monkeypatch.setattr(PluginChoice, "parse", staticmethod(blocked))
+    monkeypatch.setattr(PluginFilter, "parse", staticmethod(blocked))
     loading = threading.Thread(target=load, daemon=True)
     loading.start()
     loading.join(5)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcache.errors import ConfigurationError
-from shardcache.settings import parse_choice
+from shardcache.settings import parse_options
 
 NAMES = st.text(min_size=1).filter(lambda text: ":" not in text and text.strip())
 OPTIONS = st.from_regex(r"[a-z_][a-z0-9_]*", fullmatch=True).filter(lambda name: name != "secret")
@@ -18,7 +18,7 @@ VALUES = st.text().filter(lambda text: "," not in text)
 def test_choice_round_trips(name, options):
     """A name and options written as one text come back; values may hold `:` and `=`."""
     written = ",".join(f"{option}={value}" for option, value in options.items())
-    assert parse_choice(f"{name}:{written}" if options else name) == (name, options)
+    assert parse_options(f"{name}:{written}" if options else name) == (name, options)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_choice_round_trips(name, options):
 def test_other_forms_are_refused(text, faults):
     """Every fault of a choice is told, and none of a misplaced URL's text."""
     with pytest.raises(ConfigurationError) as caught:
-        parse_choice(text)
+        parse_options(text)
     assert len(caught.value.faults) == len(faults)
     for told, expected in zip(caught.value.faults, faults, strict=True):
         assert told.startswith(expected)

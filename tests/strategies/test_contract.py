@@ -8,13 +8,13 @@ import pytest
 
 from shardcache.core.strategy import Strategy
 from shardcache.plugin.manager import load
-from shardcache.settings import parse_choice
+from shardcache.settings import parse_options
 from shardcache.testing.strategy import StrategyContract
 
 
 def made(choice: str) -> Strategy:
     """Make a strategy from a text such as `ketama:profile=pylibmc`."""
-    name, options = parse_choice(choice)
+    name, options = parse_options(choice)
     return load().strategies[name](**options)
 
 

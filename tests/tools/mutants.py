@@ -329,8 +329,8 @@ MUTANTS = [
     Mutant(
         "a signature that is good for every kind",
         "core/payloads.py",
-        "return Scope(purpose, kind, self._codec if by_codec else",
-        "return Scope(b'value', 0, self._codec if not purpose else",
+        "return Scope(purpose, kind, self.name if by_codec else",
+        "return Scope(b'value', 0, self.name if not purpose else",
         SIGNED_TESTS,
     ),
     Mutant(
@@ -343,8 +343,8 @@ MUTANTS = [
     Mutant(
         "what nobody signed is believed",
         "core/payloads.py",
-        "if self.foreign.unsigned and is_plain(flags):",
-        "if is_plain(flags):",
+        "if self.others.unsigned and is_from_another_client(flags):",
+        "if is_from_another_client(flags):",
         SIGNED_TESTS,
     ),
     Mutant(
@@ -356,7 +356,7 @@ MUTANTS = [
     ),
     Mutant(
         "every pickle of others is read when some are",
-        "core/foreign.py",
+        "core/other_clients.py",
         "if len(data) < 2 or data[0] != _PICKLE_MARK or data[1] not in _PROTOCOLS:",
         "if len(data) < 0:",
         ("compatibility/test_mixed_fleet.py",),

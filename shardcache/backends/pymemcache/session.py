@@ -45,8 +45,8 @@ from shardcache.core.commands import (
     StubReply,
     Touch,
 )
+from shardcache.core.flags import abandoned, is_stub, stub
 from shardcache.core.keys import hash_name, is_plain
-from shardcache.core.payloads import abandoned, is_stub, stub
 from shardcache.core.reserved import PROBED
 from shardcache.errors import (
     NodeError,

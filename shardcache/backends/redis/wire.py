@@ -91,7 +91,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.payloads import INTEGER_FLAGS, is_stub, stub
+from shardcache.core.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.core.reserved import PROBED
 from shardcache.errors import (
     NodeError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Protocol
 
+from shardcache.core.commands import Payload
 from shardcache.errors import ConfigurationError, EncodeError
 
 # Values may be anything: every `Any` here is one.
@@ -39,6 +40,35 @@ class Codec(Protocol):
 
         The bytes may be anything at all, and no error may hold or quote them. Any other exception
         becomes the cause of a `DecodeError`, which observers receive.
+        """
+
+
+class ValueFormat(Protocol):
+    """Turns every value into a payload and back, `str`, `bytes` and `int` included.
+
+    It is what a client can use in place of a codec, for what a codec cannot do: a serialiser that
+    must see every value, compression or encryption of all of them. A payload is `(flags, data)`;
+    the flags say what the data is (`core.flags`), and must be a value's: `kind << SHIFT` with a kind
+    from 64 to 127, or those of plain text, bytes and whole numbers. Servers count only whole numbers
+    under `INTEGER_FLAGS`.
+
+    A format may wrap another one, such as `CodecFormat(codec)`, the default (`core.value_formats`):
+    it stores the inner flags with its own data, and passes on payloads with flags that are not its
+    own. Signatures and envelopes go around the payload, and need nothing from the format. Like a
+    codec it may have an attribute `signed_only`. It has no attribute `kind`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Return the name that a signature covers: another format does not read this one's data."""
+
+    def encode(self, name: bytes, value: Any) -> Payload:
+        """Return the payload of `value`, to be stored as `name`; raise `EncodeError` if that fails."""
+
+    def decode(self, name: bytes, payload: Payload) -> Any:
+        """Return the value of a payload stored as `name`; raise `DecodeError`, and nothing else.
+
+        The payload may hold any flags and bytes, and no error may hold or quote them.
         """
 
 

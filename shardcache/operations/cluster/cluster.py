@@ -9,10 +9,11 @@ from typing import Any, Final, Literal
 from shardcache.core.accesses import hits_and_misses, keys_accessed
 from shardcache.core.commands import Command, Payload, Reply
 from shardcache.core.events import CallFinished, DecodeFailed, KeysAccessed, NodeFailed, Observers
+from shardcache.core.flags import is_mark
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import lock_node_count
-from shardcache.core.payloads import Load, Payloads, is_mark
+from shardcache.core.payloads import Decode, Payloads
 from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.cluster.ejection import Ejector
@@ -285,7 +286,7 @@ class Cluster:
         name: bytes,
         payload: Payload | None,
         default: Any,
-        decode: Load | None = None,
+        decode: Decode | None = None,
     ) -> Any:
         """Return the value of a stored payload; `default` for a miss, counted either way.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from shardcache.core.commands import Delete, Get, Reply, Set, When
 from shardcache.core.envelopes import VERSION_SIZE
-from shardcache.core.payloads import MARK_FLAGS
+from shardcache.core.flags import MARK_FLAGS
 from shardcache.core.reserved import TAGS
 from shardcache.errors import DecodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster

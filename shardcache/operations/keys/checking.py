@@ -34,10 +34,10 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
+from shardcache.core.flags import INTEGER_FLAGS, MARK_FLAGS
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import lock_key
-from shardcache.core.payloads import INTEGER_FLAGS, MARK_FLAGS
 from shardcache.core.reserved import GENERATIONS, LOCKS, MARKS, REFRESHING, TAGS, VALUE_LOCKS
 from shardcache.errors import (
     CheckFailedError,

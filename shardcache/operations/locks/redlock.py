@@ -18,9 +18,9 @@ from shardcache.core.commands import (
     Payload,
     Reply,
 )
+from shardcache.core.flags import MARK_FLAGS
 from shardcache.core.leases import LockPolicy, lock_key, long_enough, quorum
 from shardcache.core.nodes import Node
-from shardcache.core.payloads import MARK_FLAGS
 from shardcache.core.reserved import LOCKS
 from shardcache.errors import (
     LockTimeout,

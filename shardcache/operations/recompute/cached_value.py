@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from shardcache.core.caching import lifetime_of
 from shardcache.core.commands import Command, Delete, Gets, Set
+from shardcache.core.flags import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.core.freshness import Freshness, Stored, open_stored
-from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.invalidation import tags

@@ -19,8 +19,8 @@ from shardcache.core.commands import (
     StubReply,
     When,
 )
+from shardcache.core.flags import MARK_FLAGS, is_abandoned, is_mark
 from shardcache.core.freshness import Stored, open_stored, serves_after_error
-from shardcache.core.payloads import MARK_FLAGS, is_abandoned, is_mark
 from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
 from shardcache.operations.invalidation import tags
 from shardcache.operations.port import CarriedError, Repetition, Work

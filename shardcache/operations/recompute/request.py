@@ -10,9 +10,9 @@ from shardcache.core.caching import describe_function as shown_function
 from shardcache.core.commands import Command, Get, Payload, Reply
 from shardcache.core.envelopes import pack
 from shardcache.core.events import ComputeFinished, StampedePrevented
+from shardcache.core.flags import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
 from shardcache.core.freshness import Freshness, Stored, freshness, open_stored, seal
 from shardcache.core.leases import node_ttl
-from shardcache.core.payloads import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
 from shardcache.core.reserved import REFRESHING
 from shardcache.errors import DecodeError, EncodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster

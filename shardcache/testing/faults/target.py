@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, replace
 
-from shardcache.core.nodes import EMBEDDED, Address, is_local
+from shardcache.core.nodes import MEMORY, Address, is_local
 from shardcache.core.urls import Parts, redact, split_url
 from shardcache.errors import ConfigurationError
 from shardcache.testing.faults.sockets import SocketAddress
@@ -25,9 +25,9 @@ class Target:
         plain = isinstance(target, str) and "://" not in target
         url = f"tcp://{target}" if plain else target
         address = Address.parse(url)
-        if address.scheme == EMBEDDED:
+        if address.scheme == MEMORY:
             raise ConfigurationError(
-                f"{EMBEDDED}:// nodes live in this process: there is no connection to be proxied"
+                f"{MEMORY}:// nodes live in this process: there is no connection to be proxied"
             )
         if plain and (address.port is None or address != _bare(address)):
             raise ConfigurationError(f"a target is a URL or host:port, not {redact(target)}")

@@ -1,4 +1,4 @@
-"""What other clients wrote: the flags of pymemcache, python-memcached and pylibmc."""
+"""Values that pymemcache, python-memcached and pylibmc wrote, under the flags they use."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from shardcache.errors import DecodeError
 
 PICKLE: Final = 1
 INTEGERS: Final = frozenset({2, 4})
-ZLIB: Final = 8  # a bit beside the kind
+ZLIB: Final = 8  # a bit that is added to the kind
 _KINDS: Final = frozenset({0, PICKLE, 16}) | INTEGERS
 
-# The protocols whose pickles begin with a mark. UTF-8 text cannot begin so, which the older ones can
-# be: whoever writes a comment could write one.
+# The pickle protocols that begin with a mark, which UTF-8 text cannot begin with. Older protocols
+# have none: a user's text, stored by another program, could be such a pickle.
 _PICKLE_MARK: Final = 0x80
 _PROTOCOLS: Final = range(2, 6)
 
 DEFAULT_LARGEST: Final = 1024 * 1024  # bytes of a value: memcached's own limit
-ROOM: Final = 64 * 1024 * 1024  # bytes that one call inflates at most
-PIECE: Final = 64 * 1024  # bytes that are inflated at once
+MAX_INFLATED: Final = 64 * 1024 * 1024  # bytes that one call inflates at most
+CHUNK: Final = 64 * 1024  # bytes that are inflated at once
 
 
 def largest_value(options: Iterable[tuple[str, str]]) -> int:
-    """Return the bytes of the largest value of a node of these URL options; its own, if they say."""
-    given = dict(options).get("max_value_bytes", "")
-    return int(given) if given.isdecimal() else DEFAULT_LARGEST
+    """Return the size in bytes of the largest value on a node with these URL options."""
+    text = dict(options).get("max_value_bytes", "")
+    return int(text) if text.isdecimal() else DEFAULT_LARGEST
 
 
-class Room:
-    """How many bytes a call may still inflate: so many for each value, and for all together."""
+class InflateBudget:
+    """How many bytes a call may still inflate: a limit for each value, and one for all together."""
 
     __slots__ = ("_largest", "_left")
 
     def __init__(self, largest: int) -> None:
         self._largest = largest
-        self._left = max(ROOM, largest)
+        self._left = max(MAX_INFLATED, largest)
 
     def inflate(self, data: bytes) -> bytes:
-        """Return what zlib made `data` of; raise `DecodeError` when it is too much, or no such data."""
+        """Return zlib's data inflated; raise `DecodeError` if it is too large, or not zlib's."""
         limit = min(self._largest, self._left)
         machine = zlib.decompressobj()
         try:
-            inflated = self._pieces(machine, data, limit)
-            # All of a value can be out before its end has been read.
+            inflated = self._inflate_up_to(machine, data, limit)
+            # zlib may return all of a value before it has read the end of the data.
             whole = bool(limit) and (machine.eof or self._ends(machine))
         except zlib.error:
             raise DecodeError("marked as compressed, but not by zlib") from None
@@ -56,30 +56,30 @@ class Room:
             )
         return inflated
 
-    def _pieces(self, machine: Any, data: bytes, limit: int) -> bytes:  # zlib's, which has no name
-        """Return at most `limit` bytes; what cannot be inflated to its end costs room as well."""
-        pieces: list[bytes] = []
+    def _inflate_up_to(self, machine: Any, data: bytes, limit: int) -> bytes:  # zlib's, unnamed
+        """Return at most `limit` bytes; data that turns out to be broken uses up budget as well."""
+        chunks: list[bytes] = []
         while limit and not machine.eof:
-            size = min(limit, PIECE)
-            self._left -= size  # first, for an error says nothing of what was inflated before it
-            piece = machine.decompress(data, size)
-            self._left += size - len(piece)
-            if not piece:
+            size = min(limit, CHUNK)
+            self._left -= size  # first, because an error does not say how much was inflated
+            chunk = machine.decompress(data, size)
+            self._left += size - len(chunk)
+            if not chunk:
                 break
-            pieces.append(piece)
-            limit -= len(piece)
+            chunks.append(chunk)
+            limit -= len(chunk)
             data = machine.unconsumed_tail
-        return b"".join(pieces)
+        return b"".join(chunks)
 
     @staticmethod
     def _ends(machine: Any) -> bool:  # as above
         return not machine.decompress(machine.unconsumed_tail, 1) and bool(machine.eof)
 
 
-class Foreign:
-    """What a client reads of others: pickles if `unsigned`, and compressed values if `compressed`.
+class OtherClients:
+    """Which values of other clients are read: pickles if `unsigned`, compressed ones if `compressed`.
 
-    `largest` is the most bytes that a value is inflated to.
+    `largest` is the size in bytes up to which a value is inflated.
     """
 
     __slots__ = ("compressed", "largest", "unsigned")
@@ -89,14 +89,14 @@ class Foreign:
         self.compressed = compressed
         self.largest = DEFAULT_LARGEST
 
-    def room(self) -> Room:
-        """Return the room for one call."""
-        return Room(self.largest)
+    def budget(self) -> InflateBudget:
+        """Return the budget of one call."""
+        return InflateBudget(self.largest)
 
-    def opened(self, flags: int, data: bytes, room: Room | None) -> tuple[int, bytes]:
-        """Return the kind and the bytes of what another client wrote, inflated if need be.
+    def open(self, flags: int, data: bytes, budget: InflateBudget | None) -> tuple[int, bytes]:
+        """Return the kind and the bytes of a value that another client wrote, inflated if need be.
 
-        Raise `DecodeError` for what no client writes, or this one is not to read.
+        Raise `DecodeError` for flags of no known client, and for values that must not be read.
         """
         kind = flags & ~ZLIB
         if kind not in _KINDS:
@@ -111,11 +111,12 @@ class Foreign:
         if flags & ZLIB:
             if not self.compressed:
                 raise DecodeError("compressed by another client: read_compressed is off")
-            data = (self.room() if room is None else room).inflate(data)
+            data = (self.budget() if budget is None else budget).inflate(data)
         return kind, data
 
-    def unpickle(self, data: bytes) -> Any:  # a value is the caller's own
-        """Return the value of an unsigned pickle; raise `DecodeError` for what does not begin as one."""
+    @staticmethod
+    def unpickle(data: bytes) -> Any:  # a value may be anything
+        """Return the value of an unsigned pickle; raise `DecodeError` if it does not begin as one."""
         if len(data) < 2 or data[0] != _PICKLE_MARK or data[1] not in _PROTOCOLS:  # noqa: PLR2004
             raise DecodeError(
                 "marked as a pickle of another client, but begins as none of protocol 2 to 5: text of"
