@@ -1,4 +1,4 @@
-"""The server that a proxy stands for."""
+"""The server behind a proxy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Target:
 
     label: str
     addresses: tuple[SocketAddress, ...]
-    parts: Parts | None  # none of a plain `host:port`
+    parts: Parts | None  # `None` for a plain `host:port`
 
     @classmethod
     def parse(cls, target: str) -> Target:
@@ -27,7 +27,7 @@ class Target:
         address = Address.parse(url)
         if address.scheme == EMBEDDED:
             raise ConfigurationError(
-                f"{EMBEDDED}:// nodes live in this process: there is no connection to be proxied"
+                f"{EMBEDDED}:// nodes are in this process: there is no connection to proxy"
             )
         if plain and (address.port is None or address != _bare(address)):
             raise ConfigurationError(f"a target is a URL or host:port, not {shown(target)}")
@@ -36,7 +36,7 @@ class Target:
         return cls(address.label, _look_up(address), None if plain else cut(url))
 
     def located(self, authority: str) -> str:
-        """Return the target as it was given, but at `authority` (`host:port`)."""
+        """Return the target as it was given, with `authority` (`host:port`) in place of its own."""
         if self.parts is None:
             return authority
         parts = self.parts
@@ -46,7 +46,7 @@ class Target:
 
 
 def _bare(address: Address) -> Address:
-    """Return an address without all but its host and port."""
+    """Return an address with only its host and port."""
     return Address(address.scheme, address.host, address.port, "")
 
 
