@@ -1,4 +1,4 @@
-"""What is measured, against whom, and how far it should get."""
+"""The cases: what is measured, against which client, and the claimed ratio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BATCHES = [KEYS[start : start + 100] for start in range(0, len(KEYS), 100)] * 10
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A ratio that was asked for: `subject` against `base`, at most or at least `bound`."""
+    """A claimed ratio: `subject` against `base`, at most or at least `bound`."""
 
     case: str
     subject: str
@@ -37,17 +37,17 @@ class Claim:
     faster: bool  # True: base / subject must be at least the bound
 
     def measured(self, timings: dict[str, Timing]) -> float:
-        """Give the ratio, in the sense of the claim."""
+        """Return the ratio, in the sense of the claim."""
         ours, theirs = timings[self.subject], timings[self.base]
         return theirs.ratio(ours) if self.faster else ours.ratio(theirs)
 
     def holds(self, timings: dict[str, Timing]) -> bool:
-        """Say whether the measured ratio is within the bound."""
+        """Return whether the measured ratio is within the bound."""
         value = self.measured(timings)
         return value >= self.bound if self.faster else value <= self.bound
 
     def words(self, timings: dict[str, Timing]) -> tuple[str, str]:
-        """Give what was measured, and what was asked for."""
+        """Return the measured and the claimed figure as text."""
         sense = "times as fast as" if self.faster else "times the time of"
         return (
             f"{self.subject}: {self.measured(timings):.2f} {sense} {self.base}",
@@ -57,22 +57,22 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Surplus:
-    """A difference that was asked for: `subject` takes at most `bound` seconds more than `base`."""
+    """A claimed difference: `subject` takes at most `bound` seconds more than `base`."""
 
     subject: str
     base: str
     bound: float
 
     def measured(self, timings: dict[str, Timing]) -> float:
-        """Give the difference in seconds a call."""
+        """Return the difference in seconds a call."""
         return timings[self.subject].seconds - timings[self.base].seconds
 
     def holds(self, timings: dict[str, Timing]) -> bool:
-        """Say whether the measured difference is within the bound."""
+        """Return whether the measured difference is within the bound."""
         return self.measured(timings) <= self.bound
 
     def words(self, timings: dict[str, Timing]) -> tuple[str, str]:
-        """Give what was measured, and what was asked for."""
+        """Return the measured and the claimed figure as text."""
         return (
             f"{self.subject}: {self.measured(timings) * 1e6:.2f} µs above {self.base}",
             f"at most {self.bound * 1e6:g} µs",
@@ -162,7 +162,7 @@ def memcached_get_many(rounds: int) -> dict[str, Timing]:
 
 
 def cached_hit(rounds: int) -> dict[str, Timing]:
-    """Measure a hit of a cached function, and a bare `get`, over embedded nodes: client CPU alone."""
+    """Measure a hit of a cached function, and a bare `get`, over in-process nodes: client CPU only."""
     with Client([f"memory://{number}" for number in range(NODES)]) as client:
 
         @client.cached(ttl=3600, lock=True, namespace="plain")
@@ -218,7 +218,7 @@ def owner(rounds: int) -> dict[str, Timing]:
 
 
 def ready(rounds: int) -> dict[str, Timing]:
-    """Measure making a client of 1,000 nodes."""
+    """Measure creating a client of 1,000 nodes."""
     urls = [f"memcached://10.0.{n // 250}.{n % 250}:11211" for n in range(1000)]
     return interleaved({"Client of 1,000 nodes": lambda: Client(urls)}, calls=1, rounds=rounds)
 

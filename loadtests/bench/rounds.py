@@ -18,12 +18,12 @@ class Timing:
     seconds: float
 
     def ratio(self, base: Timing) -> float:
-        """Give how many times `base` this one takes."""
+        """Return how many times `base` this one takes."""
         return self.seconds / base.seconds
 
 
 def interleaved(subjects: Mapping[str, Subject], *, calls: int, rounds: int) -> dict[str, Timing]:
-    """Run every subject once a round; give each one's minimum, divided by `calls`.
+    """Run every subject once a round; return each one's minimum, divided by `calls`.
 
     A subject is a function that makes `calls` calls. The first round warms up and is not counted.
     """

@@ -1,4 +1,4 @@
-"""A player in a process of its own, told what to do over a pipe."""
+"""A player in its own process, which takes orders over a pipe."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _answer(
     """Send what an action returns, as far as it is to be shown, or what it raises; return it."""
     try:
         result = act()
-    except Exception as error:  # noqa: BLE001 - it is told at the other end
+    except Exception as error:  # noqa: BLE001 - reported to the other end
         pipe.send((True, f"{type(error).__name__}: {error}"))
         return None
     pipe.send((False, show(result)))

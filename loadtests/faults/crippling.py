@@ -90,7 +90,7 @@ def _without_deadlines() -> None:
 
 
 def _without_limits() -> None:
-    """Take a refused dial for a fault of the node, whatever works beside it."""
+    """Count a refused dial as a fault of the node, even when other connections work."""
     pool.Pool.refused = lambda _: False
 
 

@@ -11,7 +11,7 @@ from faults.loops import Loop
 from faults.players import Part
 from shardcache import AsyncClient, Client, NodeError, PartialFailureError
 
-# Answers are whatever each operation gives, hence `Any`.
+# Answers are of the type that each operation returns, hence `Any`.
 
 VALUE: Final = "value of cut:one, " * 3
 MANY: Final = {f"cut:many:{number}": f"value of cut:many:{number}" for number in range(5)}
@@ -47,7 +47,7 @@ class Cutter(ABC):
         return list(self._operations[0])
 
     def attempt(self, name: str) -> tuple[str, float]:
-        """Do it, on the two ways to treat errors in turn; return what came of it and the seconds."""
+        """Call it with each `on_error` in turn; return the answer and the seconds."""
         self._turn += 1
         raises = self._turn % 2
         began = time.monotonic()

@@ -25,7 +25,7 @@ UNDER_WAY: Final = 100  # reads; a node takes 32 connections of one client
 
 
 def read_together(player: ThreadsPlayer) -> list[gevent.Greenlet]:
-    """Have reads begin at once, each on a connection of its own; return them."""
+    """Start reads at once, each on its own connection; return them."""
     return [
         gevent.spawn(player.call, player.books[0], player.clients[0], Step("get", number))
         for number in range(UNDER_WAY)

@@ -13,7 +13,7 @@ VOID: Final = 0.020  # seconds; above this lag times say nothing
 
 
 class Lag(NamedTuple):
-    """How late sleepers woke at worst, in seconds: one beside the crew's process, one inside it."""
+    """How late sleepers woke at worst, in seconds: one outside the calling process, one inside it."""
 
     machine: float
     crew: float = 0.0

@@ -1,4 +1,4 @@
-"""Tasks that read large values, beside those that read small ones."""
+"""Tasks that read large values while others read small ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LargePlayer(TasksPlayer):
     """The usual tasks, and some that read large values over and over."""
 
     def read_large(self, readers: int, seconds: float) -> Counter[str]:
-        """Read large values for so long; return what came of it."""
+        """Read large values for `seconds`; return the results."""
         return self.loop.run(lambda: self._read_large(readers, seconds))
 
     async def _read_large(self, readers: int, seconds: float) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""Who calls: threads, tasks, or one `asyncio.run` for each call, at a rate that waits for nobody."""
+"""The callers: threads, tasks, or one `asyncio.run` for each call, at a fixed rate."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Part:
 
 
 class Report(NamedTuple):
-    """What came of a play; `due` is when the first call was, `ended` when no more were made."""
+    """The result of a play; `due` is the moment of the first call, `ended` that after the last."""
 
     due: float
     ended: float
@@ -91,7 +91,7 @@ class Worker:
             self._error = error
 
     def end(self) -> None:
-        """Wait for its end; raise what it failed with: who calls no more finds no fault."""
+        """Wait for its end; raise its error, because a caller that has stopped finds no fault."""
         self._thread.join()
         if self._error is not None:
             raise self._error
@@ -155,7 +155,7 @@ class Player(ABC):
         return self.report()
 
     def report(self) -> Report:
-        """Return what came of it so far."""
+        """Return the results so far."""
         calls = sorted(call for book in self.books for call in book.calls)
         return Report(
             due=self.due,
@@ -251,7 +251,7 @@ class ThreadsPlayer(Player):
                 turn.answer = client.delete(key_of(step.number))
 
     def read_all(self, numbers: list[int]) -> Counter[str]:
-        """Read keys one after the other; return what came of it."""
+        """Read keys one after the other; return the results."""
         book = Book(self.truth, self.nodes, keeps=False)
         for number in numbers:
             self.call(book, self.clients[0], Step("get", number))
@@ -268,7 +268,7 @@ class ThreadsPlayer(Player):
 
 
 class LoopPlayer(Player):
-    """An asyncio client, on an event loop in a thread of its own."""
+    """An asyncio client, on an event loop in its own thread."""
 
     def __init__(self, part: Part) -> None:
         self.loop = Loop()
@@ -301,11 +301,11 @@ class LoopPlayer(Player):
         return book.tally
 
     def read_all(self, numbers: list[int]) -> Counter[str]:
-        """Read keys one after the other; return what came of it."""
+        """Read keys one after the other; return the results."""
         return self.loop.run(lambda: self._read_each(numbers))
 
     def block_loop(self, seconds: float) -> tuple[float, float]:
-        """Block the loop for so long while reads are under way; return from when to when."""
+        """Block the loop for `seconds` during reads; return when that began and ended."""
         return self.loop.run(lambda: self._block(seconds))
 
     async def _block(self, seconds: float) -> tuple[float, float]:
@@ -358,7 +358,7 @@ class TasksPlayer(LoopPlayer):
 
 
 class RunsPlayer(LoopPlayer):
-    """One thread that makes an event loop for each call, as frameworks do that bridge to asyncio."""
+    """One thread with a new event loop for each call, as in frameworks that bridge to asyncio."""
 
     def _begin(self) -> None:
         self._thread = Worker(self._work)

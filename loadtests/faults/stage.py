@@ -1,4 +1,4 @@
-"""What a row is played on: servers, proxies before them, and a player in a process of its own."""
+"""The stage of a row: servers, proxies in front of them, and a player in its own process."""
 
 from __future__ import annotations
 

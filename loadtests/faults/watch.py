@@ -36,11 +36,11 @@ class Watch(Observer):
             self._note("failed", event.node)
 
     def node_ejected(self, event: NodeEjected) -> None:
-        """Take note that a node is left out."""
+        """Note that a node is left out."""
         self._note("ejected", event.node)
 
     def node_restored(self, event: NodeRestored) -> None:
-        """Take note that a node is asked again."""
+        """Note that a node is asked again."""
         self._failing.discard(event.node.name)
         self._note("restored", event.node)
 

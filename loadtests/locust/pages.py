@@ -23,7 +23,7 @@ class MatplotlibMissingError(RuntimeError):
 
 
 def write(directory: Path, run: Run) -> None:
-    """Write a run's figures and picture, and the page of all runs in the directory anew."""
+    """Write a run's figures and picture, and rewrite the page of all runs in the directory."""
     directory.mkdir(parents=True, exist_ok=True)
     name = run["name"]
     (directory / f"{name}{SUFFIX}").write_text(json.dumps(run, indent=1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a run is told as: lines in the terminal, and files for those who were not there."""
+"""The report of a run: lines in the terminal, and files."""
 
 from __future__ import annotations
 

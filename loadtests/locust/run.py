@@ -36,7 +36,7 @@ log = logging.getLogger("shardcache.loadtest")
 
 NODES: Final = ("nodes", "lock_nodes")
 TRAVELS: Final = ("strategy", "namespace", "on_error", "pool_size")  # of the settings, as they are
-NAP: Final = 0.01  # seconds between two looks at how late this process wakes up
+NAP: Final = 0.01  # seconds between two checks of how late this process wakes up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,11 +198,11 @@ class Watch(Observer):
         self._run = run
 
     def node_ejected(self, event: NodeEjected) -> None:
-        """Take note that a node is left out."""
+        """Note that a node is left out."""
         self._run.figures.event(self._run.moment(), "ejected", event.node.name)
 
     def node_restored(self, event: NodeRestored) -> None:
-        """Take note that a node is asked again."""
+        """Note that a node is asked again."""
         self._run.figures.event(self._run.moment(), "restored", event.node.name)
 
 

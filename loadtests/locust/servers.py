@@ -1,4 +1,4 @@
-"""The servers that a run starts itself, and what it does to them; nobody else's are touched."""
+"""The servers that a run starts, and its faults on them; other servers are never touched."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ LEFT: Final = ("figures.json", "svg")  # that a page would take for this run's
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """One run that is to be made."""
+    """One run to play."""
 
     scenario: str
     servers: str
@@ -46,7 +46,7 @@ class Play:
             self._file(suffix).unlink(missing_ok=True)
 
     def verdict(self, status: int) -> str:
-        """Return what came of it, from its figures if it has any."""
+        """Return its result, from its figures if it has any."""
         figures = self._file("figures.json")
         if figures.exists():
             return str(json.loads(figures.read_text(encoding="utf-8"))["verdict"])

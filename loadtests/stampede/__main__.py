@@ -42,27 +42,27 @@ class Played:
 
     @property
     def bounds(self) -> Sequence[Bound]:
-        """Give what was expected."""
+        """Return the expected bounds."""
         return self.case.bounds(self.stage)
 
     @property
     def missed(self) -> list[Bound]:
-        """Give the bounds that do not hold."""
+        """Return the bounds that do not hold."""
         judged = [bound for bound in self.bounds if self.timed or not bound.timed]
         return [bound for bound in judged if not bound.holds(self.figures)]
 
     @property
     def held(self) -> bool:
-        """Say whether all is as expected; what is only shown always is."""
+        """Return whether all bounds hold; a case that is only shown always holds."""
         return not self.case.asserted or not (self.error or self.missed)
 
     @property
     def late(self) -> bool:
-        """Say whether times were missed and nothing else."""
+        """Return whether only times were missed."""
         return not self.error and bool(self.missed) and all(b.timed for b in self.missed)
 
     def plain(self) -> dict[str, object]:
-        """Give it as JSON has it."""
+        """Return it for JSON."""
         return {
             "case": self.case.name,
             "servers": self.stage.kind,
@@ -76,7 +76,7 @@ class Played:
 
 
 def main() -> int:
-    """Play every case; give 1 when one misses."""
+    """Play every case; return 1 when one misses."""
     arguments = _arguments()
     scale = QUICK if arguments.quick else FULL
     table = Table("case", "expected", "measured", "verdict")
@@ -118,7 +118,7 @@ def _chosen(arguments: argparse.Namespace) -> Iterator[tuple[Case, str]]:
 
 
 def _played(case: Case, stage: Stage, arguments: argparse.Namespace) -> Played:
-    """Play a case, and again as long as nothing but times is missed."""
+    """Play a case; repeat it while only times are missed."""
     timed = not arguments.counts_only
     for turn in range(1, arguments.tries + 1):
         began = time.monotonic()
@@ -139,7 +139,7 @@ def _measured(case: Case, stage: Stage) -> tuple[Figures, str | None]:
 
 @contextmanager
 def _bounded(seconds: float) -> Iterator[None]:
-    """Be the watchdog: raise in the block when it takes longer."""
+    """Raise `TimeUpError` in the block when it takes longer than `seconds`."""
 
     def expired(_signal: int, _frame: object) -> None:
         raise TimeUpError(f"not over after {seconds:g} s")

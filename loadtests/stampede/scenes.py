@@ -35,7 +35,7 @@ Fault = Callable[[Servers, Sequence[Node]], None]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large a crowd is: processes of so many callers, and processes that try one lock."""
+    """The size of a crowd: processes, callers in each, and processes that try one lock."""
 
     processes: int
     callers: int
@@ -43,7 +43,7 @@ class Scale:
 
     @property
     def size(self) -> int:
-        """Give the number of callers in all."""
+        """Return the number of callers in all."""
         return self.processes * self.callers
 
 
@@ -57,7 +57,7 @@ class Stage:
 
     @property
     def shortest_ttl(self) -> float:
-        """Give the shortest time to live that a lock may have on these servers."""
+        """Return the shortest time to live that a lock may have on these servers."""
         return 2.0 if self.kind == "memcached" else 0.5
 
     @contextmanager
@@ -85,22 +85,22 @@ class Play:
     part: Part
 
     def nodes(self) -> Sequence[Node]:
-        """Give the nodes of the key in its order of preference: first its shard, the lock's gate."""
+        """Return the nodes of the key in its order of preference: first its shard, the lock's gate."""
         with Client(self.part.urls) as client:
             plain = replace(self.part, options={"ttl": 60})
             return client.nodes_for(decorated(client, plain).key_for(KEY), len(self.part.urls))
 
     def lock_nodes(self) -> Sequence[Node]:
-        """Give the nodes of the lock, its gate first."""
+        """Return the nodes of the lock, its gate first."""
         with Client(self.part.urls) as client:
             return client.lock(LOCK).nodes
 
     def leader(self) -> Member:
-        """Wait until the function runs; give the process that runs it."""
+        """Wait until the function runs; return the process that runs it."""
         return self.crowd.of(self.ledger.await_runs(1)[0].pid)
 
     def figures(self, calls: Sequence[Call], before: int = 0) -> dict[str, float]:
-        """Give what is told of most crowds; so many runs were `before` these calls."""
+        """Return the figures of a crowd; `before` runs had happened before these calls."""
         counts: dict[str, float] = {
             "recomputes": len(self.ledger.runs()) - before,
             "without a value": sum(call.run is None for call in calls),
@@ -153,11 +153,11 @@ def shard_stopped(servers: Servers, nodes: Sequence[Node]) -> None:
     servers.pause(nodes[:1])
 
 
-# Crowds that want a key nobody has.
+# Crowds that ask for a missing key.
 
 
 def cold(fault: Fault = no_fault, **options: Any) -> Callable[[Stage], Figures]:
-    """Let all want the key at once."""
+    """All callers ask for the key at once."""
 
     def scene(stage: Stage) -> Figures:
         with stage.played(options={"ttl": 60, **options}) as play:
@@ -171,7 +171,7 @@ def cold(fault: Fault = no_fault, **options: Any) -> Callable[[Stage], Figures]:
 
 
 def raising(stage: Stage) -> Figures:
-    """Let all want a value that cannot be made."""
+    """All callers ask for a value whose function raises."""
     with stage.played(fails=True, options={"ttl": 60, "lock": True}) as play:
         calls = play.crowd.call()
         return {**play.figures(calls), "got the error": errors(calls, "RefusedError")}
@@ -183,7 +183,7 @@ def never(_result: object) -> bool:
 
 
 def unmet(stage: Stage) -> Figures:
-    """Let all want a value that must not be stored."""
+    """All callers ask for a value that must not be stored."""
     with stage.played(options={"ttl": 60, "lock": True, "condition": never}) as play:
         calls = play.crowd.call()
         left = sum(is_lock(key) for key in play.servers.stored())
@@ -196,7 +196,7 @@ def unavailable(fault: Fault) -> Callable[[Stage], Figures]:
     def scene(stage: Stage) -> Figures:
         with stage.played(callers=1, options={"ttl": 60}) as play:
             fault(play.servers, play.lock_nodes())
-            # Not at once: who meets another's attempt at the gate is told that it is held.
+            # Not at once: an attempt that meets another one at the gate finds the lock held.
             tries = [member.tell("tries", LOCK, 5.0, 0.0) for member in play.crowd.members]
             return {
                 "LockUnavailable": sum(outcome == "LockUnavailable" for outcome, _ in tries),
@@ -210,7 +210,7 @@ def unavailable(fault: Fault) -> Callable[[Stage], Figures]:
 
 
 def hit(stage: Stage) -> Figures:
-    """Let all read a value that is there."""
+    """All callers read a cached value."""
     times = 20
     with stage.played(options={"ttl": 60, "lock": True}) as play:
         play.crowd.call()
@@ -227,7 +227,7 @@ def hit(stage: Stage) -> Figures:
 
 
 def expiring(stage: Stage) -> Figures:
-    """Let all go on reading a value while it expires, and may be served a little longer."""
+    """All callers read a value while it expires, and may be served stale."""
     options = {"ttl": 2, "stale": 30, "lock": True, "jitter": 0}
     with stage.played(options=options) as play:
         play.crowd.call()
@@ -291,7 +291,7 @@ def slow(stage: Stage) -> Figures:
 
 
 def invalidated(stage: Stage) -> Figures:
-    """Invalidate the key, from another process, while its value is being made."""
+    """Invalidate the key from another process while its value is being recomputed."""
     with stage.played(processes=2, callers=1, options={"ttl": 60, "lock": True}) as play:
         one, other = play.crowd.members
         alone = Crowd([one])

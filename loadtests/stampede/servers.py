@@ -31,7 +31,7 @@ class Servers:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Give the URLs of all, those that are down too."""
+        """Return the URLs of all, those that are down too."""
         return tuple(server.url for server in self._servers)
 
     def kill(self, nodes: Iterable[Node]) -> None:
@@ -47,11 +47,11 @@ class Servers:
             self._down.add(server)
 
     def counted(self) -> Counter[str]:
-        """Give how often each command was run on those that are up."""
+        """Return how often each command was run on those that are up."""
         return sum((counting.counted(server) for server in self._up), Counter())
 
     def stored(self) -> list[bytes]:
-        """Give all keys on those that are up."""
+        """Return all keys on those that are up."""
         return [key for server in self._up for key in counting.keys(server)]
 
     def watched(self) -> AbstractContextManager[list[Seen]]:

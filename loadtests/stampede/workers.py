@@ -22,7 +22,7 @@ from stampede.ledger import Ledger
 
 
 class RefusedError(Exception):
-    """What the function under test raises when it is told to."""
+    """The error that the function under test raises on demand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Call:
 
     @property
     def wait(self) -> float:
-        """Give how long the caller waited."""
+        """Return how long the caller waited."""
         return self.ended - self.begun
 
 
@@ -91,14 +91,14 @@ class Calls:
     cancelled: float | None = None
 
     def moments(self, caller: int, callers: int) -> list[float]:
-        """Give when one caller calls."""
+        """Return when one caller calls."""
         first = self.at + self.spread * caller / callers
         return [first + self.every * turn for turn in range(self.times)]
 
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Let the process call a method of its subject, and say what it gives."""
+    """An order to call a method of the subject and return the result."""
 
     method: str
     arguments: tuple[Any, ...] = ()
@@ -108,7 +108,7 @@ class Subject(Protocol):
     """A cached function with all that belongs to it."""
 
     def calls(self, calls: Calls) -> list[Call]:
-        """Make the calls; give what became of each."""
+        """Make the calls; return the result of each."""
 
     def close(self) -> None:
         """Close connections."""
@@ -125,7 +125,7 @@ class Threads:
         list(self.pool.map(self._warmed, range(part.callers)))
 
     def cached(self, part: Part) -> Any:
-        """Give the function under test, cached."""
+        """Return the function under test, cached."""
         raise NotImplementedError
 
     def warm(self) -> None:
@@ -142,7 +142,7 @@ class Threads:
                 begun = time.monotonic()
                 try:
                     value, error = self.function(calls.number), None
-                except Exception as raised:  # noqa: BLE001 - whatever a library raises is told
+                except Exception as raised:  # noqa: BLE001 - any error of a library is reported
                     value, error = None, type(raised).__name__
                 made.append(Call(begun, time.monotonic(), value and value["run"], error))
             return made
@@ -154,7 +154,7 @@ class Threads:
         self.pool.shutdown()
 
     def _warmed(self, _caller: int) -> None:
-        # All at once, so that each opens a connection of its own.
+        # All at once, so that each opens its own connection.
         self.together.wait()
         self.warm()
 
@@ -168,7 +168,7 @@ class Tasks:
         self.function: Any = self.runner.run(self.cached(part))
 
     async def cached(self, part: Part) -> Any:
-        """Give the function under test, cached, with open connections."""
+        """Return the function under test, cached, with open connections."""
         raise NotImplementedError
 
     async def aclose(self) -> None:
@@ -201,7 +201,7 @@ class Tasks:
                 value = await self.function(calls.number)
             except asyncio.CancelledError:
                 error = "CancelledError"
-            except Exception as raised:  # noqa: BLE001 - whatever a library raises is told
+            except Exception as raised:  # noqa: BLE001 - any error of a library is reported
                 error = type(raised).__name__
             made.append(Call(begun, time.monotonic(), value and value["run"], error))
         return made
@@ -213,7 +213,7 @@ class Cached(Threads):
     TIMEOUT = 0.1
 
     def cached(self, part: Part) -> Any:
-        """Give the function under test, cached."""
+        """Return the function under test, cached."""
         self.client = Client(part.urls, timeout=self.TIMEOUT)
         return decorated(self.client, part)
 
@@ -226,27 +226,27 @@ class Cached(Threads):
         self.function.invalidate(number)
 
     def stored(self, number: int) -> str | None:
-        """Give which run's value is stored."""
+        """Return which run's value is stored."""
         value = self.function.get(number)
         return None if value is None else str(value["run"])
 
     def rejected(self) -> int:
-        """Give how many results this process was not let store."""
+        """Return how many results this process was not let store."""
         return int(self.function.cache_info().rejected)
 
     def tries(self, name: str, ttl: float, at: float) -> tuple[str, float]:
-        """Try once to take a lock at a moment; give what came of it, and the seconds it took."""
+        """Try once to take a lock at a moment; return the result and the seconds it took."""
         lock = self.client.lock(name, ttl=ttl)
         time.sleep(max(0.0, at - time.monotonic()))
         begun = time.monotonic()
         try:
             outcome = "held" if lock.try_acquire() is None else "won"
-        except Exception as raised:  # noqa: BLE001 - whatever is raised is told
+        except Exception as raised:  # noqa: BLE001 - any error is reported
             outcome = type(raised).__name__
         return outcome, time.monotonic() - begun
 
     def taken(self, name: str, times: int) -> list[float]:
-        """Take a lock and give it back, so many times; give the seconds that each taking took."""
+        """Take and release a lock several times; return the seconds that each acquire took."""
         seconds = []
         for _ in range(times):
             begun = time.monotonic()
@@ -272,7 +272,7 @@ class AsyncCached(Tasks):
     """`AsyncClient.cached`."""
 
     async def cached(self, part: Part) -> Any:
-        """Give the function under test, cached."""
+        """Return the function under test, cached."""
         self.client = AsyncClient(part.urls, timeout=5)  # one loop for all callers: it is behind
         await self.client.ping()
 
@@ -288,7 +288,7 @@ class AsyncCached(Tasks):
 
 
 def decorated(client: Client, part: Part) -> Any:
-    """Give the function under test, cached by a blocking client."""
+    """Return the function under test, cached by a blocking client."""
 
     @client.cached(key="stampede:{number}", **part.options)
     def function(number: int) -> dict[str, Any]:
@@ -298,7 +298,7 @@ def decorated(client: Client, part: Part) -> Any:
 
 
 def main(part: Part, pipe: Connection, seconds: float) -> None:
-    """Obey the harness until it hangs up, or for so many seconds at most."""
+    """Carry out orders until the pipe is closed, for `seconds` at most."""
     signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends the process
     subject = _subject(part)
     pipe.send(os.getpid())

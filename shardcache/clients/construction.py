@@ -95,7 +95,7 @@ def cluster_type(settings: Settings, namespace: Namespace) -> Callable[..., Clus
 def view_cluster(
     shared: Cluster, settings: Settings, namespace: Namespace, payloads: Payloads
 ) -> Cluster:
-    """Return a cluster for a view: the nodes, port and health of `shared`, on terms of its own."""
+    """Return a cluster for a view: the nodes, port and health of `shared`, with other settings."""
     view = cluster_type(settings, namespace)(
         io=shared.io,
         topology=shared.topology,

@@ -1,4 +1,4 @@
-"""The members of a client: who they are, how they change, and the services that run beside the calls."""
+"""The members of a client: its nodes, how they change, and its background services."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ QUANTILES: Final = 4  # entries that stand for all the rarer ones
 SHARE_DIGITS: Final = 4
 _HALVINGS: Final = 40
 
-# Batches count as what they are made of.
+# A batch counts as its single operations.
 _SINGLE: Final = {"get_many": "get", "set_many": "set", "delete_many": "delete"}
 _STORES: Final = frozenset({"set", "add", "replace", "cas"})
 

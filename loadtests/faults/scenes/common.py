@@ -45,7 +45,7 @@ def judge_healthy(
 
 
 def judge_rate(report: Report, began: float, ended: float, rate: float = RATE) -> Finding:
-    """Ask for nearly all calls that were due to be made."""
+    """Require that nearly all due calls were made."""
     made = len(report.between(began, ended)) / (rate * (ended - began))
     return at_least("made of those due", 100 * made, 97, "%", timed=True)
 

@@ -116,7 +116,7 @@ def flapping(stage: Stage) -> Iterator[Finding]:
 
 
 def all_stopped(count: int) -> Scene:
-    """Stop so many of five nodes at once, then let them run on (A6)."""
+    """Stop several of five nodes at once, then resume them (A6)."""
 
     def scene(stage: Stage) -> Iterator[Finding]:
         # One thread that waits for a node makes no other call: it has to be asked more slowly.
