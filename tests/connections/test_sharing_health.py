@@ -12,7 +12,7 @@ import time
 import pytest
 
 from shardcache import AsyncClient, Client, NodeEjected, NodeRestored, NodeTimeoutError
-from shardcache.clients import sharing
+from shardcache.clients import probers as shared
 from shardcache.core.timeouts import TimeoutPolicy
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.testing.driving import MODES, make_client
@@ -74,7 +74,7 @@ def test_a_node_that_one_client_ejects_is_out_for_the_other(request, caplog, kin
         assert diary.events == [NodeEjected, NodeRestored]
         assert member_of(client).ejections == 1
         client.close()
-    assert sum("is ejected" in record.getMessage() for record in caplog.records) == 1
+    assert sum(" ejected: " in record.getMessage() for record in caplog.records) == 1
 
 
 def test_calls_under_way_on_another_loop_end_with_the_ejection(make_memcached):
@@ -219,7 +219,7 @@ def test_a_thousand_clients_leave_nothing(how):
             client.close()
     del client
     gc.collect()
-    mine = [terms for terms in sharing._probers if terms[1] in (0.7, 0.8)]
+    mine = [terms for terms in shared._probers if terms[1] in (0.7, 0.8)]
     assert mine == [(os.getpid(), 0.7, 0.7)]
     assert len(prober._known) == 1
     assert list(member_of(staying).health.members) == [member_of(staying)]
