@@ -15,7 +15,7 @@ import pylibmc
 import redis.asyncio
 from pymemcache.client.hash import HashClient
 
-from bench.rounds import Subject, Timing, interleaved
+from bench.rounds import Subject, Timing, run_interleaved
 from shardcache import AsyncClient, Client, Node
 from shardcache.plugin.manager import load
 from shardcache.testing.servers import Server, start_memcached, start_redis
@@ -89,7 +89,7 @@ class Case:
 
 
 @contextmanager
-def started(start: Callable[[], Server]) -> Iterator[list[Server]]:
+def run_servers(start: Callable[[], Server]) -> Iterator[list[Server]]:
     """Run eight servers of a kind, stopped at the end."""
     servers = [start() for _ in range(NODES)]
     try:
@@ -135,7 +135,7 @@ class RawSockets:
 
 def memcached_get(rounds: int) -> dict[str, Timing]:
     """Measure the blocking `get` over eight memcached nodes."""
-    with started(_memcached) as servers, closing(RawSockets(servers)) as raw:
+    with run_servers(_memcached) as servers, closing(RawSockets(servers)) as raw:
         ours, hashed, native = _memcached_clients(servers)
         raw.fill()
         subjects: dict[str, Subject] = {
@@ -145,12 +145,12 @@ def memcached_get(rounds: int) -> dict[str, Timing]:
             "pylibmc": _gets(native.get),
         }
         with ours:
-            return interleaved(subjects, calls=len(KEYS), rounds=rounds)
+            return run_interleaved(subjects, calls=len(KEYS), rounds=rounds)
 
 
 def memcached_get_many(rounds: int) -> dict[str, Timing]:
     """Measure the blocking `get_many` of 100 keys over eight memcached nodes."""
-    with started(_memcached) as servers:
+    with run_servers(_memcached) as servers:
         ours, hashed, native = _memcached_clients(servers)
         subjects: dict[str, Subject] = {
             "shardcache": _batches(ours.get_many),
@@ -158,7 +158,7 @@ def memcached_get_many(rounds: int) -> dict[str, Timing]:
             "pylibmc": _batches(native.get_multi),
         }
         with ours:
-            return interleaved(subjects, calls=len(BATCHES), rounds=rounds)
+            return run_interleaved(subjects, calls=len(BATCHES), rounds=rounds)
 
 
 def cached_hit(rounds: int) -> dict[str, Timing]:
@@ -182,12 +182,12 @@ def cached_hit(rounds: int) -> dict[str, Timing]:
             "cached": lambda: [plain(number) for number in numbers],
             "cached, with stale=60": lambda: [aged(number) for number in numbers],
         }
-        return interleaved(subjects, calls=len(KEYS), rounds=rounds)
+        return run_interleaved(subjects, calls=len(KEYS), rounds=rounds)
 
 
 def redis_async_get(rounds: int) -> dict[str, Timing]:
     """Measure the asyncio `get` of 500 tasks over eight Redis nodes."""
-    with started(start_redis) as servers, closing(asyncio.new_event_loop()) as loop:
+    with run_servers(start_redis) as servers, closing(asyncio.new_event_loop()) as loop:
         ours = AsyncClient([f"redis://{s.host}:{s.port}" for s in servers], timeout=30)
         theirs = [
             redis.asyncio.Redis(host=s.host, port=s.port, max_connections=1000) for s in servers
@@ -200,7 +200,7 @@ def redis_async_get(rounds: int) -> dict[str, Timing]:
             ),
         }
         try:
-            return interleaved(subjects, calls=len(KEYS), rounds=rounds)
+            return run_interleaved(subjects, calls=len(KEYS), rounds=rounds)
         finally:
             loop.run_until_complete(_close_all(ours, theirs))
 
@@ -214,13 +214,13 @@ def owner(rounds: int) -> dict[str, Timing]:
         for name in ("rendezvous", "maglev", "ketama"):
             find = load().strategies[name]().build(nodes).owner
             subjects[f"{name}, {count} nodes"] = _gets(find, keys)
-    return interleaved(subjects, calls=len(keys), rounds=rounds)
+    return run_interleaved(subjects, calls=len(keys), rounds=rounds)
 
 
 def ready(rounds: int) -> dict[str, Timing]:
     """Measure creating a client of 1,000 nodes."""
     urls = [f"memcached://10.0.{n // 250}.{n % 250}:11211" for n in range(1000)]
-    return interleaved({"Client of 1,000 nodes": lambda: Client(urls)}, calls=1, rounds=rounds)
+    return run_interleaved({"Client of 1,000 nodes": lambda: Client(urls)}, calls=1, rounds=rounds)
 
 
 def importing(rounds: int) -> dict[str, Timing]:
@@ -234,7 +234,7 @@ def importing(rounds: int) -> dict[str, Timing]:
         "import shardcache": run("import shardcache"),
         "from shardcache import Client": run("from shardcache import Client"),
     }
-    return interleaved(subjects, calls=1, rounds=rounds)
+    return run_interleaved(subjects, calls=1, rounds=rounds)
 
 
 CASES = (

@@ -102,7 +102,7 @@ def _killing(server: Server) -> Fault:
 
 def _stopping(server: Server) -> Fault:
     def stop(chance: random.Random, wait: Wait) -> None:
-        with _stopped(server):
+        with _stop(server):
             wait(chance.uniform(0.2, LONGEST))
 
     return stop
@@ -111,7 +111,7 @@ def _stopping(server: Server) -> Fault:
 def _flapping(server: Server) -> Fault:
     def flap(chance: random.Random, wait: Wait) -> None:
         for _ in range(chance.randint(2, 4)):
-            with _stopped(server):
+            with _stop(server):
                 wait(0.3)
             if wait(0.5):
                 return
@@ -120,7 +120,7 @@ def _flapping(server: Server) -> Fault:
 
 
 @contextmanager
-def _stopped(server: Server) -> Iterator[None]:
+def _stop(server: Server) -> Iterator[None]:
     server.pause()
     try:
         yield

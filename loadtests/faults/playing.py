@@ -98,7 +98,7 @@ def play(row: Row, crew: Crew, kind: str, wish: Wish) -> Played:
 def _judge(row: Row, stage: Stage) -> tuple[list[Finding], str | None]:
     findings: list[Finding] = []
     try:
-        with bounded(WATCHDOG):
+        with time_limit(WATCHDOG):
             findings.extend(f for f in row.scene(stage) if not (stage.quick and f.timed))
     except Exception as raised:  # noqa: BLE001 - a row that fails is shown, and others follow
         return findings, f"{type(raised).__name__}: {raised}"
@@ -110,7 +110,7 @@ def _worst(lags: Sequence[Lag]) -> Lag:
 
 
 @contextmanager
-def bounded(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
     """Raise in the block when it takes longer."""
 
     def expired(_signal: int, _frame: object) -> None:

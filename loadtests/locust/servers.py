@@ -53,7 +53,7 @@ class OwnServers:
     def fault(self, fault: Fault, node: Node) -> Iterator[None]:
         """Do a fault to a node's server; undo it at the end, however that comes."""
         server = next(server for server in self._servers if server.url == node.url)
-        with {"kill": _killed, "stop": _stopped, "slow": _slowed}[fault](server):
+        with {"kill": _kill, "stop": _stop, "slow": _slow}[fault](server):
             yield
 
 
@@ -71,7 +71,7 @@ def own_servers(kind: str) -> Iterator[OwnServers]:
 
 
 @contextmanager
-def _killed(server: Server) -> Iterator[None]:
+def _kill(server: Server) -> Iterator[None]:
     server.kill()
     try:
         yield
@@ -80,7 +80,7 @@ def _killed(server: Server) -> Iterator[None]:
 
 
 @contextmanager
-def _stopped(server: Server) -> Iterator[None]:
+def _stop(server: Server) -> Iterator[None]:
     server.pause()
     try:
         yield
@@ -89,7 +89,7 @@ def _stopped(server: Server) -> Iterator[None]:
 
 
 @contextmanager
-def _slowed(server: Server) -> Iterator[None]:
+def _slow(server: Server) -> Iterator[None]:
     """Stop the server for a moment again and again, so that all its answers come late."""
     # A thread of the system: in a greenlet, a busy hub would lengthen what it measures.
     over: list[bool] = []

@@ -83,9 +83,9 @@ def main() -> int:
     table.title = f"{scale.processes} processes × {scale.callers} callers"
     results = []
     with Live(table, console=Console(), auto_refresh=False) as live:
-        for case, kind in _chosen(arguments):
+        for case, kind in _choose(arguments):
             stage = Stage(kind, scale, case.seconds)
-            results.append(_played(case, stage, arguments))
+            results.append(_play(case, stage, arguments))
             _add(table, results[-1])
             live.refresh()
     if arguments.json:
@@ -108,7 +108,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _chosen(arguments: argparse.Namespace) -> Iterator[tuple[Case, str]]:
+def _choose(arguments: argparse.Namespace) -> Iterator[tuple[Case, str]]:
     for case in (*CASES, *PEERS):
         kinds = case.quick_kinds if arguments.quick and not arguments.cases else case.kinds
         for kind in kinds:
@@ -117,28 +117,28 @@ def _chosen(arguments: argparse.Namespace) -> Iterator[tuple[Case, str]]:
                 yield case, kind
 
 
-def _played(case: Case, stage: Stage, arguments: argparse.Namespace) -> Played:
+def _play(case: Case, stage: Stage, arguments: argparse.Namespace) -> Played:
     """Play a case; repeat it while only times are missed."""
     timed = not arguments.counts_only
     for turn in range(1, arguments.tries + 1):
         began = time.monotonic()
-        figures, error = _measured(case, stage)
+        figures, error = _measure(case, stage)
         played = Played(case, stage, timed, figures, error, turn, time.monotonic() - began)
         if not played.late:
             break
     return played
 
 
-def _measured(case: Case, stage: Stage) -> tuple[Figures, str | None]:
+def _measure(case: Case, stage: Stage) -> tuple[Figures, str | None]:
     try:
-        with _bounded(case.seconds):
+        with _time_limit(case.seconds):
             return case.scene(stage), None
     except Exception as raised:  # noqa: BLE001 - a case that fails is a row, and the others follow
         return {}, f"{type(raised).__name__}: {raised}"
 
 
 @contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
+def _time_limit(seconds: float) -> Iterator[None]:
     """Raise `TimeUpError` in the block when it takes longer than `seconds`."""
 
     def expired(_signal: int, _frame: object) -> None:

@@ -53,7 +53,7 @@ def is_lock(key: bytes) -> bool:
     return key.startswith((LOCKS, VALUE_LOCKS))
 
 
-def counted(server: Server) -> Counter[str]:
+def count_commands(server: Server) -> Counter[str]:
     """Return how often each command was run since the server started."""
     if server.url.startswith("redis"):
         found = re.findall(rb"cmdstat_([^:|]+)\S*:calls=(\d+)", _ask(server, b"INFO commandstats"))
@@ -75,7 +75,7 @@ def keys(server: Server) -> list[bytes]:
 
 
 @contextmanager
-def watched(servers: Iterable[Server]) -> Iterator[list[Seen]]:
+def watch_commands(servers: Iterable[Server]) -> Iterator[list[Seen]]:
     """Yield a list that holds, once the block has ended, all commands run meanwhile.
 
     From `watch` of memcached and `MONITOR` of Redis, so of each server's own knowledge.

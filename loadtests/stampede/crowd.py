@@ -130,7 +130,7 @@ class Crowd:
 
 
 @contextmanager
-def gathered(part: Part, processes: int, seconds: float) -> Iterator[Crowd]:
+def start_crowd(part: Part, processes: int, seconds: float) -> Iterator[Crowd]:
     """Start processes, ready to be told; they have ended when the block has, however it ends."""
     members: list[Member] = []
     try:
@@ -141,10 +141,10 @@ def gathered(part: Part, processes: int, seconds: float) -> Iterator[Crowd]:
             member.answer()
         yield Crowd(members)
     finally:
-        _ended(members)
+        _end_all(members)
 
 
-def _ended(members: Iterable[Member]) -> None:
+def _end_all(members: Iterable[Member]) -> None:
     for member in members:
         with suppress(OSError):
             member.hang_up()

@@ -153,11 +153,11 @@ class Act:
 
         def scene(stage: Stage) -> Figures:
             options = {**peer.options, **self.terms}
-            with stage.played(peer.subject, options=options, fails=self.fails) as play:
+            with stage.play(peer.subject, options=options, fails=self.fails) as play:
                 if self.warm:
                     Crowd(play.crowd.members[:1]).call(callers=1)
                 before = len(play.ledger.runs())
-                with play.servers.watched() as seen:
+                with play.servers.watch_commands() as seen:
                     crowd = self.begun(play)
                     calls = crowd.results(PATIENCE)
                 figures = play.figures(calls, before)

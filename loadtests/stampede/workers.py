@@ -122,7 +122,7 @@ class Threads:
         self.pool = ThreadPoolExecutor(part.callers)
         self.together = threading.Barrier(part.callers)
         self.function: Any = self.cached(part)
-        list(self.pool.map(self._warmed, range(part.callers)))
+        list(self.pool.map(self._warm_up, range(part.callers)))
 
     def cached(self, part: Part) -> Any:
         """Return the function under test, cached."""
@@ -153,7 +153,7 @@ class Threads:
         """Let the threads go."""
         self.pool.shutdown()
 
-    def _warmed(self, _caller: int) -> None:
+    def _warm_up(self, _caller: int) -> None:
         # All at once, so that each opens its own connection.
         self.together.wait()
         self.warm()
@@ -215,13 +215,13 @@ class Cached(Threads):
     def cached(self, part: Part) -> Any:
         """Return the function under test, cached."""
         self.client = Client(part.urls, timeout=self.TIMEOUT)
-        return decorated(self.client, part)
+        return decorate(self.client, part)
 
     def warm(self) -> None:
         """Open this thread's connection to every node."""
         self.client.ping()
 
-    def invalidated(self, number: int) -> None:
+    def invalidate(self, number: int) -> None:
         """Let the value be wrong from now on."""
         self.function.invalidate(number)
 
@@ -245,7 +245,7 @@ class Cached(Threads):
             outcome = type(raised).__name__
         return outcome, time.monotonic() - begun
 
-    def taken(self, name: str, times: int) -> list[float]:
+    def time_acquires(self, name: str, times: int) -> list[float]:
         """Take and release a lock several times; return the seconds that each acquire took."""
         seconds = []
         for _ in range(times):
@@ -287,7 +287,7 @@ class AsyncCached(Tasks):
         await self.client.aclose()
 
 
-def decorated(client: Client, part: Part) -> Any:
+def decorate(client: Client, part: Part) -> Any:
     """Return the function under test, cached by a blocking client."""
 
     @client.cached(key="stampede:{number}", **part.options)
@@ -304,11 +304,11 @@ def main(part: Part, pipe: Connection, seconds: float) -> None:
     pipe.send(os.getpid())
     with suppress(EOFError):
         while True:
-            pipe.send(_obeyed(subject, pipe.recv()))
+            pipe.send(_carry_out(subject, pipe.recv()))
     subject.close()
 
 
-def _obeyed(subject: Subject, order: Calls | Tell) -> object:
+def _carry_out(subject: Subject, order: Calls | Tell) -> object:
     if isinstance(order, Calls):
         return subject.calls(order)
     return getattr(subject, order.method)(*order.arguments)

@@ -25,7 +25,7 @@ def slow(stage: Stage) -> Iterator[Finding]:
         "a byte every 90 ms": lambda proxy: proxy.drip(1, 0.090, "replies"),
     }
     spans = {}
-    with stage.played(proxied=True) as play:
+    with stage.play(proxied=True) as play:
         warm_up(play, 1.0)
         for name, plant in faults.items():
             began = time.monotonic()
@@ -50,7 +50,7 @@ def cut(stage: Stage) -> Iterator[Finding]:
     tally: Counter[str] = Counter()
     longest = 0.0
     subject = f"faults.cutting:{'Threads' if stage.crew.blocking else 'Tasks'}Caller"
-    with stage.played(1, proxied=True, subject=subject, filled=False) as play:
+    with stage.play(1, proxied=True, subject=subject, filled=False) as play:
         play.meter.reset()
         for operation in play.actor.tell("operations"):
             for how in ("rst", "fin", "stall"):
@@ -101,7 +101,7 @@ def limited(stage: Stage) -> Iterator[Finding]:
     seconds = 4.0
     reports, dials = [], 0.0
     for arguments in (unlimited[stage.kind], LIMITS[stage.kind]):
-        with stage.played(1, arguments=arguments, proxied=True) as play:
+        with stage.play(1, arguments=arguments, proxied=True) as play:
             began, before = time.monotonic(), play.proxies[PROXIED].accepted
             warm_up(play, seconds)
             reports.append(play.end())

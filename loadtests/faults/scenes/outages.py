@@ -48,7 +48,7 @@ def killed(stage: Stage) -> Iterator[Finding]:
 def _outage(
     stage: Stage, strike: Callable[[Server], None], repair: Callable[[Server], None]
 ) -> tuple[Report, float, float, float]:
-    with stage.played() as play:
+    with stage.play() as play:
         base = warm_up(play)
         began = time.monotonic()
         strike(play.servers[STRUCK])
@@ -75,7 +75,7 @@ def churn(stage: Stage) -> Iterator[Finding]:
     """Kill a random node every two seconds, and start it again a second later (A4)."""
     turns = 3 if stage.quick else 20
     chance = random.Random(4)
-    with stage.played() as play:
+    with stage.play() as play:
         warm_up(play, 1.0)
         before = play.usage()
         began = restarted = time.monotonic()
@@ -100,7 +100,7 @@ def churn(stage: Stage) -> Iterator[Finding]:
 
 def flapping(stage: Stage) -> Iterator[Finding]:
     """Stop a node for 0.3 s of each second (A5)."""
-    with stage.played() as play:
+    with stage.play() as play:
         base = warm_up(play)
         began = time.monotonic()
         for turn in range(20):
@@ -123,7 +123,7 @@ def all_stopped(count: int) -> Scene:
         rate = 1000.0 if stage.crew.workers > 1 else 200.0
         learning = SETTLED if stage.crew.workers > 1 else 3 * TIMEOUT * count + SETTLED
         down = range(count)
-        with stage.played(rate=rate) as play:
+        with stage.play(rate=rate) as play:
             warm_up(play, 0.0)
             before = play.usage()
             time.sleep(2.0)
