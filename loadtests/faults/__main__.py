@@ -25,7 +25,7 @@ from faults.stage import Crew
 
 
 def main(words: Sequence[str]) -> int:
-    """Play what is asked for; return 1 when something is missed or stays void."""
+    """Play the chosen rows; return 1 when one is missed or stays void."""
     if words[:1] == ["soak"]:
         return _soak(words[1:])
     arguments = _arguments(words)
@@ -87,7 +87,7 @@ def _table(*names: str) -> Table:
 
 
 def _add(table: Table, played: Played) -> None:
-    """Add a row, a line for each of its figures."""
+    """Add a row to the table, with one line for each of its figures."""
     left = [(played.row.name, played.crew.name), ("", played.kind), ("", played.row.fault)]
     lags = [f"{played.lag.machine * 1000:.0f} ms", f"crew {played.lag.crew * 1000:.0f} ms"]
     lines = [_line(finding, played) for finding in played.findings]

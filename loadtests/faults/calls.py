@@ -24,12 +24,12 @@ class Call(NamedTuple):
 
     @property
     def ended(self) -> float:
-        """Return when it was over."""
+        """Return when it ended."""
         return self.began + self.seconds
 
 
 class Book:
-    """What one worker notes of its calls.
+    """The record of one worker's calls.
 
     Under `raises` the errors of nodes are documented, else none is. With `keeps` each call is
     noted, else only how many there were, the longest, and how many were `late`: they took that many
@@ -127,5 +127,5 @@ class Turn:
 
 
 def total(books: Iterable[Book]) -> Counter[str]:
-    """Return the counts of all."""
+    """Return the sum of all counts."""
     return sum((book.tally for book in books), Counter())

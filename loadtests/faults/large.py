@@ -20,13 +20,13 @@ def large_key(number: int) -> str:
 
 @cache
 def large_value(number: int, size: int) -> bytes:
-    """Return a large value, which names its key all over."""
+    """Return a large value, which repeats its key."""
     name = f"{large_key(number)} ".encode()
     return (name * (size // len(name) + 1))[:size]
 
 
 class LargePlayer(TasksPlayer):
-    """The usual tasks, and some that read large values over and over."""
+    """The usual tasks, and some that read large values all the time."""
 
     def read_large(self, readers: int, seconds: float) -> Counter[str]:
         """Read large values for `seconds`; return the results."""

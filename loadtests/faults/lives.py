@@ -1,4 +1,4 @@
-"""What becomes of a client when its calls are cancelled, or its process forks."""
+"""Clients whose calls are cancelled, or whose process forks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Forking(Player):
 
 
 class ForkingThreads(Forking, ThreadsPlayer):
-    """It forks while threads call."""
+    """Forks while threads call."""
 
 
 class ForkingTasks(Forking, TasksPlayer):

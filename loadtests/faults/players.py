@@ -68,11 +68,11 @@ class Report(NamedTuple):
         ]
 
     def moments(self, what: str, *nodes: int) -> list[float]:
-        """Return when that happened to the nodes at these places, or to any."""
+        """Return the moments of an event at the nodes with these indices, or at any."""
         return [c.at for c in self.changes if c.what == what and (not nodes or c.node in nodes)]
 
     def first(self, what: str, node: int, after: float) -> float | None:
-        """Return how many seconds after a moment that first happened to a node."""
+        """Return the seconds from a moment to the first such event of a node."""
         return next((at - after for at in self.moments(what, node) if at >= after), None)
 
 
@@ -98,7 +98,7 @@ class Worker:
 
 
 class Player(ABC):
-    """Some workers that share one client, or one for each way to treat errors."""
+    """Some workers that share one client, or one for each `on_error`."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -124,7 +124,7 @@ class Player(ABC):
         ]
 
     def fill(self) -> None:
-        """Write every key's first value; raise `RuntimeError` if one cannot be."""
+        """Write the first value of every key; raise `RuntimeError` if one fails."""
         with Client(self.part.urls, timeout=FILL_TIMEOUT, **self.part.options) as client:
             for first in range(0, self.part.keys, FILL_BATCH):
                 numbers = range(first, min(first + FILL_BATCH, self.part.keys))
@@ -172,7 +172,7 @@ class Player(ABC):
         self.meter.reset()
 
     def ejected(self) -> int:
-        """Return how many nodes are left out now, by all clients."""
+        """Return how many nodes are ejected now, in all clients."""
         return sum(len(client.ejected) for client in self.clients)
 
     def usage(self) -> Usage:
@@ -180,7 +180,7 @@ class Player(ABC):
         return measure_usage(self._tasks())
 
     def wait_closed(self, seconds: float) -> float | None:
-        """Wait until every node is asked; return after how many seconds, `None` if it took more."""
+        """Wait until every node is asked again; return the seconds it took, `None` if that was too long."""
         began = time.monotonic()
         while self.ejected():
             if time.monotonic() - began > seconds:

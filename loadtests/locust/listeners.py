@@ -145,7 +145,7 @@ def check_in_time(client_id: str, **_: Any) -> None:
 
 @events.test_stopping.add_listener
 def note_stop(**_: Any) -> None:
-    """Take note of when users are stopped."""
+    """Record when users are stopped."""
     if director is not None:
         director.note_stop()
 

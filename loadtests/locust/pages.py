@@ -16,7 +16,7 @@ Run = dict[str, Any]
 
 
 class MatplotlibMissingError(RuntimeError):
-    """The library that draws is not installed; says how it gets there."""
+    """matplotlib is not installed; the error tells how to install it."""
 
     def __init__(self) -> None:
         super().__init__("drawing needs matplotlib; it comes with: pip install --group load")

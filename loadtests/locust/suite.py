@@ -57,7 +57,7 @@ class Play:
 
     @property
     def command(self) -> list[str]:
-        """Return the command that makes it."""
+        """Return the command that plays it."""
         name = self.report / f"{self.scenario}-{self.servers}"
         return [
             *[sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"],
@@ -68,7 +68,7 @@ class Play:
 
 
 def main() -> int:
-    """Play what was asked for; return 1 unless every verdict holds."""
+    """Play the chosen scenarios; return 1 unless every verdict holds."""
     arguments = _arguments()
     arguments.report.mkdir(parents=True, exist_ok=True)
     console = Console()
@@ -118,7 +118,7 @@ def _plays(arguments: argparse.Namespace) -> Iterator[Play]:
 
 
 def _status(play: Play) -> int:
-    """Make a run, with its output as it comes; return its exit status."""
+    """Play a run and show its output; return its exit status."""
     try:
         return subprocess.run(play.command, check=False, timeout=play.seconds + SPARE).returncode
     except subprocess.TimeoutExpired:

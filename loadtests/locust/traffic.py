@@ -33,7 +33,7 @@ class Operation:
 
 
 class Choice(Generic[T]):
-    """Things with shares: one by chance, or always the same one for a number."""
+    """Things with shares: a random one, or always the same one for a number."""
 
     __slots__ = ("_bounds", "_things")
 
@@ -66,7 +66,7 @@ class Keys:
         return f"{space}{rank}".ljust(self._width, ".")
 
     def value(self, key: str, rank: int) -> bytes:
-        """Return the value of a key: its own name again and again, so that a wrong one shows."""
+        """Return the value of a key: its name repeated, so that a wrong value shows."""
         size = self._sizes.at(_spread(rank, 1))
         stem = key.encode() + b"|"
         return (stem * (size // len(stem) + 1))[:size]
@@ -130,7 +130,7 @@ class Traffic:
         return list(keys)
 
     def _read(self) -> str:
-        """Return a key to be read: one that is there, or one that the profile says is missing."""
+        """Return a key to read: a stored one, or a missing one as often as the profile says."""
         return self._absent_key() if self._misses() else self._keys.key(VALUES, self._rank())
 
     def _misses(self) -> bool:

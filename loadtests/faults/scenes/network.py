@@ -45,7 +45,7 @@ def slow(stage: Stage) -> Iterator[Finding]:
 
 
 def cut(stage: Stage) -> Iterator[Finding]:
-    """Cut replies after some bytes, in three ways; the next call is to be right (A9, short)."""
+    """Cut replies after some bytes, in three ways; the next call must be right (A9, short)."""
     step = 4 if stage.quick else 1
     tally: Counter[str] = Counter()
     longest = 0.0
@@ -78,7 +78,7 @@ def _size(play: Play, operation: str) -> int:
 
 
 def _places(size: int) -> list[int]:
-    """Return after how many bytes a reply is cut: each of the first, then fewer."""
+    """Return the places of cuts in a reply: after each of the first bytes, then after fewer."""
     return [*range(min(size, 8)), *range(8, size, max(1, size // 8))]
 
 

@@ -30,7 +30,7 @@ SETTLED: Final = 0.5  # seconds after which an outage costs nothing any more
 
 
 def stopped(stage: Stage) -> Iterator[Finding]:
-    """Stop one of five nodes, then let it run on (A1)."""
+    """Stop one of five nodes, then resume it (A1)."""
     report, base, began, ended = _outage(stage, Server.pause, Server.resume)
     yield within("left out after", report.first("ejected", STRUCK, began), 0.35)
     yield from _judge_outage(report, base, began, ended)
@@ -167,5 +167,5 @@ def _last_ejection(report: Report, nodes: Sequence[int], after: float) -> float 
 
 
 def _load(began: Usage, ended: Usage) -> float:
-    """Return the processor time a second."""
+    """Return the processor time per second."""
     return (ended.cpu - began.cpu) / (ended.at - began.at)

@@ -1,4 +1,4 @@
-"""Pauses that are the process's own, loops that come and go, and large replies before small ones."""
+"""Pauses of the calling process, short-lived loops, and large replies before small ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HUB_SECONDS: Final = 50.0
 
 
 def paused(stage: Stage) -> Iterator[Finding]:
-    """Hold up the process itself, while all nodes are well (L1)."""
+    """Pause the calling process while all nodes are well (L1)."""
     with stage.play(timeout=_timeout(stage)) as play:
         warm_up(play, 1.0)
         pauses: Pauses = []

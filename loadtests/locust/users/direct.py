@@ -251,7 +251,7 @@ class LockUser(CacheUser):
 
 
 class StampedeUser(CacheUser):
-    """A user of the hot value: every other one of that behind a lock, the rest of that by hand."""
+    """A user of the hot value: every other user reads it behind a lock, the others cache by hand."""
 
     _numbers = count()
 
@@ -271,5 +271,5 @@ class StampedeUser(CacheUser):
 
 
 def _node_of(nodes: Sequence[str], target: str) -> str:
-    """Return the node that a call counts for: the one that the fault hits, if it is among them."""
+    """Return the node to which a call counts: the one with the fault, if it was asked."""
     return target if target in nodes else nodes[0]
