@@ -6,6 +6,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.clients.namespaces import Namespace
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
 from shardcache.core.foreign import Foreign
+from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.nodes import Node
 from shardcache.core.payloads import Payloads, payloads_of
 from shardcache.core.strategy import Strategy
@@ -90,6 +92,18 @@ def cluster_type(settings: Settings, namespace: Namespace) -> Callable[..., Clus
     if settings.clearable:
         return partial(ClearableCluster, generations=namespace.generations)
     return Cluster
+
+
+def view_settings(settings: Settings, *, default_ttl: object, **given: object) -> Settings:
+    """Return a client's settings with those that a view was given; others are `None` or `DEFAULT`.
+
+    Raise `ConfigurationError` listing every fault.
+    """
+    changed = {name: value for name, value in given.items() if value is not None}
+    if default_ttl is not DEFAULT:
+        changed["default_ttl"] = default_ttl
+    checked = Settings.of(nodes=settings.nodes, **changed)
+    return replace(settings, **{name: getattr(checked, name) for name in changed})
 
 
 def view_cluster(
