@@ -1,7 +1,7 @@
 """Set and get pairs whose values name their keys, from many threads and many tasks at once.
 
 `python loadtests/pairs.py [--pairs N]` starts three memcached and three Redis, and exits with 1
-when any read gave another key's value, lost one, or raised.
+when a read returned another key's value, lost one, or raised.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ THREADS, TASKS, KEYS_EACH = 8, 64, 1000
 
 
 @dataclass(slots=True)
-class Tally:
-    """How many pairs were made, and how many read something else than was written."""
+class PairCounts:
+    """How many pairs were written and read, and how many reads did not match."""
 
     pairs: int = 0
     wrong: int = 0
     lost: int = 0
 
-    def take(self, wrote: object, read: object) -> None:
+    def add(self, wrote: object, read: object) -> None:
         """Compare what a writer wrote with what it then read."""
         self.pairs += 1
         self.lost += read is None
@@ -37,59 +37,59 @@ class Tally:
 
     @property
     def clean(self) -> bool:
-        """Say whether all that was read was right."""
+        """Return whether every read matched."""
         return not self.wrong and not self.lost
 
 
 def pairs_of(writer: int, count: int) -> Iterator[tuple[str, str]]:
-    """Give keys of one writer, with values that name key, writer and turn."""
+    """Yield keys of one writer, with values that name key, writer and turn."""
     for turn in range(count):
         key = f"w{writer}:k{turn % KEYS_EACH}"
         yield key, f"{key} written by {writer} in turn {turn}"
 
 
-def with_threads(urls: list[str], pairs: int) -> Tally:
-    """Make the pairs from eight threads that share one client."""
-    tallies = [Tally() for _ in range(THREADS)]
+def with_threads(urls: list[str], pairs: int) -> PairCounts:
+    """Write and read the pairs from eight threads that share one client."""
+    counts = [PairCounts() for _ in range(THREADS)]
     with Client(urls, timeout=10, on_error="raise") as client:
 
         def work(writer: int) -> None:
             for key, value in pairs_of(writer, pairs // THREADS):
                 client.set(key, value)
-                tallies[writer].take(value, client.get(key))
+                counts[writer].add(value, client.get(key))
 
         threads = [threading.Thread(target=work, args=(n,)) for n in range(THREADS)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    return _sum(tallies)
+    return _sum(counts)
 
 
-def with_tasks(urls: list[str], pairs: int) -> Tally:
-    """Make the pairs from 64 tasks that share one client."""
+def with_tasks(urls: list[str], pairs: int) -> PairCounts:
+    """Write and read the pairs from 64 tasks that share one client."""
 
-    async def main() -> Tally:
-        tallies = [Tally() for _ in range(TASKS)]
+    async def main() -> PairCounts:
+        counts = [PairCounts() for _ in range(TASKS)]
         async with AsyncClient(urls, timeout=10, on_error="raise") as client:
 
             async def work(writer: int) -> None:
                 for key, value in pairs_of(writer, pairs // TASKS):
                     await client.set(key, value)
-                    tallies[writer].take(value, await client.get(key))
+                    counts[writer].add(value, await client.get(key))
 
             await asyncio.gather(*map(work, range(TASKS)))
-        return _sum(tallies)
+        return _sum(counts)
 
     return asyncio.run(main())
 
 
-def _sum(tallies: list[Tally]) -> Tally:
-    return Tally(*(sum(getattr(t, f) for t in tallies) for f in ("pairs", "wrong", "lost")))
+def _sum(counts: list[PairCounts]) -> PairCounts:
+    return PairCounts(*(sum(getattr(t, f) for t in counts) for f in ("pairs", "wrong", "lost")))
 
 
 def main() -> int:
-    """Run both; give 0 when nothing was wrong, lost or missing."""
+    """Run both; return 0 when nothing was wrong, lost or missing."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=1_000_000, help="default: 1,000,000")
     wanted = parser.parse_args().pairs
@@ -103,13 +103,14 @@ def main() -> int:
         clean = True
         for how, run in (("8 threads", with_threads), ("64 tasks", with_tasks)):
             began = time.monotonic()
-            tally = run(urls, wanted)
+            pair_counts = run(urls, wanted)
             seconds = time.monotonic() - began
-            complete = tally.pairs >= wanted - TASKS
-            clean = clean and tally.clean and complete
+            complete = pair_counts.pairs >= wanted - TASKS
+            clean = clean and pair_counts.clean and complete
             print(  # noqa: T201 - the result of the command
-                f"{how}: {tally.pairs:,} pairs in {seconds:.0f} s:"
-                f" {tally.wrong} wrong, {tally.lost} lost" + ("" if complete else ", INCOMPLETE")
+                f"{how}: {pair_counts.pairs:,} pairs in {seconds:.0f} s:"
+                f" {pair_counts.wrong} wrong, {pair_counts.lost} lost"
+                + ("" if complete else ", INCOMPLETE")
             )
     return 0 if clean else 1
 

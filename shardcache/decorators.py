@@ -159,7 +159,7 @@ class AnyDecorator:
         return decorator(function)
 
 
-def cached(  # noqa: PLR0913 - what is told apart from the terms
+def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     seconds: Span | Default | None = DEFAULT,
     /,
     *,

@@ -1,1 +1,1 @@
-"""An application whose pages are served from a cache, and what starts and stops it."""
+"""An application whose pages are cached, and the functions that start and stop it."""

@@ -1,4 +1,4 @@
-"""A file to which every run of the source appends a line: what a cache believes is not asked."""
+"""A file to which every run of the source appends a line: counted outside the cache."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_runs(path: str | Path) -> list[Run]:
     """Return the runs of all processes so far, in the order in which they began."""
     file = Path(path)
     text = file.read_text(encoding="ascii") if file.exists() else ""
-    complete, _, _ = text.rpartition("\n")  # what is behind the last one is being written
+    complete, _, _ = text.rpartition("\n")  # a line without its end is still being written
     lines = [line.split() for line in complete.splitlines()]
     runs = [Run(page, int(pid), float(moment)) for page, pid, moment in lines]
     return sorted(runs, key=lambda run: run.moment)

@@ -138,7 +138,7 @@ def _config(directory: Path, urls: Sequence[str]) -> Path:
 def _start(
     log: Path, environment: Mapping[str, str], workers: int
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """Start uvicorn on a port that nobody is faster to bind."""
+    """Start uvicorn on a free port; try others when a process binds it first."""
     for _ in range(ATTEMPTS - 1):
         with suppress(PortTakenError):
             return _start_at(free_port(), log, environment, workers)
@@ -193,7 +193,7 @@ def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Return whether a worker of this uvicorn answers, and not whoever else has the port."""
+    """Return whether a worker of this uvicorn answers, and not another process on the port."""
     try:
         with closing(HTTPConnection(LOOPBACK, port, timeout=1)) as connection:
             connection.request("GET", "/healthz")

@@ -1,1 +1,1 @@
-"""What shardcache costs beside raw sockets and other clients, measured in one run."""
+"""The cost of shardcache against raw sockets and other clients, measured in one run."""

@@ -16,7 +16,7 @@ from bench.rounds import Timing
 
 
 def main() -> int:
-    """Measure every case; give 1 when a claim does not hold."""
+    """Measure every case; return 1 when a claim does not hold."""
     arguments = _arguments()
     if not arguments.unpinned:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

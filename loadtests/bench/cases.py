@@ -1,4 +1,4 @@
-"""What is measured, against whom, and how far it should get."""
+"""The cases: what is measured, against which client, and the claimed ratio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pylibmc
 import redis.asyncio
 from pymemcache.client.hash import HashClient
 
-from bench.rounds import Subject, Timing, interleaved
+from bench.rounds import Subject, Timing, run_interleaved
 from shardcache import AsyncClient, Client, Node
 from shardcache.plugin.manager import load
 from shardcache.testing.servers import Server, start_memcached, start_redis
@@ -28,7 +28,7 @@ BATCHES = [KEYS[start : start + 100] for start in range(0, len(KEYS), 100)] * 10
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A ratio that was asked for: `subject` against `base`, at most or at least `bound`."""
+    """A claimed ratio: `subject` against `base`, at most or at least `bound`."""
 
     case: str
     subject: str
@@ -37,17 +37,17 @@ class Claim:
     faster: bool  # True: base / subject must be at least the bound
 
     def measured(self, timings: dict[str, Timing]) -> float:
-        """Give the ratio, in the sense of the claim."""
+        """Return the ratio, in the sense of the claim."""
         ours, theirs = timings[self.subject], timings[self.base]
         return theirs.ratio(ours) if self.faster else ours.ratio(theirs)
 
     def holds(self, timings: dict[str, Timing]) -> bool:
-        """Say whether the measured ratio is within the bound."""
+        """Return whether the measured ratio is within the bound."""
         value = self.measured(timings)
         return value >= self.bound if self.faster else value <= self.bound
 
     def words(self, timings: dict[str, Timing]) -> tuple[str, str]:
-        """Give what was measured, and what was asked for."""
+        """Return the measured and the claimed figure as text."""
         sense = "times as fast as" if self.faster else "times the time of"
         return (
             f"{self.subject}: {self.measured(timings):.2f} {sense} {self.base}",
@@ -57,22 +57,22 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Surplus:
-    """A difference that was asked for: `subject` takes at most `bound` seconds more than `base`."""
+    """A claimed difference: `subject` takes at most `bound` seconds more than `base`."""
 
     subject: str
     base: str
     bound: float
 
     def measured(self, timings: dict[str, Timing]) -> float:
-        """Give the difference in seconds a call."""
+        """Return the difference in seconds a call."""
         return timings[self.subject].seconds - timings[self.base].seconds
 
     def holds(self, timings: dict[str, Timing]) -> bool:
-        """Say whether the measured difference is within the bound."""
+        """Return whether the measured difference is within the bound."""
         return self.measured(timings) <= self.bound
 
     def words(self, timings: dict[str, Timing]) -> tuple[str, str]:
-        """Give what was measured, and what was asked for."""
+        """Return the measured and the claimed figure as text."""
         return (
             f"{self.subject}: {self.measured(timings) * 1e6:.2f} µs above {self.base}",
             f"at most {self.bound * 1e6:g} µs",
@@ -89,7 +89,7 @@ class Case:
 
 
 @contextmanager
-def started(start: Callable[[], Server]) -> Iterator[list[Server]]:
+def run_servers(start: Callable[[], Server]) -> Iterator[list[Server]]:
     """Run eight servers of a kind, stopped at the end."""
     servers = [start() for _ in range(NODES)]
     try:
@@ -135,7 +135,7 @@ class RawSockets:
 
 def memcached_get(rounds: int) -> dict[str, Timing]:
     """Measure the blocking `get` over eight memcached nodes."""
-    with started(_memcached) as servers, closing(RawSockets(servers)) as raw:
+    with run_servers(_memcached) as servers, closing(RawSockets(servers)) as raw:
         ours, hashed, native = _memcached_clients(servers)
         raw.fill()
         subjects: dict[str, Subject] = {
@@ -145,12 +145,12 @@ def memcached_get(rounds: int) -> dict[str, Timing]:
             "pylibmc": _gets(native.get),
         }
         with ours:
-            return interleaved(subjects, calls=len(KEYS), rounds=rounds)
+            return run_interleaved(subjects, calls=len(KEYS), rounds=rounds)
 
 
 def memcached_get_many(rounds: int) -> dict[str, Timing]:
     """Measure the blocking `get_many` of 100 keys over eight memcached nodes."""
-    with started(_memcached) as servers:
+    with run_servers(_memcached) as servers:
         ours, hashed, native = _memcached_clients(servers)
         subjects: dict[str, Subject] = {
             "shardcache": _batches(ours.get_many),
@@ -158,11 +158,11 @@ def memcached_get_many(rounds: int) -> dict[str, Timing]:
             "pylibmc": _batches(native.get_multi),
         }
         with ours:
-            return interleaved(subjects, calls=len(BATCHES), rounds=rounds)
+            return run_interleaved(subjects, calls=len(BATCHES), rounds=rounds)
 
 
 def cached_hit(rounds: int) -> dict[str, Timing]:
-    """Measure a hit of a cached function, and a bare `get`, over embedded nodes: client CPU alone."""
+    """Measure a hit of a cached function, and a bare `get`, over in-process nodes: client CPU only."""
     with Client([f"memory://{number}" for number in range(NODES)]) as client:
 
         @client.cached(ttl=3600, lock=True, namespace="plain")
@@ -182,12 +182,12 @@ def cached_hit(rounds: int) -> dict[str, Timing]:
             "cached": lambda: [plain(number) for number in numbers],
             "cached, with stale=60": lambda: [aged(number) for number in numbers],
         }
-        return interleaved(subjects, calls=len(KEYS), rounds=rounds)
+        return run_interleaved(subjects, calls=len(KEYS), rounds=rounds)
 
 
 def redis_async_get(rounds: int) -> dict[str, Timing]:
     """Measure the asyncio `get` of 500 tasks over eight Redis nodes."""
-    with started(start_redis) as servers, closing(asyncio.new_event_loop()) as loop:
+    with run_servers(start_redis) as servers, closing(asyncio.new_event_loop()) as loop:
         ours = AsyncClient([f"redis://{s.host}:{s.port}" for s in servers], timeout=30)
         theirs = [
             redis.asyncio.Redis(host=s.host, port=s.port, max_connections=1000) for s in servers
@@ -200,7 +200,7 @@ def redis_async_get(rounds: int) -> dict[str, Timing]:
             ),
         }
         try:
-            return interleaved(subjects, calls=len(KEYS), rounds=rounds)
+            return run_interleaved(subjects, calls=len(KEYS), rounds=rounds)
         finally:
             loop.run_until_complete(_close_all(ours, theirs))
 
@@ -214,13 +214,13 @@ def owner(rounds: int) -> dict[str, Timing]:
         for name in ("rendezvous", "maglev", "ketama"):
             find = load().strategies[name]().build(nodes).owner
             subjects[f"{name}, {count} nodes"] = _gets(find, keys)
-    return interleaved(subjects, calls=len(keys), rounds=rounds)
+    return run_interleaved(subjects, calls=len(keys), rounds=rounds)
 
 
 def ready(rounds: int) -> dict[str, Timing]:
-    """Measure making a client of 1,000 nodes."""
+    """Measure creating a client of 1,000 nodes."""
     urls = [f"memcached://10.0.{n // 250}.{n % 250}:11211" for n in range(1000)]
-    return interleaved({"Client of 1,000 nodes": lambda: Client(urls)}, calls=1, rounds=rounds)
+    return run_interleaved({"Client of 1,000 nodes": lambda: Client(urls)}, calls=1, rounds=rounds)
 
 
 def importing(rounds: int) -> dict[str, Timing]:
@@ -234,7 +234,7 @@ def importing(rounds: int) -> dict[str, Timing]:
         "import shardcache": run("import shardcache"),
         "from shardcache import Client": run("from shardcache import Client"),
     }
-    return interleaved(subjects, calls=1, rounds=rounds)
+    return run_interleaved(subjects, calls=1, rounds=rounds)
 
 
 CASES = (

@@ -18,25 +18,27 @@ class Timing:
     seconds: float
 
     def ratio(self, base: Timing) -> float:
-        """Give how many times `base` this one takes."""
+        """Return how many times `base` this one takes."""
         return self.seconds / base.seconds
 
 
-def interleaved(subjects: Mapping[str, Subject], *, calls: int, rounds: int) -> dict[str, Timing]:
-    """Run every subject once a round; give each one's minimum, divided by `calls`.
+def run_interleaved(
+    subjects: Mapping[str, Subject], *, calls: int, rounds: int
+) -> dict[str, Timing]:
+    """Run every subject once a round; return each one's minimum, divided by `calls`.
 
     A subject is a function that makes `calls` calls. The first round warms up and is not counted.
     """
     best = dict.fromkeys(subjects, float("inf"))
     for turn in range(rounds + 1):
         for name, subject in subjects.items():
-            seconds = _timed(subject)
+            seconds = _time(subject)
             if turn:
                 best[name] = min(best[name], seconds)
     return {name: Timing(name, seconds / calls) for name, seconds in best.items()}
 
 
-def _timed(subject: Subject) -> float:
+def _time(subject: Subject) -> float:
     gc.collect()
     gc.disable()
     try:

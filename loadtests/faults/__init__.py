@@ -1,1 +1,1 @@
-"""Faults played on real servers, and what callers of the clients notice of them."""
+"""Faults on real servers, and what the callers of the clients notice."""

@@ -19,13 +19,13 @@ from faults import soak
 from faults.crippling import RULES
 from faults.findings import Finding
 from faults.lag import VOID
-from faults.playing import Played, Wish, bounded, play
+from faults.playing import Played, Wish, play, time_limit
 from faults.rows import ROWS, Row
 from faults.stage import Crew
 
 
 def main(words: Sequence[str]) -> int:
-    """Play what is asked for; return 1 when something is missed or stays void."""
+    """Play the chosen rows; return 1 when one is missed or stays void."""
     if words[:1] == ["soak"]:
         return _soak(words[1:])
     arguments = _arguments(words)
@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> int:
     wish = Wish(arguments.quick, tuple(arguments.without), arguments.tries)
     results = []
     with Live(table, console=Console(), auto_refresh=False) as live:
-        for row, crew, kind in _chosen(arguments):
+        for row, crew, kind in _choose(arguments):
             results.append(play(row, crew, kind, wish))
             _add(table, results[-1])
             live.refresh()
@@ -65,12 +65,12 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(words)
     if unknown := set(arguments.rows) - set(names):
         parser.error(f"no row {', '.join(sorted(unknown))} (known: {', '.join(names)})")
-    if not any(True for _ in _chosen(arguments)):
+    if not any(True for _ in _choose(arguments)):
         parser.error("nothing of that can be played")
     return arguments
 
 
-def _chosen(arguments: argparse.Namespace) -> Iterator[tuple[Row, Crew, str]]:
+def _choose(arguments: argparse.Namespace) -> Iterator[tuple[Row, Crew, str]]:
     for row in ROWS:
         if arguments.rows and row.name not in arguments.rows:
             continue
@@ -87,7 +87,7 @@ def _table(*names: str) -> Table:
 
 
 def _add(table: Table, played: Played) -> None:
-    """Add a row, a line for each of its figures."""
+    """Add a row to the table, with one line for each of its figures."""
     left = [(played.row.name, played.crew.name), ("", played.kind), ("", played.row.fault)]
     lags = [f"{played.lag.machine * 1000:.0f} ms", f"crew {played.lag.crew * 1000:.0f} ms"]
     lines = [_line(finding, played) for finding in played.findings]
@@ -115,7 +115,7 @@ def _soak(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, help="draws the faults (default: 1)")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
     arguments = parser.parse_args(words)
-    with bounded(arguments.seconds + soak.PATIENCE):
+    with time_limit(arguments.seconds + soak.PATIENCE):
         lived = soak.live(arguments.seconds, arguments.seed)
     table = Table("client", "asked", "measured", "verdict")
     planted = ", ".join(f"{count} {name}" for name, count in sorted(lived.planted.items()))

@@ -1,4 +1,4 @@
-"""A player in a process of its own, told what to do over a pipe."""
+"""A player in its own process, which takes orders over a pipe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAST_SECONDS: Final = 3.0  # for a process to end by itself
 
 
 class ActorError(Exception):
-    """What the player did raised."""
+    """An action of the player raised."""
 
 
 class Actor:
@@ -46,7 +46,7 @@ class Actor:
         return number
 
     def tell(self, method: str, *arguments: Any) -> Any:
-        """Have a method of the player called; return what it returns, raise `ActorError`."""
+        """Call a method of the player; return its result, or raise `ActorError`."""
         self._pipe.send((method, arguments))
         return self._answer()
 
@@ -70,7 +70,7 @@ class Actor:
         self._paused = False
 
     def close(self) -> None:
-        """Have it end, by itself or by force."""
+        """End it, by force if it does not end by itself."""
         if self._paused:
             self.resume()
         with suppress(OSError):
@@ -83,7 +83,7 @@ class Actor:
 
 @contextmanager
 def acting(subject: str, part: Part) -> Iterator[Actor]:
-    """Start a player's process, which has ended when the block has."""
+    """Start a player's process; end it with the block."""
     actor = Actor(subject, part)
     try:
         yield actor
@@ -92,7 +92,7 @@ def acting(subject: str, part: Part) -> Iterator[Actor]:
 
 
 def play(subject: str, part: Part, pipe: Connection) -> None:
-    """Be that process: obey until the pipe is closed."""
+    """Run in that process: carry out orders until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end closes the pipe then
     with suppress(EOFError, OSError):
         player = _answer(pipe, lambda: _make(subject, part), show=lambda _: None)
@@ -112,10 +112,10 @@ def _make(subject: str, part: Part) -> Any:
 def _answer(
     pipe: Connection, act: Callable[[], Any], show: Callable[[Any], Any] = lambda result: result
 ) -> Any:
-    """Send what an action returns, as far as it is to be shown, or what it raises; return it."""
+    """Send the result of an action, or its error; return it."""
     try:
         result = act()
-    except Exception as error:  # noqa: BLE001 - it is told at the other end
+    except Exception as error:  # noqa: BLE001 - reported to the other end
         pipe.send((True, f"{type(error).__name__}: {error}"))
         return None
     pipe.send((False, show(result)))

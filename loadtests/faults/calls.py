@@ -1,4 +1,4 @@
-"""Calls as they are made: how long each took, what came of it, and whether that may be."""
+"""Records of calls: how long each took, its result, and whether that is allowed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Self
 from faults.values import Step, Truth, value_of
 from shardcache import NodeError, PartialFailureError
 
-# A value may be anything a client gives back, hence `Any`.
+# A value is anything that a client returns, hence `Any`.
 
 
 class Call(NamedTuple):
-    """One call: monotonic seconds, the place of the key's node, and what came of it."""
+    """One call: monotonic seconds, the index of the key's node, and the result."""
 
     began: float
     seconds: float
@@ -24,12 +24,12 @@ class Call(NamedTuple):
 
     @property
     def ended(self) -> float:
-        """Return when it was over."""
+        """Return when it ended."""
         return self.began + self.seconds
 
 
 class Book:
-    """What one worker notes of its calls.
+    """The record of one worker's calls.
 
     Under `raises` the errors of nodes are documented, else none is. With `keeps` each call is
     noted, else only how many there were, the longest, and how many were `late`: they took that many
@@ -55,11 +55,11 @@ class Book:
         self._keeps = keeps
 
     def begin(self, step: Step) -> Turn:
-        """Return the turn in which a call is made."""
+        """Return the turn of a call."""
         return Turn(self, step)
 
     def note(self, turn: Turn, seconds: float, error: Exception | None) -> None:
-        """Note what came of a call."""
+        """Record the result of a call."""
         outcome = self._outcome(turn, error)
         self.tally[outcome] += 1
         self.longest = max(self.longest, seconds)
@@ -91,7 +91,7 @@ class Book:
 
 
 class Turn:
-    """A call being made; its `answer` is put here. What it raises is noted and goes no further."""
+    """A call in progress, which stores its `answer` here. Its error is recorded, not raised."""
 
     __slots__ = ("answer", "began", "book", "floor", "sequence", "step", "value")
 
@@ -127,5 +127,5 @@ class Turn:
 
 
 def total(books: Iterable[Book]) -> Counter[str]:
-    """Return the counts of all."""
+    """Return the sum of all counts."""
     return sum((book.tally for book in books), Counter())

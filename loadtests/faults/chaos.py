@@ -1,4 +1,4 @@
-"""Faults one after the other, which, where, when and how long drawn by a seed."""
+"""Random faults, one after the other; a seed draws kind, place, moment and duration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST: Final = 3.0  # seconds of one fault
 
 
 class Chaos:
-    """Plants faults from a thread, one at a time, each of them undone before the next.
+    """Causes faults from a thread, one at a time, each undone before the next.
 
     Pauses between them are drawn from `every`, in seconds. `planted` counts them by name. What goes
     wrong in planting is raised when the block ends.
@@ -64,7 +64,7 @@ class Chaos:
 
 
 def process_faults(servers: Sequence[Server]) -> dict[str, list[Fault]]:
-    """Return what happens to servers: they are killed, and stopped."""
+    """Return the faults of servers: they are killed and paused."""
     return {
         "kill": [_killing(server) for server in servers],
         "stop": [_stopping(server) for server in servers],
@@ -74,7 +74,7 @@ def process_faults(servers: Sequence[Server]) -> dict[str, list[Fault]]:
 def network_faults(
     servers: Sequence[Server], proxies: Sequence[FaultProxy]
 ) -> dict[str, list[Fault]]:
-    """Return what happens to networks before servers; the servers flap as well."""
+    """Return the faults of networks; their servers flap as well."""
     faults: dict[str, Callable[[FaultProxy, random.Random], None]] = {
         "slow": lambda proxy, chance: proxy.delay(chance.uniform(0.005, 0.3), "replies"),
         "drip": lambda proxy, chance: proxy.drip(chance.randint(1, 64), chance.uniform(0.005, 0.1)),
@@ -102,7 +102,7 @@ def _killing(server: Server) -> Fault:
 
 def _stopping(server: Server) -> Fault:
     def stop(chance: random.Random, wait: Wait) -> None:
-        with _stopped(server):
+        with _stop(server):
             wait(chance.uniform(0.2, LONGEST))
 
     return stop
@@ -111,7 +111,7 @@ def _stopping(server: Server) -> Fault:
 def _flapping(server: Server) -> Fault:
     def flap(chance: random.Random, wait: Wait) -> None:
         for _ in range(chance.randint(2, 4)):
-            with _stopped(server):
+            with _stop(server):
                 wait(0.3)
             if wait(0.5):
                 return
@@ -120,7 +120,7 @@ def _flapping(server: Server) -> Fault:
 
 
 @contextmanager
-def _stopped(server: Server) -> Iterator[None]:
+def _stop(server: Server) -> Iterator[None]:
     server.pause()
     try:
         yield
@@ -140,7 +140,7 @@ def _planting(proxy: FaultProxy, plant: Callable[[FaultProxy, random.Random], No
 
 
 def _storming(proxy: FaultProxy) -> Fault:
-    """Reset each connection at its first reply, and dials at once, by turns."""
+    """Reset connections at their first reply, and dials at once, in turns."""
 
     def storm(chance: random.Random, wait: Wait) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Rules of the client that can be switched off, so that a row is seen to miss without them.
+"""Rules of the client that can be switched off, to show that a row misses without them.
 
 Each is planted in the process under test before its client is made.
 """
@@ -28,7 +28,7 @@ def _without_return() -> None:
 
 
 def _without_excuses() -> None:
-    """Take a timer of our own that fires late for the node's silence, before what has arrived."""
+    """Blame the node for a late timer of our own, before reading what has arrived."""
     NodeTimeoutError.excused = property(lambda _: False, lambda *_: None)
     channel.Channel._grant_grace = lambda *_: False
     readable = channel.Channel.readable
@@ -115,7 +115,7 @@ def _without_matching() -> None:
 
 
 def _without_boundaries() -> None:
-    """Use a connection again whose reply is late, wherever that is."""
+    """Reuse a connection whose reply is late."""
 
     def keep(self: blocking.SocketBackend, connection: pool.Connection, _deadline: float) -> Any:
         self.pool._idle.append(connection)
@@ -130,7 +130,7 @@ def _without_fork_hooks() -> None:
 
 
 def _without_release() -> None:
-    """Keep whatever was read for ever."""
+    """Keep everything that was read."""
     kept: list[Any] = []
     get, async_get = Client.get, AsyncClient.get
 
@@ -147,7 +147,7 @@ def _without_release() -> None:
 
 
 def _without_closed_loops() -> None:
-    """Go on with the connection of an event loop that has ended."""
+    """Keep using the connection of an event loop that has ended."""
     opened = aio.MultiplexedBackend._open
 
     def open_once(self: aio.MultiplexedBackend, loop: Any) -> Any:
@@ -157,7 +157,7 @@ def _without_closed_loops() -> None:
 
 
 def _without_discards() -> None:
-    """Forget a call that is cancelled, so that its reply is taken for that of the next."""
+    """Forget a cancelled call: the next call gets its reply."""
     readable = channel.Channel.readable
 
     def read_for_others(self: channel.Channel) -> None:

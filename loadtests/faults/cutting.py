@@ -11,7 +11,7 @@ from faults.loops import Loop
 from faults.players import Part
 from shardcache import AsyncClient, Client, NodeError, PartialFailureError
 
-# Answers are whatever each operation gives, hence `Any`.
+# Answers are of the type that each operation returns, hence `Any`.
 
 VALUE: Final = "value of cut:one, " * 3
 MANY: Final = {f"cut:many:{number}": f"value of cut:many:{number}" for number in range(5)}
@@ -20,7 +20,7 @@ WITNESS: Final = "value of the witness"
 
 
 def make_operations(client: Client | AsyncClient) -> dict[str, Callable[[], Any]]:
-    """Return what is done on either client, by name."""
+    """Return the operations on either client, by name."""
     return {
         "get hit": lambda: client.get("cut:one"),
         "get miss": lambda: client.get("cut:none"),
@@ -32,7 +32,7 @@ def make_operations(client: Client | AsyncClient) -> dict[str, Callable[[], Any]
 
 
 class Cutter(ABC):
-    """Makes a call and says whether its answer may be, then the next."""
+    """Makes a call whose reply is cut, then the next, and judges both answers."""
 
     def __init__(self, part: Part) -> None:
         self._counted = 0
@@ -43,11 +43,11 @@ class Cutter(ABC):
         self._turn = 0
 
     def operations(self) -> list[str]:
-        """Return the names of what can be done."""
+        """Return the names of the operations."""
         return list(self._operations[0])
 
     def attempt(self, name: str) -> tuple[str, float]:
-        """Do it, on the two ways to treat errors in turn; return what came of it and the seconds."""
+        """Call it with each `on_error` in turn; return the answer and the seconds."""
         self._turn += 1
         raises = self._turn % 2
         began = time.monotonic()
@@ -62,7 +62,7 @@ class Cutter(ABC):
         return outcome, time.monotonic() - began
 
     def follow(self) -> str:
-        """Make the next call on the client that was cut; return whether it is right.
+        """Make the next call on that client; return whether it is right.
 
         More calls follow it, so that the node does not fail in half of them, and is left out.
         """
@@ -80,7 +80,7 @@ class Cutter(ABC):
         return "right" if answer == WITNESS else "missed" if answer is None else "wrong"
 
     def wait_closed(self, seconds: float) -> float | None:
-        """Wait until the node is asked; return after how many seconds, `None` if it took more."""
+        """Wait until the node is asked again; return the seconds it took, `None` if that was too long."""
         began = time.monotonic()
         while self._client.ejected or self._raising.ejected:
             if time.monotonic() - began > seconds:
@@ -111,7 +111,7 @@ class Cutter(ABC):
 
 
 class ThreadsCaller(Cutter):
-    """With the blocking client."""
+    """Calls with the blocking client."""
 
     def _open(self, part: Part, way: str) -> Client:
         return Client(part.urls, timeout=part.timeout, on_error=way)
@@ -121,7 +121,7 @@ class ThreadsCaller(Cutter):
 
 
 class TasksCaller(Cutter):
-    """With the asyncio client."""
+    """Calls with the asyncio client."""
 
     def __init__(self, part: Part) -> None:
         self._loop = Loop()

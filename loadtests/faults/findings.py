@@ -1,4 +1,4 @@
-"""What was asked of a row and what was measured, one figure at a time."""
+"""The figures of a row: what was expected, and what was measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BUSY: Final = 1.0  # seconds; no less is explained by other work on the machine
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One figure of a row: what was asked, what was measured, and whether it held.
+    """One figure of a row: the expected, the measured, and whether it holds.
 
     A `timed` one says nothing when the machine was busy with other work.
     """
@@ -23,31 +23,31 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """Return `held`, `MISSED`, or `shown` when nothing was asked."""
+        """Return `held`, `MISSED`, or `shown` when nothing was expected."""
         return "MISSED" if not self.held else "held" if self.asked else "shown"
 
 
 def none(name: str, count: int) -> Finding:
-    """Ask for none."""
+    """Expect zero."""
     return Finding(name, "0", f"{count:,}", count == 0)
 
 
 def at_most(
     name: str, value: float, limit: float, unit: str = "", *, timed: bool = False
 ) -> Finding:
-    """Ask for a number up to `limit`."""
+    """Expect a number of at most `limit`."""
     return Finding(name, f"<= {_shown(limit, unit)}", _shown(value, unit), value <= limit, timed)
 
 
 def at_least(
     name: str, value: float, limit: float, unit: str = "", *, timed: bool = False
 ) -> Finding:
-    """Ask for a number from `limit`."""
+    """Expect a number of at least `limit`."""
     return Finding(name, f">= {_shown(limit, unit)}", _shown(value, unit), value >= limit, timed)
 
 
 def within(name: str, seconds: float | None, limit: float) -> Finding:
-    """Ask for a time up to `limit` seconds; `None` is what never happened.
+    """Expect a time of at most `limit` seconds; `None` means that it never happened.
 
     A limit of seconds is judged on a busy machine as well.
     """
@@ -58,12 +58,12 @@ def within(name: str, seconds: float | None, limit: float) -> Finding:
 
 
 def holds(name: str, *, fact: bool, measured: str = "") -> Finding:
-    """Ask for a fact; `measured` says more of it."""
+    """Expect a fact; `measured` tells more about it."""
     return Finding(name, "yes", measured or ("yes" if fact else "no"), fact)
 
 
 def shown(name: str, measured: str) -> Finding:
-    """Ask for nothing: it is there to be read."""
+    """Expect nothing: the figure is only shown."""
     return Finding(name, "", measured, held=True)
 
 

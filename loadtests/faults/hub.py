@@ -25,7 +25,7 @@ UNDER_WAY: Final = 100  # reads; a node takes 32 connections of one client
 
 
 def read_together(player: ThreadsPlayer) -> list[gevent.Greenlet]:
-    """Have reads begin at once, each on a connection of its own; return them."""
+    """Start reads at once, each on its own connection; return them."""
     return [
         gevent.spawn(player.call, player.books[0], player.clients[0], Step("get", number))
         for number in range(UNDER_WAY)
@@ -33,7 +33,7 @@ def read_together(player: ThreadsPlayer) -> list[gevent.Greenlet]:
 
 
 def work(player: ThreadsPlayer, seconds: float) -> tuple[float, float]:
-    """Compute without giving way, while reads are under way; return from when to when."""
+    """Compute without yielding, during reads; return when that began and ended."""
     gevent.joinall(read_together(player))  # so that there are as many connections
     reads = read_together(player)
     gevent.sleep(0)
@@ -46,7 +46,7 @@ def work(player: ThreadsPlayer, seconds: float) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Play, and let the hub be busy now and then."""
+    """Play, and keep the hub busy now and then."""
     part, count, every = pickle.load(sys.stdin.buffer)
     cripple(part.without)
     player = ThreadsPlayer(part)

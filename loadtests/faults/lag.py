@@ -1,4 +1,4 @@
-"""How late a sleeper wakes: the share of a delay that is the machine's, not the node's."""
+"""How late sleepers wake: the part of a delay that the machine causes, not the node."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ VOID: Final = 0.020  # seconds; above this lag times say nothing
 
 
 class Lag(NamedTuple):
-    """How late sleepers woke at worst, in seconds: one beside the crew's process, one inside it."""
+    """How late sleepers woke at worst, in seconds: one outside the calling process, one inside it."""
 
     machine: float
     crew: float = 0.0
 
 
 class LagMeter:
-    """Sleeps again and again, and notes by how much it woke too late at worst."""
+    """Sleeps repeatedly, and keeps the longest delay of a wake-up."""
 
     def __init__(self) -> None:
         self.worst = 0.0
@@ -28,7 +28,7 @@ class LagMeter:
         self._thread = threading.Thread(target=self._measure, name="lag", daemon=True)
 
     def reset(self) -> None:
-        """Forget what has been so far."""
+        """Start measuring again."""
         self.worst = 0.0
 
     def _measure(self) -> None:

@@ -1,4 +1,4 @@
-"""Tasks that read large values, beside those that read small ones."""
+"""Tasks that read large values while others read small ones."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def large_key(number: int) -> str:
 
 @cache
 def large_value(number: int, size: int) -> bytes:
-    """Return a large value, which names its key all over."""
+    """Return a large value, which repeats its key."""
     name = f"{large_key(number)} ".encode()
     return (name * (size // len(name) + 1))[:size]
 
 
 class LargePlayer(TasksPlayer):
-    """The usual tasks, and some that read large values over and over."""
+    """The usual tasks, and some that read large values all the time."""
 
     def read_large(self, readers: int, seconds: float) -> Counter[str]:
-        """Read large values for so long; return what came of it."""
+        """Read large values for `seconds`; return the results."""
         return self.loop.run(lambda: self._read_large(readers, seconds))
 
     async def _read_large(self, readers: int, seconds: float) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""What becomes of a client when its calls are cancelled, or its process forks."""
+"""Clients whose calls are cancelled, or whose process forks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CancelledPlayer(TasksPlayer):
     """Tasks that are cancelled while they read."""
 
     def cancel_many(self, count: int) -> Counter[str]:
-        """Cancel tasks that read, at random moments, until it is so many; return what came of it.
+        """Cancel reading tasks at random moments, as many as asked for; return the results.
 
         Some have their answer before. It ends after `MOST` reads for each that is wanted.
         """
@@ -53,18 +53,18 @@ class Forking(Player):
     """A process that forks."""
 
     def fork(self, children: int, calls: int) -> list[Counter[str]]:
-        """Fork, and have each child read on with the same client; return what came of each."""
+        """Fork, and have each child read on with the same client; return the result of each."""
         begun = [_fork_one(self, calls, seed) for seed in range(children)]
         deadline = time.monotonic() + CHILD_SECONDS
         return [_await_child(child, pipe, deadline) for child, pipe in begun]
 
 
 class ForkingThreads(Forking, ThreadsPlayer):
-    """It forks while threads call."""
+    """Forks while threads call."""
 
 
 class ForkingTasks(Forking, TasksPlayer):
-    """It forks while tasks call; each child has a loop of its own."""
+    """Forks while tasks call; each child has its own loop."""
 
     def read_all(self, numbers: list[int]) -> Counter[str]:
         """Read keys in a new event loop."""

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, told things from outside."""
+"""An event loop in its own thread, which takes orders from other threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Loop:
         threading.Thread(target=self._loop.run_forever, name="loop", daemon=True).start()
 
     def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Have the loop do something, and return what that gives."""
+        """Run a coroutine on the loop, and return its result."""
 
         async def working() -> T:
             return await work()

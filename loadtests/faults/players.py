@@ -1,4 +1,4 @@
-"""Who calls: threads, tasks, or one `asyncio.run` for each call, at a rate that waits for nobody."""
+"""The callers: threads, tasks, or one `asyncio.run` for each call, at a fixed rate."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Part:
 
 
 class Report(NamedTuple):
-    """What came of a play; `due` is when the first call was, `ended` when no more were made."""
+    """The result of a play; `due` is the moment of the first call, `ended` that after the last."""
 
     due: float
     ended: float
@@ -68,11 +68,11 @@ class Report(NamedTuple):
         ]
 
     def moments(self, what: str, *nodes: int) -> list[float]:
-        """Return when that happened to the nodes at these places, or to any."""
+        """Return the moments of an event at the nodes with these indices, or at any."""
         return [c.at for c in self.changes if c.what == what and (not nodes or c.node in nodes)]
 
     def first(self, what: str, node: int, after: float) -> float | None:
-        """Return how many seconds after a moment that first happened to a node."""
+        """Return the seconds from a moment to the first such event of a node."""
         return next((at - after for at in self.moments(what, node) if at >= after), None)
 
 
@@ -91,14 +91,14 @@ class Worker:
             self._error = error
 
     def end(self) -> None:
-        """Wait for its end; raise what it failed with: who calls no more finds no fault."""
+        """Wait for its end; raise its error, because a caller that has stopped finds no fault."""
         self._thread.join()
         if self._error is not None:
             raise self._error
 
 
 class Player(ABC):
-    """Some workers that share one client, or one for each way to treat errors."""
+    """Some workers that share one client, or one for each `on_error`."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -124,7 +124,7 @@ class Player(ABC):
         ]
 
     def fill(self) -> None:
-        """Write every key's first value; raise `RuntimeError` if one cannot be."""
+        """Write the first value of every key; raise `RuntimeError` if one fails."""
         with Client(self.part.urls, timeout=FILL_TIMEOUT, **self.part.options) as client:
             for first in range(0, self.part.keys, FILL_BATCH):
                 numbers = range(first, min(first + FILL_BATCH, self.part.keys))
@@ -155,7 +155,7 @@ class Player(ABC):
         return self.report()
 
     def report(self) -> Report:
-        """Return what came of it so far."""
+        """Return the results so far."""
         calls = sorted(call for book in self.books for call in book.calls)
         return Report(
             due=self.due,
@@ -172,7 +172,7 @@ class Player(ABC):
         self.meter.reset()
 
     def ejected(self) -> int:
-        """Return how many nodes are left out now, by all clients."""
+        """Return how many nodes are ejected now, in all clients."""
         return sum(len(client.ejected) for client in self.clients)
 
     def usage(self) -> Usage:
@@ -180,7 +180,7 @@ class Player(ABC):
         return measure_usage(self._tasks())
 
     def wait_closed(self, seconds: float) -> float | None:
-        """Wait until every node is asked; return after how many seconds, `None` if it took more."""
+        """Wait until every node is asked again; return the seconds it took, `None` if that was too long."""
         began = time.monotonic()
         while self.ejected():
             if time.monotonic() - began > seconds:
@@ -251,7 +251,7 @@ class ThreadsPlayer(Player):
                 turn.answer = client.delete(key_of(step.number))
 
     def read_all(self, numbers: list[int]) -> Counter[str]:
-        """Read keys one after the other; return what came of it."""
+        """Read keys one after the other; return the results."""
         book = Book(self.truth, self.nodes, keeps=False)
         for number in numbers:
             self.call(book, self.clients[0], Step("get", number))
@@ -268,7 +268,7 @@ class ThreadsPlayer(Player):
 
 
 class LoopPlayer(Player):
-    """An asyncio client, on an event loop in a thread of its own."""
+    """An asyncio client, on an event loop in its own thread."""
 
     def __init__(self, part: Part) -> None:
         self.loop = Loop()
@@ -301,11 +301,11 @@ class LoopPlayer(Player):
         return book.tally
 
     def read_all(self, numbers: list[int]) -> Counter[str]:
-        """Read keys one after the other; return what came of it."""
+        """Read keys one after the other; return the results."""
         return self.loop.run(lambda: self._read_each(numbers))
 
     def block_loop(self, seconds: float) -> tuple[float, float]:
-        """Block the loop for so long while reads are under way; return from when to when."""
+        """Block the loop for `seconds` during reads; return when that began and ended."""
         return self.loop.run(lambda: self._block(seconds))
 
     async def _block(self, seconds: float) -> tuple[float, float]:
@@ -358,7 +358,7 @@ class TasksPlayer(LoopPlayer):
 
 
 class RunsPlayer(LoopPlayer):
-    """One thread that makes an event loop for each call, as frameworks do that bridge to asyncio."""
+    """One thread with a new event loop for each call, as in frameworks that bridge to asyncio."""
 
     def _begin(self) -> None:
         self._thread = Worker(self._work)

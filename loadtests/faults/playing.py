@@ -1,4 +1,4 @@
-"""A row played by one crew on one kind of servers, again when the machine was too busy."""
+"""Playing a row with one crew on one kind of servers; again if the machine was too busy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TimeUpError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of a row: its findings, what it raised, and how busy the machine was meanwhile."""
+    """The result of a row: its findings, its error, and how busy the machine was."""
 
     row: Row
     crew: Crew
@@ -36,7 +36,7 @@ class Played:
 
     @property
     def missed(self) -> list[Finding]:
-        """Return what did not hold; of times, unless they are void."""
+        """Return the findings that do not hold; times only if they are not void."""
         return [f for f in self.findings if not f.held and not (f.timed and self.void)]
 
     @property
@@ -53,7 +53,7 @@ class Played:
         return "VOID" if self.void else "held"
 
     def plain(self) -> dict[str, object]:
-        """Return it as JSON has it."""
+        """Return it for JSON."""
         return {
             "row": self.row.name,
             "fault": self.row.fault,
@@ -70,7 +70,7 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """How rows are played: short forms, without some rules, how often when times are void."""
+    """Options: short forms, rules that are off, how often to repeat when times are void."""
 
     quick: bool
     without: tuple[str, ...]
@@ -78,7 +78,7 @@ class Wish:
 
 
 def play(row: Row, crew: Crew, kind: str, wish: Wish) -> Played:
-    """Play a row, and again as long as its times are void and nothing else is missed.
+    """Play a row; repeat it while only its times are void.
 
     Short forms judge no times.
     """
@@ -98,7 +98,7 @@ def play(row: Row, crew: Crew, kind: str, wish: Wish) -> Played:
 def _judge(row: Row, stage: Stage) -> tuple[list[Finding], str | None]:
     findings: list[Finding] = []
     try:
-        with bounded(WATCHDOG):
+        with time_limit(WATCHDOG):
             findings.extend(f for f in row.scene(stage) if not (stage.quick and f.timed))
     except Exception as raised:  # noqa: BLE001 - a row that fails is shown, and others follow
         return findings, f"{type(raised).__name__}: {raised}"
@@ -110,7 +110,7 @@ def _worst(lags: Sequence[Lag]) -> Lag:
 
 
 @contextmanager
-def bounded(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
     """Raise in the block when it takes longer."""
 
     def expired(_signal: int, _frame: object) -> None:

@@ -26,7 +26,7 @@ async def use(client: AsyncClient, run: int) -> None:
 
 
 async def end(client: AsyncClient) -> None:
-    """Use it once more, and close it."""
+    """Use it a last time, and close it."""
     await use(client, 3)
     await client.aclose()
 

@@ -48,7 +48,7 @@ class Lived:
 
 
 def live(seconds: float, seed: int) -> Lived:
-    """Call through both clients among faults for so long."""
+    """Call through both clients during faults for `seconds`."""
     with ExitStack() as stack:
         servers = []
         for kind, count in SERVERS.items():

@@ -1,4 +1,4 @@
-"""What a row is played on: servers, proxies before them, and a player in a process of its own."""
+"""The stage of a row: servers, proxies in front of them, and a player in its own process."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Stage:
         return quick if self.quick else full
 
     @contextmanager
-    def served(self, count: int = NODES, arguments: Sequence[str] = ()) -> Iterator[list[Server]]:
+    def serve(self, count: int = NODES, arguments: Sequence[str] = ()) -> Iterator[list[Server]]:
         """Run servers, which have been stopped when the block ends."""
         with ExitStack() as stack:
             servers = []
@@ -122,7 +122,7 @@ class Stage:
             yield servers
 
     @contextmanager
-    def played(  # noqa: PLR0913 - what is set up, by keyword
+    def play(  # noqa: PLR0913 - what is set up, by keyword
         self,
         count: int = NODES,
         *,
@@ -135,7 +135,7 @@ class Stage:
     ) -> Iterator[Play]:
         """Run servers and the crew, whose first values are written; `query` ends each URL."""
         with ExitStack() as stack:
-            servers = stack.enter_context(self.served(count, arguments))
+            servers = stack.enter_context(self.serve(count, arguments))
             proxies = [stack.enter_context(FaultProxy(server.url)) for server in servers if proxied]
             urls = tuple(each.url + query for each in proxies or servers)
             whole = self.part(urls, **part)

@@ -53,11 +53,11 @@ class Truth:
         return self._written[number]
 
     def acknowledge(self, number: int, sequence: int) -> None:
-        """Take note that a write was stored."""
+        """Note that a write was stored."""
         self._floors[number] = sequence
 
     def acknowledge_delete(self, number: int) -> None:
-        """Take note that a delete was done: nothing that was written so far may be read again."""
+        """Note that a delete was done: nothing that was written so far may be read again."""
         self._floors[number] = self._written[number] + 1
 
     def judge(self, number: int, floor: int, value: Any) -> Wrong | None:
@@ -82,7 +82,7 @@ class Step(NamedTuple):
 
 
 class Traffic:
-    """The calls of one worker: nine in ten read any key, the others write one of its own.
+    """The calls of one worker: nine in ten read any key, the others write one of its keys.
 
     The share `deletes` of those others are deletes.
     """

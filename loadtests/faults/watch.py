@@ -30,17 +30,17 @@ class Watch(Observer):
         self._places = {node.name: place for place, node in enumerate(nodes)}
 
     def node_failed(self, event: NodeFailed) -> None:
-        """Take note of a first failure."""
+        """Record a first failure."""
         if event.node.name not in self._failing:
             self._failing.add(event.node.name)
             self._note("failed", event.node)
 
     def node_ejected(self, event: NodeEjected) -> None:
-        """Take note that a node is left out."""
+        """Record that a node was ejected."""
         self._note("ejected", event.node)
 
     def node_restored(self, event: NodeRestored) -> None:
-        """Take note that a node is asked again."""
+        """Record that a node was restored."""
         self._failing.discard(event.node.name)
         self._note("restored", event.node)
 

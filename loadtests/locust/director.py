@@ -105,7 +105,7 @@ class Director:
             self._stack.callback(fault.kill)
 
     def spawned(self) -> None:
-        """Take note that all users are there; the first time counts."""
+        """Note that all users are there; the first time counts."""
         if self._timeline is not None and not self._timeline.spawned:
             self._timeline = replace(self._timeline, spawned=current.moment())
 
@@ -119,12 +119,12 @@ class Director:
             self.finals.add(worker)
 
     def note_stop(self) -> None:
-        """Take note that users are being stopped: too early, unless the run has had its time."""
+        """Note that users are being stopped: too early, unless the run has had its time."""
         if not self._ended:
             self._ended = current.moment()
 
     def record(self) -> Record:
-        """Return the run so far, as a verdict sees it; when it is over, who is silent is lost."""
+        """Return the run so far for the verdict; at its end, silent workers count as lost."""
         runs = self._app.runs() if self._app else []
         for run in runs[self._app_runs :]:
             self.figures.event(current.moment_of(run.moment), PAGES[run.page])

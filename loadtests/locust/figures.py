@@ -129,7 +129,7 @@ class Figures:
         return _percentile(lengths, share)
 
     def lag_percentile(self, share: float, within: Window = EVER) -> float | None:
-        """Return the seconds within which this process woke up; `None` when nobody looked."""
+        """Return the seconds within which this process woke up; `None` without a measurement."""
         lags: Counter[int] = Counter()
         for _, step in self._within(within):
             lags.update(step.lags)

@@ -70,7 +70,7 @@ class Functions:
 
 
 def ttl_of_hot_value(seconds: float) -> float:
-    """Return for how long the hot value lives in a run of so many seconds: whole ones, for memcached.
+    """Return the ttl of the hot value in a run of `seconds`: whole seconds, for memcached.
 
     >>> ttl_of_hot_value(30), ttl_of_hot_value(4)
     (5.0, 1.0)

@@ -29,7 +29,7 @@ from shardcache.testing.servers import ServerFailedError, ServerMissingError
 EVERY: Final = 2.0  # seconds between two lines of progress
 FINALS: Final = 5.0  # seconds that workers have to send their last figures
 SPARE: Final = 1.0  # seconds that a user has to end a call when it is stopped
-NEVER: Final = 3600.0  # seconds; no process takes so long to end
+NEVER: Final = 3600.0  # seconds; no process takes that long to end
 MISSED, REFUSED = 1, 2  # exit statuses
 CANNOT_BEGIN: Final = (
     RefusedError,
@@ -55,7 +55,7 @@ def add_options(parser: Any) -> None:  # Locust's own, without types
 
 @events.init.add_listener
 def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
-    """Refuse options that no run can be made of, before anything is started."""
+    """Refuse options that make no valid run, before anything starts."""
     runner = environment.runner
     runner.register_message("shardcache-add-node", _learn_of_node)
     runner.register_message("shardcache-failed", _hear_of_failure)
@@ -73,7 +73,7 @@ def prepare(environment: Environment, web_ui: Any = None, **_: Any) -> None:
     except (RefusedError, ShardCacheError) as error:
         log.error("%s", error)  # noqa: TRY400 - one line for a person, no traceback
         raise SystemExit(REFUSED) from None
-    # A user who is stopped ends what it is at, or a lock would stay behind.
+    # A stopped user finishes its call: otherwise a lock would remain.
     environment.stop_timeout = max(environment.stop_timeout, SPARE)
     environment.parsed_options.num_users = choices.users
     environment.parsed_options.spawn_rate = choices.spawn_rate
@@ -114,7 +114,7 @@ def start(environment: Environment, **_: Any) -> None:
 
 @events.spawning_complete.add_listener
 def note_spawned(**_: Any) -> None:
-    """Take note that all users are there."""
+    """Note that all users are there."""
     if director is not None:
         director.spawned()
 
@@ -134,7 +134,7 @@ def receive(client_id: str, data: dict[str, Any]) -> None:
 
 @events.worker_connect.add_listener
 def check_in_time(client_id: str, **_: Any) -> None:
-    """End a run that a worker joins too late: it would count seconds of its own."""
+    """End a run when a worker joins too late: its seconds would differ."""
     if director is None or not director.prepared or director.over or client_id in director.heard:
         return
     _end_refused(
@@ -145,7 +145,7 @@ def check_in_time(client_id: str, **_: Any) -> None:
 
 @events.test_stopping.add_listener
 def note_stop(**_: Any) -> None:
-    """Take note of when users are stopped."""
+    """Record when users are stopped."""
     if director is not None:
         director.note_stop()
 
@@ -182,7 +182,7 @@ def quit_locust(environment: Environment, **_: Any) -> None:
 
 
 def _await_last_rows() -> None:
-    """Wait until Locust has written its tables once more: it does so every second, not at the end.
+    """Wait until Locust has written its tables again: it does so every second, not at the end.
 
     After that it must not write again, because it closes the files.
     """
@@ -292,7 +292,7 @@ def _hear_of_failure(environment: Environment, msg: Message, **_: Any) -> None:
 
 
 def _end_refused(why: str) -> None:
-    """End a run that is no run any more, and say why."""
+    """End a run that is not valid any more, and print why."""
     if director is None or director.refused:
         return
     director.refused = why

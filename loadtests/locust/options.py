@@ -19,7 +19,7 @@ from shardcache.testing import Profile
 DEFAULT_SECONDS: Final = 30.0
 KEPT: Final = "(as it was given)"  # stands for the URL on the web page, which has no login
 
-# What a program reads beside SHARDCACHE_URL, and the kit too.
+# Variables that a program reads besides SHARDCACHE_URL, and the kit too.
 SETTINGS: Final = [
     f"SHARDCACHE_{name}"
     for name in ("CONFIG", "STRATEGY", "TIMEOUT", "CONNECT_TIMEOUT", "POOL_SIZE", "LOCK_NODES")

@@ -16,14 +16,14 @@ Run = dict[str, Any]
 
 
 class MatplotlibMissingError(RuntimeError):
-    """The library that draws is not installed; says how it gets there."""
+    """matplotlib is not installed; the error tells how to install it."""
 
     def __init__(self) -> None:
         super().__init__("drawing needs matplotlib; it comes with: pip install --group load")
 
 
 def write(directory: Path, run: Run) -> None:
-    """Write a run's figures and picture, and the page of all runs in the directory anew."""
+    """Write a run's figures and picture, and rewrite the page of all runs in the directory."""
     directory.mkdir(parents=True, exist_ok=True)
     name = run["name"]
     (directory / f"{name}{SUFFIX}").write_text(json.dumps(run, indent=1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a run is told as: lines in the terminal, and files for those who were not there."""
+"""The report of a run: lines in the terminal, and files."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def verdict(checks: Sequence[Check]) -> str:
 
 
 def summary(record: Record) -> str:
-    """Return who was asked how much, and what it cost, in two lines."""
+    """Return the calls and their cost, in two lines."""
     figures = record.figures
     calls = figures.total("calls")
     shares = figures.by_node("calls")
@@ -97,7 +97,7 @@ def add_to_locust_page(record: Record, checks: Sequence[Check], page: Path) -> N
 
 
 def plain(record: Record, checks: Sequence[Check]) -> dict[str, Any]:
-    """Return a run as JSON has it."""
+    """Return a run for JSON."""
     line, figures = record.timeline, record.figures
     return {
         "scenario": record.scenario,
@@ -118,7 +118,7 @@ def plain(record: Record, checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def _point(record: Record, begin: int) -> dict[str, float | None]:
-    """Return what a second was like."""
+    """Return the figures of one second."""
     second, figures = Window(begin, begin + 1), record.figures
     return {
         "second": begin,

@@ -1,4 +1,4 @@
-"""What this process plays in a run: its client, its traffic, and the figures that it sees."""
+"""The part of this process in a run: its client, its traffic and its figures."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ log = logging.getLogger("shardcache.loadtest")
 
 NODES: Final = ("nodes", "lock_nodes")
 TRAVELS: Final = ("strategy", "namespace", "on_error", "pool_size")  # of the settings, as they are
-NAP: Final = 0.01  # seconds between two looks at how late this process wakes up
+NAP: Final = 0.01  # seconds between two checks of how late this process wakes up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What every process has to know of a run: whom to ask, with what, for how long.
+    """What every process must know of a run: nodes, traffic, duration.
 
     `number` tells one run from another; `target` is the node that a fault will hit.
     """
@@ -55,7 +55,7 @@ class Plan:
     seconds: float
 
     def plain(self) -> dict[str, Any]:
-        """Return it as it travels to the workers."""
+        """Return it as it is sent to the workers."""
         profile = {field.name: getattr(self.profile, field.name) for field in fields(Profile)}
         settings = {name: getattr(self.settings, name) for name in TRAVELS}
         timeout = self.settings.timeout
@@ -72,7 +72,7 @@ class Plan:
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
-        """Return the plan that travelled here."""
+        """Return the plan that was received."""
         profile, settings = dict(plain["profile"]), dict(plain["settings"])
         for name in ("sizes", "ttls"):
             profile[name] = tuple(tuple(pair) for pair in profile[name])
@@ -143,7 +143,7 @@ class Run:
         return monotonic - time.monotonic() + self.moment()
 
     def begin(self, plan: Plan, seed: int) -> None:
-        """Make the client and the traffic of this process; `seed` is its number among others."""
+        """Create the client and the traffic of this process; `seed` is the number of the process."""
         self.plan = plan
         self.figures = Figures()
         self.calls = 0
@@ -192,17 +192,17 @@ class Run:
 
 
 class Watch(Observer):
-    """An observer that tells a run which nodes its client leaves out, and which it asks again."""
+    """An observer that records in a run which nodes its client ejects and restores."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
     def node_ejected(self, event: NodeEjected) -> None:
-        """Take note that a node is left out."""
+        """Record that a node was ejected."""
         self._run.figures.event(self._run.moment(), "ejected", event.node.name)
 
     def node_restored(self, event: NodeRestored) -> None:
-        """Take note that a node is asked again."""
+        """Record that a node was restored."""
         self._run.figures.event(self._run.moment(), "restored", event.node.name)
 
 

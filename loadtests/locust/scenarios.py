@@ -1,4 +1,4 @@
-"""What can be played: who calls, how much, when a fault begins."""
+"""The scenarios: which users call, how much, and when a fault begins."""
 
 from __future__ import annotations
 

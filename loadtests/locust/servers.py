@@ -1,4 +1,4 @@
-"""The servers that a run starts itself, and what it does to them; nobody else's are touched."""
+"""The servers that a run starts, and its faults on them; other servers are never touched."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDS: Final = {"memcached": ("memcached",), "redis": ("redis",), "both": ("memc
 
 
 class OwnServers:
-    """Servers of this run: three of a kind, and one more that comes in when it is wanted."""
+    """The servers of this run: three of a kind, and one more when a scenario adds it."""
 
     def __init__(
         self, kind: str, servers: Sequence[Server], start: Callable[[str], Server]
@@ -51,9 +51,9 @@ class OwnServers:
 
     @contextmanager
     def fault(self, fault: Fault, node: Node) -> Iterator[None]:
-        """Do a fault to a node's server; undo it at the end, however that comes."""
+        """Cause a fault at a node's server; undo it at the end of the block."""
         server = next(server for server in self._servers if server.url == node.url)
-        with {"kill": _killed, "stop": _stopped, "slow": _slowed}[fault](server):
+        with {"kill": _kill, "stop": _stop, "slow": _slow}[fault](server):
             yield
 
 
@@ -71,7 +71,7 @@ def own_servers(kind: str) -> Iterator[OwnServers]:
 
 
 @contextmanager
-def _killed(server: Server) -> Iterator[None]:
+def _kill(server: Server) -> Iterator[None]:
     server.kill()
     try:
         yield
@@ -80,7 +80,7 @@ def _killed(server: Server) -> Iterator[None]:
 
 
 @contextmanager
-def _stopped(server: Server) -> Iterator[None]:
+def _stop(server: Server) -> Iterator[None]:
     server.pause()
     try:
         yield
@@ -89,8 +89,8 @@ def _stopped(server: Server) -> Iterator[None]:
 
 
 @contextmanager
-def _slowed(server: Server) -> Iterator[None]:
-    """Stop the server for a moment again and again, so that all its answers come late."""
+def _slow(server: Server) -> Iterator[None]:
+    """Pause the server repeatedly for a moment, so that all its answers come late."""
     # A thread of the system: in a greenlet, a busy hub would lengthen what it measures.
     over: list[bool] = []
     pulse = gevent.get_hub().threadpool.spawn(_pulse, server.pid, over)

@@ -32,7 +32,7 @@ LEFT: Final = ("figures.json", "svg")  # that a page would take for this run's
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """One run that is to be made."""
+    """One run to play."""
 
     scenario: str
     servers: str
@@ -46,7 +46,7 @@ class Play:
             self._file(suffix).unlink(missing_ok=True)
 
     def verdict(self, status: int) -> str:
-        """Return what came of it, from its figures if it has any."""
+        """Return its result, from its figures if it has any."""
         figures = self._file("figures.json")
         if figures.exists():
             return str(json.loads(figures.read_text(encoding="utf-8"))["verdict"])
@@ -57,7 +57,7 @@ class Play:
 
     @property
     def command(self) -> list[str]:
-        """Return the command that makes it."""
+        """Return the command that plays it."""
         name = self.report / f"{self.scenario}-{self.servers}"
         return [
             *[sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"],
@@ -68,7 +68,7 @@ class Play:
 
 
 def main() -> int:
-    """Play what was asked for; return 1 unless every verdict holds."""
+    """Play the chosen scenarios; return 1 unless every verdict holds."""
     arguments = _arguments()
     arguments.report.mkdir(parents=True, exist_ok=True)
     console = Console()
@@ -118,7 +118,7 @@ def _plays(arguments: argparse.Namespace) -> Iterator[Play]:
 
 
 def _status(play: Play) -> int:
-    """Make a run, with its output as it comes; return its exit status."""
+    """Play a run and show its output; return its exit status."""
     try:
         return subprocess.run(play.command, check=False, timeout=play.seconds + SPARE).returncode
     except subprocess.TimeoutExpired:

@@ -17,11 +17,11 @@ NAMESPACE: Final = "loadtest"
 PREFIX: Final = f"{len(NAMESPACE)}:{NAMESPACE}:"  # what the namespace adds to a key on its node
 
 # Spaces of keys, so that the misses of a run are only those that its profile has: values that are
-# read and written, keys that nobody ever writes, keys that are only deleted, and counters.
+# read and written, keys that are never written, keys that are only deleted, and counters.
 VALUES, ABSENT, DELETED, COUNTERS = "v", "x", "d", "n"
 NEVER_WRITTEN: Final = 1_000_000_000
 PREPARING: Final = 15.0  # seconds that values may be older than their run
-TRIES: Final = 50  # for each key of a batch: a profile of few keys may not have so many
+TRIES: Final = 50  # for each key of a batch: a profile of few keys may not have enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Operation:
 
 
 class Choice(Generic[T]):
-    """Things with shares: one by chance, or always the same one for a number."""
+    """Things with shares: a random one, or always the same one for a number."""
 
     __slots__ = ("_bounds", "_things")
 
@@ -66,7 +66,7 @@ class Keys:
         return f"{space}{rank}".ljust(self._width, ".")
 
     def value(self, key: str, rank: int) -> bytes:
-        """Return the value of a key: its own name again and again, so that a wrong one shows."""
+        """Return the value of a key: its name repeated, so that a wrong value shows."""
         size = self._sizes.at(_spread(rank, 1))
         stem = key.encode() + b"|"
         return (stem * (size // len(stem) + 1))[:size]
@@ -76,11 +76,11 @@ class Keys:
         return self._ttls.at(_spread(rank, 2))
 
     def rank(self, key: str) -> int:
-        """Return the rank that a key was made of."""
+        """Return the rank from which a key was built."""
         return int(key[1:].rstrip("."))
 
     def expires_within(self, rank: int, seconds: float) -> bool:
-        """Return whether a value may expire in a run of so many seconds, or while it is prepared."""
+        """Return whether a value may expire in a run of `seconds`, or while it is prepared."""
         ttl = self.ttl(rank)
         return ttl is not None and ttl <= seconds + PREPARING
 
@@ -130,7 +130,7 @@ class Traffic:
         return list(keys)
 
     def _read(self) -> str:
-        """Return a key to be read: one that is there, or one that the profile says is missing."""
+        """Return a key to read: a stored one, or a missing one as often as the profile says."""
         return self._absent_key() if self._misses() else self._keys.key(VALUES, self._rank())
 
     def _misses(self) -> bool:
@@ -150,7 +150,7 @@ class Traffic:
 
 
 def calls_of(profile: Profile) -> Mapping[str, float]:
-    """Return how often each kind of call is made; the profile's mix counts keys, not calls.
+    """Return the frequency of each kind of call; the profile's mix counts keys, not calls.
 
     A `cas` reads its key first, and that read is one of the profile's.
 

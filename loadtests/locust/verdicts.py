@@ -22,7 +22,7 @@ LOCKED, BY_HAND = "recomputed with the lock", "recomputed by hand"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that must hold: what, what was measured, and whether it held.
+    """One check: its subject, what was measured, and whether it holds.
 
     `held` is `None` for a length of time on a machine that was too busy to measure one, and for
     what is only shown.
@@ -71,7 +71,7 @@ def judge(record: Record) -> Sequence[Check]:
 
 
 def held(checks: Sequence[Check]) -> bool:
-    """Return whether nothing was missed."""
+    """Return whether no check is missed."""
     return all(check.held is not False for check in checks)
 
 

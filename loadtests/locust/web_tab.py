@@ -36,7 +36,7 @@ _last: list[Row] = []  # of a run that is over, or could not begin
 
 
 def add_to(web_ui: Any, running: Callable[[], Director | None]) -> None:
-    """Add the tab: its title and columns to the page, its rows to what the page asks for."""
+    """Add the tab: its title and columns to the page, its rows to the data that the page fetches."""
     web_ui.template_args |= {
         "extended_tabs": [{"title": "shardcache", "key": KEY}],
         "extended_tables": [
@@ -73,7 +73,7 @@ def refuse(why: str) -> None:
 
 
 def rows_of_run(director: Director | None) -> Iterator[Row]:
-    """Return how a run is doing: what the last seconds were like, and what has happened."""
+    """Return the state of a run: the last seconds, and what has happened."""
     if director is None or not director.prepared:
         yield Row("the run is prepared", "servers are started, values are written", "starting")
         return
@@ -159,7 +159,7 @@ def _recomputes(figures: Figures) -> str:
 
 
 def _happened(figures: Figures, what: str) -> str:
-    """Return where something took place, and when first; many processes may have seen it."""
+    """Return where an event took place, and when first; several processes may have seen it."""
     events = sorted(one for one in figures.events if one.what == what)
     first: dict[str, Event] = {}
     for one in events:

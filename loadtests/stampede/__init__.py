@@ -1,1 +1,1 @@
-"""What `cached` and `lock` hold back when many processes want one key at once, counted outside."""
+"""What `cached` and `lock` prevent when many processes ask for one key, counted from outside."""

@@ -42,27 +42,27 @@ class Played:
 
     @property
     def bounds(self) -> Sequence[Bound]:
-        """Give what was expected."""
+        """Return the expected bounds."""
         return self.case.bounds(self.stage)
 
     @property
     def missed(self) -> list[Bound]:
-        """Give the bounds that do not hold."""
+        """Return the bounds that do not hold."""
         judged = [bound for bound in self.bounds if self.timed or not bound.timed]
         return [bound for bound in judged if not bound.holds(self.figures)]
 
     @property
     def held(self) -> bool:
-        """Say whether all is as expected; what is only shown always is."""
+        """Return whether all bounds hold; a case that is only shown always holds."""
         return not self.case.asserted or not (self.error or self.missed)
 
     @property
     def late(self) -> bool:
-        """Say whether times were missed and nothing else."""
+        """Return whether only times were missed."""
         return not self.error and bool(self.missed) and all(b.timed for b in self.missed)
 
     def plain(self) -> dict[str, object]:
-        """Give it as JSON has it."""
+        """Return it for JSON."""
         return {
             "case": self.case.name,
             "servers": self.stage.kind,
@@ -76,16 +76,16 @@ class Played:
 
 
 def main() -> int:
-    """Play every case; give 1 when one misses."""
+    """Play every case; return 1 when one misses."""
     arguments = _arguments()
     scale = QUICK if arguments.quick else FULL
     table = Table("case", "expected", "measured", "verdict")
     table.title = f"{scale.processes} processes × {scale.callers} callers"
     results = []
     with Live(table, console=Console(), auto_refresh=False) as live:
-        for case, kind in _chosen(arguments):
+        for case, kind in _choose(arguments):
             stage = Stage(kind, scale, case.seconds)
-            results.append(_played(case, stage, arguments))
+            results.append(_play(case, stage, arguments))
             _add(table, results[-1])
             live.refresh()
     if arguments.json:
@@ -108,7 +108,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _chosen(arguments: argparse.Namespace) -> Iterator[tuple[Case, str]]:
+def _choose(arguments: argparse.Namespace) -> Iterator[tuple[Case, str]]:
     for case in (*CASES, *PEERS):
         kinds = case.quick_kinds if arguments.quick and not arguments.cases else case.kinds
         for kind in kinds:
@@ -117,29 +117,29 @@ def _chosen(arguments: argparse.Namespace) -> Iterator[tuple[Case, str]]:
                 yield case, kind
 
 
-def _played(case: Case, stage: Stage, arguments: argparse.Namespace) -> Played:
-    """Play a case, and again as long as nothing but times is missed."""
+def _play(case: Case, stage: Stage, arguments: argparse.Namespace) -> Played:
+    """Play a case; repeat it while only times are missed."""
     timed = not arguments.counts_only
     for turn in range(1, arguments.tries + 1):
         began = time.monotonic()
-        figures, error = _measured(case, stage)
+        figures, error = _measure(case, stage)
         played = Played(case, stage, timed, figures, error, turn, time.monotonic() - began)
         if not played.late:
             break
     return played
 
 
-def _measured(case: Case, stage: Stage) -> tuple[Figures, str | None]:
+def _measure(case: Case, stage: Stage) -> tuple[Figures, str | None]:
     try:
-        with _bounded(case.seconds):
+        with _time_limit(case.seconds):
             return case.scene(stage), None
     except Exception as raised:  # noqa: BLE001 - a case that fails is a row, and the others follow
         return {}, f"{type(raised).__name__}: {raised}"
 
 
 @contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
-    """Be the watchdog: raise in the block when it takes longer."""
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise `TimeUpError` in the block when it takes longer than `seconds`."""
 
     def expired(_signal: int, _frame: object) -> None:
         raise TimeUpError(f"not over after {seconds:g} s")

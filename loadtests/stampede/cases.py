@@ -1,4 +1,4 @@
-"""The table of cases: what is played, and what is expected of it."""
+"""The table of cases: scenes, and what is expected of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Case:
 
     @property
     def asserted(self) -> bool:
-        """Say whether anything is expected of it."""
+        """Return whether anything is expected of it."""
         return not self.shows
 
 
@@ -44,7 +44,7 @@ def _once(_stage: Stage) -> Sequence[Bound]:
 
 
 def _cold(stage: Stage) -> Sequence[Bound]:
-    # A leader takes and gives back on five nodes; each other process asks the gate once.
+    # A leader acquires and releases on five nodes; each other process asks the gate once.
     return (
         *_once(stage),
         within("first value", DELTA + 0.015),
@@ -294,7 +294,7 @@ CASES = (
     ),
 )
 
-# The figures that are set beside those of others, who are never judged.
+# The figures that are shown of other caches, which are never judged.
 SHOWN = (
     *(Bound(figure=count) for count in ("recomputes", "without a value", "processes left waiting")),
     *(Bound(figure=time, timed=True) for time in ("first value", "p99 wait", "longest wait")),

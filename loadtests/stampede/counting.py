@@ -1,4 +1,4 @@
-"""What servers themselves say of the commands they were sent."""
+"""Commands as counted by the servers themselves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shardcache.testing.servers import Server
 SECONDS = 5.0  # for an answer about a server
 REPORTED = 0.2  # seconds within which a server has reported what it has just run
 
-# What memcached counts, by what we call it. A command of the meta protocol counts as its kind.
+# memcached's counters by our names. A command of the meta protocol counts as its kind.
 MEMCACHED = {
     "get": ("cmd_get", "cmd_touch"),  # a get that touches counts as either
     "set": ("cmd_set",),
@@ -26,7 +26,7 @@ MEMCACHED = {
     "incr": ("incr_hits", "incr_misses", "decr_hits", "decr_misses"),
 }
 
-# What a connection says for itself, and our own questions.
+# Commands of connections themselves, and of this module.
 ABOUT = {"auth", "client", "command", "config", "hello", "info", "keys", "monitor", "ping"}
 ABOUT |= {"quit", "role", "script", "select"}
 
@@ -44,21 +44,19 @@ class Seen:
 
     @property
     def locks(self) -> bool:
-        """Say whether it was about a lock."""
+        """Return whether it was about a lock."""
         return is_lock(self.key)
 
 
 def is_lock(key: bytes) -> bool:
-    """Say whether a key is a lock's."""
+    """Return whether a key is a lock's."""
     return key.startswith((LOCKS, VALUE_LOCKS))
 
 
-def counted(server: Server) -> Counter[str]:
-    """Give how often each command was run since the server started."""
+def count_commands(server: Server) -> Counter[str]:
+    """Return how often each command was run since the server started."""
     if server.url.startswith("redis"):
-        found = re.findall(
-            rb"cmdstat_([^:|]+)\S*:calls=(\d+)", _asked(server, b"INFO commandstats")
-        )
+        found = re.findall(rb"cmdstat_([^:|]+)\S*:calls=(\d+)", _ask(server, b"INFO commandstats"))
         commands = Counter({name.decode(): int(calls) for name, calls in found})
         return Counter({name: calls for name, calls in commands.items() if name not in ABOUT})
     figures = _figures(server)
@@ -68,17 +66,17 @@ def counted(server: Server) -> Counter[str]:
 
 
 def keys(server: Server) -> list[bytes]:
-    """Give the keys on a server."""
+    """Return the keys on a server."""
     if server.url.startswith("redis"):
-        return re.findall(rb"\r\n\$\d+\r\n(.*?)(?=\r\n)", b"\r\n" + _asked(server, b"KEYS *"))
+        return re.findall(rb"\r\n\$\d+\r\n(.*?)(?=\r\n)", b"\r\n" + _ask(server, b"KEYS *"))
     # It answers this from another thread, and reads nothing that was sent with it.
-    dump = _asked(server, b"lru_crawler metadump all", until=b"END\r\n")
+    dump = _ask(server, b"lru_crawler metadump all", until=b"END\r\n")
     return [unquote_to_bytes(key) for key in re.findall(rb"^key=(\S+)", dump, re.MULTILINE)]
 
 
 @contextmanager
-def watched(servers: Iterable[Server]) -> Iterator[list[Seen]]:
-    """Give a list that holds, once the block has ended, all commands run meanwhile.
+def watch_commands(servers: Iterable[Server]) -> Iterator[list[Seen]]:
+    """Yield a list that holds, once the block has ended, all commands run meanwhile.
 
     From `watch` of memcached and `MONITOR` of Redis, so of each server's own knowledge.
     """
@@ -89,16 +87,16 @@ def watched(servers: Iterable[Server]) -> Iterator[list[Seen]]:
     finally:
         time.sleep(REPORTED)
         for watch in watches:
-            seen.extend(watch.ended())
+            seen.extend(watch.stop())
 
 
 class _Watch:
-    """A connection on which a server reports; read as it comes, understood at the end."""
+    """A connection on which a server reports its commands; parsed at the end."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._redis = server.url.startswith("redis")
-        self._connection = _connected(server)
+        self._connection = _connect(server)
         request = b"MONITOR\r\n" if self._redis else b"watch fetchers mutations\r\n"
         self._connection.sendall(request)
         self._data = bytearray()
@@ -107,8 +105,8 @@ class _Watch:
         self._reader.start()
         self._first.wait(SECONDS)
 
-    def ended(self) -> list[Seen]:
-        """Give what was reported, and hang up."""
+    def stop(self) -> list[Seen]:
+        """Return the reported commands, and close the connection."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         self._reader.join()
@@ -130,8 +128,8 @@ class _Watch:
 
 
 def _figures(server: Server) -> dict[str, int]:
-    """Give the whole numbers among memcached's statistics."""
-    found = re.findall(rb"STAT (\w+) (\d+)\r", _asked(server, b"stats"))
+    """Return the whole numbers among memcached's statistics."""
+    found = re.findall(rb"STAT (\w+) (\d+)\r", _ask(server, b"stats"))
     return {name.decode(): int(value) for name, value in found}
 
 
@@ -148,7 +146,7 @@ def _of_redis(lines: Iterable[bytes]) -> Iterator[Seen]:
 
 
 def _of_memcached(lines: Iterable[bytes]) -> Iterator[Seen]:
-    """Give a command for each look at an item, which comes first in every one; stores follow it."""
+    """Yield a command for each item that is looked up; a store is logged after its look-up."""
     looked: dict[bytes, Seen] = {}
     for line in lines:
         fields = dict(word.split(b"=", 1) for word in line.split() if b"=" in word)
@@ -169,9 +167,9 @@ def _unescaped(word: bytes) -> bytes:
     return word.decode("unicode_escape").encode("latin-1")
 
 
-def _asked(server: Server, question: bytes, until: bytes | None = None) -> bytes:
-    """Ask on a fresh connection; the answer is all `until` its end, or until the server hangs up."""
-    with _connected(server) as connection:
+def _ask(server: Server, question: bytes, until: bytes | None = None) -> bytes:
+    """Ask on a new connection; read `until` these bytes, or until the server closes it."""
+    with _connect(server) as connection:
         connection.sendall(question + (b"\r\nquit\r\n" if until is None else b"\r\n"))
         answer = bytearray()
         while data := connection.recv(1 << 16):
@@ -181,5 +179,5 @@ def _asked(server: Server, question: bytes, until: bytes | None = None) -> bytes
     return bytes(answer)
 
 
-def _connected(server: Server) -> socket.socket:
+def _connect(server: Server) -> socket.socket:
     return socket.create_connection((server.host, server.port), timeout=SECONDS)

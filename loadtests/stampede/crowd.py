@@ -1,4 +1,4 @@
-"""Processes under test, started together and told what to do at the same moment."""
+"""Processes under test, which start together and take orders at the same moment."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 from shardcache.testing import servers
 from stampede.workers import Call, Calls, Part, Tell, main
 
-# Forked off one process that has loaded everything: 200 of them start in a second or two.
+# Forked from one process that has loaded everything: 200 start within two seconds.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["stampede.workers"])
 
-LEAD = 0.3  # seconds until all begin, so that each has heard of it
+LEAD = 0.3  # seconds until all begin, so that each has received the order
 LEAD_EACH = 0.005  # seconds more for every process
 
 
@@ -33,7 +33,7 @@ class Member:
 
     @property
     def pid(self) -> int:
-        """Give the process id."""
+        """Return the process id."""
         pid = self._process.pid
         assert pid is not None  # it was started
         return pid
@@ -43,15 +43,15 @@ class Member:
         self._pipe.send(order)
 
     def answer(self) -> Any:
-        """Give the answer to the oldest order; the watchdog ends a wait in vain."""
+        """Return the answer to the oldest order; the watchdog ends an endless wait."""
         return self._pipe.recv()
 
     def answers(self, deadline: float | None) -> bool:
-        """Say whether there is an answer by then, in monotonic seconds."""
+        """Return whether there is an answer by then, in monotonic seconds."""
         return self._pipe.poll(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def tell(self, method: str, *arguments: object) -> Any:
-        """Have a method of its subject called, and give what that gives."""
+        """Call a method of its subject, and return the result."""
         self.order(Tell(method, arguments))
         return self.answer()
 
@@ -62,23 +62,23 @@ class Member:
 
     def pause(self) -> None:
         """Stop it where it is (SIGSTOP)."""
-        # It hears neither of our end nor of its own time: the servers' watcher has to end it then.
+        # A paused process notices neither our end nor its time limit: the watcher of the servers ends it.
         servers._workspace().remember(self.pid)
         os.kill(self.pid, signal.SIGSTOP)
         self.paused = True
 
     def resume(self) -> None:
-        """Let it run on (SIGCONT)."""
+        """Resume it (SIGCONT)."""
         servers._workspace().forget(self.pid)
         os.kill(self.pid, signal.SIGCONT)
         self.paused = False
 
     def hang_up(self) -> None:
-        """Let it end by itself."""
+        """Close its pipe, so that it ends."""
         self._pipe.close()
 
-    def gone(self, seconds: float) -> None:
-        """Wait for its end, then make it."""
+    def join(self, seconds: float) -> None:
+        """Wait for its end, then kill it."""
         self._process.join(seconds)
         if self._process.exitcode is None:
             self.kill()
@@ -92,45 +92,45 @@ class Crowd:
         self.silent = 0  # members that were not done in time
 
     def of(self, pid: int) -> Member:
-        """Give the member with a process id."""
+        """Return the member with a process id."""
         return next(member for member in self.members if member.pid == pid)
 
     def without(self, gone: Member) -> Crowd:
-        """Give all but one."""
+        """Return all but one."""
         return Crowd([member for member in self.members if member is not gone])
 
     def call(self, **calls: Any) -> list[Call]:
-        """Let all call at once; give what became of each call."""
+        """Have all members call at once; return the result of each call."""
         self.begin(**calls)
         return self.results()
 
     def begin(self, **calls: Any) -> float:
-        """Let all call at once, which they do at the moment that is given."""
+        """Have all members call at once, at the moment that is returned."""
         at = self.moment()
         for member in self.members:
             member.order(Calls(at=at, **calls))
         return at
 
     def results(self, seconds: float | None = None) -> list[Call]:
-        """Give what became of the calls that were begun, of processes that are done in time."""
+        """Return the results of calls that were begun, of members that finish in time."""
         deadline = None if seconds is None else time.monotonic() + seconds
         done = [member for member in self.members if member.answers(deadline)]
         self.silent = len(self.members) - len(done)
         return [call for member in done for call in member.answer()]
 
     def tell(self, method: str, *arguments: object) -> list[Any]:
-        """Have a method of every subject called; give what each gives."""
+        """Call a method of every subject; return the results."""
         for member in self.members:
             member.order(Tell(method, arguments))
         return [member.answer() for member in self.members]
 
     def moment(self) -> float:
-        """Give a moment for which all can be ready."""
+        """Return a moment for which all can be ready."""
         return time.monotonic() + LEAD + LEAD_EACH * len(self.members)
 
 
 @contextmanager
-def gathered(part: Part, processes: int, seconds: float) -> Iterator[Crowd]:
+def start_crowd(part: Part, processes: int, seconds: float) -> Iterator[Crowd]:
     """Start processes, ready to be told; they have ended when the block has, however it ends."""
     members: list[Member] = []
     try:
@@ -141,10 +141,10 @@ def gathered(part: Part, processes: int, seconds: float) -> Iterator[Crowd]:
             member.answer()
         yield Crowd(members)
     finally:
-        _ended(members)
+        _end_all(members)
 
 
-def _ended(members: Iterable[Member]) -> None:
+def _end_all(members: Iterable[Member]) -> None:
     for member in members:
         with suppress(OSError):
             member.hang_up()
@@ -152,4 +152,4 @@ def _ended(members: Iterable[Member]) -> None:
             member.resume()
     deadline = time.monotonic() + 2
     for member in members:
-        member.gone(max(0.0, deadline - time.monotonic()))
+        member.join(max(0.0, deadline - time.monotonic()))

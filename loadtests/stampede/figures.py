@@ -23,7 +23,7 @@ class Bound:
     timed: bool = False
 
     def holds(self, figures: Figures) -> bool:
-        """Say whether the figure was measured, and is within the bound."""
+        """Return whether the figure was measured, and is within the bound."""
         return self.figure in figures and self.low <= figures[self.figure] <= self.high
 
     def __str__(self) -> str:
@@ -36,7 +36,7 @@ class Bound:
         return f"{self.figure} <= {self._shown(self.high)}"
 
     def measured(self, figures: Figures) -> str:
-        """Give the figure as text."""
+        """Return the figure as text."""
         return self._shown(figures[self.figure]) if self.figure in figures else "not measured"
 
     def _shown(self, value: float) -> str:
@@ -56,12 +56,12 @@ def at_most(figure: str, number: float) -> Bound:
 
 
 def within(figure: str, seconds: float) -> Bound:
-    """Ask for a time up to so many seconds."""
+    """Expect a time of at most `seconds`."""
     return Bound(figure=figure, high=seconds, timed=True)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Give the smallest value that so large a share of all does not pass.
+    """Return the smallest value that this share of all values does not exceed.
 
     >>> percentile([3, 1, 2, 4], 0.5)
     2

@@ -32,7 +32,7 @@ class Ledger:
 
     @contextmanager
     def run(self) -> Iterator[str]:
-        """Write down that a run begins and, unless its process dies, that it ends; give its name."""
+        """Write down that a run begins and, unless its process dies, that it ends; return its name."""
         name = f"{os.getpid()}:{threading.get_ident()}:{next(_numbers)}"
         self._write(name, "begun")
         try:
@@ -41,7 +41,7 @@ class Ledger:
             self._write(name, "ended")
 
     def runs(self) -> list[Run]:
-        """Give all runs so far, in the order in which they began."""
+        """Return all runs so far, in the order in which they began."""
         begun: dict[str, float] = {}
         ended: dict[str, float] = {}
         for line in Path(self.path).read_text().splitlines():
@@ -53,7 +53,7 @@ class Ledger:
         return sorted(runs, key=lambda run: run.begun)
 
     def await_runs(self, number: int) -> list[Run]:
-        """Give the runs once there are so many; the watchdog ends a wait in vain."""
+        """Return the runs once there are enough; the watchdog ends an endless wait."""
         while len(runs := self.runs()) < number:
             time.sleep(0.002)
         return runs

@@ -38,7 +38,7 @@ class Peer:
 
     @property
     def installed(self) -> bool:
-        """Say whether it is here; peers are optional."""
+        """Return whether it is here; peers are optional."""
         return find_spec(self.module) is not None
 
 
@@ -46,7 +46,7 @@ class Dogpile(Threads):
     """dogpile.cache with the distributed lock of its memcached and redis backends."""
 
     def cached(self, part: Part) -> Any:
-        """Give the function under test, cached."""
+        """Return the function under test, cached."""
         from dogpile.cache import make_region  # noqa: PLC0415
 
         where = urlsplit(part.urls[0])
@@ -67,7 +67,7 @@ class Cashews(Tasks):
     """cashews with `lock=True`, which Redis alone offers between processes, or with `early`."""
 
     async def cached(self, part: Part) -> Any:
-        """Give the function under test, cached, with open connections."""
+        """Return the function under test, cached, with open connections."""
         from cashews import Cache  # noqa: PLC0415
 
         self.cache = Cache()
@@ -89,7 +89,7 @@ class Aiocache(Tasks):
     """aiocache with `cached_stampede`."""
 
     async def cached(self, part: Part) -> Any:
-        """Give the function under test, cached."""
+        """Return the function under test, cached."""
         from aiocache import Cache, cached_stampede  # noqa: PLC0415
         from aiocache.serializers import JsonSerializer  # noqa: PLC0415
 
@@ -108,7 +108,7 @@ class Aiocache(Tasks):
 
 
 def function_of(part: Part) -> Any:
-    """Give the function under test as a plain function, which decorators ask for its name."""
+    """Return the function under test as a plain function, which decorators ask for its name."""
 
     def function(number: int) -> Any:
         return part.run(number)
@@ -117,7 +117,7 @@ def function_of(part: Part) -> Any:
 
 
 def coroutine_of(part: Part) -> Any:
-    """Give the function under test as a coroutine function."""
+    """Return the function under test as a coroutine function."""
 
     async def function(number: int) -> Any:
         return await part.arun(number)
@@ -149,15 +149,15 @@ class Act:
     fails: bool = False
 
     def by(self, peer: Peer) -> Callable[[Stage], Figures]:
-        """Give the scene of it with the peer's cache."""
+        """Return the scene of it with the peer's cache."""
 
         def scene(stage: Stage) -> Figures:
             options = {**peer.options, **self.terms}
-            with stage.played(peer.subject, options=options, fails=self.fails) as play:
+            with stage.play(peer.subject, options=options, fails=self.fails) as play:
                 if self.warm:
                     Crowd(play.crowd.members[:1]).call(callers=1)
                 before = len(play.ledger.runs())
-                with play.servers.watched() as seen:
+                with play.servers.watch_commands() as seen:
                     crowd = self.begun(play)
                     calls = crowd.results(PATIENCE)
                 figures = play.figures(calls, before)
@@ -167,19 +167,19 @@ class Act:
 
 
 def all_call(play: Play) -> Crowd:
-    """Let all call at once."""
+    """All members call at once."""
     play.crowd.begin()
     return play.crowd
 
 
 def all_read_on(play: Play) -> Crowd:
-    """Let all go on reading a value while it expires."""
+    """All members read a value while it expires."""
     play.crowd.begin(**scenes.READING)
     return play.crowd
 
 
 def leader_dies(play: Play) -> Crowd:
-    """Let all call at once, and kill the leader while it computes."""
+    """All members call at once, and the leader is killed while it recomputes."""
     play.crowd.begin()
     leader = play.leader()
     time.sleep(DELTA / 2)

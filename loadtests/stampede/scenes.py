@@ -11,11 +11,11 @@ from typing import Any
 
 from shardcache import Client, LockPolicy, Node
 from stampede.counting import is_lock
-from stampede.crowd import Crowd, Member, gathered
+from stampede.crowd import Crowd, Member, start_crowd
 from stampede.figures import Figures, percentile
 from stampede.ledger import Ledger
 from stampede.servers import Servers, running
-from stampede.workers import Call, Part, decorated, errors
+from stampede.workers import Call, Part, decorate, errors
 
 CACHED = "stampede.workers:Cached"
 PATIENT_CACHED = "stampede.workers:PatientCached"
@@ -35,7 +35,7 @@ Fault = Callable[[Servers, Sequence[Node]], None]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large a crowd is: processes of so many callers, and processes that try one lock."""
+    """The size of a crowd: processes, callers in each, and processes that try one lock."""
 
     processes: int
     callers: int
@@ -43,7 +43,7 @@ class Scale:
 
     @property
     def size(self) -> int:
-        """Give the number of callers in all."""
+        """Return the number of callers in all."""
         return self.processes * self.callers
 
 
@@ -57,11 +57,11 @@ class Stage:
 
     @property
     def shortest_ttl(self) -> float:
-        """Give the shortest time to live that a lock may have on these servers."""
+        """Return the shortest time to live that a lock may have on these servers."""
         return 2.0 if self.kind == "memcached" else 0.5
 
     @contextmanager
-    def played(
+    def play(
         self, subject: str = CACHED, *, processes: int | None = None, **part: Any
     ) -> Iterator[Play]:
         """Start servers and a crowd that wants one key of them."""
@@ -71,7 +71,7 @@ class Stage:
             part.setdefault("callers", self.scale.callers)
             whole = Part(subject=subject, urls=servers.urls, ledger=ledger, **part)
             count = processes or self.scale.processes
-            crowd = stack.enter_context(gathered(whole, count, self.seconds))
+            crowd = stack.enter_context(start_crowd(whole, count, self.seconds))
             yield Play(servers, crowd, ledger, whole)
 
 
@@ -85,22 +85,22 @@ class Play:
     part: Part
 
     def nodes(self) -> Sequence[Node]:
-        """Give the nodes of the key in its order of preference: first its shard, the lock's gate."""
+        """Return the nodes of the key in its order of preference: first its shard, the lock's gate."""
         with Client(self.part.urls) as client:
             plain = replace(self.part, options={"ttl": 60})
-            return client.nodes_for(decorated(client, plain).key_for(KEY), len(self.part.urls))
+            return client.nodes_for(decorate(client, plain).key_for(KEY), len(self.part.urls))
 
     def lock_nodes(self) -> Sequence[Node]:
-        """Give the nodes of the lock, its gate first."""
+        """Return the nodes of the lock, its gate first."""
         with Client(self.part.urls) as client:
             return client.lock(LOCK).nodes
 
     def leader(self) -> Member:
-        """Wait until the function runs; give the process that runs it."""
+        """Wait until the function runs; return the process that runs it."""
         return self.crowd.of(self.ledger.await_runs(1)[0].pid)
 
     def figures(self, calls: Sequence[Call], before: int = 0) -> dict[str, float]:
-        """Give what is told of most crowds; so many runs were `before` these calls."""
+        """Return the figures of a crowd; `before` runs had happened before these calls."""
         counts: dict[str, float] = {
             "recomputes": len(self.ledger.runs()) - before,
             "without a value": sum(call.run is None for call in calls),
@@ -153,16 +153,16 @@ def shard_stopped(servers: Servers, nodes: Sequence[Node]) -> None:
     servers.pause(nodes[:1])
 
 
-# Crowds that want a key nobody has.
+# Crowds that ask for a missing key.
 
 
 def cold(fault: Fault = no_fault, **options: Any) -> Callable[[Stage], Figures]:
-    """Let all want the key at once."""
+    """All callers ask for the key at once."""
 
     def scene(stage: Stage) -> Figures:
-        with stage.played(options={"ttl": 60, **options}) as play:
+        with stage.play(options={"ttl": 60, **options}) as play:
             fault(play.servers, play.nodes())
-            with play.servers.watched() as seen:
+            with play.servers.watch_commands() as seen:
                 calls = play.crowd.call()
             locks = sum(each.locks for each in seen)
             return {**play.figures(calls), "lock commands": locks, "commands": len(seen)}
@@ -171,8 +171,8 @@ def cold(fault: Fault = no_fault, **options: Any) -> Callable[[Stage], Figures]:
 
 
 def raising(stage: Stage) -> Figures:
-    """Let all want a value that cannot be made."""
-    with stage.played(fails=True, options={"ttl": 60, "lock": True}) as play:
+    """All callers ask for a value whose function raises."""
+    with stage.play(fails=True, options={"ttl": 60, "lock": True}) as play:
         calls = play.crowd.call()
         return {**play.figures(calls), "got the error": errors(calls, "RefusedError")}
 
@@ -183,8 +183,8 @@ def never(_result: object) -> bool:
 
 
 def unmet(stage: Stage) -> Figures:
-    """Let all want a value that must not be stored."""
-    with stage.played(options={"ttl": 60, "lock": True, "condition": never}) as play:
+    """All callers ask for a value that must not be stored."""
+    with stage.play(options={"ttl": 60, "lock": True, "condition": never}) as play:
         calls = play.crowd.call()
         left = sum(is_lock(key) for key in play.servers.stored())
         return {**play.figures(calls), "lock keys left": left}
@@ -194,9 +194,9 @@ def unavailable(fault: Fault) -> Callable[[Stage], Figures]:
     """Let one process after another try a lock of which too few nodes are up."""
 
     def scene(stage: Stage) -> Figures:
-        with stage.played(callers=1, options={"ttl": 60}) as play:
+        with stage.play(callers=1, options={"ttl": 60}) as play:
             fault(play.servers, play.lock_nodes())
-            # Not at once: who meets another's attempt at the gate is told that it is held.
+            # Not at once: an attempt that meets another one at the gate finds the lock held.
             tries = [member.tell("tries", LOCK, 5.0, 0.0) for member in play.crowd.members]
             return {
                 "LockUnavailable": sum(outcome == "LockUnavailable" for outcome, _ in tries),
@@ -210,15 +210,15 @@ def unavailable(fault: Fault) -> Callable[[Stage], Figures]:
 
 
 def hit(stage: Stage) -> Figures:
-    """Let all read a value that is there."""
+    """All callers read a cached value."""
     times = 20
-    with stage.played(options={"ttl": 60, "lock": True}) as play:
+    with stage.play(options={"ttl": 60, "lock": True}) as play:
         play.crowd.call()
         first = len(play.ledger.runs())
-        before = play.servers.counted()
-        with play.servers.watched() as seen:
+        before = play.servers.count_commands()
+        with play.servers.watch_commands() as seen:
             calls = play.crowd.call(times=times)
-        commands = (play.servers.counted() - before).total()
+        commands = (play.servers.count_commands() - before).total()
         return {
             **play.figures(calls, first),
             "commands a hit": commands / len(calls),
@@ -227,9 +227,9 @@ def hit(stage: Stage) -> Figures:
 
 
 def expiring(stage: Stage) -> Figures:
-    """Let all go on reading a value while it expires, and may be served a little longer."""
+    """All callers read a value while it expires, and may be served stale."""
     options = {"ttl": 2, "stale": 30, "lock": True, "jitter": 0}
-    with stage.played(options=options) as play:
+    with stage.play(options=options) as play:
         play.crowd.call()
         first = len(play.ledger.runs())
         return play.figures(play.crowd.call(**READING), first)
@@ -242,7 +242,7 @@ def killed(stage: Stage) -> Figures:
     """Kill the leader while it computes."""
     ttl = stage.shortest_ttl
     options = {"ttl": 60, "lock": LockPolicy(ttl=ttl), "wait": 3 * ttl}
-    with stage.played(options=options) as play:
+    with stage.play(options=options) as play:
         play.crowd.begin()
         leader = play.leader()
         time.sleep(DELTA / 2)
@@ -261,7 +261,7 @@ def stopped(stage: Stage) -> Figures:
     """Stop the leader for three times its lock's ttl while it computes, then let it run on."""
     ttl = stage.shortest_ttl
     options = {"ttl": 60, "lock": LockPolicy(ttl=ttl), "wait": 3 * ttl}
-    with stage.played(options=options) as play:
+    with stage.play(options=options) as play:
         play.crowd.begin()
         leader = play.leader()
         time.sleep(DELTA / 2)
@@ -286,19 +286,19 @@ def slow(stage: Stage) -> Figures:
     """Let the function take four times as long as the lock lives unless it is renewed."""
     ttl = stage.shortest_ttl
     options = {"ttl": 60, "lock": LockPolicy(ttl=ttl), "wait": 6 * ttl}
-    with stage.played(seconds=4 * ttl, options=options) as play:
+    with stage.play(seconds=4 * ttl, options=options) as play:
         return play.figures(play.crowd.call())
 
 
 def invalidated(stage: Stage) -> Figures:
-    """Invalidate the key, from another process, while its value is being made."""
-    with stage.played(processes=2, callers=1, options={"ttl": 60, "lock": True}) as play:
+    """Invalidate the key from another process while its value is being recomputed."""
+    with stage.play(processes=2, callers=1, options={"ttl": 60, "lock": True}) as play:
         one, other = play.crowd.members
         alone = Crowd([one])
         alone.begin()
         play.ledger.await_runs(1)
         time.sleep(DELTA / 2)
-        other.tell("invalidated", KEY)
+        other.tell("invalidate", KEY)
         first = alone.results()
         rejected = one.tell("rejected")
         first_runs = len(play.ledger.runs())
@@ -318,10 +318,10 @@ def invalidated(stage: Stage) -> Figures:
 def tasks(stage: Stage) -> Figures:
     """Let 10,000 tasks of one loop want the key at once."""
     options = {"ttl": 60, "lock": True}
-    with stage.played(ASYNC_CACHED, processes=1, callers=10_000, options=options) as play:
-        before = play.servers.counted()
+    with stage.play(ASYNC_CACHED, processes=1, callers=10_000, options=options) as play:
+        before = play.servers.count_commands()
         calls = play.crowd.call()
-        reads = (play.servers.counted() - before)["get"]
+        reads = (play.servers.count_commands() - before)["get"]
         ended = play.ledger.runs()[0].ended or float("inf")
         return {
             **play.figures(calls),
@@ -333,7 +333,7 @@ def tasks(stage: Stage) -> Figures:
 def cancelled(stage: Stage) -> Figures:
     """Cancel the caller who came first while 1,000 others wait for what it makes."""
     options = {"ttl": 60, "lock": True}
-    with stage.played(ASYNC_CACHED, processes=1, callers=1_001, options=options) as play:
+    with stage.play(ASYNC_CACHED, processes=1, callers=1_001, options=options) as play:
         calls = play.crowd.call(cancelled=DELTA / 2)
         figures = play.figures(calls)
         return {
@@ -351,11 +351,11 @@ def contended(fault: Fault = no_fault, subject: str = PATIENT_CACHED) -> Callabl
 
     def scene(stage: Stage) -> Figures:
         takers = stage.scale.takers
-        with stage.played(subject, processes=takers, callers=1, options={"ttl": 60}) as play:
+        with stage.play(subject, processes=takers, callers=1, options={"ttl": 60}) as play:
             fault(play.servers, play.lock_nodes())
-            before = play.servers.counted()
+            before = play.servers.count_commands()
             tries = play.crowd.tell("tries", LOCK, 30.0, play.crowd.moment())
-            commands = play.servers.counted() - before
+            commands = play.servers.count_commands() - before
             return {
                 "winners": sum(outcome == "won" for outcome, _ in tries),
                 "losers": sum(outcome == "held" for outcome, _ in tries),
@@ -368,7 +368,7 @@ def contended(fault: Fault = no_fault, subject: str = PATIENT_CACHED) -> Callabl
 
 def gate_stopped(stage: Stage) -> Figures:
     """Stop the node that is asked first, then take the lock again and again."""
-    with stage.played(processes=1, callers=1, options={"ttl": 60}) as play:
+    with stage.play(processes=1, callers=1, options={"ttl": 60}) as play:
         play.servers.pause(play.lock_nodes()[:1])
-        (taken,) = play.crowd.tell("taken", LOCK, 10)
+        (taken,) = play.crowd.tell("time_acquires", LOCK, 10)
         return {"first taking": taken[0], "longest later": max(taken[1:])}

@@ -31,7 +31,7 @@ class Servers:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Give the URLs of all, those that are down too."""
+        """Return the URLs of all, those that are down too."""
         return tuple(server.url for server in self._servers)
 
     def kill(self, nodes: Iterable[Node]) -> None:
@@ -46,17 +46,17 @@ class Servers:
             server.pause()
             self._down.add(server)
 
-    def counted(self) -> Counter[str]:
-        """Give how often each command was run on those that are up."""
-        return sum((counting.counted(server) for server in self._up), Counter())
+    def count_commands(self) -> Counter[str]:
+        """Return how often each command was run on those that are up."""
+        return sum((counting.count_commands(server) for server in self._up), Counter())
 
     def stored(self) -> list[bytes]:
-        """Give all keys on those that are up."""
+        """Return all keys on those that are up."""
         return [key for server in self._up for key in counting.keys(server)]
 
-    def watched(self) -> AbstractContextManager[list[Seen]]:
+    def watch_commands(self) -> AbstractContextManager[list[Seen]]:
         """Log what is run on those that are up."""
-        return counting.watched(self._up)
+        return counting.watch_commands(self._up)
 
     @property
     def _up(self) -> list[Server]:

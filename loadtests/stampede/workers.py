@@ -22,7 +22,7 @@ from stampede.ledger import Ledger
 
 
 class RefusedError(Exception):
-    """What the function under test raises when it is told to."""
+    """The error that the function under test raises on demand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Call:
 
     @property
     def wait(self) -> float:
-        """Give how long the caller waited."""
+        """Return how long the caller waited."""
         return self.ended - self.begun
 
 
@@ -91,14 +91,14 @@ class Calls:
     cancelled: float | None = None
 
     def moments(self, caller: int, callers: int) -> list[float]:
-        """Give when one caller calls."""
+        """Return when one caller calls."""
         first = self.at + self.spread * caller / callers
         return [first + self.every * turn for turn in range(self.times)]
 
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Let the process call a method of its subject, and say what it gives."""
+    """An order to call a method of the subject and return the result."""
 
     method: str
     arguments: tuple[Any, ...] = ()
@@ -108,7 +108,7 @@ class Subject(Protocol):
     """A cached function with all that belongs to it."""
 
     def calls(self, calls: Calls) -> list[Call]:
-        """Make the calls; give what became of each."""
+        """Make the calls; return the result of each."""
 
     def close(self) -> None:
         """Close connections."""
@@ -122,10 +122,10 @@ class Threads:
         self.pool = ThreadPoolExecutor(part.callers)
         self.together = threading.Barrier(part.callers)
         self.function: Any = self.cached(part)
-        list(self.pool.map(self._warmed, range(part.callers)))
+        list(self.pool.map(self._warm_up, range(part.callers)))
 
     def cached(self, part: Part) -> Any:
-        """Give the function under test, cached."""
+        """Return the function under test, cached."""
         raise NotImplementedError
 
     def warm(self) -> None:
@@ -142,7 +142,7 @@ class Threads:
                 begun = time.monotonic()
                 try:
                     value, error = self.function(calls.number), None
-                except Exception as raised:  # noqa: BLE001 - whatever a library raises is told
+                except Exception as raised:  # noqa: BLE001 - any error of a library is reported
                     value, error = None, type(raised).__name__
                 made.append(Call(begun, time.monotonic(), value and value["run"], error))
             return made
@@ -153,8 +153,8 @@ class Threads:
         """Let the threads go."""
         self.pool.shutdown()
 
-    def _warmed(self, _caller: int) -> None:
-        # All at once, so that each opens a connection of its own.
+    def _warm_up(self, _caller: int) -> None:
+        # All at once, so that each opens its own connection.
         self.together.wait()
         self.warm()
 
@@ -168,7 +168,7 @@ class Tasks:
         self.function: Any = self.runner.run(self.cached(part))
 
     async def cached(self, part: Part) -> Any:
-        """Give the function under test, cached, with open connections."""
+        """Return the function under test, cached, with open connections."""
         raise NotImplementedError
 
     async def aclose(self) -> None:
@@ -201,7 +201,7 @@ class Tasks:
                 value = await self.function(calls.number)
             except asyncio.CancelledError:
                 error = "CancelledError"
-            except Exception as raised:  # noqa: BLE001 - whatever a library raises is told
+            except Exception as raised:  # noqa: BLE001 - any error of a library is reported
                 error = type(raised).__name__
             made.append(Call(begun, time.monotonic(), value and value["run"], error))
         return made
@@ -213,40 +213,40 @@ class Cached(Threads):
     TIMEOUT = 0.1
 
     def cached(self, part: Part) -> Any:
-        """Give the function under test, cached."""
+        """Return the function under test, cached."""
         self.client = Client(part.urls, timeout=self.TIMEOUT)
-        return decorated(self.client, part)
+        return decorate(self.client, part)
 
     def warm(self) -> None:
         """Open this thread's connection to every node."""
         self.client.ping()
 
-    def invalidated(self, number: int) -> None:
+    def invalidate(self, number: int) -> None:
         """Let the value be wrong from now on."""
         self.function.invalidate(number)
 
     def stored(self, number: int) -> str | None:
-        """Give which run's value is stored."""
+        """Return which run's value is stored."""
         value = self.function.get(number)
         return None if value is None else str(value["run"])
 
     def rejected(self) -> int:
-        """Give how many results this process was not let store."""
+        """Return how many results this process was not let store."""
         return int(self.function.cache_info().rejected)
 
     def tries(self, name: str, ttl: float, at: float) -> tuple[str, float]:
-        """Try once to take a lock at a moment; give what came of it, and the seconds it took."""
+        """Try once to take a lock at a moment; return the result and the seconds it took."""
         lock = self.client.lock(name, ttl=ttl)
         time.sleep(max(0.0, at - time.monotonic()))
         begun = time.monotonic()
         try:
             outcome = "held" if lock.try_acquire() is None else "won"
-        except Exception as raised:  # noqa: BLE001 - whatever is raised is told
+        except Exception as raised:  # noqa: BLE001 - any error is reported
             outcome = type(raised).__name__
         return outcome, time.monotonic() - begun
 
-    def taken(self, name: str, times: int) -> list[float]:
-        """Take a lock and give it back, so many times; give the seconds that each taking took."""
+    def time_acquires(self, name: str, times: int) -> list[float]:
+        """Take and release a lock several times; return the seconds that each acquire took."""
         seconds = []
         for _ in range(times):
             begun = time.monotonic()
@@ -272,7 +272,7 @@ class AsyncCached(Tasks):
     """`AsyncClient.cached`."""
 
     async def cached(self, part: Part) -> Any:
-        """Give the function under test, cached."""
+        """Return the function under test, cached."""
         self.client = AsyncClient(part.urls, timeout=5)  # one loop for all callers: it is behind
         await self.client.ping()
 
@@ -287,8 +287,8 @@ class AsyncCached(Tasks):
         await self.client.aclose()
 
 
-def decorated(client: Client, part: Part) -> Any:
-    """Give the function under test, cached by a blocking client."""
+def decorate(client: Client, part: Part) -> Any:
+    """Return the function under test, cached by a blocking client."""
 
     @client.cached(key="stampede:{number}", **part.options)
     def function(number: int) -> dict[str, Any]:
@@ -298,17 +298,17 @@ def decorated(client: Client, part: Part) -> Any:
 
 
 def main(part: Part, pipe: Connection, seconds: float) -> None:
-    """Obey the harness until it hangs up, or for so many seconds at most."""
+    """Carry out orders until the pipe is closed, for `seconds` at most."""
     signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends the process
     subject = _subject(part)
     pipe.send(os.getpid())
     with suppress(EOFError):
         while True:
-            pipe.send(_obeyed(subject, pipe.recv()))
+            pipe.send(_carry_out(subject, pipe.recv()))
     subject.close()
 
 
-def _obeyed(subject: Subject, order: Calls | Tell) -> object:
+def _carry_out(subject: Subject, order: Calls | Tell) -> object:
     if isinstance(order, Calls):
         return subject.calls(order)
     return getattr(subject, order.method)(*order.arguments)

@@ -51,7 +51,7 @@ def show(*parts: Any) -> None:  # whatever rich prints
     text = captured.get()
     if out.options.ascii_only:
         text = text.translate(ASCII)
-    # A table is padded to its width, which only makes a mess of a file.
+    # A table is padded to its width: trailing spaces have no place in a file.
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.splitlines()))
     sys.stdout.flush()
 

@@ -188,7 +188,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         )
         return value
 
-    def cached(  # noqa: PLR0913 - what is told apart from the terms
+    def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         self,
         seconds: Span | Default | None = DEFAULT,
         /,
@@ -227,7 +227,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         """Make every cached value with this tag a miss; return whether the tag's node has confirmed it."""
         return await tagging.invalidate(self._cluster, tag)
 
-    def lock(  # noqa: PLR0913 - what a lock is held on
+    def lock(  # noqa: PLR0913 - the options of a lock
         self,
         name: Key,
         *,

@@ -6,7 +6,6 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Self
@@ -21,6 +20,7 @@ from shardcache.clients.construction import (
     name_of,
     refuse_eventlet,
     view_cluster,
+    view_settings,
     warn_of_unverified,
 )
 from shardcache.clients.function_cache import CacheContext
@@ -138,32 +138,32 @@ class ClientBase(ABC, Generic[BackendT]):
         built_codec = build_codec(plugins, codec, settings)
         options = backend_options(settings, built_codec, ssl_context)
         topology = Topology(settings.nodes, build_strategy(plugins, strategy))
-        to_notify = Observers((*observers, *plugins.observers(settings)))
+        all_observers = Observers((*observers, *plugins.observers(settings)))
         io = self._make_io()
         payloads = build_payloads(built_codec, settings, io.wall)
         connect = self._connector(plugins, options)
         membership = Membership(plugins, connect, payloads.others, ssl_context)
         prober, alive = shared_prober(options), weakref.ref(membership)
-        ejector = self._make_ejector(prober, to_notify, alive, plugins, options)
+        ejector = self._make_ejector(prober, all_observers, alive, plugins, options)
         weakref.finalize(membership, ejector.stop).atexit = False
         weakref.finalize(membership, membership.services.stop).atexit = False
         swallowed = SwallowedErrorLog()
-        namespace_parts = membership.namespace(settings.namespace)
+        space = membership.namespace(settings.namespace)
         self._settings = settings
         self._options = options
         self._membership = membership
         self._is_view = False
-        self._use_namespace(namespace_parts, Protection(RecomputeLog()))
-        self._cluster: Cluster = cluster_type(settings, namespace_parts)(
+        self._use_namespace(space, Protection(RecomputeLog()))
+        self._cluster: Cluster = cluster_type(settings, space)(
             io=io,
             topology=topology,
             members=membership.build(topology),
-            keys=namespace_parts.keys,
+            keys=space.keys,
             payloads=payloads,
             timeout=settings.timeout.call,
             default_ttl=settings.default_ttl,
             on_error=settings.on_error,
-            observers=to_notify,
+            observers=all_observers,
             ejector=ejector,
             note_swallowed=swallowed.note,
             note_refused=swallowed.note_refused,
@@ -230,8 +230,8 @@ class ClientBase(ABC, Generic[BackendT]):
     ) -> Self:
         """Return a client over the same nodes and connections, with some other settings.
 
-        A setting that is left out is this client's. `namespace` replaces this client's; it is not put
-        behind it. Keys, cached functions, tags, locks and `clear` of the view belong to its namespace.
+        A setting that is left out is this client's. `namespace` replaces this client's; it is not
+        appended to it. Keys, cached functions, tags, locks and `clear` of the view belong to its namespace.
 
         The view shares the nodes, their health, connections and counters, the observers and background
         threads. A change of nodes through either is one for both. Closing a view closes nothing; once
@@ -241,26 +241,26 @@ class ClientBase(ABC, Generic[BackendT]):
         in a view of a client with `raw`; `ClientClosedError` when this client is closed.
         """
         shared = self._cluster
-        io = shared.io  # raises if this client is closed
-        given = {"on_error": on_error, "codec": name_of(codec), "namespace": namespace}
-        given = {name: value for name, value in given.items() if value is not None}
-        if default_ttl is not DEFAULT:
-            given["default_ttl"] = default_ttl
-        checked = Settings.of(nodes=self._settings.nodes, **given)
-        settings = replace(self._settings, **{name: getattr(checked, name) for name in given})
-        payloads = shared.payloads
+        payloads, wall = shared.payloads, shared.io.wall  # raises if this client is closed
+        settings = view_settings(
+            self._settings,
+            on_error=on_error,
+            codec=name_of(codec),
+            namespace=namespace,
+            default_ttl=default_ttl,
+        )
         if codec is not None:
             built_codec = build_codec(load(), codec, settings)
             if self._options.bare_bytes and not isinstance(built_codec, Raw):
                 raise ConfigurationError(RAW_VIEW)
-            payloads = build_payloads(built_codec, settings, io.wall, payloads.others)
-        parts = self._membership.namespace(settings.namespace)
+            payloads = build_payloads(built_codec, settings, wall, payloads.others)
+        space = self._membership.namespace(settings.namespace)
         view = object.__new__(type(self))
         vars(view).update(vars(self))
         view._settings = settings
         view._is_view = True
-        view._use_namespace(parts, self._caches.protection)
-        view._cluster = view_cluster(shared, settings, parts, payloads)
+        view._use_namespace(space, self._caches.protection)
+        view._cluster = view_cluster(shared, settings, space, payloads)
         self._membership.join(view)
         return view
 

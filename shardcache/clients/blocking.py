@@ -174,7 +174,7 @@ class Client(ClientBase[Backend]):
         )
         return value
 
-    def cached(  # noqa: PLR0913 - what is told apart from the terms
+    def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         self,
         seconds: Span | Default | None = DEFAULT,
         /,
@@ -213,7 +213,7 @@ class Client(ClientBase[Backend]):
         """Make every cached value with this tag a miss; return whether the tag's node has confirmed it."""
         return run(lambda: tagging.invalidate(self._cluster, tag))
 
-    def lock(  # noqa: PLR0913 - what a lock is held on
+    def lock(  # noqa: PLR0913 - the options of a lock
         self,
         name: Key,
         *,

@@ -85,7 +85,7 @@ class CachedBase(Generic[P, R]):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             """Return what either kind returns."""
 
-    @property  # type: ignore[misc]  # nobody sets it
+    @property  # type: ignore[misc]  # read-only
     def __class__(self) -> type:
         """Return the type that frameworks should see."""
         return FunctionType
@@ -132,7 +132,7 @@ class BoundBase(CachedBase[P, R]):
         """Return the function's own attribute, as methods do."""
         return getattr(self.__func__, name)
 
-    @property  # type: ignore[misc]  # nobody sets it
+    @property  # type: ignore[misc]  # read-only
     def __class__(self) -> type:
         """Return the type that frameworks should see."""
         return MethodType

@@ -6,12 +6,14 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.clients.namespaces import Namespace
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
+from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.nodes import Node
 from shardcache.core.other_clients import OtherClients
 from shardcache.core.payloads import Payloads, payloads_of
@@ -92,10 +94,22 @@ def cluster_type(settings: Settings, namespace: Namespace) -> Callable[..., Clus
     return Cluster
 
 
+def view_settings(settings: Settings, *, default_ttl: object, **given: object) -> Settings:
+    """Return a client's settings with those that a view was given; others are `None` or `DEFAULT`.
+
+    Raise `ConfigurationError` listing every fault.
+    """
+    changed = {name: value for name, value in given.items() if value is not None}
+    if default_ttl is not DEFAULT:
+        changed["default_ttl"] = default_ttl
+    checked = Settings.of(nodes=settings.nodes, **changed)
+    return replace(settings, **{name: getattr(checked, name) for name in changed})
+
+
 def view_cluster(
     shared: Cluster, settings: Settings, namespace: Namespace, payloads: Payloads
 ) -> Cluster:
-    """Return a cluster for a view: the nodes, port and health of `shared`, on terms of its own."""
+    """Return a cluster for a view: the nodes, port and health of `shared`, with other settings."""
     view = cluster_type(settings, namespace)(
         io=shared.io,
         topology=shared.topology,

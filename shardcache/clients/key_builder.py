@@ -286,11 +286,11 @@ class _Arguments:
     `*args, **kwargs` shows the parameters of the function it wraps, and may pass on other arguments.
     """
 
-    def __init__(self, own: inspect.Signature, shown: inspect.Signature) -> None:
+    def __init__(self, own: inspect.Signature, visible: inspect.Signature) -> None:
         self.own = tuple(own.parameters)
-        self._is_wrapper = _takes_anything(own) and _begin_alike(own, shown)
+        self._is_wrapper = _takes_anything(own) and _begin_alike(own, visible)
         self._own = own
-        self._signature = shown if self._is_wrapper else own
+        self._signature = visible if self._is_wrapper else own
         parameters = self._signature.parameters.values()
         self.names = tuple(self._signature.parameters)
         self._is_simple = not self._is_wrapper and not any(
@@ -353,22 +353,22 @@ def _takes_anything(own: inspect.Signature) -> bool:
     return [each.kind for each in own.parameters.values()][-2:] == [*_VARIADIC]
 
 
-def _begin_alike(own: inspect.Signature, shown: inspect.Signature) -> bool:
+def _begin_alike(own: inspect.Signature, visible: inspect.Signature) -> bool:
     """Return whether a wrapper's own parameters, without the last two, are the first ones it shows."""
     first = tuple(own.parameters)[:-2]
-    return own != shown and tuple(shown.parameters)[: len(first)] == first
+    return own != visible and tuple(visible.parameters)[: len(first)] == first
 
 
 def _arguments(function: Callable[..., Any], name: str) -> _Arguments:
     try:
-        shown = inspect.signature(function)
+        visible = inspect.signature(function)
     except ValueError as error:
         raise ConfigurationError(f"cached {name}: {error}") from None
     try:
         own = inspect.signature(function, follow_wrapped=False)
     except ValueError:  # a cached function has no signature, and passes on all arguments
-        own = shown
-    return _Arguments(own, shown)
+        own = visible
+    return _Arguments(own, visible)
 
 
 def _template(text: str, faults: list[str]) -> Template:

@@ -169,7 +169,7 @@ class LockBase(Generic[LeaseT]):
 
     def _enter(self, lease: LeaseT) -> LeaseT:
         self._entered.append(lease)
-        # Without leases whose blocks ended in other threads: this thread is not told.
+        # Without leases whose blocks ended in other threads: this thread does not see that.
         held = (each for each in _entered.get() if not each._held_lock.released)  # noqa: SLF001 - as ours
         _entered.set((*held, lease))
         return lease

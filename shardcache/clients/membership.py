@@ -1,4 +1,4 @@
-"""The members of a client: who they are, how they change, and the services that run beside the calls."""
+"""The members of a client: its nodes, how they change, and its background services."""
 
 from __future__ import annotations
 
@@ -85,6 +85,8 @@ class Membership(Generic[BackendT]):
             self._faces.remove_dead()
             self._faces.add(face)
             self._update(face)
+            if not self.closed:
+                _set_io(face._cluster, self.cluster.io)  # noqa: SLF001 - its part in a face
 
     def namespace(self, name: str) -> Namespace:
         """Return what the faces with this namespace share; it lasts as long as one of them."""
@@ -104,17 +106,22 @@ class Membership(Generic[BackendT]):
         Return the change, and the backends that are not used any more, to be closed.
         """
         with self._changing.own():
-            while True:
-                cluster = self.cluster
-                topology = decide(cluster.topology)
-                members = {node.name: self._reuse(cluster.members, node) for node in topology.nodes}
-                changed = cluster.with_nodes(topology, members)
-                used = set(members.values())
-                for member in used.difference(cluster.members.values()):
-                    cluster.ejector.add(member, self._identity(member.node))
-                if self.cluster is cluster:  # no finalizer has changed it meanwhile
-                    break
-            self._replace(changed)
+            try:
+                while True:
+                    cluster = self.cluster
+                    topology = decide(cluster.topology)
+                    members = {
+                        node.name: self._reuse(cluster.members, node) for node in topology.nodes
+                    }
+                    changed = cluster.with_nodes(topology, members)
+                    used = set(members.values())
+                    for member in used.difference(cluster.members.values()):
+                        cluster.ejector.add(member, self._identity(member.node))
+                    if self.cluster is cluster:  # no finalizer has changed it meanwhile
+                        self.cluster = changed
+                        break
+            finally:
+                self._update_faces()
             cluster.ejector.keep(changed.known.values())
         retired = [member for member in cluster.members.values() if member not in used]
         return TopologyChange(cluster.topology, topology), [member.backend for member in retired]
@@ -131,11 +138,14 @@ class Membership(Generic[BackendT]):
 
         The second time there is none. `kind` is the name of the client's class, for errors.
         """
+        closed = cast("Cluster", Closed(kind))
         with self._changing.own():
-            cluster = self.cluster
-            if isinstance(cluster, Closed):
-                return []
-            self._replace(cast("Cluster", Closed(kind)))
+            try:
+                cluster, self.cluster = self.cluster, closed  # nothing comes in between
+            finally:
+                self._update_faces()
+        if isinstance(cluster, Closed):
+            return []
         self.services.stop()
         cluster.ejector.stop()
         clusters = (cluster, cluster.locks)
@@ -166,7 +176,8 @@ class Membership(Generic[BackendT]):
 
     def _await_call(self) -> None:
         """Have the next call to a node start the services."""
-        self._use_io(cast("IO[Any]", StartingIO(self._io, self._start_services)))
+        with self._changing.own():
+            self._use_io(cast("IO[Any]", StartingIO(self._io, self._start_services)))
 
     def _start_services(self) -> None:
         self._use_io(self._io)
@@ -175,17 +186,14 @@ class Membership(Generic[BackendT]):
     def _use_io(self, io: IO[Any]) -> None:
         for cluster in (self.cluster, *(face._cluster for face in self._faces)):  # noqa: SLF001 - its part in a face
             if not isinstance(cluster, Closed):
-                cluster.io = io
-                if cluster.locks is not None:
-                    cluster.locks.io = io
+                _set_io(cluster, io)
 
-    def _replace(self, cluster: Cluster) -> None:
-        """Use another cluster, in every face."""
+    def _update_faces(self) -> None:
+        """Give every face the current members, also when a signal raises meanwhile."""
         try:
-            self.cluster = cluster
             for face in self._faces:
                 self._update(face)
-        except BaseException:  # a signal raised: no face may keep the former nodes
+        except BaseException:
             for face in self._faces:
                 self._update(face)
             raise
@@ -235,6 +243,13 @@ class Closed:
 
     def __getattr__(self, name: str) -> Any:  # every attribute raises
         raise ClientClosedError(f"this {self._kind} is closed")
+
+
+def _set_io(cluster: Cluster, io: IO[Any]) -> None:
+    """Let a cluster and that of its locks use another port."""
+    cluster.io = io
+    if cluster.locks is not None:
+        cluster.locks.io = io
 
 
 _with_services: LiveObjects[Membership[Any]] = LiveObjects()

@@ -8,6 +8,7 @@ import weakref
 from typing import Final
 
 from shardcache.backends.base import BackendOptions
+from shardcache.clients.swallowed_log import node_and_reason
 from shardcache.errors import NodeError
 from shardcache.io.blocking import BlockingIO
 from shardcache.operations.cluster.prober import Prober, ProberLog
@@ -46,7 +47,7 @@ def _forget(key: ProberKey, dead: weakref.ref[Prober]) -> None:
 
 def _log_ejection(error: NodeError) -> None:
     # As text: a handler that keeps its records would keep the error's frames, and the client.
-    log.warning("node ejected, probing it until it answers: %s", str(error))
+    log.warning("node %s ejected: %s; probing it until it answers", *node_and_reason(error))
 
 
 def _log_return(name: str, seconds: float) -> None:

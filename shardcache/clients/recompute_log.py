@@ -39,10 +39,14 @@ class RecomputeLog:
             due = last is None or now - last >= LINE_EVERY
             self._logged[function] = (now, 0) if due or last is None else (last, count)
         if last is None:
-            log.warning("refreshing %s failed: %s", function, kind)
+            log.warning("refreshing %s failed: %s; the cached value is served", function, kind)
         elif due:
             log.warning(
-                "refreshing %s failed %d times in %.0f s: %s", function, count, now - last, kind
+                "refreshing %s failed %d times in %.0f s: %s; the cached value is served",
+                function,
+                count,
+                now - last,
+                kind,
             )
 
     def error_not_kept(self, function: str, kind: type[Exception]) -> None:

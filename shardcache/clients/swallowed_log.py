@@ -9,7 +9,7 @@ from typing import Final
 
 from shardcache.backends.locking import ProcessLock
 from shardcache.core.health import FailureKind, failure_kind
-from shardcache.errors import NodeError
+from shardcache.errors import NodeError, printable
 from shardcache.operations.cluster.members import Member
 
 LINE_EVERY: Final = 60.0  # seconds between two lines about the same node and error
@@ -70,13 +70,19 @@ class SwallowedErrorLog:
             refused = member.refused
             member.reminded = (since, now, refused)
         log.warning(
-            "node still ejected, %d calls refused in %.0f s: %s",
+            "node %s still ejected: %s; %d calls refused in %.0f s",
+            *node_and_reason(cause),
             refused - before,
             now - last,
-            str(cause),
         )
 
     def _kind(self, error: NodeError) -> Kind:
         kind = (error.node, type(error).__name__, str(error)[:QUOTED])
         known = kind in self._logged or len(self._logged) < MAX_KINDS
         return kind if known else (error.node, "", "")
+
+
+def node_and_reason(error: NodeError) -> tuple[str, str]:
+    """Return the node of an error and what is wrong with it, both safe to log."""
+    node = printable(error.node)
+    return node, str(error).removeprefix(f"{node}: ")

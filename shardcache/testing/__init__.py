@@ -1,8 +1,7 @@
-"""For those who test with shardcache: faults, traffic profiles for load tests, contracts for plugins.
+"""Tools for tests: network faults, traffic profiles for load tests, contracts for plugins.
 
-`FaultProxy`, `Profile` and `ProfileRecorder` need nothing more. The contracts, which every backend
-and every strategy must keep, are in modules of their own and need pytest, which the extra `testing`
-brings.
+`FaultProxy`, `Profile` and `ProfileRecorder` need no extra. The contracts of backends and strategies
+are in the modules `backend` and `strategy`, and need pytest (extra `testing`).
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ _EXACT_TERMS: Final = 100  # beyond these, an integral is right to nine digits
 
 
 def estimate_alpha(counts: Collection[int], keys: int | None = None) -> float:
-    """Return the Zipf exponent of keys that were accessed so many times each, from 0 to 5.
+    """Return the Zipf exponent, from 0 to 5, of keys with these numbers of accesses.
 
-    `keys` is how many there are, where some were not accessed.
+    `keys` is the number of keys, if some were not accessed.
 
-    No key is ranked: by chance the ranks of a sample look steeper than the truth. Two accesses meet
+    Keys are not ranked: by chance the ranks of a sample look steeper than the truth. Two accesses hit
     the same one of N keys with probability `H(N, 2a) / H(N, a)²`, and the share of such pairs among
     those seen, `Σ c(c-1) / n(n-1)`, estimates it without bias (E. H. Simpson, Measurement of
     Diversity, 1949). Of 2,000 keys, 40,000 accesses are enough for an error below 0.05; when all are
@@ -41,7 +41,7 @@ def estimate_alpha(counts: Collection[int], keys: int | None = None) -> float:
 
 
 def coincidence(keys: int, alpha: float) -> float:
-    """Return the probability that two accesses to so many keys meet the same one.
+    """Return the probability that two accesses to `keys` keys hit the same one.
 
     >>> coincidence(100, 0.0)
     0.01

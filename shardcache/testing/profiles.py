@@ -1,4 +1,4 @@
-"""What traffic is like: how many keys, how popular, what is done with them, how large values are."""
+"""Traffic profiles: how many keys, how popular, which operations, how large the values."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ UNITS: Final = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
 
 MAX_COUNT: Final = 1e15
 MAX_SHARE: Final = 1e12
-_NEAR_ONE: Final = 1e-9  # shares whose sum is so close to 1 are kept as they are written
+_NEAR_ONE: Final = 1e-9  # shares whose sum is this close to 1 are kept as written
 _LINE: Final = 4  # pairs that are written on one line
 
 _duration = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([dhms])").fullmatch
 
 Faults: TypeAlias = Iterator[str]
 Check: TypeAlias = Callable[[object], Faults]
-# Fields as they come out of a file, of any type until they are checked.
+# Fields as they come from a file: of any type until they are checked.
 Fields: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A traffic profile: what a load test needs to know to act like a program.
+    """A traffic profile: what a load test must know to act like a program.
 
     `keys` is the number of distinct keys, `alpha` the Zipf exponent of their popularity (0 when all
     are equally popular), `key_size` the mean bytes of a key. `sizes` are bytes of values, `ttls`
@@ -47,10 +47,10 @@ class Profile:
     operation among the keys touched; a `get` counts the same alone and in a batch. `batch` is how
     many keys a `get_many` typically asks for (0: there is none), and `batch_share` the share of the
     `get` keys that are read so. `miss_ratio` is the share of the `get` keys that are missing.
-    `source` says where the profile is from.
+    `source` says where the profile comes from.
 
     Shares are normalised to a sum of 1 and sorted, the largest first. Raise `ConfigurationError`
-    that lists every field that makes no sense.
+    listing every invalid field.
 
     >>> profile = Profile(
     ...     name="shop", keys=10_000, alpha=1.07, key_size=17, sizes=[(20, 1), (1936, 3)],
@@ -89,7 +89,7 @@ class Profile:
         """Return the profile in a TOML file; raise `ConfigurationError` that names the file.
 
         A time to live is a number of seconds or text such as `20s`, `10m`, `1.8h`, `4d`, `never`.
-        The name of the file stands in for a missing `name`.
+        Without a `name`, the profile has that of the file.
         """
         path = Path(path)
         given = {"name": path.stem, **_read_table(path)}
@@ -99,7 +99,7 @@ class Profile:
         return cls(**given)
 
     def dumps(self) -> str:
-        """Return the profile as TOML, from which `load` makes an equal one."""
+        """Return the profile as TOML; `load` returns an equal one."""
         lines = [
             f"name = {_quote(self.name)}",
             f"source = {_quote(self.source)}",
@@ -122,7 +122,7 @@ class Profile:
 
 
 def _name_faults(given: Fields) -> Faults:
-    """Yield what is wrong with the names of the fields in a file."""
+    """Yield the faults in the names of a file's fields."""
     known = [each.name for each in fields(Profile)]
     for name in given:
         if name not in known:
@@ -133,7 +133,7 @@ def _name_faults(given: Fields) -> Faults:
 
 
 def _faults(given: Fields) -> Faults:
-    """Yield what is wrong with the fields that are given."""
+    """Yield the faults of the given fields."""
     for name, check in _CHECKS.items():
         if name in given:
             yield from (f"{name} {fault}" for fault in check(given[name]))
@@ -227,7 +227,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
 
 
 def _number(value: object) -> float:
-    """Return a finite number; NaN, which is within no bounds, for anything else."""
+    """Return a finite number as it is, and NaN, which no bounds contain, for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return math.nan
     try:
@@ -237,7 +237,7 @@ def _number(value: object) -> float:
 
 
 def _seconds(ttl: object) -> float | None:
-    """Return a time to live in seconds, `None` for never, NaN for what is no duration."""
+    """Return a time to live in seconds, `None` for never, NaN for anything else."""
     if ttl is None or ttl == NEVER:
         return None
     if not isinstance(ttl, str):
@@ -252,7 +252,7 @@ def _normalise(pairs: Iterable[tuple[KeyT, float]]) -> tuple[tuple[KeyT, float],
     for value, share in pairs:
         merged[value] = merged.get(value, 0.0) + share
     total = math.fsum(merged.values())
-    if abs(total - 1) <= _NEAR_ONE:  # so that what has been normalised once stays as it is
+    if abs(total - 1) <= _NEAR_ONE:  # normalising twice changes nothing
         total = 1.0
     shares = [(value, share / total) for value, share in merged.items()]
     return tuple(sorted(shares, key=lambda pair: (-pair[1], str(pair[0]))))
@@ -268,12 +268,12 @@ def _read_table(path: Path) -> dict[str, Any]:  # of any type, until it is check
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: is not UTF-8") from error
-    except ValueError as error:  # also that of an int with too many digits
+    except ValueError as error:  # also for an int with too many digits
         raise ConfigurationError(f"{path}: is not TOML: {error}") from error
 
 
 def _quote(text: str) -> str:
-    """Return text as a string of TOML, whose escapes are those of JSON and one more."""
+    """Return text as a TOML string: as in JSON, with one more character escaped."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -285,7 +285,7 @@ def _format_pairs(pairs: Sequence[tuple[str, float]]) -> str:
 
 
 def _format_ttl(ttl: float | None) -> str:
-    """Return a time to live in the largest unit that says it exactly."""
+    """Return a time to live in the largest unit that is exact."""
     if ttl is None:
         return f'"{NEVER}"'
     for unit, seconds in UNITS.items():

@@ -1,4 +1,4 @@
-"""The observer that records the traffic of a running program as a profile."""
+"""An observer that records the traffic of a running program as a profile."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ log = logging.getLogger("shardcache")
 class ProfileRecorder(Observer):
     """Records the traffic of the clients it observes, and writes it to a file as a `Profile`.
 
-    It is written at the end of a `with` block, by `write()`, and when the interpreter exits. With
-    `seconds`, it is written so long after the first access, and later ones are not recorded. A
+    The file is written at the end of a `with` block, by `write()`, and when the interpreter exits. With
+    `seconds`, it is written that long after the first access, and later accesses are not recorded. A
     process that is killed, or that ends by `os._exit` as the children of `multiprocessing` do,
-    writes nothing at its end: use `seconds` there. `path` is replaced in one step.
-    Where nobody would catch the error of a write, it goes to the logger `shardcache`.
+    writes nothing at its end: use `seconds` there. `path` is replaced in one step. A write at exit or
+    by timer that fails is logged by the logger `shardcache`.
 
-    A forked child records its own traffic only, from nothing. Put `{pid}` into `path`, which becomes
-    the number of the process, where several write: the last one would win otherwise.
+    A forked child records only its own traffic. When several processes write, put `{pid}` into `path`: it
+    becomes the number of the process. Otherwise the last process wins.
 
     Neither keys nor values are kept: keys are counted by a hash with a salt that is never written.
-    At most `max_keys` distinct keys are followed. Accesses to further ones count in everything but
-    popularity, and `source` then says that there are at least so many keys. Keys
-    that were only ever missed are not among the profile's: they count as misses.
+    At most `max_keys` distinct keys are tracked. Accesses to further keys count in everything except
+    popularity, and `source` then says that there are at least that many keys. Keys that were never found
+    are not keys of the profile: they count as misses.
 
     >>> from tempfile import TemporaryDirectory
     >>> from shardcache import Client
@@ -66,8 +66,8 @@ class ProfileRecorder(Observer):
         seconds: float | None = None,
         max_keys: int = MAX_KEYS,
     ) -> None:
-        """Record for `path`; raise `ConfigurationError` listing every argument that cannot work."""
-        self._template = Path(path).absolute()  # wherever the program moves before its end
+        """Record for `path`; raise `ConfigurationError` listing every bad argument."""
+        self._template = Path(path).absolute()  # the program may change its directory
         self._seconds, self._max_keys = seconds, max_keys
         faults = list(self._faults())
         if faults:
@@ -90,8 +90,8 @@ class ProfileRecorder(Observer):
                 yield f"seconds: {error}"
 
     def _start_afresh(self) -> None:
-        """Forget all traffic, as a forked child does: what a thread held stays held in it."""
-        # Reentrant, because a signal's handler may use the client in the midst of an event.
+        """Forget all traffic, as a forked child must: a lock that a thread held stays locked there."""
+        # Reentrant, because a signal handler may use the client in the middle of an event.
         self._lock = threading.RLock()
         self._writing = threading.RLock()
         self._salt = secrets.randbits(64)
@@ -123,9 +123,9 @@ class ProfileRecorder(Observer):
             self._start_timer(self._seconds)
 
     def write(self) -> Profile:
-        """Write what has been recorded so far, and return it.
+        """Write the profile recorded so far, and return it.
 
-        Raise `ConfigurationError` when there is nothing, or when the file cannot be written.
+        Raise `ConfigurationError` when nothing was recorded, or when the file cannot be written.
         """
         with self._writing:
             path = self.path
@@ -143,7 +143,7 @@ class ProfileRecorder(Observer):
             return profile
 
     def stop(self) -> None:
-        """Record nothing more, here and in children forked later. Writes nothing."""
+        """Stop recording, here and in children forked later. Writes nothing."""
         self._stopped = True
         self._end()
 
@@ -160,7 +160,7 @@ class ProfileRecorder(Observer):
         atexit.unregister(self._save)
         if kind is None:
             self.write()
-        else:  # which is what the caller has to see
+        else:  # the caller must see that error
             self._save()
 
     def __repr__(self) -> str:
@@ -186,17 +186,17 @@ class ProfileRecorder(Observer):
             self._timer.cancel()
 
     def _save(self) -> None:
-        """Write what is not in the file yet, if there is anything; log what stands in the way."""
+        """Write the file if there was traffic since; log an error instead of raising it."""
         if self._traffic.accesses == self._written:
             return
         try:
             self.write()
-        except Exception as error:  # noqa: BLE001 - nobody is there to catch it
-            log.error("traffic profile not written: %s", error)  # noqa: TRY400 - it says enough
+        except Exception as error:  # noqa: BLE001 - no caller could catch it
+            log.error("traffic profile not written: %s", error)  # noqa: TRY400 - its text is enough
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step; whoever reads it meanwhile gets the old one or the new one."""
+    """Replace a file in one step: a reader gets either the old one or the new one."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         try:

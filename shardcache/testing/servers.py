@@ -1,4 +1,4 @@
-"""Real memcached, Redis and nutcracker on free ports, gone when the process that started them is.
+"""Real memcached, Redis and nutcracker servers on free ports; they end with the process that started them.
 
 ::
 
@@ -7,7 +7,7 @@
     server.resume()
     server.kill()                                   # SIGKILL: refuses connections
     server.restart()                                # the same port, empty
-    server.stop()                                   # for good
+    server.stop()                                   # ends it and removes its files
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from typing import Final, NamedTuple
 
 LOOPBACK: Final = "127.0.0.1"
 
-# Below the range from which kernels number outgoing connections, so that no client can sit on the
-# port of a killed server before its restart.
+# Below the range of outgoing connections, so that no client can take the port of a killed server before
+# its restart.
 PORTS: Final = range(10_000, 32_000)
 
 START_SECONDS: Final = 20.0
@@ -51,7 +51,7 @@ PACKAGES: Final = {
 
 
 class ServerMissingError(RuntimeError):
-    """A server's binary is not on this machine; says how it gets there."""
+    """A server's binary is not installed; the error names the package that has it."""
 
     def __init__(self, binary: str) -> None:
         super().__init__(
@@ -61,15 +61,15 @@ class ServerMissingError(RuntimeError):
 
 
 class ServerFailedError(RuntimeError):
-    """A server did not start; shows what it said."""
+    """A server did not start; the error shows its output."""
 
 
 class PortTakenError(ServerFailedError):
-    """Another process was faster to bind the port."""
+    """Another process bound the port first."""
 
 
 class Tls(NamedTuple):
-    """A server's certificate as files, and that of the authority its clients should trust."""
+    """The files of a server's certificate, and of the authority that its clients should trust."""
 
     certificate: Path
     key: Path
@@ -86,27 +86,27 @@ class Listener(NamedTuple):
 
     @property
     def location(self) -> str:
-        """Give what follows `scheme://` in a URL."""
+        """Return what follows `scheme://` in a URL."""
         if self.path is not None:
             return str(self.path)
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def scheme(self, name: str) -> str:
-        """Give the URL scheme for this listener of a server whose plain one is `name`."""
+        """Return the URL scheme of this listener, for a server whose plain scheme is `name`."""
         if self.path is not None:
             return f"{name}+unix"
         return f"{name}s" if self.tls else name
 
     @contextmanager
     def connected(self, timeout: float) -> Iterator[socket.socket]:
-        """Connect as a client that trusts anybody, and close at the end."""
+        """Connect without verifying the certificate, and close at the end."""
         with socket.socket(self._family) as plain:
             plain.settimeout(timeout)
             plain.connect(str(self.path) if self.path else (self.host, self.port))
             if self.tls is None:
                 yield plain
             else:
-                with _trusting().wrap_socket(plain) as wrapped:
+                with _unverified_context().wrap_socket(plain) as wrapped:
                     yield wrapped
 
     @property
@@ -115,10 +115,10 @@ class Listener(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How to run a server on a listener and to tell that it is the one answering.
+    """How to run a server on a listener, and how to recognise its answer.
 
-    `greeting` is sent on a fresh connection, and `answered(reply, pid)` says whether the reply is
-    a valid one of the process `pid`.
+    `greeting` is sent on a new connection; `answered(reply, pid)` returns whether the reply is a valid one
+    of the process `pid`.
     """
 
     binary: str
@@ -137,31 +137,31 @@ class Server:
         self._binary = find_binary(recipe.binary)
         self._directory = Path(tempfile.mkdtemp(prefix=f"{recipe.binary}-", dir=_workspace().root))
         self._log = self._directory / "output.log"
-        self._process = self._started()
+        self._process = self._start()
 
     @property
     def url(self) -> str:
-        """Give the node URL of this server, in the scheme that fits it."""
+        """Return the node URL of this server."""
         return f"{self._listener.scheme(self._recipe.scheme)}://{self._listener.location}"
 
     @property
     def host(self) -> str:
-        """Give the address the server listens on; empty for a Unix socket."""
+        """Return the address the server listens on; empty for a Unix socket."""
         return self._listener.host
 
     @property
     def port(self) -> int:
-        """Give the port, which stays the same over restarts; 0 for a Unix socket."""
+        """Return the port, which restarts keep; 0 for a Unix socket."""
         return self._listener.port
 
     @property
     def pid(self) -> int:
-        """Give the process id, a new one after each restart."""
+        """Return the process id, a new one after each restart."""
         return self._process.pid
 
     @property
     def output(self) -> str:
-        """Give what the server has written to its stdout and stderr."""
+        """Return what the server has written to stdout and stderr."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def pause(self) -> None:
@@ -182,7 +182,7 @@ class Server:
     def restart(self) -> None:
         """Start again, empty, on the same port; return when it answers."""
         self.kill()
-        self._process = self._started()
+        self._process = self._start()
 
     def stop(self) -> None:
         """End the server and remove its files. Stopping twice does nothing more."""
@@ -190,15 +190,15 @@ class Server:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def ask(self, request: bytes, expected: bytes) -> None:
-        """Send `request` on a fresh connection; raise unless the reply begins with `expected`."""
+        """Send `request` on a new connection; raise unless the reply begins with `expected`."""
         with self._listener.connected(timeout=START_SECONDS) as connection:
             connection.sendall(request)
             reply = connection.recv(16_384)
         if not reply.startswith(expected):
             raise ServerFailedError(f"{self!r} answered {reply!r} to {request!r}")
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        process = self._spawned()
+    def _start(self) -> subprocess.Popen[bytes]:
+        process = self._spawn()
         try:
             self._await_answer(process)
         except BaseException:
@@ -208,7 +208,7 @@ class Server:
             raise
         return process
 
-    def _spawned(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> subprocess.Popen[bytes]:
         arguments = self._recipe.arguments(self._listener, self._directory)
         with self._log.open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own recipe
@@ -243,7 +243,9 @@ class Server:
     def _failure(self, what: str) -> ServerFailedError:
         said = self.output[-2_000:]
         kind = PortTakenError if os.strerror(errno.EADDRINUSE) in said else ServerFailedError
-        return kind(f"{self._recipe.binary} at {self._listener.location} {what}; it said:\n{said}")
+        return kind(
+            f"{self._recipe.binary} at {self._listener.location} {what}; its output:\n{said}"
+        )
 
     def __repr__(self) -> str:
         return f"<Server {self.url} pid {self.pid}>"
@@ -263,7 +265,7 @@ def start_memcached(
         ]
 
     def answered(reply: bytes, pid: int) -> bool:
-        # A server that wants a password says so instead of its figures.
+        # A server with a password answers that in place of its figures.
         return f"STAT pid {pid}\r\n".encode() in reply or reply.startswith(b"CLIENT_ERROR")
 
     recipe = Recipe("memcached", "memcached", command, b"stats\r\n", answered)
@@ -283,7 +285,7 @@ def start_redis(
         ]
 
     def answered(reply: bytes, pid: int) -> bool:
-        # A server that wants a password says so instead of its figures.
+        # A server with a password answers that in place of its figures.
         return f"process_id:{pid}\r\n".encode() in reply or reply.startswith(b"-NOAUTH")
 
     recipe = Recipe("redis-server", "redis", command, b"INFO server\r\n", answered)
@@ -301,25 +303,25 @@ def start_nutcracker(config: Mapping[str, object], *, host: str = LOOPBACK) -> S
     def command(listener: Listener, directory: Path) -> list[str]:
         file = directory / "nutcracker.yml"
         file.write_text(_nutcracker_yaml({**config, "listen": listener.location}))
-        # Left alone, it listens on one statistics port for all and writes to files of the system.
+        # By default it listens on a fixed statistics port and writes to system files.
         statistics = ["-a", host, "-s", str(free_port(host))]
         return ["-c", str(file), "-p", str(directory / "pid"), "-o", "/dev/stderr", *statistics]
 
     def answered(reply: bytes, _pid: int) -> bool:
-        # A reply does not say whose it is, but one that has lost its port to another ends at once.
+        # A reply does not name its process; but a nutcracker whose port is taken ends at once.
         time.sleep(0.05)
         return reply.startswith(b"+PONG" if redis else b"VERSION")
 
-    # It does not know the inline form of Redis commands.
+    # Nutcracker does not parse inline Redis commands.
     greeting = b"*1\r\n$4\r\nPING\r\n" if redis else b"version\r\n"
     scheme = "redis" if redis else "pymemcache"
     return _start(Recipe("nutcracker", scheme, command, greeting, answered), None, None, host)
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """Give a port nobody listens on now; whoever binds it must be ready to lose the race."""
+    """Return a port that is free now; another process may still bind it first."""
     while True:
-        # Hypothesis and friends seed the ordinary generator: all workers would draw one port.
+        # Not `random`, which Hypothesis seeds: all workers would draw the same port.
         port = secrets.choice(PORTS)
         with socket.socket(family_of(host)) as probe:
             try:
@@ -330,12 +332,12 @@ def free_port(host: str = LOOPBACK) -> int:
 
 
 def family_of(host: str) -> socket.AddressFamily:
-    """Give the family of a numeric address."""
+    """Return the family of a numeric address."""
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def find_binary(name: str) -> str:
-    """Give the path of a server's binary; raise `ServerMissingError` when there is none."""
+    """Return the path of a server's binary; raise `ServerMissingError` when there is none."""
     found = shutil.which(name, path=BINARY_PATH)
     if found is None:
         raise ServerMissingError(name)
@@ -393,7 +395,7 @@ def _nutcracker_yaml(pool: Mapping[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _trusting() -> ssl.SSLContext:
+def _unverified_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -401,11 +403,11 @@ def _trusting() -> ssl.SSLContext:
 
 
 class Workspace:
-    """The directory of this process's servers, and a watcher that cleans up after it.
+    """The directory of this process's servers, and a watcher process that cleans up.
 
-    The watcher is a process at the other end of a pipe. However the tests end, by a crash or
-    SIGKILL too, the pipe closes, and it kills what still runs and removes the directory.
-    Handlers at exit would not do: they miss crashes, and run in forked children as well.
+    The watcher is at the other end of a pipe. However the tests end, even by a crash or SIGKILL, the pipe
+    closes; the watcher then kills the servers that still run and removes the directory. Exit handlers
+    would miss crashes, and would also run in forked children.
     """
 
     WATCHER: Final = """
@@ -430,18 +432,18 @@ shutil.rmtree(sys.argv[1], ignore_errors=True)
             start_new_session=True,
         )
         os.close(watcher_end)
-        # It outlives this process on purpose, which is no reason for a warning.
+        # It outlives this process on purpose: no warning.
         watcher.returncode = 0
 
     def remember(self, pid: int) -> None:
         """Have `pid` killed when this process ends."""
-        self._tell(f"+{pid}\n")
+        self._send(f"+{pid}\n")
 
     def forget(self, pid: int) -> None:
-        """Leave `pid` alone: it has ended, and the number may be given to another process."""
-        self._tell(f"-{pid}\n")
+        """Leave `pid` alone: the process has ended, and another one may get its number."""
+        self._send(f"-{pid}\n")
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         os.write(self._pipe, line.encode())
 
 

@@ -1,6 +1,6 @@
-"""The contract of a strategy: what every placement must give, whatever its algorithm.
+"""The contract of a strategy: what every placement must do, whatever its algorithm.
 
-Subclass it where pytest collects, and say which strategy to use::
+Subclass it where pytest collects, and name the strategy to use::
 
     class TestMine(StrategyContract):
         minimal = True  # when a node leaves, only its keys move
@@ -25,18 +25,18 @@ KEYS = [f"user:{number}:profile".encode() for number in range(2000)]
 
 
 class StrategyContract:
-    """What every strategy does alike. `minimal`: when the last node leaves, only its keys move."""
+    """What every strategy must do. `minimal`: when the last node leaves, only its keys move."""
 
     minimal: ClassVar[bool] = True
 
     @pytest.fixture(params=[1, 2, 3, 10])
     def topology(self, request: pytest.FixtureRequest, strategy: Strategy) -> Topology:
-        """Give topologies of several sizes in turn."""
+        """Return topologies of several sizes in turn."""
         nodes = [Node(f"memcached://10.0.0.{number}:11211") for number in range(request.param)]
         return Topology(nodes, strategy)
 
     def test_every_key_has_an_owner_among_the_nodes(self, topology: Topology) -> None:
-        """Any bytes are placed, always on the same node."""
+        """Any bytes have an owner, and always the same one."""
         for key in (*KEYS, b"", b"\x00\xff", "日本".encode(), b"k" * 5000):
             owner = topology.owner(key)
             assert owner in topology.nodes
@@ -48,7 +48,7 @@ class StrategyContract:
         assert set(held) == {node.name for node in topology.nodes}
 
     def test_preference_begins_with_the_owner(self, topology: Topology) -> None:
-        """The preferred nodes are distinct, the owner first, as many as asked or as there are."""
+        """The preferred nodes are distinct, the owner first: as many as asked for, or all."""
         for key in KEYS[:100]:
             for count in (1, 2, len(topology.nodes), len(topology.nodes) + 3):
                 preferred = list(topology.preference(key, count))
@@ -57,13 +57,13 @@ class StrategyContract:
                 assert preferred == list(topology.preference(key, count))
 
     def test_equal_topologies_place_equally(self, topology: Topology) -> None:
-        """Made twice, a placement is the same, and so is its fingerprint."""
+        """Two placements of the same nodes are equal, and so are their fingerprints."""
         twin = Topology(topology.nodes, topology.strategy)
         assert twin.fingerprint == topology.fingerprint
         assert [twin.owner(key) for key in KEYS] == [topology.owner(key) for key in KEYS]
 
     def test_other_nodes_have_another_fingerprint(self, topology: Topology) -> None:
-        """A node more is a fingerprint that differs."""
+        """One more node changes the fingerprint."""
         assert topology.adding(Node("memcached://10.9.9.9")).fingerprint != topology.fingerprint
 
     def test_when_a_node_leaves_only_its_keys_move(self, topology: Topology) -> None:

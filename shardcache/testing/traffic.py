@@ -1,4 +1,4 @@
-"""What is counted of a program's traffic, and the profile that it makes."""
+"""Counts of a program's traffic, and the profile that they give."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ QUANTILES: Final = 4  # entries that stand for all the rarer ones
 SHARE_DIGITS: Final = 4
 _HALVINGS: Final = 40
 
-# Batches count as what they are made of.
+# A batch counts as its single operations.
 _SINGLE: Final = {"get_many": "get", "set_many": "set", "delete_many": "delete"}
 _STORES: Final = frozenset({"set", "add", "replace", "cas"})
 
 
 class Traffic:
-    """Counts of what was done with which keys.
+    """Counts of operations and of the keys they touched.
 
-    A key is known by a hash only. One that was only ever missed is none of the traffic's keys, for
-    there may be no end of them. At most `max_keys` distinct ones are followed one by one; accesses
-    to others count in everything but popularity.
+    A key is known by a hash only. Keys that were never found are not counted as keys, because their
+    number has no bound. At most `max_keys` distinct keys are tracked; accesses to others count in
+    everything except popularity.
     """
 
     def __init__(self, max_keys: int) -> None:
         self.max_keys = max_keys
         self.touched: Counter[int] = Counter()  # accesses by the hash of the key
-        self.valued: Counter[int] = Counter()  # those that read or wrote a value
-        self.read: Counter[int] = Counter()  # those that read one
-        self.overflowed = False  # whether there were more keys than are followed
+        self.valued: Counter[int] = Counter()  # accesses that read or wrote a value
+        self.read: Counter[int] = Counter()  # accesses that read one
+        self.overflowed = False  # whether there were more keys than are tracked
         self.operations: Counter[str] = Counter()  # keys touched by operation
         self.key_bytes = 0
         self.misses = 0
@@ -48,7 +48,7 @@ class Traffic:
 
     @property
     def accesses(self) -> int:
-        """Return how many keys were touched, each as often as it was."""
+        """Return how many accesses to keys there were."""
         return self.operations.total()
 
     def add(self, event: KeysAccessed, hashes: Sequence[int]) -> None:
@@ -73,11 +73,11 @@ class Traffic:
         found = (*stored, self.read)
         for each, size in zip(hashes, event.sizes, strict=True):
             if size is not None:
-                self._follow(each, found if reads else stored)
+                self._track(each, found if reads else stored)
             elif not reads:
-                self._follow(each, (self.touched,))
+                self._track(each, (self.touched,))
 
-    def _follow(self, key: int, counts: Sequence[Counter[int]]) -> None:
+    def _track(self, key: int, counts: Sequence[Counter[int]]) -> None:
         if key not in self.touched and len(self.touched) >= self.max_keys:
             self.overflowed = True
             return
@@ -85,18 +85,18 @@ class Traffic:
             count[key] += 1
 
     def copy(self) -> Traffic:
-        """Return these counts as they are now, which no later event changes."""
+        """Return a copy of these counts, which no later event changes."""
         twin = Traffic(self.max_keys)
         for name, value in vars(self).items():
             setattr(twin, name, value if isinstance(value, int) else value.copy())
         return twin
 
     def profile(self, name: str, seconds: float) -> Profile:
-        """Return the profile of what happened within so many seconds; there was an access.
+        """Return the profile of at least one access, recorded over `seconds`.
 
-        Only a `get` that found a value counts for popularity, unless there was none; only keys with
-        values are counted, unless there are none. The size of a key is that of its
-        name on the node, with its namespace.
+        Only a `get` that found a value counts for popularity, unless there was none. Only keys with
+        values are counted, unless there are none. The size of a key is that of its name on the node,
+        with its namespace.
         """
         gets = self.operations["get"]
         known = self.valued or self.touched
@@ -133,12 +133,12 @@ class Traffic:
         ]
         if self.overflowed:
             notes.append(
-                f"there are at least {self.max_keys:,} keys, of which no more were followed"
+                f"there are at least {self.max_keys:,} keys, of which no more were tracked"
             )
         if not self.sizes:
-            notes.append("no value was read or written, so that sizes are unknown")
+            notes.append("no value was read or written, so sizes are unknown")
         if not self.ttls:
-            notes.append("nothing was written, so that times to live are unknown")
+            notes.append("nothing was written, so times to live are unknown")
         return "; ".join(notes)
 
 
@@ -171,9 +171,9 @@ def _ratio(part: int, whole: int) -> float:
 
 
 def _shares(counts: Iterable[tuple[ValueT, int]]) -> list[tuple[ValueT, float]]:
-    """Return the share of each value in so few digits that a reader can take them in.
+    """Return the share of each value, rounded to a few digits whose sum is 1.
 
-    What is lost by rounding goes to those that lost most, so that the sum stays 1.
+    What rounding takes away goes to the values that lost most.
     """
     entries = list(counts)
     total = sum(count for _, count in entries)
@@ -199,7 +199,7 @@ def _condense(
 def _quantiles(
     entries: Sequence[tuple[NumberT, int]], rounded: Callable[[float], NumberT]
 ) -> list[tuple[NumberT, int]]:
-    """Return the mean of each of a few groups that are about as frequent, from low to high."""
+    """Return the mean of each of a few groups of about equal frequency, from low to high."""
     total = sum(count for _, count in entries)
     groups: list[list[tuple[NumberT, int]]] = [[] for _ in range(QUANTILES)]
     below = 0
@@ -217,7 +217,7 @@ def _mean(
 
 
 def whole_batch(keys: float, nodes: int) -> int:
-    """Return how many keys a batch has of which so many, on average, reach each node it asks.
+    """Return the size of a batch of which `keys`, on average, reach each node that it asks.
 
     A batch of k keys asks `n(1 - (1 - 1/n)^k)` of n nodes.
 

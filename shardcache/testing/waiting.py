@@ -1,4 +1,4 @@
-"""Waiting for what real time brings, with a bound."""
+"""Waiting in real time, with a bound."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 def eventually(fact: Callable[[], bool], *, within: float, every: float = 0.02) -> None:
-    """Return once `fact()` is true; raise `AssertionError` when it is not within seconds."""
+    """Return once `fact()` is true; raise `AssertionError` if it is not `within` as many seconds."""
     deadline = time.monotonic() + within
     while not fact():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not so within {within} s: {fact}")
+            raise AssertionError(f"not true within {within} s: {fact}")
         time.sleep(every)

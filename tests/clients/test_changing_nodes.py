@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from interrupting import interrupted
 from shardcache import AsyncClient, Client, Node, ShardCacheError, TopologyError
 from shardcache.testing.driving import MODES, make_client
 
@@ -142,3 +143,42 @@ def test_jump_refuses_a_change_that_moves_most_keys():
     with pytest.raises(TopologyError, match="jump"):
         client.remove_node("a")
     assert client.remove_node("c").moved == pytest.approx(1 / 3, abs=0.02)
+
+
+def inside(code):
+    """Return whether code is that of a change of members."""
+    return code.co_filename.endswith("clients/membership.py")
+
+
+def test_an_interrupted_change_is_made_for_all_or_for_none():
+    """A client and its views never disagree on the nodes, whenever a signal raises."""
+    client = Client("memory://a")
+    view = client.view(namespace="v")
+
+    def change():
+        client.set_nodes("memory://a,b" if len(client.nodes) == 1 else "memory://a")
+
+    moments = 0
+    for _ in interrupted(change, inside):
+        moments += 1
+        assert client.nodes == view.nodes
+        client.set("k", 1)
+        assert view.get("k") is None
+    assert moments > 10
+    client.close()
+
+
+def test_an_interrupted_close_closes_all_or_none():
+    """A view is never open when its client is closed."""
+    clients = []
+
+    def close():
+        client = Client("memory://a")
+        clients.append((client, client.view()))
+        client.close()
+
+    for _ in interrupted(close, inside):
+        if clients:
+            client, view = clients[-1]
+            assert ("[closed]" in repr(client)) is ("[closed]" in repr(view))
+            clients.clear()

@@ -64,7 +64,7 @@ def test_a_node_that_one_client_ejects_is_ejected_for_the_other(
         assert log.types() == [NodeEjected, NodeRestored]
         assert member_of(client).ejections == 1
         client.close()
-    assert sum("is ejected" in record.getMessage() for record in caplog.records) == 1
+    assert sum(" ejected: " in record.getMessage() for record in caplog.records) == 1
 
 
 def test_calls_under_way_on_another_loop_end_with_the_ejection(make_memcached):

@@ -70,7 +70,7 @@ def test_the_url_is_the_targets_at_another_address(target, url):
         ("127.0.0.1", "URL or host:port, not '127.0.0.1'"),
         ("127.0.0.1:port", "a port is a number"),
         ("127.0.0.1:11211/2", "URL or host:port"),
-        ("memory://a", "live in this process"),
+        ("memory://a", "are in this process"),
         ("redis://a,b", "one host"),
         ("other://127.0.0.1", "needs a port"),
         ("no-such-host.invalid:1", "cannot be looked up"),

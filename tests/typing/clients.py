@@ -135,6 +135,7 @@ def ways_to_make_one(settings: Settings) -> None:
     assert_type(Subclass.from_url("memory://a,b"), Subclass)
     assert_type(Subclass.from_env(), Subclass)
     assert_type(Subclass.from_settings(settings), Subclass)
+    assert_type(Subclass.from_env().view(namespace="v", default_ttl=None), Subclass)
     with Subclass(["memory://a", Node("memory://b")]) as client:
         assert_type(client, Subclass)
 

@@ -1,1 +1,1 @@
-"""What is played in each row, and what is asked of it."""
+"""The scenes of the rows, and what is expected of each."""

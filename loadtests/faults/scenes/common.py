@@ -1,4 +1,4 @@
-"""What many rows ask alike."""
+"""Expectations that many rows share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SLOW: Final = 0.050  # seconds
 
 
 def judge_values(*reports: Report) -> Iterator[Finding]:
-    """Ask for values, none of them wrong, and for no exception that is not documented."""
+    """Expect values, none of them wrong, and no undocumented exception."""
     yield at_least("hits", min(report.tally["hit"] for report in reports), 1)
     for what in Wrong:
         yield none(what, sum(report.tally[what] for report in reports))
@@ -34,7 +34,7 @@ def judge_values(*reports: Report) -> Iterator[Finding]:
 def judge_healthy(
     report: Report, base: Sequence[Call], began: float, ended: float, *struck: int
 ) -> Iterator[Finding]:
-    """Ask for calls to the other nodes that take no longer than before."""
+    """Expect that calls to other nodes take no longer than before."""
     others = [node for node in range(NODES) if node not in struck]
     usual = p99(base)
     yield within(
@@ -45,13 +45,13 @@ def judge_healthy(
 
 
 def judge_rate(report: Report, began: float, ended: float, rate: float = RATE) -> Finding:
-    """Ask for nearly all calls that were due to be made."""
+    """Require that nearly all due calls were made."""
     made = len(report.between(began, ended)) / (rate * (ended - began))
     return at_least("made of those due", 100 * made, 97, "%", timed=True)
 
 
 def judge_slow(report: Report, began: float, ended: float) -> Finding:
-    """Ask for few slow calls in a whole outage."""
+    """Expect few slow calls in a whole outage."""
     slow = sum(call.seconds > SLOW for call in report.between(began - SLOW, ended))
     return at_most("calls over 50 ms", slow, 25, timed=True)
 

@@ -25,7 +25,7 @@ PATIENT: Final = 2.0  # seconds; where every call is to be answered, on a busy m
 def cancelled(stage: Stage) -> Iterator[Finding]:
     """Cancel reads at random moments, then read on (C2)."""
     count = 2_000 if stage.quick else 12_000
-    with stage.played(subject="faults.lives:CancelledPlayer", timeout=PATIENT) as play:
+    with stage.play(subject="faults.lives:CancelledPlayer", timeout=PATIENT) as play:
         play.actor.tell("read_all", list(range(100)))
         before = play.usage()
         tally = play.actor.tell("cancel_many", count)
@@ -42,7 +42,7 @@ def forked(stage: Stage) -> Iterator[Finding]:
     """Fork four children of a process whose client is in use (C4)."""
     calls = 200 if stage.quick else 2_000
     subject = f"faults.lives:Forking{'Threads' if stage.crew.blocking else 'Tasks'}"
-    with stage.played(subject=subject, timeout=PATIENT) as play:
+    with stage.play(subject=subject, timeout=PATIENT) as play:
         warm_up(play, 0.5)
         tallies = play.actor.tell("fork", CHILDREN, calls)
         report = play.end()
@@ -62,7 +62,7 @@ def _judge_tallies(tallies: list[Counter[str]]) -> Iterator[Finding]:
 
 def reused(stage: Stage) -> Iterator[Finding]:
     """Run three event loops with one client, where every warning is an error (C5)."""
-    with stage.served() as servers:
+    with stage.serve() as servers:
         done = subprocess.run(
             [
                 *[sys.executable, "-W", "error", "-X", "dev", "-m", "faults.reruns"],
@@ -81,9 +81,9 @@ def reused(stage: Stage) -> Iterator[Finding]:
 
 
 def lasting(stage: Stage) -> Iterator[Finding]:
-    """Call on among faults for a while; what is used must not grow (C8)."""
+    """Call during faults for a while; resource use must not grow (C8)."""
     seconds = stage.seconds(45.0, 10.0)
-    with stage.played(rate=3000.0, keeps=False) as play:
+    with stage.play(rate=3000.0, keeps=False) as play:
         warm_up(play, 2.0)
         before = play.usage()
         with Chaos(process_faults(play.servers), seed=8, every=(1.0, 3.0)):

@@ -25,7 +25,7 @@ def slow(stage: Stage) -> Iterator[Finding]:
         "a byte every 90 ms": lambda proxy: proxy.drip(1, 0.090, "replies"),
     }
     spans = {}
-    with stage.played(proxied=True) as play:
+    with stage.play(proxied=True) as play:
         warm_up(play, 1.0)
         for name, plant in faults.items():
             began = time.monotonic()
@@ -45,12 +45,12 @@ def slow(stage: Stage) -> Iterator[Finding]:
 
 
 def cut(stage: Stage) -> Iterator[Finding]:
-    """Cut replies after some bytes, in three ways; the next call is to be right (A9, short)."""
+    """Cut replies after some bytes, in three ways; the next call must be right (A9, short)."""
     step = 4 if stage.quick else 1
     tally: Counter[str] = Counter()
     longest = 0.0
     subject = f"faults.cutting:{'Threads' if stage.crew.blocking else 'Tasks'}Caller"
-    with stage.played(1, proxied=True, subject=subject, filled=False) as play:
+    with stage.play(1, proxied=True, subject=subject, filled=False) as play:
         play.meter.reset()
         for operation in play.actor.tell("operations"):
             for how in ("rst", "fin", "stall"):
@@ -78,7 +78,7 @@ def _size(play: Play, operation: str) -> int:
 
 
 def _places(size: int) -> list[int]:
-    """Return after how many bytes a reply is cut: each of the first, then fewer."""
+    """Return the places of cuts in a reply: after each of the first bytes, then after fewer."""
     return [*range(min(size, 8)), *range(8, size, max(1, size // 8))]
 
 
@@ -101,7 +101,7 @@ def limited(stage: Stage) -> Iterator[Finding]:
     seconds = 4.0
     reports, dials = [], 0.0
     for arguments in (unlimited[stage.kind], LIMITS[stage.kind]):
-        with stage.played(1, arguments=arguments, proxied=True) as play:
+        with stage.play(1, arguments=arguments, proxied=True) as play:
             began, before = time.monotonic(), play.proxies[PROXIED].accepted
             warm_up(play, seconds)
             reports.append(play.end())

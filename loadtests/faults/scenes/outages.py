@@ -30,7 +30,7 @@ SETTLED: Final = 0.5  # seconds after which an outage costs nothing any more
 
 
 def stopped(stage: Stage) -> Iterator[Finding]:
-    """Stop one of five nodes, then let it run on (A1)."""
+    """Stop one of five nodes, then resume it (A1)."""
     report, base, began, ended = _outage(stage, Server.pause, Server.resume)
     yield within("left out after", report.first("ejected", STRUCK, began), 0.35)
     yield from _judge_outage(report, base, began, ended)
@@ -48,7 +48,7 @@ def killed(stage: Stage) -> Iterator[Finding]:
 def _outage(
     stage: Stage, strike: Callable[[Server], None], repair: Callable[[Server], None]
 ) -> tuple[Report, float, float, float]:
-    with stage.played() as play:
+    with stage.play() as play:
         base = warm_up(play)
         began = time.monotonic()
         strike(play.servers[STRUCK])
@@ -75,7 +75,7 @@ def churn(stage: Stage) -> Iterator[Finding]:
     """Kill a random node every two seconds, and start it again a second later (A4)."""
     turns = 3 if stage.quick else 20
     chance = random.Random(4)
-    with stage.played() as play:
+    with stage.play() as play:
         warm_up(play, 1.0)
         before = play.usage()
         began = restarted = time.monotonic()
@@ -100,7 +100,7 @@ def churn(stage: Stage) -> Iterator[Finding]:
 
 def flapping(stage: Stage) -> Iterator[Finding]:
     """Stop a node for 0.3 s of each second (A5)."""
-    with stage.played() as play:
+    with stage.play() as play:
         base = warm_up(play)
         began = time.monotonic()
         for turn in range(20):
@@ -116,14 +116,14 @@ def flapping(stage: Stage) -> Iterator[Finding]:
 
 
 def all_stopped(count: int) -> Scene:
-    """Stop so many of five nodes at once, then let them run on (A6)."""
+    """Stop several of five nodes at once, then resume them (A6)."""
 
     def scene(stage: Stage) -> Iterator[Finding]:
         # One thread that waits for a node makes no other call: it has to be asked more slowly.
         rate = 1000.0 if stage.crew.workers > 1 else 200.0
         learning = SETTLED if stage.crew.workers > 1 else 3 * TIMEOUT * count + SETTLED
         down = range(count)
-        with stage.played(rate=rate) as play:
+        with stage.play(rate=rate) as play:
             warm_up(play, 0.0)
             before = play.usage()
             time.sleep(2.0)
@@ -167,5 +167,5 @@ def _last_ejection(report: Report, nodes: Sequence[int], after: float) -> float 
 
 
 def _load(began: Usage, ended: Usage) -> float:
-    """Return the processor time a second."""
+    """Return the processor time per second."""
     return (ended.cpu - began.cpu) / (ended.at - began.at)

@@ -1,4 +1,4 @@
-"""Pauses that are the process's own, loops that come and go, and large replies before small ones."""
+"""Pauses of the calling process, short-lived loops, and large replies before small ones."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ HUB_SECONDS: Final = 50.0
 
 
 def paused(stage: Stage) -> Iterator[Finding]:
-    """Hold up the process itself, while all nodes are well (L1)."""
-    with stage.played(timeout=_timeout(stage)) as play:
+    """Pause the calling process while all nodes are well (L1)."""
+    with stage.play(timeout=_timeout(stage)) as play:
         warm_up(play, 1.0)
         pauses: Pauses = []
         if not stage.crew.blocking:
@@ -45,7 +45,7 @@ def _timeout(stage: Stage) -> float:
 
 def busy_hub(stage: Stage) -> Iterator[Finding]:
     """Keep the hub of gevent busy, while all nodes are well (L1)."""
-    with stage.served() as servers:
+    with stage.serve() as servers:
         part = stage.part(tuple(server.url for server in servers), timeout=_timeout(stage))
         order = pickle.dumps((part, 2 if stage.quick else 3, 2.0 if stage.quick else EVERY))
         done = subprocess.run(
@@ -98,7 +98,7 @@ def reran(stage: Stage) -> Iterator[Finding]:
         "killed": (Server.kill, Server.restart),
         "stopped": (Server.pause, Server.resume),
     }
-    with stage.played(2, rate=100.0) as play:
+    with stage.play(2, rate=100.0) as play:
         warm_up(play, 0.5)
         for name, (strike, repair) in faults.items():
             strike(play.servers[0])
@@ -118,7 +118,7 @@ DROP: Final = 64 * 1024  # bytes that pass at a time, so that a large value take
 def behind_large(stage: Stage) -> Iterator[Finding]:
     """Read small values behind four large ones on one connection, at two speeds (L3)."""
     arguments = ("-I", "16m", "-m", "256")
-    with stage.played(
+    with stage.play(
         1,
         arguments=arguments,
         query=f"?max_value_bytes={2 * LARGE}",

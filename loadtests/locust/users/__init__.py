@@ -1,1 +1,1 @@
-"""Who calls in a run: users of the cache client, and visitors of the example application."""
+"""The users of a run: callers of the cache client, and visitors of the example application."""

@@ -18,11 +18,11 @@ LOCK_TTL: Final = 5.0
 LOCKS: Final = 10
 HUNG: Final = 2.0  # seconds that no call of the kit may take
 
-# What a call gives is the caller's own value, hence `Any`.
+# A call returns the caller's own value, hence `Any`.
 
 
 class CacheUser(User):
-    """One of many users of this process's client, who calls it so many times a second.
+    """One of many users of this process's client, with a fixed rate of calls.
 
     A call that takes too long is followed by the next at once, and the calls that were due
     meanwhile are counted as not made: nothing hides in a user that waits.
@@ -38,7 +38,7 @@ class CacheUser(User):
         self._began: float | None = None  # when the call began that is under way
 
     def on_stop(self) -> None:
-        """Count a call that was still under way, and those that it kept from being made."""
+        """Count a call that is still in progress, and the calls that it delayed."""
         now = time.perf_counter()
         self._count_not_made(now)
         if self._began is not None and now - self._began > HUNG:
@@ -60,7 +60,7 @@ class CacheUser(User):
         self._began = None
 
     def _count_not_made(self, now: float) -> None:
-        """Count the calls that were due, for when they were, and could not be made."""
+        """Count the calls that were due but not made, at the moments they were due."""
         late = int((now - self._due) * self._rate)
         if late > 0:
             current.figures.count(current.moment_of(self._due), "", "not made", late)
@@ -76,7 +76,7 @@ class CacheUser(User):
         name: str | Callable[[Any], str],
         size: int | Callable[[Any], int] = 0,
     ) -> Any:
-        """Return what `call` gives, and tell Locust and our own figures of it; `None` on an error.
+        """Return the result of `call`, and report it to Locust and our figures; `None` on an error.
 
         `nodes` are those that are asked. A name or size that follows from the result is a function
         of it.
@@ -146,7 +146,7 @@ class TrafficUser(CacheUser):
         self._store(run, operation.keys[0], operation.kind)
 
     def cas(self, run: Run, operation: Operation) -> None:
-        """Read a value and store it again, unless somebody else did."""
+        """Read a value and store it again, unless another user did."""
         (key,) = operation.keys
         rank = run.keys.rank(key)
         value, ttl = run.keys.value(key, rank), run.keys.ttl(rank)
@@ -178,7 +178,7 @@ class TrafficUser(CacheUser):
         run.figures.count(moment, node, "not stored", count is None)
 
     def _take(self, run: Run, moment: float, node: str, key: str, value: bytes | None) -> None:
-        """Count what came of a read."""
+        """Count the result of a read."""
         if value is not None:
             right = value == run.keys.value(key, run.keys.rank(key))
             run.figures.count(moment, node, "hits" if right else "wrong")
@@ -214,7 +214,7 @@ DOES: Final[dict[str, Callable[[TrafficUser, Run, Operation], None]]] = {
 
 
 class CachedUser(CacheUser):
-    """A user of a function behind `cached(lock=True)`, which gives one of fifty pages."""
+    """A user of a function behind `cached(lock=True)`, which returns one of fifty pages."""
 
     weight = 1
 
@@ -251,7 +251,7 @@ class LockUser(CacheUser):
 
 
 class StampedeUser(CacheUser):
-    """A user of the hot value: every other one of that behind a lock, the rest of that by hand."""
+    """A user of the hot value: every other user reads it behind a lock, the others cache by hand."""
 
     _numbers = count()
 
@@ -271,5 +271,5 @@ class StampedeUser(CacheUser):
 
 
 def _node_of(nodes: Sequence[str], target: str) -> str:
-    """Return the node that a call counts for: the one that the fault hits, if it is among them."""
+    """Return the node to which a call counts: the one with the fault, if it was asked."""
     return target if target in nodes else nodes[0]

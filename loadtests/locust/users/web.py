@@ -58,7 +58,7 @@ class UnprotectedPageUser(ReportUser):
 
 
 def _number_in(text: str | None) -> object:
-    """Return the number of the report in a page; `None` for what is no report."""
+    """Return the number of the report in a page; `None` if it is not a report."""
     try:
         return json.loads(text or "").get("number")
     except (ValueError, AttributeError):

@@ -1,1 +1,1 @@
-"""A proxy between client and server, with the faults of a network."""
+"""A proxy between client and server that causes network faults."""

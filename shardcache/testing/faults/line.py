@@ -12,10 +12,10 @@ from typing import Final, Literal
 
 from shardcache.testing.faults.sockets import CHUNK, FAILED
 
-Flag = Literal["fin", "rst"]  # by which TCP ends a connection
+Flag = Literal["fin", "rst"]  # how TCP ends a connection
 
-MAX_READY: Final = 256 * 1024  # bytes that may pass but find no room; more are not read
-MAX_FLYING: Final = 64 * 1024 * 1024  # bytes that are being delayed; more are not read
+MAX_READY: Final = 256 * 1024  # ready bytes for which the sink has no room; more are not read
+MAX_DELAYED: Final = 64 * 1024 * 1024  # bytes that are being delayed; more are not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,14 @@ class Drip:
 
 
 class Line:
-    """One direction of a connection: what has come in, and when it may go out.
+    """One direction of a connection: the bytes that came in, and when they may go out.
 
-    Bytes fly for the time of the delay, in order, then are ready. The end of a connection does the
-    same behind them.
+    Bytes are delayed, in order, then are ready. So is the end of a connection, after them.
     """
 
     __slots__ = (
-        "_flying",
-        "_flying_size",
+        "_delayed",
+        "_delayed_size",
         "_next_drip",
         "_passed",
         "_ready",
@@ -52,12 +51,12 @@ class Line:
     )
 
     def __init__(self) -> None:
-        self._flying: deque[tuple[float, bytes]] = deque()  # empty bytes are the end
-        self._flying_size = 0
+        self._delayed: deque[tuple[float, bytes]] = deque()  # empty bytes are the end
+        self._delayed_size = 0
         self._ready = bytearray()
         self._next_drip = 0.0
         self._until_cut: int | None = None
-        self._passed = False  # whether a byte has since the cut was armed
+        self._passed = False  # whether a byte has passed since the cut was armed
         self.delay = 0.0
         self.drip: Drip | None = None  # set by `set_drip`
         self.dark = False
@@ -76,17 +75,17 @@ class Line:
     @property
     def wants(self) -> bool:
         """Return whether more should be read."""
-        return not self.ended and len(self._ready) < MAX_READY and self._flying_size < MAX_FLYING
+        return not self.ended and len(self._ready) < MAX_READY and self._delayed_size < MAX_DELAYED
 
     def put(self, data: bytes, now: float) -> None:
-        """Take in what was read; no bytes are the end."""
+        """Add bytes that were read; empty bytes are the end."""
         self.ended = not data
         if not self.discards or self.ended:
-            self._flying.append((now + self.delay, data))
-            self._flying_size += len(data)
+            self._delayed.append((now + self.delay, data))
+            self._delayed_size += len(data)
 
     def reset(self, now: float) -> None:
-        """Take in that the connection was reset."""
+        """Add the end of a connection that was reset."""
         self.end = "rst"
         self.put(b"", now)
 
@@ -94,14 +93,14 @@ class Line:
         """Return how many bytes may pass now."""
         if not self.flows:
             return 0
-        self._land(now)
+        self._release(now)
         size = min(len(self._ready), CHUNK)
         if self.drip is not None:
             size = 0 if now < self._next_drip else min(size, self.drip.size)
         return size if self._until_cut is None else min(size, self._until_cut)
 
     def may_move(self, now: float) -> bool:
-        """Return whether bytes may pass now, or their end, or the cut is reached."""
+        """Return whether bytes or the end may pass now, or the cut is reached."""
         return self.flows and (self.allowance(now) > 0 or self.cut or self.over)
 
     def peek(self, size: int) -> bytearray:
@@ -109,7 +108,7 @@ class Line:
         return self._ready[:size]
 
     def take(self, size: int, now: float) -> None:
-        """Remove what has passed."""
+        """Remove bytes that have passed."""
         del self._ready[:size]
         self._passed = True
         if self.drip is not None:
@@ -118,54 +117,54 @@ class Line:
             self._until_cut -= size
 
     def set_drip(self, drip: Drip | None) -> None:
-        """Pass drops from now on, the first at once."""
+        """Pass bytes in drops from now on, the first at once."""
         self.drip, self._next_drip = drip, 0.0
 
     def arm(self, size: int | None) -> None:
-        """Cut after so many more bytes; never for `None`."""
+        """Cut after `size` more bytes; `None` never cuts."""
         self._until_cut, self._passed = size, False
 
     @property
     def cut(self) -> bool:
-        """Return whether the place of the cut is reached."""
+        """Return whether the cut is reached."""
         return self._until_cut == 0 and (self._passed or (self.flows and bool(self._ready)))
 
     @property
     def over(self) -> bool:
-        """Return whether all has passed, and the other side is to be told of the end."""
+        """Return whether all bytes have passed, and the end has to be passed on."""
         return self.flows and self.reached and not self._ready and not self.delivered
 
     def discard(self) -> None:
-        """Drop what waits, and whatever comes."""
+        """Drop all bytes that wait or come later."""
         self.discards = True
-        self._land(math.inf)
+        self._release(math.inf)
         self._ready.clear()
 
     def heal(self) -> None:
-        """Let everything pass, at once what has been waiting."""
+        """Let everything pass; bytes that wait pass at once."""
         self.delay, self.drip, self.dark, self.stalled = 0.0, None, False, False
         self.arm(None)
-        self._land(math.inf)
+        self._release(math.inf)
 
     def next_time(self, now: float) -> float:
-        """Return when bytes may pass that may not `now`; infinity if that takes something else."""
+        """Return when waiting bytes may pass; infinity if time alone does not let them."""
         if not self.flows:
             return math.inf
-        flying = self._flying[0][0] if self._flying else math.inf
+        flying = self._delayed[0][0] if self._delayed else math.inf
         dripping = self._next_drip if self._ready and self._next_drip > now else math.inf
         return min(flying, dripping)
 
-    def _land(self, now: float) -> None:
-        # The first in comes first, also when the delay has been made shorter.
-        while self._flying and self._flying[0][0] <= now:
-            _, data = self._flying.popleft()
-            self._flying_size -= len(data)
+    def _release(self, now: float) -> None:
+        # In order, also when the delay has become shorter.
+        while self._delayed and self._delayed[0][0] <= now:
+            _, data = self._delayed.popleft()
+            self._delayed_size -= len(data)
             self._ready += data
             self.reached = not data
 
 
 def read(source: socket.socket, line: Line, events: int) -> bool:
-    """Read what has come; return whether the connection is still good after its end was read."""
+    """Read what has arrived; return `False` when the connection failed after its end was read."""
     failed = bool(events & FAILED)
     if line.ended:
         return not failed
@@ -180,7 +179,7 @@ def read(source: socket.socket, line: Line, events: int) -> bool:
 
 
 def send(line: Line, sink: socket.socket) -> Iterator[int]:
-    """Send what may pass now; yield how many bytes the kernel took each time."""
+    """Send the bytes that may pass now; yield how many the kernel took each time."""
     while size := line.allowance(time.monotonic()):
         try:
             taken = sink.send(line.peek(size))

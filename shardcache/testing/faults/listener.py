@@ -1,4 +1,4 @@
-"""What becomes of dials: they are taken, refused, reset, or left unanswered."""
+"""The listening socket of a proxy: dials are accepted, refused, reset or left unanswered."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ FILL_SECONDS: Final = 1.0  # for the kernel to queue one connection to ourselves
 
 
 class Listener:
-    """Where clients come in: a listening socket, and what becomes of dials."""
+    """A listening socket, and what it does to dials."""
 
     def __init__(self, socket_type: type[socket.socket], poll: select.poll) -> None:
         self.dials: Dials = "taken"
-        self.opens_again = math.inf  # when to accept again after a lack of descriptors
+        self.opens_again = math.inf  # when to accept again after running out of descriptors
         self._socket_type = socket_type
         self._poll = poll
         self._filler: socket.socket | None = None
@@ -43,11 +43,11 @@ class Listener:
 
     @property
     def listens(self) -> bool:
-        """Return whether dials are accepted, if only to be reset."""
+        """Return whether dials are accepted, even if only to be reset."""
         return self.dials in ("taken", "rst")
 
     def set_dials(self, dials: Dials) -> None:
-        """Do this to dials from now on."""
+        """Treat dials like this from now on."""
         if dials == self.dials:
             return
         if not self.listens:
@@ -60,7 +60,7 @@ class Listener:
             self._stop_listening()
 
     def accept(self) -> Iterator[socket.socket]:
-        """Accept all who wait; yield their sockets."""
+        """Accept all waiting clients; yield their sockets."""
         while True:
             try:
                 number, place = self._socket._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - accept() makes sockets of gevent's
@@ -79,12 +79,12 @@ class Listener:
                 yield client
 
     def watch(self) -> None:
-        """Have dials reported."""
+        """Poll for dials."""
         self.opens_again = math.inf
         self._poll.register(self._socket, READABLE)
 
     def close(self) -> None:
-        """Take no more."""
+        """Accept no more."""
         self._drop_filler()
         self._socket.close()
 
@@ -92,7 +92,7 @@ class Listener:
         for attempt in range(ATTEMPTS):
             listener = self._socket_type(socket.AF_INET, socket.SOCK_STREAM)
             listener.settimeout(0)
-            # So that it can listen again while connections of before are open.
+            # So that it can listen again while earlier connections are open.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listener.bind((LOOPBACK, free_port()))
@@ -106,7 +106,7 @@ class Listener:
 
     def _fill_backlog(self) -> None:
         self._unwatch()
-        # Room for one connection, which is ours. While that waits, Linux drops other dials.
+        # Room for one connection, which we take. While it waits, Linux drops other dials.
         self._socket.listen(0)
         self._drop_filler()
         self._filler = self._socket_type(socket.AF_INET, socket.SOCK_STREAM)

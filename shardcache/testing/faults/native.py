@@ -1,4 +1,4 @@
-"""What names stood for before gevent replaced them."""
+"""The standard library as it was before gevent replaced parts of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def native(module: str, name: str) -> Any:  # whatever the module has there
-    """Return what a name of a module stood for before gevent replaced it."""
+    """Return a module's attribute as it was before gevent replaced it."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None:
         return getattr(import_module(module), name)

@@ -1,4 +1,4 @@
-"""The connections through a proxy, with the faults that they suffer."""
+"""The connections through a proxy, and the faults applied to them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Ending = Literal["rst", "fin", "stall"]
 
 @dataclass(slots=True)
 class Cut:
-    """Where replies end, how, and on how many connections."""
+    """A cut of replies: after how many bytes, how, and on how many connections."""
 
     size: int
     how: Ending
@@ -38,7 +38,7 @@ class Cut:
 
 @dataclass(slots=True)
 class Faults:
-    """What is wrong with the network now; new connections begin with it."""
+    """The present faults; new connections start with them."""
 
     delays: dict[Direction, float] = field(default_factory=dict)
     drips: dict[Direction, Drip] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Faults:
 
 
 class Network:
-    """What lies between clients and the server: all connections, and the faults they suffer.
+    """All connections between clients and the server, and the faults applied to them.
 
     Only the relay's thread touches it.
     """
@@ -78,19 +78,19 @@ class Network:
     # Faults.
 
     def delay(self, seconds: float, direction: Direction) -> None:
-        """Delay what comes in from now on."""
+        """Delay bytes that come in from now on."""
         for one in directions(direction):
             self._faults.delays[one] = seconds
         self._set_all(direction, lambda line: setattr(line, "delay", seconds))
 
     def drip(self, drip: Drip, direction: Direction) -> None:
-        """Let what waits pass in drops."""
+        """Pass waiting bytes in drops."""
         for one in directions(direction):
             self._faults.drips[one] = drip
         self._set_all(direction, lambda line: line.set_drip(drip))
 
     def arm(self, cut: Cut | None) -> None:
-        """Cut connections after so many bytes of replies."""
+        """Cut connections after a number of bytes of replies."""
         self._faults.cut = cut
         size = None if cut is None else cut.size
         self._set_all("replies", lambda line: line.arm(size))
@@ -103,24 +103,24 @@ class Network:
             self.set_dials("unanswered")
 
     def half_open(self) -> None:
-        """Lose the server of each connection, and of those to come."""
+        """Lose the server of each connection, and of new ones."""
         self._faults.half_open = True
         for tunnel in list(self._tunnels):
             self._orphan(tunnel)
 
     def set_dials(self, dials: Dials) -> None:
-        """Do this to new connections."""
+        """Treat dials like this from now on."""
         self._listener.set_dials(dials)
         if self._listener.listens:
             self._accept()
 
     def heal(self) -> None:
-        """Let everything pass again; reset what has no server any more."""
+        """Let everything pass again; reset connections that have lost their server."""
         self._faults = Faults()
         self.set_dials("taken")
         for tunnel in list(self._tunnels):
             if tunnel.orphaned:
-                self._leave(tunnel, "rst")
+                self._end(tunnel, "rst")
         self._set_all("both", Line.heal)
         for tunnel in list(self._tunnels):
             if tunnel.server is None and tunnel.ending is None:
@@ -135,18 +135,18 @@ class Network:
     # What the loop calls.
 
     def next_time(self) -> float:
-        """Return when there is something to do even if nothing is heard."""
+        """Return when there is something to do even without an event."""
         return min([self._listener.opens_again, *self._timers.values()])
 
     def handle(self, number: int, events: int) -> None:
-        """Handle what has happened to a socket."""
+        """Handle the events of a socket."""
         if number == self._listener.number:
             self._accept()
         elif tunnel := self._watched.get(number):
-            self._hear_from(tunnel, number, events)
+            self._handle_events(tunnel, number, events)
 
-    def look_at_clock(self) -> None:
-        """Do what is due by now."""
+    def run_due(self) -> None:
+        """Do what is due now."""
         now = time.monotonic()
         if now >= self._listener.opens_again:
             self._listener.watch()
@@ -154,7 +154,7 @@ class Network:
             self._advance(tunnel)
 
     def close_sockets(self, end: Callable[[socket.socket], None]) -> None:
-        """End every connection, and take no more."""
+        """End every connection, and accept no more."""
         for tunnel in list(self._tunnels):
             self._tunnels.discard(tunnel)
             end(tunnel.client)
@@ -176,16 +176,16 @@ class Network:
         prepare(client)
         tunnel = Tunnel(client, self._addresses)
         self._tunnels.add(tunnel)
-        self._infect(tunnel)
+        self._apply_faults(tunnel)
         if self._faults.half_open:
             self._orphan(tunnel)
         elif self._faults.dark:
-            self._settle(tunnel)
+            self._set_wait(tunnel)
         else:
             self._connect(tunnel)
 
-    def _infect(self, tunnel: Tunnel) -> None:
-        """Have a new connection suffer the faults of today."""
+    def _apply_faults(self, tunnel: Tunnel) -> None:
+        """Apply the present faults to a new connection."""
         faults = self._faults
         for one in directions("both"):
             for line in tunnel.lines(one):
@@ -196,7 +196,7 @@ class Network:
             tunnel.replies.arm(faults.cut.size)
 
     def _connect(self, tunnel: Tunnel) -> None:
-        """Dial the server at its next address; leave the client when there is none."""
+        """Dial the server at its next address; reset the client when there is none."""
         for family, place in tunnel.addresses:
             try:
                 server = self._socket_type(family, socket.SOCK_STREAM)
@@ -208,22 +208,22 @@ class Network:
                 self._advance(tunnel)
                 return
             self._lose_server(tunnel)
-        self._leave(tunnel, "rst")
+        self._end(tunnel, "rst")
 
     # One connection.
 
-    def _hear_from(self, tunnel: Tunnel, number: int, events: int) -> None:
+    def _handle_events(self, tunnel: Tunnel, number: int, events: int) -> None:
         if number == tunnel.client.fileno():
             if not read(tunnel.client, tunnel.requests, events):
-                self._leave(tunnel, "rst")
+                self._end(tunnel, "rst")
         elif tunnel.server is not None and not tunnel.connected:
-            self._greet(tunnel, tunnel.server)
+            self._note_connected(tunnel, tunnel.server)
         elif tunnel.server is not None and not read(tunnel.server, tunnel.replies, events):
             self._note_lost_server(tunnel)
         self._advance(tunnel)
 
-    def _greet(self, tunnel: Tunnel, server: socket.socket) -> None:
-        """Note that the server has answered the dial."""
+    def _note_connected(self, tunnel: Tunnel, server: socket.socket) -> None:
+        """Mark the connection as connected, or try the next address if the dial failed."""
         if server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._lose_server(tunnel)
             self._connect(tunnel)
@@ -235,17 +235,17 @@ class Network:
         tunnel.connected = True
 
     def _advance(self, tunnel: Tunnel) -> None:
-        """Pass what may pass now, and settle what to wait for."""
+        """Pass the bytes that may pass now, then set what to wait for."""
         if tunnel not in self._tunnels:
             return
         if tunnel.ending is not None:
-            self._try_leave(tunnel, tunnel.ending)
+            self._try_end(tunnel, tunnel.ending)
         elif not tunnel.orphaned:
             self._pass_requests(tunnel)
             self._pass_replies(tunnel)
         if tunnel.requests.delivered and tunnel.replies.delivered:
             self._forget(tunnel, close)
-        self._settle(tunnel)
+        self._set_wait(tunnel)
 
     def _pass_requests(self, tunnel: Tunnel) -> None:
         line, server = tunnel.requests, tunnel.server
@@ -264,9 +264,9 @@ class Network:
             line.delivered = True
 
     def _note_lost_server(self, tunnel: Tunnel) -> None:
-        """Take no more for the server; what it has said before still passes, then a reset."""
+        """Pass no more to the server; replies that it sent before still pass, then a reset."""
         if tunnel.replies.delivered:
-            self._leave(tunnel, "rst")
+            self._end(tunnel, "rst")
         else:
             tunnel.requests.discard()
             tunnel.requests.delivered = True
@@ -285,7 +285,7 @@ class Network:
         if line.cut:
             self._cut(tunnel)
         elif line.over and line.end == "rst":
-            self._leave(tunnel, "rst")
+            self._end(tunnel, "rst")
         elif line.over:
             shut(tunnel.client)
             line.delivered = True
@@ -298,7 +298,7 @@ class Network:
         if cut.how == "stall":
             tunnel.replies.stalled = True
         else:
-            self._leave(tunnel, cut.how)
+            self._end(tunnel, cut.how)
         if cut.left is not None:
             cut.left -= 1
             if cut.left == 0:
@@ -310,18 +310,18 @@ class Network:
             tunnel.requests.discard()
             tunnel.replies.stalled = True
             self._lose_server(tunnel)
-            self._settle(tunnel)
+            self._set_wait(tunnel)
 
-    def _leave(self, tunnel: Tunnel, how: Flag) -> None:
-        """End a connection from our side, as soon as all that passed is on its way."""
+    def _end(self, tunnel: Tunnel, how: Flag) -> None:
+        """End a connection from this side, once all passed bytes are sent."""
         if tunnel.ending is None and tunnel in self._tunnels:
             tunnel.ending = how
             self._lose_server(tunnel)
-            self._try_leave(tunnel, how)
-            self._settle(tunnel)
+            self._try_end(tunnel, how)
+            self._set_wait(tunnel)
 
-    def _try_leave(self, tunnel: Tunnel, how: Flag) -> None:
-        # A reset drops what the kernel has not sent yet, and would end fewer bytes than were to pass.
+    def _try_end(self, tunnel: Tunnel, how: Flag) -> None:
+        # A reset drops bytes that the kernel has not sent yet: fewer would arrive than should.
         if not has_unsent(tunnel.client):
             self._forget(tunnel, reset if how == "rst" else close)
 
@@ -339,11 +339,11 @@ class Network:
                 self._watch(tunnel, one, None)
                 end(one)
 
-    def _settle(self, tunnel: Tunnel) -> None:
-        """Wait for what can bring a connection on."""
+    def _set_wait(self, tunnel: Tunnel) -> None:
+        """Poll and time a connection for its next step."""
         if tunnel not in self._tunnels:
             return
-        now = time.monotonic()  # one for all: what may move is polled for, what may later is timed
+        now = time.monotonic()  # one moment for all: now is polled, later is timed
         self._watch(tunnel, tunnel.client, tunnel.client_events(now))
         if tunnel.server is not None:
             self._watch(tunnel, tunnel.server, tunnel.server_events(now))

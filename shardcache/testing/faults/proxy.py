@@ -1,4 +1,4 @@
-"""A TCP proxy that does to the connections through it what a network does."""
+"""A TCP proxy that causes network faults in the connections through it."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ MAX_SECONDS: Final = 86_400.0
 
 
 class FaultProxy:
-    """A TCP proxy to one server, with faults to be switched on while it runs.
+    """A TCP proxy to one server, with faults that are switched on while it runs.
 
     `target` is the URL of a node, of any scheme but `memory://`, or `host:port`. The proxy listens on
-    a free port of 127.0.0.1, and `url` is the same URL with that address. TLS passes through unread;
-    a server on a Unix socket is reached over TCP. It need not run yet: a connection that cannot be
-    made to it is reset.
+    a free port of 127.0.0.1, and `url` is the same URL with that address. TLS passes through unread.
+    A server on a Unix socket is reached over TCP. The server need not run yet: a connection that cannot
+    be forwarded is reset.
 
     A fault applies to open connections at once, and to new ones, until `heal()`. `delay`, `drip` and
-    `cut_after` add up; the last call of each counts. When a method returns, its fault is there: what
-    the client sent before has been read, and no byte passes any more that should not. Every method
-    may be called from any thread, and raises `ConfigurationError` for arguments that cannot work, or
-    `RuntimeError` when the proxy is closed or belongs to the parent of this process.
+    `cut_after` add up; the last call of each counts. When a method returns, its fault is in force: bytes
+    that the client sent before have been read, and no byte passes that should not. Every method may be
+    called from any thread. It raises `ConfigurationError` for bad arguments, and `RuntimeError` when the
+    proxy is closed or belongs to the parent of this process.
 
-    It runs in a native thread of its own, under gevent as well, and ends with `close()`, with its
-    `with` block, or with the process. In a forked child it is closed, and goes on in the parent.
+    It runs in its own native thread, under gevent as well, and ends with `close()`, with its `with` block,
+    or with the process. In a forked child it is closed, and goes on in the parent.
     """
 
     def __init__(self, target: str) -> None:
-        """Listen for `target`; raise `ConfigurationError` if it is no address of a server."""
+        """Listen for `target`; raise `ConfigurationError` if that is not the address of a server."""
         self._target = Target.parse(target)
         self._pid = os.getpid()
         self._relay = Relay(self._target.addresses)
@@ -61,33 +61,33 @@ class FaultProxy:
 
     @property
     def port(self) -> int:
-        """Return the port the proxy listens on, the same for all its life."""
+        """Return the port the proxy listens on; it never changes."""
         return self._network.port
 
     @property
     def connections(self) -> int:
-        """Return how many connections are open: not closed by the client, nor by a fault."""
-        return self._look(lambda: self._network.open)
+        """Return how many connections are open: closed neither by the client nor by a fault."""
+        return self._read(lambda: self._network.open)
 
     @property
     def accepted(self) -> int:
-        """Return how many connections there have been; those that were refused are none."""
-        return self._look(lambda: self._network.accepted)
+        """Return how many connections were accepted so far; refused ones do not count."""
+        return self._read(lambda: self._network.accepted)
 
     @property
     def sent(self) -> int:
         """Return how many bytes of requests have passed to the server, on all connections."""
-        return self._look(lambda: self._network.sent)
+        return self._read(lambda: self._network.sent)
 
     @property
     def received(self) -> int:
         """Return how many bytes of replies have passed to clients, on all connections."""
-        return self._look(lambda: self._network.received)
+        return self._read(lambda: self._network.received)
 
     def delay(self, seconds: float, direction: Direction = "both") -> None:
         """Pass everything `seconds` later, in order and at full speed; 0 ends it.
 
-        `"requests"` is what clients send, `"replies"` what the server does. With `"both"` a round
+        `"requests"` are what clients send, `"replies"` what the server sends. With `"both"` a round
         trip takes twice `seconds` longer. A dial is not delayed: the kernel answers it.
         """
         faults = [*_seconds_faults(seconds), *_direction_faults(direction)]
@@ -103,11 +103,11 @@ class FaultProxy:
         self._change(faults, lambda: self._network.drip(Drip(size, every), direction))
 
     def cut_after(self, size: int, how: Ending = "rst", connections: int | None = None) -> None:
-        """End each connection when its replies from now on reach `size` bytes; so many pass.
+        """End each connection once `size` more bytes of its replies have passed.
 
         With 0, the first byte of a reply ends it. `"rst"` resets the connection, `"fin"` closes it,
-        and `"stall"` keeps it open while no reply passes any more. `connections` is for how many of
-        them; `None` for all, new ones too. The server's end is reset, except by `"stall"`.
+        and `"stall"` keeps it open but passes no more replies. `connections` is the number of connections
+        to end; `None` means all, new ones too. The connection to the server is reset, except by `"stall"`.
         """
         faults = [
             *_count_faults("size", size, 0),
@@ -117,35 +117,35 @@ class FaultProxy:
         self._change(faults, lambda: self._network.arm(Cut(size, how, connections)))
 
     def blackhole(self, *, dials: bool = False) -> None:
-        """Pass nothing, and close nothing: what a network without a route does.
+        """Pass nothing and close nothing, as a network without a route.
 
-        New connections are made, because the kernel does that. With `dials`, they are not: a dial
-        waits for an answer. That is a full backlog, and needs Linux.
+        New connections are still accepted, because the kernel does that. With `dials` they are not: a
+        dial waits for an answer. That is a full backlog, and needs Linux.
 
-        As with TCP no byte is lost: what was sent meanwhile arrives after `heal()`. A dial that
-        waits is then answered when the kernel repeats it, after one second or more.
+        As with TCP no byte is lost: bytes sent meanwhile arrive after `heal()`. A waiting dial is then
+        answered when the kernel repeats it, after one second or more.
         """
         self._change([], lambda: self._network.blackhole(dials=dials))
 
     def half_open(self) -> None:
-        """Lose the server without a word: requests are taken, no reply comes, nothing is closed.
+        """Lose the server silently: requests are read, no reply comes, nothing is closed.
 
-        The client's own close is not answered either. `heal()` resets these connections, as a server
-        does that knows nothing of them after its restart.
+        The client's close is not answered either. `heal()` resets these connections, as a restarted
+        server does, which does not know them.
         """
         self._change([], self._network.half_open)
 
     def refuse(self, how: Refusal = "refused") -> None:
         """Refuse new connections; open ones go on.
 
-        `"refused"` is what a port without a server does (on Linux; elsewhere it is `"rst"`), and
+        `"refused"` is the answer of a port without a server (on Linux; elsewhere it is `"rst"`).
         `"rst"` accepts each connection and resets it at once.
         """
         faults = _choice_faults("how", how, ("refused", "rst"))
         self._change(faults, lambda: self._network.set_dials(how))
 
     def heal(self) -> None:
-        """End all faults: pass everything again, and at once what was held back.
+        """End all faults: everything passes again, held-back bytes at once.
 
         Connections whose server was lost by `half_open()` are reset.
         """
@@ -157,12 +157,12 @@ class FaultProxy:
             self._relay.stop()
             self._relay.join()
 
-    def _look(self, at: Callable[[], T]) -> T:
+    def _read(self, value: Callable[[], T]) -> T:
         self._check_process()
         try:
-            return self._relay.ask(at)
+            return self._relay.ask(value)
         except EndedError:
-            return at()
+            return value()
 
     def _change(self, faults: Iterable[str], change: Callable[[], None]) -> None:
         if found := list(faults):

@@ -27,13 +27,13 @@ class EndedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a thread asks the relay to do, and where it waits for the outcome."""
+    """A function for the relay's thread to call, and the queue for its outcome."""
 
-    act: Callable[[], Any]  # whatever the caller wants to know
+    act: Callable[[], Any]  # of whatever type the caller wants
     outcome: Any  # a SimpleQueue as it was before gevent replaced it
 
     def carry_out(self) -> None:
-        """Act, and pass on what comes of it."""
+        """Call the function, and put its result or error into the queue."""
         try:
             result = self.act()
         except Exception as error:  # noqa: BLE001 - it is the caller's
@@ -41,18 +41,18 @@ class Order:
         else:
             self.outcome.put((result, None))
 
-    def turn_down(self) -> None:
-        """Tell the caller that nobody acts any more."""
+    def reject(self) -> None:
+        """Tell the caller that the relay has ended."""
         self.outcome.put((None, EndedError()))
 
 
 class Relay:
     """The event loop of a proxy, in its thread.
 
-    Only that thread touches the network. Others hand it orders (`ask`), and wait.
+    Only that thread touches the network. Other threads give it orders (`ask`) and wait.
 
-    It polls instead of using asyncio, which under gevent would run in the test's own thread and
-    take the place of its loop; everything it uses is as it was before gevent replaced it.
+    It polls instead of using asyncio, which under gevent would run in the test's thread and replace its
+    loop. Everything it uses is as it was before gevent replaced it.
     """
 
     def __init__(self, addresses: tuple[SocketAddress, ...]) -> None:
@@ -72,7 +72,7 @@ class Relay:
         _relays.add(self)
         native("_thread", "start_new_thread")(self._run, ())
 
-    # What other threads may call.
+    # For other threads.
 
     def ask(self, act: Callable[[], T]) -> T:
         """Call `act` in the relay's thread; return or raise what it does."""
@@ -87,7 +87,7 @@ class Relay:
         return result  # type: ignore[no-any-return]  # what `act` returned
 
     def stop(self) -> None:
-        """Have the thread end soon."""
+        """End the thread soon."""
         self._stopping = True
         if not self._ended:  # as it is in a forked child, where the lock may be held for ever
             self._wake()
@@ -96,13 +96,13 @@ class Relay:
         """Return when the thread has closed everything."""
         self._finished.put(self._finished.get())  # for the next caller, too
 
-    def forsake(self) -> None:
-        """In a forked child, close what the parent goes on using: nothing is shut down or sent."""
+    def close_inherited(self) -> None:
+        """In a forked child, close the parent's sockets without shutting them down: the parent goes on."""
         self._ended = True
         self._close_sockets(self._socket_type.close)
 
     def _wake(self) -> None:
-        # Without the lock, the number of a descriptor that is being closed may be another's already.
+        # Without the lock, a descriptor that is being closed may already belong to another file.
         with self._lock:
             if not self._waker.closed:
                 self._waker.write(b"!")
@@ -117,21 +117,21 @@ class Relay:
             with self._lock:
                 self._close_sockets(close)
             self._ended = True
-            for order in self._taken_orders():
-                order.turn_down()
+            for order in self._take_orders():
+                order.reject()
             self._finished.put(None)
 
     def _turn(self) -> None:
         patience = self.network.next_time() - time.monotonic()
-        if self._hear(patience):
-            orders = self._taken_orders()
-            self._hear(0)  # whatever had happened when they were given
+        if self._poll_once(patience):
+            orders = self._take_orders()
+            self._poll_once(0)  # events from before the orders
             for order in orders:
                 order.carry_out()
-        self.network.look_at_clock()
+        self.network.run_due()
 
-    def _hear(self, patience: float) -> bool:
-        """Handle what has happened to sockets; return whether there are orders."""
+    def _poll_once(self, patience: float) -> bool:
+        """Handle socket events; return whether there are orders."""
         milliseconds = None if patience == math.inf else max(0, math.ceil(patience * 1000))
         ordered = False
         for number, events in self._poll.poll(milliseconds):
@@ -142,7 +142,7 @@ class Relay:
                 self.network.handle(number, events)
         return ordered
 
-    def _taken_orders(self) -> list[Order]:
+    def _take_orders(self) -> list[Order]:
         return [self._orders.popleft() for _ in range(len(self._orders))]
 
     def _close_sockets(self, end: Callable[[socket.socket], None]) -> None:
@@ -156,7 +156,7 @@ _relays: weakref.WeakSet[Relay] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for relay in list(_relays):
-        relay.forsake()
+        relay.close_inherited()
 
 
 os.register_at_fork(after_in_child=_after_fork)

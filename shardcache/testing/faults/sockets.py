@@ -1,4 +1,4 @@
-"""What the proxy does to a single socket, whichever side it is on."""
+"""What the proxy does to a single socket, on either side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SocketAddress = tuple[int, Any]
 
 CHUNK: Final = 256 * 1024  # bytes read or sent at once
 
-# Until a full send buffer, or a lack of descriptors, is looked at again.
+# Seconds until a full send buffer, or a lack of descriptors, is checked again.
 RETRY_SECONDS: Final = 0.005
 
 # Linux: how many bytes a socket has not sent yet. Python has no name for it.
@@ -28,14 +28,13 @@ FAILED: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
 def prepare(one: socket.socket) -> None:
-    """Have it neither block nor collect what is sent."""
+    """Make a socket non-blocking, and let it send small pieces at once."""
     one.settimeout(0)
-    # What drips leaves at once, instead of waiting for more.
     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def is_connected(one: socket.socket) -> bool:
-    """Return whether its dial has been answered."""
+    """Return whether its dial was answered."""
     try:
         one.getpeername()
     except OSError:
@@ -44,7 +43,7 @@ def is_connected(one: socket.socket) -> bool:
 
 
 def has_unsent(one: socket.socket) -> bool:
-    """Return whether the kernel still has to send some of what we passed (known on Linux alone)."""
+    """Return whether the kernel has unsent bytes (known on Linux only)."""
     if sys.platform != "linux" or one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
         return False
     (size,) = struct.unpack("i", ioctl(one, SIOCOUTQNSD, bytes(4)))
@@ -65,7 +64,7 @@ def shut(one: socket.socket) -> None:
 
 
 def close(one: socket.socket) -> None:
-    """Close with FIN: the kernel would send RST if it held bytes that nobody read."""
+    """Close with FIN: the kernel would send RST if there were unread bytes."""
     shut(one)
     with suppress(OSError):
         while one.recv(CHUNK):

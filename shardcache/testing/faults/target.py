@@ -1,4 +1,4 @@
-"""The server that a proxy stands for."""
+"""The server behind a proxy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Target:
 
     label: str
     addresses: tuple[SocketAddress, ...]
-    parts: Parts | None  # none of a plain `host:port`
+    parts: Parts | None  # `None` for a plain `host:port`
 
     @classmethod
     def parse(cls, target: str) -> Target:
@@ -36,7 +36,7 @@ class Target:
         return cls(address.label, _look_up(address), None if plain else split_url(url))
 
     def located(self, authority: str) -> str:
-        """Return the target as it was given, but at `authority` (`host:port`)."""
+        """Return the target as it was given, with `authority` (`host:port`) in place of its own."""
         if self.parts is None:
             return authority
         parts = self.parts
@@ -46,7 +46,7 @@ class Target:
 
 
 def _bare(address: Address) -> Address:
-    """Return an address without all but its host and port."""
+    """Return an address with only its host and port."""
     return Address(address.scheme, address.host, address.port, "")
 
 

@@ -13,12 +13,12 @@ Direction = Literal["both", "requests", "replies"]
 
 
 def directions(direction: Direction) -> tuple[Direction, ...]:
-    """Return the single directions that one stands for."""
+    """Return the single directions of `direction`."""
     return ("requests", "replies") if direction == "both" else (direction,)
 
 
 class Tunnel:
-    """A connection from a client, and the one to the server that belongs to it."""
+    """A connection from a client, and the one to the server that continues it."""
 
     __slots__ = (
         "addresses",
@@ -34,16 +34,16 @@ class Tunnel:
     def __init__(self, client: socket.socket, addresses: tuple[SocketAddress, ...]) -> None:
         self.client = client
         self.server: socket.socket | None = None
-        self.addresses = iter(addresses)  # that have not been tried
+        self.addresses = iter(addresses)  # not tried yet
         self.connected = False
         self.requests = Line()
         self.replies = Line()
-        self.orphaned = False  # its server was lost without a word
-        self.ending: Flag | None = None  # how the client is left once all is sent
+        self.orphaned = False  # its server was lost silently
+        self.ending: Flag | None = None  # how to end the client's side once all is sent
 
     @property
     def open(self) -> bool:
-        """Return whether the client has not closed it, and no fault has."""
+        """Return whether neither the client nor a fault has closed it."""
         return not self.requests.ended and self.ending is None
 
     def lines(self, direction: Direction) -> tuple[Line, ...]:
@@ -59,7 +59,7 @@ class Tunnel:
                 assert_never(direction)
 
     def next_time(self, now: float) -> float:
-        """Return when to look at it again if nothing is heard of it."""
+        """Return when to continue without an event."""
         if self.ending is not None:
             return now + RETRY_SECONDS
         if self.orphaned:
@@ -79,7 +79,7 @@ class Tunnel:
 
     def _events(self, read: Line, written: Line, now: float) -> int | None:
         events = (READABLE if read.wants else 0) | (WRITABLE if written.may_move(now) else 0)
-        # A socket that is closed both ways, or whose failure the other side must not learn of yet,
-        # would be reported again and again.
+        # A socket that is closed both ways, or whose failure must not be passed on yet, would be
+        # reported repeatedly.
         idle = (read.ended and written.delivered) or not (read.flows and written.flows)
         return None if not events and (idle or self.orphaned) else events

@@ -1,0 +1,1 @@
+"""The contract of a backend, by subject; `shardcache.testing.backend` joins it."""
