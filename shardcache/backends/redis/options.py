@@ -93,7 +93,7 @@ def read_options(
     )
 
 
-def _parse(node: Node) -> dict[str, Any]:  # each option has a type of its own
+def _parse(node: Node) -> dict[str, Any]:  # each option has its own type
     """Return the options that redis-py parses, except for TLS, which `transport.tls` parses."""
     parts = cut(node.url)
     scheme = "unix" if is_local(parts.scheme) else "rediss" if is_secure(parts.scheme) else "redis"

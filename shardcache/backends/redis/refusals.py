@@ -144,7 +144,7 @@ def _refusal(text: str, node: str) -> NodeError | ConfigurationError:
     if code in CLUSTERED:
         return ConfigurationError(
             f"{node}: a node of a Redis Cluster (it answered {code}), which shards by itself;"
-            " here every node must be a server of its own"
+            " here every node must be an independent server"
         )
     if text.startswith("ERR Protocol error"):
         return NodeProtocolError(f"the server did not understand: {text}", node)
