@@ -8,7 +8,7 @@
    and what a client loses without each. `PLAIN` is enough to begin with.
 
 `handlers.Handlers` finds the function for a command, and answers all others by `UnsupportedError`.
-A server with a protocol of its own needs only a `wire.Wire`: `SocketBackend` and
+A server with its own protocol needs only a `wire.Wire`: `SocketBackend` and
 `MultiplexedBackend` of `transport` make both backends from it. The contract that every backend
 passes is `shardcache.testing.backend`.
 """

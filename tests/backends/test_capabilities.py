@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from shardcache import AsyncClient, Client, UnsupportedError
 from shardcache.backends.handlers import Handlers
 from shardcache.backends.memory import AsyncMemoryBackend, Bounds, Memory, MemoryBackend, Store
+from shardcache.core import capabilities
 from shardcache.core.capabilities import CAS, COMPARE, EVERYTHING, LOCKS, PLAIN, STUBS
 from shardcache.core.commands import Command
 from shardcache.plugin.manager import load
@@ -56,6 +58,15 @@ def test_the_capabilities_are_all_commands_each_once():
     sets = (PLAIN, CAS, STUBS, LOCKS, COMPARE)
     assert set(get_args(Command)) == EVERYTHING
     assert sum(map(len, sets)) == len(EVERYTHING)
+
+
+def test_the_guide_tells_the_same():
+    """What goes away without each set is said twice: where it is defined, and in the how-to."""
+    page = Path(__file__).parents[2] / "docs/how-to/write-a-backend.md"
+    rows = [row for row in (capabilities.__doc__ or "").splitlines() if row.startswith("| `")]
+    told = page.read_text(encoding="utf-8").splitlines()
+    assert [row.split("`")[1] for row in rows] == ["PLAIN", "CAS", "STUBS", "LOCKS", "COMPARE"]
+    assert [row for row in rows[1:] if row not in told] == []
 
 
 class TestPlain(BackendContract):

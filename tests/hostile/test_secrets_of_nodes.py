@@ -369,7 +369,7 @@ PLACES = {
     "backends/memcached/wire.py:MemcachedWire._too_large_error": "a size",
     "backends/memory.py:Store._write": "a size",
     "backends/transport/pool.py:Pool._next_wait": "a size",
-    "backends/transport/pool.py:Pool._wakeup": "the system",
+    "backends/transport/pool.py:Pool._make_wakeup": "the system",
     "backends/pymemcache/backend.py:PymemcacheBackend._check_size": "a size",
     "backends/pymemcache/backend.py:_local_failure": "the system",
     "backends/pymemcache/refusals.py:_refusal": "the server",

@@ -8,9 +8,8 @@ from typing import Any
 from shardcache import ConfigurationError, DecodeError
 from shardcache.core.codecs import Json
 
-LARGEST = (
-    64 * 1024 * 1024
-)  # bytes of JSON; a few bytes that somebody planted could become gigabytes
+# Bytes of JSON. A few planted bytes could otherwise become gigabytes.
+LARGEST = 64 * 1024 * 1024
 
 
 class JsonZlib:

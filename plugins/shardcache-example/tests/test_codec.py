@@ -30,7 +30,7 @@ def test_what_comes_back_equals_what_went_in(value: object):
 
 @given(st.binary())
 def test_any_bytes_are_a_value_or_a_decode_error(data: bytes):
-    """Nothing else is raised, whoever wrote them."""
+    """Nothing else is raised."""
     with pytest.raises(DecodeError):
         JsonZlib().decode(KEY, data)
 

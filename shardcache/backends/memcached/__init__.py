@@ -37,7 +37,7 @@ class Memcached:
 
     def _target(self, node: Node, options: BackendOptions) -> Target:
         given = dict(node.address.options)
-        secure = node.address.scheme == "memcacheds"
+        secure = node.address.scheme.partition("+")[0] == "memcacheds"
         known = ("max_value_bytes", *(TLS_OPTIONS if secure else ()))
         unknown = sorted(set(given) - set(known))
         if unknown:

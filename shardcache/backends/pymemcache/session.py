@@ -105,17 +105,17 @@ class DeadlineSocket:
 
     def sendall(self, data: bytes) -> None:
         """Send all of `data` by the deadline."""
-        connection = self._connected()
+        connection = self._current()
         unsent = memoryview(data)
         while unsent:
             try:
                 unsent = unsent[connection.try_send(unsent) :]
             except BlockingIOError:
-                self._await(partial(_writable, connection))
+                self._await(partial(_wait_writable, connection))
 
     def recv(self, size: int) -> bytes:
         """Receive the next bytes by the deadline."""
-        connection = self._connected()
+        connection = self._current()
         self._await(connection.poll)
         data = connection.recv(size)
         if not data:
@@ -130,7 +130,7 @@ class DeadlineSocket:
         if self.connection is not None:
             self.connection.close()
 
-    def _connected(self) -> Connection:
+    def _current(self) -> Connection:
         if self.connection is None:
             raise MemcacheUnknownError("there is no command under way")
         return self.connection
@@ -141,7 +141,7 @@ class DeadlineSocket:
             raise TimeoutError
 
 
-def _writable(connection: Connection, timeout: float) -> object:
+def _wait_writable(connection: Connection, timeout: float) -> object:
     poll = select.poll()
     poll.register(connection.sock, select.POLLOUT)
     return poll.poll(timeout)

@@ -44,7 +44,7 @@ class Redis:
 
     def _target(self, node: Node, options: BackendOptions) -> Target:
         # redis-py and hiredis load with the first Redis node, so other programs start faster.
-        from shardcache.backends.redis.options import read_options  # noqa: PLC0415
+        from shardcache.backends.redis.options import is_secure, read_options  # noqa: PLC0415
         from shardcache.backends.redis.wire import RedisWire  # noqa: PLC0415
 
         own = read_options(
@@ -53,7 +53,7 @@ class Redis:
             bare_bytes=options.bare_bytes,
             bare_json=options.bare_json,
         )
-        secure = node.address.scheme == "rediss"
+        secure = is_secure(node.address.scheme)
         tls = tls_context(node, options.ssl_context) if secure else None
         wire = partial(RedisWire, own, node.name)
         return Target(

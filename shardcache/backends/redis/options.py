@@ -58,6 +58,15 @@ class RedisOptions:
         return words
 
 
+def is_secure(scheme: str) -> bool:
+    """Return whether a scheme means TLS.
+
+    >>> is_secure("rediss"), is_secure("rediss+mine"), is_secure("redis+mine")
+    (True, True, False)
+    """
+    return scheme.partition("+")[0] == "rediss"
+
+
 @takes_secrets
 def read_options(
     node: Node,
@@ -84,10 +93,10 @@ def read_options(
     )
 
 
-def _parse(node: Node) -> dict[str, Any]:  # each option has a type of its own
+def _parse(node: Node) -> dict[str, Any]:  # each option has its own type
     """Return the options that redis-py parses, except for TLS, which `transport.tls` parses."""
     parts = split_url(node.url)
-    scheme = "unix" if is_local(parts.scheme) else parts.scheme
+    scheme = "unix" if is_local(parts.scheme) else "rediss" if is_secure(parts.scheme) else "redis"
     fields = (field for field in parts.fields if field.partition("=")[0] not in TLS_OPTIONS)
     url = replace(parts, scheme=scheme).alone(parts.hosts[0], tuple(fields))
     try:
@@ -99,7 +108,7 @@ def _parse(node: Node) -> dict[str, Any]:  # each option has a type of its own
 
 
 def _faults(node: Node, parsed: Mapping[str, Any]) -> Iterator[str]:
-    known = (*OURS, *TLS_OPTIONS) if node.address.scheme == "rediss" else OURS
+    known = (*OURS, *TLS_OPTIONS) if is_secure(node.address.scheme) else OURS
     for name, _ in node.address.options:
         if name not in known and name not in DECIDED_BY_CLIENT:
             yield f"no option {redact(name)} (known: {', '.join(known)})"

@@ -85,7 +85,7 @@ def refusal(text: str, node: str) -> NodeError | ConfigurationError:
     >>> refusal("LOADING Redis is loading the dataset in memory", "cache1")
     NodeUnavailableError('cache1: LOADING Redis is loading the dataset in memory')
     """
-    shown = _shown(text)
+    shown = _showable_part(text)
     error = _refusal(shown, node)
     error.__cause__ = hiredis.ReplyError(shown)
     return error
@@ -144,14 +144,14 @@ def _refusal(text: str, node: str) -> NodeError | ConfigurationError:
     if code in CLUSTERED:
         return ConfigurationError(
             f"{node}: a node of a Redis Cluster (it answered {code}), which shards by itself;"
-            " here every node must be a server of its own"
+            " here every node must be an independent server"
         )
     if text.startswith("ERR Protocol error"):
         return NodeProtocolError(f"the server did not understand: {text}", node)
     return NodeRefusedError(text, node)
 
 
-def _shown(text: str) -> str:
+def _showable_part(text: str) -> str:
     """Return the part of a server's text that may be shown, as one short printable line."""
     code = text.partition(" ")[0]
     if code in NOT_ALLOWED:  # the text after it contains the user's name

@@ -299,7 +299,7 @@ class RedisWire:
     @_encoders.handles(GetMany)
     def _get_many(self, command: GetMany) -> Sequence[bytes]:
         keys = command.keys
-        pieces = list(_lookups(keys))
+        pieces = list(_mget_spans(keys))
         sent = [pack((b"MGET", *keys[piece])) for piece in pieces]
         return self._ask_batch([None] * len(keys), pieces, self._parse_values, sent, arrays=True)
 
@@ -326,12 +326,12 @@ class RedisWire:
     @_encoders.handles(Set)
     def _set(self, command: Set) -> Sequence[bytes]:
         key, payload, ttl, when = command
-        words = (b"SET", key, self._encode_payload(payload), *_life(ttl), *_CONDITIONS[when])
+        words = (b"SET", key, self._encode_payload(payload), *_ttl_words(ttl), *_CONDITIONS[when])
         return self._ask(_STORED if when is When.ALWAYS else _STORED_OR_NOT, *words)
 
     @_encoders.handles(SetMany)
     def _set_many(self, command: SetMany) -> Sequence[bytes]:
-        life = _life(command.ttl)
+        life = _ttl_words(command.ttl)
         replies: list[Reply] = [None] * len(command.items)
         pieces, sent = [], []
         for place, (key, payload) in enumerate(command.items):
@@ -412,7 +412,7 @@ class RedisWire:
         stored = self._encode_payload(payload)
         taken = Acquired(_digest(stored))
         pending = SingleReply(lambda raw: taken if _parse_ok_or_none(raw) else False)
-        words = (b"SET", key, stored, *_life(ttl), *_CONDITIONS[When.ABSENT])
+        words = (b"SET", key, stored, *_ttl_words(ttl), *_CONDITIONS[When.ABSENT])
         return self._ask(pending, *words)
 
     @_encoders.handles(DeleteCas)
@@ -453,7 +453,7 @@ class RedisWire:
     }  # `encode` itself handles `Get`
 
 
-def _lookups(keys: Sequence[bytes]) -> Iterator[slice]:
+def _mget_spans(keys: Sequence[bytes]) -> Iterator[slice]:
     """Yield the spans of keys for one MGET each."""
     for start in range(0, len(keys), MGET_KEYS):
         yield from _halve_until_short(keys, slice(start, min(start + MGET_KEYS, len(keys))))
@@ -473,7 +473,7 @@ def _milliseconds(ttl: float | None) -> bytes:
     return b"" if ttl is None else b"%d" % math.ceil(ttl * 1000)
 
 
-def _life(ttl: float | None) -> tuple[bytes, ...]:
+def _ttl_words(ttl: float | None) -> tuple[bytes, ...]:
     return () if ttl is None else (b"PX", _milliseconds(ttl))
 
 

@@ -306,14 +306,14 @@ class Channel:
             return
         self._dial = None
         self._backend.dialed += 1
-        self._adopt(sock, wire)
+        self._use(sock, wire)
         while self._queued:
             call = self._queued.popleft()
             if not call.future.done():
                 self._encode(call, wire)
         self._after_reply()
 
-    def _adopt(self, sock: socket.socket, wire: Wire) -> None:
+    def _use(self, sock: socket.socket, wire: Wire) -> None:
         """Start to use a connection."""
         self._sock, self._wire = sock, wire
         self._last_used = time.monotonic()

@@ -29,6 +29,7 @@ from shardcache.errors import (
     NodeError,
     NodeRefusedError,
     NodeUnavailableError,
+    printable,
 )
 
 Answer = Sequence[AddressInfo] | Exception  # of a resolver
@@ -75,7 +76,8 @@ class Target:
         if not isinstance(answer, Exception):
             self.last_good = answer
         elif not self.last_good:
-            raise NodeUnavailableError(f"cannot be resolved: {answer}", self.node.name) from answer
+            reason = printable(str(answer))
+            raise NodeUnavailableError(f"cannot be resolved: {reason}", self.node.name) from answer
         return self.last_good
 
     def resolve(self, report: Callable[[Answer], object]) -> None:
@@ -146,7 +148,7 @@ def _addresses(target: Target, until: float) -> Generator[Wait, None, Sequence[A
     target.resolve(report)
     with contextlib.suppress(Expired):
         yield Wait(wakeup.fileno(), select.POLLIN, _resolve_until(target, until))
-    late = TimeoutError("the name service did not answer in time")
+    late = TimeoutError("the resolver did not answer in time")
     return target.accept(answers[0] if answers else late)
 
 

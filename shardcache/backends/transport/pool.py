@@ -235,7 +235,7 @@ class Pool:
         Raise `PoolTimeoutError` if there is neither by `deadline`, `NodeUnavailableError` if the
         node is ejected meanwhile.
         """
-        reserved = self.get_idle() or self._slot()
+        reserved = self.get_idle() or self._try_add_slot()
         if reserved is not None:
             return reserved
         ejections = self._ejections
@@ -256,11 +256,11 @@ class Pool:
 
         So threads that hold connections of some nodes and wait for others do not deadlock.
         """
-        reserved = self.get_idle() or self._slot()
+        reserved = self.get_idle() or self._try_add_slot()
         if reserved is not None:
             return reserved
         ejections = self._ejections
-        wakeup = self._wakeup()
+        wakeup = self._make_wakeup()
         waiter = self._enter_queue(wakeup)
         try:
             while (reserved := self._try_reserve(ejections)) is None:
@@ -275,7 +275,7 @@ class Pool:
         finally:
             self._leave_queue(waiter, wakeup)
 
-    def _wakeup(self) -> Wakeup:
+    def _make_wakeup(self) -> Wakeup:
         try:
             return Wakeup()
         except OSError as error:
@@ -299,12 +299,12 @@ class Pool:
 
     def _try_reserve(self, ejections: int) -> Connection | Slot | None:
         """Return a connection or a slot, if any; raise if the node was ejected since waiting began."""
-        reserved = self.get_idle() or self._slot()
+        reserved = self.get_idle() or self._try_add_slot()
         if reserved is None and self._ejections != ejections:
             raise NodeUnavailableError("was ejected", self.node)
         return reserved
 
-    def _slot(self) -> Slot | None:
+    def _try_add_slot(self) -> Slot | None:
         with self._count_lock:
             if self._live.count_with_dead() >= self.size:
                 self._live.remove_dead()

@@ -310,14 +310,14 @@ def test_a_child_forked_while_a_greenlet_waits_has_a_line_of_its_own():
 
 
 def looks_during(pool, wait):
-    """Return how often the pool looked for a place while `wait` was called."""
+    """Return how often the pool looked for a slot while `wait` was called."""
     looks = []
-    look = pool._place
-    pool._place = lambda: looks.append(1) or look()
+    look = pool._try_add_slot
+    pool._try_add_slot = lambda: looks.append(1) or look()
     try:
         wait()
     finally:
-        pool._place = look
+        pool._try_add_slot = look
     return len(looks)
 
 

@@ -16,6 +16,8 @@ from shardcache.backends.redis import Redis
 from shardcache.backends.transport.resolver import Resolver
 from shardcache.core.commands import Get, Set
 from shardcache.core.payloads import RAW_FLAGS
+from shardcache.plugin.manager import load
+from shardcache.testing.driving import MODES, make_client
 
 OPTIONS = BackendOptions(connect_timeout=5, call_timeout=5)
 KEY = b"k"
@@ -129,3 +131,16 @@ def test_a_resolver_that_fails_leaves_the_last_good_address(make, servers, failu
     directory.server = failure
     node.backend.eject()
     assert node.ask(Get(KEY)) == (RAW_FLAGS, b"v")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("factory", "scheme"), BACKENDS)
+def test_a_plugin_registers_it_for_a_scheme_of_its_own(mode, factory, scheme, servers, monkeypatch):
+    """Both clients then find nodes of that scheme by the resolver."""
+    (server, _) = servers(scheme)
+    registered = factory(resolver=Directory(server))
+    monkeypatch.setitem(load().backends._entries, f"{scheme}+mine", registered)
+    client = make_client(mode, f"{scheme}+mine://primary", on_error="raise", timeout=5)
+    assert client.set("k", 1)
+    assert client.get("k") == 1
+    client.close()

@@ -56,7 +56,7 @@ def test_tls_of_an_unknown_authority_is_refused(mode, make, tls):
         ("ssl_certfile=/nowhere", "ssl_certfile cannot be loaded: No such file"),
         ("ssl_certfile={empty}", "ssl_certfile cannot be loaded: "),
         ("ssl_certfile={good}&ssl_keyfile=/nowhere", ".* with ssl_keyfile cannot"),
-        ("ssl_keyfile={good}", "ssl_keyfile is the key of an ssl_certfile"),
+        ("ssl_keyfile={good}", "ssl_keyfile is given without its ssl_certfile"),
         ("ssl_cert_reqs=nonee", "ssl_cert_reqs must be none, optional or required"),
         ("ssl_check_hostname=maybe", "ssl_check_hostname must be true or false"),
     ],
