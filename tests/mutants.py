@@ -79,8 +79,8 @@ MUTANTS = [
     Mutant(
         "release without a look at the token",
         HELD,
-        "CompareAndDelete(key, payload), tokens, cluster.deadline()",
-        "__import__('shardcache.core.commands').core.commands.Delete(key), tokens, cluster.deadline()",
+        "            CompareAndDelete(key, payload),\n",
+        "            __import__('shardcache.core.commands').core.commands.Delete(key),\n",
         LOCK_TESTS,
     ),
     Mutant(

@@ -763,7 +763,9 @@ def test_a_failure_is_no_no(kinds):
     members = [process.cluster.members[f"n{place}"] for place in range(3)]
     asks = [(member, CompareAndExpire(KEY, hold.payload, TTL)) for member in members]
     deadline = process.cluster.deadline()
-    task = process.run(compare_and_change(process.cluster, asks, deadline, lambda _: False))
+    task = process.run(
+        compare_and_change(process.cluster.ask_members, asks, deadline, lambda _: False)
+    )
     world.advance(0.2)
     assert [type(reply) for reply in task.result] == [NodeUnavailableError, bool, bool]
     assert task.result[1:] == [True, True]

@@ -159,7 +159,7 @@ class Generations(dict[str, Generation]):
         """Move the mark; return whether a majority of its nodes has stored it."""
         wanted = quorum(len(members))
         command = Set(self._mark, (MARK_FLAGS, cluster.io.token().hex().encode()))
-        replies = await cluster.ask_raw(
+        replies = await cluster.ask_members_timed(
             [(member, command) for member in members],
             deadline,
             partial(_are_stored, wanted),
@@ -180,7 +180,7 @@ class Generations(dict[str, Generation]):
         extra = self._next_in_turn(unsure) if marks else []
         keys = [*marks, *(each.key for each in (*unsure, *extra))]
         if not keys:
-            return await cluster.ask_raw(_stamp_all(cluster, reads), deadline)
+            return await cluster.ask_members_timed(_stamp_all(cluster, reads), deadline)
         members = self._keepers(cluster)
         first = len(reads)
 
@@ -204,7 +204,7 @@ class Generations(dict[str, Generation]):
             )
 
         asks = [*_stamp_all(cluster, reads), *((member, GetMany(keys)) for member in members)]
-        timed = await cluster.ask_raw(asks, deadline, enough)
+        timed = await cluster.ask_members_timed(asks, deadline, enough)
         heard = {
             member: reply
             for member, (reply, _) in zip(members, timed[first:], strict=True)
@@ -282,10 +282,10 @@ async def _read(cluster: Cluster, reads: Asks, deadline: float) -> list[Timed]:
     """Send reads; one reply serves all tasks that ask for the same value at the same time."""
     asks = _stamp_all(cluster, reads)
     if len(asks) != 1 or type(asks[0][1]) is not Get:
-        return await cluster.ask_raw(asks, deadline)
+        return await cluster.ask_members_timed(asks, deadline)
 
     async def ask() -> Any:  # tasks share the reply together with its seconds
-        return (await cluster.ask_raw(asks, deadline))[0]
+        return (await cluster.ask_members_timed(asks, deadline))[0]
 
     timed: Any = await cluster.io.coalesce(asks[0][1], ask)
     return [timed]
@@ -319,7 +319,7 @@ async def _read_each(
     cluster: Cluster, key: bytes, members: Sequence[Member], deadline: float, wanted: int
 ) -> dict[Member, Reply]:
     """Read a generation on each node, with CAS tokens; wait for `wanted` answers."""
-    replies = await cluster.ask_raw(
+    replies = await cluster.ask_members_timed(
         [(member, Gets(key)) for member in members],
         deadline,
         lambda heard: sum(map(_is_answer, heard)) >= wanted,
@@ -363,7 +363,7 @@ async def _store_newer(  # noqa: PLR0913, PLR0917 - what to store, over what, an
         if not asks:
             break
         missing = wanted - len(done)
-        replies = await cluster.ask_raw(asks, deadline, partial(_are_stored, missing))
+        replies = await cluster.ask_members_timed(asks, deadline, partial(_are_stored, missing))
         stored = dict(
             zip((member for member, _ in asks), (reply for reply, _ in replies), strict=True)
         )

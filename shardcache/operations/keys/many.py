@@ -83,6 +83,8 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
             return DeleteMany(names)
         return SetMany([(name, payloads[name]) for name in names], seconds)
 
+    for name in payloads:
+        cluster.invalidated(name)
     failed: Failed = {}
     refused: list[tuple[Member, Command]] = []
     deadline = cluster.deadline()
@@ -108,7 +110,7 @@ async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
     groups = _group(cluster, keys)
     for group in groups.values():
         for name in group.values():
-            cluster.io.single_flight.forget(name)
+            cluster.invalidated(name)
     removed: list[Key] = []
     answered: list[Key] = []
     failed: Failed = {}

@@ -55,6 +55,8 @@ async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) ->
     name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
+    if when is not When.ABSENT:  # an add never replaces a value
+        cluster.invalidated(name)
     if seconds == 0:
         return await _store_expired(cluster, member, name, when)
     deadline = cluster.deadline()
@@ -69,12 +71,13 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
     name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
+    cluster.invalidated(name)
     expired = seconds == 0  # stored for a second, then deleted: no server does both at once
     deadline = cluster.deadline()
     command = Cas(name, payload, token, 1.0 if expired else seconds)
     reply = await cluster.ask(member, command, deadline)
     if expired and reply is True:
-        cluster.io.single_flight.forget(name)
+        cluster.invalidated(name)
         await cluster.ask(member, Delete(name), deadline)
     if isinstance(reply, NodeRefusedError):  # as for every store, unless another write came first
         await cluster.ask(member, DeleteCas(name, token), deadline)
@@ -85,7 +88,7 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
 async def delete(cluster: Cluster, key: Key) -> bool:
     """Remove the key; return whether it was there. A recompute of it under way is void."""
     name, member, _ = cluster.route(key)
-    cluster.io.single_flight.forget(name)
+    cluster.invalidated(name)
     return bool(cluster.unwrap(await cluster.ask(member, Delete(name)), default=False))
 
 
@@ -142,6 +145,7 @@ async def _count(
     cluster: Cluster, key: Key, delta: int, start: SupportsIndex | None, ttl: TTL
 ) -> int | None:
     name, member, _ = cluster.route(key)
+    cluster.invalidated(name)
     initial = None if start is None else _checked(start, "initial")
     seconds = lifetime(ttl, cluster.default_ttl)
     deadline = cluster.deadline()
@@ -175,7 +179,6 @@ async def _store_expired(cluster: Cluster, member: Member, name: bytes, when: Wh
     """Store with a ttl of 0: delete the key, except for an `add`, which only looks for it."""
     if when is When.ABSENT:
         return cluster.unwrap(await cluster.ask(member, Get(name)), _FAILED) is None
-    cluster.io.single_flight.forget(name)
     there = cluster.unwrap(await cluster.ask(member, Delete(name)), _FAILED)
     return there is not _FAILED and (when is When.ALWAYS or bool(there))
 

@@ -184,7 +184,7 @@ class HeldLock:
 
         command = CompareAndExpire(self.key, self.payload, ttl)
         replies = await compare_and_change(
-            self.cluster,
+            self.cluster.ask_members,
             [(member, with_ttl(command, member_ttl(member, ttl))) for member in members],
             deadline,
             enough,
@@ -295,7 +295,12 @@ async def withdraw(  # noqa: PLR0913 - what to remove, and which nodes to wait f
     replies: list[Reply] = [UNANSWERED] * len(members)
     try:
         replies = await compare_and_delete(
-            cluster, members, CompareAndDelete(key, payload), tokens, cluster.deadline(), enough
+            cluster.ask_members,
+            members,
+            CompareAndDelete(key, payload),
+            tokens,
+            cluster.deadline(),
+            enough,
         )
     finally:
         for member, reply in zip(members, replies, strict=True):

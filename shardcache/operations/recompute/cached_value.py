@@ -73,6 +73,7 @@ async def put(request: Request, value: Any) -> bool:
         return False
     payload = request.cluster.payloads.dump(request.name, value)
     stored, seconds = request.seal(payload, lifetime, 0.0, versions)
+    request.cluster.invalidated(request.name)
     reply = await request.ask(Set(request.name, stored, seconds))
     if isinstance(reply, NodeRefusedError):  # as for every store: the old value is gone
         await request.ask(Delete(request.name))
@@ -87,7 +88,7 @@ async def refresh(request: Request) -> Any:
         outcome = await capture(lambda: _recompute_over(request, progress))
         return outcome._replace(progress=progress)
 
-    request.io.single_flight.forget(request.name)
+    request.cluster.invalidated(request.name)
     ended, _ = await request.io.single_flight.do(
         request.name, recompute_over, 0.0, takes_over=True, progress=progress
     )
@@ -99,7 +100,7 @@ async def refresh(request: Request) -> Any:
 async def invalidate(request: Request) -> bool:
     """Remove the value, and void recomputes under way; return whether anything was there."""
     cluster, member = request.cluster, request.member
-    request.io.single_flight.forget(request.name)
+    cluster.invalidated(request.name)
     request.protection.refresh_gate.clear(request.name)
     asks: list[tuple[Member, Command]] = [(member, Delete(request.name))]
     if request.policy.ages:  # a refresh under way, or backing off, has nothing left to do
