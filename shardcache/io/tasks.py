@@ -142,7 +142,8 @@ class TaskSingleFlight:
 
     def forget(self, name: bytes) -> None:
         """Let no caller join the flight under this name from now on."""
-        self._single_flight.pop((asyncio.get_running_loop(), name), None)
+        if self._single_flight:  # as a rule it is empty, and every write comes by
+            self._single_flight.pop((asyncio.get_running_loop(), name), None)
 
     def forget_all(self) -> None:
         """Let no caller join any flight of this loop from now on."""

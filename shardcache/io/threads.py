@@ -120,7 +120,8 @@ class ThreadSingleFlight:
 
     def forget(self, name: bytes) -> None:
         """Let no caller join the flight under this name from now on."""
-        self._single_flight.pop((os.getpid(), name), None)
+        if self._single_flight:  # as a rule it is empty, and every write comes by
+            self._single_flight.pop((os.getpid(), name), None)
 
     def forget_all(self) -> None:
         """Let no caller join any flight from now on."""

@@ -12,7 +12,7 @@ from shardcache.core.events import CallFinished, DecodeFailed, KeysAccessed, Nod
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import nodes_wanted
-from shardcache.core.payloads import Load, Payloads, is_mark
+from shardcache.core.payloads import BARE_STUB, Load, Payloads, is_mark
 from shardcache.core.topology import Topology
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.cluster.ejection import Ejector
@@ -323,16 +323,21 @@ class Cluster:
         default: Any,
         decode: Load | None = None,
     ) -> Any:
-        """Return the value of a stored payload; `default` for a miss, counted either way.
+        """Return the value of a stored payload, or `default` for a miss; count either at its node.
 
-        What has been verified already is read by another `decode`.
+        Every value of a node is decoded here, whether one key was read or many. `decode` is another
+        decoder than that of `payloads`: for a payload that is verified already, or for one of many.
         """
-        if payload is None or is_mark(payload):
+        # Decoded first, because a hit is to be quick. No decoder takes a mark, but memcached's own.
+        if payload is None or (not payload[1] and payload == BARE_STUB):
             member.misses += 1
             return default
         try:
             value = (decode or self.payloads.decode)(name, payload)
         except DecodeError as error:
+            if is_mark(payload):
+                member.misses += 1
+                return default
             return self.undecodable(member, name, error, default)
         member.hits += 1
         return value
