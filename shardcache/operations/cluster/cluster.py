@@ -8,7 +8,14 @@ from typing import Any, Final, Literal, TypeAlias
 
 from shardcache.core.accesses import hits_and_misses, keys_accessed
 from shardcache.core.commands import Command, Payload, Reply
-from shardcache.core.events import CallFinished, DecodeFailed, KeysAccessed, NodeFailed, Observers
+from shardcache.core.events import (
+    CallFinished,
+    DecodeFailed,
+    KeysAccessed,
+    NodeFailed,
+    Observers,
+    OperationFinished,
+)
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import nodes_wanted
@@ -57,6 +64,7 @@ class Cluster:
         "note_refused",
         "note_swallowed",
         "observers",
+        "observes_operations",
         "payloads",
         "raises",
         "route",
@@ -89,6 +97,7 @@ class Cluster:
         self.default_ttl = default_ttl
         self.raises = on_error == "raise"
         self.observers = observers
+        self.observes_operations = OperationFinished in observers.heard
         self.ejector = ejector
         self.note_swallowed = note_swallowed
         self.note_refused = note_refused

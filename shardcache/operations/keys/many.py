@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
@@ -10,6 +10,7 @@ from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.observing import report
 from shardcache.operations.cluster.routing import Key
 
 # A group holds, for one node, the canonical names of the callers' keys.
@@ -19,8 +20,15 @@ Failed = dict[Key, NodeError | DecodeError]
 _MISSING: Final[Any] = object()  # in place of a value
 
 
-async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
+def get_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, dict[Key, Any]]:
     """Return the values of the keys found, under the caller's own keys."""
+    if cluster.observes_operations:
+        asked = list(keys)
+        return report(cluster, "get_many", len(asked), lambda: _get_many(cluster, asked), len)
+    return _get_many(cluster, keys)
+
+
+async def _get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     groups = _group(cluster, keys)
     found: dict[Key, Any] = {}
     failed: Failed = {}
@@ -51,8 +59,16 @@ async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     return found
 
 
-async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
+def set_many(
+    cluster: Cluster, items: Mapping[Key, Any], ttl: TTL
+) -> Coroutine[Any, Any, list[Key]]:
     """Store every item; return the keys that could not be stored."""
+    if cluster.observes_operations:
+        return report(cluster, "set_many", len(items), lambda: _set_many(cluster, items, ttl))
+    return _set_many(cluster, items, ttl)
+
+
+async def _set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
     seconds = lifetime(ttl, cluster.default_ttl)
     groups = _group(cluster, items)
     payloads = {
@@ -88,8 +104,15 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
     return list(failed)
 
 
-async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
+def delete_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, int]:
     """Remove every key; return how many were there."""
+    if cluster.observes_operations:
+        asked = list(keys)
+        return report(cluster, "delete_many", len(asked), lambda: _delete_many(cluster, asked))
+    return _delete_many(cluster, keys)
+
+
+async def _delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
     groups = _group(cluster, keys)
     for group in groups.values():
         for name in group.values():

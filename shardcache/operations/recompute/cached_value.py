@@ -7,7 +7,7 @@ release. A hit is one command.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Coroutine
 from typing import Any, Final
 
 from shardcache.core.caching import lifetime_of
@@ -16,6 +16,7 @@ from shardcache.core.freshness import Freshness, Stored, open_stored
 from shardcache.core.payloads import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.observing import report
 from shardcache.operations.invalidation import tags
 from shardcache.operations.port import FlightEnd, raisable
 from shardcache.operations.recompute.exceptions import copy_to_raise
@@ -30,8 +31,15 @@ RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.EXPIRED})
 # Values are the caller's own, hence `Any`.
 
 
-async def get(request: Request) -> Any:
+def get(request: Request) -> Coroutine[Any, Any, Any]:
     """Return the value: the stored one, or the result of one caller's recompute for all."""
+    cluster = request.cluster
+    if cluster.observes_operations:
+        return report(cluster, "cached", 1, lambda: _get(request), lambda _: not request.missed)
+    return _get(request)
+
+
+async def _get(request: Request) -> Any:
     reply, versions = await request.read()
     if type(reply) is tuple and not is_mark(reply):
         stored = open_stored(reply)
@@ -162,6 +170,7 @@ async def _recompute_over(request: Request, progress: Progress) -> Outcome:
 
 async def _miss(request: Request, sight: Sight, last_resort: Stored | None) -> Any:
     io, policy = request.io, request.policy
+    request.missed = True
     request.increment("misses")
     if isinstance(sight.reply, NodeError):
         request.count_trouble(sight.reply)
