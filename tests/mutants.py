@@ -389,9 +389,9 @@ MUTANTS = [
     Mutant(
         "the mark is moved before the generation is in force",
         GENERATIONS,
-        "        stored = await _store_newer(cluster, generation.key, name, held, deadline, wanted)",
+        "        stored = await _store_newer(cluster, generation.key, name, found, deadline, wanted)",
         "        await self._move(cluster, members, deadline)\n"
-        "        stored = await _store_newer(cluster, generation.key, name, held, deadline, wanted)",
+        "        stored = await _store_newer(cluster, generation.key, name, found, deadline, wanted)",
         GENERATION_TESTS,
     ),
     Mutant(

@@ -138,18 +138,18 @@ class Generations(dict[str, Generation]):
         """
         members = self._keepers(cluster)
         deadline, wanted = cluster.deadline(), quorum(len(members))
-        held = await _read_each(cluster, generation.key, members, deadline, wanted)
+        found = await _read_each(cluster, generation.key, members, deadline, wanted)
         key = generation.key
-        names = [_name_in(cluster, key, reply) for reply in held.values() if _is_answer(reply)]
+        names = [_name_in(cluster, key, reply) for reply in found.values() if _is_answer(reply)]
         io = cluster.io
         known = [generation.name, in_force(names, len(members))]
         name = newer(known, names, io.wall(), io.token())
-        stored = await _store_newer(cluster, generation.key, name, held, deadline, wanted)
-        left = [member for member, reply in held.items() if reply is UNANSWERED]
+        stored = await _store_newer(cluster, generation.key, name, found, deadline, wanted)
+        left = [member for member, reply in found.items() if reply is UNANSWERED]
         if left:  # they get it later, so that it is not lost with a few of the other nodes
             io.try_spawn(lambda: _catch_up(cluster, generation.key, name, left), "generation")
         if len(stored) < wanted:
-            failed = (reply for reply in held.values() if isinstance(reply, NodeError))
+            failed = (reply for reply in found.values() if isinstance(reply, NodeError))
             return cluster.unwrap(next(failed, None), default=False) is True
         # Not before: no caller may store under a name that other clients may still overlook.
         generation.name = max(generation.name, name)
@@ -258,8 +258,8 @@ class Generations(dict[str, Generation]):
         behind = [member for member, known in names.items() if known < name]
         stored = len(names) - len(behind)
         if behind:
-            held = await _read_each(cluster, key, behind, deadline, len(behind))
-            stored += len(await _store_newer(cluster, key, name, held, deadline, len(behind)))
+            found = await _read_each(cluster, key, behind, deadline, len(behind))
+            stored += len(await _store_newer(cluster, key, name, found, deadline, len(behind)))
         generation.name = max(generation.name, name)
         if stored < quorum(nodes):
             self._seen = {}  # as above; the other nodes get it then
@@ -343,7 +343,7 @@ async def _store_newer(  # noqa: PLR0913, PLR0917 - what to store, over what, an
     cluster: Cluster,
     key: bytes,
     name: str,
-    held: Mapping[Member, Reply],
+    found: Mapping[Member, Reply],
     deadline: float,
     wanted: int,
 ) -> Collection[Member]:
@@ -355,7 +355,7 @@ async def _store_newer(  # noqa: PLR0913, PLR0917 - what to store, over what, an
     payload = cluster.payloads.seal(key, (MARK_FLAGS, name.encode()))
     for _ in range(TRIES):
         asks: list[tuple[Member, Command]] = []
-        for member, reply in held.items():
+        for member, reply in found.items():
             if _is_answer(reply) and _name_in(cluster, key, reply) >= name:
                 done.add(member)
             elif _is_answer(reply):
@@ -371,7 +371,7 @@ async def _store_newer(  # noqa: PLR0913, PLR0917 - what to store, over what, an
         beaten = [member for member, reply in stored.items() if reply is False or reply is None]
         if not beaten:
             break
-        held = await _read_each(cluster, key, beaten, deadline, len(beaten))
+        found = await _read_each(cluster, key, beaten, deadline, len(beaten))
     return done
 
 
@@ -391,5 +391,5 @@ def _store_command(key: bytes, payload: Payload, reply: Reply) -> Command:
 async def _catch_up(cluster: Cluster, key: bytes, name: str, members: Sequence[Member]) -> None:
     """Store a generation on nodes that were not awaited."""
     deadline = cluster.deadline()
-    held = await _read_each(cluster, key, members, deadline, len(members))
-    await _store_newer(cluster, key, name, held, deadline, len(members))
+    found = await _read_each(cluster, key, members, deadline, len(members))
+    await _store_newer(cluster, key, name, found, deadline, len(members))

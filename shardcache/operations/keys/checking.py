@@ -342,8 +342,8 @@ class Visit:
         reply = yield ServerStats()
         self._figures = reply if isinstance(reply, (dict, NodeError)) else {}
         product = self._product
-        told = _version(self._figure(product.figure))
-        if told and tuple(map(int, told.groups())) < product.oldest:
+        version = _version(self._figure(product.figure))
+        if version and tuple(map(int, version.groups())) < product.oldest:
             oldest = ".".join(map(str, product.oldest))
             self.note(
                 "", f"{self._server()} is too old: {product.name} {oldest} or newer is needed"
@@ -376,13 +376,13 @@ class Visit:
         return REFUSED
 
     def _fault(self, reason: str, unable: Sequence[str]) -> str:
-        advice = next((told for word, told in ADVICE.items() if word in reason), "")
+        advice = next((advice for word, advice in ADVICE.items() if word in reason), "")
         if "NOPERM" in reason:
             advice = f"give it +@read +@write +@scripting +@connection +info {self._patterns()}"
-        told = f"{reason.rstrip('.')}; {advice}" if advice else reason
+        advised = f"{reason.rstrip('.')}; {advice}" if advice else reason
         listed = ", ".join(dict.fromkeys(filter(None, unable)))
         whole = not listed or len(unable) == self._asked
-        return told if whole else f"cannot {listed}: {told}"
+        return advised if whole else f"cannot {listed}: {advised}"
 
     def _patterns(self) -> str:
         """Return the key patterns that a Redis user needs."""

@@ -247,8 +247,8 @@ async def _store_expired(cluster: Cluster, member: Member, name: bytes, when: Wh
     """Store with a ttl of 0: delete the key, except for an `add`, which only looks for it."""
     if when is When.ABSENT:
         return cluster.unwrap(await cluster.ask(member, Get(name)), _FAILED) is None
-    there = cluster.unwrap(await cluster.ask(member, Delete(name)), _FAILED)
-    return there is not _FAILED and (when is When.ALWAYS or bool(there))
+    removed = cluster.unwrap(await cluster.ask(member, Delete(name)), _FAILED)
+    return removed is not _FAILED and (when is When.ALWAYS or bool(removed))
 
 
 async def _drop_refused(

@@ -110,12 +110,12 @@ async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
 
 async def _claim(request: Request, ask_for_claim: Work[T]) -> T:
     """Return the claim that `ask_for_claim` gets; release it if the caller is stopped meanwhile."""
-    got: list[T] = []
+    claims: list[T] = []
     stopped = False
 
     async def work() -> T:
         claim = await ask_for_claim()
-        got.append(claim)
+        claims.append(claim)
         if stopped:
             await _release(claim)
         return claim
@@ -124,8 +124,8 @@ async def _claim(request: Request, ask_for_claim: Work[T]) -> T:
         return await request.io.shield(work)
     except BaseException:
         stopped = True
-        if got:
-            await request.io.shield(lambda: _release(got[0]))
+        if claims:
+            await request.io.shield(lambda: _release(claims[0]))
         raise
 
 
