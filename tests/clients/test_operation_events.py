@@ -1,4 +1,4 @@
-"""`OperationFinished`: one event for each operation of a client, whatever it asked of how many nodes."""
+"""`OperationFinished`: one event for each operation of a client, however many nodes it asks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ KEYS = [f"k{number}" for number in range(30)]
 
 
 class Operations(Observer):
-    """Keeps the operations that ended."""
+    """An observer that keeps the events of operations."""
 
     def __init__(self):
         self.events = []
 
     def operation_finished(self, event):
-        """Keep it."""
+        """Keep the event."""
         self.events.append(event)
 
 
 @pytest.fixture(params=MODES)
 def make(request):
-    """Return a function that makes either client, with an observer, and closes it at the end."""
+    """Return a function that creates a client of either kind with an observer, and closes it."""
     clients = []
 
     def make(urls=NODES, **settings):
@@ -39,8 +39,8 @@ def make(request):
         client.close()
 
 
-def told(events):
-    """Return name, keys and hits of all events so far, and forget them."""
+def take(events):
+    """Return name, keys and hits of all events so far, and drop the events."""
     fields = [event[:3] for event in events]
     assert all(event.error is None and event.seconds >= 0 for event in events)
     events.clear()
@@ -76,29 +76,29 @@ def test_each_operation_is_one_event(make, act, expected):
     """Its name, the number of its keys, and how many values were found: `None` is a value as well."""
     client, events = make()
     client.set_many({"k": 1, "nothing": None})
-    told(events)
+    take(events)
     act(client)
-    assert told(events) == [expected]
+    assert take(events) == [expected]
 
 
 def test_a_cached_value_is_one_event(make):
-    """A hit when it was stored; not when it was recomputed, whatever that took."""
+    """It is a hit if it was stored, and no hit if it was recomputed, under a lock or not."""
     client, events = make()
     asked = {"lock": True, "tags": ["t"], "ttl": 60}
     assert client.get_or_set("k", lambda: 1, **asked) == 1
-    assert told(events) == [("cached", 1, 0)]
+    assert take(events) == [("cached", 1, 0)]
     assert client.get_or_set("k", lambda: 1, **asked) == 1
-    assert told(events) == [("cached", 1, 1)]
+    assert take(events) == [("cached", 1, 1)]
 
 
-def test_an_operation_that_fails_says_so(make):
-    """The event has the error that its caller got, and what was found all the same."""
+def test_a_failed_operation_carries_its_error(make):
+    """The event has the error that the caller got, and the number of values that were found."""
     client, events = make(["memory://a"], on_error="raise")
     client.set("even", 1)
     cluster = getattr(client, "twin", client)._cluster
     _, member, _ = cluster.route("odd")
     member.backend._execute(Set(b"odd", (32 << 16, b"\xc1")))
-    told(events)
+    take(events)
     with pytest.raises(DecodeError) as undecodable:
         client.get("odd")
     with pytest.raises(PartialFailureError) as partial:
@@ -108,7 +108,7 @@ def test_an_operation_that_fails_says_so(make):
 
 
 class Others(Observer):
-    """Listens for something else."""
+    """An observer of other events."""
 
     def node_ejected(self, event):
         """Do nothing."""

@@ -11,25 +11,25 @@ KEYS = [f"k{number}" for number in range(20)]
 
 
 class Detouring(Cluster):
-    """A cluster that notes all commands which it could send elsewhere."""
+    """A cluster that records the commands that a failover could send elsewhere."""
 
     __slots__ = ()
     sent: list[object]
 
     async def ask(self, member, command, deadline=None):
-        """Note a command of a key."""
+        """Record a command of a key."""
         type(self).sent.append(command)
         return await super().ask(member, command, deadline)
 
     async def ask_timed(self, asks, deadline=None, enough=None, *, ejected_too=False):
-        """Note commands of keys, unless they are for a node that may be ejected."""
+        """Record commands of keys, unless they are for a node that may be ejected."""
         type(self).sent += [command for _, command in asks if not ejected_too]
         return await super().ask_timed(asks, deadline, enough, ejected_too=ejected_too)
 
 
 @pytest.fixture
 def client():
-    """Return a client of three nodes whose cluster notes what could take a detour."""
+    """Return a client of three nodes whose cluster records what could take a detour."""
     with Client(["memory://a", "memory://b", "memory://c"]) as client:
         Detouring.sent = []
         client._cluster.__class__ = Detouring
@@ -37,7 +37,7 @@ def client():
 
 
 def take_a_lock(client):
-    """Do all that a lock does."""
+    """Acquire, extend, query and release a lock."""
     with client.lock("job", ttl=30) as lease:
         lease.extend(60)
         assert client.lock("job").held()
@@ -66,8 +66,8 @@ def begin_a_generation(client):
     ],
     ids=["lock", "generation", "ping", "stats", "check", "flush_all", "flush_node"],
 )
-def test_what_is_about_nodes_takes_no_detour(client, act):
-    """A vote, a majority or a flush on another node than the one asked would be void."""
+def test_commands_about_nodes_take_no_detour(client, act):
+    """A vote, a generation or a flush on another node than the one asked would be void."""
     act(client)
     assert Detouring.sent == []
 
@@ -92,8 +92,8 @@ def test_what_is_about_nodes_takes_no_detour(client, act):
         *("get_many", "set_many", "delete_many", "get_or_set", "tag"),
     ],
 )
-def test_what_is_about_keys_may_take_one(client, act):
-    """Each command of a key is sent by the door that a failover will watch."""
+def test_commands_about_keys_may_take_one(client, act):
+    """Each command of a key passes the door that a failover will replace."""
     calls = sum(figures["calls"] for figures in client.counters().values())
     act(client)
     done = sum(figures["calls"] for figures in client.counters().values()) - calls

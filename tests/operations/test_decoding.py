@@ -38,7 +38,7 @@ PAYLOADS = {
 
 
 def read(payload, on_error, *, many):
-    """Return what a read of a stored payload comes to, and what its node counted."""
+    """Return the result of reading a stored payload, and the counters of its node."""
     with Client("memory://a", on_error=on_error) as client:
         name, member, _ = client._cluster.route("k")
         assert run(lambda: client._cluster.ask(member, Set(name, payload))) is True

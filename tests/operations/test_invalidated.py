@@ -1,4 +1,4 @@
-"""Every write and delete passes one place, on which single flight listens."""
+"""Every write and delete passes one place, to which single flight listens."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def heard(monkeypatch):
 
 @pytest.fixture(params=[Client, AsyncClient])
 async def act(request, heard):
-    """Return a function that has a client of either kind do something."""
+    """Return a function that runs an action on a client of either kind."""
     client = request.param("memory://a", clearable=True)
 
     async def do(action):
@@ -68,19 +68,19 @@ async def act(request, heard):
 
 @pytest.mark.parametrize("name", WRITES)
 async def test_a_write_invalidates_its_key(act, name):
-    """Whatever can replace or remove a value is heard of, under the key's name."""
+    """A command that can replace or remove a value invalidates the key's name first."""
     assert set(await act(WRITES[name])) == {b"k"}
 
 
 @pytest.mark.parametrize("name", OTHERS)
-async def test_what_replaces_no_value_invalidates_nothing(act, name):
-    """A read, an `add`, a longer life, or the store of a recompute."""
+async def test_a_command_that_replaces_no_value_invalidates_nothing(act, name):
+    """A read, an `add`, a longer ttl, and the store of a recompute leave flights alone."""
     assert await act(OTHERS[name]) == []
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_what_voids_many_values_invalidates_all(act, name):
-    """It is not known which values have a tag or are on a node."""
+async def test_tags_clears_and_flushes_invalidate_all(act, name):
+    """The client does not know which values have a tag or are on a node."""
     assert set(await act(ALL[name])) == {None}
 
 

@@ -619,7 +619,7 @@ def test_a_lock_given_back_while_it_is_prolonged_is_not_lost(kinds, steps):
     task = process.run(hold.release())
     world.advance(1.0, lambda: task.done)
     assert task.result is True
-    assert hold._keeping.stopped
+    assert hold._renewal.stopped
     world.advance(0.1)
     assert [node.held(KEY) for node in nodes] == [None] * 5
     world.advance(TTL)

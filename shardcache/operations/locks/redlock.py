@@ -91,7 +91,7 @@ async def _run(attempt: _Attempt) -> HeldLock | None:
     try:
         if await attempt.ask_nodes():
             lock = attempt.held_lock()
-            lock.keep()
+            lock.renew_in_background()
             return lock
     except BaseException:
         await io.shield(attempt.withdraw)
