@@ -1094,7 +1094,7 @@ def test_held_is_not_guessed(down, known):
     if known:
         assert finished(world, process, work) is False
         return
-    with pytest.raises(LockUnavailable, match=f"{down} of 5 nodes failed.*and 3 have to agree"):
+    with pytest.raises(LockUnavailable, match=f"{down} of 5 nodes failed.*and 3 must agree"):
         finished(world, process, work)
 
 

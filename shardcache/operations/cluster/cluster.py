@@ -254,7 +254,9 @@ class Cluster:
     def _refuse(self, member: Member, command: Command) -> NodeError:
         """Count a call that is not sent because its node is ejected; return its error."""
         cause = member.health.error
-        error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", member.node.name)
+        error = NodeUnavailableError(
+            f"ejected: {cause}; retrying in the background", member.node.name
+        )
         error.__cause__ = cause
         error.sent = False
         member.refused += 1

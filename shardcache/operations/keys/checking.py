@@ -53,9 +53,9 @@ TTL: Final = 10.0  # seconds; the life of a check's key if it cannot be deleted
 ONE: Final[Payload] = (INTEGER_FLAGS, b"1")
 FINAL: Final = (FailureKind.HARD, FailureKind.TIMEOUT)  # after these nothing more is asked
 
-GONE: Final = "what was just written is gone: it has no room, or several servers answer there"
-OTHER: Final = "what was just written reads as something else: several servers answer there"
-NO: Final = "the server says no, for no reason"
+GONE: Final = "a key just written is missing: no memory left, or several servers behind the address"
+OTHER: Final = "a key just written holds something else: several servers behind the address"
+NO: Final = "the server refused, without a reason"
 
 EVICT: Final = "give it more memory, or let it evict: maxmemory-policy allkeys-lru"
 
@@ -409,14 +409,14 @@ class Visit:
             reason = _reason(self._figures, self._figures.node)
             yield f"its version is not known: {reason}"
         if self._figure("role") == "slave":
-            yield "a writable copy of another server: what is written is lost when it is synchronised"
+            yield "a writable replica of another server: writes are lost when it is synchronised"
         if self._values and self._figure("maxmemory_policy") == "noeviction":
-            forever = ": values stored without a ttl stay for ever, for there is no default_ttl"
+            forever = ": without a ttl values stay for ever, and there is no default_ttl"
             kept = forever if cluster.default_ttl is None else ""
             yield f"it evicts nothing (maxmemory-policy noeviction){kept}"
         yield from cautions(self.member.node)
         if sends_password_in_clear(self.member.node):
-            yield "its password is sent in clear: rediss:// would not"
+            yield "its password is sent unencrypted: use rediss://"
 
 
 def _reason(error: ShardCacheError, node: str) -> str:

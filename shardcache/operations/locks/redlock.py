@@ -250,7 +250,7 @@ def _unavailable(name: bytes, replies: Mapping[Member, Reply]) -> LockUnavailabl
     }
     return LockUnavailable(
         f"lock {name!r}: {len(errors)} of {len(replies)} nodes failed"
-        f" ({', '.join(errors)}), and {quorum(len(replies))} have to agree",
+        f" ({', '.join(errors)}), and {quorum(len(replies))} must agree",
         errors,
     )
 
