@@ -20,6 +20,7 @@ from shardcache.core.events import (
     NodeFailed,
     NodeRestored,
     Observer,
+    OperationFinished,
     StampedePrevented,
     TopologyChanged,
 )
@@ -115,6 +116,7 @@ __all__ = [
     "NodeUnavailableError",
     "NotACounterError",
     "Observer",
+    "OperationFinished",
     "PartialFailureError",
     "PoolTimeoutError",
     "RecomputeTimeoutError",

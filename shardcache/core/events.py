@@ -28,6 +28,23 @@ class CallFinished(NamedTuple):
     misses: int = 0
 
 
+class OperationFinished(NamedTuple):
+    """An operation of the client ended, after all of its calls to nodes.
+
+    `name` is `get`, `gets`, `get_many`, `set`, `add`, `replace`, `cas`, `touch`, `incr`, `decr`,
+    `delete`, `set_many`, `delete_many`, or `cached` for a cached function and `get_or_set`. `keys` is
+    the number of keys in the call, `hits` of how many a value was found; a write has none, and a
+    cached value that this call or another recomputed is no hit. `seconds` is the whole length,
+    `error` what the caller got in place of a result. Never holds a key or a value.
+    """
+
+    name: str
+    keys: int
+    hits: int
+    seconds: float
+    error: BaseException | None = None
+
+
 class KeysAccessed(NamedTuple):
     """A node answered for `keys`, canonical names in the order they were asked for.
 
@@ -112,6 +129,7 @@ class TopologyChanged(NamedTuple):
 
 Event: TypeAlias = (
     CallFinished
+    | OperationFinished
     | KeysAccessed
     | NodeFailed
     | DecodeFailed
@@ -136,6 +154,9 @@ class Observer:
 
     def call_finished(self, event: CallFinished) -> None:
         """Handle the end of a call to a node."""
+
+    def operation_finished(self, event: OperationFinished) -> None:
+        """Handle the end of an operation of the client."""
 
     def keys_accessed(self, event: KeysAccessed) -> None:
         """Handle the keys that a node answered for."""
@@ -167,6 +188,7 @@ class Observer:
 
 METHODS: dict[type[Event], str] = {
     CallFinished: "call_finished",
+    OperationFinished: "operation_finished",
     KeysAccessed: "keys_accessed",
     NodeFailed: "node_failed",
     DecodeFailed: "decode_failed",

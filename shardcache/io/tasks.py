@@ -90,12 +90,12 @@ class TaskFlight(Flight):
 class TaskSingleFlight:
     """The single-flight group of one client's tasks, each flight on its own loop."""
 
-    __slots__ = ("_single_flight",)
+    __slots__ = ("_flights",)
 
     nested = staticmethod(nested)
 
     def __init__(self) -> None:
-        self._single_flight: dict[Key, TaskFlight] = {}
+        self._flights: dict[Key, TaskFlight] = {}
 
     async def do(  # noqa: PLR0913 - as in the port
         self,
@@ -112,7 +112,7 @@ class TaskSingleFlight:
         joined: list[TaskFlight] = []
         with ExitStack() as waiting:
             while True:
-                flight = self._single_flight.get(key)
+                flight = self._flights.get(key)
                 if flight is None or flight.deserted:
                     break
                 if flight not in joined:
@@ -128,7 +128,7 @@ class TaskSingleFlight:
                     return FlightEnd.TIMED_OUT, False
                 self._remove(key, flight)
         own = TaskFlight(work, progress, lambda flight: self._remove(key, flight))
-        self._single_flight[key] = own
+        self._flights[key] = own
         try:
             await _wait_for_any([own], None)
         finally:
@@ -137,31 +137,32 @@ class TaskSingleFlight:
 
     def progress(self, name: bytes) -> Any:  # as above
         """Return the progress of the flight under this name, `None` if there is none."""
-        flight = self._single_flight.get((asyncio.get_running_loop(), name))
+        flight = self._flights.get((asyncio.get_running_loop(), name))
         return None if flight is None else flight.progress
 
     def forget(self, name: bytes) -> None:
         """Let no caller join the flight under this name from now on."""
-        self._single_flight.pop((asyncio.get_running_loop(), name), None)
+        if self._flights:  # usually empty, and every write calls this
+            self._flights.pop((asyncio.get_running_loop(), name), None)
 
     def forget_all(self) -> None:
         """Let no caller join any flight of this loop from now on."""
         loop = asyncio.get_running_loop()
-        for key in [key for key in self._single_flight if key[0] is loop]:
-            del self._single_flight[key]
+        for key in [key for key in self._flights if key[0] is loop]:
+            del self._flights[key]
 
     def tasks(self) -> list[asyncio.Task[Any]]:
         """Return the flights' tasks on this loop, without the current one."""
         loop, current = asyncio.get_running_loop(), asyncio.current_task()
-        tasks = [flight.task for key, flight in self._single_flight.items() if key[0] is loop]
+        tasks = [flight.task for key, flight in self._flights.items() if key[0] is loop]
         return [task for task in tasks if task is not current]
 
     def __len__(self) -> int:
-        return len(self._single_flight)
+        return len(self._flights)
 
     def _remove(self, key: Key, flight: TaskFlight) -> None:
-        if self._single_flight.get(key) is flight:
-            del self._single_flight[key]
+        if self._flights.get(key) is flight:
+            del self._flights[key]
 
 
 async def _wait_for_any(flights: Sequence[TaskFlight], wait: float | None) -> bool:

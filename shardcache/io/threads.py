@@ -58,12 +58,12 @@ class ThreadFlight(Flight):
 class ThreadSingleFlight:
     """The single-flight group of one client's threads; empty in a forked child."""
 
-    __slots__ = ("_single_flight",)
+    __slots__ = ("_flights",)
 
     nested = staticmethod(nested)
 
     def __init__(self) -> None:
-        self._single_flight: dict[tuple[int, bytes], ThreadFlight] = {}
+        self._flights: dict[tuple[int, bytes], ThreadFlight] = {}
 
     async def do(  # noqa: PLR0913 - as in the port
         self,
@@ -85,7 +85,7 @@ class ThreadSingleFlight:
             with ExitStack() as waiting:
                 while True:
                     # Atomic: exactly one thread gets its own flight back.
-                    flight = self._single_flight.setdefault(key, own)
+                    flight = self._flights.setdefault(key, own)
                     if flight is own:
                         break
                     if flight.over or (
@@ -115,23 +115,24 @@ class ThreadSingleFlight:
 
     def progress(self, name: bytes) -> Any:  # as above
         """Return the progress of the flight under this name, `None` if there is none."""
-        flight = self._single_flight.get((os.getpid(), name))
+        flight = self._flights.get((os.getpid(), name))
         return None if flight is None else flight.progress
 
     def forget(self, name: bytes) -> None:
         """Let no caller join the flight under this name from now on."""
-        self._single_flight.pop((os.getpid(), name), None)
+        if self._flights:  # usually empty, and every write calls this
+            self._flights.pop((os.getpid(), name), None)
 
     def forget_all(self) -> None:
         """Let no caller join any flight from now on."""
-        self._single_flight.clear()
+        self._flights.clear()
 
     def __len__(self) -> int:
-        return len(self._single_flight)
+        return len(self._flights)
 
     def _remove(self, key: tuple[int, bytes], flight: ThreadFlight) -> None:
-        if self._single_flight.get(key) is flight:
-            self._single_flight.pop(key, None)
+        if self._flights.get(key) is flight:
+            self._flights.pop(key, None)
 
 
 def _wait_for(waiter: Waiter, wait: float) -> bool:
@@ -238,30 +239,30 @@ class Repeater:
     def _ensure_thread(self) -> None:
         """Start the thread if there is none, and a repetition to run."""
         # A list can be emptied: the frames of an interrupted start live as long as its error.
-        held: list[_Keeper] = []
+        keepers: list[_Keeper] = []
         try:
-            if self._reserve(held):
-                start_thread(lambda: self._run(held), "shardcache keeper")
+            if self._reserve(keepers):
+                start_thread(lambda: self._run(keepers), "shardcache keeper")
         except NoThreadError:  # no lock is renewed
-            held.clear()
+            keepers.clear()
         except BaseException:
-            held.clear()  # the thread may still come up, and may serve others
+            keepers.clear()  # the thread may still come up, and may serve others
             raise
 
-    def _reserve(self, held: list[_Keeper]) -> bool:
+    def _reserve(self, keepers: list[_Keeper]) -> bool:
         """Create the keeper of a thread that is to be started; return whether one is."""
         with self._lock:
             if self._keeper is not None and self._keeper() is not None:
                 return False
             if all(each.ended for each in self._repetitions):
                 return False
-            held.append(_Keeper())
-            self._keeper = weakref.ref(held[0])
+            keepers.append(_Keeper())
+            self._keeper = weakref.ref(keepers[0])
             return True
 
-    def _run(self, held: list[_Keeper]) -> None:
+    def _run(self, keepers: list[_Keeper]) -> None:
         try:
-            keeper = held.pop()
+            keeper = keepers.pop()
         except IndexError:
             return
         while (following := self._next_due(keeper)) is not None:

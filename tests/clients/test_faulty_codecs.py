@@ -197,7 +197,7 @@ def test_a_thread_that_follows_recomputes_an_unreadable_value():
     threads[0].start()
     assert computing.wait(30)
     threads[1].start()
-    (flight,) = client._cluster.io.single_flight._single_flight.values()
+    (flight,) = client._cluster.io.single_flight._flights.values()
     eventually(lambda: bool(flight._waiters), within=30)
     go.set()
     for thread in threads:

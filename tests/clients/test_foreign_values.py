@@ -17,7 +17,7 @@ from shardcache.backends.redis.header import to_redis
 from shardcache.core.codecs import Msgpack
 from shardcache.core.envelopes import Envelope, pack
 from shardcache.core.flags import ENVELOPE_FLAGS, SHIFT
-from shardcache.core.other_clients import InflateBudget
+from shardcache.core.other_clients import MAX_INFLATED, InflateBudget
 from shardcache.errors import NotACounterError, ValueTooLargeError
 from shardcache.testing.driving import MODES, make_client
 

@@ -58,13 +58,13 @@ COMMANDS = [
 
 
 def test_every_kind_of_command_is_here():
-    """A new command is met by the tests below."""
+    """The tests below cover a new command as well."""
     assert [type(command) for command in COMMANDS] == list(get_args(Command))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
 def test_other_keys_change_nothing_else(command):
-    """The keys are replaced in their order, and come back by the old ones."""
+    """The keys are replaced in their order; with the old ones the command is the same again."""
     keys = keys_of(command)
     renamed = with_keys(command, [b"n:" + key for key in keys])
     assert type(renamed) is type(command)

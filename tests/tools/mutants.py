@@ -89,8 +89,8 @@ MUTANTS = [
     Mutant(
         "release without a look at the token",
         HELD,
-        "CompareAndDelete(key, payload), tokens, cluster.deadline()",
-        "__import__('shardcache.core.commands').core.commands.Delete(key), tokens, cluster.deadline()",
+        "            CompareAndDelete(key, payload),\n",
+        "            __import__('shardcache.core.commands').core.commands.Delete(key),\n",
         LOCK_TESTS,
     ),
     Mutant(
@@ -399,9 +399,9 @@ MUTANTS = [
     Mutant(
         "the mark is moved before the generation is in force",
         GENERATIONS,
-        "        stored = await _store_newer(cluster, generation.key, name, held, deadline, wanted)",
+        "        stored = await _store_newer(cluster, generation.key, name, found, deadline, wanted)",
         "        await self._move(cluster, members, deadline)\n"
-        "        stored = await _store_newer(cluster, generation.key, name, held, deadline, wanted)",
+        "        stored = await _store_newer(cluster, generation.key, name, found, deadline, wanted)",
         GENERATION_TESTS,
     ),
     Mutant(

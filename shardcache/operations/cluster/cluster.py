@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from shardcache.core.accesses import hits_and_misses, keys_accessed
 from shardcache.core.commands import Command, Payload, Reply
-from shardcache.core.events import CallFinished, DecodeFailed, KeysAccessed, NodeFailed, Observers
-from shardcache.core.flags import is_mark
+from shardcache.core.events import (
+    CallFinished,
+    DecodeFailed,
+    KeysAccessed,
+    NodeFailed,
+    Observers,
+    OperationFinished,
+)
+from shardcache.core.flags import BARE_STUB, is_mark
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import lock_node_count
@@ -25,8 +32,21 @@ from shardcache.operations.port import IO, UNANSWERED, Enough
 _GOOD: Final = frozenset({tuple, bool, type(None)})
 
 
+# One of the two doors to many nodes, as `compare_and_change` takes it.
+AskMany: TypeAlias = Callable[
+    [Sequence[tuple[Member, Command]], float | None, Enough | None], Awaitable[list[Reply]]
+]
+
+
 class Cluster:
     """The nodes of one topology with everything an operation needs; replaced whole on a change.
+
+    There are two doors to the nodes. *Key-addressed*: `ask` and `ask_many` send commands about keys
+    that belong to these members by their places. A subclass may rename the keys on the way, or send
+    the commands elsewhere while a member is ejected. *Member-addressed*: `ask_member` and
+    `ask_members` reach these very members or none, because the operation is about the node, not
+    about the key: a lock's vote, a generation's majority, a probe, a flush. `ask_timed` with
+    `ejected_too` is about the node as well.
 
     `timeout` is the length of a call in seconds, whether it asks one node or many. `raises` is
     whether a node's error reaches the caller (`on_error="raise"`).
@@ -45,6 +65,7 @@ class Cluster:
         "note_refused",
         "note_swallowed",
         "observers",
+        "observes_operations",
         "payloads",
         "raises",
         "route",
@@ -77,6 +98,7 @@ class Cluster:
         self.default_ttl = default_ttl
         self.raises = on_error == "raise"
         self.observers = observers
+        self.observes_operations = OperationFinished in observers.heard
         self.ejector = ejector
         self.note_swallowed = note_swallowed
         self.note_refused = note_refused
@@ -120,7 +142,7 @@ class Cluster:
         return self.io.now() + self.timeout
 
     async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
-        """Return the node's reply to `command`; when the node fails, its `NodeError` as a value.
+        """Return the reply of a key's node to `command`; when the node fails, its `NodeError`.
 
         The error is counted. A call of several steps passes its own `deadline`.
         """
@@ -148,7 +170,7 @@ class Cluster:
         deadline: float | None = None,
         enough: Enough | None = None,
     ) -> list[Reply]:
-        """Ask many nodes at once; return each reply, or the `NodeError` of a node that failed.
+        """Ask the nodes of many keys at once; return each reply, or the `NodeError` of a failed node.
 
         Once `enough` holds for the replies so far, the call waits a moment longer for the others.
         The late ones are `UNANSWERED`, and do not count as failures of their nodes.
@@ -188,8 +210,31 @@ class Cluster:
                 self._record(member, command, started, arrived - started, until, reply)
         return answers
 
-    # `ask_timed` of this class, for subclasses that do more in theirs.
-    ask_raw = ask_timed
+    # The member-addressed door: these very members and keys, whatever a subclass does in `ask`.
+    ask_member = ask
+    ask_members_timed = ask_timed
+
+    async def ask_members(
+        self,
+        asks: Sequence[tuple[Member, Command]],
+        deadline: float | None = None,
+        enough: Enough | None = None,
+    ) -> list[Reply]:
+        """Ask these very members at once, as `ask_many` does for keys."""
+        return [reply for reply, _ in await self.ask_members_timed(asks, deadline, enough)]
+
+    def invalidated(self, name: bytes) -> None:
+        """Let every part of this process that knows a value of `name` forget it.
+
+        Every delete of a caller's key passes here before it is sent, and every write that can replace
+        its value: not an `add`, a `touch` or the store of a recompute, whose followers are to get
+        that very value. Today single flight listens: no caller joins a recompute that began before.
+        """
+        self.io.single_flight.forget(name)
+
+    def invalidated_all(self) -> None:
+        """Do the same for all names: a tag, a generation or a whole node was invalidated."""
+        self.io.single_flight.forget_all()
 
     def stamp(self, command: Command) -> Command:
         """Return a command about callers' keys with the keys as they are sent."""
@@ -210,7 +255,9 @@ class Cluster:
     def _refuse(self, member: Member, command: Command) -> NodeError:
         """Count a call that is not sent because its node is ejected; return its error."""
         cause = member.health.error
-        error = NodeUnavailableError(f"ejected, and probed again soon ({cause})", member.node.name)
+        error = NodeUnavailableError(
+            f"ejected: {cause}; retrying in the background", member.node.name
+        )
         error.__cause__ = cause
         error.sent = False
         member.refused += 1
@@ -288,16 +335,21 @@ class Cluster:
         default: Any,
         decode: Decode | None = None,
     ) -> Any:
-        """Return the value of a stored payload; `default` for a miss, counted either way.
+        """Return the value of a stored payload, or `default` for a miss; count either at its node.
 
-        What has been verified already is read by another `decode`.
+        Every value of a node is decoded here, whether one key was read or many. `decode` is another
+        decoder than that of `payloads`: for a payload that is verified already, or for one of many.
         """
-        if payload is None or is_mark(payload):
+        # Decoded first, because a hit is to be quick. No decoder takes a mark, but memcached's own.
+        if payload is None or (not payload[1] and payload == BARE_STUB):
             member.misses += 1
             return default
         try:
             value = (decode or self.payloads.decode)(name, payload)
         except DecodeError as error:
+            if is_mark(payload):
+                member.misses += 1
+                return default
             return self.undecodable(member, name, error, default)
         member.hits += 1
         return value

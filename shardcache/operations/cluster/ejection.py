@@ -115,8 +115,8 @@ class Ejector:
         if member not in self._members:
             return
         error = member.health.error
-        told = self._notified.get(member)
-        if error is not None and (told is None or told.since != member.health.since):
+        notified = self._notified.get(member)
+        if error is not None and (notified is None or notified.since != member.health.since):
             self.notify_ejected(member, error)  # it was ejected before this client knew it
         self.prober.ensure_running()
 
@@ -130,8 +130,11 @@ class Ejector:
     def notify_ejected(self, member: Member, error: NodeError) -> None:
         """Drop the connections of an ejected node, and notify the client, once."""
         self._notify_overdue(member)
-        told = Claim(member.health.since)
-        if member not in self._members or self._notified.setdefault(member, told) is not told:
+        notified = Claim(member.health.since)
+        if (
+            member not in self._members
+            or self._notified.setdefault(member, notified) is not notified
+        ):
             return
         if not member.health.ejected:  # it was restored meanwhile
             self._notified.pop(member, None)
@@ -143,9 +146,9 @@ class Ejector:
 
     def _notify_overdue(self, member: Member) -> None:
         """Report the end of an earlier ejection, if an interrupt kept it from being reported."""
-        told, health = self._notified.get(member), member.health
-        if told is not None and told.since != health.since:
-            self.notify_restored(member, health.restored - told.since)
+        notified, health = self._notified.get(member), member.health
+        if notified is not None and notified.since != health.since:
+            self.notify_restored(member, health.restored - notified.since)
 
     def notify_restored(self, member: Member, seconds: float) -> None:
         """Notify a client that knows of the ejection that the node is back after `seconds`."""

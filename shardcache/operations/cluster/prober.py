@@ -174,10 +174,10 @@ class Prober:
 
     def _try_claim(self, health: SharedHealth, claim: Claim) -> bool:
         """Put a node in the list; return whether the caller is the one to eject it."""
-        held = self._out.setdefault(health, claim)
-        if held is claim:
+        existing = self._out.setdefault(health, claim)
+        if existing is claim:
             return True
-        if health.ejected or claim.since - held.since < ABANDONED:
+        if health.ejected or claim.since - existing.since < ABANDONED:
             return False
         self._out[health] = claim  # the thread that had it was interrupted twice
         return True

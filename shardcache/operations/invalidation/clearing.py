@@ -61,7 +61,7 @@ class ClearableCluster(Cluster):
             wanted = [self._generations.cleared]
             replies = await self._generations.settle(self, wanted, reads, until)
             if replies is None:
-                self.io.single_flight.forget_all()  # no caller joins an older recompute
+                self.invalidated_all()  # no caller joins an older recompute
             elif enough is None:
                 return replies
         sent = [(member, self.stamp(command)) for member, command in asks]
@@ -102,7 +102,7 @@ async def clear(cluster: Cluster, generations: Generations) -> bool:
     try:
         return await generations.renew(cluster, generations.cleared)
     finally:
-        cluster.io.single_flight.forget_all()  # no caller joins an older recompute
+        cluster.invalidated_all()  # no caller joins an older recompute
 
 
 def _is_cleared(command: Command) -> bool:

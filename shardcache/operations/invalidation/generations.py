@@ -144,18 +144,18 @@ class Generations(dict[str, Generation]):
         """
         members = self._keepers(cluster)
         deadline, wanted = cluster.deadline(), quorum(len(members))
-        held = await _read_each(cluster, generation.key, members, deadline, wanted)
+        found = await _read_each(cluster, generation.key, members, deadline, wanted)
         key = generation.key
-        names = [_name_in(cluster, key, reply) for reply in held.values() if _is_answer(reply)]
+        names = [_name_in(cluster, key, reply) for reply in found.values() if _is_answer(reply)]
         io = cluster.io
         known = [generation.name, current_generation(names, len(members))]
         name = next_generation(known, names, io.wall(), io.token())
-        stored = await _store_newer(cluster, generation.key, name, held, deadline, wanted)
-        left = [member for member, reply in held.items() if reply is UNANSWERED]
+        stored = await _store_newer(cluster, generation.key, name, found, deadline, wanted)
+        left = [member for member, reply in found.items() if reply is UNANSWERED]
         if left:  # they get it later, so that it is not lost with a few of the other nodes
             io.try_spawn(lambda: _catch_up(cluster, generation.key, name, left), "generation")
         if len(stored) < wanted:
-            failed = (reply for reply in held.values() if isinstance(reply, NodeError))
+            failed = (reply for reply in found.values() if isinstance(reply, NodeError))
             return cluster.unwrap(next(failed, None), default=False) is True
         # Not before: no caller may store under a name that other clients may still overlook.
         generation.name = max(generation.name, name)
@@ -165,7 +165,7 @@ class Generations(dict[str, Generation]):
         """Move the mark; return whether a majority of its nodes has stored it."""
         wanted = quorum(len(members))
         command = Set(self._mark, (MARK_FLAGS, cluster.io.token().hex().encode()))
-        replies = await cluster.ask_raw(
+        replies = await cluster.ask_members_timed(
             [(member, command) for member in members],
             deadline,
             partial(_are_stored, wanted),
@@ -186,7 +186,7 @@ class Generations(dict[str, Generation]):
         extra = self._next_in_turn(unsure) if marks else []
         keys = [*marks, *(each.key for each in (*unsure, *extra))]
         if not keys:
-            return await cluster.ask_raw(_stamp_all(cluster, reads), deadline)
+            return await cluster.ask_members_timed(_stamp_all(cluster, reads), deadline)
         members = self._keepers(cluster)
         first = len(reads)
 
@@ -210,7 +210,7 @@ class Generations(dict[str, Generation]):
             )
 
         asks = [*_stamp_all(cluster, reads), *((member, GetMany(keys)) for member in members)]
-        timed = await cluster.ask_raw(asks, deadline, enough)
+        timed = await cluster.ask_members_timed(asks, deadline, enough)
         heard = {
             member: reply
             for member, (reply, _) in zip(members, timed[first:], strict=True)
@@ -264,8 +264,8 @@ class Generations(dict[str, Generation]):
         behind = [member for member, known in names.items() if known < name]
         stored = len(names) - len(behind)
         if behind:
-            held = await _read_each(cluster, key, behind, deadline, len(behind))
-            stored += len(await _store_newer(cluster, key, name, held, deadline, len(behind)))
+            found = await _read_each(cluster, key, behind, deadline, len(behind))
+            stored += len(await _store_newer(cluster, key, name, found, deadline, len(behind)))
         generation.name = max(generation.name, name)
         if stored < quorum(nodes):
             self._seen = {}  # as above; the other nodes get it then
@@ -288,10 +288,10 @@ async def _read(cluster: Cluster, reads: Asks, deadline: float) -> list[Timed]:
     """Send reads; one reply serves all tasks that ask for the same value at the same time."""
     asks = _stamp_all(cluster, reads)
     if len(asks) != 1 or type(asks[0][1]) is not Get:
-        return await cluster.ask_raw(asks, deadline)
+        return await cluster.ask_members_timed(asks, deadline)
 
     async def ask() -> Any:  # tasks share the reply together with its seconds
-        return (await cluster.ask_raw(asks, deadline))[0]
+        return (await cluster.ask_members_timed(asks, deadline))[0]
 
     timed: Any = await cluster.io.coalesce(asks[0][1], ask)
     return [timed]
@@ -325,7 +325,7 @@ async def _read_each(
     cluster: Cluster, key: bytes, members: Sequence[Member], deadline: float, wanted: int
 ) -> dict[Member, Reply]:
     """Read a generation on each node, with CAS tokens; wait for `wanted` answers."""
-    replies = await cluster.ask_raw(
+    replies = await cluster.ask_members_timed(
         [(member, Gets(key)) for member in members],
         deadline,
         lambda heard: sum(map(_is_answer, heard)) >= wanted,
@@ -349,7 +349,7 @@ async def _store_newer(  # noqa: PLR0913, PLR0917 - what to store, over what, an
     cluster: Cluster,
     key: bytes,
     name: str,
-    held: Mapping[Member, Reply],
+    found: Mapping[Member, Reply],
     deadline: float,
     wanted: int,
 ) -> Collection[Member]:
@@ -361,7 +361,7 @@ async def _store_newer(  # noqa: PLR0913, PLR0917 - what to store, over what, an
     payload = cluster.payloads.seal(key, (MARK_FLAGS, name.encode()))
     for _ in range(TRIES):
         asks: list[tuple[Member, Command]] = []
-        for member, reply in held.items():
+        for member, reply in found.items():
             if _is_answer(reply) and _name_in(cluster, key, reply) >= name:
                 done.add(member)
             elif _is_answer(reply):
@@ -369,7 +369,7 @@ async def _store_newer(  # noqa: PLR0913, PLR0917 - what to store, over what, an
         if not asks:
             break
         missing = wanted - len(done)
-        replies = await cluster.ask_raw(asks, deadline, partial(_are_stored, missing))
+        replies = await cluster.ask_members_timed(asks, deadline, partial(_are_stored, missing))
         stored = dict(
             zip((member for member, _ in asks), (reply for reply, _ in replies), strict=True)
         )
@@ -377,7 +377,7 @@ async def _store_newer(  # noqa: PLR0913, PLR0917 - what to store, over what, an
         beaten = [member for member, reply in stored.items() if reply is False or reply is None]
         if not beaten:
             break
-        held = await _read_each(cluster, key, beaten, deadline, len(beaten))
+        found = await _read_each(cluster, key, beaten, deadline, len(beaten))
     return done
 
 
@@ -397,5 +397,5 @@ def _store_command(key: bytes, payload: Payload, reply: Reply) -> Command:
 async def _catch_up(cluster: Cluster, key: bytes, name: str, members: Sequence[Member]) -> None:
     """Store a generation on nodes that were not awaited."""
     deadline = cluster.deadline()
-    held = await _read_each(cluster, key, members, deadline, len(members))
-    await _store_newer(cluster, key, name, held, deadline, len(members))
+    found = await _read_each(cluster, key, members, deadline, len(members))
+    await _store_newer(cluster, key, name, found, deadline, len(members))

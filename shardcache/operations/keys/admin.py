@@ -31,7 +31,7 @@ async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
     """
     known = cluster.known
     asks = [(member, Ping()) for member in known.values()]
-    answers = await cluster.ask_timed(asks, ejected_too=True)
+    answers = await cluster.ask_members_timed(asks, ejected_too=True)
     return {
         name: reply if isinstance(reply, NodeError) else seconds
         for name, (reply, seconds) in zip(known, answers, strict=True)
@@ -84,7 +84,7 @@ async def stats(cluster: Cluster, recomputes: Mapping[str, float]) -> Stats:
 async def flush_all(cluster: Cluster) -> bool:
     """Empty every node; return whether all did."""
     members = list(cluster.members.values())
-    cluster.io.single_flight.forget_all()
+    cluster.invalidated_all()
     replies = await _ask_each(cluster, members, FlushAll())
     failed: dict[Key, NodeError | DecodeError] = {
         member.node.name: reply
@@ -100,12 +100,12 @@ async def flush_all(cluster: Cluster) -> bool:
 async def flush_node(cluster: Cluster, name: str) -> bool:
     """Empty one node; return whether it did. Raise `TopologyError` for an unknown name."""
     member = cluster.members[cluster.topology.node(name).name]
-    cluster.io.single_flight.forget_all()
-    flushed: bool = cluster.unwrap(await cluster.ask(member, FlushAll()), default=False)
+    cluster.invalidated_all()
+    flushed: bool = cluster.unwrap(await cluster.ask_member(member, FlushAll()), default=False)
     return flushed
 
 
 async def _ask_each(
     cluster: Cluster, members: list[Member], command: Command
 ) -> list[Any]:  # of its kind
-    return await cluster.ask_many([(member, command) for member in members])
+    return await cluster.ask_members([(member, command) for member in members])

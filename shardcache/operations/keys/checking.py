@@ -53,9 +53,9 @@ TTL: Final = 10.0  # seconds; the life of a check's key if it cannot be deleted
 ONE: Final[Payload] = (INTEGER_FLAGS, b"1")
 FINAL: Final = (FailureKind.HARD, FailureKind.TIMEOUT)  # after these nothing more is asked
 
-GONE: Final = "what was just written is gone: it has no room, or several servers answer there"
-OTHER: Final = "what was just written reads as something else: several servers answer there"
-NO: Final = "the server says no, for no reason"
+GONE: Final = "a key just written is missing: no memory left, or several servers behind the address"
+OTHER: Final = "a key just written holds something else: several servers behind the address"
+NO: Final = "the server refused, without a reason"
 
 EVICT: Final = "give it more memory, or let it evict: maxmemory-policy allkeys-lru"
 
@@ -343,8 +343,8 @@ class Visit:
         reply = yield ServerStats()
         self._figures = reply if isinstance(reply, (dict, NodeError)) else {}
         product = self._product
-        told = _version(self._figure(product.figure))
-        if told and tuple(map(int, told.groups())) < product.oldest:
+        version = _version(self._figure(product.figure))
+        if version and tuple(map(int, version.groups())) < product.oldest:
             oldest = ".".join(map(str, product.oldest))
             self.note(
                 "", f"{self._server()} is too old: {product.name} {oldest} or newer is needed"
@@ -380,13 +380,13 @@ class Visit:
         return REFUSED
 
     def _fault(self, reason: str, unable: Sequence[str]) -> str:
-        advice = next((told for word, told in ADVICE.items() if word in reason), "")
+        advice = next((advice for word, advice in ADVICE.items() if word in reason), "")
         if "NOPERM" in reason:
             advice = f"give it +@read +@write +@scripting +@connection +info {self._patterns()}"
-        told = f"{reason.rstrip('.')}; {advice}" if advice else reason
+        advised = f"{reason.rstrip('.')}; {advice}" if advice else reason
         listed = ", ".join(dict.fromkeys(filter(None, unable)))
         whole = not listed or len(unable) == self._asked
-        return told if whole else f"cannot {listed}: {told}"
+        return advised if whole else f"cannot {listed}: {advised}"
 
     def _patterns(self) -> str:
         """Return the key patterns that a Redis user needs."""
@@ -415,14 +415,14 @@ class Visit:
         if self._unsupported:
             yield f"its backend cannot {', '.join(dict.fromkeys(self._unsupported))}"
         if self._figure("role") == "slave":
-            yield "a writable copy of another server: what is written is lost when it is synchronised"
+            yield "a writable replica of another server: writes are lost when it is synchronised"
         if self._values and self._figure("maxmemory_policy") == "noeviction":
-            forever = ": values stored without a ttl stay for ever, for there is no default_ttl"
+            forever = ": without a ttl values stay for ever, and there is no default_ttl"
             kept = forever if cluster.default_ttl is None else ""
             yield f"it evicts nothing (maxmemory-policy noeviction){kept}"
         yield from url_warnings(self.member.node)
         if sends_password_in_clear(self.member.node):
-            yield "its password is sent in clear: rediss:// would not"
+            yield "its password is sent unencrypted: use rediss://"
 
 
 def _reason(error: ShardCacheError, node: str) -> str:

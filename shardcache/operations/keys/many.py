@@ -2,74 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
-from shardcache.core.flags import BARE_STUB, is_mark
 from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.observing import report
 from shardcache.operations.cluster.routing import Key
 
 # A group holds, for one node, the canonical names of the callers' keys.
 Groups = dict[Member, dict[Key, bytes]]
 Failed = dict[Key, NodeError | DecodeError]
 
+_MISSING: Final[Any] = object()  # in place of a value
 
-async def get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
+
+def get_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, dict[Key, Any]]:
     """Return the values of the keys found, under the caller's own keys."""
+    if cluster.observes_operations:
+        asked = list(keys)
+        return report(cluster, "get_many", len(asked), lambda: _get_many(cluster, asked), len)
+    return _get_many(cluster, keys)
+
+
+async def _get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
     groups = _group(cluster, keys)
     found: dict[Key, Any] = {}
     failed: Failed = {}
-    decode, plain = cluster.payloads.decoder(), cluster.payloads.bytes_flags
+    decode, plain, read = cluster.payloads.decoder(), cluster.payloads.bytes_flags, cluster.value
     for member, asked, names, replies in await _ask_groups(cluster, groups, GetMany):
         hits = 0
         for key, name, reply in zip(asked, names, replies, strict=True):
-            # A hit goes straight to its decoder, for there are many; of the marks no decoder takes
-            # any but memcached's own.
-            if type(reply) is not tuple or reply == BARE_STUB:
-                _miss(member, reply, key, failed)
-                continue
-            if reply[0] in plain:  # bytes are what they are
-                found[key] = reply[1]
-                hits += 1
+            # Bytes are their own value, and spared the call, for there are many. Empty ones may be
+            # memcached's stub.
+            if type(reply) is tuple:
+                if reply[0] in plain and reply[1]:
+                    found[key] = reply[1]
+                    hits += 1
+                    continue
+            elif reply is not None:
+                failed[key] = reply
                 continue
             try:
-                found[key] = decode(name, reply)
-                hits += 1
+                value = read(member, name, reply, _MISSING, decode)
             except DecodeError as error:
-                if is_mark(reply):
-                    member.misses += 1
-                else:
-                    _note_undecodable(cluster, member, name, error, key, failed)
+                failed[key] = error
+            else:
+                if value is not _MISSING:
+                    found[key] = value
         member.hits += hits
     if failed and cluster.raises:
         raise _failure(groups, failed, found=found)
     return found
 
 
-def _miss(member: Member, reply: Any, key: Key, failed: Failed) -> None:
-    """Note an error under the caller's key, or count a miss."""
-    if isinstance(reply, NodeError):
-        failed[key] = reply
-    else:
-        member.misses += 1
-
-
-def _note_undecodable(  # noqa: PLR0913, PLR0917 - a reply, and where its error goes
-    cluster: Cluster, member: Member, name: bytes, error: DecodeError, key: Key, failed: Failed
-) -> None:
-    """Count undecodable bytes; note their error under the caller's key if it is to be raised."""
-    try:
-        cluster.undecodable(member, name, error, None)
-    except DecodeError:
-        failed[key] = error
-
-
-async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
+def set_many(
+    cluster: Cluster, items: Mapping[Key, Any], ttl: TTL
+) -> Coroutine[Any, Any, list[Key]]:
     """Store every item; return the keys that could not be stored."""
+    if cluster.observes_operations:
+        return report(cluster, "set_many", len(items), lambda: _set_many(cluster, items, ttl))
+    return _set_many(cluster, items, ttl)
+
+
+async def _set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
     seconds = lifetime(ttl, cluster.default_ttl)
     groups = _group(cluster, items)
     payloads = {
@@ -83,6 +82,8 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
             return DeleteMany(names)
         return SetMany([(name, payloads[name]) for name in names], seconds)
 
+    for name in payloads:
+        cluster.invalidated(name)
     failed: Failed = {}
     refused: list[tuple[Member, Command]] = []
     deadline = cluster.deadline()
@@ -103,12 +104,19 @@ async def set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list
     return list(failed)
 
 
-async def delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
+def delete_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, int]:
     """Remove every key; return how many were there."""
+    if cluster.observes_operations:
+        asked = list(keys)
+        return report(cluster, "delete_many", len(asked), lambda: _delete_many(cluster, asked))
+    return _delete_many(cluster, keys)
+
+
+async def _delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
     groups = _group(cluster, keys)
     for group in groups.values():
         for name in group.values():
-            cluster.io.single_flight.forget(name)
+            cluster.invalidated(name)
     removed: list[Key] = []
     answered: list[Key] = []
     failed: Failed = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Coroutine, Hashable
 from typing import Any, Final, SupportsIndex
 
 from shardcache.core.commands import (
@@ -23,38 +23,80 @@ from shardcache.core.numeric import whole
 from shardcache.errors import DecodeError, NodeRefusedError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.observing import report
 from shardcache.operations.cluster.routing import Key
 
 COUNTER_MAX: Final = 2**63 - 1  # the largest number that every server can hold
 COUNTER_TRIES: Final = 3  # rounds of incr and add, for a counter that keeps vanishing in between
 TOUCH_TRIES: Final = 3  # rounds of read and store, for a value that other writers keep changing
 _FAILED: Final[Any] = object()  # in place of a reply
+_MISSING: Final[Any] = object()  # in place of a value
 
 # Values and defaults are the caller's own objects, hence `Any`.
 
 
-async def get(cluster: Cluster, key: Key, default: Any) -> Any:
+def get(cluster: Cluster, key: Key, default: Any) -> Coroutine[Any, Any, Any]:
     """Return the key's value, or `default`."""
+    if cluster.observes_operations:
+        return _report_get(cluster, key, default)
+    return _get(cluster, key, default)
+
+
+async def _report_get(cluster: Cluster, key: Key, default: Any) -> Any:
+    value = await report(
+        cluster,
+        "get",
+        1,
+        lambda: _get(cluster, key, _MISSING),
+        lambda value: value is not _MISSING,
+    )
+    return default if value is _MISSING else value
+
+
+async def _get(cluster: Cluster, key: Key, default: Any) -> Any:
     name, member, _ = cluster.route(key)
     payload = cluster.unwrap(await cluster.ask(member, Get(name)), None)
     return cluster.value(member, name, payload, default)
 
 
-async def gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable | None]:
+def gets(
+    cluster: Cluster, key: Key, default: Any
+) -> Coroutine[Any, Any, tuple[Any, Hashable | None]]:
     """Return the key's value with a token for `cas`, or `default` with `None`."""
+    if cluster.observes_operations:
+        return report(
+            cluster,
+            "gets",
+            1,
+            lambda: _gets(cluster, key, default),
+            lambda found: found[1] is not None,
+        )
+    return _gets(cluster, key, default)
+
+
+async def _gets(cluster: Cluster, key: Key, default: Any) -> tuple[Any, Hashable | None]:
     name, member, _ = cluster.route(key)
     found = cluster.unwrap(await cluster.ask(member, Gets(name)), None)
     payload, token = found or (None, None)
-    missing = object()
-    value = cluster.value(member, name, payload, missing)
-    return (default, None) if value is missing else (value, token)
+    value = cluster.value(member, name, payload, _MISSING)
+    return (default, None) if value is _MISSING else (value, token)
 
 
-async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) -> bool:
+def store(
+    cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When
+) -> Coroutine[Any, Any, bool]:
     """Store the key on the condition `when`; return whether it was stored."""
+    if cluster.observes_operations:
+        return report(cluster, when.value, 1, lambda: _store(cluster, key, value, ttl, when))
+    return _store(cluster, key, value, ttl, when)
+
+
+async def _store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) -> bool:
     name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
+    if when is not When.ABSENT:  # an add never replaces a value
+        cluster.invalidated(name)
     if seconds == 0:
         return await _store_expired(cluster, member, name, when)
     deadline = cluster.deadline()
@@ -64,17 +106,26 @@ async def store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) ->
     return bool(cluster.unwrap(reply, default=False))
 
 
-async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL) -> bool | None:
+def cas(
+    cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL
+) -> Coroutine[Any, Any, bool | None]:
     """Store the key if it has not changed since `gets` returned `token`."""
+    if cluster.observes_operations:
+        return report(cluster, "cas", 1, lambda: _cas(cluster, key, value, token, ttl))
+    return _cas(cluster, key, value, token, ttl)
+
+
+async def _cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL) -> bool | None:
     name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
+    cluster.invalidated(name)
     expired = seconds == 0  # stored for a second, then deleted: no server does both at once
     deadline = cluster.deadline()
     command = Cas(name, payload, token, 1.0 if expired else seconds)
     reply = await cluster.ask(member, command, deadline)
     if expired and reply is True:
-        cluster.io.single_flight.forget(name)
+        cluster.invalidated(name)
         await cluster.ask(member, Delete(name), deadline)
     if isinstance(reply, NodeRefusedError):  # as for every store, unless another write came first
         await cluster.ask(member, DeleteCas(name, token), deadline)
@@ -82,19 +133,31 @@ async def cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL)
     return stored
 
 
-async def delete(cluster: Cluster, key: Key) -> bool:
+def delete(cluster: Cluster, key: Key) -> Coroutine[Any, Any, bool]:
     """Remove the key; return whether it was there. A recompute of it under way is void."""
+    if cluster.observes_operations:
+        return report(cluster, "delete", 1, lambda: _delete(cluster, key))
+    return _delete(cluster, key)
+
+
+async def _delete(cluster: Cluster, key: Key) -> bool:
     name, member, _ = cluster.route(key)
-    cluster.io.single_flight.forget(name)
+    cluster.invalidated(name)
     return bool(cluster.unwrap(await cluster.ask(member, Delete(name)), default=False))
 
 
-async def touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
+def touch(cluster: Cluster, key: Key, ttl: TTL) -> Coroutine[Any, Any, bool]:
     """Set the key's expiry; return whether the key was there."""
+    if cluster.observes_operations:
+        return report(cluster, "touch", 1, lambda: _touch(cluster, key, ttl))
+    return _touch(cluster, key, ttl)
+
+
+async def _touch(cluster: Cluster, key: Key, ttl: TTL) -> bool:
     name, member, _ = cluster.route(key)
     seconds = lifetime(ttl, cluster.default_ttl)
     if seconds == 0:
-        return await delete(cluster, key)
+        return await _delete(cluster, key)
     if cluster.payloads.signs:
         return await _touch_signed(cluster, member, name, seconds)
     return bool(cluster.unwrap(await cluster.ask(member, Touch(name, seconds)), default=False))
@@ -128,20 +191,29 @@ async def incr(
     cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
 ) -> int | None:
     """Add `delta` to the key's counter; return its new value."""
-    return await _count(cluster, key, _checked(delta, "delta"), initial, ttl)
+    return await _count(cluster, "incr", key, _checked(delta, "delta"), initial, ttl)
 
 
 async def decr(
     cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
 ) -> int | None:
     """Subtract `delta` from the key's counter, which stops at 0; return its new value."""
-    return await _count(cluster, key, -_checked(delta, "delta"), initial, ttl)
+    return await _count(cluster, "decr", key, -_checked(delta, "delta"), initial, ttl)
 
 
-async def _count(
+def _count(  # noqa: PLR0913, PLR0917 - one counter, in either direction
+    cluster: Cluster, name: str, key: Key, delta: int, start: SupportsIndex | None, ttl: TTL
+) -> Coroutine[Any, Any, int | None]:
+    if cluster.observes_operations:
+        return report(cluster, name, 1, lambda: _add(cluster, key, delta, start, ttl))
+    return _add(cluster, key, delta, start, ttl)
+
+
+async def _add(
     cluster: Cluster, key: Key, delta: int, start: SupportsIndex | None, ttl: TTL
 ) -> int | None:
     name, member, _ = cluster.route(key)
+    cluster.invalidated(name)
     initial = None if start is None else _checked(start, "initial")
     seconds = lifetime(ttl, cluster.default_ttl)
     deadline = cluster.deadline()
@@ -175,9 +247,8 @@ async def _store_expired(cluster: Cluster, member: Member, name: bytes, when: Wh
     """Store with a ttl of 0: delete the key, except for an `add`, which only looks for it."""
     if when is When.ABSENT:
         return cluster.unwrap(await cluster.ask(member, Get(name)), _FAILED) is None
-    cluster.io.single_flight.forget(name)
-    there = cluster.unwrap(await cluster.ask(member, Delete(name)), _FAILED)
-    return there is not _FAILED and (when is When.ALWAYS or bool(there))
+    removed = cluster.unwrap(await cluster.ask(member, Delete(name)), _FAILED)
+    return removed is not _FAILED and (when is When.ALWAYS or bool(removed))
 
 
 async def _drop_refused(

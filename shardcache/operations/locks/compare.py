@@ -15,7 +15,7 @@ from shardcache.core.commands import (
     Gets,
     Reply,
 )
-from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.cluster import AskMany
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import UNANSWERED
 
@@ -24,7 +24,7 @@ Suffices: TypeAlias = Callable[[Mapping[Member, Reply]], bool]
 
 
 async def compare_and_change(
-    cluster: Cluster,
+    ask_many: AskMany,
     asks: Sequence[tuple[Member, CompareAndDelete | CompareAndExpire]],
     deadline: float,
     enough: Suffices,
@@ -32,13 +32,14 @@ async def compare_and_change(
 ) -> list[Reply]:
     """Run the command on every node whose key holds its payload.
 
+    `ask_many` is the door: a cluster's `ask_members` for locks, `ask_many` for what belongs to a key.
     Return `True`, `False` or the node's error per node. Where the server cannot compare, the key is
     read first and changed by CAS. Where the key is missing or holds something else, the command that
     `absent` returns is sent in its place; it must not change an existing key. Once the replies are
     `enough`, the other nodes are not awaited.
     """
     members = [member for member, _ in asks]
-    found = await cluster.ask_many(
+    found = await ask_many(
         [(member, _first_step(member, command)) for member, command in asks],
         deadline,
         lambda heard: enough(dict(zip(members, map(_after_read, heard), strict=True))),
@@ -57,7 +58,7 @@ async def compare_and_change(
         if following is not None:
             replies[member] = UNANSWERED
             changing.append((member, following))
-    changed = await cluster.ask_many(
+    changed = await ask_many(
         changing, deadline, lambda heard: enough({**replies, **_by_member(changing, heard)})
     )
     for member, reply in _by_member(changing, changed).items():
@@ -66,7 +67,7 @@ async def compare_and_change(
 
 
 async def compare_and_delete(  # noqa: PLR0913, PLR0917 - as above, with the tokens
-    cluster: Cluster,
+    ask_many: AskMany,
     members: Sequence[Member],
     command: CompareAndDelete,
     tokens: Mapping[Member, Hashable],
@@ -89,7 +90,7 @@ async def compare_and_delete(  # noqa: PLR0913, PLR0917 - as above, with the tok
         for member in members
         if member in known or CompareAndDelete in member.supports
     ]
-    replies = await cluster.ask_many(
+    replies = await ask_many(
         asks, deadline, lambda heard: enough({**unheard, **_by_member(asks, heard)})
     )
     found = _by_member(asks, replies)
@@ -101,7 +102,7 @@ async def compare_and_delete(  # noqa: PLR0913, PLR0917 - as above, with the tok
     if rest:
         settled = {member: reply for member, reply in found.items() if member not in rest}
         compared = await compare_and_change(
-            cluster,
+            ask_many,
             [(member, command) for member in rest],
             deadline,
             lambda heard: enough({**settled, **heard}),

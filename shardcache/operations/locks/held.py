@@ -43,10 +43,10 @@ class HeldLock:
 
     __slots__ = (
         "_extending",
-        "_keeping",
-        "_least",
         "_process",
         "_put_back",
+        "_renewal",
+        "_shortest",
         "_tokens",
         "cluster",
         "key",
@@ -85,8 +85,8 @@ class HeldLock:
         self._put_back: set[Member] = set()  # nodes that had lost it, and may store it again
         self._process = cluster.io.process()
         self._extending = 0  # the number of extensions under way
-        self._least = 0.0  # the validity by the shortest of them
-        self._keeping: Repetition | None = None
+        self._shortest = 0.0  # the validity by the shortest of them
+        self._renewal: Repetition | None = None
 
     def remaining(self) -> float:
         """Return the seconds for which the lock is still valid; 0 if it is not, as in a forked child."""
@@ -99,11 +99,11 @@ class HeldLock:
         """Whether it belongs to this process, and not to the process that this one was forked from."""
         return self._process == self.cluster.io.process()
 
-    def keep(self) -> None:
+    def renew_in_background(self) -> None:
         """Extend the lock in the background, as its policy says."""
         io, policy = self.cluster.io, self.policy
         if policy.renew:
-            self._keeping = io.repeat(policy.ttl / 3, self._extend_while_held, "lock keeper")
+            self._renewal = io.repeat(policy.ttl / 3, self._extend_while_held, "lock keeper")
 
     async def _extend_while_held(self) -> bool:
         try:
@@ -125,7 +125,7 @@ class HeldLock:
         Two extensions at once may reach the nodes in any order: the shorter one counts.
         """
         if not self._extending:
-            self._least = math.inf
+            self._shortest = math.inf
         self._extending += 1
         try:
             return await self._extend(ttl)
@@ -158,7 +158,7 @@ class HeldLock:
         if len(agreed) < wanted or not long_enough(left, ttl) or self.lost:
             self._lose("it could not be extended")
             return False
-        self.until = self._least = min(self._least, now + left)
+        self.until = self._shortest = min(self._shortest, now + left)
         late = [member for member, reply in replies.items() if reply is UNANSWERED]
         if late:
             io.clean_up((self, asked), partial(self._extend_late, late, ttl, deadline))
@@ -184,7 +184,7 @@ class HeldLock:
 
         command = CompareAndExpire(self.key, self.payload, ttl)
         replies = await compare_and_change(
-            self.cluster,
+            self.cluster.ask_members,
             [(member, with_ttl(command, member_ttl(member, ttl))) for member in members],
             deadline,
             enough,
@@ -209,9 +209,9 @@ class HeldLock:
         if not self.remaining():
             self._lose("its time ran out")
         self.released = True
-        if self._keeping is not None:
+        if self._renewal is not None:
             try:
-                await self._keeping.stop()
+                await self._renewal.stop()
             except BaseException:
                 remove_later(self.cluster, self.members, self.key, self.payload)
                 raise
@@ -295,7 +295,12 @@ async def withdraw(  # noqa: PLR0913 - what to remove, and which nodes to wait f
     replies: list[Reply] = [UNANSWERED] * len(members)
     try:
         replies = await compare_and_delete(
-            cluster, members, CompareAndDelete(key, payload), tokens, cluster.deadline(), enough
+            cluster.ask_members,
+            members,
+            CompareAndDelete(key, payload),
+            tokens,
+            cluster.deadline(),
+            enough,
         )
     finally:
         for member, reply in zip(members, replies, strict=True):

@@ -91,7 +91,7 @@ async def _run(attempt: _Attempt) -> HeldLock | None:
     try:
         if await attempt.ask_nodes():
             lock = attempt.held_lock()
-            lock.keep()
+            lock.renew_in_background()
             return lock
     except BaseException:
         await io.shield(attempt.withdraw)
@@ -110,7 +110,7 @@ async def is_held(cluster: Cluster, key: Key) -> bool:
     name, _, hashed = cluster.route(key)
     members = cluster.voters(hashed)
     command = Get(lock_key(name))
-    replies = await cluster.ask_many(
+    replies = await cluster.ask_members(
         [(member, command) for member in members],
         cluster.deadline(),
         lambda heard: _decide_held(heard) is not None,
@@ -215,7 +215,7 @@ class _Attempt:
                 return True
             self._replies[gate] = UNANSWERED
             until = io.now() + GATE_SHARE * cluster.timeout
-            reply = self._replies[gate] = await cluster.ask(gate, self._command(gate), until)
+            reply = self._replies[gate] = await cluster.ask_member(gate, self._command(gate), until)
             if not isinstance(reply, NodeError):
                 return agrees(reply)
             silent += isinstance(reply, NodeTimeoutError)
@@ -226,7 +226,7 @@ class _Attempt:
     async def _ask_others(self, members: Sequence[Member]) -> None:
         before = list(self._replies.values())
         self._replies.update(dict.fromkeys(members, UNANSWERED))
-        replies = await self.cluster.ask_many(
+        replies = await self.cluster.ask_members(
             [(member, self._command(member)) for member in members],
             self.cluster.deadline(),
             lambda heard: is_decided([*before, *heard], self._wanted, len(self._members)),
@@ -250,7 +250,7 @@ def _unavailable(name: bytes, replies: Mapping[Member, Reply]) -> LockUnavailabl
     }
     return LockUnavailable(
         f"lock {name!r}: {len(errors)} of {len(replies)} nodes failed"
-        f" ({', '.join(errors)}), and {quorum(len(replies))} have to agree",
+        f" ({', '.join(errors)}), and {quorum(len(replies))} must agree",
         errors,
     )
 

@@ -7,7 +7,7 @@ release. A hit is one command.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Coroutine
 from typing import Any, Final
 
 from shardcache.core.caching import lifetime_of
@@ -16,6 +16,7 @@ from shardcache.core.flags import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.core.freshness import Freshness, Stored, open_stored
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.observing import report
 from shardcache.operations.invalidation import tags
 from shardcache.operations.port import FlightEnd, raisable
 from shardcache.operations.recompute.exceptions import copy_to_raise
@@ -30,8 +31,15 @@ RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.EXPIRED})
 # Values are the caller's own, hence `Any`.
 
 
-async def get(request: Request) -> Any:
+def get(request: Request) -> Coroutine[Any, Any, Any]:
     """Return the value: the stored one, or the result of one caller's recompute for all."""
+    cluster = request.cluster
+    if cluster.observes_operations:
+        return report(cluster, "cached", 1, lambda: _get(request), lambda _: not request.missed)
+    return _get(request)
+
+
+async def _get(request: Request) -> Any:
     reply, versions = await request.read()
     if type(reply) is tuple and not is_mark(reply):
         stored = open_stored(reply)
@@ -73,6 +81,7 @@ async def put(request: Request, value: Any) -> bool:
         return False
     payload = request.cluster.payloads.dump(request.name, value)
     stored, seconds = request.seal(payload, lifetime, 0.0, versions)
+    request.cluster.invalidated(request.name)
     reply = await request.ask(Set(request.name, stored, seconds))
     if isinstance(reply, NodeRefusedError):  # as for every store: the old value is gone
         await request.ask(Delete(request.name))
@@ -87,7 +96,7 @@ async def refresh(request: Request) -> Any:
         outcome = await capture(lambda: _recompute_over(request, progress))
         return outcome._replace(progress=progress)
 
-    request.io.single_flight.forget(request.name)
+    request.cluster.invalidated(request.name)
     ended, _ = await request.io.single_flight.do(
         request.name, recompute_over, 0.0, takes_over=True, progress=progress
     )
@@ -99,7 +108,7 @@ async def refresh(request: Request) -> Any:
 async def invalidate(request: Request) -> bool:
     """Remove the value, and void recomputes under way; return whether anything was there."""
     cluster, member = request.cluster, request.member
-    request.io.single_flight.forget(request.name)
+    cluster.invalidated(request.name)
     request.protection.refresh_gate.clear(request.name)
     asks: list[tuple[Member, Command]] = [(member, Delete(request.name))]
     if request.policy.ages:  # a refresh under way, or backing off, has nothing left to do
@@ -161,6 +170,7 @@ async def _recompute_over(request: Request, progress: Progress) -> Outcome:
 
 async def _miss(request: Request, sight: Sight, last_resort: Stored | None) -> Any:
     io, policy = request.io, request.policy
+    request.missed = True
     request.increment("misses")
     if isinstance(sight.reply, NodeError):
         request.count_trouble(sight.reply)

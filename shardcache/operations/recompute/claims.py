@@ -231,7 +231,7 @@ class RefreshClaim:
     async def _ask(self, command: CompareAndDelete | CompareAndExpire) -> Reply:
         cluster = self._cluster
         asks = [(self._member, command)]
-        (reply,) = await compare_and_change(cluster, asks, cluster.deadline(), _answered)
+        (reply,) = await compare_and_change(cluster.ask_many, asks, cluster.deadline(), _answered)
         return reply
 
 

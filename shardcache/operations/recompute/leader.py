@@ -273,5 +273,5 @@ class Leader:
     def _timeout_error(self) -> RecomputeTimeoutError:
         wait = self._request.policy.seconds("wait")
         return RecomputeTimeoutError(
-            f"the value of {self._request.key!r} did not come within {wait:g} s"
+            f"the value of {self._request.key!r} was not recomputed within {wait:g} s"
         )

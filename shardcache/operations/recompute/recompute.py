@@ -110,12 +110,12 @@ async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
 
 async def _claim(request: Request, ask_for_claim: Work[T]) -> T:
     """Return the claim that `ask_for_claim` gets; release it if the caller is stopped meanwhile."""
-    got: list[T] = []
+    claims: list[T] = []
     stopped = False
 
     async def work() -> T:
         claim = await ask_for_claim()
-        got.append(claim)
+        claims.append(claim)
         if stopped:
             await _release(claim)
         return claim
@@ -124,8 +124,8 @@ async def _claim(request: Request, ask_for_claim: Work[T]) -> T:
         return await request.io.shield(work)
     except BaseException:
         stopped = True
-        if got:
-            await request.io.shield(lambda: _release(got[0]))
+        if claims:
+            await request.io.shield(lambda: _release(claims[0]))
         raise
 
 
@@ -185,10 +185,10 @@ async def recompute(
     """
     io = request.io
     process = io.process()
-    keeping: Repetition | None = None
+    renewal: Repetition | None = None
     try:
         versions = await tags.get_or_create(request.cluster, request.tags)
-        keeping = _renew_in_background(request, claim)
+        renewal = _renew_in_background(request, claim)
         request.increment("recomputes")
         began = io.now()
         if progress is not None:
@@ -197,14 +197,14 @@ async def recompute(
             result = await io.compute(request.factory)
         except Exception as raised:  # noqa: BLE001 - the function's own; its callers get it
             error = raised.error if isinstance(raised, CarriedError) else raised
-            await _stop(keeping)
+            await _stop(renewal)
             return await _handle_error(request, error, claim, last_resort, io.now() - began)
-        await _stop(keeping)
+        await _stop(renewal)
         return await _store_result(request, result, claim, versions, io.now() - began)
     except BaseException:
 
         async def undo() -> None:
-            await _stop(keeping)
+            await _stop(renewal)
             await claim.release()
 
         if io.process() == process:  # else this is a forked child, and the claim is the parent's
@@ -225,9 +225,9 @@ def _renew_in_background(request: Request, claim: Claim) -> Repetition | None:
     return io.repeat(policy.ttl / 3, renew, "recompute keeper")
 
 
-async def _stop(keeping: Repetition | None) -> None:
-    if keeping is not None:
-        await keeping.stop()
+async def _stop(renewal: Repetition | None) -> None:
+    if renewal is not None:
+        await renewal.stop()
 
 
 async def _store_result(

@@ -50,6 +50,7 @@ class Request:
         "io",
         "key",
         "member",
+        "missed",
         "name",
         "policy",
         "protection",
@@ -70,6 +71,7 @@ class Request:
         self.io = cluster.io
         self.key = key
         self.began: float
+        self.missed = False  # whether nothing could be served at once
         self.name: bytes
         self.member: Member
         self.name, self.member, _ = cluster.route(key)

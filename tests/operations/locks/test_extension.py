@@ -119,7 +119,7 @@ def test_a_lock_released_during_its_renewal_is_not_lost(kinds, steps):
     task = process.run(hold.release())
     harness.advance(1.0, lambda: task.done)
     assert task.result is True
-    assert hold._keeping.stopped
+    assert hold._renewal.stopped
     harness.advance(0.1)
     assert harness.held == [None] * 5
     harness.advance(TTL)

@@ -63,5 +63,5 @@ def test_held_is_not_guessed(down, known):
     if known:
         assert harness.run(work, process) is False
         return
-    with pytest.raises(LockUnavailable, match=f"{down} of 5 nodes failed.*and 3 have to agree"):
+    with pytest.raises(LockUnavailable, match=f"{down} of 5 nodes failed.*and 3 must agree"):
         harness.run(work, process)
