@@ -20,8 +20,8 @@ class Mortal:
         self.living.discard(self.place)
 
 
-def test_garbage_collected_while_the_living_are_listed():
-    """What the collector finds then may change what is listed: with pairs, Python 3.11 raises."""
+def test_the_collector_may_change_the_list_while_it_is_read():
+    """With pairs, Python 3.11 raises then."""
     living = Living()
     held = [Slot() for _ in range(200)]
     for place in held:

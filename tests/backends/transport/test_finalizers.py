@@ -186,7 +186,7 @@ def with_locks():
 
 @pytest.mark.slow
 def test_a_finalizer_may_call_clients_while_a_lock_is_held(memcached_servers, redis_servers):
-    """In each module that has locks, at each line run with one: it neither waits nor fails."""
+    """At each line that runs with a lock of the package, it neither waits nor fails."""
     urls = [server.url for server in (*memcached_servers, *redis_servers)]
     ended = subprocess.run(
         [sys.executable, "-P", "-c", FINALIZING, str(PACKAGE), *urls],
