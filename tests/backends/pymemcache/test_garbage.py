@@ -145,7 +145,7 @@ def test_an_interrupt_leaves_no_half_read_connection():
             raise KeyboardInterrupt
 
         connection.recv = interrupted
-        backend.pool.give(connection)
+        backend.pool.put(connection)
         with pytest.raises(KeyboardInterrupt):
             ask(backend, Get(b"k"))
         assert backend.pool.open == 0
