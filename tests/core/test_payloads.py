@@ -166,7 +166,7 @@ def test_a_blank_behind_a_counter_is_ignored():
 @example(b"")
 def test_foreign_values_in_redis_are_undecodable(stored):
     """Pickles, JSON and msgpack of other clients are not misread."""
-    if stored[:1] != b"\xc1" and not payloads._decimal(stored):
+    if stored[:1] != b"\xc1" and not payloads.is_decimal(stored):
         with pytest.raises(DecodeError):
             Payloads(Msgpack()).decode(NAME, from_redis(stored))
 

@@ -94,7 +94,7 @@ def test_the_pool_is_bounded(make_memcached):
     held = backend._lent(time.monotonic() + 5)
     with pytest.raises(PoolTimeoutError):
         ask(backend, Get(b"k"), 0.1)
-    backend.pool.give(held)
+    backend.pool.put(held)
     assert ask(backend, Get(b"k")) is None
     backend.close()
 
