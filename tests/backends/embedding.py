@@ -26,7 +26,7 @@ class Clock:
 
 
 class Embedded:
-    """An embedded node with a clock of its own, told commands."""
+    """A memory node with a clock of its own."""
 
     def __init__(self, **options: int) -> None:
         self.clock = Clock()

@@ -1,4 +1,4 @@
-"""Embedded nodes: what the commands promise, within bounds, by a clock that the test turns."""
+"""Memory nodes keep the promises of the commands, within bounds, by a clock that a test sets."""
 
 from __future__ import annotations
 

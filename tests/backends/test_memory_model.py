@@ -50,7 +50,7 @@ MAX_BYTES = 3 * ENTRY_OVERHEAD + 100
 
 
 class AgainstModel(RuleBasedStateMachine):
-    """An embedded node and a list that is plainly right, told the same commands."""
+    """A memory node and a list that is plainly right get the same commands."""
 
     def __init__(self) -> None:
         super().__init__()

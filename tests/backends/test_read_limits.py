@@ -1,4 +1,4 @@
-"""A value larger than a node may hold for us is told by its first line, and its bytes are not kept."""
+"""A value larger than the limit is refused by its first line, and its bytes are not kept."""
 
 from __future__ import annotations
 

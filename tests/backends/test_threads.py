@@ -1,4 +1,4 @@
-"""Threads for what can only block."""
+"""Threads for calls that can only block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other clients beside ours on the same memcached: nobody takes what is ours for theirs.
+"""Other clients use the same memcached: none takes our values for its own.
 
 Of what they do not know pymemcache and pylibmc give the bytes. python-memcached raises for any flags
 but those it writes, and so does a serializer of one's own that is written like the `JsonSerde` of
@@ -48,7 +48,7 @@ class RefusedError(Exception):
 
 
 class Theirs:
-    """Another client, its refusals of unknown flags told by one error."""
+    """Another client, whose refusals of unknown flags are one error."""
 
     def __init__(self, client, refuses=""):
         self.client = client

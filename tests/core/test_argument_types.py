@@ -188,7 +188,7 @@ DIFFERENT = {
 REFUSED = {
     "builtins.object": object(),
     "test_argument_types.Loose": loose(),
-    # Whoever sends the JSON would choose the key.
+    # The sender of the JSON would choose the key.
     "munch.Munch": munch.munchify({"user": "bob", "__cache_key__": "x"}),
     "box.box.Box": box.Box({"user": "bob", "__cache_key__": "x"}),
     "addict.addict.Dict": addict.Dict({"user": "bob", "__cache_key__": "x"}),

@@ -1,4 +1,4 @@
-"""What all codecs promise, and the two small ones."""
+"""The promises of all codecs, and the two small ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How old a value may be: jitter, XFetch, and the envelope that tells its age."""
+"""The age of a value: jitter, XFetch, and the envelope that has it."""
 
 from __future__ import annotations
 

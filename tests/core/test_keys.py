@@ -1,4 +1,4 @@
-"""What a key is called: no two are ever confused, and no server can choke on a plain one."""
+"""The names of keys: no two are confused, and every server takes a plain one."""
 
 from __future__ import annotations
 

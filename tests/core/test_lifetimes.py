@@ -1,4 +1,4 @@
-"""How long a value lives, from whatever a caller may say."""
+"""A ttl in every form that a caller may pass."""
 
 from __future__ import annotations
 

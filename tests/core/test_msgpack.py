@@ -372,7 +372,7 @@ MODULUS = 2**61 - 1  # of the hash of numbers
 
 
 def alike(kind, count):
-    """Return so many different values of one hash."""
+    """Return a number of different values of one hash."""
     numbers = [1 + (1 + place) * MODULUS for place in range(1 << 10, (1 << 10) + count)]
     made = {
         "int": lambda number: number,

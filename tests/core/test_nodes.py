@@ -1,4 +1,4 @@
-"""What a node's URL says, and what a node shows of it."""
+"""The parts of a node's URL, and what a node shows of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever says that it is a number is one."""
+"""Numbers may be of any type that says it is a number."""
 
 from __future__ import annotations
 

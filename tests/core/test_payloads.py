@@ -1,4 +1,4 @@
-"""How stored bytes say what they are: exact for us, readable for others, never trusted."""
+"""Stored bytes have a kind: exact for us, readable for others, never trusted."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_a_policy_does_not_change():
 
 @pytest.mark.parametrize("value", [-1, timedelta(days=-1), float("nan")])
 def test_the_error_says_where_zero_is_allowed(value):
-    """Nobody is told to stay above zero where zero is taken."""
+    """It does not ask for a number above zero where zero is allowed."""
     assert seconds_or_zero(0, 10) == 0
     with pytest.raises(ConfigurationError) as caught:
         seconds_or_zero(value, 10)

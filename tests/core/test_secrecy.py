@@ -1,4 +1,4 @@
-"""What takes secrets leaves none in the frames of an error, and all else as it was."""
+"""Functions that take secrets leave none in the frames of an error."""
 
 from __future__ import annotations
 

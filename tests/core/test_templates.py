@@ -1,4 +1,4 @@
-"""Templates of keys are as strict as the automatic key, and their texts never run into one another."""
+"""Templates of keys are as strict as the automatic key, and their fields never run into each other."""
 
 from __future__ import annotations
 

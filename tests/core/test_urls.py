@@ -1,4 +1,4 @@
-"""A URL is cut into its parts, or refused without a word of it."""
+"""A URL is split into its parts, or refused without being quoted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whoever may write to the cache decides what is read, and costs callers no more than a bounded time.
+"""An attacker who can write to the cache decides what is read, and costs callers a bounded time.
 
 Every key of our own that a cached function uses is filled with junk, extremes, stubs and old values. Calls
 then end in time, values are made and kept again, and what `invalidate_…` answers is true.
@@ -83,7 +83,7 @@ PLANTED = {
         pack(Envelope(CODEC_FLAGS, b"\xc1", float("nan"), float("nan"), FAR)),
     ),
 }
-# What is worth planting beside a value, where nothing is decoded.
+# What is worth planting under reserved keys, where nothing is decoded.
 BESIDE = [
     "a bare stub",
     "junk",
@@ -108,7 +108,7 @@ def mode(request):
 
 @pytest.fixture(params=BACKENDS)
 def cache(request, mode):
-    """Return a client of three nodes of each kind in turn, and what writes to them beside it."""
+    """Return a client of three nodes of each kind in turn, and what an attacker writes to them with."""
     if request.param == "memory":
         urls, writers = "memory://a,b,c", []
     else:
@@ -242,7 +242,7 @@ class Recording:
         return self._backend.execute(command, deadline)
 
     def begin(self, command, deadline):
-        """Note the command's keys, and begin it."""
+        """Note the command's keys, and start it."""
         self._note(command)
         return self._backend.begin(command, deadline)
 

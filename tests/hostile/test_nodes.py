@@ -1,4 +1,4 @@
-"""A node that means harm costs a call its time and a few megabytes, and gives it no value."""
+"""A hostile node costs a call its time and a few megabytes, and returns no value."""
 
 from __future__ import annotations
 

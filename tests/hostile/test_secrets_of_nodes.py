@@ -268,7 +268,7 @@ def test_a_timeout_shows_no_login(mode, silent):
 
 
 class Heard(Observer):
-    """Keep all that is told of nodes and calls."""
+    """Keep all events of nodes and calls."""
 
     def __init__(self):
         self.told = []

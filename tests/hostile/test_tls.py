@@ -1,4 +1,4 @@
-"""TLS: who is taken for a node, and that nobody else is told the password."""
+"""TLS: which server is accepted as a node, and that no other gets the password."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def authority(tmp_path_factory):
 
 
 class Listener:
-    """A server with TLS, or without, that keeps what it is told."""
+    """A server with TLS, or without, that keeps what it receives."""
 
     def __init__(self, context):
         self.heard = bytearray()
@@ -118,7 +118,7 @@ def get(mode, scheme, port, query, host="127.0.0.1"):
 
 
 def assert_refused(error, listener):
-    """See that the node was refused, before it was told anything."""
+    """Check that the node was refused, before anything was sent to it."""
     assert isinstance(error, NodeUnavailableError), error
     assert not listener.shaken
     assert HELLO not in listener.heard
@@ -143,7 +143,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(mode, scheme, authorit
 
 
 def test_a_certificate_of_another_authority_is_refused(mode, scheme, authority):
-    """A certificate of anybody else is refused."""
+    """Only the authority of the URL counts."""
     with listening(trustme.CA().issue_cert("localhost", "127.0.0.1")) as listener:
         query = f"?ssl_ca_certs={authority.file}"
         assert_refused(get(mode, scheme, listener.port, query), listener)
@@ -190,8 +190,8 @@ def test_a_server_without_tls_is_refused(mode, scheme, query):
         assert b"mg k" not in listener.heard
 
 
-def test_a_client_certificate_goes_to_verified_servers_alone(mode, scheme, authority, tmp_path):
-    """A server that wants to know its clients is told nothing by one it does not know."""
+def test_a_server_that_wants_a_client_certificate_gets_one(mode, scheme, authority, tmp_path):
+    """Without one the node is unavailable, and gets no command."""
 
     def configure(context):
         authority.configure_trust(context)

@@ -83,7 +83,7 @@ class LoopWorld(World):
         """Leave it as it is: the loop decides."""
 
     def at(self, delay: float, act: Callable[[], None]) -> None:
-        """Have the loop do something in so many seconds."""
+        """Have the loop do something after some seconds."""
         self._loop.call_later(max(0.0, delay), act)
 
 

@@ -1,4 +1,4 @@
-"""CAS numbers begin anew with a server: a token is good for one run of it."""
+"""CAS numbers start again with a server: a token is good for one run of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server says that is no answer is an error, and closes the connection."""
+"""Bytes of a server that are no reply are an error, and close the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user of Redis who may do no more than the security page says can do all that a client does."""
+"""A Redis user with the rights of the security page can do all that a client does."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def bulks(parts):
 
 
 def feed_in_parts(wire, stream, size):
-    """Feed a stream so many bytes at a time; give the replies."""
+    """Feed a stream in parts of some bytes; return the replies."""
     starts = range(0, len(stream), size)
     return [reply for start in starts for reply in wire.feed(stream[start : start + size])]
 

@@ -1,4 +1,4 @@
-"""Closing a client, or taking a node away, waits for nodes that answer and not for those that are out."""
+"""Closing a client, or removing a node, waits for nodes that answer and not for silent ones."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def test_an_exhausted_pool_is_named(make_memcached):
 
 
 def test_a_call_ends_in_its_time_behind_longer_ones():
-    """A call behind one that may take longer is told when its own deadline has passed."""
+    """It times out when its own deadline has passed."""
 
     def silent(connection, _):
         while connection.recv(4096):

@@ -1,4 +1,4 @@
-"""How often a node is dialed that takes no more connections."""
+"""A node that takes no more connections is dialed now and then."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How a node is reached: every address gets its share of the time, and nothing delays the others."""
+"""To reach a node every address gets its share of the time, and no other node is delayed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Event loops that end, stand still, or are busy do not cost a node, nor more than their own calls."""
+"""Event loops that end, stand still or are busy eject no node, and cost their own calls alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls while a program ends: none hangs, and what can be done is done."""
+"""Calls while a program ends do not hang, and work where they can."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pool whose connections are all in use concerns the keys of its own node alone."""
+"""A pool without a free connection delays the keys of its own node alone."""
 
 from __future__ import annotations
 
@@ -283,7 +283,7 @@ gevent.sleep(0.1)
 if (child := os.fork()) == 0:
     own = pool.reserve(time.monotonic() + 5)
     inherited.join()
-    pools._WAIT_SLICE = 30.0  # nobody looks by himself
+    pools._WAIT_SLICE = 30.0  # no waiter looks by itself
     waiting = gevent.spawn(wait, 10)
     gevent.sleep(0.1)
     pool.release(own)

@@ -175,7 +175,7 @@ def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, sche
     client = Client(urls, pool_size=2, timeout=5)
     some = {f"k{number}": number for number in range(20)}
     assert client.set_many(some) == []
-    gc.disable()  # so that nobody finds by chance what an interrupt has left
+    gc.disable()  # so that no collection finds by chance what an interrupt has left
     try:
         before = descriptors()
         Storm(

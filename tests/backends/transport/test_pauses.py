@@ -1,4 +1,4 @@
-"""A thread or a hub that was held up takes it out on itself, and on no node."""
+"""A thread or hub that was held up ejects no node."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GEVENT = """
     readers = [gevent.spawn(read) for _ in range(50)]
     for _ in range(3):
         gevent.sleep(0.02)
-        hold_up(1.2)  # somebody's code that never gives way: the hub stands still
+        hold_up(1.2)  # code that never gives way: the hub stands still
     gevent.joinall(readers)
     few = sum(misses) <= 3 * len(readers)  # those that were under way
     print(few, len(misses), client)

@@ -1,4 +1,4 @@
-"""A reply that stalls on asyncio's one connection costs what waits behind it, and nothing later."""
+"""A reply that stalls on asyncio's one connection costs the calls behind it, and no later one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_stalled_connection_is_closed_after_its_last_call(proxy):
 
 
 class Held:
-    """A node that answers at once; on its first connection, from the second time on, when told to."""
+    """A node that answers at once; on its first connection, from the second call on, when a test says so."""
 
     def __init__(self):
         self.answers = threading.Event()

@@ -104,7 +104,7 @@ class TestClaims:
 
     @pytest.fixture(params=[REDIS, MEMCACHED], ids=["redis", "memcached"])
     def grown(self, request):
-        """Return a harness with a stale value, and the claim of the process that makes it anew."""
+        """Return a harness with a stale value, and the claim of the process that refreshes it."""
         harness = RecomputeHarness(processes=2, kinds=request.param, ttl=10.0, stale=60.0)
         harness.call(0)
         harness.advance(15.0)

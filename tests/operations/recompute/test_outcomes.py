@@ -1,4 +1,4 @@
-"""What becomes of a recompute: stored, refused, kept as an error, or returned and nothing more."""
+"""The result of a recompute is stored, refused, stored as an error, or only returned."""
 
 from __future__ import annotations
 

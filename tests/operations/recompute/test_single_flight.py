@@ -1,4 +1,4 @@
-"""Single flight in virtual time: who joins, who takes over, and what an invalidation reaches."""
+"""Single flight in virtual time: callers join, take over, and are reached by invalidations."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TestVoidFlights:
         began = harness.now
         after = [harness.start_call() for _ in range(3)]
         assert harness.results(after) == [1] * 3
-        assert harness.now - began <= DELTA + 0.05  # nothing void is in anybody's way
+        assert harness.now - began <= DELTA + 0.05  # nothing void delays the calls
         assert harness.results(before) == [0] * 3
         assert harness.calls == 2
 
@@ -148,7 +148,7 @@ class TestHungRecomputes:
         harness.advance(60.0)
         assert hung.done()
         harness.version = 3
-        assert self.timed(harness)[0] == 3  # and nothing is in anybody's way
+        assert self.timed(harness)[0] == 3  # and nothing delays it
 
     def test_a_hung_refresh_blocks_no_later_one(self, make_harness, kinds, lock):
         """The value stored in its place is refreshed as any value, while it still hangs."""
@@ -232,7 +232,7 @@ def refuse_stubs(node):
 
 
 class Storms(RuleBasedStateMachine):
-    """Clients that call, leave and invalidate, at any moment: nobody gets what was void before."""
+    """Clients that call, leave and invalidate, at any moment: no call gets a value that was void before it."""
 
     @initialize(
         kinds=st.sampled_from([REDIS, MEMCACHED]),
