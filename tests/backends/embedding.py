@@ -8,8 +8,9 @@ from shardcache.core.commands import (
     Payload,
     ServerStats,
 )
+from shardcache.core.flags import TEXT_FLAGS
 from shardcache.core.nodes import Node
-from shardcache.core.payloads import INTEGER_FLAGS, TEXT_FLAGS
+from shardcache.core.payloads import INTEGER_FLAGS
 
 DEADLINE = 0.0  # long past: an embedded node never waits
 
@@ -26,7 +27,7 @@ class Clock:
 
 
 class Embedded:
-    """An embedded node with a clock of its own, told commands."""
+    """A memory node with a clock of its own."""
 
     def __init__(self, **options: int) -> None:
         self.clock = Clock()

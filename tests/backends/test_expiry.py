@@ -27,14 +27,14 @@ NOW = 1_800_000_000.4
         (400_000_000, 2**31 - 1),
     ],
 )
-def test_edges(ttl, number):
-    """Seconds up to 30 days, a date above, and none that memcached's clock cannot hold."""
+def test_an_expiry_is_seconds_up_to_30_days_and_a_date_above(ttl, number):
+    """A date beyond memcached's clock is no expiry."""
     assert memcached_exptime(ttl, lambda: NOW) == number
 
 
 @given(st.floats(min_value=1e-6, max_value=315_360_000), st.floats(0, 2**31 - 315_360_002))
 def test_no_value_vanishes_early(ttl, now):
-    """Read as memcached reads it, a life is as long as asked or up to two seconds longer."""
+    """Read as memcached reads it, a value lives as long as asked, or up to two seconds longer."""
     number = memcached_exptime(ttl, lambda: now)
     life = number if number <= DAYS_30 else number - now
     assert 0 < number < 2**31

@@ -1,4 +1,4 @@
-"""What lives is counted right, whatever the garbage collector does meanwhile."""
+"""Live objects are counted right, whatever the garbage collector does meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embedded nodes: what the commands promise, within bounds, by a clock that the test turns."""
+"""Memory nodes keep the promises of the commands, within bounds, by a clock that a test sets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def stored(reply: object) -> bool:
 
 
 def test_the_least_recently_used_leaves_first():
-    """Reading, touching and counting are uses; looking without finding is none."""
+    """Reading, touching and counting are uses; a miss is none."""
     node = Embedded(max_entries=3)
     for key in (b"a", b"b", b"c"):
         node(Set(key, number(1)))
@@ -67,7 +67,7 @@ def test_the_expired_leave_before_the_living():
 
 
 def test_an_entry_expires_at_its_time():
-    """A value lives for its time to live, not less and not more."""
+    """A value lives for its ttl, not less and not more."""
     node = Embedded()
     node(Set(b"k", number(1), 5.0))
     node.clock.now += 4.999
@@ -77,7 +77,7 @@ def test_an_entry_expires_at_its_time():
     assert node.stat("entries") == 0
 
 
-def test_rewriting_leaves_no_trace():
+def test_rewriting_a_key_takes_no_memory():
     """A million short lives of one key take the memory of one."""
     node = Embedded()
     for _ in range(10_000):
@@ -89,7 +89,7 @@ def test_rewriting_leaves_no_trace():
 
 
 def test_bytes_are_bounded_by_default():
-    """Without options an embedded node cannot fill the machine's memory."""
+    """Without options a memory node cannot fill the machine's memory."""
     node = Embedded()
     for number_ in range(80):
         node(Set(b"%d" % number_, (RAW_FLAGS, bytes(1024 * 1024))))
@@ -209,7 +209,7 @@ def test_threads_lose_no_count():
 
 
 def test_a_finaliser_may_use_the_cache():
-    """A value's end in the middle of a command can ask the cache, and waits for nothing."""
+    """A finalizer that runs within a command can ask the cache, and waits for nothing."""
     node = Embedded()
     found = []
 
@@ -224,8 +224,8 @@ def test_a_finaliser_may_use_the_cache():
 
 
 @given(st.lists(st.binary(min_size=1), max_size=5))
-def test_exchanges_are_over_when_they_begin(keys):
-    """A fan-out has nothing to wait for, and gets the same reply as a plain call."""
+def test_an_exchange_is_over_at_once(keys):
+    """A fan-out has nothing to wait for, and gets the reply of a plain call."""
     node = Embedded()
     node(SetMany([(key, number(1)) for key in keys]))
     exchange = node.backend.begin(GetMany(keys), DEADLINE)
@@ -243,8 +243,8 @@ def test_a_closed_node_still_serves():
     assert node(Set(b"k", number(1))) is True
 
 
-def test_tasks_of_several_loops():
-    """One embedded node serves loops one after another, each with a future that is done."""
+def test_one_node_serves_several_loops():
+    """One after another, each with a future that is done."""
     backend = Memory().asyncio(Node("memory://n"), BackendOptions())
 
     async def count() -> object:
@@ -263,7 +263,7 @@ def test_tasks_of_several_loops():
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_forked_child_is_never_stuck(busy):
-    """A child has the parent's entries, or none if another thread was busy; it never waits."""
+    """It has its parent's entries, or none if another thread was busy; it never waits."""
     node = Embedded()
     node(Set(b"k", number(1)))
     store = node.backend._execute.__self__

@@ -24,7 +24,8 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS
+from shardcache.core.flags import RAW_FLAGS
+from shardcache.core.payloads import INTEGER_FLAGS
 from shardcache.errors import NotACounterError, ValueTooLargeError
 
 
@@ -50,7 +51,7 @@ MAX_BYTES = 3 * ENTRY_OVERHEAD + 100
 
 
 class AgainstModel(RuleBasedStateMachine):
-    """An embedded node and a list that is plainly right, told the same commands."""
+    """A memory node and a list that is plainly right get the same commands."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A value larger than a node may hold for us is told by its first line, and its bytes are not kept."""
+"""A value larger than the limit is refused by its first line, and its bytes are not kept."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class TestMemcached:
         [(Get(b"k"), b"f0"), (Gets(b"k"), b"f0 c1"), (GetOrStub(b"k", b"mark", 30), b"f0 c1")],
     )
     @pytest.mark.parametrize("chunk", [1, 7, 1000])
-    def test_it_is_told_before_its_bytes_come(self, wire, command, flags, chunk):
-        """They are dropped as they arrive, and the next reply is taken from behind them."""
+    def test_a_large_value_is_refused_by_its_first_line(self, wire, command, flags, chunk):
+        """Its bytes are dropped as they arrive, and the next reply is read behind them."""
         (token,) = opaque(wire.encode(command))
         (error,) = wire.feed(b"VA 5000 %b %b\r\n" % (flags, token))
         assert isinstance(error, ValueTooLargeError)
@@ -54,8 +54,8 @@ class TestMemcached:
         assert wire.idle
 
     @pytest.mark.parametrize("chunk", [1, 7, 10_000])
-    def test_among_many_it_is_an_error_in_its_place(self, wire, chunk):
-        """The others are found."""
+    def test_a_large_value_of_a_batch_is_an_error_in_its_place(self, wire, chunk):
+        """The other values are found."""
         tokens = opaque(wire.encode(GetMany([b"a", b"b", b"c"])))
         stream = b"".join(
             b"VA %d f16 %b\r\n%b\r\n" % (size, token, b"x" * size)
@@ -70,20 +70,20 @@ class TestMemcached:
 
     @pytest.mark.parametrize("end", [b"xx", b"\rx", b"x\n"])
     @pytest.mark.parametrize("chunk", [1, 10_000])
-    def test_a_length_that_lies_is_noticed(self, wire, end, chunk):
-        """A value that is not kept ends where it was to end, or the connection is lost."""
+    def test_a_wrong_length_is_noticed(self, wire, end, chunk):
+        """A dropped value must end where its length says, or the connection is lost."""
         (token,) = opaque(wire.encode(Get(b"k")))
         stream = b"VA 5000 f0 %b\r\n" % token + b"x" * 5000 + end
         with pytest.raises(NodeProtocolError, match="another length"):
             feed_in_chunks(wire, stream, chunk)
 
-    def test_it_is_the_answer_to_what_was_asked(self, wire):
+    def test_a_large_value_with_another_token_is_no_reply(self, wire):
         """One of another token is no reply of ours, however large."""
         wire.encode(Get(b"k"))
         with pytest.raises(NodeProtocolError):
             wire.feed(b"VA 5000 f0 O0\r\n")
 
-    def test_its_bytes_are_not_kept(self, wire):
+    def test_the_bytes_of_a_large_value_are_not_kept(self, wire):
         """Not those of a gibibyte, either."""
         (token,) = opaque(wire.encode(Get(b"k")))
         assert isinstance(wire.feed(b"VA 1073741824 f0 %b\r\n" % token)[0], ValueTooLargeError)
@@ -107,8 +107,8 @@ class TestRedis:
 
     @pytest.mark.parametrize("command", [Get(b"k"), Gets(b"k"), GetOrStub(b"k", b"mark", 30)])
     @pytest.mark.parametrize("chunk", [1, 7, 1000])
-    def test_it_is_told_before_its_bytes_come(self, wire, command, chunk):
-        """They are dropped as they arrive, and the next reply is taken from behind them."""
+    def test_a_large_value_is_refused_by_its_first_line(self, wire, command, chunk):
+        """Its bytes are dropped as they arrive, and the next reply is read behind them."""
         wire.encode(command)
         (error,) = wire.feed(b"$5000\r\n")
         assert isinstance(error, ValueTooLargeError)
@@ -121,8 +121,8 @@ class TestRedis:
         assert wire.idle
 
     @pytest.mark.parametrize("chunk", [1, 7, 100_000])
-    def test_among_many_it_is_an_error_in_its_place(self, wire, chunk):
-        """The others are found."""
+    def test_a_large_value_of_a_batch_is_an_error_in_its_place(self, wire, chunk):
+        """The other values are found."""
         wire.encode(GetMany([b"a", b"b", b"c"]))
         stream = b"*3\r\n$2\r\n12\r\n$5000\r\n" + b"x" * 5000 + b"\r\n$2\r\n13\r\n"
         replies = feed_in_chunks(wire, stream, chunk)
@@ -132,14 +132,14 @@ class TestRedis:
         assert wire.idle
 
     @pytest.mark.parametrize("chunk", [1, 10_000])
-    def test_a_length_that_lies_is_noticed(self, wire, chunk):
-        """A value that is not kept ends where it was to end, or the connection is lost."""
+    def test_a_wrong_length_is_noticed(self, wire, chunk):
+        """A dropped value must end where its length says, or the connection is lost."""
         wire.encode(Get(b"k"))
         stream = b"$5000\r\n" + b"x" * 5002
         with pytest.raises(NodeProtocolError, match="another size"):
             feed_in_chunks(wire, stream, chunk)
 
-    def test_its_bytes_are_not_kept(self, wire):
+    def test_the_bytes_of_a_large_value_are_not_kept(self, wire):
         """Not those of the largest value of all, either."""
         wire.encode(Get(b"k"))
         assert isinstance(wire.feed(b"$536870912\r\n")[0], ValueTooLargeError)

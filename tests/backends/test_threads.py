@@ -1,4 +1,4 @@
-"""Threads for what can only block."""
+"""Threads for calls that can only block."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_all_work_is_done_by_few_threads():
     assert 1 <= max(most) <= 3
 
 
-def test_as_many_run_at_once_as_there_may_be():
-    """Work that waits for other work gets the threads it needs."""
+def test_work_that_waits_for_other_work_gets_threads():
+    """As many run at once as are allowed."""
     workers = Workers("test", 4)
     barrier = threading.Barrier(4 + 1)
     for _ in range(4):
@@ -43,7 +43,7 @@ def test_as_many_run_at_once_as_there_may_be():
 
 
 def test_an_idle_thread_is_used_again():
-    """One piece of work after another needs one thread, give or take a race for it."""
+    """One piece of work after another needs one thread, or two after a race for it."""
     workers = Workers("test", 50)
     for _ in range(100):
         done = threading.Event()
@@ -54,7 +54,7 @@ def test_an_idle_thread_is_used_again():
 
 
 def test_threads_without_work_end(monkeypatch):
-    """What is not needed any more goes away, and comes back when it is."""
+    """They come back when there is work."""
     monkeypatch.setattr(threads, "LINGER", 0.01)
     workers = Workers("test", 5)
     for pieces in (20, 1, 1):
@@ -67,7 +67,7 @@ def test_threads_without_work_end(monkeypatch):
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 7])
 def test_no_work_is_lost_while_threads_end(monkeypatch, pieces):
-    """A thread that is counted on does not end, however short it lingers, however many wait."""
+    """A thread that is counted on does not end, however short it lingers."""
     monkeypatch.setattr(threads, "LINGER", 0.0001)
     workers = Workers("test", 2)
     for _ in range(500):
@@ -78,7 +78,7 @@ def test_no_work_is_lost_while_threads_end(monkeypatch, pieces):
 
 
 def test_work_that_raises_ends_no_thread():
-    """Whatever it raises is counted and logged, and its thread goes on."""
+    """The error is counted and logged, and the thread goes on."""
     workers = Workers("test", 1)
     done = threading.Event()
     for error in (ValueError("of work"), SystemExit(), KeyboardInterrupt()):
@@ -94,8 +94,8 @@ def fail(error):
     raise error
 
 
-def test_without_a_thread_work_is_taken_back(monkeypatch):
-    """Who submits it is told, and it is not done when there is a thread again."""
+def test_without_a_thread_work_is_refused(monkeypatch):
+    """The caller is told, and the work is not done later."""
     workers = Workers("test", 2)
     done = []
     with monkeypatch.context() as patched:
@@ -114,7 +114,7 @@ def test_without_a_thread_work_is_taken_back(monkeypatch):
     workers.close()
 
 
-def test_threads_that_are_there_do_what_needs_one_more(monkeypatch):
+def test_existing_threads_do_the_work_of_one_that_cannot_start(monkeypatch):
     """A process that may have no further thread goes on with those it has."""
     workers = Workers("test", 2)
     held, started, done = threading.Event(), threading.Event(), threading.Event()
@@ -136,7 +136,7 @@ class Interrupt(BaseException):
 
 @pytest.mark.parametrize("comes_up", [False, True])
 def test_an_interrupted_start_costs_no_place(monkeypatch, comes_up):
-    """The work is taken back, whether the thread comes up later or never."""
+    """The work is dropped, whether its thread starts later or never."""
     workers = Workers("test", 1)
     start, threads_begun, done = threading.Thread.start, [], []
 
@@ -161,8 +161,8 @@ def test_an_interrupted_start_costs_no_place(monkeypatch, comes_up):
     workers.close()
 
 
-def test_an_interrupted_start_is_made_good_for_others(monkeypatch):
-    """What another thread submitted meanwhile, counting on that start, is done all the same."""
+def test_an_interrupted_start_is_repeated_for_others(monkeypatch):
+    """Another thread may have counted on that start."""
     workers, done = Workers("test", 1), threading.Event()
     start = threading.Thread.start
 
@@ -181,7 +181,7 @@ def test_an_interrupted_start_is_made_good_for_others(monkeypatch):
 
 
 def test_threads_end_with_their_workers():
-    """When they are closed or dropped, and not seconds later; what was begun is done."""
+    """When the workers are closed or dropped, and not seconds later; work under way is done."""
     for end in (Workers.close, lambda _: None):
         workers = Workers("ending", 4)
         barrier = threading.Barrier(4 + 1)
@@ -211,7 +211,7 @@ def test_closed_workers_still_work():
 
 
 def test_the_exit_waits_for_no_thread():
-    """A program ends though a thread of ours is stuck."""
+    """A program ends though one of these threads is stuck."""
     program = (
         "import threading; from shardcache.backends.threads import Workers;"
         "started = threading.Event();"
@@ -226,7 +226,7 @@ def test_the_exit_waits_for_no_thread():
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_has_threads_of_its_own():
-    """What a parent's threads were doing is not waited for in its child."""
+    """It does not wait for the work of its parent's threads."""
     workers = Workers("test", 1)
     held = threading.Event()
     started = threading.Event()
@@ -241,7 +241,7 @@ def test_a_forked_child_has_threads_of_its_own():
 
 
 def test_an_interrupt_of_a_start_is_seen_as_it_is(monkeypatch):
-    """A time limit that strikes when the thread has begun is no `KeyError` of `threading`."""
+    """A time limit that strikes while a thread starts is no `KeyError` of `threading`."""
     begin, begun = threading._start_new_thread, threading.Event()
 
     def interrupted(*arguments):

@@ -11,7 +11,7 @@ VALUES = {"msgpack": {"a": (1,)}, "json": {"a": [1]}, "raw": b"bytes", "pickle":
 
 
 class Node:
-    """The one node of a client, as whoever can write to the cache sees it."""
+    """The one node of a client, as an attacker who can write to it sees it."""
 
     def __init__(self, client):
         self.client = client

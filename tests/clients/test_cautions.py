@@ -1,4 +1,4 @@
-"""What weakens a node, or changes nothing, is a line in the log when the client is made."""
+"""Options that weaken a node, or have no effect, are logged when the client is made."""
 
 from __future__ import annotations
 

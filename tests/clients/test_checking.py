@@ -1,4 +1,4 @@
-"""`check()`: each node is asked for one of everything, and all that is wrong is told at once."""
+"""`check()`: each node executes one command of each kind, and all faults are reported at once."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_a_member_of_a_redis_cluster_is_one_fault(client_of, make_redis, make_me
         assert (name, "a node of a Redis Cluster" in fault) == (name_of(member), True)
         return "CROSSSLOT" in fault
 
-    eventually(told, within=30)  # until it has taken note of its slots
+    eventually(told, within=30)  # until it knows its slots
     items = client_of(memcached.url).stats()[name_of(memcached)].server["curr_items"]
     assert items == "0"
 
@@ -289,7 +289,7 @@ def certificate(directory, names=("127.0.0.1",), **dates):
 
 
 class Pretender:
-    """A node that behaves as told, and else as an embedded one."""
+    """A node that answers some commands as a test says, and the rest as a memory node."""
 
     supports = EVERYTHING
     whole_seconds = False

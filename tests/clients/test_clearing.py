@@ -1,4 +1,4 @@
-"""`clear()`: a client's namespace emptied in one step, and nobody else's."""
+"""`clear()`: a client's namespace is emptied in one step, and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How clients are made, shown and closed."""
+"""A client is made from URLs, files and variables, shown and closed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_an_environment_without_nodes_is_an_error(monkeypatch, kind, value):
     ],
 )
 def test_bad_settings_are_named(mode, arguments, settings, words):
-    """What cannot work is told when the client is made, with what is known."""
+    """They are refused when the client is made, and the error lists the known ones."""
     with pytest.raises(ConfigurationError, match=words):
         make_client(mode, *arguments, **settings)
 

@@ -1,4 +1,4 @@
-"""What of a client can be copied and sent to another process: its settings and its topology."""
+"""The settings and the topology of a client can be copied and sent to another process."""
 
 from __future__ import annotations
 

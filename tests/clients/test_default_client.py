@@ -1,4 +1,4 @@
-"""`shardcache.cached` and `configure`: the client that nobody made."""
+"""`shardcache.cached` and `configure`: the default client."""
 
 from __future__ import annotations
 

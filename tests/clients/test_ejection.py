@@ -1,4 +1,4 @@
-"""A node that fails is left alone, its keys read as misses, and it comes back by itself."""
+"""A failing node is ejected, its keys read as misses, and it comes back by itself."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_restored_node_is_asked_over_a_new_connection(mode, make_memcached):
 
 
 def test_those_who_wait_for_a_connection_are_sent_away(make_memcached):
-    """When a node is ejected, who waits for one of its connections waits no longer."""
+    """When a node is ejected, calls that wait for one of its connections end."""
     server = make_memcached()
     client = Client(server.url, on_error="raise", timeout=5, pool_size=1)
     client.set("k", 1)
@@ -331,7 +331,7 @@ def test_a_process_that_can_start_no_thread_ejects_no_node(monkeypatch, host):
 
 
 def test_a_dial_in_too_little_time_ejects_no_node(make_memcached):
-    """A connection that could not be made in what was left of a call ejects nobody."""
+    """A call may have too little time left to connect."""
     server = make_memcached()
     with Client(server.url, timeout=0.5) as client:
         (member,) = client_members(client)

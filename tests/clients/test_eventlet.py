@@ -1,4 +1,4 @@
-"""A process that eventlet has patched is refused with words."""
+"""A client refuses a process that eventlet has patched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A refresh that fails is told to the log, and to no caller who is served the old value."""
+"""A failed refresh is logged; a caller that is served the old value does not see it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TestFailingRefreshes:
             assert "rates failed: ZeroDivisionError" in caplog.text
 
     async def test_a_refresh_with_ignored_arguments_is_awaited(self, all_urls):
-        """Arguments such as a session end with their request, unless the policy says otherwise."""
+        """A session ends with its request, so the call waits, unless the policy says otherwise."""
 
         class Session:
             """What is closed behind a request."""

@@ -1,4 +1,4 @@
-"""Emptying one node, and no other."""
+"""A flush empties one node, or all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other programs wrote, and what they read of ours: plain where it is asked for, bounded always."""
+"""Other programs and we read each other's values: plain where it is asked for, bounded always."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ class TestLargeValues:
 
     @pytest.mark.parametrize("size", [2_000, 900_000])
     def test_a_large_value_is_a_counted_miss(self, make, url, size):
-        """The node is not at fault; the values beside it are found."""
+        """The node is not at fault; the other values of the call are found."""
         writer = make(url)
         writer.set_many({"large": b"x" * size, "before": "value", "after": "value"})
         client = make(f"{url}?max_value_bytes=1000")

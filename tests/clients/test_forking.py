@@ -1,4 +1,4 @@
-"""A child that is forked while another thread is at work waits for nothing which that thread holds."""
+"""A child forked while another thread is at work waits for no lock of that thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What invalidates a value while it is being made: who calls afterwards never gets the old one."""
+"""A value is invalidated during its recompute: later calls never get the old one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TERMS = {
     "inline": {"ttl": 0.05, "jitter": 0.0, "stale": 600, "refresh": "inline"},
     "early": {"ttl": 1.0, "jitter": 0.0, "early": 1000.0, "refresh": "background"},
 }
-REST = {"miss": 0.0, "background": 0.1, "inline": 0.1, "early": 0.55}  # until it is made anew
+REST = {"miss": 0.0, "background": 0.1, "inline": 0.1, "early": 0.55}  # until it is refreshed
 
 
 @pytest.fixture(params=["memory", "memcached", "redis"])
@@ -34,7 +34,7 @@ def urls(request):
 
 @pytest.fixture(autouse=True)
 def _early(monkeypatch):
-    """Have a value made anew as early as it may be."""
+    """Have a value refreshed as early as it may be."""
     for port in (BlockingIO, AsyncIO):
         monkeypatch.setattr(port, "random", staticmethod(lambda: 1 - 1e-12))
 
@@ -48,7 +48,7 @@ class Source:
         self.held = False
 
     def is_held(self):
-        """Return whether this is the making that is held up."""
+        """Return whether this is the recompute that is held up."""
         if not self.holds or self.held:
             return False
         self.held = True

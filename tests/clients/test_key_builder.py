@@ -1,4 +1,4 @@
-"""Two functions never share a name, and two calls never a key: by either client and by default."""
+"""Two calls never share a key: by templates, functions and arguments."""
 
 from __future__ import annotations
 

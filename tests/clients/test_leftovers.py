@@ -1,4 +1,4 @@
-"""What nodes keep of locks that nobody has, behind callers that were stopped and nodes that were silent."""
+"""Nodes keep no lock without a holder, after callers were stopped and nodes were silent."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ client.lock("report", ttl=30).acquire()
 
 
 def test_an_interrupted_program_releases_its_locks_before_it_ends(delayed):
-    """It leaves nothing that nobody could release."""
+    """It leaves no lock that only its ttl would end."""
     urls = delayed(3, 0.1)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *urls],

@@ -393,7 +393,7 @@ def test_an_interrupted_acquire_keeps_no_lock(take):
             assert lease is not None
             lease.release()
         assert moments > 100
-        assert lock.try_acquire() is None  # but that of the call that nobody interrupted
+        assert lock.try_acquire() is None  # but that of the uninterrupted call
 
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # as above

@@ -1,4 +1,4 @@
-"""What looking for invalidations costs, counted at the servers."""
+"""The looks for invalidations, counted at the servers."""
 
 from __future__ import annotations
 

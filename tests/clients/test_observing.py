@@ -1,4 +1,4 @@
-"""What observers are told, and what they cannot break."""
+"""Which events observers get, and that they break nothing."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ class KeyLog(Observer):
         self.events.append(event)
 
     def take(self):
-        """Return what was told since the last time: operation, size by key, and lifetime."""
+        """Return the events since the last time: operation, size by key, and ttl."""
         events, self.events = self.events, []
         return [
             (event.operation, dict(zip(event.keys, event.sizes, strict=True)), event.ttl)

@@ -1,4 +1,4 @@
-"""What somebody writes where generations are kept, on real servers: it ends nothing, and is passed."""
+"""A generation that an attacker plants on real servers invalidates nothing, and is passed by the next."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_planted_generation_invalidates_nothing(mode, key, planted, on, server
     assert shops[0].invalidate_all() is True
     shops[1].rest()
     assert [shop.price() for shop in shops] == [2, 2]
-    versions.append(3)  # nobody is told: it is seen when something has ended
+    versions.append(3)  # no process is told: it is seen when something has ended
     plant(planted, key, servers[:1] if on == "one" else servers)
     shops.append(Shop(mode, servers, versions))
     for shop in shops:

@@ -1,4 +1,4 @@
-"""Who recomputes a value, who shares it, and what is stored: on every kind of node, in both worlds."""
+"""Callers of one process recompute once and share the result: on every kind of node, in both clients."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ class TestWhatTheFunctionDoes:
 
 @pytest.mark.parametrize("mode", MODES)
 class TestOptions:
-    """What `cached` and `get_or_set` are told."""
+    """The options of `cached` and `get_or_set`."""
 
     def test_unknown_options_are_named_with_the_known_ones(self, mode):
         """As a `TypeError` of the call that was written, not of one within."""

@@ -16,7 +16,7 @@ from shardcache import AsyncClient, Client, ConfigurationError
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.decorators import Defaults
 
-FAR = "memcached://127.0.0.1:9"  # nobody is asked there: nothing is called
+FAR = "memcached://127.0.0.1:9"  # no node is there: nothing is called
 
 
 class Blocking:

@@ -1,4 +1,4 @@
-"""What one client of a process finds out about a node, the others know."""
+"""The clients of a process share the health of a node."""
 
 from __future__ import annotations
 

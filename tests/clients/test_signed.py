@@ -1,4 +1,4 @@
-"""With a secret nothing is believed that nobody signed: for this key and purpose, and for so long."""
+"""With a secret a client believes only what was signed for this key and purpose, and until its end."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_values_of_every_codec_are_signed(make, codec):
 
 
 def forgeries(codec):
-    """Return payloads of what somebody without the secret would have read: of this codec, text, bytes."""
+    """Return payloads that an attacker without the secret can write: of this codec, text, bytes."""
     data = {
         "msgpack": Msgpack().encode(b"k", {"admin": True}),
         "json": b'{"admin": true}',

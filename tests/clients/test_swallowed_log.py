@@ -1,4 +1,4 @@
-"""What is wrong with a node's configuration is heard, although its errors are read as misses."""
+"""A fault of a node's configuration is logged, although its errors are read as misses."""
 
 from __future__ import annotations
 

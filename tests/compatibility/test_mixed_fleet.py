@@ -1,4 +1,4 @@
-"""Other clients beside ours on the same memcached: nobody takes what is ours for theirs.
+"""Other clients use the same memcached: none takes our values for its own.
 
 Of what they do not know pymemcache and pylibmc give the bytes. python-memcached raises for any flags
 but those it writes, and so does a serializer of one's own that is written like the `JsonSerde` of
@@ -48,7 +48,7 @@ class RefusedError(Exception):
 
 
 class Theirs:
-    """Another client, its refusals of unknown flags told by one error."""
+    """Another client, whose refusals of unknown flags are one error."""
 
     def __init__(self, client, refuses=""):
         self.client = client
@@ -137,8 +137,8 @@ def seen(theirs, key):
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("secret", [None, SECRET], ids=["plain", "signed"])
-def test_what_we_write_is_not_taken_for_theirs(make, name, theirs, codec, secret):
-    """Of a codec's value, signed or not, they see bytes or refuse it: never a value of their own."""
+def test_our_codec_values_are_never_theirs(make, name, theirs, codec, secret):
+    """Signed or not, they see bytes or refuse it."""
     if codec == "pickle" and secret is None:
         pytest.skip("pickles are always signed")
     client = make(codec=codec, secret=secret)
@@ -155,8 +155,8 @@ def test_what_we_write_is_not_taken_for_theirs(make, name, theirs, codec, secret
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_what_we_write_of_plain_values_they_read(make, name, theirs, codec):
-    """Bytes, text and numbers of ours are theirs as well, unless a secret signs them."""
+def test_they_read_our_plain_values(make, name, theirs, codec):
+    """Bytes, text and numbers, unless a secret signs them."""
     if codec == "pickle":
         pytest.skip("it signs bytes and text")
     client = make(codec=codec)
@@ -183,8 +183,8 @@ def test_signed_numbers_are_plain(make, name, theirs):
     assert seen(theirs, "n") in ([b"8"] if name == "pymemcache plain" else [8])
 
 
-def test_marks_are_no_values_to_them(make, name, theirs):
-    """Stubs, abandoned recomputes and kept errors are bytes to them, or refused, but no value."""
+def test_our_marks_are_no_values_to_them(make, name, theirs):
+    """Stubs, abandoned recomputes and stored errors are bytes to them, or refused."""
     client = make()
 
     def ask(command):
@@ -241,7 +241,7 @@ def written(name, theirs):
 
 
 @pytest.mark.parametrize("codec", ["msgpack", "pickle"])
-def test_what_they_write_is_read(make, name, theirs, codec):
+def test_we_read_what_they_write(make, name, theirs, codec):
     """Bytes, text and numbers as they are; pickles and compressed values only when asked for."""
     values = written(name, theirs)
     signing = {"secret": SECRET, "read_unsigned": True} if codec == "pickle" else {}
@@ -270,8 +270,8 @@ def test_what_they_write_is_read(make, name, theirs, codec):
 
 
 @pytest.mark.parametrize("secret", [None, SECRET], ids=["plain", "signed"])
-def test_json_that_they_write_is_read_as_json(make, name, theirs, secret):
-    """A client of the codec `json` reads JSON whoever wrote it, and takes nothing else for a value."""
+def test_we_read_their_json_as_json(make, name, theirs, secret):
+    """A client of the codec `json` reads any JSON, and takes nothing else for a value."""
     client = make(codec="json", secret=secret, read_unsigned=secret is not None)
     if name == "pymemcache JsonSerde":
         theirs.client.set("k", {"a": [1]})
@@ -282,8 +282,8 @@ def test_json_that_they_write_is_read_as_json(make, name, theirs, secret):
     assert client.get("k", "miss") == "miss"
 
 
-def test_a_visitor_s_text_is_never_a_pickle(make, theirs, tmp_path):
-    """Under a JsonSerde flag 1 is text: what somebody wrote in a comment is not executed."""
+def test_text_of_a_visitor_is_never_a_pickle(make, theirs, tmp_path):
+    """Under a JsonSerde flag 1 is text: a comment on a page is not executed."""
     executed = tmp_path / "executed"
     text = f"cposix\nsystem\n(S'touch {executed}'\ntR."
     theirs.client.set("comment", text)

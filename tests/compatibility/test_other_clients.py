@@ -31,8 +31,8 @@ def ours(mode, hosts, strategy, scheme="memcached"):
 
 
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
-def test_pymemcache(mode, hosts, scheme):
-    """`HashClient` and we read all of each other's text, bytes and numbers in place."""
+def test_pymemcache_and_we_read_each_other(mode, hosts, scheme):
+    """`HashClient` and we find each other's text, bytes and numbers in place."""
     theirs = HashClient(hosts, serde=PickleSerde())
     client = ours(mode, hosts, "pymemcache", scheme)
     values = dict(zip(KEYS, ["text é", b"\x00bytes", 42] * 200, strict=False))
@@ -46,8 +46,8 @@ def test_pymemcache(mode, hosts, scheme):
 
 
 @pytest.mark.parametrize("hash_name", ["fnv1a_64", "md5", "one_at_a_time", "murmur", "crc32"])
-def test_twemproxy(mode, hosts, make_nutcracker, hash_name):
-    """What a real nutcracker placed is found without it, and it finds what we placed."""
+def test_twemproxy_and_we_place_alike(mode, hosts, make_nutcracker, hash_name):
+    """We find what a real nutcracker placed, and it finds what we placed."""
     proxy = make_nutcracker(
         {
             "hash": hash_name,
@@ -67,7 +67,7 @@ def test_twemproxy(mode, hosts, make_nutcracker, hash_name):
     client.close()
 
 
-def test_a_proxy_is_spoken_to_by_the_classic_protocol(mode, hosts, make_nutcracker):
+def test_a_proxy_is_asked_by_the_classic_protocol(mode, hosts, make_nutcracker):
     """Through `pymemcache://` a whole twemproxy pool is one node."""
     proxy = make_nutcracker(
         {
@@ -89,7 +89,7 @@ def test_a_proxy_is_spoken_to_by_the_classic_protocol(mode, hosts, make_nutcrack
 
 
 def test_pickles_of_other_clients_are_read_only_when_told_to(mode, hosts):
-    """Another client's pickle is a miss, unless the codec was told to trust such."""
+    """Another client's pickle is a miss, unless the codec trusts such."""
     theirs = HashClient(hosts, serde=PickleSerde())
     theirs.set("k", {"a": (1, 2)})
     urls = [f"memcached://{host}:{port}" for host, port in hosts]

@@ -19,8 +19,8 @@ KEYS = [f"user:{number}:profile" for number in range(400)]
     ("behaviors", "strategy"),
     [({"ketama": True}, "ketama:profile=pylibmc"), ({"ketama_weighted": True}, "ketama")],
 )
-def test_pylibmc(mode, memcached_servers, behaviors, strategy):
-    """Both ketama modes of pylibmc place keys where our profiles look."""
+def test_pylibmc_and_we_place_alike(mode, memcached_servers, behaviors, strategy):
+    """Both of its ketama modes place keys where our profiles look."""
     hosts = [f"{server.host}:{server.port}" for server in memcached_servers]
     theirs = pylibmc.Client(hosts, behaviors=behaviors)
     urls = [server.url for server in memcached_servers]

@@ -59,7 +59,7 @@ class Plan(models.TextChoices):
 
 
 class Money(Decimal):
-    """A number with a currency beside it."""
+    """A number with a currency."""
 
     currency = "EUR"
 

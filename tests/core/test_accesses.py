@@ -74,14 +74,14 @@ def told(command, reply):
         (Incr(b"k", 1), None, ("incr", [b"k"], [None], None)),
     ],
 )
-def test_a_command_is_told_by_the_word_that_callers_use(command, reply, expected):
-    """With its keys, the bytes of each value read or sent, and the lifetime asked for."""
+def test_a_command_is_reported_by_the_callers_word(command, reply, expected):
+    """With its keys, the bytes of each value read or sent, and the ttl asked for."""
     assert told(command, reply) == expected
 
 
 @pytest.mark.parametrize("mark", MARKS)
-def test_a_mark_is_no_value(mark):
-    """To find one alone says nothing, for who waits asks often; to leave one is no caller's write."""
+def test_a_mark_is_not_reported(mark):
+    """Followers look for one often; leaving one is no write of a caller."""
     assert told(Get(b"k"), mark) is None
     assert told(Gets(b"k"), (mark, 7)) == ("get", [b"k"], [None], None)
     assert told(GetMany([b"k"]), [mark]) == ("get_many", [b"k"], [None], None)
@@ -102,8 +102,8 @@ def test_a_mark_is_no_value(mark):
         (FlushAll(), True),
     ],
 )
-def test_what_is_done_to_locks_and_servers_is_not_told(command, reply):
-    """Such a command says nothing of a caller's use of a key."""
+def test_commands_of_locks_and_servers_are_not_reported(command, reply):
+    """They say nothing of a caller's use of a key."""
     assert told(command, reply) is None
 
 
@@ -111,12 +111,12 @@ def test_what_is_done_to_locks_and_servers_is_not_told(command, reply):
     "command",
     [Get(b"k"), Set(b"k", VALUE), Incr(b"k", 1), GetMany([b"k"]), SetMany([(b"k", VALUE)])],
 )
-def test_what_was_not_answered_is_not_told(command):
+def test_an_unanswered_command_is_not_reported(command):
     """An error in place of the reply is no access."""
     assert told(command, LOST) is None
 
 
-def test_of_a_batch_only_answered_keys_are_told():
+def test_answered_keys_of_a_batch_are_reported():
     """Sizes stay with their keys, whichever is missing."""
     refused = NodeRefusedError("out of memory", "a")
     keys = [b"a", b"b", b"c"]
@@ -128,8 +128,8 @@ def test_of_a_batch_only_answered_keys_are_told():
     assert told(many, [LOST, LOST, LOST]) is None
 
 
-def test_keys_of_ours_are_not_told():
-    """Locks, tags, generations and what stands beside a value are no keys of a caller."""
+def test_reserved_keys_are_not_reported():
+    """Locks, tags, generations and refresh keys are no keys of a caller."""
     ours = [lock_key(b"k"), *(b"~sc:%c:k" % letter for letter in b"gtrv"), b"~sc:ping"]
     for key in ours:
         assert told(Get(key), VALUE) is None
@@ -138,15 +138,15 @@ def test_keys_of_ours_are_not_told():
     assert told(mixed, [VALUE, None, None, EMPTY]) == ("get_many", [b"k", b"l"], [None, 0], None)
 
 
-def test_a_caller_s_key_is_told_however_it_begins():
-    """One that reads like a key of ours is escaped or hashed, or is in a namespace."""
+def test_a_callers_key_is_reported_however_it_begins():
+    """One that reads like a reserved key is escaped or hashed, or is in a namespace."""
     escaped = KeySpace().canonical(b"~sc:l:report")
     named = KeySpace("shop").canonical(b"~sc:l:report")
     for key in (escaped, named, hash_name(b"two words")):
         assert told(Get(key), VALUE) == ("get", [key], [5], None)
 
 
-def test_it_is_known_which_kinds_are_heard():
+def test_an_observer_hears_the_kinds_it_has_methods_for():
     """Only the kinds for which an observer has a method of its own."""
 
     class Listener:

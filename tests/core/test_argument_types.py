@@ -188,7 +188,7 @@ DIFFERENT = {
 REFUSED = {
     "builtins.object": object(),
     "test_argument_types.Loose": loose(),
-    # Whoever sends the JSON would choose the key.
+    # The sender of the JSON would choose the key.
     "munch.Munch": munch.munchify({"user": "bob", "__cache_key__": "x"}),
     "box.box.Box": box.Box({"user": "bob", "__cache_key__": "x"}),
     "addict.addict.Dict": addict.Dict({"user": "bob", "__cache_key__": "x"}),
@@ -264,7 +264,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", EQUAL)
-def test_arguments_that_are_one_call(name):
+def test_equal_arguments_are_one_call(name):
     """They have one key, also within a container."""
     one, other = EQUAL[name]
     assert canonical(one) == canonical(other)
@@ -272,7 +272,7 @@ def test_arguments_that_are_one_call(name):
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_arguments_that_are_two_calls(name):
+def test_different_arguments_are_two_calls(name):
     """They have two keys, whether types are compared or not."""
     one, other = DIFFERENT[name]
     assert canonical(one) != canonical(other)
@@ -281,7 +281,7 @@ def test_arguments_that_are_two_calls(name):
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_arguments_that_are_refused(name):
+def test_other_arguments_are_refused(name):
     """The error names the argument, the type with its module, and the ways out."""
     keys = KeyBuilder(whatever, KeySpec())
     for value in (REFUSED[name], [REFUSED[name]], {"k": REFUSED[name]}):
@@ -314,8 +314,8 @@ def test_types_of_numbers_may_be_told_apart(value):
     assert canonical(value, typed=True) != canonical(value.item(), typed=True)
 
 
-def test_what_a_cache_key_gives_is_as_strict():
-    """A list of objects is refused there as it is elsewhere, and so is an attr-dict."""
+def test_a_cache_key_is_checked_as_strictly():
+    """A list of objects is refused there as elsewhere, and so is an attr-dict."""
     for given in ([object()], munch.Munch(a=1)):
         with pytest.raises(KeyBuildError, match="argument 'value', a value of type"):
             KeyBuilder(whatever, KeySpec()).key((Keyed(given),), {}, "")

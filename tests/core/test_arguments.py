@@ -163,13 +163,13 @@ NUMBERS = (int, float, Decimal)
 
 @given(values, values, st.booleans())
 def test_two_values_have_one_key_exactly_if_they_are_one_argument(one, other, typed):
-    """Equal bytes mean equal calls, and the other way round, over trees of everything supported."""
+    """Equal bytes mean equal calls and the reverse, over trees of everything supported."""
     assert (canonical(one, typed=typed) == canonical(other, typed=typed)) == same(one, other, typed)
 
 
 @given(values, st.booleans(), st.data())
-def test_a_value_that_is_nearly_another_is_told_from_it(one, typed, data):
-    """With one leaf replaced, or in a container of another type, it is the same only by the rule."""
+def test_a_value_is_told_from_a_similar_one(one, typed, data):
+    """With one leaf replaced, or in another container, it is the same only by the rule."""
     other = data.draw(changes(one))
     assert (canonical(one, typed=typed) == canonical(other, typed=typed)) == same(one, other, typed)
 
@@ -210,8 +210,8 @@ def test_equal_numbers_are_one_unless_typed(value):
     assert len({canonical(one, typed=True) for one in (1, 1.0, True, Decimal(1))}) == 4
 
 
-def test_what_has_no_order_has_one_here():
-    """Sets and dicts are the same whatever order they were made in."""
+def test_sets_and_dicts_have_one_order():
+    """Whatever order they were made in."""
     assert canonical({"a": 1, "b": 2}) == canonical({"b": 2, "a": 1})
     assert canonical({"x", "y", "z"}) == canonical({"z", "y", "x"})
     assert canonical({1: "a"}) != canonical({"1": "a"})
@@ -219,7 +219,7 @@ def test_what_has_no_order_has_one_here():
 
 
 def test_everything_that_may_be_stored_may_be_an_argument():
-    """And enums, classes, and what has a key of its own."""
+    """So may enums, classes, and objects with a key of their own."""
     moment = dt.datetime(2024, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
     every = [
         moment,
@@ -247,14 +247,14 @@ def test_everything_that_may_be_stored_may_be_an_argument():
 
 
 @pytest.mark.parametrize("value", [object(), [object()], {"k": lambda: 0}, ...])
-def test_what_has_no_bytes_is_refused(value):
-    """Nothing is taken by its address, its `repr` or its pickle."""
+def test_a_value_without_stable_bytes_is_refused(value):
+    """No address, `repr` or pickle stands for it."""
     with pytest.raises(UnkeyableError, match="a value of type"):
         canonical(value)
 
 
-def test_what_holds_itself_is_refused():
-    """There is an end to nesting."""
+def test_a_value_that_holds_itself_is_refused():
+    """Nesting has a limit."""
     endless = []
     endless.append(endless)
     with pytest.raises(UnkeyableError, match="nested"):
@@ -292,7 +292,7 @@ def profile(user, verbose=False, *, limit=10):  # noqa: FBT002
     return user, verbose, limit
 
 
-def test_however_a_call_is_written_it_has_one_key():
+def test_a_call_has_one_key_however_it_is_written():
     """Positions, names and defaults make no difference."""
     key = keys(profile)
     assert len({key(1), key(user=1), key(1, False), key(1, verbose=False, limit=10)}) == 1  # noqa: FBT003
@@ -302,7 +302,7 @@ def test_however_a_call_is_written_it_has_one_key():
 
 
 def test_a_simple_call_has_the_key_of_its_long_form():
-    """The short way to a key gives the same as the long one."""
+    """The fast path gives the same key as the slow one."""
 
     def simple(a, b=2, c=3):
         return a, b, c
@@ -315,8 +315,8 @@ def test_a_simple_call_has_the_key_of_its_long_form():
         key(1, 2, 3, 4)
 
 
-def test_variadic_arguments_are_part_of_it():
-    """Also what comes by `*args` and `**kwargs`, whose order does not matter."""
+def test_variadic_arguments_are_part_of_the_key():
+    """`*args` in order, and `**kwargs` in any order."""
 
     def variadic(*args, **kwargs):
         return args, kwargs
@@ -326,15 +326,15 @@ def test_variadic_arguments_are_part_of_it():
     assert len({key(), key(1), key(1, 2), key((1, 2)), key(x=1), key(y=1)}) == 6
 
 
-def test_what_is_ignored_makes_no_difference():
-    """It may then be of any type."""
+def test_ignored_arguments_make_no_difference():
+    """They may be of any type."""
     key = keys(profile, ignore=("user",))
     assert key(object()) == key(object())
     assert key(object()) != key(object(), limit=3)
 
 
 def test_templates_and_functions_make_keys():
-    """The namespace and the version stand in front of them all the same."""
+    """Namespace and version are in front of them all the same."""
     rest = ("verbose", "limit")
     app = {"namespace": "app"}
     assert keys(profile, key="user:{user}", ignore=rest, version=3, **app)(7) == "app:3:user:7"
@@ -346,7 +346,7 @@ def test_templates_and_functions_make_keys():
 
 
 def test_an_argument_without_a_key_is_named():
-    """With the ways out."""
+    """The error has the ways out."""
     with pytest.raises(KeyBuildError, match=r"argument 'user', a value of type object.*ignore="):
         keys(profile)(object())
 
@@ -359,15 +359,15 @@ def test_an_argument_without_a_key_is_named():
         ({"ignore": ["name"]}, "ignore names 'name', which is no parameter"),
     ],
 )
-def test_names_of_no_parameter_are_found_at_decoration(key_spec, message):
-    """And those known are listed."""
+def test_unknown_parameters_are_found_at_decoration(key_spec, message):
+    """The error lists the known ones."""
     with pytest.raises(ConfigurationError, match=message) as raised:
         keys(profile, **key_spec)
     assert "known: user, verbose, limit" in str(raised.value)
 
 
 def test_decimals_are_taken_digit_by_digit():
-    """Whatever their length, their exponent, and the context of the thread."""
+    """Whatever their length, exponent, and the thread's context."""
     near = [
         Decimal("0.1234567890123456789012345678901"),
         Decimal("0.1234567890123456789012345678902"),
@@ -388,6 +388,6 @@ def test_decimals_are_taken_digit_by_digit():
 
 
 def test_flags_without_a_name_have_a_value():
-    """An empty flag is a flag as well."""
+    """An empty flag is a flag too."""
     every = [Access(0), Access.READ, Access.WRITE, Access.READ | Access.WRITE]
     assert len({canonical(one) for one in every}) == 4

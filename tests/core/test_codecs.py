@@ -1,4 +1,4 @@
-"""What all codecs promise, and the two small ones."""
+"""The promises of all codecs, and the two small ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAKERS = pytest.mark.parametrize("make", [Msgpack, Json, Raw, Pickle])
 @example(data=b'"\xff"')
 @example(data=b"\xef\xbb\xbf1")
 def test_any_bytes_give_a_value_or_a_decode_error(make, data):
-    """A codec raises nothing else on reading, and its error does not hold what was read."""
+    """A codec raises nothing else on reading, and its error does not hold the bytes."""
     fault = None
     try:
         make().decode(NAME, data)
@@ -52,7 +52,7 @@ def test_reprs_are_short(make):
 
 
 def test_kinds_are_unique():
-    """No codec can be taken for another."""
+    """No codec is taken for another."""
     kinds = [codec.kind for codec in (Msgpack, Json, Pickle, Raw)]
     assert kinds == [32, 33, 34, 35]
 
@@ -74,7 +74,7 @@ json_values = st.recursive(
 @given(json_values)
 @example([-0.0, 1e300, 10**30, True, 1, 1.0])
 def test_json_round_trips(value):
-    """What JSON takes comes back with its types, and is JSON to everybody."""
+    """A value that JSON takes comes back with its types, and every JSON reader can read it."""
     data = Json().encode(NAME, value)
     assert repr(Json().decode(NAME, data)) == repr(value)
     assert repr(json.loads(data)) == repr(value)
@@ -103,14 +103,14 @@ def test_json_round_trips(value):
     ids=lambda value: "huge" if type(value) is int else ascii(value)[:20],
 )
 @pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [1, v], lambda v: {"a": [v]}])
-def test_json_refuses_what_would_change(value, wrap):
-    """What would come back as another type, or not at all, is refused with the ways out."""
+def test_json_refuses_values_that_would_change(value, wrap):
+    """A value that would come back as another type is refused, with the ways out."""
     with pytest.raises(EncodeError, match="msgpack"):
         Json().encode(NAME, wrap(value))
 
 
-def test_json_says_what_it_cannot_hold():
-    """Text that is no Unicode, and numbers that are none, are told apart."""
+def test_json_names_what_it_cannot_hold():
+    """Text that is no Unicode, and numbers that are none."""
     with pytest.raises(EncodeError, match="UTF-8"):
         Json().encode(NAME, ["\ud800"])
     with pytest.raises(EncodeError, match="NaN"):
@@ -119,12 +119,12 @@ def test_json_says_what_it_cannot_hold():
 
 @pytest.mark.parametrize("data", [b"NaN", b"[Infinity]", b"-Infinity", b'{"a":NaN}'])
 def test_json_reads_no_numbers_that_json_lacks(data):
-    """What `json` of Python takes and JSON does not is no value of ours."""
+    """Python's `json` takes NaN; the codec does not."""
     with pytest.raises(DecodeError):
         Json().decode(NAME, data)
 
 
-def test_json_refuses_what_is_too_deep():
+def test_json_refuses_deep_nesting():
     """Neither a deep value nor a cycle overflows the stack."""
     deep: list[object] = []
     for _ in range(100_000):
@@ -171,8 +171,8 @@ class Rank(enum.IntEnum):
         (collections.Counter("x"), "store dict(value)"),
     ],
 )
-def test_what_a_value_is_a_kind_of_can_be_stored(codec, value, way):
-    """The first that a web application stores is text of a kind of its own: the error says how."""
+def test_the_error_for_a_subclass_names_its_base(codec, value, way):
+    """A web framework's text is of a class of its own: its base can be stored."""
     for held in (value, [value]):
         with pytest.raises(EncodeError) as raised:
             codec.encode(b"k", held)

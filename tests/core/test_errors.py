@@ -108,8 +108,8 @@ class HomemadeError(PartialFailureError):
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-def test_a_subclass_with_arguments_of_its_own(way: Callable[[Exception], Exception]) -> None:
-    """A user's subclass needs nothing of its own to be copied."""
+def test_a_subclass_with_its_own_arguments_is_copied(way: Callable[[Exception], Exception]) -> None:
+    """A user's subclass needs nothing more."""
     error = HomemadeError("a", "b")
     assert told(way(error)) == told(error)
 
@@ -131,28 +131,28 @@ def test_a_subclass_with_arguments_of_its_own(way: Callable[[Exception], Excepti
         ),
     ],
 )
-def test_a_partial_failure_tells_of_how_many(failed: dict[str, Any], told: str) -> None:
-    """Two keys of two and two of three hundred are not the same trouble."""
+def test_a_partial_failure_has_the_number_of_keys(failed: dict[str, Any], told: str) -> None:
+    """Two of two keys and two of three hundred are not the same trouble."""
     assert str(PartialFailureError(failed, total=300, nodes=3)) == told
 
 
-def test_a_partial_failure_of_many_nodes_is_told_in_a_line() -> None:
-    """The first few have their reasons."""
+def test_a_partial_failure_of_many_nodes_is_one_line() -> None:
+    """The first few nodes have their reasons."""
     failed = {f"k{n}": NodeUnavailableError("refused", f"n{n}") for n in range(8)}
     message = str(PartialFailureError(failed, total=9, nodes=9))
     assert message.startswith("8 of 9 keys failed on 8 of 9 nodes (n0: refused; n1: refused;")
     assert message.endswith("; n4: refused; and 3 more)")
 
 
-def test_what_a_server_sent_forges_no_line_of_a_log() -> None:
+def test_a_servers_text_forges_no_log_line() -> None:
     """The message of a node's error is one printable line, whatever it quotes."""
     error = NodeUnavailableError("the server says: \x1b[2J\nERROR forged \u202e", "n1")
     assert str(error) == r"n1: the server says: \x1b[2J\nERROR forged \u202e"
     assert str(PartialFailureError({"k": error}, total=1, nodes=1)).isprintable()
 
 
-def test_it_comes_back_from_a_process_pool() -> None:
-    """An error in a worker process reaches the program, and leaves the pool whole."""
+def test_an_error_comes_back_from_a_process_pool() -> None:
+    """It reaches the program, and the pool goes on."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         with pytest.raises(UnknownPluginError) as caught:
             pool.submit(Client, "memory://a", strategy="kettle").result(timeout=60)

@@ -73,7 +73,7 @@ def watch(
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_a_node_that_flaps_is_left_out_at_most_six_times(seed):
+def test_a_flapping_node_is_ejected_at_most_six_times(seed):
     """In twenty seconds, whatever chance does to the delays."""
     assert watch(EjectionPolicy(), flaps, 20.0, seed).opens <= 6
 
@@ -81,14 +81,14 @@ def test_a_node_that_flaps_is_left_out_at_most_six_times(seed):
 @pytest.mark.parametrize("every", [20.0, 30.0, 50.0, 60.0])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_node_that_pauses_regularly_is_used_in_between(every, seed):
-    """It is left out for at most 8 % of the time: 3 % where it pauses for 2.5 %."""
+    """It is ejected for at most 8 % of the time: 3 % where it pauses for 2.5 %."""
     share = watch(EjectionPolicy(), pauses_every(every), 1200.0, seed).out / 1200.0
     assert share <= 0.08
 
 
 @pytest.mark.parametrize("seed", range(50))
 def test_a_node_that_is_killed_now_and_then_is_back_within_three_seconds(seed):
-    """Of five nodes one is killed every two seconds, and started again 0.3 s later."""
+    """One of five nodes is killed every two seconds, and started again 0.3 s later."""
     chance = random.Random(seed)
     kills = [2.0 * turn for turn in range(1, 20) if chance.randrange(5) == 0]
 
@@ -101,10 +101,10 @@ def test_a_node_that_is_killed_now_and_then_is_back_within_three_seconds(seed):
 
 @pytest.mark.parametrize("seed", range(50))
 def test_a_node_that_crashes_every_second_is_asked_less_often(seed):
-    """Each time costs a call: of twenty at most twelve."""
+    """Each crash costs a call: at most twelve of twenty."""
     assert watch(EjectionPolicy(), flaps, 20.0, seed, REFUSED).opens <= 12
 
 
-def test_the_former_rule_left_it_out_for_most_of_the_time():
-    """Any ejection within a minute doubled the delay, up to 30 s: the test can tell the two apart."""
+def test_the_former_rule_ejected_it_for_most_of_the_time():
+    """Each ejection within a minute doubled the delay, up to 30 s: the test can tell the rules apart."""
     assert watch(FORMER, pauses_every(20.0), 1200.0, seed=1).out > 600.0

@@ -1,4 +1,4 @@
-"""How old a value may be: jitter, XFetch, and the envelope that tells its age."""
+"""The age of a value: jitter, XFetch, and the envelope that has it."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_jitter_spreads_evenly():
     st.floats(0, 1e6),
     st.lists(st.binary(min_size=8, max_size=8), max_size=255),
 )
-def test_what_is_packed_comes_out(  # noqa: PLR0913, PLR0917 - an envelope is all of these
+def test_an_envelope_comes_back_whole(  # noqa: PLR0913, PLR0917 - an envelope is all of these
     flags, data, fresh_until, delta, ttl, versions
 ):
-    """Whatever the bytes are."""
+    """Whatever bytes it holds."""
     envelope = Envelope(flags, data, fresh_until, delta, ttl, versions)
     assert unpack(pack(envelope)) == envelope
 
@@ -64,8 +64,8 @@ def test_garbage_is_no_envelope(data):
 
 
 @pytest.mark.parametrize("versions", [1, 3, 255])
-def test_an_envelope_that_was_cut_is_none(versions):
-    """Of the versions it speaks of none may be missing; the value behind them may be empty."""
+def test_a_cut_envelope_is_refused(versions):
+    """All versions that it announces must be there; the value behind them may be empty."""
     whole = pack(Envelope(0, b"", 0.0, 0.0, 1.0, [b"12345678"] * versions))
     assert len(unpack(whole).versions) == versions
     for cut in (1, 8):
@@ -73,15 +73,15 @@ def test_an_envelope_that_was_cut_is_none(versions):
             unpack(whole[:-cut])
 
 
-def test_an_envelope_of_another_form_is_none():
-    """What a later release may write is not read as what this one knows."""
+def test_an_envelope_of_another_form_is_refused():
+    """A later release may write one."""
     whole = pack(Envelope(0, b"", 0.0, 0.0, 1.0))
     with pytest.raises(DecodeError):
         unpack(bytes((whole[0] + 1,)) + whole[1:])
 
 
 def test_a_value_is_read_through_its_envelope():
-    """A plain `get` gives the value within, and refuses one that holds itself."""
+    """A plain `get` returns the value within, and refuses an envelope in an envelope."""
     payloads = Payloads(Msgpack())
     inner = payloads.encode(b"k", "text")
     outer = (ENVELOPE_FLAGS, pack(Envelope(*inner, 0.0, 0.0, 1.0)))
@@ -109,8 +109,8 @@ def test_a_value_grows_old_in_steps():
         assert state(age, policy) is Freshness[name], f"in the moment {age}"
 
 
-def test_a_tag_s_version_decides_first():
-    """A value of another version of its tag is gone, however young."""
+def test_the_version_of_a_tag_decides_first():
+    """A value with another version of its tag is gone, however young."""
     policy = CachePolicy(ttl=10, stale=5)
     stored = Stored((TEXT_FLAGS, b""), 1010.0, 0.0, 10.0, [b"12345678"])
     assert freshness(stored, policy, 1001.0, 0.0, [b"12345678"]) is Freshness.FRESH
@@ -121,8 +121,8 @@ def test_a_tag_s_version_decides_first():
     assert freshness(bare, policy, 1001.0, 0.0, [b"12345678"]) is Freshness.INVALID
 
 
-def test_xfetch_is_likelier_the_nearer_the_end_and_the_dearer_the_value():
-    """As the paper has it: with probability exp(-left / (Δ·β))."""
+def test_xfetch_is_likelier_near_the_end_and_for_expensive_values():
+    """As in the paper: with probability exp(-left / (Δ·β))."""
     policy = CachePolicy(ttl=10, early=1.0)
     chance = random.Random(1)
     for left, delta in [(0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (0.5, 0.1), (4.0, 2.0)]:
@@ -134,14 +134,14 @@ def test_xfetch_is_likelier_the_nearer_the_end_and_the_dearer_the_value():
 
 
 def test_xfetch_never_comes_in_the_first_half():
-    """However dear the value and however bad the luck."""
+    """However expensive the value and however unlucky the draw."""
     policy = CachePolicy(ttl=10, early=1.0)
     assert state(4.9, policy, delta=100.0, chance=0.999999) is Freshness.FRESH
     assert state(5.1, policy, delta=100.0, chance=0.999999) is Freshness.EARLY
     assert state(9.9, CachePolicy(ttl=10), delta=100.0, chance=0.9) is Freshness.FRESH
 
 
-def test_a_result_decides_how_long_it_is_kept():
+def test_the_result_decides_its_ttl():
     """By `ttl`, `none_ttl`, `cache_none` and `condition`."""
     assert lifetime_of(CachePolicy(ttl=10), "x") == 10
     assert lifetime_of(CachePolicy(ttl=None), "x") is None
@@ -179,7 +179,7 @@ def test_a_result_decides_how_long_it_is_kept():
         ({"ttl": 1, "cache_errors": (BaseException,)}, "cache_errors must be types of exceptions"),
     ],
 )
-def test_each_bad_term_is_named(terms, message):
+def test_each_bad_option_is_named(terms, message):
     """With what it must be."""
     with pytest.raises(ConfigurationError, match=message):
         CachePolicy(**terms)

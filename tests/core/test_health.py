@@ -50,8 +50,8 @@ def caused(error, cause):
         ),
     ],
 )
-def test_what_an_error_says_about_its_node(error, kind):
-    """A node is blamed for its own failures, never for the caller's or this process's."""
+def test_an_error_counts_against_its_own_node(error, kind):
+    """Never an error of the caller or of this process."""
     assert failure_kind(error) is kind
 
 
@@ -59,7 +59,7 @@ def test_what_an_error_says_about_its_node(error, kind):
     ("kind", "needed"),
     [(FailureKind.HARD, 1), (FailureKind.DISCONNECT, 2), (FailureKind.TIMEOUT, 3)],
 )
-def test_so_many_failures_in_a_row_eject(kind, needed):
+def test_failures_in_a_row_eject(kind, needed):
     """One refusal, two lost connections or three timeouts without an answer between them."""
     health = Health(POLICY)
     verdicts = [health.record_failure(kind, answered=5, now=0.0) for _ in range(needed)]
@@ -69,15 +69,15 @@ def test_so_many_failures_in_a_row_eject(kind, needed):
 @pytest.mark.parametrize(
     "kind", [FailureKind.DISCONNECT, FailureKind.TIMEOUT, FailureKind.PROTOCOL]
 )
-def test_an_answer_between_failures_starts_the_count_anew(kind):
-    """A node that answers three of four calls is asked on."""
+def test_an_answer_resets_the_count(kind):
+    """A node that answers three of four calls is not ejected."""
     health = Health(POLICY)
     for call in range(200):
         assert not health.record_failure(kind, answered=3 * call, now=call * 0.01)
 
 
 def test_half_of_twenty_calls_failing_ejects():
-    """Failures that answers interrupt eject by their share, from the twentieth call on."""
+    """Failures between answers eject by their share, from the twentieth call on."""
     health = Health(POLICY)
     verdicts = [
         health.record_failure(FailureKind.PROTOCOL, answered=number, now=0.0)
@@ -87,15 +87,15 @@ def test_half_of_twenty_calls_failing_ejects():
 
 
 def test_failures_of_long_ago_do_not_count():
-    """A window is two seconds: a failure now and then ejects nobody."""
+    """The window is two seconds: a rare failure ejects no node."""
     health = Health(POLICY)
     assert not any(
         health.record_failure(FailureKind.PROTOCOL, n, now=n * 0.5) for n in range(1, 200)
     )
 
 
-def test_own_troubles_never_eject():
-    """However often a pool runs dry, the node is not to blame."""
+def test_an_empty_pool_never_ejects():
+    """However often it happens."""
     health = Health(POLICY)
     assert not any(health.record_failure(FailureKind.NONE, 0, 0.0) for _ in range(100))
 
@@ -122,7 +122,7 @@ def test_probes_come_later_and_later():
     ids=["silent", "refused"],
 )
 def test_a_flapping_node_waits_longer_each_time(error, longer, longest):
-    """Ejected again within ten seconds of its return, it is probed later; after those it is not."""
+    """Ejected again within ten seconds of its return, it is probed later; after those, not."""
     health, now, waits = Health(POLICY), 0.0, []
     for _ in range(10):
         health.eject(error, now, chance=0.5)
@@ -136,14 +136,14 @@ def test_a_flapping_node_waits_longer_each_time(error, longer, longest):
 
 @given(chance=st.floats(0, 1, exclude_max=True))
 def test_chance_spreads_the_probes(chance):
-    """Many processes do not ask at once: from 0.8 to 1.5 times the delay."""
+    """Many processes must not probe at once: from 0.8 to 1.5 times the delay."""
     health = Health()
     health.eject(REFUSED, 0.0, chance)
     assert 0.2 <= health.due <= 0.375
 
 
-def test_restored_it_begins_anew():
-    """What was counted before does not eject it again."""
+def test_a_restored_node_starts_afresh():
+    """Failures counted before do not eject it again."""
     health = Health(POLICY)
     for _ in range(2):
         health.record_failure(FailureKind.TIMEOUT, 0, 0.0)
@@ -153,8 +153,8 @@ def test_restored_it_begins_anew():
     assert not health.record_failure(FailureKind.TIMEOUT, 0, 1.1)
 
 
-def test_only_silence_could_be_our_own():
-    """A node that is refused is down; one that is silent may be waiting for a busy process."""
+def test_only_timeouts_may_be_our_own_fault():
+    """A refused connection means that the node is down; a timeout may mean a busy process."""
     for error, soft in [(REFUSED, False), (NodeTimeoutError("late"), True)]:
         health = Health(POLICY)
         assert not health.soft
@@ -162,8 +162,8 @@ def test_only_silence_could_be_our_own():
         assert health.soft is soft
 
 
-def test_what_failed_before_it_came_back_is_not_counted():
-    """A node that was restored has a window of its own: nine failures of before are forgotten."""
+def test_failures_from_before_a_return_are_forgotten():
+    """A restored node has a new window: nine earlier failures do not count."""
     health = Health(POLICY)
     assert not any(
         health.record_failure(FailureKind.PROTOCOL, number, now=0.0) for number in range(10)
@@ -176,7 +176,7 @@ def test_what_failed_before_it_came_back_is_not_counted():
 
 
 def test_answers_of_long_ago_do_not_count():
-    """A node that answered a thousand calls is ejected as soon as any when half of them fail."""
+    """A node that answered a thousand calls is ejected as soon as any other when half fail."""
     health = Health(POLICY)
     assert not health.record_failure(FailureKind.PROTOCOL, answered=0, now=0.0)
     verdicts = [
@@ -187,7 +187,7 @@ def test_answers_of_long_ago_do_not_count():
 
 
 def test_no_probe_comes_sooner_than_the_first():
-    """A node that flaps waits long for its first probe, and as long for each next one."""
+    """A flapping node waits long for its first probe, and as long for each next one."""
     health, now = Health(POLICY), 0.0
     for _ in range(10):
         health.eject(SILENT, now, chance=0.5)
@@ -201,8 +201,8 @@ def test_no_probe_comes_sooner_than_the_first():
         health.record_probe_failure(SILENT, now, chance=0.5)
 
 
-def test_an_answer_ends_a_silence():
-    """Who has answered since is not one to be asked last."""
+def test_an_answer_clears_the_suspicion():
+    """A node that has answered since is not asked last."""
     health = Health(POLICY)
     assert not health.silent(5)
     health.record_failure(FailureKind.TIMEOUT, answered=5, now=0.0)
@@ -212,8 +212,8 @@ def test_an_answer_ends_a_silence():
     assert not health.silent(6)
 
 
-def test_why_it_was_ejected_is_kept_without_its_trace():
-    """Which would keep alive what its caller had in hand."""
+def test_the_reason_of_an_ejection_has_no_traceback():
+    """It would keep its caller's objects alive."""
     health = Health(POLICY)
     with pytest.raises(NodeUnavailableError) as raised:
         raise NodeUnavailableError("refused")

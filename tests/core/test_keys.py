@@ -1,4 +1,4 @@
-"""What a key is called: no two are ever confused, and no server can choke on a plain one."""
+"""The names of keys: no two are confused, and every server takes a plain one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ tricky = st.lists(
 
 
 @given(st.text(min_size=1).filter(lambda text: text.isprintable()))
-def test_text_is_its_utf_8(text):
+def test_a_text_and_its_utf_8_are_one_key(text):
     """A text and its UTF-8 bytes are one key."""
     assert KeySpace().encode(text) == KeySpace().encode(text.encode()) == text.encode()
 
@@ -43,14 +43,14 @@ def test_text_is_its_utf_8(text):
     ],
     ids=repr,
 )
-def test_what_is_no_key_is_refused(key, fault):
+def test_an_invalid_key_is_refused(key, fault):
     """The error says what the key was."""
     with pytest.raises(InvalidKeyError, match=fault):
         KeySpace("shop").encode(key)
 
 
 def test_subclasses_are_keys_by_their_content():
-    """A text of a subclass names what the text names, and bytes become plain ones."""
+    """Subclasses of text and bytes name what their plain content names."""
 
     class Name(StrEnum):
         USER = "user:1"
@@ -74,8 +74,8 @@ def test_no_two_keys_share_a_name(one, other, key, another):
 
 
 @given(st.tuples(st.just(""), namespaces), tricky)
-def test_a_key_without_namespace_is_in_no_other(both, rest):
-    """Even a key written as another tenant's name is not that name."""
+def test_a_key_without_a_namespace_is_in_no_other(both, rest):
+    """Not even a key written like another tenant's name."""
     alone, tenant = both
     if tenant:
         name = KeySpace(tenant).canonical(rest)
@@ -84,8 +84,8 @@ def test_a_key_without_namespace_is_in_no_other(both, rest):
 
 @given(namespaces, raws | tricky)
 @example("", b"~sc:h:0a74d9f8dc440af6bd63bbaf0c17cc5d")
-def test_reserved_names_are_ours_alone(namespace, key):
-    """No caller's key is called what a hash form is; escapes are all that begin as reserved."""
+def test_reserved_names_are_never_a_callers(namespace, key):
+    """No caller's key has the name of a hash form; escapes alone begin as reserved ones."""
     name = KeySpace(namespace).canonical(key)
     assert not name.startswith(RESERVED) or name == ESCAPED + key
     assert not name.startswith(HASHED)
@@ -93,13 +93,13 @@ def test_reserved_names_are_ours_alone(namespace, key):
 
 @given(raws)
 def test_ordinary_keys_keep_their_names(key):
-    """Without a namespace a key is called what it is, so that other clients find it."""
+    """Without a namespace a key is sent as it is, so that other clients find it."""
     if not key.startswith(RESERVED) and not re.match(rb"[0-9]+:", key):
         assert KeySpace().canonical(key) == key
 
 
-def test_a_number_in_front_is_not_yet_a_namespace():
-    """`42:profile` is no name of a namespace of 42 bytes, and keeps its own."""
+def test_a_number_in_front_is_no_namespace():
+    """`42:profile` keeps its name."""
     for key in (b"42:profile", b"1:", b"1:a", b"0::", b"01:a:", b"999999999999:a:", b"1:ab:c"):
         assert KeySpace().canonical(key) == key
     assert KeySpace().canonical(b"1:a:b") == b"~sc:k:1:a:b"

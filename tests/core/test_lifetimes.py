@@ -1,4 +1,4 @@
-"""How long a value lives, from whatever a caller may say."""
+"""A ttl in every form that a caller may pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ seconds = st.floats(min_value=-MAX_SECONDS, max_value=MAX_SECONDS) | st.integers
 
 @given(seconds)
 def test_seconds_stay_seconds(ttl):
-    """A number above zero is itself, as a float; the rest expires at once."""
+    """A number above zero stays itself, as a float; any other expires at once."""
     given_back = lifetime(ttl, 60.0)
     assert type(given_back) is float
     assert given_back == (ttl if ttl > 0 else 0.0)
@@ -31,7 +31,7 @@ def test_a_timedelta_is_its_seconds(ttl):
 
 
 @pytest.mark.parametrize("default", [None, 0.5, 300.0])
-def test_left_out_and_none_are_two(default):
+def test_a_missing_ttl_is_not_none(default):
     """`DEFAULT` is the client's own, `None` is no expiry."""
     assert lifetime(DEFAULT, default) == default
     assert lifetime(None, default) is None
@@ -43,14 +43,14 @@ def test_left_out_and_none_are_two(default):
     [math.nan, math.inf, -math.inf, 10**400, -(10**400), MAX_SECONDS + 1, timedelta(days=3651)],
     ids=lambda ttl: repr(ttl)[:20],
 )
-def test_no_server_keeps_this(ttl):
-    """NaN, infinities and more than ten years are refused."""
+def test_impossible_ttls_are_refused(ttl):
+    """NaN, infinities and more than ten years."""
     with pytest.raises(ValueError, match="ttl must be"):
         lifetime(ttl, None)
 
 
 @pytest.mark.parametrize("ttl", [True, False, "60", b"60", [60], 1j], ids=repr)
-def test_what_is_no_duration(ttl):
-    """Other types are refused by name."""
+def test_other_types_are_no_ttl(ttl):
+    """The error names the type."""
     with pytest.raises(TypeError, match=f"not {type(ttl).__name__}"):
         lifetime(ttl, None)

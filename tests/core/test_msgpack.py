@@ -103,7 +103,7 @@ def there_and_back(value: Any) -> Any:
 @example(time(1, 2, tzinfo=timezone(timedelta(0), "GMT")))
 @example([[b"\xc7\x00"], b"\xc7\x00\x01", "\udcc7"])
 def test_values_come_back_as_they_were(value):
-    """Type, value, order, sign, fold and zone survive, nested as one likes."""
+    """Type, value, order, sign, fold and zone survive any nesting."""
     assert form(there_and_back(value)) == form(value)
 
 
@@ -141,7 +141,7 @@ def test_moments_stay_the_same_moment(moment):
     ids=lambda value: type(value).__name__,
 )
 def test_other_types_are_refused_by_name(value):
-    """Anywhere in a value, what cannot come back exactly is an error that names ways out."""
+    """Anywhere in a value, with an error that names ways out."""
     places = [value, [value], (1, [value]), {"a": {"b": value}}, [[{1: (value,)}]]]
     if type(value).__hash__ is not None and not isinstance(value, memoryview):
         places += [{value: 1}, {value}, frozenset({(value,)})]
@@ -160,7 +160,7 @@ class Local(tzinfo):
     ids=["tzinfo", "subclass"],
 )
 def test_unknown_zones_are_refused(zone):
-    """A zone that cannot come back is an error that says which can."""
+    """The error says which zones can come back."""
     with pytest.raises(EncodeError, match="ZoneInfo with a key"):
         CODEC.encode(NAME, [datetime(2020, 1, 1, tzinfo=zone)])
 
@@ -180,14 +180,14 @@ WRAPS = pytest.mark.parametrize(
 
 @pytest.mark.parametrize("depth", [100_000, 2000, 1100])
 @WRAPS
-def test_too_deep_is_an_encode_error(depth, wrap):
-    """Nesting without end never overflows a stack."""
+def test_deep_nesting_is_an_encode_error(depth, wrap):
+    """It never overflows a stack."""
     with pytest.raises(EncodeError, match="deep"):
         CODEC.encode(NAME, nested(depth, wrap))
 
 
 def test_a_value_within_itself_is_an_encode_error():
-    """A cycle has no end to be stored."""
+    """A cycle has no end."""
     value: list[Any] = []
     value.append(value)
     with pytest.raises(EncodeError, match="deep"):
@@ -195,8 +195,8 @@ def test_a_value_within_itself_is_an_encode_error():
 
 
 @WRAPS
-def test_what_can_be_encoded_can_be_decoded(wrap):
-    """There is no depth that goes in and does not come out, even on a thread's small stack."""
+def test_a_value_that_can_be_encoded_can_be_decoded(wrap):
+    """At any depth, also on a thread's small stack."""
     failures: list[str] = []
 
     def probe() -> None:
@@ -227,7 +227,7 @@ def test_what_can_be_encoded_can_be_decoded(wrap):
 @example(b"\xc0\xc0")
 @example(b"")
 def test_garbage_is_a_decode_error(data):
-    """Any bytes at all decode to a value or raise a `DecodeError`, which does not hold them."""
+    """Any bytes decode to a value or raise a `DecodeError` that does not hold them."""
     fault = None
     try:
         CODEC.decode(NAME, data)
@@ -238,7 +238,7 @@ def test_garbage_is_a_decode_error(data):
 
 @given(values, st.data())
 def test_damaged_values_are_decode_errors(value, data):
-    """A stored value cut short, or changed in a byte, raises nothing else."""
+    """Cut short, or changed in a byte."""
     stored = bytearray(CODEC.encode(NAME, value))
     place = data.draw(st.integers(0, len(stored) - 1))
     stored[place] = data.draw(st.integers(0, 255))
@@ -250,8 +250,8 @@ def test_damaged_values_are_decode_errors(value, data):
 
 
 @given(values)
-def test_what_is_cut_short_or_too_long_is_refused(value):
-    """Exactly the bytes that were written are a value."""
+def test_bytes_too_few_or_too_many_are_refused(value):
+    """Exactly the written bytes are a value."""
     stored = CODEC.encode(NAME, value)
     for damaged in (stored[:-1], stored + b"\xc0"):
         with pytest.raises(DecodeError):
@@ -283,14 +283,14 @@ MARK = b"\xc7\x00\x01"  # of tuples
     ],
 )
 def test_marks_out_of_place_are_refused(data):
-    """No crafted value lets one of the codec's own marks out, or makes a value of nonsense."""
+    """No crafted value lets a mark of the codec out, or becomes a senseless value."""
     with pytest.raises(DecodeError):
         CODEC.decode(NAME, data)
 
 
 @pytest.mark.parametrize("data", [b"\xd6\xff" + bytes(4), b"\x91\xd7\xff" + bytes(8)])
-def test_timestamps_of_others_are_datetimes(data):
-    """A timestamp of msgpack's own, which we never write, is no class of msgpack's to the caller."""
+def test_foreign_timestamps_are_datetimes(data):
+    """The codec never writes those of msgpack itself; to the caller they are no class of msgpack."""
     found = CODEC.decode(NAME, data)
     moment = found[0] if isinstance(found, list) else found
     assert moment == datetime(1970, 1, 1, tzinfo=UTC)
@@ -312,7 +312,7 @@ STORED = {
 
 @pytest.mark.parametrize(("stored", "value"), STORED.items())
 def test_the_format_never_changes(stored, value):
-    """What an older release stored is still read, and written the same."""
+    """Values of an older release are still read, and written the same."""
     assert form(CODEC.decode(NAME, bytes.fromhex(stored))) == form(value)
     assert CODEC.encode(NAME, value).hex() == stored
 
@@ -328,7 +328,7 @@ def test_moments_are_text_fold_and_zone():
 
 
 def test_threads_share_a_codec():
-    """Packers are not shared while in use, even when a value fails in the middle."""
+    """A packer is used by one thread at a time, even when a value fails in the middle."""
     wrong: list[Any] = []
 
     def work(number: int) -> None:
@@ -361,8 +361,8 @@ def test_decimals_do_not_depend_on_the_context():
         assert there_and_back(value) == value
 
 
-def test_a_zone_that_is_gone_is_a_decode_error():
-    """Zone data may differ between machines; a value of an unknown zone is undecodable."""
+def test_an_unknown_zone_is_a_decode_error():
+    """Machines may have different zone data."""
     data = CODEC.encode(NAME, datetime(2020, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")))
     with pytest.raises(DecodeError, match="ZoneInfoNotFoundError"):
         CODEC.decode(NAME, data.replace(b"Berlin", b"Atlant"))
@@ -372,7 +372,7 @@ MODULUS = 2**61 - 1  # of the hash of numbers
 
 
 def alike(kind, count):
-    """Return so many different values of one hash."""
+    """Return a number of different values of one hash."""
     numbers = [1 + (1 + place) * MODULUS for place in range(1 << 10, (1 << 10) + count)]
     made = {
         "int": lambda number: number,
@@ -396,8 +396,8 @@ def crafted(members, code):
 
 @pytest.mark.parametrize("code", [2, 3, None], ids=["set", "frozenset", "dict"])
 @pytest.mark.parametrize("kind", ["int", "decimal", "uuid", "tuple", "frozenset"])
-def test_a_crowd_of_one_hash_is_not_read(kind, code):
-    """To tell n members of one hash apart takes n² comparisons: 64 may have one, and no more."""
+def test_many_members_of_one_hash_are_not_read(kind, code):
+    """To tell n of them apart takes n² comparisons, so at most 64 may share a hash."""
     assert len({hash(member) for member in alike(kind, 65)}) == 1
     assert len(CODEC.decode(NAME, crafted(alike(kind, 64), code))) == 64
     for count in (65, 10_000):
@@ -407,8 +407,8 @@ def test_a_crowd_of_one_hash_is_not_read(kind, code):
                 CODEC.decode(NAME, held)
 
 
-def test_what_would_not_be_read_is_not_written():
-    """A set of too many members of one hash is refused before it is stored."""
+def test_many_members_of_one_hash_are_not_written():
+    """The set is refused before it is stored."""
     for value in (
         set(alike("int", 65)),
         frozenset(alike("uuid", 65)),
@@ -419,8 +419,8 @@ def test_what_would_not_be_read_is_not_written():
     assert there_and_back(set(alike("int", 64))) == set(alike("int", 64))
 
 
-def test_members_that_happen_to_have_one_hash_are_read():
-    """-1 and -2 do: a grid of points has many pairs of one hash, and is no attack."""
+def test_a_few_members_of_one_hash_are_read():
+    """-1 and -2 share one: a grid of points has many such pairs, and is no attack."""
     points = {(x, y) for x in range(-40, 40) for y in range(-40, 40)}
     assert there_and_back(points) == points
     assert there_and_back(dict.fromkeys(points, 1)) == dict.fromkeys(points, 1)
@@ -429,7 +429,7 @@ def test_members_that_happen_to_have_one_hash_are_read():
 
 
 def test_decimals_have_bounded_exponents():
-    """`int()` of what is read has no more digits than `decimal` computes with by itself."""
+    """`int()` of a stored decimal has no more digits than `decimal` computes with."""
     for text_ in ("1E+999999", "-9.9E+999999", "1E-999999", "NaN", "-Infinity", "0E+999999"):
         assert repr(there_and_back(Decimal(text_))) == repr(Decimal(text_))
     for text_ in ("1E+1000000", "1E-1000000", "1E+999999999999999999", "0E-1000000"):

@@ -1,4 +1,4 @@
-"""What a node's URL says, and what a node shows of it."""
+"""The parts of a node's URL, and what a node shows of them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WEIGHTS = st.integers(1, MAX_WEIGHT) | st.floats(0, MAX_WEIGHT, exclude_min=True
     ],
 )
 def test_name_of_a_node_is_its_address(url, name):
-    """Without a name of its own a node is called `host:port`, its socket's path or its word."""
+    """Without a name a node is called `host:port`, its socket's path or its word."""
     node = Node(url)
     assert node.name == str(node) == name
     assert not node.named
@@ -94,15 +94,15 @@ def test_name_of_a_node_is_its_address(url, name):
     ],
 )
 def test_malformed_urls_are_refused(url, fault):
-    """A fault of a node's URL is named when the node is made, not at the first call."""
+    """When the node is made, not at the first call."""
     with pytest.raises(ConfigurationError, match=fault) as caught:
         Node(url)
     assert "hunter2" not in str(caught.value)
     assert "tenant7" not in str(caught.value)
 
 
-def test_all_that_a_scheme_ignores_is_told_at_once():
-    """Neither the login nor the path counts, and neither is quoted."""
+def test_all_parts_that_a_scheme_ignores_are_named():
+    """Neither login nor path is used, and neither is quoted."""
     with pytest.raises(ConfigurationError) as caught:
         Node("memcached://app:hunter2@h/tenant7")
     assert len(caught.value.faults) == 2
@@ -119,7 +119,7 @@ def test_address_has_the_parts_decoded():
 
 
 @pytest.mark.parametrize("user", ["", "@", ":@"])
-def test_no_credentials_are_none(user):
+def test_empty_credentials_are_none(user):
     """An empty user name or password is as none at all."""
     address = Address.parse(f"redis://{user}h")
     assert address.username is None
@@ -127,7 +127,7 @@ def test_no_credentials_are_none(user):
 
 
 def test_repr_hides_user_password_and_options():
-    """Neither a node nor its address shows what it may use to log in."""
+    """Neither a node nor its address shows what it logs in with."""
     node = Node("redis://app:hunter2@h/0?password=hunter3", "a")
     for text in (repr(node), str(node), repr(node.address), str(node.address)):
         assert "hunter" not in text
@@ -144,7 +144,7 @@ def test_repr_of_a_node_makes_it_again(name, weight):
 
 @given(NAMES, WEIGHTS)
 def test_a_node_survives_copies(name, weight):
-    """A node that was pickled or copied is equal, of equal hash, and still has its own name."""
+    """A pickled or copied node is equal, with equal hash and its own name."""
     node = Node("redis://u:p@h:1", name, weight)
     for twin in (pickle.loads(pickle.dumps(node)), copy.copy(node), copy.deepcopy(node)):
         assert twin == node
@@ -153,21 +153,21 @@ def test_a_node_survives_copies(name, weight):
 
 
 @pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), 10**400, True, "3", None])
-def test_weights_that_are_none_are_refused(weight):
+def test_impossible_weights_are_refused(weight):
     """A weight is a number above zero that can be summed up."""
     with pytest.raises(TopologyError, match=r"^node h:11211: its weight must be"):
         Node("memcached://h", weight=weight)
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", 3, b"a"])
-def test_names_that_are_none_are_refused(name):
-    """A name is printable text, for it stands in log lines and on the ring."""
+def test_impossible_names_are_refused(name):
+    """A name is printable text, for log lines and the ring."""
     with pytest.raises(TopologyError, match="its name must be"):
         Node("memcached://h", name)
 
 
-def test_name_and_weight_are_told_at_once():
-    """Two faults of a node come in one error, which does not show a URL given as its name."""
+def test_a_bad_name_and_a_bad_weight_are_one_error():
+    """It does not show a URL that was passed as the name."""
     with pytest.raises(TopologyError) as caught:
         Node("memcached://h", "redis://u:hunter2@h\n", weight=0)
     assert len(caught.value.faults) == 2

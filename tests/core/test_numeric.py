@@ -1,4 +1,4 @@
-"""Whatever says that it is a number is one."""
+"""Numbers may be of any type that says it is a number."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def mode(request):
     return request.param
 
 
-def test_a_whole_number_is_what_has_an_index():
-    """Other types than `int` are taken by their `__index__`; `bool` and fractions are not."""
+def test_whole_numbers_have_an_index():
+    """Types other than `int` are taken by `__index__`; `bool` and fractions are not."""
     assert whole(Whole(7)) == whole(7) == 7
     assert type(whole(Whole(7))) is int
     for other in (True, 7.0, Decimal(7), "7", None, Array()):
         assert whole(other) is None
 
 
-def test_a_number_is_what_says_so():
-    """Numbers of any type are floats; `bool`, text and complex numbers are none."""
+def test_numbers_of_any_type_are_floats():
+    """`bool`, text and complex numbers are not numbers here."""
     for number in (2, 2.0, Whole(2), Decimal(2), Fraction(2)):
         assert real(number) == 2.0
         assert type(real(number)) is float
@@ -57,8 +57,8 @@ def test_a_number_is_what_says_so():
         assert real(other) is None
 
 
-def test_what_no_float_holds_is_infinite():
-    """A number beyond all floats is infinite, and a signaling NaN is NaN."""
+def test_a_number_beyond_floats_is_infinite():
+    """A signaling NaN is NaN."""
     assert real(10**400) == real(Fraction(10**400)) == real(Decimal("1e400")) == math.inf
     assert real(-(10**400)) == real(Whole(-(10**400))) == -math.inf
     assert math.isnan(real(Decimal("sNaN")))
@@ -102,15 +102,15 @@ def test_settings_and_policies_take_any_number(number):
     assert settings == Settings.of(nodes="memory://a", timeout=1.0, default_ttl=1.0)
 
 
-def test_a_pool_and_a_list_of_nodes_have_any_whole_size(mode):
-    """How many there are may be of any type with `__index__`."""
+def test_sizes_may_be_any_whole_number(mode):
+    """Of a pool, and of a list of nodes."""
     assert Settings.of(nodes="memory://a", pool_size=Whole(4)).pool_size == 4
     client = make_client(mode, ["memory://a", "memory://b"])
     assert len(client.nodes_for("k", Whole(2))) == 2
 
 
 def test_zero_may_be_of_any_type():
-    """Zero is zero in every type: a single try of a lock, and no time that a value is stale."""
+    """One try of a lock, and no stale time, may be any type's zero."""
     assert CachePolicy(ttl=1, stale=Whole(0), wait=Decimal(0)) == CachePolicy(
         ttl=1, stale=0, wait=0
     )
@@ -119,8 +119,8 @@ def test_zero_may_be_of_any_type():
 
 
 @pytest.mark.parametrize("odd", [True, "1", 1j, [1], Array()], ids=lambda each: type(each).__name__)
-def test_what_is_no_number_is_refused(odd):
-    """`bool`, text and the rest are refused where numbers are asked for."""
+def test_other_types_are_refused(odd):
+    """`bool`, text and the rest, where a number is needed."""
     with pytest.raises(ConfigurationError, match="number"):
         TimeoutPolicy(odd)
     with pytest.raises(ConfigurationError, match="number"):
@@ -132,7 +132,7 @@ def test_what_is_no_number_is_refused(odd):
 
 
 def test_too_long_a_ttl_is_named_in_plain_digits():
-    """The text of a ttl beyond ten years says the number that was given."""
+    """The error for a ttl beyond ten years quotes the number."""
     with pytest.raises(ValueError, match=r"ten years \(315360000 s\), not 315360001 s$"):
         lifetime(315_360_001, None)
     with pytest.raises(ConfigurationError, match=r"at most 315360000 seconds"):

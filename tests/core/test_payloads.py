@@ -1,4 +1,4 @@
-"""How stored bytes say what they are: exact for us, readable for others, never trusted."""
+"""Stored bytes have a kind: exact for us, readable for others, never trusted."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from shardcache.core.flags import (
     is_stub,
     stub,
 )
+from shardcache.core.other_clients import OtherClients
 from shardcache.core.payloads import Payloads, SignedPayloads
 from shardcache.errors import ConfigurationError, DecodeError, EncodeError
 
@@ -82,7 +83,7 @@ def test_other_clients_can_read_plain_values(text, data, number):
 
 @given(st.integers())
 def test_redis_can_count_whole_numbers(number):
-    """A whole number is stored bare, and nothing else begins like one."""
+    """A whole number is stored bare, and no other value begins like one."""
     coded = Payloads(Msgpack())
     assert to_redis(coded.encode(NAME, number)) == str(number).encode()
 
@@ -91,7 +92,7 @@ def test_redis_can_count_whole_numbers(number):
     "value", ["12", b"12", 1.5, None, True, [1], {}, "\ud800", 10**640], ids=ascii
 )
 def test_only_whole_numbers_are_bare(value):
-    """What is no int is never taken for one by Redis."""
+    """No other value is taken for a number by Redis."""
     stored = to_redis(Payloads(Msgpack()).encode(NAME, value))
     assert not stored[:1].isdigit()
     assert not stored.startswith(b"-")
@@ -103,7 +104,7 @@ def test_only_whole_numbers_are_bare(value):
     ids=["true", "false", "none", "float", "surrogate", "huge", "huge-negative"],
 )
 def test_lookalikes_keep_their_type(value):
-    """A bool is no int, and text or numbers beyond plain bytes go through the codec."""
+    """A bool, and numbers or text beyond plain bytes, go through the codec."""
     coded = Payloads(Msgpack())
     payload = coded.encode(NAME, value)
     assert payload[0] == Msgpack.kind << SHIFT
@@ -119,7 +120,7 @@ class Colour(enum.IntEnum):
 
 @pytest.mark.parametrize("value", [Colour.RED, type("Text", (str,), {})("x")], ids=["enum", "str"])
 def test_subclasses_are_refused_by_name(value):
-    """What would come back as another type is not stored, and the error says what to do."""
+    """They would come back as another type; the error says what to do."""
     with pytest.raises(EncodeError, match=rf"{type(value).__name__}.*pickle.*secret"):
         Payloads(Msgpack()).encode(NAME, value)
 
@@ -134,7 +135,7 @@ def test_subclasses_are_refused_by_name(value):
 @example(2, b"1" * 5000)
 @example(9, zlib.compress(b"cos\nsystem\n(S'true'\ntR."))
 def test_any_payload_gives_a_value_or_a_decode_error(codec, flags, data):
-    """No bytes under any flags raise anything else, and no error keeps the bytes."""
+    """Whatever the bytes and flags; no error keeps the bytes."""
     fault = None
     try:
         payloads_by(codec).decode(NAME, (flags, data))
@@ -146,14 +147,14 @@ def test_any_payload_gives_a_value_or_a_decode_error(codec, flags, data):
 
 @pytest.mark.parametrize("digits", [b"1_000", b" 1", b"-0", b"+1", b"01", b"", b"1.0", b"1\n"])
 def test_whole_numbers_have_one_spelling(digits):
-    """What Python would read as a number, and no server writes, is none."""
+    """Digits that Python reads and no server writes are no number."""
     with pytest.raises(DecodeError, match="whole number"):
         Payloads(Msgpack()).decode(NAME, (INTEGER_FLAGS, digits))
     assert from_redis(digits)[0] != INTEGER_FLAGS
 
 
-def test_a_counter_that_lost_a_digit():
-    """The blank that memcached leaves behind the number is no part of it."""
+def test_a_blank_behind_a_counter_is_ignored():
+    """Left by memcached when a counter loses a digit."""
     assert Payloads(Msgpack()).decode(NAME, (INTEGER_FLAGS, b"99 ")) == 99
 
 
@@ -188,14 +189,14 @@ def test_values_of_other_clients_are_read(flags, data, value):
 
 
 @pytest.mark.parametrize("flags", [3, 5, 6, 17, 18, 32, 64, 128, 0x100, 1 << 31], ids=hex)
-def test_flags_of_nobody_are_refused(flags):
+def test_unknown_flags_are_refused(flags):
     """A combination that no client writes is not guessed at."""
     with pytest.raises(DecodeError):
         Payloads(Msgpack()).decode(NAME, (flags, b"1"))
 
 
 def test_compressed_values_are_bounded():
-    """A small value that inflates without end is refused before it has."""
+    """A small value that inflates without end is refused before it does."""
     coded = reading(compressed=True)
     coded.others.largest = 10_000
     assert coded.decode(NAME, (8, zlib.compress(bytes(10_000)))) == bytes(10_000)
@@ -212,14 +213,14 @@ def test_compressed_values_are_bounded():
 
 
 def test_a_stub_is_no_value():
-    """Only an empty value without our mark says that one is being made."""
+    """Only an empty value without our mark is memcached's stub."""
     assert is_stub((0, b""))
     for payload in ((RAW_FLAGS, b""), (TEXT_FLAGS, b""), (0, b"x"), (16, b"")):
         assert not is_stub(payload)
 
 
 def test_another_codec_is_not_guessed_at():
-    """What one codec wrote, the others do not try to read."""
+    """A codec does not try to read what another wrote."""
     value = [1, None]
     for writer in (Msgpack(), Json(), Pickle()):
         payload = payloads_by(writer).encode(NAME, value)
@@ -231,20 +232,20 @@ def test_another_codec_is_not_guessed_at():
 
 @pytest.mark.parametrize("kind", [0, 2, 16, *range(31, 40), 63, 128, 256, "64", None])
 def test_a_codec_has_a_kind_of_its_own(kind):
-    """A plugin's codec cannot take the place of plain values, of a mark or of a codec of ours."""
+    """A plugin's codec cannot take the kind of plain values, marks or our codecs."""
     with pytest.raises(ConfigurationError, match="kind"):
         Payloads(type("Mine", (Msgpack,), {"kind": kind})())
 
 
 @pytest.mark.parametrize("kind", [64, 127])
-def test_kinds_for_other_codecs(kind):
-    """Others have 64 to 127, and what they write is of that kind."""
+def test_plugins_have_kinds_64_to_127(kind):
+    """A codec's values have its kind."""
     coded = Payloads(type("Mine", (Msgpack,), {"kind": kind})())
     assert coded.encode(NAME, None)[0] == kind << SHIFT
     assert coded.decode(NAME, coded.encode(NAME, None)) is None
 
 
-def test_what_is_ours_has_no_bit_of_other_clients():
+def test_our_flags_have_no_bit_of_other_clients():
     """To pymemcache, python-memcached and pylibmc the low five bits mean pickle, number, zlib, text."""
     ours = [stub(b"m")[0], RAW_FLAGS, ENVELOPE_FLAGS, ERROR_FLAGS, MARK_FLAGS]
     ours += [kind << SHIFT for kind in CODEC_KINDS]
@@ -258,15 +259,15 @@ def test_what_is_ours_has_no_bit_of_other_clients():
 
 @pytest.mark.parametrize("flags", [1, 2 | 8, 4, 8, 16 | 8, 3, 1 << 31])
 def test_nothing_foreign_is_in_an_envelope(flags):
-    """An envelope is ours alone, and so is what is in it: no pickle and no bomb comes in by one."""
+    """An envelope and what it holds are ours: no pickle and no bomb comes in by one."""
     coded = reading(unsigned=True, compressed=True)
     data = pack(Envelope(flags, b"\x80\x05K\x01.", 0.0, 0.0, 1.0))
     with pytest.raises(DecodeError, match="envelope"):
         coded.decode(NAME, (ENVELOPE_FLAGS, data))
 
 
-def test_digits_do_not_depend_on_the_interpreter_s_limit():
-    """The least limit that CPython can be set to still lets every plain int through."""
+def test_plain_numbers_fit_the_interpreters_digit_limit():
+    """Also the lowest limit that CPython can be set to."""
     limit = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(640)
     try:

@@ -24,35 +24,35 @@ LENGTHS = st.timedeltas(timedelta.resolution, timedelta(seconds=MAX_TIMEOUT))
 
 
 @given(LENGTHS, LENGTHS)
-def test_durations_are_seconds_whatever_they_were_given_as(call, connect):
-    """A `timedelta` and its number of seconds make the same policy."""
+def test_durations_are_seconds(call, connect):
+    """A `timedelta` and its seconds make the same policy."""
     assert TimeoutPolicy(call, connect) == TimeoutPolicy(
         call.total_seconds(), connect.total_seconds()
     )
 
 
 @given(SECONDS, st.none() | SECONDS)
-def test_a_dial_may_take_as_long_as_the_call_unless_told(call, connect):
-    """`connect_seconds` is the bound of a dial, and follows the call's when there is none."""
+def test_a_dial_may_take_as_long_as_a_call(call, connect):
+    """`connect_seconds` bounds a dial, and is the call's when it is not set."""
     policy = TimeoutPolicy(call, connect)
     assert policy.connect_seconds == (call if connect is None else connect)
     assert replace(policy, connect=None).connect_seconds == call
 
 
 def test_whole_numbers_become_floats():
-    """Deadlines are computed with floats, so that is what the policy holds."""
+    """Deadlines are computed with floats."""
     assert type(TimeoutPolicy(1).call) is float
 
 
 def test_a_policy_does_not_change():
-    """A policy is shared between threads, and is frozen."""
+    """It is frozen, and shared between threads."""
     with pytest.raises(FrozenInstanceError):
         TimeoutPolicy().call = 1.0
 
 
 @pytest.mark.parametrize("value", [-1, timedelta(days=-1), float("nan")])
-def test_where_zero_is_a_length_of_time_the_error_says_so(value):
-    """Nobody is told to stay above zero where zero is taken."""
+def test_the_error_says_where_zero_is_allowed(value):
+    """It does not ask for a number above zero where zero is allowed."""
     assert seconds_or_zero(0, 10) == 0
     with pytest.raises(ConfigurationError) as caught:
         seconds_or_zero(value, 10)
@@ -76,15 +76,15 @@ def test_where_zero_is_a_length_of_time_the_error_says_so(value):
         (None, "must be seconds as a number"),
     ],
 )
-def test_what_is_no_length_of_time_is_refused(value, fault):
+def test_impossible_durations_are_refused(value, fault):
     """Only finite numbers above zero bound a wait; a bool is no number."""
     with pytest.raises(ConfigurationError) as caught:
         positive_seconds(value, 10)
     assert str(caught.value).startswith(fault)
 
 
-def test_both_faults_are_told_at_once():
-    """A bad call and a bad connect come in one error, each under its name."""
+def test_two_faults_are_one_error():
+    """A bad call and a bad connect, each under its name."""
     with pytest.raises(ConfigurationError) as caught:
         TimeoutPolicy(call=0, connect="x")
     assert caught.value.faults == (
@@ -94,7 +94,7 @@ def test_both_faults_are_told_at_once():
 
 
 @pytest.mark.parametrize("zero", [0, 0.0, -0.0, timedelta()])
-def test_zero_may_be_a_length_of_time(zero):
+def test_zero_is_a_duration_where_it_has_a_meaning(zero):
     """Where none at all has a meaning; what is no number never has."""
     assert seconds_or_zero(zero, 10) == 0.0
     assert seconds_or_zero(2, 10) == 2.0

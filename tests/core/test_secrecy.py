@@ -1,4 +1,4 @@
-"""What takes secrets leaves none in the frames of an error, and all else as it was."""
+"""Functions that take secrets leave none in the frames of an error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ours(function):
 
 
 def test_arguments_and_variables_are_dropped():
-    """Neither an argument nor what was made of it is found in a frame of the package."""
+    """No frame of the package holds an argument, or what was computed from it."""
 
     def fail(url):
         parts = [url, url.upper()]  # noqa: F841 - a variable of the frame
@@ -34,7 +34,7 @@ def test_arguments_and_variables_are_dropped():
 
 
 def test_the_whole_chain_is_cleared():
-    """So it is with the errors that an error comes from, and with those of a group."""
+    """The causes of an error too, and the errors of a group."""
 
     def fail(url):
         raise KeyError(len(url))
@@ -55,8 +55,8 @@ def test_the_whole_chain_is_cleared():
     assert SECRET not in all_shown(group)
 
 
-def test_what_goes_on_is_left_alone():
-    """A generator through which an error went, and that goes on, is not ended by it."""
+def test_a_running_generator_is_left_alone():
+    """An error that passed through it does not end it."""
     errors = []
 
     def fail():
@@ -76,7 +76,7 @@ def test_what_goes_on_is_left_alone():
     assert next(running) == 2
 
 
-def test_frames_of_others_keep_their_variables():
+def test_frames_of_the_program_keep_their_variables():
     """What a program of its own has in its frames is its own affair."""
 
     def fail(url):
@@ -89,7 +89,7 @@ def test_frames_of_others_keep_their_variables():
     assert frame.f_locals["url"] == SECRET
 
 
-def test_functions_look_as_they_did():
+def test_decorated_functions_keep_their_signatures():
     """Signatures and pages are those of the functions themselves."""
     assert list(inspect.signature(Node).parameters) == ["url", "name", "weight"]
     assert "default_ttl" in inspect.signature(Client).parameters

@@ -1,4 +1,4 @@
-"""Templates of keys are as strict as the automatic key, and their texts never run into one another."""
+"""Templates of keys are as strict as the automatic key, and their fields never run into each other."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ def key(template, **arguments):
     ],
 )
 def test_plain_values_stay_readable(value, text):
-    """Other programs find the value under the key that one would write."""
+    """Other programs find the value under the key as written."""
     assert key("user:{it}", it=value) == f"user:{text}"
     assert Template("user:{it}").tag({"it": value}) == f"user:{text}"
 
 
-def test_attributes_items_and_formats_are_what_they_show():
-    """Whoever writes them has said what tells one value from another."""
+def test_attributes_items_and_formats_are_used_as_written():
+    """The author of a template says what tells two values apart."""
     user = User(7)
     assert key("{user.id}/{user.names[first]}", user=user) == "7/Ada"
     assert key("{day:%Y-%m}", day=NOON) == "2024-01"
@@ -139,8 +139,8 @@ def test_attributes_items_and_formats_are_what_they_show():
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_has_no_text_of_its_own_is_refused(value):
-    """An address, a title or a list's text would make two values one; in a tag as well."""
+def test_a_value_without_its_own_text_is_refused(value):
+    """An address, a title or a list's text would make two values one; in a tag too."""
     template = Template("{it}")
     for made in (template.key, template.tag):
         with pytest.raises(
@@ -153,7 +153,7 @@ def test_what_has_no_text_of_its_own_is_refused(value):
 @pytest.mark.parametrize("template", ["{it!s}", "{it!r}", "{it!a}", "{it!s:>60}", "{it:>60}"])
 @pytest.mark.parametrize("value", [User(7), [User(7)]], ids=["object", "list of objects"])
 def test_no_conversion_makes_a_key_of_an_address(template, value):
-    """Another object may be there in the next call."""
+    """Another object may be at that address in the next call."""
     with pytest.raises(UnkeyableError):
         key(template, it=value)
 
@@ -161,22 +161,22 @@ def test_no_conversion_makes_a_key_of_an_address(template, value):
 @pytest.mark.parametrize(
     "template", ["{user.name}", "{user.broken}", "{user.names[last]}", "{user[0]}", "{number:%Y}"]
 )
-def test_a_field_that_fails_is_no_error_of_the_function(template):
-    """It is named, and Python's error is its cause."""
+def test_a_failing_field_is_named(template):
+    """Python's error is the cause."""
     with pytest.raises(UnkeyableError, match=r"the field .* failed: \w+Error") as raised:
         key(template, user=User(7), number=7)
     assert raised.value.__cause__ is not None
 
 
 @pytest.mark.parametrize("template", ["{", "}", "{a!x}", "{a!}"])
-def test_what_cannot_be_read_is_refused(template):
-    """When it is written, or else by the first call."""
+def test_a_malformed_template_is_refused(template):
+    """When it is written, or by the first call."""
     with pytest.raises((ValueError, UnkeyableError)):
         key(template, a=1)
 
 
-def test_what_could_be_taken_for_more_has_its_length():
-    """The rest is as one would write it."""
+def test_an_ambiguous_field_has_its_length():
+    """The rest is as written."""
     assert key("{a}:{b}", a="x:y", b="z") == "%3%x:y:z"
     assert key("{a}:{b}", a="x", b="y:z") == "x:y:z"
     assert key("{a}-{b}", a=1, b=-1) == "1--1"
@@ -195,7 +195,7 @@ arguments = st.one_of(texts, st.sampled_from(["None", "True", None, True, False]
 
 @given(st.lists(literals, min_size=4, max_size=4), st.data())
 def test_two_calls_never_have_one_key(between, data):
-    """Whatever stands between the fields, and whatever they hold."""
+    """Whatever is between the fields, and whatever they hold."""
     first, second, third, last = between
     template = Template(f"{first}{{a}}{second}{{b}}{third}{{c}}{last}")
     one, other = (data.draw(st.tuples(arguments, arguments, arguments)) for _ in range(2))
@@ -204,8 +204,8 @@ def test_two_calls_never_have_one_key(between, data):
 
 
 @given(st.sampled_from([":", "", "%", "1"]), texts, st.data())
-def test_a_shift_between_two_fields_is_seen(between, joined, data):
-    """Of all ways to part one text, each is a call of its own."""
+def test_a_shift_between_two_fields_is_another_key(between, joined, data):
+    """Each way to split a text is a call of its own."""
     template = Template(f"{{a}}{between}{{b}}")
     cuts = range(len(joined) + 1)
     one, other = (data.draw(st.sampled_from(cuts)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""A URL is cut into its parts, or refused without a word of it."""
+"""A URL is split into its parts, or refused without being quoted."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ WORDS = st.text("abcxyz019", min_size=1, max_size=8)
     path=st.none() | UNRESERVED,
     fields=st.lists(WORDS, max_size=3),
 )
-def test_parts_are_what_the_url_was_made_of(scheme, user, hosts, path, fields):
-    """Every part comes back as it was written, the query's fields and the hosts one by one."""
+def test_the_parts_of_a_url_come_back(scheme, user, hosts, path, fields):
+    """As written; the query's fields and the hosts one by one."""
     url = f"{scheme}://"
     url += "" if user is None else f"{user}@"
     url += ",".join(hosts)
@@ -56,13 +56,13 @@ def test_parts_are_what_the_url_was_made_of(scheme, user, hosts, path, fields):
         ("memcached://a,redis://b", "several URLs go in a list"),
     ],
 )
-def test_what_is_no_url_is_refused(url, fault):
-    """A text that is not made like a URL is refused with the reason and the way out."""
+def test_a_malformed_url_is_refused(url, fault):
+    """With the reason and the way out."""
     with pytest.raises(ConfigurationError, match=fault):
         split_url(url)
 
 
-def test_all_that_is_wrong_with_a_url_is_told_at_once():
+def test_all_faults_of_a_url_are_one_error():
     """Several faults of one URL come in one error."""
     with pytest.raises(ConfigurationError) as caught:
         split_url("redis://u:p@s@h #1,redis://h")

@@ -1,4 +1,4 @@
-"""Whoever may write to the cache decides what is read, and costs callers no more than a bounded time.
+"""An attacker who can write to the cache decides what is read, and costs callers a bounded time.
 
 Every key of our own that a cached function uses is filled with junk, extremes, stubs and old values. Calls
 then end in time, values are made and kept again, and what `invalidate_…` answers is true.
@@ -83,7 +83,7 @@ PLANTED = {
         pack(Envelope(CODEC_FLAGS, b"\xc1", float("nan"), float("nan"), FAR)),
     ),
 }
-# What is worth planting beside a value, where nothing is decoded.
+# What is worth planting under reserved keys, where nothing is decoded.
 BESIDE = [
     "a bare stub",
     "junk",
@@ -108,7 +108,7 @@ def mode(request):
 
 @pytest.fixture(params=BACKENDS)
 def cache(request, mode):
-    """Return a client of three nodes of each kind in turn, and what writes to them beside it."""
+    """Return a client of three nodes of each kind in turn, and what an attacker writes to them with."""
     if request.param == "memory":
         urls, writers = "memory://a,b,c", []
     else:
@@ -242,7 +242,7 @@ class Recording:
         return self._backend.execute(command, deadline)
 
     def begin(self, command, deadline):
-        """Note the command's keys, and begin it."""
+        """Note the command's keys, and start it."""
         self._note(command)
         return self._backend.begin(command, deadline)
 
@@ -257,8 +257,8 @@ KEYS = reserved_keys()
 OTHERS = {b"h:", b"k:", b"ping", b"c:", b"n:"}
 
 
-def test_every_reserved_key_is_met():
-    """A new kind of key of our own is planted here as well, or said to be none of a function's."""
+def test_every_reserved_key_is_planted():
+    """A new kind of reserved key must be planted here, or declared to be none of a function's."""
     found = set()
     for path in Path(shardcache.__file__).parent.rglob("*.py"):
         found |= set(re.findall(r'RESERVED \+ b"([^"]+)"', path.read_text(encoding="utf-8")))
@@ -291,8 +291,8 @@ def kinds_of(cache, names=PLANTED):
 
 @pytest.mark.parametrize("terms", TERMS)
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.decode().removeprefix("~sc:"))
-def test_no_key_of_ours_holds_up_calls_for_long(cache, key, terms):
-    """Whatever stands there, each call ends in time, and a value that was made before is not lost."""
+def test_no_planted_key_delays_calls_for_long(cache, key, terms):
+    """Each call ends in time, and a value stored before is not lost."""
     function = cache.cached(**TERMS[terms])
     for name, plant in kinds_of(cache, BESIDE).items():
         function.do("invalidate")
@@ -302,8 +302,8 @@ def test_no_key_of_ours_holds_up_calls_for_long(cache, key, terms):
 
 
 @pytest.mark.parametrize("terms", ["plain", "shard", "lock", "stale", "tags"])
-def test_no_value_holds_up_calls_for_long(cache, terms):
-    """The same for what is planted in the value's own place; then the value is made and kept again."""
+def test_no_planted_value_delays_calls_for_long(cache, terms):
+    """Afterwards the value is recomputed and stored again."""
     function = cache.cached(**{**TERMS[terms], "ttl": 60.0})
     key = function.do("key_for").encode()
     for name, plant in kinds_of(cache).items():
@@ -325,8 +325,8 @@ def test_no_value_holds_up_calls_for_long(cache, terms):
 
 @pytest.mark.parametrize("terms", ["plain", "stale", "tags"])
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.decode().removeprefix("~sc:"))
-def test_what_an_invalidation_answers_is_true(cache, key, terms):
-    """After a yes no value made before is served, whatever was planted."""
+def test_a_yes_of_an_invalidation_is_true(cache, key, terms):
+    """After it no older value is served, whatever was planted."""
     function = cache.cached(**{**TERMS[terms], "ttl": 60.0})
     forget = {
         "invalidate": lambda: function.do("invalidate"),
@@ -349,8 +349,8 @@ def test_what_an_invalidation_answers_is_true(cache, key, terms):
 
 
 @pytest.mark.parametrize("name", BESIDE)
-def test_what_clear_answers_is_true(cache, mode, name):
-    """After a yes no value set before is read, whatever was planted in the place of the mark."""
+def test_a_yes_of_clear_is_true(cache, mode, name):
+    """After it no older value is read, whatever was planted in the place of the mark."""
     client = make_client(mode, cache.client.nodes, timeout=TIMEOUT, clearable=True)
     if cache.kind != "memory":  # whose nodes are each client's own
         cache.plant(CLEARED + KeySpace("").canonical(b""), PLANTED[name])
@@ -363,7 +363,7 @@ def test_what_clear_answers_is_true(cache, mode, name):
 
 
 def test_a_planted_mark_of_a_refresh_keeps_no_old_value_for_ever(cache):
-    """A stale value is made anew though its refresh seems to be in other hands, once nobody can be that slow."""
+    """A stale value is refreshed once no honest refresh could still be running."""
     patient = LockPolicy(ttl=2.0 if cache.kind == "memcached" else 0.2, renew=False)
     function = cache.cached(ttl=0.05, stale=300.0, lock=patient, error_backoff=0.0)
     (mark,) = [key for key in KEYS if b"r:" in key]
@@ -377,8 +377,8 @@ def test_a_planted_mark_of_a_refresh_keeps_no_old_value_for_ever(cache):
     assert function.calls == 2
 
 
-def test_a_lost_election_is_overdue_only_when_all_were_lost():
-    """One that wins now and then, or has not stood for long, knows nothing of a holder that hangs."""
+def test_a_refresh_is_overdue_only_when_all_tries_were_refused():
+    """A process that wins now and then, or tries seldom, knows of no hanging holder."""
     gate = RefreshGate()
     assert not gate.back_off(b"k", 0.0, 10.0)
     assert not gate.back_off(b"k", 9.0, 10.0)

@@ -1,4 +1,4 @@
-"""A node that means harm costs a call its time and a few megabytes, and gives it no value."""
+"""A hostile node costs a call its time and a few megabytes, and returns no value."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def assert_bounded(cost):
 
 
 @pytest.mark.parametrize(("scheme", "behave"), SERVERS)
-def test_a_hostile_node(mode, scheme, behave):
-    """Whatever it answers, calls and close end in time, with an error that is documented."""
+def test_a_hostile_node_delays_no_call(mode, scheme, behave):
+    """Calls and close end in time, with a documented error."""
     with fake_node(behave) as address:
         cost = cost_of(mode, f"{scheme}://{address}{LIMIT}", CALLS, timeout=TIMEOUT)
     assert_bounded(cost)
@@ -64,8 +64,8 @@ GREETED = [
 
 @pytest.mark.parametrize("name", GREETED)
 @pytest.mark.parametrize("scheme", ["redis://:hunter2secret@", "rediss://", "memcacheds://"])
-def test_a_hostile_greeting(mode, scheme, name):
-    """Nor does one that answers a login, or the first bytes of TLS, in any such way."""
+def test_a_hostile_greeting_delays_no_call(mode, scheme, name):
+    """The answer to a login, or the first bytes of TLS."""
     with fake_node(REDIS[name]) as address:
         calls = [lambda client: client.get("k"), lambda client: client.get("k")]
         cost = cost_of(mode, f"{scheme}{address}", calls, timeout=TIMEOUT)
@@ -85,8 +85,8 @@ WRITTEN = ["garbage", "zeros", "silence", "a drip", "errors without end", "a neg
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 @pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("scheme", BEHAVIOURS)
-def test_a_hostile_answer_to_a_write(mode, scheme, name, write):
-    """A write is not told as done, and ends in time."""
+def test_a_hostile_answer_is_no_stored_write(mode, scheme, name, write):
+    """The write ends in time and is not reported as done."""
     with fake_node(BEHAVIOURS[scheme][name]) as address:
         cost = cost_of(mode, f"{scheme}://{address}", [write], timeout=TIMEOUT)
     assert_bounded(cost)
@@ -94,8 +94,8 @@ def test_a_hostile_answer_to_a_write(mode, scheme, name, write):
 
 
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
-def test_figures_without_end(mode, scheme):
-    """`stats` of a server that never comes to an end is over in time, and holds little."""
+def test_endless_stats_end_in_time(mode, scheme):
+    """And hold little memory."""
     with fake_node(unique_figures) as address:
         cost = cost_of(
             mode, f"{scheme}://{address}", [lambda client: client.stats()], timeout=TIMEOUT
@@ -105,8 +105,8 @@ def test_figures_without_end(mode, scheme):
     assert isinstance(figures.server, ShardCacheError)
 
 
-def test_heads_of_hits_are_not_kept():
-    """What a server writes before a value leaves no trace, however long it is, unless it is a hit's."""
+def test_long_first_lines_are_not_kept():
+    """Bytes before a value leave no trace, unless they are the head of a hit."""
     replies._shape.cache_clear()
     for number in range(20):
         wire = MemcachedWire()
@@ -117,7 +117,7 @@ def test_heads_of_hits_are_not_kept():
     assert replies._shape.cache_info().currsize == 0
 
 
-def test_figures_come_to_an_end():
+def test_stats_have_a_largest_number_of_lines():
     """More lines than any server has are no answer."""
     wire = MemcachedWire()
     wire.encode(ServerStats())
@@ -144,7 +144,7 @@ SCALARS = [
 @pytest.mark.parametrize("scalar", SCALARS)
 @pytest.mark.parametrize("before", [1, 2, 5])
 def test_no_scalar_of_resp3_is_a_reply(scalar, before):
-    """One that comes in the same read, behind replies that are owed, is refused as one alone."""
+    """Also behind due replies in the same read."""
     wire = RedisWire(RedisOptions(), "n")
     for _ in range(before + 1):
         wire.encode(Get(b"k"))
@@ -153,8 +153,8 @@ def test_no_scalar_of_resp3_is_a_reply(scalar, before):
 
 
 @pytest.mark.parametrize("scalar", SCALARS)
-def test_no_scalar_of_resp3_is_a_part(scalar):
-    """Nor is it a value of an array, first, last, or behind an array."""
+def test_no_scalar_of_resp3_is_an_array_element(scalar):
+    """First, last, or behind an array."""
     for values in (
         scalar + b"$1\r\n1\r\n",
         b"$1\r\n1\r\n" + scalar,
@@ -167,7 +167,7 @@ def test_no_scalar_of_resp3_is_a_part(scalar):
             wire.feed(b"*2\r\n" + values)
 
 
-def test_a_value_that_looks_like_one_is_read():
+def test_a_value_that_looks_like_a_scalar_is_read():
     """A line of a value may begin as a scalar does."""
     wire = RedisWire(RedisOptions(), "n")
     for _ in range(3):

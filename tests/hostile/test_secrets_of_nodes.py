@@ -157,12 +157,12 @@ def refused_by(make_redis, mode, *arguments, login=LOGIN, scheme="redis"):
     ],
 )
 def test_a_real_redis_that_refuses_shows_no_login(mode, make_redis, arguments):
-    """The user and the password of a URL stand in no error, nor in what it comes from."""
+    """The URL's user and password are in no error, and in no cause of one."""
     assert_discreet(refused_by(make_redis, mode, *arguments), USER, PASSWORD)
 
 
 def test_a_password_without_a_user_is_not_shown(mode, make_redis):
-    """A password alone, for a server that wants none."""
+    """Nor on a server that wants none."""
     assert_discreet(
         refused_by(make_redis, mode, "--rename-command", "AUTH", "X", login=f":{PASSWORD}@"),
         PASSWORD,
@@ -171,7 +171,7 @@ def test_a_password_without_a_user_is_not_shown(mode, make_redis):
 
 @pytest.mark.parametrize("command", ["EVAL", "SET", "GET", "MGET", "DEL", "PEXPIRE"])
 def test_a_real_redis_without_a_command_shows_no_value(mode, make_redis, command):
-    """What such a server repeats of the arguments is left out; which command it lacks is told."""
+    """Arguments that the server repeats are left out; the missing command is named."""
     found = refused_by(make_redis, mode, "--rename-command", command, "X", login="")
     assert any(f"unknown command '{command}'" in str(error) for error in found)
     for error in found:
@@ -194,7 +194,7 @@ def answering(greeting, rest=b"$-1\r\n"):
 
 @pytest.mark.parametrize("answer", ANSWERS_TO_A_LOGIN)
 def test_no_answer_to_a_login_is_shown(mode, answer):
-    """Whatever a server or proxy says to a login, neither user nor password gets into an error."""
+    """Neither user nor password gets into an error, whatever a server or proxy answers."""
     with fake_node(answering(filled(answer))) as address:
         client = make_client(mode, f"redis://{LOGIN}{address}", on_error="raise", timeout=0.3)
         found = []
@@ -210,7 +210,7 @@ def test_no_answer_to_a_login_is_shown(mode, answer):
 
 @pytest.mark.parametrize("answer", ANSWERS_TO_A_COMMAND)
 def test_no_later_answer_shows_a_login(mode, answer):
-    """A server that repeats the login long after it is not quoted, nor is a value that it repeats."""
+    """A server that repeats the login or a value long after it is not quoted."""
     with fake_node(answering(b"+OK\r\n", filled(answer))) as address:
         client = make_client(mode, f"redis://{LOGIN}{address}", on_error="raise", timeout=0.3)
         found = errors_of(client)
@@ -234,7 +234,7 @@ def test_no_later_answer_shows_a_login(mode, answer):
     ],
 )
 def test_a_node_that_is_not_reached_shows_no_login(mode, url):
-    """A node that refuses, or whose name or socket is not known, is named without its login."""
+    """Refused, unknown by name or without a socket, it is named without its login."""
     url = url.format(port=free_port())
     client = make_client(mode, url, on_error="raise", timeout=2)
     assert_discreet(errors_of(client), USER, PASSWORD)
@@ -251,7 +251,7 @@ def test_a_failed_verification_shows_no_login(mode, make_redis, tls):
 
 
 @pytest.mark.parametrize("silent", ["before the greeting", "after it"])
-def test_a_late_answer_shows_no_login(mode, silent):
+def test_a_timeout_shows_no_login(mode, silent):
     """Nor a node that is silent."""
 
     def behave(connection, _):
@@ -268,7 +268,7 @@ def test_a_late_answer_shows_no_login(mode, silent):
 
 
 class Heard(Observer):
-    """Keep all that is told of nodes and calls."""
+    """Keep all events of nodes and calls."""
 
     def __init__(self):
         self.told = []
@@ -288,7 +288,7 @@ class Heard(Observer):
 
 @pytest.mark.parametrize("answer", [answer for answer in ANSWERS_TO_A_LOGIN if "{" in answer][:16])
 def test_no_log_and_no_event_shows_a_login(mode, answer, caplog):
-    """Nor do the log and what observers hear, where errors are read as misses."""
+    """Where errors are read as misses."""
     heard = Heard()
     with fake_node(answering(filled(answer))) as address, caplog.at_level(logging.DEBUG):
         client = make_client(mode, f"redis://{LOGIN}{address}", timeout=0.3, observers=[heard])
@@ -320,8 +320,8 @@ def dialed(target):
         wait = next(steps)
 
 
-def test_credentials_that_are_none_are_not_shown():
-    """What a provider gives is in no frame of ours, when it cannot be sent."""
+def test_unusable_credentials_are_not_shown():
+    """They are in no frame of the package when they cannot be sent."""
     with fake_node(answering(b"+OK\r\n")) as address:
         target = Redis(credentials=Locked())._target(Node(f"redis://{address}"), BackendOptions())
         with pytest.raises(Exception, match="must be str") as caught:
@@ -339,7 +339,7 @@ TEXTS = ["one\nERROR forged", "\x1b[2J\x1b]0;x\x07", "a\u202eb", "\x9b31m", "\x0
 )
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache", "redis"])
 def test_no_servers_text_forges_a_line(mode, scheme, kind, text):
-    """A message is one printable line, whatever the server has sent; so are those it comes from."""
+    """A message is one printable line, whatever the server has sent; so are its causes."""
     said = f"{kind} {text}\r\n".encode()
     with fake_node(answering(said, said)) as address:
         client = make_client(mode, f"{scheme}://{address}", on_error="raise", timeout=0.3)
@@ -416,5 +416,5 @@ def _places(tree, scope):
 
 
 def test_every_error_of_a_node_is_known_here():
-    """A new place that makes an error says here what it quotes; one that is gone is struck off."""
+    """A new place that raises one must declare what it quotes; a removed one is struck off."""
     assert places() == set(PLACES)

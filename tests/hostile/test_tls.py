@@ -1,4 +1,4 @@
-"""TLS: who is taken for a node, and that nobody else is told the password."""
+"""TLS: which server is accepted as a node, and that no other gets the password."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def authority(tmp_path_factory):
 
 
 class Listener:
-    """A server with TLS, or without, that keeps what it is told."""
+    """A server with TLS, or without, that keeps what it receives."""
 
     def __init__(self, context):
         self.heard = bytearray()
@@ -118,7 +118,7 @@ def get(mode, scheme, port, query, host="127.0.0.1"):
 
 
 def assert_refused(error, listener):
-    """See that the node was refused, before it was told anything."""
+    """Check that the node was refused, before anything was sent to it."""
     assert isinstance(error, NodeUnavailableError), error
     assert not listener.shaken
     assert HELLO not in listener.heard
@@ -127,8 +127,8 @@ def assert_refused(error, listener):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("required", ["", "&ssl_cert_reqs=required", "&ssl_cert_reqs=optional"])
-def test_a_known_authority(mode, scheme, authority, host, required):
-    """A certificate of the authority for the node's name or address is taken."""
+def test_a_certificate_of_a_known_authority_is_accepted(mode, scheme, authority, host, required):
+    """For the node's name or address."""
     with listening(authority.issue_cert("localhost", "127.0.0.1")) as listener:
         query = f"?ssl_ca_certs={authority.file}{required}"
         assert get(mode, scheme, listener.port, query, host) is None
@@ -136,28 +136,28 @@ def test_a_known_authority(mode, scheme, authority, host, required):
 
 
 @pytest.mark.parametrize("query", ["", "?ssl_ca_certs=", "?ssl_cert_reqs=optional"])
-def test_an_unknown_authority(mode, scheme, authority, query):
-    """Without the authority's file the system's authorities decide, and do not know it."""
+def test_a_certificate_of_an_unknown_authority_is_refused(mode, scheme, authority, query):
+    """Without a file the system's authorities decide."""
     with listening(authority.issue_cert("localhost", "127.0.0.1")) as listener:
         assert_refused(get(mode, scheme, listener.port, query), listener)
 
 
-def test_another_authority(mode, scheme, authority):
-    """A certificate of anybody else is refused."""
+def test_a_certificate_of_another_authority_is_refused(mode, scheme, authority):
+    """Only the authority of the URL counts."""
     with listening(trustme.CA().issue_cert("localhost", "127.0.0.1")) as listener:
         query = f"?ssl_ca_certs={authority.file}"
         assert_refused(get(mode, scheme, listener.port, query), listener)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_another_name(mode, scheme, authority, host):
+def test_a_certificate_for_another_name_is_refused(mode, scheme, authority, host):
     """A certificate for another name is refused."""
     with listening(authority.issue_cert("cache.example")) as listener:
         query = f"?ssl_ca_certs={authority.file}"
         assert_refused(get(mode, scheme, listener.port, query, host), listener)
 
 
-def test_an_expired_certificate(mode, scheme, authority):
+def test_an_expired_certificate_is_refused(mode, scheme, authority):
     """So is one whose time is over."""
     expired = authority.issue_cert("localhost", "127.0.0.1", not_after=LONG_AGO)
     with listening(expired) as listener:
@@ -167,7 +167,7 @@ def test_an_expired_certificate(mode, scheme, authority):
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 @pytest.mark.parametrize("version", OLD_VERSIONS.values(), ids=OLD_VERSIONS)
-def test_an_old_version(mode, scheme, authority, version):
+def test_old_versions_are_refused(mode, scheme, authority, version):
     """TLS 1.0 and 1.1 are not spoken."""
 
     def configure(context):
@@ -181,8 +181,8 @@ def test_an_old_version(mode, scheme, authority, version):
 
 
 @pytest.mark.parametrize("query", ["", "?ssl_cert_reqs=none"])
-def test_a_server_without_tls(mode, scheme, query):
-    """A server that answers in clear is refused, even by one who verifies nobody."""
+def test_a_server_without_tls_is_refused(mode, scheme, query):
+    """Even without any verification."""
     with listening() as listener:
         error = get(mode, scheme, listener.port, query)
         assert isinstance(error, NodeUnavailableError), error
@@ -190,8 +190,8 @@ def test_a_server_without_tls(mode, scheme, query):
         assert b"mg k" not in listener.heard
 
 
-def test_a_certificate_of_the_client(mode, scheme, authority, tmp_path):
-    """A server that wants to know its clients is told nothing by one it does not know."""
+def test_a_server_that_wants_a_client_certificate_gets_one(mode, scheme, authority, tmp_path):
+    """Without one the node is unavailable, and gets no command."""
 
     def configure(context):
         authority.configure_trust(context)
@@ -219,10 +219,10 @@ def test_a_certificate_of_the_client(mode, scheme, authority, tmp_path):
         ("ssl_cert_reqs=NONE&ssl_check_hostname=0", "ssl_cert_reqs=none: any server"),
     ],
 )
-def test_what_is_not_verified_is_logged(  # noqa: PLR0913, PLR0917 - fixtures
+def test_weakened_verification_is_logged(  # noqa: PLR0913, PLR0917 - fixtures
     mode, scheme, authority, caplog, query, word
 ):
-    """Options that weaken the verification work, and are a WARNING as the client is made."""
+    """The options work, and are a WARNING when the client is made."""
     issuer = trustme.CA() if "none" in query.lower() else authority
     with (
         listening(issuer.issue_cert("cache.example")) as listener,
@@ -234,8 +234,8 @@ def test_what_is_not_verified_is_logged(  # noqa: PLR0913, PLR0917 - fixtures
 
 
 @pytest.mark.parametrize("checks", ["true", "yes", "1", "True"])
-def test_options_that_contradict_each_other(mode, scheme, checks):
-    """Whoever wants names checked is not left without any verification."""
+def test_contradicting_options_are_refused(mode, scheme, checks):
+    """An operator who wants names checked is not left without any verification."""
     url = f"{scheme}://h?ssl_cert_reqs=none&ssl_check_hostname={checks}"
     with pytest.raises(ConfigurationError, match="contradict each other"):
         make_client(mode, url)
@@ -249,14 +249,14 @@ def test_options_that_contradict_each_other(mode, scheme, checks):
     ],
 )
 def test_no_option_weakens_by_mistake(mode, scheme, query):
-    """What is misspelt, or is no option here, is a fault, and never a connection."""
+    """A misspelt or unknown option is a fault, and never a connection."""
     with pytest.raises(ConfigurationError):
         make_client(mode, f"{scheme}://h?{query}")
 
 
 @pytest.mark.parametrize("plain", ["redis", "memcached", "pymemcache", "memcached+unix"])
 def test_no_option_of_tls_is_taken_without_tls(mode, plain):
-    """A scheme without TLS refuses its options: whoever writes them believes in a verification."""
+    """A scheme without TLS refuses its options: they promise a verification."""
     place = "/s" if plain.endswith("unix") else "h"
     with pytest.raises(ConfigurationError, match="ssl_cert_reqs"):
         make_client(mode, f"{plain}://{place}?ssl_cert_reqs=required")

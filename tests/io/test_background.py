@@ -1,4 +1,4 @@
-"""What threads do in the background, when one of a few is free."""
+"""Work in the background, while one of a few threads is free."""
 
 from __future__ import annotations
 

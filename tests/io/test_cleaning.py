@@ -1,4 +1,4 @@
-"""What is undone beside the calls: once at a time, to its end, and not for ever."""
+"""Work is cleaned up in the background: once at a time, to its end, and not for ever."""
 
 from __future__ import annotations
 
@@ -164,14 +164,14 @@ class TestTasks:
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     async def test_a_closed_client_starts_nothing(self):
-        """Nobody would wait for it."""
+        """No caller would wait for it."""
         io, pile = AsyncIO(), Pile()
         await io.aclose()
         io.clean_up("pile", pile.turn)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     def test_the_work_of_an_ended_loop_starts_again_on_the_next(self):
-        """What it had begun is begun anew on the next one."""
+        """A loop that has ended is not awaited."""
         io, pile = AsyncIO(), Pile()
         pile.left, pile.stuck = [1], True
 

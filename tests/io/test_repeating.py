@@ -1,4 +1,4 @@
-"""What is done every few seconds in the background, by one thread of a client or by tasks."""
+"""Work that is repeated in the background, by one thread of a client or by tasks."""
 
 from __future__ import annotations
 

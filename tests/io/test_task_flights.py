@@ -1,12 +1,12 @@
-"""The single flight of the tasks of a client."""
+"""The single flight of the tasks of a client, on an event loop in virtual time."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 
+from operations.virtual import in_virtual_time
 from shardcache.io.tasks import SharedReplies, TaskSingleFlight
 from shardcache.operations.port import FlightEnd
 
@@ -16,6 +16,7 @@ LONG = 30.0
 class TestTasks:
     """Tasks of one client."""
 
+    @in_virtual_time
     async def test_one_task_works_and_all_have_the_result(self):
         """Of ten thousand; the registry is empty after them."""
         flights = TaskSingleFlight()
@@ -33,6 +34,7 @@ class TestTasks:
         assert sum(own for _, own in landed) == len(calls) == 1
         assert len(flights) == 0
 
+    @in_virtual_time
     async def test_cancelling_the_first_cancels_no_other(self):
         """The work goes on for the tasks that still wait."""
         flights = TaskSingleFlight()
@@ -53,6 +55,7 @@ class TestTasks:
         assert {value for value, _ in results[1:]} == {"made"}
         assert len(calls) == 1
 
+    @in_virtual_time
     async def test_when_the_last_is_cancelled_so_is_the_work(self):
         """The next caller starts again."""
         flights = TaskSingleFlight()
@@ -78,6 +81,7 @@ class TestTasks:
         assert ended == [1]
         assert len(flights) == 0
 
+    @in_virtual_time
     async def test_the_work_has_the_context_of_the_first(self):
         """It sees the context variables of the task that began it, and changes none."""
         import contextvars  # noqa: PLC0415
@@ -94,6 +98,7 @@ class TestTasks:
         assert await flights.do(b"k", work, LONG, takes_over=False) == ("first", True)
         assert seen.get() == "first"
 
+    @in_virtual_time
     async def test_a_wait_has_an_end(self):
         """A task that does not take over times out; one that does works."""
         flights = TaskSingleFlight()
@@ -112,6 +117,7 @@ class TestTasks:
         await asyncio.gather(leader, return_exceptions=True)
 
     @pytest.mark.parametrize("takes_over", [True, False])
+    @in_virtual_time
     async def test_a_loop_that_stood_still_is_no_slow_flight(self, takes_over):
         """The tasks wait for as much longer, and the work is done once."""
         flights, calls = TaskSingleFlight(), []
@@ -128,10 +134,11 @@ class TestTasks:
         tasks = [asyncio.ensure_future(do()) for _ in range(50)]
         await asyncio.sleep(0)  # all of them wait, and the work has not begun
         await asyncio.sleep(0)
-        time.sleep(1.0)
+        asyncio.get_running_loop().passed += 1.0  # the loop stands still
         assert {landed for landed, _ in await asyncio.gather(*tasks)} == {"made"}
         assert calls == [1]
 
+    @in_virtual_time
     async def test_a_slow_flight_is_overtaken_once_a_wait(self):
         """One of the tasks that timed out starts another, and the first to end ends for all."""
         flights = TaskSingleFlight()
@@ -142,15 +149,17 @@ class TestTasks:
             await asyncio.sleep(1.0)
             return "made"
 
-        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         results = await asyncio.gather(
             *(flights.do(b"k", work, 0.3, takes_over=True) for _ in range(200))
         )
         assert {value for value, _ in results} == {"made"}
         assert 2 <= len(begun) <= 4
-        assert time.monotonic() - started < 2.5
+        assert loop.time() - started < 2.5
         assert len(flights) == 0
 
+    @in_virtual_time
     async def test_a_flight_that_does_not_fit_is_not_joined(self):
         """The caller's own flight replaces it for later callers; the old one ends for its own."""
         flights = TaskSingleFlight()
@@ -185,6 +194,7 @@ class TestTasks:
         assert await first == ("old", True)
         assert len(flights) == 0
 
+    @in_virtual_time
     async def test_tasks_that_would_wait_for_each_other_do_not(self):
         """Nor does a task wait for itself: both work alone."""
         flights = TaskSingleFlight()
@@ -208,6 +218,7 @@ class TestTasks:
             )
         assert FlightEnd.REENTRANT in [value for value, _ in results]
 
+    @in_virtual_time
     async def test_equal_reads_are_coalesced(self):
         """A read under way is not repeated; a cancelled reader is replaced."""
         shared = SharedReplies()

@@ -21,7 +21,7 @@ LONG = 30.0
 
 
 def crowd(count, work):
-    """Run `work(place)` in so many threads at once; give what each returned or raised."""
+    """Run `work(place)` in a number of threads at once; return what each returned or raised."""
     barrier = threading.Barrier(count)
     results = [None] * count
 

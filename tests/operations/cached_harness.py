@@ -11,9 +11,10 @@ from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Set
+from shardcache.core.flags import is_mark
 from shardcache.core.freshness import open_stored
 from shardcache.core.leases import lock_key
-from shardcache.core.payloads import MARK_FLAGS, Payload, is_mark
+from shardcache.core.payloads import MARK_FLAGS, Payload
 from shardcache.core.reserved import GENERATIONS, VALUE_LOCKS
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request

@@ -16,7 +16,7 @@ GRACE = 0.001
 
 
 class SimulatedRepetition:
-    """What is done again and again, until it is stopped."""
+    """Work that is repeated until it is stopped."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -30,7 +30,7 @@ class SimulatedRepetition:
 
 
 class SimulatedSingleFlight:
-    """The flights of a process with one caller at a time: it always flies itself."""
+    """The single flight of a process with one caller at a time, which always does the work itself."""
 
     async def do(self, name: bytes, work: Any, wait: float, **_: Any) -> Any:
         """Do the work."""
@@ -38,16 +38,16 @@ class SimulatedSingleFlight:
         return await work(), True
 
     def progress(self, name: bytes) -> None:
-        """Return nothing: nobody else flies."""
+        """Return nothing: there is no other flight."""
 
     def forget(self, name: bytes) -> None:
-        """Do nothing: nobody joins."""
+        """Do nothing: no caller joins."""
 
     def forget_all(self) -> None:
         """Do nothing, as above."""
 
     def nested(self) -> bool:
-        """Say no."""
+        """Return false."""
         return False
 
 
@@ -133,12 +133,12 @@ class SimulatedIO:
         """Go on: there is one caller."""
 
     def spawn(self, work: Any, name: str) -> None:
-        """Begin an operation beside the calls."""
+        """Start an operation in the background."""
         del name
         self._process.begin(work)
 
     def try_spawn(self, work: Any, name: str) -> bool:
-        """Begin it as well."""
+        """Start it as well."""
         self.spawn(work, name)
         return True
 
@@ -151,7 +151,7 @@ class SimulatedIO:
         return result
 
     def clean_up(self, name: Any, turn: Any) -> None:
-        """Undo it beside the calls, unless that is being done."""
+        """Clean it up in the background, unless that is under way."""
         task = self._cleaning.get(name)
         if task is not None and not task.done:
             return
@@ -166,7 +166,7 @@ class SimulatedIO:
         self._cleaning[name] = self._process.begin(take_turns)
 
     def repeat(self, every: float, work: Any, name: str) -> SimulatedRepetition:
-        """Do it again and again."""
+        """Repeat the work."""
         del name
         repetition = SimulatedRepetition()
 

@@ -112,7 +112,7 @@ class World:
         self.watch: Callable[[], None] = lambda: None  # called after each event
 
     def at(self, delay: float, act: Callable[[], None]) -> None:
-        """Have something done in so many seconds."""
+        """Do something after some seconds."""
         heapq.heappush(self._due, (self.now + max(0.0, delay), next(self._count), act))
 
     def finish(self, nodes: Sequence[SimulatedNode], processes: Sequence[Process]) -> None:
@@ -140,7 +140,7 @@ class SimulatedNode:
     """A node that can crash, be stopped, answer late, and lose what it had.
 
     One that counts `whole_seconds` behaves as memcached does: what is to live for two seconds is
-    gone after one to two, it cannot compare values, its CAS numbers begin anew with it and are new
+    gone after one to two, it cannot compare values, its CAS numbers start again with it and are new
     with each renewal, and its stubs say whose they are from the first renewal on.
     """
 
@@ -301,7 +301,7 @@ class Process:
         return Task(self.world, self, lambda: work)
 
     def begin(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Task:
-        """Begin an operation that is made when it begins."""
+        """Start an operation whose coroutine is made when it starts."""
         return Task(self.world, self, work)
 
     def pause(self, seconds: float) -> None:

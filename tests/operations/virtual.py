@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.run(asyncio.sleep(seconds))
 
 
+def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test on a loop that passes the time without waiting."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            runner.run(test(*args, **kwargs))
+
+    return run
+
+
 class _Impatient(selectors.SelectSelector):
     def __init__(self, loop: VirtualLoop) -> None:
         super().__init__()
@@ -83,7 +95,7 @@ class LoopWorld(World):
         """Leave it as it is: the loop decides."""
 
     def at(self, delay: float, act: Callable[[], None]) -> None:
-        """Have the loop do something in so many seconds."""
+        """Have the loop do something after some seconds."""
         self._loop.call_later(max(0.0, delay), act)
 
 

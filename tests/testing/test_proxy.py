@@ -27,7 +27,7 @@ def reply(kind, server):
 
 
 def test_both_clients_work_through_a_healthy_proxy(mode, kind, proxy):
-    """Nothing is different but the address."""
+    """Only the address differs."""
     client = make_client(mode, proxy.url, on_error="raise", timeout=10)
     assert proxy.url == f"{kind}://127.0.0.1:{proxy.port}"
     assert client.set_many({f"k{n}": n for n in range(500)}) == []
@@ -78,7 +78,7 @@ def test_the_url_is_the_targets_at_another_address(target, url):
         (None, "must be text"),
     ],
 )
-def test_what_is_no_target_is_told(target, fault):
+def test_an_impossible_target_is_refused(target, fault):
     """The error says what is wrong with it."""
     with pytest.raises(ConfigurationError, match=fault):
         FaultProxy(target)
@@ -114,8 +114,8 @@ def test_a_half_closed_client_still_gets_its_reply(proxy, dial, kind, reply):
     eventually(lambda: proxy.connections == 0, within=PROMPT)
 
 
-def test_a_client_that_leaves_leaves_the_server(make_redis, dial):
-    """With FIN or with RST, the server learns of it."""
+def test_a_server_learns_that_a_client_left(make_redis, dial):
+    """By FIN or by RST."""
     server = make_redis()
     with FaultProxy(server.url) as proxy, Client(server.url) as direct:
 
@@ -135,7 +135,7 @@ def test_a_client_that_leaves_leaves_the_server(make_redis, dial):
             eventually(lambda before=before: connected() == before, within=PROMPT)
 
 
-def test_a_server_that_is_gone_is_told(make_memcached, dial):
+def test_a_client_learns_that_the_server_is_gone(make_memcached, dial):
     """Its end passes to the client, and a dial to it is reset; the proxy goes on."""
     server = make_memcached()
     with FaultProxy(server.url) as proxy:
@@ -152,8 +152,8 @@ def test_a_server_that_is_gone_is_told(make_memcached, dial):
         assert connection.recv(100)
 
 
-def test_what_the_server_said_before_it_hung_up_still_comes(dial):
-    """A client that writes to a server that has closed reads its last words first."""
+def test_the_last_words_of_a_server_arrive(dial):
+    """A client that writes to a server that has closed reads them first."""
     words = b"-ERR max number of clients reached\r\n"
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
@@ -170,8 +170,8 @@ def test_what_the_server_said_before_it_hung_up_still_comes(dial):
         assert read_all(connection) == (words, "rst")
 
 
-def test_counters(memcached, dial):
-    """Bytes are those that passed, connections those that are and those that were."""
+def test_counters_count_bytes_and_connections(memcached, dial):
+    """Bytes that passed, connections that are open and that were."""
     version = b"version\r\n"
     assert (memcached.connections, memcached.accepted) == (0, 0)
     first, second = dial(memcached), dial(memcached)
@@ -189,8 +189,8 @@ def test_counters(memcached, dial):
     assert (memcached.sent, memcached.received) == (3 * len(version), 3 * len(reply))
 
 
-def test_two_proxies_know_nothing_of_each_other(memcached_servers, dial):
-    """A fault of one is none of the other, though their server is the same."""
+def test_two_proxies_share_no_fault(memcached_servers, dial):
+    """Though their server is the same."""
     url = memcached_servers[0].url
     with FaultProxy(url) as ill, FaultProxy(url) as well:
         ill.blackhole()
@@ -220,7 +220,7 @@ def test_two_proxies_know_nothing_of_each_other(memcached_servers, dial):
         (lambda proxy: proxy.refuse("fin"), "one of refused, rst"),
     ],
 )
-def test_what_cannot_be_done_is_told(memcached, call, fault):
-    """Arguments are checked where they are given, and change nothing."""
+def test_impossible_arguments_are_refused(memcached, call, fault):
+    """At the call, and nothing changes."""
     with pytest.raises(ConfigurationError, match=fault):
         call(memcached)

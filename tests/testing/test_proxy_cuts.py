@@ -34,7 +34,7 @@ def reply(kind, server):
 
 @pytest.mark.parametrize("how", ["rst", "fin", "stall"])
 def test_a_reply_is_cut_at_every_byte(proxy, dial, kind, reply, how):
-    """Exactly so many bytes come, from none to all, then the reset, the end, or nothing more."""
+    """The bytes asked for arrive, from none to all, then the reset, the end, or nothing."""
     for size in range(len(reply) + 1):
         proxy.heal()
         proxy.cut_after(size, how)
@@ -47,8 +47,8 @@ def test_a_reply_is_cut_at_every_byte(proxy, dial, kind, reply, how):
         connection.close()
 
 
-def test_what_stalled_arrives_after_heal(proxy, dial, kind, reply):
-    """As from a network, the rest of the reply comes late."""
+def test_a_stalled_reply_arrives_after_heal(proxy, dial, kind, reply):
+    """The rest comes late, as from a network."""
     proxy.cut_after(3, "stall")
     connection = dial(proxy)
     connection.sendall(ASK[kind])
@@ -59,7 +59,7 @@ def test_what_stalled_arrives_after_heal(proxy, dial, kind, reply):
 
 
 def test_a_stall_stops_replies_alone(memcached, dial):
-    """The server goes on doing what it is asked for."""
+    """The server goes on executing commands."""
     memcached.cut_after(0, "stall")
     connection = dial(memcached)
     for value in (b"x", b"y"):
@@ -84,8 +84,8 @@ def test_a_cut_counts_from_its_call(proxy, dial, kind, reply):
     assert read_all(connection) == (reply[:2], "rst")
 
 
-def test_a_cut_is_for_so_many_connections(proxy, dial, kind, reply):
-    """The first ones that come so far; the others are left alone, and all of them without a number."""
+def test_a_cut_has_a_number_of_connections(proxy, dial, kind, reply):
+    """The first ones that reach it; without a number, all."""
     proxy.cut_after(1, "fin", connections=2)
     opened = [dial(proxy) for _ in range(3)]
     ends = []
@@ -107,7 +107,7 @@ def test_a_cut_is_for_so_many_connections(proxy, dial, kind, reply):
 
 @pytest.mark.parametrize("how", ["rst", "fin"])
 def test_a_slow_reader_gets_all_that_passed(memcached, how):
-    """A reset does not take along what the kernel had no room to send yet."""
+    """A reset does not drop bytes that the kernel had no room to send yet."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(PROMPT)
@@ -123,7 +123,7 @@ def test_a_slow_reader_gets_all_that_passed(memcached, how):
 
 
 def test_a_fin_is_no_reset():
-    """A socket with bytes that nobody has read is closed by FIN alone."""
+    """A socket with unread bytes is closed by FIN alone."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname(), timeout=PROMPT) as client,

@@ -26,7 +26,7 @@ def reply(kind, server):
     ("direction", "least"), [("requests", 0.1), ("replies", 0.1), ("both", 0.2)]
 )
 def test_a_delay_takes_its_time(memcached, dial, direction, least):
-    """On the way there, back, or both; on open connections and on new ones."""
+    """On the way there, back, or both; on open and new connections."""
     before = dial(memcached)
     before.sendall(b"version\r\n")
     before.recv(100)
@@ -77,7 +77,7 @@ def test_a_shorter_delay_lets_nothing_overtake(memcached, dial):
 
 
 def test_a_drip_takes_its_time(proxy, dial, kind, reply):
-    """A reply of n bytes takes n - 1 pauses, whoever reads."""
+    """A reply of n bytes takes n - 1 pauses."""
     connection = dial(proxy)
     proxy.drip(1, every=0.02)
     started = time.monotonic()
@@ -109,7 +109,7 @@ def test_a_megabyte_stays_whole(memcached, dial):
 
 
 def test_the_last_drip_counts(memcached, dial):
-    """A drop does not wait for the time that the drip of before had set."""
+    """A byte does not wait for the pause of an earlier drip."""
     memcached.drip(1, every=3600)
     connection = dial(memcached)
     connection.sendall(b"version\r\n")

@@ -41,7 +41,7 @@ def test_closing_leaves_nothing(memcached_servers, dial):
 
 
 def test_closing_twice_does_nothing_more(memcached_servers):
-    """From any thread, and from several at once; later faults are an error, counters are not."""
+    """From any thread, and from several at once; later faults raise, counters do not."""
     proxy = FaultProxy(memcached_servers[0].url)
     closers = [threading.Thread(target=proxy.close, daemon=True) for _ in range(5)]
     for closer in closers:
@@ -55,7 +55,7 @@ def test_closing_twice_does_nothing_more(memcached_servers):
     assert proxy.accepted == 0
 
 
-def test_closing_while_others_steer(memcached_servers):
+def test_closing_while_other_threads_set_faults(memcached_servers):
     """Every call returns or raises; none waits for ever."""
     for _ in range(20):
         proxy = FaultProxy(memcached_servers[0].url)
@@ -77,8 +77,8 @@ def test_closing_while_others_steer(memcached_servers):
         assert ended == [True] * 3
 
 
-def test_a_proxy_that_was_dropped_ends(memcached_servers):
-    """Nobody closes it: its thread and descriptors go with it."""
+def test_a_dropped_proxy_ends(memcached_servers):
+    """Without a close, its thread and descriptors go with it."""
     gc.collect()
     before = descriptors(), threads()
     proxy = FaultProxy(memcached_servers[0].url)
@@ -141,8 +141,8 @@ connection.close()
     assert run(program, memcached_servers[0].url) == "1\n"
 
 
-def test_a_forked_child_has_no_part_in_it(memcached_servers):
-    """It runs no thread, keeps no socket of the proxy open, and cannot steer it; the parent can."""
+def test_a_forked_child_has_no_part_in_a_proxy(memcached_servers):
+    """It runs no thread, keeps no socket open, and cannot set faults; the parent can."""
     program = """
 import os, socket, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -186,8 +186,8 @@ print("done")
     assert run(program, memcached_servers[0].url) == "done\n"
 
 
-def test_it_runs_under_gevent(memcached_servers):
-    """In a native thread: it goes on while no greenlet can, and greenlets go on beside it."""
+def test_a_proxy_runs_under_gevent(memcached_servers):
+    """In a native thread: it and the greenlets do not wait for each other."""
     program = """
 from gevent import monkey
 monkey.patch_all()
@@ -240,8 +240,8 @@ print("done")
     assert (done.returncode, done.stdout, done.stderr) == (0, "refused\ndone\n", "")
 
 
-async def test_it_takes_no_loop_of_the_tests(memcached):
-    """A proxy is steered and closed from a running loop."""
+async def test_a_proxy_needs_no_loop(memcached):
+    """It is used and closed from a running loop."""
     reader, writer = await asyncio.open_connection(memcached.host, memcached.port)
     writer.write(b"version\r\n")
     assert (await reader.read(100)).startswith(b"VERSION")

@@ -33,7 +33,7 @@ def reply(kind, server):
 
 
 def test_a_black_hole_swallows_and_closes_nothing(proxy, dial, kind, reply):
-    """Open connections and new ones; what was sent meanwhile arrives when it has gone."""
+    """Open and new connections; bytes sent meanwhile arrive when it ends."""
     before = dial(proxy)
     before.sendall(ASK[kind])
     assert read(before, len(reply)) == reply
@@ -51,7 +51,7 @@ def test_a_black_hole_swallows_and_closes_nothing(proxy, dial, kind, reply):
 
 
 def test_a_client_can_leave_a_black_hole(memcached, dial):
-    """It is counted as closed at once, and the server learns of it after the fault."""
+    """It counts as closed at once, and the server learns of it after the fault."""
     connection = dial(memcached)
     memcached.blackhole()
     assert memcached.connections == 1
@@ -83,7 +83,7 @@ def test_a_black_hole_can_swallow_dials(proxy, dial, kind, reply):
 
 
 def test_a_lost_server_takes_everything_and_says_nothing(proxy, dial, kind, reply):
-    """Neither to requests nor to the client's own close; after heal it knows of no connection."""
+    """Requests and the client's own close; after heal it knows of no connection."""
     before = dial(proxy)
     before.sendall(ASK[kind])
     assert read(before, len(reply)) == reply
@@ -103,8 +103,8 @@ def test_a_lost_server_takes_everything_and_says_nothing(proxy, dial, kind, repl
     assert read(again, len(reply)) == reply
 
 
-def test_a_lost_server_takes_along_what_it_had_said(memcached, dial):
-    """Replies that wait for a slow reader do not arrive, and the proxy does not spin over them."""
+def test_a_lost_server_drops_its_unread_replies(memcached, dial):
+    """The proxy does not spin over them."""
     connection = dial(memcached)
     connection.sendall(SET_BIG + b"get big\r\n" * 50)
     assert read(connection, 8) == b"STORED\r\n"
@@ -137,7 +137,7 @@ def test_refused_dials_leave_open_connections_alone(proxy, dial, kind, reply):
 
 
 def test_dials_can_be_accepted_and_reset(proxy, dial, kind, reply):
-    """As by a balancer without a server: each counts, none lives."""
+    """As by a balancer without a server: each dial counts, none stays."""
     before = dial(proxy)
     proxy.refuse("rst")
     for _ in range(3):
@@ -148,8 +148,8 @@ def test_dials_can_be_accepted_and_reset(proxy, dial, kind, reply):
     assert read(before, len(reply)) == reply
 
 
-def test_a_fault_follows_another(proxy, dial, kind, reply):
-    """From any to any, and back to health, at the same port."""
+def test_any_fault_can_follow_any_other(proxy, dial, kind, reply):
+    """And health any fault, at the same port."""
     port = proxy.port
     faults = [
         proxy.refuse,
@@ -176,7 +176,7 @@ def test_a_fault_follows_another(proxy, dial, kind, reply):
     assert proxy.port == port
 
 
-def test_heal_lets_pass_at_once_what_was_held_back(memcached, dial):
+def test_heal_releases_at_once_what_was_held_back(memcached, dial):
     """An hour's delay and an hour's drip end with it."""
     memcached.delay(3600)
     memcached.drip(1, every=3600, direction="both")
@@ -201,8 +201,8 @@ def test_heal_lets_pass_at_once_what_was_held_back(memcached, dial):
     ],
 )
 @pytest.mark.parametrize("leave", [False, True])
-def test_a_fault_costs_no_time(memcached, dial, fault, leave):
-    """Whatever waits, the proxy waits with it: it does not spin."""
+def test_a_fault_costs_no_cpu(memcached, dial, fault, leave):
+    """The proxy waits, and does not spin."""
     connections = [dial(memcached) for _ in range(3)]
     connections[0].sendall(SET_BIG + b"get big\r\n" * 50)  # more than the buffers hold
     assert read(connections[0], 8) == b"STORED\r\n"

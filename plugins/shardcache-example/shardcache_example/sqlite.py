@@ -40,7 +40,8 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.payloads import INTEGER_FLAGS, is_stub, stub
+from shardcache.core.flags import stub
+from shardcache.core.payloads import INTEGER_FLAGS, is_stub
 from shardcache.errors import NodeError, NotACounterError
 
 COUNTER_MAX = 2**63 - 1

@@ -78,7 +78,7 @@ def test_a_reply_in_pieces_is_the_reply_in_one(found, size):
     ],
 )
 def test_a_reply_that_was_not_asked_for_is_an_error(spoil):
-    """Each token, each length and each byte between is looked at, however the reply is parsed."""
+    """Each token, length and separator is checked, however the reply is parsed."""
     wire = MemcachedWire()
     requests = asked(wire, [b"a", b"b"])
     reply = answer(requests, [(0, b"first"), (0, b"other")])
@@ -100,14 +100,14 @@ def test_every_key_has_the_next_token(count):
 
 @pytest.mark.parametrize("odd", [b"two words", b"\xff", b"line\r\nflush_all", b"k" * 251])
 def test_one_odd_key_spoils_no_batch(odd):
-    """A key that memcached cannot take as it is stands beside others under another name."""
+    """A key that memcached cannot take as it is goes under another name among the others."""
     requests = asked(MemcachedWire(), [b"plain", odd])
     assert requests[0][0] == b"plain"
     assert requests[1][0] != odd
 
 
-def test_tokens_begin_anew_at_their_end():
-    """A batch at the end of all tokens takes low ones, and its reply is known by them."""
+def test_tokens_start_again_after_the_last():
+    """A batch at the last token takes low ones, and its reply is matched by them."""
     wire = MemcachedWire()
     wire._token = TOKENS - 5
     requests = asked(wire, [b"a", b"b"])

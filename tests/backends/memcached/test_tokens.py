@@ -1,4 +1,4 @@
-"""CAS numbers begin anew with a server: a token is good for one run of it."""
+"""CAS numbers start again with a server: a token is good for one run of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def token_of(wire):
 
 @pytest.mark.parametrize("make", [Cas, DeleteCas, Renew], ids=lambda make: make.__name__)
 def test_a_token_is_good_for_one_run_of_the_server(make):
-    """Over any of its connections; after one was lost number 0 is asked for, which no item has."""
+    """Over any connection; after a lost one the wire asks for number 0, which no item has."""
     incarnation = Incarnation()
     token = token_of(MemcachedWire(incarnation=incarnation))
     commands = {
@@ -46,8 +46,8 @@ def test_a_token_is_good_for_one_run_of_the_server(make):
 
 
 @pytest.mark.parametrize("how", ["lost", "ejected", "rested"])
-def test_when_a_server_may_have_been_restarted(make_memcached, how):
-    """A connection was lost, or closed while it rested, or its node was ejected."""
+def test_a_lost_connection_may_mean_a_restart(make_memcached, how):
+    """So may one that closed while idle, and an ejection."""
     server = make_memcached()
     with Client(server.url, timeout=0.2) as client:
         (member,) = client._cluster.members.values()
@@ -75,15 +75,15 @@ def test_when_a_server_may_have_been_restarted(make_memcached, how):
         assert not client.cas("k", "other", token)
 
 
-def test_tokens_of_other_backends_are_none_here():
+def test_tokens_of_other_backends_never_match():
     """They never match, whatever they are."""
     wire = MemcachedWire()
     for token in (7, "7", b"7", -1, 2**64, None, ("a", "b")):
         assert b"C0" in b"".join(wire.encode(Cas(b"k", OLDER, token, 60))).split()
 
 
-def test_a_restarted_server_s_numbers_are_not_ours(make_memcached):
-    """A late leader of the run before does not store over another's stub, nor remove it."""
+def test_a_late_leader_removes_no_stub_after_a_restart(make_memcached):
+    """Its token is from the run before: it neither stores over the new stub nor removes it."""
     server = make_memcached()
     with Client(server.url, timeout=5.0) as client:
         (member,) = client._cluster.members.values()

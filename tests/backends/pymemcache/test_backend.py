@@ -23,8 +23,9 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
+from shardcache.core.flags import RAW_FLAGS
 from shardcache.core.keys import hash_name
-from shardcache.core.payloads import INTEGER_FLAGS, RAW_FLAGS
+from shardcache.core.payloads import INTEGER_FLAGS
 from shardcache.errors import (
     ConfigurationError,
     NodeRefusedError,
@@ -52,7 +53,7 @@ def test_stores_reads_and_removes(backend):
 
 
 def test_compare_and_set(backend):
-    """Stored on the value that was read; a token of another backend matches nothing."""
+    """A swap stores over the value that was read; a token of another backend matches nothing."""
     assert ask(backend, Gets(b"k")) is None
     assert ask(backend, Cas(b"k", TEXT, b"1")) is None
     ask(backend, Set(b"k", OTHER))
@@ -65,7 +66,7 @@ def test_compare_and_set(backend):
     assert ask(backend, Get(b"k")) == TEXT
 
 
-def test_counts(backend):
+def test_counters_stop_at_zero_and_are_never_created(backend):
     """Counters count, stop at 0, and are never made by counting."""
     assert ask(backend, Incr(b"n", 1)) is None
     ask(backend, Set(b"n", (INTEGER_FLAGS, b"10")))
@@ -82,7 +83,7 @@ def test_counts(backend):
 @pytest.mark.parametrize(
     ("value", "delta"), [(2**63 - 1, 1), (2**63 - 1, 2**63 - 1), (2**64 - 1, 1), (2**63, 0)]
 )
-def test_a_counter_past_its_range_is_put_back(backend, value, delta):
+def test_a_refused_increment_leaves_the_value(backend, value, delta):
     """An increment that is refused leaves the value as it was."""
     ask(backend, Set(b"n", (INTEGER_FLAGS, b"%d" % value)))
     with pytest.raises(NotACounterError, match="cache1"):
@@ -105,7 +106,7 @@ def test_many_keys(backend):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, unique=True))
 def test_any_bytes_are_a_key(backend, keys):
-    """What the classic protocol cannot say goes by its hash; no key is another's."""
+    """A key that the classic protocol cannot send goes by its hash; no two keys are one."""
     items = [(key, (RAW_FLAGS, key[::-1])) for key in keys]
     assert ask(backend, SetMany(items)) == [True] * len(items)
     assert ask(backend, GetMany(keys)) == [payload for _, payload in items]
@@ -120,7 +121,7 @@ def test_plain_keys_are_what_other_clients_see(backend, memcached_servers):
 
 
 def test_a_value_too_large_is_not_sent(backend):
-    """It is refused alone, whether by our limit or by the server's."""
+    """It alone is refused, by our limit or by the server's."""
     large = (RAW_FLAGS, b"x" * (1024 * 1024 + 1))
     with pytest.raises(ValueTooLargeError):
         ask(backend, Set(b"k", large))
@@ -133,7 +134,7 @@ def test_a_value_too_large_is_not_sent(backend):
         assert ask(backend, GetMany([b"a", b"b", b"c"])) == [TEXT, None, TEXT]
 
 
-def test_figures_and_a_flush(backend):
+def test_stats_and_flush(backend):
     """The server answers for itself."""
     ask(backend, Set(b"k", TEXT))
     assert ask(backend, Ping()) is True
@@ -146,7 +147,7 @@ def test_figures_and_a_flush(backend):
 
 
 def test_through_a_proxy(make_nutcracker, memcached_servers):
-    """Twemproxy forwards what a cache needs; what it does not forward is refused."""
+    """Twemproxy forwards what a cache needs, and refuses the rest."""
     nodes = [f"{server.url.partition('://')[2]}:1" for server in memcached_servers]
     pool = {"servers": nodes, "hash": "fnv1a_64", "distribution": "ketama"}
     backend = make_backend(make_nutcracker(pool))
@@ -167,10 +168,10 @@ def test_through_a_proxy(make_nutcracker, memcached_servers):
     backend.close()
 
 
-def test_a_proxy_is_not_blamed_for_what_it_does_not_forward(
+def test_a_proxy_is_not_ejected_for_what_it_does_not_forward(
     make_nutcracker, memcached_servers, mode
 ):
-    """Asking twemproxy for figures or a flush is refused, and the next `get` is served."""
+    """Stats and flush are refused, and the next `get` is served."""
     pool = {"servers": [f"{memcached_servers[0].url.partition('://')[2]}:1"]}
     client = make_client(mode, f"pymemcache://{make_nutcracker(pool).url.partition('://')[2]}")
     client.set("k", 1)
@@ -185,6 +186,6 @@ def test_a_proxy_is_not_blamed_for_what_it_does_not_forward(
 
 @pytest.mark.parametrize("query", ["?max_value_bytes=0", "?max_value_bytes=x", "?timeout=5"])
 def test_faults_of_a_url_are_named(query):
-    """What cannot work is refused when the node is made, and says which node."""
+    """An impossible option is refused when the node is made, and the node is named."""
     with pytest.raises(ConfigurationError, match="cache1"):
         make_backend(11211, query)

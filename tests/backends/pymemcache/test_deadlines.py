@@ -35,7 +35,7 @@ from shardcache.testing.waiting import eventually
 
 
 def test_a_dead_server_is_unavailable_and_comes_back(make_memcached):
-    """Refused connections and lost ones are the same to the caller, and nothing sticks."""
+    """A refused and a lost connection are the same to the caller, and nothing sticks."""
     server = make_memcached()
     backend = make_backend(server)
     ask(backend, Set(b"k", TEXT))
@@ -52,7 +52,7 @@ def test_a_dead_server_is_unavailable_and_comes_back(make_memcached):
 
 
 def test_a_stopped_server_times_out(make_memcached):
-    """The deadline holds for a connected client and for one that dials, and late replies are lost."""
+    """Connected or dialing; a late reply is dropped."""
     server = make_memcached()
     backend = make_backend(server)
     ask(backend, Set(b"k", TEXT))
@@ -88,19 +88,19 @@ def test_a_dripping_server_times_out():
 
 
 def test_the_pool_is_bounded(make_memcached):
-    """No more connections than allowed; who cannot get one says that it is our own pool."""
+    """A call without a connection gets an error that names its own pool."""
     server = make_memcached()
     backend = make_backend(server, pool_size=1)
     held = backend._lent(time.monotonic() + 5)
     with pytest.raises(PoolTimeoutError):
         ask(backend, Get(b"k"), 0.1)
-    backend.pool.give(held)
+    backend.pool.put(held)
     assert ask(backend, Get(b"k")) is None
     backend.close()
 
 
 def test_several_nodes_are_asked_at_once(memcached_servers, make_memcached):
-    """A stopped node does not keep what the others answered, and is late by itself."""
+    """A stopped node times out alone, and the replies of the others are kept."""
     stopped = make_memcached()
     backends = [make_backend(server) for server in (stopped, *memcached_servers)]
     stopped.pause()
@@ -112,8 +112,8 @@ def test_several_nodes_are_asked_at_once(memcached_servers, make_memcached):
         backend.close()
 
 
-def test_what_came_in_time_is_kept():
-    """Of many keys in parts, the parts that arrived are the reply, and the rest is late."""
+def test_parts_that_came_in_time_are_kept():
+    """Of many keys in parts, the rest times out."""
     with fake_server(b"END\r\n") as port:
         backend = make_backend(port)
         exchange = backend.begin(GetMany([b"k"] * 250), time.monotonic() + 20)
@@ -140,8 +140,8 @@ def test_an_outcome_is_its_first_arrival():
             os.close(descriptor)  # raises if another has closed it
 
 
-def test_a_thread_that_comes_up_late_touches_nothing_of_others(memcached_servers, monkeypatch):
-    """An interrupt in the start of a thread leaves work that is done by nobody, for nobody."""
+def test_a_thread_that_starts_late_does_no_work(memcached_servers, monkeypatch):
+    """An interrupt while a thread starts drops its work."""
     backend = make_backend(memcached_servers[0])
     start, begun = threading.Thread.start, []
 
@@ -165,8 +165,8 @@ def test_a_thread_that_comes_up_late_touches_nothing_of_others(memcached_servers
         os.close(reader)
 
 
-def test_without_threads_no_node_is_blamed(memcached_servers, mode, monkeypatch):
-    """A process that may have no more of them gets an error of its own, and nobody is ejected."""
+def test_without_threads_no_node_is_ejected(memcached_servers, mode, monkeypatch):
+    """A process that can start no thread gets an error of its own."""
     url = memcached_servers[0].url.replace("memcached", "pymemcache")
     other = memcached_servers[1].url.replace("memcached", "pymemcache")
 
@@ -184,8 +184,8 @@ def test_without_threads_no_node_is_blamed(memcached_servers, mode, monkeypatch)
         assert client.get_many([f"k{number}" for number in range(20)]) == {}
 
 
-def test_an_abandoned_exchange_frees_its_place(memcached_servers):
-    """Who does not wait for a reply leaves no connection behind that holds it."""
+def test_an_abandoned_exchange_frees_its_slot(memcached_servers):
+    """A reply that is not awaited holds no connection."""
     backend = make_backend(memcached_servers[0], pool_size=1)
     for _ in range(50):
         exchange = backend.begin(Set(b"k", TEXT), time.monotonic() + 5)
@@ -195,8 +195,8 @@ def test_an_abandoned_exchange_frees_its_place(memcached_servers):
     backend.close()
 
 
-def test_a_reply_wakes_who_polls_in_spite_of_a_fork(memcached_servers):
-    """A forked child that still holds the other end keeps nobody waiting."""
+def test_a_reply_wakes_a_poller_in_spite_of_a_fork(memcached_servers):
+    """A forked child may still hold the other end."""
     backend = make_backend(memcached_servers[0])
     exchange = ThreadExchange(Job(Ping(), time.monotonic() + 5, "cache1"))
     inherited = os.dup(exchange._wakeup._outer.fileno())
@@ -211,7 +211,7 @@ def test_a_reply_wakes_who_polls_in_spite_of_a_fork(memcached_servers):
 
 
 async def test_closing_waits_for_calls_in_flight(memcached_servers):
-    """What was asked before is answered before the connections go."""
+    """Calls that were sent are answered before their connections close."""
     node = Node(memcached_servers[0].url.replace("memcached", "pymemcache"))
     backend = Pymemcache().asyncio(node, BackendOptions())
     calls = [backend.execute(Ping(), time.monotonic() + 10) for _ in range(10)]

@@ -1,4 +1,4 @@
-"""What a server says that is no answer is an error, and closes the connection."""
+"""Bytes of a server that are no reply are an error, and close the connection."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from shardcache.errors import (
 )
 
 
-def test_a_connection_that_is_closed_is_lost():
-    """One that the node closes is a loss, of which one alone ejects no node."""
+def test_a_connection_that_the_node_closes_is_lost():
+    """One loss alone ejects no node."""
     with fake_server(hang_up) as port:
         backend = make_backend(port)
         with pytest.raises(NodeUnavailableError, match="instead of answering") as raised:
@@ -59,7 +59,7 @@ def test_a_connection_that_is_closed_is_lost():
     ids=lambda answer: repr(answer[:30]),
 )
 def test_garbage_is_refused_at_once(answer):
-    """What is no answer to a `get` is an error, never a value, and closes the connection."""
+    """Bytes that are no reply to a `get` are an error, never a value, and close the connection."""
     with fake_server(answer) as port:
         backend = make_backend(port)
         for command in (Get(b"k"), Gets(b"k")):
@@ -75,8 +75,8 @@ def test_garbage_is_refused_at_once(answer):
     ids=repr,
 )
 @pytest.mark.parametrize("answer", [b"BANANA\r\n", b"VALUE k 0 1\r\n", b"1_0\r\n", b"-1\r\n"])
-def test_an_unknown_line_is_no_no(command, answer):
-    """An answer that is none is an error, where pymemcache itself would say `False`."""
+def test_an_unknown_line_is_an_error(command, answer):
+    """Where pymemcache itself would return `False`, we raise."""
     with fake_server(answer) as port:
         backend = make_backend(port)
         try:
@@ -87,8 +87,8 @@ def test_an_unknown_line_is_no_no(command, answer):
         backend.close()
 
 
-def test_an_answer_too_much_answers_nothing_else():
-    """What a server sends unasked closes the connection, before it could answer the next call."""
+def test_an_unrequested_reply_answers_no_later_call():
+    """It closes the connection."""
     answered, sent = threading.Event(), threading.Event()
 
     def surplus(connection):
@@ -118,7 +118,7 @@ def test_an_answer_too_much_answers_nothing_else():
     ],
 )
 def test_refusals_have_their_kind(answer, kind):
-    """What a server says is told from what it does not say, and pymemcache's error is the cause."""
+    """Refusals are told from protocol errors, and pymemcache's error is the cause."""
     with fake_server(answer) as port:
         backend = make_backend(port)
         with pytest.raises(NodeError) as raised:
@@ -145,7 +145,7 @@ def test_an_interrupt_leaves_no_half_read_connection():
             raise KeyboardInterrupt
 
         connection.recv = interrupted
-        backend.pool.give(connection)
+        backend.pool.put(connection)
         with pytest.raises(KeyboardInterrupt):
             ask(backend, Get(b"k"))
         assert backend.pool.open == 0

@@ -39,7 +39,7 @@ async def test_tasks_share_a_node(memcached_servers):
     await backend.aclose()
 
 
-async def test_cancelling_mixes_nothing_up(memcached_servers):
+async def test_cancelling_mixes_up_no_replies(memcached_servers):
     """A cancelled call discards its own reply, and the next gets its own."""
     node = Node(memcached_servers[0].url.replace("memcached", "pymemcache"))
     backend = Pymemcache().asyncio(node, BackendOptions(pool_size=2))
@@ -58,8 +58,8 @@ async def test_cancelling_mixes_nothing_up(memcached_servers):
     assert troubles == []
 
 
-async def test_what_was_cancelled_in_time_is_not_asked(make_memcached):
-    """A call that found no thread free and is not wanted any more changes nothing on the node."""
+async def test_a_call_cancelled_before_it_has_a_thread_is_not_sent(make_memcached):
+    """It changes nothing on the node."""
     server = make_memcached()
     node = Node(server.url.replace("memcached", "pymemcache"))
     backend = Pymemcache().asyncio(node, BackendOptions(pool_size=1))
@@ -75,7 +75,7 @@ async def test_what_was_cancelled_in_time_is_not_asked(make_memcached):
 
 
 async def test_a_stopped_node_times_out_in_tasks(make_memcached):
-    """A call is late at its deadline, also one that found no thread free."""
+    """A call ends at its deadline, also one that found no thread free."""
     server = make_memcached()
     node = Node(server.url.replace("memcached", "pymemcache"))
     backend = Pymemcache().asyncio(node, BackendOptions(pool_size=2))
@@ -102,7 +102,7 @@ def test_loops_one_after_another(memcached_servers):
 
 
 def test_the_exit_waits_for_no_stopped_node(make_memcached):
-    """A program with a call in flight ends at once and says nothing."""
+    """A program with a call in flight ends at once and prints nothing."""
     server = make_memcached()
     server.pause()
     program = f"""

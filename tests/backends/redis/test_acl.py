@@ -1,4 +1,4 @@
-"""A user of Redis who may do no more than the security page says can do all that a client does."""
+"""A Redis user with the rights of the security page can do all that a client does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def settled(client, made):
 
 
 def test_all_operations_are_permitted(client):
-    """Each kind of call, and the check that an operator makes beforehand."""
+    """Each kind of call, and the check that an operator runs beforehand."""
     client.check()
     assert client.set("k", {"a": 1}, ttl=60)
     assert client.set_many({"i": 1, "j": 2}, ttl=60) == []
@@ -66,7 +66,7 @@ def test_all_operations_are_permitted(client):
 
 
 def test_functions_and_locks_are_permitted(client):
-    """Stubs, leases, tags and marks are keys that the user may write."""
+    """Stubs, locks, tags and marks are keys that the user may write."""
     for lock in ("shard", True):
         assert client.get_or_set(f"v {lock}", lambda: [1], ttl=60, lock=lock, stale=60) == [1]
     assert client.invalidate_tag("tag")
@@ -77,6 +77,6 @@ def test_functions_and_locks_are_permitted(client):
 
 
 def test_nothing_else_is_permitted(client):
-    """Such as to empty the database."""
+    """Not flushing the database, for one."""
     with pytest.raises(NodeRefusedError, match="ACL"):
         client.flush_node(client.nodes[0].name)

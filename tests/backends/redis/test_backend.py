@@ -46,7 +46,7 @@ def ask(request):
     return request.param
 
 
-def test_tls(make_redis, tls, ask):
+def test_tls_takes_a_trusted_certificate_alone(make_redis, tls, ask):
     """A trusted certificate is taken, another one is not."""
     url = make_redis(tls=tls).url
     assert url.startswith("rediss://")
@@ -56,15 +56,15 @@ def test_tls(make_redis, tls, ask):
         ask(url, Ping())
 
 
-def test_a_unix_socket(make_redis, tmp_path, ask):
+def test_a_unix_socket_works_as_a_port(make_redis, tmp_path, ask):
     """The path of a socket is as good as a port."""
     url = make_redis(unix=tmp_path / "redis.sock").url
     assert ask(f"{url}?db=3", Set(b"k", TEXT), Get(b"k")) == [True, TEXT]
     assert ask(url, Get(b"k")) == [None]
 
 
-def test_a_password(make_redis, ask):
-    """The connection logs in before the first command; with a wrong password it is none."""
+def test_a_wrong_password_is_no_connection(make_redis, ask):
+    """The connection logs in before the first command."""
     host = make_redis("--requirepass", "secret").url.partition("://")[2]
     assert ask(f"redis://:secret@{host}", Ping()) == [True]
     with pytest.raises(NodeUnavailableError, match="refused the greeting") as raised:
@@ -75,7 +75,7 @@ def test_a_password(make_redis, ask):
 
 
 def test_a_member_of_a_cluster_is_an_error_of_configuration(make_redis, ask):
-    """It reaches the caller whatever `on_error` says, for it is no `NodeError`."""
+    """It is no `NodeError`, so it reaches the caller whatever `on_error` says."""
     url = make_redis("--cluster-enabled", "yes").url
     server = make_redis("--cluster-enabled", "yes")
     server.ask(b"CLUSTER ADDSLOTSRANGE 0 16383\r\n", b"+OK")
@@ -85,7 +85,7 @@ def test_a_member_of_a_cluster_is_an_error_of_configuration(make_redis, ask):
         ask(server.url, GetMany([b"a", b"b", b"c"]))
 
 
-def test_a_server_of_another_kind(make_memcached, ask):
+def test_memcached_under_a_redis_url_is_an_error_at_once(make_memcached, ask):
     """Memcached under a Redis URL is an error of the node, at once."""
     url = make_memcached().url.replace("memcached://", "redis://")
     with pytest.raises(NodeError):

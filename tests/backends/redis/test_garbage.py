@@ -18,10 +18,7 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
 )
-from shardcache.core.payloads import (
-    RAW_FLAGS,
-    TEXT_FLAGS,
-)
+from shardcache.core.flags import RAW_FLAGS, TEXT_FLAGS
 from shardcache.errors import (
     NodeError,
     NodeProtocolError,
@@ -29,8 +26,8 @@ from shardcache.errors import (
 
 
 @given(st.text("abc", min_size=1, max_size=30), st.integers(-40, 3), st.booleans(), st.data())
-def test_a_size_that_lies_never_cuts_a_value(text, error, another, data):
-    """A value of another length than announced is refused, waited for or a miss: never given."""
+def test_a_wrong_size_never_cuts_a_value(text, error, another, data):
+    """A value of another length than announced is refused, awaited or a miss: never returned."""
     value = to_redis((TEXT_FLAGS, text.encode()))
     size = max(-2, len(value) + error)
     other = (RAW_FLAGS, b"other")
@@ -76,7 +73,7 @@ def test_a_size_that_lies_never_cuts_a_value(text, error, another, data):
     ),
 )
 def test_garbage_raises_nothing_undocumented(command, fragments):
-    """Whatever a server says, it is a reply, is waited on, or is a documented error."""
+    """Bytes of a server are a reply, the start of one, or a documented error."""
     wire = make_wire()
     wire.encode(command)
     try:
@@ -114,7 +111,7 @@ def test_garbage_raises_nothing_undocumented(command, fragments):
 )
 @pytest.mark.parametrize("command", [Get(b"k"), GetMany([b"k"]), Set(b"k", TEXT)], ids=repr)
 def test_impossible_sizes_and_other_protocols_are_refused_at_once(lie, command):
-    """Nothing is waited for, and no memory laid out, for what no Redis can mean."""
+    """The wire waits for nothing and allocates nothing for what no Redis can mean."""
     wire = make_wire()
     wire.encode(command)
     fragments = (lie[start : start + 1000] for start in range(0, len(lie), 1000))
@@ -125,7 +122,7 @@ def test_impossible_sizes_and_other_protocols_are_refused_at_once(lie, command):
 @pytest.mark.parametrize("command", ANY_COMMAND, ids=repr)
 @pytest.mark.parametrize("answer", [b":7\r\n", b"*1\r\n+a\r\n", b"*3\r\n:1\r\n:2\r\n:3\r\n"])
 def test_an_answer_of_another_kind_is_refused(command, answer):
-    """Only what the command can be answered with is taken."""
+    """Only a reply that fits the command is taken."""
     wire = make_wire()
     wire.encode(command)
     with pytest.raises(NodeProtocolError):
@@ -138,7 +135,7 @@ def test_an_answer_of_another_kind_is_refused(command, answer):
     ids=repr,
 )
 def test_text_where_none_belongs_is_refused(command):
-    """A word that answers another command answers no other."""
+    """A word that answers one command answers no other."""
     wire = make_wire()
     wire.encode(command)
     with pytest.raises(NodeProtocolError):
@@ -176,8 +173,8 @@ MANY = b"100000000\r\n"  # parts, for which hiredis would lay out 800 MB and tak
     ids=lambda reply: repr(reply[:30]),
 )
 @pytest.mark.parametrize("size", [1, 1000, 1_000_000])
-def test_parts_that_nobody_asked_for_are_refused_at_their_first_line(before, reply, size):
-    """Behind another reply as well, within an array as well, and before anything is laid out."""
+def test_unrequested_arrays_are_refused_at_their_first_line(before, reply, size):
+    """Behind a reply, within an array, and before anything is allocated."""
     wire = make_wire()
     for _ in range(bool(before)):
         wire.encode(Get(b"k"))
@@ -195,8 +192,8 @@ def test_parts_that_nobody_asked_for_are_refused_at_their_first_line(before, rep
 @pytest.mark.parametrize("before", [b"", b"$-1\r\n", b"$5\r\n*a%b>\r\n"], ids=repr)
 @pytest.mark.parametrize("kind", [b"*", b">", b"~", b"%", b"|"])
 @pytest.mark.parametrize("size", [1, 1000])
-def test_no_parts_are_taken_where_one_value_is_owed(before, kind, size):
-    """Whatever it announces, few parts or many."""
+def test_no_array_is_taken_where_one_value_is_due(before, kind, size):
+    """Of any announced size."""
     for number in (b"1", b"2", b"100000000"):
         wire = make_wire()
         for _ in range(1 + bool(before)):
@@ -207,8 +204,8 @@ def test_no_parts_are_taken_where_one_value_is_owed(before, kind, size):
 
 
 @pytest.mark.parametrize("kind", [b">", b"~", b"%", b"|"])
-def test_nothing_is_laid_out_for_parts_behind_another_reply(kind):
-    """Nor where the reply before them came in the same fragment."""
+def test_nothing_is_allocated_for_an_array_behind_another_reply(kind):
+    """Also when both come in one fragment."""
     wire = make_wire()
     wire.encode(Get(b"k"))
     wire.encode(Get(b"l"))
@@ -230,8 +227,8 @@ def test_many_answers_must_be_as_many_as_keys():
 
 
 @pytest.mark.parametrize("surplus", [b"+OK\r\n", b"*2\r\n", b"$3\r\n", b"\r", b"$5\r\nhel"])
-def test_what_nobody_asked_for_is_refused(surplus):
-    """Bytes beyond the last reply close the connection, in the same breath or later."""
+def test_unrequested_bytes_are_refused(surplus):
+    """Bytes beyond the last reply close the connection, in the same fragment or later."""
     at_once, later = make_wire(), make_wire()
     at_once.encode(Get(b"k"))
     later.encode(Get(b"k"))

@@ -31,12 +31,12 @@ from shardcache.errors import ConfigurationError
     ],
 )
 def test_urls_are_read_as_redis_py_reads_them(url, greeting):
-    """User, password and database stand where redis-py wants them."""
+    """User, password and database are where redis-py has them."""
     assert read_options(Node(url)).greeting() == greeting
 
 
-def test_options_of_redis_py_that_a_client_decides_are_taken():
-    """A URL that works there need not be rewritten."""
+def test_options_that_the_client_decides_are_accepted():
+    """A URL of redis-py need not be rewritten."""
     node = Node("redis://h/1?socket_timeout=5&max_connections=10&decode_responses=True&protocol=3")
     assert read_options(node).db == 1
     assert read_options(node).max_value_bytes == MAX_VALUE_BYTES
@@ -59,7 +59,7 @@ def test_options_of_redis_py_that_a_client_decides_are_taken():
     ],
 )
 def test_faults_are_named(url, fault):
-    """What cannot work is refused when the node is made, and says which node."""
+    """An impossible option is refused when the node is made, and the node is named."""
     with pytest.raises(ConfigurationError, match=fault) as raised:
         read_options(Node(url, name="cache1"))
     assert "cache1" in str(raised.value)
@@ -67,7 +67,7 @@ def test_faults_are_named(url, fault):
 
 
 def test_all_faults_are_listed_and_no_secret():
-    """One error tells everything that is wrong, and nothing that is private."""
+    """One error lists all that is wrong, and shows no credentials."""
     url = "redis://app:hunter2@h?password=hunter3&colour=red&max_value_bytes=none"
     with pytest.raises(ConfigurationError) as raised:
         read_options(Node(url))
@@ -81,8 +81,8 @@ def test_reprs_hold_no_secret():
     assert "hunter2" not in repr(Redis(Rotating("hunter2")))
 
 
-def test_a_file_that_is_not_there_is_a_fault_of_the_settings():
-    """A certificate is looked for when the node is made, not at the first call."""
+def test_a_missing_file_is_a_fault_of_the_settings():
+    """The node looks for its certificate when it is made, not at the first call."""
     node = Node("rediss://h?ssl_ca_certs=/nowhere.pem", name="cache1")
     with pytest.raises(ConfigurationError, match="cache1"):
         Redis().blocking(node, BackendOptions())
@@ -103,7 +103,7 @@ class Rotating:
 
 
 def test_credentials_are_asked_for_each_connection():
-    """A provider takes the place of the URL's password, and may change its mind."""
+    """A provider replaces the URL's password, and may return another one each time."""
     options = read_options(Node("redis://:old@h"), Rotating("first", "second"))
     assert options.greeting() == [("AUTH", "first")]
     assert options.greeting() == [("AUTH", "second")]

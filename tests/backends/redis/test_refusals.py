@@ -29,14 +29,14 @@ class Plain:
         return ("app", "hunter2")
 
 
-def test_a_full_server_says_so_before_it_is_asked():
-    """The word with which Redis hangs up on one client too many makes the node unavailable."""
+def test_a_full_server_makes_the_node_unavailable():
+    """Redis says so to one client too many, and hangs up."""
     with pytest.raises(TooManyConnectionsError, match="max number of clients"):
         make_wire().feed(b"-ERR max number of clients reached\r\n")
 
 
-def test_the_word_of_a_full_server_is_no_reply():
-    """It hangs up: the connection is lost, with the command that was sent meanwhile."""
+def test_the_greeting_of_a_full_server_is_no_reply():
+    """The connection is lost, with the command that was sent meanwhile."""
     wire = make_wire()
     wire.encode(Get(b"k"))
     with pytest.raises(TooManyConnectionsError, match="max number of clients"):
@@ -72,8 +72,8 @@ def test_each_state_of_the_server_has_its_error(text, kind):
     assert text.split()[0].removeprefix("ERR") in str(reply)
 
 
-def test_a_login_of_common_words_hides_no_meaning():
-    """What a refusal means does not depend on how the user is called."""
+def test_a_user_named_like_an_error_changes_no_meaning():
+    """The kind of a refusal does not depend on the name of the user."""
 
     class Common:
         def get_credentials(self):
@@ -89,13 +89,13 @@ def test_a_login_of_common_words_hides_no_meaning():
 
 
 def test_a_member_of_a_cluster_fails_the_whole_batch():
-    """One redirected key of many is a matter of configuration, not of that key."""
+    """One redirected key of many is a fault of configuration, not of that key."""
     moved = b"-MOVED 1 10.0.0.2:6379\r\n"
     assert isinstance(answered(DeleteMany([b"a", b"b"]), b":1\r\n" + moved), ConfigurationError)
 
 
 def test_errors_show_no_user_and_no_arguments():
-    """What the server repeats of a login or a command stays out of messages."""
+    """The server may repeat a login or a command; messages do not."""
     denied = answered(Get(b"k"), b"-NOPERM User hunter has no permissions\r\n")
     unknown = answered(
         Get(b"k"), b"-ERR unknown command 'EVAL', with args beginning with: 'secret'\r\n"
@@ -105,16 +105,16 @@ def test_errors_show_no_user_and_no_arguments():
     assert "EVAL" in str(unknown)
 
 
-def test_a_stream_the_server_gave_up_on_is_closed():
-    """After "Protocol error" Redis hangs up, so nothing may be read from it."""
+def test_a_protocol_error_closes_the_connection():
+    """Redis hangs up after it, so nothing may be read from it."""
     wire = make_wire()
     wire.encode(Get(b"k"))
     with pytest.raises(NodeProtocolError, match="invalid bulk length"):
         wire.feed(b"-ERR Protocol error: invalid bulk length\r\n")
 
 
-def test_refused_keys_of_a_batch_are_apart():
-    """One key's refusal leaves the others their answers."""
+def test_a_refused_key_of_a_batch_is_refused_alone():
+    """The other keys have their answers."""
     reply = answered(SetMany([(b"a", TEXT), (b"b", TEXT)]), b"-OOM no\r\n+O", b"K\r\n")
     assert isinstance(reply[0], NodeRefusedError)
     assert reply[1] is True
@@ -130,7 +130,7 @@ def test_refused_keys_of_a_batch_are_apart():
         (b"READONLY no", NodeUnavailableError),
     ],
 )
-def test_only_a_value_that_is_no_counter_is_no_counter(text, kind):
+def test_a_refusal_to_count_is_not_a_wrong_value(text, kind):
     """A node that refuses to count says nothing about the value."""
     assert type(answered(Incr(b"k", 1), b"-%b\r\n" % text)) is kind
 
@@ -145,8 +145,8 @@ def test_only_a_value_that_is_no_counter_is_no_counter(text, kind):
         (b"HTTP/1.1 400 Bad Request\r\n", NodeProtocolError),
     ],
 )
-def test_a_refused_hello_raises(answer, kind):
-    """A connection that may not begin is no connection; its error holds no password."""
+def test_a_refused_login_raises(answer, kind):
+    """The connection is dropped; the error holds no password."""
     wire = make_wire(credentials=Plain())
     wire.hello()
     with pytest.raises(kind) as raised:

@@ -122,8 +122,8 @@ def test_many_keys(line):
     assert line.ask(DeleteMany([b"missing", *keys])) == [False] + [True] * len(keys)
 
 
-def test_expiry_is_given_kept_and_taken(line):
-    """`touch` gives and takes an expiry, and says whether the key was there in each case."""
+def test_touch_sets_and_removes_an_expiry(line):
+    """It says whether the key was there in each case."""
     assert line.ask(Touch(b"k", 60)) is False
     assert line.ask(Touch(b"k", None)) is False
     line.ask(Set(b"k", TEXT))
@@ -137,7 +137,7 @@ def test_expiry_is_given_kept_and_taken(line):
 
 @pytest.mark.parametrize("delta", [3, -3], ids=repr)
 def test_counting_keeps_the_expiry(line, delta):
-    """A counter's life is its own, also when it stops at 0."""
+    """Also when the counter stops at 0."""
     line.ask(Set(b"n", (INTEGER_FLAGS, b"2"), 60))
     assert line.ask(Incr(b"n", delta)) == max(0, 2 + delta)
     assert 59_000 < int(line.say("PTTL", "n")[1:]) <= 60_000
@@ -152,7 +152,7 @@ edges = st.one_of(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(start=edges, size=edges, sign=st.sampled_from([1, -1]))
 def test_counting_is_exact(line, start, size, sign):
-    """Sums are those of whole numbers, up to the last digit; 0 is the least, 2**63 - 1 the most."""
+    """To the last digit, from 0 to 2**63 - 1."""
     line.ask(Set(b"n", (INTEGER_FLAGS, b"%d" % start)))
     reply = line.ask(Incr(b"n", sign * size))
     if start + sign * size > 2**63 - 1:
@@ -185,20 +185,20 @@ def test_counting_is_exact(line, start, size, sign):
     ids=repr,
 )
 @pytest.mark.parametrize("delta", [1, -1, 0], ids=repr)
-def test_what_is_no_counter_is_left_alone(line, stored, delta):
-    """Only whole numbers from 0 to 2**63 - 1 count, written as numbers are."""
+def test_other_values_are_not_counted(line, stored, delta):
+    """Only whole numbers from 0 to 2**63 - 1 in plain digits are counters."""
     line.say("SET", "n", stored)
     assert isinstance(line.ask(Incr(b"n", delta)), NotACounterError)
     assert line.say("GET", "n").split(b"\r\n")[1] == _bytes(stored)
 
 
-def test_counting_makes_nothing(line):
+def test_counting_creates_nothing(line):
     """A missing counter stays missing."""
     assert line.ask(Incr(b"n", 1)) is None
     assert line.ask(Get(b"n")) is None
 
 
-def test_scripts_survive_being_forgotten(line):
+def test_scripts_survive_a_script_flush(line):
     """`SCRIPT FLUSH` at any time changes nothing."""
     line.ask(Set(b"n", (INTEGER_FLAGS, b"1")))
     assert line.ask(Incr(b"n", 1)) == 2
@@ -210,7 +210,7 @@ def test_scripts_survive_being_forgotten(line):
 
 
 def test_compare_and_set(line):
-    """Stored on the value that was read, refused on another, and never made anew."""
+    """A swap stores over the value that was read, refuses another, and creates nothing."""
     assert line.ask(Gets(b"k")) is None
     line.ask(Set(b"k", OTHER))
     payload, token = line.ask(Gets(b"k"))
@@ -225,8 +225,8 @@ def test_compare_and_set(line):
     assert line.ask(Get(b"k")) is None
 
 
-def test_what_others_left(line):
-    """A list under our key is an error where it is asked for alone, and a miss among many."""
+def test_a_list_of_another_program(line):
+    """It is an error where it is asked for alone, and a miss among many."""
     line.say("SET", "text", "left by another")
     line.say("RPUSH", "list", "a")
     assert line.ask(Get(b"text")) == (UNKNOWN_FLAGS, b"left by another")
@@ -242,15 +242,15 @@ def test_what_others_left(line):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, unique=True))
 def test_any_bytes_are_a_key(line, keys):
-    """No key is another's, and none is a command."""
+    """No two keys are one, and no key is a command."""
     items = [(key, (RAW_FLAGS, key[::-1])) for key in keys]
     assert line.ask(SetMany(items)) == [True] * len(items)
     assert line.ask(GetMany(keys)) == [payload for _, payload in items]
     assert line.ask(DeleteMany(keys)) == [True] * len(items)
 
 
-def test_a_sign_of_life_figures_and_a_flush(line):
-    """The node answers for itself; a ping leaves nothing behind."""
+def test_ping_stats_and_flush(line):
+    """The node answers for itself; a ping leaves nothing."""
     assert line.ask(Ping()) is True
     assert line.say("DBSIZE") == b":0\r\n"
     figures = line.ask(ServerStats())
@@ -274,7 +274,7 @@ def test_databases_are_apart(redis_servers):
 
 @pytest.mark.parametrize("way", ["?password=pass%20word", "user"])
 def test_a_password(make_redis, way):
-    """The URL's password opens the server; without it or with another, the error says so."""
+    """The URL's password opens the server; without it the error says so."""
     server = make_redis("--requirepass", "pass word")
     host = server.url.partition("://")[2]
     with calling(
@@ -295,7 +295,7 @@ def test_a_password(make_redis, way):
 
 
 def test_a_user_with_few_rights(make_redis):
-    """An ACL user does what it may; the rest is refused as configuration, and it is alive."""
+    """A call that the ACL refuses is a fault of configuration, and the node is alive."""
     server = make_redis()
     with calling(server.url) as admin:
         admin.say("ACL", "SETUSER", "app", "on", ">secret", "~shop:*", "+@all", "-flushdb")
@@ -311,8 +311,8 @@ def test_a_user_with_few_rights(make_redis):
         assert type(line.ask(GetMany([b"k", b"l"]))[0]) is NodeRefusedError
 
 
-def test_an_error_within_a_script_keeps_its_code(make_redis):
-    """What a user may not do in a script is refused as what it may not do outside."""
+def test_a_missing_right_within_a_script_is_recognised(make_redis):
+    """It is refused as it would be outside."""
     server = make_redis()
     with calling(server.url) as admin:
         rights = ("~*", "+@all", "-pexpire", "-persist", "-exists")
@@ -329,8 +329,8 @@ def test_an_error_within_a_script_keeps_its_code(make_redis):
     assert not any(b"redis.call" in text for text in texts)
 
 
-def test_a_full_server_refuses_and_stays_good(make_redis):
-    """Out of memory is a refusal of what grows; reading and deleting go on."""
+def test_a_server_out_of_memory_refuses_writes_alone(make_redis):
+    """Reading and deleting go on."""
     server = make_redis()
     with calling(server.url) as line:
         line.ask(Set(b"k", OTHER))
@@ -348,7 +348,7 @@ def test_a_full_server_refuses_and_stays_good(make_redis):
 
 
 def test_a_replica_is_not_alive(make_redis):
-    """A node that takes no writes cannot serve, though it would answer a ping."""
+    """A node that takes no writes cannot serve, though it answers a ping."""
     server = make_redis()
     with calling(server.url) as line:
         line.ask(Set(b"n", (INTEGER_FLAGS, b"1")))
@@ -360,7 +360,7 @@ def test_a_replica_is_not_alive(make_redis):
 
 
 def test_one_client_too_many(make_redis):
-    """A server without a place for us is unavailable, not broken."""
+    """A server that takes no more clients is unavailable, not broken."""
     server = make_redis("--maxclients", "1")
     with calling(server.url) as line:
         assert line.ask(Ping()) is True
@@ -369,15 +369,15 @@ def test_one_client_too_many(make_redis):
 
 
 def test_a_unix_socket(make_redis, tmp_path):
-    """The same words go through a socket's path, with a database as an option."""
+    """The same commands work over a socket's path, with a database as an option."""
     server = make_redis(unix=tmp_path / "redis.sock")
     with calling(f"{server.url}?db=2") as line:
         assert line.ask(Set(b"k", TEXT)) is True
         assert b"db=2" in line.say("CLIENT", "LIST")
 
 
-def test_a_cluster_member_is_a_matter_of_configuration(make_redis):
-    """It shards by itself; the error says so, or that the cluster is down."""
+def test_a_cluster_member_is_a_fault_of_configuration(make_redis):
+    """The error says that it shards by itself, or that the cluster is down."""
     server = make_redis("--cluster-enabled", "yes")
     with calling(server.url) as line:
         assert type(line.ask(Get(b"k"))) is NodeUnavailableError

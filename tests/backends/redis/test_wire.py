@@ -39,13 +39,8 @@ from shardcache.core.commands import (
     Set,
     SetMany,
 )
-from shardcache.core.payloads import (
-    INTEGER_FLAGS,
-    RAW_FLAGS,
-    TEXT_FLAGS,
-    UNKNOWN_FLAGS,
-    UNMARKED_FLAGS,
-)
+from shardcache.core.flags import RAW_FLAGS, TEXT_FLAGS, UNKNOWN_FLAGS, UNMARKED_FLAGS
+from shardcache.core.payloads import INTEGER_FLAGS
 from shardcache.errors import (
     ConfigurationError,
     NodeRefusedError,
@@ -77,7 +72,7 @@ stored = st.one_of(st.none(), st.binary(max_size=40), st.sampled_from(LOOKALIKES
 
 @given(st.lists(st.one_of(stored, st.lists(stored, min_size=1, max_size=5)), min_size=1), st.data())
 def test_replies_are_the_same_however_they_are_cut(answers, data):
-    """Fragments of any size give what the whole gives, in the order of the commands."""
+    """Fragments of any size give the replies of the whole, in the order of the commands."""
     whole, cut_up = make_wire(), make_wire()
     stream = b""
     for answer in answers:
@@ -115,7 +110,7 @@ def test_values_that_look_like_replies_are_values(value, count, length):
 
 @pytest.mark.parametrize("command", ANY_COMMAND, ids=lambda command: type(command).__name__)
 def test_a_command_that_cannot_be_packed_is_owed_no_reply(command, monkeypatch):
-    """Such as one for whose bytes there is no memory: later replies would be taken for its own."""
+    """Such as one too large for memory: it must not take the reply of a later command."""
 
     def fail(_):
         raise MemoryError
@@ -129,8 +124,8 @@ def test_a_command_that_cannot_be_packed_is_owed_no_reply(command, monkeypatch):
     assert wire.idle
 
 
-def test_a_large_value_is_not_kept_behind_its_reply():
-    """What was put together is let go of with the reply."""
+def test_a_large_value_is_dropped_with_its_reply():
+    """The buffer in which it was assembled is freed."""
     wire = make_wire()
     wire.encode(Get(b"k"))
     stream = bulk(b"x" * 4_000_000)
@@ -144,8 +139,8 @@ def test_a_large_value_is_not_kept_behind_its_reply():
         tracemalloc.stop()
 
 
-def test_of_a_batch_that_stalls_whole_mgets_are_kept():
-    """A reply that stalls after most of a batch costs the few dozen keys that it is in, and the rest."""
+def test_whole_mgets_of_a_stalled_batch_are_kept():
+    """The stall costs the few dozen keys of one MGET, and the later ones."""
     wire, keys = make_wire(), [b"k%d" % number for number in range(324)]
     wire.encode(GetMany(keys))
     value = b"$%d\r\n%s\r\n" % (len(STORED), STORED)
@@ -160,7 +155,7 @@ def test_of_a_batch_that_stalls_whole_mgets_are_kept():
 
 
 def test_what_arrived_of_a_batch_is_kept():
-    """At the deadline the answers so far are given, and a timeout for each key without one."""
+    """At the deadline the replies so far are returned, and a timeout for each other key."""
     wire = make_wire()
     wire.encode(DeleteMany([b"a", b"b", b"c"]))
     wire.feed(b":1\r\n:0\r\n")
@@ -187,7 +182,7 @@ def test_what_arrived_of_a_batch_is_kept():
     ids=repr,
 )
 def test_values_carry_their_kind(command, answer, expected):
-    """A header byte says what a value is; bare numbers are counters, anything else is foreign."""
+    """A header byte says the kind of a value; bare numbers are counters, the rest is foreign."""
     assert answered(command, bulk(answer)) == expected
 
 
@@ -205,7 +200,7 @@ def test_values_carry_their_kind(command, answer, expected):
     ],
 )
 def test_only_a_node_that_takes_writes_is_alive(ping, write, expected):
-    """A read-only node answers pings; only a write shows it. A user who may not write is no sign."""
+    """A read-only node answers pings. A user who may not write tells nothing."""
     reply = answered(Ping(), ping, write)
     assert reply is True if expected is True else isinstance(reply, expected)
 
@@ -221,7 +216,7 @@ def test_only_a_node_that_takes_writes_is_alive(ping, write, expected):
     ],
 )
 def test_lives_are_whole_milliseconds_rounded_up(ttl, words):
-    """No life becomes zero, which Redis refuses."""
+    """No ttl becomes zero, which Redis refuses."""
     for command in (Set(b"k", TEXT, ttl), SetMany([(b"k", TEXT)], ttl)):
         ((set_, key, stored, *life),) = sent(command)
         assert (set_, key, life) == (b"SET", b"k", words)
@@ -230,14 +225,14 @@ def test_lives_are_whole_milliseconds_rounded_up(ttl, words):
 
 @given(st.binary(min_size=1, max_size=50))
 def test_any_key_is_one_word(key):
-    """Keys go as they are, whatever they hold."""
+    """Keys are sent as they are, whatever bytes they hold."""
     assert sent(Get(key)) == [[b"GET", key]]
     assert sent(Delete(key)) == [[b"DEL", key]]
 
 
 @given(st.lists(st.integers(1, MGET_BYTES + 5), max_size=6), st.integers(0, 3 * MGET_KEYS))
 def test_no_mget_is_long(sizes, count):
-    """Keys go in order, in pieces of bounded number and length."""
+    """Keys are sent in order, in MGETs of bounded number and length."""
     keys = [b"k" * size for size in sizes] + [b"%d" % number for number in range(count)]
     pieces = [words[1:] for words in sent(GetMany(keys)) if words != [b"PING"]]
     assert [key for piece in pieces for key in piece] == keys
@@ -282,13 +277,13 @@ def test_a_value_too_large_is_not_sent():
     ids=repr,
 )
 def test_an_empty_batch_is_answered_in_its_turn(command, expected):
-    """No keys are no reason for no reply."""
+    """A batch without keys still has its reply."""
     assert sent(command) == [[b"PING"]]
     assert answered(command, b"+PONG\r\n") == expected
 
 
-def test_the_hello_logs_in_and_chooses_the_database():
-    """Nothing is greeted before all of it has been answered with yes."""
+def test_the_opening_logs_in_and_chooses_the_database():
+    """The connection is ready when the server has said yes to all of it."""
     wire = make_wire(db=3, client_name="shop", credentials=Plain())
     reader = hiredis.Reader()
     reader.feed(wire.hello())
@@ -304,7 +299,7 @@ def test_the_hello_logs_in_and_chooses_the_database():
     assert wire.idle
 
 
-def test_nothing_to_say_is_greeted_at_once():
+def test_without_login_and_database_a_connection_is_ready_at_once():
     """Without login and database a connection is ready as it opens."""
     wire = make_wire()
     assert wire.hello() == b""
@@ -319,7 +314,7 @@ def test_a_token_of_another_backend_matches_nothing():
 
 
 def test_no_two_writes_are_the_same():
-    """A value that is stored again is another one, for `cas`, also by another connection."""
+    """Storing a value again makes a new version for `cas`, also over another connection."""
     texts = [(b"k%d" % number, TEXT) for number in range(100)]
     stored = [words[2] for command in (SetMany(texts), Set(b"k", TEXT)) for words in sent(command)]
     assert len(set(stored)) == len(stored) == 101
@@ -329,8 +324,8 @@ def test_no_two_writes_are_the_same():
 @pytest.mark.parametrize(
     "payload", [TEXT, (UNMARKED_FLAGS, b"bytes"), (INTEGER_FLAGS, b"7")], ids=repr
 )
-def test_what_other_programs_read_stands_bare(payload):
-    """A client of the codec `raw` stores bytes and text as they are; bytes like a header get one."""
+def test_raw_values_are_stored_bare(payload):
+    """Bytes and text as they are; bytes that look like a header get one."""
     assert sent(Set(b"k", payload), bare_bytes=True) == [[b"SET", b"k", payload[1]]]
     for odd in ((UNMARKED_FLAGS, b"\xc1" + payload[1]), (RAW_FLAGS, b"a mark of ours")):
         ((*_, stored),) = sent(Set(b"k", odd), bare_bytes=True)

@@ -24,9 +24,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.payloads import (
-    TEXT_FLAGS,
-)
+from shardcache.core.flags import TEXT_FLAGS
 
 NODE = "cache1"
 TEXT = (TEXT_FLAGS, b"text")
@@ -85,7 +83,7 @@ def bulks(parts):
 
 
 def feed_in_parts(wire, stream, size):
-    """Feed a stream so many bytes at a time; give the replies."""
+    """Feed a stream in parts of some bytes; return the replies."""
     starts = range(0, len(stream), size)
     return [reply for start in starts for reply in wire.feed(stream[start : start + size])]
 

@@ -29,7 +29,7 @@ def test_a_hundred_megabytes_over_three_nodes(mode, kind, make_memcached, make_r
 
 @pytest.mark.parametrize("kind", ["memcached", "redis"])
 def test_a_million_small_keys_on_one_node(mode, kind, make_memcached, make_redis):
-    """One batch of 1,000,000 keys is asked whole; the hundred that are there are found."""
+    """One batch asks for all of them; the hundred that are there are found."""
     server = make_memcached("-m", "256") if kind == "memcached" else make_redis()
     client = make_client(mode, server.url, on_error="raise", timeout=110)
     there = {f"k{number}": number for number in range(0, 1_000_000, 10_000)}

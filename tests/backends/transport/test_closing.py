@@ -1,4 +1,4 @@
-"""Closing a client, or taking a node away, waits for nodes that answer and not for those that are out."""
+"""Closing a client, or removing a node, waits for nodes that answer and not for silent ones."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ async def test_closing_does_not_wait_for_a_stopped_node(urls):
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_taking_a_stopped_node_away_does_not_wait_for_it(urls):
-    """Nor is it blamed for what was cut off."""
+async def test_removing_a_stopped_node_does_not_wait_for_it(urls):
+    """Its unanswered calls do not count against it."""
     nodes, server = urls
     async with AsyncClient(nodes, timeout=60, on_error="raise") as client:
         await client.set_many({f"k{number}": 1 for number in range(20)})
@@ -68,7 +68,7 @@ async def test_taking_a_stopped_node_away_does_not_wait_for_it(urls):
 
 @pytest.mark.parametrize("scheme", ["memcached", "redis"])
 async def test_closing_does_not_wait_for_a_dial(scheme, memcached_servers, redis_servers):
-    """A node that cannot be reached is as silent as one that is stopped."""
+    """A node that cannot be reached is as silent as a stopped one."""
     server = {"memcached": memcached_servers, "redis": redis_servers}[scheme][0]
     with FaultProxy(server.url) as proxy:
         proxy.blackhole(dials=True)
@@ -82,7 +82,7 @@ async def test_closing_does_not_wait_for_a_dial(scheme, memcached_servers, redis
 
 
 async def test_a_lock_on_a_stopped_node_is_left_to_expire(make_redis):
-    """Releasing it is not waited for."""
+    """The close does not wait for its release."""
     server = make_redis()
     client = AsyncClient(server.url, timeout=60)
     held = asyncio.Event()
@@ -107,7 +107,7 @@ async def test_a_lock_on_a_stopped_node_is_left_to_expire(make_redis):
 
 
 async def test_closing_waits_while_bytes_arrive():
-    """A reply that is slow but flows is taken to its end."""
+    """A slow reply that keeps arriving is read to its end."""
     size = 20_000
 
     def behave(connection, _):

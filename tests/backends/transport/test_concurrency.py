@@ -30,8 +30,8 @@ def mixed(memcached_servers, redis_servers):
     return [server.url for server in (*memcached_servers, *redis_servers)]
 
 
-def test_cancelling_at_random_moments_mixes_nothing_up(urls):
-    """3,000 calls cancelled at random moments: what others read is right, nothing is left over."""
+def test_cancelling_at_random_moments_mixes_up_no_replies(urls):
+    """Of 3,000 calls the others read their own values, and nothing is left."""
 
     async def main():
         chance = random.Random(11)
@@ -62,7 +62,7 @@ def test_cancelling_at_random_moments_mixes_nothing_up(urls):
 
 
 def test_children_forked_after_connecting_have_connections_of_their_own(mixed):
-    """Four children and their parent read and write at once, and nobody reads another's reply."""
+    """Four children and their parent read and write at once, and none reads another's reply."""
     client = Client(mixed, on_error="raise", timeout=10)
     client.set_many({key: key for key in KEYS})
     children = []
@@ -188,7 +188,7 @@ def test_closing_while_dialing_leaves_nothing_behind():
 
 
 def test_a_call_that_meets_a_closing_connection_is_answered(memcached_servers):
-    """Calls on a node that retires are served to the end: none hangs, none fails."""
+    """Calls on a removed node are served to the end: none hangs, none fails."""
 
     async def main():
         client = AsyncClient(memcached_servers[0].url, on_error="raise", timeout=10)
@@ -207,7 +207,7 @@ def test_a_call_that_meets_a_closing_connection_is_answered(memcached_servers):
 
 
 def test_a_cancelled_dial_is_dialed_again(memcached_servers):
-    """Cancelling every task of a loop, as servers do on the way down, kills no channel."""
+    """Cancelling every task of a loop, as servers do when they stop, kills no channel."""
 
     async def main():
         client = AsyncClient(memcached_servers[0].url, on_error="raise", timeout=10)

@@ -108,7 +108,7 @@ def counted(client):
 
 @pytest.mark.slow
 def test_open_connections_are_kept_and_used(limited_url, meter, caplog):
-    """Many threads share them: nothing is ejected, all is found, and dials are few."""
+    """Many threads share them: no node is ejected, all keys are found, and dials are few."""
     ejections = Ejections()
     with (
         caplog.at_level(logging.WARNING, "shardcache"),
@@ -129,7 +129,7 @@ def test_open_connections_are_kept_and_used(limited_url, meter, caplog):
 
 
 async def test_tasks_need_one_connection(limited_url, meter):
-    """However many there are, no server is at its limit for them."""
+    """However many tasks there are."""
     ejections = Ejections()
     async with AsyncClient(limited_url, timeout=5.0, observers=[ejections]) as client:
 
@@ -145,8 +145,8 @@ async def test_tasks_need_one_connection(limited_url, meter):
 
 
 @pytest.mark.parametrize("limited_url", ["memcached", "redis"], indirect=True)
-def test_loops_without_a_connection_take_none_from_those_that_have_one(limited_url, meter, caplog):
-    """The node is ejected for none of them, and dials are few."""
+def test_loops_without_a_connection_eject_no_node(limited_url, meter, caplog):
+    """Loops that have one go on, and dials are few."""
     ejections = Ejections()
     client = AsyncClient(limited_url, timeout=5.0, observers=[ejections])
     loops = {}
@@ -175,7 +175,7 @@ def full_url(make_redis):
 
 
 def test_without_an_open_connection_the_error_says_so(full_url):
-    """The node is of no use to this client then."""
+    """The node cannot serve this client then."""
     with Client(full_url) as holder:
         holder.set("k", 1)
         with (

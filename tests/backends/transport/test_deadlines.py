@@ -51,7 +51,7 @@ def test_a_deadline_is_one_for_the_whole_call(mode):
 
 @pytest.mark.parametrize("main", [True, False])
 def test_a_deadline_is_one_for_the_whole_call_over_a_pooled_connection(main):
-    """In the thread where signals come in, which polls, and in another, which has the kernel's."""
+    """In the main thread, which polls, and in others, which use the kernel's timeout."""
 
     def behave(connection, _):
         connection.sendall(b"EN %s\r\n" % token_of(connection.recv(4096)))
@@ -80,8 +80,8 @@ def test_a_deadline_is_one_for_the_whole_call_over_a_pooled_connection(main):
         client.close()
 
 
-def test_a_late_reply_is_nobody_elses(mode, make_memcached):
-    """What a stopped node says after its deadline is never given to a later call."""
+def test_a_late_reply_reaches_no_later_call(mode, make_memcached):
+    """A stopped node may send it after its deadline."""
     server = make_memcached()
     client = make_client(mode, server.url, on_error="raise", timeout=0.2)
     client.set_many({f"k{n}": n for n in range(20)})
@@ -98,7 +98,7 @@ def test_a_late_reply_is_nobody_elses(mode, make_memcached):
 
 
 def test_a_stopped_node_takes_nothing_from_the_others(mode, make_memcached):
-    """`get_many` keeps what the others answered, within one deadline."""
+    """`get_many` keeps the answers of the other nodes, within one deadline."""
     servers = [make_memcached() for _ in range(4)]
     client = make_client(mode, [server.url for server in servers], timeout=0.5)
     items = {f"key:{n}": "v" * 2000 for n in range(2000)}
@@ -115,7 +115,7 @@ def test_a_stopped_node_takes_nothing_from_the_others(mode, make_memcached):
 
 
 async def test_calls_under_way_do_not_wait_for_an_ejected_node(make_memcached):
-    """They are told at once, however much time they had left."""
+    """They end at once, however much time they had left."""
     server = make_memcached()
     async with AsyncClient(server.url, on_error="raise", timeout=20) as client:
         await client.set("k", 1)
@@ -131,7 +131,7 @@ async def test_calls_under_way_do_not_wait_for_an_ejected_node(make_memcached):
 
 
 def test_each_call_keeps_its_own_deadline(mode, make_memcached):
-    """However late the calls before it were, a call on a silent node ends in its own time."""
+    """A call on a silent node ends in its own time, however late the calls before it are."""
     server = make_memcached()
     client = make_client(mode, server.url, on_error="raise", timeout=1)
     client.set("k", 1)
@@ -146,7 +146,7 @@ def test_each_call_keeps_its_own_deadline(mode, make_memcached):
 
 
 def test_a_deadline_that_has_passed_is_never_waited_on():
-    """A call that comes late to its connection is late, and does not wait for ever."""
+    """A call past its deadline times out, and does not wait for ever."""
     ours, theirs = socket.socketpair()
     connection = Connection(ours, MemcachedWire())
     for late in (0.0, -0.001, -5.0):
@@ -156,8 +156,8 @@ def test_a_deadline_that_has_passed_is_never_waited_on():
     theirs.close()
 
 
-def test_an_unknown_host_is_told_in_time(mode):
-    """A name that cannot be resolved is a `NodeUnavailableError`, within the deadline."""
+def test_an_unknown_host_is_an_error_in_time(mode):
+    """A `NodeUnavailableError`, within the deadline."""
     client = make_client(mode, "memcached://no-such-host.invalid", on_error="raise", timeout=2)
     started = time.monotonic()
     with pytest.raises((NodeUnavailableError, NodeTimeoutError)):
@@ -166,8 +166,8 @@ def test_an_unknown_host_is_told_in_time(mode):
     client.close()
 
 
-def test_a_pool_that_ran_out_is_told_as_such(make_memcached):
-    """Waiting for one's own connections counts against the deadline, and names the pool."""
+def test_an_exhausted_pool_is_named(make_memcached):
+    """Waiting for a connection counts against the deadline."""
     server = make_memcached()
     client = Client(server.url, pool_size=1, on_error="raise", timeout=0.2)
     client.set("k", 1)
@@ -180,8 +180,8 @@ def test_a_pool_that_ran_out_is_told_as_such(make_memcached):
     client.close()
 
 
-def test_a_later_step_is_late_in_its_time_behind_newer_calls():
-    """A call behind one that may take longer is told when its own deadline has passed."""
+def test_a_call_ends_in_its_time_behind_longer_ones():
+    """It times out when its own deadline has passed."""
 
     def silent(connection, _):
         while connection.recv(4096):

@@ -1,4 +1,4 @@
-"""How often a node is dialed that takes no more connections."""
+"""A node that takes no more connections is dialed now and then."""
 
 import pytest
 
@@ -16,13 +16,13 @@ def limit():
 
 
 def test_nothing_is_limited_before_a_refusal():
-    """However many are dialed at once."""
+    """However many connections are dialed at once."""
     limit = DialLimit()
     assert all(limit.may_dial(NOW) for _ in range(100))
 
 
-def test_one_is_dialed_after_a_pause(limit):
-    """And no other beside it."""
+def test_after_a_refusal_one_is_dialed_after_a_pause(limit):
+    """And no other at the same time."""
     assert not limit.may_dial(NOW + 0.9 * FIRST_PAUSE)
     assert limit.may_dial(NOW + FIRST_PAUSE)
     assert not limit.may_dial(NOW + 1.5 * FIRST_PAUSE)
@@ -47,21 +47,21 @@ def test_pauses_double_to_a_longest_one(limit):
     assert pauses == pytest.approx(expected, abs=0.002)
 
 
-def test_a_trial_without_an_outcome_holds_up_no_other(limit):
+def test_a_trial_without_an_outcome_delays_no_other(limit):
     """It may have ended by its deadline."""
     assert limit.may_dial(NOW + FIRST_PAUSE)
     assert limit.may_dial(NOW + 2 * FIRST_PAUSE)
 
 
-def test_where_one_is_taken_the_next_is_dialed_at_once(limit):
-    """But one at a time still."""
+def test_after_a_success_the_next_is_dialed_at_once(limit):
+    """Still one at a time."""
     assert limit.may_dial(NOW + FIRST_PAUSE)
     limit.record_success()
     assert limit.may_dial(NOW + FIRST_PAUSE)
     assert not limit.may_dial(NOW + FIRST_PAUSE)
 
 
-def test_it_is_forgotten(limit):
-    """A later refusal is a new series, with a line in the log of its own."""
+def test_a_refusal_is_forgotten(limit):
+    """A later one starts a new series, with a log line of its own."""
     assert all(limit.may_dial(NOW + FORGOTTEN) for _ in range(10))
     assert limit.record_refusal(NOW + FORGOTTEN)

@@ -1,4 +1,4 @@
-"""How a node is reached: every address gets its share of the time, and nothing delays the others."""
+"""To reach a node every address gets its share of the time, and no other node is delayed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def names(monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
 def test_a_silent_address_leaves_time_for_the_next(mode, scheme, names, black_hole, make_memcached):
-    """Of a name's addresses one may swallow what it is sent: the others are still tried."""
+    """One of a name's addresses may be silent: the others are still tried."""
     server = make_memcached()
     names["pool.test"] = lambda: [black_hole, (server.host, server.port)]
     client = make_client(mode, f"{scheme}://pool.test:1", on_error="raise", timeout=2)
@@ -59,7 +59,7 @@ def test_a_silent_address_leaves_time_for_the_next(mode, scheme, names, black_ho
 
 
 def test_a_slow_look_up_does_not_delay_the_other_nodes(mode, names, make_memcached):
-    """A batch asks every other node while one node's name is being looked up."""
+    """A batch asks them while one node's name is looked up."""
     servers = {f"pool{number}.test": make_memcached() for number in range(2)}
 
     def slow(server):
@@ -80,7 +80,7 @@ def test_a_slow_look_up_does_not_delay_the_other_nodes(mode, names, make_memcach
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_name_service_that_hangs_kills_no_node(mode, names, make_memcached):
-    """Its last address works: half of a dial's time is left for it."""
+    """The last address still works: half of a dial's time is left for it."""
     server = make_memcached()
     over = threading.Event()
     names["pool.test"] = lambda: [(server.host, server.port)]
@@ -100,8 +100,8 @@ def test_a_name_service_that_hangs_kills_no_node(mode, names, make_memcached):
     client.close()
 
 
-def test_a_full_backlog_of_a_unix_socket_is_told_at_once(mode, tmp_path):
-    """A server that takes no more callers on its path is unavailable, not connected to."""
+def test_a_full_backlog_of_a_unix_socket_is_an_error_at_once(mode, tmp_path):
+    """The server is unavailable."""
     path = str(tmp_path / "full.sock")
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as callers:
         listener.bind(path)

@@ -1,4 +1,4 @@
-"""Event loops that end, stand still, or are busy do not cost a node, nor more than their own calls."""
+"""Event loops that end, stand still or are busy eject no node, and cost their own calls alone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TestShortLoops:
     """A loop a request, as with `async_to_sync` in a view, Celery tasks or Lambda handlers."""
 
     def test_a_killed_node_comes_back(self, server):
-        """Within its probe delays, although no loop lives for longer than a refused call."""
+        """Within its probe delays, though no loop lives longer than a refused call."""
         client = AsyncClient(server.url, timeout=TIMEOUT)
 
         def store():
@@ -62,7 +62,7 @@ class TestShortLoops:
         eventually(store, within=15)
 
     def test_a_stopped_node_comes_back(self, server):
-        """The same for one that was silent for a while."""
+        """The same for a node that was silent for a while."""
         client = AsyncClient(server.url, timeout=TIMEOUT)
         assert asyncio.run(client.set("k", 1))
         server.pause()
@@ -72,7 +72,7 @@ class TestShortLoops:
         eventually(lambda: asyncio.run(client.get("k")) == 1, within=15)
 
     def test_a_connection_that_was_closed_meanwhile_is_noticed(self, make_redis):
-        """No write is lost to a server that has hung up while the loop stood still."""
+        """No write is lost to a server that hung up while the loop stood still."""
         server = make_redis("--timeout", "1")
         loop = asyncio.new_event_loop()
         client = AsyncClient(server.url, timeout=5)
@@ -86,12 +86,12 @@ class TestShortLoops:
 
 
 class TestPauses:
-    """Somebody's blocking code on the loop is no silence of a node."""
+    """Code that blocks the loop is no timeout of a node."""
 
     @pytest.mark.slow
     @pytest.mark.parametrize("warm", [True, False])
     async def test_calls_of_the_turn_that_blocks_are_answered(self, server, warm):
-        """They get as long again as the pause took from them, up to a tenth of a second."""
+        """They get the time of the pause again, up to a tenth of a second."""
         log = Ejections()
         async with AsyncClient(server.url, timeout=5) as other:
             await other.set("k", "v")
@@ -106,7 +106,7 @@ class TestPauses:
         assert log.nodes == []
 
     async def test_a_batch_over_nodes_is_answered(self, memcached_servers):
-        """Each of its nodes is given the time."""
+        """Each of its nodes gets the time."""
         log = Ejections()
         urls = [server.url for server in memcached_servers]
         async with AsyncClient(urls, timeout=TIMEOUT, observers=[log]) as client:
@@ -137,7 +137,7 @@ class TestPauses:
 class TestRefusals:
     """A call that is refused at once."""
 
-    async def test_it_lets_others_have_their_turn(self, server):
+    async def test_a_refused_call_lets_other_tasks_run(self, server):
         """A task that asks again and again does not keep the loop to itself."""
         async with AsyncClient(server.url, timeout=TIMEOUT) as client:
             server.kill()
@@ -162,8 +162,8 @@ class TestRefusals:
 class TestArriving:
     """Bytes that arrive are a sign of life."""
 
-    async def test_replies_behind_a_large_one_are_late_and_no_silence(self):
-        """They miss, their node stays, and what was arriving arrives."""
+    async def test_replies_behind_a_large_one_eject_no_node(self):
+        """They time out, and the large reply arrives."""
         size = 400_000
 
         def behave(connection, _):
@@ -193,10 +193,10 @@ class TestArriving:
 
 
 class TestDropped:
-    """A client that nobody holds any more."""
+    """A client that is dropped without a close."""
 
     @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
-    async def test_it_leaves_no_descriptor_and_warns(self, memcached_servers, scheme):
+    async def test_a_dropped_client_leaves_no_descriptor_and_warns(self, memcached_servers, scheme):
         """Although its loop goes on."""
         url = memcached_servers[0].url.replace("memcached", scheme)
         before = descriptors()
@@ -213,7 +213,7 @@ class TestDropped:
         assert len(dropped) >= 20 - FEW
 
     @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
-    async def test_one_that_was_closed_does_not(self, memcached_servers, scheme):
+    async def test_a_closed_client_does_not_warn(self, memcached_servers, scheme):
         """It was closed: there is nothing to say."""
         url = memcached_servers[0].url.replace("memcached", scheme)
         with warnings.catch_warnings(record=True) as seen:
@@ -225,8 +225,8 @@ class TestDropped:
         assert [str(one.message) for one in seen if "aclose" in str(one.message)] == []
 
     @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
-    def test_one_whose_loop_has_ended_does_not(self, memcached_servers, scheme):
-        """Nobody could close it any more, and its loop has let its connections go."""
+    def test_a_client_of_an_ended_loop_does_not_warn(self, memcached_servers, scheme):
+        """No task could close it, and its loop has dropped its connections."""
         url = memcached_servers[0].url.replace("memcached", scheme)
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
@@ -257,7 +257,7 @@ PROGRAM = """
 
 
 def test_handlers_at_exit_still_write(server):
-    """What a program registered before its first call runs after what we could register."""
+    """A handler that the program registered before its first call runs after ours."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM).format(url=server.url)],
         capture_output=True,
@@ -289,7 +289,7 @@ class Session:
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
 def test_a_finalizer_of_a_reference_cycle_is_answered(memcached_servers, redis_servers, scheme):
-    """The garbage collector has cleared all weak references by then."""
+    """The collector has cleared all weak references by then."""
     server = (redis_servers if scheme == "redis" else memcached_servers)[0]
     loop, found = asyncio.new_event_loop(), []
     Session(f"{scheme}://{server.host}:{server.port}", loop, found)
@@ -299,7 +299,7 @@ def test_a_finalizer_of_a_reference_cycle_is_answered(memcached_servers, redis_s
 
 
 def test_closing_in_one_loop_closes_the_connections_of_the_others(server):
-    """Each in the next turn of its own loop; nothing is left to the garbage collector."""
+    """Each in the next turn of its own loop; none is left to the garbage collector."""
     client = AsyncClient(server.url)
     loops = [asyncio.new_event_loop() for _ in range(3)]
     before = descriptors()

@@ -1,4 +1,4 @@
-"""Calls while a program ends: none hangs, and what can be done is done."""
+"""Calls while a program ends do not hang, and work where they can."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ kept = Session()
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
 @pytest.mark.parametrize("warm", ["pass", 'self.cache.set("a", 1)'], ids=["cold", "warm"])
-def test_a_call_while_the_interpreter_ends(servers, scheme, host, warm):
-    """From a finalizer that runs last it ends at once: whether it can still be asked or not."""
+def test_a_call_while_the_interpreter_ends_does_not_hang(servers, scheme, host, warm):
+    """A finalizer that runs last may get an answer or an error, at once."""
     program = FINALIZER.format(warm=warm, call='self.cache.delete("a")')
     output, _ = ended(program, f"{scheme}://{host}:{servers[0].port}")
     assert output == "done\n"
 
 
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
-def test_a_batch_while_the_interpreter_ends(servers, scheme):
-    """So does one over several nodes, for which `pymemcache://` would need threads."""
+def test_a_batch_while_the_interpreter_ends_does_not_hang(servers, scheme):
+    """Over `pymemcache://` it would need threads."""
     urls = [f"{scheme}://{server.host}:{server.port}" for server in servers]
     keys = "[str(number) for number in range(20)]"
     output, _ = ended(
@@ -92,7 +92,7 @@ cache.set("a", 1)
 
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
 def test_handlers_of_the_exit_still_write(servers, scheme):
-    """What a program registered before it made its client is done over good connections."""
+    """A handler registered before the client was made uses good connections."""
     server = servers[0]
     output, _ = ended(HANDLER, f"{scheme}://{server.host}:{server.port}")
     assert output == "True 41 ()\n"
@@ -126,7 +126,7 @@ loop = asyncio.new_event_loop()
 @pytest.mark.parametrize("warm", ["loop.run_until_complete", "asyncio.run"])
 @pytest.mark.parametrize("flush", ["loop.run_until_complete", "asyncio.run"])
 def test_handlers_of_the_exit_still_write_from_event_loops(servers, scheme, warm, flush):
-    """Over the connection of a loop that went on, or over one of a new loop."""
+    """Over the connection of a loop that went on, or of a new loop."""
     server = servers[0]
     program = ASYNC_HANDLERS.format(warm=f'{warm}(cache.set("a", 1))', flush=f"{flush}(write())")
     output, seconds = ended(program, "-", f"{scheme}://{server.host}:{server.port}")
@@ -136,7 +136,7 @@ def test_handlers_of_the_exit_still_write_from_event_loops(servers, scheme, warm
 
 @pytest.mark.parametrize("scheme", ["memcached", "redis"])
 def test_clients_dropped_by_handlers_of_the_exit_leave_the_loop_in_order(servers, scheme):
-    """One after another: the loop forgets each one's connection before its number is used again."""
+    """The loop forgets each connection before its number is used again."""
     server = servers[0]
     program = ASYNC_HANDLERS.format(
         warm='loop.run_until_complete(cache.set("a", 1))', flush="loop.run_until_complete(drop())"
@@ -171,8 +171,10 @@ kept = Session()
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
 @pytest.mark.parametrize("warm", ["pass", 'self.loop.run_until_complete(self.cache.set("a", 1))'])
 @pytest.mark.parametrize("call", ['self.cache.delete("a")', 'self.cache.get_many(["a", "b", "c"])'])
-def test_a_call_from_a_loop_while_the_interpreter_ends(servers, scheme, host, warm, call):
-    """The same from a loop: it ends at once, whether the node can still be asked or not."""
+def test_a_call_from_a_loop_while_the_interpreter_ends_does_not_hang(
+    servers, scheme, host, warm, call
+):
+    """It ends at once, answered or not."""
     urls = [f"{scheme}://{host}:{server.port}" for server in servers]
     output, _ = ended(ASYNC_FINALIZER.format(warm=warm, call=call), *urls)
     assert output == "done\n"
@@ -220,8 +222,8 @@ print("ends")
 
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
 @pytest.mark.parametrize("call", ["get", "get_many"])
-def test_nothing_waits_for_a_stopped_node(make_memcached, make_redis, scheme, call):
-    """A program ends within seconds though calls are under way that have a minute left."""
+def test_the_exit_waits_for_no_stopped_node(make_memcached, make_redis, scheme, call):
+    """A program ends within seconds though calls have a minute left."""
     servers = [(make_redis if scheme == "redis" else make_memcached)() for _ in range(2)]
     for server in servers:
         server.pause()

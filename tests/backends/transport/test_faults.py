@@ -37,7 +37,7 @@ def mode(request):
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_reply_cut_anywhere_is_an_error_and_the_next_call_is_right(mode, end):
-    """However many bytes of a reply arrive, no part of it is ever a value."""
+    """No part of a reply is ever a value."""
     whole = len(REPLY % b"O1234567890")
     for count in range(0, whole, 3):
 
@@ -106,7 +106,7 @@ def test_nonsense_is_never_a_value(mode, reply):
 @pytest.mark.parametrize("reply", [b"*1\r\n*100000000\r\n", b"*2\r\n>100000000\r\n"], ids=repr)
 @pytest.mark.parametrize("call", ["get", "get_many"])
 def test_a_reply_of_many_parts_is_refused_at_once(mode, call, reply):
-    """No time is spent on a list that a server announces and nobody asked for."""
+    """No time is spent on an array that was not asked for."""
 
     def behave(connection, number):
         while connection.recv(4096):
@@ -125,8 +125,8 @@ def test_a_reply_of_many_parts_is_refused_at_once(mode, call, reply):
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("size", [30, 2000])
-def test_what_came_of_a_batch_is_kept(mode, pooled, count, size):
-    """A node that fails half-way takes no value that it gave before, on whichever way it was asked."""
+def test_the_values_before_a_failure_are_kept(mode, pooled, count, size):
+    """A node that fails half-way takes no value that it sent before, in any kind of call."""
 
     def behave(connection, _):
         while request := connection.recv(1 << 20):
@@ -207,7 +207,7 @@ def test_a_dead_node_is_a_miss_and_comes_back(mode, kind, make_memcached, make_r
 
 
 def test_a_server_that_closed_idle_connections_costs_no_call(mode, make_memcached):
-    """A pooled connection that died unseen is replaced without an error, for what is idempotent."""
+    """An idempotent call replaces a pooled connection that died, without an error."""
     server = make_memcached()
     client = make_client(mode, server.url, on_error="raise", timeout=2)
     client.set("k", 1)
@@ -219,8 +219,8 @@ def test_a_server_that_closed_idle_connections_costs_no_call(mode, make_memcache
     client.close()
 
 
-def test_what_would_do_harm_twice_is_sent_once(mode):
-    """A count that may have been taken is not asked for again, however dead the connection was."""
+def test_a_count_is_sent_once(mode):
+    """It may have been executed, however dead the connection was."""
     asked = []
 
     def behave(connection, _):
@@ -241,8 +241,8 @@ def test_what_would_do_harm_twice_is_sent_once(mode):
         client.close()
 
 
-async def test_a_call_is_asked_again_but_once():
-    """A node that answers one call of each connection, and hangs up on the next, is not asked for ever."""
+async def test_a_call_is_retried_once():
+    """A node may answer one call of each connection and hang up on the next."""
 
     def behave(connection, number):
         requests = connection.recv(4096)
@@ -262,8 +262,8 @@ async def test_a_call_is_asked_again_but_once():
             assert any(isinstance(answer, NodeUnavailableError) for answer in answers)
 
 
-async def test_a_connection_far_behind_is_given_up():
-    """Later calls do not queue behind a reply that never comes: they have a new one."""
+async def test_a_connection_far_behind_is_replaced():
+    """Later calls do not queue behind a reply that never comes."""
 
     def behave(connection, number):
         while request := connection.recv(4096):
@@ -282,8 +282,8 @@ async def test_a_connection_far_behind_is_given_up():
             assert await client.get("k") == b"hello"
 
 
-def test_who_is_interrupted_takes_the_connections_along(make_memcached):
-    """Whatever nodes were being asked at once, none of their replies is left for the next call."""
+def test_an_interrupted_call_closes_its_connections(make_memcached):
+    """No reply of any node that it asked is left for the next call."""
     servers = [make_memcached() for _ in range(2)]
     with Client([server.url for server in servers], on_error="raise", timeout=5) as client:
         cluster = client._cluster
@@ -303,7 +303,7 @@ def test_who_is_interrupted_takes_the_connections_along(make_memcached):
 
 
 def test_a_connection_in_the_middle_of_a_reply_is_not_lent_again(make_memcached):
-    """Whoever brings it back, it is closed, and its place is free."""
+    """It is closed when it is put back, and its slot is free."""
     server = make_memcached()
     client = Client(server.url, on_error="raise", timeout=2)
     client.set("k", 1)
@@ -317,7 +317,7 @@ def test_a_connection_in_the_middle_of_a_reply_is_not_lent_again(make_memcached)
 
 
 def test_a_node_that_hangs_up_at_once_is_not_dialed_again_and_again(mode):
-    """A call dials once: a server that closes each connection meets no storm."""
+    """A call dials once, so a server that closes each connection meets no storm."""
     dialed = []
 
     def behave(connection, number):
@@ -354,8 +354,8 @@ def test_running_out_of_descriptors_is_an_error_of_the_node(mode, make_memcached
     client.close()
 
 
-def test_what_is_no_host_name_is_a_miss(mode):
-    """A label above 63 characters is an error of its node, as any name that nobody knows."""
+def test_an_impossible_host_name_is_a_miss(mode):
+    """A label above 63 characters is an error of its node, as an unknown name."""
     client = make_client(mode, f"memcached://{'a' * 70}.invalid", timeout=2)
     assert client.get("k") is None
     client.close()

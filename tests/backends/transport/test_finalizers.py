@@ -1,4 +1,4 @@
-"""Finalizers that call clients while a lock of ours is held: none waits for itself."""
+"""Finalizers may call clients while a lock of the package is held: none deadlocks."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ brief = client.cached(ttl=0.05, stale=60, namespace="g", refresh="background")(c
 rounds = 0
 while not rounds or (made - met and rounds < 50):  # one thread finalizes, so others pass a lock by
     rounds += 1
-    os.environ["SHARDCACHE_PLUGINS"] = f"-absent{rounds}"  # so that all are loaded anew
+    os.environ["SHARDCACHE_PLUGINS"] = f"-absent{rounds}"  # so that all are loaded again
     configure("memory://d,e")
     assert defaults(-rounds) == -2 * rounds
     use_all()
@@ -186,7 +186,7 @@ def with_locks():
 
 @pytest.mark.slow
 def test_a_finalizer_may_call_clients_while_a_lock_is_held(memcached_servers, redis_servers):
-    """In each module that has locks, at each line run with one: it neither waits nor fails."""
+    """At each line that runs with a lock of the package, it neither waits nor fails."""
     urls = [server.url for server in (*memcached_servers, *redis_servers)]
     ended = subprocess.run(
         [sys.executable, "-P", "-c", FINALIZING, str(PACKAGE), *urls],

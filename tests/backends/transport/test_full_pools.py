@@ -1,4 +1,4 @@
-"""A pool whose connections are all in use concerns the keys of its own node alone."""
+"""A pool without a free connection delays the keys of its own node alone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def given_back(pool, held):
 
 
 def test_the_keys_of_other_nodes_are_found(urls):
-    """Whichever node has no connection left, the others are asked, and its keys are late."""
+    """A node without a free connection delays its own keys alone."""
     client = Client(urls, pool_size=1, timeout=5)
     assert client.set_many(ITEMS) == []
     client._cluster.timeout = 0.2
@@ -62,8 +62,8 @@ def test_the_keys_of_other_nodes_are_found(urls):
     client.close()
 
 
-def test_a_place_that_comes_free_is_taken(urls):
-    """Who waits beside other nodes gets the connection as soon as it is given back."""
+def test_a_connection_that_comes_back_is_taken(urls):
+    """A call that waits for several nodes gets it at once."""
     client = Client(urls, pool_size=1, timeout=10, on_error="raise")
     client.set_many(ITEMS)
     pools = [member.backend.pool for member in client._cluster.members.values()]
@@ -76,7 +76,7 @@ def test_a_place_that_comes_free_is_taken(urls):
 
 
 def test_crossing_batches_all_end(urls):
-    """Threads that share one connection to each node never wait for one another's for ever."""
+    """Threads that share one connection to each node never deadlock."""
     client = Client(urls, pool_size=1, timeout=20, on_error="raise")
     client.set_many(ITEMS)
     wrong = []
@@ -99,8 +99,8 @@ def test_crossing_batches_all_end(urls):
     client.close()
 
 
-def test_an_ejection_sends_away_who_waits_beside_other_nodes(urls):
-    """Nobody goes on waiting for a connection to a node that is not asked any more."""
+def test_an_ejection_ends_the_wait_for_a_connection(urls):
+    """No call goes on waiting for a node that is not asked any more."""
     client = Client(urls, pool_size=1, timeout=10)
     client.set_many(ITEMS)
     node = client.nodes[0]
@@ -116,7 +116,7 @@ def test_an_ejection_sends_away_who_waits_beside_other_nodes(urls):
     client.close()
 
 
-def test_one_key_of_a_full_pool_is_late_by_the_pool(urls):
+def test_a_timeout_in_a_full_pool_names_the_pool(urls):
     """A call for one key says that it was our own pool that kept it waiting."""
     client = Client(urls[:1], pool_size=1, timeout=0.1, on_error="raise")
     pool = next(iter(client._cluster.members.values())).backend.pool
@@ -128,8 +128,8 @@ def test_one_key_of_a_full_pool_is_late_by_the_pool(urls):
 
 
 @pytest.mark.parametrize("connects", [False, True])
-def test_what_was_dropped_takes_no_place(connects):
-    """A place or connection that nobody holds is not counted, whatever became of its finalizer."""
+def test_a_dropped_connection_takes_no_slot(connects):
+    """Whatever became of its finalizer."""
     pool = Pool("cache1", 2)
     for _ in range(10):
         held = pool.reserve(time.monotonic() + 5)
@@ -142,8 +142,8 @@ def test_what_was_dropped_takes_no_place(connects):
     assert pool.open == 0
 
 
-def test_what_was_dropped_in_a_cycle_takes_no_place():
-    """A full pool collects garbage before it says no, however large its reference cycles are."""
+def test_a_connection_dropped_in_a_cycle_takes_no_slot():
+    """A full pool collects garbage before it refuses."""
     pool = Pool("cache1", 2)
     gc.disable()
     try:
@@ -167,7 +167,7 @@ def collections(monkeypatch):
 
 
 def test_a_full_pool_does_not_collect_garbage_all_the_time(collections):
-    """Threads that wait for what others hold are not kept from their work by it."""
+    """Threads that wait for connections in use are not slowed by it."""
     pool = Pool("cache1", 1)
     held = pool.reserve(time.monotonic() + 5)
     for _ in range(3):
@@ -178,7 +178,7 @@ def test_a_full_pool_does_not_collect_garbage_all_the_time(collections):
 
 
 def test_a_full_pool_leaves_the_large_heap_alone_while_connections_come_back(collections):
-    """Only what has not come back for long may be in an old cycle, and is looked for there."""
+    """The full collection looks only for what has been away for long."""
     pool = Pool("cache1", 2)
     one, other = (pool.reserve(time.monotonic() + 5) for _ in range(2))
     with pytest.raises(PoolTimeoutError):
@@ -192,8 +192,8 @@ def test_a_full_pool_leaves_the_large_heap_alone_while_connections_come_back(col
     pool.release(other)
 
 
-def test_what_was_dropped_in_an_old_cycle_takes_no_place(monkeypatch):
-    """A connection that died old is found as well, a second later."""
+def test_a_connection_dropped_in_an_old_cycle_takes_no_slot(monkeypatch):
+    """It is found a second later."""
     monkeypatch.setattr(pools, "_next_collection", {})
     pool = Pool("cache1", 1)
     gc.disable()
@@ -228,7 +228,7 @@ def test_an_interrupted_collection_is_not_the_last(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_collects_garbage_of_its_own(monkeypatch):
-    """Though a thread of its parent's was at it when it was forked."""
+    """A thread of its parent may have been collecting at the fork."""
     pool = Pool("cache1", 1)
     held = taken(pool)
     begun, go = threading.Event(), threading.Event()
@@ -283,7 +283,7 @@ gevent.sleep(0.1)
 if (child := os.fork()) == 0:
     own = pool.reserve(time.monotonic() + 5)
     inherited.join()
-    pools._WAIT_SLICE = 30.0  # nobody looks by himself
+    pools._WAIT_SLICE = 30.0  # no waiter looks by itself
     waiting = gevent.spawn(wait, 10)
     gevent.sleep(0.1)
     pool.release(own)
@@ -297,8 +297,8 @@ print("done")
 """
 
 
-def test_a_child_forked_while_a_greenlet_waits_has_a_line_of_its_own():
-    """Whoever waits in the child is woken, though the greenlet goes on waiting there as well."""
+def test_a_child_forked_while_a_greenlet_waits_has_its_own_queue():
+    """A waiter in the child is woken, though the greenlet waits there too."""
     ended = subprocess.run(
         [sys.executable, "-P", "-c", FORKED],
         timeout=60,

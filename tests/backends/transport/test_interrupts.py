@@ -139,7 +139,7 @@ def double(number):
 
 
 def test_interrupted_calls_leave_no_coroutine(memcached_servers, monkeypatch):
-    """4,000 interrupts, and Python has no word to say of what was never awaited."""
+    """After 4,000 interrupts Python warns of no coroutine that was never awaited."""
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     client = Client(memcached_servers[0].url, timeout=5)
     cached = client.cached(ttl=0.001)(double)
@@ -167,7 +167,7 @@ def descriptors():
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
 def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, scheme, monkeypatch):
-    """After 3,000 interrupts no place, descriptor or thread is lost, and all is found."""
+    """After 3,000 interrupts no slot, descriptor or thread is lost, and all keys are found."""
     # pytest's own would keep what an interrupted finalizer was working on.
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     servers = redis_servers if scheme == "redis" else memcached_servers
@@ -176,7 +176,7 @@ def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, sche
     client = Client(urls, pool_size=2, timeout=5)
     some = {f"k{number}": number for number in range(20)}
     assert client.set_many(some) == []
-    gc.disable()  # so that nobody finds by chance what an interrupt has left
+    gc.disable()  # so that no collection finds by chance what an interrupt has left
     try:
         before = descriptors()
         Storm(
@@ -217,8 +217,8 @@ def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, sche
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_signals_leave_no_node_out_for_either_client(make_memcached, monkeypatch):
-    """Whatever an ejection or a close was interrupted in, the node is probed and comes back to all."""
+def test_signals_leave_no_node_ejected_for_good(make_memcached, monkeypatch):
+    """Whatever an ejection or close was interrupted in, the node comes back to both clients."""
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     server = make_memcached()
     clients = [Client(server.url, timeout=2), Client(server.url, timeout=2)]
@@ -289,7 +289,7 @@ print("done")
 
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
 def test_greenlets_that_time_out_lose_nothing(memcached_servers, redis_servers, scheme):
-    """After 3,000 of gevent's timeouts in 20 greenlets, no place or descriptor is lost."""
+    """After 3,000 of gevent's timeouts in 20 greenlets, no slot or descriptor is lost."""
     servers = redis_servers if scheme == "redis" else memcached_servers
     urls = [f"{scheme}://{server.host}:{server.port}" for server in servers[:2]]
     ended = subprocess.run(
@@ -342,7 +342,7 @@ ticks = []
 @pytest.mark.parametrize("ticking", [ticking_timer, ticking_process])
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
 def test_ticking_signals_prolong_no_deadline(make_memcached, scheme, ticking):
-    """Signals that interrupt every wait do not keep a call beyond its deadline."""
+    """Signals that interrupt every wait do not delay the end of a call."""
     server = make_memcached()
     client = Client(f"{scheme}://{server.host}:{server.port}", timeout=0.3)
     client.set("k", 1)
@@ -378,7 +378,7 @@ STEPS = ("_encode", "_expect", "_flush", "_send", "readable", "_take", "_ask", "
     ("kind", "steps"), [(Interrupt, STEPS), (SoftInterrupt, ("_expect", "_ask"))]
 )
 def test_an_interrupted_loop_mixes_up_no_replies(kind, steps, monkeypatch):
-    """Whatever step on the connection a signal breaks off: each later reply is its own call's."""
+    """Whatever step a signal breaks off, each later reply is its own call's."""
     monkeypatch.setattr("interrupting.Interrupt", kind)
     loop = asyncio.new_event_loop()
     numbers = itertools.count()

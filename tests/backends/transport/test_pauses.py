@@ -1,4 +1,4 @@
-"""A thread or a hub that was held up takes it out on itself, and on no node."""
+"""A thread or hub that was held up ejects no node."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GEVENT = """
     readers = [gevent.spawn(read) for _ in range(50)]
     for _ in range(3):
         gevent.sleep(0.02)
-        hold_up(1.2)  # somebody's code that never gives way: the hub stands still
+        hold_up(1.2)  # code that never gives way: the hub stands still
     gevent.joinall(readers)
     few = sum(misses) <= 3 * len(readers)  # those that were under way
     print(few, len(misses), client)
@@ -43,8 +43,8 @@ GEVENT = """
 
 
 @pytest.mark.slow
-def test_a_busy_hub_ejects_nobody(memcached_servers):
-    """Replies that came while the hub stood still are read before anything is called late."""
+def test_a_busy_hub_ejects_no_node(memcached_servers):
+    """Replies that came while the hub stood still are read before a call times out."""
     urls = [server.url for server in memcached_servers]
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(GEVENT).format(urls=urls)],
@@ -87,8 +87,8 @@ POLLS = """
 """
 
 
-def test_who_polls_an_ejected_node_lets_greenlets_have_their_turn(make_memcached):
-    """The prober is one of them, and would never have its own."""
+def test_refused_calls_let_other_greenlets_run(make_memcached):
+    """The prober is one of them."""
     server = make_memcached()
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(POLLS).format(url=server.url, pid=server.pid)],
@@ -101,8 +101,8 @@ def test_who_polls_an_ejected_node_lets_greenlets_have_their_turn(make_memcached
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_batch_that_keeps_coming_ends_at_its_deadline(mode):
-    """With what has arrived by then: the clock is looked at while data flows."""
+def test_a_batch_that_keeps_arriving_ends_at_its_deadline(mode):
+    """With what has arrived by then: the clock is read while data flows."""
     value = b"x" * 65_536
 
     def behave(connection, _):
@@ -124,8 +124,8 @@ def test_a_batch_that_keeps_coming_ends_at_its_deadline(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_node_that_stalls_in_the_midst_of_replies_is_ejected(mode):
-    """What arrived long ago is no sign of life."""
+def test_a_node_that_stalls_within_its_replies_is_ejected(mode):
+    """Bytes from long ago are no sign of life."""
 
     def behave(connection, _):
         while request := connection.recv(65_536):

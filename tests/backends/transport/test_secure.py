@@ -22,8 +22,8 @@ def make(request, make_memcached, make_redis):
     return make_memcached if request.param == "memcached" else make_redis
 
 
-def test_tls(mode, make, tls):
-    """A server whose authority is known is spoken to in secret, large batches included."""
+def test_tls_with_a_known_authority_works(mode, make, tls):
+    """Large batches included."""
     server = make(tls=tls)
     client = make_client(
         mode, f"{server.url}?ssl_ca_certs={tls.authority}", on_error="raise", timeout=20
@@ -36,7 +36,7 @@ def test_tls(mode, make, tls):
 
 
 def test_tls_of_an_unknown_authority_is_refused(mode, make, tls):
-    """A server is verified unless told otherwise."""
+    """A server is verified unless the options say otherwise."""
     server = make(tls=tls)
     client = make_client(mode, server.url, on_error="raise", timeout=5)
     with pytest.raises(NodeUnavailableError, match="certificate"):
@@ -62,7 +62,7 @@ def test_tls_of_an_unknown_authority_is_refused(mode, make, tls):
     ],
 )
 def test_bad_tls_options_are_faults_of_the_settings(scheme, query, fault, tls, tmp_path):
-    """What cannot be loaded or understood is told when the client is made, with node and option."""
+    """They are refused when the client is made, with node and option."""
     empty = tmp_path / "empty.pem"
     empty.touch()
     url = f"{scheme}://127.0.0.1:1?" + query.format(empty=empty, good=tls.certificate)
@@ -78,7 +78,7 @@ def test_all_faults_of_tls_are_told_at_once(mode):
     assert len(raised.value.faults) == 3
 
 
-def test_unix_sockets(mode, make, tmp_path):
+def test_a_server_on_a_unix_socket_is_a_node(mode, make, tmp_path):
     """A server on a Unix socket is a node like any other."""
     server = make(unix=tmp_path / "s")
     client = make_client(mode, server.url, on_error="raise", timeout=5)
@@ -87,7 +87,7 @@ def test_unix_sockets(mode, make, tmp_path):
     client.close()
 
 
-def test_ipv6(mode, make):
+def test_an_ipv6_address_stands_in_brackets(mode, make):
     """An IPv6 address stands in brackets."""
     server = make(host="::1")
     client = make_client(mode, server.url, on_error="raise", timeout=5)

@@ -1,4 +1,4 @@
-"""A reply that stalls on asyncio's one connection costs what waits behind it, and nothing later."""
+"""A reply that stalls on asyncio's one connection costs the calls behind it, and no later one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def backend_of(client):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, 8])
 async def test_the_call_after_a_stall_is_answered(proxy, size):
-    """Over a new connection, however much of the reply had come; nothing is ejected."""
+    """Over a new connection, however much of the reply had come; no node is ejected."""
     async with AsyncClient(proxy.url, timeout=TIMEOUT) as client:
         for number in range(3):
             await client.set("k", f"value {number}")
@@ -47,7 +47,7 @@ async def test_the_call_after_a_stall_is_answered(proxy, size):
         assert backend_of(client).dialed == 4
 
 
-async def test_a_stalled_connection_is_closed_once_nobody_waits_on_it(proxy):
+async def test_a_stalled_connection_is_closed_after_its_last_call(proxy):
     """A client that goes on has one connection."""
     async with AsyncClient(proxy.url, timeout=0.3) as client:
         await client.set("k", 1)
@@ -58,7 +58,7 @@ async def test_a_stalled_connection_is_closed_once_nobody_waits_on_it(proxy):
 
 
 class Held:
-    """A node that answers at once; on its first connection, from the second time on, when told to."""
+    """A node that answers at once; on its first connection, from the second call on, when a test says so."""
 
     def __init__(self):
         self.answers = threading.Event()
@@ -99,7 +99,7 @@ async def stalled(backend):
 
 
 async def test_each_reply_is_its_own_calls(held):
-    """Those who wait on the old connection have its replies, and later calls those of the new one."""
+    """Calls on the old connection have its replies, and later calls those of the new one."""
     node, backend = held
     behind = await stalled(backend)
     later = [backend.execute(Get(b"%d" % number), time.monotonic() + 60) for number in range(20)]
@@ -113,8 +113,8 @@ async def test_each_reply_is_its_own_calls(held):
     assert backend.dialed == 2
 
 
-async def test_an_ejection_sends_away_those_on_the_old_connection(held):
-    """They would wait for a node that is out."""
+async def test_an_ejection_ends_the_calls_on_the_old_connection(held):
+    """They would wait for an ejected node."""
     node, backend = held
     behind = await stalled(backend)
     backend.eject()
@@ -124,7 +124,7 @@ async def test_an_ejection_sends_away_those_on_the_old_connection(held):
     assert await asyncio.to_thread(node.closed.wait, 20)
 
 
-async def test_closing_waits_for_those_on_the_old_connection(held):
+async def test_closing_waits_for_the_calls_on_the_old_connection(held):
     """Until they are answered."""
     node, backend = held
     behind = await stalled(backend)
@@ -137,7 +137,7 @@ async def test_closing_waits_for_those_on_the_old_connection(held):
 
 
 async def test_a_reply_that_flows_is_not_cut():
-    """Although it is late, and others wait behind it: they have the same connection."""
+    """It may be late, and others wait behind it: they share the connection."""
     size, served = 400_000, []
 
     def behave(connection, number):
@@ -167,7 +167,7 @@ async def test_a_reply_that_flows_is_not_cut():
 
 @pytest.mark.parametrize("tasks", [1, 50])
 async def test_a_stopped_server_is_dialed_a_few_times(make_memcached, make_redis, tasks):
-    """And ejected after as many silent calls as ever."""
+    """And ejected after the usual number of timeouts."""
     for start in (make_memcached, make_redis):
         server = start()
         async with AsyncClient(server.url, timeout=0.3) as client:
@@ -185,8 +185,8 @@ async def test_a_stopped_server_is_dialed_a_few_times(make_memcached, make_redis
             server.resume()
 
 
-async def test_a_connection_that_was_looked_at_is_held_while_it_owes_a_reply(held):
-    """As when a server has sent what is no reply, a TLS ticket: finalizers may wait for theirs."""
+async def test_a_connection_that_was_checked_is_kept_while_it_owes_a_reply(held):
+    """A server may have sent a TLS ticket, which is no reply."""
     node, backend = held
     await backend.execute(Get(b"warm"), time.monotonic() + 60)
     channel = backend._channels[asyncio.get_running_loop()]

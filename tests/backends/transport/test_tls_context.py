@@ -30,8 +30,8 @@ def context(tls):
     return ssl.create_default_context(cafile=tls.authority)
 
 
-def test_the_context_decides_who_is_trusted(mode, make, tls, context):
-    """Its authorities are those that count, for nodes of either kind with TLS."""
+def test_the_context_decides_which_servers_are_trusted(mode, make, tls, context):
+    """Its authorities count, for nodes of either kind with TLS."""
     server = make(tls=tls)
     client = make_client(mode, server.url, ssl_context=context, on_error="raise", timeout=20)
     assert client.set("k", "v")
@@ -44,8 +44,8 @@ def test_the_context_decides_who_is_trusted(mode, make, tls, context):
     client.close()
 
 
-def test_clients_with_other_contexts_do_not_share_what_is_known_of_a_node(make, tls, context):
-    """A node that one does not trust is no failed node for the other."""
+def test_clients_with_other_contexts_share_no_health(make, tls, context):
+    """A node that one client does not trust has not failed for the other."""
     server = make(tls=tls)
     stranger = Client(server.url, ssl_context=ssl.create_default_context(), timeout=5)
     trusting = Client(server.url, ssl_context=context, timeout=20)
@@ -81,7 +81,7 @@ def test_a_context_and_options_are_refused_together(kind, scheme, option, contex
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_a_context_that_nothing_would_use_is_refused(kind, context):
-    """Whoever gives one believes that the nodes are spoken to in secret."""
+    """The program expects that its nodes are asked over TLS."""
     for nodes in ("redis://h", ["memcached://h", "memory://a"], "redis+unix:///s"):
         with pytest.raises(ConfigurationError, match="ssl_context: no node uses TLS"):
             kind(nodes, ssl_context=context)
@@ -97,7 +97,7 @@ def test_a_context_that_nothing_would_use_is_refused(kind, context):
         (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "ssl_context: is for servers"),
     ],
 )
-def test_what_is_no_context_for_clients_is_refused(given, fault):
+def test_only_a_client_context_is_accepted(given, fault):
     """From a file, a dict or code."""
     with pytest.raises(ConfigurationError, match=fault):
         Client("rediss://h", ssl_context=given)
@@ -106,15 +106,15 @@ def test_what_is_no_context_for_clients_is_refused(given, fault):
 
 
 def test_no_url_or_variable_holds_a_context():
-    """In a URL it is an option that no node has; the environment has none of that name."""
+    """In a URL it is an unknown option; the environment has no variable of that name."""
     with pytest.raises(ConfigurationError, match="ssl_context"):
         Client.from_url("rediss://h?ssl_context=x")
     environ = {"SHARDCACHE_URL": "rediss://h", "SHARDCACHE_SSL_CONTEXT": "x"}
     assert Settings.from_env(environ).ssl_context is None
 
 
-def test_settings_hold_it(context):
-    """A client made from settings uses theirs, and so does one of the default clients."""
+def test_settings_hold_a_context(context):
+    """A client made from settings uses it, and so does a default client."""
     settings = Settings.of(nodes="rediss://h", ssl_context=context)
     assert settings.ssl_context is context
     client = Client.from_settings(settings)
@@ -123,8 +123,8 @@ def test_settings_hold_it(context):
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_a_context_that_verifies_less_is_told_in_the_log(kind, caplog, context):
-    """As the options that do the same are."""
+def test_a_context_that_verifies_less_is_logged(kind, caplog, context):
+    """As the options that do the same."""
     kind("rediss://h", ssl_context=context)
     assert caplog.records == []
     context.check_hostname = False
@@ -135,7 +135,7 @@ def test_a_context_that_verifies_less_is_told_in_the_log(kind, caplog, context):
     assert "ssl_context: verify_mode is CERT_NONE" in caplog.records[-1].getMessage()
 
 
-def test_the_least_version_may_stand_in_the_url(mode, make, tls):
+def test_the_lowest_version_may_be_in_the_url(mode, make, tls):
     """A connection is of at least that version."""
     server = make(tls=tls)
     query = f"?ssl_ca_certs={tls.authority}&ssl_min_version=1.3"

@@ -1,4 +1,4 @@
-"""When a node is ejected, and what becomes of calls to it."""
+"""When a node is ejected, and what happens to calls to it."""
 
 from __future__ import annotations
 

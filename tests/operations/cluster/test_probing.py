@@ -74,7 +74,7 @@ class TestMostNodesSilent:
     """When most nodes are silent, the trouble may be in this process."""
 
     def probed(self, harness, place, seconds=10.0):
-        """Return how often a node is probed in so many seconds, if its own delay is longer."""
+        """Return how often a node is probed within some seconds, if its own delay is longer."""
         before = harness.probes(place)
         harness.members[place].health.due = harness.now + 100.0
         end = harness.now + seconds

@@ -1,4 +1,4 @@
-"""Clients of one process share what they know of a node, in a world of virtual time."""
+"""Clients of one process share the health of a node, in virtual time."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ DAY = 24 * 3600.0
 class Machine(RuleBasedStateMachine):
     """Processes that call and invalidate while a minority of the nodes does what it likes.
 
-    Who calls more than a second after an `invalidate_all` had returned `True`, or in the same process
+    A call more than a second after an `invalidate_all` has returned `True`, or in the same process
     at once, never gets what was computed before it.
     """
 
@@ -133,7 +133,7 @@ class Machine(RuleBasedStateMachine):
         payload=st.sampled_from(list(PLANTED.values())),
     )
     def plant(self, data, key, payload):
-        """Have a node of the minority say what somebody has put there."""
+        """Plant a payload on a node of the minority."""
         if self.liars:
             self.harness.plant(key, payload, [data.draw(st.sampled_from(self.liars))])
 

@@ -1,4 +1,4 @@
-"""What is done with one key and with many, where a node refuses or a key is named twice."""
+"""Calls for one key and for many, where a node refuses or a key is named twice."""
 
 from __future__ import annotations
 

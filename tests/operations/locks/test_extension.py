@@ -95,7 +95,7 @@ def test_an_extension_after_a_pause_puts_nothing_back():
     first, second, *_ = harness.processes
     hold = harness.attempt(first, POLICY)
     task = first.run(hold.extend(8.0))
-    harness.advance(ON_THE_WAY_BACK)  # it is being told that its locks are there
+    harness.advance(ON_THE_WAY_BACK)  # the nodes have said that its locks are there
     first.pause(TTL + 2.0)
     harness.advance(TTL + 1.0)
     other = harness.attempt(second, POLICY)
@@ -266,7 +266,7 @@ def test_an_expired_lock_is_not_put_back(kinds):
     for node in harness.nodes:
         node.forget()
     task = first.run(hold.extend(8.0))
-    harness.advance(ON_THE_WAY_BACK)  # it is being told that they are gone
+    harness.advance(ON_THE_WAY_BACK)  # the nodes have said that they are gone
     first.pause(TTL + 2.0)
     harness.advance(TTL + 3.0)
     assert task.result is False

@@ -1,4 +1,4 @@
-"""Whether anybody holds a lock is what a majority of the nodes says."""
+"""A lock is held when a majority of the nodes says so."""
 
 from __future__ import annotations
 

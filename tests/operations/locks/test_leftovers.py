@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from operations.harness import MEMCACHED, MIXED, ONE_WAY, REDIS, ActAfter, LockHarness
+from operations.harness import (
+    A_FEW_ROUND_TRIPS,
+    MEMCACHED,
+    MIXED,
+    ONE_WAY,
+    REDIS,
+    ROUND_TRIP,
+    ActAfter,
+    LockHarness,
+)
 from shardcache.core.commands import Gets
 from shardcache.core.leases import LockPolicy
 from shardcache.errors import LockUnavailable
@@ -106,14 +115,15 @@ def test_a_grant_behind_the_first_look_is_released_too(kinds):
     harness = LockHarness(kinds)
     process = harness.process
     gate = harness.ranked[0]
-    gate.delay = 0.03
+    gate.delay = slow = 0.03
+    sent = harness.now
     task = process.run(redlock.attempt(process.cluster, harness.NAME, POLICY))
     harness.advance(ONE_WAY)
     gate.delay = ONE_WAY
     task.cancel()
-    harness.advance(0.02)
+    harness.advance(A_FEW_ROUND_TRIPS)  # the first look has found nothing
     assert gate.held(harness.KEY) is None
-    harness.advance(0.012)
+    harness.advance(sent + slow + ROUND_TRIP - harness.now)  # the command has arrived
     assert gate.held(harness.KEY) is not None
     harness.advance(0.1)
     assert gate.held(harness.KEY) is None

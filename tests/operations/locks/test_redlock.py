@@ -181,7 +181,9 @@ def test_a_failed_node_has_its_error(kinds):
     members = [process.cluster.members[f"n{place}"] for place in range(3)]
     asks = [(member, CompareAndExpire(harness.KEY, hold.payload, TTL)) for member in members]
     deadline = process.cluster.deadline()
-    task = process.run(compare_and_change(process.cluster.ask_members, asks, deadline, lambda _: False))
+    task = process.run(
+        compare_and_change(process.cluster.ask_members, asks, deadline, lambda _: False)
+    )
     harness.advance(0.2)
     assert [type(reply) for reply in task.result] == [NodeUnavailableError, bool, bool]
     assert task.result[1:] == [True, True]

@@ -38,16 +38,16 @@ def test_a_lock_released_with_a_node_ejected_can_be_taken_at_once(kinds, tokens,
     """The refusal of an ejected node is not taken for the gate's answer."""
     harness = LockHarness(kinds)
     first, second, *_ = harness.processes
-    harness.nodes = harness.ranked
-    harness.nodes.pop(down).up = False
+    nodes = harness.ranked
+    nodes.pop(down).up = False
     hold = harness.attempt(first, POLICY)
     assert sum(member.health.ejected for member in hold.members) == 1
     if not tokens:
         hold._tokens = dict.fromkeys(hold.members)
-    harness.nodes[0].delay = 0.02
+    nodes[0].delay = 0.02
     task = first.run(hold.release())
     harness.advance(5.0, lambda: task.done)
-    harness.nodes[0].delay = ONE_WAY
+    nodes[0].delay = ONE_WAY
     assert task.result is True
     assert harness.attempt(second, POLICY) is not None
 

@@ -1,4 +1,4 @@
-"""No two processes hold one lock, whatever befalls them and the nodes: a search by state machines."""
+"""No two processes hold one lock, whatever happens to them and the nodes: a search by state machines."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Locks(RuleBasedStateMachine):
     forgets = False  # a node that restarts has lost what it had, and is asked at once
     fast = 1.0  # the rate of the nodes' clocks
     lingers = False  # a process acts on a lease it looked at before it was paused
-    calm = False  # little else befalls anybody, so that what is looked for is found soon
-    ordered = False  # no command overtakes another, so that locks nobody has are soon gone
+    calm = False  # few other faults, so that the search finds its violation soon
+    ordered = False  # no command overtakes another, so that leftovers are soon gone
 
     @initialize(kinds=st.lists(st.booleans(), min_size=5, max_size=5), seed=st.integers(0, 99))
     def begin(self, kinds, seed):
@@ -106,7 +106,7 @@ class Locks(RuleBasedStateMachine):
     @precondition(lambda self: self.ordered or not self.calm)
     @rule(place=st.integers(0, 2), ttl=st.sampled_from([0.5, 1.0, 2.0, 4.0, 8.0]))
     def extend(self, place, ttl):
-        """Begin to prolong what was taken, be it valid or not."""
+        """Start to extend the latest lock, be it valid or not."""
         if self.holds[place] and self.tasks[place] is None:
             hold = self.holds[place][-1]
             self.tasks[place] = self.processes[place].run(hold.extend(ttl))
@@ -114,7 +114,7 @@ class Locks(RuleBasedStateMachine):
     @precondition(lambda self: self.ordered or not self.calm)
     @rule(place=st.integers(0, 2))
     def release(self, place):
-        """Begin to give back what was taken, be it valid or not."""
+        """Start to release the latest lock, be it valid or not."""
         if self.holds[place] and self.tasks[place] is None:
             hold = self.holds[place][-1]
             self.tasks[place] = self.processes[place].run(hold.release())
@@ -184,7 +184,7 @@ class Locks(RuleBasedStateMachine):
     @precondition(lambda self: self.ordered)
     @rule()
     def look_soon(self):
-        """Heal all, and see that a second later no node keeps a lock that nobody has."""
+        """Heal all nodes: a second later none keeps a lock without a holder."""
         self.heal()
         for process in self.processes:
             process.paused_until = 0.0
@@ -194,7 +194,7 @@ class Locks(RuleBasedStateMachine):
             assert kept is None or self.has_reason(node, kept[0]), "a lock is kept for nobody"
 
     def has_reason(self, node, payload):
-        """Return whether a node may keep a token: somebody has it, or cannot ask the node just now."""
+        """Return whether a node may keep a token: it has a holder, or its process cannot ask the node now."""
         place = self.processes.index(self.world.owners[payload])
         members = self.processes[place].cluster.members.values()
         return (
@@ -210,7 +210,7 @@ class Locks(RuleBasedStateMachine):
     @precondition(lambda self: not self.calm)
     @rule()
     def settle(self):
-        """When all is well again and time has passed, nothing is left, and one who tries wins."""
+        """When all nodes are well and time has passed, nothing is left, and an attempt wins."""
         self.heal()
         self.world.advance(60.0)
         assert [node.held(LockHarness.KEY) for node in self.nodes] == [None] * 5
@@ -230,7 +230,7 @@ class Locks(RuleBasedStateMachine):
 
 
 class Orderly(Locks):
-    """Nodes that are told everything in order, as over one connection each."""
+    """Nodes that get all commands in order, as over one connection each."""
 
     ordered = calm = True
 

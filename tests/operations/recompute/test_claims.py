@@ -8,9 +8,9 @@ from operations.cached_harness import RecomputeHarness
 from operations.harness import MEMCACHED, ON_THE_WAY, REDIS
 from shardcache.core.caching import CachePolicy
 from shardcache.core.commands import Cas, Set
+from shardcache.core.flags import is_abandoned
 from shardcache.core.freshness import open_stored
 from shardcache.core.leases import LockPolicy
-from shardcache.core.payloads import is_abandoned
 from shardcache.operations.recompute.claims import BACKING_OFF
 from shardcache.operations.recompute.recompute import begin, claim_refresh
 
@@ -104,7 +104,7 @@ class TestClaims:
 
     @pytest.fixture(params=[REDIS, MEMCACHED], ids=["redis", "memcached"])
     def grown(self, request):
-        """Return a harness with a stale value, and the claim of the process that makes it anew."""
+        """Return a harness with a stale value, and the claim of the process that refreshes it."""
         harness = RecomputeHarness(processes=2, kinds=request.param, ttl=10.0, stale=60.0)
         harness.call(0)
         harness.advance(15.0)

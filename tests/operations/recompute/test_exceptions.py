@@ -1,4 +1,4 @@
-"""Exceptions that stand for a value: they come back whole, or are not kept."""
+"""Exceptions that are stored in place of a value come back whole, or are not stored."""
 
 from __future__ import annotations
 

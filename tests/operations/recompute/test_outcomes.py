@@ -1,4 +1,4 @@
-"""What becomes of a recompute: stored, refused, kept as an error, or returned and nothing more."""
+"""The result of a recompute is stored, refused, stored as an error, or only returned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from operations.cached_harness import DELTA, RecomputeHarness
 from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.commands import GetOrStub, Set
 from shardcache.core.events import ComputeFinished
-from shardcache.core.payloads import SHIFT, is_abandoned
+from shardcache.core.flags import is_abandoned
+from shardcache.core.payloads import SHIFT
 from shardcache.errors import DecodeError, NodeRefusedError
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.outcomes import NOT_MADE

@@ -79,7 +79,7 @@ class TestAgeing:
         harness.call(0)
         harness.advance(15.0)
         late = harness.start_call(1)
-        harness.advance(ON_THE_WAY_BACK)  # it is being told of the old value
+        harness.advance(ON_THE_WAY_BACK)  # the node has sent the old value
         harness.processes[1].pause(1.0)
         harness.call(0)
         harness.advance(1.5)

@@ -1,4 +1,4 @@
-"""Who goes on when a leader dies, is paused or interrupted, and what an invalidation voids."""
+"""Another process takes over from a leader that dies, is paused or interrupted, or is voided."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_holder_of_the_lock_reads_once_more():
     harness = RecomputeHarness(processes=2, lock=True)
     first = harness.start_call(0)
     second = harness.start_call(1)
-    harness.advance(ON_THE_WAY_BACK)  # both are being told that there is nothing
+    harness.advance(ON_THE_WAY_BACK)  # the node has told both that there is nothing
     harness.processes[1].pause(DELTA + 0.1)
     harness.advance(2.0, lambda: first.done and second.done)
     assert (first.result, second.result) == (0, 0)
@@ -167,7 +167,7 @@ class Values(RuleBasedStateMachine):
 
     @rule(place=st.integers(0, 2))
     def refresh(self, place):
-        """Begin to make it anew, whatever is stored."""
+        """Start a refresh, whatever is stored."""
         if self.idle(place):
             process = self.harness.processes[place]
             self.tasks[place] = process.run(cached_value.refresh(self.harness.request(process)))

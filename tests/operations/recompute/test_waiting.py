@@ -8,8 +8,8 @@ from operations.cached_harness import DELTA, RecomputeHarness
 from operations.harness import A_FEW_ROUND_TRIPS, AFTER_FIRST_LOOK, AFTER_MAJORITY, LONGEST_PAUSE
 from shardcache.core.commands import Acquire, Cas, GetOrStub, Set
 from shardcache.core.events import ComputeFinished, StampedePrevented
+from shardcache.core.flags import is_mark
 from shardcache.core.leases import LockPolicy
-from shardcache.core.payloads import is_mark
 from shardcache.core.reserved import VALUE_LOCKS
 from shardcache.errors import NodeRefusedError, RecomputeTimeoutError
 from shardcache.operations.locks import redlock
@@ -91,7 +91,7 @@ def test_a_hung_leader_keeps_its_claim_for_max_hold(lock):
     began = harness.now
     harness.advance(290.0, lambda: harness.source.calls == 2)
     assert 58.0 <= harness.now - began <= 60.0 + 5.0 + 0.2
-    harness.advance(0.0)  # what was begun begins
+    harness.advance(0.0)  # what was started runs
 
 
 @pytest.mark.parametrize("lock", ["shard", True])
@@ -158,7 +158,7 @@ class TestWaiting:
         harness.run(claim.release())
         harness.advance(1.0, lambda: harness.source.calls == 1)
         assert harness.now - began <= 0.06
-        harness.advance(0.0)  # what was begun begins
+        harness.advance(0.0)  # what was started runs
 
     def test_a_failing_node_ends_the_wait(self):
         """The follower can hear nothing from it, and recomputes at once."""
