@@ -59,7 +59,7 @@ class Membership(Generic[BackendT]):
         self.services = Services()
         self._plugins = plugins
         self._connect = connect
-        self._foreign = others
+        self._others = others
         self._ssl_context = ssl_context
         self._faces: LiveObjects[Face] = LiveObjects()
         self._namespaces: weakref.WeakValueDictionary[str, Namespace]
@@ -211,7 +211,7 @@ class Membership(Generic[BackendT]):
 
     def _member(self, node: Node) -> Member:
         member = Member(node, self._connect(node))
-        others = self._foreign  # what a node may hold is what may be read of it
+        others = self._others  # what a node may hold is what may be read of it
         others.largest = max(others.largest, largest_value(node.address.options))
         for caution in url_warnings(node):
             log.warning("node %s: %s", node.name, caution)

@@ -27,7 +27,7 @@ class Target:
         address = Address.parse(url)
         if address.scheme == MEMORY:
             raise ConfigurationError(
-                f"{MEMORY}:// nodes live in this process: there is no connection to be proxied"
+                f"{MEMORY}:// nodes are in this process: there is no connection to proxy"
             )
         if plain and (address.port is None or address != _bare(address)):
             raise ConfigurationError(f"a target is a URL or host:port, not {redact(target)}")
