@@ -312,6 +312,7 @@ class Lingering(Locks):
 
 
 @pytest.mark.parametrize("machine", [Forgetful, Fast, Lingering])
+@pytest.mark.slow
 def test_the_machine_is_not_blind(machine):
     """What Redlock does not promise to survive leads to a violation that the machine finds."""
     seen = settings(
