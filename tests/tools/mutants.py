@@ -288,7 +288,7 @@ MUTANTS = [
         "what cannot be copied is given to all",
         "operations/recompute/cached_value.py",
         "    if not ended.shareable:\n        return await _recompute_alone(request)\n",
-        "    if landed.payload is None and landed.error is None:\n        return landed.value\n",
+        "    if ended.payload is None and ended.error is None:\n        return ended.value\n",
         ("clients/test_recomputing.py",),
     ),
     Mutant(
