@@ -41,7 +41,7 @@ def examples(page: str) -> str:
 def _own_defaults(monkeypatch: pytest.MonkeyPatch):
     """Each page is a separate program: its functions share no name with another's."""
     monkeypatch.setattr("shardcache.decorators._defaults", Defaults())
-    monkeypatch.setattr("shardcache.plugin.manager._whole", {})  # some pages add plugins
+    monkeypatch.setattr("shardcache.plugin.manager._loaded", {})  # some pages add plugins
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
