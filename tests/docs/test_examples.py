@@ -24,6 +24,15 @@ FENCE = re.compile(r"^ *```(?P<language>\w*)")
 BLOCK = re.compile(r"^```(?P<language>pycon|python)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
 OPTIONAL = ("fastapi", "gevent")  # pages may use them; our tests do not install them
 
+# For the tests of a page: how busy this machine is must not decide whether a property holds.
+PATIENT = """
+import hypothesis
+
+slow = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=slow)
+hypothesis.settings.load_profile("patient")
+"""
+
 
 def examples(page: str) -> str:
     """Return the lines of a page's Python blocks, all others blank, so that line numbers hold."""
@@ -41,7 +50,7 @@ def examples(page: str) -> str:
 def _own_defaults(monkeypatch: pytest.MonkeyPatch):
     """Each page is a separate program: its functions share no name with another's."""
     monkeypatch.setattr("shardcache.decorators._defaults", Defaults())
-    monkeypatch.setattr("shardcache.plugin.manager._whole", {})  # some pages add plugins
+    monkeypatch.setattr("shardcache.plugin.manager._loaded", {})  # some pages add plugins
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -97,6 +106,7 @@ def test_programs_run(program: str, tmp_path: Path):
             pytest.skip(f"{name} is not installed")
     file = tmp_path / "test_program.py"
     file.write_text(program, encoding="utf-8")
+    (tmp_path / "conftest.py").write_text(PATIENT, encoding="utf-8")
     runner = ["-m", "pytest", "-q", "-p", "no:cacheprovider"] if "class Test" in program else []
     done = subprocess.run(
         [sys.executable, "-W", "error", *runner, file.name],

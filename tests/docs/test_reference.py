@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 import re
 import textwrap
 from pathlib import Path
@@ -21,8 +20,6 @@ from shardcache.core.events import METHODS
 from shardcache.operations.recompute.counters import COUNTERS
 from shardcache.plugin import hookspecs
 from shardcache.plugin.manager import load
-from shardcache.settings import Settings
-from shardcache.settings.parameters import PARAMETERS
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 HOOKS = {
@@ -138,18 +135,3 @@ def test_every_scheme_is_documented():
     """Each URL scheme has its place on the page of backends."""
     text = page("backends")
     assert [scheme for scheme in load().backends if f"`{scheme}`" not in text] == []
-
-
-def test_every_setting_is_documented_with_its_default_and_variable():
-    """The list of settings has those of the code, in its order, each with its default."""
-    entries = re.findall(
-        r"^`(\w+)`\n: (.*?)(?=\n\n`|\n\nDurations)", page("settings"), re.MULTILINE | re.DOTALL
-    )
-    assert [name for name, _ in entries] == list(PARAMETERS)
-    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
-    for name, text in entries:
-        variable = "SHARDCACHE_URL" if name == "nodes" else f"SHARDCACHE_{name.upper()}"
-        assert (f"*Variable:* `{variable}`." in text) == (name != "ssl_context")
-        if name not in {"nodes", "timeout", "connect_timeout"}:
-            shown = json.dumps(value) if isinstance(value := defaults[name], str) else value
-            assert f"*Default:* `{shown}`." in text

@@ -51,7 +51,6 @@ PHRASES: Mapping[str, str] = {
     "dear": "expensive",
     # Words that users met, and that say something else in the field.
     "embedded": "in-process memory (node)",
-    "refused the greeting": "authentication failed",
     "watch-the-protection": "monitor",
     # Metaphors.
     "aboard": "waiting for the flight",
@@ -61,6 +60,7 @@ PHRASES: Mapping[str, str] = {
 
 # What must follow a phrase, or must not: "a thread of its own" is retired, "of its own calls" is not.
 FOLLOWED: Mapping[str, str] = {
+    '"""Give': r"(?!\s+up\b)",
     "of its own": r"(?=[^\S\n]*(?:\Z|[\n.,;:)]|(?:"
     r"and|as|at|because|for|has|in|is|needs|never|on|only|or|such|that|to|which|with)\b))",
     "so many": r"(?!\s+that\b)",

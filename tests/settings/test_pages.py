@@ -23,66 +23,80 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
 
 def rows(page, first):
-    """Give the cells of the table of a page whose first column is called `first`."""
+    """Return the cells of the table of a page whose first column is called `first`."""
     table = page.partition(f"\n| {first} |")[2].partition("\n\n")[0]
     _, _, *body = table.splitlines()
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in body]
 
 
+def settings_of(page):
+    """Return the text of each entry in the list of settings, by its name."""
+    listed = page.partition("## All settings\n")[2].partition("\n\nDurations")[0]
+    return dict(re.findall(r"^`(\w+)`\n: (.+?)(?=\n\n`|\Z)", listed, re.MULTILINE | re.DOTALL))
+
+
+def told(entry, what):
+    """Return what an entry says behind a word in italics, without its full stop."""
+    found = re.search(rf"\*{what}:\* (.+?)\.(?=\s|$)", entry)
+    return found and found[1]
+
+
 def code(cell):
-    """Give what stands between the backquotes of a cell."""
+    """Return the texts between the backquotes of a cell."""
     return re.findall(r"`([^`]*)`", cell)
 
 
 @pytest.fixture(scope="module")
 def settings_page():
-    """Give the text of the page about settings."""
+    """Return the text of the page about settings."""
     return (REFERENCE / "settings.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def urls_page():
-    """Give the text of the page about URLs."""
+    """Return the text of the page about URLs."""
     return (REFERENCE / "urls.md").read_text(encoding="utf-8")
 
 
 def test_every_setting_is_on_the_page(settings_page):
-    """The table has the parameters of the code, in their order, and no others."""
-    names = [code(row[0])[0] for row in rows(settings_page, "setting")]
+    """The list has the parameters of the code, in their order, and no others."""
+    names = list(settings_of(settings_page))
     assert names == list(PARAMETERS)
     assert {field.name for field in fields(Settings)} == {*names} - {"connect_timeout"}
 
 
 def test_spellings_of_the_page_are_those_of_the_code(settings_page):
-    """The columns of URL and variable name what those sources read."""
-    for name, url, variable, *_ in rows(settings_page, "setting"):
-        (setting,) = code(name)
-        assert code(url) == ([f"?{setting}="] if setting in CLIENT_FIELDS else [])
-        if setting == "ssl_context":  # which only code has
+    """An entry says which variable is read, and whether a URL can hold the setting."""
+    for setting, entry in settings_of(settings_page).items():
+        if setting == "ssl_context":  # only Python code has one
             assert setting not in FROM_ENVIRONMENT
-            assert code(variable) == []
-        elif setting != "nodes":
+            assert told(entry, "Variable") is None
+            assert "no variable, file or URL has it" in entry
+        elif setting == "nodes":
+            assert told(entry, "Variable") == f"`{URL_VARIABLE}`"
+        else:
             assert setting in FROM_ENVIRONMENT
-            assert code(variable) == [variable_of(setting)]
-    assert URL_VARIABLE in settings_page
+            assert told(entry, "Variable") == f"`{variable_of(setting)}`"
+            in_a_url = None if setting in CLIENT_FIELDS else "not possible"
+            assert told(entry, "In a URL") == in_a_url
     assert CONFIG_VARIABLE in settings_page
 
 
 def test_defaults_of_the_page_are_those_of_the_code(settings_page):
-    """A setting that is left out has the default that the page tells."""
+    """A setting that is left out has the default of its entry."""
     settings = Settings.of(nodes="memory://")
     actual = {field.name: getattr(settings, field.name) for field in fields(Settings)}
     actual |= {"timeout": settings.timeout.call, "connect_timeout": settings.timeout.connect}
-    told = {
-        code(row[0])[0]: literal_eval(code(row[3])[0])
-        for row in rows(settings_page, "setting")
-        if row[3] != "none"
+    defaults = {
+        name: literal_eval(code(told(entry, "Default"))[0])
+        for name, entry in settings_of(settings_page).items()
+        if name != "nodes"
     }
-    assert told == {name: actual[name] for name in PARAMETERS if name != "nodes"}
+    assert defaults == {name: actual[name] for name in PARAMETERS if name != "nodes"}
 
 
 def test_the_file_of_the_page_can_be_loaded(settings_page, tmp_path):
-    """The example of a file is one, and means what it seems to."""
+    """The example of a file can be loaded, and means what it says."""
     text = settings_page.partition("```toml\n")[2].partition("```")[0]
     path = tmp_path / "shardcache.toml"
     path.write_text(text, encoding="utf-8")
@@ -98,12 +112,12 @@ def test_the_file_of_the_page_can_be_loaded(settings_page, tmp_path):
 
 
 def test_urls_of_the_page_give_its_nodes(urls_page):
-    """Each URL of the table names the nodes told beside it, with their weights."""
+    """Each URL of the table names the nodes of its row, with their weights."""
     table = rows(urls_page, "URL")
     assert len(table) > 10
-    for url, told in table:
+    for url, named in table:
         nodes, settings = parse_nodes(*code(url))
-        expected = re.findall(r"`([^`]*)`(?: × ([\d.]+))?", told)
+        expected = re.findall(r"`([^`]*)`(?: × ([\d.]+))?", named)
         assert [(node.name, node.weight) for node in nodes] == [
             (name, float(weight or 1)) for name, weight in expected
         ]
@@ -111,17 +125,17 @@ def test_urls_of_the_page_give_its_nodes(urls_page):
 
 
 def test_ports_of_the_page_are_those_of_the_code(urls_page):
-    """Each scheme has the default port told beside it, and no other scheme has one."""
-    told = {code(scheme)[0]: port for scheme, _, port in rows(urls_page, "scheme")}
-    assert {scheme: int(port) for scheme, port in told.items() if port != "–"} == DEFAULT_PORTS
+    """Each scheme has the default port of its row, and no other scheme has one."""
+    ports = {code(scheme)[0]: port for scheme, _, port in rows(urls_page, "scheme")}
+    assert {scheme: int(port) for scheme, port in ports.items() if port != "–"} == DEFAULT_PORTS
 
 
 def test_queries_of_the_page_give_its_settings(urls_page):
-    """Each URL with settings gives those told beside it."""
+    """Each URL with settings has those of its row."""
     table = rows(urls_page.partition("## The query")[2], "URL")
     assert table
-    for url, told in table:
-        given_ = dict(text.split("=", 1) for text in code(told))
+    for url, settings_told in table:
+        given_ = dict(text.split("=", 1) for text in code(settings_told))
         expected = {name: literal_eval(text) for name, text in given_.items()}
         (written,) = code(url)
         settings = Settings.from_url(written)
