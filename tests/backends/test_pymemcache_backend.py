@@ -445,7 +445,7 @@ def test_an_interrupt_leaves_no_half_read_connection():
             raise KeyboardInterrupt
 
         connection.recv = interrupted
-        backend.pool.give(connection)
+        backend.pool.put(connection)
         with pytest.raises(KeyboardInterrupt):
             ask(backend, Get(b"k"))
         assert backend.pool.open == 0
@@ -459,7 +459,7 @@ def test_the_pool_is_bounded(make_memcached):
     held = backend._borrow(time.monotonic() + 5)
     with pytest.raises(PoolTimeoutError):
         ask(backend, Get(b"k"), 0.1)
-    backend.pool.give(held)
+    backend.pool.put(held)
     assert ask(backend, Get(b"k")) is None
     backend.close()
 

@@ -414,7 +414,7 @@ def test_a_connection_in_the_middle_of_a_reply_is_not_lent_again(make_memcached)
     pool = next(iter(client._cluster.members.values())).backend.pool
     lent = pool.get_idle()
     lent.wire.encode(Get(b"k"))  # whose reply is owed from now on
-    pool.give(lent)
+    pool.put(lent)
     assert (pool.get_idle(), pool.open) == (None, 0)
     assert client.get("k") == 1
     client.close()
@@ -510,7 +510,7 @@ def test_a_pool_that_ran_out_is_told_as_such(make_memcached):
     lent = backend.pool.get_idle()
     with pytest.raises(NodeTimeoutError, match="connections stayed in use"):
         client.get("k")
-    backend.pool.give(lent)
+    backend.pool.put(lent)
     assert client.get("k") == 1
     client.close()
 
