@@ -255,6 +255,7 @@ class Lingering(Locks):
 
 
 @pytest.mark.parametrize("machine", [Forgetful, Fast, Lingering])
+@pytest.mark.slow
 def test_the_machine_is_not_blind(machine):
     """The search finds a violation where Redlock promises nothing."""
     seen = settings(
