@@ -19,7 +19,7 @@ import math
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from shardcache.core.commands import Command, Reply
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import NodeTimeoutError
 
 if TYPE_CHECKING:  # a blocking program never loads it

@@ -19,7 +19,7 @@ from shardcache.cli.output import (
     show,
 )
 from shardcache.cli.terminal import escaped, reason_of, say, styled
-from shardcache.core.movement import shares
+from shardcache.core.placement.movement import shares
 from shardcache.errors import NodeError
 
 PREFERRED: Final = 3

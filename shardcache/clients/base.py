@@ -30,7 +30,7 @@ from shardcache.clients.probers import shared_prober
 from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.services import Service
 from shardcache.clients.swallowed_log import SwallowedErrorLog
-from shardcache.core.caching import (
+from shardcache.core.cache_policy import (
     CACHED_OPTIONS,
     DIRECT_OPTIONS,
     CachedTTL,
@@ -41,14 +41,14 @@ from shardcache.core.caching import (
     resolve_ttl,
 )
 from shardcache.core.codecs import Codec, Raw
-from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.events import Observers
 from shardcache.core.lifetimes import DEFAULT, Default
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import Strategy
+from shardcache.core.placement.topology import Topology
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.strategy import Strategy
 from shardcache.core.timeouts import TimeoutPolicy
-from shardcache.core.topology import Topology
+from shardcache.core.values.envelopes import MAX_VERSIONS
 from shardcache.errors import ClientCopyError, ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector

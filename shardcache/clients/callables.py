@@ -10,7 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 from shardcache.clients.key_builder import KeySpec
-from shardcache.core.caching import describe_function
+from shardcache.core.cache_policy import describe_function
 from shardcache.errors import ConfigurationError
 
 _LIKE_PROPERTIES: Final = (cached_property, partialmethod, property)

@@ -14,10 +14,10 @@ from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.clients.namespaces import Namespace
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
 from shardcache.core.lifetimes import DEFAULT
-from shardcache.core.nodes import Node
-from shardcache.core.other_clients import OtherClients
-from shardcache.core.payloads import Payloads, payloads_of
-from shardcache.core.strategy import Strategy
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import Strategy
+from shardcache.core.values.other_clients import OtherClients
+from shardcache.core.values.payloads import Payloads, payloads_of
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.invalidation.clearing import ClearableCluster

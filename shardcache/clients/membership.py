@@ -13,11 +13,11 @@ from shardcache.backends.live_objects import LiveObjects
 from shardcache.backends.locking import ProcessLock
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.services import Service, Services, StartingIO
-from shardcache.core.cautions import url_warnings
 from shardcache.core.events import TopologyChanged
-from shardcache.core.nodes import MEMORY, Node
-from shardcache.core.other_clients import OtherClients, largest_value
-from shardcache.core.topology import Topology, TopologyChange
+from shardcache.core.placement.nodes import MEMORY, Node
+from shardcache.core.placement.topology import Topology, TopologyChange
+from shardcache.core.placement.url_warnings import url_warnings
+from shardcache.core.values.other_clients import OtherClients, largest_value
 from shardcache.errors import ClientClosedError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member

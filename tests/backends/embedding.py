@@ -8,9 +8,9 @@ from shardcache.core.commands import (
     Payload,
     ServerStats,
 )
-from shardcache.core.flags import TEXT_FLAGS
-from shardcache.core.nodes import Node
-from shardcache.core.payloads import INTEGER_FLAGS
+from shardcache.core.placement.nodes import Node
+from shardcache.core.values.flags import TEXT_FLAGS
+from shardcache.core.values.payloads import INTEGER_FLAGS
 
 DEADLINE = 0.0  # long past: an embedded node never waits
 

@@ -28,8 +28,8 @@ from shardcache.core.commands import (
     SetMany,
     Touch,
 )
-from shardcache.core.flags import RAW_FLAGS
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
+from shardcache.core.values.flags import RAW_FLAGS
 from shardcache.errors import ConfigurationError, NotACounterError, ValueTooLargeError
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from clients.signing import NEW, Node, cached
 from shardcache import DecodeError
-from shardcache.core.envelopes import pack, unpack
-from shardcache.core.payloads import (
+from shardcache.core.values.envelopes import pack, unpack
+from shardcache.core.values.payloads import (
     ENVELOPE_FLAGS,
     ERROR_FLAGS,
 )

@@ -13,8 +13,9 @@ import pytest
 from clients.signing import CODECS, NEW, OLD, VALUES, Node, cached
 from shardcache import ConfigurationError, DecodeError
 from shardcache.core.codecs import Msgpack, Pickle
-from shardcache.core.envelopes import Envelope, pack, unpack
-from shardcache.core.flags import (
+from shardcache.core.keys import KeySpace
+from shardcache.core.values.envelopes import Envelope, pack, unpack
+from shardcache.core.values.flags import (
     ABANDONED_FLAGS,
     CODEC_KINDS,
     ENVELOPE_FLAGS,
@@ -25,7 +26,6 @@ from shardcache.core.flags import (
     SIGNED,
     STUB_FLAGS,
 )
-from shardcache.core.keys import KeySpace
 from shardcache.testing.driving import MODES, make_client
 
 EVERY_FLAG = [kind << SHIFT for kind in range(256)]

@@ -72,7 +72,7 @@ from core.argument_kinds import (
     other_enum,
 )
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
-from shardcache.core.arguments import canonical
+from shardcache.core.key_building.arguments import canonical
 from shardcache.errors import KeyBuildError
 
 BERLIN, LAGOS = ZoneInfo("Europe/Berlin"), ZoneInfo("Africa/Lagos")

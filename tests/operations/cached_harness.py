@@ -9,13 +9,13 @@ from operations.harness import A_FEW_ROUND_TRIPS, REDIS, Harness
 from operations.simulation import Process, SimulatedNode, Task
 from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
-from shardcache.core.caching import CachePolicy
+from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Set
-from shardcache.core.flags import is_mark
-from shardcache.core.freshness import open_stored
 from shardcache.core.leases import lock_key
-from shardcache.core.payloads import MARK_FLAGS, Payload
-from shardcache.core.reserved import GENERATIONS, VALUE_LOCKS
+from shardcache.core.reserved_keys import GENERATIONS, VALUE_LOCKS
+from shardcache.core.values.flags import is_mark
+from shardcache.core.values.freshness import open_stored
+from shardcache.core.values.payloads import MARK_FLAGS, Payload
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request
 

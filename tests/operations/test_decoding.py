@@ -6,8 +6,15 @@ import pytest
 
 from shardcache import Client, DecodeError, PartialFailureError
 from shardcache.core.commands import Set
-from shardcache.core.flags import BARE_STUB, RAW_FLAGS, TEXT_FLAGS, UNMARKED_FLAGS, abandoned, stub
-from shardcache.core.payloads import ERROR_FLAGS, INTEGER_FLAGS
+from shardcache.core.values.flags import (
+    BARE_STUB,
+    RAW_FLAGS,
+    TEXT_FLAGS,
+    UNMARKED_FLAGS,
+    abandoned,
+    stub,
+)
+from shardcache.core.values.payloads import ERROR_FLAGS, INTEGER_FLAGS
 from shardcache.operations.port import run
 
 MISSING = object()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from shardcache import Settings, hookimpl
 from shardcache.backends.base import BackendFactory
 from shardcache.core.codecs import CodecFactory
-from shardcache.core.strategy import StrategyFactory
+from shardcache.core.placement.strategy import StrategyFactory
 from shardcache.plugin.registry import Registry
 from shardcache_example.codec import JsonZlib
 from shardcache_example.observer import slow_calls

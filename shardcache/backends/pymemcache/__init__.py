@@ -8,7 +8,7 @@ from typing import Final
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.backends.transport.resolver import NAMES, Resolver
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 

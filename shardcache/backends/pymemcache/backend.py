@@ -23,7 +23,7 @@ from shardcache.backends.transport.resolver import NAMES, Resolver
 from shardcache.backends.transport.wakeups import Wakeup
 from shardcache.backends.wire import Wire
 from shardcache.core.commands import Cas, Command, DeleteMany, Get, GetMany, Reply, Set, SetMany
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import (
     NodeError,
     NodeRefusedError,

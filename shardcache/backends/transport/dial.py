@@ -22,7 +22,7 @@ from shardcache.backends.transport.resolver import NAMES, AddressInfo, Resolver
 from shardcache.backends.transport.wakeups import Wakeup
 from shardcache.backends.wire import Incarnation, Wire
 from shardcache.core.capabilities import EVERYTHING
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.core.secrecy import clear_frames
 from shardcache.errors import (
     ConnectTimeoutError,

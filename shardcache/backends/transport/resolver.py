@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
-from shardcache.core.nodes import Address, Node, is_local
+from shardcache.core.placement.nodes import Address, Node, is_local
 
 AddressInfo: TypeAlias = tuple[socket.AddressFamily, Any]  # a family, and an address of it
 

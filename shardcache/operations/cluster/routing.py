@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from shardcache.core.keys import KeySpace
-from shardcache.core.topology import Topology
+from shardcache.core.placement.topology import Topology
 from shardcache.operations.cluster.members import Member
 
 Key = str | bytes

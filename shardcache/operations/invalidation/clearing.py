@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from shardcache.core.commands import Command, Reply, keys_of, with_keys
-from shardcache.core.reserved import CLEARABLE, CLEARED, GENERATIONS, LOCKS, MARKS, VALUE_LOCKS
+from shardcache.core.reserved_keys import CLEARABLE, CLEARED, GENERATIONS, LOCKS, MARKS, VALUE_LOCKS
 from shardcache.errors import ConfigurationError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member

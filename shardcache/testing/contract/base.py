@@ -10,7 +10,7 @@ import pytest
 from shardcache.core.commands import (
     Command,
 )
-from shardcache.core.flags import RAW_FLAGS
+from shardcache.core.values.flags import RAW_FLAGS
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, Mode, make_client

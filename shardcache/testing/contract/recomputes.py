@@ -18,7 +18,7 @@ from shardcache.core.commands import (
     Set,
     Touch,
 )
-from shardcache.core.flags import is_stub
+from shardcache.core.values.flags import is_stub
 from shardcache.testing.contract.base import (
     NAME,
     OTHER,

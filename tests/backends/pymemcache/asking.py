@@ -9,8 +9,8 @@ import time
 
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.pymemcache import Pymemcache
-from shardcache.core.flags import RAW_FLAGS, TEXT_FLAGS
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
+from shardcache.core.values.flags import RAW_FLAGS, TEXT_FLAGS
 
 TEXT = (TEXT_FLAGS, b"text")
 OTHER = (RAW_FLAGS, b"\r\nEND\r\n\x00")

@@ -23,9 +23,9 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import RAW_FLAGS
 from shardcache.core.keys import hash_name
-from shardcache.core.payloads import INTEGER_FLAGS
+from shardcache.core.values.flags import RAW_FLAGS
+from shardcache.core.values.payloads import INTEGER_FLAGS
 from shardcache.errors import (
     ConfigurationError,
     NodeRefusedError,

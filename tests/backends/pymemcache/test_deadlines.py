@@ -21,7 +21,7 @@ from shardcache.core.commands import (
     Set,
 )
 from shardcache.core.health import FailureKind, failure_kind
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import (
     NodeTimeoutError,
     NodeUnavailableError,

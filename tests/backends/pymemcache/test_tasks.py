@@ -16,8 +16,8 @@ from shardcache.core.commands import (
     Set,
     SetMany,
 )
-from shardcache.core.nodes import Node
-from shardcache.core.payloads import INTEGER_FLAGS
+from shardcache.core.placement.nodes import Node
+from shardcache.core.values.payloads import INTEGER_FLAGS
 from shardcache.errors import (
     NodeTimeoutError,
 )
@@ -110,7 +110,7 @@ import time
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.pymemcache import Pymemcache
 from shardcache.core.commands import Get
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 backend = Pymemcache().blocking(Node({server.url.replace("memcached", "pymemcache")!r}), BackendOptions())
 exchange = backend.begin(Get(b"k"), time.monotonic() + 60)
 time.sleep(0.1)

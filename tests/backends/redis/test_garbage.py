@@ -18,7 +18,7 @@ from shardcache.core.commands import (
     ServerStats,
     Set,
 )
-from shardcache.core.flags import RAW_FLAGS, TEXT_FLAGS
+from shardcache.core.values.flags import RAW_FLAGS, TEXT_FLAGS
 from shardcache.errors import (
     NodeError,
     NodeProtocolError,

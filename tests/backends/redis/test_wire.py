@@ -39,8 +39,8 @@ from shardcache.core.commands import (
     Set,
     SetMany,
 )
-from shardcache.core.flags import RAW_FLAGS, TEXT_FLAGS, UNKNOWN_FLAGS, UNMARKED_FLAGS
-from shardcache.core.payloads import INTEGER_FLAGS
+from shardcache.core.values.flags import RAW_FLAGS, TEXT_FLAGS, UNKNOWN_FLAGS, UNMARKED_FLAGS
+from shardcache.core.values.payloads import INTEGER_FLAGS
 from shardcache.errors import (
     ConfigurationError,
     NodeRefusedError,

@@ -24,7 +24,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import TEXT_FLAGS
+from shardcache.core.values.flags import TEXT_FLAGS
 
 NODE = "cache1"
 TEXT = (TEXT_FLAGS, b"text")

@@ -15,7 +15,7 @@ from shardcache.backends.pymemcache import Pymemcache
 from shardcache.backends.redis import Redis
 from shardcache.backends.transport.resolver import Resolver
 from shardcache.core.commands import Get, Set
-from shardcache.core.flags import RAW_FLAGS
+from shardcache.core.values.flags import RAW_FLAGS
 from shardcache.plugin.manager import load
 from shardcache.testing.driving import MODES, make_client
 

@@ -12,7 +12,7 @@ from operations.simulation import TIMEOUT
 from shardcache.core import health
 from shardcache.core.commands import GetMany
 from shardcache.core.events import CallFinished
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import (
     NodeRefusedError,
     NodeTimeoutError,

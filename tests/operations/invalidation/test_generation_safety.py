@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from operations.cached_harness import PLANTED, FunctionHarness
 from operations.harness import ONE_WAY
 from shardcache.core.leases import quorum
-from shardcache.core.reserved import MARKS
+from shardcache.core.reserved_keys import MARKS
 from shardcache.operations.invalidation.generations import LOOK_AGAIN
 
 DAY = 24 * 3600.0

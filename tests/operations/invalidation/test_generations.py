@@ -12,10 +12,10 @@ from operations.simulated_io import GRACE
 from operations.simulation import TIMEOUT
 from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
-from shardcache.core.caching import CachePolicy
+from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
-from shardcache.core.payloads import MARK_FLAGS
-from shardcache.core.reserved import MARKS
+from shardcache.core.reserved_keys import MARKS
+from shardcache.core.values.payloads import MARK_FLAGS
 from shardcache.operations.invalidation.generations import LOOK_AGAIN
 
 

@@ -8,7 +8,7 @@ from operations.cached_harness import PLANTED, FunctionHarness
 from operations.harness import ON_THE_WAY, ONE_WAY, ROUND_TRIP
 from operations.simulation import TIMEOUT
 from shardcache.core.commands import Set
-from shardcache.core.reserved import MARKS
+from shardcache.core.reserved_keys import MARKS
 from shardcache.operations.invalidation.generations import LOOK_AGAIN
 
 DAY = 24 * 3600.0

@@ -6,11 +6,11 @@ import pytest
 
 from operations.cached_harness import RecomputeHarness
 from operations.harness import MEMCACHED, ON_THE_WAY, REDIS
-from shardcache.core.caching import CachePolicy
+from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Cas, Set
-from shardcache.core.flags import is_abandoned
-from shardcache.core.freshness import open_stored
 from shardcache.core.leases import LockPolicy
+from shardcache.core.values.flags import is_abandoned
+from shardcache.core.values.freshness import open_stored
 from shardcache.operations.recompute.claims import BACKING_OFF
 from shardcache.operations.recompute.recompute import begin, claim_refresh
 

@@ -8,9 +8,9 @@ from operations.cached_harness import DELTA, RecomputeHarness
 from operations.harness import A_FEW_ROUND_TRIPS, AFTER_FIRST_LOOK, AFTER_MAJORITY, LONGEST_PAUSE
 from shardcache.core.commands import Acquire, Cas, GetOrStub, Set
 from shardcache.core.events import ComputeFinished, StampedePrevented
-from shardcache.core.flags import is_mark
 from shardcache.core.leases import LockPolicy
-from shardcache.core.reserved import VALUE_LOCKS
+from shardcache.core.reserved_keys import VALUE_LOCKS
+from shardcache.core.values.flags import is_mark
 from shardcache.errors import NodeRefusedError, RecomputeTimeoutError
 from shardcache.operations.locks import redlock
 from shardcache.operations.recompute.recompute import begin
