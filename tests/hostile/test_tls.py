@@ -214,8 +214,8 @@ def test_a_certificate_of_the_client(mode, scheme, authority, tmp_path):
     ("query", "word"),
     [
         ("ssl_cert_reqs=none", "ssl_cert_reqs=none: any server is accepted"),
-        ("ssl_check_hostname=false", "ssl_check_hostname=false: a server with the certificate"),
-        ("ssl_check_hostname=no", "ssl_check_hostname=false: a server with the certificate"),
+        ("ssl_check_hostname=false", "ssl_check_hostname=false: a server with a certificate"),
+        ("ssl_check_hostname=no", "ssl_check_hostname=false: a server with a certificate"),
         ("ssl_cert_reqs=NONE&ssl_check_hostname=0", "ssl_cert_reqs=none: any server"),
     ],
 )
