@@ -9,7 +9,7 @@ from shardcache.clients.blocking import Client
 from shardcache.clients.cached import AsyncCachedFunction, CachedFunction
 from shardcache.clients.function_cache import CacheInfo
 from shardcache.clients.locks import AsyncLease, AsyncLock, Lease, Lock
-from shardcache.core.caching import CachePolicy
+from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.events import (
     CallFinished,
     ComputeFinished,
@@ -25,9 +25,9 @@ from shardcache.core.events import (
 )
 from shardcache.core.leases import LockPolicy
 from shardcache.core.lifetimes import DEFAULT
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.timeouts import TimeoutPolicy
-from shardcache.core.topology import Topology, TopologyChange
 from shardcache.decorators import cached, configure
 from shardcache.errors import (
     CheckFailedError,

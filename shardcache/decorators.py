@@ -15,7 +15,7 @@ from shardcache.clients.blocking import Client
 from shardcache.clients.cached import AsyncCachedFunction, AsyncDecorator, CachedFunction, Decorator
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
-from shardcache.core.caching import (
+from shardcache.core.cache_policy import (
     CACHED_OPTIONS,
     CachedTTL,
     CachePolicy,
@@ -25,7 +25,7 @@ from shardcache.core.caching import (
     resolve_ttl,
 )
 from shardcache.core.lifetimes import DEFAULT, Default
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import ConfigurationError
 from shardcache.plugin.manager import load

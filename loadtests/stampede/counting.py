@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
-from shardcache.core.reserved import LOCKS, VALUE_LOCKS
+from shardcache.core.reserved_keys import LOCKS, VALUE_LOCKS
 from shardcache.testing.servers import Server
 
 SECONDS = 5.0  # for an answer about a server

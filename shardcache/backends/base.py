@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from shardcache.core.commands import Command, Reply
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import NodeTimeoutError
 
 if TYPE_CHECKING:  # a blocking program never loads it

@@ -44,9 +44,9 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import INTEGER_FLAGS, is_stub, stub
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.core.urls import redact
+from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import ConfigurationError, NodeError, NotACounterError, ValueTooLargeError
 
 COUNTER_MAX: Final = 2**63 - 1

@@ -19,7 +19,7 @@ from shardcache.cli.output import (
     show,
 )
 from shardcache.cli.text import foreign, reason_of, say, visible
-from shardcache.core.movement import shares
+from shardcache.core.placement.movement import shares
 from shardcache.errors import NodeError
 from shardcache.plugin.manager import load
 

@@ -29,9 +29,9 @@ from shardcache.cli.output import (
 )
 from shardcache.cli.text import is_ascii
 from shardcache.clients.blocking import Client
-from shardcache.core.movement import Movement, shares
-from shardcache.core.nodes import Node
-from shardcache.core.topology import Topology
+from shardcache.core.placement.movement import Movement, shares
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.topology import Topology
 from shardcache.errors import ConfigurationError
 from shardcache.plugin.manager import load
 from shardcache.testing.servers import (

@@ -9,7 +9,7 @@ import click
 from shardcache.cli.connect import client_options, open_client
 from shardcache.cli.output import exits_by, json_option, print_json
 from shardcache.cli.text import say, visible
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 
 
 @click.command()

@@ -19,10 +19,10 @@ from shardcache.cli.output import (
     working,
 )
 from shardcache.cli.text import say, visible
-from shardcache.core.movement import Movement
-from shardcache.core.nodes import Node
-from shardcache.core.strategy import Strategy
-from shardcache.core.topology import Topology
+from shardcache.core.placement.movement import Movement
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import Strategy
+from shardcache.core.placement.topology import Topology
 from shardcache.plugin.manager import load
 from shardcache.settings import node_list, parse_options
 

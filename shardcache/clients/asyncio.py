@@ -13,13 +13,13 @@ from shardcache.clients.base import ClientBase, given_tags
 from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
-from shardcache.core.caching import CachedTTL, PolicyOptions, Span
+from shardcache.core.cache_policy import CachedTTL, PolicyOptions, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
 from shardcache.core.lifetimes import DEFAULT, TTL, Default
-from shardcache.core.nodes import Node
-from shardcache.core.topology import Topology, TopologyChange
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.asyncio import AsyncIO
 from shardcache.operations.cluster.ejection import Ejector

@@ -21,7 +21,7 @@ from shardcache.clients.key_builder import PrefixRegistry
 from shardcache.clients.recomputes import RecomputeLog
 from shardcache.clients.sharing import prober_of
 from shardcache.clients.swallowed import SwallowedErrors
-from shardcache.core.caching import (
+from shardcache.core.cache_policy import (
     CACHED_OPTIONS,
     DIRECT_OPTIONS,
     CachedTTL,
@@ -31,19 +31,19 @@ from shardcache.core.caching import (
     check_options,
     resolve_ttl,
 )
-from shardcache.core.cautions import url_warnings
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
-from shardcache.core.envelopes import MAX_VERSIONS
 from shardcache.core.events import Observers, TopologyChanged
 from shardcache.core.keys import KeySpace
 from shardcache.core.lifetimes import DEFAULT, Default
-from shardcache.core.nodes import MEMORY, Node
-from shardcache.core.other_clients import OtherClients, largest_value
-from shardcache.core.payloads import payloads_of
+from shardcache.core.placement.nodes import MEMORY, Node
+from shardcache.core.placement.strategy import Strategy
+from shardcache.core.placement.topology import Topology, TopologyChange
+from shardcache.core.placement.url_warnings import url_warnings
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.strategy import Strategy
 from shardcache.core.timeouts import TimeoutPolicy
-from shardcache.core.topology import Topology, TopologyChange
+from shardcache.core.values.envelopes import MAX_VERSIONS
+from shardcache.core.values.other_clients import OtherClients, largest_value
+from shardcache.core.values.payloads import payloads_of
 from shardcache.errors import ClientClosedError, ClientCopyError, ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector

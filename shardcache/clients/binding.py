@@ -13,7 +13,7 @@ from typing import (
 )
 
 from shardcache.clients.key_builder import KeySpec
-from shardcache.core.caching import describe_function
+from shardcache.core.cache_policy import describe_function
 from shardcache.errors import ConfigurationError
 
 _LIKE_PROPERTIES: Final = (cached_property, partialmethod, property)

@@ -23,7 +23,7 @@ from typing import (
 from shardcache.clients.binding import NO_FUNCTION, bind_as, unwrapped, why_not_awaited
 from shardcache.clients.function_cache import Args, CacheContext, CacheInfo, FunctionCache, Kwargs
 from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
-from shardcache.core.caching import CachePolicy
+from shardcache.core.cache_policy import CachePolicy
 from shardcache.errors import ConfigurationError
 from shardcache.operations.port import run
 

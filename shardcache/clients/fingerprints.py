@@ -14,7 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 from weakref import ref
 
-from shardcache.core.arguments import UnkeyableError, canonical
+from shardcache.core.key_building.arguments import UnkeyableError, canonical
 
 # Functions and what they close over are the caller's own, hence `Any`.
 

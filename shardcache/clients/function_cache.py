@@ -10,7 +10,7 @@ from typing import (
 )
 
 from shardcache.clients.key_builder import KeyBuilder, function_name
-from shardcache.core.caching import CachePolicy
+from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster

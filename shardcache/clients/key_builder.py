@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from shardcache.clients.fingerprints import Fingerprint
-from shardcache.core.arguments import UnkeyableError, canonical, digest
-from shardcache.core.envelopes import MAX_VERSIONS
-from shardcache.core.nodes import MEMORY
-from shardcache.core.templates import Template
+from shardcache.core.key_building.arguments import UnkeyableError, canonical, digest
+from shardcache.core.key_building.templates import Template
+from shardcache.core.placement.nodes import MEMORY
 from shardcache.core.urls import redact
+from shardcache.core.values.envelopes import MAX_VERSIONS
 from shardcache.errors import ConfigurationError, KeyBuildError
 from shardcache.operations.cluster.cluster import Cluster
 

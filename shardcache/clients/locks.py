@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 from shardcache.core.leases import MAX_TTL, LockPolicy, OnLost, WaitStrategy
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.core.timeouts import positive_seconds, seconds_or_zero
 from shardcache.errors import ConfigurationError, LockLost
 from shardcache.operations.cluster.cluster import Cluster

@@ -1,7 +1,7 @@
 """What a client can ask of one node, as values, with the reply each gets.
 
 Keys here are canonical (`core.keys`): namespace in front, never empty. A payload is
-`(flags, data)`: how the bytes were encoded (`core.flags`) and the bytes. A `ttl` is seconds
+`(flags, data)`: how the bytes were encoded (`core.values.flags`) and the bytes. A `ttl` is seconds
 above zero, or `None` for no expiry; writes that expire at once become deletes before they get here.
 NamedTuples, because a frozen dataclass costs 1 µs to make and these 0.25.
 """

@@ -7,8 +7,8 @@ from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from typing import Literal, NamedTuple, TypeAlias
 
-from shardcache.core.nodes import Node
-from shardcache.core.topology import TopologyChange
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.topology import TopologyChange
 from shardcache.errors import ConfigurationError, DecodeError, NodeError
 
 

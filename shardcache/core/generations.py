@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from shardcache.core.commands import Payload
-from shardcache.core.flags import MARK_FLAGS
 from shardcache.core.leases import quorum
+from shardcache.core.values.flags import MARK_FLAGS
 
 FIRST: Final = ""  # the name of the generation before any other
 MAX_AHEAD: Final = 24 * 3600.0  # seconds by which the clock of another process may be ahead

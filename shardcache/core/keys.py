@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
-from shardcache.core.reserved import ESCAPED, HASHED, RESERVED
+from shardcache.core.reserved_keys import ESCAPED, HASHED, RESERVED
 from shardcache.errors import ConfigurationError, InvalidKeyError
 
 MAX_PLAIN: Final = 250  # bytes: memcached's limit for a key

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from shardcache.core.reserved import LOCKS
+from shardcache.core.reserved_keys import LOCKS
 from shardcache.core.timeouts import positive_seconds
 from shardcache.errors import ConfigurationError
 

@@ -9,7 +9,7 @@ from shardcache.backends.pymemcache import Pymemcache
 from shardcache.backends.redis import Redis
 from shardcache.core import codecs
 from shardcache.core.codecs import CodecFactory
-from shardcache.core.strategy import StrategyFactory
+from shardcache.core.placement.strategy import StrategyFactory
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.plugin.registry import Registry
 from shardcache.strategies import crc16, jump, ketama, maglev, modulo, pymemcache, rendezvous

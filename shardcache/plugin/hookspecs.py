@@ -12,8 +12,8 @@ import pluggy
 
 from shardcache.backends.base import BackendFactory
 from shardcache.core.codecs import CodecFactory
-from shardcache.core.strategy import StrategyFactory
-from shardcache.core.topology import TopologyChange
+from shardcache.core.placement.strategy import StrategyFactory
+from shardcache.core.placement.topology import TopologyChange
 from shardcache.plugin.commands import CliCommand
 from shardcache.plugin.registry import Registry
 from shardcache.settings import Settings

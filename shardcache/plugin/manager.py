@@ -13,8 +13,8 @@ import pluggy
 from shardcache.backends.base import BackendFactory
 from shardcache.backends.locking import ProcessLock
 from shardcache.core.codecs import CodecFactory
-from shardcache.core.strategy import StrategyFactory
-from shardcache.core.topology import TopologyChange
+from shardcache.core.placement.strategy import StrategyFactory
+from shardcache.core.placement.topology import TopologyChange
 from shardcache.errors import ConfigurationError
 from shardcache.plugin import hookspecs
 from shardcache.plugin.commands import CliCommand

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from shardcache.settings.choices import parse_options
 from shardcache.settings.nodes import node_list, parse_node, parse_nodes
+from shardcache.settings.options import parse_options
+from shardcache.settings.settings import Settings
 from shardcache.settings.sources import names_nodes
-from shardcache.settings.value import Settings
 
 __all__ = ["Settings", "names_nodes", "node_list", "parse_node", "parse_nodes", "parse_options"]

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from shardcache.core.nodes import Node, is_local
+from shardcache.core.placement.nodes import Node, is_local
+from shardcache.core.placement.topology import check_nodes
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.topology import check_nodes
 from shardcache.core.urls import Parts, redact, split_url, unquote
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults, near, unknown, within

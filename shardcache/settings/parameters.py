@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 from shardcache.core.lifetimes import MAX_SECONDS
-from shardcache.core.nodes import Node
 from shardcache.core.numeric import whole
+from shardcache.core.placement.nodes import Node
 from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy, positive_seconds
 from shardcache.errors import ConfigurationError
-from shardcache.settings.choices import parse_options
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list
+from shardcache.settings.options import parse_options
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl

@@ -15,7 +15,7 @@ from shardcache.settings.parameters import FROM_ENVIRONMENT, PARAMETERS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shardcache.core.nodes import Node
+    from shardcache.core.placement.nodes import Node
 
 PREFIX: Final = "SHARDCACHE_"
 URL_VARIABLE: Final = "SHARDCACHE_URL"

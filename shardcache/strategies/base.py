@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Final, TypeAlias
 
-from shardcache.core.hashing import hash_tag
-from shardcache.core.nodes import Node
-from shardcache.core.strategy import HashRanges
+from shardcache.core.placement.hashing import hash_tag
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import HashRanges
 from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 

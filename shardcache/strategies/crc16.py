@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import ClassVar, Final
 
-from shardcache.core.hashing import crc16, hash_tag
-from shardcache.core.nodes import Node
-from shardcache.core.strategy import HashRanges
+from shardcache.core.placement.hashing import crc16, hash_tag
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import HashRanges
 from shardcache.strategies.base import (
     BuiltPlacement,
     StrategyBase,

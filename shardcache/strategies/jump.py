@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from xxhash import xxh64_intdigest
 
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import TopologyError
 from shardcache.strategies.base import BuiltPlacement, StrategyBase, preference_by_rehashing
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import md5
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
-from shardcache.core import hashing
-from shardcache.core.hashing import KeyHash
-from shardcache.core.nodes import Node
+from shardcache.core.placement import hashing
+from shardcache.core.placement.hashing import KeyHash
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import TopologyError
-from shardcache.strategies import keyhashes
+from shardcache.strategies import key_hashes
 from shardcache.strategies.base import BuiltPlacement, StrategyBase, Value, split_port
-from shardcache.strategies.rings import ring
+from shardcache.strategies.ring import ring
 
 DEFAULT_PORT: Final = "11211"
 DIGESTS: Final = 40  # of each node when all are equal, rounding aside
@@ -38,7 +38,7 @@ class Ketama(StrategyBase):
     hashes_namespace: ClassVar[bool] = False
     choices: ClassVar[dict[str, Sequence[Value]]] = {
         "profile": ("libmemcached", "pylibmc", "libketama", "twemproxy", "spymemcached"),
-        "hash": tuple(keyhashes.TWEMPROXY),
+        "hash": tuple(key_hashes.TWEMPROXY),
     }
 
     def __init__(self, **options: Any) -> None:  # as the base
@@ -46,7 +46,7 @@ class Ketama(StrategyBase):
         super().__init__(**options)
         name = str(self.options["profile"])
         self._points = PROFILES[name].points
-        self._hash = keyhashes.choose(
+        self._hash = key_hashes.choose(
             self.registered, name, PROFILES[name].hashes, str(self.options["hash"])
         )
 
@@ -157,9 +157,9 @@ class Profile(NamedTuple):
 
 
 PROFILES: Final[dict[str, Profile]] = {
-    "libmemcached": Profile(_libmemcached_points, {keyhashes.DEFAULT: hashing.md5}),
-    "pylibmc": Profile(_pylibmc_points, {keyhashes.DEFAULT: hashing.one_at_a_time}),
-    "libketama": Profile(_libketama_points, {keyhashes.DEFAULT: hashing.md5}),
-    "twemproxy": Profile(_twemproxy_points, keyhashes.TWEMPROXY),
-    "spymemcached": Profile(_spymemcached_points, {keyhashes.DEFAULT: hashing.md5}),
+    "libmemcached": Profile(_libmemcached_points, {key_hashes.DEFAULT: hashing.md5}),
+    "pylibmc": Profile(_pylibmc_points, {key_hashes.DEFAULT: hashing.one_at_a_time}),
+    "libketama": Profile(_libketama_points, {key_hashes.DEFAULT: hashing.md5}),
+    "twemproxy": Profile(_twemproxy_points, key_hashes.TWEMPROXY),
+    "spymemcached": Profile(_spymemcached_points, {key_hashes.DEFAULT: hashing.md5}),
 }

@@ -9,8 +9,8 @@ from typing import ClassVar, Final
 
 from xxhash import xxh64_intdigest
 
-from shardcache.core.nodes import Node
-from shardcache.core.strategy import HashRanges
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import HashRanges
 from shardcache.errors import TopologyError
 from shardcache.strategies.base import (
     BuiltPlacement,

@@ -6,10 +6,10 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
-from shardcache.core.hashing import KeyHash
-from shardcache.core.nodes import Node
+from shardcache.core.placement.hashing import KeyHash
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import TopologyError
-from shardcache.strategies import keyhashes
+from shardcache.strategies import key_hashes
 from shardcache.strategies.base import BuiltPlacement, StrategyBase, Value, preference_by_rehashing
 
 
@@ -27,7 +27,7 @@ class Modulo(StrategyBase):
     hashes_namespace: ClassVar[bool] = False
     choices: ClassVar[dict[str, Sequence[Value]]] = {
         "profile": ("python-memcached", "libmemcached", "twemproxy"),
-        "hash": keyhashes.NAMES,
+        "hash": key_hashes.NAMES,
     }
 
     def __init__(self, **options: Any) -> None:  # as the base
@@ -35,7 +35,7 @@ class Modulo(StrategyBase):
         super().__init__(**options)
         name = str(self.options["profile"])
         self._profile = PROFILES[name]
-        self._hash = keyhashes.choose(
+        self._hash = key_hashes.choose(
             self.registered, name, self._profile.hashes, str(self.options["hash"])
         )
 
@@ -84,7 +84,7 @@ class Profile(NamedTuple):
 MAX_SERVERS: Final = 1_000_000  # in a list that repeats servers by weight
 
 PROFILES: Final[dict[str, Profile]] = {
-    "python-memcached": Profile(_repeat_by_weight, {keyhashes.DEFAULT: _python_memcached_hash}),
-    "libmemcached": Profile(_refuse_weights, keyhashes.LIBMEMCACHED),
-    "twemproxy": Profile(_repeat_by_weight, keyhashes.TWEMPROXY),
+    "python-memcached": Profile(_repeat_by_weight, {key_hashes.DEFAULT: _python_memcached_hash}),
+    "libmemcached": Profile(_refuse_weights, key_hashes.LIBMEMCACHED),
+    "twemproxy": Profile(_repeat_by_weight, key_hashes.TWEMPROXY),
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from shardcache.core.hashing import murmur3_32
-from shardcache.core.nodes import Node
+from shardcache.core.placement.hashing import murmur3_32
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import TopologyError
 from shardcache.strategies.base import BuiltPlacement, StrategyBase, split_port
 

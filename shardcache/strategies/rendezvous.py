@@ -13,8 +13,8 @@ from typing import ClassVar, Final, TypeAlias
 
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
-from shardcache.core.nodes import Node
-from shardcache.core.strategy import HashRanges
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import HashRanges
 from shardcache.strategies.base import BuiltPlacement, Owner, StrategyBase, Value, digest_parts
 
 SLOTS: Final = (65_536, 262_144)

@@ -41,7 +41,7 @@ from shardcache.core.commands import (
     SetMany,
     Touch,
 )
-from shardcache.core.flags import RAW_FLAGS, is_stub
+from shardcache.core.values.flags import RAW_FLAGS, is_stub
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, Mode, make_client

@@ -17,9 +17,9 @@ from typing import ClassVar
 
 import pytest
 
-from shardcache.core.nodes import Node
-from shardcache.core.strategy import Strategy
-from shardcache.core.topology import Topology
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import Strategy
+from shardcache.core.placement.topology import Topology
 
 KEYS = [f"user:{number}:profile".encode() for number in range(2000)]
 

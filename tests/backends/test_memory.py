@@ -33,8 +33,8 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
+from shardcache.core.values.flags import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
 from shardcache.errors import ConfigurationError, NotACounterError, ValueTooLargeError
 
 DEADLINE = 0.0  # long past: an embedded node never waits

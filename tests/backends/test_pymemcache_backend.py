@@ -35,10 +35,10 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import hash_name
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
+from shardcache.core.values.flags import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
 from shardcache.errors import (
     ConfigurationError,
     NodeError,
@@ -671,7 +671,7 @@ import time
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.pymemcache import Pymemcache
 from shardcache.core.commands import Get
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 backend = Pymemcache().blocking(Node({server.url.replace("memcached", "pymemcache")!r}), BackendOptions())
 exchange = backend.begin(Get(b"k"), time.monotonic() + 60)
 time.sleep(0.1)

@@ -10,8 +10,8 @@ import pytest
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.redis import Redis
 from shardcache.core.commands import Get, GetMany, Ping, Set
-from shardcache.core.flags import TEXT_FLAGS
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
+from shardcache.core.values.flags import TEXT_FLAGS
 from shardcache.errors import ConfigurationError, NodeError, NodeRefusedError, NodeUnavailableError
 
 TEXT = (TEXT_FLAGS, b"text")

@@ -10,7 +10,7 @@ import pytest
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.redis import Redis
 from shardcache.backends.redis.options import MAX_VALUE_BYTES, read_options
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import ConfigurationError
 
 

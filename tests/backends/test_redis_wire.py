@@ -31,7 +31,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import (
+from shardcache.core.values.flags import (
     INTEGER_FLAGS,
     RAW_FLAGS,
     TEXT_FLAGS,

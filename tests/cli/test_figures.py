@@ -7,9 +7,9 @@ import json
 import pytest
 
 from shardcache.cli.plan import least
-from shardcache.core.movement import Movement
-from shardcache.core.nodes import Node
-from shardcache.core.topology import Topology
+from shardcache.core.placement.movement import Movement
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.topology import Topology
 from shardcache.plugin.manager import load
 
 

@@ -15,9 +15,9 @@ import redis
 from shardcache import DecodeError, EncodeError, PartialFailureError
 from shardcache.backends.redis.header import to_redis
 from shardcache.core.codecs import Msgpack
-from shardcache.core.envelopes import Envelope, pack
-from shardcache.core.flags import ENVELOPE_FLAGS, SHIFT
-from shardcache.core.other_clients import MAX_INFLATED, InflateBudget
+from shardcache.core.values.envelopes import Envelope, pack
+from shardcache.core.values.flags import ENVELOPE_FLAGS, SHIFT
+from shardcache.core.values.other_clients import MAX_INFLATED, InflateBudget
 from shardcache.errors import NotACounterError, ValueTooLargeError
 from shardcache.testing.driving import MODES, make_client
 

@@ -12,7 +12,7 @@ import pytest
 
 from shardcache import Client, decorators
 from shardcache.clients.swallowed import SwallowedErrors
-from shardcache.core.topology import Topology
+from shardcache.core.placement.topology import Topology
 from shardcache.errors import NodeTimeoutError
 from shardcache.plugin import manager
 

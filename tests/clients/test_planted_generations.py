@@ -9,8 +9,8 @@ import pytest
 from shardcache import Client
 from shardcache.clients.base import caches_of, cluster_of
 from shardcache.core.commands import Delete, GetOrStub, Set
-from shardcache.core.flags import MARK_FLAGS
-from shardcache.core.reserved import GENERATIONS, MARKS
+from shardcache.core.reserved_keys import GENERATIONS, MARKS
+from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.testing.driving import MODES, make_client
 
 NAME = GENERATIONS + b"price:0"

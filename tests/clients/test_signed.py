@@ -13,8 +13,9 @@ import pytest
 from shardcache import ConfigurationError, DecodeError
 from shardcache.core.codecs import Msgpack, Pickle
 from shardcache.core.commands import Get, Set
-from shardcache.core.envelopes import Envelope, pack, unpack
-from shardcache.core.flags import (
+from shardcache.core.keys import KeySpace
+from shardcache.core.values.envelopes import Envelope, pack, unpack
+from shardcache.core.values.flags import (
     ABANDONED_FLAGS,
     CODEC_KINDS,
     ENVELOPE_FLAGS,
@@ -25,7 +26,6 @@ from shardcache.core.flags import (
     SIGNED,
     STUB_FLAGS,
 )
-from shardcache.core.keys import KeySpace
 from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, make_client
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from shardcache.clients.swallowed import MOST, SwallowedErrors
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
 from shardcache.operations.cluster.members import Member
 from shardcache.testing.driving import MODES, make_client

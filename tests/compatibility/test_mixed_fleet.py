@@ -15,7 +15,7 @@ from pymemcache.client.base import Client as PymemcacheClient
 from pymemcache.serde import CompressedSerde, PickleSerde
 
 from shardcache.core.commands import GetOrStub, Set
-from shardcache.core.flags import abandoned, stub
+from shardcache.core.values.flags import abandoned, stub
 from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, make_client
 

@@ -26,7 +26,7 @@ from shardcache.backends.memcached import Memcached
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.transport.pool import Connection
 from shardcache.core.commands import Get
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.operations.port import step
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually

@@ -26,7 +26,7 @@ from shardcache.backends.base import BackendOptions
 from shardcache.backends.redis import Redis
 from shardcache.backends.transport.pool import Slot
 from shardcache.core.commands import Get, Gets
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import EncodeError, UncacheableResultError
 from shardcache.operations.cluster.prober import clients_of
 from shardcache.testing.waiting import eventually

@@ -13,7 +13,7 @@ from shardcache import AsyncClient, NodeTimeoutError, NodeUnavailableError
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.redis import Redis
 from shardcache.core.commands import Get
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.testing import FaultProxy
 
 TIMEOUT = 1.0

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from shardcache.core.strategy import Strategy
+from shardcache.core.placement.strategy import Strategy
 from shardcache.plugin.manager import load
 from shardcache.settings import parse_options
 from shardcache.testing.strategy import StrategyContract

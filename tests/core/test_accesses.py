@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from shardcache import KeysAccessed, Node, NodeRefusedError, NodeTimeoutError
-from shardcache.core.accesses import keys_accessed
 from shardcache.core.commands import (
     Acquire,
     Acquired,
@@ -29,9 +28,10 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.events import METHODS, Observers
-from shardcache.core.flags import BARE_STUB, ERROR_FLAGS, RAW_FLAGS, abandoned, stub
+from shardcache.core.key_accesses import keys_accessed
 from shardcache.core.keys import KeySpace, hash_name
 from shardcache.core.leases import lock_key
+from shardcache.core.values.flags import BARE_STUB, ERROR_FLAGS, RAW_FLAGS, abandoned, stub
 
 NODE = Node("memory://a")
 VALUE = (RAW_FLAGS, b"12345")

@@ -47,7 +47,7 @@ from django.utils.functional import SimpleLazyObject, lazystr
 from django.utils.safestring import mark_safe
 
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
-from shardcache.core.arguments import canonical
+from shardcache.core.key_building.arguments import canonical
 from shardcache.errors import KeyBuildError
 
 if not settings.configured:  # once for all tests of one run

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
-from shardcache.core.arguments import UnkeyableError, canonical, digest
+from shardcache.core.key_building.arguments import UnkeyableError, canonical, digest
 from shardcache.errors import ConfigurationError, KeyBuildError
 
 
@@ -264,7 +264,7 @@ def test_what_holds_itself_is_refused():
 def test_keys_are_the_same_in_every_process():
     """Whatever the hash seed."""
     program = (
-        "from shardcache.core.arguments import canonical, digest;"
+        "from shardcache.core.key_building.arguments import canonical, digest;"
         "print(digest(canonical(({'b', 'a', 'c'}, {'k': 1.5, 'j': None}, 'é'))))"
     )
     seen = {

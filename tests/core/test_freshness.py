@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.caching import CachePolicy, apply_jitter, lifetime_of
+from shardcache.core.cache_policy import CachePolicy, apply_jitter, lifetime_of
 from shardcache.core.codecs.msgpack import Msgpack
-from shardcache.core.envelopes import Envelope, pack, unpack
-from shardcache.core.flags import ENVELOPE_FLAGS, TEXT_FLAGS
-from shardcache.core.freshness import Freshness, Stored, freshness, open_stored
-from shardcache.core.payloads import Payloads
+from shardcache.core.values.envelopes import Envelope, pack, unpack
+from shardcache.core.values.flags import ENVELOPE_FLAGS, TEXT_FLAGS
+from shardcache.core.values.freshness import Freshness, Stored, freshness, open_stored
+from shardcache.core.values.payloads import Payloads
 from shardcache.errors import ConfigurationError, DecodeError
 
 unit = st.floats(0, 1, exclude_max=True)

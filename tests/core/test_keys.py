@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shardcache.core.keys import KeySpace, hash_name, is_plain
-from shardcache.core.reserved import ESCAPED, HASHED, RESERVED
+from shardcache.core.reserved_keys import ESCAPED, HASHED, RESERVED
 from shardcache.errors import ConfigurationError, InvalidKeyError
 
 raws = st.binary(min_size=1, max_size=40)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardcache import Client
-from shardcache.core.nodes import MAX_WEIGHT, Address, Node
+from shardcache.core.placement.nodes import MAX_WEIGHT, Address, Node
 from shardcache.errors import ConfigurationError, TopologyError
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=12)

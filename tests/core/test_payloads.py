@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from shardcache.backends.redis.header import from_redis, to_redis
 from shardcache.core.codecs import Json, Msgpack, Pickle, Raw
-from shardcache.core.envelopes import Envelope, pack
-from shardcache.core.flags import (
+from shardcache.core.values.envelopes import Envelope, pack
+from shardcache.core.values.flags import (
     CODEC_KINDS,
     ENVELOPE_FLAGS,
     ERROR_FLAGS,
@@ -27,8 +27,8 @@ from shardcache.core.flags import (
     is_stub,
     stub,
 )
-from shardcache.core.other_clients import OtherClients
-from shardcache.core.payloads import Payloads, SignedPayloads
+from shardcache.core.values.other_clients import OtherClients
+from shardcache.core.values.payloads import Payloads, SignedPayloads
 from shardcache.errors import ConfigurationError, DecodeError, EncodeError
 
 NAME = b"4:shop:k"

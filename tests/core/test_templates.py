@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.arguments import UnkeyableError
-from shardcache.core.templates import Template
+from shardcache.core.key_building.arguments import UnkeyableError
+from shardcache.core.key_building.templates import Template
 
 NOON = dt.datetime(2024, 1, 1, 12)  # noqa: DTZ001 - what becomes of such is asked here
 HOUR = dt.timedelta(hours=1)

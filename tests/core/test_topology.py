@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from shardcache import Client, Node, Topology, TopologyChange, TopologyError
-from shardcache.core.hashing import crc16, hash_tag
+from shardcache.core.placement.hashing import crc16, hash_tag
 from shardcache.strategies.crc16 import Crc16
 from shardcache.strategies.jump import Jump
 

@@ -10,10 +10,10 @@ import pytest
 from shardcache import ConfigurationError, DecodeError, EncodeError
 from shardcache.backends.redis.header import from_redis, to_redis
 from shardcache.core.codecs import Msgpack
-from shardcache.core.envelopes import Envelope, pack
-from shardcache.core.flags import ENVELOPE_FLAGS, INTEGER_FLAGS, SHIFT, TEXT_FLAGS
-from shardcache.core.payloads import Payloads, SignedPayloads
-from shardcache.core.value_formats import CodecFormat
+from shardcache.core.values.envelopes import Envelope, pack
+from shardcache.core.values.flags import ENVELOPE_FLAGS, INTEGER_FLAGS, SHIFT, TEXT_FLAGS
+from shardcache.core.values.formats import CodecFormat
+from shardcache.core.values.payloads import Payloads, SignedPayloads
 from shardcache.testing.driving import MODES, make_client
 
 NAME = b"4:shop:k"

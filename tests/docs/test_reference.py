@@ -14,7 +14,7 @@ import pytest
 import shardcache
 from shardcache import errors
 from shardcache.cli.app import cli
-from shardcache.core.caching import PolicyOptions
+from shardcache.core.cache_policy import PolicyOptions
 from shardcache.core.events import METHODS
 from shardcache.operations.recompute.counters import COUNTERS
 from shardcache.plugin import hookspecs

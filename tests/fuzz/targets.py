@@ -41,7 +41,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import RAW_FLAGS
+from shardcache.core.values.flags import RAW_FLAGS
 from shardcache.settings import Settings, parse_nodes
 from shardcache.settings.sources import _toml
 

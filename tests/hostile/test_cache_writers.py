@@ -17,8 +17,10 @@ import shardcache
 from shardcache import Client, LockPolicy, ShardCacheError
 from shardcache.backends.redis.header import to_redis
 from shardcache.core.commands import Delete, Get, Set
-from shardcache.core.envelopes import Envelope, pack
-from shardcache.core.flags import (
+from shardcache.core.keys import KeySpace
+from shardcache.core.reserved_keys import CLEARED, RESERVED
+from shardcache.core.values.envelopes import Envelope, pack
+from shardcache.core.values.flags import (
     ABANDONED_FLAGS,
     ENVELOPE_FLAGS,
     ERROR_FLAGS,
@@ -27,8 +29,6 @@ from shardcache.core.flags import (
     STUB_FLAGS,
     TEXT_FLAGS,
 )
-from shardcache.core.keys import KeySpace
-from shardcache.core.reserved import CLEARED, RESERVED
 from shardcache.operations.recompute.protection import RefreshGate
 from shardcache.testing.driving import MODES, make_client
 

@@ -26,11 +26,11 @@ from shardcache.core.commands import (
     Set,
 )
 from shardcache.core.events import Observers
-from shardcache.core.flags import BARE_STUB, stub
 from shardcache.core.keys import KeySpace
-from shardcache.core.nodes import Node
-from shardcache.core.payloads import Payloads
-from shardcache.core.topology import Topology
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.topology import Topology
+from shardcache.core.values.flags import BARE_STUB, stub
+from shardcache.core.values.payloads import Payloads
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector

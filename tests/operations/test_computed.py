@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from operations.simulation import Process, SimulatedNode, World
-from shardcache.core.caching import CachePolicy
+from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Acquire, Cas, Delete, GetOrStub, Set
-from shardcache.core.envelopes import pack
 from shardcache.core.events import Observer
-from shardcache.core.flags import ENVELOPE_FLAGS, SHIFT, is_abandoned, is_mark
-from shardcache.core.freshness import open_stored, seal
 from shardcache.core.leases import LockPolicy, lock_key
-from shardcache.core.reserved import VALUE_LOCKS
+from shardcache.core.reserved_keys import VALUE_LOCKS
+from shardcache.core.values.envelopes import pack
+from shardcache.core.values.flags import ENVELOPE_FLAGS, SHIFT, is_abandoned, is_mark
+from shardcache.core.values.freshness import open_stored, seal
 from shardcache.errors import DecodeError, NodeRefusedError, RecomputeTimeoutError
 from shardcache.operations.locks import redlock
 from shardcache.operations.recompute import cached_value

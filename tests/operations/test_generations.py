@@ -12,9 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from operations.simulation import GRACE, TIMEOUT, Process, SimulatedNode, World
 from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
-from shardcache.core.caching import CachePolicy
+from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
-from shardcache.core.flags import MARK_FLAGS
 from shardcache.core.generations import (
     current_generation,
     is_decided,
@@ -22,7 +21,8 @@ from shardcache.core.generations import (
     parse_generation,
 )
 from shardcache.core.leases import quorum
-from shardcache.core.reserved import GENERATIONS, MARKS
+from shardcache.core.reserved_keys import GENERATIONS, MARKS
+from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.operations.invalidation import tags
 from shardcache.operations.invalidation.generations import LOOK_AGAIN
 

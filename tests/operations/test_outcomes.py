@@ -17,7 +17,7 @@ import starlette.exceptions
 
 from shardcache.core.codecs.json import Json
 from shardcache.core.codecs.msgpack import Msgpack
-from shardcache.core.payloads import Payloads
+from shardcache.core.values.payloads import Payloads
 from shardcache.errors import EncodeError, RecomputeTimeoutError
 from shardcache.operations.recompute.exceptions import copy_to_raise, describe, equal, restore
 

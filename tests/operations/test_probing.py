@@ -15,7 +15,7 @@ from shardcache.core import health
 from shardcache.core.commands import Get, GetMany, Ping
 from shardcache.core.events import NodeEjected, NodeRestored, Observer
 from shardcache.core.health import Circuit
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import (
     NodeProtocolError,
     NodeRefusedError,

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from operations.simulation import SimulatedNode
 from operations.virtual import LoopWorld, VirtualLoop, virtual_cluster
-from shardcache.core.caching import CachePolicy
+from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.leases import LockPolicy
 from shardcache.operations.invalidation import tags
 from shardcache.operations.recompute import cached_value

@@ -12,9 +12,9 @@ from operations.simulation import Later, SimulatedNode, World
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.events import Observers
 from shardcache.core.keys import KeySpace
-from shardcache.core.nodes import Node
-from shardcache.core.payloads import Payloads
-from shardcache.core.topology import Topology
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.topology import Topology
+from shardcache.core.values.payloads import Payloads
 from shardcache.io.asyncio import AsyncIO
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import ConfigurationError, TopologyError
 from shardcache.settings import node_list, parse_node, parse_nodes
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.nodes import DEFAULT_PORTS, Node
+from shardcache.core.placement.nodes import DEFAULT_PORTS, Node
 from shardcache.settings import Settings, parse_nodes
 from shardcache.settings.nodes import CLIENT_FIELDS
 from shardcache.settings.parameters import FROM_ENVIRONMENT, PARAMETERS

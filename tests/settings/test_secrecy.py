@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hostile.showing import all_shown
 from shardcache import AsyncClient, Client, UnknownPluginError, configure
 from shardcache.backends.transport.tls import TLS_OPTIONS
-from shardcache.core.nodes import Address, Node
+from shardcache.core.placement.nodes import Address, Node
 from shardcache.errors import ConfigurationError
 from shardcache.settings import Settings, node_list, parse_node, parse_nodes
 from shardcache.settings.parameters import PARAMETERS

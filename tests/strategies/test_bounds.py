@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh64_intdigest
 
-from shardcache.core.movement import Movement, shares
-from shardcache.core.nodes import Node
+from shardcache.core.placement.movement import Movement, shares
+from shardcache.core.placement.nodes import Node
 from shardcache.strategies.crc16 import Crc16
 from shardcache.strategies.jump import Jump
 from shardcache.strategies.ketama import Ketama
@@ -23,7 +23,7 @@ from shardcache.strategies.maglev import TABLE_SIZES, Maglev, fill_table
 from shardcache.strategies.modulo import Modulo
 from shardcache.strategies.pymemcache import Pymemcache
 from shardcache.strategies.rendezvous import Rendezvous
-from shardcache.strategies.rings import ring
+from shardcache.strategies.ring import ring
 
 KEYS = [b"user:%d:profile" % number for number in range(200)]
 ALL = [Rendezvous(), Ketama(), Maglev(table=251), Jump(), Pymemcache(), Modulo(), Crc16()]

@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from shardcache.core.nodes import Node
-from shardcache.core.topology import Topology
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.topology import Topology
 from shardcache.strategies.crc16 import Crc16
 from shardcache.strategies.jump import Jump
 from shardcache.strategies.ketama import Ketama

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymemcache.client.rendezvous import RendezvousHash
 
-from shardcache.core.hashing import crc16
-from shardcache.core.nodes import Node
+from shardcache.core.placement.hashing import crc16
+from shardcache.core.placement.nodes import Node
 from shardcache.strategies.base import split_port
 from shardcache.strategies.crc16 import SLOTS, Crc16
 from shardcache.strategies.jump import bucket

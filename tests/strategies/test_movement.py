@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardcache.core.events import TopologyChanged
-from shardcache.core.movement import SAMPLE, Movement, shares
-from shardcache.core.nodes import Node
-from shardcache.core.strategy import Measurable
-from shardcache.core.topology import Topology, TopologyChange
+from shardcache.core.placement.movement import SAMPLE, Movement, shares
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import Measurable
+from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.strategies.crc16 import Crc16
 from shardcache.strategies.jump import Jump
 from shardcache.strategies.ketama import Ketama

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.hashing import hash_tag
-from shardcache.core.nodes import MAX_WEIGHT, Node
+from shardcache.core.placement.hashing import hash_tag
+from shardcache.core.placement.nodes import MAX_WEIGHT, Node
 from shardcache.errors import ConfigurationError, TopologyError
 from shardcache.strategies.crc16 import Crc16
 from shardcache.strategies.jump import Jump

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.strategies.crc16 import Crc16
 from shardcache.strategies.jump import Jump
 from shardcache.strategies.ketama import Ketama

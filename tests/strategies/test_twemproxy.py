@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.strategies.ketama import Ketama
 
 KEYS = [f"user:{number}:é{{{number % 7}}}" for number in range(60)]

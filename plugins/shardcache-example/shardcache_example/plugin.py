@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shardcache import Settings, hookimpl
-from shardcache.core.strategy import StrategyFactory
+from shardcache.core.placement.strategy import StrategyFactory
 from shardcache.plugin.registry import Registry
 from shardcache_example.observer import slow_calls
 from shardcache_example.strategy import Sha256

@@ -7,7 +7,7 @@ from shardcache_example.observer import SLOW, SlowCalls, slow_calls
 from shardcache_example.strategy import Sha256
 
 from shardcache import CallFinished, Client, ConfigurationError, Node
-from shardcache.core.strategy import Strategy
+from shardcache.core.placement.strategy import Strategy
 from shardcache.plugin.manager import load
 from shardcache.testing.strategy import StrategyContract
 

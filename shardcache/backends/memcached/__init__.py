@@ -10,7 +10,7 @@ from shardcache.backends.transport.dial import Target
 from shardcache.backends.transport.tls import TLS_OPTIONS, tls_context
 from shardcache.backends.wire import Incarnation
 from shardcache.core.commands import CompareAndDelete, CompareAndExpire
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 

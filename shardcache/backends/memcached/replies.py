@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
 from shardcache.core.commands import Acquired, Payload, Reply, StubReply
-from shardcache.core.flags import is_stub
+from shardcache.core.values.flags import is_stub
 from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, NotACounterError
 
 COUNTER_MAX: Final = 2**63 - 1

@@ -69,8 +69,8 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import stub
 from shardcache.core.keys import MAX_PLAIN, hash_name, is_plain
+from shardcache.core.values.flags import stub
 from shardcache.errors import (
     NodeError,
     NodeProtocolError,

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 

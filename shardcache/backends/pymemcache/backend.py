@@ -22,7 +22,7 @@ from shardcache.backends.transport.pool import Connection, Pool, Slot
 from shardcache.backends.transport.wakeups import Wakeup
 from shardcache.backends.wire import Wire
 from shardcache.core.commands import Cas, Command, DeleteMany, Get, GetMany, Reply, Set, SetMany
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import (
     NodeError,
     NodeRefusedError,

@@ -44,9 +44,9 @@ from shardcache.core.commands import (
     StubReply,
     Touch,
 )
-from shardcache.core.flags import abandoned, is_stub, stub
 from shardcache.core.keys import hash_name, is_plain
-from shardcache.core.reserved import PROBED
+from shardcache.core.reserved_keys import PROBED
+from shardcache.core.values.flags import abandoned, is_stub, stub
 from shardcache.errors import (
     NodeError,
     NodeRefusedError,

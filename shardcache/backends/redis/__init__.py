@@ -11,7 +11,7 @@ from shardcache.backends.transport.asyncio import MultiplexedBackend
 from shardcache.backends.transport.blocking import SocketBackend
 from shardcache.backends.transport.dial import Target
 from shardcache.backends.transport.tls import tls_context
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 
 if TYPE_CHECKING:  # it loads redis-py
     from shardcache.backends.redis.options import Credentials

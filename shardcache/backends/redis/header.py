@@ -6,7 +6,7 @@ from typing import Final
 
 from shardcache.core.codecs import Raw
 from shardcache.core.commands import Payload
-from shardcache.core.flags import (
+from shardcache.core.values.flags import (
     FLAGS_OF,
     INTEGER_FLAGS,
     JSON_FLAGS,

@@ -11,8 +11,8 @@ from redis.connection import parse_url
 from redis.credentials import UsernamePasswordCredentialProvider
 
 from shardcache.backends.transport.tls import TLS_OPTIONS
-from shardcache.core.cautions import DECIDED_BY_CLIENT
-from shardcache.core.nodes import Node, is_local
+from shardcache.core.placement.nodes import Node, is_local
+from shardcache.core.placement.url_warnings import DECIDED_BY_CLIENT
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.urls import redact, split_url
 from shardcache.errors import ConfigurationError

@@ -86,7 +86,7 @@ if not old or redis.sha1hex(old) ~= ARGV[1] then return 0 end
 return redis.pcall('DEL', KEYS[1])
 """
 
-# KEYS: the key. ARGV: what it must hold; the version behind its header (`core.flags`) is 0 there.
+# KEYS: the key. ARGV: what it must hold; the version behind its header (`core.values.flags`) is 0 there.
 COMPARE_AND_DELETE: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) == 'table' then return old end

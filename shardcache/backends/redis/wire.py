@@ -84,8 +84,8 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import INTEGER_FLAGS, is_stub, stub
-from shardcache.core.reserved import PROBED
+from shardcache.core.reserved_keys import PROBED
+from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import (
     NodeError,
     NodeProtocolError,

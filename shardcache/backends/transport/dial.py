@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from shardcache.backends.threads import NoThreadError, start_thread
 from shardcache.backends.transport.wakeups import Wakeup
 from shardcache.backends.wire import Incarnation, Wire
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.core.secrecy import clear_frames
 from shardcache.errors import (
     ConnectTimeoutError,

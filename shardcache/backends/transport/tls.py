@@ -6,8 +6,8 @@ import ssl
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from shardcache.core.cautions import NO
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.url_warnings import NO
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import (
     ConfigurationError,

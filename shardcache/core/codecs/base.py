@@ -48,11 +48,11 @@ class ValueFormat(Protocol):
 
     It is what a client can use in place of a codec, for what a codec cannot do: a serialiser that
     must see every value, compression or encryption of all of them. A payload is `(flags, data)`;
-    the flags say what the data is (`core.flags`), and must be a value's: `kind << SHIFT` with a kind
+    the flags say what the data is (`core.values.flags`), and must be a value's: `kind << SHIFT` with a kind
     from 64 to 127, or those of plain text, bytes and whole numbers. Servers count only whole numbers
     under `INTEGER_FLAGS`.
 
-    A format may wrap another one, such as `CodecFormat(codec)`, the default (`core.value_formats`):
+    A format may wrap another one, such as `CodecFormat(codec)`, the default (`core.values.formats`):
     it stores the inner flags with its own data, and passes on payloads with flags that are not its
     own. Signatures and envelopes go around the payload, and need nothing from the format. Like a
     codec it may have an attribute `signed_only`. It has no attribute `kind`.

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any, Final, Literal
 
-from shardcache.core.accesses import hits_and_misses, keys_accessed
 from shardcache.core.commands import Command, Payload, Reply
 from shardcache.core.events import CallFinished, DecodeFailed, KeysAccessed, NodeFailed, Observers
-from shardcache.core.flags import is_mark
 from shardcache.core.health import FailureKind, failure_kind
+from shardcache.core.key_accesses import hits_and_misses, keys_accessed
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import lock_node_count
-from shardcache.core.payloads import Decode, Payloads
-from shardcache.core.topology import Topology
+from shardcache.core.placement.topology import Topology
+from shardcache.core.values.flags import is_mark
+from shardcache.core.values.payloads import Decode, Payloads
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member

@@ -8,7 +8,7 @@ from weakref import ref
 
 from shardcache.core.commands import Payload
 from shardcache.core.health import Health
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 from shardcache.errors import NodeError
 
 if TYPE_CHECKING:  # they work on members

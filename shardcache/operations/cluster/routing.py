@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from shardcache.core.keys import KeySpace
-from shardcache.core.topology import Topology
+from shardcache.core.placement.topology import Topology
 from shardcache.operations.cluster.members import Member
 
 Key = str | bytes

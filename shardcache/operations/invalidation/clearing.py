@@ -15,7 +15,7 @@ from shardcache.core.commands import (
     ServerStats,
     SetMany,
 )
-from shardcache.core.reserved import CLEARABLE, CLEARED, GENERATIONS, LOCKS, MARKS, VALUE_LOCKS
+from shardcache.core.reserved_keys import CLEARABLE, CLEARED, GENERATIONS, LOCKS, MARKS, VALUE_LOCKS
 from shardcache.errors import ConfigurationError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member

@@ -16,7 +16,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from shardcache.core.commands import Cas, Command, Get, GetMany, Gets, Payload, Reply, Set, When
-from shardcache.core.flags import MARK_FLAGS
 from shardcache.core.generations import (
     FIRST,
     current_generation,
@@ -26,7 +25,8 @@ from shardcache.core.generations import (
 )
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import lock_node_count, quorum
-from shardcache.core.reserved import CLEARED, GENERATIONS, MARKS
+from shardcache.core.reserved_keys import CLEARED, GENERATIONS, MARKS
+from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import UNANSWERED

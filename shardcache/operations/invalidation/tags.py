@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shardcache.core.commands import Delete, Get, Reply, Set, When
-from shardcache.core.envelopes import VERSION_SIZE
-from shardcache.core.flags import MARK_FLAGS
-from shardcache.core.reserved import TAGS
+from shardcache.core.reserved_keys import TAGS
+from shardcache.core.values.envelopes import VERSION_SIZE
+from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member

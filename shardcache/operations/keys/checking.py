@@ -7,7 +7,6 @@ import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from shardcache.core.cautions import sends_password_in_clear, url_warnings
 from shardcache.core.commands import (
     Acquire,
     Acquired,
@@ -34,11 +33,12 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import INTEGER_FLAGS, MARK_FLAGS
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import lock_key
-from shardcache.core.reserved import GENERATIONS, LOCKS, MARKS, REFRESHING, TAGS, VALUE_LOCKS
+from shardcache.core.placement.url_warnings import sends_password_in_clear, url_warnings
+from shardcache.core.reserved_keys import GENERATIONS, LOCKS, MARKS, REFRESHING, TAGS, VALUE_LOCKS
+from shardcache.core.values.flags import INTEGER_FLAGS, MARK_FLAGS
 from shardcache.errors import (
     CheckFailedError,
     ClientClosedError,

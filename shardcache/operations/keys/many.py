@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from shardcache.core.commands import Command, DeleteMany, GetMany, Reply, SetMany
-from shardcache.core.flags import BARE_STUB, is_mark
 from shardcache.core.lifetimes import TTL, lifetime
+from shardcache.core.values.flags import BARE_STUB, is_mark
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member

@@ -17,9 +17,9 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.flags import SIGNED
 from shardcache.core.lifetimes import TTL, lifetime
 from shardcache.core.numeric import whole
+from shardcache.core.values.flags import SIGNED
 from shardcache.errors import DecodeError, NodeRefusedError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member

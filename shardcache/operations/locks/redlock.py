@@ -18,10 +18,10 @@ from shardcache.core.commands import (
     Payload,
     Reply,
 )
-from shardcache.core.flags import MARK_FLAGS
 from shardcache.core.leases import LockPolicy, lock_key, long_enough, quorum
-from shardcache.core.nodes import Node
-from shardcache.core.reserved import LOCKS
+from shardcache.core.placement.nodes import Node
+from shardcache.core.reserved_keys import LOCKS
+from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.errors import (
     LockTimeout,
     LockUnavailable,

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any, Final
 
-from shardcache.core.caching import lifetime_of
+from shardcache.core.cache_policy import lifetime_of
 from shardcache.core.commands import Command, Delete, Gets, Set
-from shardcache.core.flags import BARE_STUB, ERROR_FLAGS, is_mark
-from shardcache.core.freshness import Freshness, Stored, open_stored
+from shardcache.core.values.flags import BARE_STUB, ERROR_FLAGS, is_mark
+from shardcache.core.values.freshness import Freshness, Stored, open_stored
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.invalidation import tags

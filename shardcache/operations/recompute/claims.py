@@ -21,7 +21,7 @@ from shardcache.core.commands import (
     Set,
     Touch,
 )
-from shardcache.core.flags import BARE_STUB, MARK_FLAGS, abandoned, is_stub, stub
+from shardcache.core.values.flags import BARE_STUB, MARK_FLAGS, abandoned, is_stub, stub
 from shardcache.errors import NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.leftovers import remove_later

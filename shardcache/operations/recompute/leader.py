@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import Enum
 
 from shardcache.core.commands import Get, Payload, When
-from shardcache.core.flags import is_abandoned, is_mark, is_stub
-from shardcache.core.freshness import Stored, serves_after_error
-from shardcache.core.reserved import VALUE_LOCKS
+from shardcache.core.reserved_keys import VALUE_LOCKS
+from shardcache.core.values.flags import is_abandoned, is_mark, is_stub
+from shardcache.core.values.freshness import Stored, serves_after_error
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations.locks import redlock
 from shardcache.operations.locks.backoff import Backoff

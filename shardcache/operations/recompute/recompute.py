@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
-from shardcache.core.caching import lifetime_of
+from shardcache.core.cache_policy import lifetime_of
 from shardcache.core.commands import (
     Cas,
     DeleteCas,
@@ -19,8 +19,8 @@ from shardcache.core.commands import (
     StubReply,
     When,
 )
-from shardcache.core.flags import MARK_FLAGS, is_abandoned, is_mark
-from shardcache.core.freshness import Stored, open_stored, serves_after_error
+from shardcache.core.values.flags import MARK_FLAGS, is_abandoned, is_mark
+from shardcache.core.values.freshness import Stored, open_stored, serves_after_error
 from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
 from shardcache.operations.invalidation import tags
 from shardcache.operations.port import CarriedError, Repetition, Work

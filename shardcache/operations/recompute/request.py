@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
-from shardcache.core.caching import CachePolicy, apply_jitter
-from shardcache.core.caching import describe_function as shown_function
+from shardcache.core.cache_policy import CachePolicy, apply_jitter
+from shardcache.core.cache_policy import describe_function as shown_function
 from shardcache.core.commands import Command, Get, Payload, Reply
-from shardcache.core.envelopes import pack
 from shardcache.core.events import ComputeFinished, StampedePrevented
-from shardcache.core.flags import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
-from shardcache.core.freshness import Freshness, Stored, freshness, open_stored, seal
 from shardcache.core.leases import node_ttl
-from shardcache.core.reserved import REFRESHING
+from shardcache.core.reserved_keys import REFRESHING
+from shardcache.core.values.envelopes import pack
+from shardcache.core.values.flags import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
+from shardcache.core.values.freshness import Freshness, Stored, freshness, open_stored, seal
 from shardcache.errors import DecodeError, EncodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member

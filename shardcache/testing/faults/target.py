@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, replace
 
-from shardcache.core.nodes import MEMORY, Address, is_local
+from shardcache.core.placement.nodes import MEMORY, Address, is_local
 from shardcache.core.urls import Parts, redact, split_url
 from shardcache.errors import ConfigurationError
 from shardcache.testing.faults.sockets import SocketAddress

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeGuard, cast
 
 from shardcache.core.codecs import Codec, Json, Raw, ValueFormat
 from shardcache.core.commands import Payload
-from shardcache.core.envelopes import unpack
-from shardcache.core.flags import (
+from shardcache.core.values.envelopes import unpack
+from shardcache.core.values.flags import (
     BYTES_FLAGS,
     ENVELOPE_FLAGS,
     INTEGER_FLAGS,
@@ -28,7 +28,7 @@ from shardcache.core.flags import (
     is_decimal,
     is_value,
 )
-from shardcache.core.other_clients import INTEGERS, PICKLE, InflateBudget, OtherClients
+from shardcache.core.values.other_clients import INTEGERS, PICKLE, InflateBudget, OtherClients
 from shardcache.errors import ConfigurationError, DecodeError, EncodeError
 
 _BIG: Final = 10**MAX_DIGITS

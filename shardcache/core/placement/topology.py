@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from shardcache.core.movement import Movement
-from shardcache.core.nodes import Node
-from shardcache.core.strategy import Placement, Strategy
+from shardcache.core.placement.movement import Movement
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import Placement, Strategy
 from shardcache.errors import TopologyError
 
 

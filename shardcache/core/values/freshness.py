@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
-from shardcache.core.caching import CachePolicy
+from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Payload
-from shardcache.core.envelopes import Envelope, unpack
-from shardcache.core.flags import ENVELOPE_FLAGS, is_value
+from shardcache.core.values.envelopes import Envelope, unpack
+from shardcache.core.values.flags import ENVELOPE_FLAGS, is_value
 from shardcache.errors import DecodeError
 
 EARLIEST: Final = 0.5  # of a value's ttl: before that it is never refreshed early

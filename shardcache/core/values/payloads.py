@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from shardcache.core.codecs import Codec, ValueFormat
 from shardcache.core.commands import Payload
-from shardcache.core.flags import (
+from shardcache.core.values.flags import (
     ABANDONED_FLAGS,
     CODEC_KINDS,
     ENVELOPE_FLAGS,
@@ -27,9 +27,9 @@ from shardcache.core.flags import (
     is_from_another_client,
     is_stub,
 )
-from shardcache.core.other_clients import InflateBudget, OtherClients
-from shardcache.core.signing import Scope, Signer
-from shardcache.core.value_formats import format_of
+from shardcache.core.values.formats import format_of
+from shardcache.core.values.other_clients import InflateBudget, OtherClients
+from shardcache.core.values.signing import Scope, Signer
 from shardcache.errors import ConfigurationError, DecodeError
 
 Encode: TypeAlias = Callable[..., Payload]

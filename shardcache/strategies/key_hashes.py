@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from shardcache.core import hashing
-from shardcache.core.hashing import KeyHash
+from shardcache.core.placement import hashing
+from shardcache.core.placement.hashing import KeyHash
 from shardcache.errors import ConfigurationError
 
 DEFAULT: Final = "default"  # the software's own default; libmemcached uses this word for it

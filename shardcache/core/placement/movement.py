@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
-from shardcache.core.strategy import HashRanges, Measurable, Placement
+from shardcache.core.placement.strategy import HashRanges, Measurable, Placement
 
 SAMPLE: Final = 10_000  # keys: the standard error of a share is at most half a percentage point
 # Hashes, about a second's worth. Beyond it only every nth range of the hash space is looked at.

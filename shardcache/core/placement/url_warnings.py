@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Final
 
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 
 TLS_SCHEMES: Final = ("memcacheds", "rediss")
 PLAIN_SCHEMES: Final = (

@@ -7,11 +7,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from shardcache.core.hashing import KeyHash
-from shardcache.core.nodes import Node
-from shardcache.core.strategy import HashRanges
+from shardcache.core.placement.hashing import KeyHash
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import HashRanges
 from shardcache.strategies.base import BuiltPlacement
-from shardcache.strategies.keyhashes import space_of
+from shardcache.strategies.key_hashes import space_of
 
 
 def ring(

@@ -22,8 +22,13 @@ from hashlib import blake2b
 from typing import Any, Final
 from uuid import UUID
 
-from shardcache.core.recognized import equal_builtin, standard_type, to_builtins, type_name
-from shardcache.core.records import field_names, has_more
+from shardcache.core.key_building.records import field_names, has_more
+from shardcache.core.key_building.third_party import (
+    equal_builtin,
+    standard_type,
+    to_builtins,
+    type_name,
+)
 from shardcache.errors import ShardCacheError
 
 # Arguments are of whatever type the caller's function takes, hence `Any`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
 
 
 class Placement(Protocol):

@@ -21,9 +21,9 @@ from shardcache.core.commands import (
     Touch,
 )
 from shardcache.core.events import KeysAccessed
-from shardcache.core.flags import is_mark
-from shardcache.core.nodes import Node
-from shardcache.core.reserved import ESCAPED, HASHED, RESERVED
+from shardcache.core.placement.nodes import Node
+from shardcache.core.reserved_keys import ESCAPED, HASHED, RESERVED
+from shardcache.core.values.flags import is_mark
 from shardcache.errors import NodeError
 
 _NO_SIZE: Final = (None,)

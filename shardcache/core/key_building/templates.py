@@ -12,8 +12,8 @@ from string import Formatter
 from typing import Any, Final
 from uuid import UUID
 
-from shardcache.core.arguments import UnkeyableError, zone_name
-from shardcache.core.recognized import equal_builtin, standard_type, type_name
+from shardcache.core.key_building.arguments import UnkeyableError, zone_name
+from shardcache.core.key_building.third_party import equal_builtin, standard_type, type_name
 
 # Arguments are the caller's own and of any type, hence `Any`.
 

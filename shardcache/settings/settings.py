@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from shardcache.core.cautions import PLAIN_SCHEMES
-from shardcache.core.nodes import Node
+from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.url_warnings import PLAIN_SCHEMES
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.timeouts import Failover, OnError, TimeoutPolicy
 from shardcache.errors import ConfigurationError
