@@ -154,7 +154,7 @@ class Client(ClientBase[Backend]):
         """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
 
         `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names: see `invalidate_tag`. `terms`
-        are the fields of `CachePolicy`, such as `lock=True`. Each caller gets a value of its own, never
+        are the fields of `CachePolicy`, such as `lock=True`. Each caller gets its own value, never
         the same object.
         """
         policy = self._direct_policy(ttl, terms)

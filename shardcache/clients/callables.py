@@ -93,7 +93,7 @@ def _with_name(function: Any, innermost: Any, key_spec: KeySpec) -> Callable[...
     """Return a function that calls `function`, with the name of the innermost one."""
     if not key_spec.namespace:
         raise ConfigurationError(
-            f"cached: {describe_function(function)} has no module and name of its own, which would"
+            f"cached: {describe_function(function)} has no module and name, which would"
             " tell its values from those of another; give namespace=…"
         )
     named: Callable[..., Any]

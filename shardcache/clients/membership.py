@@ -189,7 +189,7 @@ class Membership(Generic[BackendT]):
                 _set_io(cluster, io)
 
     def _update_faces(self) -> None:
-        """Give every face the current members, also when a signal raises meanwhile."""
+        """Pass the current members to every face, also when a signal raises meanwhile."""
         try:
             for face in self._faces:
                 self._update(face)
@@ -199,7 +199,7 @@ class Membership(Generic[BackendT]):
             raise
 
     def _update(self, face: Face) -> None:
-        """Give a face the current members; again, if a finalizer has changed them meanwhile."""
+        """Pass the current members to a face; again, if a finalizer has changed them meanwhile."""
         while True:
             current, own = self.cluster, face._cluster  # noqa: SLF001 - as above
             if isinstance(current, Closed):

@@ -93,7 +93,7 @@ def unquote(text: str) -> str:
 
 
 def _is_utf8(data: bytes) -> bool:
-    # A function of its own, because an error raised in the `except` would hold the bytes.
+    # A separate function, because an error raised in the `except` would hold the bytes.
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -355,7 +355,7 @@ def _watch_exit() -> None:
 
 
 def _wait_at_exit() -> None:
-    """Give clean-ups a moment before the program ends, as after an interrupt."""
+    """Wait a moment for clean-ups before the program ends, as after an interrupt."""
     cleaners = list(_cleaners)
     _wait_until(lambda: all(each.idle for each in cleaners), time.monotonic() + LAST_WAIT)
 

@@ -26,7 +26,7 @@ class Clock:
         return self.now
 
 
-class Embedded:
+class MemoryNode:
     """A memory node with a clock of its own."""
 
     def __init__(self, **options: int) -> None:

@@ -21,7 +21,7 @@ def proxy(_memcached_pool):
 
 
 class TestMemory(BackendContract):
-    """Embedded nodes."""
+    """In-process memory nodes."""
 
     @pytest.fixture
     def url(self) -> str:

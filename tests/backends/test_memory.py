@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.embedding import DEADLINE, Embedded, number, text
+from backends.embedding import DEADLINE, MemoryNode, number, text
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.memory import Memory
 from shardcache.core.commands import (
@@ -41,7 +41,7 @@ def stored(reply: object) -> bool:
 
 def test_the_least_recently_used_leaves_first():
     """Reading, touching and counting are uses; a miss is none."""
-    node = Embedded(max_entries=3)
+    node = MemoryNode(max_entries=3)
     for key in (b"a", b"b", b"c"):
         node(Set(key, number(1)))
     node(Get(b"a"))
@@ -56,7 +56,7 @@ def test_the_least_recently_used_leaves_first():
 
 def test_the_expired_leave_before_the_living():
     """An expired entry, however recent, costs no live one its place."""
-    node = Embedded(max_entries=3)
+    node = MemoryNode(max_entries=3)
     node(Set(b"old", number(1)))
     node(Set(b"brief", number(2), 5.0))
     node(Set(b"recent", number(3)))
@@ -68,7 +68,7 @@ def test_the_expired_leave_before_the_living():
 
 def test_an_entry_expires_at_its_time():
     """A value lives for its ttl, not less and not more."""
-    node = Embedded()
+    node = MemoryNode()
     node(Set(b"k", number(1), 5.0))
     node.clock.now += 4.999
     assert node(Get(b"k")) == number(1)
@@ -79,7 +79,7 @@ def test_an_entry_expires_at_its_time():
 
 def test_rewriting_a_key_takes_no_memory():
     """A million short lives of one key take the memory of one."""
-    node = Embedded()
+    node = MemoryNode()
     for _ in range(10_000):
         node(Set(b"k", number(1), 3600.0))
     store = node.backend._execute.__self__
@@ -90,7 +90,7 @@ def test_rewriting_a_key_takes_no_memory():
 
 def test_bytes_are_bounded_by_default():
     """Without options a memory node cannot fill the machine's memory."""
-    node = Embedded()
+    node = MemoryNode()
     for number_ in range(80):
         node(Set(b"%d" % number_, (RAW_FLAGS, bytes(1024 * 1024))))
     assert node.stat("bytes") <= node.stat("max_bytes") == 64 * 1024 * 1024
@@ -99,7 +99,7 @@ def test_bytes_are_bounded_by_default():
 
 def test_too_large_is_a_refusal():
     """A value above the bound is refused, and drops nothing else."""
-    node = Embedded(max_bytes=1000)
+    node = MemoryNode(max_bytes=1000)
     node(Set(b"k", text(b"kept")))
     reply = node(Set(b"large", (RAW_FLAGS, bytes(1000))))
     assert isinstance(reply, ValueTooLargeError)
@@ -109,7 +109,7 @@ def test_too_large_is_a_refusal():
 @pytest.mark.parametrize("payload", [text(b"7"), (RAW_FLAGS, b"7"), number(-1), number(2**63)])
 def test_only_whole_numbers_count(payload):
     """A text of digits is no counter, and stays what it is."""
-    node = Embedded()
+    node = MemoryNode()
     node(Set(b"k", payload))
     assert isinstance(node(Incr(b"k", 1)), NotACounterError)
     assert node(Get(b"k")) == payload
@@ -117,7 +117,7 @@ def test_only_whole_numbers_count(payload):
 
 def test_counting_keeps_the_expiry():
     """A counter lives as long as it was given, however often it is counted on."""
-    node = Embedded()
+    node = MemoryNode()
     node(Set(b"n", number(1), 5.0))
     node.clock.now += 4
     assert node(Incr(b"n", 1)) == 2
@@ -127,7 +127,7 @@ def test_counting_keeps_the_expiry():
 
 def test_a_token_outlives_a_touch():
     """A new expiry is no change of the value; a count is."""
-    node = Embedded()
+    node = MemoryNode()
     node(Set(b"n", number(1)))
     _, token = node(Gets(b"n"))
     node(Touch(b"n", 5.0))
@@ -139,7 +139,7 @@ def test_a_token_outlives_a_touch():
 
 def test_counters_end_where_servers_end():
     """The last count is 2**63 - 1, for one more no server counts alike."""
-    node = Embedded()
+    node = MemoryNode()
     node(Set(b"n", number(2**63 - 2)))
     assert node(Incr(b"n", 1)) == 2**63 - 1
     assert isinstance(node(Incr(b"n", 1)), NotACounterError)
@@ -173,7 +173,7 @@ def test_all_bad_options_are_listed():
 
 def test_figures_count_what_happened():
     """Reads of any form are hits or misses; writes and deletes are neither."""
-    node = Embedded()
+    node = MemoryNode()
     node(Set(b"k", number(1)))
     node(Get(b"k"))
     node(Gets(b"k"))
@@ -185,7 +185,7 @@ def test_figures_count_what_happened():
 
 def test_threads_lose_no_count():
     """Commands of many threads are taken one at a time."""
-    node = Embedded(max_entries=50)
+    node = MemoryNode(max_entries=50)
     node(Set(b"n", number(0)))
 
     def work() -> None:
@@ -210,7 +210,7 @@ def test_threads_lose_no_count():
 
 def test_a_finaliser_may_use_the_cache():
     """A finalizer that runs within a command can ask the cache, and waits for nothing."""
-    node = Embedded()
+    node = MemoryNode()
     found = []
 
     class Noisy(bytes):
@@ -226,7 +226,7 @@ def test_a_finaliser_may_use_the_cache():
 @given(st.lists(st.binary(min_size=1), max_size=5))
 def test_an_exchange_is_over_at_once(keys):
     """A fan-out has nothing to wait for, and gets the reply of a plain call."""
-    node = Embedded()
+    node = MemoryNode()
     node(SetMany([(key, number(1)) for key in keys]))
     exchange = node.backend.begin(GetMany(keys), DEADLINE)
     assert exchange.finished
@@ -237,7 +237,7 @@ def test_an_exchange_is_over_at_once(keys):
 
 def test_a_closed_node_still_serves():
     """Calls that began on an older topology are served to the end."""
-    node = Embedded()
+    node = MemoryNode()
     node.backend.close()
     node.backend.close()
     assert node(Set(b"k", number(1))) is True
@@ -264,7 +264,7 @@ def test_one_node_serves_several_loops():
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_forked_child_is_never_stuck(busy):
     """It has its parent's entries, or none if another thread was busy; it never waits."""
-    node = Embedded()
+    node = MemoryNode()
     node(Set(b"k", number(1)))
     store = node.backend._execute.__self__
     held, done = threading.Event(), threading.Event()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from backends.embedding import Embedded, number, text
+from backends.embedding import MemoryNode, number, text
 from shardcache.backends.memory import ENTRY_OVERHEAD
 from shardcache.core.commands import (
     Cas,
@@ -55,7 +55,7 @@ class AgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.node = Embedded(max_entries=MAX_ENTRIES, max_bytes=MAX_BYTES)
+        self.node = MemoryNode(max_entries=MAX_ENTRIES, max_bytes=MAX_BYTES)
         self.kept: dict[bytes, Kept] = {}  # the least recently used first
         self.versions = 0
         self.seen: list[tuple[bytes, object, int]] = []  # key, token and version of each gets

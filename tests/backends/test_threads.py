@@ -225,7 +225,7 @@ def test_the_exit_waits_for_no_thread():
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_forked_child_has_threads_of_its_own():
+def test_a_forked_child_has_its_own_threads():
     """It does not wait for the work of its parent's threads."""
     workers = Workers("test", 1)
     held = threading.Event()

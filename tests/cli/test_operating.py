@@ -40,7 +40,7 @@ def test_flush_empties_one_node(typed, pool):
     assert held(urls) == set()
 
 
-def test_flush_deletes_nothing_that_nobody_confirmed(typed, pool):
+def test_flush_deletes_nothing_without_a_confirmation(typed, pool):
     """A script has to say `--yes`, and a name has to be known."""
     urls, names = pool
     for stdin in ("", "y\n"):

@@ -355,12 +355,12 @@ NAMELESS = {
 
 
 @pytest.mark.parametrize("name", NAMELESS)
-def test_what_has_no_name_of_its_own_needs_a_namespace(name):
+def test_a_callable_without_its_own_name_needs_a_namespace(name):
     """Then it is cached like a function, under that name."""
     given, is_awaited = NAMELESS[name], name.startswith("awaited")
     decorators = [shardcache.cached, (awaiting if is_awaited else blocking).cached]
     for cached in decorators:
-        with pytest.raises(ConfigurationError, match="has no module and name of its own") as raised:
+        with pytest.raises(ConfigurationError, match="has no module and name") as raised:
             cached(ttl=60)(given)
         assert "give namespace=…" in str(raised.value)
         assert "parentheses" not in str(raised.value)

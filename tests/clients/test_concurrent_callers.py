@@ -63,7 +63,7 @@ class TestTogether:
             stats = await client.stats()
             assert sum(figures.client["calls"] for figures in stats.values()) < 40
 
-    async def test_a_shared_error_has_a_trace_of_its_own(self):
+    async def test_a_shared_error_has_its_own_trace(self):
         """Every caller gets the error; only the leader has the original."""
         async with AsyncClient("memory://a") as client:
 

@@ -170,7 +170,7 @@ def test_those_who_wait_for_a_connection_are_sent_away(make_memcached):
     client.close()
 
 
-def test_a_pool_that_ran_out_ejects_nobody(make_memcached):
+def test_a_pool_that_ran_out_ejects_no_node(make_memcached):
     """Waiting for one's own connections says nothing about the node."""
     server = make_memcached()
     client = Client(server.url, on_error="raise", timeout=0.05, pool_size=1)
@@ -186,7 +186,7 @@ def test_a_pool_that_ran_out_ejects_nobody(make_memcached):
     client.close()
 
 
-def test_accepting_is_no_sign_of_life():
+def test_accepting_a_connection_is_no_answer():
     """A stopped process still accepts connections: only a valid reply to a probe restores it."""
     dialed = []
 

@@ -56,7 +56,7 @@ class TestSwallowedErrors:
         errors.note(refused)
         assert lines()[4:] == ["node error read as a miss 2 times in 60 s: a: no"]
 
-    def test_an_ejection_has_a_line_of_its_own(self, lines):
+    def test_an_ejection_has_its_own_line(self, lines):
         """The error that ejects a node at once is not logged twice."""
         SwallowedErrorLog().note(NodeUnavailableError("refused", "a"))
         assert lines() == []

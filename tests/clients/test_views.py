@@ -80,7 +80,7 @@ class TestSettings:
         for name in ("raises", "default_ttl", "timeout", "topology", "payloads"):
             assert len({id(getattr(cluster, name)) for cluster in clusters}) == 1, name
 
-    def test_a_namespace_of_its_own(self, make):
+    def test_a_view_has_its_own_namespace(self, make):
         """It replaces the client's, as it would in a client of its own over the same server."""
         client = make("memory://a,b,c", namespace="shop")
         view, plain = client.view(namespace="sessions"), client.view(namespace="")
@@ -90,7 +90,7 @@ class TestSettings:
         assert (client.get("k"), view.get("k"), plain.get("k")) == (1, 2, None)
         assert view.view(namespace="shop").get("k") == 1
 
-    def test_a_default_ttl_of_its_own(self, make):
+    def test_a_view_has_its_own_default_ttl(self, make):
         """`None` is no expiry, and not the client's default."""
         client = make("memory://a", default_ttl=0.05)
         client.set("gone", 1)
@@ -100,7 +100,7 @@ class TestSettings:
         eventually(lambda: client.get_many(["gone", *kept]) == kept, within=10)
         assert cluster_of(own(client.view(default_ttl=None))).default_ttl is None
 
-    def test_an_on_error_of_its_own(self, make, dead_url):
+    def test_a_view_has_its_own_on_error(self, make, dead_url):
         """One client of a page and one of a task see the same failure as they wish."""
         client = make(dead_url, timeout=0.5)
         view = client.view(on_error="raise")
@@ -110,7 +110,7 @@ class TestSettings:
         assert view.view(on_error="miss").get("k") is None
 
     @pytest.mark.parametrize("codec", ["json", Json()], ids=["name", "object"])
-    def test_a_codec_of_its_own(self, make, codec):
+    def test_a_view_has_its_own_codec(self, make, codec):
         """By name or as an object; the client's is as it was."""
         client = make("memory://a")
         view = client.view(codec=codec, namespace="json")

@@ -231,7 +231,7 @@ def test_another_codec_is_not_guessed_at():
 
 
 @pytest.mark.parametrize("kind", [0, 2, 16, *range(31, 40), 63, 128, 256, "64", None])
-def test_a_codec_has_a_kind_of_its_own(kind):
+def test_a_codec_has_its_own_kind(kind):
     """A plugin's codec cannot take the kind of plain values, marks or our codecs."""
     with pytest.raises(ConfigurationError, match="kind"):
         Payloads(type("Mine", (Msgpack,), {"kind": kind})())

@@ -67,7 +67,7 @@ class TestBackground:
         assert done.acquire(timeout=LONG)
 
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-    def test_a_forked_child_has_places_of_its_own(self):
+    def test_a_forked_child_has_its_own_places(self):
         """The work of its parent's threads does not run there."""
         io, go, done = BlockingIO(), threading.Event(), threading.Event()
 

@@ -164,7 +164,7 @@ class TestRepeating:
         assert turned.wait(LONG)
 
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-    def test_a_forked_child_has_a_thread_of_its_own(self):
+    def test_a_forked_child_has_its_own_thread(self):
         """Its parent's repetitions are not the child's."""
         repeater = Repeater()
         begun, turned = threading.Event(), threading.Event()

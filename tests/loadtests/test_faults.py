@@ -105,7 +105,7 @@ class TestValues:
             turn.answer = value_of(3, 1, 1)
         assert book.calls[-1].outcome == "hit"
 
-    def test_traffic_writes_only_keys_of_its_own(self, truth):
+    def test_traffic_writes_only_its_own_keys(self, truth):
         """Nine in ten calls read any key."""
         traffic = Traffic(truth, worker=1, seed=5)
         steps = [traffic.next() for _ in range(2000)]

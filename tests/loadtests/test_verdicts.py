@@ -176,7 +176,7 @@ def test_a_value_that_is_missing_all_the_time_is_missed(name):
 
 
 @pytest.mark.parametrize("name", ["node-killed", "node-stopped"])
-def test_a_node_that_is_out_slows_nobody(name):
+def test_a_node_that_is_out_slows_no_caller(name):
     """Calls to the others and to itself, and calls that could not be made, are each judged."""
     slow = GOOD[name]()
     for _ in range(20):

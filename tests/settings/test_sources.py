@@ -349,7 +349,7 @@ def test_faults_of_the_environment_name_the_variable():
 @pytest.mark.parametrize(
     "name", ["PLUGINS", "PORT", "PORT_11211_TCP", "SERVICE_HOST", "PROMETHEUS_BUCKETS"]
 )
-def test_variables_of_others_are_let_be(name):
+def test_variables_of_others_are_ignored(name):
     """Plugins and Kubernetes may set variables that begin like ours."""
     assert Settings.from_env({f"SHARDCACHE_{name}": "x"}, "memory://a").nodes == (
         Node("memory://a"),

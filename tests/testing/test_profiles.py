@@ -99,7 +99,7 @@ class TestShares:
         other = shop(sizes=[(20, 1), (10, 1)], mix={"set": 0.5, "get": 0.5})
         assert (one, hash(one)) == (other, hash(other))
 
-    def test_nobody_can_change_them(self):
+    def test_they_cannot_be_changed(self):
         """A profile is frozen, its mix too, and it does not share the caller's dict."""
         mix = {"get": 1.0}
         profile = shop(mix=mix)

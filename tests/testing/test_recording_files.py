@@ -174,7 +174,7 @@ class TestEnds:
         assert said.startswith("traffic profile not written: ")
         assert "Traceback" not in said
 
-    def test_it_ends_so_many_seconds_after_the_first_access(self, file):
+    def test_it_ends_seconds_after_the_first_access(self, file):
         """Later accesses are not recorded."""
         recorder = ProfileRecorder(file, seconds=0.05)
         assert recorder._timer is None

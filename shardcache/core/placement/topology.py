@@ -17,7 +17,7 @@ from shardcache.errors import TopologyError
 class Topology:
     """A set of nodes, a strategy, and the placement of all keys on them. It never changes.
 
-    The strategy builds the placement, unless the source of the nodes has one of its own, such as a
+    The strategy builds the placement, unless the source of the nodes brings one, such as a
     cluster that decides by itself which node holds which slot. The strategy then only names how keys
     are hashed. `owner` is the hot function from a key's hashed bytes to the node that holds the key.
     """

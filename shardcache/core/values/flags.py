@@ -22,8 +22,8 @@ SHIFT: Final = 16
 RAW_FLAGS: Final = 1 << SHIFT  # `bytes` too, marked as written by shardcache
 TEXT_KIND, INTEGER_KIND = 2, 3  # the kinds of text and whole numbers, where there are no low flags
 
-# Marks, which stand in the place of a value. On Redis and memory nodes every stub has bytes of its
-# own; memcached's stubs are empty and have no flags.
+# Marks, which stand in the place of a value. On Redis and memory nodes every stub has its own
+# bytes; memcached's stubs are empty and have no flags.
 STUB_FLAGS: Final = 4 << SHIFT
 ABANDONED_FLAGS: Final = 5 << SHIFT
 

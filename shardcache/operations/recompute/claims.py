@@ -61,7 +61,7 @@ class Claim(Protocol):
         """Tell other processes that no value will come, and that they wait `backoff` seconds."""
 
     async def release(self) -> None:
-        """Give the claim up: another caller may begin at once."""
+        """Give up the claim: another caller may begin at once."""
 
     async def on_stored(self) -> None:
         """Clean up after the value has been stored."""

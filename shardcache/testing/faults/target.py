@@ -36,7 +36,7 @@ class Target:
         return cls(address.label, _look_up(address), None if plain else split_url(url))
 
     def located(self, authority: str) -> str:
-        """Return the target as it was given, with `authority` (`host:port`) in place of its own."""
+        """Return the target as it was given, with its authority replaced by `authority` (`host:port`)."""
         if self.parts is None:
             return authority
         parts = self.parts

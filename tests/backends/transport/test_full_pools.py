@@ -227,7 +227,7 @@ def test_an_interrupted_collection_is_not_the_last(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_forked_child_collects_garbage_of_its_own(monkeypatch):
+def test_a_forked_child_collects_its_own_garbage(monkeypatch):
     """A thread of its parent may have been collecting at the fork."""
     pool = Pool("cache1", 1)
     held = taken(pool)

@@ -217,7 +217,7 @@ def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, sche
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_signals_leave_no_node_ejected_for_good(make_memcached, monkeypatch):
+def test_signals_leave_no_node_ejected_forever(make_memcached, monkeypatch):
     """Whatever an ejection or close was interrupted in, the node comes back to both clients."""
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     server = make_memcached()

@@ -135,7 +135,7 @@ def test_a_resolver_that_fails_leaves_the_last_good_address(make, servers, failu
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("factory", "scheme"), BACKENDS)
-def test_a_plugin_registers_it_for_a_scheme_of_its_own(mode, factory, scheme, servers, monkeypatch):
+def test_a_plugin_registers_it_for_its_own_scheme(mode, factory, scheme, servers, monkeypatch):
     """Both clients then find nodes of that scheme by the resolver."""
     (server, _) = servers(scheme)
     registered = factory(resolver=Directory(server))
