@@ -12,6 +12,7 @@ from shardcache.core.placement import hashing
 from shardcache.core.placement.hashing import KeyHash
 from shardcache.core.placement.nodes import Node
 from shardcache.errors import TopologyError
+from shardcache.strategies import key_hashes
 from shardcache.strategies.base import BuiltPlacement, StrategyBase, Value, split_port
 from shardcache.strategies.ring import ring
 

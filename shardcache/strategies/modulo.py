@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from shardcache.core.placement.hashing import KeyHash
 from shardcache.core.placement.nodes import Node
 from shardcache.errors import TopologyError
+from shardcache.strategies import key_hashes
 from shardcache.strategies.base import BuiltPlacement, StrategyBase, Value, preference_by_rehashing
 
 
