@@ -59,7 +59,7 @@ class TestKeptErrors:
         assert calls == [7] * 3
         (record,) = caplog.records
         assert record.levelname == "WARNING"
-        assert "does not keep" in record.getMessage()
+        assert "cannot cache" in record.getMessage()
         assert "NotFoundError" in record.getMessage()
         assert "raising" in record.getMessage()
         assert "hunter2" not in record.getMessage()

@@ -177,7 +177,7 @@ def test_a_function_made_inside_another_needs_a_name(world):
 )
 def test_a_function_with_a_closure_needs_a_name_in_any_form(world, text):
     """Declared global, or renamed."""
-    with pytest.raises(ConfigurationError, match="made inside another function"):
+    with pytest.raises(ConfigurationError, match="defined inside another function"):
         world.cached(ttl=60)(world.written(text, it="alice"))
 
 
@@ -220,7 +220,7 @@ def test_wrappers_without_wraps_need_names_of_their_own(world):
     price, stock = (
         world.written(WRAPPED.format(wraps="", name=name)) for name in ("price", "stock")
     )
-    with pytest.raises(ConfigurationError, match="made inside another function"):
+    with pytest.raises(ConfigurationError, match="defined inside another function"):
         world.cached(ttl=60)(price)
     world.cached(ttl=60, namespace="shop")(price)
     with pytest.raises(ConfigurationError, match="closes over other values"):

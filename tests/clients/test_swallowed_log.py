@@ -110,7 +110,7 @@ def test_a_missing_password_is_logged_once(make_redis, lines, mode):
 
 def test_a_wrong_password_is_logged_again(make_redis, lines, mode, monkeypatch):
     """It ejects the node, and only the log says that it is still wrong."""
-    monkeypatch.setattr("shardcache.clients.swallowed.EVERY", 0.3)
+    monkeypatch.setattr("shardcache.clients.swallowed_log.LINE_EVERY", 0.3)
     server = make_redis("--requirepass", "hunter2")
     url = f"redis://:hunter3@127.0.0.1:{server.port}"
     client = make_client(mode, url, timeout=5)

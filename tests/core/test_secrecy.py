@@ -93,4 +93,4 @@ def test_decorated_functions_keep_their_signatures():
     """Signatures and pages are those of the functions themselves."""
     assert list(inspect.signature(Node).parameters) == ["url", "name", "weight"]
     assert "default_ttl" in inspect.signature(Client).parameters
-    assert Client.from_url.__doc__.startswith("Make a client from one URL")
+    assert Client.from_url.__doc__.startswith("Create a client from one URL")

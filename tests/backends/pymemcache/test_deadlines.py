@@ -91,7 +91,7 @@ def test_the_pool_is_bounded(make_memcached):
     """A call without a connection gets an error that names its own pool."""
     server = make_memcached()
     backend = make_backend(server, pool_size=1)
-    held = backend._lent(time.monotonic() + 5)
+    held = backend._borrow(time.monotonic() + 5)
     with pytest.raises(PoolTimeoutError):
         ask(backend, Get(b"k"), 0.1)
     backend.pool.put(held)
@@ -117,7 +117,7 @@ def test_parts_that_came_in_time_are_kept():
     with fake_server(b"END\r\n") as port:
         backend = make_backend(port)
         exchange = backend.begin(GetMany([b"k"] * 250), time.monotonic() + 20)
-        eventually(lambda: len(exchange.task.so_far) == 200, within=10)
+        eventually(lambda: len(exchange.job.so_far) == 200, within=10)
         exchange.expire()
         replies = exchange.result()
         assert replies[:200] == [None] * 200
@@ -130,10 +130,10 @@ def test_an_outcome_is_its_first_arrival():
     exchange = ThreadExchange(Job(Ping(), time.monotonic() + 5, "cache1"))
     strangers = []
     for reply in (True, None, NodeTimeoutError("late")):
-        exchange.arrive(reply)
+        exchange.deliver(reply)
         strangers.append(os.pipe())
     exchange.advance()
-    exchange.arrive(None)
+    exchange.deliver(None)
     assert exchange.result() is True
     for pair in strangers:
         for descriptor in pair:
@@ -200,7 +200,7 @@ def test_a_reply_wakes_a_poller_in_spite_of_a_fork(memcached_servers):
     backend = make_backend(memcached_servers[0])
     exchange = ThreadExchange(Job(Ping(), time.monotonic() + 5, "cache1"))
     inherited = os.dup(exchange._wakeup._outer.fileno())
-    backend.start(exchange.task, exchange)
+    backend.start(exchange.job, exchange)
     poll = select.poll()
     poll.register(exchange.fileno(), exchange.events())
     assert poll.poll(10_000)

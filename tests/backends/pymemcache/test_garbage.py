@@ -137,7 +137,7 @@ def test_an_interrupt_leaves_no_half_read_connection():
 
     with fake_server(half) as port:
         backend = make_backend(port)
-        connection = backend._lent(time.monotonic() + 5)
+        connection = backend._borrow(time.monotonic() + 5)
         received = connection.recv
 
         def interrupted(size):

@@ -150,7 +150,7 @@ def test_whole_mgets_of_a_stalled_batch_are_kept():
         assert list(wire.feed(b"*%d\r\n%s" % (size, value * size))) == []
         arrived += size
     assert list(wire.feed(b"*%d\r\n%s" % (MGET_KEYS, value * 3))) == []
-    kept = [reply for reply in wire.partial() if reply == TEXT]
+    kept = [reply for reply in wire.partial_reply() if reply == TEXT]
     assert len(kept) == arrived == 150
 
 
@@ -159,12 +159,12 @@ def test_what_arrived_of_a_batch_is_kept():
     wire = make_wire()
     wire.encode(DeleteMany([b"a", b"b", b"c"]))
     wire.feed(b":1\r\n:0\r\n")
-    *answers, late = wire.partial()
+    *answers, late = wire.partial_reply()
     assert answers == [True, False]
     assert isinstance(late, NodeTimeoutError)
     wire = make_wire()
     wire.encode(Get(b"a"))
-    assert isinstance(wire.partial(), NodeTimeoutError)
+    assert isinstance(wire.partial_reply(), NodeTimeoutError)
 
 
 @pytest.mark.parametrize(
