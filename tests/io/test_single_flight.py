@@ -777,7 +777,7 @@ class TestBeside:
         for number in range(1, 3 * REFRESHERS):
             eventually(lambda: io.try_spawn(failing, "refresh"), within=LONG)
             eventually(lambda number=number: len(tries) == number, within=LONG)
-        assert "has failed" in caplog.text
+        assert "background task failed" in caplog.text
 
     def test_a_process_without_threads_to_spare_keeps_its_places(self, monkeypatch):
         """It declines, and takes what is offered when there are threads again."""
