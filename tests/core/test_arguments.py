@@ -341,7 +341,7 @@ def test_templates_and_functions_make_keys():
     assert keys(profile, key="{user.number}", ignore=rest, **app)(User(9)) == "app:0:9"
     assert keys(profile, key=lambda user, *_, **__: f"u{user}", **app)(7) == "app:0:u7"
     assert keys(profile, key=lambda user, *_, **__: b"u%d" % user, **app)(7) == b"app:0:u7"
-    with pytest.raises(KeyBuildError, match="which is no str or bytes"):
+    with pytest.raises(KeyBuildError, match="not str or bytes"):
         keys(profile, key=lambda user, *_, **__: user)(7)
 
 

@@ -45,9 +45,7 @@ class PendingReply(Protocol):
 
 MORE: Final = object()
 UNEXPECTED: Final = object()
-TOO_LARGE: Final = bytes(
-    bytearray(b"too large")
-)  # stands for a value that is too large; compared by identity
+TOO_LARGE: Final = bytes(bytearray(b"too large"))  # for a value that is too large, by identity
 
 Encoded = tuple[Sequence[bytes], PendingReply]
 Answers = dict[bytes, bool | None]

@@ -153,9 +153,8 @@ class ReplyReader:
     def _next_array(self) -> int:
         """Return the next place where an array may begin, or the end."""
         data = self._data
-        place = data.find(
-            b"*", self._place
-        )  # first, because a regular expression takes longer to find nothing
+        # First, because a regular expression takes longer to find nothing.
+        place = data.find(b"*", self._place)
         found = _find_array(data, place) if place >= 0 else None
         return found.start() if found else len(data)
 

@@ -404,9 +404,8 @@ class Channel:
         self._last_used = self._last_received = time.monotonic()
         sent = self._sent
         for reply in wire.feed(data):
-            sent[0].settle(
-                reply
-            )  # before it is removed: an interrupt between the two would lose it
+            # Settled before it is removed: an interrupt between the two would lose it.
+            sent[0].settle(reply)
             sent.popleft()
         if not self._answered:
             self._answered = True
