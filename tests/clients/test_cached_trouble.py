@@ -195,7 +195,7 @@ class TestTrouble:
             f()
             end = threading.Event()
             io = cluster_of(client).io
-            offers = [io.offer(lambda: blocked(end), "test") for _ in range(REFRESHERS)]
+            offers = [io.try_spawn(lambda: blocked(end), "test") for _ in range(REFRESHERS)]
             assert all(offers)
             other = client.cached(ttl=60, namespace="n")(f.__wrapped__)
             other.invalidate_all()
