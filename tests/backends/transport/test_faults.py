@@ -310,7 +310,7 @@ def test_a_connection_in_the_middle_of_a_reply_is_not_lent_again(make_memcached)
     pool = next(iter(client._cluster.members.values())).backend.pool
     lent = pool.get_idle()
     lent.wire.encode(Get(b"k"))  # whose reply is owed from now on
-    pool.give(lent)
+    pool.put(lent)
     assert (pool.get_idle(), pool.open) == (None, 0)
     assert client.get("k") == 1
     client.close()
