@@ -102,9 +102,9 @@ def test_a_value_grows_old_in_steps():
     """Fresh up to its ttl, then stale, then a last resort, then gone."""
     policy = CachePolicy(ttl=10, stale=5, stale_if_error=20)
     steps = [(9.9, "FRESH"), (10.1, "STALE"), (14.9, "STALE"), (15.1, "LAST_RESORT")]
-    for age, name in [*steps, (29.9, "LAST_RESORT"), (30.1, "ENDED")]:
+    for age, name in [*steps, (29.9, "LAST_RESORT"), (30.1, "EXPIRED")]:
         assert state(age, policy) is Freshness[name], age
-    for age, name in [(10.0, "STALE"), (15.0, "LAST_RESORT"), (30.0, "ENDED")]:
+    for age, name in [(10.0, "STALE"), (15.0, "LAST_RESORT"), (30.0, "EXPIRED")]:
         assert state(age, policy) is Freshness[name], f"in the moment {age}"
 
 

@@ -357,7 +357,7 @@ def test_no_servers_text_forges_a_line(mode, scheme, kind, text):
 # Every place of the package that makes an error of a node whose text is not written there, and what
 # the text quotes. "the server" must be met by the tests of this file.
 PLACES = {
-    "backends/transport/asyncio.py:Channel._tell_late": "a constant",
+    "backends/transport/channel.py:Channel._tell_late": "a constant",
     "backends/transport/asyncio.py:MultiplexedBackend._full": "a constant",
     "backends/transport/blocking.py:SocketBackend.translated": "the system",
     "backends/transport/dial.py:Target.learned": "the system",

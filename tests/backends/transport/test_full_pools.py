@@ -312,12 +312,12 @@ def test_a_child_forked_while_a_greenlet_waits_has_its_own_queue():
 def looks_during(pool, wait):
     """Return how often the pool looked for a place while `wait` was called."""
     looks = []
-    look = pool._place
-    pool._place = lambda: looks.append(1) or look()
+    look = pool._slot
+    pool._slot = lambda: looks.append(1) or look()
     try:
         wait()
     finally:
-        pool._place = look
+        pool._slot = look
     return len(looks)
 
 
