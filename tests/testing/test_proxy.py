@@ -104,7 +104,7 @@ def test_tls_passes_unread(mode, make_redis, tls):
         client.close()
 
 
-def test_a_half_closed_client_still_gets_its_reply(proxy, kind, reply):
+def test_a_half_closed_client_still_gets_its_reply(proxy, dial, kind, reply):
     """Each direction ends on its own, as in TCP."""
     connection = dial(proxy)
     connection.sendall(ASK[kind])

@@ -33,7 +33,7 @@ def reply(kind, server):
 
 
 @pytest.mark.parametrize("how", ["rst", "fin", "stall"])
-def test_a_reply_is_cut_at_every_byte(proxy, kind, reply, how):
+def test_a_reply_is_cut_at_every_byte(proxy, dial, kind, reply, how):
     """The bytes asked for arrive, from none to all, then the reset, the end, or nothing."""
     for size in range(len(reply) + 1):
         proxy.heal()
@@ -47,7 +47,7 @@ def test_a_reply_is_cut_at_every_byte(proxy, kind, reply, how):
         connection.close()
 
 
-def test_a_stalled_reply_arrives_after_heal(proxy, kind, reply):
+def test_a_stalled_reply_arrives_after_heal(proxy, dial, kind, reply):
     """The rest comes late, as from a network."""
     proxy.cut_after(3, "stall")
     connection = dial(proxy)
@@ -72,7 +72,7 @@ def test_a_stall_stops_replies_alone(memcached, dial):
     assert_silent(connection)
 
 
-def test_a_cut_counts_from_its_call(proxy, kind, reply):
+def test_a_cut_counts_from_its_call(proxy, dial, kind, reply):
     """On an open connection, over as many replies as it takes."""
     connection = dial(proxy)
     connection.sendall(ASK[kind] * 2)
@@ -84,7 +84,7 @@ def test_a_cut_counts_from_its_call(proxy, kind, reply):
     assert read_all(connection) == (reply[:2], "rst")
 
 
-def test_a_cut_has_a_number_of_connections(proxy, kind, reply):
+def test_a_cut_has_a_number_of_connections(proxy, dial, kind, reply):
     """The first ones that reach it; without a number, all."""
     proxy.cut_after(1, "fin", connections=2)
     opened = [dial(proxy) for _ in range(3)]

@@ -25,7 +25,7 @@ def reply(kind, server):
 @pytest.mark.parametrize(
     ("direction", "least"), [("requests", 0.1), ("replies", 0.1), ("both", 0.2)]
 )
-def test_a_delay_takes_its_time(memcached, direction, least):
+def test_a_delay_takes_its_time(memcached, dial, direction, least):
     """On the way there, back, or both; on open and new connections."""
     before = dial(memcached)
     before.sendall(b"version\r\n")
@@ -76,7 +76,7 @@ def test_a_shorter_delay_lets_nothing_overtake(memcached, dial):
     assert connection.recv(100).startswith(b"VERSION")
 
 
-def test_a_drip_takes_its_time(proxy, kind, reply):
+def test_a_drip_takes_its_time(proxy, dial, kind, reply):
     """A reply of n bytes takes n - 1 pauses."""
     connection = dial(proxy)
     proxy.drip(1, every=0.02)

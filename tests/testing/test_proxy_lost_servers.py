@@ -32,7 +32,7 @@ def reply(kind, server):
 # Networks and servers that are gone.
 
 
-def test_a_black_hole_swallows_and_closes_nothing(proxy, kind, reply):
+def test_a_black_hole_swallows_and_closes_nothing(proxy, dial, kind, reply):
     """Open and new connections; bytes sent meanwhile arrive when it ends."""
     before = dial(proxy)
     before.sendall(ASK[kind])
@@ -64,7 +64,7 @@ def test_a_client_can_leave_a_black_hole(memcached, dial):
     assert again.recv(100).startswith(b"VERSION")
 
 
-def test_a_black_hole_can_swallow_dials(proxy, kind, reply):
+def test_a_black_hole_can_swallow_dials(proxy, dial, kind, reply):
     """They wait for an answer, and are neither accepted nor refused."""
     before = dial(proxy)
     proxy.blackhole(dials=True)
@@ -82,7 +82,7 @@ def test_a_black_hole_can_swallow_dials(proxy, kind, reply):
         assert read(connection, len(reply)) == reply
 
 
-def test_a_lost_server_takes_everything_and_says_nothing(proxy, kind, reply):
+def test_a_lost_server_takes_everything_and_says_nothing(proxy, dial, kind, reply):
     """Requests and the client's own close; after heal it knows of no connection."""
     before = dial(proxy)
     before.sendall(ASK[kind])
@@ -119,7 +119,7 @@ def test_a_lost_server_drops_its_unread_replies(memcached, dial):
     assert time.process_time() - before < SILENCE / 2
 
 
-def test_refused_dials_leave_open_connections_alone(proxy, kind, reply):
+def test_refused_dials_leave_open_connections_alone(proxy, dial, kind, reply):
     """A connection made before the call goes on, whether or not a byte has passed."""
     before = [dial(proxy) for _ in range(5)]
     proxy.refuse()
@@ -136,7 +136,7 @@ def test_refused_dials_leave_open_connections_alone(proxy, kind, reply):
     assert read(after, len(reply)) == reply
 
 
-def test_dials_can_be_accepted_and_reset(proxy, kind, reply):
+def test_dials_can_be_accepted_and_reset(proxy, dial, kind, reply):
     """As by a balancer without a server: each dial counts, none stays."""
     before = dial(proxy)
     proxy.refuse("rst")
@@ -148,7 +148,7 @@ def test_dials_can_be_accepted_and_reset(proxy, kind, reply):
     assert read(before, len(reply)) == reply
 
 
-def test_any_fault_can_follow_any_other(proxy, kind, reply):
+def test_any_fault_can_follow_any_other(proxy, dial, kind, reply):
     """And health any fault, at the same port."""
     port = proxy.port
     faults = [
@@ -201,7 +201,7 @@ def test_heal_releases_at_once_what_was_held_back(memcached, dial):
     ],
 )
 @pytest.mark.parametrize("leave", [False, True])
-def test_a_fault_costs_no_cpu(memcached, fault, leave):
+def test_a_fault_costs_no_cpu(memcached, dial, fault, leave):
     """The proxy waits, and does not spin."""
     connections = [dial(memcached) for _ in range(3)]
     connections[0].sendall(SET_BIG + b"get big\r\n" * 50)  # more than the buffers hold
