@@ -318,4 +318,4 @@ def test_threads_make_and_close_clients_while_a_node_comes_and_goes(make_memcach
     prober = staying._cluster.ejector.prober
     assert list(member_of(staying).health.members) == [member_of(staying)]
     staying.close()
-    eventually(lambda: not prober._out, within=5)
+    eventually(lambda: not prober._out, within=30)

@@ -17,6 +17,7 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
+import hiredis
 import pytest
 
 from backends.fakes import fake_node
@@ -358,10 +359,13 @@ def test_ticking_signals_prolong_no_deadline(make_memcached, scheme, ticking):
 
 
 def named_values(connection, _):
-    """Answer each `GET` of Redis with the name of its key."""
-    while request := connection.recv(65_536):
-        keys = request.split(b"\r\n")[4::5]
-        connection.sendall(b"".join(b"$%d\r\n%b\r\n" % (len(key), key) for key in keys))
+    """Answer each `GET` and script of Redis with the name of its key."""
+    reader = hiredis.Reader()
+    while data := connection.recv(65_536):
+        reader.feed(data)
+        while words := reader.gets():
+            key = words[3] if words[0] == b"EVAL" else words[1]
+            connection.sendall(b"$%d\r\n%b\r\n" % (len(key), key))
 
 
 TURN = 0.3  # seconds for a call that is interrupted before it is sent
