@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from clients.sources import Source
+from clients.sources import BACKENDS, Source, urls_of
 from shardcache.testing.driving import MODES, make_client
 
 SHARED = ["memcached", "redis", "pymemcache"]  # kinds of nodes that processes share
-BACKENDS = ["memory", "memcached", "redis", "pymemcache", "mixed"]
 
 
 @pytest.fixture(params=BACKENDS)
 def nodes(request):
     """Return the URLs of three nodes."""
     if request.param == "memory":
-        return ["memory://a", "memory://b", "memory://c"]
-    memcached = [server.url for server in request.getfixturevalue("memcached_servers")]
-    if request.param == "memcached":
-        return memcached
-    if request.param == "pymemcache":
-        return [url.replace("memcached://", "pymemcache://") for url in memcached]
-    redis = [server.url for server in request.getfixturevalue("redis_servers")]
-    return redis if request.param == "redis" else [memcached[0], redis[1], "memory://c"]
+        return urls_of(request.param, (), ())
+    memcached = request.getfixturevalue("memcached_servers")
+    if request.param in {"memcached", "pymemcache"}:
+        return urls_of(request.param, memcached, ())
+    return urls_of(request.param, memcached, request.getfixturevalue("redis_servers"))
 
 
 @pytest.fixture(params=MODES)

@@ -7,6 +7,20 @@ import inspect
 
 from shardcache.testing.driving import DrivenClient
 
+BACKENDS = ["memory", "memcached", "redis", "pymemcache", "mixed"]
+
+
+def urls_of(kind, memcached, redis):
+    """Return the URLs of three nodes of a kind, on these servers."""
+    if kind == "memory":
+        return ["memory://a", "memory://b", "memory://c"]
+    if kind == "redis":
+        return [server.url for server in redis]
+    urls = [server.url for server in memcached]
+    if kind == "pymemcache":
+        return [url.replace("memcached://", "pymemcache://") for url in urls]
+    return urls if kind == "memcached" else [urls[0], redis[1].url, "memory://c"]
+
 
 class Source:
     """A function that counts its calls, and its client, in either world."""

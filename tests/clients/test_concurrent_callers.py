@@ -49,7 +49,7 @@ class TestTogether:
         """The node sees tens of reads at most."""
         calls = []
         urls = [server.url for server in redis_servers]
-        async with AsyncClient(urls, timeout=10.0) as client:
+        async with AsyncClient(urls, timeout=60.0) as client:
 
             @client.cached(ttl=60, lock=True, wait=60.0, namespace="f")
             async def f():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 from tenacity import wait_fixed
 
 import shardcache
-from clients.sources import Driven
+from clients.sources import BACKENDS, Driven, urls_of
 from interrupting import interrupted
 from shardcache import (
     Client,
@@ -41,6 +42,43 @@ def make_lock(request, nodes):
 
     yield make
     client.close()
+
+
+@pytest.fixture
+def make_all_locks(memcached_servers, redis_servers):
+    """Return a function to describe a lock of each client on each kind of nodes, each of its own name."""
+    with ExitStack() as stack:
+
+        def make(**terms):
+            locks = {}
+            for mode, kind in itertools.product(MODES, BACKENDS):
+                urls = urls_of(kind, memcached_servers, redis_servers)
+                client = make_client(mode, urls, timeout=5.0)
+                stack.callback(client.close)
+                lock = client.lock(f"{mode} {kind}", **terms)
+                driven = isinstance(client, DrivenClient)
+                locks[mode, kind] = Driven(lock, client.loop) if driven else lock
+            return locks
+
+        yield make
+
+
+def side_by_side(scenario, locks):
+    """Run a scenario that takes seconds with each lock, all at once; raise what fails."""
+    with ThreadPoolExecutor(len(locks)) as pool:
+        runs = {kind: pool.submit(scenario, lock) for kind, lock in locks.items()}
+    for kind, run in runs.items():
+        if (error := run.exception()) is not None:
+            error.add_note(f"with {kind}")
+            raise error
+
+
+def rest(lease, seconds):
+    """Let time pass, on the loop of an async lease."""
+    if isinstance(lease, Driven):
+        lease._loop.run_until_complete(asyncio.sleep(seconds))
+    else:
+        time.sleep(seconds)
 
 
 def test_one_caller_holds_the_lock_at_a_time(make_lock):
@@ -75,9 +113,13 @@ def test_a_valid_lease_can_be_extended(make_lock):
 
 
 @pytest.mark.slow
-def test_an_expired_lease_is_lost(make_lock):
+def test_an_expired_lease_is_lost(make_all_locks):
     """Another caller takes the lock, and the first can neither extend nor release it."""
-    lock = make_lock(ttl=2)
+    side_by_side(expire, make_all_locks(ttl=2))
+
+
+def expire(lock):
+    """Acquire a lock, let it expire and be taken, and check both leases."""
     lease = lock.acquire()
     end = time.monotonic() + 5.0
     while (other := lock.try_acquire()) is None:
@@ -96,15 +138,16 @@ def test_an_expired_lease_is_lost(make_lock):
 
 
 @pytest.mark.slow
-def test_a_lease_is_renewed_in_the_background(make_lock):
+def test_a_lease_is_renewed_in_the_background(make_all_locks):
     """For as long as the lock is held, and not longer."""
     # memcached may keep it for a second less, and a busy machine may be late by another.
-    lock = make_lock(ttl=4, renew=True)
+    side_by_side(hold_for_long, make_all_locks(ttl=4, renew=True))
+
+
+def hold_for_long(lock):
+    """Hold a lock beyond its ttl, then release it."""
     lease = lock.acquire()
-    if isinstance(lease, Driven):
-        lease._loop.run_until_complete(asyncio.sleep(4.5))
-    else:
-        time.sleep(4.5)
+    rest(lease, 4.5)
     assert lease.valid
     assert lock.try_acquire() is None
     assert lease.release() is True
@@ -171,14 +214,15 @@ def test_a_short_ttl_lasts_on_every_node(make_lock):
 
 
 @pytest.mark.slow
-def test_a_short_ttl_can_be_renewed(make_lock):
+def test_a_short_ttl_can_be_renewed(make_all_locks):
     """Every third of it, for longer than any node would keep it."""
-    lock = make_lock(ttl=1.5, renew=True)
+    side_by_side(outlast_every_node, make_all_locks(ttl=1.5, renew=True))
+
+
+def outlast_every_node(lock):
+    """Hold a lock for longer than a node that counts whole seconds keeps it."""
     lease = lock.acquire()
-    if isinstance(lease, Driven):
-        lease._loop.run_until_complete(asyncio.sleep(2.5))
-    else:
-        time.sleep(2.5)
+    rest(lease, 2.5)
     assert lease.valid
     assert lock.try_acquire() is None
 

@@ -47,6 +47,15 @@ def executed(text, variables):
     return module["f"]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _small_heap():
+    """Let the collector look at the objects of these tests alone: each collection is quick then."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(params=["Client", "AsyncClient", "default client", "default asyncio client"])
 def world(request, monkeypatch):
     """Return a decorator of each kind, and functions for it."""

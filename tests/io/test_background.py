@@ -48,7 +48,7 @@ class TestBackground:
         for number in range(1, 3 * REFRESHERS):
             eventually(lambda: io.try_spawn(failing, "refresh"), within=LONG)
             eventually(lambda number=number: len(tries) == number, within=LONG)
-        assert "has failed" in caplog.text
+        assert "background task failed" in caplog.text
 
     def test_a_process_that_can_start_no_thread_loses_no_place(self, monkeypatch):
         """It declines work, and accepts it when threads can start again."""

@@ -122,7 +122,7 @@ class TestRepeating:
         repeater.add(0.005, turning)
         eventually(lambda: len(turns) == 5, within=LONG)
         assert (len(tries), failed.ended) == (1, True)
-        assert "has failed" in caplog.text
+        assert "background task failed" in caplog.text
 
     def test_an_interrupted_add_leaves_the_thread_usable(self):
         """A signal may raise at any step of `add`."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+
 import pytest
 
 from shardcache.testing import FaultProxy
 from shardcache.testing.driving import MODES
-from testing.lines import ASK
+from testing.lines import ASK, PROMPT
 
 
 @pytest.fixture(params=MODES)
@@ -39,3 +42,18 @@ def memcached(memcached_servers):
     """Return a proxy to a memcached."""
     with FaultProxy(memcached_servers[0].url) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def dial():
+    """Return a function that connects to a proxy; all is closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def connect(proxy, timeout=PROMPT):
+            return stack.enter_context(
+                contextlib.closing(
+                    socket.create_connection((proxy.host, proxy.port), timeout=timeout)
+                )
+            )
+
+        yield connect

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-import socket
 from pathlib import Path
 
 import pytest
@@ -15,21 +13,6 @@ ASK = {"memcached": b"version\r\n", "redis": b"PING\r\n"}
 BIG = random.Random(7).randbytes(1_000_000)
 SET_BIG = b"set big 0 0 %d\r\n%s\r\n" % (len(BIG), BIG)
 BIG_REPLY = b"VALUE big 0 %d\r\n%s\r\nEND\r\n" % (len(BIG), BIG)
-
-
-@pytest.fixture
-def dial():
-    """Return a function that connects to a proxy; all is closed at the end."""
-    with contextlib.ExitStack() as stack:
-
-        def connect(proxy, timeout=PROMPT):
-            return stack.enter_context(
-                contextlib.closing(
-                    socket.create_connection((proxy.host, proxy.port), timeout=timeout)
-                )
-            )
-
-        yield connect
 
 
 def read(connection, size):

@@ -175,7 +175,7 @@ def test_an_exhausted_pool_is_named(make_memcached):
     lent = backend.pool.get_idle()
     with pytest.raises(NodeTimeoutError, match="connections stayed in use"):
         client.get("k")
-    backend.pool.give(lent)
+    backend.pool.put(lent)
     assert client.get("k") == 1
     client.close()
 
