@@ -80,7 +80,7 @@ class TestTrouble:
 
             name = await f.key_for()
             cluster = cluster_of(client)
-            routed, member = cluster.route(name)
+            routed, member, _ = cluster.route(name)
             met = await cluster.ask(member, GetOrStub(routed, b"m" * 16, 30))
             first = asyncio.create_task(f())
             await asyncio.sleep(0.3)
@@ -205,7 +205,7 @@ class TestTrouble:
     def test_a_default_client_with_few_lock_nodes_warns_once(self, caplog):
         """The log tells it when the client is made."""
         defaults = Defaults()
-        defaults.take_locks()
+        defaults.note_locks()
         defaults.configure(Settings.from_url("memory://a"))
         assert defaults.client() is defaults.client()
         assert sum("three or more" in record.message for record in caplog.records) == 1
@@ -215,7 +215,7 @@ class TestTrouble:
         """The child makes its own client, whatever lock its parent holds."""
         defaults = Defaults()
         defaults.configure(Settings.from_url("memory://a"))
-        with defaults._making.own():
+        with defaults._creating.own():
             child = os.fork()
             if not child:
                 signal.alarm(10)

@@ -353,7 +353,7 @@ def test_a_wrong_password_is_logged_and_rarely_retried(make_redis, caplog, mode)
     (member,) = client_members(client)
     assert member.backend.dialed + member.errors - member.refused <= 3
     (record,) = caplog.records
-    assert "is ejected" in record.getMessage()
+    assert " ejected: " in record.getMessage()
     assert "refused the greeting" in record.getMessage()
     assert "wrong" not in record.getMessage()
     client.close()

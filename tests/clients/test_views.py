@@ -421,7 +421,7 @@ class TestLifetime:
         gc.collect()
         assert not any(reference() for reference in dead)
         client.view()
-        assert client._membership._faces.at_most() == 2
+        assert client._membership._faces.count_with_dead() == 2
         assert len(client._membership._namespaces) == 1
         client.close()
 

@@ -380,8 +380,8 @@ PLACES = {
     "backends/redis/wire.py:RedisWire._protocol_error": "the server",
     "backends/redis/wire.py:RedisWire._encode_payload": "a size",
     "backends/redis/wire.py:RedisWire._too_large_error": "a size",
-    "operations/cluster/cluster.py:Cluster._refused": "an error of a node",
-    "operations/cluster/prober.py:_unasked": "an error of a plugin",
+    "operations/cluster/cluster.py:Cluster._refuse": "an error of a node",
+    "operations/cluster/prober.py:_unreachable": "an error of a plugin",
 }
 KINDS = {
     name

@@ -18,7 +18,7 @@ class TestTags:
     def test_two_processes_agree_on_a_new_version(self):
         """Of two that make one at once, one is first, and both use that version."""
         harness = FunctionHarness()
-        works = [tags.versions(process.cluster, ["t"]) for process in harness.processes]
+        works = [tags.get_or_create(process.cluster, ["t"]) for process in harness.processes]
         tasks = [harness.start(work, place) for place, work in enumerate(works)]
         harness.advance(1.0)
         assert tasks[0].result == tasks[1].result
@@ -29,11 +29,11 @@ class TestTags:
         """With another program's value in its place, no value with this tag is stored."""
         harness = FunctionHarness()
         harness.node.store.execute(Set(TAG, (MARK_FLAGS, odd)))
-        assert harness.run(tags.versions(harness.processes[0].cluster, ["t"])) is None
+        assert harness.run(tags.get_or_create(harness.processes[0].cluster, ["t"])) is None
 
     def test_a_failing_node_leaves_no_version_known(self):
         """A value has the versions of all its tags, or is not stored."""
         harness = FunctionHarness()
         harness.node.up = False
-        assert harness.run(tags.versions(harness.processes[0].cluster, ["t"])) is None
-        assert harness.run(tags.versions(harness.processes[0].cluster, [])) == []
+        assert harness.run(tags.get_or_create(harness.processes[0].cluster, ["t"])) is None
+        assert harness.run(tags.get_or_create(harness.processes[0].cluster, [])) == []

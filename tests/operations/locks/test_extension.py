@@ -157,7 +157,7 @@ def test_a_loss_is_told_once():
         assert task.result is False
     (event,) = harness.events.of(LeaseLost)
     assert event.name == harness.NAME.encode()
-    assert hold.lost == "it could not be prolonged"
+    assert hold.lost == "it could not be extended"
 
 
 def test_a_renewal_that_raises_loses_the_lock(monkeypatch):
@@ -171,7 +171,7 @@ def test_a_renewal_that_raises_loses_the_lock(monkeypatch):
 
     monkeypatch.setattr(type(process.cluster.io), "call_many", refuse)
     harness.advance(TTL / 2)
-    assert "could not be prolonged: the server is part of" in hold.lost
+    assert "could not be extended: the server is part of" in hold.lost
     assert hold.remaining() == 0
 
 
@@ -253,7 +253,7 @@ def test_an_extension_never_overwrites_another_holder(kinds):
         node.forget()
         node.store.execute(Acquire(harness.KEY, (256, b"another's"), 60.0))
     assert harness.run(hold.extend(TTL), first) is False
-    assert hold.lost == "it could not be prolonged"
+    assert hold.lost == "it could not be extended"
     assert [node.held(harness.KEY)[0][1] for node in harness.nodes[:3]] == [b"another's"] * 3
 
 
