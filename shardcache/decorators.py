@@ -52,6 +52,8 @@ class Defaults:
         self.prefixes = PrefixRegistry(nodes_known=False)  # before the first call
         self._uses_locks = False
         self._creating = ProcessLock()
+        self._caches: tuple[Client, CacheContext] | None = None
+        self._async_caches: tuple[AsyncClient, CacheContext] | None = None
         self._settings: Settings | None = None
         self._client: Client | None = None
         self._async_client: AsyncClient | None = None
@@ -61,6 +63,7 @@ class Defaults:
         with self._creating.own():
             self._settings = settings
             client, self._client, self._async_client = self._client, None, None
+            self._caches = self._async_caches = None
         if client is not None:
             client.close()
 
@@ -107,11 +110,17 @@ class Defaults:
 
     def caches(self) -> CacheContext:
         """Return what the cached functions of the default client share."""
-        return caches_of(self.client())
+        client, known = self.client(), self._caches
+        if known is None or known[0] is not client:
+            known = self._caches = (client, caches_of(client))
+        return known[1]
 
     def async_caches(self) -> CacheContext:
         """Return what the cached functions of the default asyncio client share."""
-        return caches_of(self.async_client())
+        client, known = self.async_client(), self._async_caches
+        if known is None or known[0] is not client:
+            known = self._async_caches = (client, caches_of(client))
+        return known[1]
 
     def _settings_for(self, configured: Settings | None) -> Settings:
         """Return the settings of the default clients; log a warning when no nodes are configured."""

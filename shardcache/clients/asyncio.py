@@ -180,7 +180,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         the same object.
         """
         policy = self._direct_policy(ttl, terms)
-        protection = self._caches.protection
+        protection = self._protection
         value: T = await cached_value.get(
             Request(
                 self._cluster, key, factory, policy, protection, protection.direct, tag_list(tags)
@@ -216,8 +216,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
+        context = self._cache_context()
         return AsyncDecorator(
-            lambda: self._caches,
+            lambda: context,
             self._cached_policy(seconds, ttl, terms),
             key_spec,
             self._namespace.prefixes,
@@ -270,7 +271,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
         `.protection` has the counters of the values that were recomputed through this client.
         """
-        return await admin.stats(self._cluster, self._caches.protection.counters.counts)
+        return await admin.stats(self._cluster, self._protection.counters.counts)
 
     async def clear(self) -> bool:
         """Make every key of this client's namespace a miss, in one step; return whether that is in force.
@@ -280,7 +281,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         processes notice with their first call after a second. `False` means that too few nodes have
         confirmed it: call it again.
         """
-        return await clearing.clear(self._cluster, self._caches.generations)
+        return await clearing.clear(self._cluster, self._namespace.generations)
 
     async def flush_all(self) -> bool:
         """Empty every node, for all its users; return whether all did. No other call does this."""

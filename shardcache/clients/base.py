@@ -259,7 +259,7 @@ class ClientBase(ABC, Generic[BackendT]):
         vars(view).update(vars(self))
         view._settings = settings
         view._is_view = True
-        view._use_namespace(space, self._caches.protection)
+        view._use_namespace(space, self._protection)
         view._cluster = view_cluster(shared, settings, space, payloads)
         self._membership.join(view)
         return view
@@ -297,7 +297,7 @@ class ClientBase(ABC, Generic[BackendT]):
         counters of the values that were recomputed through this client. `.circuits` tells by node
         whether it is asked (`closed`) or ejected (`open`, `probing`).
         """
-        return admin.counters(self._cluster, self._caches.protection.counters.counts)
+        return admin.counters(self._cluster, self._protection.counters.counts)
 
     def node_for(self, key: Key) -> Node:
         """Return the node that holds `key`."""
@@ -333,8 +333,15 @@ class ClientBase(ABC, Generic[BackendT]):
 
     def _use_namespace(self, namespace: Namespace, protection: Protection) -> None:
         """Cache functions in a namespace from now on."""
-        self._caches = CacheContext(lambda: self._cluster, protection, namespace.generations)
+        self._protection = protection
         self._namespace = namespace
+
+    def _cache_context(self) -> CacheContext:
+        """Return what the cached functions of this client share.
+
+        It holds the client, which therefore does not hold it: a dropped client is gone at once.
+        """
+        return CacheContext(lambda: self._cluster, self._protection, self._namespace.generations)
 
     @abstractmethod
     def _make_io(self) -> IO[BackendT]:
@@ -393,7 +400,7 @@ def cluster_of(client: ClientBase[Any]) -> Cluster:
 
 def caches_of(client: ClientBase[Any]) -> CacheContext:
     """Return what the cached functions of a client share."""
-    return client._caches  # noqa: SLF001 - see above
+    return client._cache_context()  # noqa: SLF001 - see above
 
 
 def warn_of_few_lock_nodes(client: ClientBase[Any]) -> None:

@@ -158,7 +158,7 @@ class Client(ClientBase[Backend]):
         the same object.
         """
         policy = self._direct_policy(ttl, terms)
-        protection = self._caches.protection
+        protection = self._protection
         value: T = run(
             lambda: cached_value.get(
                 Request(
@@ -202,8 +202,9 @@ class Client(ClientBase[Backend]):
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
+        context = self._cache_context()
         return Decorator(
-            lambda: self._caches,
+            lambda: context,
             self._cached_policy(seconds, ttl, terms),
             key_spec,
             self._namespace.prefixes,
@@ -256,7 +257,7 @@ class Client(ClientBase[Backend]):
 
         `.protection` has the counters of the values that were recomputed through this client.
         """
-        return run(lambda: admin.stats(self._cluster, self._caches.protection.counters.counts))
+        return run(lambda: admin.stats(self._cluster, self._protection.counters.counts))
 
     def clear(self) -> bool:
         """Make every key of this client's namespace a miss, in one step; return whether that is in force.
@@ -266,7 +267,7 @@ class Client(ClientBase[Backend]):
         processes notice with their first call after a second. `False` means that too few nodes have
         confirmed it: call it again.
         """
-        return run(lambda: clearing.clear(self._cluster, self._caches.generations))
+        return run(lambda: clearing.clear(self._cluster, self._namespace.generations))
 
     def flush_all(self) -> bool:
         """Empty every node, for all its users; return whether all did. No other call does this."""
