@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,21 +52,20 @@ def test_values_outlive_the_client(client: Client, file: Path):
         assert other.get("k") == [1, 2]
 
 
-def _count(url: str) -> None:
-    with Client(url, on_error="raise", timeout=10) as client:
-        for _ in range(20):
-            client.incr("n", initial=1)
+COUNT = """
+import sys
+from shardcache import Client
+with Client(sys.argv[1], on_error="raise", timeout=10) as client:
+    for _ in range(20):
+        client.incr("n", initial=1)
+"""
 
 
 def test_processes_share_a_file(client: Client, file: Path):
     """None of their counts is lost."""
-    context = multiprocessing.get_context("spawn")
-    url = f"sqlite://node?file={file}"
-    processes = [context.Process(target=_count, args=(url,)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
+    command = [sys.executable, "-c", COUNT, f"sqlite://node?file={file}"]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(60) for process in processes] == [0, 0]
     assert client.get("n") == 40
 
 
