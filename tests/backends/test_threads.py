@@ -242,14 +242,15 @@ def test_a_forked_child_has_its_own_threads():
 
 def test_an_interrupt_of_a_start_is_seen_as_it_is(monkeypatch):
     """A time limit that strikes while a thread starts is no `KeyError` of `threading`."""
-    begin, begun = threading._start_new_thread, threading.Event()
+    name = "_start_new_thread" if sys.version_info < (3, 13) else "_start_joinable_thread"
+    begin, begun = getattr(threading, name), threading.Event()
 
-    def interrupted(*arguments):
-        begin(*arguments)
+    def interrupted(*arguments, **options):
+        begin(*arguments, **options)
         assert begun.wait(10)
         raise SoftTimeLimitError
 
-    monkeypatch.setattr(threading, "_start_new_thread", interrupted)
+    monkeypatch.setattr(threading, name, interrupted)
     with pytest.raises(SoftTimeLimitError):
         threads.start_thread(begun.set, "test")
 

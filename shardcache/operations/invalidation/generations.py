@@ -237,7 +237,10 @@ class Generations(dict[str, Generation]):
         """
         marks = _answers_in(heard, 0)
         before = self.epoch
-        if any(self._seen.get(member, _NOT_SEEN) != mark for member, mark in marks.items()):
+        # A node heard for the first time tells nothing new if it has the mark that all others have.
+        known = set(self._seen.values())
+        common = known.pop() if len(known) == 1 else _NOT_SEEN
+        if any(self._seen.get(member, common) != mark for member, mark in marks.items()):
             self.epoch = object()  # first: a caller that sees the new marks must see this as well
         after = self.epoch
         seen = {**self._seen, **marks}

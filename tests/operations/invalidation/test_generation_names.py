@@ -1,4 +1,4 @@
-"""Which generation is parse_generation, and which of many is in force."""
+"""Which generation is believed, and which of many is in force."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY = 24 * 3600.0
 
 
 class TestNames:
-    """Which generation is parse_generation, and which of many is in force."""
+    """Which generation is believed, and which of many is in force."""
 
     @given(st.lists(st.sampled_from("123456"), min_size=1, max_size=5), st.integers(0, 4))
     def test_the_generation_of_a_majority_is_never_missed(self, names, more):
@@ -51,7 +51,7 @@ class TestNames:
 
     @given(st.floats(0, 10**10), st.floats(-DAY + 1, DAY - 1), st.binary(min_size=2, max_size=2))
     def test_a_new_generation_is_newer_and_believed(self, wall, skew, chance):
-        """It is parse_generation by processes whose clocks differ by less than a day."""
+        """It is believed by processes whose clocks differ by less than a day."""
         first = next_generation([""], [], max(0.0, wall + skew), chance)
         assert parse_generation((MARK_FLAGS, first.encode()), wall) == first
         second = next_generation(["", first], [], wall, chance)

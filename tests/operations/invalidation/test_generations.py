@@ -14,9 +14,12 @@ from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
+from shardcache.core.keys import KeySpace
+from shardcache.core.placement.nodes import Node
 from shardcache.core.reserved_keys import MARKS
 from shardcache.core.values.payloads import MARK_FLAGS
-from shardcache.operations.invalidation.generations import LOOK_AGAIN
+from shardcache.operations.cluster.members import Member
+from shardcache.operations.invalidation.generations import LOOK_AGAIN, Generations
 
 
 class TestGenerations:
@@ -232,3 +235,14 @@ class TestGenerations:
             harness.advance(1.0)
             assert all(task.result is True for task in tasks)
             assert set(harness.kept) == {max(map(harness.known, range(4)))}
+
+
+@pytest.mark.parametrize(("mark", "moved"), [(None, False), ((MARK_FLAGS, b"2"), True)])
+def test_a_node_heard_for_the_first_time_moves_nothing_by_itself(mark, moved):
+    """Functions look up their generations again only if its mark is not that of the other nodes."""
+    generations = Generations(KeySpace())
+    first, second, late = members = [Member(Node(f"memory://{name}"), None) for name in "abc"]
+    generations._note_marks(members, {first: (None,), second: (None,)})
+    epoch = generations.epoch
+    generations._note_marks(members, {first: (None,), second: (None,), late: (mark,)})
+    assert (generations.epoch is not epoch) == moved
