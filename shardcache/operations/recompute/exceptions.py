@@ -9,7 +9,6 @@ from typing import Any, Final
 
 NOTES: Final = "__notes__"  # the attribute to which `add_note` appends
 
-
 _MEMBERS: Final = (GetSetDescriptorType, MemberDescriptorType)
 
 
