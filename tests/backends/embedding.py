@@ -9,8 +9,7 @@ from shardcache.core.commands import (
     ServerStats,
 )
 from shardcache.core.placement.nodes import Node
-from shardcache.core.values.flags import TEXT_FLAGS
-from shardcache.core.values.payloads import INTEGER_FLAGS
+from shardcache.core.values.flags import INTEGER_FLAGS, TEXT_FLAGS
 
 DEADLINE = 0.0  # long past: an embedded node never waits
 

@@ -10,10 +10,7 @@ import pytest
 from clients.signing import NEW, Node, cached
 from shardcache import DecodeError
 from shardcache.core.values.envelopes import pack, unpack
-from shardcache.core.values.payloads import (
-    ENVELOPE_FLAGS,
-    ERROR_FLAGS,
-)
+from shardcache.core.values.flags import ENVELOPE_FLAGS, ERROR_FLAGS
 from shardcache.testing.driving import MODES, make_client
 
 

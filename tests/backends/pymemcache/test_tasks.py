@@ -17,7 +17,7 @@ from shardcache.core.commands import (
     SetMany,
 )
 from shardcache.core.placement.nodes import Node
-from shardcache.core.values.payloads import INTEGER_FLAGS
+from shardcache.core.values.flags import INTEGER_FLAGS
 from shardcache.errors import (
     NodeTimeoutError,
 )
