@@ -11,13 +11,7 @@ from clients.signing import NEW, Node, cached
 from shardcache import DecodeError
 from shardcache.core.values.envelopes import pack, unpack
 from shardcache.core.values.flags import ENVELOPE_FLAGS, ERROR_FLAGS
-from shardcache.testing.driving import MODES, make_client
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
+from shardcache.testing.driving import make_client
 
 
 @pytest.fixture(params=["memory", "memcached", "pymemcache", "redis"])

@@ -12,14 +12,8 @@ import pytest
 from shardcache import Client
 from shardcache.clients.base import add_service, cluster_of
 from shardcache.io.blocking import BlockingIO
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each kind of client in turn."""
-    return request.param
 
 
 class Recorder:

@@ -26,15 +26,9 @@ from shardcache.core.values.flags import (
     SIGNED,
     STUB_FLAGS,
 )
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 
 EVERY_FLAG = [kind << SHIFT for kind in range(256)]
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture(params=["memory", "memcached", "pymemcache", "redis"])

@@ -22,15 +22,9 @@ from shardcache import (
 )
 from shardcache.clients.base import add_service, cluster_of
 from shardcache.core.codecs import Json
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.servers import free_port
 from shardcache.testing.waiting import eventually
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each kind of client in turn."""
-    return request.param
 
 
 @pytest.fixture

@@ -8,14 +8,7 @@ import socket
 import pytest
 
 from shardcache.testing import FaultProxy
-from shardcache.testing.driving import MODES
 from testing.lines import ASK, PROMPT
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture(params=ASK)
