@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.memory import Memory
-from shardcache.core.commands import (
-    Payload,
-    ServerStats,
-)
+from shardcache.core.commands import Payload, ServerStats
 from shardcache.core.placement.nodes import Node
 from shardcache.core.values.flags import INTEGER_FLAGS, TEXT_FLAGS
 

@@ -10,11 +10,7 @@ import time
 
 import pytest
 
-from shardcache import (
-    AsyncClient,
-    Client,
-    RecomputeTimeoutError,
-)
+from shardcache import AsyncClient, Client, RecomputeTimeoutError
 from shardcache.clients.base import cluster_of
 from shardcache.core.commands import DeleteCas, GetOrStub
 from shardcache.decorators import Defaults

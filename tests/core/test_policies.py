@@ -9,12 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.timeouts import (
-    MAX_TIMEOUT,
-    TimeoutPolicy,
-    positive_seconds,
-    seconds_or_zero,
-)
+from shardcache.core.timeouts import MAX_TIMEOUT, TimeoutPolicy, positive_seconds, seconds_or_zero
 from shardcache.errors import ConfigurationError
 
 SECONDS = st.floats(0, MAX_TIMEOUT, exclude_min=True)

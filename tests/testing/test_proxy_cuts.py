@@ -9,16 +9,7 @@ import pytest
 
 from shardcache.testing.faults.sockets import close, prepare
 from shardcache.testing.waiting import eventually
-from testing.lines import (
-    ASK,
-    BIG_REPLY,
-    PROMPT,
-    SET_BIG,
-    SILENCE,
-    assert_silent,
-    read,
-    read_all,
-)
+from testing.lines import ASK, BIG_REPLY, PROMPT, SET_BIG, SILENCE, assert_silent, read, read_all
 
 
 @pytest.fixture

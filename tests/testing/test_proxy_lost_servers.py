@@ -9,16 +9,7 @@ import time
 
 import pytest
 
-from testing.lines import (
-    ASK,
-    BIG_REPLY,
-    PROMPT,
-    SET_BIG,
-    SILENCE,
-    assert_silent,
-    read,
-    read_all,
-)
+from testing.lines import ASK, BIG_REPLY, PROMPT, SET_BIG, SILENCE, assert_silent, read, read_all
 
 
 @pytest.fixture

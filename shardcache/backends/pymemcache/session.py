@@ -10,10 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from pymemcache.client.base import Client  # type: ignore[import-untyped]  # it has no types
-from pymemcache.exceptions import (  # type: ignore[import-untyped]  # as above
-    MemcacheServerError,
-    MemcacheUnknownError,
-)
+from pymemcache.exceptions import MemcacheServerError, MemcacheUnknownError  # type: ignore[import-untyped]  # as above
 
 from shardcache.backends.expiry import RELATIVE_LIMIT, memcached_exptime
 from shardcache.backends.handlers import Handlers
@@ -48,12 +45,7 @@ from shardcache.core.commands import (
 from shardcache.core.keys import hash_name, is_plain
 from shardcache.core.reserved_keys import PROBED
 from shardcache.core.values.flags import abandoned, is_stub, stub
-from shardcache.errors import (
-    NodeError,
-    NodeRefusedError,
-    NotACounterError,
-    ValueTooLargeError,
-)
+from shardcache.errors import NodeError, NodeRefusedError, NotACounterError, ValueTooLargeError
 
 COUNTER_MAX: Final = 2**63 - 1
 WHOLE_CIRCLE: Final = 2**64  # where the server's counters wrap

@@ -9,9 +9,7 @@ from typing import Final
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.url_warnings import NO
 from shardcache.core.secrecy import takes_secrets
-from shardcache.errors import (
-    ConfigurationError,
-)
+from shardcache.errors import ConfigurationError
 
 TLS_OPTIONS: Final = (
     "ssl_ca_certs",

@@ -10,12 +10,7 @@ import time
 import pytest
 
 from backends.fakes import fake_node, token_of
-from shardcache import (
-    AsyncClient,
-    Client,
-    NodeTimeoutError,
-    NodeUnavailableError,
-)
+from shardcache import AsyncClient, Client, NodeTimeoutError, NodeUnavailableError
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.memcached import Memcached
 from shardcache.backends.memcached.wire import MemcachedWire

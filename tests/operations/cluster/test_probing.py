@@ -8,9 +8,7 @@ from operations.harness import GET, NODE_CHANGES
 from operations.simulation import TIMEOUT
 from shardcache.core.commands import Ping
 from shardcache.core.health import Circuit
-from shardcache.errors import (
-    NodeUnavailableError,
-)
+from shardcache.errors import NodeUnavailableError
 
 
 class TestProbing:
