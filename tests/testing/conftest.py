@@ -24,6 +24,14 @@ def server(kind, request):
 
 
 @pytest.fixture
+def reply(kind, server):
+    """Return what the server says to `ASK`, heard without a proxy."""
+    with socket.create_connection((server.host, server.port), timeout=PROMPT) as direct:
+        direct.sendall(ASK[kind])
+        return direct.recv(1000)
+
+
+@pytest.fixture
 def proxy(server):
     """Return a proxy to it."""
     with FaultProxy(server.url) as proxy:
