@@ -13,8 +13,6 @@ from shardcache.core.timeouts import MAX_TIMEOUT, TimeoutPolicy, positive_second
 from shardcache.errors import ConfigurationError
 
 SECONDS = st.floats(0, MAX_TIMEOUT, exclude_min=True)
-
-
 LENGTHS = st.timedeltas(timedelta.resolution, timedelta(seconds=MAX_TIMEOUT))
 
 

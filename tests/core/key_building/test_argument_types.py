@@ -36,7 +36,7 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.functional import SimpleLazyObject, lazystr
 from django.utils.safestring import mark_safe
 
-from core.argument_kinds import (
+from core.key_building.argument_kinds import (
     Access,
     Account,
     Article,
