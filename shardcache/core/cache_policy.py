@@ -40,7 +40,6 @@ _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
 }
 _MAY_BE_NONE: Final = ("stale_if_error", "none_ttl", "ttl")
 
-
 # The options of `cached` and `get_or_set` that are not fields of `CachePolicy`.
 CACHED_OPTIONS: Final = ("ttl", "key", "namespace", "version", "tags", "ignore", "typed")
 DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags")

@@ -64,7 +64,7 @@ class SingleReply:
     def __init__(self, token: bytes) -> None:
         self.token = token
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as above
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual
         """Return `None`: lines are read one by one."""
         return None
 
@@ -407,7 +407,7 @@ class BatchReply:
         self._tokens = iter(tokens)
         self._answers = answers
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as in SingleReply
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as above
         """Return `None`: lines are read one by one."""
         return None
 

@@ -20,7 +20,6 @@ TLS_OPTIONS: Final = (
     "ssl_min_version",
 )
 
-
 # The numbers are redis-py's.
 _VERSIONS: Final = {
     "1.2": ssl.TLSVersion.TLSv1_2,
@@ -28,7 +27,6 @@ _VERSIONS: Final = {
     "1.3": ssl.TLSVersion.TLSv1_3,
     "772": ssl.TLSVersion.TLSv1_3,
 }
-
 
 _YES: Final = ("true", "yes", "1")
 

@@ -82,7 +82,6 @@ PAIRS = [("id", "1"), ("id", "2"), ("q", "x")]
 werk = werkzeug.datastructures
 star = starlette.datastructures
 
-
 EQUAL = {
     "numbers": (1, 1.0),
     "truth": (1, True),
