@@ -390,7 +390,8 @@ class ClientBase(ABC, Generic[BackendT]):
         return self._policy(given, terms)
 
 
-# What other modules of the package need of a client, and users do not.
+# What other modules of the package need of a client, and users do not. They take clients of blocking and
+# asyncio backends, hence `Any`.
 
 
 def cluster_of(client: ClientBase[Any]) -> Cluster:
