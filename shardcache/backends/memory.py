@@ -19,6 +19,7 @@ from weakref import WeakSet
 from shardcache.backends.base import BackendOptions, FinishedExchange
 from shardcache.backends.handlers import Handlers
 from shardcache.core.commands import (
+    COUNTER_MAX,
     Acquire,
     Acquired,
     Cas,
@@ -50,7 +51,6 @@ from shardcache.core.urls import redact
 from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import ConfigurationError, NodeError, NotACounterError, ValueTooLargeError
 
-COUNTER_MAX: Final = 2**63 - 1
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024  # as memcached without -m
 
 # The memory that CPython needs for an entry in addition to the bytes of its key and value, including

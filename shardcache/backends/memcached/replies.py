@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
-from shardcache.core.commands import Acquired, Payload, Reply, StubReply
+from shardcache.core.commands import COUNTER_MAX, Acquired, Payload, Reply, StubReply
 from shardcache.core.values.flags import is_stub
 from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, NotACounterError
 
-COUNTER_MAX: Final = 2**63 - 1
 MAX_DIGITS: Final = 20  # of 64 bits without a sign
 MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31

@@ -17,6 +17,7 @@ from shardcache.backends.handlers import Handlers
 from shardcache.backends.pymemcache.refusals import HungUpError
 from shardcache.backends.transport.pool import Connection
 from shardcache.core.commands import (
+    COUNTER_MAX,
     Acquire,
     Acquired,
     Cas,
@@ -47,7 +48,6 @@ from shardcache.core.reserved_keys import PROBED
 from shardcache.core.values.flags import abandoned, is_stub, stub
 from shardcache.errors import NodeError, NodeRefusedError, NotACounterError, ValueTooLargeError
 
-COUNTER_MAX: Final = 2**63 - 1
 WHOLE_CIRCLE: Final = 2**64  # where the server's counters wrap
 LINES: Final = 64 * 1024  # bytes that a reply may have in addition to its values, and for each key:
 LINE: Final = 320
