@@ -14,8 +14,6 @@ from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
 from testing.lines import ASK, BIG, PROMPT, assert_silent, read, read_all
 
-# Without faults.
-
 
 def test_both_clients_work_through_a_healthy_proxy(mode, kind, proxy):
     """Only the address differs."""

@@ -11,8 +11,6 @@ from shardcache.testing.faults.sockets import close, prepare
 from shardcache.testing.waiting import eventually
 from testing.lines import ASK, BIG_REPLY, PROMPT, SET_BIG, SILENCE, assert_silent, read, read_all
 
-# Cuts.
-
 
 @pytest.mark.parametrize("how", ["rst", "fin", "stall"])
 def test_a_reply_is_cut_at_every_byte(proxy, dial, kind, reply, how):

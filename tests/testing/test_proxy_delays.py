@@ -9,8 +9,6 @@ import pytest
 from shardcache.testing.waiting import eventually
 from testing.lines import ASK, BIG_REPLY, PROMPT, SET_BIG, read, read_all
 
-# Delays and drips.
-
 
 @pytest.mark.parametrize(
     ("direction", "least"), [("requests", 0.1), ("replies", 0.1), ("both", 0.2)]

@@ -11,8 +11,6 @@ import pytest
 
 from testing.lines import ASK, BIG_REPLY, SET_BIG, SILENCE, assert_silent, read, read_all
 
-# Networks and servers that are gone.
-
 
 def test_a_black_hole_swallows_and_closes_nothing(proxy, dial, kind, reply):
     """Open and new connections; bytes sent meanwhile arrive when it ends."""
