@@ -394,11 +394,6 @@ class ClientBase(ABC, Generic[BackendT]):
 # asyncio backends, hence `Any`.
 
 
-def cluster_of(client: ClientBase[Any]) -> Cluster:
-    """Return the cluster on which a client's operations work now."""
-    return client._cluster  # noqa: SLF001 - see above
-
-
 def caches_of(client: ClientBase[Any]) -> CacheContext:
     """Return what the cached functions of a client share."""
     return client._cache_context()  # noqa: SLF001 - see above
