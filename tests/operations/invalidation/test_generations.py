@@ -15,7 +15,7 @@ from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
 from shardcache.core.reserved_keys import MARKS
-from shardcache.core.values.flags import MARK_FLAGS
+from shardcache.core.values.payloads import MARK_FLAGS
 from shardcache.operations.invalidation.generations import LOOK_AGAIN
 
 
