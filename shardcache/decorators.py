@@ -205,7 +205,10 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
 
 
 @takes_secrets
-def configure(nodes: str | Node | Settings | Iterable[str | Node], **options: Any) -> None:
+def configure(
+    nodes: str | Node | Settings | Iterable[str | Node],
+    **options: Any,  # as the clients take them
+) -> None:
     """Set the nodes that `cached` uses: a URL with settings in its query, nodes, or `Settings`.
 
     `options` are the parameters of `Client`. It may be called again: the blocking default client is then

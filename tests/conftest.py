@@ -6,6 +6,7 @@
 | `redis_servers` | three Redis nodes, empty; shared by all tests, so leave them running |
 | `make_memcached`, `make_redis`, `make_nutcracker` | starts a server for this test alone, to be stopped, killed or configured at will; takes the arguments of `servers.start_…` |
 | `tls` | a certificate for 127.0.0.1, ::1 and localhost, its key and its authority, as files |
+| `mode` | each of the two clients in turn: `make_client(mode, …)` |
 
 A missing server is a failure that says how to install it, never a skip. `-m "not servers"` runs the
 tests that need none. A test is marked `servers` when it depends on one of these fixtures. A test
@@ -29,6 +30,7 @@ import pytest
 import trustme
 
 from shardcache.testing import servers
+from shardcache.testing.driving import MODES, Mode
 from shardcache.testing.servers import Server, Tls, start_memcached, start_nutcracker, start_redis
 
 NODES = 3
@@ -151,6 +153,12 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     files.key.write_bytes(issued.private_key_pem.bytes())
     files.authority.write_bytes(authority.cert_pem.bytes())
     return files
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Return each of the two clients in turn."""
+    return request.param
 
 
 @contextlib.contextmanager

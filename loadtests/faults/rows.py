@@ -8,16 +8,7 @@ from typing import Final
 
 from faults.scenes import lives, network, outages, pauses
 from faults.scenes.common import Scene
-from faults.stage import (
-    BOTH,
-    GREENLETS,
-    MANY_TASKS,
-    MANY_THREADS,
-    RUNS,
-    TASKS,
-    THREAD,
-    Crew,
-)
+from faults.stage import BOTH, GREENLETS, MANY_TASKS, MANY_THREADS, RUNS, TASKS, THREAD, Crew
 
 MEMCACHED: Final = ("memcached",)
 ALL: Final = ("memcached", "redis")

@@ -19,15 +19,7 @@ from traffic import DELETED, VALUES, Keys, Traffic
 from verdicts import BY_HAND, LOCKED
 
 from locust import FastHttpUser, User
-from shardcache import (
-    Client,
-    Node,
-    NodeEjected,
-    NodeRestored,
-    Observer,
-    Settings,
-    TimeoutPolicy,
-)
+from shardcache import Client, Node, NodeEjected, NodeRestored, Observer, Settings, TimeoutPolicy
 from shardcache.testing import Profile
 
 SAYS: Final = {"locked": LOCKED, "by hand": BY_HAND}

@@ -15,7 +15,7 @@ class Handlers(dict[type, H]):
 
     A new command is written in three places: its value in `core.commands` (and the capability in
     `core.capabilities` that it belongs to), a handler in each backend that supports it, and its
-    test in the contract `testing.backend`. A handler has all that its backend needs: a wire's
+    test in the contract, `testing.contract`. A handler has all that its backend needs: a wire's
     encodes the command and returns the reply to expect. Backends without a handler need no change:
     they raise `UnsupportedError`.
 

@@ -19,6 +19,7 @@ from weakref import WeakSet
 from shardcache.backends.base import BackendOptions, FinishedExchange
 from shardcache.backends.handlers import Handlers
 from shardcache.core.commands import (
+    COUNTER_MAX,
     Acquire,
     Acquired,
     Cas,
@@ -50,7 +51,6 @@ from shardcache.core.urls import redact
 from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import ConfigurationError, NodeError, NotACounterError, ValueTooLargeError
 
-COUNTER_MAX: Final = 2**63 - 1
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024  # as memcached without -m
 
 # The memory that CPython needs for an entry in addition to the bytes of its key and value, including
@@ -390,11 +390,11 @@ class MemoryBackend:
     def __init__(self, store: Store) -> None:
         self._execute = store.execute
 
-    def execute(self, command: Command, deadline: float) -> Reply:  # noqa: ARG002 - see above
+    def execute(self, command: Command, deadline: float) -> Reply:  # noqa: ARG002 - it never waits
         """Execute `command` and return its reply."""
         return self._execute(command)
 
-    def begin(self, command: Command, deadline: float) -> FinishedExchange:  # noqa: ARG002 - see above
+    def begin(self, command: Command, deadline: float) -> FinishedExchange:  # noqa: ARG002 - it never waits
         """Execute `command`; return a finished exchange."""
         return FinishedExchange(self._execute(command))
 
@@ -415,7 +415,7 @@ class AsyncMemoryBackend:
     def __init__(self, store: Store) -> None:
         self._execute = store.execute
 
-    def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:  # noqa: ARG002 - see above
+    def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:  # noqa: ARG002 - it never waits
         """Execute `command`; return a future of the running loop that is already done."""
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         future.set_result(self._execute(command))

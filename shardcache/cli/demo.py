@@ -34,12 +34,7 @@ from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import Topology
 from shardcache.errors import ConfigurationError
 from shardcache.plugin.manager import load
-from shardcache.testing.servers import (
-    Server,
-    ServerMissingError,
-    start_memcached,
-    start_redis,
-)
+from shardcache.testing.servers import Server, ServerMissingError, start_memcached, start_redis
 
 KEYS: Final = 20_000
 NODES: Final = 5

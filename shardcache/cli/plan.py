@@ -131,7 +131,7 @@ def _strategy(choice: str) -> Strategy:
     return load().strategies[name](**options)
 
 
-def _figures(before: Topology, after: Topology, movement: Movement) -> dict[str, Any]:
+def _figures(before: Topology, after: Topology, movement: Movement) -> dict[str, Any]:  # JSON
     """Return the figures that are shown, also as JSON; shares are from 0 to 1."""
     return {
         "strategy": {"before": before.strategy.name, "after": after.strategy.name},

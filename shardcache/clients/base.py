@@ -390,12 +390,8 @@ class ClientBase(ABC, Generic[BackendT]):
         return self._policy(given, terms)
 
 
-# What other modules of the package need of a client, and users do not.
-
-
-def cluster_of(client: ClientBase[Any]) -> Cluster:
-    """Return the cluster on which a client's operations work now."""
-    return client._cluster  # noqa: SLF001 - see above
+# What other modules of the package need of a client, and users do not. They take clients of blocking and
+# asyncio backends, hence `Any`.
 
 
 def caches_of(client: ClientBase[Any]) -> CacheContext:

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 from shardcache.core.leases import MAX_TTL, LockPolicy, OnLost, WaitStrategy
+from shardcache.core.lifetimes import positive_seconds, seconds_or_zero
 from shardcache.core.placement.nodes import Node
-from shardcache.core.timeouts import positive_seconds, seconds_or_zero
 from shardcache.errors import ConfigurationError, LockLost
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.routing import Key

@@ -10,9 +10,14 @@ from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 from shardcache.core.leases import LockPolicy
-from shardcache.core.lifetimes import DEFAULT, MAX_SECONDS, Default
+from shardcache.core.lifetimes import (
+    DEFAULT,
+    MAX_SECONDS,
+    Default,
+    positive_seconds,
+    seconds_or_zero,
+)
 from shardcache.core.numeric import real
-from shardcache.core.timeouts import positive_seconds, seconds_or_zero
 from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 
@@ -39,7 +44,6 @@ _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
     "ttl": seconds_or_zero,
 }
 _MAY_BE_NONE: Final = ("stale_if_error", "none_ttl", "ttl")
-
 
 # The options of `cached` and `get_or_set` that are not fields of `CachePolicy`.
 CACHED_OPTIONS: Final = ("ttl", "key", "namespace", "version", "tags", "ignore", "typed")

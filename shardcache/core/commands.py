@@ -16,6 +16,8 @@ from shardcache.errors import ConfigurationError, NodeError
 
 Payload: TypeAlias = tuple[int, bytes]
 
+COUNTER_MAX: Final = 2**63 - 1  # the largest number that every server can hold
+
 
 class When(Enum):
     """The condition of a store."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from shardcache.core.lifetimes import positive_seconds
 from shardcache.core.reserved_keys import LOCKS
-from shardcache.core.timeouts import positive_seconds
 from shardcache.errors import ConfigurationError
 
 if TYPE_CHECKING:  # tenacity takes as long to load as all of shardcache

@@ -1,4 +1,4 @@
-"""How long a value lives: a caller's TTL in seconds."""
+"""Lengths of time in seconds: how long a value lives, and any other that a caller passes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, SupportsIndex, TypeAlias
 
 from shardcache.core.numeric import real
+from shardcache.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -48,6 +49,30 @@ def lifetime(ttl: TTL, default: float | None) -> float | None:
     if seconds > MAX_SECONDS:
         raise ValueError(f"ttl must be at most ten years ({MAX_SECONDS} s), not {seconds:.12g} s")
     return max(0.0, seconds)
+
+
+def positive_seconds(value: object, most: float) -> float:
+    """Return a length of time in seconds, above zero; raise `ConfigurationError` above `most`."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
+    if seconds is None:
+        raise ConfigurationError("must be seconds as a number")
+    if not seconds > 0:  # also true of NaN
+        raise ConfigurationError("must be above zero")
+    if seconds > most:
+        raise ConfigurationError(f"must be at most {most:.12g} seconds")
+    return seconds
+
+
+def seconds_or_zero(value: object, most: float) -> float:
+    """Return a length of time in seconds, or zero; raise `ConfigurationError` above `most`.
+
+    >>> seconds_or_zero(0, 60.0), seconds_or_zero(timedelta(seconds=2), 60.0)
+    (0.0, 2.0)
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
+    if seconds is not None and not seconds >= 0:  # also true of NaN
+        raise ConfigurationError("must be zero or more")
+    return 0.0 if seconds == 0 else positive_seconds(value, most)
 
 
 def _seconds(ttl: object) -> float:

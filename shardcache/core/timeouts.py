@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal, TypeAlias
 
-from shardcache.core.numeric import real
+from shardcache.core.lifetimes import positive_seconds
 from shardcache.errors import ConfigurationError
 
 OnError: TypeAlias = Literal["miss", "raise"]
@@ -57,27 +57,3 @@ def _read(name: str, value: object, faults: list[str]) -> float | None:
     except ConfigurationError as error:
         faults.extend(f"{name}: {fault}" for fault in error.faults)
         return None
-
-
-def positive_seconds(value: object, most: float) -> float:
-    """Return a length of time in seconds, above zero; raise `ConfigurationError` above `most`."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
-    if seconds is None:
-        raise ConfigurationError("must be seconds as a number")
-    if not seconds > 0:  # also true of NaN
-        raise ConfigurationError("must be above zero")
-    if seconds > most:
-        raise ConfigurationError(f"must be at most {most:.12g} seconds")
-    return seconds
-
-
-def seconds_or_zero(value: object, most: float) -> float:
-    """Return a length of time in seconds, or zero; raise `ConfigurationError` above `most`.
-
-    >>> seconds_or_zero(0, 60.0), seconds_or_zero(timedelta(seconds=2), 60.0)
-    (0.0, 2.0)
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else real(value)
-    if seconds is not None and not seconds >= 0:  # also true of NaN
-        raise ConfigurationError("must be zero or more")
-    return 0.0 if seconds == 0 else positive_seconds(value, most)

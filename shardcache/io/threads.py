@@ -25,7 +25,6 @@ log = logging.getLogger("shardcache")
 
 LEAST_PAUSE: Final = 0.001  # seconds
 
-
 # Not a `threading.Event`: an exception that a signal raises inside it would leave it locked.
 Waiter = queue.SimpleQueue[None]
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
-from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.lifetimes import MAX_SECONDS, positive_seconds
 from shardcache.core.numeric import whole
 from shardcache.core.placement.nodes import Node
-from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy, positive_seconds
+from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy
 from shardcache.errors import ConfigurationError
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list
 from shardcache.settings.options import parse_options

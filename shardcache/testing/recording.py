@@ -18,7 +18,7 @@ from weakref import WeakSet
 from xxhash import xxh3_64_intdigest
 
 from shardcache.core.events import KeysAccessed, Observer
-from shardcache.core.timeouts import positive_seconds
+from shardcache.core.lifetimes import positive_seconds
 from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 from shardcache.testing.profiles import Profile

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.memory import Memory
-from shardcache.core.commands import (
-    Payload,
-    ServerStats,
-)
+from shardcache.core.commands import Payload, ServerStats
 from shardcache.core.placement.nodes import Node
-from shardcache.core.values.flags import TEXT_FLAGS
-from shardcache.core.values.payloads import INTEGER_FLAGS
+from shardcache.core.values.flags import INTEGER_FLAGS, TEXT_FLAGS
 
 DEADLINE = 0.0  # long past: an embedded node never waits
 

@@ -86,12 +86,6 @@ def client(mode, plain):
     client.close()
 
 
-@pytest.fixture(params=["blocking", "asyncio"])
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
-
-
 CALLS = {
     "gets": lambda client: client.gets("k"),
     "cas": lambda client: client.cas("k", 1, None),

@@ -24,8 +24,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.values.flags import RAW_FLAGS
-from shardcache.core.values.payloads import INTEGER_FLAGS
+from shardcache.core.values.flags import INTEGER_FLAGS, RAW_FLAGS
 from shardcache.errors import NotACounterError, ValueTooLargeError
 
 

@@ -14,7 +14,6 @@ from shardcache.cli import stampede
 # the first ones have stored: 111 were seen. What is promised is the one run with protection.
 STAMPEDE = 20
 
-
 WHOLE = ("-m", "shardcache.cli")
 SHORT = ("-c", "from shardcache.cli import demo, main; demo.KEYS = 500; main()")
 

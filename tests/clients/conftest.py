@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
+from clients.signing import NEW
 from clients.sources import BACKENDS, Source, urls_of
 from shardcache.testing.driving import MODES, make_client
 
@@ -41,6 +44,25 @@ def all_urls(request):
     if request.param == "memory":
         return "memory://a,b,c"
     return _urls(request, request.param)
+
+
+@pytest.fixture(params=["memory", *SHARED])
+def url(request):
+    """Return the URL of an empty node of each kind."""
+    return "memory://a" if request.param == "memory" else _urls(request, request.param)[0]
+
+
+@pytest.fixture
+def make_signed(mode, url):
+    """Return a function that makes a client with a secret, closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(secret=NEW, **options):
+            client = make_client(mode, url, secret=secret, timeout=10, **options)
+            stack.callback(client.close)
+            return client
+
+        yield make
 
 
 def _urls(request, kind):

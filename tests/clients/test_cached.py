@@ -8,11 +8,7 @@ import pytest
 
 import shardcache
 from clients.sources import Driven
-from shardcache import (
-    Client,
-    NodeError,
-    UncacheableResultError,
-)
+from shardcache import Client, NodeError, UncacheableResultError
 from shardcache.operations.invalidation.generations import LOOK_AGAIN
 
 

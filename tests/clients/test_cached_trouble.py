@@ -10,12 +10,7 @@ import time
 
 import pytest
 
-from shardcache import (
-    AsyncClient,
-    Client,
-    RecomputeTimeoutError,
-)
-from shardcache.clients.base import cluster_of
+from shardcache import AsyncClient, Client, RecomputeTimeoutError
 from shardcache.core.commands import DeleteCas, GetOrStub
 from shardcache.decorators import Defaults
 from shardcache.io.blocking import REFRESHERS
@@ -79,7 +74,7 @@ class TestTrouble:
                 return "made by the second"
 
             name = await f.key_for()
-            cluster = cluster_of(client)
+            cluster = client._cluster
             routed, member, _ = cluster.route(name)
             met = await cluster.ask(member, GetOrStub(routed, b"m" * 16, 30))
             first = asyncio.create_task(f())
@@ -194,7 +189,7 @@ class TestTrouble:
             f = client.cached(ttl=60, namespace="n")(lambda: "made")
             f()
             end = threading.Event()
-            io = cluster_of(client).io
+            io = client._cluster.io
             offers = [io.try_spawn(lambda: blocked(end), "test") for _ in range(REFRESHERS)]
             assert all(offers)
             other = client.cached(ttl=60, namespace="n")(f.__wrapped__)

@@ -6,13 +6,7 @@ import logging
 
 import pytest
 
-from shardcache.testing.driving import MODES, make_client
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each kind of client in turn."""
-    return request.param
+from shardcache.testing.driving import make_client
 
 
 @pytest.fixture

@@ -9,13 +9,7 @@ import pytest
 
 from interrupting import interrupted
 from shardcache import AsyncClient, Client, Node, ShardCacheError, TopologyError
-from shardcache.testing.driving import MODES, make_client
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
+from shardcache.testing.driving import make_client
 
 
 @pytest.fixture

@@ -6,11 +6,7 @@ import asyncio
 import threading
 import time
 
-from shardcache import (
-    AsyncClient,
-    Client,
-    Observer,
-)
+from shardcache import AsyncClient, Client, Observer
 from shardcache.testing.waiting import eventually
 
 

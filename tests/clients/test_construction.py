@@ -17,16 +17,10 @@ from shardcache import (
 )
 from shardcache.core.codecs import Msgpack
 from shardcache.strategies.maglev import Maglev
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
 
 SECRET = "sixteen bytes or more"
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 def test_a_url_names_nodes_and_settings():

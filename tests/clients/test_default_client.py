@@ -8,9 +8,7 @@ import threading
 import pytest
 
 import shardcache
-from shardcache import (
-    ConfigurationError,
-)
+from shardcache import ConfigurationError
 from shardcache.decorators import Defaults
 from shardcache.settings import Settings
 

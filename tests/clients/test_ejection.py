@@ -25,12 +25,6 @@ from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
 
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
-
-
 def quantile(samples, share):
     """Return the sample below which `share` of them lie."""
     return sorted(samples)[int(share * len(samples))]

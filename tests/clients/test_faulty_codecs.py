@@ -17,7 +17,7 @@ from shardcache import (
     PartialFailureError,
     UncacheableResultError,
 )
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
 
 # None of them is derived from another, but for the last: what the library itself could raise.
@@ -45,12 +45,6 @@ class Faulty:
         if not self.reads:
             raise self.error
         return [data.decode()]
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture(params=RAISED)

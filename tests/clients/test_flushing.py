@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardcache import (
-    AsyncClient,
-    Client,
-    NodeUnavailableError,
-    PartialFailureError,
-    TopologyError,
-)
+from shardcache import AsyncClient, Client, NodeUnavailableError, PartialFailureError, TopologyError
 from shardcache.testing.driving import MODES, make_client
 
 KEYS = [f"key:{number}" for number in range(60)]

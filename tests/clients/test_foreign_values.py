@@ -19,15 +19,9 @@ from shardcache.core.values.envelopes import Envelope, pack
 from shardcache.core.values.flags import ENVELOPE_FLAGS, SHIFT
 from shardcache.core.values.other_clients import MAX_INFLATED, InflateBudget
 from shardcache.errors import NotACounterError, ValueTooLargeError
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture

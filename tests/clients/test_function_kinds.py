@@ -11,13 +11,7 @@ from datetime import timedelta
 
 import pytest
 
-from shardcache import (
-    AsyncClient,
-    Client,
-    ConfigurationError,
-    KeyBuildError,
-    LockPolicy,
-)
+from shardcache import AsyncClient, Client, ConfigurationError, KeyBuildError, LockPolicy
 
 embedded = Client("memory://a,b,c")
 

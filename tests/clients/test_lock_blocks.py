@@ -10,12 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from shardcache import (
-    AsyncClient,
-    Client,
-    LockLost,
-    LockTimeout,
-)
+from shardcache import AsyncClient, Client, LockLost, LockTimeout
 from shardcache.clients import locks
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from shardcache.clients.base import caches_of, cluster_of
+from shardcache.clients.base import caches_of
 from shardcache.testing.driving import MODES, make_client
 
 FUNCTIONS = 40
@@ -75,7 +75,7 @@ def test_a_hit_after_a_pause_takes_one_round_trip(mode, kind, request):
     client = make_client(mode, [server.url for server in servers], timeout=5.0)
     function = made_of(mode, client, 1)
     function()
-    cluster = cluster_of(getattr(client, "twin", client))
+    cluster = getattr(client, "twin", client)._cluster
     rounds = []
     io = cluster.io
     call_many, call = type(io).call_many, type(io).call

@@ -22,13 +22,7 @@ from shardcache import (
 )
 from shardcache.core.commands import Set
 from shardcache.operations.cluster import cluster as cluster_module
-from shardcache.testing.driving import MODES, make_client
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
+from shardcache.testing.driving import make_client
 
 
 @pytest.fixture(params=["memory", "memcached", "redis"])

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from shardcache import Client
-from shardcache.clients.base import caches_of, cluster_of
+from shardcache.clients.base import caches_of
 from shardcache.core.commands import Delete, GetOrStub, Set
 from shardcache.core.reserved_keys import GENERATIONS, MARKS
 from shardcache.core.values.flags import MARK_FLAGS
@@ -41,7 +41,7 @@ def plant(how, key, servers):
             server.ask(b"DEL %b\r\nLPUSH %b x\r\n" % (key, key), b":")
             continue
         with Client(url, timeout=5.0) as client:
-            (member,) = cluster_of(client).members.values()
+            (member,) = client._cluster.members.values()
             deadline = time.monotonic() + 5.0
             if how == "stub":
                 member.backend.execute(Delete(key), deadline)
@@ -58,7 +58,7 @@ def write(key, payload, servers):
     """Store a payload on all servers."""
     for _, url in servers:
         with Client(url, timeout=5.0) as client:
-            (member,) = cluster_of(client).members.values()
+            (member,) = client._cluster.members.values()
             deadline = time.monotonic() + 5.0
             assert member.backend.execute(Set(key, payload), deadline) is True
 
@@ -130,7 +130,7 @@ def test_with_a_secret_no_attacker_starts_a_generation(mode, servers):
     shops = [Shop(mode, servers, versions, secret=secret)]
     assert shops[0].price() == 1
     versions.append(2)
-    payloads = cluster_of(getattr(shops[0].client, "twin", shops[0].client)).payloads
+    payloads = getattr(shops[0].client, "twin", shops[0].client)._cluster.payloads
     name = (MARK_FLAGS, b"%012xbeef" % int(time.time() * 1000))
     for planted in (
         name,

@@ -15,7 +15,6 @@ import pytest
 import shardcache
 from clients.sources import as_called
 from shardcache import AsyncClient, Client, ConfigurationError, UncacheableResultError
-from shardcache.clients.base import cluster_of
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
@@ -266,7 +265,7 @@ class TestWhatTheFunctionDoes:
                 with pytest.raises(KeyboardInterrupt):
                     f()
             assert time.monotonic() - began < LONG / 2
-            assert len(cluster_of(client).io.single_flight) == 0
+            assert len(client._cluster.io.single_flight) == 0
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -2,57 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 import pytest
 
-from clients.signing import NEW, Node, cached
+from clients.signing import Node, cached
 from shardcache import DecodeError
 from shardcache.core.values.envelopes import pack, unpack
-from shardcache.core.values.payloads import (
-    ENVELOPE_FLAGS,
-    ERROR_FLAGS,
-)
-from shardcache.testing.driving import MODES, make_client
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
-
-
-@pytest.fixture(params=["memory", "memcached", "pymemcache", "redis"])
-def url(request):
-    """Return the URL of an empty node of each backend."""
-    if request.param == "memory":
-        return "memory://a"
-    servers = request.getfixturevalue(
-        "redis_servers" if request.param == "redis" else "memcached_servers"
-    )
-    return servers[0].url.replace("memcached://", f"{request.param}://")
-
-
-@pytest.fixture
-def make(mode, url):
-    """Return a function that makes a client with a secret, closed at the end."""
-    with contextlib.ExitStack() as stack:
-
-        def make(secret=NEW, **options):
-            client = make_client(mode, url, secret=secret, timeout=10, **options)
-            stack.callback(client.close)
-            return client
-
-        yield make
+from shardcache.core.values.flags import ENVELOPE_FLAGS, ERROR_FLAGS
 
 
 class TestReplay:
     """An attacker who can write to the cache stores an old payload again."""
 
-    def test_a_value_is_void_after_its_end(self, make):
+    def test_a_value_is_void_after_its_end(self, make_signed):
         """Its end is signed with it; without a `ttl` it has none."""
-        client = make()
+        client = make_signed()
         payloads, now = client._cluster.payloads, [time.time()]
         payloads._wall = lambda: now[0]
         brief = payloads.encode(b"k", "value", 60.0)
@@ -69,9 +34,9 @@ class TestReplay:
         with pytest.raises(DecodeError, match="over"):
             payloads.open(b"k", error)
 
-    def test_an_envelope_is_void_after_its_end(self, make):
+    def test_an_envelope_is_void_after_its_end(self, make_signed):
         """A cached function goes by its age; for `get` it ends as any value."""
-        client = make()
+        client = make_signed()
         node, calls, payloads = Node(client), [], client._cluster.payloads
 
         def compute():
@@ -91,9 +56,9 @@ class TestReplay:
         node.plant(key, payloads.seal(node.name(key), (ENVELOPE_FLAGS, ended)))
         assert load() == 2
 
-    def test_every_call_signs_the_end(self, make):
+    def test_every_call_signs_the_end(self, make_signed):
         """However a value comes to be stored with a `ttl`, it is void after that."""
-        client = make(default_ttl=60)
+        client = make_signed(default_ttl=60)
         payloads, node = client._cluster.payloads, Node(client)
         client.set("set", "value")
         client.add("add", "value")

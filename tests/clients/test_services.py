@@ -10,16 +10,10 @@ import weakref
 import pytest
 
 from shardcache import Client
-from shardcache.clients.base import add_service, cluster_of
+from shardcache.clients.base import add_service
 from shardcache.io.blocking import BlockingIO
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each kind of client in turn."""
-    return request.param
 
 
 class Recorder:
@@ -117,13 +111,13 @@ def test_any_call_to_a_node_starts_services(mode, call):
 def test_a_client_whose_services_run_pays_nothing():
     """After the first call its port is what it was."""
     client = Client("memory://a", lock_nodes="memory://x")
-    plain = cluster_of(client).io
+    plain = client._cluster.io
     add_service(client, Recorder())
-    assert cluster_of(client).io is not plain
+    assert client._cluster.io is not plain
     client.add_node("memory://b")
     client.get("k")
-    assert cluster_of(client).io is plain
-    assert cluster_of(client).locks.io is plain
+    assert client._cluster.io is plain
+    assert client._cluster.locks.io is plain
     client.close()
 
 

@@ -26,39 +26,9 @@ from shardcache.core.values.flags import (
     SIGNED,
     STUB_FLAGS,
 )
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 
 EVERY_FLAG = [kind << SHIFT for kind in range(256)]
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
-
-
-@pytest.fixture(params=["memory", "memcached", "pymemcache", "redis"])
-def url(request):
-    """Return the URL of an empty node of each backend."""
-    if request.param == "memory":
-        return "memory://a"
-    servers = request.getfixturevalue(
-        "redis_servers" if request.param == "redis" else "memcached_servers"
-    )
-    return servers[0].url.replace("memcached://", f"{request.param}://")
-
-
-@pytest.fixture
-def make(mode, url):
-    """Return a function that makes a client with a secret, closed at the end."""
-    with contextlib.ExitStack() as stack:
-
-        def make(secret=NEW, **options):
-            client = make_client(mode, url, secret=secret, timeout=10, **options)
-            stack.callback(client.close)
-            return client
-
-        yield make
 
 
 class Planted:
@@ -83,9 +53,9 @@ def test_the_plant_works():
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_values_of_every_codec_are_signed(make, codec):
+def test_values_of_every_codec_are_signed(make_signed, codec):
     """Scalars as well; a whole number is plain, so that servers count it."""
-    client = make(codec=codec)
+    client = make_signed(codec=codec)
     node = Node(client)
     text = b"text" if codec == "raw" else "text"
     values = {"value": VALUES[codec], "text": text, "empty": b"" if codec == "raw" else ""}
@@ -125,9 +95,9 @@ def forgeries(codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_an_unsigned_value_is_a_miss(make, codec):
+def test_an_unsigned_value_is_a_miss(make_signed, codec):
     """Planted values, text, bytes and envelopes are counted misses, in `get` and in `get_many`."""
-    client = make(codec=codec)
+    client = make_signed(codec=codec)
     node, forged = Node(client), forgeries(codec)
     for payload in forged:
         node.plant(b"k", payload)
@@ -140,7 +110,7 @@ def test_an_unsigned_value_is_a_miss(make, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_an_unsigned_value_is_recomputed(make, codec):
+def test_an_unsigned_value_is_recomputed(make_signed, codec):
     """A cached function stores its own value over it, over a number too."""
     calls = []
 
@@ -149,7 +119,7 @@ def test_an_unsigned_value_is_recomputed(make, codec):
         return VALUES[codec]
 
     for options in ({}, {"stale": 30}, {"tags": ["t"]}):
-        client = make(codec=codec)
+        client = make_signed(codec=codec)
         node = Node(client)
         call, key = cached(client, compute, ttl=60, **options)
         for payload in (*forgeries(codec), (INTEGER_FLAGS, b"7")):
@@ -160,16 +130,16 @@ def test_an_unsigned_value_is_recomputed(make, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_value_is_good_for_its_key_alone(make, codec):
+def test_a_value_is_good_for_its_key_alone(make_signed, codec):
     """Under another key, in another namespace, or with another program's secret it is a miss."""
-    client = make(codec=codec, namespace="shop")
+    client = make_signed(codec=codec, namespace="shop")
     client.set("k", VALUES[codec])
     payload = Node(client).held(b"k")
     readers = [
         (client, b"other"),
-        (make(codec=codec, namespace="shops"), b"k"),
-        (make(codec=codec), b"k"),
-        (make(codec=codec, namespace="shop", secret=OLD), b"k"),
+        (make_signed(codec=codec, namespace="shops"), b"k"),
+        (make_signed(codec=codec), b"k"),
+        (make_signed(codec=codec, namespace="shop", secret=OLD), b"k"),
     ]
     for reader, key in readers:
         Node(reader).plant(key, payload)
@@ -178,9 +148,9 @@ def test_a_value_is_good_for_its_key_alone(make, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_signature_is_good_for_its_kind_alone(make, codec):
+def test_a_signature_is_good_for_its_kind_alone(make_signed, codec):
     """No value becomes an error, an envelope or a tag's version, nor the reverse."""
-    client = make(codec=codec)
+    client = make_signed(codec=codec)
     node = Node(client)
     client.set("k", VALUES[codec])
     payloads = client._cluster.payloads
@@ -200,13 +170,13 @@ def test_a_signature_is_good_for_its_kind_alone(make, codec):
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_signature_is_good_for_its_codec_alone(make, codec):
+def test_a_signature_is_good_for_its_codec_alone(make_signed, codec):
     """Clients of several codecs may share one secret."""
-    client = make(codec=codec)
+    client = make_signed(codec=codec)
     client.set("k", VALUES[codec])
     flags, data = Node(client).held(b"k")
     for other in set(CODECS) - {codec}:
-        reader = make(codec=other)
+        reader = make_signed(codec=other)
         for kind in (flags, *(kind << SHIFT | SIGNED for kind in CODEC_KINDS)):
             Node(reader).plant(b"k", (kind, data))
             # Bytes are bytes to every codec but `json`, whoever stored them.
@@ -215,9 +185,9 @@ def test_a_signature_is_good_for_its_codec_alone(make, codec):
             )
 
 
-def test_every_flipped_bit_is_noticed(make):
+def test_every_flipped_bit_is_noticed(make_signed):
     """No bit of a value, of its flags or of its life can change unnoticed."""
-    client = make()
+    client = make_signed()
     client.set("k", ["value"], ttl=60)
     payloads = client._cluster.payloads
     flags, data = Node(client).held(b"k")
@@ -238,9 +208,9 @@ class DeniedError(Exception):
     """An error of the application that is kept."""
 
 
-def test_a_stored_error_is_never_a_value(make):
+def test_a_stored_error_is_never_a_value(make_signed):
     """Under no flags, and no value is an error."""
-    client = make()
+    client = make_signed()
     node, calls = Node(client), []
 
     def check():
@@ -267,9 +237,9 @@ def test_a_stored_error_is_never_a_value(make):
     assert ask() == 2
 
 
-def test_an_unsigned_error_is_not_raised(make):
+def test_an_unsigned_error_is_not_raised(make_signed):
     """An attacker who can write cannot make a cached function refuse every caller."""
-    client = make()
+    client = make_signed()
     described = Msgpack().encode(b"k", (f"{DeniedError.__module__}:DeniedError", ["no"]))
     stored = (32 << SHIFT).to_bytes(4, "big") + bytes(16) + described
     Node(client).plant(b"k", (ERROR_FLAGS, stored))
@@ -277,9 +247,9 @@ def test_an_unsigned_error_is_not_raised(make):
     assert client.get_or_set("k", lambda: "granted", ttl=60, **options) == "granted"
 
 
-def test_a_value_cannot_be_taken_out_of_its_envelope(make):
+def test_a_value_cannot_be_taken_out_of_its_envelope(make_signed):
     """It has no signature of its own."""
-    client = make()
+    client = make_signed()
     node = Node(client)
     assert client.get_or_set("k", lambda: ["value"], ttl=60, stale=60) == ["value"]
     flags, data = node.held(b"k")
@@ -297,9 +267,9 @@ def test_a_value_cannot_be_taken_out_of_its_envelope(make):
     assert client.get("k") == ["value"]
 
 
-def test_a_value_of_an_invalidated_tag_does_not_come_back(make):
+def test_a_value_of_an_invalidated_tag_does_not_come_back(make_signed):
     """Its envelope has the old version; an unsigned version is none."""
-    client = make()
+    client = make_signed()
     node, calls = Node(client), []
 
     def compute():
@@ -322,13 +292,13 @@ def test_a_value_of_an_invalidated_tag_does_not_come_back(make):
 @pytest.mark.usefixtures("nothing_runs")
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("secret", [None, NEW])
-def test_planted_pickles_never_run(make, codec, secret):
+def test_planted_pickles_never_run(make_signed, codec, secret):
     """Under no flags, within or without an envelope, of any protocol."""
     if codec == "pickle" and secret is None:
         with pytest.raises(ConfigurationError, match="secret"):
-            make(codec=codec, secret=None)
+            make_signed(codec=codec, secret=None)
         return
-    client = make(codec=codec, secret=secret, read_compressed=True)
+    client = make_signed(codec=codec, secret=secret, read_compressed=True)
     payloads = client._cluster.payloads
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         planted = pickle.dumps(Planted(), protocol)
@@ -342,20 +312,20 @@ def test_planted_pickles_never_run(make, codec, secret):
 
 
 @pytest.mark.usefixtures("nothing_runs")
-def test_a_pickle_signed_with_another_secret_is_not_read(make):
+def test_a_pickle_signed_with_another_secret_is_not_read(make_signed):
     """A pickle that was signed with another secret is not read."""
-    make(codec="pickle", secret=OLD).set("k", Planted())
-    payload = make(codec="pickle", secret=OLD)._cluster.payloads.encode(b"k", Planted())
-    reader = make(codec="pickle")
+    make_signed(codec="pickle", secret=OLD).set("k", Planted())
+    payload = make_signed(codec="pickle", secret=OLD)._cluster.payloads.encode(b"k", Planted())
+    reader = make_signed(codec="pickle")
     Node(reader).plant(b"k", payload)
     assert reader.get("k", "miss") == "miss"
 
 
-def test_secrets_can_be_rotated(make, url):
+def test_secrets_can_be_rotated(make_signed, url):
     """The first signs, and all are believed: values stay readable during the rollout."""
     if url.startswith("memory"):
         pytest.skip("each client has its own node")
-    old, both, new = (make(secret=each) for each in (OLD, [NEW, OLD], NEW))
+    old, both, new = (make_signed(secret=each) for each in (OLD, [NEW, OLD], NEW))
     old.set("before", "value")
     both.set("since", "value")
     found = [client.get_many(["before", "since"]) for client in (old, both, new)]
@@ -381,19 +351,19 @@ def test_a_secret_signs_for_codec_objects_too(mode):
         make_client(mode, "memory://a", codec=Pickle())
 
 
-def test_a_client_without_the_secret_reads_nothing_signed(make, url):
+def test_a_client_without_the_secret_reads_nothing_signed(make_signed, url):
     """It takes no signature for a part of a value."""
     if url.startswith("memory"):
         pytest.skip("each client has its own node")
-    signed, plain = make(), make(secret=None)
+    signed, plain = make_signed(), make_signed(secret=None)
     for value in ("text", b"bytes", ["list"]):
         signed.set("k", value)
         assert plain.get("k", "miss") == "miss"
 
 
-def test_a_longer_life_is_signed(make):
+def test_a_longer_life_is_signed(make_signed):
     """`touch` makes a signed value live longer, and a shorter life is kept to."""
-    client = make()
+    client = make_signed()
     for value in ("text", ["list"], 7):
         client.set("k", value, ttl=60)
         assert client.touch("k", 3600) is True

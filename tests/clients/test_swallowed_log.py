@@ -10,7 +10,7 @@ from shardcache.clients.swallowed_log import MAX_KINDS, SwallowedErrorLog
 from shardcache.core.placement.nodes import Node
 from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
 from shardcache.operations.cluster.members import Member
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
 
 
@@ -23,12 +23,6 @@ def lines(caplog):
         return [record.getMessage() for record in caplog.records if record.levelno >= level]
 
     return found
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each kind of client in turn."""
-    return request.param
 
 
 class TestSwallowedErrors:

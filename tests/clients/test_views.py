@@ -20,17 +20,11 @@ from shardcache import (
     NodeError,
     NotACounterError,
 )
-from shardcache.clients.base import add_service, cluster_of
+from shardcache.clients.base import add_service
 from shardcache.core.codecs import Json
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.servers import free_port
 from shardcache.testing.waiting import eventually
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each kind of client in turn."""
-    return request.param
 
 
 @pytest.fixture
@@ -76,7 +70,7 @@ class TestSettings:
         assert view.fingerprint == client.fingerprint
         assert view.nodes == client.nodes
         assert view.node_for("k") is client.node_for("k")
-        clusters = cluster_of(own(client)), cluster_of(own(view))
+        clusters = own(client)._cluster, own(view)._cluster
         for name in ("raises", "default_ttl", "timeout", "topology", "payloads"):
             assert len({id(getattr(cluster, name)) for cluster in clusters}) == 1, name
 
@@ -98,7 +92,7 @@ class TestSettings:
         client.view(default_ttl=None).set("forever", 1)
         kept = {"minute": 1, "forever": 1}
         eventually(lambda: client.get_many(["gone", *kept]) == kept, within=10)
-        assert cluster_of(own(client.view(default_ttl=None))).default_ttl is None
+        assert own(client.view(default_ttl=None))._cluster.default_ttl is None
 
     def test_a_view_has_its_own_on_error(self, make, dead_url):
         """One client of a page and one of a task see the same failure as they wish."""
@@ -133,7 +127,7 @@ class TestSettings:
         view = client.view(codec="json")
         view.set("k", [1])
         assert view.get("k") == [1]
-        assert cluster_of(own(view)).payloads.signs
+        assert own(view)._cluster.payloads.signs
 
     def test_a_strategy_that_hashes_namespaces(self, make):
         """The view's keys are placed by its own namespace."""
@@ -287,7 +281,7 @@ class TestSharing:
         view.get("k")
         client.get("k")
         assert started == ["start"]
-        assert len({id(cluster_of(own(each)).io) for each in (client, view, later)}) == 1
+        assert len({id(own(each)._cluster.io) for each in (client, view, later)}) == 1
         client.close()
         assert started == ["start", "stop"]
 

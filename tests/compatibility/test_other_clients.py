@@ -7,15 +7,9 @@ from pymemcache.client.base import Client as PlainClient
 from pymemcache.client.hash import HashClient
 from pymemcache.serde import PickleSerde
 
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 
 KEYS = [f"user:{number}:profile" for number in range(400)]
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A ttl in every form that a caller may pass."""
+"""A ttl, and any other length of time, in every form that a caller may pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardcache.core.lifetimes import DEFAULT, MAX_SECONDS, lifetime
+from shardcache.core.lifetimes import (
+    DEFAULT,
+    MAX_SECONDS,
+    lifetime,
+    positive_seconds,
+    seconds_or_zero,
+)
+from shardcache.errors import ConfigurationError
 
 seconds = st.floats(min_value=-MAX_SECONDS, max_value=MAX_SECONDS) | st.integers(
     -(10**400), MAX_SECONDS
@@ -54,3 +61,46 @@ def test_other_types_are_no_ttl(ttl):
     """The error names the type."""
     with pytest.raises(TypeError, match=f"not {type(ttl).__name__}"):
         lifetime(ttl, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (0, "must be above zero"),
+        (-0.5, "must be above zero"),
+        (timedelta(0), "must be above zero"),
+        (timedelta(days=-1), "must be above zero"),
+        (float("nan"), "must be above zero"),
+        (float("inf"), "must be at most 10 seconds"),
+        (10**400, "must be at most 10 seconds"),
+        pytest.param(-(10**5000), "must be above zero", id="-huge"),
+        (10.5, "must be at most 10 seconds"),
+        (True, "must be seconds as a number"),
+        ("1", "must be seconds as a number"),
+        (None, "must be seconds as a number"),
+    ],
+)
+def test_impossible_durations_are_refused(value, fault):
+    """Only finite numbers above zero bound a wait; a bool is no number."""
+    with pytest.raises(ConfigurationError) as caught:
+        positive_seconds(value, 10)
+    assert str(caught.value).startswith(fault)
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, -0.0, timedelta()])
+def test_zero_is_a_duration_where_it_has_a_meaning(zero):
+    """Where none at all has a meaning; what is no number never has."""
+    assert seconds_or_zero(zero, 10) == 0.0
+    assert seconds_or_zero(2, 10) == 2.0
+    for nothing in (None, "", False, []):
+        with pytest.raises(ConfigurationError, match="must be seconds as a number"):
+            seconds_or_zero(nothing, 10)
+
+
+@pytest.mark.parametrize("value", [-1, timedelta(days=-1), float("nan")])
+def test_the_error_says_where_zero_is_allowed(value):
+    """It does not ask for a number above zero where zero is allowed."""
+    assert seconds_or_zero(0, 10) == 0
+    with pytest.raises(ConfigurationError) as caught:
+        seconds_or_zero(value, 10)
+    assert str(caught.value) == "must be zero or more"

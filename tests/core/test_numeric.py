@@ -14,7 +14,7 @@ from shardcache.clients.locks import wait_seconds
 from shardcache.core.lifetimes import lifetime
 from shardcache.core.numeric import real, whole
 from shardcache.settings import Settings
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 
 
 class Whole:
@@ -32,12 +32,6 @@ class Array:
 
     def __index__(self):
         raise TypeError("only a single whole number")
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 def test_whole_numbers_have_an_index():

@@ -1,7 +1,7 @@
 """Servers that mean harm: each takes a connection, and answers as no server would.
 
-A behaviour of `MEMCACHED` and `REDIS` is called with a socket and the number of its connection. Those that flood do so until the other end
-hangs up.
+A behaviour of `MEMCACHED` and `REDIS` is called with a socket and the number of its connection.
+Those that flood do so until the other end hangs up.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from shardcache.core.values.flags import (
     TEXT_FLAGS,
 )
 from shardcache.operations.recompute.protection import RefreshGate
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 
 TIMEOUT = 0.3  # seconds of a call to the nodes
 WAIT = 0.2  # seconds for which a cached function waits for another's value
@@ -98,12 +98,6 @@ OF_REDIS = {
     "a hash": ("hset", "x", "y"),
     "a stream": ("xadd", {"x": "y"}),
 }
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture(params=BACKENDS)

@@ -13,7 +13,6 @@ from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.redis.options import RedisOptions
 from shardcache.backends.redis.wire import RedisWire
 from shardcache.core.commands import Get, GetMany, ServerStats
-from shardcache.testing.driving import MODES
 
 MIB = 1 << 20
 TIMEOUT = 0.3  # seconds of a call
@@ -29,12 +28,6 @@ SERVERS = [
     for scheme, named in BEHAVIOURS.items()
     for name, behave in named.items()
 ]
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 def assert_bounded(cost):

@@ -19,7 +19,7 @@ from shardcache import Node, NodeError, Observer, PartialFailureError, errors
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.redis import Redis
 from shardcache.backends.transport.dial import dial
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.servers import free_port
 
 USER = "QXZJappQXZJ"
@@ -79,12 +79,6 @@ def filled(answer):
     """Return the bytes of an answer."""
     given = {"user": USER, "password": PASSWORD, "value": VALUE, "length": len(PASSWORD)}
     return answer.format(**given).encode() + b"\r\n"
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 CALLS = {

@@ -13,18 +13,12 @@ import pytest
 import trustme
 
 from shardcache import ConfigurationError, NodeError, NodeUnavailableError
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 
 PASSWORD = "hunter2secret"
 HELLO = PASSWORD.encode()
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 OLD_VERSIONS = {"TLS 1.0": ssl.TLSVersion.TLSv1, "TLS 1.1": ssl.TLSVersion.TLSv1_1}
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture(params=["rediss", "memcacheds"])

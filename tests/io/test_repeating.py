@@ -22,7 +22,6 @@ from shardcache.testing.waiting import eventually
 
 LONG = 30.0
 
-
 OURS = {io_threads.__file__, single_flight.__file__, threads.__file__}
 
 

@@ -10,12 +10,11 @@ from operations.simulation import Process, SimulatedNode, Task
 from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.cache_policy import CachePolicy
-from shardcache.core.commands import Set
+from shardcache.core.commands import Payload, Set
 from shardcache.core.leases import lock_key
 from shardcache.core.reserved_keys import GENERATIONS, VALUE_LOCKS
-from shardcache.core.values.flags import is_mark
+from shardcache.core.values.flags import MARK_FLAGS, is_mark
 from shardcache.core.values.freshness import open_stored
-from shardcache.core.values.payloads import MARK_FLAGS, Payload
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request
 

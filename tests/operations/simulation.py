@@ -20,12 +20,7 @@ from shardcache.backends.memory import Bounds, Store
 from shardcache.clients.function_cache import CacheContext
 from shardcache.core.capabilities import COMPARE, EVERYTHING
 from shardcache.core.codecs.msgpack import Msgpack
-from shardcache.core.commands import (
-    Acquire,
-    GetOrStub,
-    Renew,
-    Set,
-)
+from shardcache.core.commands import Acquire, GetOrStub, Renew, Set
 from shardcache.core.events import Observers
 from shardcache.core.keys import KeySpace
 from shardcache.core.placement.nodes import Node

@@ -168,11 +168,10 @@ def virtual_cluster(
     world: LoopWorld,
     nodes: Sequence[SimulatedNode],
     delay: float | None = None,
-    observers: Sequence[object] = (),
 ) -> Cluster:
     """Return the cluster of one client, which shares nothing with others but the nodes."""
     io = VirtualIO(world, delay)
-    observers = Observers(observers)
+    observers = Observers(())
     topology = Topology([Node("memory://x", name=f"n{i}") for i in range(len(nodes))], Rendezvous())
     ejector = Ejector(Prober(io, TIMEOUT), observers)
     caller = Caller(delay)

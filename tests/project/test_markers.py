@@ -115,7 +115,14 @@ def test_a_part_of_our_own_runs_without_servers():
     """The contract of all backends, of which some need servers: as a user without servers runs it."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run(
-        [*command, "-m", "not servers and not slow", "-k", "delete", "tests/contract"],
+        [
+            *command,
+            "-m",
+            "not servers and not slow",
+            "-k",
+            "delete",
+            "tests/backends/test_contract.py",
+        ],
         cwd=TESTS.parent,
         env={**os.environ, "PATH": ""},
         capture_output=True,

@@ -8,14 +8,7 @@ import socket
 import pytest
 
 from shardcache.testing import FaultProxy
-from shardcache.testing.driving import MODES
 from testing.lines import ASK, PROMPT
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture(params=ASK)
@@ -28,6 +21,14 @@ def kind(request):
 def server(kind, request):
     """Return a running server of this kind."""
     return request.getfixturevalue(f"{kind}_servers")[0]
+
+
+@pytest.fixture
+def reply(kind, server):
+    """Return what the server says to `ASK`, heard without a proxy."""
+    with socket.create_connection((server.host, server.port), timeout=PROMPT) as direct:
+        direct.sendall(ASK[kind])
+        return direct.recv(1000)
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
-"""Traffic of a known profile, for recorders to hear."""
+"""Traffic of a known profile, and a program whose traffic is recorded."""
 
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections import Counter
 from itertools import accumulate
 
@@ -14,6 +16,14 @@ NODES = ["memory://a", "memory://b", "memory://c"]
 SIZES = {100: 0.5, 2_000: 0.3, 35_000: 0.2}
 TTLS = {60.0: 0.6, 6_480.0: 0.3, None: 0.1}
 BATCH = 12
+
+PROGRAM = """
+import sys
+from shardcache import Client
+from shardcache.testing import ProfileRecorder
+recorder = ProfileRecorder(sys.argv[1])
+client = Client("memory://a", observers=[recorder])
+"""
 
 
 def access(*keys, operation="get", size=None, ttl=None, node=NODE):
@@ -96,3 +106,16 @@ class Stream:
         self.done["delete"] += 1
         self.stored.pop(key, None)
         self.client.delete(key)
+
+
+def run_program(file, *lines):
+    """Run a program that has a recorder and a client; return what it said on standard error."""
+    program = PROGRAM + "\n".join(lines)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(file)],
+        cwd="/",  # the checkout would be imported in place of the installed package
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stderr

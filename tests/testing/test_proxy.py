@@ -15,17 +15,6 @@ from shardcache.testing.waiting import eventually
 from testing.lines import ASK, BIG, PROMPT, assert_silent, read, read_all
 
 
-@pytest.fixture
-def reply(kind, server):
-    """Return what the server says to `ASK`, heard without a proxy."""
-    with socket.create_connection((server.host, server.port), timeout=PROMPT) as direct:
-        direct.sendall(ASK[kind])
-        return direct.recv(1000)
-
-
-# Without faults.
-
-
 def test_both_clients_work_through_a_healthy_proxy(mode, kind, proxy):
     """Only the address differs."""
     client = make_client(mode, proxy.url, on_error="raise", timeout=10)

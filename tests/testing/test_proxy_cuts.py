@@ -9,27 +9,7 @@ import pytest
 
 from shardcache.testing.faults.sockets import close, prepare
 from shardcache.testing.waiting import eventually
-from testing.lines import (
-    ASK,
-    BIG_REPLY,
-    PROMPT,
-    SET_BIG,
-    SILENCE,
-    assert_silent,
-    read,
-    read_all,
-)
-
-
-@pytest.fixture
-def reply(kind, server):
-    """Return what the server says to `ASK`, heard without a proxy."""
-    with socket.create_connection((server.host, server.port), timeout=PROMPT) as direct:
-        direct.sendall(ASK[kind])
-        return direct.recv(1000)
-
-
-# Cuts.
+from testing.lines import ASK, BIG_REPLY, PROMPT, SET_BIG, SILENCE, assert_silent, read, read_all
 
 
 @pytest.mark.parametrize("how", ["rst", "fin", "stall"])

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import time
 
 import pytest
 
 from shardcache.testing.waiting import eventually
 from testing.lines import ASK, BIG_REPLY, PROMPT, SET_BIG, read, read_all
-
-
-@pytest.fixture
-def reply(kind, server):
-    """Return what the server says to `ASK`, heard without a proxy."""
-    with socket.create_connection((server.host, server.port), timeout=PROMPT) as direct:
-        direct.sendall(ASK[kind])
-        return direct.recv(1000)
-
-
-# Delays and drips.
 
 
 @pytest.mark.parametrize(

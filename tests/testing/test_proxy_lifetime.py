@@ -17,8 +17,6 @@ from shardcache.testing import FaultProxy
 from shardcache.testing.waiting import eventually
 from testing.lines import PROMPT, descriptors, read_all, threads
 
-# Life and death.
-
 
 def test_closing_leaves_nothing(memcached_servers, dial):
     """No thread, no descriptor, and clients see the end."""

@@ -9,27 +9,7 @@ import time
 
 import pytest
 
-from testing.lines import (
-    ASK,
-    BIG_REPLY,
-    PROMPT,
-    SET_BIG,
-    SILENCE,
-    assert_silent,
-    read,
-    read_all,
-)
-
-
-@pytest.fixture
-def reply(kind, server):
-    """Return what the server says to `ASK`, heard without a proxy."""
-    with socket.create_connection((server.host, server.port), timeout=PROMPT) as direct:
-        direct.sendall(ASK[kind])
-        return direct.recv(1000)
-
-
-# Networks and servers that are gone.
+from testing.lines import ASK, BIG_REPLY, SET_BIG, SILENCE, assert_silent, read, read_all
 
 
 def test_a_black_hole_swallows_and_closes_nothing(proxy, dial, kind, reply):

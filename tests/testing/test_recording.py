@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -15,7 +14,7 @@ from shardcache.testing import Profile, ProfileRecorder
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.popularity import estimate_alpha
 from shardcache.testing.traffic import Traffic, round_size, round_ttl, whole_batch
-from testing.streams import BATCH, NODES, Stream, access, profile_of
+from testing.streams import BATCH, NODES, Stream, access, profile_of, run_program
 
 
 @pytest.fixture
@@ -225,28 +224,6 @@ class TestFigures:
             if (part := Counter(drawn.randrange(nodes) for _ in range(batch)))
         ]
         assert whole_batch(3_000 * batch / sum(parts), nodes) == pytest.approx(batch, rel=0.03)
-
-
-PROGRAM = """
-import sys
-from shardcache import Client
-from shardcache.testing import ProfileRecorder
-recorder = ProfileRecorder(sys.argv[1])
-client = Client("memory://a", observers=[recorder])
-"""
-
-
-def run_program(file, *lines):
-    """Run a program that has a recorder and a client; return what it said on standard error."""
-    program = PROGRAM + "\n".join(lines)
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(file)],
-        cwd="/",  # the checkout would be imported in place of the installed package
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stderr
 
 
 def test_threads_lose_no_access(file):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import warnings
 from pathlib import Path
@@ -16,7 +14,7 @@ import pytest
 from shardcache import Client, ConfigurationError
 from shardcache.testing import Profile, ProfileRecorder
 from shardcache.testing.waiting import eventually
-from testing.streams import access
+from testing.streams import access, run_program
 
 
 @pytest.fixture
@@ -119,28 +117,6 @@ class TestFiles:
         assert [path.name for path in file.parent.iterdir()] == ["shop.toml"]
         assert Profile.load(file) == old
         recorder.write()
-
-
-PROGRAM = """
-import sys
-from shardcache import Client
-from shardcache.testing import ProfileRecorder
-recorder = ProfileRecorder(sys.argv[1])
-client = Client("memory://a", observers=[recorder])
-"""
-
-
-def run_program(file, *lines):
-    """Run a program that has a recorder and a client; return what it said on standard error."""
-    program = PROGRAM + "\n".join(lines)
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(file)],
-        cwd="/",  # the checkout would be imported in place of the installed package
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stderr
 
 
 class TestEnds:

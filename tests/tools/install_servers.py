@@ -25,7 +25,6 @@ from shardcache.testing.servers import BINARY_PATH, PACKAGES
 POLICY = Path("/usr/sbin/policy-rc.d")
 FORBID = "#!/bin/sh\nexit 101\n"
 
-
 BROWSER: Final = "chromium"
 DRIVER: Final = "chromedriver"
 

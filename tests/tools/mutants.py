@@ -189,14 +189,14 @@ MUTANTS = [
         "core/values/freshness.py",
         "return -value.delta * beta",
         "return value.delta * beta",
-        ("core/test_freshness.py", *VALUE_TESTS),
+        ("core/values/test_freshness.py", *VALUE_TESTS),
     ),
     Mutant(
         "jitter that lengthens",
         "core/cache_policy.py",
         "return ttl * (1 - jitter * chance)",
         "return ttl * (1 + jitter * chance)",
-        ("core/test_freshness.py",),
+        ("core/values/test_freshness.py",),
     ),
     Mutant(
         "the lock before the first read",

@@ -44,9 +44,9 @@ def judge_healthy(
     )
 
 
-def judge_rate(report: Report, began: float, ended: float, rate: float = RATE) -> Finding:
+def judge_rate(report: Report, began: float, ended: float) -> Finding:
     """Require that nearly all due calls were made."""
-    made = len(report.between(began, ended)) / (rate * (ended - began))
+    made = len(report.between(began, ended)) / (RATE * (ended - began))
     return at_least("made of those due", 100 * made, 97, "%", timed=True)
 
 

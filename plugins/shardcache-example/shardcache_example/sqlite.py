@@ -40,8 +40,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.values.flags import stub
-from shardcache.core.values.payloads import INTEGER_FLAGS, is_stub
+from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import NodeError, NotACounterError
 
 COUNTER_MAX = 2**63 - 1

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
-from shardcache.core.commands import Acquired, Payload, Reply, StubReply
+from shardcache.core.commands import COUNTER_MAX, Acquired, Payload, Reply, StubReply
 from shardcache.core.values.flags import is_stub
 from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, NotACounterError
 
-COUNTER_MAX: Final = 2**63 - 1
 MAX_DIGITS: Final = 20  # of 64 bits without a sign
 MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31
@@ -64,7 +63,7 @@ class SingleReply:
     def __init__(self, token: bytes) -> None:
         self.token = token
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as above
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual
         """Return `None`: lines are read one by one."""
         return None
 
@@ -407,7 +406,7 @@ class BatchReply:
         self._tokens = iter(tokens)
         self._answers = answers
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as in SingleReply
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as above
         """Return `None`: lines are read one by one."""
         return None
 

@@ -25,7 +25,8 @@ class Pymemcache:
     """A factory of backends for `pymemcache://` nodes.
 
     A URL takes `max_value_bytes`; a larger value is refused before anything is sent. A command that
-    a proxy does not forward (`stats`, `flush_all`) raises `NodeRefusedError`. `resolver` finds the server of a node for each dial.
+    a proxy does not forward (`stats`, `flush_all`) raises `NodeRefusedError`. `resolver` finds
+    the server of a node for each dial.
     """
 
     resolver: Resolver = field(default=NAMES, repr=False)

@@ -10,16 +10,14 @@ from functools import partial
 from typing import Any, Final
 
 from pymemcache.client.base import Client  # type: ignore[import-untyped]  # it has no types
-from pymemcache.exceptions import (  # type: ignore[import-untyped]  # as above
-    MemcacheServerError,
-    MemcacheUnknownError,
-)
+from pymemcache.exceptions import MemcacheServerError, MemcacheUnknownError  # type: ignore[import-untyped]  # as above
 
 from shardcache.backends.expiry import RELATIVE_LIMIT, memcached_exptime
 from shardcache.backends.handlers import Handlers
 from shardcache.backends.pymemcache.refusals import HungUpError
 from shardcache.backends.transport.pool import Connection
 from shardcache.core.commands import (
+    COUNTER_MAX,
     Acquire,
     Acquired,
     Cas,
@@ -48,14 +46,8 @@ from shardcache.core.commands import (
 from shardcache.core.keys import hash_name, is_plain
 from shardcache.core.reserved_keys import PROBED
 from shardcache.core.values.flags import abandoned, is_stub, stub
-from shardcache.errors import (
-    NodeError,
-    NodeRefusedError,
-    NotACounterError,
-    ValueTooLargeError,
-)
+from shardcache.errors import NodeError, NodeRefusedError, NotACounterError, ValueTooLargeError
 
-COUNTER_MAX: Final = 2**63 - 1
 WHOLE_CIRCLE: Final = 2**64  # where the server's counters wrap
 LINES: Final = 64 * 1024  # bytes that a reply may have in addition to its values, and for each key:
 LINE: Final = 320

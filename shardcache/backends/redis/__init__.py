@@ -25,7 +25,8 @@ class Redis:
     """A factory of backends for `redis://`, `rediss://` (TLS) and `redis+unix://` nodes.
 
     `credentials` replace the user and password of every node's URL: a credential provider of
-    redis-py fits, and is asked for each new connection. `resolver` finds the server of a node for each dial.
+    redis-py fits, and is asked for each new connection. `resolver` finds the
+    server of a node for each dial.
 
     A URL takes redis-py's options and `max_value_bytes`; a larger value is refused before anything
     is sent. `flush_all` empties only the database of the URL.

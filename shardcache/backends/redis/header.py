@@ -22,32 +22,16 @@ from shardcache.core.values.flags import (
 # are stored bare. No UTF-8 text, JSON, msgpack, pickle or compressed data begins with this byte, so a
 # value of another client is never taken for ours.
 REDIS_MARK: Final = 0xC1
-
-
 VERSION_SIZE: Final = 8  # bytes
-
-
 HEADER_SIZE: Final = 2 + VERSION_SIZE
-
-
 _NO_VERSION: Final = bytes(VERSION_SIZE)
-
-
 _MARK: Final = bytes((REDIS_MARK,))
-
-
 _BLANKS: Final = bytes.maketrans(b"01", b" \t")
-
 
 # The flags that every client stores bare, and those that a client with the codec `raw` stores bare.
 BARE: Final = frozenset({INTEGER_FLAGS, JSON_FLAGS})
-
-
 NOTHING_BARE: Final[frozenset[int]] = frozenset()
-
-
 BARE_BYTES: Final = BARE | {UNMARKED_FLAGS, TEXT_FLAGS, Raw.kind << SHIFT}
-
 
 _HEADERS: Final = {flags: bytes((REDIS_MARK, kind)) for flags, kind in KIND_OF.items()}
 

@@ -8,12 +8,7 @@ from enum import Enum
 from typing import Any, Final, Protocol
 
 from shardcache.core.commands import Reply
-from shardcache.errors import (
-    ConfigurationError,
-    NodeError,
-    NodeRefusedError,
-    NodeTimeoutError,
-)
+from shardcache.errors import ConfigurationError, NodeError, NodeRefusedError, NodeTimeoutError
 
 # A parsed reply of the server is bytes, an int, a list or None, hence `Any`.
 

@@ -16,11 +16,7 @@ from shardcache.backends.transport.channel import Call, Channel
 from shardcache.backends.transport.dial import Target
 from shardcache.backends.transport.limits import DialLimit
 from shardcache.core.commands import Command, Reply
-from shardcache.errors import (
-    NodeError,
-    NodeUnavailableError,
-    PoolTimeoutError,
-)
+from shardcache.errors import NodeError, NodeUnavailableError, PoolTimeoutError
 
 log = logging.getLogger("shardcache")
 

@@ -28,29 +28,20 @@ from shardcache.errors import (
 )
 
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
-
-
 JOIN_LIMIT: Final = 256 * 1024  # bytes; more is sent in pieces, without a copy
-
 
 # When a reply is late and no byte has arrived for this share of a call's timeout, the connection
 # stalls: later calls use a new one.
 SILENCE: Final = 0.75
 
-
 RESTED: Final = 0.05  # seconds without a byte after which a connection is checked before use
-
 
 # A timer that fires later than this was delayed by this process. Bytes that have arrived meanwhile
 # are read first, and calls get as long again, up to `LONGEST_GRACE`.
 OWN_DELAY: Final = 0.05  # seconds
-
-
 LONGEST_GRACE: Final = 0.1  # seconds
 
-
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
 
 T = TypeVar("T")
 

@@ -159,7 +159,10 @@ def _resolve_until(target: Target, until: float) -> float:
 
 
 def _dial_one(
-    target: Target, family: socket.AddressFamily, address: Any, until: float
+    target: Target,
+    family: socket.AddressFamily,
+    address: Any,  # of the family's form
+    until: float,
 ) -> Generator[Wait, None, tuple[socket.socket, Wire]]:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:

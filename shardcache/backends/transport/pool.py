@@ -168,10 +168,8 @@ class Pool:
         self._incarnation = Incarnation() if incarnation is None else incarnation
         self.closed = False
         self._ejections = 0
-        self.discarded = 0  # idle connections that the server had closed
-        self.refused_connections = (
-            0  # connections that the server refused while others of it were open
-        )
+        # Connections that the server refused while others of it were open.
+        self.refused_connections = 0
         self._start()
         _pools.add(self)
 
@@ -194,7 +192,6 @@ class Pool:
                 return None
             if time.monotonic() - connection.since < RESTED or not connection.stale:
                 return connection
-            self.discarded += 1
             self._incarnation.end()
             self.discard(connection)
 

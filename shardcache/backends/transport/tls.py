@@ -9,9 +9,7 @@ from typing import Final
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.url_warnings import NO
 from shardcache.core.secrecy import takes_secrets
-from shardcache.errors import (
-    ConfigurationError,
-)
+from shardcache.errors import ConfigurationError
 
 TLS_OPTIONS: Final = (
     "ssl_ca_certs",
@@ -22,7 +20,6 @@ TLS_OPTIONS: Final = (
     "ssl_min_version",
 )
 
-
 # The numbers are redis-py's.
 _VERSIONS: Final = {
     "1.2": ssl.TLSVersion.TLSv1_2,
@@ -30,7 +27,6 @@ _VERSIONS: Final = {
     "1.3": ssl.TLSVersion.TLSv1_3,
     "772": ssl.TLSVersion.TLSv1_3,
 }
-
 
 _YES: Final = ("true", "yes", "1")
 

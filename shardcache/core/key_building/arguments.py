@@ -19,7 +19,7 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from shardcache.core.key_building.records import field_names, has_more
@@ -31,8 +31,9 @@ from shardcache.core.key_building.third_party import (
 )
 from shardcache.errors import ShardCacheError
 
-# Arguments are of whatever type the caller's function takes, hence `Any`.
-Encoder = Callable[[Any, bool], bytes]
+# Arguments are of whatever type the caller's function takes, hence `Any`. The flag is `typed`, the
+# number the depth of nesting.
+Encoder: TypeAlias = Callable[[Any, bool, int], bytes]
 
 MAX_WHOLE: Final = 600  # digits of a decimal that is written out as the whole number it is
 MAX_DEPTH: Final = 32  # levels of nesting; a value that holds itself never ends
@@ -120,7 +121,7 @@ def _bytes(value: bytes, _typed: bool, _depth: int) -> bytes:  # noqa: FBT001
     return b"b%d:%s" % (len(value), value)
 
 
-def _sequence(letter: bytes) -> Callable[[Any, bool, int], bytes]:
+def _sequence(letter: bytes) -> Encoder:
     def encode(value: Any, typed: bool, depth: int) -> bytes:  # noqa: FBT001
         return _tagged(letter, b"".join([_nested(each, typed, depth + 1) for each in value]))
 
@@ -196,7 +197,7 @@ def _uuid(value: UUID, _typed: bool, _depth: int) -> bytes:  # noqa: FBT001
     return _tagged(b"U", value.bytes)
 
 
-_ENCODERS: Final[dict[type, Callable[[Any, bool, int], bytes]]] = {
+_ENCODERS: Final[dict[type, Encoder]] = {
     type(None): _none,
     bool: _bool,
     int: _int,

@@ -31,7 +31,6 @@ from shardcache.operations.port import IO, UNANSWERED, Enough
 # The types of replies about single keys when nothing failed.
 _GOOD: Final = frozenset({tuple, bool, type(None)})
 
-
 # One of the two doors to many nodes, as `compare_and_change` takes it.
 AskMany: TypeAlias = Callable[
     [Sequence[tuple[Member, Command]], float | None, Enough | None], Awaitable[list[Reply]]

@@ -30,9 +30,8 @@ class Ejector:
         self,
         prober: Prober,
         observers: Observers,
-        reach: Callable[[Member], Any] = lambda member: (
-            member.backend
-        ),  # as the prober's port takes it
+        # A backend, as the prober's port takes it.
+        reach: Callable[[Member], Any] = lambda member: member.backend,
         client: Callable[[], object] = lambda: True,
     ) -> None:
         self.prober = prober

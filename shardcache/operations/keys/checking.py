@@ -192,7 +192,6 @@ Script: TypeAlias = Generator[Command, Reply, None]
 # Returns the reply, which is of the type that its command names, hence `Any`; `REFUSED` for an error.
 Asking: TypeAlias = Generator[Command, Reply, Any]
 
-
 REFUSED: Final[Any] = object()
 
 

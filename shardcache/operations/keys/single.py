@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Hashable
 from typing import Any, Final, SupportsIndex
 
 from shardcache.core.commands import (
+    COUNTER_MAX,
     Cas,
     Command,
     Delete,
@@ -26,7 +27,6 @@ from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.observing import report
 from shardcache.operations.cluster.routing import Key
 
-COUNTER_MAX: Final = 2**63 - 1  # the largest number that every server can hold
 COUNTER_TRIES: Final = 3  # rounds of incr and add, for a counter that keeps vanishing in between
 TOUCH_TRIES: Final = 3  # rounds of read and store, for a value that other writers keep changing
 _FAILED: Final[Any] = object()  # in place of a reply

@@ -24,7 +24,11 @@ class Backoff:
 
     __slots__ = ("_following", "_io", "_state", "_strategy", "_tries")
 
-    def __init__(self, io: IO[Any], strategy: WaitStrategy | None = None) -> None:
+    def __init__(
+        self,
+        io: IO[Any],  # of blocking or asyncio backends
+        strategy: WaitStrategy | None = None,
+    ) -> None:
         self._io = io
         self._strategy = strategy
         self._state: RetryCallState | None = None

@@ -17,16 +17,8 @@ from shardcache.core.commands import (
     with_ttl,
 )
 from shardcache.core.events import LeaseLost
-from shardcache.core.leases import (
-    LockPolicy,
-    long_enough,
-    node_ttl,
-    quorum,
-    validity,
-)
-from shardcache.errors import (
-    ShardCacheError,
-)
+from shardcache.core.leases import LockPolicy, long_enough, node_ttl, quorum, validity
+from shardcache.errors import ShardCacheError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.leftovers import LOOKS, remove_later
 from shardcache.operations.cluster.members import Member

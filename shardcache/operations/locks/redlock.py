@@ -11,23 +11,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from shardcache.core.commands import (
-    Acquire,
-    CompareAndDelete,
-    Get,
-    Payload,
-    Reply,
-)
+from shardcache.core.commands import Acquire, CompareAndDelete, Get, Payload, Reply
 from shardcache.core.leases import LockPolicy, lock_key, long_enough, quorum
 from shardcache.core.placement.nodes import Node
 from shardcache.core.reserved_keys import LOCKS
 from shardcache.core.values.flags import MARK_FLAGS
-from shardcache.errors import (
-    LockTimeout,
-    LockUnavailable,
-    NodeError,
-    NodeTimeoutError,
-)
+from shardcache.errors import LockTimeout, LockUnavailable, NodeError, NodeTimeoutError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.leftovers import LOOKS, clear, may_store, remove_later
 from shardcache.operations.cluster.members import Member

@@ -1,7 +1,7 @@
 """A cached value: read it; if it is missing, one caller recomputes it for all; refresh it in time.
 
 The order of a call: get → fresh: serve it → stale: serve it, and one caller refreshes it → missing:
-join the flight of this process → lock → leave a stub on the key's own node → compute → commit →
+join the flight of this process → lock → leave a stub on the key's own node → recompute → store →
 release. A hit is one command.
 """
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final
 
-NOTES: Final = "__notes__"  # the attribute to which `add_note` appends
+# The arguments and attributes of an exception are of any type, hence `Any`.
 
+NOTES: Final = "__notes__"  # the attribute to which `add_note` appends
 
 _MEMBERS: Final = (GetSetDescriptorType, MemberDescriptorType)
 

@@ -231,7 +231,11 @@ async def _stop(renewal: Repetition | None) -> None:
 
 
 async def _store_result(
-    request: Request, result: Any, claim: Claim, versions: Sequence[bytes] | None, seconds: float
+    request: Request,
+    result: Any,  # the caller's own
+    claim: Claim,
+    versions: Sequence[bytes] | None,
+    seconds: float,
 ) -> Outcome:
     """Store a result if the policy keeps it, and notify the observers."""
     try:

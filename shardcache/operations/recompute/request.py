@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
-from shardcache.core.cache_policy import CachePolicy, apply_jitter
-from shardcache.core.cache_policy import describe_function as shown_function
+from shardcache.core.cache_policy import CachePolicy, apply_jitter, describe_function
 from shardcache.core.commands import Command, Get, Payload, Reply
 from shardcache.core.events import ComputeFinished, StampedePrevented
 from shardcache.core.leases import node_ttl
@@ -252,7 +251,7 @@ class Request:
     @property
     def function(self) -> str:
         """The function's name in the log."""
-        return self.counters[0].name or f"get_or_set with {shown_function(self.factory)}"
+        return self.counters[0].name or f"get_or_set with {describe_function(self.factory)}"
 
     def count_trouble(self, reply: object) -> None:
         """Count a node's failure; raise it if the policy says so."""

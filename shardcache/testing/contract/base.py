@@ -7,9 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from shardcache.core.commands import (
-    Command,
-)
+from shardcache.core.commands import Command
 from shardcache.core.values.flags import RAW_FLAGS
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import step

@@ -7,11 +7,7 @@ from typing import Any
 import pytest
 
 from shardcache import InvalidKeyError
-from shardcache.core.commands import (
-    DeleteMany,
-    GetMany,
-    SetMany,
-)
+from shardcache.core.commands import DeleteMany, GetMany, SetMany
 from shardcache.testing.contract.base import Ask, ContractFixtures
 
 EDGE_KEYS: tuple[str | bytes, ...] = (

@@ -7,17 +7,7 @@ from typing import Any
 import pytest
 
 from shardcache.core.capabilities import CAS, STUBS
-from shardcache.core.commands import (
-    Cas,
-    Delete,
-    DeleteCas,
-    Get,
-    GetOrStub,
-    Gets,
-    Renew,
-    Set,
-    Touch,
-)
+from shardcache.core.commands import Cas, Delete, DeleteCas, Get, GetOrStub, Gets, Renew, Set, Touch
 from shardcache.core.values.flags import is_stub
 from shardcache.testing.contract.base import (
     NAME,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from backends.pymemcache.asking import make_backend
-from shardcache.testing.driving import MODES
 
 
 @pytest.fixture
@@ -14,9 +13,3 @@ def backend(memcached_servers):
     backend = make_backend(memcached_servers[0])
     yield backend
     backend.close()
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param

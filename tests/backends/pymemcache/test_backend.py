@@ -24,8 +24,7 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.keys import hash_name
-from shardcache.core.values.flags import RAW_FLAGS
-from shardcache.core.values.payloads import INTEGER_FLAGS
+from shardcache.core.values.flags import INTEGER_FLAGS, RAW_FLAGS
 from shardcache.errors import (
     ConfigurationError,
     NodeRefusedError,

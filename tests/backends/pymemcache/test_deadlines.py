@@ -14,12 +14,7 @@ from backends.pymemcache.asking import OTHER, TEXT, ask, fake_server, make_backe
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.pymemcache import Pymemcache
 from shardcache.backends.pymemcache.backend import Job, ThreadExchange
-from shardcache.core.commands import (
-    Get,
-    GetMany,
-    Ping,
-    Set,
-)
+from shardcache.core.commands import Get, GetMany, Ping, Set
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.placement.nodes import Node
 from shardcache.errors import (

@@ -8,16 +8,7 @@ import time
 import pytest
 
 from backends.pymemcache.asking import TEXT, ask, fake_server, hang_up, make_backend
-from shardcache.core.commands import (
-    Delete,
-    DeleteMany,
-    FlushAll,
-    Get,
-    Gets,
-    Incr,
-    Set,
-    Touch,
-)
+from shardcache.core.commands import Delete, DeleteMany, FlushAll, Get, Gets, Incr, Set, Touch
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.errors import (
     NodeError,

@@ -9,18 +9,10 @@ import time
 
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.pymemcache import Pymemcache
-from shardcache.core.commands import (
-    Get,
-    Incr,
-    Ping,
-    Set,
-    SetMany,
-)
+from shardcache.core.commands import Get, Incr, Ping, Set, SetMany
 from shardcache.core.placement.nodes import Node
-from shardcache.core.values.payloads import INTEGER_FLAGS
-from shardcache.errors import (
-    NodeTimeoutError,
-)
+from shardcache.core.values.flags import INTEGER_FLAGS
+from shardcache.errors import NodeTimeoutError
 
 
 async def test_tasks_share_a_node(memcached_servers):

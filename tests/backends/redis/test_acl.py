@@ -10,17 +10,11 @@ import pytest
 import redis
 
 from shardcache import NodeRefusedError
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 
 PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "security.md"
 RULES = re.search(r"ACL SETUSER (cache on .*)", PAGE.read_text(encoding="utf-8"))[1]
 IN_A_NAMESPACE = re.search(r"the keys are `([^`]*)`", PAGE.read_text(encoding="utf-8"))[1]
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture(params=["", "shop"])

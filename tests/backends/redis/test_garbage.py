@@ -11,18 +11,9 @@ from hypothesis import strategies as st
 
 from backends.redis.wires import ANY_COMMAND, NODE, TEXT, bulk, bulks, cut, feed_in_parts, make_wire
 from shardcache.backends.redis.header import to_redis
-from shardcache.core.commands import (
-    Get,
-    GetMany,
-    Gets,
-    ServerStats,
-    Set,
-)
+from shardcache.core.commands import Get, GetMany, Gets, ServerStats, Set
 from shardcache.core.values.flags import RAW_FLAGS, TEXT_FLAGS
-from shardcache.errors import (
-    NodeError,
-    NodeProtocolError,
-)
+from shardcache.errors import NodeError, NodeProtocolError
 
 
 @given(st.text("abc", min_size=1, max_size=30), st.integers(-40, 3), st.booleans(), st.data())

@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backends.redis.wires import NODE, TEXT, answered, make_wire
-from shardcache.core.commands import (
-    DeleteMany,
-    Get,
-    Incr,
-    SetMany,
-)
+from shardcache.core.commands import DeleteMany, Get, Incr, SetMany
 from shardcache.errors import (
     ConfigurationError,
     NodeProtocolError,

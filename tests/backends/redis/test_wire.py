@@ -39,8 +39,13 @@ from shardcache.core.commands import (
     Set,
     SetMany,
 )
-from shardcache.core.values.flags import RAW_FLAGS, TEXT_FLAGS, UNKNOWN_FLAGS, UNMARKED_FLAGS
-from shardcache.core.values.payloads import INTEGER_FLAGS
+from shardcache.core.values.flags import (
+    INTEGER_FLAGS,
+    RAW_FLAGS,
+    TEXT_FLAGS,
+    UNKNOWN_FLAGS,
+    UNMARKED_FLAGS,
+)
 from shardcache.errors import (
     ConfigurationError,
     NodeRefusedError,

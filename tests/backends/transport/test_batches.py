@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardcache.testing.driving import MODES, make_client
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
+from shardcache.testing.driving import make_client
 
 
 @pytest.mark.parametrize("kind", ["memcached", "redis"])

@@ -10,26 +10,15 @@ import time
 import pytest
 
 from backends.fakes import fake_node, token_of
-from shardcache import (
-    AsyncClient,
-    Client,
-    NodeTimeoutError,
-    NodeUnavailableError,
-)
+from shardcache import AsyncClient, Client, NodeTimeoutError, NodeUnavailableError
 from shardcache.backends.base import BackendOptions
 from shardcache.backends.memcached import Memcached
 from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.backends.transport.pool import Connection
 from shardcache.core.commands import Get
 from shardcache.core.placement.nodes import Node
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 def test_a_deadline_is_one_for_the_whole_call(mode):

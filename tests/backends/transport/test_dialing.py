@@ -14,12 +14,6 @@ from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
 
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
-
-
 @pytest.fixture
 def black_hole():
     """Return an address that takes no connection and refuses none: its backlog is full."""

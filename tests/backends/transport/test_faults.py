@@ -22,17 +22,11 @@ from shardcache import (
 )
 from shardcache.core.commands import Get
 from shardcache.operations.port import step
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
 
 REPLY = b"VA 5 f0 %s\r\nhello\r\n"
 ENDS = {"FIN": socket.socket.close, "RST": reset, "stall": lambda _: time.sleep(0.6)}
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.mark.parametrize("end", ENDS)

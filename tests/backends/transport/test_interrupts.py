@@ -370,7 +370,6 @@ def named_values(connection, _):
 
 TURN = 0.3  # seconds for a call that is interrupted before it is sent
 
-
 STEPS = ("_encode", "_expect", "_flush", "_send", "readable", "_take", "_ask", "feed", "read")
 
 

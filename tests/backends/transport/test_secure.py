@@ -5,15 +5,9 @@ from __future__ import annotations
 import pytest
 
 from shardcache import Client, ConfigurationError, NodeUnavailableError
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 
 LARGE = {f"k{number}": "x" * 20_000 for number in range(100)}
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture(params=["memcached", "redis"])

@@ -8,14 +8,8 @@ import pytest
 import redis
 
 from shardcache import AsyncClient, Client, ConfigurationError, NodeUnavailableError, Settings
-from shardcache.testing.driving import MODES, make_client
+from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
-
-
-@pytest.fixture(params=MODES)
-def mode(request):
-    """Return each of the two clients in turn."""
-    return request.param
 
 
 @pytest.fixture(params=["memcached", "redis"])

@@ -13,11 +13,7 @@ from shardcache.core import health
 from shardcache.core.commands import GetMany
 from shardcache.core.events import CallFinished
 from shardcache.core.placement.nodes import Node
-from shardcache.errors import (
-    NodeRefusedError,
-    NodeTimeoutError,
-    NodeUnavailableError,
-)
+from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
 from shardcache.operations.cluster import members
 from shardcache.operations.cluster import prober as probing
 from shardcache.operations.port import UNANSWERED

@@ -8,9 +8,7 @@ from operations.harness import GET, NODE_CHANGES
 from operations.simulation import TIMEOUT
 from shardcache.core.commands import Ping
 from shardcache.core.health import Circuit
-from shardcache.errors import (
-    NodeUnavailableError,
-)
+from shardcache.errors import NodeUnavailableError
 
 
 class TestProbing:
@@ -73,11 +71,11 @@ class TestProbing:
 class TestMostNodesSilent:
     """When most nodes are silent, the trouble may be in this process."""
 
-    def probed(self, harness, place, seconds=10.0):
-        """Return how often a node is probed within some seconds, if its own delay is longer."""
+    def probed(self, harness, place):
+        """Return how often a node is probed within ten seconds, if its own delay is longer."""
         before = harness.probes(place)
         harness.members[place].health.due = harness.now + 100.0
-        end = harness.now + seconds
+        end = harness.now + 10.0
         while harness.now < end:
             harness.ask(place)
             harness.advance(0.02)

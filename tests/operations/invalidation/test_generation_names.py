@@ -14,7 +14,7 @@ from shardcache.core.generations import (
     parse_generation,
 )
 from shardcache.core.leases import quorum
-from shardcache.core.values.payloads import MARK_FLAGS
+from shardcache.core.values.flags import MARK_FLAGS
 
 DAY = 24 * 3600.0
 

@@ -6,7 +6,7 @@ import pytest
 
 from operations.cached_harness import FunctionHarness
 from shardcache.core.commands import Set
-from shardcache.core.values.payloads import MARK_FLAGS
+from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.operations.invalidation import tags
 
 TAG = tags.TAGS + b"t"

@@ -209,7 +209,6 @@ LOST = {
     "an enum": lambda: HTTPError(HTTPStatus.NOT_FOUND),
 }
 
-
 # Attributes that are sets, bytes or tuples.
 BEYOND_JSON = {"with an attribute", "UnicodeDecodeError", "SyntaxError"}
 

@@ -8,8 +8,7 @@ from operations.cached_harness import DELTA, RecomputeHarness
 from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.commands import GetOrStub, Set
 from shardcache.core.events import ComputeFinished
-from shardcache.core.values.flags import is_abandoned
-from shardcache.core.values.payloads import SHIFT
+from shardcache.core.values.flags import SHIFT, is_abandoned
 from shardcache.errors import DecodeError, NodeRefusedError
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.outcomes import NOT_MADE

@@ -10,8 +10,8 @@ from operations.cached_harness import DELTA, RecomputeHarness
 from operations.harness import MEMCACHED, ON_THE_WAY_BACK, REDIS
 from shardcache.core.commands import Set
 from shardcache.core.values.envelopes import pack
+from shardcache.core.values.flags import ENVELOPE_FLAGS, SHIFT
 from shardcache.core.values.freshness import seal
-from shardcache.core.values.payloads import ENVELOPE_FLAGS, SHIFT
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.protection import LOST_PAUSE
 

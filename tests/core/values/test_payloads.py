@@ -36,11 +36,11 @@ CODECS = (Msgpack(), Json(), Raw(), Pickle())
 by_every_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 
 
-def payloads_by(codec, others=None):
+def payloads_by(codec):
     """Return the payloads of a client of this codec, signed if it insists."""
     if codec.name == "pickle":
-        return SignedPayloads(codec, [b"s" * 16], lambda: 1000.0, others)
-    return Payloads(codec, others)
+        return SignedPayloads(codec, [b"s" * 16], lambda: 1000.0)
+    return Payloads(codec)
 
 
 def reading(**options):

@@ -36,7 +36,7 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.functional import SimpleLazyObject, lazystr
 from django.utils.safestring import mark_safe
 
-from core.argument_kinds import (
+from core.key_building.argument_kinds import (
     Access,
     Account,
     Article,
@@ -81,7 +81,6 @@ HOUR = dt.timezone(dt.timedelta(hours=1))
 PAIRS = [("id", "1"), ("id", "2"), ("q", "x")]
 werk = werkzeug.datastructures
 star = starlette.datastructures
-
 
 EQUAL = {
     "numbers": (1, 1.0),

@@ -8,13 +8,14 @@ from shardcache import Client, DecodeError, PartialFailureError
 from shardcache.core.commands import Set
 from shardcache.core.values.flags import (
     BARE_STUB,
+    ERROR_FLAGS,
+    INTEGER_FLAGS,
     RAW_FLAGS,
     TEXT_FLAGS,
     UNMARKED_FLAGS,
     abandoned,
     stub,
 )
-from shardcache.core.values.payloads import ERROR_FLAGS, INTEGER_FLAGS
 from shardcache.operations.port import run
 
 MISSING = object()
