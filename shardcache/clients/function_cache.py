@@ -15,7 +15,7 @@ from shardcache.operations.invalidation import tags
 from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.counters import RecomputeCounters
-from shardcache.operations.recompute.outcomes import NOT_MADE
+from shardcache.operations.recompute.outcomes import NO_VALUE
 from shardcache.operations.recompute.protection import Protection
 from shardcache.operations.recompute.request import Request
 
@@ -85,7 +85,7 @@ class FunctionCache:
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or `None`; recompute nothing."""
         value = await cached_value.peek(await self._request(args, kwargs, reads=True))
-        return None if value is NOT_MADE else value
+        return None if value is NO_VALUE else value
 
     async def put(self, value: Any, args: Args, kwargs: Kwargs) -> bool:
         """Store a value."""

@@ -21,7 +21,7 @@ from shardcache.operations.invalidation import tags
 from shardcache.operations.port import FlightEnd, raisable
 from shardcache.operations.recompute.exceptions import copy_to_raise
 from shardcache.operations.recompute.leader import Leader
-from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome
+from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome
 from shardcache.operations.recompute.progress import Progress, Sight
 from shardcache.operations.recompute.recompute import begin_over, capture, claim_refresh, recompute
 from shardcache.operations.recompute.request import SERVED, Request
@@ -47,7 +47,7 @@ async def _get(request: Request) -> Any:
             state = request.freshness_of(stored, versions)
             if state in SERVED:
                 value = request.decode(stored.payload)
-                if value is not NOT_MADE:
+                if value is not NO_VALUE:
                     request.increment("stale" if state is Freshness.STALE else "hits")
                     if state is Freshness.FRESH:
                         return value
@@ -63,13 +63,13 @@ async def _get(request: Request) -> Any:
 
 
 async def peek(request: Request) -> Any:
-    """Return the stored value, fresh or stale, or `NOT_MADE`; compute nothing."""
+    """Return the stored value, fresh or stale, or `NO_VALUE`; never recompute."""
     reply, versions = await request.read()
     if not isinstance(reply, tuple) or is_mark(reply):
-        return NOT_MADE
+        return NO_VALUE
     stored = open_stored(reply)
     if stored is None or request.freshness_of(stored, versions) not in SERVED:
-        return NOT_MADE
+        return NO_VALUE
     return request.decode(stored.payload)
 
 
@@ -260,15 +260,15 @@ async def _identify_stub(request: Request, sight: Sight) -> Sight:
 async def _deliver_own(request: Request, outcome: Outcome) -> Any:
     if outcome.error is not None:
         raise raisable(outcome.error)
-    return await _deliver_copy(request, outcome) if outcome.value is NOT_MADE else outcome.value
+    return await _deliver_copy(request, outcome) if outcome.value is NO_VALUE else outcome.value
 
 
 async def _deliver_copy(request: Request, outcome: Outcome) -> Any:
     """Return a copy of a shared value, or raise a copy of a shared error with the same traceback."""
     if outcome.error is not None:
         raise raisable(copy_to_raise(outcome.error))
-    value = request.copy(outcome.payload) if outcome.payload is not None else NOT_MADE
-    return await _recompute_alone(request) if value is NOT_MADE else value
+    value = request.copy(outcome.payload) if outcome.payload is not None else NO_VALUE
+    return await _recompute_alone(request) if value is NO_VALUE else value
 
 
 async def _recompute_alone(request: Request) -> Any:

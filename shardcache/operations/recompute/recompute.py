@@ -25,7 +25,7 @@ from shardcache.errors import EncodeError, NodeError, NodeRefusedError, Uncachea
 from shardcache.operations.invalidation import tags
 from shardcache.operations.port import CarriedError, Repetition, Work
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, RefreshClaim, StubClaim
-from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, failed, stored_outcome
+from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome, failed, stored_outcome
 from shardcache.operations.recompute.progress import Progress
 from shardcache.operations.recompute.request import Request
 
@@ -324,5 +324,5 @@ def _serves_after_error(request: Request, stored: Stored) -> bool:
     """Return whether an old value may be served in place of an error: not too old, and readable."""
     return (
         serves_after_error(stored, request.policy, request.io.wall())
-        and request.decode(stored.payload) is not NOT_MADE
+        and request.decode(stored.payload) is not NO_VALUE
     )
