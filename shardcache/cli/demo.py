@@ -116,9 +116,9 @@ def _measure_balance(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -
     for strategy in tracked(list(load().strategies), "placing keys", quiet=screen.quiet):
         placement = _topology(strategy, urls[:NODES]).placement
         started = time.perf_counter()
-        held = shares(placement, encoded)
+        share_of = shares(placement, encoded)
         seconds = time.perf_counter() - started
-        figures[strategy] = {"shares": dict(held), "seconds": seconds}
+        figures[strategy] = {"shares": dict(share_of), "seconds": seconds}
     screen.show_balance(figures)
     return figures
 
@@ -129,11 +129,11 @@ def _measure_changes(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -
     encoded = [key.encode() for key in keys]
     for strategy in tracked(list(load().strategies), "changing nodes", quiet=screen.quiet):
         before = _topology(strategy, urls[:NODES])
-        joined = _topology(strategy, urls)
-        left = _topology(strategy, urls[: NODES - 1])
+        grown = _topology(strategy, urls)
+        shrunk = _topology(strategy, urls[: NODES - 1])
         figures[strategy] = {
-            "added": Movement.between(before.placement, joined.placement, encoded).moved,
-            "removed": Movement.between(before.placement, left.placement, encoded).moved,
+            "added": Movement.between(before.placement, grown.placement, encoded).moved,
+            "removed": Movement.between(before.placement, shrunk.placement, encoded).moved,
         }
     ideal = {"added": 1 / (NODES + 1), "removed": 1 / NODES}
     screen.show_changes(figures, ideal)
@@ -147,7 +147,7 @@ def _measure_use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> di
         wrote, unstored = _measure_time(lambda: _write(client, values, screen))
         read, found = _measure_time(lambda: _read(client, keys, screen))
         change = client.add_node(urls[NODES])
-        kept = _read(client, keys, screen)
+        after_change = _read(client, keys, screen)
         figures = {
             "client": repr(client),
             "fingerprint": client.fingerprint,
@@ -155,8 +155,10 @@ def _measure_use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> di
             "write_seconds": wrote,
             "read_seconds": read,
             "right": sum(found.get(key) == value for key, value in values.items()),
-            "found_after_adding_a_node": len(kept),
-            "wrong_after_adding_a_node": sum(kept[key] != values[key] for key in kept),
+            "found_after_adding_a_node": len(after_change),
+            "wrong_after_adding_a_node": sum(
+                after_change[key] != values[key] for key in after_change
+            ),
             "moved": change.movement.moved,
         }
     screen.show_use(figures)
@@ -228,9 +230,12 @@ class Screen:
         """Show how evenly each strategy spreads the keys."""
         rows = Sheet("strategy", "share of each node", "least", "most", right=("least", "most"))
         for strategy, placed in figures.items():
-            held = placed["shares"]
+            share_of = placed["shares"]
             rows.add(
-                strategy, _stacked(held), percent(min(held.values())), percent(max(held.values()))
+                strategy,
+                _stacked_bar(share_of),
+                percent(min(share_of.values())),
+                percent(max(share_of.values())),
             )
         self._say(
             "\n[bold]1. Each strategy decides on its own where a key lives.[/]",
@@ -293,18 +298,18 @@ class Screen:
         """Show how often the value was recomputed."""
         rows = Sheet("", "calls of the function", " ", "longest wait", right=("longest wait",))
         most = figures["unprotected"]["runs"]
-        scenes: dict[str, str | Text] = {
+        cases: dict[str, str | Text] = {
             "unprotected": "a plain cache",
             "protected": Text("lock=True", "bold"),
         }
-        for scene, name in scenes.items():
-            seen = figures[scene]
-            style = "red" if scene == "unprotected" else "green"
+        for case, name in cases.items():
+            measured = figures[case]
+            style = "red" if case == "unprotected" else "green"
             rows.add(
                 name,
-                str(seen["runs"]),
-                bar(seen["runs"] / most, STACK // 2, style),
-                f"{seen['longest'] * 1000:.0f} ms",
+                str(measured["runs"]),
+                bar(measured["runs"] / most, STACK // 2, style),
+                f"{measured['longest'] * 1000:.0f} ms",
             )
         self._say(rows)
         killed = figures.get("killed")
@@ -329,12 +334,12 @@ class Screen:
         )
 
 
-def _stacked(held: dict[str, float]) -> Text:
+def _stacked_bar(share_of: dict[str, float]) -> Text:
     """Return one bar with a piece for each node, as long as its share."""
     stacked = Text()
     reached = 0.0
     ascii_only = is_ascii()
-    for place, share in enumerate(held.values()):
+    for place, share in enumerate(share_of.values()):
         start, reached = round(reached * STACK), reached + share
         piece = LETTERS[place % len(LETTERS)] if ascii_only else "█"
         stacked.append(piece * (round(reached * STACK) - start), COLORS[place % len(COLORS)])

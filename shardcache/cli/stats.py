@@ -45,8 +45,8 @@ class Interval(NamedTuple):
     @property
     def hit_rate(self) -> float | None:
         """Return the share of reads that found a value; `None` without a read."""
-        asked = self.hits + self.misses
-        return self.hits / asked if asked else None
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else None
 
 
 Figures = Mapping[str, NodeStats]

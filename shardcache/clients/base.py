@@ -381,13 +381,13 @@ class ClientBase(ABC, Generic[BackendT]):
     ) -> CachePolicy:
         """Return the policy of a cached function; there must be a ttl, or a default of the client."""
         check_options(terms, "cached", *CACHED_OPTIONS)
-        given = resolve_ttl(seconds, ttl, "client.cached")
-        if given is DEFAULT and self._cluster.default_ttl is None:
+        resolved = resolve_ttl(seconds, ttl, "client.cached")
+        if resolved is DEFAULT and self._cluster.default_ttl is None:
             raise ConfigurationError(
                 "cached: there is no ttl, and the client has no default_ttl; write"
                 " @client.cached(ttl=…) in seconds, or ttl=None for no expiry"
             )
-        return self._policy(given, terms)
+        return self._policy(resolved, terms)
 
 
 # What other modules of the package need of a client, and users do not.
@@ -418,7 +418,7 @@ def tag_list(tags: str | bytes | Sequence[Key]) -> Sequence[Key]:
 
     Raise `ValueError` for more than an envelope holds.
     """
-    given = (tags,) if isinstance(tags, (str, bytes)) else tuple(tags)
-    if len(given) > MAX_VERSIONS:
-        raise ValueError(f"get_or_set: {len(given)} tags, and there may be {MAX_VERSIONS}")
-    return given
+    names = (tags,) if isinstance(tags, (str, bytes)) else tuple(tags)
+    if len(names) > MAX_VERSIONS:
+        raise ValueError(f"get_or_set: {len(names)} tags, and there may be {MAX_VERSIONS}")
+    return names

@@ -52,16 +52,16 @@ class KeySpec:
         if not (self.namespace is None or isinstance(self.namespace, str)):
             faults.append(f"namespace must be a string, not {redact(self.namespace)}")
         for field in ("ignore", "tags"):
-            given = getattr(self, field)
-            if not (isinstance(given, Iterable) and all(isinstance(each, str) for each in given)):
-                faults.append(f"{field} must be strings, not {redact(given)}")
+            value = getattr(self, field)
+            if not (isinstance(value, Iterable) and all(isinstance(each, str) for each in value)):
+                faults.append(f"{field} must be strings, not {redact(value)}")
         if faults:
             raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
 
     def names(self, field: str) -> tuple[str, ...]:
         """Return `ignore` or `tags` as a tuple; one string stands for one name."""
-        given = getattr(self, field)
-        return (given,) if isinstance(given, str) else tuple(given)
+        value = getattr(self, field)
+        return (value,) if isinstance(value, str) else tuple(value)
 
 
 class PrefixRegistry:
@@ -207,11 +207,11 @@ class KeyBuilder:
         The names are those of the wrapped function where they fit. Defaults are left out: if the wrapper
         inserts an argument, they belong to other parameters.
         """
-        mark, given = self._arguments.passed(args, kwargs)
+        mark, arguments = self._arguments.passed(args, kwargs)
         ignored = self._key_spec.names("ignore")
         parts: list[bytes] = []
         typed = self._key_spec.typed
-        for name, value in given.items():
+        for name, value in arguments.items():
             if name in ignored:
                 continue
             try:
@@ -306,9 +306,9 @@ class _Arguments:
 
     def values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[Any] | None:
         """Return the values of all parameters, defaults applied; `None` for a wrapper, which may change them."""
-        given = len(args)
-        if self._is_simple and not kwargs and self._required <= given <= len(self.names):
-            return args + self._defaults[given - self._required :]
+        count = len(args)
+        if self._is_simple and not kwargs and self._required <= count <= len(self.names):
+            return args + self._defaults[count - self._required :]
         if self._is_wrapper:
             return None
         return tuple(self._bound(args, kwargs).arguments.values())

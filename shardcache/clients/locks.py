@@ -170,8 +170,8 @@ class LockBase(Generic[LeaseT]):
     def _enter(self, lease: LeaseT) -> LeaseT:
         self._entered.append(lease)
         # Without leases whose blocks ended in other threads: this thread does not see that.
-        held = (each for each in _entered.get() if not each._held_lock.released)  # noqa: SLF001 - as ours
-        _entered.set((*held, lease))
+        unreleased = (each for each in _entered.get() if not each._held_lock.released)  # noqa: SLF001 - as ours
+        _entered.set((*unreleased, lease))
         return lease
 
     def _leave(self) -> LeaseT:
@@ -180,8 +180,8 @@ class LockBase(Generic[LeaseT]):
         A block may end in another thread than it began, as with an `ExitStack`: then return the lease
         that was taken last.
         """
-        mine = [lease for lease in _entered.get() if lease in self._entered]
-        lease: LeaseT = mine[-1] if mine else self._entered[-1]
+        of_this_thread = [lease for lease in _entered.get() if lease in self._entered]
+        lease: LeaseT = of_this_thread[-1] if of_this_thread else self._entered[-1]
         self._forget(lease)
         return lease
 

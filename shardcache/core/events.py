@@ -284,5 +284,5 @@ def _check(observers: Iterable[object]) -> None:
 
 
 def _overrides(observer: object, method: str) -> bool:
-    theirs = getattr(type(observer), method, None) or getattr(observer, method, None)
-    return theirs is not None and theirs is not getattr(Observer, method)
+    implementation = getattr(type(observer), method, None) or getattr(observer, method, None)
+    return implementation is not None and implementation is not getattr(Observer, method)

@@ -112,8 +112,8 @@ def validity(ttl: float, elapsed: float, *, whole_seconds: bool) -> float:
     >>> round(validity(1.0, 0.1, whole_seconds=True), 3)  # the node was asked for two
     0.888
     """
-    kept = node_ttl(ttl, whole_seconds=True) - COARSE if whole_seconds else ttl
-    return min(ttl, kept) - elapsed - DRIFT * ttl - DRIFT_CONSTANT
+    node_life = node_ttl(ttl, whole_seconds=True) - COARSE if whole_seconds else ttl
+    return min(ttl, node_life) - elapsed - DRIFT * ttl - DRIFT_CONSTANT
 
 
 def long_enough(seconds: float, ttl: float) -> bool:

@@ -241,10 +241,10 @@ class Server:
             return False
 
     def _failure(self, what: str) -> ServerFailedError:
-        said = self.output[-2_000:]
-        kind = PortTakenError if os.strerror(errno.EADDRINUSE) in said else ServerFailedError
+        output = self.output[-2_000:]
+        kind = PortTakenError if os.strerror(errno.EADDRINUSE) in output else ServerFailedError
         return kind(
-            f"{self._recipe.binary} at {self._listener.location} {what}; its output:\n{said}"
+            f"{self._recipe.binary} at {self._listener.location} {what}; its output:\n{output}"
         )
 
     def __repr__(self) -> str:

@@ -159,8 +159,8 @@ MUTANTS = [
     Mutant(
         "what failed is not taken back",
         REDLOCK,
-        "        if asked:\n            tokens",
-        "        if asked and False:\n            tokens",
+        "        if at_once:\n            tokens",
+        "        if at_once and False:\n            tokens",
         LOCK_TESTS,
     ),
     Mutant(

@@ -64,8 +64,8 @@ def translate(error: Exception, command: Command, node: str) -> Exception:
 
 
 def _words(error: Exception) -> str:
-    said = error.args[0] if error.args else ""
-    return (said.decode("ascii", "replace") if isinstance(said, bytes) else str(said))[:200]
+    text = error.args[0] if error.args else ""
+    return (text.decode("ascii", "replace") if isinstance(text, bytes) else str(text))[:200]
 
 
 def _refusal(words: str, node: str) -> NodeError:

@@ -341,25 +341,28 @@ def _incr(client: Any, command: Incr) -> Reply:
 
 @_HANDLERS.handles(GetOrStub)
 def _get_or_stub(client: Any, command: GetOrStub) -> Reply:
-    name, mine = encode_key(command.key), stub(command.mark)
+    name, own_stub = encode_key(command.key), stub(command.mark)
     expire = _exptime(command.ttl)
     for _ in range(BEGIN_TRIES):
         payload, token = client.gets(name)
         if payload is not None:
             if is_stub(payload):
-                return StubReply(None, token, leads=payload == mine, stub=payload)
+                return StubReply(None, token, leads=payload == own_stub, stub=payload)
             return StubReply(payload, token, leads=False)
-        client.add(name, mine, expire=expire)
+        client.add(name, own_stub, expire=expire)
     return NodeRefusedError("the key vanished repeatedly", client.node)
 
 
 @_HANDLERS.handles(Renew)
 def _renew(client: Any, command: Renew) -> Reply:
-    name, mine = encode_key(command.key), stub(command.mark)
-    if client.cas(name, mine, _cas_number(command.token), expire=_exptime(command.ttl)) is not True:
+    name, own_stub = encode_key(command.key), stub(command.mark)
+    if (
+        client.cas(name, own_stub, _cas_number(command.token), expire=_exptime(command.ttl))
+        is not True
+    ):
         return None
     payload, token = client.gets(name)
-    return token if payload == mine else None
+    return token if payload == own_stub else None
 
 
 @_HANDLERS.handles(Acquire)
@@ -372,10 +375,10 @@ def _acquire(client: Any, command: Acquire) -> Reply:
 @_HANDLERS.handles(DeleteCas)
 def _delete_cas(client: Any, command: DeleteCas) -> Reply:
     # The protocol has no delete by CAS number, but an item with an expiry in the past is gone.
-    gone: bool | None = client.cas(
+    deleted: bool | None = client.cas(
         encode_key(command.key), abandoned(b""), _cas_number(command.token), expire=LONG_AGO
     )
-    return gone is True
+    return deleted is True
 
 
 @_HANDLERS.handles(CompareAndDelete)
@@ -390,8 +393,8 @@ def _compare_and_expire(client: Any, command: CompareAndExpire) -> Reply:
     if payload != command.payload:
         return False
     expire = _exptime(command.ttl)
-    kept: bool | None = client.cas(encode_key(command.key), payload, token, expire=expire)
-    return kept is True
+    stored: bool | None = client.cas(encode_key(command.key), payload, token, expire=expire)
+    return stored is True
 
 
 @_HANDLERS.handles(Ping)

@@ -410,8 +410,8 @@ class RedisWire:
     def _acquire(self, command: Acquire) -> Sequence[bytes]:
         key, payload, ttl = command
         stored = self._encode_payload(payload)
-        taken = Acquired(_digest(stored))
-        pending = SingleReply(lambda raw: taken if _parse_ok_or_none(raw) else False)
+        acquired = Acquired(_digest(stored))
+        pending = SingleReply(lambda raw: acquired if _parse_ok_or_none(raw) else False)
         words = (b"SET", key, stored, *_ttl_words(ttl), *_CONDITIONS[When.ABSENT])
         return self._ask(pending, *words)
 

@@ -243,9 +243,9 @@ def _number(port: str) -> int:
 
 
 def _distinct(fields: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    twice = [name for name, count in Counter(name for name, _ in fields).items() if count > 1]
-    if twice:
+    repeated = [name for name, count in Counter(name for name, _ in fields).items() if count > 1]
+    if repeated:
         raise ConfigurationError(
-            *(f"option {redact(name)} of a URL is given more than once" for name in twice)
+            *(f"option {redact(name)} of a URL is given more than once" for name in repeated)
         )
     return fields

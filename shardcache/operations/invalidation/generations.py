@@ -109,8 +109,8 @@ class Generations(dict[str, Generation]):
             if replies is None and key in self._looking:  # another caller looks: read meanwhile
                 replies = await _read(cluster, reads, deadline)
             along = reads if replies is None else ()
-            own = await self._look_once(cluster, key, wanted, along, deadline)
-            replies = own if replies is None else replies
+            new_replies = await self._look_once(cluster, key, wanted, along, deadline)
+            replies = new_replies if replies is None else replies
         if names != [each.name for each in wanted]:
             return None
         return await _read(cluster, reads, deadline) if replies is None else replies
@@ -124,18 +124,18 @@ class Generations(dict[str, Generation]):
         deadline: float,
     ) -> list[Timed] | None:
         """Look for all callers, or wait for the caller that does; return the replies to own `reads`."""
-        own: list[list[Timed]] = []
+        own_replies: list[list[Timed]] = []
 
         async def look() -> None:
             self._looking.add(key)
             try:
-                own.append(await self._look(cluster, wanted, reads, deadline))
+                own_replies.append(await self._look(cluster, wanted, reads, deadline))
             finally:
                 self._looking.discard(key)
 
-        left = deadline - cluster.io.now()
-        await cluster.io.single_flight.do(key, look, max(0.0, left), takes_over=False)
-        return own[0] if own else None
+        seconds_left = deadline - cluster.io.now()
+        await cluster.io.single_flight.do(key, look, max(0.0, seconds_left), takes_over=False)
+        return own_replies[0] if own_replies else None
 
     async def renew(self, cluster: Cluster, generation: Generation) -> bool:
         """Begin another generation; return whether it is in force, so that other clients will see it.
@@ -151,9 +151,9 @@ class Generations(dict[str, Generation]):
         known = [generation.name, current_generation(names, len(members))]
         name = next_generation(known, names, io.wall(), io.token())
         stored = await _store_newer(cluster, generation.key, name, found, deadline, wanted)
-        left = [member for member, reply in found.items() if reply is UNANSWERED]
-        if left:  # they get it later, so that it is not lost with a few of the other nodes
-            io.try_spawn(lambda: _catch_up(cluster, generation.key, name, left), "generation")
+        unanswered = [member for member, reply in found.items() if reply is UNANSWERED]
+        if unanswered:  # they get it later, so that it is not lost with a few of the other nodes
+            io.try_spawn(lambda: _catch_up(cluster, generation.key, name, unanswered), "generation")
         if len(stored) < wanted:
             failed = (reply for reply in found.values() if isinstance(reply, NodeError))
             return cluster.unwrap(next(failed, None), default=False) is True

@@ -320,11 +320,11 @@ class Visit:
     def _ask_for_lock(self, key: bytes) -> Asking:
         payload, supports = self._payload, self.member.supports
         self.written.append(key)
-        taken = yield from self._ask("take a lock", Acquire(key, payload, TTL))
+        acquired = yield from self._ask("take a lock", Acquire(key, payload, TTL))
         self._answer_seconds = self._answer_seconds or self.seconds
-        if taken is REFUSED:
+        if acquired is REFUSED:
             return
-        if not isinstance(taken, Acquired):
+        if not isinstance(acquired, Acquired):
             self.note("take a lock", NO)
             return
         if CompareAndExpire not in supports:
@@ -384,9 +384,9 @@ class Visit:
         if "NOPERM" in reason:
             advice = f"give it +@read +@write +@scripting +@connection +info {self._patterns()}"
         advised = f"{reason.rstrip('.')}; {advice}" if advice else reason
-        listed = ", ".join(dict.fromkeys(filter(None, unable)))
-        whole = not listed or len(unable) == self._asked
-        return advised if whole else f"cannot {listed}: {advised}"
+        things = ", ".join(dict.fromkeys(filter(None, unable)))
+        whole = not things or len(unable) == self._asked
+        return advised if whole else f"cannot {things}: {advised}"
 
     def _patterns(self) -> str:
         """Return the key patterns that a Redis user needs."""
@@ -418,8 +418,8 @@ class Visit:
             yield "a writable replica of another server: writes are lost when it is synchronised"
         if self._values and self._figure("maxmemory_policy") == "noeviction":
             forever = ": without a ttl values stay for ever, and there is no default_ttl"
-            kept = forever if cluster.default_ttl is None else ""
-            yield f"it evicts nothing (maxmemory-policy noeviction){kept}"
+            consequence = forever if cluster.default_ttl is None else ""
+            yield f"it evicts nothing (maxmemory-policy noeviction){consequence}"
         yield from url_warnings(self.member.node)
         if sends_password_in_clear(self.member.node):
             yield "its password is sent unencrypted: use rediss://"
