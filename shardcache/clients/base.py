@@ -420,5 +420,5 @@ def tag_list(tags: str | bytes | Sequence[Key]) -> Sequence[Key]:
     """
     names = (tags,) if isinstance(tags, (str, bytes)) else tuple(tags)
     if len(names) > MAX_VERSIONS:
-        raise ValueError(f"get_or_set: {len(names)} tags, and there may be {MAX_VERSIONS}")
+        raise ValueError(f"get_or_set: {len(names)} tags; the limit is {MAX_VERSIONS}")
     return names

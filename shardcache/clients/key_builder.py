@@ -234,19 +234,19 @@ class KeyBuilder:
         arguments = self._arguments
         known = f"(known: {', '.join(arguments.names) or 'none'})"
         if len(self._tags) > MAX_VERSIONS:
-            yield f"has {len(self._tags)} tags, and may have {MAX_VERSIONS}"
+            yield f"has {len(self._tags)} tags; the limit is {MAX_VERSIONS}"
         for name in ignored:
             if name not in arguments.own:
                 yield (
                     f"ignore names {name!r}, which is a parameter of what the function wraps, and the"
                     " wrapper may pass another argument for it; put cached below the wrapper"
                     if name in arguments.names
-                    else f"ignore names {name!r}, which is no parameter {known}"
+                    else f"ignore names {name!r}, which is not a parameter {known}"
                 )
         templates = self._tags if self._template is None else [*self._tags, self._template]
         for template in templates:
             for name in sorted(template.names.difference(arguments.names)):
-                yield f"the template {template.text!r} names {name!r}, which is no parameter {known}"
+                yield f"the template {template.text!r} names {name!r}, which is not a parameter {known}"
         if self._template is not None:
             for name in arguments.names:
                 if name not in self._template.names and name not in ignored:

@@ -76,7 +76,7 @@ class LeaseBase:
             return "it belongs to the process that this process was forked from"
         if self._held_lock.lost:
             return self._held_lock.lost
-        return "it was released" if self._held_lock.released else "its time ran out"
+        return "it was released" if self._held_lock.released else "it expired"
 
     def _ttl(self, ttl: float | timedelta | None) -> float:
         if ttl is None:
@@ -194,7 +194,7 @@ class LockBase(Generic[LeaseT]):
     def _check_held(self, lease: LeaseT, *, held: bool) -> None:
         """Raise `LockLost` after a block that lost the lock, with `on_lost="raise"`."""
         if not held and lease.own and self._on_lost == "raise":
-            raise LockLost(f"lock {self.name!r} was lost before its block had ended: {lease!r}")
+            raise LockLost(f"lock {self.name!r} was lost before its block ended: {lease!r}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}, ttl {self.policy.ttl:g} s>"

@@ -164,7 +164,7 @@ class Membership(Generic[BackendT]):
         if count < MIN_LOCK_NODES and not self._warned_of_locks:
             self._warned_of_locks = True
             log.warning(
-                "locks are kept on %d node(s): they are lost with one of them; use three or more",
+                "locks are stored on %d node(s): losing one node loses them; use three or more",
                 count,
             )
 

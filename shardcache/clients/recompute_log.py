@@ -57,7 +57,7 @@ class RecomputeLog:
                 self._not_kept.add((function, kind))
         if not known:
             log.warning(
-                "%s: cache_errors cannot cache %s: it would not come back with the same text,"
+                "%s: cache_errors cannot cache %s: it could not be restored with the same text,"
                 " arguments and attributes",
                 function,
                 _full_name(kind),

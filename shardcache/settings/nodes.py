@@ -139,7 +139,7 @@ def parse_node(node: object) -> Node:
     """Return the one node of a URL, a table or a `Node`."""
     found = _nodes_of(node)
     if len(found) > 1:
-        raise ConfigurationError(f"one node is wanted here, not {len(found)}")
+        raise ConfigurationError(f"expected one node, not {len(found)}")
     return found[0]
 
 

@@ -375,7 +375,7 @@ def test_few_lock_nodes_are_warned_about_once(caplog, use):
             else:
                 client.cached(ttl=60, lock=True)
     assert [record.getMessage() for record in caplog.records] == [
-        "locks are kept on 2 node(s): they are lost with one of them; use three or more"
+        "locks are stored on 2 node(s): losing one node loses them; use three or more"
     ]
     caplog.clear()
     with Client("memory://a,b,c") as client:

@@ -132,7 +132,7 @@ class DeadlineSocket:
 
     def _current(self) -> Connection:
         if self.connection is None:
-            raise MemcacheUnknownError("there is no command under way")
+            raise MemcacheUnknownError("no command is in progress")
         return self.connection
 
     def _await(self, poll: Callable[[float], object]) -> None:
@@ -170,13 +170,13 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
     ) -> list[bytes]:
         lines: list[bytes] = super()._misc_cmd(cmds, cmd_name, *args, **kwargs)
         if not all(map(_ANSWERS[cmd_name], lines)):
-            raise MemcacheUnknownError("not an answer to what was asked")
+            raise MemcacheUnknownError("sent a reply that does not fit the command")
         return lines
 
     def _extract_value(self, expect_cas: bool, line: bytes, *args: Any) -> Any:  # noqa: FBT001 - pymemcache's signature
         announced = _is_value(line)
         if announced is None or expect_cas != bool(announced[2]) or int(announced[1]) > LARGEST:
-            raise MemcacheUnknownError("a value of no legal size")
+            raise MemcacheUnknownError("a value of invalid size")
         size = int(announced[1])
         if size > self.max_value_bytes:  # it is not read, so the connection gets closed
             raise ValueTooLargeError(

@@ -205,7 +205,9 @@ class RedisWire:
                     pending.popleft()
                     replies.append(reply)
         except (MalformedReplyError, UnexpectedError, MemoryError) as error:
-            raise self._protocol_error(str(error) or "not an answer to what was asked") from error
+            raise self._protocol_error(
+                str(error) or "sent a reply that does not fit the command"
+            ) from error
         if not (arrived.empty or self._unanswered):
             raise self._surplus_error()
         return replies
@@ -253,7 +255,7 @@ class RedisWire:
         except MalformedReplyError:
             raw = None
         said = isinstance(raw, hiredis.ReplyError) and unasked_refusal(str(raw), self._node)
-        return said or self._protocol_error("bytes beyond what was asked")
+        return said or self._protocol_error("sent bytes that no command asked for")
 
     def _protocol_error(self, what: str) -> NodeProtocolError:
         return NodeProtocolError(what, self._node)
@@ -376,7 +378,7 @@ class RedisWire:
         if not _is_no_counter(str(error.__cause__)):
             return error
         uncounted = NotACounterError(
-            "the value is no whole number from 0 to 2**63 - 1, or would rise above", self._node
+            "the value is not a whole number from 0 to 2**63 - 1, or would rise above", self._node
         )
         uncounted.__cause__ = error.__cause__
         return uncounted

@@ -209,7 +209,7 @@ def _host_and_port(scheme: str, written: str) -> tuple[str, int | None]:
         return _ipv6_and_port(written)
     host, separator, port = written.partition(":")
     if ":" in port:
-        raise ConfigurationError("an IPv6 address stands in brackets, as in [::1]:11211")
+        raise ConfigurationError("an IPv6 address must be in brackets, as in [::1]:11211")
     if not _hostname(host):
         raise ConfigurationError("a host is made of letters, digits, '.', '-' and '_'")
     return host.lower(), _number(port) if separator else None

@@ -139,7 +139,7 @@ class HeldLock:
         if self.released:
             return False
         if self.lost or deadline <= asked:
-            self._lose("its time ran out")
+            self._lose("it expired")
             return False
         # From now on nodes may keep it for no longer than this, whatever they reply.
         self.until = min(self.until, asked + validity_of(ttl, 0.0, self.members))
@@ -207,7 +207,7 @@ class HeldLock:
         if self.released or not self.own:
             return False
         if not self.remaining():
-            self._lose("its time ran out")
+            self._lose("it expired")
         self.released = True
         if self._renewal is not None:
             try:
