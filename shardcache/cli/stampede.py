@@ -96,7 +96,7 @@ class Crowd:
         self._members = members
 
     def ask(self, key: str, terms: Terms) -> dict[str, Any]:
-        """Have all processes ask for a key at once."""
+        """Make all processes ask for a key at once."""
         at = time.monotonic() + 0.2
         for member in self._members:
             member.orders.send(Order(key, terms, at))
@@ -104,7 +104,7 @@ class Crowd:
         return {"runs": len(self._runs()), **report}
 
     def kill_leader(self, key: str, terms: Terms) -> dict[str, Any]:
-        """Have one process begin and the others wait for it; kill it when it is half done."""
+        """Start one process as leader, let the others wait for it, and kill it half-way."""
         leader, *others = self._members
         leader.orders.send(Order(key, terms, time.monotonic()))
         if not leader.runs.poll(PATIENCE):
@@ -209,7 +209,7 @@ def _serve_orders(urls: Sequence[str], orders: Connection, runs: Connection) -> 
 def _ask_all(
     client: Client, order: Order, threads: int, report_run: Callable[[float], None]
 ) -> Report:
-    """Have `threads` threads ask for a key at once."""
+    """Make `threads` threads ask for a key at once."""
 
     def slow() -> str:
         report_run(time.monotonic())

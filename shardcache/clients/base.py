@@ -409,7 +409,7 @@ def warn_of_few_lock_nodes(client: ClientBase[Any]) -> None:
 
 
 def add_service(client: ClientBase[Any], service: Service) -> None:
-    """Have a background service started by the client's next call to a node, and stopped with it."""
+    """Add a background service: the client's next call to a node starts it, `close` stops it."""
     client._membership.add_service(service)  # noqa: SLF001 - see above
 
 

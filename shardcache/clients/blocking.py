@@ -211,7 +211,7 @@ class Client(ClientBase[Backend]):
         )
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; return whether the tag's node has confirmed it."""
+        """Invalidate every cached value with this tag; return whether the tag's node has confirmed it."""
         return run(lambda: tagging.invalidate(self._cluster, tag))
 
     def lock(  # noqa: PLR0913 - the options of a lock
@@ -260,7 +260,7 @@ class Client(ClientBase[Backend]):
         return run(lambda: admin.stats(self._cluster, self._protection.counters.counts))
 
     def clear(self) -> bool:
-        """Make every key of this client's namespace a miss, in one step; return whether that is in force.
+        """Invalidate every key of this client's namespace in one step; return whether that is in force.
 
         For clients with `clearable=True`, whose key names carry a generation; other clients raise
         `ConfigurationError`. Values of cached functions are cleared as well; locks are not. Other

@@ -106,7 +106,7 @@ class FunctionCache:
         return await generations.renew(cluster, generations[self._keys.prefix])
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make all values with this tag misses."""
+        """Invalidate all values with this tag."""
         return await tags.invalidate(self._context().cluster(), tag)
 
     async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:

@@ -28,7 +28,7 @@ _entered: ContextVar[tuple[LeaseBase, ...]] = ContextVar("shardcache_locks", def
 
 
 class LeaseBase:
-    """What both leases answer from memory."""
+    """What both leases answer without asking a node."""
 
     __slots__ = ("_held_lock",)
 
@@ -102,7 +102,7 @@ class Lease(LeaseBase):
     __slots__ = ()
 
     def extend(self, ttl: float | timedelta | None = None) -> float:
-        """Hold it for `ttl` seconds from now (by default its own ttl); return the seconds that remain.
+        """Extend the lock to `ttl` seconds from now (by default its own ttl); return the seconds that remain.
 
         Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost.
         """
@@ -127,7 +127,7 @@ class AsyncLease(LeaseBase):
     __slots__ = ()
 
     async def extend(self, ttl: float | timedelta | None = None) -> float:
-        """Hold it for `ttl` seconds from now (by default its own ttl); return the seconds that remain.
+        """Extend the lock to `ttl` seconds from now (by default its own ttl); return the seconds that remain.
 
         Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost.
         """
@@ -215,7 +215,7 @@ class Lock(LockBase[Lease]):
     __slots__ = ()
 
     def acquire(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Lease:
-        """Take it, trying for `wait` seconds; `None` tries without end.
+        """Acquire the lock, trying for `wait` seconds; `None` tries without end.
 
         Raise `LockTimeout` when another holder keeps it, `LockUnavailable` when too few of its nodes can
         be reached for a majority.
@@ -227,7 +227,7 @@ class Lock(LockBase[Lease]):
         return lease
 
     def try_acquire(self) -> Lease | None:
-        """Take it if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
+        """Acquire the lock if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
         leases = self._take(lambda: redlock.attempt(self._cluster(), self.name, self.policy))
         return leases[0] if leases else None
 
@@ -241,7 +241,7 @@ class Lock(LockBase[Lease]):
 
     @contextmanager
     def hold(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Iterator[Lease]:
-        """Hold it for a block: `with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
+        """Hold the lock for a block: `with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
 
         With `on_lost="raise"`, raise `LockLost` when the block ends without an error but the lock was
         lost meanwhile.
@@ -313,7 +313,7 @@ class AsyncLock(LockBase[AsyncLease]):
     __slots__ = ()
 
     async def acquire(self, wait: float | timedelta | None = DEFAULT_WAIT) -> AsyncLease:
-        """Take it, trying for `wait` seconds; `None` tries without end.
+        """Acquire the lock, trying for `wait` seconds; `None` tries without end.
 
         Raise `LockTimeout` when another holder keeps it, `LockUnavailable` when too few of its nodes can
         be reached for a majority.
@@ -322,7 +322,7 @@ class AsyncLock(LockBase[AsyncLease]):
         return AsyncLease(await redlock.acquire(self._cluster(), self.name, self.policy, seconds))
 
     async def try_acquire(self) -> AsyncLease | None:
-        """Take it if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
+        """Acquire the lock if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
         hold = await redlock.attempt(self._cluster(), self.name, self.policy)
         return None if hold is None else AsyncLease(hold)
 
@@ -338,7 +338,7 @@ class AsyncLock(LockBase[AsyncLease]):
     async def hold(
         self, wait: float | timedelta | None = DEFAULT_WAIT
     ) -> AsyncIterator[AsyncLease]:
-        """Hold it for a block: `async with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
+        """Hold the lock for a block: `async with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
 
         With `on_lost="raise"`, raise `LockLost` when the block ends without an error but the lock was
         lost meanwhile.

@@ -153,7 +153,7 @@ class Membership(Generic[BackendT]):
         return [member.backend for member in members]
 
     def add_service(self, service: Service) -> None:
-        """Have a service started by the next call to a node, and stopped when the client is closed."""
+        """Add a service: the next call to a node starts it, closing the client stops it."""
         self.services.add(service)
         _with_services.add(self)
         self._await_call()
@@ -175,7 +175,7 @@ class Membership(Generic[BackendT]):
             self._await_call()
 
     def _await_call(self) -> None:
-        """Have the next call to a node start the services."""
+        """Let the next call to a node start the services."""
         with self._changing.own():
             self._use_io(cast("IO[Any]", StartingIO(self._io, self._start_services)))
 

@@ -52,7 +52,7 @@ class TaskFlight(Flight):
         self._waiters.discard(waiter)
 
     def leave(self) -> None:
-        """Let a caller go: without any waiter left, cancel the work."""
+        """Leave the flight; the last waiter to leave cancels its work."""
         if not self._waiters:
             self._task.cancel()
 
@@ -107,7 +107,7 @@ class TaskSingleFlight:
         progress: Any = None,  # of the work's own type
         joins: Callable[[Any], bool] | None = None,
     ) -> tuple[T | FlightEnd, bool]:
-        """Do `work` in a task, or wait for the flight under this name."""
+        """Run `work` in a task, or wait for the flight under this name."""
         key = (asyncio.get_running_loop(), name)
         joined: list[TaskFlight] = []
         with ExitStack() as waiting:
@@ -141,12 +141,12 @@ class TaskSingleFlight:
         return None if flight is None else flight.progress
 
     def forget(self, name: bytes) -> None:
-        """Let no caller join the flight under this name from now on."""
+        """Forget the flight under this name: no caller joins it any more."""
         if self._flights:  # usually empty, and every write calls this
             self._flights.pop((asyncio.get_running_loop(), name), None)
 
     def forget_all(self) -> None:
-        """Let no caller join any flight of this loop from now on."""
+        """Forget all flights of this loop: no caller joins them any more."""
         loop = asyncio.get_running_loop()
         for key in [key for key in self._flights if key[0] is loop]:
             del self._flights[key]

@@ -47,7 +47,7 @@ class SingleFlight(Protocol):
         progress: Any = None,
         joins: Callable[[Any], bool] | None = None,
     ) -> Awaitable[tuple[T | FlightEnd, bool]]:
-        """Do `work`, or wait up to `wait` seconds for the flight under this name.
+        """Run `work`, or wait up to `wait` seconds for the flight under this name.
 
         Return the outcome, and whether the work was the caller's own. When a flight is late, one
         caller that `takes_over` begins another; the rest wait for the flight that lands first.
@@ -61,10 +61,10 @@ class SingleFlight(Protocol):
         """Return the progress of the flight under this name, `None` if there is none."""
 
     def forget(self, name: bytes) -> None:
-        """Let no caller join the flight under this name from now on; its followers still get it."""
+        """Forget the flight under this name: no caller joins it any more, its followers still get it."""
 
     def forget_all(self) -> None:
-        """Let no caller join any flight from now on."""
+        """Forget all flights: no caller joins them any more."""
 
     def nested(self) -> bool:
         """Return whether the running code is in a flight that is itself within another."""

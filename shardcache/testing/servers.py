@@ -436,7 +436,7 @@ shutil.rmtree(sys.argv[1], ignore_errors=True)
         watcher.returncode = 0
 
     def remember(self, pid: int) -> None:
-        """Have `pid` killed when this process ends."""
+        """Kill `pid` when this process ends."""
         self._send(f"+{pid}\n")
 
     def forget(self, pid: int) -> None:

@@ -153,7 +153,7 @@ class MemcachedWire:
         return chunks
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Take bytes in fragments of any size; return the replies that are now complete."""
+        """Accept bytes in fragments of any size; return the replies that are now complete."""
         if self._skipped:
             data = self._skip(data)
         buffer = self._buffer

@@ -98,7 +98,7 @@ class ReplyReader:
         return self._skipped > 0
 
     def feed(self, data: bytes) -> None:
-        """Take bytes in fragments of any size."""
+        """Accept bytes in fragments of any size."""
         if self._skipped:
             data = self._skip(data)
         if self._place == len(self._data) and not self._arrived:
@@ -140,7 +140,7 @@ class ReplyReader:
         return True
 
     def _read_run(self) -> bool:
-        """Have hiredis read all replies up to the next array; return whether that went well."""
+        """Let hiredis read all replies up to the next array; return whether it could."""
         end = self._next_array()
         found = self._read_with_hiredis(self._data[self._place : end])
         if found:

@@ -181,7 +181,7 @@ class RedisWire:
         return self._encoders[type(command)](self, command)
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Take bytes in fragments of any size; return the replies that are now complete.
+        """Accept bytes in fragments of any size; return the replies that are now complete.
 
         Raise the refusal of the hello, or `NodeProtocolError` for bytes that are no expected reply.
         """

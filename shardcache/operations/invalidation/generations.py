@@ -252,7 +252,7 @@ class Generations(dict[str, Generation]):
         nodes: int,
         deadline: float,
     ) -> None:
-        """Learn the generation in force; first store it on nodes that have an older one."""
+        """Look up the generation in force; first store it on nodes that have an older one."""
         if len(answers) < quorum(nodes):
             self._seen = {}  # look it up again with the next look at the mark
             return

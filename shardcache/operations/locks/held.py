@@ -195,7 +195,7 @@ class HeldLock:
         return dict(zip(members, replies, strict=True))
 
     async def _extend_late(self, members: Sequence[Member], ttl: float, deadline: float) -> None:
-        """Go through all steps with nodes that were not awaited."""
+        """Extend it on nodes that the call did not wait for, with all steps that they need."""
         if self.remaining():
             with suppress(
                 ShardCacheError

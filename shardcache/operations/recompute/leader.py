@@ -174,7 +174,7 @@ class Leader:
         return await self._recompute(claim)
 
     async def _refresh_over(self, last_resort: Stored) -> Outcome | None:
-        """Take the refresh over from a process that hangs; `None` when the old value is gone."""
+        """Take over the refresh of a process that hangs; return `None` when the old value is gone."""
         request = self._request
         claim = await claim_refresh(request, last_resort, When.ALWAYS)
         if claim is not None:
