@@ -179,7 +179,7 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     tags: Sequence[str] = (),
     ignore: Sequence[str] = (),
     typed: bool = False,
-    **terms: Unpack[PolicyOptions],
+    **options: Unpack[PolicyOptions],
 ) -> AnyDecorator:
     """Cache the results of a function by its arguments, with the default client.
 
@@ -197,8 +197,8 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     key_spec = KeySpec(
         key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
     )
-    check_options(terms, "cached", *CACHED_OPTIONS)
-    policy = CachePolicy(ttl=resolve_ttl(seconds, ttl, "cached"), **terms)
+    check_options(options, "cached", *CACHED_OPTIONS)
+    policy = CachePolicy(ttl=resolve_ttl(seconds, ttl, "cached"), **options)
     if policy.quorum:
         _defaults.note_locks()
     return AnyDecorator(policy, key_spec)

@@ -29,16 +29,16 @@ TIMEOUT: Final = 2.0  # of a call, in seconds: this machine will be busy
 LOOK: Final = 0.01  # seconds
 PATIENCE: Final = 30.0  # seconds after which something is wrong with the demo itself
 
-Terms = dict[str, Any]  # of `get_or_set`
-UNPROTECTED: Final[Terms] = {"lock": False, "coalesce": False}
-PROTECTED: Final[Terms] = {"lock": LOCK}
+Options = dict[str, Any]  # of `get_or_set`
+UNPROTECTED: Final[Options] = {"lock": False, "coalesce": False}
+PROTECTED: Final[Options] = {"lock": LOCK}
 
 
 class Order(NamedTuple):
     """An order to a process: have all threads ask for a key at a moment."""
 
     key: str
-    terms: Terms
+    options: Options
     at: float  # of the monotonic clock, which processes of a machine share
 
 
@@ -60,13 +60,13 @@ def installed() -> str | None:
 def among_threads() -> dict[str, Any]:
     """Return the figures of one process with as many threads as the crowd has."""
     with Client("memory://a,b,c,d,e") as client:
-        scenes = {}
-        for name, terms in (("unprotected", UNPROTECTED), ("protected", PROTECTED)):
+        figures = {}
+        for name, options in (("unprotected", UNPROTECTED), ("protected", PROTECTED)):
             runs: list[float] = []
-            order = Order(name, terms, time.monotonic() + 0.1)
+            order = Order(name, options, time.monotonic() + 0.1)
             report = _ask_all(client, order, PROCESSES * THREADS, runs.append)
-            scenes[name] = {"runs": len(runs), **report._asdict()}
-    return {"processes": 1, "threads": PROCESSES * THREADS, **scenes}
+            figures[name] = {"runs": len(runs), **report._asdict()}
+    return {"processes": 1, "threads": PROCESSES * THREADS, **figures}
 
 
 def among_processes(urls: Sequence[str]) -> dict[str, Any]:
@@ -95,23 +95,23 @@ class Crowd:
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = members
 
-    def ask(self, key: str, terms: Terms) -> dict[str, Any]:
+    def ask(self, key: str, options: Options) -> dict[str, Any]:
         """Make all processes ask for a key at once."""
         at = time.monotonic() + 0.2
         for member in self._members:
-            member.orders.send(Order(key, terms, at))
+            member.orders.send(Order(key, options, at))
         report = self._collect(self._members)
         return {"runs": len(self._runs()), **report}
 
-    def kill_leader(self, key: str, terms: Terms) -> dict[str, Any]:
+    def kill_leader(self, key: str, options: Options) -> dict[str, Any]:
         """Start one process as leader, let the others wait for it, and kill it half-way."""
         leader, *others = self._members
-        leader.orders.send(Order(key, terms, time.monotonic()))
+        leader.orders.send(Order(key, options, time.monotonic()))
         if not leader.runs.poll(PATIENCE):
             raise TimeoutError("the leader of the demo's crowd did not begin")
         began = leader.runs.recv()
         for member in others:
-            member.orders.send(Order(key, terms, time.monotonic()))
+            member.orders.send(Order(key, options, time.monotonic()))
         time.sleep(max(0.0, began + SECONDS / 2 - time.monotonic()))
         leader.process.kill()
         killed = time.monotonic()
@@ -221,7 +221,7 @@ def _ask_all(
     def ask() -> None:
         time.sleep(max(0.0, order.at - time.monotonic()))
         began = time.monotonic()
-        if client.get_or_set(order.key, slow, ttl=60, **order.terms) == "the report":
+        if client.get_or_set(order.key, slow, ttl=60, **order.options) == "the report":
             waits.append(time.monotonic() - began)
 
     crowd = [threading.Thread(target=ask, daemon=True) for _ in range(threads)]

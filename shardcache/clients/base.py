@@ -365,29 +365,29 @@ class ClientBase(ABC, Generic[BackendT]):
     def _connector(self, plugins: Plugins, options: BackendOptions) -> Callable[[Node], BackendT]:
         """Return the function that builds a node's backend, of the kind that this client needs."""
 
-    def _direct_policy(self, ttl: CachedTTL | Default, terms: PolicyOptions) -> CachePolicy:
+    def _direct_policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         """Return the policy of a call of `get_or_set`."""
-        return self._policy(ttl, check_options(terms, "get_or_set", *DIRECT_OPTIONS))
+        return self._policy(ttl, check_options(options, "get_or_set", *DIRECT_OPTIONS))
 
-    def _policy(self, ttl: CachedTTL | Default, terms: PolicyOptions) -> CachePolicy:
+    def _policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
-        policy = CachePolicy(ttl=lifetime, **terms)
+        policy = CachePolicy(ttl=lifetime, **options)
         if policy.quorum:
             self._membership.warn_of_few_lock_nodes()
         return policy
 
     def _cached_policy(
-        self, seconds: Span | Default | None, ttl: CachedTTL | Default, terms: PolicyOptions
+        self, seconds: Span | Default | None, ttl: CachedTTL | Default, options: PolicyOptions
     ) -> CachePolicy:
         """Return the policy of a cached function; there must be a ttl, or a default of the client."""
-        check_options(terms, "cached", *CACHED_OPTIONS)
+        check_options(options, "cached", *CACHED_OPTIONS)
         resolved = resolve_ttl(seconds, ttl, "client.cached")
         if resolved is DEFAULT and self._cluster.default_ttl is None:
             raise ConfigurationError(
                 "cached: there is no ttl, and the client has no default_ttl; write"
                 " @client.cached(ttl=…) in seconds, or ttl=None for no expiry"
             )
-        return self._policy(resolved, terms)
+        return self._policy(resolved, options)
 
 
 # What other modules of the package need of a client, and users do not.

@@ -73,7 +73,7 @@ def _field(field: str) -> tuple[str, str]:
     name = unquote(name)
     if name == "secret":
         raise ConfigurationError(
-            "?secret=: a secret does not belong in a URL (give SHARDCACHE_SECRET, or `secret`)"
+            "?secret=: a secret does not belong in a URL (set SHARDCACHE_SECRET, or pass `secret`)"
         )
     if name not in CLIENT_FIELDS and near(name, CLIENT_FIELDS):
         fault = unknown(name, CLIENT_FIELDS).faults[0]

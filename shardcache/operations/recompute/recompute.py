@@ -52,19 +52,19 @@ async def begin(request: Request, *, takes_over: bool = False) -> StubClaim | Ou
     """
     claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
-        met = await _leave_stub(request, claim)
-        if met is None or met.leads or is_abandoned(met.payload):
+        reply = await _leave_stub(request, claim)
+        if reply is None or reply.leads or is_abandoned(reply.payload):
             return claim
-        if met.payload is None:
+        if reply.payload is None:
             if not takes_over:
                 return claim
         else:
             versions = (await request.read())[1] if request.tags else ()
-            outcome = request.outcome_of(met.payload, versions)
+            outcome = request.outcome_of(reply.payload, versions)
             if outcome is not None:
                 return outcome
         # Another's stub, or a value that cannot be served: remove it unless it has just changed.
-        await request.ask(DeleteCas(request.name, met.token))
+        await request.ask(DeleteCas(request.name, reply.token))
     return claim
 
 
@@ -75,12 +75,12 @@ async def begin_over(request: Request) -> StubClaim:
     """
     claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
-        met = await _leave_stub(request, claim)
-        if met is None or met.leads or is_abandoned(met.payload):
+        reply = await _leave_stub(request, claim)
+        if reply is None or reply.leads or is_abandoned(reply.payload):
             return claim
-        if met.payload is not None and not await _is_refreshed(request):
+        if reply.payload is not None and not await _is_refreshed(request):
             return claim
-        await request.ask(DeleteCas(request.name, met.token))
+        await request.ask(DeleteCas(request.name, reply.token))
     return claim
 
 
@@ -92,20 +92,20 @@ async def _is_refreshed(request: Request) -> bool:
 
 async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
     async def ask_for_claim() -> StubClaim:
-        met = await request.ask(GetOrStub(request.name, claim.mark, request.lease))
-        replies.append(met)
-        if isinstance(met, StubReply):
-            claim.token, claim.leads = met.token, met.leads
-            claim.met = met.stub if met.payload is None else request.open(met.payload)
+        reply = await request.ask(GetOrStub(request.name, claim.mark, request.lease))
+        replies.append(reply)
+        if isinstance(reply, StubReply):
+            claim.token, claim.leads = reply.token, reply.leads
+            claim.at_start = reply.stub if reply.payload is None else request.open(reply.payload)
         return claim
 
     replies: list[Reply] = []
     await _claim(request, ask_for_claim)
-    met = replies[0]
-    if not isinstance(met, StubReply):
-        request.count_trouble(met)
+    reply = replies[0]
+    if not isinstance(reply, StubReply):
+        request.count_trouble(reply)
         return None
-    return met._replace(payload=request.open(met.payload))
+    return reply._replace(payload=request.open(reply.payload))
 
 
 async def _claim(request: Request, ask_for_claim: Work[T]) -> T:
@@ -146,8 +146,8 @@ async def _claim_refresh(request: Request, stored: Stored, when: When) -> Refres
     mark: Payload = (MARK_FLAGS, request.io.token())
     if await request.ask(Set(request.refresh_key, mark, request.lease, when)) is not True:
         return None
-    met = await request.ask(Gets(request.name))
-    payload, token = met if isinstance(met, tuple) else (None, None)
+    reply = await request.ask(Gets(request.name))
+    payload, token = reply if isinstance(reply, tuple) else (None, None)
     opened = request.open(payload)
     old = open_stored(opened) if isinstance(opened, tuple) and not is_mark(opened) else None
     leaves = math.inf if old is None else old.fresh_until + request.policy.served_after

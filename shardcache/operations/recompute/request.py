@@ -1,4 +1,4 @@
-"""One call for a cached value: its key and terms, what it reads and stores, and its counters."""
+"""One call for a cached value: its key and policy, what it reads and stores, and its counters."""
 
 from __future__ import annotations
 
