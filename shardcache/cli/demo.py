@@ -64,7 +64,7 @@ STARTERS: Final[dict[str, Callable[[], Server]]] = {
 )
 @json_option
 def demo(servers: str | None, *, as_json: bool) -> None:
-    """Show placement, changes of nodes, reads and writes, and a stampede.
+    """Show placement, node changes and a stampede.
 
     It takes a few seconds, and needs no server.
     """
@@ -238,8 +238,8 @@ class Screen:
                 percent(max(share_of.values())),
             )
         self._say(
-            "\n[bold]1. Each strategy decides on its own where a key lives.[/]",
-            f"Perfectly even is {percent(1 / NODES)} a node.\n",
+            "\n[bold]1. Each strategy spreads the keys in its own way.[/]",
+            f"Perfectly even is {percent(1 / NODES)} per node.\n",
             rows,
         )
 
@@ -318,8 +318,8 @@ class Screen:
             return
         others = (figures["processes"] - 1) * figures["threads"]
         self._say(
-            "\n   Once more, and the process that recomputes is killed half-way:",
-            f"   another began {killed['again_after']:.1f} s later, when the lock had expired,",
+            "\n   Again, but the process that recomputes is killed half-way:",
+            f"   another took over {killed['again_after']:.1f} s later, when the lock had expired,",
             f"   and [green]{killed['right']} of the {others} others got the value[/];"
             f" calls of the function: {killed['runs']}",
         )
@@ -329,7 +329,7 @@ class Screen:
         self._say(
             "\nWhat would your own change move?",
             "   [cyan]shardcache plan --url memcached://a,b,c --add memcached://d[/]",
-            "All of this on real processes:",
+            "The same on real servers:",
             "   [cyan]shardcache demo --servers memcached[/]",
         )
 

@@ -38,7 +38,7 @@ class LockPolicy:
     other clients wait that long. With `renew` the lock is renewed in the background, every third of
     the ttl, for up to `max_hold` seconds: a slow holder keeps it. `backoff` is how long a waiting
     client pauses between attempts: any wait strategy of tenacity, by default 10 ms growing to
-    100 ms, each up to a quarter more or less.
+    100 ms, each up to a quarter longer or shorter.
     """
 
     ttl: float = 5.0
