@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def console() -> Console:
-    """Return the console of standard output; plain text of any length when that is no terminal."""
+    """Return the console of standard output; plain text of any length when that is not a terminal."""
     piped = not sys.stdout.isatty()
     return Console(
         file=sys.stdout,

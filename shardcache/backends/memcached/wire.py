@@ -251,14 +251,14 @@ class MemcachedWire:
         return size
 
     def _refusal(self, head: Head) -> NodeError:
-        """Return the error of a reply that is no answer; raise it if the connection must be closed."""
+        """Return the error of a reply that is not an answer; raise it if the connection must be closed."""
         kind, text = head[0], b" ".join(head[1:]).decode("ascii", "replace")[:200]
         if kind == b"SERVER_ERROR":
             if "too large" in text:
                 return ValueTooLargeError("the value is too large for the server", self._node)
             return NodeRefusedError(f"the server says: {text}", self._node)
         if kind == b"CLIENT_ERROR" and "non-numeric" in text:
-            return NotACounterError("the value is no counter", self._node)
+            return NotACounterError("the value is not a counter", self._node)
         if kind == b"CLIENT_ERROR" and "too large" in text:
             return ValueTooLargeError("the value is too large for the server", self._node)
         if kind == b"ERROR" and "connections" in text:

@@ -374,7 +374,7 @@ class RedisWire:
         return self._ask_script(pending, COUNT, command.key, b"%d" % command.delta)
 
     def _translate_count_error(self, error: Refusal) -> Reply:
-        """Return `NotACounterError` for a value that is no counter, otherwise the node's error."""
+        """Return `NotACounterError` for a value that is not a counter, otherwise the node's error."""
         if not _is_no_counter(str(error.__cause__)):
             return error
         uncounted = NotACounterError(
@@ -538,7 +538,7 @@ def _parse_stats(raw: Any) -> dict[str, str]:
 
 
 def _translate_wrong_type(error: Refusal) -> Reply:
-    """Return `False` for a key that is no string any more: it has been changed."""
+    """Return `False` for a key that is no longer a string: it has been changed."""
     return False if str(error.__cause__).startswith("WRONGTYPE ") else error
 
 

@@ -455,7 +455,7 @@ class Channel:
     def _check_stall(self, now: float, upcoming: Sequence[float]) -> None:
         """Replace this connection if it stalls; otherwise check again when it may.
 
-        A reply that is late while bytes arrive, or because of a larger reply before it, is no stall.
+        A reply that is late while bytes arrive, or because of a larger reply before it, is not a stall.
         """
         times = [*upcoming]
         if self._sent and not self._stalled:
