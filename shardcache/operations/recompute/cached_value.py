@@ -22,7 +22,7 @@ from shardcache.operations.port import FlightEnd, raisable
 from shardcache.operations.recompute.exceptions import copy_to_raise
 from shardcache.operations.recompute.leader import Leader
 from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome
-from shardcache.operations.recompute.progress import Progress, Sight
+from shardcache.operations.recompute.progress import FirstRead, Progress
 from shardcache.operations.recompute.recompute import begin_over, capture, claim_refresh, recompute
 from shardcache.operations.recompute.request import SERVED, Request
 
@@ -53,13 +53,13 @@ async def _get(request: Request) -> Any:
                         return value
                     return await _serve_stale(request, value, stored)
             elif state in RESERVES:
-                return await _miss(request, Sight(request.began, reply, versions), stored)
+                return await _miss(request, FirstRead(request.began, reply, versions), stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
         error = request.restore_error(reply)
         if error is not None:
             request.increment("hits")
             raise raisable(error)
-    return await _miss(request, Sight(request.began, reply, versions), None)
+    return await _miss(request, FirstRead(request.began, reply, versions), None)
 
 
 async def peek(request: Request) -> Any:
@@ -168,17 +168,17 @@ async def _recompute_over(request: Request, progress: Progress) -> Outcome:
 # A miss: one caller of this process recomputes the value, or waits for another process.
 
 
-async def _miss(request: Request, sight: Sight, last_resort: Stored | None) -> Any:
+async def _miss(request: Request, first_read: FirstRead, last_resort: Stored | None) -> Any:
     io, policy = request.io, request.policy
     request.missed = True
     request.increment("misses")
-    if isinstance(sight.reply, NodeError):
-        request.count_trouble(sight.reply)
+    if isinstance(first_read.reply, NodeError):
+        request.count_trouble(first_read.reply)
     began = io.now()
     leader = Leader(request, last_resort, began + policy.seconds("wait"))
     if not policy.coalesce:
-        return await _deliver_own(request, await _lead(leader, sight))
-    ended, own = await _join_or_lead(request, leader, await _identify_stub(request, sight))
+        return await _deliver_own(request, await _lead(leader, first_read))
+    ended, own = await _join_or_lead(request, leader, await _identify_stub(request, first_read))
     if ended is FlightEnd.REENTRANT:
         return await _recompute_alone(request)
     if isinstance(ended, FlightEnd):
@@ -192,13 +192,13 @@ async def _miss(request: Request, sight: Sight, last_resort: Stored | None) -> A
     return await _deliver_copy(request, ended)
 
 
-async def _lead(leader: Leader, sight: Sight) -> Outcome:
-    outcome = await capture(lambda: leader.outcome(sight.reply))
+async def _lead(leader: Leader, first_read: FirstRead) -> Outcome:
+    outcome = await capture(lambda: leader.outcome(first_read.reply))
     return outcome._replace(progress=leader.progress)
 
 
 async def _join_or_lead(
-    request: Request, leader: Leader, sight: Sight
+    request: Request, leader: Leader, first_read: FirstRead
 ) -> tuple[Outcome | FlightEnd, bool]:
     """Return the outcome of the flight for all callers, and whether the work was this caller's own.
 
@@ -207,7 +207,7 @@ async def _join_or_lead(
     joined: set[Progress] = set()
 
     def joins(progress: Progress) -> bool:
-        if not sight.may_join(progress):
+        if not first_read.may_join(progress):
             leader.void = progress.claim
             return False
         if progress.claim is not None:
@@ -216,10 +216,10 @@ async def _join_or_lead(
 
     ended: Outcome | FlightEnd = FlightEnd.CANCELLED
     own = False
-    while not own and _is_no_answer(ended, leader, sight, joined):
+    while not own and _lacks_outcome(ended, leader, first_read, joined):
         ended, own = await request.io.single_flight.do(
             request.name,
-            lambda: _lead(leader, sight),
+            lambda: _lead(leader, first_read),
             leader.left,
             takes_over=leader.takes_over,
             progress=leader.progress,
@@ -228,8 +228,8 @@ async def _join_or_lead(
     return ended, own
 
 
-def _is_no_answer(
-    ended: Outcome | FlightEnd, leader: Leader, sight: Sight, joined: Container[Progress]
+def _lacks_outcome(
+    ended: Outcome | FlightEnd, leader: Leader, first_read: FirstRead, joined: Container[Progress]
 ) -> bool:
     """Return whether the flight ended without an outcome that this caller can use."""
     if isinstance(ended, FlightEnd):
@@ -237,21 +237,21 @@ def _is_no_answer(
     if ended.late:
         return leader.left > 0
     progress = ended.progress
-    return not (progress is None or progress in joined or progress.as_of >= sight.began)
+    return not (progress is None or progress in joined or progress.as_of >= first_read.began)
 
 
-async def _identify_stub(request: Request, sight: Sight) -> Sight:
-    """Return the sight, with the stub's CAS token if joining a flight depends on whose stub it is."""
-    if sight.reply != BARE_STUB:
-        return sight
+async def _identify_stub(request: Request, first_read: FirstRead) -> FirstRead:
+    """Return `first_read`, with the stub's CAS token if joining a flight depends on whose stub it is."""
+    if first_read.reply != BARE_STUB:
+        return first_read
     progress = request.io.single_flight.progress(request.name)
-    if progress is None or progress.claim is None or progress.as_of >= sight.began:
-        return sight
+    if progress is None or progress.claim is None or progress.as_of >= first_read.began:
+        return first_read
     name = request.name
     found = await request.io.coalesce((name, Gets), lambda: request.ask(Gets(name)))
     if not isinstance(found, tuple):
-        return sight._replace(reply=found)
-    return sight._replace(reply=found[0], token=found[1])
+        return first_read._replace(reply=found)
+    return first_read._replace(reply=found[0], token=found[1])
 
 
 # From an outcome to the caller's result.

@@ -49,7 +49,7 @@ class Claim(Protocol):
     token: Hashable | None
 
     def matches(self, reply: Reply, token: Hashable | None) -> bool:
-        """Return whether a reply shows the stub or value of the start; `token` as in a `Sight`."""
+        """Return whether a reply shows the stub or value of the start; `token` as in a `FirstRead`."""
 
     async def find_again(self) -> bool:
         """Look for the stub of the start under another token; adopt that, and return whether it is there."""
