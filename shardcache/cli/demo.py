@@ -24,7 +24,7 @@ from shardcache.cli.output import (
     percent,
     print_json,
     show,
-    tracked,
+    with_progress,
     working,
 )
 from shardcache.cli.terminal import is_ascii
@@ -113,7 +113,7 @@ def _measure_balance(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -
     """Measure with each strategy how evenly it places the keys."""
     figures: dict[str, Any] = {}
     encoded = [key.encode() for key in keys]
-    for strategy in tracked(list(load().strategies), "placing keys", quiet=screen.quiet):
+    for strategy in with_progress(list(load().strategies), "placing keys", quiet=screen.quiet):
         placement = _topology(strategy, urls[:NODES]).placement
         started = time.perf_counter()
         share_of = shares(placement, encoded)
@@ -127,7 +127,7 @@ def _measure_changes(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -
     """Measure with each strategy what moves when a sixth node joins, and when the fifth leaves."""
     figures: dict[str, Any] = {}
     encoded = [key.encode() for key in keys]
-    for strategy in tracked(list(load().strategies), "changing nodes", quiet=screen.quiet):
+    for strategy in with_progress(list(load().strategies), "changing nodes", quiet=screen.quiet):
         before = _topology(strategy, urls[:NODES])
         grown = _topology(strategy, urls)
         shrunk = _topology(strategy, urls[: NODES - 1])
@@ -167,7 +167,7 @@ def _measure_use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> di
 
 def _measure_stampede(screen: Screen, kind: str | None, urls: Sequence[str]) -> dict[str, Any]:
     """Let two hundred callers ask for one missing key."""
-    shared = kind or stampede.installed()
+    shared = kind or stampede.installed_server()
     screen.show_crowd(shared)
     with ExitStack() as stack, working("two hundred callers, one key", quiet=screen.quiet):
         if shared is None:
@@ -183,13 +183,13 @@ def _write(client: Client, values: dict[str, Any], screen: Screen) -> int:
     batches = _batches(list(values))
     return sum(
         len(client.set_many({key: values[key] for key in batch}, ttl=300))
-        for batch in tracked(batches, "writing", quiet=screen.quiet)
+        for batch in with_progress(batches, "writing", quiet=screen.quiet)
     )
 
 
 def _read(client: Client, keys: Sequence[str], screen: Screen) -> dict[Any, Any]:  # by our keys
     found: dict[Any, Any] = {}
-    for batch in tracked(_batches(keys), "reading", quiet=screen.quiet):
+    for batch in with_progress(_batches(keys), "reading", quiet=screen.quiet):
         found.update(client.get_many(batch))
     return found
 

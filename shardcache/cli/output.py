@@ -175,7 +175,7 @@ class Sheet:
                     yield Text.assemble((f"  {written:{widest}}  ", "dim"), cell)
 
 
-def tracked(items: Sequence[T], text: str, *, quiet: bool) -> Iterator[T]:
+def with_progress(items: Sequence[T], text: str, *, quiet: bool) -> Iterator[T]:
     """Yield the items one by one, under a progress bar on standard error when it is a terminal."""
     errors = Console(file=sys.stderr)
     if quiet or not errors.is_terminal:

@@ -49,7 +49,7 @@ class Report(NamedTuple):
     longest: float
 
 
-def installed() -> str | None:
+def installed_server() -> str | None:
     """Return the kind of server that is installed, memcached first; `None` without any."""
     for kind, binary in (("memcached", "memcached"), ("redis", "redis-server")):
         if shutil.which(binary, path=BINARY_PATH):
@@ -147,7 +147,7 @@ class Crowd:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _ignore_interrupts() -> Iterator[None]:
     """Start processes that ignore Ctrl-C: they inherit the blocked signal.
 
     A terminal sends the signal to them as well, and each would print a traceback. The crowd is killed.
@@ -174,7 +174,7 @@ def _crowd(urls: Sequence[str]) -> Iterator[Crowd]:
             process = context.Process(
                 target=_serve_orders, args=(list(urls), theirs, their_runs), daemon=True
             )
-            with _uninterrupted():
+            with _ignore_interrupts():
                 process.start()
             theirs.close()
             their_runs.close()

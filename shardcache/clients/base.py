@@ -287,7 +287,7 @@ class ClientBase(ABC, Generic[BackendT]):
     @property
     def ejected(self) -> tuple[Node, ...]:
         """Return the nodes that are not asked at present because they failed; nodes for locks too."""
-        members = self._cluster.known.values()
+        members = self._cluster.all_members.values()
         return tuple(member.node for member in members if member.health.ejected)
 
     def counters(self) -> Counters:

@@ -71,7 +71,7 @@ class FunctionCache:
         policy: CachePolicy,
         keys: KeyBuilder,
     ) -> None:
-        self._context = _checked(context, keys) if keys.is_anonymous else context
+        self._context = _with_check(context, keys) if keys.is_anonymous else context
         self.function = function
         self.policy = policy
         self._defaulted = policy  # with the client's default ttl
@@ -173,12 +173,14 @@ class FunctionCache:
         return policy
 
 
-def _checked(context: Callable[[], CacheContext], keys: KeyBuilder) -> Callable[[], CacheContext]:
+def _with_check(
+    context: Callable[[], CacheContext], keys: KeyBuilder
+) -> Callable[[], CacheContext]:
     """Return `context` with a check that an anonymous function may be cached on the client's nodes."""
 
-    def checked() -> CacheContext:
-        found = context()
-        keys.refuse_if_anonymous(found.cluster())
-        return found
+    def checked_context() -> CacheContext:
+        current = context()
+        keys.refuse_if_anonymous(current.cluster())
+        return current
 
-    return checked
+    return checked_context

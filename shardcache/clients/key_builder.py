@@ -167,7 +167,7 @@ class KeyBuilder:
             return f"{prefix}:{digest(self._canonical(args, kwargs))}"
         if self._template is not None:
             try:
-                return f"{prefix}:{self._template.key(self._arguments.named(args, kwargs))}"
+                return f"{prefix}:{self._template.key(self._arguments.by_name(args, kwargs))}"
             except UnkeyableError as error:
                 raise self._unkeyable(error) from error.__cause__
         built: object = self._arguments.call(choice, args, kwargs)  # type: ignore[arg-type]  # no str
@@ -181,7 +181,7 @@ class KeyBuilder:
         """Return the tags of a call's value."""
         if not self._tags:
             return ()
-        named = self._arguments.named(args, kwargs)
+        named = self._arguments.by_name(args, kwargs)
         try:
             return [template.tag(named) for template in self._tags]
         except UnkeyableError as error:
@@ -191,7 +191,7 @@ class KeyBuilder:
         """Return the bytes of the arguments, in the order of the parameters, with defaults applied."""
         values = self._arguments.values(args, kwargs)
         if values is None:
-            return self._as_passed(args, kwargs)
+            return self._encode_as_passed(args, kwargs)
         parts: list[bytes] = []
         typed = self._key_spec.typed
         for place, name, label in self._labels:
@@ -201,13 +201,13 @@ class KeyBuilder:
                 raise self._unkeyable_argument(name, error) from None
         return b"".join(parts)
 
-    def _as_passed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def _encode_as_passed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Return the bytes of a wrapper's arguments as they were passed: it may pass on other ones.
 
         The names are those of the wrapped function where they fit. Defaults are left out: if the wrapper
         inserts an argument, they belong to other parameters.
         """
-        mark, arguments = self._arguments.passed(args, kwargs)
+        mark, arguments = self._arguments.as_passed(args, kwargs)
         ignored = self._key_spec.names("ignore")
         parts: list[bytes] = []
         typed = self._key_spec.typed
@@ -313,14 +313,14 @@ class _Arguments:
             return None
         return tuple(self._bound(args, kwargs).arguments.values())
 
-    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    def by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the values by parameter name, for a wrapper by the names it shows."""
         values = self.values(args, kwargs)
         if values is None:
             return self._bound(args, kwargs).arguments
         return dict(zip(self.names, values, strict=True))
 
-    def passed(
+    def as_passed(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[bytes, Mapping[str, Any]]:
         """Return a mark and the arguments by name, without defaults.

@@ -76,12 +76,12 @@ class Membership(Generic[BackendT]):
         """Use the client's first cluster, and watch the health of its nodes."""
         self.cluster = cluster
         self._io = cluster.io
-        for member in cluster.known.values():
+        for member in cluster.all_members.values():
             cluster.ejector.add(member, self._identity(member.node))
 
     def join(self, handle: Handle) -> None:
         """Keep a handle's cluster up to date from now on, as long as the handle is alive."""
-        with self._changing.own():
+        with self._changing.current():
             self._handles.remove_dead()
             self._handles.add(handle)
             self._update(handle)
@@ -90,7 +90,7 @@ class Membership(Generic[BackendT]):
 
     def namespace(self, name: str) -> Namespace:
         """Return what the handles with this namespace share; it lasts as long as one of them."""
-        with self._changing.own():
+        with self._changing.current():
             return self._namespaces.setdefault(name, Namespace(name))
 
     @property
@@ -105,7 +105,7 @@ class Membership(Generic[BackendT]):
 
         Return the change, and the backends that are not used any more, to be closed.
         """
-        with self._changing.own():
+        with self._changing.current():
             try:
                 while True:
                     cluster = self.cluster
@@ -122,7 +122,7 @@ class Membership(Generic[BackendT]):
                         break
             finally:
                 self._update_handles()
-            cluster.ejector.keep(changed.known.values())
+            cluster.ejector.keep(changed.all_members.values())
         retired = [member for member in cluster.members.values() if member not in used]
         return TopologyChange(cluster.topology, topology), [member.backend for member in retired]
 
@@ -139,7 +139,7 @@ class Membership(Generic[BackendT]):
         The second time there is none. `kind` is the name of the client's class, for errors.
         """
         closed = cast("Cluster", Closed(kind))
-        with self._changing.own():
+        with self._changing.current():
             try:
                 cluster, self.cluster = self.cluster, closed  # nothing comes in between
             finally:
@@ -176,7 +176,7 @@ class Membership(Generic[BackendT]):
 
     def _await_call(self) -> None:
         """Let the next call to a node start the services."""
-        with self._changing.own():
+        with self._changing.current():
             self._use_io(cast("IO[Any]", StartingIO(self._io, self._start_services)))
 
     def _start_services(self) -> None:

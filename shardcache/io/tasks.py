@@ -33,13 +33,13 @@ class TaskFlight(Flight):
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._run(work), name="shardcache flight")
 
-        def done(_: asyncio.Task[Any]) -> None:
+        def on_done(_: asyncio.Task[Any]) -> None:
             landed(self)
             for waiter in self._waiters:
                 if not waiter.done():
                     waiter.set_result(None)
 
-        self._task.add_done_callback(done)
+        self._task.add_done_callback(on_done)
 
     def join(self, waiter: asyncio.Future[None]) -> None:
         """Wake `waiter` when the flight has landed."""

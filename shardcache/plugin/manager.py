@@ -187,7 +187,7 @@ def load() -> Plugins:
     plugins = _loaded.get(variable)
     if plugins is not None:
         return plugins
-    with _loading.own():
+    with _loading.current():
         plugins = _loaded.get(variable)
         if plugins is None:
             plugins = _load_all(variable)

@@ -98,7 +98,7 @@ class Listener(NamedTuple):
         return f"{name}s" if self.tls else name
 
     @contextmanager
-    def connected(self, timeout: float) -> Iterator[socket.socket]:
+    def connect(self, timeout: float) -> Iterator[socket.socket]:
         """Connect without verifying the certificate, and close at the end."""
         with socket.socket(self._family) as plain:
             plain.settimeout(timeout)
@@ -191,7 +191,7 @@ class Server:
 
     def ask(self, request: bytes, expected: bytes) -> None:
         """Send `request` on a new connection; raise unless the reply begins with `expected`."""
-        with self._listener.connected(timeout=START_SECONDS) as connection:
+        with self._listener.connect(timeout=START_SECONDS) as connection:
             connection.sendall(request)
             reply = connection.recv(16_384)
         if not reply.startswith(expected):
@@ -234,7 +234,7 @@ class Server:
 
     def _answers(self, pid: int) -> bool:
         try:
-            with self._listener.connected(timeout=1) as connection:
+            with self._listener.connect(timeout=1) as connection:
                 connection.sendall(self._recipe.greeting)
                 return self._recipe.answered(connection.recv(16_384), pid)
         except OSError:

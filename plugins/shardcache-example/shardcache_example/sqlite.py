@@ -40,8 +40,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.values.flags import stub
-from shardcache.core.values.payloads import INTEGER_FLAGS, is_stub
+from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import NodeError, NotACounterError
 
 COUNTER_MAX = 2**63 - 1
@@ -76,7 +75,7 @@ class Database:
         """Run the command as one transaction; raise a `NodeError` if the file cannot be used."""
         handler = self.handlers[type(command)]
         try:
-            with self._lock.own(), self._connect(deadline) as connection:
+            with self._lock.current(), self._connect(deadline) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 return handler(self, command)
         except sqlite3.Error as error:
@@ -94,7 +93,7 @@ class Database:
 
     def disconnect(self) -> None:
         """Close the connection of this process."""
-        with self._lock.own():
+        with self._lock.current():
             connection = self._connections.pop(os.getpid(), None)
             if connection is not None:
                 connection.close()

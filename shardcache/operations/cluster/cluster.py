@@ -114,7 +114,7 @@ class Cluster:
         return cluster
 
     @property
-    def known(self) -> dict[str, Member]:
+    def all_members(self) -> dict[str, Member]:
         """All nodes by the name that operators see: `lock` precedes one that serves only locks."""
         locks = {} if self.locks is None else self.locks.members
         return {**self.members, **{f"lock {name}": member for name, member in locks.items()}}

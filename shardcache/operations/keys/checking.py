@@ -137,7 +137,7 @@ async def check(cluster: Cluster) -> dict[str, NodeCheck]:
                 visit.note("", _reason(error, visit.member.node.name))
     await _clean(cluster, visits)
     faults = {visit.name: visit.faults() for visit in visits if visit.failed}
-    passed = {visit.name: visit.found(cluster) for visit in visits if not visit.failed}
+    passed = {visit.name: visit.result(cluster) for visit in visits if not visit.failed}
     if faults:
         raise CheckFailedError(faults, passed)
     return passed
@@ -155,7 +155,7 @@ def _visits(cluster: Cluster) -> list[Visit]:
             values=member in cached,
             locks=cluster.locks is None or member not in cached,
         )
-        for name, member in cluster.known.items()
+        for name, member in cluster.all_members.items()
     ]
 
 
@@ -196,7 +196,7 @@ Asking: TypeAlias = Generator[Command, Reply, Any]
 REFUSED: Final[Any] = object()
 
 
-class _Over(Exception):  # noqa: N818 - an order to stop
+class _Stop(Exception):  # noqa: N818 - an order to stop
     """Nothing more is to be asked of the node."""
 
 
@@ -244,7 +244,7 @@ class Visit:
         """Return what is wrong, and what to do about it."""
         return [self._fault(reason, unable) for reason, unable in self._unable.items()]
 
-    def found(self, cluster: Cluster) -> NodeCheck:
+    def result(self, cluster: Cluster) -> NodeCheck:
         """Return what was found on a node without faults."""
         return NodeCheck(self._server(), self._answer_seconds, tuple(self._notes(cluster)))
 
@@ -259,7 +259,7 @@ class Visit:
             yield from self._ask("delete many", DeleteMany(self.written))
             self.written = []
             yield from self._ask_for_figures()
-        except _Over:
+        except _Stop:
             return
 
     def _ask_for_values(self) -> Asking:
@@ -376,7 +376,7 @@ class Visit:
         self.note(what, _reason(error, error.node))
         kind = failure_kind(error)
         if kind in FINAL or (kind is not FailureKind.NONE and self._asked == 1):
-            raise _Over
+            raise _Stop
         return REFUSED
 
     def _fault(self, reason: str, unable: Sequence[str]) -> str:

@@ -220,7 +220,7 @@ async def _join_or_lead(
         ended, own = await request.io.single_flight.do(
             request.name,
             lambda: _lead(leader, first_read),
-            leader.left,
+            leader.remaining,
             takes_over=leader.takes_over,
             progress=leader.progress,
             joins=joins,
@@ -235,7 +235,7 @@ def _lacks_outcome(
     if isinstance(ended, FlightEnd):
         return ended is FlightEnd.CANCELLED
     if ended.late:
-        return leader.left > 0
+        return leader.remaining > 0
     progress = ended.progress
     return not (progress is None or progress in joined or progress.as_of >= first_read.began)
 

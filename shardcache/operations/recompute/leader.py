@@ -82,7 +82,7 @@ class Leader:
                 request.increment("wait_seconds", self._io.now() - began)
 
     @property
-    def left(self) -> float:
+    def remaining(self) -> float:
         """The seconds that are left to wait for another caller's value."""
         return max(0.0, self._deadline - self._io.now())
 
@@ -201,8 +201,8 @@ class Leader:
             request.increment("lock_waits")
         began = io.now()
         self._saw_stub = False
-        while (left := self.left) > 0:
-            await io.sleep(min(self._backoff.pause(), left))
+        while (remaining := self.remaining) > 0:
+            await io.sleep(min(self._backoff.pause(), remaining))
             seen = await self._look(io.now() - began)
             if isinstance(seen, Outcome):
                 request.notify_prevented("waited", io.now() - began)
