@@ -197,7 +197,7 @@ async def _wait(waiter: asyncio.Future[None], seconds: float | None) -> float:
 
 
 class SharedReplies:
-    """Replies under way, shared by all tasks that ask for the same in the meantime."""
+    """Replies in progress, shared by all tasks that ask for the same in the meantime."""
 
     __slots__ = ("_waiting",)
 
@@ -241,12 +241,12 @@ class TaskRepetition:
         self._timer = self._loop.call_later(every, self._start_turn)
 
     def end(self) -> None:
-        """Begin no further turn; a turn under way goes on to its end."""
+        """Begin no further turn; a turn in progress goes on to its end."""
         self.ended = True
         self._timer.cancel()
 
     async def stop(self) -> None:
-        """End it, and wait for the turn that is under way."""
+        """End it, and wait for the turn that is in progress."""
         self.end()
         task = self._task
         if task is None or task is asyncio.current_task():

@@ -158,7 +158,7 @@ class ThreadRepetition:
         self._stopped = False
 
     def end(self) -> None:
-        """Begin no further turn; a turn under way goes on to its end."""
+        """Begin no further turn; a turn in progress goes on to its end."""
         self._stopped = True
 
     @property
@@ -174,7 +174,7 @@ class ThreadRepetition:
         self.due = time.monotonic() + self.every
 
     async def stop(self) -> None:
-        """End it, and wait for the turn under way, unless the caller is that turn."""
+        """End it, and wait for the turn in progress, unless the caller is that turn."""
         self.end()
         with self._busy:
             pass

@@ -74,7 +74,7 @@ class Repetition(Protocol):
     """Periodic work in the background."""
 
     def stop(self) -> Awaitable[None]:
-        """End it. When this returns, no turn is under way."""
+        """End it. When this returns, no turn is in progress."""
 
 
 class IO(Protocol[BackendT_contra]):
@@ -113,7 +113,7 @@ class IO(Protocol[BackendT_contra]):
         """
 
     def coalesce(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
-        """Return the reply of `ask`, or the reply to an equal command that is already under way."""
+        """Return the reply of `ask`, or the reply to an equal command that is already in progress."""
 
     def compute(self, factory: Callable[[], Any]) -> Awaitable[Any]:
         """Return the result of the caller's own function."""

@@ -340,7 +340,7 @@ class Cluster:
         Every value of a node is decoded here, whether one key was read or many. `decode` is another
         decoder than that of `payloads`: for a payload that is verified already, or for one of many.
         """
-        # Decoded first, because a hit is to be quick. No decoder takes a mark, but memcached's own.
+        # Decoded first, because a hit must be quick. No decoder takes a mark, but memcached's own.
         if payload is None or (not payload[1] and payload == BARE_STUB):
             member.misses += 1
             return default

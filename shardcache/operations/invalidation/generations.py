@@ -77,7 +77,7 @@ class Generations(dict[str, Generation]):
         self._mark = MARKS + keys.canonical(b"")
         self._seen: Mapping[Member, Payload | None] = {}  # the mark on each node at the last look
         self._turn = 0  # counts the generations that are looked at along with the mark
-        self._looking: set[bytes] = set()  # the keys of looks under way
+        self._looking: set[bytes] = set()  # the keys of looks in progress
         self.cleared = Generation(CLEARED + keys.canonical(b""))
         self.epoch: object = object()
         self.due = -math.inf

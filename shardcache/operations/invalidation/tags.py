@@ -62,7 +62,7 @@ async def _create(cluster: Cluster, member: Member, name: bytes, deadline: float
 
 async def invalidate(cluster: Cluster, tag: Key) -> bool:
     """Invalidate every value with this tag; return whether the tag's node has confirmed it."""
-    # It is not known which recomputes under way have this tag: no caller joins any of them.
+    # It is not known which recomputes in progress have this tag: no caller joins any of them.
     cluster.invalidated_all()
     ((name, member),) = places(cluster, [tag])
     reply = await cluster.ask(member, Delete(name))

@@ -134,7 +134,7 @@ async def _cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL
 
 
 def delete(cluster: Cluster, key: Key) -> Coroutine[Any, Any, bool]:
-    """Remove the key; return whether it was there. A recompute of it under way is void."""
+    """Remove the key; return whether it was there. A recompute of it in progress is void."""
     if cluster.observes_operations:
         return report(cluster, "delete", 1, lambda: _delete(cluster, key))
     return _delete(cluster, key)

@@ -84,7 +84,7 @@ class HeldLock:
         self._tokens = tokens
         self._put_back: set[Member] = set()  # nodes that had lost it, and may store it again
         self._process = cluster.io.process()
-        self._extending = 0  # the number of extensions under way
+        self._extending = 0  # the number of extensions in progress
         self._shortest = 0.0  # the validity by the shortest of them
         self._renewal: Repetition | None = None
 

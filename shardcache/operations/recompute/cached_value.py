@@ -106,12 +106,12 @@ async def refresh(request: Request) -> Any:
 
 
 async def invalidate(request: Request) -> bool:
-    """Remove the value, and void recomputes under way; return whether anything was there."""
+    """Remove the value, and void recomputes in progress; return whether anything was there."""
     cluster, member = request.cluster, request.member
     cluster.invalidated(request.name)
     request.protection.refresh_gate.clear(request.name)
     asks: list[tuple[Member, Command]] = [(member, Delete(request.name))]
-    if request.policy.ages:  # a refresh under way, or backing off, has nothing left to do
+    if request.policy.ages:  # a refresh in progress, or backing off, has nothing left to do
         asks.append((member, Delete(request.refresh_key)))
     reply, *_ = await cluster.ask_many(asks)
     return cluster.unwrap(reply, default=False) is True
