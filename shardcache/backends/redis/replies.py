@@ -30,7 +30,7 @@ MORE: Final = More.MORE
 
 
 class UnexpectedError(Exception):
-    """The server's reply is of another kind than the command has."""
+    """The server's reply is of the wrong type for the command."""
 
 
 class PendingReply(Protocol):
