@@ -60,7 +60,7 @@ class Defaults:
 
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next call on; the present clients are closed or dropped."""
-        with self._creating.own():
+        with self._creating.current():
             self._settings = settings
             client, self._client, self._async_client = self._client, None, None
             self._caches = self._async_caches = None
@@ -79,7 +79,7 @@ class Defaults:
         if client is not None:
             return client
         load()  # first, because a thread that loads plugins may wait for this lock
-        with self._creating.own():
+        with self._creating.current():
             while (client := self._client) is None:
                 settings = self._settings
                 created = Client.from_settings(self._settings_for(settings))
@@ -99,7 +99,7 @@ class Defaults:
         from shardcache.clients.asyncio import AsyncClient  # noqa: PLC0415
 
         load()  # first, because a thread that loads plugins may wait for this lock
-        with self._creating.own():
+        with self._creating.current():
             while (client := self._async_client) is None:
                 settings = self._settings
                 created = AsyncClient.from_settings(self._settings_for(settings))
@@ -179,7 +179,7 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     tags: Sequence[str] = (),
     ignore: Sequence[str] = (),
     typed: bool = False,
-    **terms: Unpack[PolicyOptions],
+    **options: Unpack[PolicyOptions],
 ) -> AnyDecorator:
     """Cache the results of a function by its arguments, with the default client.
 
@@ -197,8 +197,8 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     key_spec = KeySpec(
         key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
     )
-    check_options(terms, "cached", *CACHED_OPTIONS)
-    policy = CachePolicy(ttl=resolve_ttl(seconds, ttl, "cached"), **terms)
+    check_options(options, "cached", *CACHED_OPTIONS)
+    policy = CachePolicy(ttl=resolve_ttl(seconds, ttl, "cached"), **options)
     if policy.quorum:
         _defaults.note_locks()
     return AnyDecorator(policy, key_spec)

@@ -90,7 +90,7 @@ def _without_deadlines() -> None:
 
 
 def _without_limits() -> None:
-    """Take a refused dial for a fault of the node, whatever works beside it."""
+    """Take a refused dial for a fault of the node, whatever else works."""
     pool.Pool.record_refused = lambda _: False
 
 

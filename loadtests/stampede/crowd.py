@@ -100,12 +100,12 @@ class Crowd:
         return Crowd([member for member in self.members if member is not gone])
 
     def call(self, **calls: Any) -> list[Call]:
-        """Have all members call at once; return the result of each call."""
+        """Make all members call at once; return the result of each call."""
         self.begin(**calls)
         return self.results()
 
     def begin(self, **calls: Any) -> float:
-        """Have all members call at once, at the moment that is returned."""
+        """Make all members call at once; return that moment."""
         at = self.moment()
         for member in self.members:
             member.order(Calls(at=at, **calls))

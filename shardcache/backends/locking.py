@@ -19,7 +19,7 @@ class ProcessLock:
     def __init__(self) -> None:
         self._locks: dict[int, AbstractContextManager[object]] = {}
 
-    def own(self) -> AbstractContextManager[object]:
+    def current(self) -> AbstractContextManager[object]:
         """Return the lock of this process, for a `with`.
 
         It is a lock of `threading`: an interrupt in an `__enter__` written here could leave it locked.

@@ -195,7 +195,7 @@ class Store:
             return None
         count = _count(entry.payload)
         if count is None:
-            return NotACounterError("the value is no counter")
+            return NotACounterError("the value is not a counter")
         if count + delta > COUNTER_MAX:
             return NotACounterError("the counter would rise above 2**63 - 1")
         counted = max(0, count + delta)
@@ -358,7 +358,7 @@ def _size(key: bytes, payload: Payload) -> int:
 
 
 def _count(payload: Payload) -> int | None:
-    """Return the number of a counter, or `None` if the value is no counter."""
+    """Return the number of a counter, or `None` if the value is not a counter."""
     flags, data = payload
     if flags != INTEGER_FLAGS:
         return None

@@ -49,7 +49,7 @@ class Wire(Protocol):
         """
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Take bytes in fragments of any size; return the replies that are now complete.
+        """Accept bytes in fragments of any size; return the replies that are now complete.
 
         Replies are in the order of their commands. Raise `NodeProtocolError` on anything that is not
         a legal reply to an expected command; the connection must then be closed.

@@ -55,7 +55,7 @@ def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
     """List the nodes with their weights and their shares of the keys."""
     with open_client(urls, config) as client:
         topology, fingerprint = client.topology, client.fingerprint
-    held = shares(topology.placement)
+    share_of = shares(topology.placement)
     if as_json:
         print_json(
             {
@@ -66,7 +66,7 @@ def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
                         "name": node.name,
                         "address": str(node.address),
                         "weight": node.weight,
-                        "share": held.get(node.name, 0.0),
+                        "share": share_of.get(node.name, 0.0),
                     }
                     for node in topology.nodes
                 ],
@@ -76,9 +76,9 @@ def nodes(urls: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
     rows = Sheet(
         "node", "address", "weight", "share", "", right=("weight", "share"), optional=("",)
     )
-    widest = max(held.values())
+    widest = max(share_of.values())
     for node in topology.nodes:
-        share = held.get(node.name, 0.0)
+        share = share_of.get(node.name, 0.0)
         rows.add(
             node.name,
             str(node.address),

@@ -24,7 +24,7 @@ from shardcache.cli.output import (
     percent,
     print_json,
     show,
-    tracked,
+    with_progress,
     working,
 )
 from shardcache.cli.terminal import is_ascii
@@ -59,7 +59,7 @@ STARTERS: Final[dict[str, Callable[[], Server]]] = {
 )
 @json_option
 def demo(servers: str | None, *, as_json: bool) -> None:
-    """Show placement, changes of nodes, reads and writes, and a stampede.
+    """Show placement, node changes and a stampede.
 
     It takes a few seconds, and needs no server.
     """
@@ -108,12 +108,12 @@ def _measure_balance(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -
     """Measure with each strategy how evenly it places the keys."""
     figures: dict[str, Any] = {}
     encoded = [key.encode() for key in keys]
-    for strategy in tracked(list(load().strategies), "placing keys", quiet=screen.quiet):
+    for strategy in with_progress(list(load().strategies), "placing keys", quiet=screen.quiet):
         placement = _topology(strategy, urls[:NODES]).placement
         started = time.perf_counter()
-        held = shares(placement, encoded)
+        share_of = shares(placement, encoded)
         seconds = time.perf_counter() - started
-        figures[strategy] = {"shares": dict(held), "seconds": seconds}
+        figures[strategy] = {"shares": dict(share_of), "seconds": seconds}
     screen.show_balance(figures)
     return figures
 
@@ -122,13 +122,13 @@ def _measure_changes(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -
     """Measure with each strategy what moves when a sixth node joins, and when the fifth leaves."""
     figures: dict[str, Any] = {}
     encoded = [key.encode() for key in keys]
-    for strategy in tracked(list(load().strategies), "changing nodes", quiet=screen.quiet):
+    for strategy in with_progress(list(load().strategies), "changing nodes", quiet=screen.quiet):
         before = _topology(strategy, urls[:NODES])
-        joined = _topology(strategy, urls)
-        left = _topology(strategy, urls[: NODES - 1])
+        grown = _topology(strategy, urls)
+        shrunk = _topology(strategy, urls[: NODES - 1])
         figures[strategy] = {
-            "added": Movement.between(before.placement, joined.placement, encoded).moved,
-            "removed": Movement.between(before.placement, left.placement, encoded).moved,
+            "added": Movement.between(before.placement, grown.placement, encoded).moved,
+            "removed": Movement.between(before.placement, shrunk.placement, encoded).moved,
         }
     ideal = {"added": 1 / (NODES + 1), "removed": 1 / NODES}
     screen.show_changes(figures, ideal)
@@ -142,7 +142,7 @@ def _measure_use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> di
         wrote, unstored = _measure_time(lambda: _write(client, values, screen))
         read, found = _measure_time(lambda: _read(client, keys, screen))
         change = client.add_node(urls[NODES])
-        kept = _read(client, keys, screen)
+        after_change = _read(client, keys, screen)
         figures = {
             "client": repr(client),
             "fingerprint": client.fingerprint,
@@ -150,8 +150,10 @@ def _measure_use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> di
             "write_seconds": wrote,
             "read_seconds": read,
             "right": sum(found.get(key) == value for key, value in values.items()),
-            "found_after_adding_a_node": len(kept),
-            "wrong_after_adding_a_node": sum(kept[key] != values[key] for key in kept),
+            "found_after_adding_a_node": len(after_change),
+            "wrong_after_adding_a_node": sum(
+                after_change[key] != values[key] for key in after_change
+            ),
             "moved": change.movement.moved,
         }
     screen.show_use(figures)
@@ -160,7 +162,7 @@ def _measure_use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> di
 
 def _measure_stampede(screen: Screen, kind: str | None, urls: Sequence[str]) -> dict[str, Any]:
     """Let two hundred callers ask for one missing key."""
-    shared = kind or stampede.installed()
+    shared = kind or stampede.installed_server()
     screen.show_crowd(shared)
     with ExitStack() as stack, working("two hundred callers, one key", quiet=screen.quiet):
         if shared is None:
@@ -176,13 +178,13 @@ def _write(client: Client, values: dict[str, Any], screen: Screen) -> int:
     batches = _batches(list(values))
     return sum(
         len(client.set_many({key: values[key] for key in batch}, ttl=300))
-        for batch in tracked(batches, "writing", quiet=screen.quiet)
+        for batch in with_progress(batches, "writing", quiet=screen.quiet)
     )
 
 
 def _read(client: Client, keys: Sequence[str], screen: Screen) -> dict[Any, Any]:  # by our keys
     found: dict[Any, Any] = {}
-    for batch in tracked(_batches(keys), "reading", quiet=screen.quiet):
+    for batch in with_progress(_batches(keys), "reading", quiet=screen.quiet):
         found.update(client.get_many(batch))
     return found
 
@@ -223,13 +225,16 @@ class Screen:
         """Show how evenly each strategy spreads the keys."""
         rows = Sheet("strategy", "share of each node", "least", "most", right=("least", "most"))
         for strategy, placed in figures.items():
-            held = placed["shares"]
+            share_of = placed["shares"]
             rows.add(
-                strategy, _stacked(held), percent(min(held.values())), percent(max(held.values()))
+                strategy,
+                _stacked_bar(share_of),
+                percent(min(share_of.values())),
+                percent(max(share_of.values())),
             )
         self._say(
-            "\n[bold]1. Each strategy decides on its own where a key lives.[/]",
-            f"Perfectly even is {percent(1 / NODES)} a node.\n",
+            "\n[bold]1. Each strategy spreads the keys in its own way.[/]",
+            f"Perfectly even is {percent(1 / NODES)} per node.\n",
             rows,
         )
 
@@ -288,18 +293,18 @@ class Screen:
         """Show how often the value was recomputed."""
         rows = Sheet("", "calls of the function", " ", "longest wait", right=("longest wait",))
         most = figures["unprotected"]["runs"]
-        scenes: dict[str, str | Text] = {
+        cases: dict[str, str | Text] = {
             "unprotected": "a plain cache",
             "protected": Text("lock=True", "bold"),
         }
-        for scene, name in scenes.items():
-            seen = figures[scene]
-            style = "red" if scene == "unprotected" else "green"
+        for case, name in cases.items():
+            measured = figures[case]
+            style = "red" if case == "unprotected" else "green"
             rows.add(
                 name,
-                str(seen["runs"]),
-                bar(seen["runs"] / most, STACK // 2, style),
-                f"{seen['longest'] * 1000:.0f} ms",
+                str(measured["runs"]),
+                bar(measured["runs"] / most, STACK // 2, style),
+                f"{measured['longest'] * 1000:.0f} ms",
             )
         self._say(rows)
         killed = figures.get("killed")
@@ -308,8 +313,8 @@ class Screen:
             return
         others = (figures["processes"] - 1) * figures["threads"]
         self._say(
-            "\n   Once more, and the process that recomputes is killed half-way:",
-            f"   another began {killed['again_after']:.1f} s later, when the lock had expired,",
+            "\n   Again, but the process that recomputes is killed half-way:",
+            f"   another took over {killed['again_after']:.1f} s later, when the lock had expired,",
             f"   and [green]{killed['right']} of the {others} others got the value[/];"
             f" calls of the function: {killed['runs']}",
         )
@@ -319,17 +324,17 @@ class Screen:
         self._say(
             "\nWhat would your own change move?",
             "   [cyan]shardcache plan --url memcached://a,b,c --add memcached://d[/]",
-            "All of this on real processes:",
+            "The same on real servers:",
             "   [cyan]shardcache demo --servers memcached[/]",
         )
 
 
-def _stacked(held: dict[str, float]) -> Text:
+def _stacked_bar(share_of: dict[str, float]) -> Text:
     """Return one bar with a piece for each node, as long as its share."""
     stacked = Text()
     reached = 0.0
     ascii_only = is_ascii()
-    for place, share in enumerate(held.values()):
+    for place, share in enumerate(share_of.values()):
         start, reached = round(reached * STACK), reached + share
         piece = LETTERS[place % len(LETTERS)] if ascii_only else "█"
         stacked.append(piece * (round(reached * STACK) - start), COLORS[place % len(COLORS)])

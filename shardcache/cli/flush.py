@@ -42,6 +42,8 @@ def flush(
 def _confirm(node: Node, *, can_ask: bool) -> bool:
     """Ask whether to empty the node; where no one can answer, `--yes` is required."""
     if not can_ask:
-        raise click.UsageError("flush deletes everything on a node: give --yes where it cannot ask")
+        raise click.UsageError(
+            "flush deletes everything on a node: pass --yes where it cannot prompt"
+        )
     question = f"delete everything on {escaped(node)} ({escaped(node.address)})?"
     return click.confirm(question, err=True)

@@ -70,14 +70,14 @@ def set_(  # noqa: PLR0913 - each is an option
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--ttl") from None
         node = client.node_for(key)
-    kept = stored and (ttl is None or ttl > 0)
+    is_stored = stored and (ttl is None or ttl > 0)
     if as_json:
-        print_json({"key": key, "stored": kept, "node": node.name})
-    elif stored and not kept:
+        print_json({"key": key, "stored": is_stored, "node": node.name})
+    elif stored and not is_stored:
         say(f"{escaped(key)}: deleted from {escaped(node)}: ttl is zero or less")
     else:
-        done = "stored on" if stored else "not stored on"
-        say(f"{escaped(key)}: {done} {escaped(node)}")
+        result = "stored on" if stored else "not stored on"
+        say(f"{escaped(key)}: {result} {escaped(node)}")
     return stored
 
 

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def console() -> Console:
-    """Return the console of standard output; plain text of any length when that is no terminal."""
+    """Return the console of standard output; plain text of any length when that is not a terminal."""
     piped = not sys.stdout.isatty()
     return Console(
         file=sys.stdout,
@@ -175,7 +175,7 @@ class Sheet:
                     yield Text.assemble((f"  {written:{widest}}  ", "dim"), cell)
 
 
-def tracked(items: Sequence[T], text: str, *, quiet: bool) -> Iterator[T]:
+def with_progress(items: Sequence[T], text: str, *, quiet: bool) -> Iterator[T]:
     """Yield the items one by one, under a progress bar on standard error when it is a terminal."""
     errors = Console(file=sys.stderr)
     if quiet or not errors.is_terminal:

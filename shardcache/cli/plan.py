@@ -61,7 +61,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
     """
     if not (added or removed or weights or strategy):
         raise click.UsageError("name a change: --add, --remove, --weight or --strategy")
-    own = read_keys(keys)
+    own_keys = read_keys(keys)
     with open_client(urls, config) as client:
         before = client.topology
         after = _apply(before, added, removed, weights, strategy)
@@ -69,7 +69,7 @@ def plan(  # noqa: PLR0913, PLR0917 - each is an option
             movement = Movement.between(
                 before.placement,
                 after.placement,
-                None if own is None else [client.hashed(key) for key in own],
+                None if own_keys is None else [client.hashed(key) for key in own_keys],
             )
     figures = _figures(before, after, movement)
     if as_json:
@@ -87,8 +87,8 @@ def _apply(
 ) -> Topology:
     leaving = {_find(before, name).name for name in removed}
     heavier = dict(_weight(before, text) for text in weights)
-    kept = [node for node in before.nodes if node.name not in leaving]
-    nodes = [_with_weight(node, heavier.get(node.name)) for node in kept]
+    remaining = [node for node in before.nodes if node.name not in leaving]
+    nodes = [_with_weight(node, heavier.get(node.name)) for node in remaining]
     new = node_list([_with_scheme(before, url) for url in each_url(added)]) if added else ()
     if strategy is not None:
         return Topology((*nodes, *new), _strategy(strategy))
@@ -138,14 +138,14 @@ def _figures(before: Topology, after: Topology, movement: Movement) -> dict[str,
         "basis": movement.basis,
         "looked_at": movement.total,
         "moved": movement.moved,
-        "least_possible": least(movement),
+        "least_possible": least_possible(movement),
         "extra_misses": movement.moved,
         "before": dict(movement.before),
         "after": dict(movement.after),
     }
 
 
-def least(movement: Movement) -> float:
+def least_possible(movement: Movement) -> float:
     """Return the least share of keys that must move: the sum of what nodes gain."""
     before = movement.before
     gained = (share - before.get(name, 0.0) for name, share in movement.after.items())

@@ -29,16 +29,16 @@ TIMEOUT: Final = 2.0  # of a call, in seconds: this machine will be busy
 LOOK: Final = 0.01  # seconds
 PATIENCE: Final = 30.0  # seconds after which something is wrong with the demo itself
 
-Terms = dict[str, Any]  # of `get_or_set`
-UNPROTECTED: Final[Terms] = {"lock": False, "coalesce": False}
-PROTECTED: Final[Terms] = {"lock": LOCK}
+Options = dict[str, Any]  # of `get_or_set`
+UNPROTECTED: Final[Options] = {"lock": False, "coalesce": False}
+PROTECTED: Final[Options] = {"lock": LOCK}
 
 
 class Order(NamedTuple):
     """An order to a process: have all threads ask for a key at a moment."""
 
     key: str
-    terms: Terms
+    options: Options
     at: float  # of the monotonic clock, which processes of a machine share
 
 
@@ -49,7 +49,7 @@ class Report(NamedTuple):
     longest: float
 
 
-def installed() -> str | None:
+def installed_server() -> str | None:
     """Return the kind of server that is installed, memcached first; `None` without any."""
     for kind, binary in (("memcached", "memcached"), ("redis", "redis-server")):
         if shutil.which(binary, path=BINARY_PATH):
@@ -60,13 +60,13 @@ def installed() -> str | None:
 def among_threads() -> dict[str, Any]:
     """Return the figures of one process with as many threads as the crowd has."""
     with Client("memory://a,b,c,d,e") as client:
-        scenes = {}
-        for name, terms in (("unprotected", UNPROTECTED), ("protected", PROTECTED)):
+        figures = {}
+        for name, options in (("unprotected", UNPROTECTED), ("protected", PROTECTED)):
             runs: list[float] = []
-            order = Order(name, terms, time.monotonic() + 0.1)
+            order = Order(name, options, time.monotonic() + 0.1)
             report = _ask_all(client, order, PROCESSES * THREADS, runs.append)
-            scenes[name] = {"runs": len(runs), **report._asdict()}
-    return {"processes": 1, "threads": PROCESSES * THREADS, **scenes}
+            figures[name] = {"runs": len(runs), **report._asdict()}
+    return {"processes": 1, "threads": PROCESSES * THREADS, **figures}
 
 
 def among_processes(urls: Sequence[str]) -> dict[str, Any]:
@@ -95,23 +95,23 @@ class Crowd:
     def __init__(self, members: Sequence[Member]) -> None:
         self._members = members
 
-    def ask(self, key: str, terms: Terms) -> dict[str, Any]:
-        """Have all processes ask for a key at once."""
+    def ask(self, key: str, options: Options) -> dict[str, Any]:
+        """Make all processes ask for a key at once."""
         at = time.monotonic() + 0.2
         for member in self._members:
-            member.orders.send(Order(key, terms, at))
+            member.orders.send(Order(key, options, at))
         report = self._collect(self._members)
         return {"runs": len(self._runs()), **report}
 
-    def kill_leader(self, key: str, terms: Terms) -> dict[str, Any]:
-        """Have one process begin and the others wait for it; kill it when it is half done."""
+    def kill_leader(self, key: str, options: Options) -> dict[str, Any]:
+        """Start one process as leader, let the others wait for it, and kill it half-way."""
         leader, *others = self._members
-        leader.orders.send(Order(key, terms, time.monotonic()))
+        leader.orders.send(Order(key, options, time.monotonic()))
         if not leader.runs.poll(PATIENCE):
             raise TimeoutError("the leader of the demo's crowd did not begin")
         began = leader.runs.recv()
         for member in others:
-            member.orders.send(Order(key, terms, time.monotonic()))
+            member.orders.send(Order(key, options, time.monotonic()))
         time.sleep(max(0.0, began + SECONDS / 2 - time.monotonic()))
         leader.process.kill()
         killed = time.monotonic()
@@ -147,7 +147,7 @@ class Crowd:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _ignore_interrupts() -> Iterator[None]:
     """Start processes that ignore Ctrl-C: they inherit the blocked signal.
 
     A terminal sends the signal to them as well, and each would print a traceback. The crowd is killed.
@@ -174,7 +174,7 @@ def _crowd(urls: Sequence[str]) -> Iterator[Crowd]:
             process = context.Process(
                 target=_serve_orders, args=(list(urls), theirs, their_runs), daemon=True
             )
-            with _uninterrupted():
+            with _ignore_interrupts():
                 process.start()
             theirs.close()
             their_runs.close()
@@ -209,7 +209,7 @@ def _serve_orders(urls: Sequence[str], orders: Connection, runs: Connection) -> 
 def _ask_all(
     client: Client, order: Order, threads: int, report_run: Callable[[float], None]
 ) -> Report:
-    """Have `threads` threads ask for a key at once."""
+    """Make `threads` threads ask for a key at once."""
 
     def slow() -> str:
         report_run(time.monotonic())
@@ -221,7 +221,7 @@ def _ask_all(
     def ask() -> None:
         time.sleep(max(0.0, order.at - time.monotonic()))
         began = time.monotonic()
-        if client.get_or_set(order.key, slow, ttl=60, **order.terms) == "the report":
+        if client.get_or_set(order.key, slow, ttl=60, **order.options) == "the report":
             waits.append(time.monotonic() - began)
 
     crowd = [threading.Thread(target=ask, daemon=True) for _ in range(threads)]

@@ -30,7 +30,7 @@ FIGURES: Final = {
 HITS: Final = (("get_hits", "get_misses"), ("keyspace_hits", "keyspace_misses"), ("hits", "misses"))
 UNKNOWN: Final = "–"
 INTERVAL: Final = 2.0  # seconds between two readings
-WATCHED_FIGURES: Final = ("items", "memory")  # more would not fit beside those of the interval
+WATCHED_FIGURES: Final = ("items", "memory")  # more would not fit next to those of the interval
 WATCHED: Final = ("reads/s", "hit rate now")
 MAX_DIGITS: Final = 20  # of a counter of 64 bits
 
@@ -45,8 +45,8 @@ class Interval(NamedTuple):
     @property
     def hit_rate(self) -> float | None:
         """Return the share of reads that found a value; `None` without a read."""
-        asked = self.hits + self.misses
-        return self.hits / asked if asked else None
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else None
 
 
 Figures = Mapping[str, NodeStats]

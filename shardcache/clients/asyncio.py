@@ -152,7 +152,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: str | bytes | Sequence[Key] = (),
-        **terms: Unpack[PolicyOptions],
+        **options: Unpack[PolicyOptions],
     ) -> T: ...
     @overload
     async def get_or_set(
@@ -162,7 +162,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: str | bytes | Sequence[Key] = (),
-        **terms: Unpack[PolicyOptions],
+        **options: Unpack[PolicyOptions],
     ) -> T: ...
     async def get_or_set(
         self,
@@ -171,15 +171,15 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: str | bytes | Sequence[Key] = (),
-        **terms: Unpack[PolicyOptions],
+        **options: Unpack[PolicyOptions],
     ) -> T:
         """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
 
-        `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names: see `invalidate_tag`. `terms`
+        `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names: see `invalidate_tag`. `options`
         are the fields of `CachePolicy`, such as `lock=True`. Each caller gets its own value, never
         the same object.
         """
-        policy = self._direct_policy(ttl, terms)
+        policy = self._direct_policy(ttl, options)
         protection = self._protection
         value: T = await cached_value.get(
             Request(
@@ -200,7 +200,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         tags: Sequence[str] = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
-        **terms: Unpack[PolicyOptions],
+        **options: Unpack[PolicyOptions],
     ) -> AsyncDecorator:
         """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
 
@@ -211,7 +211,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         of the automatic key. `namespace` (by default module and name of the function) and `version` are
         part of every key. `ignore` names arguments left out of it; `typed` tells `1`, `1.0` and `True`
         apart.
-        `tags` are templates too: see `invalidate_tag`. `terms` are the fields of `CachePolicy`.
+        `tags` are templates too: see `invalidate_tag`. `options` are the fields of `CachePolicy`.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -219,13 +219,13 @@ class AsyncClient(ClientBase[AsyncBackend]):
         context = self._cache_context()
         return AsyncDecorator(
             lambda: context,
-            self._cached_policy(seconds, ttl, terms),
+            self._cached_policy(seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
         )
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; return whether the tag's node has confirmed it."""
+        """Invalidate every cached value with this tag; return whether the tag's node has confirmed it."""
         return await tagging.invalidate(self._cluster, tag)
 
     def lock(  # noqa: PLR0913 - the options of a lock
@@ -274,7 +274,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         return await admin.stats(self._cluster, self._protection.counters.counts)
 
     async def clear(self) -> bool:
-        """Make every key of this client's namespace a miss, in one step; return whether that is in force.
+        """Invalidate every key of this client's namespace in one step; return whether that is in force.
 
         For clients with `clearable=True`, whose key names carry a generation; other clients raise
         `ConfigurationError`. Values of cached functions are cleared as well; locks are not. Other

@@ -287,7 +287,7 @@ class ClientBase(ABC, Generic[BackendT]):
     @property
     def ejected(self) -> tuple[Node, ...]:
         """Return the nodes that are not asked at present because they failed; nodes for locks too."""
-        members = self._cluster.known.values()
+        members = self._cluster.all_members.values()
         return tuple(member.node for member in members if member.health.ejected)
 
     def counters(self) -> Counters:
@@ -365,29 +365,29 @@ class ClientBase(ABC, Generic[BackendT]):
     def _connector(self, plugins: Plugins, options: BackendOptions) -> Callable[[Node], BackendT]:
         """Return the function that builds a node's backend, of the kind that this client needs."""
 
-    def _direct_policy(self, ttl: CachedTTL | Default, terms: PolicyOptions) -> CachePolicy:
+    def _direct_policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         """Return the policy of a call of `get_or_set`."""
-        return self._policy(ttl, check_options(terms, "get_or_set", *DIRECT_OPTIONS))
+        return self._policy(ttl, check_options(options, "get_or_set", *DIRECT_OPTIONS))
 
-    def _policy(self, ttl: CachedTTL | Default, terms: PolicyOptions) -> CachePolicy:
+    def _policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
-        policy = CachePolicy(ttl=lifetime, **terms)
+        policy = CachePolicy(ttl=lifetime, **options)
         if policy.quorum:
             self._membership.warn_of_few_lock_nodes()
         return policy
 
     def _cached_policy(
-        self, seconds: Span | Default | None, ttl: CachedTTL | Default, terms: PolicyOptions
+        self, seconds: Span | Default | None, ttl: CachedTTL | Default, options: PolicyOptions
     ) -> CachePolicy:
         """Return the policy of a cached function; there must be a ttl, or a default of the client."""
-        check_options(terms, "cached", *CACHED_OPTIONS)
-        given = resolve_ttl(seconds, ttl, "client.cached")
-        if given is DEFAULT and self._cluster.default_ttl is None:
+        check_options(options, "cached", *CACHED_OPTIONS)
+        resolved = resolve_ttl(seconds, ttl, "client.cached")
+        if resolved is DEFAULT and self._cluster.default_ttl is None:
             raise ConfigurationError(
                 "cached: there is no ttl, and the client has no default_ttl; write"
                 " @client.cached(ttl=…) in seconds, or ttl=None for no expiry"
             )
-        return self._policy(given, terms)
+        return self._policy(resolved, options)
 
 
 # What other modules of the package need of a client, and users do not. They take clients of blocking and
@@ -405,7 +405,7 @@ def warn_of_few_lock_nodes(client: ClientBase[Any]) -> None:
 
 
 def add_service(client: ClientBase[Any], service: Service) -> None:
-    """Have a background service started by the client's next call to a node, and stopped with it."""
+    """Add a background service: the client's next call to a node starts it, `close` stops it."""
     client._membership.add_service(service)  # noqa: SLF001 - see above
 
 
@@ -414,7 +414,7 @@ def tag_list(tags: str | bytes | Sequence[Key]) -> Sequence[Key]:
 
     Raise `ValueError` for more than an envelope holds.
     """
-    given = (tags,) if isinstance(tags, (str, bytes)) else tuple(tags)
-    if len(given) > MAX_VERSIONS:
-        raise ValueError(f"get_or_set: {len(given)} tags, and there may be {MAX_VERSIONS}")
-    return given
+    names = (tags,) if isinstance(tags, (str, bytes)) else tuple(tags)
+    if len(names) > MAX_VERSIONS:
+        raise ValueError(f"get_or_set: {len(names)} tags; the limit is {MAX_VERSIONS}")
+    return names

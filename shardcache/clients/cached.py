@@ -199,7 +199,7 @@ class CachedFunction(CachedBase[P, R]):
         return run(lambda: self._cache.invalidate(self._bound + args, kwargs))
 
     def invalidate_all(self) -> bool:
-        """Make all values of this function misses; return whether that is in force.
+        """Invalidate all values of this function; return whether that is in force.
 
         Other processes notice with their first call after a second. `False` means that too few nodes have
         confirmed it: call it again.
@@ -207,7 +207,7 @@ class CachedFunction(CachedBase[P, R]):
         return run(self._cache.invalidate_all)
 
     def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; return whether the tag's node has confirmed it."""
+        """Invalidate every cached value with this tag; return whether the tag's node has confirmed it."""
         return run(lambda: self._cache.invalidate_tag(tag))
 
     def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -295,7 +295,7 @@ class AsyncCachedFunction(CachedBase[P, R]):
         return await self._cache.invalidate(self._bound + args, kwargs)
 
     async def invalidate_all(self) -> bool:
-        """Make all values of this function misses; return whether that is in force.
+        """Invalidate all values of this function; return whether that is in force.
 
         Other processes notice with their first call after a second. `False` means that too few nodes have
         confirmed it: call it again.
@@ -303,7 +303,7 @@ class AsyncCachedFunction(CachedBase[P, R]):
         return await self._cache.invalidate_all()
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make every cached value with this tag a miss; return whether the tag's node has confirmed it."""
+        """Invalidate every cached value with this tag; return whether the tag's node has confirmed it."""
         return await self._cache.invalidate_tag(tag)
 
     async def bypass(self, *args: P.args, **kwargs: P.kwargs) -> R:

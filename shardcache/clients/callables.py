@@ -44,12 +44,12 @@ def function_to_cache(function: Any, key_spec: KeySpec) -> Callable[..., Any]:
     innermost = _innermost(plain)
     if isinstance(function, _LIKE_PROPERTIES):
         raise ConfigurationError(
-            f"cached: {describe_function(function)} is no function; write @client.cached(ttl=…) below it,"
+            f"cached: {describe_function(function)} is not a function; write @client.cached(ttl=…) below it,"
             " above the function"
         )
     if not callable(plain) or isinstance(plain, type):
         raise ConfigurationError(
-            f"cached: {describe_function(plain)} is no function; write @client.cached(ttl=…) above one"
+            f"cached: {describe_function(plain)} is not a function; write @client.cached(ttl=…) above one"
         )
     if _is_bound(innermost):
         raise ConfigurationError(

@@ -94,12 +94,12 @@ def cluster_type(settings: Settings, namespace: Namespace) -> Callable[..., Clus
     return Cluster
 
 
-def view_settings(settings: Settings, *, default_ttl: object, **given: object) -> Settings:
+def view_settings(settings: Settings, *, default_ttl: object, **overrides: object) -> Settings:
     """Return a client's settings with those that a view was given; others are `None` or `DEFAULT`.
 
     Raise `ConfigurationError` listing every fault.
     """
-    changed = {name: value for name, value in given.items() if value is not None}
+    changed = {name: value for name, value in overrides.items() if value is not None}
     if default_ttl is not DEFAULT:
         changed["default_ttl"] = default_ttl
     checked = Settings.of(nodes=settings.nodes, **changed)

@@ -15,7 +15,7 @@ from shardcache.operations.invalidation import tags
 from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.counters import RecomputeCounters
-from shardcache.operations.recompute.outcomes import NOT_MADE
+from shardcache.operations.recompute.outcomes import NO_VALUE
 from shardcache.operations.recompute.protection import Protection
 from shardcache.operations.recompute.request import Request
 
@@ -71,7 +71,7 @@ class FunctionCache:
         policy: CachePolicy,
         keys: KeyBuilder,
     ) -> None:
-        self._context = _checked(context, keys) if keys.is_anonymous else context
+        self._context = _with_check(context, keys) if keys.is_anonymous else context
         self.function = function
         self.policy = policy
         self._defaulted = policy  # with the client's default ttl
@@ -85,7 +85,7 @@ class FunctionCache:
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or `None`; recompute nothing."""
         value = await cached_value.peek(await self._request(args, kwargs, reads=True))
-        return None if value is NOT_MADE else value
+        return None if value is NO_VALUE else value
 
     async def put(self, value: Any, args: Args, kwargs: Kwargs) -> bool:
         """Store a value."""
@@ -106,7 +106,7 @@ class FunctionCache:
         return await generations.renew(cluster, generations[self._keys.prefix])
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:
-        """Make all values with this tag misses."""
+        """Invalidate all values with this tag."""
         return await tags.invalidate(self._context().cluster(), tag)
 
     async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:
@@ -173,12 +173,14 @@ class FunctionCache:
         return policy
 
 
-def _checked(context: Callable[[], CacheContext], keys: KeyBuilder) -> Callable[[], CacheContext]:
+def _with_check(
+    context: Callable[[], CacheContext], keys: KeyBuilder
+) -> Callable[[], CacheContext]:
     """Return `context` with a check that an anonymous function may be cached on the client's nodes."""
 
-    def checked() -> CacheContext:
-        found = context()
-        keys.refuse_if_anonymous(found.cluster())
-        return found
+    def checked_context() -> CacheContext:
+        current = context()
+        keys.refuse_if_anonymous(current.cluster())
+        return current
 
-    return checked
+    return checked_context

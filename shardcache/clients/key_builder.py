@@ -52,16 +52,16 @@ class KeySpec:
         if not (self.namespace is None or isinstance(self.namespace, str)):
             faults.append(f"namespace must be a string, not {redact(self.namespace)}")
         for field in ("ignore", "tags"):
-            given = getattr(self, field)
-            if not (isinstance(given, Iterable) and all(isinstance(each, str) for each in given)):
-                faults.append(f"{field} must be strings, not {redact(given)}")
+            value = getattr(self, field)
+            if not (isinstance(value, Iterable) and all(isinstance(each, str) for each in value)):
+                faults.append(f"{field} must be strings, not {redact(value)}")
         if faults:
             raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
 
     def names(self, field: str) -> tuple[str, ...]:
         """Return `ignore` or `tags` as a tuple; one string stands for one name."""
-        given = getattr(self, field)
-        return (given,) if isinstance(given, str) else tuple(given)
+        value = getattr(self, field)
+        return (value,) if isinstance(value, str) else tuple(value)
 
 
 class PrefixRegistry:
@@ -167,7 +167,7 @@ class KeyBuilder:
             return f"{prefix}:{digest(self._canonical(args, kwargs))}"
         if self._template is not None:
             try:
-                return f"{prefix}:{self._template.key(self._arguments.named(args, kwargs))}"
+                return f"{prefix}:{self._template.key(self._arguments.by_name(args, kwargs))}"
             except UnkeyableError as error:
                 raise self._unkeyable(error) from error.__cause__
         built: object = self._arguments.call(choice, args, kwargs)  # type: ignore[arg-type]  # no str
@@ -181,7 +181,7 @@ class KeyBuilder:
         """Return the tags of a call's value."""
         if not self._tags:
             return ()
-        named = self._arguments.named(args, kwargs)
+        named = self._arguments.by_name(args, kwargs)
         try:
             return [template.tag(named) for template in self._tags]
         except UnkeyableError as error:
@@ -191,7 +191,7 @@ class KeyBuilder:
         """Return the bytes of the arguments, in the order of the parameters, with defaults applied."""
         values = self._arguments.values(args, kwargs)
         if values is None:
-            return self._as_passed(args, kwargs)
+            return self._encode_as_passed(args, kwargs)
         parts: list[bytes] = []
         typed = self._key_spec.typed
         for place, name, label in self._labels:
@@ -201,17 +201,17 @@ class KeyBuilder:
                 raise self._unkeyable_argument(name, error) from None
         return b"".join(parts)
 
-    def _as_passed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    def _encode_as_passed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Return the bytes of a wrapper's arguments as they were passed: it may pass on other ones.
 
         The names are those of the wrapped function where they fit. Defaults are left out: if the wrapper
         inserts an argument, they belong to other parameters.
         """
-        mark, given = self._arguments.passed(args, kwargs)
+        mark, arguments = self._arguments.as_passed(args, kwargs)
         ignored = self._key_spec.names("ignore")
         parts: list[bytes] = []
         typed = self._key_spec.typed
-        for name, value in given.items():
+        for name, value in arguments.items():
             if name in ignored:
                 continue
             try:
@@ -234,19 +234,19 @@ class KeyBuilder:
         arguments = self._arguments
         known = f"(known: {', '.join(arguments.names) or 'none'})"
         if len(self._tags) > MAX_VERSIONS:
-            yield f"has {len(self._tags)} tags, and may have {MAX_VERSIONS}"
+            yield f"has {len(self._tags)} tags; the limit is {MAX_VERSIONS}"
         for name in ignored:
             if name not in arguments.own:
                 yield (
                     f"ignore names {name!r}, which is a parameter of what the function wraps, and the"
                     " wrapper may pass another argument for it; put cached below the wrapper"
                     if name in arguments.names
-                    else f"ignore names {name!r}, which is no parameter {known}"
+                    else f"ignore names {name!r}, which is not a parameter {known}"
                 )
         templates = self._tags if self._template is None else [*self._tags, self._template]
         for template in templates:
             for name in sorted(template.names.difference(arguments.names)):
-                yield f"the template {template.text!r} names {name!r}, which is no parameter {known}"
+                yield f"the template {template.text!r} names {name!r}, which is not a parameter {known}"
         if self._template is not None:
             for name in arguments.names:
                 if name not in self._template.names and name not in ignored:
@@ -306,21 +306,21 @@ class _Arguments:
 
     def values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[Any] | None:
         """Return the values of all parameters, defaults applied; `None` for a wrapper, which may change them."""
-        given = len(args)
-        if self._is_simple and not kwargs and self._required <= given <= len(self.names):
-            return args + self._defaults[given - self._required :]
+        count = len(args)
+        if self._is_simple and not kwargs and self._required <= count <= len(self.names):
+            return args + self._defaults[count - self._required :]
         if self._is_wrapper:
             return None
         return tuple(self._bound(args, kwargs).arguments.values())
 
-    def named(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    def by_name(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the values by parameter name, for a wrapper by the names it shows."""
         values = self.values(args, kwargs)
         if values is None:
             return self._bound(args, kwargs).arguments
         return dict(zip(self.names, values, strict=True))
 
-    def passed(
+    def as_passed(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[bytes, Mapping[str, Any]]:
         """Return a mark and the arguments by name, without defaults.

@@ -28,7 +28,7 @@ _entered: ContextVar[tuple[LeaseBase, ...]] = ContextVar("shardcache_locks", def
 
 
 class LeaseBase:
-    """What both leases answer from memory."""
+    """What both leases answer without asking a node."""
 
     __slots__ = ("_held_lock",)
 
@@ -76,7 +76,7 @@ class LeaseBase:
             return "it belongs to the process that this process was forked from"
         if self._held_lock.lost:
             return self._held_lock.lost
-        return "it was released" if self._held_lock.released else "its time ran out"
+        return "it was released" if self._held_lock.released else "it expired"
 
     def _ttl(self, ttl: float | timedelta | None) -> float:
         if ttl is None:
@@ -102,7 +102,7 @@ class Lease(LeaseBase):
     __slots__ = ()
 
     def extend(self, ttl: float | timedelta | None = None) -> float:
-        """Hold it for `ttl` seconds from now (by default its own ttl); return the seconds that remain.
+        """Extend the lock to `ttl` seconds from now (by default its own ttl); return the seconds that remain.
 
         Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost.
         """
@@ -127,7 +127,7 @@ class AsyncLease(LeaseBase):
     __slots__ = ()
 
     async def extend(self, ttl: float | timedelta | None = None) -> float:
-        """Hold it for `ttl` seconds from now (by default its own ttl); return the seconds that remain.
+        """Extend the lock to `ttl` seconds from now (by default its own ttl); return the seconds that remain.
 
         Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost.
         """
@@ -170,8 +170,8 @@ class LockBase(Generic[LeaseT]):
     def _enter(self, lease: LeaseT) -> LeaseT:
         self._entered.append(lease)
         # Without leases whose blocks ended in other threads: this thread does not see that.
-        held = (each for each in _entered.get() if not each._held_lock.released)  # noqa: SLF001 - as ours
-        _entered.set((*held, lease))
+        unreleased = (each for each in _entered.get() if not each._held_lock.released)  # noqa: SLF001 - as ours
+        _entered.set((*unreleased, lease))
         return lease
 
     def _leave(self) -> LeaseT:
@@ -180,8 +180,8 @@ class LockBase(Generic[LeaseT]):
         A block may end in another thread than it began, as with an `ExitStack`: then return the lease
         that was taken last.
         """
-        mine = [lease for lease in _entered.get() if lease in self._entered]
-        lease: LeaseT = mine[-1] if mine else self._entered[-1]
+        of_this_thread = [lease for lease in _entered.get() if lease in self._entered]
+        lease: LeaseT = of_this_thread[-1] if of_this_thread else self._entered[-1]
         self._forget(lease)
         return lease
 
@@ -194,7 +194,7 @@ class LockBase(Generic[LeaseT]):
     def _check_held(self, lease: LeaseT, *, held: bool) -> None:
         """Raise `LockLost` after a block that lost the lock, with `on_lost="raise"`."""
         if not held and lease.own and self._on_lost == "raise":
-            raise LockLost(f"lock {self.name!r} was lost before its block had ended: {lease!r}")
+            raise LockLost(f"lock {self.name!r} was lost before its block ended: {lease!r}")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}, ttl {self.policy.ttl:g} s>"
@@ -215,7 +215,7 @@ class Lock(LockBase[Lease]):
     __slots__ = ()
 
     def acquire(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Lease:
-        """Take it, trying for `wait` seconds; `None` tries without end.
+        """Acquire the lock, trying for `wait` seconds; `None` tries without end.
 
         Raise `LockTimeout` when another holder keeps it, `LockUnavailable` when too few of its nodes can
         be reached for a majority.
@@ -227,7 +227,7 @@ class Lock(LockBase[Lease]):
         return lease
 
     def try_acquire(self) -> Lease | None:
-        """Take it if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
+        """Acquire the lock if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
         leases = self._take(lambda: redlock.attempt(self._cluster(), self.name, self.policy))
         return leases[0] if leases else None
 
@@ -241,7 +241,7 @@ class Lock(LockBase[Lease]):
 
     @contextmanager
     def hold(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Iterator[Lease]:
-        """Hold it for a block: `with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
+        """Hold the lock for a block: `with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
 
         With `on_lost="raise"`, raise `LockLost` when the block ends without an error but the lock was
         lost meanwhile.
@@ -313,7 +313,7 @@ class AsyncLock(LockBase[AsyncLease]):
     __slots__ = ()
 
     async def acquire(self, wait: float | timedelta | None = DEFAULT_WAIT) -> AsyncLease:
-        """Take it, trying for `wait` seconds; `None` tries without end.
+        """Acquire the lock, trying for `wait` seconds; `None` tries without end.
 
         Raise `LockTimeout` when another holder keeps it, `LockUnavailable` when too few of its nodes can
         be reached for a majority.
@@ -322,7 +322,7 @@ class AsyncLock(LockBase[AsyncLease]):
         return AsyncLease(await redlock.acquire(self._cluster(), self.name, self.policy, seconds))
 
     async def try_acquire(self) -> AsyncLease | None:
-        """Take it if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
+        """Acquire the lock if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
         hold = await redlock.attempt(self._cluster(), self.name, self.policy)
         return None if hold is None else AsyncLease(hold)
 
@@ -338,7 +338,7 @@ class AsyncLock(LockBase[AsyncLease]):
     async def hold(
         self, wait: float | timedelta | None = DEFAULT_WAIT
     ) -> AsyncIterator[AsyncLease]:
-        """Hold it for a block: `async with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
+        """Hold the lock for a block: `async with lock.hold(wait=1) as lease: …`; raise as `acquire` does.
 
         With `on_lost="raise"`, raise `LockLost` when the block ends without an error but the lock was
         lost meanwhile.

@@ -34,8 +34,8 @@ MIN_LOCK_NODES: Final = 3  # fewer do not survive the loss of one
 log = logging.getLogger("shardcache")
 
 
-class Face(Protocol):
-    """A client, or a view of one: its operations work on its own cluster over the shared members."""
+class Handle(Protocol):
+    """A client, or a view of one, over shared members; its operations work on its own cluster."""
 
     _cluster: Cluster
 
@@ -43,7 +43,7 @@ class Face(Protocol):
 class Membership(Generic[BackendT]):
     """The members of one client and its views: one list of nodes, one health, one set of connections.
 
-    `cluster` is the client's own. Each face has a cluster with the same topology and members, which is
+    `cluster` is the client's own. Each handle has a cluster with the same topology and members, which is
     replaced whole when they change: calls in flight keep the one they started with, and its backends
     serve them to the end.
     """
@@ -61,7 +61,7 @@ class Membership(Generic[BackendT]):
         self._connect = connect
         self._others = others
         self._ssl_context = ssl_context
-        self._faces: LiveObjects[Face] = LiveObjects()
+        self._handles: LiveObjects[Handle] = LiveObjects()
         self._namespaces: weakref.WeakValueDictionary[str, Namespace]
         self._namespaces = weakref.WeakValueDictionary()
         self._io: IO[Any]
@@ -76,21 +76,21 @@ class Membership(Generic[BackendT]):
         """Use the client's first cluster, and watch the health of its nodes."""
         self.cluster = cluster
         self._io = cluster.io
-        for member in cluster.known.values():
+        for member in cluster.all_members.values():
             cluster.ejector.add(member, self._identity(member.node))
 
-    def join(self, face: Face) -> None:
-        """Keep a face's cluster up to date from now on, as long as the face is alive."""
-        with self._changing.own():
-            self._faces.remove_dead()
-            self._faces.add(face)
-            self._update(face)
+    def join(self, handle: Handle) -> None:
+        """Keep a handle's cluster up to date from now on, as long as the handle is alive."""
+        with self._changing.current():
+            self._handles.remove_dead()
+            self._handles.add(handle)
+            self._update(handle)
             if not self.closed:
-                _set_io(face._cluster, self.cluster.io)  # noqa: SLF001 - its part in a face
+                _set_io(handle._cluster, self.cluster.io)  # noqa: SLF001 - its part in a handle
 
     def namespace(self, name: str) -> Namespace:
-        """Return what the faces with this namespace share; it lasts as long as one of them."""
-        with self._changing.own():
+        """Return what the handles with this namespace share; it lasts as long as one of them."""
+        with self._changing.current():
             return self._namespaces.setdefault(name, Namespace(name))
 
     @property
@@ -105,7 +105,7 @@ class Membership(Generic[BackendT]):
 
         Return the change, and the backends that are not used any more, to be closed.
         """
-        with self._changing.own():
+        with self._changing.current():
             try:
                 while True:
                     cluster = self.cluster
@@ -121,8 +121,8 @@ class Membership(Generic[BackendT]):
                         self.cluster = changed
                         break
             finally:
-                self._update_faces()
-            cluster.ejector.keep(changed.known.values())
+                self._update_handles()
+            cluster.ejector.keep(changed.all_members.values())
         retired = [member for member in cluster.members.values() if member not in used]
         return TopologyChange(cluster.topology, topology), [member.backend for member in retired]
 
@@ -139,11 +139,11 @@ class Membership(Generic[BackendT]):
         The second time there is none. `kind` is the name of the client's class, for errors.
         """
         closed = cast("Cluster", Closed(kind))
-        with self._changing.own():
+        with self._changing.current():
             try:
                 cluster, self.cluster = self.cluster, closed  # nothing comes in between
             finally:
-                self._update_faces()
+                self._update_handles()
         if isinstance(cluster, Closed):
             return []
         self.services.stop()
@@ -153,7 +153,7 @@ class Membership(Generic[BackendT]):
         return [member.backend for member in members]
 
     def add_service(self, service: Service) -> None:
-        """Have a service started by the next call to a node, and stopped when the client is closed."""
+        """Add a service: the next call to a node starts it, closing the client stops it."""
         self.services.add(service)
         _with_services.add(self)
         self._await_call()
@@ -164,7 +164,7 @@ class Membership(Generic[BackendT]):
         if count < MIN_LOCK_NODES and not self._warned_of_locks:
             self._warned_of_locks = True
             log.warning(
-                "locks are kept on %d node(s): they are lost with one of them; use three or more",
+                "locks are stored on %d node(s): losing one node loses them; use three or more",
                 count,
             )
 
@@ -175,8 +175,8 @@ class Membership(Generic[BackendT]):
             self._await_call()
 
     def _await_call(self) -> None:
-        """Have the next call to a node start the services."""
-        with self._changing.own():
+        """Let the next call to a node start the services."""
+        with self._changing.current():
             self._use_io(cast("IO[Any]", StartingIO(self._io, self._start_services)))
 
     def _start_services(self) -> None:
@@ -184,28 +184,28 @@ class Membership(Generic[BackendT]):
         self.services.start()
 
     def _use_io(self, io: IO[Any]) -> None:
-        for cluster in (self.cluster, *(face._cluster for face in self._faces)):  # noqa: SLF001 - its part in a face
+        for cluster in (self.cluster, *(handle._cluster for handle in self._handles)):  # noqa: SLF001 - its part in a handle
             if not isinstance(cluster, Closed):
                 _set_io(cluster, io)
 
-    def _update_faces(self) -> None:
-        """Pass the current members to every face, also when a signal raises meanwhile."""
+    def _update_handles(self) -> None:
+        """Pass the current members to every handle, also when a signal raises meanwhile."""
         try:
-            for face in self._faces:
-                self._update(face)
+            for handle in self._handles:
+                self._update(handle)
         except BaseException:
-            for face in self._faces:
-                self._update(face)
+            for handle in self._handles:
+                self._update(handle)
             raise
 
-    def _update(self, face: Face) -> None:
-        """Pass the current members to a face; again, if a finalizer has changed them meanwhile."""
+    def _update(self, handle: Handle) -> None:
+        """Pass the current members to a handle; again, if a finalizer has changed them meanwhile."""
         while True:
-            current, own = self.cluster, face._cluster  # noqa: SLF001 - as above
+            current, own = self.cluster, handle._cluster  # noqa: SLF001 - as above
             if isinstance(current, Closed):
-                face._cluster = current  # noqa: SLF001
+                handle._cluster = current  # noqa: SLF001
             elif not isinstance(own, Closed) and own.topology is not current.topology:
-                face._cluster = own.with_nodes(current.topology, current.members)  # noqa: SLF001
+                handle._cluster = own.with_nodes(current.topology, current.members)  # noqa: SLF001
             if self.cluster is current:
                 return
 

@@ -1,4 +1,4 @@
-"""What the faces of one client share about a namespace."""
+"""What the handles on one client share about a namespace."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class RecomputeLog:
     def refresh_failed(self, function: str, error: Exception) -> None:
         """Count a refresh that failed; log a line when one is due."""
         now, kind = self._clock(), _full_name(type(error))
-        with self._lock.own():
+        with self._lock.current():
             if function not in self._logged and len(self._logged) >= MAX_FUNCTIONS:
                 function = OTHERS
             last, count = self._logged.get(function, (None, 0))
@@ -51,13 +51,13 @@ class RecomputeLog:
 
     def error_not_kept(self, function: str, kind: type[Exception]) -> None:
         """Log the first exception of each type that cannot be cached for a function."""
-        with self._lock.own():
+        with self._lock.current():
             known = (function, kind) in self._not_kept or len(self._not_kept) >= MAX_FUNCTIONS
             if not known:
                 self._not_kept.add((function, kind))
         if not known:
             log.warning(
-                "%s: cache_errors cannot cache %s: it would not come back with the same text,"
+                "%s: cache_errors cannot cache %s: it could not be restored with the same text,"
                 " arguments and attributes",
                 function,
                 _full_name(kind),

@@ -42,7 +42,7 @@ class SwallowedErrorLog:
         if failure_kind(error) is FailureKind.HARD:
             return
         now = self._clock()
-        with self._lock.own():
+        with self._lock.current():
             kind = self._kind(error)
             last, count = self._logged.get(kind, (None, 0))
             count += 1
@@ -64,7 +64,7 @@ class SwallowedErrorLog:
             return
         if now - last < LINE_EVERY:
             return
-        with self._lock.own():
+        with self._lock.current():
             if member.reminded[1] != last:  # another thread was faster
                 return
             refused = member.refused

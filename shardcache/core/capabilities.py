@@ -8,7 +8,7 @@
 | `LOCKS` | `Acquire` | no `lock`, and no `cached(lock=True)`; both need `CAS` or `COMPARE` as well |
 | `COMPARE` | `CompareAndDelete`, `CompareAndExpire` | a lock is released and extended in two steps, by `CAS` |
 
-A call that needs an unsupported command raises `UnsupportedError`. That is no failure of the node:
+A call that needs an unsupported command raises `UnsupportedError`. That is not a failure of the node:
 `on_error="miss"` does not hide it, and the node is not ejected. `check` notes what is missing.
 """
 

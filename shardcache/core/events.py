@@ -34,7 +34,7 @@ class OperationFinished(NamedTuple):
     `name` is `get`, `gets`, `get_many`, `set`, `add`, `replace`, `cas`, `touch`, `incr`, `decr`,
     `delete`, `set_many`, `delete_many`, or `cached` for a cached function and `get_or_set`. `keys` is
     the number of keys in the call, `hits` of how many a value was found; a write has none, and a
-    cached value that this call or another recomputed is no hit. `seconds` is the whole length,
+    cached value that this call or another recomputed is not a hit. `seconds` is the whole length,
     `error` what the caller got in place of a result. Never holds a key or a value.
     """
 
@@ -284,5 +284,5 @@ def _check(observers: Iterable[object]) -> None:
 
 
 def _overrides(observer: object, method: str) -> bool:
-    theirs = getattr(type(observer), method, None) or getattr(observer, method, None)
-    return theirs is not None and theirs is not getattr(Observer, method)
+    implementation = getattr(type(observer), method, None) or getattr(observer, method, None)
+    return implementation is not None and implementation is not getattr(Observer, method)

@@ -38,7 +38,7 @@ class LockPolicy:
     other clients wait that long. With `renew` the lock is renewed in the background, every third of
     the ttl, for up to `max_hold` seconds: a slow holder keeps it. `backoff` is how long a waiting
     client pauses between attempts: any wait strategy of tenacity, by default 10 ms growing to
-    100 ms, each up to a quarter more or less.
+    100 ms, each up to a quarter longer or shorter.
     """
 
     ttl: float = 5.0
@@ -112,8 +112,8 @@ def validity(ttl: float, elapsed: float, *, whole_seconds: bool) -> float:
     >>> round(validity(1.0, 0.1, whole_seconds=True), 3)  # the node was asked for two
     0.888
     """
-    kept = node_ttl(ttl, whole_seconds=True) - COARSE if whole_seconds else ttl
-    return min(ttl, kept) - elapsed - DRIFT * ttl - DRIFT_CONSTANT
+    node_life = node_ttl(ttl, whole_seconds=True) - COARSE if whole_seconds else ttl
+    return min(ttl, node_life) - elapsed - DRIFT * ttl - DRIFT_CONSTANT
 
 
 def long_enough(seconds: float, ttl: float) -> bool:

@@ -33,13 +33,13 @@ class TaskFlight(Flight):
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._run(work), name="shardcache flight")
 
-        def done(_: asyncio.Task[Any]) -> None:
+        def on_done(_: asyncio.Task[Any]) -> None:
             landed(self)
             for waiter in self._waiters:
                 if not waiter.done():
                     waiter.set_result(None)
 
-        self._task.add_done_callback(done)
+        self._task.add_done_callback(on_done)
 
     def join(self, waiter: asyncio.Future[None]) -> None:
         """Wake `waiter` when the flight has landed."""
@@ -52,7 +52,7 @@ class TaskFlight(Flight):
         self._waiters.discard(waiter)
 
     def leave(self) -> None:
-        """Let a caller go: without any waiter left, cancel the work."""
+        """Leave the flight; the last waiter to leave cancels its work."""
         if not self._waiters:
             self._task.cancel()
 
@@ -107,7 +107,7 @@ class TaskSingleFlight:
         progress: Any = None,  # of the work's own type
         joins: Callable[[Any], bool] | None = None,
     ) -> tuple[T | FlightEnd, bool]:
-        """Do `work` in a task, or wait for the flight under this name."""
+        """Run `work` in a task, or wait for the flight under this name."""
         key = (asyncio.get_running_loop(), name)
         joined: list[TaskFlight] = []
         with ExitStack() as waiting:
@@ -141,12 +141,12 @@ class TaskSingleFlight:
         return None if flight is None else flight.progress
 
     def forget(self, name: bytes) -> None:
-        """Let no caller join the flight under this name from now on."""
+        """Forget the flight under this name: no caller joins it any more."""
         if self._flights:  # usually empty, and every write calls this
             self._flights.pop((asyncio.get_running_loop(), name), None)
 
     def forget_all(self) -> None:
-        """Let no caller join any flight of this loop from now on."""
+        """Forget all flights of this loop: no caller joins them any more."""
         loop = asyncio.get_running_loop()
         for key in [key for key in self._flights if key[0] is loop]:
             del self._flights[key]
@@ -197,7 +197,7 @@ async def _wait(waiter: asyncio.Future[None], seconds: float | None) -> float:
 
 
 class SharedReplies:
-    """Replies under way, shared by all tasks that ask for the same in the meantime."""
+    """Replies in progress, shared by all tasks that ask for the same in the meantime."""
 
     __slots__ = ("_waiting",)
 
@@ -241,12 +241,12 @@ class TaskRepetition:
         self._timer = self._loop.call_later(every, self._start_turn)
 
     def end(self) -> None:
-        """Begin no further turn; a turn under way goes on to its end."""
+        """Begin no further turn; a turn in progress goes on to its end."""
         self.ended = True
         self._timer.cancel()
 
     async def stop(self) -> None:
-        """End it, and wait for the turn that is under way."""
+        """End it, and wait for the turn that is in progress."""
         self.end()
         task = self._task
         if task is None or task is asyncio.current_task():

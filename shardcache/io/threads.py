@@ -74,7 +74,7 @@ class ThreadSingleFlight:
         progress: Any = None,  # as above
         joins: Callable[[Any], bool] | None = None,
     ) -> tuple[T | FlightEnd, bool]:
-        """Do `work` in this thread, or wait for the flight under this name."""
+        """Run `work` in this thread, or wait for the flight under this name."""
         key = (os.getpid(), name)
         waiter: Waiter = queue.SimpleQueue()
         joined: list[ThreadFlight] = []
@@ -118,12 +118,12 @@ class ThreadSingleFlight:
         return None if flight is None else flight.progress
 
     def forget(self, name: bytes) -> None:
-        """Let no caller join the flight under this name from now on."""
+        """Forget the flight under this name: no caller joins it any more."""
         if self._flights:  # usually empty, and every write calls this
             self._flights.pop((os.getpid(), name), None)
 
     def forget_all(self) -> None:
-        """Let no caller join any flight from now on."""
+        """Forget all flights: no caller joins them any more."""
         self._flights.clear()
 
     def __len__(self) -> int:
@@ -157,7 +157,7 @@ class ThreadRepetition:
         self._stopped = False
 
     def end(self) -> None:
-        """Begin no further turn; a turn under way goes on to its end."""
+        """Begin no further turn; a turn in progress goes on to its end."""
         self._stopped = True
 
     @property
@@ -166,20 +166,20 @@ class ThreadRepetition:
         return self._stopped
 
     def turn(self) -> None:
-        """Do the work once, unless the repetition has ended."""
+        """Run the work once, unless the repetition has ended."""
         with self._busy:
             if not self._stopped and not self._run_work():
                 self.end()
         self.due = time.monotonic() + self.every
 
     async def stop(self) -> None:
-        """End it, and wait for the turn under way, unless the caller is that turn."""
+        """End it, and wait for the turn in progress, unless the caller is that turn."""
         self.end()
         with self._busy:
             pass
 
     def _run_work(self) -> bool:
-        """Do the work; an exception ends this repetition, not the thread that all share."""
+        """Run the work; an exception ends this repetition, not the thread that all share."""
         try:
             return run(self._work)
         except Exception:
@@ -203,7 +203,7 @@ class Repeater:
         _repeaters.add(self)
 
     def add(self, every: float, work: Work[bool]) -> ThreadRepetition:
-        """Do `work` every `every` seconds from now on."""
+        """Run `work` every `every` seconds from now on."""
         repetition = ThreadRepetition(every, work)
         try:
             self._repetitions.append(repetition)

@@ -47,7 +47,7 @@ class SingleFlight(Protocol):
         progress: Any = None,
         joins: Callable[[Any], bool] | None = None,
     ) -> Awaitable[tuple[T | FlightEnd, bool]]:
-        """Do `work`, or wait up to `wait` seconds for the flight under this name.
+        """Run `work`, or wait up to `wait` seconds for the flight under this name.
 
         Return the outcome, and whether the work was the caller's own. When a flight is late, one
         caller that `takes_over` begins another; the rest wait for the flight that lands first.
@@ -61,10 +61,10 @@ class SingleFlight(Protocol):
         """Return the progress of the flight under this name, `None` if there is none."""
 
     def forget(self, name: bytes) -> None:
-        """Let no caller join the flight under this name from now on; its followers still get it."""
+        """Forget the flight under this name: no caller joins it any more, its followers still get it."""
 
     def forget_all(self) -> None:
-        """Let no caller join any flight from now on."""
+        """Forget all flights: no caller joins them any more."""
 
     def nested(self) -> bool:
         """Return whether the running code is in a flight that is itself within another."""
@@ -74,7 +74,7 @@ class Repetition(Protocol):
     """Periodic work in the background."""
 
     def stop(self) -> Awaitable[None]:
-        """End it. When this returns, no turn is under way."""
+        """End it. When this returns, no turn is in progress."""
 
 
 class IO(Protocol[BackendT_contra]):
@@ -113,7 +113,7 @@ class IO(Protocol[BackendT_contra]):
         """
 
     def coalesce(self, name: Hashable, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
-        """Return the reply of `ask`, or the reply to an equal command that is already under way."""
+        """Return the reply of `ask`, or the reply to an equal command that is already in progress."""
 
     def compute(self, factory: Callable[[], Any]) -> Awaitable[Any]:
         """Return the result of the caller's own function."""

@@ -171,7 +171,7 @@ class Plugins:
 
 
 # A plugin that makes a client while it is imported, or a finalizer that runs meanwhile, gets the
-# plugins that can be loaded by then, instead of waiting for itself. Other callers wait for all.
+# plugins that are loaded so far, instead of waiting for itself. Other callers wait for all.
 _loading = ProcessLock()
 _in_progress: ContextVar[bool] = ContextVar("shardcache_loading", default=False)
 _loaded: dict[str, Plugins] = {}  # at most one, by the value of the variable it was loaded for
@@ -187,7 +187,7 @@ def load() -> Plugins:
     plugins = _loaded.get(variable)
     if plugins is not None:
         return plugins
-    with _loading.own():
+    with _loading.current():
         plugins = _loaded.get(variable)
         if plugins is None:
             plugins = _load_all(variable)

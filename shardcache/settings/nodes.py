@@ -57,23 +57,23 @@ def read_url(url: str, source: str, faults: Faults) -> tuple[tuple[Node, ...], d
         faults.add(source, error)
         return (), {}
     settings: dict[str, str] = {}
-    kept: list[str] = []
+    node_fields: list[str] = []
     for field in parts.fields:
         with faults.of(source):
             name, value = _field(field)
             if name in CLIENT_FIELDS:
                 _put(settings, name, value)
             else:
-                kept.append(field)
-    return _hosts(parts, tuple(kept), source, faults), settings
+                node_fields.append(field)
+    return _hosts(parts, tuple(node_fields), source, faults), settings
 
 
-def _field(written: str) -> tuple[str, str]:
-    name, _, value = written.partition("=")
+def _field(field: str) -> tuple[str, str]:
+    name, _, value = field.partition("=")
     name = unquote(name)
     if name == "secret":
         raise ConfigurationError(
-            "?secret=: a secret does not belong in a URL (give SHARDCACHE_SECRET, or `secret`)"
+            "?secret=: a secret does not belong in a URL (set SHARDCACHE_SECRET, or pass `secret`)"
         )
     if name not in CLIENT_FIELDS and near(name, CLIENT_FIELDS):
         fault = unknown(name, CLIENT_FIELDS).faults[0]
@@ -91,11 +91,11 @@ def _hosts(parts: Parts, fields: tuple[str, ...], source: str, faults: Faults) -
     """Return a node for each host; a fault names the host's place only, as it may be a secret."""
     several = len(parts.hosts) > 1
     nodes: list[Node] = []
-    for place, written in enumerate(parts.hosts, 1):
+    for place, host in enumerate(parts.hosts, 1):
         with faults.of(within(source, f"host {place}") if several else source):
-            if several and not written:
+            if several and not host:
                 raise ConfigurationError("is empty")
-            nodes.append(_node(parts, written, fields))
+            nodes.append(_node(parts, host, fields))
     return tuple(nodes)
 
 
@@ -139,7 +139,7 @@ def parse_node(node: object) -> Node:
     """Return the one node of a URL, a table or a `Node`."""
     found = _nodes_of(node)
     if len(found) > 1:
-        raise ConfigurationError(f"one node is wanted here, not {len(found)}")
+        raise ConfigurationError(f"expected one node, not {len(found)}")
     return found[0]
 
 

@@ -21,7 +21,7 @@ PREFIX: Final = "SHARDCACHE_"
 URL_VARIABLE: Final = "SHARDCACHE_URL"
 CONFIG_VARIABLE: Final = "SHARDCACHE_CONFIG"
 
-# `SHARDCACHE_PLUGINS` is read where plugins are loaded; it is listed so that it is no misspelling.
+# `SHARDCACHE_PLUGINS` is read where plugins are loaded; it is listed so that it is not a misspelling.
 _OTHER_VARIABLES: Final = (URL_VARIABLE, CONFIG_VARIABLE, "SHARDCACHE_PLUGINS")
 
 NO_NODES: Final = (

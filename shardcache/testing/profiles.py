@@ -92,11 +92,11 @@ class Profile:
         Without a `name`, the profile has that of the file.
         """
         path = Path(path)
-        given = {"name": path.stem, **_read_table(path)}
-        faults = [within(str(path), fault) for fault in (*_name_faults(given), *_faults(given))]
+        values = {"name": path.stem, **_read_table(path)}
+        faults = [within(str(path), fault) for fault in (*_name_faults(values), *_faults(values))]
         if faults:
             raise ConfigurationError(*faults)
-        return cls(**given)
+        return cls(**values)
 
     def dumps(self) -> str:
         """Return the profile as TOML; `load` returns an equal one."""
@@ -121,24 +121,24 @@ class Profile:
 # Checking.
 
 
-def _name_faults(given: Fields) -> Faults:
+def _name_faults(values: Fields) -> Faults:
     """Yield the faults in the names of a file's fields."""
     known = [each.name for each in fields(Profile)]
-    for name in given:
+    for name in values:
         if name not in known:
             yield f"no field {redact(name)} (known: {', '.join(known)})"
     for each in fields(Profile):
-        if each.default is MISSING and each.name not in given:
+        if each.default is MISSING and each.name not in values:
             yield f"{each.name} is missing"
 
 
-def _faults(given: Fields) -> Faults:
+def _faults(values: Fields) -> Faults:
     """Yield the faults of the given fields."""
     for name, check in _CHECKS.items():
-        if name in given:
-            yield from (f"{name} {fault}" for fault in check(given[name]))
-    share = given.get("batch_share", 0)
-    if given.get("batch", 0) == 0 and 0 < _number(share) <= 1:
+        if name in values:
+            yield from (f"{name} {fault}" for fault in check(values[name]))
+    share = values.get("batch_share", 0)
+    if values.get("batch", 0) == 0 and 0 < _number(share) <= 1:
         yield f"batch_share is {share}, but batch is 0"
 
 

@@ -98,7 +98,7 @@ class Listener(NamedTuple):
         return f"{name}s" if self.tls else name
 
     @contextmanager
-    def connected(self, timeout: float) -> Iterator[socket.socket]:
+    def connect(self, timeout: float) -> Iterator[socket.socket]:
         """Connect without verifying the certificate, and close at the end."""
         with socket.socket(self._family) as plain:
             plain.settimeout(timeout)
@@ -191,7 +191,7 @@ class Server:
 
     def ask(self, request: bytes, expected: bytes) -> None:
         """Send `request` on a new connection; raise unless the reply begins with `expected`."""
-        with self._listener.connected(timeout=START_SECONDS) as connection:
+        with self._listener.connect(timeout=START_SECONDS) as connection:
             connection.sendall(request)
             reply = connection.recv(16_384)
         if not reply.startswith(expected):
@@ -234,17 +234,17 @@ class Server:
 
     def _answers(self, pid: int) -> bool:
         try:
-            with self._listener.connected(timeout=1) as connection:
+            with self._listener.connect(timeout=1) as connection:
                 connection.sendall(self._recipe.greeting)
                 return self._recipe.answered(connection.recv(16_384), pid)
         except OSError:
             return False
 
     def _failure(self, what: str) -> ServerFailedError:
-        said = self.output[-2_000:]
-        kind = PortTakenError if os.strerror(errno.EADDRINUSE) in said else ServerFailedError
+        output = self.output[-2_000:]
+        kind = PortTakenError if os.strerror(errno.EADDRINUSE) in output else ServerFailedError
         return kind(
-            f"{self._recipe.binary} at {self._listener.location} {what}; its output:\n{said}"
+            f"{self._recipe.binary} at {self._listener.location} {what}; its output:\n{output}"
         )
 
     def __repr__(self) -> str:
@@ -436,7 +436,7 @@ shutil.rmtree(sys.argv[1], ignore_errors=True)
         watcher.returncode = 0
 
     def remember(self, pid: int) -> None:
-        """Have `pid` killed when this process ends."""
+        """Kill `pid` when this process ends."""
         self._send(f"+{pid}\n")
 
     def forget(self, pid: int) -> None:

@@ -44,8 +44,8 @@ class StrategyContract:
 
     def test_every_node_holds_keys(self, topology: Topology) -> None:
         """No node is left without keys."""
-        held = Counter(topology.owner(key).name for key in KEYS)
-        assert set(held) == {node.name for node in topology.nodes}
+        counts = Counter(topology.owner(key).name for key in KEYS)
+        assert set(counts) == {node.name for node in topology.nodes}
 
     def test_preference_begins_with_the_owner(self, topology: Topology) -> None:
         """The preferred nodes are distinct, the owner first: as many as asked for, or all."""

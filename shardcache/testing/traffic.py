@@ -192,8 +192,8 @@ def _condense(
     ranked = counts.most_common()
     if len(ranked) <= MAX_ENTRIES:
         return ranked
-    kept = MAX_ENTRIES - QUANTILES
-    return ranked[:kept] + _quantiles(sorted(ranked[kept:]), rounded)
+    exact = MAX_ENTRIES - QUANTILES
+    return ranked[:exact] + _quantiles(sorted(ranked[exact:]), rounded)
 
 
 def _quantiles(

@@ -108,7 +108,7 @@ def test_too_large_is_a_refusal():
 
 @pytest.mark.parametrize("payload", [text(b"7"), (RAW_FLAGS, b"7"), number(-1), number(2**63)])
 def test_only_whole_numbers_count(payload):
-    """A text of digits is no counter, and stays what it is."""
+    """A text of digits is not a counter, and stays what it is."""
     node = MemoryNode()
     node(Set(b"k", payload))
     assert isinstance(node(Incr(b"k", 1)), NotACounterError)

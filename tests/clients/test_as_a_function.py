@@ -406,7 +406,7 @@ def test_what_is_bound_to_one_object_is_refused(given):
 @pytest.mark.parametrize("cached", [shardcache.cached, blocking.cached, awaiting.cached])
 def test_what_is_no_function_is_not_told_of_parentheses(cached, given):
     """They are there; for a property the error says where `cached` goes."""
-    with pytest.raises(ConfigurationError, match="is no function") as raised:
+    with pytest.raises(ConfigurationError, match="is not a function") as raised:
         cached(ttl=60)(given)
     assert "parentheses" not in str(raised.value)
     is_property = isinstance(given, (property, functools.cached_property))

@@ -210,7 +210,7 @@ class TestTrouble:
         """The child makes its own client, whatever lock its parent holds."""
         defaults = Defaults()
         defaults.configure(Settings.from_url("memory://a"))
-        with defaults._creating.own():
+        with defaults._creating.current():
             child = os.fork()
             if not child:
                 signal.alarm(10)

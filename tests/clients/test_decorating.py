@@ -125,7 +125,7 @@ def test_a_decorated_object_must_be_a_function(decorate):
     with pytest.raises(ConfigurationError, match="there is no function to cache"):
         cached(ttl=60)()
     for given, name in ((7, "7"), (None, "None"), ([], "list"), (Methods, "class Methods")):
-        with pytest.raises(ConfigurationError, match=f"cached: {name} is no function"):
+        with pytest.raises(ConfigurationError, match=f"cached: {name} is not a function"):
             cached(ttl=60)(given)
 
 

@@ -143,7 +143,7 @@ class TestFunctions:
             (asynchronous, "needs an AsyncClient"),
             (generator, "generator"),
             (asynchronous_generator, "generator"),
-            (42, "is no function"),
+            (42, "is not a function"),
         ]:
             with pytest.raises(ConfigurationError, match=message):
                 decorator(function)
@@ -224,9 +224,9 @@ class TestFunctions:
         ("function", "fault"),
         [
             (max, "no signature"),
-            (functools.partialmethod(max), "partialmethod is no function"),
-            (functools.cached_property(max), "cached_property is no function"),
-            ("text", r"'text' is no function; write @client.cached\(ttl=…\) above one"),
+            (functools.partialmethod(max), "partialmethod is not a function"),
+            (functools.cached_property(max), "cached_property is not a function"),
+            ("text", r"'text' is not a function; write @client.cached\(ttl=…\) above one"),
         ],
     )
     def test_a_decorated_object_that_is_no_function_is_named(self, function, fault):

@@ -40,7 +40,7 @@ class TestBlocks:
                     client.flush_all()
                     client.lock("report").acquire()
 
-            with pytest.raises(LockLost, match="before its block had ended"):
+            with pytest.raises(LockLost, match="before its block ended"):
                 lose(client.lock("report"))
             client.flush_all()
             lose(client.lock("report", on_lost="ignore"))

@@ -22,7 +22,7 @@ from shardcache.testing.waiting import eventually
 
 def member_of(client):
     """Return what a client of one node knows of it."""
-    (member,) = getattr(client, "twin", client)._cluster.known.values()
+    (member,) = getattr(client, "twin", client)._cluster.all_members.values()
     return member
 
 

@@ -1,4 +1,4 @@
-"""A view is another face over the nodes, health and connections of a client."""
+"""A view is another handle on the nodes, health and connections of a client."""
 
 from __future__ import annotations
 
@@ -201,9 +201,9 @@ class TestSharing:
         change = view.remove_node("a")
         assert [node.name for node in change.removed] == ["a"]
         assert {node.name for node in client.nodes} == {"b", "c"}
-        for face in (client, view, second):
-            face.set("k", [1])
-            assert face.get("k") == [1]
+        for handle in (client, view, second):
+            handle.set("k", [1])
+            assert handle.get("k") == [1]
 
     def test_a_view_made_before_or_after_a_change(self, make):
         """Its nodes are the client's of now."""
@@ -294,8 +294,8 @@ class TestCachedFunctions:
         client = Client("memory://a,b,c")
         calls = []
 
-        def build(face):
-            @face.cached(ttl=60, namespace="f", tags=("t",))
+        def build(handle):
+            @handle.cached(ttl=60, namespace="f", tags=("t",))
             def f(x):
                 calls.append(x)
                 return x
@@ -354,7 +354,7 @@ class TestCachedFunctions:
         client.close()
 
     def test_clear_empties_one_namespace(self, make):
-        """For clients with `clearable=True`; at once for all faces with that namespace."""
+        """For clients with `clearable=True`; at once for the client and all views with that namespace."""
         client = make("memory://a,b", clearable=True, namespace="shop")
         twin, other = client.view(codec="json"), client.view(namespace="other")
         client.set("k", 1)
@@ -415,7 +415,7 @@ class TestLifetime:
         gc.collect()
         assert not any(reference() for reference in dead)
         client.view()
-        assert client._membership._faces.count_with_dead() == 2
+        assert client._membership._handles.count_with_dead() == 2
         assert len(client._membership._namespaces) == 1
         client.close()
 

@@ -54,7 +54,7 @@ def ask(url: str, form: dict[str, object] | None = None) -> str | None:
 
 def items_on(server) -> set[bytes]:
     """Return the keys that a memcached holds."""
-    with server._listener.connected(timeout=10) as connection:
+    with server._listener.connect(timeout=10) as connection:
         connection.sendall(b"lru_crawler metadump all\r\n")
         answer = b""
         while not answer.endswith(b"END\r\n"):

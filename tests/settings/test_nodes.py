@@ -177,5 +177,5 @@ def test_what_is_no_list_is_refused(nodes):
 def test_parse_node_gives_exactly_one():
     """Where one node is wanted, a URL of two hosts is refused."""
     assert parse_node("memory://a*2") == parse_node(Node("memory://a", weight=2))
-    with pytest.raises(ConfigurationError, match="one node is wanted here, not 2"):
+    with pytest.raises(ConfigurationError, match="expected one node, not 2"):
         parse_node("memory://a,b")

@@ -16,6 +16,7 @@ from hostile.showing import all_shown
 from shardcache import AsyncClient, Client, UnknownPluginError, configure
 from shardcache.backends.transport.tls import TLS_OPTIONS
 from shardcache.core.placement.nodes import Address, Node
+from shardcache.decorators import Defaults
 from shardcache.errors import ConfigurationError
 from shardcache.settings import Settings, node_list, parse_node, parse_nodes
 from shardcache.settings.parameters import PARAMETERS
@@ -175,8 +176,10 @@ def given_everywhere(name, value):
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("value", MISPLACED)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_no_setting_that_is_refused_is_quoted(name, value, template):
+def test_no_setting_that_is_refused_is_quoted(monkeypatch, name, value, template):
     """An error names the setting and what it may be, for a secret may stand in the wrong field."""
+    # What `configure` accepts must not stay for later tests.
+    monkeypatch.setattr("shardcache.decorators._defaults", Defaults())
     text = template.format(value)
     for make, given_ in given_everywhere(name, text):
         try:

@@ -159,8 +159,8 @@ MUTANTS = [
     Mutant(
         "what failed is not taken back",
         REDLOCK,
-        "        if asked:\n            tokens",
-        "        if asked and False:\n            tokens",
+        "        if at_once:\n            tokens",
+        "        if at_once and False:\n            tokens",
         LOCK_TESTS,
     ),
     Mutant(
@@ -231,14 +231,14 @@ MUTANTS = [
     Mutant(
         "a flight whose tags were invalidated is joined",
         "operations/recompute/progress.py",
-        "return stands and _agree(self.versions, progress.versions)",
-        "return stands",
+        "return still_holds and _tags_agree(self.versions, progress.versions)",
+        "return still_holds",
         FLIGHT_TESTS,
     ),
     Mutant(
         "those who see the stub of their leader do not join",
         "operations/recompute/progress.py",
-        "return stands and _agree(self.versions, progress.versions)",
+        "return still_holds and _tags_agree(self.versions, progress.versions)",
         "return False",
         FLIGHT_TESTS,
     ),

@@ -75,7 +75,7 @@ class Database:
         """Run the command as one transaction; raise a `NodeError` if the file cannot be used."""
         handler = self.handlers[type(command)]
         try:
-            with self._lock.own(), self._connect(deadline) as connection:
+            with self._lock.current(), self._connect(deadline) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 return handler(self, command)
         except sqlite3.Error as error:
@@ -93,7 +93,7 @@ class Database:
 
     def disconnect(self) -> None:
         """Close the connection of this process."""
-        with self._lock.own():
+        with self._lock.current():
             connection = self._connections.pop(os.getpid(), None)
             if connection is not None:
                 connection.close()
@@ -182,7 +182,7 @@ class Database:
 
     @handlers.handles(Touch)
     def touch(self, command: Touch) -> bool:
-        """Give a key a new expiry."""
+        """Set a new expiry on a key."""
         there = self._find(command.key) is not None  # an expired one must not come back
         if there:
             self._expire(command.key, command.ttl)
@@ -257,7 +257,7 @@ class Database:
 
     @handlers.handles(Renew)
     def renew(self, command: Renew) -> Hashable | None:
-        """Give a stub more time, if it is still the same."""
+        """Extend a stub if it is still the same."""
         if not self._has_token(command.key, command.token):
             return None
         self._expire(command.key, command.ttl)
@@ -280,7 +280,7 @@ class Database:
 
     @handlers.handles(CompareAndExpire)
     def compare_and_expire(self, command: CompareAndExpire) -> bool:
-        """Give a key a new expiry if it holds the payload."""
+        """Set a new expiry on a key if it holds the payload."""
         holds = self._holds(command.key, command.payload)
         if holds:
             self._expire(command.key, command.ttl)

@@ -36,16 +36,16 @@ class Memcached:
         return MultiplexedBackend(self._target(node, options), options)
 
     def _target(self, node: Node, options: BackendOptions) -> Target:
-        given = dict(node.address.options)
+        fields = dict(node.address.options)
         secure = node.address.scheme.partition("+")[0] == "memcacheds"
         known = ("max_value_bytes", *(TLS_OPTIONS if secure else ()))
-        unknown = sorted(set(given) - set(known))
+        unknown = sorted(set(fields) - set(known))
         if unknown:
             raise ConfigurationError(
                 f"node {node}: {node.address.scheme}:// has no option {', '.join(map(redact, unknown))}"
                 f" (known: {', '.join(known)})"
             )
-        limit = _limit(node, given.get("max_value_bytes", str(DEFAULT_MAX_VALUE)))
+        limit = _limit(node, fields.get("max_value_bytes", str(DEFAULT_MAX_VALUE)))
         name = node.name
         incarnation = Incarnation()
         return Target(

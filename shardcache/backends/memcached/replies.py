@@ -33,10 +33,10 @@ class PendingReply(Protocol):
         """Return the reply, `MORE` if it is incomplete, `UNEXPECTED` if this line cannot belong to it."""
 
     def too_large(self, head: Head, error: NodeError) -> Any:  # the reply, or one of the two marks
-        """Take an error in place of a value that is too large; `head` is its line."""
+        """Accept an error in place of a value that is too large; `head` is its line."""
 
     def refuse(self, error: NodeError) -> Any:  # the reply, or MORE
-        """Take a refusal in place of an answer; raise it if its command is unknown."""
+        """Accept a refusal in place of an answer; raise it if its command is unknown."""
 
     def partial_reply(self, node: str) -> Reply:
         """Return what has arrived, with a `NodeTimeoutError` in each gap."""
@@ -277,7 +277,7 @@ class StatsReply(SingleReply):
         self._figures: dict[str, str] = {}
 
     def take(self, head: Head, value: bytes | None) -> Any:  # noqa: ARG002 - there is none
-        """Take one figure; return all of them at `END`."""
+        """Accept one figure; return all of them at `END`."""
         match head:
             case [self.token]:
                 return self._figures
@@ -329,7 +329,7 @@ class GetManyReply:
         return results if len(parts) % 2 == 0 else None
 
     def scan(self, text: bytes, position: int, largest: int) -> int:
-        """Take the complete hits that begin at `position`; return where they end.
+        """Accept the complete hits that begin at `position`; return where they end.
 
         This is a separate loop because a large batch spends most of its time here. It stops at
         anything that is not a complete expected hit of at most `largest` bytes. That is an illegal
@@ -411,7 +411,7 @@ class BatchReply:
         return None
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Take one answer; return all of them at `MN`."""
+        """Accept one answer; return all of them at `MN`."""
         if value is not None:
             return UNEXPECTED
         if list(head) == [END]:
@@ -427,7 +427,7 @@ class BatchReply:
         return UNEXPECTED
 
     def refuse(self, error: NodeError) -> Any:
-        """Take the refusal as the answer to the next command."""
+        """Accept the refusal as the answer to the next command."""
         next(self._tokens, None)
         return self._put(error)
 

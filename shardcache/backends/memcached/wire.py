@@ -153,7 +153,7 @@ class MemcachedWire:
         return chunks
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Take bytes in fragments of any size; return the replies that are now complete."""
+        """Accept bytes in fragments of any size; return the replies that are now complete."""
         if self._skipped:
             data = self._skip(data)
         buffer = self._buffer
@@ -183,7 +183,7 @@ class MemcachedWire:
         self._needed = 0
         while position < size:
             if not pending:
-                raise NodeProtocolError("sent a reply that was not asked for", self._node)
+                raise NodeProtocolError("sent a reply that no command asked for", self._node)
             first = pending[0]
             if type(first) is GetManyReply:
                 position = first.scan(text, position, self._max_value)
@@ -209,7 +209,7 @@ class MemcachedWire:
         end = text.find(CRLF, position, position + MAX_LINE)
         if end < 0:
             if len(text) - position >= MAX_LINE:
-                raise NodeProtocolError("sent a line without an end", self._node)
+                raise NodeProtocolError("sent a line that is too long", self._node)
             return None
         head = text[position:end].split(b" ")
         start = end + 2
@@ -236,7 +236,7 @@ class MemcachedWire:
         return data[end:]
 
     def _length_error(self) -> NodeProtocolError:
-        return NodeProtocolError("sent a value of another length than announced", self._node)
+        return NodeProtocolError("sent a value longer or shorter than announced", self._node)
 
     def _too_large_error(self, head: Head) -> ValueTooLargeError:
         return ValueTooLargeError(
@@ -247,18 +247,18 @@ class MemcachedWire:
     def _value_size(self, head: Head) -> int:
         size = parse_number(head[1]) if len(head) > 1 else None
         if size is None or size > MAX_VALUE:
-            raise NodeProtocolError("announced a value of impossible length", self._node)
+            raise NodeProtocolError("announced a value of invalid size", self._node)
         return size
 
     def _refusal(self, head: Head) -> NodeError:
-        """Return the error of a reply that is no answer; raise it if the connection must be closed."""
+        """Return the error of a reply that is not an answer; raise it if the connection must be closed."""
         kind, text = head[0], b" ".join(head[1:]).decode("ascii", "replace")[:200]
         if kind == b"SERVER_ERROR":
             if "too large" in text:
                 return ValueTooLargeError("the value is too large for the server", self._node)
             return NodeRefusedError(f"the server says: {text}", self._node)
         if kind == b"CLIENT_ERROR" and "non-numeric" in text:
-            return NotACounterError("the value is no counter", self._node)
+            return NotACounterError("the value is not a counter", self._node)
         if kind == b"CLIENT_ERROR" and "too large" in text:
             return ValueTooLargeError("the value is too large for the server", self._node)
         if kind == b"ERROR" and "connections" in text:
@@ -483,8 +483,8 @@ def _unexpected_text(kind: bytes, text: str) -> str:
     if kind == b"CLIENT_ERROR" and "unauthenticated" in text:
         return "requires authentication (memcached -Y), which shardcache does not support"
     if kind.startswith(b"-"):
-        return "answers as Redis does: for a Redis node use redis://"
-    return "gave an answer that makes no sense here"
+        return "answers like Redis: for a Redis node use redis://"
+    return "sent a reply that does not fit the command"
 
 
 def encode_key(key: bytes) -> tuple[bytes, bytes]:

@@ -46,11 +46,12 @@ class Pymemcache:
 
 
 def _max_value_bytes(node: Node) -> int:
-    given = dict(node.address.options)
+    fields = dict(node.address.options)
     faults = [
-        f"no option {redact(name)} (known: {', '.join(OPTIONS)})" for name in given.keys() - OPTIONS
+        f"no option {redact(name)} (known: {', '.join(OPTIONS)})"
+        for name in fields.keys() - OPTIONS
     ]
-    size = given.get("max_value_bytes", str(MAX_VALUE_BYTES))
+    size = fields.get("max_value_bytes", str(MAX_VALUE_BYTES))
     if not _is_count(size) or not int(size):
         faults.append("max_value_bytes must be a whole number above zero")
     if faults:

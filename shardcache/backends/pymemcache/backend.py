@@ -290,7 +290,7 @@ class ReplySink(Protocol):
         """Return whether the reply is still waited for."""
 
     def deliver(self, reply: Reply | Exception) -> None:
-        """Take the reply from the thread; a later one is dropped."""
+        """Accept the reply from the thread; a later one is dropped."""
 
 
 class ThreadExchange:
@@ -314,7 +314,7 @@ class ThreadExchange:
         return not self.finished
 
     def deliver(self, reply: Reply | Exception) -> None:
-        """Take the reply unless there is one, and wake the thread that polls."""
+        """Accept the reply unless there is one, and wake the thread that polls."""
         self._delivered.setdefault("reply", reply)  # atomic, and keeps the first
         self._wakeup.set()
 

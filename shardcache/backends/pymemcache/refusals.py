@@ -59,18 +59,18 @@ def translate(error: Exception, command: Command, node: str) -> Exception:
     if isinstance(error, (MemcacheServerError, MemcacheClientError)):
         return _refusal(_words(error), node)
     if _words(error).startswith(_OF_REDIS):
-        return NodeProtocolError("answers as Redis does: for a Redis node use redis://", node)
-    return NodeProtocolError("gave an answer that makes no sense here", node)
+        return NodeProtocolError("answers like Redis: for a Redis node use redis://", node)
+    return NodeProtocolError("sent a reply that does not fit the command", node)
 
 
 def _words(error: Exception) -> str:
-    said = error.args[0] if error.args else ""
-    return (said.decode("ascii", "replace") if isinstance(said, bytes) else str(said))[:200]
+    text = error.args[0] if error.args else ""
+    return (text.decode("ascii", "replace") if isinstance(text, bytes) else str(text))[:200]
 
 
 def _refusal(words: str, node: str) -> NodeError:
     if "non-numeric" in words:
-        return NotACounterError("the value is no whole number from 0 to 2**63 - 1", node)
+        return NotACounterError("the value is not a whole number from 0 to 2**63 - 1", node)
     if "open connections" in words:
         return TooManyConnectionsError("has too many connections", node)
     if "unauthenticated" in words:

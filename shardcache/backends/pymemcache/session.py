@@ -124,7 +124,7 @@ class DeadlineSocket:
 
     def _current(self) -> Connection:
         if self.connection is None:
-            raise MemcacheUnknownError("there is no command under way")
+            raise MemcacheUnknownError("no command is in progress")
         return self.connection
 
     def _await(self, poll: Callable[[float], object]) -> None:
@@ -162,13 +162,13 @@ class StrictClient(Client):  # type: ignore[misc]  # pymemcache has no types
     ) -> list[bytes]:
         lines: list[bytes] = super()._misc_cmd(cmds, cmd_name, *args, **kwargs)
         if not all(map(_ANSWERS[cmd_name], lines)):
-            raise MemcacheUnknownError("not an answer to what was asked")
+            raise MemcacheUnknownError("sent a reply that does not fit the command")
         return lines
 
     def _extract_value(self, expect_cas: bool, line: bytes, *args: Any) -> Any:  # noqa: FBT001 - pymemcache's signature
         announced = _is_value(line)
         if announced is None or expect_cas != bool(announced[2]) or int(announced[1]) > LARGEST:
-            raise MemcacheUnknownError("a value of no legal size")
+            raise MemcacheUnknownError("a value of invalid size")
         size = int(announced[1])
         if size > self.max_value_bytes:  # it is not read, so the connection gets closed
             raise ValueTooLargeError(
@@ -333,25 +333,28 @@ def _incr(client: Any, command: Incr) -> Reply:
 
 @_HANDLERS.handles(GetOrStub)
 def _get_or_stub(client: Any, command: GetOrStub) -> Reply:
-    name, mine = encode_key(command.key), stub(command.mark)
+    name, own_stub = encode_key(command.key), stub(command.mark)
     expire = _exptime(command.ttl)
     for _ in range(BEGIN_TRIES):
         payload, token = client.gets(name)
         if payload is not None:
             if is_stub(payload):
-                return StubReply(None, token, leads=payload == mine, stub=payload)
+                return StubReply(None, token, leads=payload == own_stub, stub=payload)
             return StubReply(payload, token, leads=False)
-        client.add(name, mine, expire=expire)
+        client.add(name, own_stub, expire=expire)
     return NodeRefusedError("the key vanished repeatedly", client.node)
 
 
 @_HANDLERS.handles(Renew)
 def _renew(client: Any, command: Renew) -> Reply:
-    name, mine = encode_key(command.key), stub(command.mark)
-    if client.cas(name, mine, _cas_number(command.token), expire=_exptime(command.ttl)) is not True:
+    name, own_stub = encode_key(command.key), stub(command.mark)
+    if (
+        client.cas(name, own_stub, _cas_number(command.token), expire=_exptime(command.ttl))
+        is not True
+    ):
         return None
     payload, token = client.gets(name)
-    return token if payload == mine else None
+    return token if payload == own_stub else None
 
 
 @_HANDLERS.handles(Acquire)
@@ -364,10 +367,10 @@ def _acquire(client: Any, command: Acquire) -> Reply:
 @_HANDLERS.handles(DeleteCas)
 def _delete_cas(client: Any, command: DeleteCas) -> Reply:
     # The protocol has no delete by CAS number, but an item with an expiry in the past is gone.
-    gone: bool | None = client.cas(
+    deleted: bool | None = client.cas(
         encode_key(command.key), abandoned(b""), _cas_number(command.token), expire=LONG_AGO
     )
-    return gone is True
+    return deleted is True
 
 
 @_HANDLERS.handles(CompareAndDelete)
@@ -382,8 +385,8 @@ def _compare_and_expire(client: Any, command: CompareAndExpire) -> Reply:
     if payload != command.payload:
         return False
     expire = _exptime(command.ttl)
-    kept: bool | None = client.cas(encode_key(command.key), payload, token, expire=expire)
-    return kept is True
+    stored: bool | None = client.cas(encode_key(command.key), payload, token, expire=expire)
+    return stored is True
 
 
 @_HANDLERS.handles(Ping)

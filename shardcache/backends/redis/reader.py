@@ -98,7 +98,7 @@ class ReplyReader:
         return self._skipped > 0
 
     def feed(self, data: bytes) -> None:
-        """Take bytes in fragments of any size."""
+        """Accept bytes in fragments of any size."""
         if self._skipped:
             data = self._skip(data)
         if self._place == len(self._data) and not self._arrived:
@@ -140,7 +140,7 @@ class ReplyReader:
         return True
 
     def _read_run(self) -> bool:
-        """Have hiredis read all replies up to the next array; return whether that went well."""
+        """Let hiredis read all replies up to the next array; return whether it could."""
         end = self._next_array()
         found = self._read_with_hiredis(self._data[self._place : end])
         if found:
@@ -189,13 +189,13 @@ class ReplyReader:
         following = end + 2
         if following > len(data):
             if end - begin > LARGEST:
-                raise MalformedReplyError(f"a value of impossible size ({end - begin} bytes)")
+                raise MalformedReplyError(f"sent a value of invalid size ({end - begin} bytes)")
             if end - begin > self._largest:
                 return self._begin_to_skip(begin, following)
             self._missing = following - len(data)
             return INCOMPLETE
         if data[end:following] != _END:
-            raise MalformedReplyError("a value of another size than announced")
+            raise MalformedReplyError("sent a value longer or shorter than announced")
         if following == len(data):
             self._data, self._place = b"", 0  # a large value is not kept here
         else:
@@ -214,7 +214,7 @@ class ReplyReader:
         end = self._skipped
         for place, letter in ((end - 2, _END[:1]), (end - 1, _END[1:])):
             if place >= 0 and data[place : place + 1] not in {letter, b""}:
-                raise MalformedReplyError("a value of another size than announced")
+                raise MalformedReplyError("sent a value longer or shorter than announced")
         self._skipped = max(0, end - len(data))
         return data[end:]
 
@@ -225,7 +225,7 @@ class ReplyReader:
         elif size == b"-1":
             self._place = end + 2
             return None
-        raise MalformedReplyError("a value of impossible size")
+        raise MalformedReplyError("sent a value of invalid size")
 
     def _read_line(self, kind: bytes) -> Any:
         """Return the next reply that is a line, or `INCOMPLETE`."""
@@ -238,7 +238,7 @@ class ReplyReader:
             return hiredis.ReplyError(text.decode(errors="replace"))
         if kind == b":" and text.removeprefix(b"-").isdigit():
             return int(text)
-        raise MalformedReplyError("a reply of another kind than asked for")
+        raise MalformedReplyError("sent a reply of the wrong type")
 
     def _read_text(self, kind: bytes) -> bytes | None:
         """Return the next line without its first byte, or `None` if it is incomplete."""
@@ -251,9 +251,9 @@ class ReplyReader:
                 return None
             if data.startswith(_MEMCACHED, start):
                 raise MalformedReplyError(
-                    "answers as memcached does: for a memcached node use memcached://"
+                    "answers like memcached: for a memcached node use memcached://"
                 )
-            raise MalformedReplyError("a reply of no known kind, or a line without an end")
+            raise MalformedReplyError("sent a reply of unknown type, or a line that is too long")
         self._place = end + 2
         return data[start + 1 : end]
 
@@ -267,7 +267,7 @@ class ReplyReader:
             return self._read_line(kind)
         if self._read_text(kind) is None:
             return INCOMPLETE
-        raise MalformedReplyError(f"another reply than the {values} values asked for")
+        raise MalformedReplyError(f"sent another reply than the expected {values} values")
 
     def _read_whole_array(self, start: int) -> Any:
         """Return the array at `start` as hiredis reads it, or `None` if hiredis cannot."""
@@ -309,7 +309,7 @@ class ReplyReader:
         if place == size:
             return INCOMPLETE
         if data[place : place + 1] != b"$":
-            raise MalformedReplyError("a part of an array that is no value")
+            raise MalformedReplyError("sent an array element that is not a value")
         value = self._read_value()
         if value is INCOMPLETE:
             return INCOMPLETE

@@ -46,7 +46,7 @@ NOT_ALLOWED: Final = {
 
 CLUSTERED: Final = frozenset({"ASK", "CROSSSLOT", "MOVED"})
 
-# These tell a value that is no counter, so they are kept even if they contain the user's name.
+# These tell a value that is not a counter, so they are kept even if they contain the user's name.
 NO_COUNTER: Final = frozenset(
     {
         "ERR increment or decrement would overflow",

@@ -25,7 +25,7 @@ MORE: Final = More.MORE
 
 
 class UnexpectedError(Exception):
-    """The server's reply is of another kind than the command has."""
+    """The server's reply is of the wrong type for the command."""
 
 
 class PendingReply(Protocol):
@@ -36,10 +36,10 @@ class PendingReply(Protocol):
         """Return the length of the array that the server sends next; 0 if it sends no array."""
 
     def take(self, raw: Any) -> Reply | More:
-        """Take the server's next reply; raise `UnexpectedError` if it cannot belong to this command."""
+        """Accept the server's next reply; raise `UnexpectedError` if it cannot belong to this command."""
 
     def refuse(self, error: Refusal) -> Reply | More:
-        """Take an error in place of the server's next reply; its cause has the server's text."""
+        """Accept an error in place of the server's next reply; its cause has the server's text."""
 
     def partial_reply(self, node: str) -> Reply:
         """Return what has arrived, with a `NodeTimeoutError` in each gap."""
@@ -137,7 +137,7 @@ class PingReply:
         self._answer: Reply | More = MORE
 
     def take(self, raw: Any) -> Reply | More:
-        """Take the ping's answer, then the write's."""
+        """Accept the ping's answer, then the write's."""
         if self._answer is MORE:
             self._answer = parse_pong(raw)
             return MORE
@@ -145,7 +145,7 @@ class PingReply:
         return self._answer
 
     def refuse(self, error: Refusal) -> Reply | More:
-        """Take the ping's error; take the write's only if it means that the node does not serve."""
+        """Accept the ping's error; take the write's only if it means that the node does not serve."""
         if self._answer is MORE:
             self._answer = error
             return MORE

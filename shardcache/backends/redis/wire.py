@@ -181,7 +181,7 @@ class RedisWire:
         return self._encoders[type(command)](self, command)
 
     def feed(self, data: bytes) -> list[Reply]:
-        """Take bytes in fragments of any size; return the replies that are now complete.
+        """Accept bytes in fragments of any size; return the replies that are now complete.
 
         Raise the refusal of the hello, or `NodeProtocolError` for bytes that are no expected reply.
         """
@@ -205,7 +205,9 @@ class RedisWire:
                     pending.popleft()
                     replies.append(reply)
         except (MalformedReplyError, UnexpectedError, MemoryError) as error:
-            raise self._protocol_error(str(error) or "not an answer to what was asked") from error
+            raise self._protocol_error(
+                str(error) or "sent a reply that does not fit the command"
+            ) from error
         if not (arrived.empty or self._unanswered):
             raise self._surplus_error()
         return replies
@@ -253,7 +255,7 @@ class RedisWire:
         except MalformedReplyError:
             raw = None
         said = isinstance(raw, hiredis.ReplyError) and unasked_refusal(str(raw), self._node)
-        return said or self._protocol_error("bytes beyond what was asked")
+        return said or self._protocol_error("sent bytes that no command asked for")
 
     def _protocol_error(self, what: str) -> NodeProtocolError:
         return NodeProtocolError(what, self._node)
@@ -372,11 +374,11 @@ class RedisWire:
         return self._ask_script(pending, COUNT, command.key, b"%d" % command.delta)
 
     def _translate_count_error(self, error: Refusal) -> Reply:
-        """Return `NotACounterError` for a value that is no counter, otherwise the node's error."""
+        """Return `NotACounterError` for a value that is not a counter, otherwise the node's error."""
         if not _is_no_counter(str(error.__cause__)):
             return error
         uncounted = NotACounterError(
-            "the value is no whole number from 0 to 2**63 - 1, or would rise above", self._node
+            "the value is not a whole number from 0 to 2**63 - 1, or would rise above", self._node
         )
         uncounted.__cause__ = error.__cause__
         return uncounted
@@ -410,8 +412,8 @@ class RedisWire:
     def _acquire(self, command: Acquire) -> Sequence[bytes]:
         key, payload, ttl = command
         stored = self._encode_payload(payload)
-        taken = Acquired(_digest(stored))
-        pending = SingleReply(lambda raw: taken if _parse_ok_or_none(raw) else False)
+        acquired = Acquired(_digest(stored))
+        pending = SingleReply(lambda raw: acquired if _parse_ok_or_none(raw) else False)
         words = (b"SET", key, stored, *_ttl_words(ttl), *_CONDITIONS[When.ABSENT])
         return self._ask(pending, *words)
 
@@ -536,7 +538,7 @@ def _parse_stats(raw: Any) -> dict[str, str]:
 
 
 def _translate_wrong_type(error: Refusal) -> Reply:
-    """Return `False` for a key that is no string any more: it has been changed."""
+    """Return `False` for a key that is no longer a string: it has been changed."""
     return False if str(error.__cause__).startswith("WRONGTYPE ") else error
 
 

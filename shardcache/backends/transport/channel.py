@@ -444,9 +444,9 @@ class Channel:
         self._check_stall(now, upcoming)
 
     def _check_stall(self, now: float, upcoming: Sequence[float]) -> None:
-        """Have this connection replaced if it stalls; otherwise check again when it may.
+        """Replace this connection if it stalls; otherwise check again when it may.
 
-        A reply that is late while bytes arrive, or because of a larger reply before it, is no stall.
+        A reply that is late while bytes arrive, or because of a larger reply before it, is not a stall.
         """
         times = [*upcoming]
         if self._sent and not self._stalled:

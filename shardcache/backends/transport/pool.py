@@ -331,7 +331,9 @@ class Pool:
         """Return how long to wait before checking again: a dropped connection wakes no thread."""
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            raise PoolTimeoutError(f"all {self.size} connections stayed in use", self.node)
+            raise PoolTimeoutError(
+                f"all {self.size} connections were in use until the deadline", self.node
+            )
         return min(remaining, _WAIT_SLICE)
 
     def add(self, connection: Connection, slot: Slot) -> None:

@@ -53,7 +53,7 @@ class NameResolver(Resolver):
         try:
             return _look_up(node.address, 0)
         except UnicodeError as error:  # an empty label, or one above 63 characters
-            raise OSError(f"no legal host name: {error}") from error
+            raise OSError(f"not a valid host name: {error}") from error
 
 
 NAMES: Final = NameResolver()

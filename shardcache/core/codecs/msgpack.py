@@ -152,7 +152,7 @@ def _unpack_marks(data: bytes, **options: Any) -> Any:  # msgpack's
 
     def read_mark(code: int, contents: bytes) -> Mark:
         if contents:
-            raise DecodeError("an extension that is no mark")
+            raise DecodeError("an extension that is not a mark")
         pending.append(_MARKS_BY_CODE[code])
         return pending[-1]
 
@@ -164,7 +164,7 @@ def _unpack_marks(data: bytes, **options: Any) -> Any:  # msgpack's
 
     value = _unpack(data, ext_hook=read_mark, list_hook=restore, **options)
     if pending:
-        raise DecodeError("a mark that begins no array")
+        raise DecodeError("a mark that does not begin an array")
     return value
 
 

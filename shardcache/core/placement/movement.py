@@ -103,11 +103,11 @@ class Movement(NamedTuple):
         return self._shares(1)
 
     def _shares(self, end: int) -> Mapping[str, float]:
-        held: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for flow, count in self.flows.items():
-            held[flow[end]] += count
+            counts[flow[end]] += count
         total = self.total
-        return {name: count / total for name, count in sorted(held.items())}
+        return {name: count / total for name, count in sorted(counts.items())}
 
 
 def shares(placement: Placement, keys: Iterable[bytes] | None = None) -> Mapping[str, float]:

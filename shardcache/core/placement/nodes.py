@@ -209,7 +209,7 @@ def _host_and_port(scheme: str, written: str) -> tuple[str, int | None]:
         return _ipv6_and_port(written)
     host, separator, port = written.partition(":")
     if ":" in port:
-        raise ConfigurationError("an IPv6 address stands in brackets, as in [::1]:11211")
+        raise ConfigurationError("an IPv6 address must be in brackets, as in [::1]:11211")
     if not _hostname(host):
         raise ConfigurationError("a host is made of letters, digits, '.', '-' and '_'")
     return host.lower(), _number(port) if separator else None
@@ -243,9 +243,9 @@ def _number(port: str) -> int:
 
 
 def _distinct(fields: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    twice = [name for name, count in Counter(name for name, _ in fields).items() if count > 1]
-    if twice:
+    repeated = [name for name, count in Counter(name for name, _ in fields).items() if count > 1]
+    if repeated:
         raise ConfigurationError(
-            *(f"option {redact(name)} of a URL is given more than once" for name in twice)
+            *(f"option {redact(name)} of a URL is given more than once" for name in repeated)
         )
     return fields

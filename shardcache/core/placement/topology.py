@@ -87,13 +87,13 @@ class Topology:
 
 def check_nodes(nodes: Iterable[Node]) -> tuple[Node, ...]:
     """Return `nodes` as a tuple; raise `TopologyError` if it is empty or two share a name."""
-    listed = tuple(nodes)
-    if not listed:
+    checked = tuple(nodes)
+    if not checked:
         raise TopologyError("a topology needs at least one node")
-    twice = [name for name, count in Counter(node.name for node in listed).items() if count > 1]
-    if twice:
-        raise TopologyError(f"two nodes are called {', '.join(map(repr, twice))}")
-    return listed
+    repeated = [name for name, count in Counter(node.name for node in checked).items() if count > 1]
+    if repeated:
+        raise TopologyError(f"two nodes are called {', '.join(map(repr, repeated))}")
+    return checked
 
 
 @dataclass(frozen=True)

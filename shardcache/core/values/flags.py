@@ -106,5 +106,5 @@ def is_abandoned(payload: object) -> bool:
 
 
 def is_mark(payload: Payload) -> bool:
-    """Return whether this is no value, but the mark of a running, abandoned or failed recompute."""
+    """Return whether this is not a value but the mark of a running, abandoned or failed recompute."""
     return is_stub(payload) or payload[0] in _MARKS

@@ -51,8 +51,8 @@ class InflateBudget:
             raise DecodeError("marked as compressed, but not by zlib") from None
         if not whole or machine.unused_data:
             raise DecodeError(
-                f"compressed data cut short, or of more bytes than a value ({self._largest}) or"
-                f" what is left for this call ({limit}) may have"
+                f"compressed data is truncated, or inflates beyond the limit of a value"
+                f" ({self._largest}) or of this call ({limit})"
             )
         return inflated
 
@@ -119,7 +119,7 @@ class OtherClients:
         """Return the value of an unsigned pickle; raise `DecodeError` if it does not begin as one."""
         if len(data) < 2 or data[0] != _PICKLE_MARK or data[1] not in _PROTOCOLS:  # noqa: PLR2004
             raise DecodeError(
-                "marked as a pickle of another client, but begins as none of protocol 2 to 5: text of"
+                "marked as a pickle of another client, but is not of protocol 2 to 5: text of"
                 " a JsonSerde, or a pickle of python-memcached's protocol 0, which is never read"
             )
         return unpickle(data)

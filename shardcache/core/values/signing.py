@@ -63,10 +63,10 @@ class Signer:
             if hmac.compare_digest(digest, _digest(keyed, scope, end, data)):
                 (ends,) = _ENDS.unpack(end)
                 if now > ends + LEEWAY:
-                    raise DecodeError("signed for a time that is over")
+                    raise DecodeError("the signature has expired")
                 return data
         raise DecodeError(
-            "the signature does not match: of another secret, key or purpose, or altered"
+            "the signature does not match: made with another secret, for another key or purpose, or altered"
         )
 
 

@@ -113,7 +113,7 @@ class Cluster:
         return cluster
 
     @property
-    def known(self) -> dict[str, Member]:
+    def all_members(self) -> dict[str, Member]:
         """All nodes by the name that operators see: `lock` precedes one that serves only locks."""
         locks = {} if self.locks is None else self.locks.members
         return {**self.members, **{f"lock {name}": member for name, member in locks.items()}}
@@ -339,7 +339,7 @@ class Cluster:
         Every value of a node is decoded here, whether one key was read or many. `decode` is another
         decoder than that of `payloads`: for a payload that is verified already, or for one of many.
         """
-        # Decoded first, because a hit is to be quick. No decoder takes a mark, but memcached's own.
+        # Decoded first, because a hit must be quick. No decoder takes a mark, but memcached's own.
         if payload is None or (not payload[1] and payload == BARE_STUB):
             member.misses += 1
             return default

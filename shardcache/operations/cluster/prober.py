@@ -317,8 +317,8 @@ class Prober:
 
 def _unreachable(member: Member, error: Exception) -> NodeError:
     """Return the error of a node to which no ping can be sent."""
-    said = str(error) if isinstance(error, ShardCacheError) else repr(error)
-    return NodeUnavailableError(f"cannot be probed: {said}", member.node.name)
+    reason = str(error) if isinstance(error, ShardCacheError) else repr(error)
+    return NodeUnavailableError(f"cannot be probed: {reason}", member.node.name)
 
 
 def clients_of(health: SharedHealth) -> Sequence[tuple[Member, Ejector]]:

@@ -77,7 +77,7 @@ class Generations(dict[str, Generation]):
         self._mark = MARKS + keys.canonical(b"")
         self._seen: Mapping[Member, Payload | None] = {}  # the mark on each node at the last look
         self._turn = 0  # counts the generations that are looked at along with the mark
-        self._looking: set[bytes] = set()  # the keys of looks under way
+        self._looking: set[bytes] = set()  # the keys of looks in progress
         self.cleared = Generation(CLEARED + keys.canonical(b""))
         self.epoch: object = object()
         self.due = -math.inf
@@ -109,8 +109,8 @@ class Generations(dict[str, Generation]):
             if replies is None and key in self._looking:  # another caller looks: read meanwhile
                 replies = await _read(cluster, reads, deadline)
             along = reads if replies is None else ()
-            own = await self._look_once(cluster, key, wanted, along, deadline)
-            replies = own if replies is None else replies
+            new_replies = await self._look_once(cluster, key, wanted, along, deadline)
+            replies = new_replies if replies is None else replies
         if names != [each.name for each in wanted]:
             return None
         return await _read(cluster, reads, deadline) if replies is None else replies
@@ -124,18 +124,18 @@ class Generations(dict[str, Generation]):
         deadline: float,
     ) -> list[Timed] | None:
         """Look for all callers, or wait for the caller that does; return the replies to own `reads`."""
-        own: list[list[Timed]] = []
+        own_replies: list[list[Timed]] = []
 
         async def look() -> None:
             self._looking.add(key)
             try:
-                own.append(await self._look(cluster, wanted, reads, deadline))
+                own_replies.append(await self._look(cluster, wanted, reads, deadline))
             finally:
                 self._looking.discard(key)
 
-        left = deadline - cluster.io.now()
-        await cluster.io.single_flight.do(key, look, max(0.0, left), takes_over=False)
-        return own[0] if own else None
+        seconds_left = deadline - cluster.io.now()
+        await cluster.io.single_flight.do(key, look, max(0.0, seconds_left), takes_over=False)
+        return own_replies[0] if own_replies else None
 
     async def renew(self, cluster: Cluster, generation: Generation) -> bool:
         """Begin another generation; return whether it is in force, so that other clients will see it.
@@ -151,9 +151,9 @@ class Generations(dict[str, Generation]):
         known = [generation.name, current_generation(names, len(members))]
         name = next_generation(known, names, io.wall(), io.token())
         stored = await _store_newer(cluster, generation.key, name, found, deadline, wanted)
-        left = [member for member, reply in found.items() if reply is UNANSWERED]
-        if left:  # they get it later, so that it is not lost with a few of the other nodes
-            io.try_spawn(lambda: _catch_up(cluster, generation.key, name, left), "generation")
+        unanswered = [member for member, reply in found.items() if reply is UNANSWERED]
+        if unanswered:  # they get it later, so that it is not lost with a few of the other nodes
+            io.try_spawn(lambda: _catch_up(cluster, generation.key, name, unanswered), "generation")
         if len(stored) < wanted:
             failed = (reply for reply in found.values() if isinstance(reply, NodeError))
             return cluster.unwrap(next(failed, None), default=False) is True
@@ -255,7 +255,7 @@ class Generations(dict[str, Generation]):
         nodes: int,
         deadline: float,
     ) -> None:
-        """Learn the generation in force; first store it on nodes that have an older one."""
+        """Look up the generation in force; first store it on nodes that have an older one."""
         if len(answers) < quorum(nodes):
             self._seen = {}  # look it up again with the next look at the mark
             return

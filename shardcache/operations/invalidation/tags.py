@@ -61,8 +61,8 @@ async def _create(cluster: Cluster, member: Member, name: bytes, deadline: float
 
 
 async def invalidate(cluster: Cluster, tag: Key) -> bool:
-    """Make every value with this tag a miss; return whether the tag's node has carried that out."""
-    # It is not known which recomputes under way have this tag: no caller joins any of them.
+    """Invalidate every value with this tag; return whether the tag's node has confirmed it."""
+    # It is not known which recomputes in progress have this tag: no caller joins any of them.
     cluster.invalidated_all()
     ((name, member),) = places(cluster, [tag])
     reply = await cluster.ask(member, Delete(name))

@@ -29,7 +29,7 @@ async def ping(cluster: Cluster) -> dict[str, float | NodeError]:
     Ejected nodes are asked as well, and restored when they answer. `lock` precedes the names of
     nodes that serve only locks.
     """
-    known = cluster.known
+    known = cluster.all_members
     asks = [(member, Ping()) for member in known.values()]
     answers = await cluster.ask_members_timed(asks, ejected_too=True)
     return {
@@ -60,7 +60,7 @@ class Counters(dict[str, dict[str, int | float]]):
 
 def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
     """Return this client's counters by node name, without asking any node."""
-    known = cluster.known
+    known = cluster.all_members
     counted = Counters((name, member.counters()) for name, member in known.items())
     counted.protection = dict(recomputes)
     counted.circuits = {name: member.health.circuit.value for name, member in known.items()}
@@ -69,7 +69,7 @@ def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
 
 async def stats(cluster: Cluster, recomputes: Mapping[str, float]) -> Stats:
     """Return, by node name, the server's own figures (or its error) and this client's counters."""
-    known = cluster.known
+    known = cluster.all_members
     members = list(known.values())
     counted = counters(cluster, recomputes)
     replies = await _ask_each(cluster, members, ServerStats())

@@ -137,7 +137,7 @@ async def check(cluster: Cluster) -> dict[str, NodeCheck]:
                 visit.note("", _reason(error, visit.member.node.name))
     await _clean(cluster, visits)
     faults = {visit.name: visit.faults() for visit in visits if visit.failed}
-    passed = {visit.name: visit.found(cluster) for visit in visits if not visit.failed}
+    passed = {visit.name: visit.result(cluster) for visit in visits if not visit.failed}
     if faults:
         raise CheckFailedError(faults, passed)
     return passed
@@ -155,7 +155,7 @@ def _visits(cluster: Cluster) -> list[Visit]:
             values=member in cached,
             locks=cluster.locks is None or member not in cached,
         )
-        for name, member in cluster.known.items()
+        for name, member in cluster.all_members.items()
     ]
 
 
@@ -195,7 +195,7 @@ Asking: TypeAlias = Generator[Command, Reply, Any]
 REFUSED: Final[Any] = object()
 
 
-class _Over(Exception):  # noqa: N818 - an order to stop
+class _Stop(Exception):  # noqa: N818 - an order to stop
     """Nothing more is to be asked of the node."""
 
 
@@ -243,7 +243,7 @@ class Visit:
         """Return what is wrong, and what to do about it."""
         return [self._fault(reason, unable) for reason, unable in self._unable.items()]
 
-    def found(self, cluster: Cluster) -> NodeCheck:
+    def result(self, cluster: Cluster) -> NodeCheck:
         """Return what was found on a node without faults."""
         return NodeCheck(self._server(), self._answer_seconds, tuple(self._notes(cluster)))
 
@@ -258,7 +258,7 @@ class Visit:
             yield from self._ask("delete many", DeleteMany(self.written))
             self.written = []
             yield from self._ask_for_figures()
-        except _Over:
+        except _Stop:
             return
 
     def _ask_for_values(self) -> Asking:
@@ -319,11 +319,11 @@ class Visit:
     def _ask_for_lock(self, key: bytes) -> Asking:
         payload, supports = self._payload, self.member.supports
         self.written.append(key)
-        taken = yield from self._ask("take a lock", Acquire(key, payload, TTL))
+        acquired = yield from self._ask("take a lock", Acquire(key, payload, TTL))
         self._answer_seconds = self._answer_seconds or self.seconds
-        if taken is REFUSED:
+        if acquired is REFUSED:
             return
-        if not isinstance(taken, Acquired):
+        if not isinstance(acquired, Acquired):
             self.note("take a lock", NO)
             return
         if CompareAndExpire not in supports:
@@ -375,7 +375,7 @@ class Visit:
         self.note(what, _reason(error, error.node))
         kind = failure_kind(error)
         if kind in FINAL or (kind is not FailureKind.NONE and self._asked == 1):
-            raise _Over
+            raise _Stop
         return REFUSED
 
     def _fault(self, reason: str, unable: Sequence[str]) -> str:
@@ -383,9 +383,9 @@ class Visit:
         if "NOPERM" in reason:
             advice = f"give it +@read +@write +@scripting +@connection +info {self._patterns()}"
         advised = f"{reason.rstrip('.')}; {advice}" if advice else reason
-        listed = ", ".join(dict.fromkeys(filter(None, unable)))
-        whole = not listed or len(unable) == self._asked
-        return advised if whole else f"cannot {listed}: {advised}"
+        things = ", ".join(dict.fromkeys(filter(None, unable)))
+        whole = not things or len(unable) == self._asked
+        return advised if whole else f"cannot {things}: {advised}"
 
     def _patterns(self) -> str:
         """Return the key patterns that a Redis user needs."""
@@ -417,8 +417,8 @@ class Visit:
             yield "a writable replica of another server: writes are lost when it is synchronised"
         if self._values and self._figure("maxmemory_policy") == "noeviction":
             forever = ": without a ttl values stay for ever, and there is no default_ttl"
-            kept = forever if cluster.default_ttl is None else ""
-            yield f"it evicts nothing (maxmemory-policy noeviction){kept}"
+            consequence = forever if cluster.default_ttl is None else ""
+            yield f"it evicts nothing (maxmemory-policy noeviction){consequence}"
         yield from url_warnings(self.member.node)
         if sends_password_in_clear(self.member.node):
             yield "its password is sent unencrypted: use rediss://"

@@ -134,7 +134,7 @@ async def _cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL
 
 
 def delete(cluster: Cluster, key: Key) -> Coroutine[Any, Any, bool]:
-    """Remove the key; return whether it was there. A recompute of it under way is void."""
+    """Remove the key; return whether it was there. A recompute of it in progress is void."""
     if cluster.observes_operations:
         return report(cluster, "delete", 1, lambda: _delete(cluster, key))
     return _delete(cluster, key)
@@ -191,14 +191,14 @@ async def incr(
     cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
 ) -> int | None:
     """Add `delta` to the key's counter; return its new value."""
-    return await _count(cluster, "incr", key, _checked(delta, "delta"), initial, ttl)
+    return await _count(cluster, "incr", key, _check_count(delta, "delta"), initial, ttl)
 
 
 async def decr(
     cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
 ) -> int | None:
     """Subtract `delta` from the key's counter, which stops at 0; return its new value."""
-    return await _count(cluster, "decr", key, -_checked(delta, "delta"), initial, ttl)
+    return await _count(cluster, "decr", key, -_check_count(delta, "delta"), initial, ttl)
 
 
 def _count(  # noqa: PLR0913, PLR0917 - one counter, in either direction
@@ -214,7 +214,7 @@ async def _add(
 ) -> int | None:
     name, member, _ = cluster.route(key)
     cluster.invalidated(name)
-    initial = None if start is None else _checked(start, "initial")
+    initial = None if start is None else _check_count(start, "initial")
     seconds = lifetime(ttl, cluster.default_ttl)
     deadline = cluster.deadline()
     for _ in range(COUNTER_TRIES):
@@ -234,7 +234,7 @@ async def _add(
     return None
 
 
-def _checked(number: SupportsIndex, name: str) -> int:
+def _check_count(number: SupportsIndex, name: str) -> int:
     count = whole(number)
     if count is None:
         raise TypeError(f"{name} must be an int, not {type(number).__name__}")

@@ -76,7 +76,7 @@ class HeldLock:
         self._tokens = tokens
         self._put_back: set[Member] = set()  # nodes that had lost it, and may store it again
         self._process = cluster.io.process()
-        self._extending = 0  # the number of extensions under way
+        self._extending = 0  # the number of extensions in progress
         self._shortest = 0.0  # the validity by the shortest of them
         self._renewal: Repetition | None = None
 
@@ -131,7 +131,7 @@ class HeldLock:
         if self.released:
             return False
         if self.lost or deadline <= asked:
-            self._lose("its time ran out")
+            self._lose("it expired")
             return False
         # From now on nodes may keep it for no longer than this, whatever they reply.
         self.until = min(self.until, asked + validity_of(ttl, 0.0, self.members))
@@ -187,7 +187,7 @@ class HeldLock:
         return dict(zip(members, replies, strict=True))
 
     async def _extend_late(self, members: Sequence[Member], ttl: float, deadline: float) -> None:
-        """Go through all steps with nodes that were not awaited."""
+        """Extend it on nodes that the call did not wait for, with all steps that they need."""
         if self.remaining():
             with suppress(
                 ShardCacheError
@@ -199,7 +199,7 @@ class HeldLock:
         if self.released or not self.own:
             return False
         if not self.remaining():
-            self._lose("its time ran out")
+            self._lose("it expired")
         self.released = True
         if self._renewal is not None:
             try:

@@ -112,12 +112,12 @@ async def is_held(cluster: Cluster, key: Key) -> bool:
 
 def _decide_held(replies: Sequence[Reply]) -> bool | None:
     """Return whether a majority has one token; `None` if unheard nodes could make the difference."""
-    kept = [reply for reply in replies if isinstance(reply, tuple)]
-    most = max(map(kept.count, kept), default=0)
+    tokens = [reply for reply in replies if isinstance(reply, tuple)]
+    votes = max(map(tokens.count, tokens), default=0)
     unheard = sum(reply is UNANSWERED or isinstance(reply, NodeError) for reply in replies)
-    if most >= quorum(len(replies)):
+    if votes >= quorum(len(replies)):
         return True
-    return False if most + unheard < quorum(len(replies)) else None
+    return False if votes + unheard < quorum(len(replies)) else None
 
 
 class _Attempt:
@@ -178,9 +178,9 @@ class _Attempt:
         later = [member for member in unsure if CompareAndDelete not in member.supports]
         remove_later(self.cluster, later, self._key, self._payload, LOOKS)
         agreed = self._agreed()
-        asked = [*agreed, *(member for member in unsure if member not in later)]
-        if asked:
-            tokens = {member: token_of(self._replies[member]) for member in asked}
+        at_once = [*agreed, *(member for member in unsure if member not in later)]
+        if at_once:
+            tokens = {member: token_of(self._replies[member]) for member in at_once}
             await withdraw(
                 self.cluster, tokens, self._key, self._payload, len(agreed), unsure=unsure
             )

@@ -21,8 +21,8 @@ from shardcache.operations.invalidation import tags
 from shardcache.operations.port import FlightEnd, raisable
 from shardcache.operations.recompute.exceptions import copy_to_raise
 from shardcache.operations.recompute.leader import Leader
-from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome
-from shardcache.operations.recompute.progress import Progress, Sight
+from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome
+from shardcache.operations.recompute.progress import FirstRead, Progress
 from shardcache.operations.recompute.recompute import begin_over, capture, claim_refresh, recompute
 from shardcache.operations.recompute.request import SERVED, Request
 
@@ -47,29 +47,29 @@ async def _get(request: Request) -> Any:
             state = request.freshness_of(stored, versions)
             if state in SERVED:
                 value = request.decode(stored.payload)
-                if value is not NOT_MADE:
+                if value is not NO_VALUE:
                     request.increment("stale" if state is Freshness.STALE else "hits")
                     if state is Freshness.FRESH:
                         return value
                     return await _serve_stale(request, value, stored)
             elif state in RESERVES:
-                return await _miss(request, Sight(request.began, reply, versions), stored)
+                return await _miss(request, FirstRead(request.began, reply, versions), stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
         error = request.restore_error(reply)
         if error is not None:
             request.increment("hits")
             raise raisable(error)
-    return await _miss(request, Sight(request.began, reply, versions), None)
+    return await _miss(request, FirstRead(request.began, reply, versions), None)
 
 
 async def peek(request: Request) -> Any:
-    """Return the stored value, fresh or stale, or `NOT_MADE`; compute nothing."""
+    """Return the stored value, fresh or stale, or `NO_VALUE`; never recompute."""
     reply, versions = await request.read()
     if not isinstance(reply, tuple) or is_mark(reply):
-        return NOT_MADE
+        return NO_VALUE
     stored = open_stored(reply)
     if stored is None or request.freshness_of(stored, versions) not in SERVED:
-        return NOT_MADE
+        return NO_VALUE
     return request.decode(stored.payload)
 
 
@@ -106,12 +106,12 @@ async def refresh(request: Request) -> Any:
 
 
 async def invalidate(request: Request) -> bool:
-    """Remove the value, and void recomputes under way; return whether anything was there."""
+    """Remove the value, and void recomputes in progress; return whether anything was there."""
     cluster, member = request.cluster, request.member
     cluster.invalidated(request.name)
     request.protection.refresh_gate.clear(request.name)
     asks: list[tuple[Member, Command]] = [(member, Delete(request.name))]
-    if request.policy.ages:  # a refresh under way, or backing off, has nothing left to do
+    if request.policy.ages:  # a refresh in progress, or backing off, has nothing left to do
         asks.append((member, Delete(request.refresh_key)))
     reply, *_ = await cluster.ask_many(asks)
     return cluster.unwrap(reply, default=False) is True
@@ -168,17 +168,17 @@ async def _recompute_over(request: Request, progress: Progress) -> Outcome:
 # A miss: one caller of this process recomputes the value, or waits for another process.
 
 
-async def _miss(request: Request, sight: Sight, last_resort: Stored | None) -> Any:
+async def _miss(request: Request, first_read: FirstRead, last_resort: Stored | None) -> Any:
     io, policy = request.io, request.policy
     request.missed = True
     request.increment("misses")
-    if isinstance(sight.reply, NodeError):
-        request.count_trouble(sight.reply)
+    if isinstance(first_read.reply, NodeError):
+        request.count_trouble(first_read.reply)
     began = io.now()
     leader = Leader(request, last_resort, began + policy.seconds("wait"))
     if not policy.coalesce:
-        return await _deliver_own(request, await _lead(leader, sight))
-    ended, own = await _join_or_lead(request, leader, await _identify_stub(request, sight))
+        return await _deliver_own(request, await _lead(leader, first_read))
+    ended, own = await _join_or_lead(request, leader, await _identify_stub(request, first_read))
     if ended is FlightEnd.REENTRANT:
         return await _recompute_alone(request)
     if isinstance(ended, FlightEnd):
@@ -192,13 +192,13 @@ async def _miss(request: Request, sight: Sight, last_resort: Stored | None) -> A
     return await _deliver_copy(request, ended)
 
 
-async def _lead(leader: Leader, sight: Sight) -> Outcome:
-    outcome = await capture(lambda: leader.outcome(sight.reply))
+async def _lead(leader: Leader, first_read: FirstRead) -> Outcome:
+    outcome = await capture(lambda: leader.outcome(first_read.reply))
     return outcome._replace(progress=leader.progress)
 
 
 async def _join_or_lead(
-    request: Request, leader: Leader, sight: Sight
+    request: Request, leader: Leader, first_read: FirstRead
 ) -> tuple[Outcome | FlightEnd, bool]:
     """Return the outcome of the flight for all callers, and whether the work was this caller's own.
 
@@ -207,7 +207,7 @@ async def _join_or_lead(
     joined: set[Progress] = set()
 
     def joins(progress: Progress) -> bool:
-        if not sight.may_join(progress):
+        if not first_read.may_join(progress):
             leader.void = progress.claim
             return False
         if progress.claim is not None:
@@ -216,11 +216,11 @@ async def _join_or_lead(
 
     ended: Outcome | FlightEnd = FlightEnd.CANCELLED
     own = False
-    while not own and _is_no_answer(ended, leader, sight, joined):
+    while not own and _lacks_outcome(ended, leader, first_read, joined):
         ended, own = await request.io.single_flight.do(
             request.name,
-            lambda: _lead(leader, sight),
-            leader.left,
+            lambda: _lead(leader, first_read),
+            leader.remaining,
             takes_over=leader.takes_over,
             progress=leader.progress,
             joins=joins,
@@ -228,30 +228,30 @@ async def _join_or_lead(
     return ended, own
 
 
-def _is_no_answer(
-    ended: Outcome | FlightEnd, leader: Leader, sight: Sight, joined: Container[Progress]
+def _lacks_outcome(
+    ended: Outcome | FlightEnd, leader: Leader, first_read: FirstRead, joined: Container[Progress]
 ) -> bool:
     """Return whether the flight ended without an outcome that this caller can use."""
     if isinstance(ended, FlightEnd):
         return ended is FlightEnd.CANCELLED
     if ended.late:
-        return leader.left > 0
+        return leader.remaining > 0
     progress = ended.progress
-    return not (progress is None or progress in joined or progress.as_of >= sight.began)
+    return not (progress is None or progress in joined or progress.as_of >= first_read.began)
 
 
-async def _identify_stub(request: Request, sight: Sight) -> Sight:
-    """Return the sight, with the stub's CAS token if joining a flight depends on whose stub it is."""
-    if sight.reply != BARE_STUB:
-        return sight
+async def _identify_stub(request: Request, first_read: FirstRead) -> FirstRead:
+    """Return `first_read`, with the stub's CAS token if joining a flight depends on whose stub it is."""
+    if first_read.reply != BARE_STUB:
+        return first_read
     progress = request.io.single_flight.progress(request.name)
-    if progress is None or progress.claim is None or progress.as_of >= sight.began:
-        return sight
+    if progress is None or progress.claim is None or progress.as_of >= first_read.began:
+        return first_read
     name = request.name
     found = await request.io.coalesce((name, Gets), lambda: request.ask(Gets(name)))
     if not isinstance(found, tuple):
-        return sight._replace(reply=found)
-    return sight._replace(reply=found[0], token=found[1])
+        return first_read._replace(reply=found)
+    return first_read._replace(reply=found[0], token=found[1])
 
 
 # From an outcome to the caller's result.
@@ -260,15 +260,15 @@ async def _identify_stub(request: Request, sight: Sight) -> Sight:
 async def _deliver_own(request: Request, outcome: Outcome) -> Any:
     if outcome.error is not None:
         raise raisable(outcome.error)
-    return await _deliver_copy(request, outcome) if outcome.value is NOT_MADE else outcome.value
+    return await _deliver_copy(request, outcome) if outcome.value is NO_VALUE else outcome.value
 
 
 async def _deliver_copy(request: Request, outcome: Outcome) -> Any:
     """Return a copy of a shared value, or raise a copy of a shared error with the same traceback."""
     if outcome.error is not None:
         raise raisable(copy_to_raise(outcome.error))
-    value = request.copy(outcome.payload) if outcome.payload is not None else NOT_MADE
-    return await _recompute_alone(request) if value is NOT_MADE else value
+    value = request.copy(outcome.payload) if outcome.payload is not None else NO_VALUE
+    return await _recompute_alone(request) if value is NO_VALUE else value
 
 
 async def _recompute_alone(request: Request) -> Any:

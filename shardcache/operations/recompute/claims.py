@@ -49,7 +49,7 @@ class Claim(Protocol):
     token: Hashable | None
 
     def matches(self, reply: Reply, token: Hashable | None) -> bool:
-        """Return whether a reply shows the stub or value of the start; `token` as in a `Sight`."""
+        """Return whether a reply shows the stub or value of the start; `token` as in a `FirstRead`."""
 
     async def find_again(self) -> bool:
         """Look for the stub of the start under another token; adopt that, and return whether it is there."""
@@ -103,7 +103,7 @@ class StubClaim:
 
     def __init__(self, cluster: Cluster, member: Member, name: bytes, mark: bytes) -> None:
         self.token: Hashable | None = None
-        self.met: Payload | None = None  # the stub or value of the start, as a `Get` shows it
+        self.at_start: Payload | None = None  # the stub or value of the start, as a `Get` shows it
         self.leads = False
         self._cluster = cluster
         self._member = member
@@ -115,16 +115,16 @@ class StubClaim:
 
         If the node stored no stub, that is unknown, and counts as a match: it spares the source.
         """
-        if self.met is None:
+        if self.at_start is None:
             return True
         if reply == BARE_STUB:
             return token is not None and token == self.token
-        return reply in {self.met, stub(self.mark)}
+        return reply in {self.at_start, stub(self.mark)}
 
     async def find_again(self) -> bool:
         """Look for the stub under another token: memcached changes it when the stub is renewed."""
         found = await self._ask(Gets(self._name))
-        if not isinstance(found, tuple) or self.met is None:
+        if not isinstance(found, tuple) or self.at_start is None:
             return False
         payload, token = found
         if token == self.token or payload == BARE_STUB or not is_stub(payload):
@@ -177,12 +177,12 @@ class RefreshClaim:
         name: bytes,
         refresh_key: bytes,
         mark: Payload,
-        met: Payload | None,
+        at_start: Payload | None,
         token: Hashable,
         leaves: float,
     ) -> None:
         self.token: Hashable | None = token
-        self._met = met
+        self._at_start = at_start
         self._cluster = cluster
         self._member = member
         self._name = name
@@ -192,7 +192,7 @@ class RefreshClaim:
 
     def matches(self, reply: Reply, token: Hashable | None) -> bool:  # noqa: ARG002 - not needed for values
         """Return whether a reply shows the old value."""
-        return reply == self._met
+        return reply == self._at_start
 
     async def find_again(self) -> bool:
         """Return `False`: a value keeps its token."""

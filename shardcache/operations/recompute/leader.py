@@ -18,8 +18,8 @@ from shardcache.operations.recompute.recompute import begin, claim_refresh, reco
 from shardcache.operations.recompute.request import Request
 
 
-class Sighting(Enum):
-    """What a waiting leader sees when the value is missing."""
+class MissState(Enum):
+    """The state of a missing value, as a waiting leader reads it."""
 
     IN_PROGRESS = "in progress"  # another process recomputes it
     UNCLAIMED = "unclaimed"  # no process does any more
@@ -39,7 +39,7 @@ class Leader:
         "_io",
         "_last_resort",
         "_request",
-        "_seen",
+        "_saw_stub",
         "_waits",
         "progress",
         "void",
@@ -52,7 +52,7 @@ class Leader:
         self._deadline = deadline
         self._backoff = Backoff(request.io, request.policy.locking.backoff)
         self._waits = False
-        self._seen = False  # whether a stub has been seen in the value's place
+        self._saw_stub = False  # whether a stub has been seen in the value's place
         self.progress = Progress(request.io.now())
         self.void: Claim | None = None
 
@@ -82,7 +82,7 @@ class Leader:
                 request.increment("wait_seconds", self._io.now() - began)
 
     @property
-    def left(self) -> float:
+    def remaining(self) -> float:
         """The seconds that are left to wait for another caller's value."""
         return max(0.0, self._deadline - self._io.now())
 
@@ -124,7 +124,7 @@ class Leader:
             outcome = await self._wait()
             if outcome is not None:
                 return outcome
-            if not self._seen:
+            if not self._saw_stub:
                 # The lock is held, but there is no stub: its holder died between the two, or its
                 # recompute is void. The key's own node lets one caller begin.
                 return await self._by_lease()
@@ -174,7 +174,7 @@ class Leader:
         return await self._recompute(claim)
 
     async def _refresh_over(self, last_resort: Stored) -> Outcome | None:
-        """Take the refresh over from a process that hangs; `None` when the old value is gone."""
+        """Take over the refresh of a process that hangs; return `None` when the old value is gone."""
         request = self._request
         claim = await claim_refresh(request, last_resort, When.ALWAYS)
         if claim is not None:
@@ -200,9 +200,9 @@ class Leader:
             self._waits = True
             request.increment("lock_waits")
         began = io.now()
-        self._seen = False
-        while (left := self.left) > 0:
-            await io.sleep(min(self._backoff.pause(), left))
+        self._saw_stub = False
+        while (remaining := self.remaining) > 0:
+            await io.sleep(min(self._backoff.pause(), remaining))
             seen = await self._look(io.now() - began)
             if isinstance(seen, Outcome):
                 request.notify_prevented("waited", io.now() - began)
@@ -211,11 +211,11 @@ class Leader:
                 return await self._recompute(NoClaim())
             if seen is None:
                 return await self._recompute_regardless()
-            if seen is Sighting.UNCLAIMED:
+            if seen is MissState.UNCLAIMED:
                 return None
         return self._outcome_on_timeout() or await self._recompute_regardless()
 
-    async def _look(self, waited: float) -> Outcome | Sighting | NodeError | None:
+    async def _look(self, waited: float) -> Outcome | MissState | NodeError | None:
         """Return what the node has for the value; `None` when its recompute was abandoned.
 
         The process that won may not have left its stub yet: a missing stub counts only if one was
@@ -235,20 +235,20 @@ class Leader:
             return outcome
         if self._last_resort is None:
             has_stub = isinstance(reply, tuple) and is_stub(reply)
-            self._seen |= has_stub
-            may_begin = not self._seen and waited < request.cluster.timeout
-            return Sighting.IN_PROGRESS if has_stub or may_begin else Sighting.UNCLAIMED
+            self._saw_stub |= has_stub
+            may_begin = not self._saw_stub and waited < request.cluster.timeout
+            return MissState.IN_PROGRESS if has_stub or may_begin else MissState.UNCLAIMED
         mark = await request.ask(Get(request.refresh_key))
         if mark == BACKING_OFF:
             return self._outcome_while_backing_off()
-        return Sighting.UNCLAIMED if mark is None else Sighting.IN_PROGRESS
+        return MissState.UNCLAIMED if mark is None else MissState.IN_PROGRESS
 
-    def _outcome_while_backing_off(self) -> Outcome | Sighting:
+    def _outcome_while_backing_off(self) -> Outcome | MissState:
         """Return the last resort while its refresh backs off; drop it if it is too old to be served."""
         old = self._servable_old()
         if old is None:
             self._last_resort = None
-            return Sighting.UNCLAIMED
+            return MissState.UNCLAIMED
         self._request.increment("stale")
         return stored_outcome(old)
 

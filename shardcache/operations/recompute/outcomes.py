@@ -7,13 +7,13 @@ from typing import Any, Final, NamedTuple
 from shardcache.core.commands import Payload
 from shardcache.operations.recompute.progress import Progress
 
-NOT_MADE: Final = object()
+NO_VALUE: Final = object()  # distinct from every value, `None` included
 
 
 class Outcome(NamedTuple):
     """The result of a recompute: a value, its payload, or an error.
 
-    `value` is the object that the function returned, or `NOT_MADE` if another process recomputed it;
+    `value` is the object that the function returned, or `NO_VALUE` if another process recomputed it;
     `payload` is what is stored. A `late` outcome says only that its own caller has timed out.
     `progress` is the progress of the flight that it comes from.
     """
@@ -36,9 +36,9 @@ class Outcome(NamedTuple):
 
 def failed(error: Exception) -> Outcome:
     """Return the outcome of a recompute that raised."""
-    return Outcome(NOT_MADE, None, error)
+    return Outcome(NO_VALUE, None, error)
 
 
 def stored_outcome(payload: Payload) -> Outcome:
     """Return the outcome of a recompute that another process has stored."""
-    return Outcome(NOT_MADE, payload)
+    return Outcome(NO_VALUE, payload)

@@ -45,7 +45,7 @@ class Progress:
         self.claim = claim
 
 
-class Sight(NamedTuple):
+class FirstRead(NamedTuple):
     """What a caller has read: the reply of the key's node, requested after `began`.
 
     `token` is the CAS token of the reply, if the backend's stubs do not say whose they are;
@@ -64,11 +64,11 @@ class Sight(NamedTuple):
             return True
         if isinstance(self.reply, NodeError):
             return True  # unknown, and joining spares the source
-        stands = claim.matches(self.reply, self.token)
-        return stands and _agree(self.versions, progress.versions)
+        still_holds = claim.matches(self.reply, self.token)
+        return still_holds and _tags_agree(self.versions, progress.versions)
 
 
-def _agree(seen: Sequence[bytes | None], versions: Sequence[bytes] | None) -> bool:
+def _tags_agree(seen: Sequence[bytes | None], versions: Sequence[bytes] | None) -> bool:
     """Return whether, as far as is known, no tag was invalidated since a flight read its version."""
     if versions is None:  # the node of a tag failed; perhaps it still does
         return not all(seen)

@@ -1,4 +1,4 @@
-"""The state that all cached values of one client share: counters, and refreshes under way."""
+"""The state that all cached values of one client share: counters, and refreshes in progress."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from shardcache.errors import EncodeError, NodeError, NodeRefusedError, Uncachea
 from shardcache.operations.invalidation import tags
 from shardcache.operations.port import CarriedError, Repetition, Work
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, RefreshClaim, StubClaim
-from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, failed, stored_outcome
+from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome, failed, stored_outcome
 from shardcache.operations.recompute.progress import Progress
 from shardcache.operations.recompute.request import Request
 
@@ -52,19 +52,19 @@ async def begin(request: Request, *, takes_over: bool = False) -> StubClaim | Ou
     """
     claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
-        met = await _leave_stub(request, claim)
-        if met is None or met.leads or is_abandoned(met.payload):
+        reply = await _leave_stub(request, claim)
+        if reply is None or reply.leads or is_abandoned(reply.payload):
             return claim
-        if met.payload is None:
+        if reply.payload is None:
             if not takes_over:
                 return claim
         else:
             versions = (await request.read())[1] if request.tags else ()
-            outcome = request.outcome_of(met.payload, versions)
+            outcome = request.outcome_of(reply.payload, versions)
             if outcome is not None:
                 return outcome
         # Another's stub, or a value that cannot be served: remove it unless it has just changed.
-        await request.ask(DeleteCas(request.name, met.token))
+        await request.ask(DeleteCas(request.name, reply.token))
     return claim
 
 
@@ -75,12 +75,12 @@ async def begin_over(request: Request) -> StubClaim:
     """
     claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
-        met = await _leave_stub(request, claim)
-        if met is None or met.leads or is_abandoned(met.payload):
+        reply = await _leave_stub(request, claim)
+        if reply is None or reply.leads or is_abandoned(reply.payload):
             return claim
-        if met.payload is not None and not await _is_refreshed(request):
+        if reply.payload is not None and not await _is_refreshed(request):
             return claim
-        await request.ask(DeleteCas(request.name, met.token))
+        await request.ask(DeleteCas(request.name, reply.token))
     return claim
 
 
@@ -92,20 +92,20 @@ async def _is_refreshed(request: Request) -> bool:
 
 async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
     async def ask_for_claim() -> StubClaim:
-        met = await request.ask(GetOrStub(request.name, claim.mark, request.lease))
-        replies.append(met)
-        if isinstance(met, StubReply):
-            claim.token, claim.leads = met.token, met.leads
-            claim.met = met.stub if met.payload is None else request.open(met.payload)
+        reply = await request.ask(GetOrStub(request.name, claim.mark, request.lease))
+        replies.append(reply)
+        if isinstance(reply, StubReply):
+            claim.token, claim.leads = reply.token, reply.leads
+            claim.at_start = reply.stub if reply.payload is None else request.open(reply.payload)
         return claim
 
     replies: list[Reply] = []
     await _claim(request, ask_for_claim)
-    met = replies[0]
-    if not isinstance(met, StubReply):
-        request.count_trouble(met)
+    reply = replies[0]
+    if not isinstance(reply, StubReply):
+        request.count_trouble(reply)
         return None
-    return met._replace(payload=request.open(met.payload))
+    return reply._replace(payload=request.open(reply.payload))
 
 
 async def _claim(request: Request, ask_for_claim: Work[T]) -> T:
@@ -146,8 +146,8 @@ async def _claim_refresh(request: Request, stored: Stored, when: When) -> Refres
     mark: Payload = (MARK_FLAGS, request.io.token())
     if await request.ask(Set(request.refresh_key, mark, request.lease, when)) is not True:
         return None
-    met = await request.ask(Gets(request.name))
-    payload, token = met if isinstance(met, tuple) else (None, None)
+    reply = await request.ask(Gets(request.name))
+    payload, token = reply if isinstance(reply, tuple) else (None, None)
     opened = request.open(payload)
     old = open_stored(opened) if isinstance(opened, tuple) and not is_mark(opened) else None
     leaves = math.inf if old is None else old.fresh_until + request.policy.served_after
@@ -328,5 +328,5 @@ def _serves_after_error(request: Request, stored: Stored) -> bool:
     """Return whether an old value may be served in place of an error: not too old, and readable."""
     return (
         serves_after_error(stored, request.policy, request.io.wall())
-        and request.decode(stored.payload) is not NOT_MADE
+        and request.decode(stored.payload) is not NO_VALUE
     )

@@ -1,4 +1,4 @@
-"""One call for a cached value: its key and terms, what it reads and stores, and its counters."""
+"""One call for a cached value: its key and policy, what it reads and stores, and its counters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import tags
 from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.exceptions import describe, equal, restore
-from shardcache.operations.recompute.outcomes import NOT_MADE, Outcome, failed, stored_outcome
+from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome, failed, stored_outcome
 from shardcache.operations.recompute.progress import UNREACHABLE
 from shardcache.operations.recompute.protection import Protection
 
@@ -159,14 +159,14 @@ class Request:
         return freshness(stored, self.policy, self.io.wall(), self.io.random(), versions)
 
     def decode(self, payload: Payload) -> Any:
-        """Return the value of a payload; `NOT_MADE` if it cannot be decoded."""
+        """Return the value of a payload; `NO_VALUE` if it cannot be decoded."""
         try:
             cluster = self.cluster
-            return cluster.value(self.member, self.name, payload, NOT_MADE, cluster.payloads.load)
+            return cluster.value(self.member, self.name, payload, NO_VALUE, cluster.payloads.load)
         except DecodeError:
             if self.policy.on_error == "raise":
                 raise
-            return NOT_MADE
+            return NO_VALUE
 
     def copy(self, payload: Payload) -> Any:
         """Return a follower's own copy of a value, as `decode` does.
@@ -179,7 +179,7 @@ class Request:
             self.cluster.note_undecodable(self.member, self.name, error)
             if self.policy.on_error == "raise":
                 raise
-            return NOT_MADE
+            return NO_VALUE
 
     def restore_error(self, payload: Payload) -> Exception | None:
         """Return the exception that is stored in place of a value, if the policy keeps its type."""
@@ -203,7 +203,7 @@ class Request:
         stored = None if is_mark(reply) else open_stored(reply)
         if stored is None or self.freshness_of(stored, versions) not in SERVED:
             return None
-        return None if self.decode(stored.payload) is NOT_MADE else stored_outcome(stored.payload)
+        return None if self.decode(stored.payload) is NO_VALUE else stored_outcome(stored.payload)
 
     # Storing.
 

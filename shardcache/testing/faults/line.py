@@ -182,8 +182,8 @@ def send(line: Line, sink: socket.socket) -> Iterator[int]:
     """Send the bytes that may pass now; yield how many the kernel took each time."""
     while size := line.allowance(time.monotonic()):
         try:
-            taken = sink.send(line.peek(size))
+            size_sent = sink.send(line.peek(size))
         except BlockingIOError:
             return
-        line.take(taken, time.monotonic())
-        yield taken
+        line.take(size_sent, time.monotonic())
+        yield size_sent

@@ -52,7 +52,7 @@ class FaultProxy:
     @property
     def url(self) -> str:
         """Return the target as it was given, with this proxy's address in place of the server's."""
-        return self._target.located(f"{self.host}:{self.port}")
+        return self._target.with_authority(f"{self.host}:{self.port}")
 
     @property
     def host(self) -> str:

@@ -35,7 +35,7 @@ class Target:
             raise ConfigurationError(f"a {address.scheme}:// target needs a port")
         return cls(address.label, _look_up(address), None if plain else split_url(url))
 
-    def located(self, authority: str) -> str:
+    def with_authority(self, authority: str) -> str:
         """Return the target as it was given, with its authority replaced by `authority` (`host:port`)."""
         if self.parts is None:
             return authority

@@ -162,7 +162,7 @@ def test_an_exhausted_pool_is_named(make_memcached):
     client.set("k", 1)
     backend = next(iter(client._cluster.members.values())).backend
     lent = backend.pool.get_idle()
-    with pytest.raises(NodeTimeoutError, match="connections stayed in use"):
+    with pytest.raises(NodeTimeoutError, match="connections were in use until the deadline"):
         client.get("k")
     backend.pool.put(lent)
     assert client.get("k") == 1

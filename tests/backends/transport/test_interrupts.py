@@ -341,7 +341,7 @@ ticks = []
 
 @pytest.mark.parametrize("ticking", [ticking_timer, ticking_process])
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
-def test_ticking_signals_prolong_no_deadline(make_memcached, scheme, ticking):
+def test_ticking_signals_extend_no_deadline(make_memcached, scheme, ticking):
     """Signals that interrupt every wait do not delay the end of a call."""
     server = make_memcached()
     client = Client(f"{scheme}://{server.host}:{server.port}", timeout=0.3)

@@ -82,7 +82,7 @@ def test_a_server_on_a_unix_socket_is_a_node(mode, make, tmp_path):
 
 
 def test_an_ipv6_address_stands_in_brackets(mode, make):
-    """An IPv6 address stands in brackets."""
+    """An IPv6 address must be in brackets."""
     server = make(host="::1")
     client = make_client(mode, server.url, on_error="raise", timeout=5)
     assert client.set("k", 1)

@@ -354,9 +354,9 @@ def test_an_argument_without_a_key_is_named():
 @pytest.mark.parametrize(
     ("key_spec", "message"),
     [
-        ({"key": "user:{name}"}, "names 'name', which is no parameter"),
-        ({"tags": ["user:{name}"]}, "names 'name', which is no parameter"),
-        ({"ignore": ["name"]}, "ignore names 'name', which is no parameter"),
+        ({"key": "user:{name}"}, "names 'name', which is not a parameter"),
+        ({"tags": ["user:{name}"]}, "names 'name', which is not a parameter"),
+        ({"ignore": ["name"]}, "ignore names 'name', which is not a parameter"),
     ],
 )
 def test_unknown_parameters_are_found_at_decoration(key_spec, message):

@@ -61,7 +61,7 @@ def test_name_of_a_node_is_its_address(url, name):
         ("memcached://h:1_1", "a port is"),
         ("memcached://h:+1", "a port is"),
         ("memcached://h:\u0661", "a port is"),
-        ("memcached://::1:11211", "stands in brackets"),
+        ("memcached://::1:11211", "must be in brackets"),
         ("memcached://[::1", "brackets must hold"),
         ("memcached://[::1]11211", "brackets must hold"),
         ("memcached://[10.0.0.1]", "brackets must hold"),

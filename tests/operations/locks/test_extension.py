@@ -86,7 +86,7 @@ def test_an_extension_never_revives_an_expired_lock():
     task = process.run(hold.extend(8.0))
     harness.advance(1.0, lambda: task.done)
     assert task.result is False
-    assert (hold.lost, hold.remaining()) == ("its time ran out", 0.0)
+    assert (hold.lost, hold.remaining()) == ("it expired", 0.0)
 
 
 def test_an_extension_after_a_pause_puts_nothing_back():

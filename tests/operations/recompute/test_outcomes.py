@@ -11,7 +11,7 @@ from shardcache.core.events import ComputeFinished
 from shardcache.core.values.flags import SHIFT, is_abandoned
 from shardcache.errors import DecodeError, NodeRefusedError
 from shardcache.operations.recompute import cached_value
-from shardcache.operations.recompute.outcomes import NOT_MADE
+from shardcache.operations.recompute.outcomes import NO_VALUE
 
 
 @pytest.mark.parametrize("on_error", ["compute", "raise"])
@@ -111,7 +111,7 @@ def test_a_value_without_its_tags_is_a_miss():
     assert harness.run(cached_value.put(harness.request(process), 7)) is True
     assert harness.run(cached_value.peek(harness.request(process))) == 7
     tagged = harness.request(process, tags=("t",))
-    assert harness.run(cached_value.peek(tagged)) is NOT_MADE
+    assert harness.run(cached_value.peek(tagged)) is NO_VALUE
     assert harness.run(cached_value.get(tagged)) == 0
 
 
