@@ -17,7 +17,7 @@ from shardcache.core.commands import Delete, Get, GetMany, Gets, Set
 from shardcache.core.keys import KeySpace
 from shardcache.core.placement.nodes import Node
 from shardcache.core.reserved_keys import MARKS
-from shardcache.core.values.payloads import MARK_FLAGS
+from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.invalidation.generations import LOOK_AGAIN, Generations
 
