@@ -161,7 +161,7 @@ def _measure_use(screen: Screen, keys: Sequence[str], urls: Sequence[str]) -> di
 
 
 def _measure_stampede(screen: Screen, kind: str | None, urls: Sequence[str]) -> dict[str, Any]:
-    """Let two hundred callers ask for one missing key."""
+    """Have two hundred callers ask for one missing key."""
     shared = kind or stampede.installed_server()
     screen.show_crowd(shared)
     with ExitStack() as stack, working("two hundred callers, one key", quiet=screen.quiet):

@@ -175,7 +175,7 @@ class Membership(Generic[BackendT]):
             self._await_call()
 
     def _await_call(self) -> None:
-        """Let the next call to a node start the services."""
+        """Start the services at the next call to a node."""
         with self._changing.current():
             self._use_io(cast("IO[Any]", StartingIO(self._io, self._start_services)))
 
@@ -246,7 +246,7 @@ class Closed:
 
 
 def _set_io(cluster: Cluster, io: IO[Any]) -> None:
-    """Let a cluster and that of its locks use another port."""
+    """Replace the port of a cluster and of its locks."""
     cluster.io = io
     if cluster.locks is not None:
         cluster.locks.io = io

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Final
 
 from shardcache.backends.locking import ProcessLock
@@ -22,15 +21,14 @@ class RecomputeLog:
     A line names the type of an exception only: its text and arguments may hold private data.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._lock = ProcessLock()
         self._logged: dict[str, tuple[float, int]] = {}  # time of the last line, failures since
         self._not_kept: set[tuple[str, type[Exception]]] = set()
 
     def refresh_failed(self, function: str, error: Exception) -> None:
         """Count a refresh that failed; log a line when one is due."""
-        now, kind = self._clock(), _full_name(type(error))
+        now, kind = time.monotonic(), _full_name(type(error))
         with self._lock.current():
             if function not in self._logged and len(self._logged) >= MAX_FUNCTIONS:
                 function = OTHERS

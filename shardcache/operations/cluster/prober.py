@@ -108,7 +108,7 @@ class Prober:
         self._process = 0  # the process that started the watch
 
     def join(self, member: Member, ejector: Ejector, identity: Hashable) -> None:
-        """Let a member share the health of its node with all members of the same identity."""
+        """Share the health of a node among all members of the same identity."""
         health = member.health
         health.members[member] = ejector
         if identity is not None:

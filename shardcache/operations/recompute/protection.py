@@ -32,12 +32,12 @@ class RefreshGate:
         return True
 
     def clear(self, name: bytes) -> None:
-        """Let this process try again at once."""
+        """Allow another try of this process at once."""
         self._until.pop(name, None)
         self._losing.pop(name, None)
 
     def back_off(self, name: bytes, now: float, patience: float) -> bool:
-        """Let this process try again after a pause; return whether it has lost for too long.
+        """Allow another try after a pause; return whether this process has lost for too long.
 
         That is so once every try within `patience` seconds was lost: no refresh may take that long,
         so the mark in the way has no holder, and might stay for ever.
