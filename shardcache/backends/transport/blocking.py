@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import ssl
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -14,6 +13,7 @@ from typing import Final
 from shardcache.backends.base import BackendOptions, Exchange, excuse
 from shardcache.backends.transport.dial import Expired, Target, Wait, dial
 from shardcache.backends.transport.pool import Connection, Pool, Slot
+from shardcache.backends.transport.sockets import READ, WOULD_BLOCK
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import (
     NodeError,
@@ -28,10 +28,8 @@ from shardcache.errors import (
 SMALL: Final = 16 * 1024
 FIRST_READ: Final = 16 * 1024  # bytes; most replies are smaller, and a large buffer costs time
 READS: Final = 16  # reads of that size before other exchanges and the clock get a turn
-READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 
 _MAIN: Final = main_thread().ident
-_WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 Steps = Generator[Wait, None, Reply]
 
@@ -311,7 +309,7 @@ class SmallExchange(SocketExchange):
         self.finished = False
         try:
             sent = connection.try_send(chunk)
-        except _WOULD_BLOCK:
+        except WOULD_BLOCK:
             sent = 0
         except OSError as error:
             self._retry(connection, error)
@@ -441,7 +439,7 @@ def _push(connection: Connection, unsent: deque[memoryview]) -> None:
                 unsent.popleft()
             else:
                 unsent[0] = unsent[0][sent:]
-    except _WOULD_BLOCK:
+    except WOULD_BLOCK:
         return
 
 
@@ -451,7 +449,7 @@ def _pull(connection: Connection) -> list[Reply]:
     for turn in count():
         try:
             data = connection.try_recv(size)
-        except _WOULD_BLOCK:
+        except WOULD_BLOCK:
             return []
         if not data:
             raise ConnectionResetError("closed by the node")

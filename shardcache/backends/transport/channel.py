@@ -16,6 +16,7 @@ from typing import Final, Protocol, TypeVar
 from shardcache.backends.base import LAST_WAIT, BackendOptions, cut_off_error, excuse
 from shardcache.backends.transport.dial import NOT_REACHED, Expired, Target, Wait, dial
 from shardcache.backends.transport.dropped import warn_dropped
+from shardcache.backends.transport.sockets import READ, RESTED, WOULD_BLOCK
 from shardcache.backends.wire import Wire
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
 from shardcache.errors import (
@@ -27,21 +28,18 @@ from shardcache.errors import (
     TooManyConnectionsError,
 )
 
-READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
 JOIN_LIMIT: Final = 256 * 1024  # bytes; more is sent in pieces, without a copy
 
 # When a reply is late and no byte has arrived for this share of a call's timeout, the connection
 # stalls: later calls use a new one.
 SILENCE: Final = 0.75
 
-RESTED: Final = 0.05  # seconds without a byte after which a connection is checked before use
 
 # A timer that fires later than this was delayed by this process. Bytes that have arrived meanwhile
 # are read first, and calls get as long again, up to `LONGEST_GRACE`.
 OWN_DELAY: Final = 0.05  # seconds
 LONGEST_GRACE: Final = 0.1  # seconds
 
-_WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 T = TypeVar("T")
 
@@ -340,7 +338,7 @@ class Channel:
             self._asked_at = now
         try:
             _send(sock, unsent)
-        except _WOULD_BLOCK:
+        except WOULD_BLOCK:
             self._wait_writable()
         except OSError as error:
             self.readable()  # a server without room says so before it closes
@@ -370,7 +368,7 @@ class Channel:
         try:
             while self._take(wire, sock.recv(READ)) and isinstance(sock, ssl.SSLSocket):
                 continue  # TLS may buffer bytes that no poll reports, until it raises "want read"
-        except _WOULD_BLOCK:
+        except WOULD_BLOCK:
             pass
         except Exception as error:  # noqa: BLE001 - every waiting call gets it
             self._handle_loss(error)

@@ -8,7 +8,7 @@ import pytest
 
 from shardcache import Client
 from shardcache.backends.memcached.wire import MemcachedWire
-from shardcache.backends.transport.pool import RESTED
+from shardcache.backends.transport.sockets import RESTED
 from shardcache.backends.wire import Incarnation
 from shardcache.core.commands import Cas, DeleteCas, GetOrStub, Gets, Renew, StubReply
 from shardcache.operations.port import step
