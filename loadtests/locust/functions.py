@@ -72,7 +72,9 @@ class Functions:
 def ttl_of_hot_value(seconds: float) -> float:
     """Return the ttl of the hot value in a run of `seconds`: whole seconds, for memcached.
 
+    It is 2 at least: memcached may let a value go a second early, and one with a ttl of 1 at once.
+
     >>> ttl_of_hot_value(30), ttl_of_hot_value(4)
-    (5.0, 1.0)
+    (5.0, 2.0)
     """
-    return float(max(1, round(seconds / PARTS)))
+    return float(max(2, round(seconds / PARTS)))
