@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import ClassVar, Final
 
-from shardcache.core.placement.hashing import crc16, hash_tag
+from shardcache.core.placement.hashing import crc16
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import HashRanges
 from shardcache.strategies.base import (
@@ -45,15 +45,6 @@ class Crc16(StrategyBase):
             return HashRanges("crc16 % 16384", ends, nodes.__getitem__)
 
         return BuiltPlacement(owner, preference_by_rehashing(owner, nodes), inputs, hash_ranges)
-
-
-def slot_of(key: bytes) -> int:
-    """Return the slot of a key's hash tag, 0 to 16,383.
-
-    >>> slot_of(b"{user1000}.following") == slot_of(b"{user1000}.followers")
-    True
-    """
-    return crc16(hash_tag(key)) % SLOTS
 
 
 def _ends(nodes: Sequence[Node]) -> list[int]:

@@ -71,10 +71,10 @@ def fill_table(nodes: Sequence[Node], size: int) -> list[int]:
 
 
 def _turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
-    """Yield the indices of the nodes in the order of their turns, for `rounds` rounds.
+    """Yield the indices of the nodes in the order of their turns, of at least `rounds` rounds.
 
     Weights are scaled to a sum of 1. A node has a turn in a round only if round × weight has reached
-    its target, which then grows by the greatest weight.
+    its target, which then grows by the greatest weight. So the heaviest node has one in every round.
     """
     if len(set(weights)) == 1:
         return chain.from_iterable(repeat(range(len(weights)), rounds))
@@ -87,7 +87,7 @@ def _weighted_turns(weights: Sequence[float], rounds: int) -> Iterator[int]:
     greatest = max(weights)
     targets = [0.0] * len(weights)
     due = [(1, index) for index in range(len(weights))]
-    while due[0][0] <= rounds:
+    while True:
         turn, index = due[0]
         yield index
         targets[index] += greatest

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from xxhash import xxh64_intdigest
 
 from shardcache.core.placement.movement import Movement, shares
-from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.nodes import MAX_WEIGHT, Node
 from shardcache.strategies.crc16 import Crc16
 from shardcache.strategies.jump import Jump
 from shardcache.strategies.ketama import Ketama
@@ -162,6 +162,15 @@ def test_maglev_skips_rounds_without_changing_the_table(weights):
     """The table is that of the plain construction, which asks every node in every round."""
     nodes = nodes_of(range(len(weights)), weights)
     assert fill_table(nodes, 251) == filled_round_by_round(nodes, 251)
+
+
+@given(st.lists(st.floats(5e-324, MAX_WEIGHT), min_size=2, max_size=9), st.data())
+def test_maglev_fills_its_table_however_far_apart_weights_are(weights, data):
+    """The heaviest node has a turn in every round, so no entry is left over."""
+    equal = data.draw(st.sampled_from([weights, weights[:1] * len(weights)]))
+    table = fill_table(nodes_of(range(len(weights)), equal), 251)
+    assert len(table) == 251
+    assert set(table) <= set(range(len(weights)))
 
 
 def filled_round_by_round(nodes, size):

@@ -76,8 +76,9 @@ def test_a_node_too_light_for_any_key_comes_last(strategy):
     """A list of all nodes has all, also one whose weight rounds to no place at all."""
     light = Node("memory://light", weight=1)
     heavy = [Node(f"memory://heavy{number}", weight=99_999) for number in range(3)]
-    preference = strategy.build([light, *heavy]).preference(b"key", 4)
-    assert sorted(preference, key=str) == sorted([light, *heavy], key=str)
+    for nodes in ([light, *heavy], [*heavy, light]):
+        preference = strategy.build(nodes).preference(b"key", 4)
+        assert sorted(preference, key=str) == sorted(nodes, key=str)
 
 
 def test_failing_over_spreads_the_keys_of_a_node():
