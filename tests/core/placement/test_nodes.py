@@ -118,6 +118,31 @@ def test_address_has_the_parts_decoded():
     assert (address.host, address.port, address.path) == ("h", 6379, "1")
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://app:p@h", "redis://h:6379"),
+        ("redis://app:p@h/2?ssl=1", "redis://h:6379/2"),
+        ("redis+unix://app:p@/run/redis.sock?db=2", "redis+unix:///run/redis.sock"),
+        ("memcached://[2001:DB8::1]", "memcached://[2001:db8::1]:11211"),
+        ("memory://a:b", "memory://a:b"),
+        ("other://h/a/b/", "other://h/a/b"),
+    ],
+)
+def test_an_address_is_shown_as_a_url(url, shown):
+    """Without what it logs in with, and such that it gives the same place again."""
+    address = Address.parse(url)
+    assert str(address) == shown
+    again = Address.parse(shown)
+    assert (again.host, again.port, again.path) == (address.host, address.port, address.path)
+
+
+def test_an_unknown_scheme_is_not_quoted():
+    """It may be the beginning of a password."""
+    with pytest.raises(ConfigurationError, match=r"^a URL of this scheme needs a host$"):
+        Address.parse("hunter2://")
+
+
 @pytest.mark.parametrize("user", ["", "@", ":@"])
 def test_empty_credentials_are_none(user):
     """An empty user name or password is as none at all."""

@@ -50,6 +50,49 @@ def test_a_placement_of_the_source_decides():
     assert len(prints) == 3
 
 
+def test_nodes_join_and_leave():
+    """Nodes join at the end of the list and leave by their names; the original stays as it is."""
+    topology = Topology(NODES[:2], Crc16())
+    grown = topology.adding(NODES[2])
+    assert [node.name for node in grown.nodes] == ["a", "b", "c"]
+    assert [node.name for node in grown.removing("a").nodes] == ["b", "c"]
+    assert topology.nodes == tuple(NODES[:2])
+    assert grown.removing("c").fingerprint == topology.fingerprint != grown.fingerprint
+
+
+def test_a_node_is_found_by_its_name():
+    """The error for an unknown name lists the known ones."""
+    topology = Topology(NODES, Crc16())
+    assert topology.node("b") is NODES[1]
+    for call in (topology.node, topology.removing):
+        with pytest.raises(TopologyError, match=r"^no node 'd' \(known: a, b, c\)$"):
+            call("d")
+
+
+def test_impossible_sets_of_nodes_are_refused():
+    """No nodes at all, and nodes of one name; the last one cannot leave."""
+    with pytest.raises(TopologyError, match="at least one node"):
+        Topology([], Crc16())
+    with pytest.raises(TopologyError, match="at least one node"):
+        Topology(NODES[:1], Crc16()).removing("a")
+    with pytest.raises(TopologyError, match=r"^two nodes are called 'a', 'b'$"):
+        Topology([*NODES, *NODES[:2]], Crc16())
+    with pytest.raises(TopologyError, match=r"^two nodes are called 'a'$"):
+        Topology(NODES, Crc16()).adding(Node("memory://elsewhere", "a"))
+
+
+def test_a_change_names_the_nodes_that_come_and_go():
+    """By name: a node that stays under its name is neither, whatever its address."""
+    before = Topology(NODES[:2], Crc16())
+    after = before.replaced([Node("memory://elsewhere", "b"), NODES[2]])
+    change = TopologyChange(before, after)
+    assert (change.added, change.removed) == ((NODES[2],), (NODES[0],))
+    assert str(change) == "+c -a"
+    assert repr(change) == "<TopologyChange +c -a>"
+    assert str(TopologyChange(before, before)) == "same nodes"
+    assert repr(before) == "<Topology [2 nodes] crc16>"
+
+
 def test_slots_can_move_while_nodes_stay():
     """A change of placement alone is a change of topology, whose movement can be measured."""
     before = Topology(NODES, Crc16(), FORWARD)
