@@ -1,0 +1,184 @@
+"""Events reach the observers that listen for them, and nothing that an observer does breaks a call."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import get_args
+
+import pytest
+
+from shardcache import ConfigurationError, DecodeError, Node, NodeUnavailableError, Observer
+from shardcache.core.events import (
+    METHODS,
+    CallFinished,
+    ComputeFinished,
+    DecodeFailed,
+    Event,
+    KeysAccessed,
+    LeaseLost,
+    NodeEjected,
+    NodeFailed,
+    NodeRestored,
+    Observers,
+    OperationFinished,
+    StampedePrevented,
+    TopologyChanged,
+)
+from shardcache.core.placement.topology import Topology, TopologyChange
+from shardcache.strategies.jump import Jump
+
+NODE = Node("memory://a")
+REFUSED = NodeUnavailableError("refused")
+TOPOLOGY = Topology([NODE], Jump())
+EVENTS = [
+    CallFinished("get", NODE, 0.001),
+    OperationFinished("get", 1, 1, 0.001),
+    KeysAccessed("get", NODE, [b"k"], [1]),
+    NodeFailed(NODE, REFUSED, swallowed=True),
+    DecodeFailed(NODE, b"k", DecodeError("not JSON")),
+    NodeEjected(NODE, REFUSED),
+    NodeRestored(NODE, 1.0),
+    ComputeFinished(b"k", 0.1, None, stored=True),
+    StampedePrevented(b"k", "joined", 0.1),
+    LeaseLost(b"report", 2.0),
+    TopologyChanged(TopologyChange(TOPOLOGY, TOPOLOGY)),
+]
+
+
+class Listener:
+    """An observer of ejections and failures, which keeps what it heard."""
+
+    def __init__(self):
+        self.heard = []
+
+    def node_ejected(self, event):
+        """Keep the event."""
+        self.heard.append(event)
+
+    def node_failed(self, event):
+        """Keep the event."""
+        self.heard.append(event)
+
+
+class Failing(Observer):
+    """An observer that raises."""
+
+    def node_ejected(self, event):
+        """Fail."""
+        raise ValueError(event)
+
+
+def test_every_kind_of_event_has_a_method():
+    """The tests below cover a new event as well."""
+    assert list(METHODS) == list(get_args(Event)) == [type(event) for event in EVENTS]
+    assert all(hasattr(Observer, method) for method in METHODS.values())
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_reaches_its_own_method(event):
+    """An observer of all kinds hears each by one method; the base class handles none."""
+    heard = []
+    methods = {method: lambda _, event: heard.append(event) for method in METHODS.values()}
+    observers = Observers([type("All", (Observer,), methods)()])
+    observers.notify(event)
+    assert heard == [event]
+    assert observers.heard == set(METHODS)
+    getattr(Observer(), METHODS[type(event)])(event)
+    assert Observers([Observer()]).heard == frozenset()
+
+
+def test_any_object_may_listen():
+    """For the kinds that it has methods for, also as attributes of the object alone."""
+    listener, alone = Listener(), type("Alone", (), {})()
+    alone.lease_lost = listener.heard.append
+    observers = Observers([listener, alone])
+    assert observers.heard == {NodeEjected, NodeFailed, LeaseLost}
+    for event in EVENTS:
+        observers.notify(event)
+    assert {type(event) for event in listener.heard} == observers.heard
+    assert len(listener.heard) == 3
+
+
+def test_observers_are_true_when_there_are_any():
+    """A `get` without observers pays for one truth test."""
+    assert not Observers()
+    assert Observers([Observer()])
+
+
+def test_an_exception_is_counted_and_stops_nobody():
+    """The next observer hears the event, and the caller goes on."""
+    listener = Listener()
+    observers = Observers([Failing(), listener, Failing()])
+    observers.notify(EVENTS[5])
+    assert listener.heard == [EVENTS[5]]
+    assert observers.errors == 2
+
+
+def test_an_interruption_is_the_callers():
+    """A `KeyboardInterrupt` is not an observer's error; later events are heard all the same."""
+
+    class Interrupted(Listener):
+        def node_ejected(self, event):
+            super().node_ejected(event)
+            raise KeyboardInterrupt
+
+    listener = Interrupted()
+    observers = Observers([listener])
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            observers.notify(EVENTS[5])
+    assert len(listener.heard) == 2
+    assert observers.errors == 0
+
+
+class Calling(Listener):
+    """An observer whose handling of an ejection causes a failure, of some client."""
+
+    def __init__(self):
+        super().__init__()
+        self.client = None
+        self.later = None
+
+    def node_ejected(self, event):
+        """Cause a failure now, and remember how to cause one later."""
+        super().node_ejected(event)
+        self.client.notify(EVENTS[3])
+        self.later = contextvars.copy_context()
+
+
+def test_an_event_that_an_observer_causes_is_dropped():
+    """By its own client's observers, for that would never end; another client's hear it."""
+    calling, other = Calling(), Listener()
+    observers = calling.client = Observers([calling])
+    observers.notify(EVENTS[5])
+    assert calling.heard == [EVENTS[5]]
+    calling.client = Observers([other])
+    observers.notify(EVENTS[5])
+    assert other.heard == [EVENTS[3]]
+
+
+def test_what_an_observer_started_is_heard_when_the_event_is_over():
+    """A task that outlives the notification runs in its context, and is not part of it."""
+    calling = Calling()
+    observers = calling.client = Observers([calling])
+    observers.notify(EVENTS[5])
+    calling.later.run(observers.notify, EVENTS[3])
+    assert calling.heard == [EVENTS[5], EVENTS[3]]
+
+
+def test_async_methods_are_refused():
+    """They would never be awaited; each is named."""
+
+    class Waiting:
+        async def node_ejected(self, event):
+            """Do nothing."""
+
+        async def lease_lost(self, event):
+            """Do nothing."""
+
+    with pytest.raises(ConfigurationError) as caught:
+        Observers([Observer(), Waiting()])
+    assert [fault.split(":")[0] for fault in caught.value.faults] == [
+        "observer Waiting.node_ejected is async",
+        "observer Waiting.lease_lost is async",
+    ]
