@@ -13,7 +13,14 @@ from shardcache.core.cache_policy import CachePolicy, apply_jitter, lifetime_of
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.values.envelopes import Envelope, pack, unpack
 from shardcache.core.values.flags import ENVELOPE_FLAGS, TEXT_FLAGS
-from shardcache.core.values.freshness import Freshness, Stored, freshness, open_stored
+from shardcache.core.values.freshness import (
+    Freshness,
+    Stored,
+    freshness,
+    open_stored,
+    seal,
+    serves_after_error,
+)
 from shardcache.core.values.payloads import Payloads
 from shardcache.errors import ConfigurationError, DecodeError
 
@@ -119,6 +126,33 @@ def test_the_version_of_a_tag_decides_first():
     bare = Stored((TEXT_FLAGS, b""))
     assert freshness(bare, policy, 1001.0, 0.0, []) is Freshness.FRESH
     assert freshness(bare, policy, 1001.0, 0.0, [b"12345678"]) is Freshness.INVALID
+
+
+@pytest.mark.parametrize("ttl", [None, 0.0, 60.0])
+def test_a_sealed_value_is_opened_with_its_age(ttl):
+    """An envelope has all that was known when the value was made; without a ttl it has no end."""
+    versions = [b"12345678"]
+    envelope = seal((TEXT_FLAGS, b"text"), 1000.0, 0.5, ttl, versions)
+    lifetime = math.inf if ttl is None else ttl
+    opened = open_stored((ENVELOPE_FLAGS, pack(envelope)))
+    assert opened == Stored((TEXT_FLAGS, b"text"), 1000.0 + lifetime, 0.5, lifetime, versions)
+
+
+def test_a_value_without_an_envelope_has_no_age():
+    """It is fresh until its node drops it; an envelope around what is no value is unreadable."""
+    assert open_stored((TEXT_FLAGS, b"text")) == Stored((TEXT_FLAGS, b"text"))
+    assert (
+        freshness(Stored((TEXT_FLAGS, b"")), CachePolicy(ttl=1), 1e12, 0.0, []) is Freshness.FRESH
+    )
+    assert open_stored((ENVELOPE_FLAGS, pack(Envelope(ENVELOPE_FLAGS, b"", 0.0, 0.0, 1.0)))) is None
+
+
+def test_an_old_value_may_stand_in_for_an_error():
+    """For `stale_if_error` after its ttl, whatever `stale` is."""
+    policy = CachePolicy(ttl=10, stale=5, stale_if_error=20)
+    stored = Stored((TEXT_FLAGS, b""), 1000.0)
+    assert serves_after_error(stored, policy, 1019.9)
+    assert not serves_after_error(stored, policy, 1020.0)
 
 
 def test_xfetch_is_likelier_near_the_end_and_for_expensive_values():
