@@ -153,6 +153,14 @@ def test_a_restored_node_starts_afresh():
     assert not health.record_failure(FailureKind.TIMEOUT, 0, 1.1)
 
 
+def test_an_excused_timeout_says_nothing_of_its_node():
+    """The node was sending, or this process was held up."""
+    for kind in (NodeTimeoutError, ConnectTimeoutError):
+        error = kind("late")
+        error.excused = True
+        assert failure_kind(error) is FailureKind.NONE
+
+
 def test_only_timeouts_may_be_our_own_fault():
     """A refused connection means that the node is down; a timeout may mean a busy process."""
     for error, soft in [(REFUSED, False), (NodeTimeoutError("late"), True)]:

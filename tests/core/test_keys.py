@@ -105,6 +105,12 @@ def test_a_number_in_front_is_no_namespace():
     assert KeySpace().canonical(b"1:a:b") == b"~sc:k:1:a:b"
 
 
+def test_a_key_space_is_shown_by_its_namespace():
+    """As the bytes that stand in front of keys."""
+    assert repr(KeySpace("é")) == "<KeySpace b'\\xc3\\xa9'>"
+    assert repr(KeySpace()) == "<KeySpace b''>"
+
+
 def test_namespaces_may_be_bytes():
     """A namespace counts by its bytes, as a key does."""
     assert KeySpace("é").canonical(b"k") == KeySpace("é".encode()).canonical(b"k")

@@ -143,6 +143,28 @@ def test_raw_takes_no_structure(value):
         Raw().encode(NAME, value)
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (lambda: 1, "function: pickling it raised PicklingError"),
+        ((each for each in ()), "generator: pickling it raised TypeError"),
+    ],
+    ids=["lambda", "generator"],
+)
+def test_pickle_names_what_it_cannot_take(value, told):
+    """By its type and by what pickle raised, which is the cause."""
+    with pytest.raises(EncodeError, match=f"^codec 'pickle' cannot store {told}$") as caught:
+        Pickle().encode(NAME, value)
+    assert caught.value.__cause__ is not None
+
+
+@given(json_values | st.sets(st.integers()) | st.complex_numbers(allow_nan=False))
+def test_pickle_round_trips(value):
+    """Any value that pickle takes comes back with its type."""
+    found = Pickle().decode(NAME, Pickle().encode(NAME, value))
+    assert (type(found), found) == (type(value), value)
+
+
 class SafeText(str):
     """Stands for text of a template engine, such as a `SafeString` of Django or a `Markup`."""
 

@@ -101,6 +101,7 @@ def there_and_back(value: Any) -> Any:
 @example({(1, (2,)): {frozenset({3}): ()}, None: [[], {}, set(), ((),)]})
 @example([datetime(2020, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1)])
 @example(time(1, 2, tzinfo=timezone(timedelta(0), "GMT")))
+@example([time(1, 2), time(1, 2, fold=1)])
 @example([[b"\xc7\x00"], b"\xc7\x00\x01", "\udcc7"])
 def test_values_come_back_as_they_were(value):
     """Type, value, order, sign, fold and zone survive any nesting."""

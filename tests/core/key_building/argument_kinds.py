@@ -141,6 +141,19 @@ class Headed(dict):
     head: str = ""
 
 
+class Tenanted:
+    """A base whose objects hold something."""
+
+    __slots__ = ("tenant",)
+
+
+@dataclasses.dataclass
+class Hiding(Tenanted):
+    """A dataclass that inherits a slot, which is no field."""
+
+    x: int
+
+
 class Derived(Filter):
     """A class that inherits from a dataclass, and is none."""
 

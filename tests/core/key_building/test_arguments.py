@@ -387,6 +387,19 @@ def test_decimals_are_taken_digit_by_digit():
     assert len({canonical(Decimal(one)) for one in odd}) == len(odd)
 
 
+@pytest.mark.parametrize(
+    "number",
+    [10**30 + 1, -(10**30) - 1, (10**30 + 1) * 10**5, 10**598 + 1],
+    ids=["31 digits", "below zero", "zeros at the end", "599 digits"],
+)
+def test_a_whole_decimal_beyond_floats_is_its_number(number):
+    """However its zeros are written; one of more digits is only itself, in the same way."""
+    alike = [Decimal(number), Decimal(f"{number}.000"), Decimal(f"{number}000E-3")]
+    assert {canonical(one) for one in alike} == {canonical(number)}
+    longer = [Decimal(f"{number}E+600"), Decimal(f"{number}0E+599")]
+    assert len({canonical(one) for one in longer}) == 1
+
+
 def test_flags_without_a_name_have_a_value():
     """An empty flag is a flag too."""
     every = [Access(0), Access.READ, Access.WRITE, Access.READ | Access.WRITE]

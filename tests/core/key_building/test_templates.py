@@ -158,6 +158,20 @@ def test_no_conversion_makes_a_key_of_an_address(template, value):
         key(template, it=value)
 
 
+def test_a_format_of_its_own_may_not_show_an_address():
+    """Such a text is of this object alone; a text of the caller's own may hold anything."""
+
+    class Shown(User):
+        def __format__(self, form):
+            return object.__repr__(self)
+
+    with pytest.raises(UnkeyableError, match="whose text holds an address in memory"):
+        key("{it:x}", it=Shown(7))
+    text = "<User object at 0x7f1122334455>"
+    assert key("{it}{it!s}{it:}", it=text) == key("{it}{it}{it}", it=text)
+    assert key("{it:>40}", it=text) == f"{text:>40}"
+
+
 @pytest.mark.parametrize(
     "template", ["{user.name}", "{user.broken}", "{user.names[last]}", "{user[0]}", "{number:%Y}"]
 )
