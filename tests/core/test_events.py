@@ -23,6 +23,7 @@ from shardcache.core.events import (
     OperationFinished,
     StampedePrevented,
     TopologyChanged,
+    _notifications,
 )
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.strategies.jump import Jump
@@ -164,6 +165,12 @@ def test_what_an_observer_started_is_heard_when_the_event_is_over():
     observers.notify(EVENTS[5])
     calling.later.run(observers.notify, EVENTS[3])
     assert calling.heard == [EVENTS[5], EVENTS[3]]
+
+
+def test_nothing_is_kept_of_an_event_that_is_over():
+    """A thread or task that calls for years notifies in the context that it began with."""
+    Observers([Failing(), Listener()]).notify(EVENTS[5])
+    assert _notifications.get() == ()
 
 
 def test_async_methods_are_refused():
