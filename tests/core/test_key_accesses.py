@@ -37,6 +37,7 @@ NODE = Node("memory://a")
 VALUE = (RAW_FLAGS, b"12345")
 EMPTY = (RAW_FLAGS, b"")
 LOST = NodeTimeoutError("no answer in time", "a")
+LOCK = b"~sc:l:k"  # the key of a lock called "k"
 MARKS = [stub(b"m"), abandoned(b"m"), (ERROR_FLAGS, b"error"), BARE_STUB]
 
 
@@ -166,8 +167,8 @@ def test_a_callers_key_is_reported_however_it_begins():
         (Set(b"k", VALUE), True, (0, 0)),
         (Incr(b"k", 1), 4, (0, 0)),
         (ServerStats(), {"pid": "1"}, (0, 0)),
-        (Get(lock_key(b"k")), VALUE, (0, 0)),
-        (GetMany([lock_key(b"k"), b"k", hash_name(b"l")]), [VALUE, None, VALUE], (1, 1)),
+        (Get(LOCK), VALUE, (0, 0)),
+        (GetMany([LOCK, b"k", hash_name(b"l")]), [VALUE, None, VALUE], (1, 1)),
     ],
 )
 def test_hits_and_misses_are_of_the_callers_keys(command, reply, counts):
@@ -178,7 +179,7 @@ def test_hits_and_misses_are_of_the_callers_keys(command, reply, counts):
 @pytest.mark.parametrize(
     ("name", "ours"),
     [
-        (lock_key(b"k"), True),
+        (LOCK, True),
         (b"~sc:", True),
         (KeySpace().canonical(b"~sc:l:k"), False),
         (hash_name(b"two words"), False),

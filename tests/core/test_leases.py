@@ -15,25 +15,15 @@ from shardcache.core.leases import (
     MAX_LOCK_NODES,
     MAX_TTL,
     MIN_VALIDITY,
-    lock_key,
     lock_node_count,
     long_enough,
     node_ttl,
     quorum,
     validity,
 )
-from shardcache.core.reserved_keys import LOCKS, RESERVED, VALUE_LOCKS
 
 TTLS = st.floats(0.001, MAX_TTL)
 ELAPSED = st.floats(0.0, 10.0)
-
-
-def test_a_lock_has_a_key_of_its_own():
-    """Locks of users and of recomputes never meet."""
-    assert lock_key(b"report") == LOCKS + b"report"
-    assert lock_key(b"report", VALUE_LOCKS) == VALUE_LOCKS + b"report"
-    assert lock_key(b"report").startswith(RESERVED)
-    assert lock_key(b"report") != lock_key(b"report", VALUE_LOCKS)
 
 
 @pytest.mark.parametrize("nodes", range(1, 20))

@@ -148,11 +148,12 @@ def test_a_value_without_an_envelope_has_no_age():
 
 
 def test_an_old_value_may_stand_in_for_an_error():
-    """For `stale_if_error` after its ttl, whatever `stale` is."""
-    policy = CachePolicy(ttl=10, stale=5, stale_if_error=20)
+    """For `stale_if_error` after its ttl; if that is left out, for as long as `stale`."""
     stored = Stored((TEXT_FLAGS, b""), 1000.0)
-    assert serves_after_error(stored, policy, 1019.9)
-    assert not serves_after_error(stored, policy, 1020.0)
+    for options, seconds in [({"stale_if_error": 20}, 20.0), ({}, 5.0), ({"stale_if_error": 0}, 0)]:
+        policy = CachePolicy(ttl=10, stale=5, **options)
+        assert serves_after_error(stored, policy, 999.9 + seconds)
+        assert not serves_after_error(stored, policy, 1000.0 + seconds)
 
 
 def test_xfetch_is_likelier_near_the_end_and_for_expensive_values():
