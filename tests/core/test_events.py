@@ -106,7 +106,7 @@ def test_observers_are_true_when_there_are_any():
     assert Observers([Observer()])
 
 
-def test_an_exception_is_counted_and_stops_nobody():
+def test_an_exception_is_counted_and_stops_no_observer():
     """The next observer hears the event, and the caller goes on."""
     listener = Listener()
     observers = Observers([Failing(), listener, Failing()])

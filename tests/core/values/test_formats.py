@@ -102,7 +102,7 @@ def test_each_codec_has_its_format():
 
 
 @pytest.mark.parametrize("kind", [32, 63, 128, "77", None])
-def test_a_codec_of_another_author_has_a_kind_of_its_own(kind):
+def test_a_codec_of_another_author_takes_a_free_kind(kind):
     """The error has the kind, and those that are free."""
     codec = type("Mine", (Scripted,), {"kind": kind})(b"")
     with pytest.raises(ConfigurationError) as caught:
