@@ -38,6 +38,15 @@ OF_CODECS = [codec.kind << SHIFT for codec in (Msgpack, Json, Pickle, Raw)]
 OWN = [STUB_FLAGS, ABANDONED_FLAGS, ENVELOPE_FLAGS, ERROR_FLAGS, MARK_FLAGS]
 
 
+def test_flags_never_change():
+    """They are stored, and clients of two releases read each other's values."""
+    assert (UNMARKED_FLAGS, INTEGER_FLAGS, TEXT_FLAGS) == (0, 2, 16)
+    assert [flags >> 16 for flags in (RAW_FLAGS, *OWN)] == [1, 4, 5, 6, 7, 8]
+    assert [flags / 2**16 for flags in OF_CODECS] == [32, 33, 34, 35]
+    assert SIGNED == 2**23
+    assert [KIND_OF[flags] for flags in (*PLAIN, *OWN)] == [1, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
 @pytest.mark.parametrize(
     ("payload", "kinds"),
     [
