@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from shardcache.core.values.flags import (
     INTEGER_FLAGS,
     MARK_FLAGS,
     RAW_FLAGS,
+    SHIFT,
     SIGNED,
     TEXT_FLAGS,
     abandoned,
@@ -176,6 +178,23 @@ def test_a_purpose_is_signed():
     for kind in (ENVELOPE_FLAGS, ERROR_FLAGS, RAW_FLAGS):
         with pytest.raises(DecodeError, match="does not match"):
             payloads.open(NAME, (flags & ~MARK_FLAGS | kind, data))
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "digest"),
+    [
+        (TEXT_FLAGS, 130, "4809b747c1f6a2dfb0cc3b294c971cf61663f683b06ddb7dc2769e6034db8660"),
+        (32 << SHIFT, 160, "04470b407279d628eec961cf7677b4a15870794bd88ddc8fcb22a02e3755806d"),
+        (ENVELOPE_FLAGS, 134, "0d3efa40b28de2ad6ca8290221cf7c147b8839accb2d5be1153bfcc61833e0f0"),
+        (ERROR_FLAGS, 135, "b1984f84662719f9969f545ac0932c82cbd930b67a33d06972e4c5034f94f863"),
+        (MARK_FLAGS, 136, "73f5546d9d7693dabb8ca2869d79992ef8c2413056cdf39ecc465a5c3e4300b7"),
+    ],
+)
+def test_signatures_never_change(flags, kind, digest):
+    """Clients of two releases read each other's values: the digest, the end, then the bytes."""
+    sealed = signed_by(Msgpack()).seal(NAME, (flags, b"x"), 60.0)
+    end = struct.pack("!d", NOW + 60.0)
+    assert sealed == (kind << SHIFT, bytes.fromhex(digest) + end + b"x")
 
 
 def test_without_secrets_nothing_is_signed():
