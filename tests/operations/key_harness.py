@@ -21,16 +21,18 @@ SECRETS = [b"s" * 32]
 class KeyHarness(Harness):
     """One client that reads and writes keys of nodes, which answer as a test says."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each of one subject or another
         self,
         nodes: int = 1,
         *,
         kinds: Sequence[bool] | None = None,
         raises: bool = False,
         signed: bool = False,
+        clearable: bool = False,
         log: EventLog | None = None,
     ) -> None:
         self.log = log
+        self.clearable = clearable
         super().__init__(nodes, kinds=kinds)
         self.cluster.raises = raises
         if signed:
@@ -39,7 +41,9 @@ class KeyHarness(Harness):
     def make_process(self, skew: float) -> Process:
         """Return a process whose client has the log as its observer, or none."""
         observers = [] if self.log is None else [self.log]
-        return Process(self.world, self.nodes, skew=skew, observers=observers)
+        return Process(
+            self.world, self.nodes, skew=skew, observers=observers, clearable=self.clearable
+        )
 
     def answer_to(self, kind: type[Command], reply: Any, *nodes: int) -> None:
         """Have nodes, by default all, answer commands of a kind with a reply.
