@@ -241,16 +241,19 @@ class TestLooks:
         assert [each.key for each in compared] == [CLEARABLE + generation.encode() + b":k"]
         assert bool(harness.processes[1].generations.cleared.name) is cleared
 
-    def test_two_readers_at_once_look_once(self):
-        """The second reads meanwhile; each has its own value."""
+    def test_a_reader_does_not_wait_for_the_look_of_another(self):
+        """It reads meanwhile, and then waits for the look: its values are those of a current name."""
         harness = ClearHarness()
         harness.set_many({"a": 1, "b": 2})
         harness.advance(LOOK_AGAIN)
         harness.sent()
-        works = [single.get(harness.cluster, key, None) for key in ("a", "b")]
-        tasks = [harness.start(work) for work in works]
-        harness.finish(*tasks)
-        assert [task.result for task in tasks] == [1, 2]
+        one = harness.start(single.get(harness.cluster, "a", None))
+        two = harness.start(many.get_many(harness.cluster, ["a", "b"]))
+        harness.finish(one, two)
+        assert (one.result, two.result) == (1, {"a": 1, "b": 2})
+        assert [command for command in harness.received[0] if type(command) is GetMany][1] == (
+            [FIRST + b"a", FIRST + b"b"],
+        )
 
     def test_a_clear_while_a_value_is_read(self):
         """The reader may get what was there when it asked; the next call finds nothing."""
