@@ -176,3 +176,16 @@ def test_a_value_is_read_along_with_the_look():
     commands = harness.record_commands()
     assert harness.call_seconds() == pytest.approx(ROUND_TRIP)
     assert [type(command) for command in commands] == [Get, GetMany]
+
+
+def test_nodes_that_are_slower_than_the_second_between_looks():
+    """A call looks three times at most, and is then served with what it knows."""
+    harness = FunctionHarness(nodes=1)
+    harness.call()
+    harness.advance(LOOK_AGAIN)
+    harness.cluster.timeout = 20 * LOOK_AGAIN
+    harness.node.delay = 0.6 * LOOK_AGAIN
+    looks = harness.record_commands(GetMany)
+    assert harness.call_seconds() == pytest.approx(3 * 2 * harness.node.delay)
+    assert len(looks) == 3
+    assert harness.computed == 1

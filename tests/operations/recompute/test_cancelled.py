@@ -108,3 +108,46 @@ def test_a_source_that_is_cancelled_leaves_no_mark_of_an_abandoned_recompute():
     assert held is None or not is_abandoned(held[0])
     harness.finish(follower)
     assert (follower.result, harness.source.calls) == (0, 2)
+
+
+def test_a_cancelled_try_leaves_the_mark_of_another_process():
+    """That one goes on refreshing the value."""
+
+    def make():
+        harness = RecomputeHarness(processes=2, ttl=10.0, stale=60.0, refresh="inline")
+        harness.call()
+        harness.advance(15.0)
+        harness.source.version, harness.source.delta = 1, 5.0
+        harness.other = harness.start_call(1)
+        harness.advance(A_FEW_ROUND_TRIPS)
+        harness.mark = harness.shard.held(harness.request().refresh_key)[0]
+        return harness
+
+    for steps in range(1, 40):
+        harness = make()
+        task = harness.start_call()
+        harness.world.watch = ActAfter(steps + 1, task.cancel)
+        harness.advance(1.0, lambda task=task: task.done)
+        harness.world.watch = lambda: None
+        harness.advance(A_FEW_ROUND_TRIPS)
+        assert harness.shard.held(harness.request().refresh_key)[0] == harness.mark
+        harness.finish(harness.other)
+        assert harness.other.result == harness.stored() == 1
+        if task.error is None:
+            break
+    assert task.result == 0
+    assert steps > 4
+
+
+def test_a_forked_child_leaves_its_parents_stub():
+    """A function may fork; the child that is stopped within it has no part in the recompute."""
+    harness = RecomputeHarness(processes=1, lock="shard")
+    io = harness.cluster.io
+    task = harness.start_call()
+    harness.advance(DELTA / 2)
+    stub = harness.shard.held(harness.request().name)
+    io.process = lambda: 2
+    task.cancel()
+    harness.advance(A_FEW_ROUND_TRIPS)
+    assert task.done
+    assert harness.shard.held(harness.request().name) == stub

@@ -115,6 +115,16 @@ class TestPut:
         assert harness.source.calls == 0
 
 
+def test_a_value_that_cannot_be_opened_is_replaced():
+    """Its envelope is none, or holds no value of shardcache's."""
+    harness = RecomputeHarness(processes=1)
+    name = harness.request().name
+    for payload in ((ENVELOPE_FLAGS, b"no envelope"), (ENVELOPE_FLAGS, bytes(64))):
+        harness.shard.store.execute(Set(name, payload))
+        assert harness.call() == harness.stored() == 0
+    assert (harness.count("misses"), harness.source.calls) == (2, 2)
+
+
 class TestFailingRefreshes:
     """An old value is served while it is refreshed in the background."""
 
