@@ -16,8 +16,8 @@ from shardcache.core.commands import (
     SetMany,
 )
 from shardcache.core.events import CallFinished, KeysAccessed
-from shardcache.core.leases import LockPolicy, lock_key
-from shardcache.core.reserved_keys import CLEARABLE, CLEARED, MARKS, TAGS
+from shardcache.core.leases import LockPolicy
+from shardcache.core.reserved_keys import CLEARABLE, CLEARED, LOCKS, MARKS, TAGS
 from shardcache.errors import ConfigurationError, NodeUnavailableError
 from shardcache.operations.invalidation import clearing, tags
 from shardcache.operations.invalidation.generations import LOOK_AGAIN
@@ -145,7 +145,7 @@ class TestNames:
             (Get(TAGS + b"t"), Get(FIRST + TAGS + b"t")),
             *(
                 (command, command)
-                for command in (Ping(), Acquire(lock_key(b"job"), PAYLOAD, 5.0), Delete(CLEARED))
+                for command in (Ping(), Acquire(LOCKS + b"job", PAYLOAD, 5.0), Delete(CLEARED))
             ),
         ],
     )
@@ -218,7 +218,7 @@ class TestLooks:
         policy = LockPolicy(ttl=5.0, renew=False)
         harness.run(redlock.attempt(harness.cluster, "job", policy))
         member = harness.member()
-        harness.run(harness.cluster.ask(member, Get(lock_key(b"job"))))
+        harness.run(harness.cluster.ask(member, Get(LOCKS + b"job")))
         harness.run(harness.cluster.ask_many([(member, Ping())]))
         assert harness.sent() == ["Acquire", "Get", "Ping"]
 
