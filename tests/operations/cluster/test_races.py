@@ -184,7 +184,7 @@ class TestReturning:
         harness.advance(5.0)
         assert not harness.ejected()
 
-    def test_a_node_without_clients_tells_nobody(self, make_clients):
+    def test_the_return_of_a_node_without_clients_is_not_told(self, make_clients):
         """The last may have been closed just then."""
         harness = make_clients()
         harness.kill(0)

@@ -170,7 +170,7 @@ class TestNames:
         ]
 
     def test_a_call_is_told_once_with_its_look(self):
-        """The look at the mark is a call of its own, to each of the keepers."""
+        """The look at the mark is another call, to each of the keepers."""
         harness = ClearHarness(3, log=EventLog(CallFinished))
         harness.get()
         assert sorted(event.command for event in harness.log.events) == ["get", *["getmany"] * 3]

@@ -308,7 +308,7 @@ def test_a_late_extension_of_a_released_lock_is_not_begun(kinds):
 
 
 def test_a_loss_without_observers_is_a_loss():
-    """Nobody is told, and the holder finds out when it looks."""
+    """No event is sent, and the holder finds out when it looks."""
     harness = LockHarness()
     harness.cluster.observers = Observers(())
     hold = harness.attempt(harness.process, POLICY)

@@ -46,7 +46,7 @@ class TestShared:
         assert (harness.calls, harness.count("coalesced")) == (1, 2)
 
     def test_an_error_is_shared_as_a_copy(self, make_harness):
-        """One call of the function fails for all, each of whom raises an exception of its own."""
+        """One call of the function fails for all callers, and each gets its own exception."""
         harness = make_harness()
         harness.error = ValueError("no such report")
         results = harness.results([harness.start_call() for _ in range(3)])
@@ -218,7 +218,7 @@ class TestOlderFlights:
     def test_a_refresh_of_an_old_value_is_joined_while_that_is_there(
         self, make_harness, invalidated
     ):
-        """An invalidation removes it: then the caller begins anew."""
+        """An invalidation removes it: then the caller recomputes the value itself."""
         harness = make_harness(ttl=10.0, stale_if_error=60.0)
         harness.results([harness.start_call()])
         harness.advance(20.0)

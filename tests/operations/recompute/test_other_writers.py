@@ -82,7 +82,7 @@ def test_a_value_that_comes_and_goes_voids_a_recompute():
 
 
 class TestTakingOverARefresh:
-    """A caller that waited in vain for the refresh of an old value takes it over."""
+    """A caller that timed out takes over the refresh of an old value."""
 
     @pytest.fixture
     def harness(self):
@@ -119,7 +119,7 @@ class TestTakingOverARefresh:
         assert harness.source.calls == 2
 
     def test_an_invalidated_value_is_replaced(self, harness):
-        """It was removed just then: the caller begins anew, with a stub."""
+        """It was removed just then: the caller leaves a stub, as after a miss."""
         name = harness.request().name
         harness.before(Gets, lambda execute: execute(Delete(name)))
         stubs = harness.record_commands(GetOrStub)
