@@ -189,3 +189,19 @@ def test_nodes_that_are_slower_than_the_second_between_looks():
     assert harness.call_seconds() == pytest.approx(3 * 2 * harness.node.delay)
     assert len(looks) == 3
     assert harness.computed == 1
+
+
+@pytest.mark.parametrize("invalidated", [False, True])
+def test_a_call_reads_while_another_looks(invalidated):
+    """What it read under the old name counts only if the generation has not changed."""
+    harness = FunctionHarness(nodes=1)
+    harness.call(0)
+    if invalidated:
+        harness.invalidate(1)
+    harness.advance(LOOK_AGAIN)
+    commands = harness.record_commands()
+    tasks = [harness.start_call(0) for _ in range(2)]
+    harness.finish(*tasks)
+    assert [task.result for task in tasks] == [harness.version] * 2
+    assert [type(command) for command in commands][:3] == [Get, GetMany, Get]
+    assert harness.computed == 1 + 2 * invalidated
