@@ -10,7 +10,7 @@ from operations.simulation import Process, SimulatedNode, Task
 from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.cache_policy import CachePolicy
-from shardcache.core.commands import Payload, Set
+from shardcache.core.commands import Command, Payload, Set
 from shardcache.core.leases import lock_key
 from shardcache.core.reserved_keys import GENERATIONS, VALUE_LOCKS
 from shardcache.core.values.flags import MARK_FLAGS, is_mark
@@ -123,6 +123,31 @@ class RecomputeHarness(Harness):
     def shard(self) -> SimulatedNode:
         """Return the node that owns the key."""
         return self.request().member.backend
+
+    def before(
+        self, kind: type[Command], act: Callable[[Callable[[Command], Any]], Any], times: int = 1
+    ) -> None:
+        """Have others act just before the value's node executes its next commands of a kind.
+
+        `act` gets the node's `execute`.
+        """
+        store, left = self.shard.store, times
+        execute = store.execute
+
+        def executed(command: Command) -> Any:
+            nonlocal left
+            if isinstance(command, kind) and left:
+                left -= 1
+                act(execute)
+            return execute(command)
+
+        store.execute = executed
+
+    def store(self, value: Any, lifetime: float | None = None, process: int = 0) -> Command:
+        """Return the command by which a process would store a value that was just recomputed."""
+        request = self.request(process)
+        payload = request.cluster.payloads.dump(request.name, value)
+        return Set(request.name, *request.seal(payload, lifetime, DELTA, ()))
 
     def stored(self) -> Any:
         """Return the version that is stored, or `None`."""

@@ -94,8 +94,11 @@ class SimulatedIO:
     ) -> Any:
         """Ask all at once, until it is enough and a moment longer."""
         replies = [self._asked(node, command, deadline) for node, command in asks]
+        arrivals: dict[Later, float] = {}
+        for reply in replies:
+            reply.watchers.append(lambda reply=reply: arrivals.setdefault(reply, self.now()))
         if enough is None:
-            return [(await reply, self.now()) for reply in replies]
+            return [(await reply, arrivals[reply]) for reply in replies]
         over = Later()
 
         def heard() -> list[Any]:
@@ -111,7 +114,8 @@ class SimulatedIO:
             reply.watchers.append(look)
         look()
         await over
-        return [(reply, self.now()) for reply in heard()]
+        ended = [arrivals.get(reply, self.now()) for reply in replies]
+        return list(zip(heard(), ended, strict=True))
 
     async def coalesce(self, name: Any, ask: Any) -> Any:
         """Ask: there is one caller."""

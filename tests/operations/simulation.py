@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from operations.later import Cancelled, Later
@@ -32,6 +33,7 @@ from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Prober
+from shardcache.operations.invalidation.clearing import ClearableCluster
 from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.recompute.protection import Protection
 from shardcache.strategies.rendezvous import Rendezvous
@@ -258,6 +260,7 @@ class Process:
     timeout: float = TIMEOUT
     observers: Sequence[object] = ()
     prober: Prober | None = None  # that of another client, if this one shares a process with it
+    clearable: bool = False  # whether its keys' names carry a generation
     cluster: Cluster = field(init=False)
     protection: Protection = field(default_factory=Protection)
     generations: Generations = field(init=False)
@@ -270,7 +273,11 @@ class Process:
             self.prober = Prober(io, self.timeout)
         observers = Observers(self.observers)
         ejector = Ejector(self.prober, observers)
-        self.cluster = Cluster(
+        self.generations = Generations(KeySpace())
+        kind = (
+            partial(ClearableCluster, generations=self.generations) if self.clearable else Cluster
+        )
+        self.cluster = kind(
             io=io,
             topology=topology,
             members={node.name: Member(node, named[node.name]) for node in topology.nodes},
@@ -282,7 +289,6 @@ class Process:
             observers=observers,
             ejector=ejector,
         )
-        self.generations = Generations(self.cluster.keys)
         for member in self.cluster.members.values():
             ejector.add(member, member.node.name)
 

@@ -216,14 +216,15 @@ class LoopHarness:
         self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
         self.tags = tags
         self.version = 0
+        self.error = None  # what the source raises in place of a version
         self.calls = 0
         self.busy = [0] * clients
         self.protections = [Protection() for _ in range(clients)]
         self.most_busy = 0
         self.delta = DELTA
 
-    def request(self, place):
-        """Return one call of a client."""
+    def request(self, place=0, factory=None):
+        """Return one call of a client, for the source or for a function."""
 
         async def load():
             self.calls += 1
@@ -234,12 +235,20 @@ class LoopHarness:
                 await asyncio.sleep(self.delta)
             finally:
                 self.busy[place] -= 1
+            if self.error is not None:
+                raise self.error
             return version
 
         cluster = self.clusters[place]
         protection = self.protections[place]
         return Request(
-            cluster, self.KEY, load, self.policy, protection, protection.direct, self.tags
+            cluster,
+            self.KEY,
+            factory or load,
+            self.policy,
+            protection,
+            protection.direct,
+            self.tags,
         )
 
     @property
@@ -251,9 +260,9 @@ class LoopHarness:
         """Let time pass."""
         self.loop.advance(seconds)
 
-    def start_call(self, place=0):
-        """Begin a call of a client."""
-        return self.loop.create_task(cached_value.get(self.request(place)))
+    def start_call(self, place=0, factory=None):
+        """Begin a call of a client, for the source or for a function."""
+        return self.loop.create_task(cached_value.get(self.request(place, factory)))
 
     def void(self, place, way):
         """Change the source, and invalidate what was made of it before."""
@@ -262,6 +271,10 @@ class LoopHarness:
             self.loop.run(cached_value.invalidate(self.request(place)))
         else:
             self.loop.run(tags.invalidate(self.clusters[place], self.TAG))
+
+    def count(self, counter):
+        """Return a counter, summed over all clients."""
+        return sum(each.counters.counts[counter] for each in self.protections)
 
     def results(self, tasks):
         """Return what came of calls."""

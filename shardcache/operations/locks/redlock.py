@@ -220,17 +220,17 @@ class _Attempt:
         """
         io, cluster = self.cluster.io, self.cluster
         silent = 0
-        for gate in sorted(self._members, key=lambda member: member.suspect):
+        gates = iter(sorted(self._members, key=lambda member: member.suspect))
+        while not self._cannot_win(self._replies.values()):
             if silent == SILENT_GATES:
                 return True
+            gate = next(gates)
             self._replies[gate] = UNANSWERED
             until = io.now() + GATE_SHARE * cluster.timeout
             reply = self._replies[gate] = await cluster.ask_member(gate, self._command(gate), until)
             if not isinstance(reply, NodeError):
                 return agrees(reply)
             silent += isinstance(reply, NodeTimeoutError)
-            if self._cannot_win(self._replies.values()):
-                return False
         return False
 
     async def _ask_others(self, members: Sequence[Member]) -> None:

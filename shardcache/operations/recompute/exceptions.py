@@ -104,9 +104,7 @@ def _state(error: Exception) -> dict[str, Any]:
 
 
 def _members(kind: type[Exception]) -> Iterator[str]:
-    for base in kind.__mro__:
-        if base is BaseException:
-            return
+    for base in kind.__mro__[: kind.__mro__.index(BaseException)]:
         for name, member in vars(base).items():
             if isinstance(member, _MEMBERS) and not name.startswith("__"):
                 yield name

@@ -90,15 +90,10 @@ class Leader:
     @property
     def takes_over(self) -> bool:
         """Whether a caller that timed out recomputes the value itself."""
-        last_resort = self._last_resort
-        match self._request.policy.on_timeout:
-            case "compute":
-                return True
-            case "raise":
-                return False
-            case "stale":
-                policy, now = self._request.policy, self._io.wall()
-                return last_resort is None or not serves_after_error(last_resort, policy, now)
+        policy, last_resort = self._request.policy, self._last_resort
+        if policy.on_timeout != "stale":
+            return policy.on_timeout == "compute"
+        return last_resort is None or not serves_after_error(last_resort, policy, self._io.wall())
 
     def time_out(self) -> Outcome:
         """Return the outcome for a follower that timed out."""

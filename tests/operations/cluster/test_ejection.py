@@ -13,7 +13,12 @@ from shardcache.core import health
 from shardcache.core.commands import GetMany
 from shardcache.core.events import CallFinished
 from shardcache.core.placement.nodes import Node
-from shardcache.errors import NodeRefusedError, NodeTimeoutError, NodeUnavailableError
+from shardcache.errors import (
+    ConnectTimeoutError,
+    NodeRefusedError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+)
 from shardcache.operations.cluster import members
 from shardcache.operations.cluster import prober as probing
 from shardcache.operations.port import UNANSWERED
@@ -49,6 +54,16 @@ class TestFailures:
         harness = make_harness()
         harness.nodes[0].up = False
         harness.ask(within=0.005)
+        assert harness.ejected()
+
+    def test_a_connection_counts_if_there_was_time_to_make_it(self, make_harness):
+        """A later step of a call may have too little left for that; a node out of reach is ejected at once."""
+        harness = make_harness()
+        harness.nodes[0].store.execute = lambda _: ConnectTimeoutError("no connection in time")
+        for _ in range(9):
+            harness.ask(within=0.45 * TIMEOUT)
+        assert not harness.ejected()
+        harness.ask(within=0.55 * TIMEOUT)
         assert harness.ejected()
 
     def test_the_deadline_of_a_batch_counts(self, make_harness):

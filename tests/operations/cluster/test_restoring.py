@@ -149,6 +149,22 @@ class TestRestoring:
             harness.advance(7.0)
             assert not harness.ejected()
 
+    def test_a_probe_that_fails_in_this_process_may_come_after_the_return(self, make_harness):
+        """The node stays in: nothing is known of it that would put it out again."""
+        harness = make_harness()
+        harness.silence(0)
+        held_up = NodeTimeoutError("did not answer in time")
+        held_up.excused = True
+        harness.nodes[0].stopped = False
+        harness.answer(held_up)
+        before = harness.probes()
+        harness.advance(1.0, lambda: harness.probes() > before)
+        harness.cluster.ejector.record_success(harness.member(), Ping())
+        harness.advance(5.0)
+        assert not harness.ejected()
+        assert harness.member().health.error is None
+        assert harness.node_changes == [NodeEjected, NodeRestored]
+
     def test_a_probe_with_a_senseless_reply_does_not_restore(self, make_harness):
         """Each probe after it uses new connections, and comes later."""
         harness = make_harness()

@@ -15,7 +15,7 @@ from operations.harness import (
     LockHarness,
 )
 from shardcache.core.commands import Acquire
-from shardcache.core.events import LeaseLost
+from shardcache.core.events import LeaseLost, Observers
 from shardcache.core.leases import LockPolicy
 from shardcache.errors import UnsupportedError
 
@@ -288,3 +288,32 @@ def test_a_lock_released_while_it_is_put_back_is_gone(kinds, steps):
     harness.advance(0.3)
     assert task.done
     assert harness.held == [None] * 5
+
+
+@pytest.mark.parametrize("kinds", KINDS[:3])
+def test_a_late_extension_of_a_released_lock_is_not_begun(kinds):
+    """A node that was not awaited is extended in the background, unless the lock has ended by then."""
+    harness = LockHarness(kinds)
+    process = harness.process
+    hold = harness.attempt(process, POLICY)
+    late = harness.nodes[-1]
+    late.delay = 0.04
+    extending = harness.start(hold.extend(TTL), process)
+    harness.advance(1.0, lambda: extending.done)
+    assert extending.result is True
+    hold.released = True
+    sent = len(harness.received[-1])
+    harness.advance(1.0)
+    assert len(harness.received[-1]) == sent
+
+
+def test_a_loss_without_observers_is_a_loss():
+    """No event is sent, and the holder finds out when it looks."""
+    harness = LockHarness()
+    harness.cluster.observers = Observers(())
+    hold = harness.attempt(harness.process, POLICY)
+    for node in harness.nodes:
+        node.up = False
+    assert harness.run(hold.extend(TTL)) is False
+    assert (hold.lost, hold.remaining()) == ("it could not be extended", 0.0)
+    assert harness.events.of(LeaseLost) == []

@@ -116,3 +116,24 @@ def test_an_interrupted_release_goes_on_in_the_background(kinds, policy):
         harness.world.watch = lambda: None
         harness.advance(0.2)
         assert harness.held == [None] * len(harness.nodes), steps
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+@pytest.mark.parametrize("moment", [0.25, 0.5, 0.75])
+def test_a_release_interrupted_while_a_renewal_ends_goes_on_in_the_background(kinds, moment):
+    """It first waits for the renewal: a command of that must not come after the removal."""
+    harness = LockHarness(kinds)
+    process, other, *_ = harness.processes
+    hold = harness.attempt(process, RENEWED)
+    for node in harness.nodes:
+        node.delay = 0.02
+    harness.advance(TTL / 3 + 0.02 - (harness.now - hold.since))  # the renewal is on its way
+    task = process.run(hold.release())
+    harness.advance(moment * 0.02)
+    task.cancel()
+    harness.advance(0.0)
+    assert task.done
+    assert (hold.released, hold.remaining()) == (True, 0.0)
+    harness.advance(0.5)
+    assert harness.held == [None] * len(harness.nodes)
+    assert harness.attempt(other, POLICY) is not None
