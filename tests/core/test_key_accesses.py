@@ -30,7 +30,7 @@ from shardcache.core.commands import (
 from shardcache.core.events import METHODS, Observers
 from shardcache.core.key_accesses import keys_accessed
 from shardcache.core.keys import KeySpace, hash_name
-from shardcache.core.leases import lock_key
+from shardcache.core.reserved_keys import LOCKS, own_key
 from shardcache.core.values.flags import BARE_STUB, ERROR_FLAGS, RAW_FLAGS, abandoned, stub
 
 NODE = Node("memory://a")
@@ -130,7 +130,7 @@ def test_answered_keys_of_a_batch_are_reported():
 
 def test_reserved_keys_are_not_reported():
     """Locks, tags, generations and refresh keys are no keys of a caller."""
-    ours = [lock_key(b"k"), *(b"~sc:%c:k" % letter for letter in b"gtrv"), b"~sc:ping"]
+    ours = [own_key(LOCKS, b"k"), *(b"~sc:%c:k" % letter for letter in b"gtrv"), b"~sc:ping"]
     for key in ours:
         assert told(Get(key), VALUE) is None
         assert told(Set(key, VALUE, 5.0, When.ABSENT), reply=True) is None

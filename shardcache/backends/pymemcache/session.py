@@ -44,7 +44,7 @@ from shardcache.core.commands import (
     Touch,
 )
 from shardcache.core.keys import hash_name, is_plain
-from shardcache.core.reserved_keys import PROBED
+from shardcache.core.reserved_keys import PROBES, own_key
 from shardcache.core.values.flags import abandoned, is_stub, stub
 from shardcache.errors import NodeError, NodeRefusedError, NotACounterError, ValueTooLargeError
 
@@ -392,7 +392,7 @@ def _compare_and_expire(client: Any, command: CompareAndExpire) -> Reply:
 @_HANDLERS.handles(Ping)
 def _ping(client: Any, command: Ping) -> Reply:  # noqa: ARG001 - it has no fields
     # Proxies do not forward `version`, but every server answers whether it has a key.
-    client.get(PROBED)
+    client.get(own_key(PROBES))
     return True
 
 

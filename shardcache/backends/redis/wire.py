@@ -91,7 +91,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.reserved_keys import PROBED
+from shardcache.core.reserved_keys import PROBES, own_key
 from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import (
     NodeError,
@@ -438,7 +438,7 @@ class RedisWire:
 
     @_encoders.handles(Ping)
     def _ping(self, command: Ping) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
-        sent = (pack((b"PING",)) + pack((b"DEL", PROBED)),)
+        sent = (pack((b"PING",)) + pack((b"DEL", own_key(PROBES))),)
         self._pending.append(PingReply())
         return sent
 

@@ -35,9 +35,16 @@ from shardcache.core.commands import (
 )
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
-from shardcache.core.leases import lock_key
 from shardcache.core.placement.url_warnings import sends_password_in_clear, url_warnings
-from shardcache.core.reserved_keys import GENERATIONS, LOCKS, MARKS, REFRESHING, TAGS, VALUE_LOCKS
+from shardcache.core.reserved_keys import (
+    GENERATIONS,
+    LOCKS,
+    MARKS,
+    REFRESHING,
+    TAGS,
+    VALUE_LOCKS,
+    own_key,
+)
 from shardcache.core.values.flags import INTEGER_FLAGS, MARK_FLAGS
 from shardcache.errors import (
     CheckFailedError,
@@ -279,7 +286,7 @@ class Visit:
         if counting:
             yield from self._ask_for("count", Incr(counter, 1), wanted=2)
         yield from self._ask_to_lead()
-        own_keys = [prefix + key for prefix in (REFRESHING, TAGS, GENERATIONS, MARKS)]
+        own_keys = [own_key(prefix, key) for prefix in (REFRESHING, TAGS, GENERATIONS, MARKS)]
         self.written += own_keys
         yield from self._ask(
             "write tags and generations", SetMany([(name, payload) for name in own_keys], TTL)
@@ -314,7 +321,7 @@ class Visit:
 
     def _ask_for_locks(self) -> Asking:
         for prefix in (LOCKS, VALUE_LOCKS):
-            yield from self._ask_for_lock(lock_key(self._key, prefix))
+            yield from self._ask_for_lock(own_key(prefix, self._key))
 
     def _ask_for_lock(self, key: bytes) -> Asking:
         payload, supports = self._payload, self.member.supports
