@@ -29,11 +29,14 @@ from shardcache.core.commands import (
     DeleteMany,
     FlushAll,
     Get,
+    GetAged,
+    GetExpiry,
     GetMany,
     GetOrStub,
     Gets,
     Incr,
     Payload,
+    Peek,
     Ping,
     Renew,
     Reply,
@@ -251,8 +254,15 @@ def _exptime(ttl: float | None) -> int:
     return memcached_exptime(ttl, time.time)
 
 
+_TELLS_NO_EXPIRY: Final = (
+    "the classic protocol of memcached does not tell when a value expires; for a server from 1.6 on use"
+    " memcached://"
+)
+
 # Each takes pymemcache's client, which has no types, and its own command type.
-_HANDLERS: Final[Handlers[Callable[[Any, Any], Reply]]] = Handlers("pymemcache")
+_HANDLERS: Final[Handlers[Callable[[Any, Any], Reply]]] = Handlers(
+    "pymemcache", dict.fromkeys((GetAged, Peek, GetExpiry), _TELLS_NO_EXPIRY)
+)
 
 
 @_HANDLERS.handles(Get)

@@ -23,6 +23,7 @@ from shardcache.core.commands import (
     Gets,
     Incr,
     Payload,
+    Peek,
     Ping,
     Renew,
     Reply,
@@ -278,6 +279,7 @@ class Visit:
             yield from self._ask_for("add", Set(key, payload, TTL, When.ABSENT), wanted=False)
             yield from self._ask_for("replace", Set(key, payload, TTL, When.PRESENT))
             yield from self._ask_for("touch", Touch(key, TTL))
+            yield from self._ask_for_age(key)
             yield from self._ask_to_swap("compare and set", key, payload)
         if stored and counting:
             pair: list[Payload | NodeError | None] = [payload, ONE]
@@ -310,6 +312,11 @@ class Visit:
         token = yield from self._ask_for_token(what, key)
         if token is not REFUSED:
             yield from self._ask_for(what, Cas(key, payload, token, TTL))
+
+    def _ask_for_age(self, key: bytes) -> Asking:
+        aged = yield from self._ask("tell a ttl", Peek(key))
+        if aged is None:
+            self.note("tell a ttl", GONE)
 
     def _ask_for_token(self, what: str, key: bytes) -> Asking:
         found = yield from self._ask(what, Gets(key))
