@@ -64,6 +64,7 @@ from shardcache.errors import (
 )
 from shardcache.operations.keys.admin import Counters, NodeStats, Stats
 from shardcache.operations.keys.checking import NodeCheck
+from shardcache.operations.recompute.blocks import bypass, refresh
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.settings import Settings
 
@@ -134,9 +135,11 @@ __all__ = [
     "UnknownPluginError",
     "UnsupportedError",
     "ValueTooLargeError",
+    "bypass",
     "cached",
     "configure",
     "hookimpl",
+    "refresh",
 ]
 
 

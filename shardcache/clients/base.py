@@ -21,6 +21,7 @@ from shardcache.clients.construction import (
     refuse_eventlet,
     view_cluster,
     view_settings,
+    warn_of_disabled,
     warn_of_unverified,
 )
 from shardcache.clients.function_cache import CacheContext
@@ -59,7 +60,7 @@ from shardcache.operations.keys.admin import Counters
 from shardcache.operations.port import IO
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
-from shardcache.settings import Settings
+from shardcache.settings import Settings, is_disabled
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -147,6 +148,7 @@ class ClientBase(ABC, Generic[BackendT]):
         ejector = self._make_ejector(prober, all_observers, alive, plugins, options)
         weakref.finalize(membership, ejector.stop).atexit = False
         weakref.finalize(membership, membership.services.stop).atexit = False
+        disabled = is_disabled(os.environ)
         swallowed = SwallowedErrorLog()
         space = membership.namespace(settings.namespace)
         self._settings = settings
@@ -154,7 +156,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self._membership = membership
         self._is_view = False
         self._use_namespace(space, Protection(RecomputeLog()))
-        self._cluster: Cluster = cluster_type(settings, space)(
+        self._cluster: Cluster = cluster_type(settings, space, disabled=disabled)(
             io=io,
             topology=topology,
             members=membership.build(topology),
@@ -172,6 +174,8 @@ class ClientBase(ABC, Generic[BackendT]):
             locks = Topology(settings.lock_nodes, topology.strategy)
             self._cluster.locks = self._cluster.with_nodes(locks, membership.build(locks))
         warn_of_unverified(ssl_context)
+        if disabled:
+            warn_of_disabled()
         membership.begin(self._cluster)
         membership.join(self)
 
@@ -341,7 +345,8 @@ class ClientBase(ABC, Generic[BackendT]):
 
         It holds the client, which therefore does not hold it: a dropped client is gone at once.
         """
-        return CacheContext(lambda: self._cluster, self._protection, self._namespace.generations)
+        generations, disabled = self._namespace.generations, self._cluster.disabled
+        return CacheContext(lambda: self._cluster, self._protection, generations, disabled)
 
     @abstractmethod
     def _make_io(self) -> IO[BackendT]:

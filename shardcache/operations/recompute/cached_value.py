@@ -18,7 +18,8 @@ from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.observing import report
 from shardcache.operations.invalidation import tags
-from shardcache.operations.port import FlightEnd, raisable
+from shardcache.operations.port import FlightEnd, Work, raisable
+from shardcache.operations.recompute.blocks import bypassed, entered, refreshing
 from shardcache.operations.recompute.exceptions import copy_to_raise
 from shardcache.operations.recompute.leader import Leader
 from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome
@@ -33,10 +34,29 @@ RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.EXPIRED})
 
 def get(request: Request) -> Coroutine[Any, Any, Any]:
     """Return the value: the stored one, or the result of one caller's recompute for all."""
-    cluster = request.cluster
+    cluster, work = request.cluster, _get
+    if entered.get() or cluster.disabled:
+        if cluster.disabled or bypassed():
+            return _call(request)
+        work = _get_in_block
     if cluster.observes_operations:
-        return report(cluster, "cached", 1, lambda: _get(request), lambda _: not request.missed)
-    return _get(request)
+        return report(cluster, "cached", 1, lambda: work(request), lambda _: not request.missed)
+    return work(request)
+
+
+async def _call(request: Request) -> Any:
+    """Call the function, and leave the cache alone."""
+    return await request.io.compute(request.factory)
+
+
+async def _get_in_block(request: Request) -> Any:
+    """Recompute the value, unless the `refresh` block that the caller is in has done so already."""
+    block, value = refreshing(), (request.io, request.name)
+    if block is None or not block.is_due(value):
+        return await _get(request)
+    result = await _renew(request)
+    block.note(value)
+    return result
 
 
 async def _get(request: Request) -> Any:
@@ -90,19 +110,16 @@ async def put(request: Request, value: Any) -> bool:
 
 async def refresh(request: Request) -> Any:
     """Recompute the value, whatever is stored; store and return it."""
-    progress = Progress(request.io.now())
+    progress = Progress(request.io.now(), renews=True)
 
-    async def recompute_over() -> Outcome:
-        outcome = await capture(lambda: _recompute_over(request, progress))
-        return outcome._replace(progress=progress)
+    def work() -> Coroutine[Any, Any, Outcome]:
+        return _land(progress, lambda: _recompute_over(request, progress))
 
     request.cluster.invalidated(request.name)
     ended, _ = await request.io.single_flight.do(
-        request.name, recompute_over, 0.0, takes_over=True, progress=progress
+        request.name, work, 0.0, takes_over=True, progress=progress
     )
-    return await _deliver_own(
-        request, await recompute_over() if isinstance(ended, FlightEnd) else ended
-    )
+    return await _deliver_own(request, await work() if isinstance(ended, FlightEnd) else ended)
 
 
 async def invalidate(request: Request) -> bool:
@@ -169,16 +186,31 @@ async def _recompute_over(request: Request, progress: Progress) -> Outcome:
 
 
 async def _miss(request: Request, first_read: FirstRead, last_resort: Stored | None) -> Any:
-    io, policy = request.io, request.policy
     request.missed = True
     request.increment("misses")
     if isinstance(first_read.reply, NodeError):
         request.count_trouble(first_read.reply)
-    began = io.now()
-    leader = Leader(request, last_resort, began + policy.seconds("wait"))
-    if not policy.coalesce:
-        return await _deliver_own(request, await _lead(leader, first_read))
-    ended, own = await _join_or_lead(request, leader, await _identify_stub(request, first_read))
+    leader = Leader(request, last_resort)
+    return await _share(leader, first_read, lambda: leader.outcome(first_read.reply))
+
+
+async def _renew(request: Request) -> Any:
+    """Recompute the value, whatever is stored, for all callers of this process that want that now."""
+    reply, versions = await request.read()
+    request.missed = True
+    leader = Leader(request, None, renews=True)
+    first_read = FirstRead(request.began, reply, versions)
+    return await _share(leader, first_read, lambda: _recompute_over(request, leader.progress))
+
+
+async def _share(leader: Leader, first_read: FirstRead, work: Work[Outcome]) -> Any:
+    """Return the result of `work` for one caller of this process, who shares it with the others."""
+    request = leader.request
+    io, began = request.io, request.io.now()
+    if not request.policy.coalesce:
+        return await _deliver_own(request, await _land(leader.progress, work))
+    first_read = await _identify_stub(request, first_read)
+    ended, own = await _join_or_lead(leader, first_read, work)
     if ended is FlightEnd.REENTRANT:
         return await _recompute_alone(request)
     if isinstance(ended, FlightEnd):
@@ -192,21 +224,25 @@ async def _miss(request: Request, first_read: FirstRead, last_resort: Stored | N
     return await _deliver_copy(request, ended)
 
 
-async def _lead(leader: Leader, first_read: FirstRead) -> Outcome:
-    outcome = await capture(lambda: leader.outcome(first_read.reply))
-    return outcome._replace(progress=leader.progress)
+async def _land(progress: Progress, work: Work[Outcome]) -> Outcome:
+    """Return the outcome of a flight for all its callers, with its progress."""
+    outcome = await capture(work)
+    return outcome._replace(progress=progress)
 
 
 async def _join_or_lead(
-    request: Request, leader: Leader, first_read: FirstRead
+    leader: Leader, first_read: FirstRead, work: Work[Outcome]
 ) -> tuple[Outcome | FlightEnd, bool]:
     """Return the outcome of the flight for all callers, and whether the work was this caller's own.
 
     An outcome that is older than this call does not count, nor does another caller's timeout.
     """
+    request = leader.request
     joined: set[Progress] = set()
 
     def joins(progress: Progress) -> bool:
+        if leader.progress.renews and not progress.renews:
+            return False
         if not first_read.may_join(progress):
             leader.void = progress.claim
             return False
@@ -219,7 +255,7 @@ async def _join_or_lead(
     while not own and _lacks_outcome(ended, leader, first_read, joined):
         ended, own = await request.io.single_flight.do(
             request.name,
-            lambda: _lead(leader, first_read),
+            lambda: _land(leader.progress, work),
             leader.remaining,
             takes_over=leader.takes_over,
             progress=leader.progress,

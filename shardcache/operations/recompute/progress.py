@@ -26,10 +26,11 @@ class Progress:
     `versions` are the versions of the tags when it began.
     """
 
-    __slots__ = ("as_of", "claim", "versions")
+    __slots__ = ("as_of", "claim", "renews", "versions")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, renews: bool = False) -> None:
         self.as_of = now
+        self.renews = renews
         self.claim: Claim | None = None
         self.versions: Sequence[bytes] | None = ()
 
