@@ -372,7 +372,12 @@ class ClientBase(ABC, Generic[BackendT]):
 
     def _direct_policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         """Return the policy of a call of `get_or_set`."""
-        return self._policy(ttl, check_options(options, "get_or_set", *DIRECT_OPTIONS))
+        policy = self._policy(ttl, check_options(options, "get_or_set", *DIRECT_OPTIONS))
+        for name in policy.takes_arguments:
+            raise ConfigurationError(
+                f"get_or_set: {name} must be a function of the result alone: there are no arguments"
+            )
+        return policy
 
     def _policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl

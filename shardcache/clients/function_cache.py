@@ -153,6 +153,8 @@ class FunctionCache:
             self.counters,
             self._keys.tags(args, kwargs),
         )
+        if policy.takes_arguments:
+            request.arguments = lambda: self._keys.arguments(args, kwargs)
         if context.disabled or (
             generation.epoch is generations.epoch and request.io.now() < generations.due
         ):

@@ -177,6 +177,13 @@ class KeyBuilder:
             return prefix.encode() + b":" + built
         raise KeyBuildError(f"{self.name}: key= returned {redact(built)}, not str or bytes")
 
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments of a call by name, with defaults applied; for a wrapper as they were passed."""
+        values = self._arguments.values(args, kwargs)
+        if values is None:
+            return self._arguments.as_passed(args, kwargs)[1]
+        return dict(zip(self._arguments.names, values, strict=True))
+
     def tags(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[str]:
         """Return the tags of a call's value."""
         if not self._tags:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
@@ -22,8 +22,13 @@ from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 
 Span: TypeAlias = float | timedelta
-# A function computes the ttl from the result.
-CachedTTL: TypeAlias = Span | Callable[[Any], Span | None] | None
+# The arguments of a call of a cached function, by name, with defaults applied.
+Arguments: TypeAlias = Mapping[str, Any]
+# A function computes the ttl from the result, or from the result and the arguments.
+CachedTTL: TypeAlias = (
+    Span | Callable[[Any], Span | None] | Callable[[Any, Arguments], Span | None] | None
+)
+Condition: TypeAlias = Callable[[Any], bool] | Callable[[Any, Arguments], bool]
 LockChoice: TypeAlias = bool | Literal["shard", "local"] | LockPolicy
 OnTimeout: TypeAlias = Literal["compute", "stale", "raise"]
 Refresh: TypeAlias = Literal["auto", "inline", "background"]
@@ -64,7 +69,7 @@ class PolicyOptions(TypedDict, total=False):
     jitter: float
     cache_none: bool
     none_ttl: Span | None
-    condition: Callable[[Any], bool] | None
+    condition: Condition | None
     cache_errors: type[Exception] | tuple[type[Exception], ...]
     error_ttl: Span
     on_error: Literal["compute", "raise"]
@@ -77,8 +82,9 @@ class CachePolicy:
 
     Lengths of time are seconds or a `timedelta`, and are kept as seconds.
 
-    `ttl`: the maximum age of a fresh value. A function computes it from each result. `None` means no
-    expiry, 0 means do not keep, `DEFAULT` means the client's `default_ttl`. `jitter`: each value's
+    `ttl`: the maximum age of a fresh value. A function computes it from each result; if it has a
+    second parameter, it gets the arguments of the call as well, a mapping by name with defaults
+    applied. `None` means no expiry, 0 means do not keep, `DEFAULT` means the client's `default_ttl`. `jitter`: each value's
     ttl is shortened by a random share of up to this, so that values stored together do not expire
     together.
 
@@ -96,8 +102,8 @@ class CachePolicy:
     in a task, or in one of a few threads. `"auto"`: in the background for tasks; inline for threads,
     and for functions with ignored arguments, which often end with their request.
 
-    `cache_none`: whether `None` is kept, for `none_ttl` if that is set. `condition(result)`: a false
-    result means that the value is returned but not kept. `cache_errors`: types of exceptions that
+    `cache_none`: whether `None` is kept, for `none_ttl` if that is set. `condition`: a
+    function, as `ttl`; if it returns a false value, the result is returned but not kept. `cache_errors`: types of exceptions that
     are kept and raised again for `error_ttl` seconds, if they survive storing unchanged. `on_error`:
     when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`.
     """
@@ -114,17 +120,23 @@ class CachePolicy:
     jitter: float = 0.1
     cache_none: bool = True
     none_ttl: Span | None = None
-    condition: Callable[[Any], bool] | None = None
+    condition: Condition | None = None
     cache_errors: type[Exception] | tuple[type[Exception], ...] = ()
     error_ttl: Span = 1.0
     on_error: Literal["compute", "raise"] = "compute"
     coalesce: bool = True
+    # The options whose functions take the arguments as well.
+    takes_arguments: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Convert lengths of time to seconds; raise `ConfigurationError` listing every fault."""
         faults = [*self._convert_lengths(), *self._unknown_choices(), *self._bad_values()]
         if faults:
             raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
+        # A function that can be called with the result alone is: other parameters have defaults.
+        functions = ((name, getattr(self, name)) for name in ("condition", "ttl"))
+        takes = (name for name, each in functions if callable(each) and not _can_take(each, 1))
+        object.__setattr__(self, "takes_arguments", tuple(takes))
         for name in ("jitter", "early"):
             object.__setattr__(self, name, real(getattr(self, name)))
         if self.stale_if_error is None:
@@ -208,19 +220,30 @@ def apply_jitter(ttl: float, jitter: float, chance: float) -> float:
     return ttl * (1 - jitter * chance)
 
 
-def lifetime_of(policy: CachePolicy, result: Any) -> float | None:  # a result is anything
-    """Return for how many seconds a result stays fresh: 0 to not keep it, `None` for no expiry."""
+def lifetime_of(
+    policy: CachePolicy,
+    result: Any,  # anything
+    arguments: Callable[[], Arguments] = dict,
+) -> float | None:
+    """Return for how many seconds a result stays fresh: 0 to not keep it, `None` for no expiry.
+
+    `arguments` returns the arguments of the call, for the policy's functions that take them.
+    """
+
+    def ask(name: str, function: Callable[..., Any]) -> Any:
+        return function(result, arguments()) if name in policy.takes_arguments else function(result)
+
     if result is None:
         if not policy.cache_none:
             return 0.0
         if policy.none_ttl is not None:
             return policy.seconds("none_ttl")
-    if policy.condition is not None and not policy.condition(result):
+    if policy.condition is not None and not ask("condition", policy.condition):
         return 0.0
     ttl = policy.ttl
     if not callable(ttl):
         return None if ttl is None else policy.seconds("ttl")
-    span = ttl(result)
+    span = ask("ttl", ttl)
     if span is None:
         return None
     seconds = span.total_seconds() if isinstance(span, timedelta) else float(span)
@@ -288,15 +311,25 @@ def _faults_of_function(name: str, function: Any) -> Iterator[str]:
             f" {describe_function(function)}"
         )
         return
+    if not (_can_take(function, 1) or _can_take(function, 2)):
+        yield (
+            f"{name} must take one argument, the result, or two, the result and the arguments of the"
+            f" call, and {describe_function(function)} does not"
+        )
+
+
+def _can_take(function: Callable[..., Any], count: int) -> bool:
+    """Return whether a function can be called with `count` arguments, as far as is known."""
     try:
         # The wrapper is what gets called, and it may take less than the wrapped function.
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # not every built-in has one
-        return
+        return True
     try:
-        signature.bind(None)
+        signature.bind(*[None] * count)
     except TypeError:
-        yield f"{name} must take one argument, the result, and {describe_function(function)} does not"
+        return False
+    return True
 
 
 def _within(value: Any, low: float, high: float, *, open_end: bool = False) -> bool:

@@ -79,7 +79,8 @@ def test_a_decorator_without_parentheses_is_refused(decorate, name):
     [
         (coroutine_function, "not the async def coroutine_function()"),
         (no_argument, "no_argument() does not"),
-        (lambda value, arguments: value or arguments, "<lambda>() does not"),
+        (lambda value, arguments, more: value or arguments or more, "<lambda>() does not"),
+        (lambda value, *, arguments: value or arguments, "<lambda>() does not"),
     ],
 )
 def test_a_ttl_function_takes_the_result(decorate, ttl, fault):
@@ -90,9 +91,18 @@ def test_a_ttl_function_takes_the_result(decorate, ttl, fault):
     assert fault in str(raised.value)
 
 
-@pytest.mark.parametrize("ttl", [one_argument, lambda value, more=1: value + more, float, abs])
+@pytest.mark.parametrize(
+    "ttl",
+    [
+        one_argument,
+        lambda value, more=1: value + more,
+        lambda value, arguments: value + arguments["more"],
+        float,
+        abs,
+    ],
+)
 def test_a_function_of_the_result_may_be_the_ttl(decorate, ttl):
-    """Passed by name; built-in functions work too."""
+    """Passed by name; built-in functions work too, and one that takes the arguments."""
     cached, _ = decorate
     assert cached(ttl=ttl)
 

@@ -52,6 +52,15 @@ def by_default(user_id: int) -> str:
     return str(user_id)
 
 
+@client.cached(
+    ttl=lambda result, call: len(result) if call["user_id"] else None,
+    condition=lambda result, call: bool(result and call),
+)
+def by_arguments(user_id: int) -> str:
+    """Stand for a function whose ttl and condition see the arguments."""
+    return str(user_id)
+
+
 # A function is no ttl by position: the parentheses were forgotten.
 client.cached(by_default)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 async_client.cached(by_default)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

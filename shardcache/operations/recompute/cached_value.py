@@ -95,7 +95,7 @@ async def peek(request: Request) -> Any:
 
 async def put(request: Request, value: Any) -> bool:
     """Store a value as if it had just been recomputed; return whether it was stored."""
-    lifetime = lifetime_of(request.policy, value)
+    lifetime = lifetime_of(request.policy, value, request.arguments)
     versions = await tags.get_or_create(request.cluster, request.tags)
     if lifetime == 0 or versions is None:
         return False

@@ -239,7 +239,7 @@ async def _store_result(
 ) -> Outcome:
     """Store a result if the policy keeps it, and notify the observers."""
     try:
-        lifetime = lifetime_of(request.policy, result)
+        lifetime = lifetime_of(request.policy, result, request.arguments)
     except Exception as error:
         await claim.abandon(0.0)
         request.notify_computed(seconds, error, stored=False)

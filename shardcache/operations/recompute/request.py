@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from shardcache.core.cache_policy import CachePolicy, apply_jitter, describe_function
@@ -37,10 +37,12 @@ class Request:
 
     `counters` are the counters of the function and those of the client. `refresh_key` names the
     claim, on the same node, of a caller that refreshes the value while the old one is served.
-    `began` is the start of the last read, in monotonic seconds.
+    `began` is the start of the last read, in monotonic seconds. `arguments` returns the arguments of
+    the function's call, for a policy whose functions take them.
     """
 
     __slots__ = (
+        "arguments",
         "began",
         "cluster",
         "counters",
@@ -79,6 +81,7 @@ class Request:
         self.protection = protection
         self.counters = (counters, protection.counters)
         self.tags = tags
+        self.arguments: Callable[[], Mapping[str, Any]] = dict
         # What was read already, along with a look at its generation.
         self.first: tuple[Reply, Sequence[bytes | None]] | None = None
 

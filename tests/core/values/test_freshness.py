@@ -154,6 +154,19 @@ def test_the_result_decides_its_ttl():
         lifetime_of(CachePolicy(ttl=lambda _: math.nan), "x")
 
 
+def test_the_arguments_decide_with_the_result():
+    """Where a function has a second parameter without a default, and nowhere else."""
+    arguments = {"number": 7}.copy
+    by_both = CachePolicy(ttl=lambda result, call: result + call["number"])
+    assert by_both.takes_arguments == ("ttl",)
+    assert lifetime_of(by_both, 3, arguments) == 10
+    by_result = CachePolicy(ttl=lambda result, more=2: result + more, condition=bool)
+    assert by_result.takes_arguments == ()
+    assert lifetime_of(by_result, 3, arguments) == 5
+    condition = CachePolicy(ttl=10, condition=lambda result, call: result < call["number"])
+    assert [lifetime_of(condition, each, arguments) for each in (6, 7)] == [10, 0]
+
+
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
