@@ -14,7 +14,7 @@ from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.construction import asyncio_backends, blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
-from shardcache.core.cache_policy import CachedTTL, PolicyOptions, Span
+from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
@@ -194,6 +194,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         /,
         *,
         ttl: CachedTTL | Default = DEFAULT,
+        policy: CachePolicy | None = None,
         key: KeyChoice = None,
         namespace: str | None = None,
         version: int | str = 0,
@@ -211,7 +212,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         of the automatic key. `namespace` (by default module and name of the function) and `version` are
         part of every key. `ignore` names arguments left out of it; `typed` tells `1`, `1.0` and `True`
         apart.
-        `tags` are templates too: see `invalidate_tag`. `options` are the fields of `CachePolicy`.
+        `tags` are templates too: see `invalidate_tag`. `options` are the fields of `CachePolicy`; a
+        `policy` in place of all of them, and of the ttl, serves many functions.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -219,7 +221,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         context = self._cache_context()
         return AsyncDecorator(
             lambda: context,
-            self._cached_policy(seconds, ttl, options),
+            self._cached_policy(policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
         )

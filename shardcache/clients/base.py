@@ -6,6 +6,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Self
@@ -32,14 +33,13 @@ from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.services import Service
 from shardcache.clients.swallowed_log import SwallowedErrorLog
 from shardcache.core.cache_policy import (
-    CACHED_OPTIONS,
     DIRECT_OPTIONS,
     CachedTTL,
     CachePolicy,
     PolicyOptions,
     Span,
+    cached_policy,
     check_options,
-    resolve_ttl,
 )
 from shardcache.core.codecs import Codec, Raw
 from shardcache.core.events import Observers
@@ -372,32 +372,38 @@ class ClientBase(ABC, Generic[BackendT]):
 
     def _direct_policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         """Return the policy of a call of `get_or_set`."""
-        policy = self._policy(ttl, check_options(options, "get_or_set", *DIRECT_OPTIONS))
+        check_options(options, "get_or_set", *DIRECT_OPTIONS)
+        lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
+        policy = CachePolicy(ttl=lifetime, **options)
         for name in policy.takes_arguments:
             raise ConfigurationError(
                 f"get_or_set: {name} must be a function of the result alone: there are no arguments"
             )
-        return policy
+        return self._use_policy(policy)
 
-    def _policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
-        lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
-        policy = CachePolicy(ttl=lifetime, **options)
+    def _cached_policy(
+        self,
+        policy: CachePolicy | None,
+        seconds: Span | Default | None,
+        ttl: CachedTTL | Default,
+        options: PolicyOptions,
+    ) -> CachePolicy:
+        """Return the policy of a cached function; there must be a ttl, or a default of the client."""
+        policy = cached_policy(policy, seconds, ttl, options, "client.cached")
+        if policy.ttl is DEFAULT:
+            if self._cluster.default_ttl is None:
+                raise ConfigurationError(
+                    "cached: there is no ttl, and the client has no default_ttl; write"
+                    " @client.cached(ttl=…) in seconds, or ttl=None for no expiry"
+                )
+            policy = replace(policy, ttl=self._cluster.default_ttl)
+        return self._use_policy(policy)
+
+    def _use_policy(self, policy: CachePolicy) -> CachePolicy:
+        """Return a policy; log a warning if its lock has too few nodes."""
         if policy.quorum:
             self._membership.warn_of_few_lock_nodes()
         return policy
-
-    def _cached_policy(
-        self, seconds: Span | Default | None, ttl: CachedTTL | Default, options: PolicyOptions
-    ) -> CachePolicy:
-        """Return the policy of a cached function; there must be a ttl, or a default of the client."""
-        check_options(options, "cached", *CACHED_OPTIONS)
-        resolved = resolve_ttl(seconds, ttl, "client.cached")
-        if resolved is DEFAULT and self._cluster.default_ttl is None:
-            raise ConfigurationError(
-                "cached: there is no ttl, and the client has no default_ttl; write"
-                " @client.cached(ttl=…) in seconds, or ttl=None for no expiry"
-            )
-        return self._policy(resolved, options)
 
 
 # What other modules of the package need of a client, and users do not. They take clients of blocking and

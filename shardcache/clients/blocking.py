@@ -13,7 +13,7 @@ from shardcache.clients.cached import Decorator
 from shardcache.clients.construction import blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
-from shardcache.core.cache_policy import CachedTTL, PolicyOptions, Span
+from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
@@ -180,6 +180,7 @@ class Client(ClientBase[Backend]):
         /,
         *,
         ttl: CachedTTL | Default = DEFAULT,
+        policy: CachePolicy | None = None,
         key: KeyChoice = None,
         namespace: str | None = None,
         version: int | str = 0,
@@ -197,7 +198,8 @@ class Client(ClientBase[Backend]):
         of the automatic key. `namespace` (by default module and name of the function) and `version` are
         part of every key. `ignore` names arguments left out of it; `typed` tells `1`, `1.0` and `True`
         apart.
-        `tags` are templates too: see `invalidate_tag`. `options` are the fields of `CachePolicy`.
+        `tags` are templates too: see `invalidate_tag`. `options` are the fields of `CachePolicy`; a
+        `policy` in place of all of them, and of the ttl, serves many functions.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -205,7 +207,7 @@ class Client(ClientBase[Backend]):
         context = self._cache_context()
         return Decorator(
             lambda: context,
-            self._cached_policy(seconds, ttl, options),
+            self._cached_policy(policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
         )

@@ -51,7 +51,7 @@ _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
 _MAY_BE_NONE: Final = ("stale_if_error", "none_ttl", "ttl")
 
 # The options of `cached` and `get_or_set` that are not fields of `CachePolicy`.
-CACHED_OPTIONS: Final = ("ttl", "key", "namespace", "version", "tags", "ignore", "typed")
+CACHED_OPTIONS: Final = ("ttl", "policy", "key", "namespace", "version", "tags", "ignore", "typed")
 DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags")
 
 
@@ -139,8 +139,6 @@ class CachePolicy:
         object.__setattr__(self, "takes_arguments", tuple(takes))
         for name in ("jitter", "early"):
             object.__setattr__(self, name, real(getattr(self, name)))
-        if self.stale_if_error is None:
-            object.__setattr__(self, "stale_if_error", self.stale)
 
     @property
     def locking(self) -> LockPolicy:
@@ -161,12 +159,17 @@ class CachePolicy:
     @property
     def ages(self) -> bool:
         """Return whether values are stored with their age, besides the node's own expiry."""
-        return bool(self.stale or self.stale_if_error or self.early)
+        return bool(self.served_after or self.early)
 
     @property
     def served_after(self) -> float:
         """Return for how many seconds after its ttl a value may still be served."""
-        return max(self.seconds("stale"), self.seconds("stale_if_error"))
+        return max(self.seconds("stale"), self.served_after_error)
+
+    @property
+    def served_after_error(self) -> float:
+        """Return for how many seconds after its ttl a value may be served in place of an error."""
+        return self.seconds("stale" if self.stale_if_error is None else "stale_if_error")
 
     def seconds(self, name: str) -> float:
         """Return a field that is a length of time, in seconds since `__post_init__`."""
@@ -250,6 +253,32 @@ def lifetime_of(
     if math.isnan(seconds):
         raise ValueError("cached: ttl returned NaN")
     return min(max(0.0, seconds), float(MAX_SECONDS))
+
+
+def cached_policy(
+    policy: CachePolicy | None,
+    seconds: Span | Default | None,
+    ttl: CachedTTL | Default,
+    options: PolicyOptions,
+    decorator: str,
+) -> CachePolicy:
+    """Return the policy of `cached`: the one that was passed, or one of the single options.
+
+    Raise `ConfigurationError` for both: it would not be clear which of them holds.
+    """
+    check_options(options, "cached", *CACHED_OPTIONS)
+    resolved = resolve_ttl(seconds, ttl, decorator)
+    if policy is None:
+        return CachePolicy(ttl=resolved, **options)
+    if not isinstance(policy, CachePolicy):
+        raise ConfigurationError(f"cached: policy must be a CachePolicy, not {redact(policy)}")
+    given = [*(() if resolved is DEFAULT else ("ttl",)), *options]
+    if given:
+        raise ConfigurationError(
+            f"cached: {' and '.join(given)} cannot be given with a policy, which has all options; pass"
+            " dataclasses.replace(policy, …)"
+        )
+    return policy
 
 
 def check_options(options: PolicyOptions, call: str, *others: str) -> PolicyOptions:

@@ -78,7 +78,7 @@ def freshness(
 
 def serves_after_error(value: Stored, policy: CachePolicy, now: float) -> bool:
     """Return whether a value is young enough to be served in place of an error."""
-    return now - value.fresh_until < policy.seconds("stale_if_error")
+    return now - value.fresh_until < policy.served_after_error
 
 
 def _ends_soon(value: Stored, beta: float, left: float, chance: float) -> bool:
