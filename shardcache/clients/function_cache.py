@@ -42,6 +42,7 @@ class CacheInfo(NamedTuple):
     timeouts: int
     rejected: int
     uncached: int
+    orphaned: int
     errors: int
     swallowed: int
     cache_errors: int

@@ -32,11 +32,13 @@ Condition: TypeAlias = Callable[[Any], bool] | Callable[[Any, Arguments], bool]
 LockChoice: TypeAlias = bool | Literal["shard", "local"] | LockPolicy
 OnTimeout: TypeAlias = Literal["compute", "stale", "raise"]
 Refresh: TypeAlias = Literal["auto", "inline", "background"]
+OnCancel: TypeAlias = Literal["cancel", "finish"]
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "on_timeout": ("compute", "stale", "raise"),
     "refresh": ("auto", "inline", "background"),
     "on_error": ("compute", "raise"),
+    "on_cancel": ("cancel", "finish"),
 }
 # Fields that are lengths of time, each with the function that reads one; some may be `None`.
 _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
@@ -73,6 +75,7 @@ class PolicyOptions(TypedDict, total=False):
     cache_errors: type[Exception] | tuple[type[Exception], ...]
     error_ttl: Span
     on_error: Literal["compute", "raise"]
+    on_cancel: OnCancel
     coalesce: bool
 
 
@@ -105,7 +108,9 @@ class CachePolicy:
     `cache_none`: whether `None` is kept, for `none_ttl` if that is set. `condition`: a
     function, as `ttl`; if it returns a false value, the result is returned but not kept. `cache_errors`: types of exceptions that
     are kept and raised again for `error_ttl` seconds, if they survive storing unchanged. `on_error`:
-    when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`.
+    when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`. `on_cancel`: what becomes
+    of a recompute whose last caller was cancelled (in asyncio; threads are not): `"cancel"` it, or
+    `"finish"` it and store the value, within the `max_hold` of the lock (60 s unless `lock` says more).
     """
 
     ttl: CachedTTL | Default
@@ -124,6 +129,7 @@ class CachePolicy:
     cache_errors: type[Exception] | tuple[type[Exception], ...] = ()
     error_ttl: Span = 1.0
     on_error: Literal["compute", "raise"] = "compute"
+    on_cancel: OnCancel = "cancel"
     coalesce: bool = True
     # The options whose functions take the arguments as well.
     takes_arguments: tuple[str, ...] = field(init=False, repr=False, compare=False)

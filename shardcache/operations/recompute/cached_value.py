@@ -117,7 +117,7 @@ async def refresh(request: Request) -> Any:
 
     request.cluster.invalidated(request.name)
     ended, _ = await request.io.single_flight.do(
-        request.name, work, 0.0, takes_over=True, progress=progress
+        request.name, work, 0.0, takes_over=True, progress=progress, outlives=request.outlives
     )
     return await _deliver_own(request, await work() if isinstance(ended, FlightEnd) else ended)
 
@@ -260,6 +260,7 @@ async def _join_or_lead(
             takes_over=leader.takes_over,
             progress=leader.progress,
             joins=joins,
+            outlives=request.outlives,
         )
     return ended, own
 

@@ -256,6 +256,16 @@ class Request:
         """The function's name in the log."""
         return self.counters[0].name or f"get_or_set with {describe_function(self.factory)}"
 
+    @property
+    def outlives(self) -> Callable[[], float] | None:
+        """What to call when no caller waits for a recompute any more; `None` to cancel it."""
+        return self._outlive if self.policy.on_cancel == "finish" else None
+
+    def _outlive(self) -> float:
+        """Count a recompute that goes on without a caller; return for how many seconds it may."""
+        self.increment("orphaned")
+        return self.policy.locking.max_hold
+
     def count_trouble(self, reply: object) -> None:
         """Count a node's failure; raise it if the policy says so."""
         self.increment("cache_errors")
