@@ -15,6 +15,7 @@ from shardcache.clients.cached import AsyncCachedFunction, AsyncDecorator, Cache
 from shardcache.clients.callables import NO_FUNCTION, function_to_cache
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
+from shardcache.clients.tagging import TagChoice
 from shardcache.core.cache_policy import (
     CachedTTL,
     CachePolicy,
@@ -175,7 +176,7 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     key: KeyChoice = None,
     namespace: str | None = None,
     version: int | str = 0,
-    tags: Sequence[str] = (),
+    tags: TagChoice = (),
     ignore: Sequence[str] = (),
     typed: bool = False,
     **options: Unpack[PolicyOptions],

@@ -49,7 +49,6 @@ from shardcache.core.placement.strategy import Strategy
 from shardcache.core.placement.topology import Topology
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.timeouts import TimeoutPolicy
-from shardcache.core.values.envelopes import MAX_VERSIONS
 from shardcache.errors import ClientCopyError, ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector
@@ -423,14 +422,3 @@ def warn_of_few_lock_nodes(client: ClientBase[Any]) -> None:
 def add_service(client: ClientBase[Any], service: Service) -> None:
     """Add a background service: the client's next call to a node starts it, `close` stops it."""
     client._membership.add_service(service)  # noqa: SLF001 - see above
-
-
-def tag_list(tags: str | bytes | Sequence[Key]) -> Sequence[Key]:
-    """Return the tags of a call of `get_or_set` as a sequence; one text stands for one tag.
-
-    Raise `ValueError` for more than an envelope holds.
-    """
-    names = (tags,) if isinstance(tags, (str, bytes)) else tuple(tags)
-    if len(names) > MAX_VERSIONS:
-        raise ValueError(f"get_or_set: {len(names)} tags; the limit is {MAX_VERSIONS}")
-    return names

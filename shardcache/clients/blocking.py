@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Any, Self, SupportsIndex, TypeVar, Unpack
 
 from shardcache.backends.base import Backend, BackendOptions
-from shardcache.clients.base import ClientBase, tag_list
+from shardcache.clients.base import ClientBase
 from shardcache.clients.cached import Decorator
 from shardcache.clients.construction import blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
+from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
@@ -148,7 +149,7 @@ class Client(ClientBase[Backend]):
         factory: Callable[[], T],
         ttl: CachedTTL | Default = DEFAULT,
         *,
-        tags: str | bytes | Sequence[Key] = (),
+        tags: DirectTagChoice = (),
         **options: Unpack[PolicyOptions],
     ) -> T:
         """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
@@ -159,6 +160,7 @@ class Client(ClientBase[Backend]):
         """
         policy = self._direct_policy(ttl, options)
         protection = self._protection
+        names, result_tags = direct_tags(tags)
         value: T = run(
             lambda: cached_value.get(
                 Request(
@@ -168,7 +170,8 @@ class Client(ClientBase[Backend]):
                     policy,
                     protection,
                     protection.direct,
-                    tag_list(tags),
+                    names,
+                    result_tags,
                 )
             )
         )
@@ -184,7 +187,7 @@ class Client(ClientBase[Backend]):
         key: KeyChoice = None,
         namespace: str | None = None,
         version: int | str = 0,
-        tags: Sequence[str] = (),
+        tags: TagChoice = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
         **options: Unpack[PolicyOptions],
@@ -198,7 +201,8 @@ class Client(ClientBase[Backend]):
         of the automatic key. `namespace` (by default module and name of the function) and `version` are
         part of every key. `ignore` names arguments left out of it; `typed` tells `1`, `1.0` and `True`
         apart.
-        `tags` are templates too: see `invalidate_tag`. `options` are the fields of `CachePolicy`; a
+        `tags` are templates too, or functions that return names: of the arguments, a mapping by name, or of
+        these and the result. See `invalidate_tag`. `options` are the fields of `CachePolicy`; a
         `policy` in place of all of them, and of the ttl, serves many functions.
         """
         key_spec = KeySpec(

@@ -387,7 +387,7 @@ class Decorator:
         keys = KeyBuilder(function, self._key_spec)
         self._prefixes.claim(keys, lambda: self._context().cluster())
         policy = self._policy
-        if policy.refresh == "auto" and self._key_spec.names("ignore"):
+        if policy.refresh == "auto" and self._key_spec.ignored:
             # An ignored argument, such as a database session, often ends with its request.
             policy = replace(policy, refresh="inline")
         return FunctionCache(self._context, function, policy, keys)

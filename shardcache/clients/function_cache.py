@@ -154,6 +154,8 @@ class FunctionCache:
             self.counters,
             self._keys.tags(args, kwargs),
         )
+        if self._keys.has_result_tags:
+            request.result_tags = lambda result: self._keys.result_tags(args, kwargs, result)
         if policy.takes_arguments:
             request.arguments = lambda: self._keys.arguments(args, kwargs)
         if context.disabled or (

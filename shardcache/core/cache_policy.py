@@ -141,7 +141,7 @@ class CachePolicy:
             raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
         # A function that can be called with the result alone is: other parameters have defaults.
         functions = ((name, getattr(self, name)) for name in ("condition", "ttl"))
-        takes = (name for name, each in functions if callable(each) and not _can_take(each, 1))
+        takes = (name for name, each in functions if callable(each) and not can_take(each, 1))
         object.__setattr__(self, "takes_arguments", tuple(takes))
         for name in ("jitter", "early"):
             object.__setattr__(self, name, real(getattr(self, name)))
@@ -340,20 +340,25 @@ def _faults_of_function(name: str, function: Any) -> Iterator[str]:
     if not callable(function):
         yield f"{name} must be a function of the result, not {redact(function)}"
         return
-    if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
+    if is_coroutine_function(function):
         yield (
             f"{name} must be a plain function of the result, not the async def"
             f" {describe_function(function)}"
         )
         return
-    if not (_can_take(function, 1) or _can_take(function, 2)):
+    if not (can_take(function, 1) or can_take(function, 2)):
         yield (
             f"{name} must take one argument, the result, or two, the result and the arguments of the"
             f" call, and {describe_function(function)} does not"
         )
 
 
-def _can_take(function: Callable[..., Any], count: int) -> bool:
+def is_coroutine_function(function: Any) -> bool:
+    """Return whether a function, or an object that is called, must be awaited."""
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+
+
+def can_take(function: Callable[..., Any], count: int) -> bool:
     """Return whether a function can be called with `count` arguments, as far as is known."""
     try:
         # The wrapper is what gets called, and it may take less than the wrapped function.

@@ -231,14 +231,14 @@ MUTANTS = [
     Mutant(
         "a flight whose tags were invalidated is joined",
         "operations/recompute/progress.py",
-        "return still_holds and _tags_agree(self.versions, progress.versions)",
+        "return still_holds and tags_agree(self.versions, progress.versions)",
         "return still_holds",
         FLIGHT_TESTS,
     ),
     Mutant(
         "those who see the stub of their leader do not join",
         "operations/recompute/progress.py",
-        "return still_holds and _tags_agree(self.versions, progress.versions)",
+        "return still_holds and tags_agree(self.versions, progress.versions)",
         "return False",
         FLIGHT_TESTS,
     ),
@@ -308,8 +308,8 @@ MUTANTS = [
     Mutant(
         "the work of a flight is part of the task that began it",
         "io/tasks.py",
-        "        if not self._waiters:\n            self._task.cancel()",
-        "        self._task.cancel()",
+        "        if self._waiters or self._task.done():\n            return\n",
+        "",
         ("io/test_task_flights.py",),
     ),
     Mutant(

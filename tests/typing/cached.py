@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import assert_type
 
@@ -10,12 +11,15 @@ from shardcache import (
     AsyncLease,
     CachedFunction,
     CacheInfo,
+    CachePolicy,
     Client,
     Lease,
     LockPolicy,
     Stats,
+    bypass,
     cached,
     configure,
+    refresh,
 )
 
 client = Client("memory://a")
@@ -50,6 +54,20 @@ def by_position(user_id: int) -> str:
 def by_default(user_id: int) -> str:
     """Stand for a function whose ttl is that of the client."""
     return str(user_id)
+
+
+def names_of(_call: Mapping[str, object], result: list[int]) -> list[str]:
+    """Stand for a function of the arguments and the result."""
+    return [str(number) for number in result]
+
+
+@client.cached(
+    policy=CachePolicy(ttl=60, on_cancel="finish"),
+    tags=["numbers", lambda call: [str(call["count"])], names_of],
+)
+def by_result(count: int) -> list[int]:
+    """Stand for a function whose values are tagged by what is in them."""
+    return list(range(count))
 
 
 @client.cached(
@@ -100,7 +118,10 @@ def functions() -> None:
     assert_type(profile.cache_info(), CacheInfo)
     assert_type(plain(7), str)
     assert_type(client.get_or_set("k", lambda: 7, ttl=60, lock=True), int)
+    assert_type(client.get_or_set("k", lambda: [7], ttl=60, tags=["t", b"u", str]), list[int])
     assert_type(client.stats(), Stats)
+    with bypass(), refresh():
+        assert_type(plain(7), str)
     profile("seven")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     configure("memory://a,b,c")
 

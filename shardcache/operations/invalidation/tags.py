@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from shardcache.core.commands import Delete, Get, Reply, Set, When
+from shardcache.core.commands import Delete, Get, GetMany, Reply, Set, When
 from shardcache.core.reserved_keys import TAGS
 from shardcache.core.values.envelopes import VERSION_SIZE
 from shardcache.core.values.flags import MARK_FLAGS
@@ -12,6 +13,9 @@ from shardcache.errors import DecodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key
+from shardcache.operations.invalidation import tag_log
+
+UNREACHABLE: Final = b""  # in place of the version of a tag whose node did not answer
 
 
 def places(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Member]]:
@@ -50,6 +54,29 @@ async def get_or_create(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | 
     return versions
 
 
+async def current(cluster: Cluster, tags: Sequence[Key]) -> list[bytes | None]:
+    """Return the current versions of tags, with one command for each node.
+
+    The version of a tag that has none is `None`, that of a tag whose node failed is `UNREACHABLE`.
+    """
+    placed = places(cluster, tags)
+    names: dict[Member, list[bytes]] = {}
+    for name, member in placed:
+        names.setdefault(member, []).append(name)
+    asks = [(member, GetMany(each)) for member, each in names.items()]
+    replies = await cluster.ask_many(asks)
+    found: dict[bytes, Reply] = {}
+    for (_, command), reply in zip(asks, replies, strict=True):
+        each = reply if isinstance(reply, list) else [reply] * len(command.keys)
+        found.update(zip(command.keys, each, strict=True))
+    return [seen_version(cluster, name, found[name]) for name, _ in placed]
+
+
+def seen_version(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
+    """Return the version in a reply about `name`; `UNREACHABLE` if its node failed."""
+    return UNREACHABLE if isinstance(reply, NodeError) else version_in(cluster, name, reply)
+
+
 async def _create(cluster: Cluster, member: Member, name: bytes, deadline: float) -> bytes | None:
     """Create a version for a tag that has none; return another client's if that one is faster."""
     fresh = cluster.io.token()[:VERSION_SIZE]
@@ -65,5 +92,10 @@ async def invalidate(cluster: Cluster, tag: Key) -> bool:
     # It is not known which recomputes in progress have this tag: no caller joins any of them.
     cluster.invalidated_all()
     ((name, member),) = places(cluster, [tag])
-    reply = await cluster.ask(member, Delete(name))
+    read_log = Get(tag_log.name_of(cluster))
+    log, reply = await cluster.ask_many([(member, read_log), (member, Delete(name))])
+    if log is not None:
+        # Values may have tags by their results: a tag is logged before its version is removed.
+        failure = await tag_log.add(cluster, member, name)
+        reply = await cluster.ask(member, Delete(name)) if failure is None else failure
     return not isinstance(cluster.unwrap(reply, reply), NodeError)

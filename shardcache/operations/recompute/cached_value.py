@@ -7,11 +7,11 @@ release. A hit is one command.
 
 from __future__ import annotations
 
-from collections.abc import Container, Coroutine
+from collections.abc import Container, Coroutine, Sequence
 from typing import Any, Final
 
 from shardcache.core.cache_policy import lifetime_of
-from shardcache.core.commands import Command, Delete, Gets, Set
+from shardcache.core.commands import Command, Delete, Gets, Reply, Set
 from shardcache.core.values.flags import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.core.values.freshness import Freshness, Stored, open_stored
 from shardcache.errors import NodeError, NodeRefusedError
@@ -23,7 +23,7 @@ from shardcache.operations.recompute.blocks import bypassed, entered, refreshing
 from shardcache.operations.recompute.exceptions import copy_to_raise
 from shardcache.operations.recompute.leader import Leader
 from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome
-from shardcache.operations.recompute.progress import FirstRead, Progress
+from shardcache.operations.recompute.progress import FirstRead, Progress, tags_agree
 from shardcache.operations.recompute.recompute import begin_over, capture, claim_refresh, recompute
 from shardcache.operations.recompute.request import SERVED, Request
 
@@ -73,13 +73,18 @@ async def _get(request: Request) -> Any:
                         return value
                     return await _serve_stale(request, value, stored)
             elif state in RESERVES:
-                return await _miss(request, FirstRead(request.began, reply, versions), stored)
+                return await _miss(request, _first_read(request, reply, versions), stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
         error = request.restore_error(reply)
         if error is not None:
             request.increment("hits")
             raise raisable(error)
-    return await _miss(request, FirstRead(request.began, reply, versions), None)
+    return await _miss(request, _first_read(request, reply, versions), None)
+
+
+def _first_read(request: Request, reply: Reply, versions: Sequence[bytes | None]) -> FirstRead:
+    """Return what was read, with the versions of the tags that are known without a value."""
+    return FirstRead(request.began, reply, versions[: len(request.tags)])
 
 
 async def peek(request: Request) -> Any:
@@ -96,11 +101,15 @@ async def peek(request: Request) -> Any:
 async def put(request: Request, value: Any) -> bool:
     """Store a value as if it had just been recomputed; return whether it was stored."""
     lifetime = lifetime_of(request.policy, value, request.arguments)
-    versions = await tags.get_or_create(request.cluster, request.tags)
-    if lifetime == 0 or versions is None:
+    if lifetime == 0:
         return False
-    payload = request.cluster.payloads.dump(request.name, value)
-    stored, seconds = request.seal(payload, lifetime, 0.0, versions)
+    result_tags = request.tags_of(value)
+    payload = request.dump(value, result_tags)
+    all_tags = [*request.tags, *(result_tags or ())]
+    versions = await tags.get_or_create(request.cluster, all_tags)
+    if versions is None:
+        return False
+    stored, seconds = request.seal(payload, lifetime, 0.0, versions, result_tags)
     request.cluster.invalidated(request.name)
     reply = await request.ask(Set(request.name, stored, seconds))
     if isinstance(reply, NodeRefusedError):  # as for every store: the old value is gone
@@ -199,7 +208,7 @@ async def _renew(request: Request) -> Any:
     reply, versions = await request.read()
     request.missed = True
     leader = Leader(request, None, renews=True)
-    first_read = FirstRead(request.began, reply, versions)
+    first_read = _first_read(request, reply, versions)
     return await _share(leader, first_read, lambda: _recompute_over(request, leader.progress))
 
 
@@ -252,7 +261,10 @@ async def _join_or_lead(
 
     ended: Outcome | FlightEnd = FlightEnd.CANCELLED
     own = False
-    while not own and _lacks_outcome(ended, leader, first_read, joined):
+    while not own and (
+        _lacks_outcome(ended, leader, first_read, joined)
+        or await _is_void(request, ended, first_read)
+    ):
         ended, own = await request.io.single_flight.do(
             request.name,
             lambda: _land(leader.progress, work),
@@ -275,6 +287,19 @@ def _lacks_outcome(
         return leader.remaining > 0
     progress = ended.progress
     return not (progress is None or progress in joined or progress.as_of >= first_read.began)
+
+
+async def _is_void(request: Request, ended: Outcome | FlightEnd, first_read: FirstRead) -> bool:
+    """Return whether a tag of the result may have been invalidated before this call.
+
+    Tags that depend on the result are known only now. If the function was called after this call had
+    begun, its result is new enough in any case.
+    """
+    progress = ended.progress if isinstance(ended, Outcome) else None
+    if progress is None or progress.tagged is None or progress.as_of >= first_read.began:
+        return False
+    names, versions = progress.tagged
+    return versions is None or not tags_agree(await tags.current(request.cluster, names), versions)
 
 
 async def _identify_stub(request: Request, first_read: FirstRead) -> FirstRead:
