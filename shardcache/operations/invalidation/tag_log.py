@@ -40,52 +40,51 @@ def name_of(cluster: Cluster) -> bytes:
 
 async def ends(cluster: Cluster) -> Ends:
     """Return where the log of each node ends; begin a log on nodes that have none."""
-    members = list(cluster.members.values())
-    name, deadline = name_of(cluster), cluster.deadline()
-    replies = await cluster.ask_many([(member, Get(name)) for member in members], deadline)
-    return {
-        member: await _end(cluster, member, reply, deadline)
-        for member, reply in zip(members, replies, strict=True)
+    deadline = cluster.deadline()
+    replies = await _read(cluster, list(cluster.members.values()), deadline)
+    without = {
+        member: When.ABSENT if reply is None else When.ALWAYS  # in place of what is no log
+        for member, reply in replies.items()
+        if not isinstance(reply, NodeError) and not _entries(cluster, reply)
     }
+    if without:
+        replies |= await _begin(cluster, without, deadline)
+    return {member: _end(_entries(cluster, reply)) for member, reply in replies.items()}
 
 
-async def _end(cluster: Cluster, member: Member, reply: Reply, deadline: float) -> bytes | None:
-    """Return the last entry of a log; begin one if there is none. `None` if the node failed."""
-    name = name_of(cluster)
-    entries = _entries(cluster, reply)
-    if entries or isinstance(reply, NodeError):
-        return entries[-1] if entries else None
-    first = cluster.io.token()[:_HALF] + bytes(_HALF)
-    when = When.ABSENT if reply is None else When.ALWAYS  # in place of what cannot be read
-    stored = await cluster.ask(member, Set(name, _seal(cluster, [first]), None, when), deadline)
-    if stored is True:
-        return first
-    entries = _entries(cluster, await cluster.ask(member, Get(name), deadline))
-    return entries[-1] if entries else None
+async def _begin(
+    cluster: Cluster, without: Mapping[Member, When], deadline: float
+) -> dict[Member, Reply]:
+    """Begin a log on these nodes; return the logs there, another client's where that one is faster."""
+    log = _seal(cluster, [cluster.io.token()[:_HALF] + bytes(_HALF)])
+    asks = [(member, Set(name_of(cluster), log, None, when)) for member, when in without.items()]
+    replies = await cluster.ask_many(asks, deadline)
+    begun: dict[Member, Reply] = {
+        member: log for (member, _), reply in zip(asks, replies, strict=True) if reply is True
+    }
+    others = [member for member in without if member not in begun]
+    return {**begun, **await _read(cluster, others, deadline)} if others else begun
 
 
 async def has_logged(
     cluster: Cluster, places: Sequence[tuple[bytes, Member]], since: Ends
 ) -> bool | None:
-    """Return whether a tag was logged `since` the logs ended there; `None` if a tag's node failed.
+    """Return whether a tag was logged `since` the logs ended there.
 
-    `places` are the names of the tags' versions with their members. A log of which the end is not
-    found any more may have had any tag.
+    `None` means that no tag is known to be, and that the node of one failed. `places` are the names
+    of the tags' versions with their members. A log of which the end is not found any more may have
+    had any tag.
     """
     members = list(dict.fromkeys(member for _, member in places))
-    name = name_of(cluster)
-    replies = await cluster.ask_many([(member, Get(name)) for member in members])
-    logs = dict(zip(members, replies, strict=True))
-    if any(isinstance(logs[each], NodeError) or since.get(each) is None for each in members):
-        return None
+    logs = await _read(cluster, members, cluster.deadline())
+    unknown = False
     for tag, member in places:
-        entries, end = _entries(cluster, logs[member]), since[member]
-        if end not in entries:
+        entries, end = _entries(cluster, logs[member]), since.get(member)
+        if end is None or isinstance(logs[member], NodeError):
+            unknown = True
+        elif _may_have(entries, end, tag):
             return True
-        later = entries[entries.index(end) + 1 :]
-        if _digest(tag) in {entry[_HALF:] for entry in later}:
-            return True
-    return False
+    return None if unknown else False
 
 
 async def add(cluster: Cluster, member: Member, tag: bytes) -> NodeError | None:
@@ -104,6 +103,27 @@ async def add(cluster: Cluster, member: Member, tag: bytes) -> NodeError | None:
     # Too many clients add at once: without their log, recomputes in progress store nothing.
     reply = await cluster.ask(member, Delete(name), deadline)
     return reply if isinstance(reply, NodeError) else None
+
+
+async def _read(
+    cluster: Cluster, members: Sequence[Member], deadline: float
+) -> dict[Member, Reply]:
+    """Return the reply of each member to a read of its log."""
+    command = Get(name_of(cluster))
+    replies = await cluster.ask_many([(member, command) for member in members], deadline)
+    return dict(zip(members, replies, strict=True))
+
+
+def _may_have(entries: Sequence[bytes], end: bytes, tag: bytes) -> bool:
+    """Return whether a log may have had a tag after the entry `end`."""
+    if end not in entries:
+        return True
+    later = entries[entries.index(end) + 1 :]
+    return _digest(tag) in {entry[_HALF:] for entry in later}
+
+
+def _end(entries: Sequence[bytes]) -> bytes | None:
+    return entries[-1] if entries else None
 
 
 def _entries(cluster: Cluster, reply: Reply) -> list[bytes]:

@@ -289,10 +289,10 @@ async def _tag(request: Request, result_tags: Sequence[bytes], log: tag_log.Ends
     """
     cluster = request.cluster
     versions = await tags.get_or_create(cluster, result_tags)
-    if versions is None:
-        return None
     logged = await tag_log.has_logged(cluster, tags.places(cluster, result_tags), log)
-    return None if logged is None else Tagged(result_tags, None if logged else versions)
+    if logged:
+        return Tagged(result_tags, None)
+    return None if versions is None or logged is None else Tagged(result_tags, versions)
 
 
 def _all_versions(

@@ -62,9 +62,10 @@ class TestInvalidations:
         assert harness.results([harness.start_call(), harness.start_call(1)]) == [0, 0]
 
     @pytest.mark.parametrize("moment", range(0, 60, 3))
-    def test_at_any_moment_of_a_recompute(self, make_harness, lock, moment):
-        """Whether before, during or after the function: who calls later gets the new value."""
-        harness = make_harness(lock=lock)
+    @pytest.mark.parametrize("delays", [(None,), (0.001, 0.02), (0.02, 0.001)])
+    def test_at_any_moment_of_a_recompute(self, make_harness, lock, moment, delays):
+        """Whether before, during or after the function, and however far away the client is."""
+        harness = make_harness(lock=lock, delays=delays)
         harness.delta = 8 * ROUND_TRIP
         before = harness.start_call()
         harness.advance(moment * ROUND_TRIP / 2)
@@ -189,6 +190,19 @@ class TestFailures:
         assert harness.results(tasks) == [0] * 6
         assert harness.calls == 1
         assert harness.protections[0].counters.counts["cache_errors"] == 1
+
+    def test_an_invalidation_counts_though_another_node_fails(self, make_harness):
+        """Late followers do not get the value; they recompute it."""
+        harness = make_harness()
+        harness.delta = 1.0
+        owner = harness.clusters[0].route("t")[1].backend._node
+        others = [node for node in harness.nodes if node not in {owner, harness.shard}]
+        before = harness.start_call()
+        harness.advance(0.5)
+        harness.void(1, "invalidate_tag")
+        for node in others:
+            node.up = False
+        assert harness.results([before, harness.start_call()]) == [0, 1]
 
     def test_a_node_that_fails_meanwhile(self, make_harness):
         """Between the versions and the log: the same."""
