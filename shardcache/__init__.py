@@ -29,6 +29,7 @@ from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.timeouts import TimeoutPolicy
+from shardcache.core.values.entries import CacheEntry
 from shardcache.decorators import cached, configure
 from shardcache.errors import (
     CheckFailedError,
@@ -77,6 +78,7 @@ __all__ = [
     "AsyncClient",
     "AsyncLease",
     "AsyncLock",
+    "CacheEntry",
     "CacheInfo",
     "CachePolicy",
     "CachedFunction",

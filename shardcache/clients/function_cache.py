@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from shardcache.clients.key_builder import KeyBuilder, function_name
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.lifetimes import DEFAULT
+from shardcache.core.values.entries import CacheEntry
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.invalidation import tags
@@ -95,6 +96,12 @@ class FunctionCache:
             await self._request(self._context(), args, kwargs, reads=True)
         )
         return None if value is NO_VALUE else value
+
+    async def entry(self, args: Args, kwargs: Kwargs) -> CacheEntry[Any] | None:
+        """Return the cached value with its age, or `None`; recompute nothing."""
+        return await cached_value.entry(
+            await self._request(self._context(), args, kwargs, reads=True)
+        )
 
     async def put(self, value: Any, args: Args, kwargs: Kwargs) -> bool:
         """Store a value."""

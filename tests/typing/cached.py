@@ -10,6 +10,7 @@ from shardcache import (
     AsyncClient,
     AsyncLease,
     CachedFunction,
+    CacheEntry,
     CacheInfo,
     CachePolicy,
     Client,
@@ -109,6 +110,7 @@ def functions() -> None:
     """Call with the function's own parameters; the extras take them as well."""
     assert_type(profile(7, verbose=True), dict[str, int])
     assert_type(profile.get(7), dict[str, int] | None)
+    assert_type(profile.entry(7), CacheEntry[dict[str, int]] | None)
     assert_type(profile.set({"id": 7}, 7), bool)
     assert_type(profile.refresh(user_id=7), dict[str, int])
     assert_type(profile.invalidate(7), bool)
@@ -130,6 +132,7 @@ def methods() -> None:
     """Call without the instance."""
     assert_type(Users().method(7), str)
     assert_type(Users().method.get(7), str | None)
+    assert_type(Users().method.entry(7), CacheEntry[str] | None)
     assert_type(Users.static(7), str)
     bound: CachedFunction[[int], str] = Users().method
     assert_type(bound(7), str)
@@ -142,6 +145,7 @@ async def awaited() -> None:
     assert_type(await fetched.get(7), bytes | None)
     assert_type(await Users().awaited(7), str)
     assert_type(await Users().awaited.refresh(7), str)
+    assert_type(await Users().awaited.entry(7), CacheEntry[str] | None)
 
 
 def locks() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from shardcache.core.cache_policy import lifetime_of
 from shardcache.core.commands import Command, Delete, Gets, Reply, Set
+from shardcache.core.values.entries import CacheEntry, entry_of
 from shardcache.core.values.flags import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.core.values.freshness import Freshness, Stored, open_stored
 from shardcache.errors import NodeError, NodeRefusedError
@@ -89,13 +90,23 @@ def _first_read(request: Request, reply: Reply, versions: Sequence[bytes | None]
 
 async def peek(request: Request) -> Any:
     """Return the stored value, fresh or stale, or `NO_VALUE`; never recompute."""
+    found = await entry(request)
+    return NO_VALUE if found is None else found.value
+
+
+async def entry(request: Request) -> CacheEntry[Any] | None:
+    """Return the stored value, fresh or stale, with its age; never recompute."""
     reply, versions = await request.read()
     if not isinstance(reply, tuple) or is_mark(reply):
-        return NO_VALUE
+        return None
     stored = open_stored(reply)
-    if stored is None or request.freshness_of(stored, versions) not in SERVED:
-        return NO_VALUE
-    return request.decode(stored.payload)
+    state = None if stored is None else request.freshness_of(stored, versions)
+    if stored is None or state not in SERVED:
+        return None
+    value = request.decode(stored.payload)
+    if value is NO_VALUE:
+        return None
+    return entry_of(value, stored, request.io.wall(), stale=state is Freshness.STALE)
 
 
 async def put(request: Request, value: Any) -> bool:
