@@ -17,7 +17,7 @@ from hashlib import blake2b
 from typing import Final
 
 from shardcache.core.commands import Cas, Delete, Get, Gets, Payload, Reply, Set, When
-from shardcache.core.reserved_keys import TAG_LOGS
+from shardcache.core.reserved_keys import TAG_LOGS, own_key
 from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
@@ -35,7 +35,7 @@ Ends = Mapping[Member, bytes | None]
 
 def name_of(cluster: Cluster) -> bytes:
     """Return the name under which each node keeps the log of a namespace."""
-    return TAG_LOGS + cluster.keys.canonical(b"")
+    return own_key(TAG_LOGS, cluster.keys.canonical(b""))
 
 
 async def ends(cluster: Cluster) -> Ends:

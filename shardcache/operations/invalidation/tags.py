@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from shardcache.core.commands import Delete, Get, GetMany, Reply, Set, When
-from shardcache.core.reserved_keys import TAGS
+from shardcache.core.reserved_keys import TAGS, own_key
 from shardcache.core.values.envelopes import VERSION_SIZE
 from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError
@@ -21,7 +21,7 @@ UNREACHABLE: Final = b""  # in place of the version of a tag whose node did not 
 def places(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Member]]:
     """Return for each tag the name of its version, and the member that keeps it."""
     routes = (cluster.route(tag) for tag in tags)
-    return [(TAGS + name, member) for name, member, _ in routes]
+    return [(own_key(TAGS, name), member) for name, member, _ in routes]
 
 
 def version_in(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
