@@ -23,6 +23,18 @@ def test_a_value_with_its_age(source):
     assert f.entry(1).value == "put"
 
 
+def test_a_value_without_its_age(source, nodes):
+    """The node tells how much longer it keeps it, except by memcached's classic protocol."""
+    f = source.cached(ttl=60, jitter=0)
+    f(1)
+    entry = f.entry(1)
+    assert (entry.value, entry.age, entry.fresh) == ("made", None, True)
+    if any(url.startswith("pymemcache:") for url in nodes):
+        assert entry.remaining is None
+    else:
+        assert 30 < entry.remaining <= 60
+
+
 def test_a_cached_none_is_an_entry(source):
     """`get` cannot tell it from a missing value."""
     source.result = None

@@ -90,23 +90,31 @@ def _first_read(request: Request, reply: Reply, versions: Sequence[bytes | None]
 
 async def peek(request: Request) -> Any:
     """Return the stored value, fresh or stale, or `NO_VALUE`; never recompute."""
-    found = await entry(request)
-    return NO_VALUE if found is None else found.value
+    found = await _find(request)
+    return NO_VALUE if found is None else found[0]
 
 
 async def entry(request: Request) -> CacheEntry[Any] | None:
     """Return the stored value, fresh or stale, with its age; never recompute."""
+    found = await _find(request)
+    if found is None:
+        return None
+    value, stored, state = found
+    now = request.io.wall()
+    if stored.versions is None:  # without an envelope
+        return CacheEntry(value, None, await request.seconds_left(), fresh=True)
+    return entry_of(value, stored, now, stale=state is Freshness.STALE)
+
+
+async def _find(request: Request) -> tuple[Any, Stored, Freshness] | None:
+    """Return the stored value with its form and freshness, if it may be served."""
     reply, versions = await request.read()
-    if not isinstance(reply, tuple) or is_mark(reply):
+    stored = None if not isinstance(reply, tuple) or is_mark(reply) else open_stored(reply)
+    if stored is None:
         return None
-    stored = open_stored(reply)
-    state = None if stored is None else request.freshness_of(stored, versions)
-    if stored is None or state not in SERVED:
-        return None
-    value = request.decode(stored.payload)
-    if value is NO_VALUE:
-        return None
-    return entry_of(value, stored, request.io.wall(), stale=state is Freshness.STALE)
+    state = request.freshness_of(stored, versions)
+    value = request.decode(stored.payload) if state in SERVED else NO_VALUE
+    return None if value is NO_VALUE else (value, stored, state)
 
 
 async def put(request: Request, value: Any) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from shardcache.core.cache_policy import CachePolicy, apply_jitter, describe_function
-from shardcache.core.commands import Command, Get, Payload, Reply
+from shardcache.core.commands import Command, Get, Payload, Peek, Reply
 from shardcache.core.events import ComputeFinished, StampedePrevented
 from shardcache.core.leases import node_ttl
 from shardcache.core.reserved_keys import REFRESHING, own_key
@@ -133,6 +133,15 @@ class Request:
             return first
         reply, versions = first
         return reply, [*versions, *await self._versions_of_result(reply)]
+
+    async def seconds_left(self) -> float | None:
+        """Return for how many more seconds the node keeps the value; `None` if it cannot tell."""
+        if Peek not in self.member.supports:
+            return None
+        reply = await self.ask(Peek(self.name))
+        if reply is None:
+            return 0.0
+        return reply[1] if isinstance(reply, tuple) else None
 
     async def current_versions(self, payload: Payload) -> Sequence[bytes | None]:
         """Return the current versions of the tags of a stored payload, as `read` does."""

@@ -7,6 +7,8 @@ import math
 import pytest
 
 from operations.cached_harness import RecomputeHarness
+from shardcache.core.commands import Peek
+from shardcache.errors import NodeRefusedError
 from shardcache.operations.recompute import cached_value
 
 
@@ -50,6 +52,27 @@ def test_a_value_without_an_expiry():
     harness.call(0)
     found = entry(harness)
     assert (found.age, found.remaining, found.fresh) == (None, math.inf, True)
+
+
+def test_a_value_without_its_age():
+    """Its node tells how much longer it keeps it, unless it cannot."""
+    harness = RecomputeHarness(processes=1, ttl=10.0)
+    harness.call(0)
+    harness.advance(4.0)
+    found = entry(harness)
+    assert (found.value, found.age, found.fresh) == (0, None, True)
+    assert found.remaining == pytest.approx(6.0, abs=0.1)
+    request = harness.request(0)
+    request.member.supports -= {Peek}
+    assert entry(harness).remaining is None
+    request.member.supports |= {Peek}
+    for reply, remaining in ((None, 0.0), (NodeRefusedError("busy"), None)):
+        execute = harness.shard.store.execute
+        harness.shard.store.execute = lambda command, reply=reply, execute=execute: (
+            reply if isinstance(command, Peek) else execute(command)
+        )
+        assert entry(harness).remaining == remaining
+        harness.shard.store.execute = execute
 
 
 def test_the_clock_of_another_machine():
