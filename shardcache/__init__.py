@@ -29,6 +29,7 @@ from shardcache.core.lifetimes import DEFAULT, KEEP
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.timeouts import TimeoutPolicy
+from shardcache.core.values.entries import CacheEntry
 from shardcache.decorators import cached, configure
 from shardcache.errors import (
     CheckFailedError,
@@ -64,6 +65,7 @@ from shardcache.errors import (
 )
 from shardcache.operations.keys.admin import Counters, NodeStats, Stats
 from shardcache.operations.keys.checking import NodeCheck
+from shardcache.operations.recompute.blocks import bypass, refresh
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.settings import Settings
 
@@ -77,6 +79,7 @@ __all__ = [
     "AsyncClient",
     "AsyncLease",
     "AsyncLock",
+    "CacheEntry",
     "CacheInfo",
     "CachePolicy",
     "CachedFunction",
@@ -135,9 +138,11 @@ __all__ = [
     "UnknownPluginError",
     "UnsupportedError",
     "ValueTooLargeError",
+    "bypass",
     "cached",
     "configure",
     "hookimpl",
+    "refresh",
 ]
 
 

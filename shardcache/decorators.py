@@ -15,14 +15,13 @@ from shardcache.clients.cached import AsyncCachedFunction, AsyncDecorator, Cache
 from shardcache.clients.callables import NO_FUNCTION, function_to_cache
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
+from shardcache.clients.tagging import TagChoice
 from shardcache.core.cache_policy import (
-    CACHED_OPTIONS,
     CachedTTL,
     CachePolicy,
     PolicyOptions,
     Span,
-    check_options,
-    resolve_ttl,
+    cached_policy,
 )
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.placement.nodes import Node
@@ -173,10 +172,11 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     /,
     *,
     ttl: CachedTTL | Default = DEFAULT,
+    policy: CachePolicy | None = None,
     key: KeyChoice = None,
     namespace: str | None = None,
     version: int | str = 0,
-    tags: Sequence[str] = (),
+    tags: TagChoice = (),
     ignore: Sequence[str] = (),
     typed: bool = False,
     **options: Unpack[PolicyOptions],
@@ -197,8 +197,7 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     key_spec = KeySpec(
         key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
     )
-    check_options(options, "cached", *CACHED_OPTIONS)
-    policy = CachePolicy(ttl=resolve_ttl(seconds, ttl, "cached"), **options)
+    policy = cached_policy(policy, seconds, ttl, options, "cached")
     if policy.quorum:
         _defaults.note_locks()
     return AnyDecorator(policy, key_spec)

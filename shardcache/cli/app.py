@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from shardcache.cli.plugins import plugins
 from shardcache.cli.stats import stats
 from shardcache.cli.terminal import prepare_output
 from shardcache.plugin.manager import load
+from shardcache.settings import DISABLED_VARIABLE
 
 
 class Commands(click.Group):
@@ -69,6 +71,9 @@ for command in (demo, where, nodes, ping, check, stats, get, set_, delete, flush
 def run() -> None:
     """Run the command line; a user's mistake is reported in one clear line, without a traceback."""
     prepare_output()
+    os.environ.pop(
+        DISABLED_VARIABLE, None
+    )  # it is for programs: an operator wants to see the nodes
     words = sys.argv[1:]
     try:
         status = cli.main(prog_name="shardcache", standalone_mode=False)

@@ -9,12 +9,13 @@ from types import TracebackType
 from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack, overload
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
-from shardcache.clients.base import ClientBase, tag_list
+from shardcache.clients.base import ClientBase
 from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.construction import asyncio_backends, blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
-from shardcache.core.cache_policy import CachedTTL, PolicyOptions, Span
+from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
+from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
@@ -185,7 +186,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         factory: Callable[[], Awaitable[T]],
         ttl: CachedTTL | Default = DEFAULT,
         *,
-        tags: str | bytes | Sequence[Key] = (),
+        tags: DirectTagChoice = (),
         **options: Unpack[PolicyOptions],
     ) -> T: ...
     @overload
@@ -195,7 +196,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         factory: Callable[[], Awaitable[T] | T],
         ttl: CachedTTL | Default = DEFAULT,
         *,
-        tags: str | bytes | Sequence[Key] = (),
+        tags: DirectTagChoice = (),
         **options: Unpack[PolicyOptions],
     ) -> T: ...
     async def get_or_set(
@@ -204,7 +205,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         factory: Callable[[], Awaitable[T] | T],
         ttl: CachedTTL | Default = DEFAULT,
         *,
-        tags: str | bytes | Sequence[Key] = (),
+        tags: DirectTagChoice = (),
         **options: Unpack[PolicyOptions],
     ) -> T:
         """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
@@ -215,9 +216,17 @@ class AsyncClient(ClientBase[AsyncBackend]):
         """
         policy = self._direct_policy(ttl, options)
         protection = self._protection
+        names, result_tags = direct_tags(tags)
         value: T = await cached_value.get(
             Request(
-                self._cluster, key, factory, policy, protection, protection.direct, tag_list(tags)
+                self._cluster,
+                key,
+                factory,
+                policy,
+                protection,
+                protection.direct,
+                names,
+                result_tags,
             )
         )
         return value
@@ -228,10 +237,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
         /,
         *,
         ttl: CachedTTL | Default = DEFAULT,
+        policy: CachePolicy | None = None,
         key: KeyChoice = None,
         namespace: str | None = None,
         version: int | str = 0,
-        tags: Sequence[str] = (),
+        tags: TagChoice = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
         **options: Unpack[PolicyOptions],
@@ -245,7 +255,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
         of the automatic key. `namespace` (by default module and name of the function) and `version` are
         part of every key. `ignore` names arguments left out of it; `typed` tells `1`, `1.0` and `True`
         apart.
-        `tags` are templates too: see `invalidate_tag`. `options` are the fields of `CachePolicy`.
+        `tags` are templates too, or functions that return names: of the arguments, a mapping by name, or of
+        these and the result. See `invalidate_tag`. `options` are the fields of `CachePolicy`; a
+        `policy` in place of all of them, and of the ttl, serves many functions.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -253,7 +265,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         context = self._cache_context()
         return AsyncDecorator(
             lambda: context,
-            self._cached_policy(seconds, ttl, options),
+            self._cached_policy(policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
         )

@@ -6,6 +6,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from operator import index
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Self
@@ -21,6 +22,7 @@ from shardcache.clients.construction import (
     refuse_eventlet,
     view_cluster,
     view_settings,
+    warn_of_disabled,
     warn_of_unverified,
 )
 from shardcache.clients.function_cache import CacheContext
@@ -31,14 +33,13 @@ from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.services import Service
 from shardcache.clients.swallowed_log import SwallowedErrorLog
 from shardcache.core.cache_policy import (
-    CACHED_OPTIONS,
     DIRECT_OPTIONS,
     CachedTTL,
     CachePolicy,
     PolicyOptions,
     Span,
+    cached_policy,
     check_options,
-    resolve_ttl,
 )
 from shardcache.core.codecs import Codec, Raw, ValueFormat
 from shardcache.core.events import Observers
@@ -48,7 +49,6 @@ from shardcache.core.placement.strategy import Strategy
 from shardcache.core.placement.topology import Topology
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.timeouts import TimeoutPolicy
-from shardcache.core.values.envelopes import MAX_VERSIONS
 from shardcache.errors import ClientCopyError, ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector
@@ -59,7 +59,7 @@ from shardcache.operations.keys.admin import Counters
 from shardcache.operations.port import IO
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
-from shardcache.settings import Settings
+from shardcache.settings import Settings, is_disabled
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -147,6 +147,7 @@ class ClientBase(ABC, Generic[BackendT]):
         ejector = self._make_ejector(prober, all_observers, alive, plugins, options)
         weakref.finalize(membership, ejector.stop).atexit = False
         weakref.finalize(membership, membership.services.stop).atexit = False
+        disabled = is_disabled(os.environ)
         swallowed = SwallowedErrorLog()
         space = membership.namespace(settings.namespace)
         self._settings = settings
@@ -154,7 +155,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self._membership = membership
         self._is_view = False
         self._use_namespace(space, Protection(RecomputeLog()))
-        self._cluster: Cluster = cluster_type(settings, space)(
+        self._cluster: Cluster = cluster_type(settings, space, disabled=disabled)(
             io=io,
             topology=topology,
             members=membership.build(topology),
@@ -172,6 +173,8 @@ class ClientBase(ABC, Generic[BackendT]):
             locks = Topology(settings.lock_nodes, topology.strategy)
             self._cluster.locks = self._cluster.with_nodes(locks, membership.build(locks))
         warn_of_unverified(ssl_context)
+        if disabled:
+            warn_of_disabled()
         membership.begin(self._cluster)
         membership.join(self)
 
@@ -341,7 +344,8 @@ class ClientBase(ABC, Generic[BackendT]):
 
         It holds the client, which therefore does not hold it: a dropped client is gone at once.
         """
-        return CacheContext(lambda: self._cluster, self._protection, self._namespace.generations)
+        generations, disabled = self._namespace.generations, self._cluster.disabled
+        return CacheContext(lambda: self._cluster, self._protection, generations, disabled)
 
     @abstractmethod
     def _make_io(self) -> IO[BackendT]:
@@ -367,27 +371,38 @@ class ClientBase(ABC, Generic[BackendT]):
 
     def _direct_policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         """Return the policy of a call of `get_or_set`."""
-        return self._policy(ttl, check_options(options, "get_or_set", *DIRECT_OPTIONS))
-
-    def _policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
+        check_options(options, "get_or_set", *DIRECT_OPTIONS)
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
         policy = CachePolicy(ttl=lifetime, **options)
+        for name in policy.takes_arguments:
+            raise ConfigurationError(
+                f"get_or_set: {name} must be a function of the result alone: there are no arguments"
+            )
+        return self._use_policy(policy)
+
+    def _cached_policy(
+        self,
+        policy: CachePolicy | None,
+        seconds: Span | Default | None,
+        ttl: CachedTTL | Default,
+        options: PolicyOptions,
+    ) -> CachePolicy:
+        """Return the policy of a cached function; there must be a ttl, or a default of the client."""
+        policy = cached_policy(policy, seconds, ttl, options, "client.cached")
+        if policy.ttl is DEFAULT:
+            if self._cluster.default_ttl is None:
+                raise ConfigurationError(
+                    "cached: there is no ttl, and the client has no default_ttl; write"
+                    " @client.cached(ttl=…) in seconds, or ttl=None for no expiry"
+                )
+            policy = replace(policy, ttl=self._cluster.default_ttl)
+        return self._use_policy(policy)
+
+    def _use_policy(self, policy: CachePolicy) -> CachePolicy:
+        """Return a policy; log a warning if its lock has too few nodes."""
         if policy.quorum:
             self._membership.warn_of_few_lock_nodes()
         return policy
-
-    def _cached_policy(
-        self, seconds: Span | Default | None, ttl: CachedTTL | Default, options: PolicyOptions
-    ) -> CachePolicy:
-        """Return the policy of a cached function; there must be a ttl, or a default of the client."""
-        check_options(options, "cached", *CACHED_OPTIONS)
-        resolved = resolve_ttl(seconds, ttl, "client.cached")
-        if resolved is DEFAULT and self._cluster.default_ttl is None:
-            raise ConfigurationError(
-                "cached: there is no ttl, and the client has no default_ttl; write"
-                " @client.cached(ttl=…) in seconds, or ttl=None for no expiry"
-            )
-        return self._policy(resolved, options)
 
 
 # What other modules of the package need of a client, and users do not. They take clients of blocking and
@@ -407,14 +422,3 @@ def warn_of_few_lock_nodes(client: ClientBase[Any]) -> None:
 def add_service(client: ClientBase[Any], service: Service) -> None:
     """Add a background service: the client's next call to a node starts it, `close` stops it."""
     client._membership.add_service(service)  # noqa: SLF001 - see above
-
-
-def tag_list(tags: str | bytes | Sequence[Key]) -> Sequence[Key]:
-    """Return the tags of a call of `get_or_set` as a sequence; one text stands for one tag.
-
-    Raise `ValueError` for more than an envelope holds.
-    """
-    names = (tags,) if isinstance(tags, (str, bytes)) else tuple(tags)
-    if len(names) > MAX_VERSIONS:
-        raise ValueError(f"get_or_set: {len(names)} tags; the limit is {MAX_VERSIONS}")
-    return names

@@ -24,6 +24,7 @@ from shardcache.clients.callables import NO_FUNCTION, bind_as, function_to_cache
 from shardcache.clients.function_cache import Args, CacheContext, CacheInfo, FunctionCache, Kwargs
 from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
 from shardcache.core.cache_policy import CachePolicy
+from shardcache.core.values.entries import CacheEntry
 from shardcache.errors import ConfigurationError
 from shardcache.operations.port import run
 
@@ -185,6 +186,10 @@ class CachedFunction(CachedBase[P, R]):
         value: R | None = run(lambda: self._cache.peek(self._bound + args, kwargs))
         return value
 
+    def entry(self, *args: P.args, **kwargs: P.kwargs) -> CacheEntry[R] | None:
+        """Return the cached value, fresh or stale, with its age; `None` if there is none."""
+        return run(lambda: self._cache.entry(self._bound + args, kwargs))
+
     def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store `value` as if the function had just returned it; return whether it was stored."""
         return run(lambda: self._cache.put(value, self._bound + args, kwargs))
@@ -280,6 +285,10 @@ class AsyncCachedFunction(CachedBase[P, R]):
         """Return the cached value, fresh or stale, or `None`; recompute nothing."""
         value: R | None = await self._cache.peek(self._bound + args, kwargs)
         return value
+
+    async def entry(self, *args: P.args, **kwargs: P.kwargs) -> CacheEntry[R] | None:
+        """Return the cached value, fresh or stale, with its age; `None` if there is none."""
+        return await self._cache.entry(self._bound + args, kwargs)
 
     async def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Store `value` as if the function had just returned it; return whether it was stored."""
@@ -387,7 +396,7 @@ class Decorator:
         keys = KeyBuilder(function, self._key_spec)
         self._prefixes.claim(keys, lambda: self._context().cluster())
         policy = self._policy
-        if policy.refresh == "auto" and self._key_spec.names("ignore"):
+        if policy.refresh == "auto" and self._key_spec.ignored:
             # An ignored argument, such as a database session, often ends with its request.
             policy = replace(policy, refresh="inline")
         return FunctionCache(self._context, function, policy, keys)

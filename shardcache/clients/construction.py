@@ -20,9 +20,10 @@ from shardcache.core.values.other_clients import OtherClients
 from shardcache.core.values.payloads import Payloads, payloads_of
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.disabled import DisabledCluster
 from shardcache.operations.invalidation.clearing import ClearableCluster
 from shardcache.plugin.manager import Plugins
-from shardcache.settings import Settings, parse_options
+from shardcache.settings import DISABLED_VARIABLE, Settings, parse_options
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -92,8 +93,12 @@ def asyncio_backends(plugins: Plugins, options: BackendOptions) -> Callable[[Nod
     return lambda node: backends[node.address.scheme].asyncio(node, options)
 
 
-def cluster_type(settings: Settings, namespace: Namespace) -> Callable[..., Cluster]:
+def cluster_type(
+    settings: Settings, namespace: Namespace, *, disabled: bool
+) -> Callable[..., Cluster]:
     """Return what builds a client's cluster: one that can be cleared, if the settings say so."""
+    if disabled:
+        return DisabledCluster
     if settings.clearable:
         return partial(ClearableCluster, generations=namespace.generations)
     return Cluster
@@ -115,7 +120,7 @@ def view_cluster(
     shared: Cluster, settings: Settings, namespace: Namespace, payloads: Payloads
 ) -> Cluster:
     """Return a cluster for a view: the nodes, port and health of `shared`, with other settings."""
-    view = cluster_type(settings, namespace)(
+    view = cluster_type(settings, namespace, disabled=shared.disabled)(
         io=shared.io,
         topology=shared.topology,
         members=shared.members,
@@ -147,6 +152,14 @@ def refuse_eventlet() -> None:
             "eventlet.monkey_patch() has replaced the sockets of this process, and shardcache does not"
             " work with those; use gevent, threads or asyncio (gunicorn -k gevent, or -k gthread)"
         )
+
+
+def warn_of_disabled() -> None:
+    """Log a warning that the cache of a new client is turned off."""
+    log.warning(
+        "%s is set: this client finds and stores nothing, and cached functions are called each time",
+        DISABLED_VARIABLE,
+    )
 
 
 def warn_of_unverified(context: ssl.SSLContext | None) -> None:

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 from shardcache.clients.key_builder import KeyBuilder, function_name
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.lifetimes import DEFAULT
+from shardcache.core.values.entries import CacheEntry
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.invalidation import tags
 from shardcache.operations.invalidation.generations import Generations
 from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.blocks import bypassed, entered
 from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.outcomes import NO_VALUE
 from shardcache.operations.recompute.protection import Protection
@@ -41,6 +43,7 @@ class CacheInfo(NamedTuple):
     timeouts: int
     rejected: int
     uncached: int
+    orphaned: int
     errors: int
     swallowed: int
     cache_errors: int
@@ -51,12 +54,14 @@ class CacheInfo(NamedTuple):
 class CacheContext(NamedTuple):
     """What the cached functions of one client share.
 
-    `cluster` returns the client's nodes at the start of a call.
+    `cluster` returns the client's nodes at the start of a call. `disabled` is whether the cache is
+    turned off.
     """
 
     cluster: Callable[[], Cluster]
     protection: Protection
     generations: Generations
+    disabled: bool = False
 
 
 class FunctionCache:
@@ -80,28 +85,44 @@ class FunctionCache:
 
     async def value(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value; recompute it if it is missing."""
-        return await cached_value.get(await self._request(args, kwargs, reads=True))
+        context = self._context()
+        if context.disabled or (entered.get() and bypassed()):
+            return await self._call(context, args, kwargs)
+        return await cached_value.get(await self._request(context, args, kwargs, reads=True))
 
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or `None`; recompute nothing."""
-        value = await cached_value.peek(await self._request(args, kwargs, reads=True))
+        value = await cached_value.peek(
+            await self._request(self._context(), args, kwargs, reads=True)
+        )
         return None if value is NO_VALUE else value
+
+    async def entry(self, args: Args, kwargs: Kwargs) -> CacheEntry[Any] | None:
+        """Return the cached value with its age, or `None`; recompute nothing."""
+        return await cached_value.entry(
+            await self._request(self._context(), args, kwargs, reads=True)
+        )
 
     async def put(self, value: Any, args: Args, kwargs: Kwargs) -> bool:
         """Store a value."""
-        return await cached_value.put(await self._request(args, kwargs), value)
+        return await cached_value.put(await self._request(self._context(), args, kwargs), value)
 
     async def refresh(self, args: Args, kwargs: Kwargs) -> Any:
         """Recompute the value and store it."""
-        return await cached_value.refresh(await self._request(args, kwargs))
+        context = self._context()
+        if context.disabled:
+            return await self._call(context, args, kwargs)
+        return await cached_value.refresh(await self._request(context, args, kwargs))
 
     async def invalidate(self, args: Args, kwargs: Kwargs) -> bool:
         """Remove the value."""
-        return await cached_value.invalidate(await self._request(args, kwargs))
+        return await cached_value.invalidate(await self._request(self._context(), args, kwargs))
 
     async def invalidate_all(self) -> bool:
         """Remove all values."""
         context = self._context()
+        if context.disabled:
+            return False
         cluster, generations = context.cluster(), context.generations
         return await generations.renew(cluster, generations[self._keys.prefix])
 
@@ -111,14 +132,19 @@ class FunctionCache:
 
     async def key_for(self, args: Args, kwargs: Kwargs) -> str | bytes:
         """Return the key of a call."""
-        return (await self._request(args, kwargs)).key
+        return (await self._request(self._context(), args, kwargs)).key
 
-    async def _request(self, args: Args, kwargs: Kwargs, *, reads: bool = False) -> Request:
+    async def _call(self, context: CacheContext, args: Args, kwargs: Kwargs) -> Any:
+        """Call the function, and leave the cache alone."""
+        return await context.cluster().io.compute(lambda: self.function(*args, **kwargs))
+
+    async def _request(
+        self, context: CacheContext, args: Args, kwargs: Kwargs, *, reads: bool = False
+    ) -> Request:
         """Return the request of a call, with a key of the current generation.
 
         A generation that is due for a look is read from its node, along with the value if it `reads`.
         """
-        context = self._context()
         cluster = context.cluster()
         policy = self.policy
         if policy.ttl is DEFAULT:
@@ -135,7 +161,13 @@ class FunctionCache:
             self.counters,
             self._keys.tags(args, kwargs),
         )
-        if generation.epoch is generations.epoch and request.io.now() < generations.due:
+        if self._keys.has_result_tags:
+            request.result_tags = lambda result: self._keys.result_tags(args, kwargs, result)
+        if policy.takes_arguments:
+            request.arguments = lambda: self._keys.arguments(args, kwargs)
+        if context.disabled or (
+            generation.epoch is generations.epoch and request.io.now() < generations.due
+        ):
             return request
         await self._refresh_generation(request, generations, args, kwargs, reads=reads)
         return request

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from shardcache.clients.fingerprints import Fingerprint
+from shardcache.clients.tagging import (
+    TagChoice,
+    as_tuple,
+    depends_on_result,
+    faults_of_tags,
+    name_list,
+)
 from shardcache.core.key_building.arguments import UnkeyableError, canonical, digest
 from shardcache.core.key_building.templates import Template
 from shardcache.core.placement.nodes import MEMORY
@@ -15,6 +22,7 @@ from shardcache.core.urls import redact
 from shardcache.core.values.envelopes import MAX_VERSIONS
 from shardcache.errors import ConfigurationError, KeyBuildError
 from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.routing import Key
 
 # Arguments and functions are the caller's own, hence `Any`.
 
@@ -38,7 +46,7 @@ class KeySpec:
     key: KeyChoice = None
     namespace: str | None = None
     version: int | str = 0
-    tags: Sequence[str] = ()
+    tags: TagChoice = ()
     ignore: Sequence[str] = ()
     typed: bool = False
 
@@ -51,17 +59,19 @@ class KeySpec:
             )
         if not (self.namespace is None or isinstance(self.namespace, str)):
             faults.append(f"namespace must be a string, not {redact(self.namespace)}")
-        for field in ("ignore", "tags"):
-            value = getattr(self, field)
-            if not (isinstance(value, Iterable) and all(isinstance(each, str) for each in value)):
-                faults.append(f"{field} must be strings, not {redact(value)}")
+        ignore = self.ignore
+        if not (isinstance(ignore, Iterable) and all(isinstance(each, str) for each in ignore)):
+            faults.append(f"ignore must be strings, not {redact(ignore)}")
+        faults += faults_of_tags(self.tags)
+        if isinstance(self.tags, Iterator):  # it was exhausted just now
+            faults.append("tags must be a sequence, not an iterator")
         if faults:
             raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
 
-    def names(self, field: str) -> tuple[str, ...]:
-        """Return `ignore` or `tags` as a tuple; one string stands for one name."""
-        value = getattr(self, field)
-        return (value,) if isinstance(value, str) else tuple(value)
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Return the names of `ignore`; one string stands for one name."""
+        return (self.ignore,) if isinstance(self.ignore, str) else tuple(self.ignore)
 
 
 class PrefixRegistry:
@@ -122,7 +132,8 @@ class KeyBuilder:
     """The keys and tags of one function's calls.
 
     Each key begins with `prefix`: the function's namespace and version. It `is_anonymous` when that
-    names no program: a function of another program could then have the same.
+    names no program: a function of another program could then have the same. `has_result_tags` is
+    whether some tags depend on the result.
     """
 
     def __init__(self, function: Callable[..., Any], key_spec: KeySpec) -> None:
@@ -134,11 +145,18 @@ class KeyBuilder:
         self.is_anonymous = not key_spec.namespace and module in _MAIN
         namespace = key_spec.namespace or f"{module}:{function.__qualname__}"
         self.prefix = prefix_of(namespace, key_spec.version)
-        ignored = key_spec.names("ignore")
+        ignored = key_spec.ignored
         choice = key_spec.key
         faults: list[str] = []
         self._template = _template(choice, faults) if isinstance(choice, str) else None
-        self._tags = [_template(tag, faults) for tag in key_spec.names("tags")]
+        chosen = as_tuple(key_spec.tags)
+        self._result_tags = [tag for tag in chosen if depends_on_result(tag)]
+        self.has_result_tags = bool(self._result_tags)
+        self._tags = [
+            _template(tag, faults) if isinstance(tag, str) else tag
+            for tag in chosen
+            if tag not in self._result_tags
+        ]
         faults += self._faults(ignored)
         if faults:
             raise ConfigurationError(*(f"cached {self.name}: {fault}" for fault in faults))
@@ -177,15 +195,42 @@ class KeyBuilder:
             return prefix.encode() + b":" + built
         raise KeyBuildError(f"{self.name}: key= returned {redact(built)}, not str or bytes")
 
-    def tags(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[str]:
-        """Return the tags of a call's value."""
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments of a call by name, with defaults applied; for a wrapper as they were passed."""
+        values = self._arguments.values(args, kwargs)
+        if values is None:
+            return self._arguments.as_passed(args, kwargs)[1]
+        return dict(zip(self._arguments.names, values, strict=True))
+
+    def tags(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[Key]:
+        """Return the tags of a call's value, without those that depend on it."""
         if not self._tags:
             return ()
         named = self._arguments.by_name(args, kwargs)
+        found: list[Key] = []
         try:
-            return [template.tag(named) for template in self._tags]
+            for tag in self._tags:
+                found += (
+                    [tag.tag(named)]
+                    if isinstance(tag, Template)
+                    else name_list(tag(named), self.name)
+                )
         except UnkeyableError as error:
             raise self._unkeyable(error) from error.__cause__
+        if len(found) > MAX_VERSIONS:
+            raise KeyBuildError(f"{self.name}: {len(found)} tags; the limit is {MAX_VERSIONS}")
+        return found
+
+    def result_tags(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
+    ) -> Sequence[Key]:
+        """Return the tags that depend on the result of a call."""
+        arguments = self.arguments(args, kwargs)
+        return [
+            name
+            for function in self._result_tags
+            for name in name_list(function(arguments, result), self.name)
+        ]
 
     def _canonical(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Return the bytes of the arguments, in the order of the parameters, with defaults applied."""
@@ -208,7 +253,7 @@ class KeyBuilder:
         inserts an argument, they belong to other parameters.
         """
         mark, arguments = self._arguments.as_passed(args, kwargs)
-        ignored = self._key_spec.names("ignore")
+        ignored = self._key_spec.ignored
         parts: list[bytes] = []
         typed = self._key_spec.typed
         for name, value in arguments.items():
@@ -243,7 +288,9 @@ class KeyBuilder:
                     if name in arguments.names
                     else f"ignore names {name!r}, which is not a parameter {known}"
                 )
-        templates = self._tags if self._template is None else [*self._tags, self._template]
+        templates = [tag for tag in self._tags if isinstance(tag, Template)]
+        if self._template is not None:
+            templates.append(self._template)
         for template in templates:
             for name in sorted(template.names.difference(arguments.names)):
                 yield f"the template {template.text!r} names {name!r}, which is not a parameter {known}"

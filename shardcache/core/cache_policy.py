@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
@@ -22,16 +22,23 @@ from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 
 Span: TypeAlias = float | timedelta
-# A function computes the ttl from the result.
-CachedTTL: TypeAlias = Span | Callable[[Any], Span | None] | None
+# The arguments of a call of a cached function, by name, with defaults applied.
+Arguments: TypeAlias = Mapping[str, Any]
+# A function computes the ttl from the result, or from the result and the arguments.
+CachedTTL: TypeAlias = (
+    Span | Callable[[Any], Span | None] | Callable[[Any, Arguments], Span | None] | None
+)
+Condition: TypeAlias = Callable[[Any], bool] | Callable[[Any, Arguments], bool]
 LockChoice: TypeAlias = bool | Literal["shard", "local"] | LockPolicy
 OnTimeout: TypeAlias = Literal["compute", "stale", "raise"]
 Refresh: TypeAlias = Literal["auto", "inline", "background"]
+OnCancel: TypeAlias = Literal["cancel", "finish"]
 
 _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "on_timeout": ("compute", "stale", "raise"),
     "refresh": ("auto", "inline", "background"),
     "on_error": ("compute", "raise"),
+    "on_cancel": ("cancel", "finish"),
 }
 # Fields that are lengths of time, each with the function that reads one; some may be `None`.
 _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
@@ -46,7 +53,7 @@ _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
 _MAY_BE_NONE: Final = ("stale_if_error", "none_ttl", "ttl")
 
 # The options of `cached` and `get_or_set` that are not fields of `CachePolicy`.
-CACHED_OPTIONS: Final = ("ttl", "key", "namespace", "version", "tags", "ignore", "typed")
+CACHED_OPTIONS: Final = ("ttl", "policy", "key", "namespace", "version", "tags", "ignore", "typed")
 DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags")
 
 
@@ -64,10 +71,11 @@ class PolicyOptions(TypedDict, total=False):
     jitter: float
     cache_none: bool
     none_ttl: Span | None
-    condition: Callable[[Any], bool] | None
+    condition: Condition | None
     cache_errors: type[Exception] | tuple[type[Exception], ...]
     error_ttl: Span
     on_error: Literal["compute", "raise"]
+    on_cancel: OnCancel
     coalesce: bool
 
 
@@ -77,8 +85,9 @@ class CachePolicy:
 
     Lengths of time are seconds or a `timedelta`, and are kept as seconds.
 
-    `ttl`: the maximum age of a fresh value. A function computes it from each result. `None` means no
-    expiry, 0 means do not keep, `DEFAULT` means the client's `default_ttl`. `jitter`: each value's
+    `ttl`: the maximum age of a fresh value. A function computes it from each result; if it has a
+    second parameter, it gets the arguments of the call as well, a mapping by name with defaults
+    applied. `None` means no expiry, 0 means do not keep, `DEFAULT` means the client's `default_ttl`. `jitter`: each value's
     ttl is shortened by a random share of up to this, so that values stored together do not expire
     together.
 
@@ -96,10 +105,12 @@ class CachePolicy:
     in a task, or in one of a few threads. `"auto"`: in the background for tasks; inline for threads,
     and for functions with ignored arguments, which often end with their request.
 
-    `cache_none`: whether `None` is kept, for `none_ttl` if that is set. `condition(result)`: a false
-    result means that the value is returned but not kept. `cache_errors`: types of exceptions that
+    `cache_none`: whether `None` is kept, for `none_ttl` if that is set. `condition`: a
+    function, as `ttl`; if it returns a false value, the result is returned but not kept. `cache_errors`: types of exceptions that
     are kept and raised again for `error_ttl` seconds, if they survive storing unchanged. `on_error`:
-    when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`.
+    when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`. `on_cancel`: what becomes
+    of a recompute whose last caller was cancelled (in asyncio; threads are not): `"cancel"` it, or
+    `"finish"` it and store the value, within the `max_hold` of the lock (60 s unless `lock` says more).
     """
 
     ttl: CachedTTL | Default
@@ -114,21 +125,26 @@ class CachePolicy:
     jitter: float = 0.1
     cache_none: bool = True
     none_ttl: Span | None = None
-    condition: Callable[[Any], bool] | None = None
+    condition: Condition | None = None
     cache_errors: type[Exception] | tuple[type[Exception], ...] = ()
     error_ttl: Span = 1.0
     on_error: Literal["compute", "raise"] = "compute"
+    on_cancel: OnCancel = "cancel"
     coalesce: bool = True
+    # The options whose functions take the arguments as well.
+    takes_arguments: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Convert lengths of time to seconds; raise `ConfigurationError` listing every fault."""
         faults = [*self._convert_lengths(), *self._unknown_choices(), *self._bad_values()]
         if faults:
             raise ConfigurationError(*(f"cached: {fault}" for fault in faults))
+        # A function that can be called with the result alone is: other parameters have defaults.
+        functions = ((name, getattr(self, name)) for name in ("condition", "ttl"))
+        takes = (name for name, each in functions if callable(each) and not can_take(each, 1))
+        object.__setattr__(self, "takes_arguments", tuple(takes))
         for name in ("jitter", "early"):
             object.__setattr__(self, name, real(getattr(self, name)))
-        if self.stale_if_error is None:
-            object.__setattr__(self, "stale_if_error", self.stale)
 
     @property
     def locking(self) -> LockPolicy:
@@ -149,12 +165,17 @@ class CachePolicy:
     @property
     def ages(self) -> bool:
         """Return whether values are stored with their age, besides the node's own expiry."""
-        return bool(self.stale or self.stale_if_error or self.early)
+        return bool(self.served_after or self.early)
 
     @property
     def served_after(self) -> float:
         """Return for how many seconds after its ttl a value may still be served."""
-        return max(self.seconds("stale"), self.seconds("stale_if_error"))
+        return max(self.seconds("stale"), self.served_after_error)
+
+    @property
+    def served_after_error(self) -> float:
+        """Return for how many seconds after its ttl a value may be served in place of an error."""
+        return self.seconds("stale" if self.stale_if_error is None else "stale_if_error")
 
     def seconds(self, name: str) -> float:
         """Return a field that is a length of time, in seconds since `__post_init__`."""
@@ -208,25 +229,62 @@ def apply_jitter(ttl: float, jitter: float, chance: float) -> float:
     return ttl * (1 - jitter * chance)
 
 
-def lifetime_of(policy: CachePolicy, result: Any) -> float | None:  # a result is anything
-    """Return for how many seconds a result stays fresh: 0 to not keep it, `None` for no expiry."""
+def lifetime_of(
+    policy: CachePolicy,
+    result: Any,  # anything
+    arguments: Callable[[], Arguments] = dict,
+) -> float | None:
+    """Return for how many seconds a result stays fresh: 0 to not keep it, `None` for no expiry.
+
+    `arguments` returns the arguments of the call, for the policy's functions that take them.
+    """
+
+    def ask(name: str, function: Callable[..., Any]) -> Any:
+        return function(result, arguments()) if name in policy.takes_arguments else function(result)
+
     if result is None:
         if not policy.cache_none:
             return 0.0
         if policy.none_ttl is not None:
             return policy.seconds("none_ttl")
-    if policy.condition is not None and not policy.condition(result):
+    if policy.condition is not None and not ask("condition", policy.condition):
         return 0.0
     ttl = policy.ttl
     if not callable(ttl):
         return None if ttl is None else policy.seconds("ttl")
-    span = ttl(result)
+    span = ask("ttl", ttl)
     if span is None:
         return None
     seconds = span.total_seconds() if isinstance(span, timedelta) else float(span)
     if math.isnan(seconds):
         raise ValueError("cached: ttl returned NaN")
     return min(max(0.0, seconds), float(MAX_SECONDS))
+
+
+def cached_policy(
+    policy: CachePolicy | None,
+    seconds: Span | Default | None,
+    ttl: CachedTTL | Default,
+    options: PolicyOptions,
+    decorator: str,
+) -> CachePolicy:
+    """Return the policy of `cached`: the one that was passed, or one of the single options.
+
+    Raise `ConfigurationError` for both: it would not be clear which of them holds.
+    """
+    check_options(options, "cached", *CACHED_OPTIONS)
+    resolved = resolve_ttl(seconds, ttl, decorator)
+    if policy is None:
+        return CachePolicy(ttl=resolved, **options)
+    if not isinstance(policy, CachePolicy):
+        raise ConfigurationError(f"cached: policy must be a CachePolicy, not {redact(policy)}")
+    given = [*(() if resolved is DEFAULT else ("ttl",)), *options]
+    if given:
+        raise ConfigurationError(
+            f"cached: {' and '.join(given)} cannot be given with a policy, which has all options; pass"
+            " dataclasses.replace(policy, …)"
+        )
+    return policy
 
 
 def check_options(options: PolicyOptions, call: str, *others: str) -> PolicyOptions:
@@ -282,21 +340,36 @@ def _faults_of_function(name: str, function: Any) -> Iterator[str]:
     if not callable(function):
         yield f"{name} must be a function of the result, not {redact(function)}"
         return
-    if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
+    if is_coroutine_function(function):
         yield (
             f"{name} must be a plain function of the result, not the async def"
             f" {describe_function(function)}"
         )
         return
+    if not (can_take(function, 1) or can_take(function, 2)):
+        yield (
+            f"{name} must take one argument, the result, or two, the result and the arguments of the"
+            f" call, and {describe_function(function)} does not"
+        )
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Return whether a function, or an object that is called, must be awaited."""
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+
+
+def can_take(function: Callable[..., Any], count: int) -> bool:
+    """Return whether a function can be called with `count` arguments, as far as is known."""
     try:
         # The wrapper is what gets called, and it may take less than the wrapped function.
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # not every built-in has one
-        return
+        return True
     try:
-        signature.bind(None)
+        signature.bind(*[None] * count)
     except TypeError:
-        yield f"{name} must take one argument, the result, and {describe_function(function)} does not"
+        return False
+    return True
 
 
 def _within(value: Any, low: float, high: float, *, open_end: bool = False) -> bool:

@@ -14,6 +14,7 @@ CLEARABLE: Final = RESERVED + b"n:"
 
 # Invalidation.
 TAGS: Final = RESERVED + b"t:"  # the version of a tag
+TAG_LOGS: Final = RESERVED + b"i:"  # the tags that were invalidated of late on a node
 GENERATIONS: Final = RESERVED + b"g:"  # the generation of a cached function
 CLEARED: Final = RESERVED + b"c:"  # the generation of a namespace
 MARKS: Final = RESERVED + b"m:"  # moved with each generation of a namespace

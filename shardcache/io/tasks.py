@@ -20,21 +20,33 @@ Key = tuple[asyncio.AbstractEventLoop, bytes]
 class TaskFlight(Flight):
     """A flight whose work runs in its own task, with a copy of the first caller's context.
 
-    The work is cancelled only when the last caller that waits for it is cancelled.
+    The work is cancelled only when the last caller that waits for it is cancelled; with `outlives`,
+    as many seconds later as that returns. `orphans` has the flights that go on without a caller.
     """
 
-    __slots__ = ("_task", "_waiters")
+    __slots__ = ("_end", "_orphans", "_outlives", "_task", "_waiters")
 
     def __init__(
-        self, work: Work[Any], progress: Any, landed: Callable[[TaskFlight], None]
+        self,
+        work: Work[Any],
+        progress: Any,
+        landed: Callable[[TaskFlight], None],
+        outlives: Callable[[], float] | None,
+        orphans: set[TaskFlight],
     ) -> None:
         super().__init__(progress)
+        self._outlives = outlives
+        self._orphans = orphans
+        self._end: asyncio.TimerHandle | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._run(work), name="shardcache flight")
 
         def on_done(_: asyncio.Task[Any]) -> None:
             landed(self)
+            orphans.discard(self)
+            if self._end is not None:
+                self._end.cancel()
             for waiter in self._waiters:
                 if not waiter.done():
                     waiter.set_result(None)
@@ -52,9 +64,18 @@ class TaskFlight(Flight):
         self._waiters.discard(waiter)
 
     def leave(self) -> None:
-        """Leave the flight; the last waiter to leave cancels its work."""
-        if not self._waiters:
+        """Leave the flight; the last waiter to leave cancels its work, or lets it go on for a while."""
+        if self._waiters or self._task.done():
+            return
+        if self._outlives is None:
             self._task.cancel()
+        elif self._end is None:
+            self._orphans.add(self)
+            self._end = self._task.get_loop().call_later(self._outlives(), self._cancel_orphan)
+
+    def _cancel_orphan(self) -> None:
+        self._outlives = None
+        self.leave()
 
     @property
     def landed(self) -> bool:
@@ -90,12 +111,13 @@ class TaskFlight(Flight):
 class TaskSingleFlight:
     """The single-flight group of one client's tasks, each flight on its own loop."""
 
-    __slots__ = ("_flights",)
+    __slots__ = ("_flights", "_orphans")
 
     nested = staticmethod(nested)
 
     def __init__(self) -> None:
         self._flights: dict[Key, TaskFlight] = {}
+        self._orphans: set[TaskFlight] = set()  # a loop holds its tasks weakly
 
     async def do(  # noqa: PLR0913 - as in the port
         self,
@@ -106,6 +128,7 @@ class TaskSingleFlight:
         takes_over: bool,
         progress: Any = None,  # of the work's own type
         joins: Callable[[Any], bool] | None = None,
+        outlives: Callable[[], float] | None = None,
     ) -> tuple[T | FlightEnd, bool]:
         """Run `work` in a task, or wait for the flight under this name."""
         key = (asyncio.get_running_loop(), name)
@@ -127,7 +150,9 @@ class TaskSingleFlight:
                 if not takes_over:
                     return FlightEnd.TIMED_OUT, False
                 self._remove(key, flight)
-        own = TaskFlight(work, progress, lambda flight: self._remove(key, flight))
+        own = TaskFlight(
+            work, progress, lambda flight: self._remove(key, flight), outlives, self._orphans
+        )
         self._flights[key] = own
         try:
             await _wait_for_any([own], None)
@@ -154,8 +179,8 @@ class TaskSingleFlight:
     def tasks(self) -> list[asyncio.Task[Any]]:
         """Return the flights' tasks on this loop, without the current one."""
         loop, current = asyncio.get_running_loop(), asyncio.current_task()
-        tasks = [flight.task for key, flight in self._flights.items() if key[0] is loop]
-        return [task for task in tasks if task is not current]
+        tasks = {flight.task for flight in (*self._flights.values(), *self._orphans)}
+        return [task for task in tasks if task.get_loop() is loop and task is not current]
 
     def __len__(self) -> int:
         return len(self._flights)

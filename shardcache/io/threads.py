@@ -73,6 +73,7 @@ class ThreadSingleFlight:
         takes_over: bool,
         progress: Any = None,  # as above
         joins: Callable[[Any], bool] | None = None,
+        outlives: Callable[[], float] | None = None,  # noqa: ARG002 - threads are not cancelled
     ) -> tuple[T | FlightEnd, bool]:
         """Run `work` in this thread, or wait for the flight under this name."""
         key = (os.getpid(), name)

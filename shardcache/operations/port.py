@@ -46,6 +46,7 @@ class SingleFlight(Protocol):
         takes_over: bool,
         progress: Any = None,
         joins: Callable[[Any], bool] | None = None,
+        outlives: Callable[[], float] | None = None,
     ) -> Awaitable[tuple[T | FlightEnd, bool]]:
         """Run `work`, or wait up to `wait` seconds for the flight under this name.
 
@@ -55,6 +56,9 @@ class SingleFlight(Protocol):
 
         `progress` is what other callers may know of the caller's own flight. A caller does not wait
         for a flight whose progress `joins` refuses, and no caller joins that one any more.
+
+        When the last caller of the caller's own flight is cancelled, its work is too. `outlives` is
+        called instead, if there is one, and returns for how many more seconds the work may go on.
         """
 
     def progress(self, name: bytes) -> Any:

@@ -94,7 +94,8 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _true_or_false(text: str) -> object:
+def true_or_false(text: str) -> object:
+    """Return the truth value of a text; the text itself if it is none."""
     return _FLAGS.get(text.lower(), text)
 
 
@@ -155,8 +156,8 @@ PARAMETERS: Final = {
     "strategy": Parameter(_name_with_options),
     "codec": Parameter(_name_with_options),
     "secret": Parameter(_secret, _secrets),
-    "read_unsigned": Parameter(_flag, _true_or_false),
-    "read_compressed": Parameter(_flag, _true_or_false),
+    "read_unsigned": Parameter(_flag, true_or_false),
+    "read_compressed": Parameter(_flag, true_or_false),
     "namespace": Parameter(_namespace),
     "default_ttl": Parameter(_lifetime, _number),
     "timeout": Parameter(_timeout, _number),
@@ -164,7 +165,7 @@ PARAMETERS: Final = {
     "on_error": Parameter(_one_of(get_args(OnError))),
     "failover": Parameter(_one_of(get_args(Failover))),
     "pool_size": Parameter(_pool_size, _number),
-    "clearable": Parameter(_flag, _true_or_false),
+    "clearable": Parameter(_flag, true_or_false),
     "lock_nodes": Parameter(_lock_nodes),
     "ssl_context": Parameter(_ssl_context),
 }

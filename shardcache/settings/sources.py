@@ -10,7 +10,7 @@ from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults, near, unknown, within
 from shardcache.settings.nodes import read_url
-from shardcache.settings.parameters import FROM_ENVIRONMENT, PARAMETERS
+from shardcache.settings.parameters import FROM_ENVIRONMENT, PARAMETERS, true_or_false
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 PREFIX: Final = "SHARDCACHE_"
 URL_VARIABLE: Final = "SHARDCACHE_URL"
 CONFIG_VARIABLE: Final = "SHARDCACHE_CONFIG"
+DISABLED_VARIABLE: Final = "SHARDCACHE_DISABLED"
 
 # `SHARDCACHE_PLUGINS` is read where plugins are loaded; it is listed so that it is not a misspelling.
-_OTHER_VARIABLES: Final = (URL_VARIABLE, CONFIG_VARIABLE, "SHARDCACHE_PLUGINS")
+_OTHER_VARIABLES: Final = (
+    URL_VARIABLE,
+    CONFIG_VARIABLE,
+    DISABLED_VARIABLE,
+    "SHARDCACHE_PLUGINS",
+)
 
 NO_NODES: Final = (
     "no nodes are named: set SHARDCACHE_URL, as memcached://10.0.0.1,10.0.0.2, or SHARDCACHE_CONFIG to"
@@ -137,6 +143,18 @@ def names_nodes(environ: Mapping[str, str]) -> bool:
     """Return whether the environment names a URL or a file of settings."""
     variables = _variables(environ)
     return URL_VARIABLE in variables or CONFIG_VARIABLE in variables
+
+
+def is_disabled(environ: Mapping[str, str]) -> bool:
+    """Return whether `SHARDCACHE_DISABLED` turns the cache off.
+
+    It is no setting: it holds for every client of the process, wherever its settings come from.
+    """
+    text = _variables(environ).get(DISABLED_VARIABLE, "no")
+    disabled = true_or_false(text)
+    if not isinstance(disabled, bool):
+        raise ConfigurationError(f"{DISABLED_VARIABLE}: must be yes, true, 1, no, false or 0")
+    return disabled
 
 
 def from_environment(

@@ -37,6 +37,12 @@ def test_values_go_in_and_come_out(typed, url):
     assert typed("delete", "k", "--url", url)[0] == 1
 
 
+def test_a_disabled_cache_can_be_looked_at(typed, url):
+    """`SHARDCACHE_DISABLED` is for programs: an operator wants to see the nodes."""
+    assert typed("set", "k", "v", "--url", url, SHARDCACHE_DISABLED="1")[0] == 0
+    assert typed("get", "k", "--url", url, SHARDCACHE_DISABLED="1")[:2] == (0, "v\n")
+
+
 @pytest.mark.parametrize("ttl", ["0", "-1"])
 def test_no_time_to_live_is_told(typed, url, ttl):
     """Storing for no time removes the key, and `set` says so."""

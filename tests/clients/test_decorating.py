@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 import time
@@ -79,7 +80,8 @@ def test_a_decorator_without_parentheses_is_refused(decorate, name):
     [
         (coroutine_function, "not the async def coroutine_function()"),
         (no_argument, "no_argument() does not"),
-        (lambda value, arguments: value or arguments, "<lambda>() does not"),
+        (lambda value, arguments, more: value or arguments or more, "<lambda>() does not"),
+        (lambda value, *, arguments: value or arguments, "<lambda>() does not"),
     ],
 )
 def test_a_ttl_function_takes_the_result(decorate, ttl, fault):
@@ -90,9 +92,18 @@ def test_a_ttl_function_takes_the_result(decorate, ttl, fault):
     assert fault in str(raised.value)
 
 
-@pytest.mark.parametrize("ttl", [one_argument, lambda value, more=1: value + more, float, abs])
+@pytest.mark.parametrize(
+    "ttl",
+    [
+        one_argument,
+        lambda value, more=1: value + more,
+        lambda value, arguments: value + arguments["more"],
+        float,
+        abs,
+    ],
+)
 def test_a_function_of_the_result_may_be_the_ttl(decorate, ttl):
-    """Passed by name; built-in functions work too."""
+    """Passed by name; built-in functions work too, and one that takes the arguments."""
     cached, _ = decorate
     assert cached(ttl=ttl)
 
@@ -137,6 +148,51 @@ def test_seconds_may_be_given_by_position(decorate):
     assert cached(None)
     with pytest.raises(ConfigurationError, match="ttl is given twice, 60 and 5"):
         cached(60, ttl=5)
+
+
+POLICY = CachePolicy(ttl=90, stale=30, lock="shard")
+
+
+def test_a_policy_may_be_passed_whole(decorate):
+    """It serves many functions, and key options may stand beside it."""
+    cached, _ = decorate
+    for namespace in ("f", "g"):
+        decorator = cached(policy=POLICY, namespace=namespace, tags="t")
+        assert decorator._policy == POLICY
+
+
+@pytest.mark.parametrize(
+    ("positional", "options", "named"),
+    [((60,), {}, "ttl"), ((), {"ttl": None}, "ttl"), ((), {"ttl": 1, "stale": 5}, "ttl and stale")],
+)
+def test_a_policy_and_single_options_are_refused(decorate, positional, options, named):
+    """The error names them, and the way out."""
+    cached, _ = decorate
+    with pytest.raises(ConfigurationError, match=rf"^cached: {named} cannot .* dataclasses\.repl"):
+        cached(*positional, policy=POLICY, **options)
+
+
+def test_a_policy_is_a_cache_policy(decorate):
+    """Not a mapping of options, nor a lock policy."""
+    cached, _ = decorate
+    with pytest.raises(ConfigurationError, match="policy must be a CachePolicy, not dict"):
+        cached(policy={"ttl": 60})
+
+
+def test_a_policy_of_another_has_its_defaults():
+    """`stale_if_error` follows the new `stale`."""
+    other = dataclasses.replace(POLICY, stale=600)
+    assert (other.ttl, other.served_after_error, other.lock) == (90, 600, "shard")
+    assert dataclasses.replace(other, stale_if_error=5).served_after_error == 5
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_policy_may_leave_the_ttl_to_the_client(kind):
+    """As without a ttl."""
+    policy = CachePolicy(ttl=DEFAULT, stale=30)
+    assert kind("memory://a", default_ttl=30).cached(policy=policy)._policy.ttl == 30
+    with pytest.raises(ConfigurationError, match="there is no ttl"):
+        kind("memory://a").cached(policy=policy)
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

@@ -209,7 +209,7 @@ class TestFunctions:
         [
             ({"key": 5}, "key must be a template or a function"),
             ({"key": b"x"}, "key must be a template or a function"),
-            ({"tags": None}, "tags must be strings"),
+            ({"tags": None}, "tags must be templates"),
             ({"ignore": [1]}, "ignore must be strings"),
             ({"cache_errors": 5}, "cache_errors must be types"),
             ({"cache_errors": None}, "cache_errors must be types"),

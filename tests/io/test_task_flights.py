@@ -13,6 +13,14 @@ from shardcache.operations.port import FlightEnd
 LONG = 30.0
 
 
+async def cancel_soon(tasks):
+    """Cancel tasks that have begun to wait."""
+    await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class TestTasks:
     """Tasks of one client."""
 
@@ -80,6 +88,77 @@ class TestTasks:
         assert await flights.do(b"k", other, LONG, takes_over=False) == ("made", True)
         assert ended == [1]
         assert len(flights) == 0
+
+    @in_virtual_time
+    async def test_work_that_outlives_its_callers_goes_on(self):
+        """A later caller joins it; it is told of once, and its outcome is that of all."""
+        flights = TaskSingleFlight()
+        told = []
+
+        async def work():
+            await asyncio.sleep(1.0)
+            return "made"
+
+        def do():
+            return flights.do(
+                b"k", work, LONG, takes_over=False, outlives=lambda: told.append(1) or 10.0
+            )
+
+        for _ in range(2):
+            await cancel_soon([asyncio.create_task(do()) for _ in range(3)])
+            assert len(flights) == 1
+        assert len(flights.tasks()) == 1
+        assert await do() == ("made", False)
+        assert told == [1]
+        assert len(flights) == 0
+        assert flights.tasks() == []
+
+    @in_virtual_time
+    async def test_work_outlives_its_callers_for_a_while(self):
+        """Then it is cancelled, at once or when those who have joined it leave."""
+        flights = TaskSingleFlight()
+        ended = []
+
+        async def work():
+            try:
+                await asyncio.sleep(1000.0)
+            finally:
+                ended.append(asyncio.get_running_loop().time())
+
+        def do():
+            return flights.do(b"k", work, LONG, takes_over=False, outlives=lambda: 10.0)
+
+        for joined in (False, True):
+            began = asyncio.get_running_loop().time()
+            await cancel_soon([asyncio.create_task(do())])
+            if joined:
+                assert await do() == (FlightEnd.TIMED_OUT, False)
+            else:
+                await asyncio.sleep(11.0)
+            await asyncio.sleep(0.01)
+            assert ended.pop() - began == pytest.approx(LONG if joined else 10.0, abs=0.5)
+            assert flights.tasks() == []
+
+    @in_virtual_time
+    async def test_work_that_was_replaced_is_among_the_tasks(self):
+        """So that a client that is closed can cancel it."""
+        flights = TaskSingleFlight()
+
+        async def work():
+            await asyncio.sleep(LONG)
+
+        task = asyncio.create_task(
+            flights.do(b"k", work, LONG, takes_over=False, outlives=lambda: LONG)
+        )
+        await asyncio.sleep(0.01)
+        flights.forget(b"k")
+        assert flights.tasks() == []  # its caller waits for it
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        (left,) = flights.tasks()
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        assert flights.tasks() == []
 
     @in_virtual_time
     async def test_the_work_has_the_context_of_the_first(self):

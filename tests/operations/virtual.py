@@ -205,7 +205,17 @@ class LoopHarness:
     KEY = "report"
     TAG = "t"
 
-    def __init__(self, clients=2, kinds=REDIS, seed=0, tags=("t",), delays=(None,), **terms):
+    def __init__(  # noqa: PLR0913 - what differs from test to test
+        self,
+        clients=2,
+        kinds=REDIS,
+        *,
+        seed=0,
+        tags=("t",),
+        result_tags=(),
+        delays=(None,),
+        **terms,
+    ):
         self.loop = VirtualLoop()
         self.world = LoopWorld(self.loop, seed)
         self.nodes = [SimulatedNode(self.world, whole_seconds=kind) for kind in kinds]
@@ -215,6 +225,7 @@ class LoopHarness:
         ]
         self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
         self.tags = tags
+        self.result_tags = result_tags
         self.version = 0
         self.error = None  # what the source raises in place of a version
         self.calls = 0
@@ -241,7 +252,7 @@ class LoopHarness:
 
         cluster = self.clusters[place]
         protection = self.protections[place]
-        return Request(
+        request = Request(
             cluster,
             self.KEY,
             factory or load,
@@ -250,6 +261,9 @@ class LoopHarness:
             protection.direct,
             self.tags,
         )
+        if self.result_tags:
+            request.result_tags = lambda _: self.result_tags
+        return request
 
     @property
     def now(self):

@@ -347,7 +347,7 @@ def test_faults_of_the_environment_name_the_variable():
 
 
 @pytest.mark.parametrize(
-    "name", ["PLUGINS", "PORT", "PORT_11211_TCP", "SERVICE_HOST", "PROMETHEUS_BUCKETS"]
+    "name", ["PLUGINS", "DISABLED", "PORT", "PORT_11211_TCP", "SERVICE_HOST", "PROMETHEUS_BUCKETS"]
 )
 def test_variables_of_others_are_ignored(name):
     """Plugins and Kubernetes may set variables that begin like ours."""

@@ -31,6 +31,7 @@ VALUE_TESTS = tuple(
     for subject in ("recompute", "refresh", "claims", "waiting", "takeover", "outcomes")
 )
 FLIGHT_TESTS = ("operations/recompute/test_single_flight.py",)
+RESULT_TAG_TESTS = ("operations/recompute/test_result_tags.py",)
 SIGNED_TESTS = ("clients/test_signed.py", "clients/test_replay.py")
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
 GENERATIONS = "operations/invalidation/generations.py"
@@ -231,14 +232,14 @@ MUTANTS = [
     Mutant(
         "a flight whose tags were invalidated is joined",
         "operations/recompute/progress.py",
-        "return still_holds and _tags_agree(self.versions, progress.versions)",
+        "return still_holds and tags_agree(self.versions, progress.versions)",
         "return still_holds",
         FLIGHT_TESTS,
     ),
     Mutant(
         "those who see the stub of their leader do not join",
         "operations/recompute/progress.py",
-        "return still_holds and _tags_agree(self.versions, progress.versions)",
+        "return still_holds and tags_agree(self.versions, progress.versions)",
         "return False",
         FLIGHT_TESTS,
     ),
@@ -248,6 +249,48 @@ MUTANTS = [
         "return True  # unknown, and joining spares the source",
         "return False",
         FLIGHT_TESTS,
+    ),
+    Mutant(
+        "an invalidation during a recompute is missed, if the result has the tag",
+        "operations/recompute/recompute.py",
+        "    if logged:\n        return Tagged(result_tags, None)\n",
+        "",
+        RESULT_TAG_TESTS,
+    ),
+    Mutant(
+        "a tag is logged after its version is removed",
+        "operations/invalidation/tags.py",
+        "        reply = await cluster.ask(member, Delete(name)) if failure is None else failure\n",
+        "        reply = reply if failure is None else failure\n",
+        RESULT_TAG_TESTS,
+    ),
+    Mutant(
+        "a lost log of tags is no reason",
+        "operations/invalidation/tag_log.py",
+        "    if end not in entries:\n        return True\n",
+        "    if end not in entries:\n        return False\n",
+        RESULT_TAG_TESTS,
+    ),
+    Mutant(
+        "a late follower does not look at the tags of its result",
+        "operations/recompute/cached_value.py",
+        "        or await _is_void(request, ended, first_read)",
+        "        or False",
+        RESULT_TAG_TESTS,
+    ),
+    Mutant(
+        "a refresh joins a recompute that may serve an old value",
+        "operations/recompute/cached_value.py",
+        "if leader.progress.renews and not progress.renews:",
+        "if False:",
+        ("operations/recompute/test_blocks.py",),
+    ),
+    Mutant(
+        "an orphan goes on for ever",
+        "io/tasks.py",
+        "        self._outlives = None\n        self.leave()",
+        "        self.leave()",
+        ("operations/recompute/test_orphans.py", "io/test_task_flights.py"),
     ),
     Mutant(
         "any bare stub passes for the leader's",
@@ -308,8 +351,8 @@ MUTANTS = [
     Mutant(
         "the work of a flight is part of the task that began it",
         "io/tasks.py",
-        "        if not self._waiters:\n            self._task.cancel()",
-        "        self._task.cancel()",
+        "        if self._waiters or self._task.done():\n            return\n",
+        "",
         ("io/test_task_flights.py",),
     ),
     Mutant(

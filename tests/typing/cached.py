@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import assert_type
 
@@ -9,13 +10,17 @@ from shardcache import (
     AsyncClient,
     AsyncLease,
     CachedFunction,
+    CacheEntry,
     CacheInfo,
+    CachePolicy,
     Client,
     Lease,
     LockPolicy,
     Stats,
+    bypass,
     cached,
     configure,
+    refresh,
 )
 
 client = Client("memory://a")
@@ -52,6 +57,29 @@ def by_default(user_id: int) -> str:
     return str(user_id)
 
 
+def names_of(_call: Mapping[str, object], result: list[int]) -> list[str]:
+    """Stand for a function of the arguments and the result."""
+    return [str(number) for number in result]
+
+
+@client.cached(
+    policy=CachePolicy(ttl=60, on_cancel="finish"),
+    tags=["numbers", lambda call: [str(call["count"])], names_of],
+)
+def by_result(count: int) -> list[int]:
+    """Stand for a function whose values are tagged by what is in them."""
+    return list(range(count))
+
+
+@client.cached(
+    ttl=lambda result, call: len(result) if call["user_id"] else None,
+    condition=lambda result, call: bool(result and call),
+)
+def by_arguments(user_id: int) -> str:
+    """Stand for a function whose ttl and condition see the arguments."""
+    return str(user_id)
+
+
 # A function is no ttl by position: the parentheses were forgotten.
 client.cached(by_default)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 async_client.cached(by_default)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -82,6 +110,7 @@ def functions() -> None:
     """Call with the function's own parameters; the extras take them as well."""
     assert_type(profile(7, verbose=True), dict[str, int])
     assert_type(profile.get(7), dict[str, int] | None)
+    assert_type(profile.entry(7), CacheEntry[dict[str, int]] | None)
     assert_type(profile.set({"id": 7}, 7), bool)
     assert_type(profile.refresh(user_id=7), dict[str, int])
     assert_type(profile.invalidate(7), bool)
@@ -91,7 +120,10 @@ def functions() -> None:
     assert_type(profile.cache_info(), CacheInfo)
     assert_type(plain(7), str)
     assert_type(client.get_or_set("k", lambda: 7, ttl=60, lock=True), int)
+    assert_type(client.get_or_set("k", lambda: [7], ttl=60, tags=["t", b"u", str]), list[int])
     assert_type(client.stats(), Stats)
+    with bypass(), refresh():
+        assert_type(plain(7), str)
     profile("seven")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     configure("memory://a,b,c")
 
@@ -100,6 +132,7 @@ def methods() -> None:
     """Call without the instance."""
     assert_type(Users().method(7), str)
     assert_type(Users().method.get(7), str | None)
+    assert_type(Users().method.entry(7), CacheEntry[str] | None)
     assert_type(Users.static(7), str)
     bound: CachedFunction[[int], str] = Users().method
     assert_type(bound(7), str)
@@ -112,6 +145,7 @@ async def awaited() -> None:
     assert_type(await fetched.get(7), bytes | None)
     assert_type(await Users().awaited(7), str)
     assert_type(await Users().awaited.refresh(7), str)
+    assert_type(await Users().awaited.entry(7), CacheEntry[str] | None)
 
 
 def locks() -> None:

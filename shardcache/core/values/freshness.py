@@ -35,6 +35,7 @@ class Stored(NamedTuple):
     delta: float = 0.0
     ttl: float = math.inf
     versions: Sequence[bytes] | None = None
+    tags: Sequence[bytes] | None = None
 
 
 def open_stored(payload: Payload) -> Stored | None:
@@ -42,21 +43,26 @@ def open_stored(payload: Payload) -> Stored | None:
     if payload[0] != ENVELOPE_FLAGS:
         return Stored(payload)
     try:
-        flags, data, fresh_until, delta, ttl, versions = unpack(payload[1])
+        flags, data, fresh_until, delta, ttl, versions, tags = unpack(payload[1])
     except DecodeError:
         return None
     if not is_value(flags):
         return None
-    return Stored((flags, data), fresh_until, delta, ttl, versions)
+    return Stored((flags, data), fresh_until, delta, ttl, versions, tags)
 
 
-def seal(
-    payload: Payload, now: float, delta: float, ttl: float | None, versions: Sequence[bytes]
+def seal(  # noqa: PLR0913, PLR0917 - all of an envelope
+    payload: Payload,
+    now: float,
+    delta: float,
+    ttl: float | None,
+    versions: Sequence[bytes],
+    tags: Sequence[bytes] | None = None,
 ) -> Envelope:
     """Return the envelope of a value that took `delta` seconds and is fresh for `ttl` from `now`."""
     flags, data = payload
     lifetime = math.inf if ttl is None else ttl
-    return Envelope(flags, data, now + lifetime, delta, lifetime, versions)
+    return Envelope(flags, data, now + lifetime, delta, lifetime, versions, tags)
 
 
 def freshness(
@@ -78,7 +84,7 @@ def freshness(
 
 def serves_after_error(value: Stored, policy: CachePolicy, now: float) -> bool:
     """Return whether a value is young enough to be served in place of an error."""
-    return now - value.fresh_until < policy.seconds("stale_if_error")
+    return now - value.fresh_until < policy.served_after_error
 
 
 def _ends_soon(value: Stored, beta: float, left: float, chance: float) -> bool:

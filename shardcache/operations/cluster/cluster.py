@@ -53,6 +53,8 @@ class Cluster:
 
     # Whether keys' names carry a generation: see `ClearableCluster`.
     clearable = False
+    # Whether the cache is turned off: see `DisabledCluster`.
+    disabled = False
 
     __slots__ = (
         "default_ttl",

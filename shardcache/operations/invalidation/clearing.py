@@ -101,6 +101,8 @@ class ClearableCluster(Cluster):
 
 async def clear(cluster: Cluster, generations: Generations) -> bool:
     """Invalidate all keys of a clearable cluster; return whether that is in force."""
+    if cluster.disabled:
+        return False
     if not cluster.clearable:
         raise ConfigurationError(
             "clear: this client's keys carry no generation, so they cannot be cleared in one step;"

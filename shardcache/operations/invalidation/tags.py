@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
-from shardcache.core.commands import Delete, Get, Reply, Set, When
+from shardcache.core.commands import Delete, Get, GetMany, Reply, Set, When
 from shardcache.core.reserved_keys import TAGS, own_key
 from shardcache.core.values.envelopes import VERSION_SIZE
 from shardcache.core.values.flags import MARK_FLAGS
@@ -12,6 +13,9 @@ from shardcache.errors import DecodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key
+from shardcache.operations.invalidation import tag_log
+
+UNREACHABLE: Final = b""  # in place of the version of a tag whose node did not answer
 
 
 def places(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Member]]:
@@ -31,33 +35,70 @@ def version_in(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
     return data if flags == MARK_FLAGS and len(data) == VERSION_SIZE else None
 
 
+async def current(cluster: Cluster, tags: Sequence[Key]) -> list[bytes | None]:
+    """Return the current versions of tags, with one command for each node.
+
+    The version of a tag that has none is `None`, that of a tag whose node failed is `UNREACHABLE`.
+    """
+    placed = places(cluster, tags)
+    versions = await _read(cluster, placed, cluster.deadline())
+    return [versions[name] for name, _ in placed]
+
+
 async def get_or_create(cluster: Cluster, tags: Sequence[Key]) -> list[bytes] | None:
     """Return the versions of the tags, and create missing ones; `None` if a node failed."""
     if not tags:
         return []
-    placed = places(cluster, tags)
-    deadline = cluster.deadline()
-    replies = await cluster.ask_many([(member, Get(name)) for name, member in placed], deadline)
-    versions: list[bytes] = []
-    for (name, member), reply in zip(placed, replies, strict=True):
-        if isinstance(reply, NodeError):
-            return None
-        version = version_in(cluster, name, reply)
-        version = version or await _create(cluster, member, name, deadline)
-        if version is None:
-            return None
-        versions.append(version)
+    placed, deadline = places(cluster, tags), cluster.deadline()
+    versions = await _read(cluster, placed, deadline)
+    missing = {name: member for name, member in placed if versions[name] is None}
+    if missing:
+        versions |= await _create(cluster, missing, deadline)
+    found = [version for name, _ in placed if (version := versions[name])]
+    return found if len(found) == len(placed) else None
+
+
+def seen_version(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:
+    """Return the version in a reply about `name`; `UNREACHABLE` if its node failed."""
+    return UNREACHABLE if isinstance(reply, NodeError) else version_in(cluster, name, reply)
+
+
+async def _read(
+    cluster: Cluster, placed: Iterable[tuple[bytes, Member]], deadline: float
+) -> dict[bytes, bytes | None]:
+    """Return the versions under these names, as `current` does."""
+    names: dict[Member, list[bytes]] = {}
+    for name, member in placed:
+        names.setdefault(member, []).append(name)
+    asks = [(member, GetMany(each)) for member, each in names.items()]
+    found: dict[bytes, bytes | None] = {}
+    for (_, command), reply in zip(asks, await cluster.ask_many(asks, deadline), strict=True):
+        replies = reply if isinstance(reply, list) else [reply] * len(command.keys)
+        for name, each in zip(command.keys, replies, strict=True):
+            found[name] = seen_version(cluster, name, each)
+    return found
+
+
+async def _create(
+    cluster: Cluster, missing: Mapping[bytes, Member], deadline: float
+) -> dict[bytes, bytes | None]:
+    """Create versions for tags that have none; return another client's where that one is faster."""
+    fresh = {name: cluster.io.token()[:VERSION_SIZE] for name in missing}
+    seal = cluster.payloads.seal
+    asks = [
+        (member, Set(name, seal(name, (MARK_FLAGS, fresh[name])), None, When.ABSENT))
+        for name, member in missing.items()
+    ]
+    replies = await cluster.ask_many(asks, deadline)
+    lost = [
+        (name, member)
+        for (name, member), reply in zip(missing.items(), replies, strict=True)
+        if reply is not True
+    ]
+    versions: dict[bytes, bytes | None] = dict(fresh)
+    if lost:
+        versions |= await _read(cluster, lost, deadline)
     return versions
-
-
-async def _create(cluster: Cluster, member: Member, name: bytes, deadline: float) -> bytes | None:
-    """Create a version for a tag that has none; return another client's if that one is faster."""
-    fresh = cluster.io.token()[:VERSION_SIZE]
-    payload = cluster.payloads.seal(name, (MARK_FLAGS, fresh))
-    stored = await cluster.ask(member, Set(name, payload, None, When.ABSENT), deadline)
-    if stored is True:
-        return fresh
-    return version_in(cluster, name, await cluster.ask(member, Get(name), deadline))
 
 
 async def invalidate(cluster: Cluster, tag: Key) -> bool:
@@ -65,5 +106,10 @@ async def invalidate(cluster: Cluster, tag: Key) -> bool:
     # It is not known which recomputes in progress have this tag: no caller joins any of them.
     cluster.invalidated_all()
     ((name, member),) = places(cluster, [tag])
-    reply = await cluster.ask(member, Delete(name))
+    read_log = Get(tag_log.name_of(cluster))
+    log, reply = await cluster.ask_many([(member, read_log), (member, Delete(name))])
+    if log is not None:
+        # Values may have tags by their results: a tag is logged before its version is removed.
+        failure = await tag_log.add(cluster, member, name)
+        reply = await cluster.ask(member, Delete(name)) if failure is None else failure
     return not isinstance(cluster.unwrap(reply, reply), NodeError)

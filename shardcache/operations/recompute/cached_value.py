@@ -7,22 +7,24 @@ release. A hit is one command.
 
 from __future__ import annotations
 
-from collections.abc import Container, Coroutine
+from collections.abc import Container, Coroutine, Sequence
 from typing import Any, Final
 
 from shardcache.core.cache_policy import lifetime_of
-from shardcache.core.commands import Command, Delete, Gets, Set
+from shardcache.core.commands import Command, Delete, Gets, Reply, Set
+from shardcache.core.values.entries import CacheEntry, entry_of
 from shardcache.core.values.flags import BARE_STUB, ERROR_FLAGS, is_mark
 from shardcache.core.values.freshness import Freshness, Stored, open_stored
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.observing import report
 from shardcache.operations.invalidation import tags
-from shardcache.operations.port import FlightEnd, raisable
+from shardcache.operations.port import FlightEnd, Work, raisable
+from shardcache.operations.recompute.blocks import bypassed, entered, refreshing
 from shardcache.operations.recompute.exceptions import copy_to_raise
 from shardcache.operations.recompute.leader import Leader
 from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome
-from shardcache.operations.recompute.progress import FirstRead, Progress
+from shardcache.operations.recompute.progress import FirstRead, Progress, tags_agree
 from shardcache.operations.recompute.recompute import begin_over, capture, claim_refresh, recompute
 from shardcache.operations.recompute.request import SERVED, Request
 
@@ -33,10 +35,29 @@ RESERVES: Final = frozenset({Freshness.LAST_RESORT, Freshness.EXPIRED})
 
 def get(request: Request) -> Coroutine[Any, Any, Any]:
     """Return the value: the stored one, or the result of one caller's recompute for all."""
-    cluster = request.cluster
+    cluster, work = request.cluster, _get
+    if entered.get() or cluster.disabled:
+        if cluster.disabled or bypassed():
+            return _call(request)
+        work = _get_in_block
     if cluster.observes_operations:
-        return report(cluster, "cached", 1, lambda: _get(request), lambda _: not request.missed)
-    return _get(request)
+        return report(cluster, "cached", 1, lambda: work(request), lambda _: not request.missed)
+    return work(request)
+
+
+async def _call(request: Request) -> Any:
+    """Call the function, and leave the cache alone."""
+    return await request.io.compute(request.factory)
+
+
+async def _get_in_block(request: Request) -> Any:
+    """Recompute the value, unless the `refresh` block that the caller is in has done so already."""
+    block, value = refreshing(), (request.io, request.name)
+    if block is None or not block.is_due(value):
+        return await _get(request)
+    result = await _renew(request)
+    block.note(value)
+    return result
 
 
 async def _get(request: Request) -> Any:
@@ -53,34 +74,61 @@ async def _get(request: Request) -> Any:
                         return value
                     return await _serve_stale(request, value, stored)
             elif state in RESERVES:
-                return await _miss(request, FirstRead(request.began, reply, versions), stored)
+                return await _miss(request, _first_read(request, reply, versions), stored)
     elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
         error = request.restore_error(reply)
         if error is not None:
             request.increment("hits")
             raise raisable(error)
-    return await _miss(request, FirstRead(request.began, reply, versions), None)
+    return await _miss(request, _first_read(request, reply, versions), None)
+
+
+def _first_read(request: Request, reply: Reply, versions: Sequence[bytes | None]) -> FirstRead:
+    """Return what was read, with the versions of the tags that are known without a value."""
+    return FirstRead(request.began, reply, versions[: len(request.tags)])
 
 
 async def peek(request: Request) -> Any:
     """Return the stored value, fresh or stale, or `NO_VALUE`; never recompute."""
+    found = await _find(request)
+    return NO_VALUE if found is None else found[0]
+
+
+async def entry(request: Request) -> CacheEntry[Any] | None:
+    """Return the stored value, fresh or stale, with its age; never recompute."""
+    found = await _find(request)
+    if found is None:
+        return None
+    value, stored, state = found
+    now = request.io.wall()
+    if stored.versions is None:  # without an envelope
+        return CacheEntry(value, None, await request.seconds_left(), fresh=True)
+    return entry_of(value, stored, now, stale=state is Freshness.STALE)
+
+
+async def _find(request: Request) -> tuple[Any, Stored, Freshness] | None:
+    """Return the stored value with its form and freshness, if it may be served."""
     reply, versions = await request.read()
-    if not isinstance(reply, tuple) or is_mark(reply):
-        return NO_VALUE
-    stored = open_stored(reply)
-    if stored is None or request.freshness_of(stored, versions) not in SERVED:
-        return NO_VALUE
-    return request.decode(stored.payload)
+    stored = None if not isinstance(reply, tuple) or is_mark(reply) else open_stored(reply)
+    if stored is None:
+        return None
+    state = request.freshness_of(stored, versions)
+    value = request.decode(stored.payload) if state in SERVED else NO_VALUE
+    return None if value is NO_VALUE else (value, stored, state)
 
 
 async def put(request: Request, value: Any) -> bool:
     """Store a value as if it had just been recomputed; return whether it was stored."""
-    lifetime = lifetime_of(request.policy, value)
-    versions = await tags.get_or_create(request.cluster, request.tags)
-    if lifetime == 0 or versions is None:
+    lifetime = lifetime_of(request.policy, value, request.arguments)
+    if lifetime == 0:
         return False
-    payload = request.cluster.payloads.dump(request.name, value)
-    stored, seconds = request.seal(payload, lifetime, 0.0, versions)
+    result_tags = request.tags_of(value)
+    payload = request.dump(value, result_tags)
+    all_tags = [*request.tags, *(result_tags or ())]
+    versions = await tags.get_or_create(request.cluster, all_tags)
+    if versions is None:
+        return False
+    stored, seconds = request.seal(payload, lifetime, 0.0, versions, result_tags)
     request.cluster.invalidated(request.name)
     reply = await request.ask(Set(request.name, stored, seconds))
     if isinstance(reply, NodeRefusedError):  # as for every store: the old value is gone
@@ -90,19 +138,16 @@ async def put(request: Request, value: Any) -> bool:
 
 async def refresh(request: Request) -> Any:
     """Recompute the value, whatever is stored; store and return it."""
-    progress = Progress(request.io.now())
+    progress = Progress(request.io.now(), renews=True)
 
-    async def recompute_over() -> Outcome:
-        outcome = await capture(lambda: _recompute_over(request, progress))
-        return outcome._replace(progress=progress)
+    def work() -> Coroutine[Any, Any, Outcome]:
+        return _land(progress, lambda: _recompute_over(request, progress))
 
     request.cluster.invalidated(request.name)
     ended, _ = await request.io.single_flight.do(
-        request.name, recompute_over, 0.0, takes_over=True, progress=progress
+        request.name, work, 0.0, takes_over=True, progress=progress, outlives=request.outlives
     )
-    return await _deliver_own(
-        request, await recompute_over() if isinstance(ended, FlightEnd) else ended
-    )
+    return await _deliver_own(request, await work() if isinstance(ended, FlightEnd) else ended)
 
 
 async def invalidate(request: Request) -> bool:
@@ -169,16 +214,31 @@ async def _recompute_over(request: Request, progress: Progress) -> Outcome:
 
 
 async def _miss(request: Request, first_read: FirstRead, last_resort: Stored | None) -> Any:
-    io, policy = request.io, request.policy
     request.missed = True
     request.increment("misses")
     if isinstance(first_read.reply, NodeError):
         request.count_trouble(first_read.reply)
-    began = io.now()
-    leader = Leader(request, last_resort, began + policy.seconds("wait"))
-    if not policy.coalesce:
-        return await _deliver_own(request, await _lead(leader, first_read))
-    ended, own = await _join_or_lead(request, leader, await _identify_stub(request, first_read))
+    leader = Leader(request, last_resort)
+    return await _share(leader, first_read, lambda: leader.outcome(first_read.reply))
+
+
+async def _renew(request: Request) -> Any:
+    """Recompute the value, whatever is stored, for all callers of this process that want that now."""
+    reply, versions = await request.read()
+    request.missed = True
+    leader = Leader(request, None, renews=True)
+    first_read = _first_read(request, reply, versions)
+    return await _share(leader, first_read, lambda: _recompute_over(request, leader.progress))
+
+
+async def _share(leader: Leader, first_read: FirstRead, work: Work[Outcome]) -> Any:
+    """Return the result of `work` for one caller of this process, who shares it with the others."""
+    request = leader.request
+    io, began = request.io, request.io.now()
+    if not request.policy.coalesce:
+        return await _deliver_own(request, await _land(leader.progress, work))
+    first_read = await _identify_stub(request, first_read)
+    ended, own = await _join_or_lead(leader, first_read, work)
     if ended is FlightEnd.REENTRANT:
         return await _recompute_alone(request)
     if isinstance(ended, FlightEnd):
@@ -192,21 +252,25 @@ async def _miss(request: Request, first_read: FirstRead, last_resort: Stored | N
     return await _deliver_copy(request, ended)
 
 
-async def _lead(leader: Leader, first_read: FirstRead) -> Outcome:
-    outcome = await capture(lambda: leader.outcome(first_read.reply))
-    return outcome._replace(progress=leader.progress)
+async def _land(progress: Progress, work: Work[Outcome]) -> Outcome:
+    """Return the outcome of a flight for all its callers, with its progress."""
+    outcome = await capture(work)
+    return outcome._replace(progress=progress)
 
 
 async def _join_or_lead(
-    request: Request, leader: Leader, first_read: FirstRead
+    leader: Leader, first_read: FirstRead, work: Work[Outcome]
 ) -> tuple[Outcome | FlightEnd, bool]:
     """Return the outcome of the flight for all callers, and whether the work was this caller's own.
 
     An outcome that is older than this call does not count, nor does another caller's timeout.
     """
+    request = leader.request
     joined: set[Progress] = set()
 
     def joins(progress: Progress) -> bool:
+        if leader.progress.renews and not progress.renews:
+            return False
         if not first_read.may_join(progress):
             leader.void = progress.claim
             return False
@@ -216,14 +280,18 @@ async def _join_or_lead(
 
     ended: Outcome | FlightEnd = FlightEnd.CANCELLED
     own = False
-    while not own and _lacks_outcome(ended, leader, first_read, joined):
+    while not own and (
+        _lacks_outcome(ended, leader, first_read, joined)
+        or await _is_void(request, ended, first_read)
+    ):
         ended, own = await request.io.single_flight.do(
             request.name,
-            lambda: _lead(leader, first_read),
+            lambda: _land(leader.progress, work),
             leader.remaining,
             takes_over=leader.takes_over,
             progress=leader.progress,
             joins=joins,
+            outlives=request.outlives,
         )
     return ended, own
 
@@ -238,6 +306,19 @@ def _lacks_outcome(
         return leader.remaining > 0
     progress = ended.progress
     return not (progress is None or progress in joined or progress.as_of >= first_read.began)
+
+
+async def _is_void(request: Request, ended: Outcome | FlightEnd, first_read: FirstRead) -> bool:
+    """Return whether a tag of the result may have been invalidated before this call.
+
+    Tags that depend on the result are known only now. If the function was called after this call had
+    begun, its result is new enough in any case.
+    """
+    progress = ended.progress if isinstance(ended, Outcome) else None
+    if progress is None or progress.tagged is None or progress.as_of >= first_read.began:
+        return False
+    names, versions = progress.tagged
+    return versions is None or not tags_agree(await tags.current(request.cluster, names), versions)
 
 
 async def _identify_stub(request: Request, first_read: FirstRead) -> FirstRead:

@@ -16,6 +16,7 @@ COUNTERS: Final = {
     "timeouts": "waited for another caller's value until they timed out",
     "rejected": "values not stored: something newer or an invalidation came, or the claim ran out",
     "uncached": "values that the policy does not store",
+    "orphaned": "recomputes that went on after their last caller was cancelled",
     "errors": "exceptions of the function",
     "swallowed": "errors in whose place an old value was served",
     "cache_errors": "failures of cache nodes",

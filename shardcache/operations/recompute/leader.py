@@ -29,8 +29,9 @@ class MissState(Enum):
 class Leader:
     """The one call of this process that acts for all callers that want a value now.
 
-    It waits for another process until `deadline` (monotonic seconds). `last_resort` is an old value
-    that is served only if its recompute fails, if at all. `void` is the claim of a recompute in this
+    It waits for another process for `wait` seconds, as the policy says. `last_resort` is an old value
+    that is served only if its recompute fails, if at all. With `renews` it recomputes the value
+    whatever is stored. `void` is the claim of a recompute in this
     process that began before an invalidation: it may be in the way.
     """
 
@@ -39,27 +40,30 @@ class Leader:
         "_deadline",
         "_io",
         "_last_resort",
-        "_request",
         "_saw_stub",
         "_waits",
         "progress",
+        "request",
         "void",
     )
 
-    def __init__(self, request: Request, last_resort: Stored | None, deadline: float) -> None:
-        self._request = request
+    def __init__(
+        self, request: Request, last_resort: Stored | None, *, renews: bool = False
+    ) -> None:
+        self.request = request
         self._io = request.io
         self._last_resort = last_resort
-        self._deadline = deadline
+        began = request.io.now()
+        self._deadline = began + request.policy.seconds("wait")
         self._backoff = Backoff(request.io, request.policy.locking.backoff)
         self._waits = False
         self._saw_stub = False  # whether a stub has been seen in the value's place
-        self.progress = Progress(request.io.now())
+        self.progress = Progress(began, renews=renews)
         self.void: Claim | None = None
 
     async def outcome(self, reply: object) -> Outcome:
         """Recompute the value or wait for it, depending on the policy and the node's `reply`."""
-        request = self._request
+        request = self.request
         if isinstance(reply, NodeError):
             return await self._recompute(NoClaim())
         began = self._io.now()
@@ -90,7 +94,7 @@ class Leader:
     @property
     def takes_over(self) -> bool:
         """Whether a caller that timed out recomputes the value itself."""
-        policy, last_resort = self._request.policy, self._last_resort
+        policy, last_resort = self.request.policy, self._last_resort
         if policy.on_timeout != "stale":
             return policy.on_timeout == "compute"
         return last_resort is None or not serves_after_error(last_resort, policy, self._io.wall())
@@ -101,7 +105,7 @@ class Leader:
 
     async def _by_lock(self) -> Outcome:
         """Recompute while holding the lock, or wait for the value of its holder."""
-        request = self._request
+        request = self.request
         while True:
             try:
                 lock = await redlock.attempt_or_refusal(
@@ -130,14 +134,14 @@ class Leader:
 
     async def _recompute_holding(self) -> Outcome:
         self.progress.read(self._io.now())
-        claim = await begin(self._request, takes_over=True)
+        claim = await begin(self.request, takes_over=True)
         return claim if isinstance(claim, Outcome) else await self._recompute(claim)
 
     async def _by_lease(self) -> Outcome:
         """Recompute with a stub in place, or wait for the value of the stub's owner."""
         while True:
             self.progress.read(self._io.now())
-            claim = await begin(self._request)
+            claim = await begin(self.request)
             if isinstance(claim, Outcome):
                 return claim
             if claim.leads or claim.token is None:
@@ -149,7 +153,7 @@ class Leader:
     async def _by_refresh(self) -> Outcome | None:
         """Refresh the old value, or wait for the process that does; `None` when the old value is gone."""
         while (last_resort := self._last_resort) is not None:
-            claim = await claim_refresh(self._request, last_resort)
+            claim = await claim_refresh(self.request, last_resort)
             if claim is not None:
                 return await self._recompute(claim)
             seen = await self._look(0.0)
@@ -167,14 +171,14 @@ class Leader:
             if outcome is not None:
                 return outcome
         self.progress.read(self._io.now())
-        claim = await begin(self._request)
+        claim = await begin(self.request)
         if isinstance(claim, Outcome):
             return claim
         return await self._recompute(claim)
 
     async def _refresh_over(self, last_resort: Stored) -> Outcome | None:
         """Take over the refresh of a process that hangs; return `None` when the old value is gone."""
-        request = self._request
+        request = self.request
         claim = await claim_refresh(request, last_resort, When.ALWAYS)
         if claim is not None:
             # The hung refresh may be of this process: let callers refresh the new value all the same.
@@ -187,11 +191,11 @@ class Leader:
         return None if self._last_resort is None else await self._recompute(claim)
 
     async def _recompute(self, claim: Claim) -> Outcome:
-        return await recompute(self._request, claim, self._last_resort, self.progress)
+        return await recompute(self.request, claim, self._last_resort, self.progress)
 
     async def _wait(self) -> Outcome | None:
         """Wait for the value; `None` when its recompute ended without a trace."""
-        io, request = self._io, self._request
+        io, request = self._io, self.request
         if io.single_flight.nested():
             # The other process may be waiting for a value that this very caller recomputes.
             return await self._recompute_regardless()
@@ -220,7 +224,7 @@ class Leader:
         The process that won may not have left its stub yet: a missing stub counts only if one was
         seen before, or after a call's timeout.
         """
-        request = self._request
+        request = self.request
         reply, versions = await request.read()
         self.progress.read(request.began)
         if isinstance(reply, NodeError):
@@ -248,19 +252,19 @@ class Leader:
         if old is None:
             self._last_resort = None
             return MissState.UNCLAIMED
-        self._request.increment("stale")
+        self.request.increment("stale")
         return stored_outcome(old)
 
     def _servable_old(self) -> Payload | None:
         """Return the payload of the last resort, if it may still be served."""
         stored = self._last_resort
-        if stored is None or not serves_after_error(stored, self._request.policy, self._io.wall()):
+        if stored is None or not serves_after_error(stored, self.request.policy, self._io.wall()):
             return None
         return stored.payload
 
     def _outcome_on_timeout(self) -> Outcome | None:
         """Return the policy's outcome for a caller that timed out; `None` to recompute."""
-        request = self._request
+        request = self.request
         request.increment("timeouts")
         if request.policy.on_timeout == "raise":
             return failed(self._timeout_error())._replace(late=True)
@@ -270,7 +274,7 @@ class Leader:
         return None
 
     def _timeout_error(self) -> RecomputeTimeoutError:
-        wait = self._request.policy.seconds("wait")
+        wait = self.request.policy.seconds("wait")
         return RecomputeTimeoutError(
-            f"the value of {self._request.key!r} was not recomputed within {wait:g} s"
+            f"the value of {self.request.key!r} was not recomputed within {wait:g} s"
         )

@@ -7,15 +7,24 @@ recompute began before that invalidation. The node tells them apart: the leader'
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from shardcache.core.commands import Reply
 from shardcache.errors import NodeError
+from shardcache.operations.invalidation.tags import UNREACHABLE
 
 if TYPE_CHECKING:
     from shardcache.operations.recompute.claims import Claim
 
-UNREACHABLE: Final = b""  # in place of the version of a tag whose node did not answer
+
+class Tagged(NamedTuple):
+    """The tags of a result, with their versions after the recompute.
+
+    `versions` is `None` if one of the tags was invalidated during the recompute.
+    """
+
+    tags: Sequence[bytes]
+    versions: Sequence[bytes] | None
 
 
 class Progress:
@@ -23,15 +32,18 @@ class Progress:
 
     `as_of` is the time (monotonic seconds) at which it last began to read or to compute: its outcome
     is as new as that. While the function runs, `claim` is its claim on the key's node, and
-    `versions` are the versions of the tags when it began.
+    `versions` are the versions of the tags when it began. `tagged` is known at its end: what its
+    result says of its tags, if they depend on the result.
     """
 
-    __slots__ = ("as_of", "claim", "versions")
+    __slots__ = ("as_of", "claim", "renews", "tagged", "versions")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, renews: bool = False) -> None:
         self.as_of = now
+        self.renews = renews
         self.claim: Claim | None = None
         self.versions: Sequence[bytes] | None = ()
+        self.tagged: Tagged | None = None
 
     def read(self, now: float) -> None:
         """Note the start of a read."""
@@ -65,10 +77,10 @@ class FirstRead(NamedTuple):
         if isinstance(self.reply, NodeError):
             return True  # unknown, and joining spares the source
         still_holds = claim.matches(self.reply, self.token)
-        return still_holds and _tags_agree(self.versions, progress.versions)
+        return still_holds and tags_agree(self.versions, progress.versions)
 
 
-def _tags_agree(seen: Sequence[bytes | None], versions: Sequence[bytes] | None) -> bool:
+def tags_agree(seen: Sequence[bytes | None], versions: Sequence[bytes] | None) -> bool:
     """Return whether, as far as is known, no tag was invalidated since a flight read its version."""
     if versions is None:  # the node of a tag failed; perhaps it still does
         return not all(seen)

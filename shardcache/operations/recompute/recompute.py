@@ -22,11 +22,11 @@ from shardcache.core.commands import (
 from shardcache.core.values.flags import MARK_FLAGS, is_abandoned, is_mark
 from shardcache.core.values.freshness import Stored, open_stored, serves_after_error
 from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
-from shardcache.operations.invalidation import tags
+from shardcache.operations.invalidation import tag_log, tags
 from shardcache.operations.port import CarriedError, Repetition, Work
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, RefreshClaim, StubClaim
 from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome, failed, stored_outcome
-from shardcache.operations.recompute.progress import Progress
+from shardcache.operations.recompute.progress import Progress, Tagged
 from shardcache.operations.recompute.request import Request
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ async def begin(request: Request, *, takes_over: bool = False) -> StubClaim | Ou
             if not takes_over:
                 return claim
         else:
-            versions = (await request.read())[1] if request.tags else ()
+            versions = await request.current_versions(reply.payload)
             outcome = request.outcome_of(reply.payload, versions)
             if outcome is not None:
                 return outcome
@@ -188,6 +188,7 @@ async def recompute(
     renewal: Repetition | None = None
     try:
         versions = await tags.get_or_create(request.cluster, request.tags)
+        log = {} if request.result_tags is None else await tag_log.ends(request.cluster)
         renewal = _renew_in_background(request, claim)
         request.increment("recomputes")
         began = io.now()
@@ -200,7 +201,8 @@ async def recompute(
             await _stop(renewal)
             return await _handle_error(request, error, claim, last_resort, io.now() - began)
         await _stop(renewal)
-        return await _store_result(request, result, claim, versions, io.now() - began)
+        seconds = io.now() - began
+        return await _store_result(request, result, claim, versions, log, progress, seconds)
     except BaseException:
 
         async def undo() -> None:
@@ -230,23 +232,26 @@ async def _stop(renewal: Repetition | None) -> None:
         await renewal.stop()
 
 
-async def _store_result(
+async def _store_result(  # noqa: PLR0913, PLR0917 - all that a recompute has found
     request: Request,
     result: Any,  # the caller's own
     claim: Claim,
     versions: Sequence[bytes] | None,
+    log: tag_log.Ends,
+    progress: Progress | None,
     seconds: float,
 ) -> Outcome:
     """Store a result if the policy keeps it, and notify the observers."""
     try:
-        lifetime = lifetime_of(request.policy, result)
+        lifetime = lifetime_of(request.policy, result, request.arguments)
+        result_tags = request.tags_of(result)
     except Exception as error:
         await claim.abandon(0.0)
         request.notify_computed(seconds, error, stored=False)
         raise
     stored = False
     try:
-        payload = request.cluster.payloads.dump(request.name, result)
+        payload = request.dump(result, result_tags)
     except EncodeError as error:
         await _skip_storing(request, claim)
         request.notify_computed(seconds, None, stored=False)
@@ -256,16 +261,47 @@ async def _store_result(
         raise UncacheableResultError(
             f"the value of {request.key!r} cannot be stored: {error}{way_out}"
         ) from error
+    tagged = None
+    if result_tags is not None:
+        tagged = await _tag(request, result_tags, log)
+        versions = _all_versions(versions, tagged)
+        if progress is not None:
+            progress.tagged = tagged
     if lifetime == 0:
         await _skip_storing(request, claim)
+    elif tagged is not None and tagged.versions is None:  # invalidated meanwhile
+        request.increment("rejected")
+        await claim.release()
     elif versions is None:  # the node of a tag has failed
         await claim.abandon(0.0)
         request.increment("cache_errors")
     elif claim.token is not None:
-        aged, expiry = request.seal(payload, lifetime, seconds, versions)
+        aged, expiry = request.seal(payload, lifetime, seconds, versions, result_tags)
         stored = await _commit(request, claim, aged, expiry)
     request.notify_computed(seconds, None, stored=stored)
     return Outcome(result, payload)
+
+
+async def _tag(request: Request, result_tags: Sequence[bytes], log: tag_log.Ends) -> Tagged | None:
+    """Return the versions of a result's tags; `None` if a node failed.
+
+    The versions are read first: whatever is logged after that removes them.
+    """
+    cluster = request.cluster
+    versions = await tags.get_or_create(cluster, result_tags)
+    logged = await tag_log.has_logged(cluster, tags.places(cluster, result_tags), log)
+    if logged:
+        return Tagged(result_tags, None)
+    return None if versions is None or logged is None else Tagged(result_tags, versions)
+
+
+def _all_versions(
+    versions: Sequence[bytes] | None, tagged: Tagged | None
+) -> Sequence[bytes] | None:
+    """Return the versions of all tags; `None` if one is not known."""
+    if versions is None or tagged is None or tagged.versions is None:
+        return None
+    return [*versions, *tagged.versions]
 
 
 async def _skip_storing(request: Request, claim: Claim) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from shardcache.core.cache_policy import CachePolicy, apply_jitter, describe_function
-from shardcache.core.commands import Command, Get, Payload, Reply
+from shardcache.core.commands import Command, Get, Payload, Peek, Reply
 from shardcache.core.events import ComputeFinished, StampedePrevented
 from shardcache.core.leases import node_ttl
 from shardcache.core.reserved_keys import REFRESHING, own_key
-from shardcache.core.values.envelopes import pack
+from shardcache.core.values.envelopes import MAX_VERSIONS, pack
 from shardcache.core.values.flags import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
 from shardcache.core.values.freshness import Freshness, Stored, freshness, open_stored, seal
 from shardcache.errors import DecodeError, EncodeError, NodeError
@@ -21,7 +21,6 @@ from shardcache.operations.invalidation import tags
 from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.exceptions import describe, equal, restore
 from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome, failed, stored_outcome
-from shardcache.operations.recompute.progress import UNREACHABLE
 from shardcache.operations.recompute.protection import Protection
 
 SERVED: Final = frozenset({Freshness.FRESH, Freshness.EARLY, Freshness.STALE})
@@ -37,10 +36,13 @@ class Request:
 
     `counters` are the counters of the function and those of the client. `refresh_key` names the
     claim, on the same node, of a caller that refreshes the value while the old one is served.
-    `began` is the start of the last read, in monotonic seconds.
+    `began` is the start of the last read, in monotonic seconds. `arguments` returns the arguments of
+    the function's call, for a policy whose functions take them. `tags` are known before the call;
+    `result_tags` returns those that depend on the result, and is `None` if there are none.
     """
 
     __slots__ = (
+        "arguments",
         "began",
         "cluster",
         "counters",
@@ -53,6 +55,7 @@ class Request:
         "name",
         "policy",
         "protection",
+        "result_tags",
         "tags",
     )
 
@@ -65,6 +68,7 @@ class Request:
         protection: Protection,
         counters: RecomputeCounters,
         tags: Sequence[Key] = (),
+        result_tags: Callable[[Any], Sequence[Key]] | None = None,
     ) -> None:
         self.cluster = cluster
         self.io = cluster.io
@@ -79,6 +83,8 @@ class Request:
         self.protection = protection
         self.counters = (counters, protection.counters)
         self.tags = tags
+        self.result_tags = result_tags
+        self.arguments: Callable[[], Mapping[str, Any]] = dict
         # What was read already, along with a look at its generation.
         self.first: tuple[Reply, Sequence[bytes | None]] | None = None
 
@@ -116,14 +122,46 @@ class Request:
         The version of a tag whose node failed is `UNREACHABLE`.
         """
         first, self.first = self.first, None
-        if first is not None:
+        if first is None and self.tags:
+            first = self.parse_replies(await self.cluster.ask_many(self.reads()))
+        if first is None:
+            self.began = self.io.now()
+            member, command, ask = self.member, Get(self.name), self.cluster.ask
+            reply = await self.io.coalesce(self.name, lambda: ask(member, command))
+            first = self.open(reply) if self.cluster.payloads.signs else reply, ()
+        if self.result_tags is None:
             return first
-        if self.tags:
-            return self.parse_replies(await self.cluster.ask_many(self.reads()))
-        self.began = self.io.now()
-        member, command, ask = self.member, Get(self.name), self.cluster.ask
-        reply = await self.io.coalesce(self.name, lambda: ask(member, command))
-        return self.open(reply) if self.cluster.payloads.signs else reply, ()
+        reply, versions = first
+        return reply, [*versions, *await self._versions_of_result(reply)]
+
+    async def seconds_left(self) -> float | None:
+        """Return for how many more seconds the node keeps the value; `None` if it cannot tell."""
+        if Peek not in self.member.supports:
+            return None
+        reply = await self.ask(Peek(self.name))
+        if reply is None:
+            return 0.0
+        return reply[1] if isinstance(reply, tuple) else None
+
+    async def current_versions(self, payload: Payload) -> Sequence[bytes | None]:
+        """Return the current versions of the tags of a stored payload, as `read` does."""
+        versions = await tags.current(self.cluster, self.tags) if self.tags else ()
+        if self.result_tags is None:
+            return versions
+        return [*versions, *await self._versions_of_result(payload)]
+
+    async def _versions_of_result(self, reply: Reply) -> Sequence[bytes | None]:
+        """Return the current versions of the tags that a stored value names.
+
+        One that names none was stored by other code, or by a client that wrote to the key: its tags
+        are unknown, and it counts as one with a version that is gone.
+        """
+        if not isinstance(reply, tuple) or is_mark(reply):
+            return ()
+        stored = open_stored(reply)
+        if stored is None or stored.tags is None:
+            return [None]
+        return await tags.current(self.cluster, stored.tags)
 
     def reads(self) -> list[tuple[Member, Command]]:
         """Return the commands that read the value and the versions of its tags."""
@@ -136,7 +174,7 @@ class Request:
         cluster = self.cluster
         reply, *versions = replies
         return self.open(reply), [
-            UNREACHABLE if isinstance(each, NodeError) else tags.version_in(cluster, name, each)
+            tags.seen_version(cluster, name, each)
             for (name, _), each in zip(tags.places(cluster, self.tags), versions, strict=True)
         ]
 
@@ -154,7 +192,7 @@ class Request:
 
     def freshness_of(self, stored: Stored, versions: Sequence[bytes | None]) -> Freshness:
         """Return whether a stored value is fresh, stale, or of no use."""
-        if stored.versions is None and not self.tags:
+        if stored.versions is None and not self.tags and self.result_tags is None:
             return Freshness.FRESH
         return freshness(stored, self.policy, self.io.wall(), self.io.random(), versions)
 
@@ -207,19 +245,38 @@ class Request:
 
     # Storing.
 
+    def tags_of(self, result: Any) -> list[bytes] | None:
+        """Return the tags of a result; `None` if its tags do not depend on it."""
+        if self.result_tags is None:
+            return None
+        encode = self.cluster.keys.encode
+        return list(dict.fromkeys(encode(tag) for tag in self.result_tags(result)))
+
+    def dump(self, result: Any, result_tags: Sequence[bytes] | None) -> Payload:
+        """Return the payload of a result; raise `EncodeError` if it cannot be stored."""
+        count = len(self.tags) + len(result_tags or ())
+        if count > MAX_VERSIONS:
+            raise EncodeError(f"it has {count} tags, and the limit is {MAX_VERSIONS}")
+        return self.cluster.payloads.dump(self.name, result)
+
     def seal(
-        self, payload: Payload, lifetime: float | None, delta: float, versions: Sequence[bytes]
+        self,
+        payload: Payload,
+        lifetime: float | None,
+        delta: float,
+        versions: Sequence[bytes],
+        tags: Sequence[bytes] | None = None,
     ) -> tuple[Payload, float | None]:
         """Return what to store for a value that is fresh for `lifetime` seconds, and its ttl.
 
-        `delta` is the time in seconds that its recompute took.
+        `delta` is the time in seconds that its recompute took. `tags` are those that depend on it.
         """
         policy, io = self.policy, self.io
         if lifetime is not None:
             lifetime = apply_jitter(lifetime, policy.jitter, io.random())
-        if not (policy.ages or versions):
+        if not (policy.ages or versions) and tags is None:
             return self.cluster.payloads.seal(self.name, payload, lifetime), lifetime
-        envelope = seal(payload, io.wall(), delta, lifetime, versions)
+        envelope = seal(payload, io.wall(), delta, lifetime, versions, tags)
         seconds = None if lifetime is None else lifetime + policy.served_after
         enveloped = ENVELOPE_FLAGS, pack(envelope)
         return self.cluster.payloads.seal(self.name, enveloped, seconds), seconds
@@ -252,6 +309,16 @@ class Request:
     def function(self) -> str:
         """The function's name in the log."""
         return self.counters[0].name or f"get_or_set with {describe_function(self.factory)}"
+
+    @property
+    def outlives(self) -> Callable[[], float] | None:
+        """What to call when no caller waits for a recompute any more; `None` to cancel it."""
+        return self._outlive if self.policy.on_cancel == "finish" else None
+
+    def _outlive(self) -> float:
+        """Count a recompute that goes on without a caller; return for how many seconds it may."""
+        self.increment("orphaned")
+        return self.policy.locking.max_hold
 
     def count_trouble(self, reply: object) -> None:
         """Count a node's failure; raise it if the policy says so."""

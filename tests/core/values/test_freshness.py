@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shardcache.core.cache_policy import CachePolicy, apply_jitter, lifetime_of
 from shardcache.core.codecs.msgpack import Msgpack
-from shardcache.core.values.envelopes import Envelope, pack, unpack
+from shardcache.core.values.envelopes import FORM_WITH_TAGS, Envelope, pack, unpack
 from shardcache.core.values.flags import ENVELOPE_FLAGS, TEXT_FLAGS
 from shardcache.core.values.freshness import (
     Freshness,
@@ -49,12 +49,13 @@ def test_jitter_spreads_evenly():
     st.floats(0, 1e6),
     st.floats(0, 1e6),
     st.lists(st.binary(min_size=8, max_size=8), max_size=255),
+    st.none() | st.lists(st.binary(), max_size=255),
 )
 def test_an_envelope_comes_back_whole(  # noqa: PLR0913, PLR0917 - an envelope is all of these
-    flags, data, fresh_until, delta, ttl, versions
+    flags, data, fresh_until, delta, ttl, versions, tags
 ):
     """Whatever bytes it holds."""
-    envelope = Envelope(flags, data, fresh_until, delta, ttl, versions)
+    envelope = Envelope(flags, data, fresh_until, delta, ttl, versions, tags)
     assert unpack(pack(envelope)) == envelope
 
 
@@ -80,11 +81,21 @@ def test_a_cut_envelope_is_refused(versions):
             unpack(whole[:-cut])
 
 
+def test_a_cut_envelope_with_tags_is_refused():
+    """Wherever it is cut: the lengths of the tags must fit."""
+    tags = [b"user:7", b"", b"users"]
+    whole = pack(Envelope(0, b"", 0.0, 0.0, 1.0, [b"12345678"] * 3, tags))
+    assert unpack(whole).tags == tags
+    for end in range(len(whole)):
+        with pytest.raises(DecodeError):
+            unpack(whole[:end])
+
+
 def test_an_envelope_of_another_form_is_refused():
     """A later release may write one."""
     whole = pack(Envelope(0, b"", 0.0, 0.0, 1.0))
     with pytest.raises(DecodeError):
-        unpack(bytes((whole[0] + 1,)) + whole[1:])
+        unpack(bytes((FORM_WITH_TAGS + 1,)) + whole[1:])
 
 
 def test_a_value_is_read_through_its_envelope():
@@ -187,6 +198,19 @@ def test_the_result_decides_its_ttl():
     assert lifetime_of(CachePolicy(ttl=10, condition=bool), "") == 0
     with pytest.raises(ValueError, match="NaN"):
         lifetime_of(CachePolicy(ttl=lambda _: math.nan), "x")
+
+
+def test_the_arguments_decide_with_the_result():
+    """Where a function has a second parameter without a default, and nowhere else."""
+    arguments = {"number": 7}.copy
+    by_both = CachePolicy(ttl=lambda result, call: result + call["number"])
+    assert by_both.takes_arguments == ("ttl",)
+    assert lifetime_of(by_both, 3, arguments) == 10
+    by_result = CachePolicy(ttl=lambda result, more=2: result + more, condition=bool)
+    assert by_result.takes_arguments == ()
+    assert lifetime_of(by_result, 3, arguments) == 5
+    condition = CachePolicy(ttl=10, condition=lambda result, call: result < call["number"])
+    assert [lifetime_of(condition, each, arguments) for each in (6, 7)] == [10, 0]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,10 +15,12 @@ from operations.virtual import LoopHarness
 from shardcache.core.leases import LockPolicy
 from shardcache.operations.invalidation import tags
 from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.blocks import refresh
 
 WAIT = 2.0
 MODES = [False, "local", "shard", True]
 WAYS = ["invalidate", "invalidate_tag"]
+BLOCKS = [nullcontext(), refresh()]
 
 
 @pytest.fixture
@@ -241,9 +245,14 @@ class Storms(RuleBasedStateMachine):
     @initialize(
         kinds=st.sampled_from([REDIS, MEMCACHED]),
         lock=st.sampled_from(["local", "shard", LockPolicy(ttl=4.0)]),
-        tagged=st.booleans(),
+        tagged=st.sampled_from([{"tags": ()}, {}, {"tags": (), "result_tags": (LoopHarness.TAG,)}]),
         terms=st.sampled_from(
-            [{}, {"ttl": 1.0, "stale": 1.0}, {"ttl": 1.0, "stale_if_error": 9.0}]
+            [
+                {},
+                {"on_cancel": "finish"},
+                {"ttl": 1.0, "stale": 1.0},
+                {"ttl": 1.0, "stale_if_error": 9.0},
+            ]
         ),
         delta=st.sampled_from([0.2, 1.5, 5.0]),
         delays=st.sampled_from([(0.001, 0.001), (0.02, 0.001), (0.001, 0.02)]),
@@ -251,24 +260,25 @@ class Storms(RuleBasedStateMachine):
     )
     def begin(self, delta, tagged, terms, **options):
         """Make the harness."""
-        self.harness = LoopHarness(
-            tags=(LoopHarness.TAG,) if tagged else (), wait=WAIT, **terms, **options
-        )
+        self.harness = LoopHarness(wait=WAIT, **tagged, **terms, **options)
         self.harness.delta = delta
         self.began = self.harness.now
         self.floors = [(0.0, 0)]  # from when on what was made of an older version is void
         self.voided = 0
+        self.renewed = 0
         self.calls = []  # with the floor at their beginning
         self.cancelled = set()
 
-    @rule(place=st.integers(0, 1), count=st.integers(1, 3))
-    def request(self, place, count):
-        """Begin calls."""
+    @rule(place=st.integers(0, 1), count=st.integers(1, 3), block=st.sampled_from(BLOCKS))
+    def request(self, place, count, block):
+        """Begin calls, in a block or not."""
         # Tasks share a read that is under way: what it shows is up to a round trip older.
         harness = self.harness
         since = harness.now - (0.0 if harness.tags else 2 * harness.clusters[place].io.delay)
         floor = max(version for moment, version in self.floors if moment <= since)
-        self.calls += [(harness.start_call(place), floor) for _ in range(count)]
+        self.renewed += count * (block is not BLOCKS[0])
+        with block:
+            self.calls += [(harness.start_call(place), floor) for _ in range(count)]
 
     @rule(data=st.data())
     def cancel(self, data):
@@ -288,7 +298,7 @@ class Storms(RuleBasedStateMachine):
         version = harness.version
 
         async def acknowledged():
-            if tag and harness.tags:
+            if tag and (harness.tags or harness.result_tags):
                 await tags.invalidate(harness.clusters[place], harness.TAG)
             else:
                 await cached_value.invalidate(harness.request(place))
@@ -316,7 +326,7 @@ class Storms(RuleBasedStateMachine):
                 assert task in self.cancelled
             else:
                 assert task.result() >= floor, "a value that was void before its caller came"
-        assert harness.most_busy <= 1 + self.voided + waits
+        assert harness.most_busy <= 1 + self.voided + self.renewed + waits
 
 
 TestStorms = Storms.TestCase
