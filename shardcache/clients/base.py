@@ -154,7 +154,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self._membership = membership
         self._is_view = False
         self._use_namespace(space, Protection(RecomputeLog()))
-        self._cluster: Cluster = cluster_type(settings, space)(
+        self._cluster: Cluster = self._cluster_type(settings, space)(
             io=io,
             topology=topology,
             members=membership.build(topology),
@@ -335,6 +335,10 @@ class ClientBase(ABC, Generic[BackendT]):
         """Cache functions in a namespace from now on."""
         self._protection = protection
         self._namespace = namespace
+
+    def _cluster_type(self, settings: Settings, namespace: Namespace) -> Callable[..., Cluster]:
+        """Return what builds this client's cluster from its parts."""
+        return cluster_type(settings, namespace)
 
     def _cache_context(self) -> CacheContext:
         """Return what the cached functions of this client share.
