@@ -15,7 +15,7 @@ from pymemcache.exceptions import (
 )
 from pymemcache.serde import pickle_serde
 
-from shardcache import NodeEjected, NodeFailed
+from shardcache import NodeEjected, NodeFailed, OperationFinished
 from shardcache.compat.pymemcache import HashClient, MemcacheUnavailableError
 from shardcache.compat.pymemcache.errors import translate
 from shardcache.errors import (
@@ -139,6 +139,20 @@ def test_swallowed_errors_are_counted_and_observed(half):
     assert sum(isinstance(event, NodeEjected) for event in events) == 1
     assert all(event.swallowed for event in events if isinstance(event, NodeFailed))
     client.close()
+
+
+def test_observers_hear_of_each_operation(make):
+    """An observer of operations hears of a `gets_many` as of any other call."""
+    heard = []
+
+    class Watcher:
+        def operation_finished(self, event: OperationFinished) -> None:
+            heard.append((event.name, event.keys, event.hits))
+
+    client = make("ours", observers=[Watcher()])
+    client.set_many(dict.fromkeys(KEYS, "v"))
+    assert client.gets_many([*KEYS, "missing"]).keys() == set(KEYS)
+    assert heard == [("set_many", 60, 0), ("gets_many", 61, 60)]
 
 
 def test_a_server_that_comes_back_is_asked_again(make_memcached):

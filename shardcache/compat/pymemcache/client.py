@@ -40,7 +40,7 @@ class SerdeClient(Client):
 
     def set_many(self, mapping: Mapping[Key, Any], ttl: TTL = DEFAULT) -> list[Key]:
         """Store every item. Text and bytes are stored apart: equal names may be on different nodes."""
-        text = {key: item for key, item in mapping.items() if isinstance(key, str)}
+        text: dict[Key, Any] = {key: item for key, item in mapping.items() if isinstance(key, str)}
         if len(text) in {0, len(mapping)}:
             return super().set_many(mapping, ttl)
         raw = {key: item for key, item in mapping.items() if key not in text}

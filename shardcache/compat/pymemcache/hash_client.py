@@ -14,6 +14,7 @@ from pymemcache.exceptions import MemcacheError  # type: ignore[import-untyped] 
 from pymemcache.serde import LegacyWrappingSerde  # type: ignore[import-untyped]  # as above
 
 from shardcache.backends.locking import ProcessLock
+from shardcache.backends.memcached.replies import CasToken
 from shardcache.compat.pymemcache.client import SerdeClient
 from shardcache.compat.pymemcache.cluster import KeyRules
 from shardcache.compat.pymemcache.errors import errors_in, translate
@@ -45,6 +46,7 @@ if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
 
 T = TypeVar("T")
+U = TypeVar("U")
 Server = str | tuple[str, int]
 
 POOL_SIZE: Final = 32  # connections per server; pymemcache has no limit by default
@@ -141,13 +143,16 @@ class HashClient:
 
         def ask(client: SerdeClient) -> tuple[Any, Any]:
             value, token = client.gets(key, default)
-            return (default, cas_default) if token is None else (value, digits_of(token))
+            if isinstance(token, CasToken):
+                return value, digits_of(token)
+            return default, cas_default
 
         return self._ask(ask, (default, cas_default))
 
     def gets_many(self, keys: Iterable[Key]) -> dict[Key, tuple[Any, bytes]]:
         """Return the keys found, each with its value and its token for `cas`."""
-        found = self._ask(lambda client: client.gets_many(keys), {})
+        nothing: dict[Key, tuple[Any, Any]] = {}
+        found = self._ask(lambda client: client.gets_many(keys), nothing)
         return {key: (value, digits_of(token)) for key, (value, token) in found.items()}
 
     gets_multi = gets_many
@@ -347,7 +352,7 @@ class HashClient:
 
         return self._ask(ask, False, noreply)
 
-    def _ask(self, call: Callable[[SerdeClient], T], failed: T, unread: bool = False) -> T:
+    def _ask(self, call: Callable[[SerdeClient], T], failed: U, unread: bool = False) -> T | U:
         """Return the result of a call, or `failed` if a node failed and `ignore_exc` is set.
 
         Raise pymemcache's error otherwise. The refusal of a write is logged if its answer is `unread`.
