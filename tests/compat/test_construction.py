@@ -10,7 +10,7 @@ import pytest
 from pymemcache.client.base import KeepaliveOpts
 from pymemcache.client.rendezvous import RendezvousHash
 
-from shardcache import ConfigurationError, UnsupportedError
+from shardcache import ClientClosedError, ConfigurationError, UnsupportedError
 from shardcache.backends.memcached.replies import CasToken
 from shardcache.compat.pymemcache import HashClient
 from shardcache.compat.pymemcache.options import digits_of, token_of, ttl_of
@@ -146,6 +146,21 @@ def test_a_closed_client_opens_again(make):
     for reader in readers:
         reader.join()
     assert failures == []
+
+
+def test_a_call_that_meets_a_closed_client_takes_the_new_one(make):
+    """The thread that closes puts another client in its place first; nothing was sent over the old one."""
+    client = make("ours")
+    client.set("k", "v")
+    successor = client._client
+
+    class Closed:
+        def get(self, *_):
+            client._client = successor
+            raise ClientClosedError("this SerdeClient is closed")
+
+    client._client = Closed()
+    assert client.get("k") == b"v"
 
 
 def test_what_one_server_alone_does_is_refused_or_by_server(make, hosts):

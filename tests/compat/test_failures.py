@@ -26,6 +26,7 @@ from shardcache.errors import (
     NodeTimeoutError,
     NodeUnavailableError,
     NotACounterError,
+    PartialFailureError,
     PoolTimeoutError,
     TooManyConnectionsError,
     ValueTooLargeError,
@@ -115,6 +116,21 @@ def test_an_error_of_a_batch_names_the_server(half):
             call(KEYS)
     with pytest.raises(MemcacheUnavailableError, match=f"{hosts[1][1]}: "):
         client.set_many(dict.fromkeys(KEYS, 1))
+    client.close()
+
+
+def test_no_key_of_a_batch_is_forgotten(half):
+    """A server that failed is not asked for the rest of its keys; they have its error, the others values."""
+    hosts, kept, lost = half
+    client = HashClient(hosts, timeout=10)
+    with pytest.raises(MemcacheUnavailableError):
+        client.set_many(dict.fromkeys(KEYS, b"v"))
+    with pytest.raises(PartialFailureError) as raised:
+        client._client.gets_many(KEYS)
+    assert raised.value.failed.keys() == set(lost)
+    assert {key: value for key, (value, _) in raised.value.found.items()} == dict.fromkeys(
+        kept, b"v"
+    )
     client.close()
 
 
