@@ -30,8 +30,10 @@ _SERVERS: Final = (
 def node_of(server: object, *, secure: bool) -> Node:
     """Return the node of a server, named by pymemcache's key of it; `secure` is whether it speaks TLS.
 
-    >>> node_of("[::1]", secure=False), node_of("unix:/run/memcached.sock", secure=False).url
-    (Node('memcached://[::1]:11211', name='::1:11211', weight=1), 'memcached+unix:///run/memcached.sock')
+    >>> node_of("[::1]", secure=False)
+    Node('memcached://[::1]:11211', name='::1:11211', weight=1)
+    >>> node_of("unix:/run/memcached.sock", secure=False)
+    Node('memcached+unix:///run/memcached.sock', name='/run/memcached.sock', weight=1)
     """
     if not isinstance(server, (str, tuple)) or "://" in str(server):
         raise ConfigurationError(_SERVERS)
