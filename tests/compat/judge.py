@@ -78,9 +78,11 @@ class Judge:
             outcome = "xfailed" if expected and report.skipped else report.outcome
             self.counts[outcome] += report.when == "call" or outcome != "passed"
             if outcome != "passed":
-                self.reasons[report.nodeid.partition("::")[2]] = str(
-                    report.wasxfail if expected else report.longrepr
+                skipped = (
+                    report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
                 )
+                case = report.nodeid.partition("::")[2]
+                self.reasons[case] = str(report.wasxfail if expected else skipped)
 
 
 def judge(version: str) -> Judge:
@@ -95,7 +97,15 @@ def judge(version: str) -> Judge:
         stack.enter_context(contextlib.chdir(source))
         arguments = [
             "-q",
-            *("-p", "no:cacheprovider", "--import-mode=importlib", "-c", os.devnull),
+            *(
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "no:asyncio",
+                "--import-mode=importlib",
+                "-c",
+                os.devnull,
+            ),
             *(
                 "--rootdir",
                 str(source),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
+import sys
 import threading
 import types
 
@@ -77,6 +79,23 @@ def test_settings_without_a_meaning_here_are_taken(make):
         connect_timeout=1,
     )
     assert client.set("k", "v") is True
+
+
+@pytest.mark.parametrize("patched", [True, False])
+def test_the_sockets_of_gevent(patched):
+    """They are taken once gevent has patched the process; before, they would block its hub."""
+    program = f"""
+from gevent import monkey
+{patched} and monkey.patch_all()
+import gevent.socket
+from shardcache.compat.pymemcache import HashClient
+HashClient(["10.0.0.1"], socket_module=gevent.socket)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode == 0) == patched
+    assert ("call gevent.monkey.patch_all()" in done.stderr) != patched
 
 
 def test_times_reach_the_client():
