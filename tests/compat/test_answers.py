@@ -69,6 +69,18 @@ SCRIPTS = {
         lambda c: c.replace("k", 2, -1),
         lambda c: c.get("k"),
     ],
+    "append": [
+        lambda c: c.append("k", b"v"),
+        lambda c: c.prepend("k", b"v", noreply=True),
+        lambda c: c.set("k", "text", 60),
+        lambda c: c.append("k", b" after"),
+        lambda c: c.prepend("k", "before ", 5, NOREPLY),
+        lambda c: c.get("k"),
+        lambda c: c.append("k", b"", flags=0),
+        lambda c: c.get("k"),
+        lambda c: c.append("k", b"v", 1.5),
+        lambda c: c.append("two words", b"v"),
+    ],
     "cas": [
         lambda c: c.cas("k", 1, b"1"),
         lambda c: c.gets("k"),
@@ -258,13 +270,9 @@ def test_every_method_is_in_a_script():
         name for script in SCRIPTS.values() for call in script for name in call.__code__.co_names
     }
     public = {name for name in vars(TheirHashClient) if not name.startswith("_")}
-    elsewhere = {"add_server", "remove_server", "client_class", "append", "prepend"}
+    elsewhere = {"add_server", "remove_server", "client_class"}
     assert public - elsewhere <= called
-    assert [
-        name
-        for name in public - {"client_class", "append", "prepend"}
-        if not hasattr(HashClient, name)
-    ] == []
+    assert [name for name in public - {"client_class"} if not hasattr(HashClient, name)] == []
 
 
 def test_the_parameters_are_theirs():

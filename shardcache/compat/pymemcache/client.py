@@ -11,6 +11,8 @@ from shardcache.clients.namespaces import Namespace
 from shardcache.compat.pymemcache import operations
 from shardcache.compat.pymemcache.cluster import KeyRules, SerdeCluster
 from shardcache.compat.pymemcache.errors import errors_in
+from shardcache.compat.pymemcache.operations import Side
+from shardcache.compat.pymemcache.values import Item
 from shardcache.core.lifetimes import DEFAULT, TTL
 from shardcache.core.placement.nodes import Node
 from shardcache.core.values.payloads import Payloads
@@ -49,6 +51,10 @@ class SerdeClient(Client):
     def gets_many(self, keys: Iterable[Key]) -> dict[Key, tuple[Any, Any]]:
         """Return the keys found, each with its value and a token for `cas`."""
         return run(lambda: operations.gets_many(self._cluster, keys))
+
+    def extend(self, key: Key, item: Item, side: Side) -> bool:
+        """Add data at one side of a stored value; return whether there was one."""
+        return run(lambda: operations.extend(self._cluster, key, item, side))
 
     def note_refusals(self, error: Exception) -> bool:
         """Count and log the errors of a call if nodes refused it, and nothing else; return whether."""

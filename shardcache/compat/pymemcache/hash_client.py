@@ -18,6 +18,7 @@ from shardcache.backends.memcached.replies import CasToken
 from shardcache.compat.pymemcache.client import SerdeClient
 from shardcache.compat.pymemcache.cluster import KeyRules
 from shardcache.compat.pymemcache.errors import errors_in, translate
+from shardcache.compat.pymemcache.operations import Side
 from shardcache.compat.pymemcache.options import (
     check_hasher,
     check_integer,
@@ -216,6 +217,31 @@ class HashClient:
         item, ttl, unread = Item(value, flags), _ttl(expire), self._unread(noreply)
         return self._ask(lambda client: client.replace(key, item, ttl) or unread, False, unread)
 
+    def append(
+        self,
+        key: Key,
+        value: Any,
+        expire: int = 0,
+        noreply: bool | None = None,
+        flags: int | None = None,
+    ) -> bool:
+        """Add data after that of a value; return whether there was one, `True` with `noreply`.
+
+        Expiry and flags of the value stay, whatever is passed: that is so for memcached, too.
+        """
+        return self._extend(key, Item(value, flags), Side.AFTER, expire, noreply)
+
+    def prepend(
+        self,
+        key: Key,
+        value: Any,
+        expire: int = 0,
+        noreply: bool | None = None,
+        flags: int | None = None,
+    ) -> bool:
+        """Add data before that of a value, as `append` does after it."""
+        return self._extend(key, Item(value, flags), Side.BEFORE, expire, noreply)
+
     def cas(
         self,
         key: Key,
@@ -344,6 +370,11 @@ class HashClient:
     def _unread(self, noreply: bool | None) -> bool:
         """Return whether the caller does not wait for the answer of a write."""
         return self.default_noreply if noreply is None else noreply
+
+    def _extend(self, key: Key, item: Item, side: Side, expire: int, noreply: bool | None) -> bool:
+        check_integer(expire, "expire")
+        unread = self._unread(noreply)
+        return self._ask(lambda client: client.extend(key, item, side) or unread, False, unread)
 
     def _count(self, call: Callable[[SerdeClient], int | None], noreply: bool) -> int | None:
         def ask(client: SerdeClient) -> int | None:

@@ -4,17 +4,48 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable
+from enum import Enum
 from typing import Any, Final
 
+from shardcache.compat.pymemcache.values import Item
 from shardcache.core.commands import Gets
-from shardcache.errors import NodeError, PartialFailureError
+from shardcache.core.lifetimes import KEEP
+from shardcache.errors import NodeError, NodeRefusedError, PartialFailureError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.observing import report
 from shardcache.operations.cluster.routing import Key
+from shardcache.operations.keys import single
 from shardcache.operations.keys.many import Failed
 
+EXTEND_TRIES: Final = 10  # rounds of read and store, for a value that other writers keep changing
 _MISSING: Final[Any] = object()  # in place of a value
+
+
+class Side(Enum):
+    """The end of a value to which data is added."""
+
+    BEFORE = "prepend"
+    AFTER = "append"
+
+
+async def extend(cluster: Cluster, key: Key, item: Item, side: Side) -> bool:
+    """Add data at one side of a stored value, which keeps its expiry and flags.
+
+    Return whether there was a value. Raise `NodeRefusedError` if other writers keep changing it.
+    """
+    name, member, _ = cluster.route(key)
+    _, added = cluster.payloads.encode(name, item)
+    for _ in range(EXTEND_TRIES):
+        found: Any = cluster.unwrap(await cluster.ask(member, Gets(name)), None)
+        if found is None:
+            return False
+        (flags, data), token = found
+        whole = added + data if side is Side.BEFORE else data + added
+        stored = await single.cas(cluster, key, (flags, whole), token, KEEP)
+        if stored is not False:  # else another write came in between
+            return stored is True
+    raise NodeRefusedError(f"{side.value}: other writers keep changing the value", member.node.name)
 
 
 def gets_many(

@@ -57,8 +57,13 @@ class SerdePayloads(Payloads):
         self.dump = self.encode = self._encode
         self.load = self.decode = self._decode
 
-    def _encode(self, name: Name, item: Item, seconds: float | None = None) -> Payload:
-        """Return the payload of an item; an exception of the serde passes through."""
+    def _encode(self, name: Name, item: Item | Payload, seconds: float | None = None) -> Payload:
+        """Return the payload of an item; an exception of the serde passes through.
+
+        A payload is stored as it is.
+        """
+        if not isinstance(item, Item):
+            return item
         data, flags = self._serde.serialize(name.key, item.value)
         return _checked(flags if item.flags is None else item.flags), self._as_bytes(data)
 
