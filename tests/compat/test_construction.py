@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import ssl
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import pytest
 from pymemcache.client.base import KeepaliveOpts
 from pymemcache.client.rendezvous import RendezvousHash
 
-from shardcache import ClientClosedError, ConfigurationError, UnsupportedError
+from shardcache import ClientClosedError, ClientCopyError, ConfigurationError, UnsupportedError
 from shardcache.backends.memcached.replies import CasToken
 from shardcache.compat.pymemcache import HashClient
 from shardcache.compat.pymemcache.options import digits_of, token_of, ttl_of
@@ -26,7 +28,10 @@ from shardcache.compat.pymemcache.options import digits_of, token_of, ttl_of
         ["10.0.0.1", 11211],
         ("10.0.0.1",),
         ("10.0.0.1", "x"),
+        (7, 11211),
         ("redis://10.0.0.1", 6379),
+        "two words",
+        "10.0.0.1:0",
         None,
     ],
     ids=str,
@@ -49,9 +54,11 @@ def test_one_text_is_no_list_of_servers():
     [
         ({"hasher": object}, "hasher: only pymemcache's default.*shardcache.Client"),
         ({"socket_module": types.ModuleType("own")}, "socket_module: .*monkey.patch_all"),
-        ({"key_prefix": 7}, "key_prefix must be bytes or text"),
-        ({"timeout": 0}, "call: must be above zero"),
-        ({"connect_timeout": "x"}, "connect: must be seconds as a number"),
+        ({"key_prefix": 7}, "key_prefix must be bytes or ASCII text"),
+        ({"key_prefix": "ключ"}, "key_prefix must be bytes or ASCII text"),
+        ({"encoding": "kettle"}, "encoding: Python has none"),
+        ({"timeout": 0}, "^timeout: must be above zero"),
+        ({"connect_timeout": "x"}, "^connect_timeout: must be seconds as a number"),
         ({"max_pool_size": 0}, "pool_size"),
     ],
     ids=lambda each: next(iter(each)) if isinstance(each, dict) else "",
@@ -180,6 +187,14 @@ def test_a_call_that_meets_a_closed_client_takes_the_new_one(make):
 
     client._client = Closed()
     assert client.get("k") == b"v"
+
+
+def test_a_copy_is_refused():
+    """Two objects would share connections."""
+    client = HashClient(["10.0.0.1"])
+    for copy_it in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(ClientCopyError, match="HashClient cannot be copied or pickled"):
+            copy_it(client)
 
 
 def test_what_one_server_alone_does_is_refused_or_by_server(make, hosts):

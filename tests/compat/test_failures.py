@@ -59,6 +59,8 @@ WRITES = {
     "set": (lambda c, k: c.set(k, 1), False),
     "add": (lambda c, k: c.add(k, 1), False),
     "replace": (lambda c, k: c.replace(k, 1), False),
+    "append": (lambda c, k: c.append(k, b"v"), False),
+    "prepend": (lambda c, k: c.prepend(k, b"v"), False),
     "cas": (lambda c, k: c.cas(k, 1, b"1"), False),
     "touch": (lambda c, k: c.touch(k), False),
     "delete": (lambda c, k: c.delete(k), False),

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from pymemcache.client.rendezvous import RendezvousHash  # type: ignore[import-untyped]  # it has no types
 from pymemcache.exceptions import MemcacheError  # type: ignore[import-untyped]  # as above
@@ -20,20 +20,23 @@ from shardcache.compat.pymemcache.cluster import KeyRules
 from shardcache.compat.pymemcache.errors import errors_in, translate
 from shardcache.compat.pymemcache.operations import Side
 from shardcache.compat.pymemcache.options import (
+    check_encoding,
     check_hasher,
     check_integer,
     check_socket_module,
     delta_of,
     digits_of,
     node_of,
+    prefix_of,
+    timeouts_of,
     token_of,
     ttl_of,
 )
 from shardcache.compat.pymemcache.values import Item, Serde, SerdePayloads
 from shardcache.core.placement.nodes import Node
-from shardcache.core.timeouts import DEFAULT_CALL, TimeoutPolicy
 from shardcache.errors import (
     ClientClosedError,
+    ClientCopyError,
     ConfigurationError,
     DecodeError,
     NodeError,
@@ -107,17 +110,15 @@ class HashClient:
             raise ConfigurationError("servers must be a list of servers, not one text")
         check_hasher(hasher)
         check_socket_module(socket_module)
-        prefix = key_prefix.encode("ascii") if isinstance(key_prefix, str) else key_prefix
-        if not isinstance(prefix, bytes):
-            raise ConfigurationError("key_prefix must be bytes or text")
+        check_encoding(encoding)
         self.ignore_exc = ignore_exc
         self.default_noreply = default_noreply
         self._secure = tls_context is not None
         self._connect = partial(
             SerdeClient,
-            rules=KeyRules(prefix, allow_unicode_keys),
+            rules=KeyRules(prefix_of(key_prefix), allow_unicode_keys),
             values=SerdePayloads(serde or LegacyWrappingSerde(serializer, deserializer), encoding),
-            timeout=TimeoutPolicy(DEFAULT_CALL if timeout is None else timeout, connect_timeout),
+            timeout=timeouts_of(timeout, connect_timeout),
             on_error="miss" if ignore_exc else "raise",
             pool_size=POOL_SIZE if max_pool_size is None else max_pool_size,
             ssl_context=tls_context,
@@ -360,6 +361,10 @@ class HashClient:
 
     disconnect_all = close
     quit = close
+
+    def __reduce__(self) -> NoReturn:
+        """Raise `ClientCopyError`: two clients would share connections, and close them."""
+        raise ClientCopyError("HashClient cannot be copied or pickled: create one in each process")
 
     def __repr__(self) -> str:
         return f"<HashClient {[] if self._client is None else list(map(str, self._client.nodes))}>"

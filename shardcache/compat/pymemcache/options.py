@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import socket
 from typing import Any, Final
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from shardcache.backends.memcached.replies import CasToken
 from shardcache.core.commands import COUNTER_MAX
 from shardcache.core.lifetimes import MAX_SECONDS
 from shardcache.core.placement.nodes import Node
+from shardcache.core.timeouts import DEFAULT_CALL, TimeoutPolicy
 from shardcache.errors import ConfigurationError
 
 # The server knows its limit (`-I`), and pymemcache has none: this is the largest that memcached takes.
@@ -42,12 +44,40 @@ def node_of(server: object, *, secure: bool) -> Node:
         if isinstance(spec, str):
             return Node(f"memcached+unix://{quote(spec)}?{_NO_LIMIT}", name=spec)
         host, port = spec
-        number = int(port)
-    except ValueError:
+        authority = f"[{host.replace('%', '%25')}]" if ":" in host else host
+        scheme = "memcacheds" if secure else "memcached"
+        return Node(f"{scheme}://{authority}:{int(port)}?{_NO_LIMIT}", name=f"{host}:{port}")
+    except (ConfigurationError, TypeError, ValueError):
         raise ConfigurationError(_SERVERS) from None
-    authority = f"[{host.replace('%', '%25')}]" if ":" in host else host
-    scheme = "memcacheds" if secure else "memcached"
-    return Node(f"{scheme}://{authority}:{number}?{_NO_LIMIT}", name=f"{host}:{port}")
+
+
+def timeouts_of(timeout: float | None, connect_timeout: float | None) -> TimeoutPolicy:
+    """Return how long calls and dials may take; raise `ConfigurationError` naming the parameter."""
+    try:
+        return TimeoutPolicy(DEFAULT_CALL if timeout is None else timeout, connect_timeout)
+    except ConfigurationError as error:
+        named = (
+            f.replace("call:", "timeout:").replace("connect:", "connect_timeout:")
+            for f in error.faults
+        )
+        raise ConfigurationError(*named) from None
+
+
+def prefix_of(key_prefix: object) -> bytes:
+    """Return the prefix of all names; raise `ConfigurationError` if it is not bytes or ASCII text."""
+    if isinstance(key_prefix, str) and key_prefix.isascii():
+        return key_prefix.encode()
+    if isinstance(key_prefix, bytes):
+        return key_prefix
+    raise ConfigurationError("key_prefix must be bytes or ASCII text")
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise `ConfigurationError` for an encoding that Python does not know."""
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise ConfigurationError("encoding: Python has none of this name") from None
 
 
 def check_hasher(hasher: object) -> None:
