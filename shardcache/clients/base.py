@@ -147,7 +147,6 @@ class ClientBase(ABC, Generic[BackendT]):
         ejector = self._make_ejector(prober, all_observers, alive, plugins, options)
         weakref.finalize(membership, ejector.stop).atexit = False
         weakref.finalize(membership, membership.services.stop).atexit = False
-        disabled = is_disabled(os.environ)
         swallowed = SwallowedErrorLog()
         space = membership.namespace(settings.namespace)
         self._settings = settings
@@ -155,7 +154,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self._membership = membership
         self._is_view = False
         self._use_namespace(space, Protection(RecomputeLog()))
-        self._cluster: Cluster = cluster_type(settings, space, disabled=disabled)(
+        self._cluster: Cluster = self._cluster_type(settings, space)(
             io=io,
             topology=topology,
             members=membership.build(topology),
@@ -173,7 +172,7 @@ class ClientBase(ABC, Generic[BackendT]):
             locks = Topology(settings.lock_nodes, topology.strategy)
             self._cluster.locks = self._cluster.with_nodes(locks, membership.build(locks))
         warn_of_unverified(ssl_context)
-        if disabled:
+        if self._cluster.disabled:
             warn_of_disabled()
         membership.begin(self._cluster)
         membership.join(self)
@@ -338,6 +337,10 @@ class ClientBase(ABC, Generic[BackendT]):
         """Cache functions in a namespace from now on."""
         self._protection = protection
         self._namespace = namespace
+
+    def _cluster_type(self, settings: Settings, namespace: Namespace) -> Callable[..., Cluster]:
+        """Return what builds this client's cluster from its parts."""
+        return cluster_type(settings, namespace, disabled=is_disabled(os.environ))
 
     def _cache_context(self) -> CacheContext:
         """Return what the cached functions of this client share.

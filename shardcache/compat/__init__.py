@@ -1,0 +1,1 @@
+"""Faces of other clients, for programs that are written against them."""
