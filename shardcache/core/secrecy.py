@@ -52,8 +52,10 @@ def clear_frames(error: BaseException) -> None:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    name = frame.f_globals.get("__name__", "")
-    return str(name).partition(".")[0] == _PACKAGE and not frame.f_code.co_flags & _RESUMABLE
+    """Return whether a frame is of this package, or of a plugin named after it, and has ended."""
+    name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    ours = name == _PACKAGE or name.startswith(f"{_PACKAGE}_")
+    return ours and not frame.f_code.co_flags & _RESUMABLE
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
+import traceback
 
 import pytest
 
@@ -31,6 +33,22 @@ def test_arguments_and_variables_are_dropped():
         takes_secrets(ours(fail))(SECRET)
     assert SECRET not in all_shown(caught.value)
     assert SECRET.upper() not in all_shown(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("module", "cleared"), [("shardcache_flask.cache", True), ("shardcaches", False)]
+)
+def test_plugins_are_cleared_and_strangers_are_not(module, cleared):
+    """A plugin is named after the package; another package's variables are its own."""
+
+    def fail(url):
+        raise ValueError(len(url))
+
+    failing = type(fail)(fail.__code__, {"__builtins__": builtins, "__name__": module})
+    with pytest.raises(ValueError, match="13") as caught:
+        takes_secrets(failing)(SECRET)
+    (*_, (frame, _)) = traceback.walk_tb(caught.value.__traceback__)
+    assert frame.f_locals == ({} if cleared else {"url": SECRET})
 
 
 def test_the_whole_chain_is_cleared():
