@@ -95,6 +95,16 @@ def test_the_other_node_goes_on(failed, servers):
     assert cache.get(key) == 2
 
 
+def test_sync_and_async_code_know_of_the_same_failures(use, servers):
+    """What one of them finds out, the other need not."""
+    cache = use([server.url for server in servers])
+    key = key_of(servers[0])
+    servers[0].kill()
+    assert cache.get(key) is None
+    assert [node.url for node in cache.client.ejected] == [servers[0].url]
+    assert [node.url for node in cache.async_client.ejected] == [servers[0].url]
+
+
 def test_with_on_error_raise_every_call_raises(use, servers, fail, face):
     """As the option says."""
     options = {"timeout": 0.2, "on_error": "raise"}
