@@ -50,7 +50,6 @@ LABELS = (
             "CacheHEADTest",
             "CacheI18nTest",
             "PrefixedCacheI18nTest",
-            "CacheMiddlewareTest",
             "TestWithTemplateResponse",
             "CacheHandlerTest",
         )
