@@ -49,6 +49,7 @@ from shardcache.core.placement.strategy import Strategy
 from shardcache.core.placement.topology import Topology
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.timeouts import TimeoutPolicy
+from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ClientCopyError, ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector
@@ -82,7 +83,7 @@ class ClientBase(ABC, Generic[BackendT]):
         strategy: str | Strategy = "rendezvous",
         codec: str | Codec | ValueFormat = "msgpack",
         secret: str | bytes | Sequence[str | bytes] | None = None,
-        read_unsigned: bool = False,
+        read_unsigned: ReadUnsigned = False,
         read_compressed: bool = False,
         namespace: str = "",
         default_ttl: float | timedelta | None = None,
@@ -102,7 +103,7 @@ class ClientBase(ABC, Generic[BackendT]):
         `secret` signs what is stored, except whole numbers, and then nothing unsigned is read. It is
         text or bytes, at least 16 of them, or several, of which the first signs. `read_unsigned` still
         reads what other clients wrote on memcached, pickles included. Pickles run code: anyone with
-        write access to the cache can plant one. `read_compressed` inflates what other clients compressed.
+        write access to the cache can plant one. `read_unsigned="plain"` excludes pickles. `read_compressed` inflates what other clients compressed.
         `namespace` is put before every key.
         `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds,
         for a whole call, however many nodes it asks. `on_error="miss"` reads a failing node as a miss

@@ -10,6 +10,7 @@ from shardcache.core.lifetimes import MAX_SECONDS, positive_seconds
 from shardcache.core.numeric import whole
 from shardcache.core.placement.nodes import Node
 from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy
+from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list
 from shardcache.settings.options import parse_options
@@ -94,6 +95,14 @@ def _flag(value: object) -> bool:
     return value
 
 
+def _unsigned(value: object) -> ReadUnsigned:
+    if isinstance(value, bool):
+        return value
+    if value == "plain":
+        return "plain"
+    raise ConfigurationError("must be true, false or 'plain'")
+
+
 def true_or_false(text: str) -> object:
     """Return the truth value of a text; the text itself if it is none."""
     return _FLAGS.get(text.lower(), text)
@@ -156,7 +165,7 @@ PARAMETERS: Final = {
     "strategy": Parameter(_name_with_options),
     "codec": Parameter(_name_with_options),
     "secret": Parameter(_secret, _secrets),
-    "read_unsigned": Parameter(_flag, true_or_false),
+    "read_unsigned": Parameter(_unsigned, true_or_false),
     "read_compressed": Parameter(_flag, true_or_false),
     "namespace": Parameter(_namespace),
     "default_ttl": Parameter(_lifetime, _number),

@@ -11,6 +11,7 @@ from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.url_warnings import PLAIN_SCHEMES
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.timeouts import Failover, OnError, TimeoutPolicy
+from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults
 from shardcache.settings.parameters import PARAMETERS
@@ -46,7 +47,7 @@ class Settings:
     strategy: str = "rendezvous"
     codec: str = "msgpack"
     secret: tuple[bytes, ...] | None = None
-    read_unsigned: bool = False
+    read_unsigned: ReadUnsigned = False
     read_compressed: bool = False
     namespace: str = ""
     default_ttl: float | None = None

@@ -26,7 +26,7 @@ PARAMETERS = st.fixed_dictionaries(
     optional={
         "strategy": st.sampled_from(["jump", "ketama:profile=twemproxy,hash=md5"]),
         "codec": st.sampled_from(["json", "mine:level=9"]),
-        "read_unsigned": st.booleans(),
+        "read_unsigned": st.booleans() | st.just("plain"),
         "read_compressed": st.booleans(),
         "namespace": PRINTABLE,
         "default_ttl": SECONDS,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from shardcache.core.codecs.pickle import unpickle
 from shardcache.errors import DecodeError
+
+# `"plain"` is bytes, text and whole numbers; `True` is pickles as well.
+ReadUnsigned: TypeAlias = bool | Literal["plain"]
 
 PICKLE: Final = 1
 INTEGERS: Final = frozenset({2, 4})
@@ -79,12 +82,13 @@ class InflateBudget:
 class OtherClients:
     """Which values of other clients are read: pickles if `unsigned`, compressed ones if `compressed`.
 
+    With a secret, `unsigned` also says whether any of their values are read; `"plain"` excludes pickles.
     `largest` is the size in bytes up to which a value is inflated.
     """
 
     __slots__ = ("compressed", "largest", "unsigned")
 
-    def __init__(self, *, unsigned: bool = False, compressed: bool = False) -> None:
+    def __init__(self, *, unsigned: ReadUnsigned = False, compressed: bool = False) -> None:
         self.unsigned = unsigned
         self.compressed = compressed
         self.largest = DEFAULT_LARGEST
@@ -104,9 +108,10 @@ class OtherClients:
                 "written by another codec, signed with a secret that this client lacks, or by none"
                 " of the known clients"
             )
-        if kind == PICKLE and not self.unsigned:
+        if kind == PICKLE and self.unsigned is not True:
             raise DecodeError(
-                "marked as a pickle of another client, or text of a JsonSerde: read_unsigned is off"
+                "marked as a pickle of another client, or text of a JsonSerde: pickles are read only"
+                " with read_unsigned=True"
             )
         if flags & ZLIB:
             if not self.compressed:

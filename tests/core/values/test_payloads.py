@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import sys
 import zlib
@@ -264,6 +265,23 @@ def test_nothing_foreign_is_in_an_envelope(flags):
     data = pack(Envelope(flags, b"\x80\x05K\x01.", 0.0, 0.0, 1.0))
     with pytest.raises(DecodeError, match="envelope"):
         coded.decode(NAME, (ENVELOPE_FLAGS, data))
+
+
+PICKLED = (1, b"\x80\x05K\x01.")  # as pymemcache stores a `True`
+
+
+@pytest.mark.parametrize(
+    ("unsigned", "read"),
+    [(False, []), ("plain", ["text", b"bytes", 7]), (True, ["text", b"bytes", 7, 1])],
+)
+def test_what_is_read_unsigned_beside_signed_values(unsigned, read):
+    """With a secret a setting says what is read of other clients: nothing, plain values, pickles too."""
+    coded = SignedPayloads(Pickle(), [b"s" * 16], lambda: 0.0, OtherClients(unsigned=unsigned))
+    found = []
+    for payload in ((TEXT_FLAGS, b"text"), (0, b"bytes"), (4, b"7"), PICKLED):
+        with contextlib.suppress(DecodeError):
+            found.append(coded.decode(NAME, payload))
+    assert found == read
 
 
 def test_plain_numbers_fit_the_interpreters_digit_limit():

@@ -1,0 +1,130 @@
+"""A node that fails costs misses; what must not take it for a missing key raises."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from django.contrib.sessions.backends.cache import SessionStore
+from django.core.cache import caches
+
+from shardcache import NodeError
+from shardcache.testing.servers import Server, start_memcached, start_redis
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(params=["memcached", "redis"])
+def servers(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
+    """Yield two servers of this test's own, of each kind in turn."""
+    start = {"memcached": start_memcached, "redis": start_redis}[request.param]
+    with ExitStack() as stack:
+        started = []
+        for _ in range(2):
+            started.append(start())
+            stack.callback(started[-1].stop)
+        yield started
+
+
+@pytest.fixture(params=[Server.kill, Server.pause], ids=["killed", "stopped"])
+def fail(request: pytest.FixtureRequest) -> Callable[[Server], None]:
+    """Return what a server suffers: it refuses connections, or takes them and answers nothing."""
+    return request.param
+
+
+def key_of(server):
+    """Return a key that lives on this server."""
+    cache = caches["default"]
+    keys = (f"key{number}" for number in range(1000))
+    return next(key for key in keys if cache.client.node_for(cache.make_key(key)).url == server.url)
+
+
+@pytest.fixture
+def failed(use, servers, fail, face):
+    """Return a cache of two servers, and a key of the one that fails."""
+    cache = face(use([server.url for server in servers], OPTIONS={"timeout": 0.2}))
+    key = key_of(servers[0])
+    cache.set(key, 41)
+    fail(servers[0])
+    return cache, key
+
+
+def test_reads_and_writes_miss(failed):
+    """A page without its cached part is slower, and still a page."""
+    cache, key = failed
+    assert cache.get(key, "miss") == "miss"
+    assert cache.get_many([key]) == {}
+    cache.set(key, 1)
+    assert cache.set_many({key: 1}) == [key]
+    assert cache.delete(key) is False
+    cache.delete_many([key])
+    assert cache.touch(key) is False
+    assert cache.has_key(key) is False
+    assert cache.get_or_set(key, lambda: "computed") == "computed"
+    assert cache.ttl(key) == 0
+    assert cache.clear() is False
+
+
+@pytest.mark.parametrize(
+    ("call", "args"),
+    [
+        ("incr", ()),
+        ("decr", ()),
+        ("add", (1,)),
+        ("incr_version", ()),
+        ("decr_version", ()),
+    ],
+)
+def test_failed_is_not_missing(failed, call, args):
+    """A rate limiter that took a dead node for a new window would let everybody in."""
+    cache, key = failed
+    with pytest.raises(NodeError) as caught:
+        getattr(cache, call)(key, *args)
+    assert not isinstance(caught.value, ValueError)
+
+
+def test_the_other_node_goes_on(failed, servers):
+    """With all calls."""
+    cache, _ = failed
+    key = key_of(servers[1])
+    assert cache.add(key, 1) is True
+    assert cache.incr(key) == 2
+    assert cache.get(key) == 2
+
+
+def test_sync_and_async_code_know_of_the_same_failures(use, servers):
+    """What one of them finds out, the other need not."""
+    cache = use([server.url for server in servers])
+    key = key_of(servers[0])
+    servers[0].kill()
+    assert cache.get(key) is None
+    assert [node.url for node in cache.client.ejected] == [servers[0].url]
+    assert [node.url for node in cache.async_client.ejected] == [servers[0].url]
+
+
+def test_with_on_error_raise_every_call_raises(use, servers, fail, face):
+    """As the option says."""
+    options = {"timeout": 0.2, "on_error": "raise"}
+    cache = face(use([server.url for server in servers], OPTIONS=options))
+    key = key_of(servers[0])
+    fail(servers[0])
+    for call in ("get", "delete", "touch"):
+        with pytest.raises(NodeError):
+            getattr(cache, call)(key)
+
+
+@pytest.mark.parametrize("call", ["save", "asave"])
+def test_a_session_is_not_saved_for_ever(use, servers, fail, call):
+    """Django's session store tries 10,000 keys; with every node down it ends within three seconds."""
+    use([server.url for server in servers], OPTIONS={"timeout": 0.5})  # the default
+    for server in servers:
+        fail(server)
+    store = SessionStore()
+    store["user"] = 7
+    began = time.monotonic()
+    with pytest.raises(NodeError):
+        asyncio.run(store.asave()) if call == "asave" else store.save()
+    assert time.monotonic() - began < 3.0
