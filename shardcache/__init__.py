@@ -29,7 +29,13 @@ from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.timeouts import TimeoutPolicy
-from shardcache.decorators import cached, configure
+from shardcache.decorators import (
+    aclose_default_clients,
+    cached,
+    configure,
+    default_async_client,
+    default_client,
+)
 from shardcache.errors import (
     CheckFailedError,
     ClientClosedError,
@@ -134,8 +140,11 @@ __all__ = [
     "UnknownPluginError",
     "UnsupportedError",
     "ValueTooLargeError",
+    "aclose_default_clients",
     "cached",
     "configure",
+    "default_async_client",
+    "default_client",
     "hookimpl",
 ]
 
