@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeVar
 
 from shardcache.errors import UnsupportedError
@@ -12,6 +12,8 @@ H = TypeVar("H")
 
 class Handlers(dict[type, H]):
     """Functions by the type of the command that each handles; `backend` names it in errors.
+
+    `ways_out` tells by command what to do about one without a handler.
 
     A new command is written in three places: its value in `core.commands` (and the capability in
     `core.capabilities` that it belongs to), a handler in each backend that supports it, and its
@@ -32,9 +34,10 @@ class Handlers(dict[type, H]):
     shardcache.errors.UnsupportedError: mine nodes do not support Get
     """
 
-    def __init__(self, backend: str) -> None:
+    def __init__(self, backend: str, ways_out: Mapping[type, str] | None = None) -> None:
         super().__init__()
         self._backend = backend
+        self._ways_out = ways_out or {}
 
     def handles(self, command: type) -> Callable[[H], H]:
         """Return a decorator that registers a function as the handler of `command`."""
@@ -51,4 +54,5 @@ class Handlers(dict[type, H]):
         return frozenset(self)
 
     def __missing__(self, command: type) -> NoReturn:
-        raise UnsupportedError(f"{self._backend} nodes do not support {command.__name__}")
+        way_out = f": {self._ways_out[command]}" if command in self._ways_out else ""
+        raise UnsupportedError(f"{self._backend} nodes do not support {command.__name__}{way_out}")

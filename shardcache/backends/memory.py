@@ -20,9 +20,11 @@ from shardcache.backends.base import BackendOptions, FinishedExchange
 from shardcache.backends.handlers import Handlers
 from shardcache.core.commands import (
     COUNTER_MAX,
+    COUNTER_MIN,
     Acquire,
     Acquired,
     Cas,
+    CasKeep,
     Command,
     CompareAndDelete,
     CompareAndExpire,
@@ -31,11 +33,14 @@ from shardcache.core.commands import (
     DeleteMany,
     FlushAll,
     Get,
+    GetAged,
     GetMany,
     GetOrStub,
     Gets,
     Incr,
+    IncrSigned,
     Payload,
+    Peek,
     Ping,
     Renew,
     Reply,
@@ -150,6 +155,12 @@ class Store:
         entry = self._read(command.key)
         return None if entry is None else (entry.payload, entry.token)
 
+    @_handlers.handles(Peek)  # it saves nothing to leave out the bytes
+    @_handlers.handles(GetAged)
+    def _get_aged(self, command: GetAged | Peek) -> tuple[Payload, float] | None:
+        entry = self._read(command.key)
+        return None if entry is None else (entry.payload, entry.expires - self._clock())
+
     @_handlers.handles(Set)
     def _set(self, command: Set) -> bool | NodeError:
         key, payload, ttl, when = command
@@ -171,6 +182,15 @@ class Store:
             return False
         return self._write(command.key, command.payload, self._expiry(command.ttl))
 
+    @_handlers.handles(CasKeep)
+    def _cas_keep(self, command: CasKeep) -> bool | NodeError | None:
+        entry = self._find(command.key)
+        if entry is None:
+            return None
+        if entry.token != command.token:
+            return False
+        return self._write(command.key, command.payload, entry.expires)
+
     @_handlers.handles(Delete)
     def _delete(self, command: Delete) -> bool:
         return self._remove(command.key)
@@ -189,16 +209,22 @@ class Store:
 
     @_handlers.handles(Incr)
     def _incr(self, command: Incr) -> int | NodeError | None:
-        key, delta = command
+        return self._count(command.key, command.delta, least=0)
+
+    @_handlers.handles(IncrSigned)
+    def _incr_signed(self, command: IncrSigned) -> int | NodeError | None:
+        return self._count(command.key, command.delta, least=COUNTER_MIN)
+
+    def _count(self, key: bytes, delta: int, least: int) -> int | NodeError | None:
         entry = self._find(key)
         if entry is None:
             return None
-        count = _count(entry.payload)
-        if count is None:
+        count = _number(entry.payload)
+        if count is None or not least <= count <= COUNTER_MAX:
             return NotACounterError("the value is not a counter")
-        if count + delta > COUNTER_MAX:
-            return NotACounterError("the counter would rise above 2**63 - 1")
-        counted = max(0, count + delta)
+        counted = max(0, count + delta) if least == 0 else count + delta
+        if not least <= counted <= COUNTER_MAX:
+            return NotACounterError("the counter would not fit in 64 bits")
         stored = self._write(key, (INTEGER_FLAGS, b"%d" % counted), entry.expires)
         return stored if isinstance(stored, NodeError) else counted
 
@@ -357,13 +383,10 @@ def _size(key: bytes, payload: Payload) -> int:
     return ENTRY_OVERHEAD + len(key) + len(payload[1])
 
 
-def _count(payload: Payload) -> int | None:
-    """Return the number of a counter, or `None` if the value is not a counter."""
+def _number(payload: Payload) -> int | None:
+    """Return a whole number that is stored as such, `None` for any other value."""
     flags, data = payload
-    if flags != INTEGER_FLAGS:
-        return None
-    count = int(data)
-    return count if 0 <= count <= COUNTER_MAX else None
+    return int(data) if flags == INTEGER_FLAGS else None
 
 
 # A lock held by a thread of the parent stays locked for ever in a forked child.

@@ -40,7 +40,7 @@ from shardcache.core.cache_policy import (
     check_options,
     resolve_ttl,
 )
-from shardcache.core.codecs import Codec, Raw
+from shardcache.core.codecs import Codec, Raw, ValueFormat
 from shardcache.core.events import Observers
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.placement.nodes import Node
@@ -80,7 +80,7 @@ class ClientBase(ABC, Generic[BackendT]):
         nodes: str | Node | Iterable[str | Node],
         *,
         strategy: str | Strategy = "rendezvous",
-        codec: str | Codec = "msgpack",
+        codec: str | Codec | ValueFormat = "msgpack",
         secret: str | bytes | Sequence[str | bytes] | None = None,
         read_unsigned: bool = False,
         read_compressed: bool = False,
@@ -224,7 +224,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self,
         *,
         on_error: Literal["miss", "raise"] | None = None,
-        codec: str | Codec | None = None,
+        codec: str | Codec | ValueFormat | None = None,
         namespace: str | None = None,
         default_ttl: float | timedelta | Default | None = DEFAULT,
     ) -> Self:

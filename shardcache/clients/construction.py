@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.clients.namespaces import Namespace
-from shardcache.core.codecs import Codec, CodecFactory, Json, Raw
+from shardcache.core.codecs import Codec, CodecFactory, Json, Raw, ValueFormat
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import Strategy
@@ -38,7 +38,9 @@ def build_strategy(plugins: Plugins, choice: str | Strategy) -> Strategy:
     return plugins.strategies[name](**options)
 
 
-def build_codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Codec:
+def build_codec(
+    plugins: Plugins, choice: str | Codec | ValueFormat, settings: Settings
+) -> Codec | ValueFormat:
     """Return the codec of a name with its options; an object is used as it is."""
     if not isinstance(choice, str):
         return choice
@@ -50,7 +52,10 @@ def build_codec(plugins: Plugins, choice: str | Codec, settings: Settings) -> Co
 
 
 def build_payloads(
-    codec: Codec, settings: Settings, wall: Callable[[], float], others: OtherClients | None = None
+    codec: Codec | ValueFormat,
+    settings: Settings,
+    wall: Callable[[], float],
+    others: OtherClients | None = None,
 ) -> Payloads:
     """Return what turns values into stored bytes and back, with the secrets of the settings.
 
@@ -62,7 +67,7 @@ def build_payloads(
 
 
 def backend_options(
-    settings: Settings, codec: Codec, ssl_context: ssl.SSLContext | None
+    settings: Settings, codec: Codec | ValueFormat, ssl_context: ssl.SSLContext | None
 ) -> BackendOptions:
     """Return the options that all backends of a client have in common."""
     return BackendOptions(

@@ -7,6 +7,9 @@
 | `STUBS` | `GetOrStub`, `Renew` | no `cached` and no `get_or_set`; both need `CAS` as well |
 | `LOCKS` | `Acquire` | no `lock`, and no `cached(lock=True)`; both need `CAS` or `COMPARE` as well |
 | `COMPARE` | `CompareAndDelete`, `CompareAndExpire` | a lock is released and extended in two steps, by `CAS` |
+| `AGES` | `GetAged`, `Peek` | no `ttl`, no `cas` with `KEEP` and a secret; `exists` reads the whole value |
+| `KEEPING` | `CasKeep`, `IncrSigned` | no `cas` with `KEEP`, and no `incr` with `floor=None`, unless there are `DATES` and `CAS` |
+| `DATES` | `GetExpiry`, `CasUntil` | nothing, with `KEEPING`: they are for servers that cannot keep an expiry |
 
 A call that needs an unsupported command raises `UnsupportedError`. That is not a failure of the node:
 `on_error="miss"` does not hide it, and the node is not ejected. `check` notes what is missing.
@@ -19,6 +22,8 @@ from typing import Final
 from shardcache.core.commands import (
     Acquire,
     Cas,
+    CasKeep,
+    CasUntil,
     CompareAndDelete,
     CompareAndExpire,
     Delete,
@@ -26,10 +31,14 @@ from shardcache.core.commands import (
     DeleteMany,
     FlushAll,
     Get,
+    GetAged,
+    GetExpiry,
     GetMany,
     GetOrStub,
     Gets,
     Incr,
+    IncrSigned,
+    Peek,
     Ping,
     Renew,
     ServerStats,
@@ -57,4 +66,7 @@ CAS: Final[frozenset[type]] = frozenset({Gets, Cas, DeleteCas})
 STUBS: Final[frozenset[type]] = frozenset({GetOrStub, Renew})
 LOCKS: Final[frozenset[type]] = frozenset({Acquire})
 COMPARE: Final[frozenset[type]] = frozenset({CompareAndDelete, CompareAndExpire})
-EVERYTHING: Final[frozenset[type]] = PLAIN | CAS | STUBS | LOCKS | COMPARE
+AGES: Final[frozenset[type]] = frozenset({GetAged, Peek})
+KEEPING: Final[frozenset[type]] = frozenset({CasKeep, IncrSigned})
+DATES: Final[frozenset[type]] = frozenset({GetExpiry, CasUntil})
+EVERYTHING: Final[frozenset[type]] = PLAIN | CAS | STUBS | LOCKS | COMPARE | AGES | KEEPING | DATES

@@ -15,8 +15,10 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 from shardcache.errors import ConfigurationError, NodeError
 
 Payload: TypeAlias = tuple[int, bytes]
+UNREAD: Final = b"?"  # in place of the bytes of a payload that were not read
 
 COUNTER_MAX: Final = 2**63 - 1  # the largest number that every server can hold
+COUNTER_MIN: Final = -(2**63)
 
 
 class When(Enum):
@@ -45,6 +47,26 @@ class Gets(NamedTuple):
     key: bytes
 
 
+class GetAged(NamedTuple):
+    """Read one key, and how long it lives. Reply: `(payload, seconds left)`, or `None`.
+
+    The seconds are infinite without an expiry. memcached: `mg key v f t`, in whole seconds, so that up
+    to one of them has passed. Redis: a script of `GET` and `PTTL`.
+    """
+
+    key: bytes
+
+
+class Peek(NamedTuple):
+    """Read how long one key lives, without its bytes. Reply: that of a `GetAged`.
+
+    The payload has its flags, and may have `UNREAD` in place of bytes. memcached: `mg key f s t`. Redis: a
+    script of `GETRANGE` and `PTTL`.
+    """
+
+    key: bytes
+
+
 class Set(NamedTuple):
     """Store one key, on the condition `when`. Reply: whether it was stored."""
 
@@ -61,6 +83,37 @@ class SetMany(NamedTuple):
     ttl: float | None = None
 
 
+class Until(NamedTuple):
+    """The reply to a `GetExpiry`: seconds since 1970 by the server's clock; a date of 0 is no expiry.
+
+    If it is not `exact`, a second of the server ended meanwhile; the date may be a second too early.
+    """
+
+    date: int
+    exact: bool = True
+
+
+class GetExpiry(NamedTuple):
+    """Read when one key expires. Reply: `Until`, or `None`.
+
+    For servers that cannot keep an expiry by themselves: with `CasUntil` it takes the place of `CasKeep`.
+    memcached: `mg key t`, `stats`, which has the server's time, and `mg key t` in one request. The
+    seconds left would not do: they count from the arrival of the store, so a value that is often
+    stored might never expire.
+    """
+
+    key: bytes
+
+
+class CasUntil(NamedTuple):
+    """Store one key, to expire on a date of this node, if unchanged since its `Gets`. Reply: that of a `Cas`."""
+
+    key: bytes
+    payload: Payload
+    token: Hashable
+    until: Until
+
+
 class Cas(NamedTuple):
     """Store one key if unchanged since its `Gets`. Reply: `True` stored, `False` changed, `None` gone."""
 
@@ -68,6 +121,17 @@ class Cas(NamedTuple):
     payload: Payload
     token: Hashable
     ttl: float | None = None
+
+
+class CasKeep(NamedTuple):
+    """Store one key if unchanged since its `Gets`, and keep its expiry. Reply: that of a `Cas`.
+
+    Redis: a script of `GET`, compare, `SET … KEEPTTL`. memcached cannot: see `GetExpiry`.
+    """
+
+    key: bytes
+    payload: Payload
+    token: Hashable
 
 
 class Delete(NamedTuple):
@@ -94,6 +158,18 @@ class Incr(NamedTuple):
 
     Reply: the new value, or `None` when the key is missing. A `NotACounterError` when the value is
     not a whole number from 0 to 2**63 - 1, or would rise above that. The expiry does not change.
+    """
+
+    key: bytes
+    delta: int
+
+
+class IncrSigned(NamedTuple):
+    """Add `delta` to a counter that may be negative.
+
+    Reply: the new value, or `None` when the key is missing. A `NotACounterError` when the value is
+    not a whole number from -2**63 to 2**63 - 1, or would leave that range. The expiry does not change.
+    memcached cannot: a client takes `Gets` and `Cas` there.
     """
 
     key: bytes
@@ -211,13 +287,19 @@ Command: TypeAlias = (
     Get
     | GetMany
     | Gets
+    | GetAged
+    | Peek
     | Set
     | SetMany
+    | GetExpiry
     | Cas
+    | CasKeep
+    | CasUntil
     | Delete
     | DeleteMany
     | Touch
     | Incr
+    | IncrSigned
     | GetOrStub
     | Renew
     | Acquire
@@ -236,8 +318,10 @@ Command: TypeAlias = (
 Reply: TypeAlias = (
     Payload
     | tuple[Payload, Hashable]
+    | tuple[Payload, float]
     | StubReply
     | Acquired
+    | Until
     | Hashable
     | list[Payload | NodeError | None]
     | list[bool | NodeError]
@@ -252,7 +336,7 @@ Reply: TypeAlias = (
 # Commands that may be sent a second time, on a fresh connection, when a pooled one was dead before
 # any byte of the reply.
 IDEMPOTENT: frozenset[type] = frozenset(
-    {Get, GetMany, Gets, Delete, DeleteMany, Touch, Ping, ServerStats}
+    {Get, GetMany, Gets, GetAged, Peek, GetExpiry, Delete, DeleteMany, Touch, Ping, ServerStats}
 )
 
 CommandT = TypeVar("CommandT", bound=Command)

@@ -7,14 +7,19 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from shardcache.core.commands import (
     Cas,
+    CasKeep,
+    CasUntil,
     Command,
     Delete,
     DeleteMany,
     Get,
+    GetAged,
     GetMany,
     Gets,
     Incr,
+    IncrSigned,
     Payload,
+    Peek,
     Reply,
     Set,
     SetMany,
@@ -28,6 +33,7 @@ from shardcache.core.values.flags import is_mark
 from shardcache.errors import NodeError
 
 _NO_SIZE: Final = (None,)
+_READS: Final = (Get, GetMany, Gets, GetAged, Peek)
 _USERS: Final = (ESCAPED, HASHED)  # reserved prefixes that stand for a caller's key
 
 
@@ -75,13 +81,13 @@ def hits_and_misses(command: Command, reply: Reply) -> tuple[int, int]:
 def _payloads_read(command: Any, reply: Any) -> Iterable[tuple[bytes, Payload | None]]:
     """Return each key that was read with its payload. A key that failed is left out."""
     kind = type(command)
-    if isinstance(reply, NodeError) or kind not in (Get, Gets, GetMany):
+    if isinstance(reply, NodeError) or kind not in _READS:
         return ()
     keys = keys_of(command)
     if kind is GetMany:
         pairs = zip(keys, reply, strict=True)
         return ((key, each) for key, each in pairs if each is None or type(each) is tuple)
-    if kind is Gets:
+    if kind is not Get:
         return ((keys[0], None if reply is None else reply[0]),)
     # A mark stands for a recompute in progress: its followers poll, and each poll is not a miss.
     return () if reply is not None and is_mark(reply) else ((keys[0], reply),)
@@ -112,19 +118,21 @@ def _get_many(_: GetMany, reply: list[Payload | NodeError | None]) -> _Access:
 
 
 def _store(command: Set, _: bool) -> _Access | None:  # noqa: FBT001 - a reply
-    return _write(command.when.value, command)
+    return _write(command.when.value, command.payload, command.ttl)
 
 
 def _cas(command: Cas, _: bool | None) -> _Access | None:  # noqa: FBT001 - a reply
-    return _write("cas", command)
+    return _write("cas", command.payload, command.ttl)
 
 
-def _write(operation: str, command: Set | Cas) -> _Access | None:
+def _cas_keep(command: CasKeep | CasUntil, _: bool | None) -> _Access | None:  # noqa: FBT001 - a reply
+    return _write("cas", command.payload, None)
+
+
+def _write(operation: str, payload: Payload, ttl: float | None) -> _Access | None:
     """Return the access of a write; `None` for a mark, which is not a caller's value."""
-    size = _size(command.payload)
-    if size is None:
-        return None
-    return _Access(operation, (size,), command.ttl)
+    size = _size(payload)
+    return None if size is None else _Access(operation, (size,), ttl)
 
 
 def _set_many(command: SetMany, reply: list[bool | NodeError]) -> _Access:
@@ -144,12 +152,13 @@ def _touch(command: Touch, _: bool) -> _Access:  # noqa: FBT001 - a reply
     return _Access("touch", _NO_SIZE, command.ttl)
 
 
-def _incr(_command: Incr, _: int | None) -> _Access:
+def _incr(_command: Incr | IncrSigned, _: int | None) -> _Access:
     return _Access("incr", _NO_SIZE)
 
 
 # Commands that are not here touch no caller's key, or only the stub or lock that stands in for one.
-# `GetOrStub` is not here either: the read before it has reported the miss.
+# `GetOrStub` is not here either: the read before it has reported the miss. Nor are `GetAged` and `Peek`:
+# a look at how long a value lives is no use of it.
 _READERS: Final[dict[type, _Reader]] = {
     Get: _get,
     GetMany: _get_many,
@@ -157,10 +166,13 @@ _READERS: Final[dict[type, _Reader]] = {
     Set: _store,
     SetMany: _set_many,
     Cas: _cas,
+    CasKeep: _cas_keep,
+    CasUntil: _cas_keep,
     Delete: _delete,
     DeleteMany: _delete_many,
     Touch: _touch,
     Incr: _incr,
+    IncrSigned: _incr,
 }
 
 

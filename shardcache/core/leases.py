@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from shardcache.core.lifetimes import positive_seconds
-from shardcache.core.reserved_keys import LOCKS
 from shardcache.errors import ConfigurationError
 
 if TYPE_CHECKING:  # tenacity takes as long to load as all of shardcache
@@ -62,15 +61,6 @@ class LockPolicy:
 
 
 OnLost: TypeAlias = Literal["raise", "ignore"]
-
-
-def lock_key(name: bytes, prefix: bytes = LOCKS) -> bytes:
-    """Return the key under which a lock is kept; no caller's key equals it.
-
-    >>> lock_key(b"report")
-    b'~sc:l:report'
-    """
-    return prefix + name
 
 
 def lock_node_count(nodes: int) -> int:

@@ -1,4 +1,4 @@
-"""The prefixes of shardcache's own keys. No caller's key begins with one."""
+"""shardcache's own keys: their prefixes, and how their names are built. No caller's key begins so."""
 
 from __future__ import annotations
 
@@ -23,4 +23,16 @@ REFRESHING: Final = RESERVED + b"r:"  # the claim of the process that refreshes 
 LOCKS: Final = RESERVED + b"l:"  # a lock of `client.lock`
 VALUE_LOCKS: Final = RESERVED + b"v:"  # the lock of a recompute; no user's lock has this prefix
 
-PROBED: Final = RESERVED + b"ping"  # a probe deletes it, to find out whether the node takes writes
+PROBES: Final = RESERVED + b"ping"  # a probe deletes it, to find out whether the node takes writes
+
+
+def own_key(prefix: bytes, about: bytes = b"") -> bytes:
+    """Return the name of one of shardcache's own keys, about a caller's key, a tag, a function.
+
+    All these names are built here and nowhere else: where a key's name decides which server keeps it,
+    as in a Redis Cluster, this is the place that binds a name to a node.
+
+    >>> own_key(LOCKS, b"report"), own_key(PROBES)
+    (b'~sc:l:report', b'~sc:ping')
+    """
+    return prefix + about

@@ -8,11 +8,21 @@ from typing import get_args
 
 import pytest
 
-from shardcache import AsyncClient, Client, UnsupportedError
+from shardcache import KEEP, AsyncClient, Client, UnsupportedError
 from shardcache.backends.handlers import Handlers
 from shardcache.backends.memory import AsyncMemoryBackend, Bounds, Memory, MemoryBackend, Store
 from shardcache.core import capabilities
-from shardcache.core.capabilities import CAS, COMPARE, EVERYTHING, LOCKS, PLAIN, STUBS
+from shardcache.core.capabilities import (
+    AGES,
+    CAS,
+    COMPARE,
+    DATES,
+    EVERYTHING,
+    KEEPING,
+    LOCKS,
+    PLAIN,
+    STUBS,
+)
 from shardcache.core.commands import Command
 from shardcache.plugin.manager import load
 from shardcache.testing.backend import BackendContract
@@ -55,7 +65,7 @@ def plain(monkeypatch):
 
 def test_the_capabilities_are_all_commands_each_once():
     """A new command belongs to one of them."""
-    sets = (PLAIN, CAS, STUBS, LOCKS, COMPARE)
+    sets = (PLAIN, CAS, STUBS, LOCKS, COMPARE, AGES, KEEPING, DATES)
     assert set(get_args(Command)) == EVERYTHING
     assert sum(map(len, sets)) == len(EVERYTHING)
 
@@ -65,7 +75,8 @@ def test_the_guide_tells_the_same():
     page = Path(__file__).parents[2] / "docs/how-to/write-a-backend.md"
     rows = [row for row in (capabilities.__doc__ or "").splitlines() if row.startswith("| `")]
     told = page.read_text(encoding="utf-8").splitlines()
-    assert [row.split("`")[1] for row in rows] == ["PLAIN", "CAS", "STUBS", "LOCKS", "COMPARE"]
+    named = [row.split("`")[1] for row in rows]
+    assert named == ["PLAIN", "CAS", "STUBS", "LOCKS", "COMPARE", "AGES", "KEEPING", "DATES"]
     assert [row for row in rows[1:] if row not in told] == []
 
 
@@ -89,6 +100,9 @@ def client(mode, plain):
 CALLS = {
     "gets": lambda client: client.gets("k"),
     "cas": lambda client: client.cas("k", 1, None),
+    "cas with KEEP": lambda client: client.cas("k", 1, None, ttl=KEEP),
+    "ttl": lambda client: client.ttl("k"),
+    "decr": lambda client: client.decr("k", floor=None),
     "get_or_set": lambda client: client.get_or_set("k", lambda: 1, ttl=60),
     "clear": lambda client: client.clear(),
 }

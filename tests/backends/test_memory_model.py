@@ -11,13 +11,16 @@ from backends.embedding import MemoryNode, number, text
 from shardcache.backends.memory import ENTRY_OVERHEAD
 from shardcache.core.commands import (
     Cas,
+    CasKeep,
     Delete,
     DeleteMany,
     FlushAll,
     Get,
+    GetAged,
     GetMany,
     Gets,
     Incr,
+    IncrSigned,
     Payload,
     Set,
     SetMany,
@@ -159,6 +162,21 @@ class AgainstModel(RuleBasedStateMachine):
             fits = self.put(key, payload, self.until(ttl))
             assert stored(reply) is fits
 
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data(), payload=PAYLOADS)
+    def cas_keep(self, data, payload):
+        """Do the same, and keep the expiry."""
+        key, token, version = data.draw(st.sampled_from(self.seen))
+        kept = self.live(key)
+        reply = self.node(CasKeep(key, payload, token))
+        if kept is None:
+            assert reply is None
+        elif kept.version != version:
+            assert reply is False
+        else:
+            fits = self.put(key, payload, kept.expires)
+            assert stored(reply) is fits
+
     @rule(key=KEYS)
     def delete(self, key):
         """Return whether it was there."""
@@ -197,6 +215,29 @@ class AgainstModel(RuleBasedStateMachine):
             return
         assert reply == max(0, count + delta)
         self.put(key, number(reply), kept.expires)
+
+    @rule(key=KEYS, delta=st.integers(-9, 3) | st.sampled_from([2**63 - 1, -(2**63) + 1]))
+    def incr_signed(self, key, delta):
+        """Count within 64 bits, below zero as well, and keep the expiry."""
+        kept = self.live(key)
+        reply = self.node(IncrSigned(key, delta))
+        if kept is None:
+            assert reply is None
+            return
+        flags, data = kept.payload
+        count = int(data) if flags == INTEGER_FLAGS else 2**63
+        if not (-(2**63) <= count < 2**63 and -(2**63) <= count + delta < 2**63):
+            assert isinstance(reply, NotACounterError)
+            return
+        assert reply == count + delta
+        self.put(key, number(reply), kept.expires)
+
+    @rule(key=KEYS)
+    def get_aged(self, key):
+        """Return what is live and how long it lives, and count as a use."""
+        kept = self.used(key)
+        aged = kept and (kept.payload, kept.expires - self.node.clock.now)
+        assert self.node(GetAged(key)) == aged
 
     @rule()
     def flush(self):

@@ -127,7 +127,7 @@ def test_missing_rights_are_listed(client_of, make_redis):
     server.ask(b"ACL SETUSER default -eval -mget -pexpire\r\n", b"+OK\r\n")
     (fault,) = faults_of(client_of(server.url, namespace="shop"))[name_of(server)]
     assert fault.startswith(
-        "cannot touch, compare and set, read many, count, cache functions, extend a lock, release a"
+        "cannot touch, tell a ttl, compare and set, read many, count, cache functions, extend a lock, release a"
         " lock: the server's ACL does not let the user"
     )
     assert "+@scripting" in fault

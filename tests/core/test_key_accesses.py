@@ -9,6 +9,8 @@ from shardcache.core.commands import (
     Acquire,
     Acquired,
     Cas,
+    CasKeep,
+    CasUntil,
     CompareAndDelete,
     CompareAndExpire,
     Delete,
@@ -16,21 +18,26 @@ from shardcache.core.commands import (
     DeleteMany,
     FlushAll,
     Get,
+    GetAged,
+    GetExpiry,
     GetMany,
     Gets,
     Incr,
+    IncrSigned,
+    Peek,
     Ping,
     Renew,
     ServerStats,
     Set,
     SetMany,
     Touch,
+    Until,
     When,
 )
 from shardcache.core.events import METHODS, Observers
-from shardcache.core.key_accesses import keys_accessed
+from shardcache.core.key_accesses import hits_and_misses, keys_accessed
 from shardcache.core.keys import KeySpace, hash_name
-from shardcache.core.leases import lock_key
+from shardcache.core.reserved_keys import LOCKS, own_key
 from shardcache.core.values.flags import BARE_STUB, ERROR_FLAGS, RAW_FLAGS, abandoned, stub
 
 NODE = Node("memory://a")
@@ -62,6 +69,8 @@ def told(command, reply):
         (Set(b"k", VALUE, None, When.ABSENT), False, ("add", [b"k"], [5], None)),
         (Set(b"k", VALUE, 60.0, When.PRESENT), True, ("replace", [b"k"], [5], 60.0)),
         (Cas(b"k", VALUE, 7, 60.0), None, ("cas", [b"k"], [5], 60.0)),
+        (CasUntil(b"k", VALUE, 7, Until(5)), True, ("cas", [b"k"], [5], None)),
+        (CasKeep(b"k", VALUE, 7), True, ("cas", [b"k"], [5], None)),
         (
             SetMany([(b"k", VALUE), (b"l", EMPTY)], 60.0),
             [True, True],
@@ -72,6 +81,7 @@ def told(command, reply):
         (Touch(b"k", 60.0), True, ("touch", [b"k"], [None], 60.0)),
         (Incr(b"k", -1), 4, ("incr", [b"k"], [None], None)),
         (Incr(b"k", 1), None, ("incr", [b"k"], [None], None)),
+        (IncrSigned(b"k", -1), -4, ("incr", [b"k"], [None], None)),
     ],
 )
 def test_a_command_is_reported_by_the_callers_word(command, reply, expected):
@@ -97,6 +107,9 @@ def test_a_mark_is_not_reported(mark):
         (CompareAndDelete(b"k", VALUE), True),
         (CompareAndExpire(b"k", VALUE, 5.0), True),
         (DeleteCas(b"k", 7), True),
+        (GetAged(b"k"), (VALUE, 5.0)),
+        (Peek(b"k"), (VALUE, 5.0)),
+        (GetExpiry(b"k"), Until(5)),
         (Ping(), True),
         (ServerStats(), {"pid": "1"}),
         (FlushAll(), True),
@@ -130,7 +143,7 @@ def test_answered_keys_of_a_batch_are_reported():
 
 def test_reserved_keys_are_not_reported():
     """Locks, tags, generations and refresh keys are no keys of a caller."""
-    ours = [lock_key(b"k"), *(b"~sc:%c:k" % letter for letter in b"gtrv"), b"~sc:ping"]
+    ours = [own_key(LOCKS, b"k"), *(b"~sc:%c:k" % letter for letter in b"gtrv"), b"~sc:ping"]
     for key in ours:
         assert told(Get(key), VALUE) is None
         assert told(Set(key, VALUE, 5.0, When.ABSENT), reply=True) is None
@@ -156,3 +169,14 @@ def test_an_observer_hears_the_kinds_it_has_methods_for():
     assert KeysAccessed in METHODS
     assert Observers([Listener()]).heard == {KeysAccessed}
     assert Observers().heard == frozenset()
+
+
+@pytest.mark.parametrize("kind", [Gets, GetAged, Peek])
+def test_a_look_at_a_key_is_a_hit_or_a_miss(kind):
+    """A mark is a miss; shardcache's own keys are neither."""
+    assert hits_and_misses(kind(b"k"), (VALUE, 5.0)) == (1, 0)
+    assert hits_and_misses(kind(b"k"), None) == (0, 1)
+    assert hits_and_misses(kind(b"k"), (MARKS[0], 5.0)) == (0, 1)
+    assert hits_and_misses(kind(b"k"), LOST) == (0, 0)
+    assert hits_and_misses(kind(own_key(LOCKS, b"k")), (VALUE, 5.0)) == (0, 0)
+    assert hits_and_misses(GetExpiry(b"k"), Until(5)) == (0, 0)

@@ -15,6 +15,7 @@ MEMCACHED = [
         b"MN\r\n",
         b"END\r\n",
         b"STAT a b\r\n",
+        b"STAT time 5\r\n",
         b"ERROR\r\n",
     ),
     *(
@@ -48,6 +49,8 @@ MEMCACHED = [
         b" X",
         b" Z",
         b" s1",
+        b" t5",
+        b" t-1",
         b"\r\n",
         b" ",
     ),

@@ -22,6 +22,8 @@ from shardcache.backends.redis.wire import RedisWire
 from shardcache.core.commands import (
     Acquire,
     Cas,
+    CasKeep,
+    CasUntil,
     CompareAndDelete,
     CompareAndExpire,
     Delete,
@@ -29,16 +31,21 @@ from shardcache.core.commands import (
     DeleteMany,
     FlushAll,
     Get,
+    GetAged,
+    GetExpiry,
     GetMany,
     GetOrStub,
     Gets,
     Incr,
+    IncrSigned,
+    Peek,
     Ping,
     Renew,
     ServerStats,
     Set,
     SetMany,
     Touch,
+    Until,
     When,
 )
 from shardcache.core.values.flags import RAW_FLAGS
@@ -71,6 +78,9 @@ COMMANDS = [
     ServerStats(),
     FlushAll(),
 ]
+AGES = [GetAged(b"k0"), Peek(b"k0")]
+WITH_DATES = [*AGES, GetExpiry(b"k0"), CasUntil(b"k0", PAYLOAD, b"token", Until(0))]
+KEEPING = [*AGES, CasKeep(b"k0", PAYLOAD, b"token"), IncrSigned(b"k0", -1)]
 WITH_VALUES = [CompareAndDelete(b"k0", PAYLOAD), CompareAndExpire(b"k0", PAYLOAD, 5.0)]
 SIZES = [1, 2, 7, 33, 4096, 1 << 20]
 
@@ -130,7 +140,7 @@ def discreet():
 
 def memcached(data):
     """Speak memcached's meta protocol; `%0` to `%9` in the server's bytes are the tokens of the commands."""
-    owed, number, rest = chosen(data, COMMANDS)
+    owed, number, rest = chosen(data, [*COMMANDS, *WITH_DATES])
     wire = MemcachedWire()
     tokens = []
     for command in owed:
@@ -143,7 +153,7 @@ def memcached(data):
 
 def redis(data):
     """Speak Redis' protocol, from the greeting on if the first byte says so."""
-    owed, number, rest = chosen(data, [*COMMANDS, *WITH_VALUES])
+    owed, number, rest = chosen(data, [*COMMANDS, *WITH_VALUES, *KEEPING])
     login = Plain() if data[:1] > b"\x7f" else None
     wire = RedisWire(RedisOptions(credentials=login, db=1 if login else 0), "n")
     wire.hello()

@@ -11,8 +11,7 @@ from shardcache.clients.function_cache import FunctionCache
 from shardcache.clients.key_builder import KeyBuilder, KeySpec
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Payload, Set
-from shardcache.core.leases import lock_key
-from shardcache.core.reserved_keys import GENERATIONS, VALUE_LOCKS
+from shardcache.core.reserved_keys import GENERATIONS, VALUE_LOCKS, own_key
 from shardcache.core.values.flags import MARK_FLAGS, is_mark
 from shardcache.core.values.freshness import open_stored
 from shardcache.operations.recompute import cached_value
@@ -117,7 +116,7 @@ class RecomputeHarness(Harness):
     @property
     def lock_key(self) -> bytes:
         """Return the key of the value's lock."""
-        return lock_key(self.KEY.encode(), VALUE_LOCKS)
+        return own_key(VALUE_LOCKS, self.KEY.encode())
 
     @property
     def shard(self) -> SimulatedNode:
@@ -142,7 +141,7 @@ class FunctionHarness(Harness):
     """Processes that cache one function, whose source has a version."""
 
     FUNCTION = "reports"
-    NAME = GENERATIONS + b"reports:0"  # of its generation
+    NAME = own_key(GENERATIONS, b"reports:0")  # of its generation
 
     settling = A_FEW_ROUND_TRIPS
 

@@ -16,7 +16,8 @@ from operations.simulation import TIMEOUT, Process, SimulatedNode, Task, World
 from shardcache.core import health
 from shardcache.core.commands import Command, Get, Ping
 from shardcache.core.events import METHODS, Event, KeysAccessed, NodeEjected, NodeRestored
-from shardcache.core.leases import LockPolicy, lock_key
+from shardcache.core.leases import LockPolicy
+from shardcache.core.reserved_keys import LOCKS, own_key
 from shardcache.operations.cluster import ejection, members, prober
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
@@ -282,7 +283,7 @@ class LockHarness(Harness):
     """Nodes that hold one lock, and the processes that want it."""
 
     NAME = "report"
-    KEY = lock_key(NAME.encode())
+    KEY = own_key(LOCKS, NAME.encode())
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sqlite3
 import time
@@ -17,6 +18,7 @@ from shardcache.core.commands import (
     Acquire,
     Acquired,
     Cas,
+    CasKeep,
     Command,
     CompareAndDelete,
     CompareAndExpire,
@@ -25,11 +27,14 @@ from shardcache.core.commands import (
     DeleteMany,
     FlushAll,
     Get,
+    GetAged,
     GetMany,
     GetOrStub,
     Gets,
     Incr,
+    IncrSigned,
     Payload,
+    Peek,
     Ping,
     Renew,
     Reply,
@@ -43,7 +48,7 @@ from shardcache.core.commands import (
 from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import NodeError, NotACounterError
 
-COUNTER_MAX = 2**63 - 1
+COUNTER_MIN, COUNTER_MAX = -(2**63), 2**63 - 1
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 # A token is new with each write, so that `cas` sees a value that was changed and changed back.
@@ -190,18 +195,8 @@ class Database:
 
     @handlers.handles(Incr)
     def incr(self, command: Incr) -> int | NodeError | None:
-        """Count, and keep the expiry."""
-        found = self._find(command.key)
-        if found is None:
-            return None
-        (flags, data), _ = found
-        count = int(data) if flags == INTEGER_FLAGS else -1
-        if not 0 <= count <= COUNTER_MAX - max(0, command.delta):
-            return NotACounterError("no counter, or it would rise above 2**63 - 1", self._node)
-        count = max(0, count + command.delta)
-        update = "UPDATE entries SET data = ?, token = random() WHERE key = ?"
-        self._run(update, b"%d" % count, command.key)
-        return count
+        """Count down to zero."""
+        return self._count(command.key, command.delta, least=0)
 
     @handlers.handles(Ping)
     def ping(self, _: Ping) -> bool:
@@ -219,6 +214,26 @@ class Database:
         """Empty the file."""
         self._run("DELETE FROM entries")
         return True
+
+    def _count(self, key: bytes, delta: int, least: int) -> int | NodeError | None:
+        """Count, and keep the expiry. A counter that may be negative does not stop at `least`."""
+        payload = self._payload(key)
+        if payload is None:
+            return None
+        flags, data = payload
+        count = int(data) if flags == INTEGER_FLAGS else None
+        if count is None or not least <= count <= COUNTER_MAX:
+            return NotACounterError("the value is not a counter", self._node)
+        counted = max(0, count + delta) if least == 0 else count + delta
+        if not least <= counted <= COUNTER_MAX:
+            return NotACounterError("the counter would not fit in 64 bits", self._node)
+        self._replace(key, (INTEGER_FLAGS, b"%d" % counted))
+        return counted
+
+    def _replace(self, key: bytes, payload: Payload) -> None:
+        """Store another payload, and keep the expiry."""
+        update = "UPDATE entries SET flags = ?, data = ?, token = random() WHERE key = ?"
+        self._run(update, *payload, key)
 
     # CAS: for `gets`, `cas` and `clear`.
 
@@ -239,6 +254,36 @@ class Database:
     def delete_cas(self, command: DeleteCas) -> bool:
         """Remove a key if the token is still the same."""
         return self._has_token(command.key, command.token) and self._remove(command.key)
+
+    # AGES: for `ttl` and `exists`.
+
+    @handlers.handles(Peek)  # it saves nothing to leave out the bytes
+    @handlers.handles(GetAged)
+    def get_aged(self, command: GetAged | Peek) -> tuple[Payload, float] | None:
+        """Return the key's payload and the seconds that it has left."""
+        payload = self._payload(command.key)
+        if payload is None:
+            return None
+        (expires,) = self._run("SELECT expires FROM entries WHERE key = ?", command.key)
+        return payload, math.inf if expires is None else expires - time.time()
+
+    # KEEPING: for `cas` with `KEEP`, and for counters below zero.
+
+    @handlers.handles(CasKeep)
+    def cas_keep(self, command: CasKeep) -> bool | None:
+        """Store a payload if the token is still the same, and keep the expiry."""
+        key, payload, token = command
+        if self._find(key) is None:
+            return None
+        same = self._has_token(key, token)
+        if same:
+            self._replace(key, payload)
+        return same
+
+    @handlers.handles(IncrSigned)
+    def incr_signed(self, command: IncrSigned) -> int | NodeError | None:
+        """Count below zero as well."""
+        return self._count(command.key, command.delta, least=COUNTER_MIN)
 
     # STUBS: for cached functions.
 

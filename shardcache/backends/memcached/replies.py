@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
-from shardcache.core.commands import COUNTER_MAX, Acquired, Payload, Reply, StubReply
+from shardcache.core.commands import (
+    COUNTER_MAX,
+    UNREAD,
+    Acquired,
+    Payload,
+    Reply,
+    StubReply,
+    Until,
+)
 from shardcache.core.values.flags import is_stub
 from shardcache.errors import NodeError, NodeRefusedError, NodeTimeoutError, NotACounterError
 
@@ -21,6 +30,7 @@ _match_hit_head = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10})").fullmatch
 # Marks that may end a reply line about an item that is being recomputed: won, stale, already won.
 _RECACHE: Final = frozenset({b"W", b"X", b"Z"})
 END: Final = b"MN"  # the reply that ends a batch
+NEVER: Final = -1  # in place of the seconds left
 
 
 class PendingReply(Protocol):
@@ -148,6 +158,45 @@ class GetsReply(TokenReply):
                 bits, version = parse_number(flags[1:]), self.cas_token(cas)
                 whole = bits is not None and version is not None
                 return ((bits, value), version) if whole else UNEXPECTED
+            case [b"EN", self.token]:
+                return None
+        return UNEXPECTED
+
+
+class AgedReply(SingleReply):
+    """The reply to `mg … v f t`: a payload with the seconds left, or nothing."""
+
+    __slots__ = ()
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Return the payload and its seconds, or `None` on a miss."""
+        match head:
+            case [b"VA", _, flags, word, self.token, *marks] if _RECACHE.issuperset(marks):
+                bits, left = parse_word(b"f", flags), parse_left(word)
+                if bits is None or left is None:
+                    return UNEXPECTED
+                return (bits, value), _seconds(left)
+            case [b"EN", self.token]:
+                return None
+        return UNEXPECTED
+
+
+class PeekReply(SingleReply):
+    """The reply to `mg … f s t`: flags, size and seconds left of an item, or nothing."""
+
+    __slots__ = ()
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Return the flags without bytes, and the seconds left, or `None` on a miss."""
+        match head:
+            case [b"HD", flags, size, word, self.token, *marks] if (
+                value is None and _RECACHE.issuperset(marks)
+            ):
+                bits, length = parse_word(b"f", flags), parse_word(b"s", size)
+                left = parse_left(word)
+                if bits is None or length is None or left is None:
+                    return UNEXPECTED
+                return (bits, UNREAD if length else b""), _seconds(left)
             case [b"EN", self.token]:
                 return None
         return UNEXPECTED
@@ -286,6 +335,48 @@ class StatsReply(SingleReply):
                 self._figures[name.decode("ascii", "replace")] = figure
                 return MORE
         return UNEXPECTED
+
+
+class ExpiryReply(SingleReply):
+    """The replies to `mg … t`, `stats` and `mg … t`: when an item expires, by the server's clock."""
+
+    __slots__ = ("_figures", "_lefts", "_now")
+
+    def __init__(self, token: bytes) -> None:
+        super().__init__(token)
+        self._lefts: list[int | None] = []  # the seconds left in each line, `None` for a miss
+        self._figures = StatsReply()
+        self._now: int | None = None  # once all figures have come
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Accept a line; return the date at the end, or `None` if the item is not there all the time."""
+        if self._lefts and self._now is None:
+            figures = self._figures.take(head, value)
+            if not isinstance(figures, dict):
+                return figures
+            self._now = parse_number(figures.get("time", "").encode())
+            return UNEXPECTED if self._now is None else MORE
+        match head:
+            case [b"HD", word, self.token, *marks] if value is None and _RECACHE.issuperset(marks):
+                left = parse_left(word)
+                if left is None:
+                    return UNEXPECTED
+                self._lefts.append(left)
+            case [b"EN", self.token]:
+                self._lefts.append(None)
+            case _:
+                return UNEXPECTED
+        return MORE if self._now is None else self._until(self._now, *self._lefts)
+
+    def _until(self, now: int, before: int | None, after: int | None) -> Until | None:
+        """Return the date, which is exact if no second of the server ended between the two lines."""
+        if before is None or after is None:
+            return None
+        return Until(0 if after == NEVER else now + after, exact=before == after)
+
+    def refuse(self, error: NodeError) -> Any:
+        """Raise the refusal: what follows it would belong to no command."""
+        raise error
 
 
 class GetManyReply:
@@ -446,6 +537,20 @@ class BatchReply:
 def late_error(node: str) -> NodeTimeoutError:
     """Return the error for a reply that did not come by its deadline."""
     return NodeTimeoutError("did not answer in time", node)
+
+
+def parse_left(word: bytes) -> int | None:
+    """Return the seconds in a word such as `t30`, `NEVER` for no expiry; `None` for another word."""
+    return NEVER if word == b"t-1" else parse_word(b"t", word)
+
+
+def parse_word(letter: bytes, word: bytes) -> int | None:
+    """Return the number after the letter of a flag, such as 30 in `t30`; `None` for another word."""
+    return parse_number(word[1:]) if word[:1] == letter else None
+
+
+def _seconds(left: int) -> float:
+    return math.inf if left == NEVER else float(left)
 
 
 def parse_number(text: bytes) -> int | None:

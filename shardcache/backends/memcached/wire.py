@@ -29,16 +29,19 @@ from shardcache.backends.memcached.replies import (
     TOO_LARGE,
     UNEXPECTED,
     AcquireReply,
+    AgedReply,
     BatchReply,
     CasToken,
     CodeReply,
     CounterReply,
     Encoded,
+    ExpiryReply,
     GetManyReply,
     GetOrStubReply,
     GetReply,
     GetsReply,
     Head,
+    PeekReply,
     PendingReply,
     RenewReply,
     StatsReply,
@@ -50,17 +53,21 @@ from shardcache.backends.wire import Incarnation
 from shardcache.core.commands import (
     Acquire,
     Cas,
+    CasUntil,
     Command,
     Delete,
     DeleteCas,
     DeleteMany,
     FlushAll,
     Get,
+    GetAged,
+    GetExpiry,
     GetMany,
     GetOrStub,
     Gets,
     Incr,
     Payload,
+    Peek,
     Ping,
     Renew,
     Reply,
@@ -302,6 +309,18 @@ class MemcachedWire:
             b"O%d" % token, self._incarnation.number
         )
 
+    @_encoders.handles(GetAged)
+    def _get_aged(self, command: GetAged) -> Encoded:
+        token = self._next_token()
+        name, binary = encode_key(command.key)
+        return (b"mg %s v f t O%d%s\r\n" % (name, token, binary),), AgedReply(b"O%d" % token)
+
+    @_encoders.handles(Peek)
+    def _peek(self, command: Peek) -> Encoded:
+        token = self._next_token()
+        name, binary = encode_key(command.key)
+        return (b"mg %s f s t O%d%s\r\n" % (name, token, binary),), PeekReply(b"O%d" % token)
+
     @_encoders.handles(GetMany)
     def _get_many(self, command: GetMany) -> Encoded:
         """Send quiet gets, whose misses cost no bytes, and `mn` after them."""
@@ -326,7 +345,8 @@ class MemcachedWire:
     def _set(self, command: Set) -> Encoded:
         token = self._next_token()
         payload = self._check_size(command.payload)
-        block = self._store(command.key, payload, command.ttl, token, _MODES[command.when])
+        expiry = memcached_exptime(command.ttl, self._clock)
+        block = self._store(command.key, payload, expiry, token, _MODES[command.when])
         return (block,), CodeReply(b"O%d" % token, STORED)
 
     @_encoders.handles(SetMany)
@@ -334,12 +354,13 @@ class MemcachedWire:
         """Send stores that are not quiet: an error line has no token, so only its order tells its key."""
         blocks, tokens = [], []
         results: list[Any] = []
+        expiry = memcached_exptime(command.ttl, self._clock)
         for key, payload in command.items:
             if len(payload[1]) > self._max_value:
                 results.append(ValueTooLargeError("more than max_value_bytes", self._node))
                 continue
             token = self._next_token()
-            blocks.append(self._store(key, payload, command.ttl, token, b""))
+            blocks.append(self._store(key, payload, expiry, token, b""))
             tokens.append(b"O%d" % token)
             results.append(None)
         return self._batch(blocks, BatchReply(results, tokens, STORED))
@@ -349,12 +370,9 @@ class MemcachedWire:
         blocks.append(b"mn\r\n")
         return coalesce(blocks), pending
 
-    def _store(
-        self, key: bytes, payload: Payload, ttl: float | None, token: int, mode: bytes
-    ) -> bytes:
+    def _store(self, key: bytes, payload: Payload, expiry: int, token: int, mode: bytes) -> bytes:
         name, binary = encode_key(key)
         flags, data = payload
-        expiry = memcached_exptime(ttl, self._clock)
         return b"ms %s %d F%d T%d%s O%d%s\r\n%s\r\n" % (
             name,
             len(data),
@@ -368,11 +386,25 @@ class MemcachedWire:
 
     @_encoders.handles(Cas)
     def _cas(self, command: Cas) -> Encoded:
+        return self._compare_and_set(command, memcached_exptime(command.ttl, self._clock))
+
+    @_encoders.handles(CasUntil)
+    def _cas_until(self, command: CasUntil) -> Encoded:
+        return self._compare_and_set(command, command.until.date)
+
+    def _compare_and_set(self, command: Cas | CasUntil, expiry: int) -> Encoded:
         token = self._next_token()
         payload = self._check_size(command.payload)
         mode = b" C%d" % self._cas_number(command.token)
-        block = self._store(command.key, payload, command.ttl, token, mode)
+        block = self._store(command.key, payload, expiry, token, mode)
         return (block,), CodeReply(b"O%d" % token, CAS)
+
+    @_encoders.handles(GetExpiry)
+    def _get_expiry(self, command: GetExpiry) -> Encoded:
+        token = self._next_token()
+        name, binary = encode_key(command.key)
+        read = b"mg %s t O%d%s\r\n" % (name, token, binary)
+        return (read + b"stats\r\n" + read,), ExpiryReply(b"O%d" % token)
 
     @_encoders.handles(GetOrStub)
     def _get_or_stub(self, command: GetOrStub) -> Encoded:
@@ -406,7 +438,8 @@ class MemcachedWire:
     def _acquire(self, command: Acquire) -> Encoded:
         token = self._next_token()
         payload = self._check_size(command.payload)
-        block = self._store(command.key, payload, command.ttl, token, b" ME c")
+        expiry = memcached_exptime(command.ttl, self._clock)
+        block = self._store(command.key, payload, expiry, token, b" ME c")
         return (block,), AcquireReply(b"O%d" % token, self._incarnation.number)
 
     def _cas_number(self, token: Hashable) -> int:

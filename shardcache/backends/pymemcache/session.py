@@ -29,11 +29,14 @@ from shardcache.core.commands import (
     DeleteMany,
     FlushAll,
     Get,
+    GetAged,
+    GetExpiry,
     GetMany,
     GetOrStub,
     Gets,
     Incr,
     Payload,
+    Peek,
     Ping,
     Renew,
     Reply,
@@ -44,7 +47,7 @@ from shardcache.core.commands import (
     Touch,
 )
 from shardcache.core.keys import hash_name, is_plain
-from shardcache.core.reserved_keys import PROBED
+from shardcache.core.reserved_keys import PROBES, own_key
 from shardcache.core.values.flags import abandoned, is_stub, stub
 from shardcache.errors import NodeError, NodeRefusedError, NotACounterError, ValueTooLargeError
 
@@ -251,8 +254,15 @@ def _exptime(ttl: float | None) -> int:
     return memcached_exptime(ttl, time.time)
 
 
+_TELLS_NO_EXPIRY: Final = (
+    "the classic protocol of memcached does not tell when a value expires; for a server from 1.6 on use"
+    " memcached://"
+)
+
 # Each takes pymemcache's client, which has no types, and its own command type.
-_HANDLERS: Final[Handlers[Callable[[Any, Any], Reply]]] = Handlers("pymemcache")
+_HANDLERS: Final[Handlers[Callable[[Any, Any], Reply]]] = Handlers(
+    "pymemcache", dict.fromkeys((GetAged, Peek, GetExpiry), _TELLS_NO_EXPIRY)
+)
 
 
 @_HANDLERS.handles(Get)
@@ -392,7 +402,7 @@ def _compare_and_expire(client: Any, command: CompareAndExpire) -> Reply:
 @_HANDLERS.handles(Ping)
 def _ping(client: Any, command: Ping) -> Reply:  # noqa: ARG001 - it has no fields
     # Proxies do not forward `version`, but every server answers whether it has a key.
-    client.get(PROBED)
+    client.get(own_key(PROBES))
     return True
 
 

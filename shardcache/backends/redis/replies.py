@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from shardcache.core.commands import Reply
 from shardcache.errors import ConfigurationError, NodeError, NodeRefusedError, NodeTimeoutError
@@ -53,7 +53,7 @@ class SingleReply:
 
     __slots__ = ("_translate", "take")
 
-    values: Final = 0
+    values: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -70,6 +70,14 @@ class SingleReply:
     def partial_reply(self, node: str) -> Reply:
         """Return a timeout: nothing else of a single reply can have arrived."""
         return late_error(node)
+
+
+class PairReply(SingleReply):
+    """The reply to a command that the server answers once, by an array of two values."""
+
+    __slots__ = ()
+
+    values: ClassVar[int] = 2
 
 
 class BatchReply:

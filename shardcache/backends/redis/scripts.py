@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import Final
 
-# KEYS: the counter. ARGV: the step. INCRBY alone would create a missing counter, and count below zero.
-# A number that `GETS` has read has a header, which INCRBY does not accept.
+# KEYS: the counter. ARGV: the step, and the word "signed" for a counter that may be negative. INCRBY
+# alone would create a missing counter. A number that `GETS` has read has a header, which INCRBY does
+# not accept.
 COUNT: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if not old then return false end
@@ -23,16 +24,34 @@ if string.sub(old, 1, 2) == '\\193\\3' then
   local bared = redis.pcall('SET', KEYS[1], old, 'KEEPTTL')
   if bared.err then return bared end
 end
-if string.sub(old, 1, 1) == '-' then
+if ARGV[2] ~= 'signed' and string.sub(old, 1, 1) == '-' then
   return redis.error_reply('ERR value is not an integer or out of range')
 end
 local new = redis.pcall('INCRBY', KEYS[1], ARGV[1])
 if type(new) == 'table' then return new end
-if new < 0 then
+if ARGV[2] ~= 'signed' and new < 0 then
   local stopped = redis.pcall('SET', KEYS[1], '0', 'KEEPTTL')
   return stopped.err and stopped or '0'
 end
 return redis.pcall('GET', KEYS[1])
+"""
+
+# KEYS: the key. One step, so that the value and the expiry are of one write.
+GET_AGED: Final = b"""
+local old = redis.pcall('GET', KEYS[1])
+if type(old) == 'table' then return old end
+local left = redis.pcall('PTTL', KEYS[1])
+if type(left) == 'table' then return left end
+return {old, string.format('%.0f', left)}
+"""
+
+# KEYS: the key. ARGV: the place of a header's last byte.
+PEEK: Final = b"""
+local head = redis.pcall('GETRANGE', KEYS[1], 0, ARGV[1])
+if type(head) == 'table' then return head end
+local left = redis.pcall('PTTL', KEYS[1])
+if type(left) == 'table' then return left end
+return {left ~= -2 and head, string.format('%.0f', left)}
 """
 
 # KEYS: the key. ARGV: the header of a number, the white space after JSON or "". A bare value gets one
@@ -50,15 +69,13 @@ local stored = redis.pcall('SET', KEYS[1], new, 'KEEPTTL')
 return stored.err and old or new
 """
 
-# KEYS: the key. ARGV: the digest that the value must have, the new value, its ttl in ms or "".
+# KEYS: the key. ARGV: the digest that the value must have, the new value, the words for its expiry.
 COMPARE_AND_SET: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if not old then return false end
 if type(old) == 'table' then return old end
 if redis.sha1hex(old) ~= ARGV[1] then return 0 end
-local stored
-if ARGV[3] == '' then stored = redis.pcall('SET', KEYS[1], ARGV[2])
-else stored = redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+local stored = redis.pcall('SET', KEYS[1], ARGV[2], unpack(ARGV, 3))
 return stored.err and stored or 1
 """
 

@@ -10,6 +10,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 from hashlib import sha1
 from secrets import randbits
 from typing import Any, ClassVar, Final
@@ -20,6 +21,7 @@ from shardcache.backends.handlers import Handlers
 from shardcache.backends.redis.header import (
     BARE,
     BARE_BYTES,
+    HEADER_SIZE,
     NOTHING_BARE,
     VERSION_SIZE,
     from_redis,
@@ -44,6 +46,7 @@ from shardcache.backends.redis.replies import (
     MORE,
     BatchReply,
     More,
+    PairReply,
     PendingReply,
     PingReply,
     Refusal,
@@ -58,16 +61,20 @@ from shardcache.backends.redis.scripts import (
     COMPARE_AND_SET,
     COUNT,
     DELETE_CAS,
+    GET_AGED,
     GET_OR_STUB,
     GETS,
+    PEEK,
     PERSIST,
     RENEW,
 )
 from shardcache.backends.transport.coalesce import coalesce
 from shardcache.core.commands import (
+    UNREAD,
     Acquire,
     Acquired,
     Cas,
+    CasKeep,
     Command,
     CompareAndDelete,
     CompareAndExpire,
@@ -76,11 +83,14 @@ from shardcache.core.commands import (
     DeleteMany,
     FlushAll,
     Get,
+    GetAged,
     GetMany,
     GetOrStub,
     Gets,
     Incr,
+    IncrSigned,
     Payload,
+    Peek,
     Ping,
     Renew,
     Reply,
@@ -91,7 +101,7 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.reserved_keys import PROBED
+from shardcache.core.reserved_keys import PROBES, own_key
 from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
 from shardcache.errors import (
     NodeError,
@@ -116,6 +126,12 @@ pack: Final[Callable[[Words], bytes]] = hiredis.pack_command  # type: ignore[ass
 _is_no_counter = re.compile(
     r"WRONGTYPE |ERR value is not an integer|ERR increment or decrement would overflow"
 ).match
+_is_count = re.compile(rb"[0-9]{1,20}").fullmatch
+_is_signed = re.compile(rb"-?[0-9]{1,20}").fullmatch
+_is_left = re.compile(rb"-1|[0-9]{1,18}").fullmatch
+RANGE: Final = "from 0 to 2**63 - 1"
+SIGNED_RANGE: Final = "from -2**63 to 2**63 - 1"
+
 _CONDITIONS: Final[dict[When, tuple[bytes, ...]]] = {
     When.ALWAYS: (),
     When.ABSENT: (b"NX",),
@@ -325,6 +341,33 @@ class RedisWire:
         space = white_space(version) if self._options.bare_json else b""
         return self._ask_script(_VALUE_AND_TOKEN, GETS, command.key, header, space)
 
+    @_encoders.handles(GetAged)
+    def _get_aged(self, command: GetAged) -> Sequence[bytes]:
+        return self._ask_script(PairReply(self._parse_aged), GET_AGED, command.key)
+
+    @_encoders.handles(Peek)
+    def _peek(self, command: Peek) -> Sequence[bytes]:
+        last = b"%d" % (HEADER_SIZE - 1)
+        return self._ask_script(PairReply(self._parse_peeked), PEEK, command.key, last)
+
+    def _parse_aged(
+        self, raw: Any
+    ) -> tuple[Payload, float] | NodeError | None:  # as the server sent it
+        if type(raw) is not list:
+            raise UnexpectedError
+        value, left = raw
+        if isinstance(value, TooLarge):
+            return self._too_large_error(value)
+        payload = _parse_value(value)
+        return None if payload is None else (payload, _parse_left(left))
+
+    def _parse_peeked(self, raw: Any) -> Reply:  # as above
+        aged = self._parse_aged(raw)
+        if not isinstance(aged, tuple):
+            return aged
+        (flags, _), left = aged
+        return (flags, UNREAD), left
+
     @_encoders.handles(Set)
     def _set(self, command: Set) -> Sequence[bytes]:
         key, payload, ttl, when = command
@@ -346,9 +389,15 @@ class RedisWire:
 
     @_encoders.handles(Cas)
     def _cas(self, command: Cas) -> Sequence[bytes]:
-        token = _token(command.token)
-        stored, life = self._encode_payload(command.payload), _milliseconds(command.ttl)
-        return self._ask_script(_SWAPPED, COMPARE_AND_SET, command.key, token, stored, life)
+        return self._compare_and_set(command, _ttl_words(command.ttl))
+
+    @_encoders.handles(CasKeep)
+    def _cas_keep(self, command: CasKeep) -> Sequence[bytes]:
+        return self._compare_and_set(command, (b"KEEPTTL",))
+
+    def _compare_and_set(self, command: Cas | CasKeep, expiry: Sequence[bytes]) -> Sequence[bytes]:
+        token, stored = _token(command.token), self._encode_payload(command.payload)
+        return self._ask_script(_SWAPPED, COMPARE_AND_SET, command.key, token, stored, *expiry)
 
     @_encoders.handles(Delete)
     def _delete(self, command: Delete) -> Sequence[bytes]:
@@ -370,15 +419,20 @@ class RedisWire:
 
     @_encoders.handles(Incr)
     def _incr(self, command: Incr) -> Sequence[bytes]:
-        pending = SingleReply(_parse_number, self._translate_count_error)
+        pending = SingleReply(_parse_count, partial(self._translate_count_error, RANGE))
         return self._ask_script(pending, COUNT, command.key, b"%d" % command.delta)
 
-    def _translate_count_error(self, error: Refusal) -> Reply:
+    @_encoders.handles(IncrSigned)
+    def _incr_signed(self, command: IncrSigned) -> Sequence[bytes]:
+        pending = SingleReply(_parse_signed, partial(self._translate_count_error, SIGNED_RANGE))
+        return self._ask_script(pending, COUNT, command.key, b"%d" % command.delta, b"signed")
+
+    def _translate_count_error(self, numbers: str, error: Refusal) -> Reply:
         """Return `NotACounterError` for a value that is not a counter, otherwise the node's error."""
         if not _is_no_counter(str(error.__cause__)):
             return error
         uncounted = NotACounterError(
-            "the value is not a whole number from 0 to 2**63 - 1, or would rise above", self._node
+            f"the value is not a whole number {numbers}, or would leave that range", self._node
         )
         uncounted.__cause__ = error.__cause__
         return uncounted
@@ -438,7 +492,7 @@ class RedisWire:
 
     @_encoders.handles(Ping)
     def _ping(self, command: Ping) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
-        sent = (pack((b"PING",)) + pack((b"DEL", PROBED)),)
+        sent = (pack((b"PING",)) + pack((b"DEL", own_key(PROBES))),)
         self._pending.append(PingReply())
         return sent
 
@@ -521,12 +575,27 @@ def _parse_cas(raw: Any) -> bool | None:
     return None if raw is None else parse_flag(raw)
 
 
-def _parse_number(raw: Any) -> int | None:
+def _parse_count(raw: Any) -> int | None:
+    return _parse_number(raw, _is_count)
+
+
+def _parse_signed(raw: Any) -> int | None:
+    return _parse_number(raw, _is_signed)
+
+
+def _parse_number(raw: Any, is_legal: Callable[[bytes], object]) -> int | None:
     if raw is None:
         return None
-    if type(raw) is not bytes or not raw.isdigit():
+    if type(raw) is not bytes or not is_legal(raw):
         raise UnexpectedError
     return int(raw)
+
+
+def _parse_left(raw: Any) -> float:
+    """Return the seconds in a `PTTL`."""
+    if type(raw) is not bytes or not _is_left(raw):
+        raise UnexpectedError
+    return math.inf if raw == b"-1" else int(raw) / 1000
 
 
 def _parse_stats(raw: Any) -> dict[str, str]:

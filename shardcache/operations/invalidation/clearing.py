@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from shardcache.core.commands import Command, Reply, keys_of, with_keys
-from shardcache.core.reserved_keys import CLEARABLE, CLEARED, GENERATIONS, LOCKS, MARKS, VALUE_LOCKS
+from shardcache.core.reserved_keys import (
+    CLEARABLE,
+    CLEARED,
+    GENERATIONS,
+    LOCKS,
+    MARKS,
+    VALUE_LOCKS,
+    own_key,
+)
 from shardcache.errors import ConfigurationError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
@@ -70,7 +78,7 @@ class ClearableCluster(Cluster):
     def stamp(self, command: Command) -> Command:
         """Return a command with the generation in front of its keys."""
         generation = self._generations.cleared.name or _NEVER_CLEARED
-        stamp = b"%b%b:" % (CLEARABLE, generation.encode())
+        stamp = own_key(CLEARABLE, b"%b:" % generation.encode())
         keys = [key if key.startswith(_KEPT) else stamp + key for key in keys_of(command)]
         return with_keys(command, keys)
 

@@ -26,7 +26,7 @@ from shardcache.core.generations import (
 )
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import quorum
-from shardcache.core.reserved_keys import CLEARED, GENERATIONS, MARKS
+from shardcache.core.reserved_keys import CLEARED, GENERATIONS, MARKS, own_key
 from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
@@ -74,16 +74,16 @@ class Generations(dict[str, Generation]):
 
     def __init__(self, keys: KeySpace) -> None:
         self._keys = keys
-        self._mark = MARKS + keys.canonical(b"")
+        self._mark = own_key(MARKS, keys.canonical(b""))
         self._seen: Mapping[Member, Payload | None] = {}  # the mark on each node at the last look
         self._turn = 0  # counts the generations that are looked at along with the mark
         self._looking: set[bytes] = set()  # the keys of looks in progress
-        self.cleared = Generation(CLEARED + keys.canonical(b""))
+        self.cleared = Generation(own_key(CLEARED, keys.canonical(b"")))
         self.epoch: object = object()
         self.due = -math.inf
 
     def __missing__(self, function: str) -> Generation:
-        key = GENERATIONS + self._keys.canonical(self._keys.encode(function))
+        key = own_key(GENERATIONS, self._keys.canonical(self._keys.encode(function)))
         return self.setdefault(function, Generation(key))
 
     def are_current(self, wanted: Iterable[Generation], now: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from shardcache.core.commands import Delete, Get, Reply, Set, When
-from shardcache.core.reserved_keys import TAGS
+from shardcache.core.reserved_keys import TAGS, own_key
 from shardcache.core.values.envelopes import VERSION_SIZE
 from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError
@@ -17,7 +17,7 @@ from shardcache.operations.cluster.routing import Key
 def places(cluster: Cluster, tags: Sequence[Key]) -> list[tuple[bytes, Member]]:
     """Return for each tag the name of its version, and the member that keeps it."""
     routes = (cluster.route(tag) for tag in tags)
-    return [(TAGS + name, member) for name, member, _ in routes]
+    return [(own_key(TAGS, name), member) for name, member, _ in routes]
 
 
 def version_in(cluster: Cluster, name: bytes, reply: Reply) -> bytes | None:

@@ -23,6 +23,7 @@ from shardcache.core.commands import (
     Gets,
     Incr,
     Payload,
+    Peek,
     Ping,
     Renew,
     Reply,
@@ -35,9 +36,16 @@ from shardcache.core.commands import (
 )
 from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.keys import KeySpace
-from shardcache.core.leases import lock_key
 from shardcache.core.placement.url_warnings import sends_password_in_clear, url_warnings
-from shardcache.core.reserved_keys import GENERATIONS, LOCKS, MARKS, REFRESHING, TAGS, VALUE_LOCKS
+from shardcache.core.reserved_keys import (
+    GENERATIONS,
+    LOCKS,
+    MARKS,
+    REFRESHING,
+    TAGS,
+    VALUE_LOCKS,
+    own_key,
+)
 from shardcache.core.values.flags import INTEGER_FLAGS, MARK_FLAGS
 from shardcache.errors import (
     CheckFailedError,
@@ -271,6 +279,7 @@ class Visit:
             yield from self._ask_for("add", Set(key, payload, TTL, When.ABSENT), wanted=False)
             yield from self._ask_for("replace", Set(key, payload, TTL, When.PRESENT))
             yield from self._ask_for("touch", Touch(key, TTL))
+            yield from self._ask_for_age(key)
             yield from self._ask_to_swap("compare and set", key, payload)
         if stored and counting:
             pair: list[Payload | NodeError | None] = [payload, ONE]
@@ -279,7 +288,7 @@ class Visit:
         if counting:
             yield from self._ask_for("count", Incr(counter, 1), wanted=2)
         yield from self._ask_to_lead()
-        own_keys = [prefix + key for prefix in (REFRESHING, TAGS, GENERATIONS, MARKS)]
+        own_keys = [own_key(prefix, key) for prefix in (REFRESHING, TAGS, GENERATIONS, MARKS)]
         self.written += own_keys
         yield from self._ask(
             "write tags and generations", SetMany([(name, payload) for name in own_keys], TTL)
@@ -304,6 +313,11 @@ class Visit:
         if token is not REFUSED:
             yield from self._ask_for(what, Cas(key, payload, token, TTL))
 
+    def _ask_for_age(self, key: bytes) -> Asking:
+        aged = yield from self._ask("tell a ttl", Peek(key))
+        if aged is None:
+            self.note("tell a ttl", GONE)
+
     def _ask_for_token(self, what: str, key: bytes) -> Asking:
         found = yield from self._ask(what, Gets(key))
         if isinstance(found, tuple):
@@ -314,7 +328,7 @@ class Visit:
 
     def _ask_for_locks(self) -> Asking:
         for prefix in (LOCKS, VALUE_LOCKS):
-            yield from self._ask_for_lock(lock_key(self._key, prefix))
+            yield from self._ask_for_lock(own_key(prefix, self._key))
 
     def _ask_for_lock(self, key: bytes) -> Asking:
         payload, supports = self._payload, self.member.supports

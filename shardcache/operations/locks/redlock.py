@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from shardcache.core.commands import Acquire, CompareAndDelete, Get, Payload, Reply
-from shardcache.core.leases import LockPolicy, lock_key, long_enough, quorum
+from shardcache.core.leases import LockPolicy, long_enough, quorum
 from shardcache.core.placement.nodes import Node
-from shardcache.core.reserved_keys import LOCKS
+from shardcache.core.reserved_keys import LOCKS, own_key
 from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.errors import LockTimeout, LockUnavailable, NodeError, NodeTimeoutError
 from shardcache.operations.cluster.cluster import Cluster
@@ -69,7 +69,7 @@ async def attempt(
     members = cluster.voters(hashed)
     first = _Attempt(cluster, name, members, policy, prefix)
     lock = await _run(first)
-    if lock is None and await clear(cluster, first.refusing(), lock_key(name, prefix)):
+    if lock is None and await clear(cluster, first.refusing(), own_key(prefix, name)):
         lock = await _run(_Attempt(cluster, name, members, policy, prefix))
     return lock
 
@@ -98,7 +98,7 @@ async def is_held(cluster: Cluster, key: Key) -> bool:
     cluster = cluster.locking
     name, _, hashed = cluster.route(key)
     members = cluster.voters(hashed)
-    command = Get(lock_key(name))
+    command = Get(own_key(LOCKS, name))
     replies = await cluster.ask_members(
         [(member, command) for member in members],
         cluster.deadline(),
@@ -136,7 +136,7 @@ class _Attempt:
         self._members = members
         self._policy = policy
         self._payload: Payload = (MARK_FLAGS, cluster.io.token())
-        self._key = lock_key(name, prefix)
+        self._key = own_key(prefix, name)
         self._wanted = quorum(len(members))
         self._replies: dict[Member, Reply] = {}
         self._asked = cluster.io.now()  # before the first byte is sent

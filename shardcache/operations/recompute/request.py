@@ -9,7 +9,7 @@ from shardcache.core.cache_policy import CachePolicy, apply_jitter, describe_fun
 from shardcache.core.commands import Command, Get, Payload, Reply
 from shardcache.core.events import ComputeFinished, StampedePrevented
 from shardcache.core.leases import node_ttl
-from shardcache.core.reserved_keys import REFRESHING
+from shardcache.core.reserved_keys import REFRESHING, own_key
 from shardcache.core.values.envelopes import pack
 from shardcache.core.values.flags import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
 from shardcache.core.values.freshness import Freshness, Stored, freshness, open_stored, seal
@@ -90,7 +90,7 @@ class Request:
     @property
     def refresh_key(self) -> bytes:
         """The name of the claim of a refresh."""
-        return REFRESHING + self.name
+        return own_key(REFRESHING, self.name)
 
     @property
     def lease(self) -> float:

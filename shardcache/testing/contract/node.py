@@ -12,13 +12,20 @@ from shardcache.core.capabilities import EVERYTHING, PLAIN
 from shardcache.core.commands import (
     Acquire,
     Cas,
+    CasKeep,
+    CasUntil,
     Command,
     CompareAndDelete,
     CompareAndExpire,
     DeleteCas,
+    GetAged,
+    GetExpiry,
     GetOrStub,
     Gets,
+    IncrSigned,
+    Peek,
     Renew,
+    Until,
 )
 from shardcache.operations.cluster.members import Member
 from shardcache.testing.contract.base import NAME, VALUE, Ask, ContractFixtures
@@ -36,6 +43,12 @@ OPTIONAL: Mapping[type, Command] = {
         Acquire(NAME, VALUE, 30),
         CompareAndDelete(NAME, VALUE),
         CompareAndExpire(NAME, VALUE, 30),
+        GetAged(NAME),
+        Peek(NAME),
+        GetExpiry(NAME),
+        CasKeep(NAME, VALUE, None),
+        CasUntil(NAME, VALUE, None, Until(0)),
+        IncrSigned(NAME, 1),
     )
 }
 

@@ -6,10 +6,11 @@ import pytest
 
 from operations.cached_harness import FunctionHarness
 from shardcache.core.commands import Set
+from shardcache.core.reserved_keys import TAGS, own_key
 from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.operations.invalidation import tags
 
-TAG = tags.TAGS + b"t"
+TAG = own_key(TAGS, b"t")
 
 
 class TestTags:
