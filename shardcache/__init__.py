@@ -30,7 +30,13 @@ from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.timeouts import TimeoutPolicy
 from shardcache.core.values.entries import CacheEntry
-from shardcache.decorators import cached, configure
+from shardcache.decorators import (
+    aclose_default_clients,
+    cached,
+    configure,
+    default_async_client,
+    default_client,
+)
 from shardcache.errors import (
     CheckFailedError,
     ClientClosedError,
@@ -138,9 +144,12 @@ __all__ = [
     "UnknownPluginError",
     "UnsupportedError",
     "ValueTooLargeError",
+    "aclose_default_clients",
     "bypass",
     "cached",
     "configure",
+    "default_async_client",
+    "default_client",
     "hookimpl",
     "refresh",
 ]

@@ -59,12 +59,28 @@ class Defaults:
 
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next call on; the present clients are closed or dropped."""
-        with self._creating.current():
-            self._settings = settings
-            client, self._client, self._async_client = self._client, None, None
-            self._caches = self._async_caches = None
+        client, _ = self._take(settings)
         if client is not None:
             client.close()
+
+    async def aclose(self) -> None:
+        """Close both clients; the next call creates one with the same settings."""
+        client, async_client = self._take(self._settings)
+        try:
+            if client is not None:
+                client.close()
+        finally:
+            if async_client is not None:
+                await async_client.aclose()
+
+    def _take(self, settings: Settings | None) -> tuple[Client | None, AsyncClient | None]:
+        """Take the present clients away, so that the next call creates one with `settings`."""
+        with self._creating.current():
+            self._settings = settings
+            clients = self._client, self._async_client
+            self._client = self._async_client = None
+            self._caches = self._async_caches = None
+        return clients
 
     def note_locks(self) -> None:
         """Remember that a function takes locks: the log warns if there are too few nodes."""
@@ -223,3 +239,28 @@ def configure(
     else:
         settings = Settings.of(nodes=nodes, **options)
     _defaults.configure(settings)
+
+
+def default_client() -> Client:
+    """Return the blocking client of `cached`; the first call creates it.
+
+    It belongs to all users of the process, so do not close it; ask for it again after `configure`.
+    Raise `ConfigurationError` for settings of the environment that cannot be used.
+    """
+    return _defaults.client()
+
+
+def default_async_client() -> AsyncClient:
+    """Return the asyncio client of `cached`; the first call creates it. It serves all event loops.
+
+    As `default_client` else.
+    """
+    return _defaults.async_client()
+
+
+async def aclose_default_clients() -> None:
+    """Close the connections of both default clients, when an application ends.
+
+    The next call of a cached function, if there is one, creates its client with the same settings.
+    """
+    await _defaults.aclose()

@@ -9,41 +9,28 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cache
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
 from app.ledger import Run, read_runs
+from app.webserver import Command, WebServer, directory_for_files
 from shardcache import CachePolicy, Settings
-from shardcache.testing.servers import (
-    ATTEMPTS,
-    LOOPBACK,
-    START_SECONDS,
-    PortTakenError,
-    ServerFailedError,
-    Workspace,
-    free_port,
-)
+from shardcache.testing.servers import LOOPBACK
 
 LOADTESTS: Final = Path(__file__).parents[1]
 APPLICATION: Final = "app.main:app"
 PROTOCOL: Final = "app.nodelay:NoDelayProtocol"
 NEEDED: Final = ("fastapi", "uvicorn")
-STOP_SECONDS: Final = 5.0
 # Users of a load test pause longer than uvicorn's 5 s, and would meet connections just closed.
 KEEP_ALIVE_SECONDS: Final = 60
 
@@ -100,11 +87,10 @@ def serving(
             "APP_LEDGER": str(ledger),
         }
         Settings.from_env(environment)  # refuses here what each worker would refuse for ever
-        process, port = _start(directory / "output.log", environment, workers)
-        try:
-            yield Serving(f"http://{LOOPBACK}:{port}", process.pid, ledger)
-        finally:
-            _stop(process)
+        log = directory / "output.log"
+        server = WebServer("uvicorn", _command(workers), _worker, environment, log)
+        with server.running() as (url, pid):
+            yield Serving(url, pid, ledger)
 
 
 def _check_dependencies() -> None:
@@ -115,7 +101,7 @@ def _check_dependencies() -> None:
 
 @contextmanager
 def _directory() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="app-", dir=_workspace().root))
+    directory = Path(tempfile.mkdtemp(prefix="app-", dir=directory_for_files()))
     try:
         yield directory
     finally:
@@ -135,92 +121,31 @@ def _config(directory: Path, urls: Sequence[str]) -> Path:
     return file
 
 
-def _start(
-    log: Path, environment: Mapping[str, str], workers: int
-) -> tuple[subprocess.Popen[bytes], int]:
-    """Start uvicorn on a free port; try others when a process binds it first."""
-    for _ in range(ATTEMPTS - 1):
-        with suppress(PortTakenError):
-            return _start_at(free_port(), log, environment, workers)
-    return _start_at(free_port(), log, environment, workers)
+def _command(workers: int) -> Command:
+    """Return the command line of uvicorn for a port."""
+
+    def command(port: int) -> list[str]:
+        options = {
+            "app-dir": LOADTESTS,
+            "http": PROTOCOL,
+            "host": LOOPBACK,
+            "port": port,
+            "workers": workers,
+            "timeout-keep-alive": KEEP_ALIVE_SECONDS,
+        }
+        return [
+            *[sys.executable, "-m", "uvicorn", APPLICATION, "--no-access-log"],
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
+
+    return command
 
 
-def _start_at(
-    port: int, log: Path, environment: Mapping[str, str], workers: int
-) -> tuple[subprocess.Popen[bytes], int]:
-    options = {
-        "app-dir": LOADTESTS,
-        "http": PROTOCOL,
-        "host": LOOPBACK,
-        "port": port,
-        "workers": workers,
-        "timeout-keep-alive": KEEP_ALIVE_SECONDS,
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                *[sys.executable, "-m", "uvicorn", APPLICATION, "--no-access-log"],
-                *(f"--{name}={value}" for name, value in options.items()),
-            ],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    _workspace().remember(_group(process))
-    try:
-        _await_answer(process, port, log)
-    except BaseException:
-        _stop(process)
-        raise
-    return process, port
-
-
-def _group(process: subprocess.Popen[bytes]) -> int:
-    """Return the number by which kill(2) knows uvicorn with its workers, which outlive it."""
-    return -process.pid
-
-
-def _await_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not _answers(process, port):
-        if process.poll() is not None:
-            raise _failure(f"ended with status {process.returncode}", port, log)
-        if time.monotonic() > deadline:
-            raise _failure(f"did not answer /healthz in {START_SECONDS:.0f} s", port, log)
-        time.sleep(0.02)
-
-
-def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Return whether a worker of this uvicorn answers, and not another process on the port."""
+def _worker(port: int) -> int | None:
+    """Return the process that answers `/healthz` on a port, if it is a worker of the application."""
     try:
         with closing(HTTPConnection(LOOPBACK, port, timeout=1)) as connection:
             connection.request("GET", "/healthz")
-            worker = json.load(connection.getresponse())["pid"]
-            return os.getpgid(worker) == process.pid
+            return int(json.load(connection.getresponse())["pid"])
     except (OSError, HTTPException, ValueError, KeyError, TypeError):
-        return False
-
-
-def _failure(what: str, port: int, log: Path) -> ServerFailedError:
-    printed = log.read_text(errors="replace")[-2_000:]
-    taken = os.strerror(errno.EADDRINUSE).lower() in printed.lower()
-    kind = PortTakenError if taken else ServerFailedError
-    return kind(f"uvicorn at {LOOPBACK}:{port} {what}; it printed:\n{printed}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End uvicorn by SIGTERM, and by SIGKILL whatever is left of it and its workers."""
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_SECONDS)
-    with suppress(ProcessLookupError):
-        os.kill(_group(process), signal.SIGKILL)
-    process.wait()
-    _workspace().forget(_group(process))
-
-
-@cache
-def _workspace() -> Workspace:
-    return Workspace()
+        return None

@@ -283,6 +283,11 @@ class ClientBase(ABC, Generic[BackendT]):
         return self._cluster.topology.fingerprint
 
     @property
+    def clearable(self) -> bool:
+        """Return whether `clear` can empty the namespace of this client."""
+        return self._settings.clearable
+
+    @property
     def observer_errors(self) -> int:
         """Return how many times an observer of this client raised; such errors reach no caller."""
         return self._cluster.observers.errors

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app import serving as module
+from app import webserver
 from app.ledger import Run, append_run, count_by_page, read_runs
 from app.serving import DependencyMissingError, Serving, serving
 from shardcache.errors import ConfigurationError
@@ -304,7 +305,7 @@ def test_nothing_is_left_however_the_block_ends(error, open_connections):
 @pytest.mark.usefixtures("_uvicorn")
 def test_a_uvicorn_that_does_not_end_is_killed_with_its_workers(monkeypatch):
     """One that ignores SIGTERM leaves no worker behind either."""
-    monkeypatch.setattr(module, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(webserver, "STOP_SECONDS", 0.5)
     with serving(["memory://a"], ttl=60, stale=0, source_seconds=0) as served:
         os.kill(served.pid, signal.SIGSTOP)
     assert not alive(served.pid)
@@ -394,8 +395,8 @@ def taken_port() -> Iterator[int]:
 def test_a_taken_port_is_left_for_another(taken_port, monkeypatch):
     """Losing the race for a port costs another try, and the application that answers is ours."""
     ports = [taken_port]
-    free_port = module.free_port
-    monkeypatch.setattr(module, "free_port", lambda: ports.pop() if ports else free_port())
+    free_port = webserver.free_port
+    monkeypatch.setattr(webserver, "free_port", lambda: ports.pop() if ports else free_port())
     with serving(["memory://a"], ttl=60, stale=0, source_seconds=0) as served:
         assert not ports
         assert port_of(served) != taken_port
@@ -405,8 +406,8 @@ def test_a_taken_port_is_left_for_another(taken_port, monkeypatch):
 @pytest.mark.usefixtures("_uvicorn")
 def test_no_free_port_at_all_is_a_failure(taken_port, monkeypatch):
     """A port that stays taken is given up after some tries."""
-    monkeypatch.setattr(module, "ATTEMPTS", 2)
-    monkeypatch.setattr(module, "free_port", lambda: taken_port)
+    monkeypatch.setattr(webserver, "ATTEMPTS", 2)
+    monkeypatch.setattr(webserver, "free_port", lambda: taken_port)
     with (
         pytest.raises(PortTakenError, match="in use"),
         serving(["memory://a"], ttl=60, stale=0, source_seconds=0),
@@ -431,7 +432,7 @@ def test_an_application_that_cannot_be_loaded_says_why(monkeypatch):
 def test_an_application_that_does_not_answer_is_given_up(monkeypatch):
     """Uvicorn replaces a worker that fails for ever; we do not wait as long, and say why it fails."""
     monkeypatch.setenv("SHARDCACHE_STRATEGY", "nonesuch")
-    monkeypatch.setattr(module, "START_SECONDS", 10.0)
+    monkeypatch.setattr(webserver, "START_SECONDS", 10.0)
     with (
         pytest.raises(ServerFailedError, match=r"(?s)did not answer .*no such strategy"),
         serving(["memory://a"], ttl=60, stale=0, source_seconds=0),

@@ -1,0 +1,94 @@
+"""A store for Litestar: sessions, rate limits and cached responses on the nodes of an asyncio client."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+from litestar.stores.base import Store
+
+from shardcache import AsyncClient, ConfigurationError
+
+DEFAULT_NAMESPACE = "litestar"
+
+
+class ShardCacheStore(Store):
+    """A Litestar store in one namespace of an asyncio client.
+
+    `client` must be `clearable`, because `delete_all` clears the namespace: never a server. What a
+    failing node means is the client's `on_error`: a miss, or its error. The client stays open when the
+    application ends, unless `with_client` created it. Raise `ConfigurationError` for another client.
+
+    >>> from litestar.stores.registry import StoreRegistry
+    >>> client = AsyncClient("memory://a,b,c", clearable=True)
+    >>> registry = StoreRegistry(default_factory=lambda name: ShardCacheStore(client, name))
+    """
+
+    __slots__ = ("_client", "_owned")
+
+    def __init__(self, client: AsyncClient, namespace: str = DEFAULT_NAMESPACE) -> None:
+        if not client.clearable:
+            raise ConfigurationError(
+                "ShardCacheStore: the client's keys cannot be cleared, which `delete_all` needs:"
+                " create it with AsyncClient(…, clearable=True)"
+            )
+        self._client = client.view(namespace=namespace)
+        self._owned: AsyncClient | None = None
+
+    @classmethod
+    def with_client(
+        cls,
+        nodes: Any,  # as `AsyncClient` takes them
+        namespace: str = DEFAULT_NAMESPACE,
+        **options: Any,  # as above
+    ) -> Self:
+        """Return a store over a client of its own, which Litestar closes when the application ends.
+
+        `options` are settings of `AsyncClient`. Raise `ConfigurationError` listing every fault in them.
+        """
+        client = AsyncClient(nodes, clearable=True, **options)
+        store = cls(client, namespace)
+        store._owned = client
+        return store
+
+    async def set(
+        self, key: str, value: str | bytes, expires_in: int | timedelta | None = None
+    ) -> None:
+        """Store a value for `expires_in` seconds; `None` means without an expiry."""
+        data = value.encode() if isinstance(value, str) else value
+        await self._client.set(key, data, ttl=expires_in)
+
+    async def get(self, key: str, renew_for: int | timedelta | None = None) -> bytes | None:
+        """Return the value, or `None`; with `renew_for` give a value that expires so many seconds more."""
+        value: bytes | None = await self._client.get(key)
+        if renew_for is not None and value is not None and await self.expires_in(key) is not None:
+            await self._client.touch(key, renew_for)
+        return value
+
+    async def delete(self, key: str) -> None:
+        """Delete the value; a missing one is no error."""
+        await self._client.delete(key)
+
+    async def delete_all(self) -> None:
+        """Delete all values of this namespace."""
+        await self._client.clear()
+
+    async def exists(self, key: str) -> bool:
+        """Return whether there is a value."""
+        return await self._client.exists(key)
+
+    async def expires_in(self, key: str) -> int | None:
+        """Return the whole seconds until the value expires; `None` if it is missing or never expires."""
+        seconds = await self._client.ttl(key)
+        return None if seconds is None or math.isinf(seconds) else int(seconds)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        if self._owned is not None:
+            await self._owned.aclose()

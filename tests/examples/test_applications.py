@@ -1,0 +1,141 @@
+"""The applications of docs/examples, under the web servers that people use, over real nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.cookiejar import CookieJar
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from app.webserver import WebServer
+from shardcache.testing.waiting import eventually
+
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+CROWD = 16
+GUNICORN = ("gunicorn", "--workers=2", "--bind=127.0.0.1:{port}")
+COMMANDS = {
+    "sync": (*GUNICORN, "--worker-class=sync"),
+    "gthread": (*GUNICORN, "--worker-class=gthread", "--threads=8"),
+    "gevent": (*GUNICORN, "--worker-class=gevent"),
+    "preload": (*GUNICORN, "--worker-class=gthread", "--threads=8", "--preload"),
+    "uvicorn": ("uvicorn", "--workers=2", "--host=127.0.0.1", "--port={port}"),
+}
+
+
+class Example(NamedTuple):
+    """An application of docs/examples: its folder, and its name for a web server."""
+
+    folder: str
+    name: str
+
+
+FLASK, DJANGO, FASTAPI = (
+    Example("flask", "main:app"),
+    Example("django", "shop:application"),
+    Example("fastapi", "main:app"),
+)
+RUNS = [
+    *((example, kind) for example in (FLASK, DJANGO) for kind in COMMANDS if kind != "uvicorn"),
+    (FASTAPI, "uvicorn"),
+]
+
+
+class Visitor:
+    """A browser with its own cookies."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        cookies = urllib.request.HTTPCookieProcessor(CookieJar())
+        self._opener = urllib.request.build_opener(cookies)
+
+    def read(self, path: str) -> str:
+        """Return the text of a page; raise `HTTPError` for any other status than 200."""
+        with self._opener.open(self._url + path, timeout=30) as answer:
+            return answer.read().decode()
+
+    def read_json(self, path: str) -> dict[str, object]:
+        """Return the JSON of a page."""
+        return json.loads(self.read(path))
+
+
+def command_of(example: Example, kind: str) -> Callable[[int], Sequence[str]]:
+    """Return the command line of a web server for a port."""
+    module, *options = COMMANDS[kind]
+    return lambda port: [
+        *(sys.executable, "-m", module),
+        *(option.format(port=port) for option in options),
+        example.name,
+    ]
+
+
+def worker_at(port: int) -> int | None:
+    """Return the process that answers on a port."""
+    try:
+        return int(Visitor(f"http://127.0.0.1:{port}").read_json("/healthz")["pid"])
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def serving(example: Example, kind: str, url: str, log: Path) -> Iterator[str]:
+    """Serve an example over the nodes of `url`; yield its address."""
+    environment = {
+        **os.environ,
+        "SECRET_KEY": "only for this test, and long enough",
+        "SHARDCACHE_URL": url,
+        "PYTHONPATH": os.pathsep.join((str(EXAMPLES / example.folder), *filter(None, sys.path))),
+    }
+    server = WebServer(kind, command_of(example, kind), worker_at, environment, log)
+    with server.running() as (address, _):
+        yield address
+
+
+def read_at_once(address: str, path: str) -> list[dict[str, object]]:
+    """Return what many visitors get who come in the same moment."""
+    together = threading.Barrier(CROWD)
+    answers: list[dict[str, object]] = []
+
+    def visit() -> None:
+        visitor = Visitor(address)
+        together.wait()
+        answers.append(visitor.read_json(path))
+
+    threads = [threading.Thread(target=visit) for _ in range(CROWD)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("example", "kind"), RUNS, ids=[f"{example.folder}-{kind}" for example, kind in RUNS]
+)
+@pytest.mark.parametrize("servers", ["memcached", "redis"])
+def test_it_serves_through_a_crowd_and_a_dead_node(example, kind, servers, request, tmp_path):
+    """One recompute for a crowd, a page kept for all, a session, and no request without its answer."""
+    nodes = [request.getfixturevalue(f"make_{servers}")() for _ in range(3)]
+    url = f"{servers}://" + ",".join(f"{node.host}:{node.port}" for node in nodes)
+    with serving(example, kind, url, tmp_path / "log") as address:
+        crowd = read_at_once(address, "/reports/7")
+        assert len(crowd) == CROWD
+        assert len({answer["computed_by"] for answer in crowd}) == 1
+        visitor = Visitor(address)
+        assert len({visitor.read("/") for _ in range(8)}) == 1
+        assert [visitor.read_json("/visits")["visits"] for _ in range(3)] == [1, 2, 3]
+        nodes[0].kill()
+        for number in range(40):
+            assert visitor.read_json(f"/reports/{number}")["sales"] == 100 * number
+            assert "Welcome" in visitor.read("/")
+        nodes[0].restart()
+        eventually(lambda: visitor.read_json("/healthz")["ejected"] == [], within=30)
