@@ -80,6 +80,27 @@ def test_a_value_whose_tags_are_unknown_is_not_stored():
     assert [event.stored for event in harness.events.of(ComputeFinished)] == [False]
 
 
+@pytest.mark.parametrize(
+    ("call", "forgets"),
+    [
+        (cached_value.get, False),
+        (cached_value.peek, False),
+        (lambda request: cached_value.put(request, 7), True),
+        (cached_value.refresh, True),
+        (cached_value.invalidate, True),
+    ],
+    ids=["get", "peek", "put", "refresh", "invalidate"],
+)
+def test_what_replaces_or_removes_a_value_ends_older_flights(call, forgets):
+    """No later caller joins a recompute that began before, for its result may be older."""
+    harness = RecomputeHarness(processes=1)
+    forgotten = []
+    harness.cluster.io.single_flight.forget = forgotten.append
+    request = harness.request()
+    harness.run(call(request))
+    assert forgotten == [request.name] * forgets
+
+
 class TestPut:
     """A value is stored as if it had just been recomputed."""
 
