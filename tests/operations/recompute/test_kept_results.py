@@ -9,7 +9,12 @@ from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Cas, Delete, Set
 from shardcache.core.events import ComputeFinished
 from shardcache.core.values.flags import ENVELOPE_FLAGS, ERROR_FLAGS, SHIFT, is_abandoned, stub
-from shardcache.errors import EncodeError, NodeRefusedError, UncacheableResultError
+from shardcache.errors import (
+    EncodeError,
+    NodeRefusedError,
+    NodeUnavailableError,
+    UncacheableResultError,
+)
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.outcomes import NO_VALUE
 
@@ -99,6 +104,29 @@ def test_what_replaces_or_removes_a_value_ends_older_flights(call, forgets):
     request = harness.request()
     harness.run(call(request))
     assert forgotten == [request.name] * forgets
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_an_invalidation_tells_whether_anything_was_there(raises):
+    """A value, or the stub of a recompute; the error of the node is swallowed or raised."""
+    harness = RecomputeHarness(processes=1)
+    harness.cluster.raises = raises
+
+    def invalidate():
+        return harness.run(cached_value.invalidate(harness.request()))
+
+    assert invalidate() is False
+    harness.call()
+    assert invalidate() is True
+    harness.start_call()
+    harness.advance(DELTA / 2)
+    assert invalidate() is True
+    harness.shard.up = False
+    if raises:
+        with pytest.raises(NodeUnavailableError):
+            invalidate()
+    else:
+        assert invalidate() is False
 
 
 class TestPut:
