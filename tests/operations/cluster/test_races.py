@@ -332,7 +332,7 @@ class TestComingAndGoing:
 class TestProbes:
     """A node is probed over a backend that its client names."""
 
-    def test_a_backend_of_its_own_is_closed_after_each_probe(self, make_harness):
+    def test_a_backend_for_probes_is_closed_after_each(self, make_harness):
         """An asyncio client's own cannot be used by the prober's thread."""
         harness = make_harness()
 

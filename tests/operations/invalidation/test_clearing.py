@@ -181,7 +181,7 @@ class TestNames:
 class TestLooks:
     """Once a second a call looks, along with its own commands, whether the namespace was cleared."""
 
-    def test_a_look_takes_no_round_trip_of_its_own(self):
+    def test_a_look_takes_no_further_round_trip(self):
         """Unless the namespace was cleared: then the commands are sent again, with the new names."""
         harness = ClearHarness(5)
         for _ in range(3):
