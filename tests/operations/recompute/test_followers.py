@@ -79,7 +79,8 @@ class TestShared:
             await harness.clusters[0].io.sleep(DELTA)
             return value
 
-        results = harness.results([harness.start_call(0, factory) for _ in range(3)])
+        harness.factory = factory
+        results = harness.results([harness.start_call() for _ in range(3)])
         assert set(results) == set(made)
         assert len(made) == 3
         assert harness.count("coalesced") == 0
@@ -120,10 +121,11 @@ class TestShared:
         async def recursive():
             calls.append(len(calls))
             if calls[-1] == 0:
-                return [await cached_value.get(harness.request(0, recursive))]
+                return [await cached_value.get(harness.request(0))]
             return "inner"
 
-        results, (seconds,) = started(harness, harness.start_call(0, recursive))
+        harness.factory = recursive
+        results, (seconds,) = started(harness, harness.start_call())
         assert results == [["inner"]]
         assert seconds <= A_FEW_ROUND_TRIPS
         assert calls == [0, 1]
