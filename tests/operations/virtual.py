@@ -228,14 +228,15 @@ class LoopHarness:
         self.result_tags = result_tags
         self.version = 0
         self.error = None  # what the source raises in place of a version
+        self.factory = None  # a function that is called in place of the source
         self.calls = 0
         self.busy = [0] * clients
         self.protections = [Protection() for _ in range(clients)]
         self.most_busy = 0
         self.delta = DELTA
 
-    def request(self, place=0, factory=None):
-        """Return one call of a client, for the source or for a function."""
+    def request(self, place):
+        """Return one call of a client."""
 
         async def load():
             self.calls += 1
@@ -255,7 +256,7 @@ class LoopHarness:
         request = Request(
             cluster,
             self.KEY,
-            factory or load,
+            self.factory or load,
             self.policy,
             protection,
             protection.direct,
@@ -274,9 +275,9 @@ class LoopHarness:
         """Let time pass."""
         self.loop.advance(seconds)
 
-    def start_call(self, place=0, factory=None):
-        """Begin a call of a client, for the source or for a function."""
-        return self.loop.create_task(cached_value.get(self.request(place, factory)))
+    def start_call(self, place=0):
+        """Begin a call of a client."""
+        return self.loop.create_task(cached_value.get(self.request(place)))
 
     def void(self, place, way):
         """Change the source, and invalidate what was made of it before."""

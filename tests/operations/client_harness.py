@@ -18,7 +18,7 @@ REFUSED = NodeRefusedError("out of memory")
 SECRETS = [b"s" * 32]
 
 
-class KeyHarness(Harness):
+class ClientHarness(Harness):
     """One client that reads and writes keys of nodes, which answer as a test says."""
 
     def __init__(  # noqa: PLR0913 - each of one subject or another
