@@ -14,6 +14,7 @@ from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.construction import asyncio_backends, blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
+from shardcache.clients.results import CodecChoice, Returns
 from shardcache.core.cache_policy import CachedTTL, PolicyOptions, Span
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
@@ -152,6 +153,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: str | bytes | Sequence[Key] = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T: ...
     @overload
@@ -162,28 +165,41 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: str | bytes | Sequence[Key] = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T: ...
-    async def get_or_set(
+    async def get_or_set(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         self,
         key: Key,
         factory: Callable[[], Awaitable[T] | T],
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: str | bytes | Sequence[Key] = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T:
         """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
 
         `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names: see `invalidate_tag`. `options`
-        are the fields of `CachePolicy`, such as `lock=True`. Each caller gets its own value, never
-        the same object.
+        are the fields of `CachePolicy`, such as `lock=True`. `codec` and `returns` are those of `cached`.
+        Each caller gets its own value, never the same object. Raise `UncacheableResultError` for a value
+        that cannot be stored, unless `on_uncacheable="return"`.
         """
         policy = self._direct_policy(ttl, options)
         protection = self._protection
+        payloads = self._result_payloads.direct(codec, returns, factory)
         value: T = await cached_value.get(
             Request(
-                self._cluster, key, factory, policy, protection, protection.direct, tag_list(tags)
+                self._cluster,
+                key,
+                factory,
+                policy,
+                protection,
+                protection.direct,
+                tag_list(tags),
+                payloads,
             )
         )
         return value
@@ -200,6 +216,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         tags: Sequence[str] = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> AsyncDecorator:
         """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
@@ -212,6 +230,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
         part of every key. `ignore` names arguments left out of it; `typed` tells `1`, `1.0` and `True`
         apart.
         `tags` are templates too: see `invalidate_tag`. `options` are the fields of `CachePolicy`.
+
+        `codec` is another codec than the client's: a name, a codec or a value format. `returns` is the type
+        of the results, such as `list[User]`, or `True` for the function's return annotation: dataclasses,
+        enums, named tuples, typed dicts, attrs classes and Structs come back through msgspec, Pydantic's
+        models through Pydantic. Raise `ConfigurationError` for a type that neither handles.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -222,6 +245,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
             self._cached_policy(seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
+            self._result_payloads.options(codec, returns),
         )
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:

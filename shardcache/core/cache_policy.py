@@ -32,6 +32,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "on_timeout": ("compute", "stale", "raise"),
     "refresh": ("auto", "inline", "background"),
     "on_error": ("compute", "raise"),
+    "on_uncacheable": ("return", "raise"),
 }
 # Fields that are lengths of time, each with the function that reads one; some may be `None`.
 _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
@@ -46,8 +47,18 @@ _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
 _MAY_BE_NONE: Final = ("stale_if_error", "none_ttl", "ttl")
 
 # The options of `cached` and `get_or_set` that are not fields of `CachePolicy`.
-CACHED_OPTIONS: Final = ("ttl", "key", "namespace", "version", "tags", "ignore", "typed")
-DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags")
+CACHED_OPTIONS: Final = (
+    "ttl",
+    "key",
+    "namespace",
+    "version",
+    "tags",
+    "ignore",
+    "typed",
+    "codec",
+    "returns",
+)
+DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags", "codec", "returns")
 
 
 class PolicyOptions(TypedDict, total=False):
@@ -68,6 +79,7 @@ class PolicyOptions(TypedDict, total=False):
     cache_errors: type[Exception] | tuple[type[Exception], ...]
     error_ttl: Span
     on_error: Literal["compute", "raise"]
+    on_uncacheable: Literal["return", "raise"]
     coalesce: bool
 
 
@@ -99,7 +111,9 @@ class CachePolicy:
     `cache_none`: whether `None` is kept, for `none_ttl` if that is set. `condition(result)`: a false
     result means that the value is returned but not kept. `cache_errors`: types of exceptions that
     are kept and raised again for `error_ttl` seconds, if they survive storing unchanged. `on_error`:
-    when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`.
+    when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`. `on_uncacheable`:
+    `"return"` a result that cannot be stored, uncached and with a line in the log, or `"raise"`
+    `UncacheableResultError`, as `get_or_set` does by default.
     """
 
     ttl: CachedTTL | Default
@@ -118,6 +132,7 @@ class CachePolicy:
     cache_errors: type[Exception] | tuple[type[Exception], ...] = ()
     error_ttl: Span = 1.0
     on_error: Literal["compute", "raise"] = "compute"
+    on_uncacheable: Literal["return", "raise"] = "return"
     coalesce: bool = True
 
     def __post_init__(self) -> None:

@@ -215,6 +215,7 @@ class LoopHarness:
         ]
         self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
         self.tags = tags
+        self.payloads: Payloads | None = None  # of the function, in place of the clients'
         self.version = 0
         self.calls = 0
         self.busy = [0] * clients
@@ -239,7 +240,14 @@ class LoopHarness:
         cluster = self.clusters[place]
         protection = self.protections[place]
         return Request(
-            cluster, self.KEY, load, self.policy, protection, protection.direct, self.tags
+            cluster,
+            self.KEY,
+            load,
+            self.policy,
+            protection,
+            protection.direct,
+            self.tags,
+            self.payloads,
         )
 
     @property

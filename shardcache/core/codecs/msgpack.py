@@ -11,18 +11,18 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from typing import Any, ClassVar, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 from uuid import UUID
 
 import msgpack
 
-from shardcache.core.codecs.base import no_options, refusal
+from shardcache.core.codecs.base import OWN_TYPES, no_options, refusal
 from shardcache.core.codecs.subclasses import SUBCLASSES, Subclass, code_of
 from shardcache.errors import DecodeError, EncodeError
 
 _WAYS: Final = (
-    "convert it to built-in types, use the codec 'pickle' with a secret,"
-    " or bring a codec of your own"
+    f"convert it to built-in types, {OWN_TYPES}, use the codec 'pickle' with a secret, or bring a codec"
+    " of your own"
 )
 
 # An attacker who can write to the cache can write keys and members that all have the same hash:
@@ -38,8 +38,8 @@ MAX_EXPONENT: Final = 999_999
 class Msgpack:
     """Exact msgpack: a value that would not come back equal and of the same type is refused."""
 
-    name: ClassVar[str] = "msgpack"
-    kind: ClassVar[int] = 32
+    name = "msgpack"
+    kind = 32
 
     def __init__(self, **options: Any) -> None:  # refused whatever they are
         no_options(self.name, options)

@@ -79,7 +79,7 @@ async def put(request: Request, value: Any) -> bool:
     versions = await tags.get_or_create(request.cluster, request.tags)
     if lifetime == 0 or versions is None:
         return False
-    payload = request.cluster.payloads.dump(request.name, value)
+    payload, _ = request.payloads.dump_result(request.name, value)
     stored, seconds = request.seal(payload, lifetime, 0.0, versions)
     request.cluster.invalidated(request.name)
     reply = await request.ask(Set(request.name, stored, seconds))

@@ -246,11 +246,14 @@ async def _store_result(
         raise
     stored = False
     try:
-        payload = request.cluster.payloads.dump(request.name, result)
+        payload, result = request.payloads.dump_result(request.name, result)
     except EncodeError as error:
         await _skip_storing(request, claim)
         request.notify_computed(seconds, None, stored=False)
         if lifetime == 0:
+            return Outcome(result)
+        if request.policy.on_uncacheable == "return":
+            request.protection.notes.result_not_stored(request.function, error)
             return Outcome(result)
         way_out = "; cache_none=False returns it without storing it" if result is None else ""
         raise UncacheableResultError(
