@@ -226,6 +226,7 @@ class LoopHarness:
         self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
         self.tags = tags
         self.result_tags = result_tags
+        self.payloads: Payloads | None = None  # of the function, in place of the clients'
         self.version = 0
         self.calls = 0
         self.busy = [0] * clients
@@ -250,7 +251,14 @@ class LoopHarness:
         cluster = self.clusters[place]
         protection = self.protections[place]
         request = Request(
-            cluster, self.KEY, load, self.policy, protection, protection.direct, self.tags
+            cluster,
+            self.KEY,
+            load,
+            self.policy,
+            protection,
+            protection.direct,
+            self.tags,
+            payloads=self.payloads,
         )
         if self.result_tags:
             request.result_tags = lambda _: self.result_tags

@@ -338,7 +338,8 @@ class TestForms:
 
     def test_too_many_tags(self, make_harness):
         """As a value that the codec cannot store."""
-        harness = make_harness(result_tags=tuple(f"t{number}" for number in range(256)))
+        names = tuple(f"t{number}" for number in range(256))
+        harness = make_harness(result_tags=names, on_uncacheable="raise")
         (error,) = harness.results([harness.start_call()])
         assert isinstance(error, UncacheableResultError)
         assert "it has 256 tags, and the limit is 255" in str(error)
