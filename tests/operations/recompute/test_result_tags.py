@@ -9,9 +9,14 @@ import pytest
 from operations.cached_harness import DELTA
 from operations.harness import MEMCACHED, REDIS, ROUND_TRIP
 from operations.virtual import LoopHarness
-from shardcache.core.commands import Delete, Get, GetMany, Set
+from shardcache.core.commands import Delete, Get, GetMany, Gets, Set, When
 from shardcache.core.reserved_keys import TAG_LOGS, TAGS
-from shardcache.errors import EncodeError, NodeUnavailableError, UncacheableResultError
+from shardcache.errors import (
+    EncodeError,
+    NodeRefusedError,
+    NodeUnavailableError,
+    UncacheableResultError,
+)
 from shardcache.operations.invalidation import tag_log, tags
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.outcomes import NO_VALUE
@@ -157,6 +162,26 @@ class TestFailures:
             harness.version = 0
             harness.loop.run(cached_value.invalidate(harness.request(0)))
             assert not self.interrupted(harness, lambda: lose(payload))  # noqa: B023 - called at once
+
+    def test_a_log_that_the_node_refuses_to_read(self, make_harness):
+        """As a list of another program on Redis: recomputes and invalidations replace it."""
+        harness = make_harness(result_tags=("t",))
+        for node in harness.nodes:
+            refuse_logs(node)
+        harness.results([harness.start_call()])
+        assert harness.results([harness.start_call()]) == [0]
+        assert harness.calls == 1
+        for node in harness.nodes:
+            refuse_logs(node)
+        harness.void(1, "invalidate_tag")
+        assert harness.results([harness.start_call()]) == [1]
+        assert not self.interrupted_by_refusals(harness)
+
+    def interrupted_by_refusals(self, harness):
+        """Return whether a value is stored during whose recompute the logs were replaced."""
+        harness.version = 0
+        harness.loop.run(cached_value.invalidate(harness.request(0)))
+        return self.interrupted(harness, lambda: [refuse_logs(node) for node in harness.nodes])
 
     @pytest.mark.parametrize("count", [tag_log.MOST_ENTRIES - 1, tag_log.MOST_ENTRIES])
     def test_a_log_has_the_last_tags_only(self, make_harness, count):
@@ -368,6 +393,23 @@ class TestForms:
         assert member.backend._node.held(TAGS + b"t")[0][1] == version
         member.backend._node.up = False
         assert harness.loop.run(tags.current(cluster, ["t"])) == [tags.UNREACHABLE]
+
+
+def refuse_logs(node):
+    """Let a node refuse to read its log until that is replaced or removed."""
+    execute = node.store.execute
+
+    def refuse(command):
+        if getattr(command, "key", None) != TAG_LOGS:
+            return execute(command)
+        if isinstance(command, (Get, Gets)):
+            return NodeRefusedError("WRONGTYPE")
+        if isinstance(command, Delete) or command.when is When.ALWAYS:
+            node.store.execute = execute
+            return execute(command)
+        return False
+
+    node.store.execute = refuse
 
 
 def with_tags(request, function):
