@@ -25,7 +25,7 @@ from shardcache.core.events import (
     TopologyChanged,
 )
 from shardcache.core.leases import LockPolicy
-from shardcache.core.lifetimes import DEFAULT
+from shardcache.core.lifetimes import DEFAULT, KEEP
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.timeouts import TimeoutPolicy
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT",
+    "KEEP",
     "AsyncCachedFunction",
     "AsyncClient",
     "AsyncLease",

@@ -189,7 +189,7 @@ class ValueTooLargeError(NodeRefusedError):
 
 
 class NotACounterError(NodeRefusedError):
-    """`incr` or `decr` met a value that is not a whole number from 0 to 2**63 - 1."""
+    """`incr` or `decr` met a value that is not a whole number in the range of its counter."""
 
 
 class PartialFailureError(ShardCacheError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, SupportsIndex, TypeVar, Unpack
+from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack
 
 from shardcache.backends.base import Backend, BackendOptions
 from shardcache.clients.base import ClientBase
@@ -19,7 +19,7 @@ from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, 
 from shardcache.core.commands import When
 from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
-from shardcache.core.lifetimes import DEFAULT, TTL, Default
+from shardcache.core.lifetimes import DEFAULT, TTL, Default, Keep
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.secrecy import takes_secrets
@@ -30,7 +30,7 @@ from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
-from shardcache.operations.keys import admin, checking, many, single
+from shardcache.operations.keys import admin, ages, checking, counters, many, single
 from shardcache.operations.keys.admin import Stats
 from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.port import run
@@ -106,20 +106,43 @@ class Client(ClientBase[Backend]):
         """Set the expiry of `key` to `ttl` seconds from now; return whether it existed."""
         return run(lambda: single.touch(self._cluster, key, ttl))
 
+    def exists(self, key: Key) -> bool:
+        """Return whether `get` would find `key`; its value is not sent, unless there is a `secret`.
+
+        A value that cannot be decoded exists, unless there is a `secret`.
+        """
+        return run(lambda: ages.exists(self._cluster, key))
+
+    def ttl(self, key: Key) -> float | None:
+        """Return for how many seconds `get` will find `key`; `None` if it is missing.
+
+        It is infinite (`math.inf`) without an expiry. A value of a cached function has the time until its
+        node drops it, with that for which it may be served stale. memcached counts whole seconds; nodes of
+        `pymemcache` raise `UnsupportedError`.
+        """
+        return run(lambda: ages.ttl(self._cluster, key))
+
     def incr(
         self,
         key: Key,
         delta: SupportsIndex = 1,
         initial: SupportsIndex | None = None,
         ttl: TTL = DEFAULT,
+        *,
+        floor: Literal[0] | None = 0,
     ) -> int | None:
         """Add `delta` to a counter; return its new value.
 
         A missing counter is created with `initial` and `ttl`; without `initial` the result is `None`. An
         existing counter keeps its expiry. Raise `NotACounterError` when the value is not a whole number
         from 0 to 2**63 - 1, or would exceed that.
+
+        With `floor=None` a counter may be negative, from -2**63 on. memcached cannot count below zero: there
+        this client reads the number and stores the next one, again if another client was faster, and
+        raises `NodeRefusedError` after a hundred times. Nodes of `pymemcache` only count up from zero, and
+        raise `UnsupportedError` otherwise.
         """
-        return run(lambda: single.incr(self._cluster, key, delta, initial, ttl))
+        return run(lambda: counters.incr(self._cluster, key, delta, initial, ttl, floor))
 
     def decr(
         self,
@@ -127,20 +150,29 @@ class Client(ClientBase[Backend]):
         delta: SupportsIndex = 1,
         initial: SupportsIndex | None = None,
         ttl: TTL = DEFAULT,
+        *,
+        floor: Literal[0] | None = 0,
     ) -> int | None:
-        """Subtract `delta` from a counter, which stops at 0; return its new value. See `incr`."""
-        return run(lambda: single.decr(self._cluster, key, delta, initial, ttl))
+        """Subtract `delta` from a counter; return its new value. See `incr`.
+
+        It stops at 0, unless `floor` is `None`.
+        """
+        return run(lambda: counters.decr(self._cluster, key, delta, initial, ttl, floor))
 
     def gets(self, key: Key, default: Any = None) -> tuple[Any, Hashable | None]:
         """Return `(value, token)`, with a token for `cas`; `(default, None)` for a missing key."""
         return run(lambda: single.gets(self._cluster, key, default))
 
-    def cas(self, key: Key, value: Any, token: Hashable, ttl: TTL = DEFAULT) -> bool | None:
+    def cas(self, key: Key, value: Any, token: Hashable, ttl: TTL | Keep = DEFAULT) -> bool | None:
         """Store `value` if the key has not changed since `gets` returned `token`.
 
         Return `True` when it was stored, `False` when the key was changed meanwhile, `None` when it is
         missing. On Redis, values of the codec `raw`, and values that other programs stored, are compared
         by value.
+
+        With `ttl=KEEP` the value expires when the one that it replaces would have; nodes of `pymemcache`
+        raise `UnsupportedError`. On memcached that takes another read, and a `touch` of another client
+        between the two is lost.
         """
         return run(lambda: single.cas(self._cluster, key, value, token, ttl))
 

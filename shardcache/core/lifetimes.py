@@ -27,6 +27,18 @@ class Default(Enum):
 
 DEFAULT: Final = Default.DEFAULT
 
+
+class Keep(Enum):
+    """The type of `KEEP`, which stands for the expiry that a value has already."""
+
+    KEEP = "the expiry of the stored value"
+
+    def __repr__(self) -> str:
+        return "KEEP"
+
+
+KEEP: Final = Keep.KEEP
+
 TTL: TypeAlias = "float | SupportsIndex | Decimal | timedelta | Default | None"
 
 
@@ -79,6 +91,11 @@ def _seconds(ttl: object) -> float:
     if isinstance(ttl, timedelta):
         return ttl.total_seconds()
     seconds = real(ttl)
+    if ttl is KEEP:
+        raise TypeError(
+            "ttl=KEEP is for cas alone, which replaces the value that was read; read it with gets, and"
+            " store it with cas(key, value, token, ttl=KEEP)"
+        )
     if seconds is None:
         kind = type(ttl).__name__
         raise TypeError(f"ttl must be seconds as a number, a timedelta or None, not {kind}")

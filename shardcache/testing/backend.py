@@ -11,10 +11,14 @@ Subclass it where pytest collects, and name the node to use::
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from shardcache.testing.contract.counters import CounterContract
+import pytest
+
+from shardcache.testing.contract.ages import AgeContract, KeepContract
+from shardcache.testing.contract.counters import CounterContract, SignedCounterContract
 from shardcache.testing.contract.expiry import ExpiryContract
 from shardcache.testing.contract.keys import KeyContract
 from shardcache.testing.contract.locks import LockContract
@@ -28,7 +32,10 @@ class BackendContract(
     KeyContract,
     ValueContract,
     CounterContract,
+    SignedCounterContract,
     ExpiryContract,
+    AgeContract,
+    KeepContract,
     RecomputeContract,
     LockContract,
     NodeContract,
@@ -36,25 +43,38 @@ class BackendContract(
     """What every backend does alike, through the blocking and the asyncio client."""
 
 
+def _count_at_once(mode: Mode, url: str, count: Callable[[Any], object]) -> Any:
+    """Have four clients count fifty times each; return what the counter has then."""
+    clients = [make_client(mode, url, on_error="raise", timeout=10) for _ in range(4)]
+
+    def repeat(client: Any) -> None:
+        for _ in range(50):
+            count(client)
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        list(pool.map(repeat, clients))  # raises what a thread raised
+    reached = clients[0].get("race")
+    for client in clients:
+        client.close()
+    return reached
+
+
 class ServerContract(BackendContract):
     """The contract of a node that several clients share: every node but an in-process one."""
 
     def test_concurrent_counting_is_exact(self, mode: Mode, url: str) -> None:
         """Clients that create one counter at once lose no count."""
-        clients = [make_client(mode, url, on_error="raise", timeout=10) for _ in range(4)]
+        assert _count_at_once(mode, url, lambda client: client.incr("race", 1, initial=1)) == 200
+
+    @pytest.mark.usefixtures("count_below_zero")
+    def test_concurrent_counting_below_zero_is_exact(self, mode: Mode, url: str) -> None:
+        """Clients that count up and down across zero lose no count."""
 
         def count(client: Any) -> None:
-            for _ in range(50):
-                client.incr("race", 1, initial=1)
+            assert client.decr("race", 3, initial=-3, floor=None) is not None
+            assert client.incr("race", 2, floor=None) is not None
 
-        threads = [threading.Thread(target=count, args=(client,)) for client in clients]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert clients[0].get("race") == 200
-        for client in clients:
-            client.close()
+        assert _count_at_once(mode, url, count) == -200
 
     def test_namespaces_are_separate(self, mode: Mode, url: str) -> None:
         """Clients with two namespaces share no key, even if the joined names are equal."""

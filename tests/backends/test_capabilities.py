@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from shardcache import AsyncClient, Client, UnsupportedError
+from shardcache import KEEP, AsyncClient, Client, UnsupportedError
 from shardcache.backends.handlers import Handlers
 from shardcache.backends.memory import AsyncMemoryBackend, Bounds, Memory, MemoryBackend, Store
 from shardcache.core import capabilities
@@ -100,6 +100,9 @@ def client(mode, plain):
 CALLS = {
     "gets": lambda client: client.gets("k"),
     "cas": lambda client: client.cas("k", 1, None),
+    "cas with KEEP": lambda client: client.cas("k", 1, None, ttl=KEEP),
+    "ttl": lambda client: client.ttl("k"),
+    "decr": lambda client: client.decr("k", floor=None),
     "get_or_set": lambda client: client.get_or_set("k", lambda: 1, ttl=60),
     "clear": lambda client: client.clear(),
 }

@@ -122,9 +122,18 @@ def test_events_of_reads_have_hits_and_misses(urls, mode):
     client.get("k")
     client.gets("k")
     client.get_many(["k", "l", "m"])
+    client.exists("k")
+    client.exists("l")
     client.delete("k")
     client.incr("n", initial=1)
-    assert log.counts == [("get", 0, 1), ("get", 1, 0), ("gets", 1, 0), ("getmany", 1, 2)]
+    assert log.counts == [
+        ("get", 0, 1),
+        ("get", 1, 0),
+        ("gets", 1, 0),
+        ("getmany", 1, 2),
+        ("peek", 1, 0),
+        ("peek", 0, 1),
+    ]
     assert client.observer_errors == 0
     client.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardcache import DecodeError, Observer, PartialFailureError
+from shardcache import KEEP, DecodeError, Observer, PartialFailureError
 from shardcache.core.commands import Set
 from shardcache.testing.driving import MODES, make_client
 
@@ -61,10 +61,16 @@ def take(events):
         (lambda client: client.add("k", 1), ("add", 1, 0)),
         (lambda client: client.replace("k", 1), ("replace", 1, 0)),
         (lambda client: client.cas("k", 1, 7), ("cas", 1, 0)),
+        (lambda client: client.cas("k", 1, 7, ttl=KEEP), ("cas", 1, 0)),
+        (lambda client: client.exists("k"), ("exists", 1, 1)),
+        (lambda client: client.exists("none"), ("exists", 1, 0)),
+        (lambda client: client.ttl("k"), ("ttl", 1, 1)),
+        (lambda client: client.ttl("none"), ("ttl", 1, 0)),
         (lambda client: client.touch("k", 60), ("touch", 1, 0)),
         (lambda client: client.touch("k", 0), ("touch", 1, 0)),
         (lambda client: client.incr("n", initial=1), ("incr", 1, 0)),
         (lambda client: client.decr("n", initial=1), ("decr", 1, 0)),
+        (lambda client: client.decr("n", initial=1, floor=None), ("decr", 1, 0)),
         (lambda client: client.delete("k"), ("delete", 1, 0)),
         (lambda client: client.get_many(["k", "none", "nothing"]), ("get_many", 3, 2)),
         (lambda client: client.get_many(iter(KEYS)), ("get_many", 30, 0)),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shardcache.core.lifetimes import (
     DEFAULT,
+    KEEP,
     MAX_SECONDS,
     lifetime,
     positive_seconds,
@@ -43,6 +44,13 @@ def test_a_missing_ttl_is_not_none(default):
     assert lifetime(DEFAULT, default) == default
     assert lifetime(None, default) is None
     assert repr(DEFAULT) == "DEFAULT"
+
+
+def test_keep_is_no_ttl_of_a_new_value():
+    """The error says which call takes it."""
+    with pytest.raises(TypeError, match="KEEP is for cas alone"):
+        lifetime(KEEP, None)
+    assert repr(KEEP) == "KEEP"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, assert_type
 
 from shardcache import (
+    KEEP,
     AsyncClient,
     AsyncLease,
     Client,
@@ -20,6 +21,7 @@ from shardcache import (
     Topology,
     TopologyChange,
 )
+from shardcache.core.codecs import Codec, ValueFormat
 
 
 def blocking_results(client: Client) -> None:
@@ -34,14 +36,24 @@ def blocking_results(client: Client) -> None:
     assert_type(client.delete_many({"a", "b"}), int)
     assert_type(client.touch("k", 60), bool)
     assert_type(client.incr("k", 2, initial=0), int | None)
-    assert_type(client.decr("k"), int | None)
+    assert_type(client.decr("k", floor=None), int | None)
+    assert_type(client.exists("k"), bool)
+    assert_type(client.ttl("k"), float | None)
     assert_type(client.gets("k"), tuple[Any, Hashable | None])
-    assert_type(client.cas("k", 1, "token"), bool | None)
+    assert_type(client.cas("k", 1, "token", ttl=KEEP), bool | None)
     assert_type(client.ping(), dict[str, float | NodeError])
     assert_type(client.check(), dict[str, NodeCheck])
     assert_type(client.flush_all(), bool)
     assert_type(client.flush_node("a"), bool)
     assert_type(client.close(), None)
+
+
+def codecs(client: Client, codec: Codec, value_format: ValueFormat) -> None:
+    """Take a codec by name or as an object, or a value format in its place."""
+    assert_type(Client("memory://a", codec=codec), Client)
+    assert_type(Client("memory://a", codec=value_format), Client)
+    assert_type(client.view(codec="json"), Client)
+    assert_type(client.view(codec=value_format), Client)
 
 
 async def awaited_results(client: AsyncClient) -> None:
@@ -51,7 +63,8 @@ async def awaited_results(client: AsyncClient) -> None:
     assert_type(await client.set("k", 1), bool)
     assert_type(await client.set_many({"k": 1}), list[str | bytes])
     assert_type(await client.delete_many(["a"]), int)
-    assert_type(await client.incr("k"), int | None)
+    assert_type(await client.incr("k", floor=0), int | None)
+    assert_type(await client.ttl("k"), float | None)
     assert_type(await client.gets("k"), tuple[Any, Hashable | None])
     assert_type(await client.cas("k", 1, "token"), bool | None)
     assert_type(await client.aclose(), None)

@@ -266,7 +266,7 @@ class Cluster:
             self.note_refused(member, error if cause is None else cause)
         self.ejector.refuse(member)
         self._notify_call(member, command, 0.0, error, error)
-        self._record_error(member, error)
+        self.record_error(member, error)
         return error
 
     def _record(  # noqa: PLR0913, PLR0917 - all facts of one call
@@ -283,7 +283,7 @@ class Cluster:
         error = _error_in(reply)
         self._notify_call(member, command, seconds, reply, error)
         if error is not None:
-            self._record_error(member, error)
+            self.record_error(member, error)
             if not self.raises:
                 self.note_swallowed(error)
             self.ejector.record_failure(member, error, started, until - started)
@@ -313,7 +313,7 @@ class Cluster:
             if accesses is not None:
                 observers.notify(accesses)
 
-    def _record_error(self, member: Member, error: NodeError) -> None:
+    def record_error(self, member: Member, error: NodeError) -> None:
         """Count a node's error, and notify the observers."""
         member.errors += 1
         member.swallowed += not self.raises

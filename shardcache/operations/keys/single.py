@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Coroutine, Hashable
-from typing import Any, Final, SupportsIndex
+from typing import Any, Final
 
 from shardcache.core.commands import (
-    COUNTER_MAX,
     Cas,
+    CasKeep,
     Command,
     Delete,
     DeleteCas,
     Get,
     Gets,
-    Incr,
+    Peek,
+    Reply,
     Set,
     Touch,
     When,
 )
-from shardcache.core.lifetimes import TTL, lifetime
-from shardcache.core.numeric import whole
+from shardcache.core.lifetimes import KEEP, TTL, Keep, lifetime
 from shardcache.core.values.flags import SIGNED
 from shardcache.errors import DecodeError, NodeRefusedError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.observing import report
 from shardcache.operations.cluster.routing import Key
+from shardcache.operations.keys.keeping import store_keeping
 
-COUNTER_TRIES: Final = 3  # rounds of incr and add, for a counter that keeps vanishing in between
 TOUCH_TRIES: Final = 3  # rounds of read and store, for a value that other writers keep changing
 _FAILED: Final[Any] = object()  # in place of a reply
 _MISSING: Final[Any] = object()  # in place of a value
@@ -107,7 +108,7 @@ async def _store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) -
 
 
 def cas(
-    cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL
+    cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL | Keep
 ) -> Coroutine[Any, Any, bool | None]:
     """Store the key if it has not changed since `gets` returned `token`."""
     if cluster.observes_operations:
@@ -115,8 +116,12 @@ def cas(
     return _cas(cluster, key, value, token, ttl)
 
 
-async def _cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL) -> bool | None:
+async def _cas(
+    cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL | Keep
+) -> bool | None:
     name, member, _ = cluster.route(key)
+    if ttl is KEEP:
+        return await _cas_keep(cluster, member, name, value, token)
     seconds = lifetime(ttl, cluster.default_ttl)
     payload = cluster.payloads.encode(name, value, seconds)
     cluster.invalidated(name)
@@ -127,6 +132,36 @@ async def _cas(cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL
     if expired and reply is True:
         cluster.invalidated(name)
         await cluster.ask(member, Delete(name), deadline)
+    return await _end_cas(cluster, member, name, token, reply, deadline)
+
+
+async def _cas_keep(
+    cluster: Cluster, member: Member, name: bytes, value: Any, token: Hashable
+) -> bool | None:
+    """Store with the expiry of the value that is replaced."""
+    deadline = cluster.deadline()
+    payload = cluster.payloads.encode(name, value)
+    if payload[0] & SIGNED:  # a signature ends with its value
+        found = await cluster.ask(member, Peek(name), deadline)
+        if not isinstance(found, tuple):
+            gone: bool | None = cluster.unwrap(found, default=False)
+            return gone
+        _, left = found
+        payload = cluster.payloads.encode(name, value, None if left == math.inf else left)
+    cluster.invalidated(name)
+    reply = await store_keeping(cluster, member, CasKeep(name, payload, token), deadline)
+    return await _end_cas(cluster, member, name, token, reply, deadline)
+
+
+async def _end_cas(  # noqa: PLR0913, PLR0917 - what was asked, and its reply
+    cluster: Cluster,
+    member: Member,
+    name: bytes,
+    token: Hashable,
+    reply: Reply,
+    deadline: float,
+) -> bool | None:
+    """Return the result of a `cas`; delete the old value if the new one was refused."""
     if isinstance(reply, NodeRefusedError):  # as for every store, unless another write came first
         await cluster.ask(member, DeleteCas(name, token), deadline)
     stored: bool | None = cluster.unwrap(reply, default=False)
@@ -185,62 +220,6 @@ async def _touch_signed(
         if reply is not False:  # else another write came in between
             return reply is True
     return False
-
-
-async def incr(
-    cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
-) -> int | None:
-    """Add `delta` to the key's counter; return its new value."""
-    return await _count(cluster, "incr", key, _check_count(delta, "delta"), initial, ttl)
-
-
-async def decr(
-    cluster: Cluster, key: Key, delta: SupportsIndex, initial: SupportsIndex | None, ttl: TTL
-) -> int | None:
-    """Subtract `delta` from the key's counter, which stops at 0; return its new value."""
-    return await _count(cluster, "decr", key, -_check_count(delta, "delta"), initial, ttl)
-
-
-def _count(  # noqa: PLR0913, PLR0917 - one counter, in either direction
-    cluster: Cluster, name: str, key: Key, delta: int, start: SupportsIndex | None, ttl: TTL
-) -> Coroutine[Any, Any, int | None]:
-    if cluster.observes_operations:
-        return report(cluster, name, 1, lambda: _add(cluster, key, delta, start, ttl))
-    return _add(cluster, key, delta, start, ttl)
-
-
-async def _add(
-    cluster: Cluster, key: Key, delta: int, start: SupportsIndex | None, ttl: TTL
-) -> int | None:
-    name, member, _ = cluster.route(key)
-    cluster.invalidated(name)
-    initial = None if start is None else _check_count(start, "initial")
-    seconds = lifetime(ttl, cluster.default_ttl)
-    deadline = cluster.deadline()
-    for _ in range(COUNTER_TRIES):
-        count: int | None = cluster.unwrap(
-            await cluster.ask(member, Incr(name, delta), deadline), _FAILED
-        )
-        if count is _FAILED:
-            return None
-        if count is not None or initial is None:
-            return count
-        if seconds == 0:  # with a ttl of 0 no counter is created
-            return initial
-        payload = cluster.payloads.encode(name, initial)
-        added = await cluster.ask(member, Set(name, payload, seconds, When.ABSENT), deadline)
-        if cluster.unwrap(added, default=False):  # else another client created it meanwhile
-            return initial
-    return None
-
-
-def _check_count(number: SupportsIndex, name: str) -> int:
-    count = whole(number)
-    if count is None:
-        raise TypeError(f"{name} must be an int, not {type(number).__name__}")
-    if not 0 <= count <= COUNTER_MAX:
-        raise ValueError(f"{name} must be from 0 to 2**63 - 1, not {count}")
-    return count
 
 
 async def _store_expired(cluster: Cluster, member: Member, name: bytes, when: When) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
 from shardcache import NotACounterError
-from shardcache.testing.contract.base import ContractFixtures
+from shardcache.core.capabilities import AGES
+from shardcache.core.commands import GetExpiry, Gets, IncrSigned
+from shardcache.operations.cluster.members import Member
+from shardcache.testing.contract.base import ContractFixtures, requires
 
 
 class CounterContract(ContractFixtures):
@@ -72,3 +76,101 @@ class CounterContract(ContractFixtures):
         for count in (client.incr, client.decr):
             with pytest.raises((ValueError, TypeError), match="delta"):
                 count("n", delta)
+
+    @pytest.mark.parametrize("floor", [1, -1, True, False, 0.5, "0"], ids=repr)
+    def test_a_floor_is_zero_or_none(self, client: Any, floor: Any) -> None:
+        """Another floor is refused, and nothing is counted."""
+        for count in (client.incr, client.decr):
+            with pytest.raises(ValueError, match="floor must be 0, or None"):
+                count("n", initial=1, floor=floor)
+        assert client.get("n") is None
+
+
+class SignedCounterContract(ContractFixtures):
+    """Counters without a floor count below zero."""
+
+    @pytest.fixture
+    def count_below_zero(self, member: Member) -> None:
+        """Skip the test for a backend that cannot do so."""
+        if not (IncrSigned in member.supports or {Gets, GetExpiry} <= member.supports):
+            pytest.skip("the backend cannot count below zero")
+
+    @pytest.mark.usefixtures("count_below_zero")
+    def test_counters_below_zero(self, client: Any) -> None:
+        """They cross zero in both directions, and read as the number that they are."""
+        assert client.decr("n", floor=None) is None
+        assert client.get("n") is None
+        assert client.decr("n", 5, initial=-3, floor=None) == -3
+        assert client.decr("n", 5, floor=None) == -8
+        assert client.get("n") == -8
+        assert client.incr("n", 5, floor=None) == -3
+        assert client.incr("n", 10, floor=None) == 7
+        assert client.incr("n", 1, floor=None) == 8
+        assert client.decr("n", 0, floor=None) == 8
+        assert client.decr("n", 1, floor=None) == 7
+        assert client.get("n") == 7
+        assert client.incr("n") == 8  # a counter of either kind, while it is not negative
+        client.set("n", -100)
+        assert client.incr("n", 99, floor=None) == -1
+        assert client.incr("n", 1, floor=None) == 0
+        assert client.get("n") == 0
+
+    @pytest.mark.usefixtures("count_below_zero")
+    def test_a_negative_number_is_no_counter_with_a_floor(self, client: Any) -> None:
+        """It raises and stays unchanged, whichever way it should count."""
+        client.decr("n", initial=-3, floor=None)
+        for count in (client.incr, client.decr):
+            with pytest.raises(NotACounterError):
+                count("n", 5)
+        assert client.get("n") == -3
+
+    @pytest.mark.usefixtures("count_below_zero")
+    def test_a_shrinking_number_has_no_blanks(self, client: Any) -> None:
+        """A number that has lost a digit on its server counts on."""
+        client.set("n", 1000)
+        assert client.decr("n", 950) == 50
+        assert client.decr("n", 60, floor=None) == -10
+        assert client.get("n") == -10
+
+    @pytest.mark.usefixtures("count_below_zero")
+    def test_signed_counters_stay_within_64_bits(self, client: Any) -> None:
+        """A sum beyond them is refused, and the counter stays."""
+        client.set("n", 2**63 - 2)
+        assert client.incr("n", 1, floor=None) == 2**63 - 1
+        with pytest.raises(NotACounterError):
+            client.incr("n", 1, floor=None)
+        assert client.get("n") == 2**63 - 1
+        assert client.decr("n", 2**63 - 1, floor=None) == 0
+        assert client.decr("n", 2**63 - 1, floor=None) == 1 - 2**63
+        assert client.decr("n", 1, floor=None) == -(2**63)
+        with pytest.raises(NotACounterError):
+            client.decr("n", 1, floor=None)
+        assert client.get("n") == -(2**63)
+        assert client.decr("m", initial=-(2**63), floor=None) == -(2**63)
+        with pytest.raises(ValueError, match="initial"):
+            client.decr("o", initial=-(2**63) - 1, floor=None)
+
+    @pytest.mark.usefixtures("count_below_zero")
+    @pytest.mark.parametrize(
+        "value", ["text", "-x", "", b"\x00", b"--1", 1.5, [1], 2**63, -(2**63) - 1], ids=repr
+    )
+    def test_other_values_are_not_signed_counters(self, client: Any, value: Any) -> None:
+        """A value that is not a counter raises, and stays unchanged."""
+        client.set("k", value)
+        with pytest.raises(NotACounterError):
+            client.incr("k", floor=None)
+        with pytest.raises(NotACounterError):
+            client.decr("k", initial=1, floor=None)
+        assert client.get("k") == value
+
+    @requires(AGES)
+    @pytest.mark.usefixtures("count_below_zero")
+    def test_counting_below_zero_keeps_the_expiry(self, client: Any) -> None:
+        """Of a counter with one, and of a counter without."""
+        client.decr("n", initial=-1, ttl=100, floor=None)
+        client.decr("n", ttl=600, floor=None)
+        client.incr("n", 5, ttl=600, floor=None)
+        assert 70 < client.ttl("n") <= 101.5
+        client.decr("kept", initial=-1, floor=None)
+        client.decr("kept", ttl=600, floor=None)
+        assert client.ttl("kept") == math.inf

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from pathlib import Path
 
 import pytest
 import redis
 
-from shardcache import NodeRefusedError
+from shardcache import KEEP, NodeRefusedError
 from shardcache.testing.driving import make_client
 
 PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "security.md"
@@ -51,6 +52,11 @@ def test_all_operations_are_permitted(client):
     assert client.decr("n") == 1
     value, token = client.gets("k")
     assert client.cas("k", value, token)
+    _, token = client.gets("k")
+    assert client.cas("k", value, token, ttl=KEEP)
+    assert client.ttl("k") == math.inf
+    assert client.exists("k")
+    assert client.decr("n", 9, floor=None) == -8
     assert client.delete("k")
     assert client.delete_many(["i", "j"]) == 2
     (figures,) = client.stats().values()

@@ -6,7 +6,6 @@ import pytest
 
 from operations.harness import Harness
 from shardcache.core.commands import Cas, GetMany, Set, SetMany, When
-from shardcache.core.lifetimes import DEFAULT
 from shardcache.errors import NodeRefusedError
 from shardcache.operations.keys import many, single
 
@@ -109,14 +108,3 @@ def test_a_ttl_of_zero_answers_as_any_ttl(there, when, done):
         harness.store("old")
     assert harness.store("new", 0.0, when) is done
     assert harness.get() == ("old" if there and when is When.ABSENT else None)
-
-
-@pytest.mark.parametrize(
-    ("initial", "error"), [(-1, ValueError), (2**63, ValueError), (1.0, TypeError)]
-)
-def test_an_initial_count_must_fit_a_counter(initial, error):
-    """A number that no server counts is refused before a node is asked."""
-    harness = KeyHarness()
-    with pytest.raises(error, match="initial"):
-        harness.run(single.incr(harness.cluster, "k", 1, initial, DEFAULT))
-    assert harness.commands == []
