@@ -371,7 +371,8 @@ class ClientBase(ABC, Generic[BackendT]):
     def _direct_policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         """Return the policy of a call of `get_or_set`."""
         check_options(options, "get_or_set", *DIRECT_OPTIONS)
-        return self._policy(ttl, {"on_uncacheable": "raise", **options})
+        options.setdefault("on_uncacheable", "raise")
+        return self._policy(ttl, options)
 
     def _policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
