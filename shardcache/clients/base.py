@@ -373,9 +373,9 @@ class ClientBase(ABC, Generic[BackendT]):
     def _direct_policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         """Return the policy of a call of `get_or_set`."""
         check_options(options, "get_or_set", *DIRECT_OPTIONS)
+        options.setdefault("on_uncacheable", "raise")
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
-        chosen: PolicyOptions = {"on_uncacheable": "raise", **options}
-        policy = CachePolicy(ttl=lifetime, **chosen)
+        policy = CachePolicy(ttl=lifetime, **options)
         for name in policy.takes_arguments:
             raise ConfigurationError(
                 f"get_or_set: {name} must be a function of the result alone: there are no arguments"

@@ -76,7 +76,7 @@ class Request:
         payloads: Payloads | None = None,
     ) -> None:
         self.cluster = cluster
-        self.payloads = cluster.payloads if payloads is None else payloads
+        self.payloads = payloads or cluster.payloads
         self.io = cluster.io
         self.key = key
         self.began: float
