@@ -9,8 +9,11 @@ import pytest
 from operations.cached_harness import DELTA
 from operations.harness import MEMCACHED, REDIS, ROUND_TRIP
 from operations.virtual import LoopHarness
+from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.commands import Delete, Get, GetMany, Gets, Set, When
 from shardcache.core.reserved_keys import TAG_LOGS, TAGS
+from shardcache.core.values.flags import MARK_FLAGS
+from shardcache.core.values.payloads import payloads_of
 from shardcache.errors import (
     EncodeError,
     NodeRefusedError,
@@ -247,6 +250,38 @@ class TestFailures:
         node.store.execute = execute
         assert harness.protections[0].counters.counts["cache_errors"] > 0
 
+    @pytest.mark.parametrize("reply", [None, NodeUnavailableError("gone")])
+    def test_a_log_that_goes_while_a_tag_is_added(self, make_harness, reply):
+        """Without it nothing has to be logged; a node that fails has confirmed nothing."""
+        harness = make_harness(result_tags=("t",))
+        harness.results([harness.start_call()])
+        node = harness.clusters[0].route("t")[1].backend._node
+        execute = node.store.execute
+        node.store.execute = lambda command: (
+            reply if isinstance(command, Gets) else execute(command)
+        )
+        confirmed = harness.loop.run(tags.invalidate(harness.clusters[1], "t"))
+        node.store.execute = execute
+        assert confirmed is (reply is None)
+
+    def test_with_a_secret_logs_are_signed(self, make_harness):
+        """One that an attacker has planted is no log: nothing relies on it."""
+        harness = make_harness()
+        for cluster in harness.clusters:
+            secret, others = b"0123456789abcdef", cluster.payloads.others
+            cluster.payloads = payloads_of(Msgpack(), [secret], cluster.io.wall, others)
+        entry = b"x" * 16
+        for node in harness.nodes:
+            node.store.execute(Set(TAG_LOGS, (MARK_FLAGS, entry)))
+        assert self.interrupted(harness, lambda: None)
+        harness.loop.run(cached_value.invalidate(harness.request(0)))
+        assert not self.interrupted(
+            harness,
+            lambda: [n.store.execute(Set(TAG_LOGS, (MARK_FLAGS, entry))) for n in harness.nodes],
+        )
+        harness.void(1, "invalidate_tag")
+        assert harness.results([harness.start_call()]) == [1]
+
     def test_invalidating_without_the_node_is_not_confirmed(self, make_harness):
         """Whether its log or its version cannot be reached."""
         harness = make_harness(result_tags=("t",))
@@ -320,6 +355,13 @@ class TestForms:
         """`put` reads the versions at once; `peek` looks at them."""
         harness = make_harness()
         run = harness.loop.run
+        others = [node for node in harness.nodes if node is not harness.shard]
+        for node in others:
+            node.up = False
+        assert run(cached_value.put(harness.request(0), 7)) is False  # a version is not known
+        for node in others:
+            node.up = True
+        harness.advance(60.0)  # they are asked again
         assert run(cached_value.put(harness.request(0), 7)) is True
         assert run(cached_value.peek(harness.request(1))) == 7
         harness.void(1, "invalidate_tag")
