@@ -226,6 +226,7 @@ class LoopHarness:
         self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
         self.tags = tags
         self.result_tags = result_tags
+        self.payloads: Payloads | None = None  # of the function, in place of the clients'
         self.version = 0
         self.error = None  # what the source raises in place of a version
         self.factory = None  # a function that is called in place of the source
@@ -261,6 +262,7 @@ class LoopHarness:
             protection,
             protection.direct,
             self.tags,
+            payloads=self.payloads,
         )
         if self.result_tags:
             request.result_tags = lambda _: self.result_tags

@@ -190,7 +190,7 @@ class Rank(enum.IntEnum):
         (SafeText("x"), "store str(value)"),
         (Colour.RED, "store value.value"),
         (Rank.FIRST, "store value.value"),
-        (collections.Counter("x"), "store dict(value)"),
+        (collections.defaultdict(int), "store dict(value)"),
     ],
 )
 def test_the_error_for_a_subclass_names_its_base(codec, value, way):

@@ -15,6 +15,7 @@ from shardcache.core.commands import (
     DeleteMany,
     FlushAll,
     GetOrStub,
+    Peek,
     Ping,
     Renew,
     ServerStats,
@@ -40,7 +41,7 @@ class TestSoundNodes:
 
     def test_every_node_is_asked_for_every_kind_of_command(self):
         """Of each backend; one that cannot compare is asked for what stands in for that."""
-        asked = (PLAIN | CAS | STUBS | LOCKS | COMPARE) - {FlushAll}
+        asked = (PLAIN | CAS | STUBS | LOCKS | COMPARE | {Peek}) - {FlushAll}
         for memcached, never in ((False, {DeleteCas}), (True, COMPARE)):
             harness = CheckHarness(5, memcached=memcached)
             found = harness.check()
