@@ -9,6 +9,7 @@ import pytest
 from operations.harness import ROUND_TRIP
 from operations.keys.key_harness import KeyHarness
 from shardcache.core.commands import CasUntil, Gets, Incr, IncrSigned, Set, Until
+from shardcache.core.events import OperationFinished
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.values.flags import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
 from shardcache.errors import NodeRefusedError, NodeUnavailableError, NotACounterError
@@ -86,6 +87,16 @@ def test_the_failure_of_a_node_is_a_miss(floor):
     harness.replies = {Incr: LOST, IncrSigned: LOST}
     assert harness.incr(initial=5, floor=floor) is None
     assert harness.asked(Set) == []
+
+
+def test_each_count_is_one_event():
+    """However many commands it comes to."""
+    harness = Counting(coarse=True)
+    harness.incr(initial=-5)
+    harness.decr()
+    harness.cluster.observes_operations = False
+    assert harness.decr() == -7
+    assert [event.name for event in harness.events.of(OperationFinished)] == ["incr", "decr"]
 
 
 def test_a_server_that_can_counts_by_itself():
