@@ -59,6 +59,15 @@ def test_an_envelope_comes_back_whole(  # noqa: PLR0913, PLR0917 - an envelope i
     assert unpack(pack(envelope)) == envelope
 
 
+def test_the_form_of_an_envelope_never_changes():
+    """Clients of two releases read each other's values."""
+    envelope = Envelope(TEXT_FLAGS, b"text", 1_700_000_000.5, 0.25, math.inf, [b"12345678"])
+    stored = "010000001041d954fc402000003fd00000000000007ff000000000000001"
+    stored += b"12345678text".hex()
+    assert pack(envelope).hex() == stored
+    assert unpack(bytes.fromhex(stored)) == envelope
+
+
 @given(st.binary(max_size=60))
 def test_garbage_is_no_envelope(data):
     """Any bytes give an envelope or a `DecodeError`, and nothing else."""
