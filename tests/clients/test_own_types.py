@@ -162,7 +162,7 @@ def test_set_refresh_and_get_take_the_type(client):
     """A value that is set by hand is checked as results are."""
     cached = cache(client, users, returns=True)
     assert cached.set([User("Eve", [])]) is True
-    assert cached() == cached.get() == [User("Eve", [])]
+    assert cached() == cached.get() == cached.entry().value == [User("Eve", [])]
     assert cached.refresh() == users() == cached()
     with pytest.raises(EncodeError, match="Expected `object`, got `int`"):
         cached.set([1])
