@@ -93,7 +93,7 @@ class RecomputeHarness(Harness):
             protection,
             protection.direct,
             tags,
-            self.payloads,
+            payloads=self.payloads,
         )
 
     def start_call(self, process: int = 0, policy: CachePolicy | None = None) -> Task:
