@@ -316,8 +316,8 @@ def invalidated(stage: Stage) -> Figures:
 
 
 def tasks(stage: Stage) -> Figures:
-    """Let 10,000 tasks of one loop want the key at once."""
-    options = {"ttl": 60, "lock": True}
+    """Let 10,000 tasks of one loop want the key at once, with time enough to wait for it."""
+    options = {"ttl": 60, "lock": True, "wait": 60}
     with stage.play(ASYNC_CACHED, processes=1, callers=10_000, options=options) as play:
         before = play.servers.count_commands()
         calls = play.crowd.call()

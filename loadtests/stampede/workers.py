@@ -273,7 +273,7 @@ class AsyncCached(Tasks):
 
     async def cached(self, part: Part) -> Any:
         """Return the function under test, cached."""
-        self.client = AsyncClient(part.urls, timeout=5)  # one loop for all callers: it is behind
+        self.client = AsyncClient(part.urls, timeout=30)  # one loop for all callers: it is behind
         await self.client.ping()
 
         @self.client.cached(key="stampede:{number}", **part.options)

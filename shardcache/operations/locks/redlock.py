@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from typing import Final
 
 from shardcache.core.commands import Acquire, CompareAndDelete, Get, Payload, Reply
@@ -40,6 +41,13 @@ GATE_SHARE: Final = (
 )
 
 
+class Refusal(Enum):
+    """Why an attempt at a lock failed, although enough nodes answered."""
+
+    HELD = "another client holds it"
+    LATE = "the nodes agreed when too little of its ttl was left"
+
+
 async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | None) -> HeldLock:
     """Acquire the lock `key`; retry for `wait` seconds while another client holds it, or for ever.
 
@@ -60,21 +68,29 @@ async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | 
 async def attempt(
     cluster: Cluster, key: Key, policy: LockPolicy, prefix: bytes = LOCKS
 ) -> HeldLock | None:
-    """Try once to acquire the lock `key`; return `None` if another client holds it.
+    """Try once to acquire the lock `key`; return `None` if that fails.
 
     Raise `LockUnavailable` if too few nodes answer.
     """
+    lock = await attempt_or_refusal(cluster, key, policy, prefix)
+    return lock if isinstance(lock, HeldLock) else None
+
+
+async def attempt_or_refusal(
+    cluster: Cluster, key: Key, policy: LockPolicy, prefix: bytes = LOCKS
+) -> HeldLock | Refusal:
+    """Try once to acquire the lock `key`, as `attempt`; return why it was not acquired."""
     cluster = cluster.locking
     name, _, hashed = cluster.route(key)
     members = cluster.voters(hashed)
     first = _Attempt(cluster, name, members, policy, prefix)
     lock = await _run(first)
-    if lock is None and await clear(cluster, first.refusing(), own_key(prefix, name)):
+    if lock is Refusal.HELD and await clear(cluster, first.refusing(), own_key(prefix, name)):
         lock = await _run(_Attempt(cluster, name, members, policy, prefix))
     return lock
 
 
-async def _run(attempt: _Attempt) -> HeldLock | None:
+async def _run(attempt: _Attempt) -> HeldLock | Refusal:
     """Return the lock if the attempt succeeds; withdraw it otherwise."""
     io = attempt.cluster.io
     try:
@@ -87,7 +103,7 @@ async def _run(attempt: _Attempt) -> HeldLock | None:
         raise
     await io.shield(attempt.withdraw)
     attempt.check_available()
-    return None
+    return Refusal.LATE if attempt.is_late else Refusal.HELD
 
 
 async def is_held(cluster: Cluster, key: Key) -> bool:
@@ -166,6 +182,11 @@ class _Attempt:
             self._asked,
             now + self._left,
         )
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether enough nodes agreed, and too little of the ttl was left by then."""
+        return len(self._agreed()) >= self._wanted
 
     def refusing(self) -> list[Member]:
         """Return the nodes that refused, because they have another client's token."""

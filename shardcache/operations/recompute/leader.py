@@ -11,6 +11,7 @@ from shardcache.core.values.freshness import Stored, serves_after_error
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations.locks import redlock
 from shardcache.operations.locks.backoff import Backoff
+from shardcache.operations.locks.held import HeldLock
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, NoClaim
 from shardcache.operations.recompute.outcomes import Outcome, failed, stored_outcome
 from shardcache.operations.recompute.progress import Progress
@@ -112,13 +113,16 @@ class Leader:
         request = self.request
         while True:
             try:
-                lock = await redlock.attempt(
+                lock = await redlock.attempt_or_refusal(
                     request.cluster, request.key, request.policy.locking, VALUE_LOCKS
                 )
             except LockUnavailable:
                 request.increment("locks_unavailable")
                 return await self._recompute_regardless()
-            if lock is not None:
+            if lock is redlock.Refusal.LATE:
+                # This process was stopped meanwhile, and no other has the lock: nothing to wait for.
+                return await self._by_lease()
+            if isinstance(lock, HeldLock):
                 try:
                     return await self._recompute_holding()
                 finally:

@@ -188,6 +188,19 @@ class TestWaiting:
         assert harness.now - began <= DELTA + 0.01
         assert harness.count("lock_waits") == 0
 
+    def test_a_lock_that_comes_too_late_is_not_awaited(self):
+        """No other process has it when this one was stopped meanwhile: it recomputes at once."""
+        harness = RecomputeHarness(processes=1, lock=LOCK)
+        task = harness.start_call(0)
+        harness.advance(1.0, lambda: any(node.held(harness.lock_key) for node in harness.nodes))
+        harness.process.pause(LOCK.ttl)
+        began = harness.now
+        harness.finish(task)
+        assert task.result == 0
+        assert harness.now - began <= LOCK.ttl + DELTA + A_FEW_ROUND_TRIPS
+        assert (harness.source.calls, harness.count("lock_waits")) == (1, 0)
+        assert [node.held(harness.lock_key) for node in harness.nodes] == [None] * 5
+
     def test_one_wait_covers_all_leaders(self):
         """A follower that is always second waits `wait` seconds in all, not for each leader."""
         harness = RecomputeHarness(processes=1, lock="shard", wait=1.0)
