@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -152,6 +153,58 @@ def test_of_django_redis_whole_numbers_stay(redis_servers):
     theirs.close()
 
 
+REDIS_ROWS = [  # what the table says of a value that another client of one Redis stored
+    (41, 41, 41, b"41"),
+    (json.dumps({"a": 1}), "miss", {"a": 1}, b'{"a": 1}'),
+    (json.dumps("Ada"), "miss", "Ada", b'"Ada"'),
+    ("Ada", "miss", "miss", b"Ada"),
+    (pickle.dumps({"a": 1}), "miss", "miss", pickle.dumps({"a": 1})),
+    (1.5, "miss", 1.5, b"1.5"),
+    ("42", 42, 42, b"42"),
+]
+
+
+@pytest.mark.parametrize("row", REDIS_ROWS, ids=lambda row: repr(row[0])[:20])
+def test_of_a_client_of_one_redis_the_codec_decides(redis_servers, row):
+    """Numbers, JSON and bare bytes are read as the table of redis.asyncio says."""
+    server = redis_servers[0]
+    stored, *read = row
+    theirs = redis.Redis(server.host, server.port)
+    theirs.set("k", stored)
+    with Client(server.url, codec="json", timeout=10) as by_json:
+        assert by_json.get("k", "miss") == read[1]
+        assert by_json.view(codec="raw").get("k") == read[2]
+    with Client(server.url, timeout=10) as client:
+        assert client.get("k", "miss") == read[0]
+    theirs.close()
+
+
+@pytest.mark.parametrize("value", [41, "Ada", {"a": [1, None]}, 1.5, True])
+def test_what_json_stores_on_redis_other_clients_read(redis_servers, value):
+    """To aiocache and cashews with their JSON it is a value of their own."""
+    server = redis_servers[0]
+    theirs = redis.Redis(server.host, server.port)
+    with Client(server.url, codec="json", timeout=10) as client:
+        client.set("k", value)
+    assert json.loads(theirs.get("k")) == value
+    theirs.close()
+
+
+def test_values_without_flags_are_bytes_unless_the_codec_is_json(memcached_servers):
+    """So aiocache stores JSON and pickles on memcached: only `codec="json"` tells them apart."""
+    server = memcached_servers[0]
+    theirs = PlainClient((server.host, server.port), default_noreply=False)
+    theirs.set("json", b'{"a": 1}')
+    theirs.set("pickle", pickle.dumps({"a": 1}))
+    theirs.close()
+    with Client(server.url, timeout=10) as client:
+        assert client.get("json") == b'{"a": 1}'
+        assert client.get("pickle") == pickle.dumps({"a": 1})
+    with Client(server.url, codec="json", timeout=10) as client:
+        assert client.get("json") == {"a": 1}
+        assert client.get("pickle", "miss") == "miss"
+
+
 def test_a_value_that_cannot_be_read_is_raised(memcached_servers, make_theirs):
     """As the guide says: with `on_error="raise"` a foreign pickle is a `DecodeError`, not a miss."""
     make_theirs(serde=PickleSerde()).set("k", {"a": 1})
@@ -165,7 +218,8 @@ def test_a_value_that_cannot_be_read_is_raised(memcached_servers, make_theirs):
 
 def test_every_strategy_of_the_guide_can_be_made():
     """Each strategy in the guide's table is one that a client takes."""
-    rows = [line for line in GUIDE.read_text(encoding="utf-8").splitlines() if line[:2] == "| "]
+    text = GUIDE.read_text(encoding="utf-8").partition("## Choose the strategy\n")[2]
+    rows = [line for line in text.partition("\n## ")[0].splitlines() if line[:2] == "| "]
     strategies = [row.split("|")[2].split("`")[1] for row in rows if "strategy=" not in row]
     assert len(strategies) > 8
     for strategy in strategies:
