@@ -24,6 +24,7 @@ FENCE = re.compile(r"^ *```(?P<language>\w*)")
 BLOCK = re.compile(r"^```(?P<language>pycon|python)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
 # Pages may use them; without them, and the plugins for them, their programs are skipped.
 OPTIONAL = (
+    "celery",
     "dogpile",
     "fastapi",
     "flask_caching",
