@@ -12,6 +12,7 @@ from shardcache.clients.locks import AsyncLease, AsyncLock, Lease, Lock
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.events import (
     CallFinished,
+    ClientCreated,
     ComputeFinished,
     DecodeFailed,
     KeysAccessed,
@@ -94,6 +95,7 @@ __all__ = [
     "Client",
     "ClientClosedError",
     "ClientCopyError",
+    "ClientCreated",
     "CodecError",
     "ComputeFinished",
     "ConfigurationError",

@@ -7,10 +7,11 @@ from typing import get_args
 
 import pytest
 
-from shardcache import ConfigurationError, DecodeError, Node, NodeUnavailableError, Observer
+from shardcache import Client, ConfigurationError, DecodeError, Node, NodeUnavailableError, Observer
 from shardcache.core.events import (
     METHODS,
     CallFinished,
+    ClientCreated,
     ComputeFinished,
     DecodeFailed,
     Event,
@@ -43,6 +44,7 @@ EVENTS = [
     StampedePrevented(b"k", "joined", 0.1),
     LeaseLost(b"report", 2.0),
     TopologyChanged(TopologyChange(TOPOLOGY, TOPOLOGY)),
+    ClientCreated(Client("memory://a")),
 ]
 
 
