@@ -22,6 +22,7 @@ from shardcache.core.events import (
     NodeRestored,
     Observer,
     OperationFinished,
+    StaleServed,
     StampedePrevented,
     TopologyChanged,
 )
@@ -134,6 +135,7 @@ __all__ = [
     "RecomputeTimeoutError",
     "Settings",
     "ShardCacheError",
+    "StaleServed",
     "StampedePrevented",
     "Stats",
     "TimeoutPolicy",

@@ -143,6 +143,12 @@ class StampedePrevented(NamedTuple):
     seconds: float
 
 
+class StaleServed(NamedTuple):
+    """A caller got the old value of `key` after its ttl: it is refreshed, or its recompute failed."""
+
+    key: bytes
+
+
 class LeaseLost(NamedTuple):
     """A lock was lost before it was released, after it had been held for `seconds`."""
 
@@ -175,6 +181,7 @@ Event: TypeAlias = (
     | NodeRestored
     | ComputeFinished
     | StampedePrevented
+    | StaleServed
     | LeaseLost
     | TopologyChanged
     | ClientCreated
@@ -218,6 +225,9 @@ class Observer:
     def stampede_prevented(self, event: StampedePrevented) -> None:
         """Handle a recompute that a caller was spared."""
 
+    def stale_served(self, event: StaleServed) -> None:
+        """Handle an old value that was served after its ttl."""
+
     def lease_lost(self, event: LeaseLost) -> None:
         """Handle the loss of a lock."""
 
@@ -238,6 +248,7 @@ METHODS: dict[type[Event], str] = {
     NodeRestored: "node_restored",
     ComputeFinished: "compute_finished",
     StampedePrevented: "stampede_prevented",
+    StaleServed: "stale_served",
     LeaseLost: "lease_lost",
     TopologyChanged: "topology_changed",
     ClientCreated: "client_created",
