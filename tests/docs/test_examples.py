@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^ *```(?P<language>\w*)")
 BLOCK = re.compile(r"^```(?P<language>pycon|python)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
-OPTIONAL = ("fastapi", "gevent")  # pages may use them; our tests do not install them
+# Pages may use them; our tests do not install them.
+OPTIONAL = ("fastapi", "gevent", "shardcache_opentelemetry", "shardcache_prometheus")
 
 # For the tests of a page: how busy this machine is must not decide whether a property holds.
 PATIENT = """
