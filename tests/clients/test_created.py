@@ -10,6 +10,7 @@ import pytest
 
 from shardcache import AsyncClient, CallFinished, Client, Observer
 from shardcache.core.pools import PoolUse
+from shardcache.operations.cluster import cluster as cluster_module
 from shardcache.testing.driving import make_client
 
 
@@ -55,6 +56,20 @@ def test_a_call_tells_its_keys_and_when_it_began(mode):
     assert (observer.calls[-1].keys, observer.calls[-1].started > first.started) == (1, True)
     client.ping()
     assert observer.calls[-1].keys == 0
+    client.close()
+
+
+def test_without_observers_no_event_is_built(mode, monkeypatch):
+    """Not even for a node that fails, so what a call pays for is one truth test."""
+    built = []
+    for name in ("CallFinished", "KeysAccessed", "NodeFailed", "hits_and_misses", "keys_of"):
+        monkeypatch.setattr(cluster_module, name, lambda *args, **_: built.append(args))
+    client = make_client(mode, ["memory://a", "memcached://127.0.0.1:1"])
+    client.set_many({f"k{number}": number for number in range(20)})
+    client.get_many([f"k{number}" for number in range(20)])
+    assert client.ejected
+    assert client.get_or_set("k", lambda: 1, ttl=60) == 1
+    assert built == []
     client.close()
 
 

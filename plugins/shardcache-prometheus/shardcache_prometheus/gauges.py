@@ -21,9 +21,9 @@ from prometheus_client.registry import Collector
 
 from shardcache import ClientClosedError
 from shardcache.core.events import ObservedClient, ObservedCounters
+from shardcache_prometheus.calls import is_multiprocess
 
 EVERY = 1.0  # seconds between two readings in multiprocess mode
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 
 Labels: TypeAlias = tuple[str, ...]
 Numbers: TypeAlias = defaultdict[Labels, int]
@@ -39,8 +39,7 @@ class Gauges(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._clients: list[ref[ObservedClient]] = []
         self._due = 0.0
-        self.by_calls = DIRECTORY in os.environ
-        if self.by_calls:
+        if is_multiprocess():
             os.register_at_fork(after_in_child=self._read_soon)
         registry.register(self)
         self._gauges = (

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from shardcache import ConfigurationError
+from shardcache_prometheus.calls import calls_of
 from shardcache_prometheus.gauges import Gauges
 
-MetricT = TypeVar("MetricT", bound=Counter | Histogram)
-
 RECOMPUTE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # seconds
-
-
-class Children(dict[tuple[str, ...], MetricT], Generic[MetricT]):
-    """The children of a metric by the values of their labels, each bound once.
-
-    `labels()` of prometheus_client costs about as much as all the rest of an event.
-    """
-
-    def __init__(self, bind: Callable[..., MetricT]) -> None:
-        super().__init__()
-        self._bind = bind
-
-    def __missing__(self, labels: tuple[str, ...]) -> MetricT:
-        self[labels] = child = self._bind(*labels)
-        return child
 
 
 class Metrics:
@@ -38,33 +21,16 @@ class Metrics:
         def count(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"shardcache_{name}", text, labels, registry=registry)
 
-        def measure(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-            full_name = f"shardcache_{name}_duration_seconds"
-            return Histogram(full_name, text, labels, buckets=buckets, registry=registry)
-
         self.buckets = buckets
         # First: when a registry is collected, it is to be read before its own metrics.
         self.gauges = Gauges(registry)
-        operations = count(
-            "operations",
-            "Keys read from a node (hit, miss), and its other calls (ok, error; refused: not sent,"
-            " because the node is ejected).",
-            "operation",
-            "result",
-            "node",
-        )
-        self.operations = Children(operations.labels)
-        durations = measure(
-            "operation",
-            "Calls that were sent to a node, from the call to its reply or error.",
-            buckets,
-            "operation",
-            "node",
-        )
-        self.durations = Children(durations.labels)
+        self.calls = calls_of(registry, buckets)
         self.recomputes = count("recomputes", "Calls of cached functions.", "result")
-        self.recompute_durations = measure(
-            "recompute", "Calls of cached functions.", RECOMPUTE_BUCKETS
+        self.recompute_durations = Histogram(
+            "shardcache_recompute_duration_seconds",
+            "Calls of cached functions.",
+            buckets=RECOMPUTE_BUCKETS,
+            registry=registry,
         )
         self.stampedes_prevented = count(
             "stampedes_prevented", "Callers that got the value of another's recompute.", "how"

@@ -21,6 +21,7 @@ from shardcache import (
     StaleServed,
     StampedePrevented,
 )
+from shardcache_prometheus.calls import is_multiprocess
 from shardcache_prometheus.metrics import metrics_of
 
 # Seconds, up to a timeout of half a second and one above it.
@@ -42,10 +43,9 @@ class PrometheusObserver(Observer):
         self, *, registry: CollectorRegistry = REGISTRY, buckets: Iterable[float] = BUCKETS
     ) -> None:
         metrics = metrics_of(registry, _check(buckets))
-        self._operations = metrics.operations
-        self._durations = metrics.durations
+        self._record = metrics.calls.record
         self._gauges = metrics.gauges
-        self._gauges_by_calls = metrics.gauges.by_calls
+        self._gauges_by_calls = is_multiprocess()
         self._metrics = metrics
 
     def client_created(self, event: ClientCreated) -> None:
@@ -59,21 +59,7 @@ class PrometheusObserver(Observer):
 
     def call_finished(self, event: CallFinished) -> None:
         """Count a call to a node, or each key that it read."""
-        command, node, seconds, error, hits, misses, *_ = event
-        name = node.name
-        operations = self._operations
-        if hits:
-            operations[command, "hit", name].inc(hits)
-        if misses:
-            operations[command, "miss", name].inc(misses)
-        if error is not None:
-            if not seconds:  # it was not sent
-                operations[command, "refused", name].inc()
-                return
-            operations[command, "error", name].inc()
-        elif not hits and not misses:
-            operations[command, "ok", name].inc()
-        self._durations[command, name].observe(seconds)
+        self._record(event)
         if self._gauges_by_calls:
             self._gauges.read_if_due()
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 from shardcache_prometheus import PrometheusObserver
 
-from shardcache import Client, ConfigurationError, LockLost
+from shardcache import CallFinished, Client, ConfigurationError, LockLost, Node
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
@@ -149,6 +149,28 @@ def test_callers_that_were_spared(registry):
         assert client.get_or_set("k", lambda: 2, 60) == 1
         first.join()
     assert value(registry, "shardcache_stampedes_prevented_total", how="joined") == 1
+
+
+def test_no_call_is_lost_between_threads(registry):
+    """Each of many threads counts all of its calls."""
+    observer = PrometheusObserver(registry=registry)
+    event = CallFinished("get", Node("memory://a"), 0.5, None, 1, 2)
+    threads = [
+        threading.Thread(target=lambda: [observer.call_finished(event) for _ in range(20_000)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    labels = {"operation": "get", "node": "a"}
+    assert value(registry, OPERATIONS, result="hit", **labels) == 80_000
+    assert value(registry, OPERATIONS, result="miss", **labels) == 160_000
+    assert value(registry, CALLS, **labels) == 80_000
+    name = "shardcache_operation_duration_seconds_"
+    assert value(registry, f"{name}sum", **labels) == 40_000
+    buckets = [value(registry, f"{name}bucket", le=le, **labels) for le in ("0.25", "0.5", "+Inf")]
+    assert buckets == [0, 80_000, 80_000]
 
 
 def test_clients_of_one_registry_count_together(make, registry):
