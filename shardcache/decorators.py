@@ -15,6 +15,7 @@ from shardcache.clients.cached import AsyncCachedFunction, AsyncDecorator, Cache
 from shardcache.clients.callables import NO_FUNCTION, function_to_cache
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
+from shardcache.clients.results import CodecChoice, ResultOptions, Returns, check_codec
 from shardcache.clients.tagging import TagChoice
 from shardcache.core.cache_policy import (
     CachedTTL,
@@ -159,11 +160,12 @@ _defaults = Defaults()
 class AnyDecorator:
     """The decorator that `shardcache.cached(…)` returns, for functions and coroutine functions."""
 
-    __slots__ = ("_key_spec", "_policy")
+    __slots__ = ("_key_spec", "_policy", "_results")
 
-    def __init__(self, policy: CachePolicy, key_spec: KeySpec) -> None:
+    def __init__(self, policy: CachePolicy, key_spec: KeySpec, results: ResultOptions) -> None:
         self._policy = policy
         self._key_spec = key_spec
+        self._results = results
 
     @overload  # an async def fits both: the first decides
     def __call__(  # type: ignore[overload-overlap]
@@ -175,12 +177,10 @@ class AnyDecorator:
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the cached function; raise `ConfigurationError` if it cannot be cached."""
+        options = self._policy, self._key_spec, _defaults.prefixes, self._results
         if inspect.iscoroutinefunction(function_to_cache(function, self._key_spec)):
-            return AsyncDecorator(
-                _defaults.async_caches, self._policy, self._key_spec, _defaults.prefixes
-            )(function)
-        decorator = Decorator(_defaults.caches, self._policy, self._key_spec, _defaults.prefixes)
-        return decorator(function)
+            return AsyncDecorator(_defaults.async_caches, *options)(function)
+        return Decorator(_defaults.caches, *options)(function)
 
 
 def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
@@ -195,6 +195,8 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     tags: TagChoice = (),
     ignore: Sequence[str] = (),
     typed: bool = False,
+    codec: CodecChoice | None = None,
+    returns: Returns = None,
     **options: Unpack[PolicyOptions],
 ) -> AnyDecorator:
     """Cache the results of a function by its arguments, with the default client.
@@ -216,7 +218,9 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     policy = cached_policy(policy, seconds, ttl, options, "cached")
     if policy.quorum:
         _defaults.note_locks()
-    return AnyDecorator(policy, key_spec)
+    if codec is not None:
+        check_codec(codec)
+    return AnyDecorator(policy, key_spec, ResultOptions(codec, returns))
 
 
 @takes_secrets

@@ -14,6 +14,7 @@ from shardcache.clients.cached import AsyncDecorator
 from shardcache.clients.construction import asyncio_backends, blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
+from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
@@ -187,6 +188,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T: ...
     @overload
@@ -197,26 +200,32 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T: ...
-    async def get_or_set(
+    async def get_or_set(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         self,
         key: Key,
         factory: Callable[[], Awaitable[T] | T],
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T:
         """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
 
         `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names: see `invalidate_tag`. `options`
-        are the fields of `CachePolicy`, such as `lock=True`. Each caller gets its own value, never
-        the same object.
+        are the fields of `CachePolicy`, such as `lock=True`. `codec` and `returns` are those of `cached`.
+        Each caller gets its own value, never the same object. Raise `UncacheableResultError` for a value
+        that cannot be stored, unless `on_uncacheable="return"`.
         """
         policy = self._direct_policy(ttl, options)
         protection = self._protection
         names, result_tags = direct_tags(tags)
+        payloads = self._result_payloads.direct(codec, returns, factory)
         value: T = await cached_value.get(
             Request(
                 self._cluster,
@@ -227,6 +236,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
                 protection.direct,
                 names,
                 result_tags,
+                payloads,
             )
         )
         return value
@@ -244,6 +254,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         tags: TagChoice = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> AsyncDecorator:
         """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
@@ -258,6 +270,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
         `tags` are templates too, or functions that return names: of the arguments, a mapping by name, or of
         these and the result. See `invalidate_tag`. `options` are the fields of `CachePolicy`; a
         `policy` in place of all of them, and of the ttl, serves many functions.
+
+        `codec` is another codec than the client's: a name, a codec or a value format. `returns` is the type
+        of the results, such as `list[User]`, or `True` for the function's return annotation: dataclasses,
+        enums, named tuples, typed dicts, attrs classes and Structs come back through msgspec, Pydantic's
+        models through Pydantic. Raise `ConfigurationError` for a type that neither handles.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -268,6 +285,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
             self._cached_policy(policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
+            self._result_payloads.options(codec, returns),
         )
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:

@@ -13,6 +13,7 @@ from shardcache.clients.cached import Decorator
 from shardcache.clients.construction import blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
+from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
@@ -175,24 +176,28 @@ class Client(ClientBase[Backend]):
         """
         return run(lambda: single.cas(self._cluster, key, value, token, ttl))
 
-    def get_or_set(
+    def get_or_set(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         self,
         key: Key,
         factory: Callable[[], T],
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T:
         """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
 
         `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names: see `invalidate_tag`. `options`
-        are the fields of `CachePolicy`, such as `lock=True`. Each caller gets its own value, never
-        the same object.
+        are the fields of `CachePolicy`, such as `lock=True`. `codec` and `returns` are those of `cached`.
+        Each caller gets its own value, never the same object. Raise `UncacheableResultError` for a value
+        that cannot be stored, unless `on_uncacheable="return"`.
         """
         policy = self._direct_policy(ttl, options)
         protection = self._protection
         names, result_tags = direct_tags(tags)
+        payloads = self._result_payloads.direct(codec, returns, factory)
         value: T = run(
             lambda: cached_value.get(
                 Request(
@@ -204,6 +209,7 @@ class Client(ClientBase[Backend]):
                     protection.direct,
                     names,
                     result_tags,
+                    payloads,
                 )
             )
         )
@@ -222,6 +228,8 @@ class Client(ClientBase[Backend]):
         tags: TagChoice = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> Decorator:
         """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
@@ -236,6 +244,11 @@ class Client(ClientBase[Backend]):
         `tags` are templates too, or functions that return names: of the arguments, a mapping by name, or of
         these and the result. See `invalidate_tag`. `options` are the fields of `CachePolicy`; a
         `policy` in place of all of them, and of the ttl, serves many functions.
+
+        `codec` is another codec than the client's: a name, a codec or a value format. `returns` is the type
+        of the results, such as `list[User]`, or `True` for the function's return annotation: dataclasses,
+        enums, named tuples, typed dicts, attrs classes and Structs come back through msgspec, Pydantic's
+        models through Pydantic. Raise `ConfigurationError` for a type that neither handles.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -246,6 +259,7 @@ class Client(ClientBase[Backend]):
             self._cached_policy(policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
+            self._result_payloads.options(codec, returns),
         )
 
     def invalidate_tag(self, tag: str | bytes) -> bool:

@@ -23,6 +23,7 @@ from typing import (
 from shardcache.clients.callables import NO_FUNCTION, bind_as, function_to_cache, why_not_awaitable
 from shardcache.clients.function_cache import Args, CacheContext, CacheInfo, FunctionCache, Kwargs
 from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
+from shardcache.clients.results import ResultFormat, ResultOptions
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.values.entries import CacheEntry
 from shardcache.errors import ConfigurationError
@@ -365,7 +366,7 @@ class AsyncCachedMethod(BoundBase[P, R], AsyncCachedFunction[P, R]):
 class Decorator:
     """The decorator that `client.cached(…)` returns for functions."""
 
-    __slots__ = ("_context", "_key_spec", "_policy", "_prefixes")
+    __slots__ = ("_context", "_key_spec", "_policy", "_prefixes", "_results")
 
     def __init__(
         self,
@@ -373,11 +374,13 @@ class Decorator:
         policy: CachePolicy,
         key_spec: KeySpec,
         prefixes: PrefixRegistry,
+        results: ResultOptions,
     ) -> None:
         self._context = context
         self._prefixes = prefixes
         self._policy = policy
         self._key_spec = key_spec
+        self._results = results
 
     @overload
     def __call__(self, function: Callable[P, R]) -> CachedFunction[P, R]: ...
@@ -393,13 +396,26 @@ class Decorator:
         return bind_as(function, CachedFunction(self._cache(plain)))
 
     def _cache(self, function: Callable[..., Any]) -> FunctionCache:
+        results = self._result_format(function)
         keys = KeyBuilder(function, self._key_spec)
         self._prefixes.claim(keys, lambda: self._context().cluster())
         policy = self._policy
         if policy.refresh == "auto" and self._key_spec.ignored:
             # An ignored argument, such as a database session, often ends with its request.
             policy = replace(policy, refresh="inline")
-        return FunctionCache(self._context, function, policy, keys)
+        return FunctionCache(self._context, function, policy, keys, results)
+
+    def _result_format(self, function: Callable[..., Any]) -> ResultFormat | None:
+        """Return how results are stored; `None` if that is as the client's other values."""
+        if self._results.are_default:
+            return None
+        try:
+            return self._results.of(function).format()
+        except ConfigurationError as error:
+            name = function_name(function)
+            raise ConfigurationError(
+                *(f"cached {name}: {each}" for each in error.faults)
+            ) from error
 
 
 class AsyncDecorator(Decorator):

@@ -180,3 +180,13 @@ def test_a_look_at_a_key_is_a_hit_or_a_miss(kind):
     assert hits_and_misses(kind(b"k"), LOST) == (0, 0)
     assert hits_and_misses(kind(own_key(LOCKS, b"k")), (VALUE, 5.0)) == (0, 0)
     assert hits_and_misses(GetExpiry(b"k"), Until(5)) == (0, 0)
+
+
+def test_reads_have_hits_and_misses():
+    """A key of a batch that failed has neither, and a mark is a miss only in a batch."""
+    assert hits_and_misses(Get(b"k"), VALUE) == (1, 0)
+    assert hits_and_misses(Get(b"k"), None) == (0, 1)
+    assert hits_and_misses(Get(b"k"), MARKS[0]) == (0, 0)
+    many = GetMany([b"a", b"b", b"c", b"d"])
+    assert hits_and_misses(many, [VALUE, None, LOST, MARKS[0]]) == (1, 2)
+    assert hits_and_misses(Set(b"k", VALUE), True) == (0, 0)  # noqa: FBT003 - a reply

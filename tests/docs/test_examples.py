@@ -22,8 +22,17 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^ *```(?P<language>\w*)")
 BLOCK = re.compile(r"^```(?P<language>pycon|python)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
-# Pages may use them; our tests do not install them.
-OPTIONAL = ("fastapi", "gevent", "shardcache_opentelemetry", "shardcache_prometheus")
+# Pages may use them; without them, and the plugins for them, their programs are skipped.
+OPTIONAL = (
+    "dogpile",
+    "fastapi",
+    "flask_caching",
+    "gevent",
+    "shardcache_fastapi",
+    "shardcache_flask",
+    "shardcache_opentelemetry",
+    "shardcache_prometheus",
+)
 
 # For the tests of a page: how busy this machine is must not decide whether a property holds.
 PATIENT = """
@@ -103,7 +112,7 @@ PROGRAMS = [
 def test_programs_run(program: str, tmp_path: Path):
     """A block without prompts runs as well; a block of tests passes."""
     for name in OPTIONAL:
-        if f"from {name} import" in program and importlib.util.find_spec(name) is None:
+        if re.search(rf"from {name}\b", program) and importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
     file = tmp_path / "test_program.py"
     file.write_text(program, encoding="utf-8")

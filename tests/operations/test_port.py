@@ -105,6 +105,7 @@ class TestStopIteration:
         carried = run(operation)
         assert carried.__cause__ is carried.error
         assert carried.error.value == 7
+        assert str(carried) == "a cached function raised StopIteration"
 
     def test_any_other_error_is_raised_as_it_is(self):
         """Only `StopIteration` needs a carrier."""
@@ -120,16 +121,12 @@ def test_an_operation_that_awaits_something_else_is_refused(first):
         def __await__(self):
             yield self
 
-    closed = []
-
     async def operation():
-        try:
-            if not first:
-                await Aside(lambda: None)
-            await Forever()
-        finally:
-            closed.append(True)
+        if not first:
+            await Aside(lambda: None)
+        await Forever()
 
+    suspended = operation()
     with pytest.raises(RuntimeError, match="may await nothing but their IO port"):
-        run(operation)
-    assert closed == [True]
+        step(suspended)
+    assert inspect.getcoroutinestate(suspended) == inspect.CORO_CLOSED

@@ -31,6 +31,9 @@ VALUE_TESTS = tuple(
     for subject in ("recompute", "refresh", "claims", "waiting", "takeover", "outcomes")
 )
 FLIGHT_TESTS = ("operations/recompute/test_single_flight.py",)
+TYPE_TESTS = tuple(
+    f"operations/recompute/test_{subject}.py" for subject in ("typed_results", "uncacheable")
+)
 RESULT_TAG_TESTS = ("operations/recompute/test_result_tags.py",)
 SIGNED_TESTS = ("clients/test_signed.py", "clients/test_replay.py")
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
@@ -419,6 +422,34 @@ MUTANTS = [
         FOREIGN_TESTS,
     ),
     Mutant(
+        "a kept expiry moves by a second",
+        "operations/keys/keeping.py",
+        "if isinstance(expiry, Until) and not expiry.exact:",
+        "if False:",
+        ("operations/keys/test_keeping.py",),
+    ),
+    Mutant(
+        "a kept value has no expiry",
+        "backends/redis/wire.py",
+        'return self._compare_and_set(command, (b"KEEPTTL",))',
+        "return self._compare_and_set(command, ())",
+        ("backends/redis/test_ages.py",),
+    ),
+    Mutant(
+        "a count that another client voided is returned",
+        "operations/keys/counters.py",
+        "return new if reply is True else reply",
+        "return new",
+        ("operations/keys/test_counters.py",),
+    ),
+    Mutant(
+        "the mark of a recompute exists",
+        "operations/keys/ages.py",
+        "    if is_mark(payload):",
+        "    if False:",
+        ("operations/keys/test_ages.py",),
+    ),
+    Mutant(
         "a generation that any one node says is believed",
         "core/generations.py",
         "return _held_by(quorum(nodes) - (nodes - len(answers)), answers)",
@@ -481,6 +512,41 @@ MUTANTS = [
         "self.due = began + LOOK_AGAIN",
         "self.due = cluster.io.now() + LOOK_AGAIN",
         GENERATION_TESTS,
+    ),
+    Mutant(
+        "a result that cannot be stored keeps the followers waiting",
+        "operations/recompute/recompute.py",
+        "    except EncodeError as error:\n        await _skip_storing(request, claim)\n",
+        "    except EncodeError as error:\n",
+        TYPE_TESTS,
+    ),
+    Mutant(
+        "a result is stored that would come back as something else",
+        "core/values/typed.py",
+        "if difference is not None:",
+        "if difference == 1:",
+        TYPE_TESTS,
+    ),
+    Mutant(
+        "a value of an older type raises",
+        "operations/recompute/request.py",
+        " and not isinstance(error, InvalidValueError)",
+        "",
+        TYPE_TESTS,
+    ),
+    Mutant(
+        "the leader gets another value than the followers",
+        "operations/recompute/request.py",
+        "return self.payloads.dump_result(self.name, result)",
+        "return self.payloads.dump_result(self.name, result)[0], result",
+        TYPE_TESTS,
+    ),
+    Mutant(
+        "any class of a known name is taken for the one in the table",
+        "core/codecs/subclasses.py",
+        "return code if code and SUBCLASSES[code].find() is kind else 0",
+        "return code",
+        ("core/codecs/test_subclasses.py",),
     ),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardcache import Client
+from shardcache import KEEP, Client
 from shardcache.operations.cluster.cluster import Cluster
 
 KEYS = [f"k{number}" for number in range(20)]
@@ -78,9 +78,13 @@ def test_commands_about_nodes_take_no_detour(client, act):
         lambda client: client.set("k", 1),
         lambda client: client.get("k"),
         lambda client: client.cas("k", 1, 7),
+        lambda client: client.cas("k", 1, 7, ttl=KEEP),
+        lambda client: client.exists("k"),
+        lambda client: client.ttl("k"),
         lambda client: client.touch("k", 60),
         lambda client: client.delete("k"),
         lambda client: client.incr("k", initial=1),
+        lambda client: client.decr("k", initial=1, floor=None),
         lambda client: client.get_many(KEYS),
         lambda client: client.set_many(dict.fromkeys(KEYS, 1)),
         lambda client: client.delete_many(KEYS),
@@ -88,7 +92,7 @@ def test_commands_about_nodes_take_no_detour(client, act):
         lambda client: client.invalidate_tag("t"),
     ],
     ids=[
-        *("set", "get", "cas", "touch", "delete", "incr"),
+        *("set", "get", "cas", "keep", "exists", "ttl", "touch", "delete", "incr", "decr"),
         *("get_many", "set_many", "delete_many", "get_or_set", "tag"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import shardcache
-from shardcache import AsyncClient, Client
+from shardcache import KEEP, AsyncClient, Client
 from shardcache.operations.cluster.cluster import Cluster
 
 PACKAGE = Path(shardcache.__file__).parent
@@ -18,9 +18,11 @@ WRITES = {
     "set for no time": lambda client: client.set("k", 1, ttl=0),
     "replace": lambda client: client.replace("k", 1),
     "cas": lambda client: client.cas("k", 1, 7),
+    "cas with the old expiry": lambda client: client.cas("k", 1, 7, ttl=KEEP),
     "delete": lambda client: client.delete("k"),
     "touch for no time": lambda client: client.touch("k", ttl=0),
     "incr": lambda client: client.incr("k"),
+    "decr below zero": lambda client: client.decr("k", initial=-1, floor=None),
     "set_many": lambda client: client.set_many({"k": 1}),
     "delete_many": lambda client: client.delete_many(["k"]),
 }
@@ -28,6 +30,8 @@ OTHERS = {
     "get": lambda client: client.get("k"),
     "gets": lambda client: client.gets("k"),
     "get_many": lambda client: client.get_many(["k"]),
+    "exists": lambda client: client.exists("k"),
+    "ttl": lambda client: client.ttl("k"),
     "add": lambda client: client.add("k", 1),
     "touch": lambda client: client.touch("k", ttl=60),
     "get_or_set": lambda client: client.get_or_set("k", lambda: 1, 60),

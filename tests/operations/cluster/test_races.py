@@ -79,6 +79,7 @@ class TestEjecting:
         harness.advance(0.1 * probing.ABANDONED)
         harness.ask()
         assert harness.ejected()
+        assert prober._out[member.health] is not claim
         assert harness.node_changes == [NodeEjected]
 
     def test_an_ejected_node_is_not_ejected_again(self, make_harness):
@@ -325,14 +326,14 @@ class TestComingAndGoing:
         member, node = harness.member(), harness.member().health
         for _ in range(2):
             harness.prober.leave(member)
-        assert node.answered == 1
+            assert node.answered == 1
         assert list(node.members) == [harness.member(process=1)]
 
 
 class TestProbes:
     """A node is probed over a backend that its client names."""
 
-    def test_a_backend_of_its_own_is_closed_after_each_probe(self, make_harness):
+    def test_a_backend_for_probes_is_closed_after_each(self, make_harness):
         """An asyncio client's own cannot be used by the prober's thread."""
         harness = make_harness()
 

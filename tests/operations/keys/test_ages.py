@@ -6,10 +6,11 @@ import math
 
 import pytest
 
-from operations.keys.key_harness import KeyHarness
+from operations.keys.scripted_harness import ScriptedHarness
 from shardcache.core.capabilities import AGES, EVERYTHING
 from shardcache.core.codecs import Msgpack
 from shardcache.core.commands import Get, GetAged, Peek, Set, When
+from shardcache.core.events import OperationFinished
 from shardcache.core.values.flags import ERROR_FLAGS, RAW_FLAGS, abandoned, stub
 from shardcache.core.values.payloads import SignedPayloads
 from shardcache.errors import NodeUnavailableError
@@ -18,7 +19,7 @@ from shardcache.operations.keys import ages, single
 LOST = NodeUnavailableError("lost", "node")
 
 
-class Aging(KeyHarness):
+class Aging(ScriptedHarness):
     """A harness with one key."""
 
     def store(self, value="value", ttl=None):
@@ -135,3 +136,17 @@ def test_a_backend_without_ages_reads_the_value(either):
     either.store()
     assert either.exists() is True
     assert either.kinds == [Get]
+
+
+@pytest.mark.parametrize(("call", "name"), [(ages.ttl, "ttl"), (ages.exists, "exists")])
+def test_each_call_is_one_event(harness, call, name):
+    """A value that was found is a hit."""
+    harness.run(call(harness.cluster, "k"))
+    harness.store()
+    harness.run(call(harness.cluster, "k"))
+    events = [event[:3] for event in harness.events.of(OperationFinished)]
+    assert events == [(name, 1, 0), ("set", 1, 0), (name, 1, 1)]
+    harness.events.events.clear()
+    harness.cluster.observes_operations = False
+    assert harness.run(call(harness.cluster, "k"))
+    assert harness.events.of(OperationFinished) == []

@@ -7,8 +7,9 @@ import math
 import pytest
 
 from operations.harness import ROUND_TRIP
-from operations.keys.key_harness import KeyHarness
+from operations.keys.scripted_harness import ScriptedHarness
 from shardcache.core.commands import CasUntil, Gets, Incr, IncrSigned, Set, Until
+from shardcache.core.events import OperationFinished
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.values.flags import INTEGER_FLAGS, RAW_FLAGS, TEXT_FLAGS
 from shardcache.errors import NodeRefusedError, NodeUnavailableError, NotACounterError
@@ -17,7 +18,7 @@ from shardcache.operations.keys import counters
 LOST = NodeUnavailableError("lost", "node")
 
 
-class Counting(KeyHarness):
+class Counting(ScriptedHarness):
     """A harness with one counter."""
 
     def incr(self, delta=1, initial=None, ttl=DEFAULT, floor=None):
@@ -86,6 +87,16 @@ def test_the_failure_of_a_node_is_a_miss(floor):
     harness.replies = {Incr: LOST, IncrSigned: LOST}
     assert harness.incr(initial=5, floor=floor) is None
     assert harness.asked(Set) == []
+
+
+def test_each_count_is_one_event():
+    """However many commands it comes to."""
+    harness = Counting(coarse=True)
+    harness.incr(initial=-5)
+    harness.decr()
+    harness.cluster.observes_operations = False
+    assert harness.decr() == -7
+    assert [event.name for event in harness.events.of(OperationFinished)] == ["incr", "decr"]
 
 
 def test_a_server_that_can_counts_by_itself():

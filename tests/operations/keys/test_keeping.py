@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from operations.keys.key_harness import KeyHarness
+from operations.keys.scripted_harness import ScriptedHarness
 from shardcache.core.codecs import Msgpack
 from shardcache.core.commands import (
     CasKeep,
@@ -18,6 +18,7 @@ from shardcache.core.commands import (
     Until,
     When,
 )
+from shardcache.core.events import OperationFinished
 from shardcache.core.lifetimes import KEEP
 from shardcache.core.values.payloads import SignedPayloads
 from shardcache.errors import NodeRefusedError, NodeUnavailableError
@@ -27,7 +28,7 @@ LOST = NodeUnavailableError("lost", "node")
 REFUSED = NodeRefusedError("out of memory", "node")
 
 
-class Keeping(KeyHarness):
+class Keeping(ScriptedHarness):
     """A harness with a value that was read."""
 
     def store(self, ttl):
@@ -77,6 +78,15 @@ def test_each_kind_of_server_is_asked_in_its_way():
     harness.keep(harness.store(60.0))
     assert harness.kinds == [GetExpiry, CasUntil]
     assert type(harness.commands[-1].until) is Until
+
+
+def test_it_is_one_event(harness):
+    """However many commands it comes to."""
+    harness.keep(harness.store(60.0))
+    harness.cluster.observes_operations = False
+    assert harness.keep(harness.store(60.0)) is True
+    names = [event.name for event in harness.events.of(OperationFinished)]
+    assert names == ["set", "gets", "cas"]
 
 
 def test_a_date_that_is_not_exact_is_read_again():

@@ -9,7 +9,12 @@ from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.commands import Cas, Delete, Set
 from shardcache.core.events import ComputeFinished
 from shardcache.core.values.flags import ENVELOPE_FLAGS, ERROR_FLAGS, SHIFT, is_abandoned, stub
-from shardcache.errors import EncodeError, NodeRefusedError, UncacheableResultError
+from shardcache.errors import (
+    EncodeError,
+    NodeRefusedError,
+    NodeUnavailableError,
+    UncacheableResultError,
+)
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.outcomes import NO_VALUE
 
@@ -78,6 +83,50 @@ def test_a_value_whose_tags_are_unknown_is_not_stored():
     assert is_abandoned(harness.shard.held(request.name)[0])
     assert harness.count("cache_errors") == 1
     assert [event.stored for event in harness.events.of(ComputeFinished)] == [False]
+
+
+@pytest.mark.parametrize(
+    ("call", "forgets"),
+    [
+        (cached_value.get, False),
+        (cached_value.peek, False),
+        (lambda request: cached_value.put(request, 7), True),
+        (cached_value.refresh, True),
+        (cached_value.invalidate, True),
+    ],
+    ids=["get", "peek", "put", "refresh", "invalidate"],
+)
+def test_what_replaces_or_removes_a_value_ends_older_flights(call, forgets):
+    """No later caller joins a recompute that began before, for its result may be older."""
+    harness = RecomputeHarness(processes=1)
+    forgotten = []
+    harness.cluster.io.single_flight.forget = forgotten.append
+    request = harness.request()
+    harness.run(call(request))
+    assert forgotten == [request.name] * forgets
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_an_invalidation_tells_whether_anything_was_there(raises):
+    """A value, or the stub of a recompute; the error of the node is swallowed or raised."""
+    harness = RecomputeHarness(processes=1)
+    harness.cluster.raises = raises
+
+    def invalidate():
+        return harness.run(cached_value.invalidate(harness.request()))
+
+    assert invalidate() is False
+    harness.call()
+    assert invalidate() is True
+    harness.start_call()
+    harness.advance(DELTA / 2)
+    assert invalidate() is True
+    harness.shard.up = False
+    if raises:
+        with pytest.raises(NodeUnavailableError):
+            invalidate()
+    else:
+        assert invalidate() is False
 
 
 class TestPut:

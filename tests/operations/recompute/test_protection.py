@@ -51,6 +51,14 @@ class TestPatience:
         losses = [gate.back_off(NAME, float(now), PATIENCE) for now in range(12)]
         assert losses == [False] * 11 + [True]
 
+    def test_each_value_has_its_own_losses(self, gate):
+        """Those of another value neither count nor excuse."""
+        assert gate.back_off(NAME, 0.0, PATIENCE) is False
+        assert gate.back_off(b"another", 9.0, PATIENCE) is False
+        assert gate.back_off(NAME, 9.5, PATIENCE) is False
+        assert gate.back_off(b"another", 10.5, PATIENCE) is False
+        assert gate.back_off(NAME, 10.5, PATIENCE) is True
+
     def test_a_win_in_between_begins_again(self, gate):
         """Then the mark had a holder that went away."""
         for now in range(10):

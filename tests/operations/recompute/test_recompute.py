@@ -6,6 +6,7 @@ import pytest
 
 from operations.cached_harness import DELTA, RecomputeHarness
 from operations.harness import LONGEST_PAUSE, MEMCACHED, REDIS
+from shardcache.core.events import OperationFinished
 
 
 @pytest.mark.parametrize(("lock", "calls"), [(False, 8), ("local", 8), ("shard", 1), (True, 1)])
@@ -61,3 +62,17 @@ def test_with_the_node_of_the_value_down_each_process_recomputes():
     assert harness.call_all() == [0] * 8
     assert harness.source.calls <= 8
     assert harness.now - began <= DELTA + 0.2
+
+
+def test_an_operation_that_finds_a_value_is_a_hit():
+    """Fresh or stale; a value that this call or another recomputed is none."""
+    harness = RecomputeHarness(processes=2, lock="shard", ttl=10.0, stale=30.0)
+    harness.call_all()
+    harness.call(0)
+    harness.advance(15.0)
+    harness.call(0)
+    told = harness.events.of(OperationFinished)
+    assert [(event.name, event.keys, event.hits) for event in told] == [
+        *[("cached", 1, 0)] * 2,
+        *[("cached", 1, 1)] * 2,
+    ]

@@ -74,6 +74,31 @@ def test_each_old_value_that_is_served_is_an_event(refresh):
     assert len(harness.events.of(StaleServed)) == harness.count("stale") - 1
 
 
+@pytest.mark.parametrize(
+    ("refresh", "by_task", "inline"),
+    [
+        ("inline", True, True),
+        ("inline", False, True),
+        ("background", True, False),
+        ("background", False, False),
+        ("auto", True, False),
+        ("auto", False, True),
+    ],
+)
+def test_where_a_stale_value_is_refreshed(refresh, by_task, inline):
+    """In the call that was chosen, which gets the new value; or in the background."""
+    harness = RecomputeHarness(processes=1, ttl=10.0, stale=30.0, refresh=refresh)
+    harness.cluster.io.refreshes_in_background = by_task
+    harness.call(0)
+    harness.advance(15.0)
+    harness.source.version = 1
+    began = harness.now
+    assert harness.call(0) == int(inline)
+    assert (harness.now - began >= DELTA) is inline
+    harness.advance(1.0)
+    assert harness.stored() == 1
+
+
 class TestAgeing:
     """What happens to a value as it grows old."""
 
