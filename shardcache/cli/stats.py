@@ -179,7 +179,7 @@ def _since(before: Figures, after: Figures, seconds: float) -> Intervals:
 
 
 def _interval(before: Server, after: Server, seconds: float) -> Interval | None:
-    """Return what a server did between two readings; `None` if it restarted and counts anew."""
+    """Return what a server did between two readings; `None` if it restarted in between."""
     hits, misses = (new - old for new, old in zip(reads(after), reads(before), strict=True))
     calls, evictions = (_growth(before, after, names) for names in (CALLS, EVICTIONS))
     if min(hits, misses, calls or 0, evictions or 0) < 0:

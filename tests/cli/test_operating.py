@@ -130,7 +130,7 @@ def test_watch_of_a_node_that_is_down(typed):
 
 
 def test_what_a_server_does_not_tell_is_unknown():
-    """And what counts anew is no interval."""
+    """And a server that restarted has no interval."""
     assert _interval({"hits": "1"}, {"hits": "3"}, 2.0) == Interval(2, 0, 2.0)
     assert _interval({"hits": "1"}, {"hits": "3"}, 2.0).calls_per_second is None
     before, after = {"cmd_get": "5", "evictions": "9"}, {"cmd_get": "8", "evictions": "0"}
