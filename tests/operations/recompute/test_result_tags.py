@@ -389,9 +389,7 @@ class TestForms:
     def test_a_result_without_tags(self, make_harness):
         """The function may return none: the value is stored, and found."""
         harness = make_harness()
-        harness.request = lambda place, _factory, make=harness.request: with_tags(
-            make(place), lambda _: ()
-        )
+        harness.request = lambda place, make=harness.request: with_tags(make(place), lambda _: ())
         assert harness.results([harness.start_call()]) == [0]
         assert harness.results([harness.start_call()]) == [0]
         assert harness.calls == 1
@@ -418,7 +416,7 @@ class TestForms:
     def test_an_error_of_the_function_of_tags_reaches_the_callers(self, make_harness):
         """As that of a `condition`; the stub does not stay."""
         harness = make_harness(lock="shard")
-        harness.request = lambda place, _factory, make=harness.request: with_tags(
+        harness.request = lambda place, make=harness.request: with_tags(
             make(place), lambda _: 1 / 0
         )
         began = harness.now
