@@ -11,6 +11,7 @@ import pytest
 from shardcache import AsyncClient, CallFinished, Client, Observer
 from shardcache.core.pools import PoolUse
 from shardcache.operations.cluster import cluster as cluster_module
+from shardcache.plugin.manager import Plugins
 from shardcache.testing.driving import make_client
 
 
@@ -62,6 +63,7 @@ def test_a_call_tells_its_keys_and_when_it_began(mode):
 def test_without_observers_no_event_is_built(mode, monkeypatch):
     """Not even for a node that fails, so what a call pays for is one truth test."""
     built = []
+    monkeypatch.setattr(Plugins, "observers", lambda *_: ())  # a plugin may be installed
     for name in ("CallFinished", "KeysAccessed", "NodeFailed", "hits_and_misses", "keys_of"):
         monkeypatch.setattr(cluster_module, name, lambda *args, **_: built.append(args))
     client = make_client(mode, ["memory://a", "memcached://127.0.0.1:1"])
