@@ -12,6 +12,7 @@ from shardcache.clients.locks import AsyncLease, AsyncLock, Lease, Lock
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.events import (
     CallFinished,
+    ClientCreated,
     ComputeFinished,
     DecodeFailed,
     KeysAccessed,
@@ -21,6 +22,7 @@ from shardcache.core.events import (
     NodeRestored,
     Observer,
     OperationFinished,
+    StaleServed,
     StampedePrevented,
     TopologyChanged,
 )
@@ -94,6 +96,7 @@ __all__ = [
     "Client",
     "ClientClosedError",
     "ClientCopyError",
+    "ClientCreated",
     "CodecError",
     "ComputeFinished",
     "ConfigurationError",
@@ -132,6 +135,7 @@ __all__ = [
     "RecomputeTimeoutError",
     "Settings",
     "ShardCacheError",
+    "StaleServed",
     "StampedePrevented",
     "Stats",
     "TimeoutPolicy",

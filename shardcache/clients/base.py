@@ -43,7 +43,7 @@ from shardcache.core.cache_policy import (
     cached_policy,
     check_options,
 )
-from shardcache.core.events import Observers
+from shardcache.core.events import ClientCreated, Observers
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import Strategy
@@ -175,6 +175,8 @@ class ClientBase(ABC, Generic[BackendT]):
             warn_of_disabled()
         membership.begin(self._cluster)
         membership.join(self)
+        if all_observers:
+            all_observers.notify(ClientCreated(self))
 
     @classmethod
     @takes_secrets

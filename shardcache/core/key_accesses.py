@@ -69,6 +69,8 @@ def keys_accessed(command: Command, reply: Reply, node: Node) -> KeysAccessed | 
 
 def hits_and_misses(command: Command, reply: Reply) -> tuple[int, int]:
     """Return the hits and the misses among the callers' keys that a command read."""
+    if type(command) is Get:  # most calls
+        return _hit_or_miss(command, reply)
     found = [
         payload is not None and not is_mark(payload)
         for key, payload in _payloads_read(command, reply)
@@ -76,6 +78,15 @@ def hits_and_misses(command: Command, reply: Reply) -> tuple[int, int]:
     ]
     hits = sum(found)
     return hits, len(found) - hits
+
+
+def _hit_or_miss(command: Get, reply: Any) -> tuple[int, int]:
+    if isinstance(reply, NodeError) or (command.key.startswith(RESERVED) and is_ours(command.key)):
+        return 0, 0
+    if reply is None:
+        return 0, 1
+    # A mark stands for a recompute in progress: its followers poll, and each poll is not a miss.
+    return (0, 0) if is_mark(reply) else (1, 0)
 
 
 def _payloads_read(command: Any, reply: Any) -> Iterable[tuple[bytes, Payload | None]]:
@@ -87,10 +98,7 @@ def _payloads_read(command: Any, reply: Any) -> Iterable[tuple[bytes, Payload | 
     if kind is GetMany:
         pairs = zip(keys, reply, strict=True)
         return ((key, each) for key, each in pairs if each is None or type(each) is tuple)
-    if kind is not Get:
-        return ((keys[0], None if reply is None else reply[0]),)
-    # A mark stands for a recompute in progress: its followers poll, and each poll is not a miss.
-    return () if reply is not None and is_mark(reply) else ((keys[0], reply),)
+    return ((keys[0], None if reply is None else reply[0]),)
 
 
 def is_ours(name: bytes) -> bool:

@@ -69,7 +69,10 @@ async def _get(request: Request) -> Any:
             if state in SERVED:
                 value = request.decode(stored.payload)
                 if value is not NO_VALUE:
-                    request.increment("stale" if state is Freshness.STALE else "hits")
+                    if state is Freshness.STALE:
+                        request.count_stale()
+                    else:
+                        request.increment("hits")
                     if state is Freshness.FRESH:
                         return value
                     return await _serve_stale(request, value, stored)

@@ -253,7 +253,7 @@ class Leader:
         if old is None:
             self._last_resort = None
             return MissState.UNCLAIMED
-        self.request.increment("stale")
+        self.request.count_stale()
         return stored_outcome(old)
 
     def _servable_old(self) -> Payload | None:

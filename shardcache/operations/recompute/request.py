@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from shardcache.core.cache_policy import CachePolicy, apply_jitter, describe_function
 from shardcache.core.commands import Command, Get, Payload, Peek, Reply
-from shardcache.core.events import ComputeFinished, StampedePrevented
+from shardcache.core.events import ComputeFinished, StaleServed, StampedePrevented
 from shardcache.core.leases import node_ttl
 from shardcache.core.reserved_keys import REFRESHING, own_key
 from shardcache.core.values.envelopes import MAX_VERSIONS, pack
@@ -342,6 +342,13 @@ class Request:
         """Count a recompute that goes on without a caller; return for how many seconds it may."""
         self.increment("orphaned")
         return self.policy.locking.max_hold
+
+    def count_stale(self) -> None:
+        """Count a value that is served after its ttl, and notify the observers."""
+        self.increment("stale")
+        observers = self.cluster.observers
+        if observers:
+            observers.notify(StaleServed(self.name))
 
     def count_trouble(self, reply: object) -> None:
         """Count a node's failure; raise it if the policy says so."""
