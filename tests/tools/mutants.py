@@ -351,7 +351,7 @@ MUTANTS = [
     Mutant(
         "the work of a flight is part of the task that began it",
         "io/tasks.py",
-        "        if self._waiters or self._task.done():\n            return\n",
+        "        if self.followed or self._task.done():\n            return\n",
         "",
         ("io/test_task_flights.py",),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shardcache.core.capabilities import CAS, LISTS, STUBS
 from shardcache.core.commands import (
     Cas,
+    Command,
     CommandList,
     Delete,
     DeleteCas,
@@ -22,7 +23,7 @@ class ListContract(ContractFixtures):
     def test_each_command_of_a_list_has_its_reply(self, ask: Ask) -> None:
         """A later command sees what an earlier one did."""
         other = NAME + b"2"
-        commands = [
+        commands: list[Command] = [
             Get(NAME),
             Set(NAME, VALUE, 60),
             Get(NAME),
