@@ -1,4 +1,4 @@
-"""The cache of a function of many items: one value, under a key of its own, for each item."""
+"""The cache of a function of many items: each item has its own key and value."""
 
 from __future__ import annotations
 

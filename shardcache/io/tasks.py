@@ -364,7 +364,7 @@ class TaskFlightBatch(Flight):
         task.result()
 
     def land(self, flight: BatchedFlight, outcome: Any) -> None:
-        """Give the followers of an own flight its outcome."""
+        """Set the outcome of an own flight, for its followers."""
         self._land(flight, outcome)
         self.leave()
 

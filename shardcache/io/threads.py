@@ -201,7 +201,7 @@ class ThreadFlightBatch(Flight):
             await work()
 
     def land(self, flight: ThreadFlight, outcome: Any) -> None:
-        """Give the followers of an own flight its outcome."""
+        """Set the outcome of an own flight, for its followers."""
         flight.over = True  # no caller joins it from here on
         self._group.remove(self._own[flight], flight)
         flight.land(outcome)

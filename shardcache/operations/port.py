@@ -70,7 +70,7 @@ class FlightBatch(AbstractContextManager["FlightBatch"], Protocol):
         """Run the work of all own flights that have been entered."""
 
     def land(self, flight: Any, outcome: Any) -> None:  # each group has its own
-        """Give the followers of one of the own flights its outcome."""
+        """Set the outcome of one of the own flights, for its followers."""
 
     def forget(self, name: bytes, flight: Any) -> None:  # as above
         """Let another flight take the place of one that is late."""
