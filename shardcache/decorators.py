@@ -22,6 +22,8 @@ from shardcache.clients.cached import (
 from shardcache.clients.callables import NO_FUNCTION, function_to_cache
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
+from shardcache.clients.many import item_type
+from shardcache.clients.results import CodecChoice, ResultOptions, Returns, check_codec
 from shardcache.clients.tagging import TagChoice
 from shardcache.core.cache_policy import (
     CachedTTL,
@@ -167,14 +169,15 @@ _defaults = Defaults()
 class AnyDecorator:
     """The decorator that `shardcache.cached(…)` returns, for functions and coroutine functions."""
 
-    __slots__ = ("_key_spec", "_policy")
+    __slots__ = ("_key_spec", "_policy", "_results")
 
     of_functions: ClassVar[type[Decorator]] = Decorator
     of_coroutine_functions: ClassVar[type[AsyncDecorator]] = AsyncDecorator
 
-    def __init__(self, policy: CachePolicy, key_spec: KeySpec) -> None:
+    def __init__(self, policy: CachePolicy, key_spec: KeySpec, results: ResultOptions) -> None:
         self._policy = policy
         self._key_spec = key_spec
+        self._results = results
 
     @overload  # an async def fits both: the first decides
     def __call__(  # type: ignore[overload-overlap]
@@ -186,14 +189,10 @@ class AnyDecorator:
     def __call__(self) -> NoReturn: ...
     def __call__(self, function: Any = NO_FUNCTION) -> Any:
         """Return the cached function; raise `ConfigurationError` if it cannot be cached."""
+        options = self._policy, self._key_spec, _defaults.prefixes, self._results
         if inspect.iscoroutinefunction(function_to_cache(function, self._key_spec)):
-            return self.of_coroutine_functions(
-                _defaults.async_caches, self._policy, self._key_spec, _defaults.prefixes
-            )(function)
-        decorator = self.of_functions(
-            _defaults.caches, self._policy, self._key_spec, _defaults.prefixes
-        )
-        return decorator(function)
+            return self.of_coroutine_functions(_defaults.async_caches, *options)(function)
+        return self.of_functions(_defaults.caches, *options)(function)
 
 
 class AnyManyDecorator(AnyDecorator):
@@ -217,6 +216,8 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     tags: TagChoice = (),
     ignore: Sequence[str] = (),
     typed: bool = False,
+    codec: CodecChoice | None = None,
+    returns: Returns = None,
     **options: Unpack[PolicyOptions],
 ) -> AnyDecorator:
     """Cache the results of a function by its arguments, with the default client.
@@ -238,7 +239,9 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     policy = cached_policy(policy, seconds, ttl, options, "cached")
     if policy.quorum:
         _defaults.note_locks()
-    return AnyDecorator(policy, key_spec)
+    if codec is not None:
+        check_codec(codec)
+    return AnyDecorator(policy, key_spec, ResultOptions(codec, returns))
 
 
 def cached_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
@@ -253,6 +256,8 @@ def cached_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     tags: TagChoice = (),
     ignore: Sequence[str] = (),
     typed: bool = False,
+    codec: CodecChoice | None = None,
+    returns: Returns = None,
     **options: Unpack[PolicyOptions],
 ) -> AnyManyDecorator:
     """Cache a function of many items, each item's value by itself, with the default client.
@@ -269,7 +274,10 @@ def cached_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
     )
     chosen = cached_policy(policy, seconds, ttl, options, "cached_many")
-    return AnyManyDecorator(check_policy(chosen, "cached_many"), key_spec)
+    if codec is not None:
+        check_codec(codec)
+    results = ResultOptions(codec, item_type(returns, "cached_many"))
+    return AnyManyDecorator(check_policy(chosen, "cached_many"), key_spec, results)
 
 
 @takes_secrets

@@ -10,11 +10,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pylibmc
 import redis.asyncio
 from pymemcache.client.hash import HashClient
 
+from bench import own_types
 from bench.rounds import Subject, Timing, run_interleaved
 from shardcache import AsyncClient, Client, Node
 from shardcache.plugin.manager import load
@@ -261,6 +263,10 @@ CASES = (
         cached_hit,
         (Surplus("cached", "get", 6e-6), Surplus("cached, with stale=60", "get", 6e-6)),
     ),
+    Case("own types, a hit of 1 row", partial(own_types.hits, 1)),
+    Case("own types, a hit of 50 rows", partial(own_types.hits, 50)),
+    Case("own types, a recompute of 1 row", partial(own_types.recomputes, 1)),
+    Case("own types, a recompute of 50 rows", partial(own_types.recomputes, 50)),
     Case("owner(key)", owner),
     Case("ready", ready),
     Case("import", importing),

@@ -14,6 +14,8 @@ from shardcache.clients.cached import AsyncDecorator, AsyncManyDecorator
 from shardcache.clients.construction import asyncio_backends, blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
+from shardcache.clients.many import item_type
+from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
@@ -190,6 +192,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T: ...
     @overload
@@ -200,26 +204,32 @@ class AsyncClient(ClientBase[AsyncBackend]):
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T: ...
-    async def get_or_set(
+    async def get_or_set(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         self,
         key: Key,
         factory: Callable[[], Awaitable[T] | T],
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T:
         """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
 
         `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names: see `invalidate_tag`. `options`
-        are the fields of `CachePolicy`, such as `lock=True`. Each caller gets its own value, never
-        the same object.
+        are the fields of `CachePolicy`, such as `lock=True`. `codec` and `returns` are those of `cached`.
+        Each caller gets its own value, never the same object. Raise `UncacheableResultError` for a value
+        that cannot be stored, unless `on_uncacheable="return"`.
         """
         policy = self._direct_policy(ttl, options)
         protection = self._protection
         names, result_tags = direct_tags(tags)
+        payloads = self._result_payloads.direct(codec, returns, factory)
         value: T = await cached_value.get(
             Request(
                 self._cluster,
@@ -230,17 +240,20 @@ class AsyncClient(ClientBase[AsyncBackend]):
                 protection.direct,
                 names,
                 result_tags,
+                payloads,
             )
         )
         return value
 
-    async def get_or_set_many(
+    async def get_or_set_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         self,
         keys: Iterable[K],
         factory: Callable[[list[K]], Awaitable[Mapping[K, T]] | Mapping[K, T]],
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> dict[K, T]:
         """Return the values of many keys; recompute the missing ones with one call of `factory`.
@@ -251,10 +264,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
         result, for all who wait for it, and nothing is stored.
 
         One fan-out reads, one claims what is missing, and one stores. `options` are those of `get_or_set`
-        without `lock=True` and `cache_errors`; `lock="shard"` lets one process recompute each key. Raise
-        what the factory raises, for the callers that wait for its keys as well.
+        without `lock=True` and `cache_errors`; `lock="shard"` lets one process recompute each key. `returns`
+        is the type of one value. Raise what the factory raises, for the callers that wait for its keys as
+        well.
         """
-        make_request = self._item_requests(ttl, tags, options)
+        make_request = self._item_requests(ttl, tags, codec, returns, options)
         return await many_values.get(self._cluster, keys, make_request, factory)
 
     def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
@@ -270,6 +284,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         tags: TagChoice = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> AsyncDecorator:
         """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
@@ -284,6 +300,11 @@ class AsyncClient(ClientBase[AsyncBackend]):
         `tags` are templates too, or functions that return names: of the arguments, a mapping by name, or of
         these and the result. See `invalidate_tag`. `options` are the fields of `CachePolicy`; a
         `policy` in place of all of them, and of the ttl, serves many functions.
+
+        `codec` is another codec than the client's: a name, a codec or a value format. `returns` is the type
+        of the results, such as `list[User]`, or `True` for the function's return annotation: dataclasses,
+        enums, named tuples, typed dicts, attrs classes and Structs come back through msgspec, Pydantic's
+        models through Pydantic. Raise `ConfigurationError` for a type that neither handles.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -294,6 +315,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
             self._cached_policy(policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
+            self._result_payloads.options(codec, returns),
         )
 
     def cached_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
@@ -309,6 +331,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         tags: TagChoice = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> AsyncManyDecorator:
         """Cache a function of many items, each item's value by itself: `@client.cached_many(ttl=60)`.
@@ -318,7 +342,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
         are missing: see `get_or_set_many`. The items must be hashable.
 
         The parameters are those of `cached`, where the first parameter stands for one item:
-        `key="user:{ids}"`. `get`, `refresh` and `invalidate` of the function take items as well.
+        `key="user:{ids}"`, and `returns` is the type of one value. `get`, `refresh` and `invalidate` of the function take items as well.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -329,6 +353,7 @@ class AsyncClient(ClientBase[AsyncBackend]):
             check_policy(self._cached_policy(policy, seconds, ttl, options), "cached_many"),
             key_spec,
             self._namespace.prefixes,
+            self._result_payloads.options(codec, item_type(returns, "cached_many")),
         )
 
     async def invalidate_tag(self, tag: str | bytes) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from operator import index
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self
 
 from shardcache.backends.base import BackendOptions
 from shardcache.clients.construction import (
@@ -26,10 +26,13 @@ from shardcache.clients.construction import (
     warn_of_unverified,
 )
 from shardcache.clients.function_cache import CacheContext
+from shardcache.clients.many import item_type
 from shardcache.clients.membership import BackendT, Membership
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.probers import shared_prober
 from shardcache.clients.recompute_log import RecomputeLog
+from shardcache.clients.result_payloads import ResultPayloads, other_codec
+from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.services import Service
 from shardcache.clients.swallowed_log import SwallowedErrorLog
 from shardcache.clients.tagging import DirectTagChoice, direct_tags
@@ -42,7 +45,6 @@ from shardcache.core.cache_policy import (
     cached_policy,
     check_options,
 )
-from shardcache.core.codecs import Codec, Raw, ValueFormat
 from shardcache.core.events import Observers
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.placement.nodes import Node
@@ -68,12 +70,6 @@ if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
 
 
-RAW_VIEW: Final = (
-    "view: codec: a client with the codec 'raw' stores text and bytes on Redis without their type, so that"
-    " no other codec can read them; create the client with that codec, and a view of it with codec='raw'"
-)
-
-
 class ClientBase(ABC, Generic[BackendT]):
     """What both clients share: construction, and answers that need no call to a node."""
 
@@ -83,7 +79,7 @@ class ClientBase(ABC, Generic[BackendT]):
         nodes: str | Node | Iterable[str | Node],
         *,
         strategy: str | Strategy = "rendezvous",
-        codec: str | Codec | ValueFormat = "msgpack",
+        codec: CodecChoice = "msgpack",
         secret: str | bytes | Sequence[str | bytes] | None = None,
         read_unsigned: ReadUnsigned = False,
         read_compressed: bool = False,
@@ -156,6 +152,9 @@ class ClientBase(ABC, Generic[BackendT]):
         self._options = options
         self._membership = membership
         self._is_view = False
+        self._result_payloads = ResultPayloads(
+            payloads, settings, io.wall, only_raw=options.bare_bytes
+        )
         self._use_namespace(space, Protection(RecomputeLog()))
         self._cluster: Cluster = self._cluster_type(settings, space)(
             io=io,
@@ -229,7 +228,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self,
         *,
         on_error: Literal["miss", "raise"] | None = None,
-        codec: str | Codec | ValueFormat | None = None,
+        codec: CodecChoice | None = None,
         namespace: str | None = None,
         default_ttl: float | timedelta | Default | None = DEFAULT,
     ) -> Self:
@@ -247,6 +246,7 @@ class ClientBase(ABC, Generic[BackendT]):
         """
         shared = self._cluster
         payloads, wall = shared.payloads, shared.io.wall  # raises if this client is closed
+        only_raw = self._options.bare_bytes
         settings = view_settings(
             self._settings,
             on_error=on_error,
@@ -255,15 +255,14 @@ class ClientBase(ABC, Generic[BackendT]):
             default_ttl=default_ttl,
         )
         if codec is not None:
-            built_codec = build_codec(load(), codec, settings)
-            if self._options.bare_bytes and not isinstance(built_codec, Raw):
-                raise ConfigurationError(RAW_VIEW)
+            built_codec = other_codec("view", codec, settings, only_raw=only_raw)
             payloads = build_payloads(built_codec, settings, wall, payloads.others)
         space = self._membership.namespace(settings.namespace)
         view = object.__new__(type(self))
         vars(view).update(vars(self))
         view._settings = settings
         view._is_view = True
+        view._result_payloads = ResultPayloads(payloads, settings, wall, only_raw=only_raw)
         view._use_namespace(space, self._protection)
         view._cluster = view_cluster(shared, settings, space, payloads)
         self._membership.join(view)
@@ -356,7 +355,10 @@ class ClientBase(ABC, Generic[BackendT]):
         It holds the client, which therefore does not hold it: a dropped client is gone at once.
         """
         generations, disabled = self._namespace.generations, self._cluster.disabled
-        return CacheContext(lambda: self._cluster, self._protection, generations, disabled)
+        payloads = self._result_payloads.of
+        return CacheContext(
+            lambda: self._cluster, self._protection, generations, payloads, disabled
+        )
 
     @abstractmethod
     def _make_io(self) -> IO[BackendT]:
@@ -383,6 +385,7 @@ class ClientBase(ABC, Generic[BackendT]):
     def _direct_policy(self, ttl: CachedTTL | Default, options: PolicyOptions) -> CachePolicy:
         """Return the policy of a call of `get_or_set`."""
         check_options(options, "get_or_set", *DIRECT_OPTIONS)
+        options.setdefault("on_uncacheable", "raise")
         lifetime = self._cluster.default_ttl if isinstance(ttl, Default) else ttl
         policy = CachePolicy(ttl=lifetime, **options)
         for name in policy.takes_arguments:
@@ -392,14 +395,20 @@ class ClientBase(ABC, Generic[BackendT]):
         return self._use_policy(policy)
 
     def _item_requests(
-        self, ttl: CachedTTL | Default, tags: DirectTagChoice, options: PolicyOptions
+        self,
+        ttl: CachedTTL | Default,
+        tags: DirectTagChoice,
+        codec: CodecChoice | None,
+        returns: Returns,
+        options: PolicyOptions,
     ) -> MakeRequest:
         """Return what makes the requests of a call of `get_or_set_many`."""
         policy = check_policy(self._direct_policy(ttl, options), "get_or_set_many")
         protection = self._protection
         names, result_tags = direct_tags(tags)
+        payloads = self._result_payloads.direct(codec, item_type(returns, "get_or_set_many"), dict)
         return lambda cluster, key: ItemRequest(
-            cluster, key, dict, policy, protection, protection.direct, names, result_tags
+            cluster, key, dict, policy, protection, protection.direct, names, result_tags, payloads
         )
 
     def _cached_policy(

@@ -13,6 +13,8 @@ from shardcache.clients.cached import Decorator, ManyDecorator
 from shardcache.clients.construction import blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
+from shardcache.clients.many import item_type
+from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
@@ -178,24 +180,28 @@ class Client(ClientBase[Backend]):
         """
         return run(lambda: single.cas(self._cluster, key, value, token, ttl))
 
-    def get_or_set(
+    def get_or_set(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         self,
         key: Key,
         factory: Callable[[], T],
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> T:
         """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
 
         `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names: see `invalidate_tag`. `options`
-        are the fields of `CachePolicy`, such as `lock=True`. Each caller gets its own value, never
-        the same object.
+        are the fields of `CachePolicy`, such as `lock=True`. `codec` and `returns` are those of `cached`.
+        Each caller gets its own value, never the same object. Raise `UncacheableResultError` for a value
+        that cannot be stored, unless `on_uncacheable="return"`.
         """
         policy = self._direct_policy(ttl, options)
         protection = self._protection
         names, result_tags = direct_tags(tags)
+        payloads = self._result_payloads.direct(codec, returns, factory)
         value: T = run(
             lambda: cached_value.get(
                 Request(
@@ -207,18 +213,21 @@ class Client(ClientBase[Backend]):
                     protection.direct,
                     names,
                     result_tags,
+                    payloads,
                 )
             )
         )
         return value
 
-    def get_or_set_many(
+    def get_or_set_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         self,
         keys: Iterable[K],
         factory: Callable[[list[K]], Mapping[K, T]],
         ttl: CachedTTL | Default = DEFAULT,
         *,
         tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> dict[K, T]:
         """Return the values of many keys; recompute the missing ones with one call of `factory`.
@@ -229,10 +238,11 @@ class Client(ClientBase[Backend]):
         result, for all who wait for it, and nothing is stored.
 
         One fan-out reads, one claims what is missing, and one stores. `options` are those of `get_or_set`
-        without `lock=True` and `cache_errors`; `lock="shard"` lets one process recompute each key. Raise
-        what the factory raises, for the callers that wait for its keys as well.
+        without `lock=True` and `cache_errors`; `lock="shard"` lets one process recompute each key. `returns`
+        is the type of one value. Raise what the factory raises, for the callers that wait for its keys as
+        well.
         """
-        make_request = self._item_requests(ttl, tags, options)
+        make_request = self._item_requests(ttl, tags, codec, returns, options)
         return run(lambda: many_values.get(self._cluster, keys, make_request, factory))
 
     def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
@@ -248,6 +258,8 @@ class Client(ClientBase[Backend]):
         tags: TagChoice = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> Decorator:
         """Cache the results of a function by its arguments: `@client.cached(ttl=60, lock=True)`.
@@ -262,6 +274,11 @@ class Client(ClientBase[Backend]):
         `tags` are templates too, or functions that return names: of the arguments, a mapping by name, or of
         these and the result. See `invalidate_tag`. `options` are the fields of `CachePolicy`; a
         `policy` in place of all of them, and of the ttl, serves many functions.
+
+        `codec` is another codec than the client's: a name, a codec or a value format. `returns` is the type
+        of the results, such as `list[User]`, or `True` for the function's return annotation: dataclasses,
+        enums, named tuples, typed dicts, attrs classes and Structs come back through msgspec, Pydantic's
+        models through Pydantic. Raise `ConfigurationError` for a type that neither handles.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -272,6 +289,7 @@ class Client(ClientBase[Backend]):
             self._cached_policy(policy, seconds, ttl, options),
             key_spec,
             self._namespace.prefixes,
+            self._result_payloads.options(codec, returns),
         )
 
     def cached_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
@@ -287,6 +305,8 @@ class Client(ClientBase[Backend]):
         tags: TagChoice = (),
         ignore: Sequence[str] = (),
         typed: bool = False,
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
         **options: Unpack[PolicyOptions],
     ) -> ManyDecorator:
         """Cache a function of many items, each item's value by itself: `@client.cached_many(ttl=60)`.
@@ -296,7 +316,7 @@ class Client(ClientBase[Backend]):
         are missing: see `get_or_set_many`. The items must be hashable.
 
         The parameters are those of `cached`, where the first parameter stands for one item:
-        `key="user:{ids}"`. `get`, `refresh` and `invalidate` of the function take items as well.
+        `key="user:{ids}"`, and `returns` is the type of one value. `get`, `refresh` and `invalidate` of the function take items as well.
         """
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
@@ -307,6 +327,7 @@ class Client(ClientBase[Backend]):
             check_policy(self._cached_policy(policy, seconds, ttl, options), "cached_many"),
             key_spec,
             self._namespace.prefixes,
+            self._result_payloads.options(codec, item_type(returns, "cached_many")),
         )
 
     def invalidate_tag(self, tag: str | bytes) -> bool:

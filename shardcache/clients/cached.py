@@ -25,6 +25,7 @@ from shardcache.clients.callables import NO_FUNCTION, bind_as, function_to_cache
 from shardcache.clients.function_cache import Args, CacheContext, CacheInfo, FunctionCache, Kwargs
 from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
 from shardcache.clients.many import ManyCache
+from shardcache.clients.results import ResultFormat, ResultOptions
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.values.entries import CacheEntry
 from shardcache.errors import ConfigurationError
@@ -367,7 +368,7 @@ class AsyncCachedMethod(BoundBase[P, R], AsyncCachedFunction[P, R]):
 class Decorator:
     """The decorator that `client.cached(…)` returns for functions."""
 
-    __slots__ = ("_context", "_key_spec", "_policy", "_prefixes")
+    __slots__ = ("_context", "_key_spec", "_policy", "_prefixes", "_results")
 
     cache_type: ClassVar[type[FunctionCache]] = FunctionCache
 
@@ -377,11 +378,13 @@ class Decorator:
         policy: CachePolicy,
         key_spec: KeySpec,
         prefixes: PrefixRegistry,
+        results: ResultOptions,
     ) -> None:
         self._context = context
         self._prefixes = prefixes
         self._policy = policy
         self._key_spec = key_spec
+        self._results = results
 
     @overload
     def __call__(self, function: Callable[P, R]) -> CachedFunction[P, R]: ...
@@ -397,13 +400,26 @@ class Decorator:
         return bind_as(function, CachedFunction(self._cache(plain)))
 
     def _cache(self, function: Callable[..., Any]) -> FunctionCache:
+        results = self._result_format(function)
         keys = KeyBuilder(function, self._key_spec)
         self._prefixes.claim(keys, lambda: self._context().cluster())
         policy = self._policy
         if policy.refresh == "auto" and self._key_spec.ignored:
             # An ignored argument, such as a database session, often ends with its request.
             policy = replace(policy, refresh="inline")
-        return self.cache_type(self._context, function, policy, keys)
+        return self.cache_type(self._context, function, policy, keys, results)
+
+    def _result_format(self, function: Callable[..., Any]) -> ResultFormat | None:
+        """Return how results are stored; `None` if that is as the client's other values."""
+        if self._results.are_default:
+            return None
+        try:
+            return self._results.of(function).format()
+        except ConfigurationError as error:
+            name = function_name(function)
+            raise ConfigurationError(
+                *(f"cached {name}: {each}" for each in error.faults)
+            ) from error
 
 
 class AsyncDecorator(Decorator):

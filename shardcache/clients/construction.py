@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.clients.namespaces import Namespace
+from shardcache.clients.results import CodecChoice
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw, ValueFormat
 from shardcache.core.lifetimes import DEFAULT
+from shardcache.core.own_types.declared import DeclaredType
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import Strategy
 from shardcache.core.values.other_clients import OtherClients
@@ -39,9 +41,7 @@ def build_strategy(plugins: Plugins, choice: str | Strategy) -> Strategy:
     return plugins.strategies[name](**options)
 
 
-def build_codec(
-    plugins: Plugins, choice: str | Codec | ValueFormat, settings: Settings
-) -> Codec | ValueFormat:
+def build_codec(plugins: Plugins, choice: CodecChoice, settings: Settings) -> Codec | ValueFormat:
     """Return the codec of a name with its options; an object is used as it is."""
     if not isinstance(choice, str):
         return choice
@@ -57,14 +57,16 @@ def build_payloads(
     settings: Settings,
     wall: Callable[[], float],
     others: OtherClients | None = None,
+    declared: DeclaredType | None = None,
 ) -> Payloads:
     """Return what turns values into stored bytes and back, with the secrets of the settings.
 
-    `others` is what is read of other programs' values: by default as the settings say.
+    `others` is what is read of other programs' values: by default as the settings say. `declared` is
+    the type of the values, if one is declared.
     """
     if others is None:
         others = OtherClients(unsigned=settings.read_unsigned, compressed=settings.read_compressed)
-    return payloads_of(codec, settings.secret or (), wall, others)
+    return payloads_of(codec, settings.secret or (), wall, others, declared)
 
 
 def backend_options(

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from shardcache.clients.key_builder import KeyBuilder, function_name
+from shardcache.clients.results import ResultFormat
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.values.entries import CacheEntry
+from shardcache.core.values.payloads import Payloads
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.invalidation import tags
@@ -54,20 +56,30 @@ class CacheInfo(NamedTuple):
 class CacheContext(NamedTuple):
     """What the cached functions of one client share.
 
-    `cluster` returns the client's nodes at the start of a call. `disabled` is whether the cache is
-    turned off.
+    `cluster` returns the client's nodes at the start of a call, `payloads` the stored form of results
+    of another codec or of a declared type. `disabled` is whether the cache is turned off.
     """
 
     cluster: Callable[[], Cluster]
     protection: Protection
     generations: Generations
+    payloads: Callable[[ResultFormat], Payloads]
     disabled: bool = False
 
 
 class FunctionCache:
     """The cache of one function, for both clients: its keys, its policy and its counters."""
 
-    __slots__ = ("_context", "_defaulted", "_keys", "counters", "function", "policy")
+    __slots__ = (
+        "_context",
+        "_defaulted",
+        "_keys",
+        "_payloads",
+        "_results",
+        "counters",
+        "function",
+        "policy",
+    )
 
     def __init__(
         self,
@@ -75,12 +87,15 @@ class FunctionCache:
         function: Callable[..., Any],
         policy: CachePolicy,
         keys: KeyBuilder,
+        results: ResultFormat | None = None,
     ) -> None:
         self._context = _with_check(context, keys) if keys.is_anonymous else context
         self.function = function
         self.policy = policy
         self._defaulted = policy  # with the client's default ttl
         self._keys = keys
+        self._results = results  # `None`: they are stored as the client's other values
+        self._payloads: tuple[CacheContext, Payloads] | None = None
         self.counters = RecomputeCounters(function_name(function))
 
     async def value(self, args: Args, kwargs: Kwargs) -> Any:
@@ -160,6 +175,7 @@ class FunctionCache:
             context.protection,
             self.counters,
             self._keys.tags(args, kwargs),
+            payloads=None if self._results is None else self._payloads_in(context, self._results),
         )
         if self._keys.has_result_tags:
             request.result_tags = lambda result: self._keys.result_tags(args, kwargs, result)
@@ -190,6 +206,13 @@ class FunctionCache:
             if replies is None:  # the value was read under an old name
                 replies = await cluster.ask_timed(request.reads(), deadline)
             request.first = request.parse_replies([reply for reply, _ in replies])
+
+    def _payloads_in(self, context: CacheContext, results: ResultFormat) -> Payloads:
+        """Return the stored form of the results, created once for each client."""
+        known = self._payloads
+        if known is None or known[0] is not context:
+            known = self._payloads = context, context.payloads(results)
+        return known[1]
 
     def _with_default_ttl(self, cluster: Cluster) -> CachePolicy:
         """Return the policy with the client's `default_ttl`; raise `ConfigurationError` without one."""

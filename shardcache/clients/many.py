@@ -9,13 +9,25 @@ from typing import Any, NoReturn
 
 from shardcache.clients.function_cache import Args, CacheContext, FunctionCache, Kwargs
 from shardcache.clients.key_builder import function_name
+from shardcache.clients.results import Returns
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.urls import redact
+from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.recompute import cached_value, many
 from shardcache.operations.recompute.many import ItemRequest
 
 # Items and values are the caller's own, hence `Any`.
+
+
+def item_type(returns: Returns, call: str) -> Returns:
+    """Return the declared type of one value; raise `ConfigurationError` for `True`."""
+    if returns is True:
+        raise ConfigurationError(
+            f"{call}: returns must be the type of one value, and True stands for the annotation, which is"
+            " that of the mapping"
+        )
+    return returns
 
 
 class Items:
@@ -124,6 +136,7 @@ class ManyCache(FunctionCache):
             context.protection,
             self.counters,
             keys.tags(args, kwargs),
+            payloads=None if self._results is None else self._payloads_in(context, self._results),
         )
         if keys.has_result_tags:
             request.result_tags = lambda result: keys.result_tags(args, kwargs, result)

@@ -38,6 +38,7 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "on_timeout": ("compute", "stale", "raise"),
     "refresh": ("auto", "inline", "background"),
     "on_error": ("compute", "raise"),
+    "on_uncacheable": ("return", "raise"),
     "on_cancel": ("cancel", "finish"),
 }
 # Fields that are lengths of time, each with the function that reads one; some may be `None`.
@@ -53,8 +54,19 @@ _LENGTHS: Final[dict[str, Callable[[object, float], float]]] = {
 _MAY_BE_NONE: Final = ("stale_if_error", "none_ttl", "ttl")
 
 # The options of `cached` and `get_or_set` that are not fields of `CachePolicy`.
-CACHED_OPTIONS: Final = ("ttl", "policy", "key", "namespace", "version", "tags", "ignore", "typed")
-DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags")
+CACHED_OPTIONS: Final = (
+    "ttl",
+    "policy",
+    "key",
+    "namespace",
+    "version",
+    "tags",
+    "ignore",
+    "typed",
+    "codec",
+    "returns",
+)
+DIRECT_OPTIONS: Final = ("key", "factory", "ttl", "tags", "codec", "returns")
 
 
 class PolicyOptions(TypedDict, total=False):
@@ -75,6 +87,7 @@ class PolicyOptions(TypedDict, total=False):
     cache_errors: type[Exception] | tuple[type[Exception], ...]
     error_ttl: Span
     on_error: Literal["compute", "raise"]
+    on_uncacheable: Literal["return", "raise"]
     on_cancel: OnCancel
     coalesce: bool
 
@@ -108,9 +121,11 @@ class CachePolicy:
     `cache_none`: whether `None` is kept, for `none_ttl` if that is set. `condition`: a
     function, as `ttl`; if it returns a false value, the result is returned but not kept. `cache_errors`: types of exceptions that
     are kept and raised again for `error_ttl` seconds, if they survive storing unchanged. `on_error`:
-    when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`. `on_cancel`: what becomes
-    of a recompute whose last caller was cancelled (in asyncio; threads are not): `"cancel"` it, or
-    `"finish"` it and store the value, within the `max_hold` of the lock (60 s unless `lock` says more).
+    when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`. `on_uncacheable`:
+    `"return"` a result that cannot be stored, uncached and with a line in the log, or `"raise"`
+    `UncacheableResultError`, as `get_or_set` does by default. `on_cancel`: what becomes of a recompute
+    whose last caller was cancelled (in asyncio; threads are not): `"cancel"` it, or `"finish"` it and
+    store the value, within the `max_hold` of the lock (60 s unless `lock` says more).
     """
 
     ttl: CachedTTL | Default
@@ -129,6 +144,7 @@ class CachePolicy:
     cache_errors: type[Exception] | tuple[type[Exception], ...] = ()
     error_ttl: Span = 1.0
     on_error: Literal["compute", "raise"] = "compute"
+    on_uncacheable: Literal["return", "raise"] = "return"
     on_cancel: OnCancel = "cancel"
     coalesce: bool = True
     # The options whose functions take the arguments as well.

@@ -164,10 +164,13 @@ def test_none_may_be_left_unstored(source):
     assert source.calls == [1, 1]
 
 
-def test_a_result_that_cannot_be_stored_is_an_error(source):
+def test_a_result_that_cannot_be_stored_is_returned_or_an_error(source):
     """The error names the key and the type; nothing fails silently."""
     source.result = object()
     f = source.cached(lock="shard")
+    assert [f(1), f(1)] == [source.result] * 2
+    assert f.cache_info().uncached == 2
+    f = source.cached(lock="shard", on_uncacheable="raise", version=1)
     with pytest.raises(UncacheableResultError, match="object") as raised:
         f(1)
     assert isinstance(raised.value.__cause__, shardcache.EncodeError)

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from clients.sources import Driven, Source
-from shardcache import ConfigurationError, LockUnavailable, NodeUnavailableError
+from shardcache import KEEP, ConfigurationError, LockUnavailable, NodeUnavailableError
 from shardcache.testing.driving import MODES, DrivenClient, make_client
 
 DOWN = "memcached://127.0.0.1:1"
@@ -35,12 +35,14 @@ def test_plain_calls_find_and_store_nothing(make_disabled, on_error):
     assert client.set("k", 1) is client.add("k", 1) is client.replace("k", 1) is False
     assert client.get("k", "default") == "default"
     assert client.gets("k") == (None, None)
-    assert client.cas("k", 1, object()) is False
+    assert client.cas("k", 1, object()) is client.cas("k", 1, object(), ttl=KEEP) is False
+    assert client.exists("k") is False
+    assert client.ttl("k") is None
     assert client.get_many(["k", "l"]) == {}
     assert client.set_many({"k": 1, "l": 2}) == ["k", "l"]
     assert client.delete("k") is client.touch("k", 60) is False
     assert client.delete_many(["k", "l"]) == 0
-    assert client.incr("k", initial=1) is client.decr("k") is None
+    assert client.incr("k", initial=1) is client.decr("k", floor=None) is None
     assert client.invalidate_tag("t") is client.clear() is False
     assert client.view(namespace="other").set("k", 1) is False
     assert client.ejected == ()

@@ -162,12 +162,13 @@ def test_a_cached_function_raises_when_asked_to(mode, codec):
     assert raised.value.__cause__ is codec.error
 
 
-def test_a_cached_function_names_an_unwritable_value(mode, codec):
+def test_a_cached_function_returns_an_unwritable_value_or_names_it(mode, codec):
     """A codec's error is the cause of an `UncacheableResultError`."""
     client = make_client(mode, "memory://a", codec=codec)
     codec.writes = False
+    assert wrapped(client, one)() == one()
     with pytest.raises(UncacheableResultError) as raised:
-        wrapped(client, one)()
+        wrapped(client, one, on_uncacheable="raise", version=1)()
     assert isinstance(raised.value.__cause__, EncodeError)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -14,6 +15,13 @@ from shardcache import AsyncClient, Client, ConfigurationError
 from shardcache.testing.driving import MODES, DrivenClient, make_client
 
 KEYS = [f"k{number}" for number in range(20)]
+
+
+@dataclass
+class Price:
+    """A value of one's own type."""
+
+    cents: int
 
 
 class Many:
@@ -194,6 +202,28 @@ class TestCachedMany:
         with pytest.raises(TypeError, match="a list of one item, not 2"):
             f.key_for([1, 2])
 
+    def test_own_types_and_codecs(self, client):
+        """`returns` is the type of one value, for both."""
+
+        def prices(keys):
+            return {key: Price(len(key)) for key in keys}
+
+        for _ in range(2):
+            found = client.get_or_set_many(["a", "bc"], prices, 60, returns=Price)
+            assert found == {"a": Price(1), "bc": Price(2)}
+        decorate = client.cached_many(ttl=60, namespace="f", returns=Price, codec="json")
+
+        async def awaited(keys):
+            return prices(keys)
+
+        driven = isinstance(client, DrivenClient)
+        f = Driven(decorate(awaited), client.loop) if driven else decorate(prices)
+        assert [f(["a"]), f(["a"]), f.get(["a"])] == [{"a": Price(1)}] * 3
+        with pytest.raises(
+            ConfigurationError, match="cached_many: returns must be the type of one"
+        ):
+            client.cached_many(ttl=60, returns=True)
+
     def test_policies_that_make_no_sense(self, client):
         """A quorum lock, and kept errors."""
         with pytest.raises(ConfigurationError, match="cached_many: lock must be"):
@@ -231,7 +261,7 @@ def test_the_default_clients():
     """`shardcache.cached_many` takes plain functions and coroutine functions."""
     shardcache.configure("memory://a,b,c")
 
-    @shardcache.cached_many(ttl=60, namespace="plain")
+    @shardcache.cached_many(ttl=60, namespace="plain", codec="json")
     def plain(ids):
         return {number: number + 1 for number in ids}
 

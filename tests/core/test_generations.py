@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from shardcache.core.generations import (
     FIRST,
-    MAX_AHEAD,
     current_generation,
     is_decided,
     next_generation,
@@ -20,6 +19,7 @@ from shardcache.core.leases import quorum
 from shardcache.core.values.flags import MARK_FLAGS, RAW_FLAGS
 
 WALL = 1_700_000_000.0
+DAY = 24 * 3600.0
 NAMES = ["1", "2", "3"]
 # A number of nodes, always odd, and the answers of some of them.
 POLLS = st.sampled_from([1, 3, 5]).flatmap(
@@ -43,8 +43,8 @@ def stored(name, flags=MARK_FLAGS):
     ("payload", "name"),
     [
         (stored(began(WALL)), began(WALL)),
-        (stored(began(WALL + MAX_AHEAD)), began(WALL + MAX_AHEAD)),
-        (stored(began(WALL + MAX_AHEAD + 0.001)), FIRST),
+        (stored(began(WALL + DAY)), began(WALL + DAY)),
+        (stored(began(WALL + DAY + 0.001)), FIRST),
         (stored("f" * 16), FIRST),
         (stored(began(WALL), RAW_FLAGS), FIRST),
         (stored(began(WALL).upper()), FIRST),
@@ -85,14 +85,14 @@ def test_it_is_decided_when_the_silent_nodes_cannot_change_it(poll):
     assert is_decided(answers, nodes) == (len(possible) == 1)
 
 
-KNOWN = st.lists(st.just(FIRST) | st.floats(0, WALL + MAX_AHEAD).map(began), min_size=1, max_size=4)
+KNOWN = st.lists(st.just(FIRST) | st.floats(0, WALL + DAY).map(began), min_size=1, max_size=4)
 
 
 @given(KNOWN, KNOWN, st.floats(0, 2 * WALL), st.binary(min_size=2, max_size=2))
 def test_the_next_generation_is_after_all_others(known, answers, wall, chance):
     """After all that are known and all plausible answers, and not before its own beginning."""
     name = next_generation(known, answers, wall, chance)
-    plausible = [each for each in answers if each <= began(wall + MAX_AHEAD / 2)]
+    plausible = [each for each in answers if each <= began(wall + DAY / 2)]
     assert all(name > each for each in [*known, *plausible])
     assert name[:12] >= began(wall)[:12]
     assert len(name) == 16
@@ -101,7 +101,7 @@ def test_the_next_generation_is_after_all_others(known, answers, wall, chance):
 
 def test_a_planted_answer_is_not_followed():
     """One that is far ahead would take the next generation beyond what others accept."""
-    planted, late = began(WALL + MAX_AHEAD), began(WALL + MAX_AHEAD / 2)
+    planted, late = began(WALL + DAY), began(WALL + DAY / 2)
     assert next_generation([FIRST], [planted], WALL, bytes(2)) == began(WALL)
     assert next_generation([FIRST], [late], WALL, bytes(2)) == f"{int(late, 16) + 1:016x}"
     assert next_generation([planted], [], WALL, bytes(2)) > planted

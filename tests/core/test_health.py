@@ -59,10 +59,11 @@ def test_an_error_counts_against_its_own_node(error, kind):
     ("kind", "needed"),
     [(FailureKind.HARD, 1), (FailureKind.DISCONNECT, 2), (FailureKind.TIMEOUT, 3)],
 )
-def test_failures_in_a_row_eject(kind, needed):
+@pytest.mark.parametrize("answered", [0, 5])
+def test_failures_in_a_row_eject(kind, needed, answered):
     """One refusal, two lost connections or three timeouts without an answer between them."""
     health = Health(POLICY)
-    verdicts = [health.record_failure(kind, answered=5, now=0.0) for _ in range(needed)]
+    verdicts = [health.record_failure(kind, answered, now=0.0) for _ in range(needed)]
     assert verdicts == [False] * (needed - 1) + [True]
 
 

@@ -14,7 +14,6 @@ from shardcache.core.leases import (
     COARSE_TTL,
     MAX_LOCK_NODES,
     MAX_TTL,
-    MIN_VALIDITY,
     lock_node_count,
     long_enough,
     node_ttl,
@@ -71,8 +70,8 @@ def test_a_lock_holds_this_long(ttl, elapsed, whole_seconds, seconds):
 
 def test_a_tenth_of_the_ttl_is_worth_holding():
     """Anything shorter is given back."""
-    assert long_enough(MIN_VALIDITY * 5.0, 5.0)
-    assert not long_enough(MIN_VALIDITY * 5.0 - 0.001, 5.0)
+    assert long_enough(0.5, 5.0)
+    assert not long_enough(0.499, 5.0)
     assert not long_enough(-1.0, 5.0)
 
 

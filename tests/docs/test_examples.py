@@ -23,7 +23,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^ *```(?P<language>\w*)")
 BLOCK = re.compile(r"^```(?P<language>pycon|python)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
 # Pages may use them; without them, and the plugins for them, their programs are skipped.
-OPTIONAL = ("dogpile", "fastapi", "flask_caching", "gevent", "shardcache_flask")
+OPTIONAL = (
+    "dogpile",
+    "fastapi",
+    "flask_caching",
+    "gevent",
+    "shardcache_fastapi",
+    "shardcache_flask",
+)
 
 # For the tests of a page: how busy this machine is must not decide whether a property holds.
 PATIENT = """

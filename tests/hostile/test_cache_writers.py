@@ -47,6 +47,7 @@ TERMS = {
     "stale lock": {"ttl": 0.05, "stale": 300.0, "lock": LOCK},
     "errors": {"stale_if_error": 300.0, "ttl": 0.05},
     "tags": {"tags": ("t",)},
+    "result tags": {"tags": lambda _call, _result: ("t",)},
 }
 
 
@@ -56,6 +57,12 @@ def codec_flags():
         client.set("k", {})
         (member,) = client._cluster.members.values()
         return member.backend.execute(Get(b"k"), time.monotonic() + 10)[0]
+
+
+def tagged(*tags):
+    """Return an envelope of a value whose tags depend on it."""
+    versions = [b"12345678"] * len(tags)
+    return pack(Envelope(CODEC_FLAGS, b"\xc0", FAR, 0.0, FAR, versions, tags))
 
 
 CODEC_FLAGS = codec_flags()
@@ -78,6 +85,10 @@ PLANTED = {
     "an envelope without end": (ENVELOPE_FLAGS, pack(Envelope(ENVELOPE_FLAGS, b"", FAR, 0.0, FAR))),
     "an envelope of junk": (ENVELOPE_FLAGS, pack(Envelope(CODEC_FLAGS, b"\xc1", FAR, FAR, FAR))),
     "an old envelope": (ENVELOPE_FLAGS, pack(Envelope(CODEC_FLAGS, b"\xc1", 0.0, FAR, 0.0))),
+    "an envelope with tags": (ENVELOPE_FLAGS, tagged(b"t")),
+    "an envelope with many tags": (ENVELOPE_FLAGS, tagged(*(b"%d" % n for n in range(255)))),
+    "an envelope with an empty tag": (ENVELOPE_FLAGS, tagged(b"")),
+    "an envelope with a huge tag": (ENVELOPE_FLAGS, tagged(b"x" * 100_000)),
     "no numbers": (
         ENVELOPE_FLAGS,
         pack(Envelope(CODEC_FLAGS, b"\xc1", float("nan"), float("nan"), FAR)),
@@ -295,7 +306,7 @@ def test_no_planted_key_delays_calls_for_long(cache, key, terms):
         cache.remove(key)
 
 
-@pytest.mark.parametrize("terms", ["plain", "shard", "lock", "stale", "tags"])
+@pytest.mark.parametrize("terms", ["plain", "shard", "lock", "stale", "tags", "result tags"])
 def test_no_planted_value_delays_calls_for_long(cache, terms):
     """Afterwards the value is recomputed and stored again."""
     function = cache.cached(**{**TERMS[terms], "ttl": 60.0})
@@ -317,7 +328,7 @@ def test_no_planted_value_delays_calls_for_long(cache, terms):
         assert function.calls == calls, name
 
 
-@pytest.mark.parametrize("terms", ["plain", "stale", "tags"])
+@pytest.mark.parametrize("terms", ["plain", "stale", "tags", "result tags"])
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.decode().removeprefix("~sc:"))
 def test_a_yes_of_an_invalidation_is_true(cache, key, terms):
     """After it no older value is served, whatever was planted."""
@@ -326,7 +337,7 @@ def test_a_yes_of_an_invalidation_is_true(cache, key, terms):
         "invalidate": lambda: function.do("invalidate"),
         "invalidate_all": lambda: function.do("invalidate_all"),
     }
-    if terms == "tags":
+    if "tags" in terms:
         forget["invalidate_tag"] = lambda: cache.client.invalidate_tag("t")
     for name, plant in kinds_of(cache, BESIDE).items():
         for how, act in forget.items():

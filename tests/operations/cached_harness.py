@@ -14,6 +14,7 @@ from shardcache.core.commands import Command, Payload, Set
 from shardcache.core.reserved_keys import GENERATIONS, VALUE_LOCKS, own_key
 from shardcache.core.values.flags import MARK_FLAGS, is_mark
 from shardcache.core.values.freshness import open_stored
+from shardcache.core.values.payloads import Payloads
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.request import Request
 
@@ -72,6 +73,7 @@ class RecomputeHarness(Harness):
         super().__init__(kinds=kinds, processes=processes, seed=seed)
         self.source = Source(DELTA)
         self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
+        self.payloads: Payloads | None = None  # of the function, in place of the client's
 
     def request(
         self,
@@ -91,6 +93,7 @@ class RecomputeHarness(Harness):
             protection,
             protection.direct,
             tags,
+            payloads=self.payloads,
         )
 
     def start_call(self, process: int = 0, policy: CachePolicy | None = None) -> Task:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from operations.key_harness import KeyHarness
+from operations.client_harness import ClientHarness
 from operations.simulation import Process, SimulatedNode
 from shardcache.core.commands import ServerStats
 from shardcache.core.placement.nodes import Node
@@ -14,7 +14,7 @@ from shardcache.errors import CheckFailedError
 from shardcache.operations.keys.checking import NodeCheck, check
 
 
-class CheckHarness(KeyHarness):
+class CheckHarness(ClientHarness):
     """Nodes to be checked."""
 
     def __init__(

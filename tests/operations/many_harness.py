@@ -33,7 +33,7 @@ class ManyHarness(LoopHarness):
 
         return noted
 
-    async def factory(self, keys):
+    async def load_many(self, keys):
         """Return the version of the moment of the call for each key, a while later."""
         self.batches.append(keys)
         version = self.version
@@ -45,7 +45,7 @@ class ManyHarness(LoopHarness):
     def many(self, place=0, keys=KEYS, factory=None):
         """Return a call of a client for many values."""
         return many.get(
-            self.clusters[place], keys, self.make_request(place), factory or self.factory
+            self.clusters[place], keys, self.make_request(place), factory or self.load_many
         )
 
     def make_request(self, place):
@@ -66,7 +66,7 @@ class ManyHarness(LoopHarness):
     def each(self, operation, place=0, keys=KEYS):
         """Run an operation for each key in lockstep."""
         work = many.each(
-            self.clusters[place], keys, self.make_request(place), self.factory, operation
+            self.clusters[place], keys, self.make_request(place), self.load_many, operation
         )
         return self.loop.run(work)
 

@@ -297,7 +297,12 @@ class Process:
     @property
     def caches(self) -> CacheContext:
         """Return what the cached functions of the client have in common."""
-        return CacheContext(lambda: self.cluster, self.protection, self.generations)
+        return CacheContext(
+            lambda: self.cluster,
+            self.protection,
+            self.generations,
+            lambda results: Payloads(Msgpack(), None, results.declared),
+        )
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Task:
         """Begin an operation."""

@@ -226,16 +226,18 @@ class LoopHarness:
         self.policy = CachePolicy(**{"ttl": 60.0, "jitter": 0.0, **terms})
         self.tags = tags
         self.result_tags = result_tags
+        self.payloads: Payloads | None = None  # of the function, in place of the clients'
         self.version = 0
         self.error = None  # what the source raises in place of a version
+        self.factory = None  # a function that is called in place of the source
         self.calls = 0
         self.busy = [0] * clients
         self.protections = [Protection() for _ in range(clients)]
         self.most_busy = 0
         self.delta = DELTA
 
-    def request(self, place=0, factory=None):
-        """Return one call of a client, for the source or for a function."""
+    def request(self, place):
+        """Return one call of a client."""
 
         async def load():
             self.calls += 1
@@ -255,11 +257,12 @@ class LoopHarness:
         request = Request(
             cluster,
             self.KEY,
-            factory or load,
+            self.factory or load,
             self.policy,
             protection,
             protection.direct,
             self.tags,
+            payloads=self.payloads,
         )
         if self.result_tags:
             request.result_tags = lambda _: self.result_tags
@@ -274,9 +277,9 @@ class LoopHarness:
         """Let time pass."""
         self.loop.advance(seconds)
 
-    def start_call(self, place=0, factory=None):
-        """Begin a call of a client, for the source or for a function."""
-        return self.loop.create_task(cached_value.get(self.request(place, factory)))
+    def start_call(self, place=0):
+        """Begin a call of a client."""
+        return self.loop.create_task(cached_value.get(self.request(place)))
 
     def void(self, place, way):
         """Change the source, and invalidate what was made of it before."""

@@ -124,7 +124,9 @@ def test_the_source_distribution_holds_all_that_is_in_the_repository(sdist):
 
 def test_what_is_run_and_tested_is_in_the_source_distribution(sdist):
     """Each path that tox.ini or pytest's settings name."""
-    told = re.findall(r"\b(?:tests|loadtests)/[\w./-]+\.py", (ROOT / "tox.ini").read_text("utf-8"))
+    told = re.findall(
+        r"\b(?:plugins|loadtests|tests)/[\w./-]+\.py", (ROOT / "tox.ini").read_text("utf-8")
+    )
     assert len(told) > 3
     assert set(told) <= sdist
     for path in PROJECT["tool"]["pytest"]["ini_options"]["testpaths"]:

@@ -31,6 +31,9 @@ VALUE_TESTS = tuple(
     for subject in ("recompute", "refresh", "claims", "waiting", "takeover", "outcomes")
 )
 FLIGHT_TESTS = ("operations/recompute/test_single_flight.py",)
+TYPE_TESTS = tuple(
+    f"operations/recompute/test_{subject}.py" for subject in ("typed_results", "uncacheable")
+)
 RESULT_TAG_TESTS = ("operations/recompute/test_result_tags.py",)
 SIGNED_TESTS = ("clients/test_signed.py", "clients/test_replay.py")
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
@@ -509,6 +512,41 @@ MUTANTS = [
         "self.due = began + LOOK_AGAIN",
         "self.due = cluster.io.now() + LOOK_AGAIN",
         GENERATION_TESTS,
+    ),
+    Mutant(
+        "a result that cannot be stored keeps the followers waiting",
+        "operations/recompute/recompute.py",
+        "    except EncodeError as error:\n        await _skip_storing(request, claim)\n",
+        "    except EncodeError as error:\n",
+        TYPE_TESTS,
+    ),
+    Mutant(
+        "a result is stored that would come back as something else",
+        "core/values/typed.py",
+        "if difference is not None:",
+        "if difference == 1:",
+        TYPE_TESTS,
+    ),
+    Mutant(
+        "a value of an older type raises",
+        "operations/recompute/request.py",
+        " and not isinstance(error, InvalidValueError)",
+        "",
+        TYPE_TESTS,
+    ),
+    Mutant(
+        "the leader gets another value than the followers",
+        "operations/recompute/request.py",
+        "return self.payloads.dump_result(self.name, result)",
+        "return self.payloads.dump_result(self.name, result)[0], result",
+        TYPE_TESTS,
+    ),
+    Mutant(
+        "any class of a known name is taken for the one in the table",
+        "core/codecs/subclasses.py",
+        "return code if code and SUBCLASSES[code].find() is kind else 0",
+        "return code",
+        ("core/codecs/test_subclasses.py",),
     ),
 ]
 

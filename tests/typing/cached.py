@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import assert_type
+from typing import Any, NamedTuple, assert_type
 
 from shardcache import (
     AsyncClient,
@@ -23,6 +23,7 @@ from shardcache import (
     configure,
     refresh,
 )
+from shardcache.core.codecs import Json
 
 client = Client("memory://a")
 async_client = AsyncClient("memory://a")
@@ -99,6 +100,24 @@ async_client.cached(by_default)  # type: ignore[arg-type]  # pyright: ignore[rep
 cached(by_default)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+class Account(NamedTuple):
+    """A type of the application's own."""
+
+    number: int
+
+
+@client.cached(ttl=60, returns=True, codec="json", on_uncacheable="raise")
+def accounts(user_id: int) -> list[Account]:
+    """Stand for a function whose results are of an own type."""
+    return [Account(user_id)]
+
+
+@cached(ttl=60, returns=Account | None, codec=Json())
+async def account(user_id: int) -> Account | None:
+    """Stand for a function whose type is given."""
+    return Account(user_id)
+
+
 class Users:
     """Methods of every kind."""
 
@@ -119,6 +138,25 @@ class Users:
         return str(number)
 
 
+class Backwards:
+    """A value format of another author."""
+
+    name = "backwards"
+
+    def encode(self, name: bytes, value: Any) -> tuple[int, bytes]:
+        """Return a payload."""
+        return 64 << 16, name + bytes(value)
+
+    def decode(self, name: bytes, payload: tuple[int, bytes]) -> Any:
+        """Return a value."""
+        return name, payload
+
+
+async def load_account() -> Account:
+    """Stand for any factory."""
+    return Account(7)
+
+
 def functions() -> None:
     """Call with the function's own parameters; the extras take them as well."""
     assert_type(profile(7, verbose=True), dict[str, int])
@@ -137,6 +175,11 @@ def functions() -> None:
     assert_type(names([7], short=True), dict[int, str])
     assert_type(names.get([7]), dict[int, str] | None)
     assert_type(names.invalidate([7]), bool)
+    assert_type(accounts(7), list[Account])
+    assert_type(accounts.get(7), list[Account] | None)
+    assert_type(client.get_or_set("k", lambda: Account(7), ttl=60, returns=Account), Account)
+    assert_type(client.get_or_set("k", lambda: [7], ttl=60, codec=Backwards()), list[int])
+    accounts.set([7], 7)  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
     assert_type(client.stats(), Stats)
     with bypass(), refresh():
         assert_type(plain(7), str)
@@ -159,6 +202,9 @@ async def awaited() -> None:
     """Await the same."""
     assert_type(await fetched(7), bytes)
     assert_type(await fetched_names([7]), Mapping[int, str])
+    assert_type(await account(7), Account | None)
+    stored = await async_client.get_or_set("k", load_account, ttl=60, returns=True)
+    assert_type(stored, Account)
     assert_type(await fetched.get(7), bytes | None)
     assert_type(await Users().awaited(7), str)
     assert_type(await Users().awaited.refresh(7), str)

@@ -109,6 +109,23 @@ def test_an_old_framework_gets_words(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.servers
+def test_one_region_of_all_processes_creates_a_value(urls: Sequence[str]):
+    """The others see that it is locked."""
+    creator, other = make(url=urls), make(url=urls)
+    mutex = creator.backend.get_mutex("k")
+    assert mutex.acquire()
+    assert other.key_is_locked("k")
+    assert not other.backend.get_mutex("k").acquire(wait=False)
+    mutex.release()
+    assert not other.key_is_locked("k")
+
+
+def test_without_a_distributed_lock_the_region_has_its_own():
+    """dogpile.cache then takes a lock of threads."""
+    assert make(url=URL, distributed_lock=False).backend.get_mutex("k") is None
+
+
+@pytest.mark.servers
 def test_a_region_goes_on_when_a_node_dies(urls: Sequence[str], servers: Sequence[Server]):
     """The keys of the node are missing, and each process creates their values for itself."""
     region, other = make(url=urls, timeout=0.25), make(url=urls, timeout=0.25)

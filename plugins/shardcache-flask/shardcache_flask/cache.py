@@ -7,7 +7,13 @@ from typing import Any, ClassVar
 
 from cachelib import BaseCache
 
-from shardcache import Client, ConfigurationError, EncodeError, PartialFailureError
+from shardcache import (
+    Client,
+    ConfigurationError,
+    EncodeError,
+    InvalidKeyError,
+    PartialFailureError,
+)
 from shardcache.core.secrecy import takes_secrets
 from shardcache_flask.clients import Url, merge_settings
 from shardcache_flask.releases import require
@@ -56,8 +62,10 @@ class ShardCache(BaseCache):
         seconds_to_live(default_timeout)  # raises if it is not a timeout
         self.default_timeout = default_timeout  # type: ignore[assignment] # cachelib's is an int
         self.ignore_delete_many_errors = ignore_delete_many_errors
+        if not isinstance(key_prefix, str):
+            raise ConfigurationError("key_prefix: must be text")
         self.key_prefix = self._prefix = key_prefix
-        self._flushes = False
+        self._flushes = self._lacks_secret = False
         self._serializer: Serializer | None = None
         if client is None:
             settings = merge_settings(url, options)
@@ -66,6 +74,7 @@ class ShardCache(BaseCache):
                 self._prefix = ""
             else:
                 self._flushes = True
+            self._lacks_secret = settings["secret"] is None and settings["codec"] == "msgpack"
             self._owned = Client(**settings)
         elif url or options:
             raise ConfigurationError(
@@ -92,17 +101,18 @@ class ShardCache(BaseCache):
 
     def get(self, key: str) -> Any:
         """Return the value of `key`, or `None`."""
-        return self._client.get(self._prefix + key)
+        return self._client.get(self._name(key))
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return a value or `None` for each key; all nodes are asked at once."""
-        found = self._client.get_many([self._prefix + key for key in keys])
-        return [found.get(self._prefix + key) for key in keys]
+        names = [self._name(key) for key in keys]
+        found = self._client.get_many(names)
+        return [found.get(name) for name in names]
 
     def set(self, key: str, value: Any, timeout: Timeout | None = None) -> bool:
         """Store a value; return whether it was stored."""
         try:
-            return self._client.set(self._prefix + key, value, self._ttl(timeout))
+            return self._client.set(self._name(key), value, self._ttl(timeout))
         except EncodeError as error:
             raise self._refusal(error) from None
 
@@ -112,15 +122,13 @@ class ShardCache(BaseCache):
         Raise `NodeError` if its node fails.
         """
         try:
-            return self._raising.add(self._prefix + key, value, self._ttl(timeout))
+            return self._raising.add(self._name(key), value, self._ttl(timeout))
         except EncodeError as error:
             raise self._refusal(error) from None
 
     def set_many(self, mapping: Mapping[str, Any], timeout: Timeout | None = None) -> list[str]:
         """Store every item, all nodes at once; return the keys that were stored."""
-        items: dict[str | bytes, Any] = {
-            self._prefix + key: value for key, value in mapping.items()
-        }
+        items: dict[str | bytes, Any] = {self._name(key): value for key, value in mapping.items()}
         try:
             failed = self._client.set_many(items, self._ttl(timeout))
         except EncodeError as error:
@@ -129,7 +137,7 @@ class ShardCache(BaseCache):
 
     def delete(self, key: str) -> bool:
         """Delete a key; return whether it existed."""
-        return self._client.delete(self._prefix + key)
+        return self._client.delete(self._name(key))
 
     def delete_many(self, *keys: str) -> list[str]:
         """Delete every key, all nodes at once; return those that are gone, missing ones included.
@@ -137,7 +145,7 @@ class ShardCache(BaseCache):
         With `ignore_delete_many_errors=False`, raise `RuntimeError` if a node failed.
         """
         try:
-            self._raising.delete_many([self._prefix + key for key in keys])
+            self._raising.delete_many([self._name(key) for key in keys])
         except PartialFailureError as error:
             if not self.ignore_delete_many_errors:
                 raise RuntimeError(f"keys could not be deleted: {error}") from error
@@ -146,7 +154,7 @@ class ShardCache(BaseCache):
 
     def has(self, key: str) -> bool:
         """Return whether a key exists, without reading its value."""
-        return self._client.exists(self._prefix + key)
+        return self._client.exists(self._name(key))
 
     def clear(self) -> bool:
         """End all keys of the namespace; return whether that is in force.
@@ -162,7 +170,7 @@ class ShardCache(BaseCache):
         """
         count = self._raising.incr if delta >= 0 else self._raising.decr
         ttl = self._ttl(None)
-        value = count(self._prefix + key, abs(delta), initial=delta, ttl=ttl, floor=None)
+        value = count(self._name(key), abs(delta), initial=delta, ttl=ttl, floor=None)
         assert value is not None  # noqa: S101 - a missing one is created
         return value
 
@@ -179,16 +187,23 @@ class ShardCache(BaseCache):
         self._client = client
         self._raising = client.view(on_error="raise")
 
+    def _name(self, key: str) -> str:
+        if not isinstance(key, str):
+            raise InvalidKeyError(f"a key must be str, not {type(key).__name__}")
+        return self._prefix + key
+
     def _ttl(self, timeout: Timeout | None) -> float | None:
         return seconds_to_live(self.default_timeout if timeout is None else timeout)
 
     def _without(self, keys: Iterable[str], failed: Iterable[str | bytes]) -> list[str]:
         """Return the keys, in their order, except those that failed."""
         left_out = set(failed)
-        return [key for key in keys if self._prefix + key not in left_out]
+        return [key for key in keys if self._name(key) not in left_out]
 
     def _refusal(self, error: EncodeError) -> Exception:
         """Return the error of pickle itself, or that of the codec with the way out."""
         if isinstance(error.__cause__, Exception):
             return error.__cause__
-        return EncodeError(f"{error}; {self.way_out}")
+        if self._lacks_secret and self._serializer is None:
+            return EncodeError(f"{error}; {self.way_out}")
+        return error

@@ -95,15 +95,32 @@ def test_a_secret_key_is_changed_without_a_cold_cache(urls: Sequence[str]):
         assert cache.get("after") == [2]
 
 
-def test_an_explicit_codec_or_secret_wins():
-    """The application's secret is for pickles."""
-    key = "application's"
-    with pytest.raises(ConfigurationError, match="no such codec"):
-        make(CACHE_SHARDCACHE_URL=f"{URL}?codec=none", SECRET_KEY=key)
-    app, cache = make(CACHE_SHARDCACHE_URL=f"{URL}?codec=json", SECRET_KEY=key)
-    assert "json" in repr(app) or backend(app, cache).set("k", {"a": 1})
-    app, cache = make(CACHE_SHARDCACHE_URL=URL, CACHE_OPTIONS={"codec": "pickle"}, SECRET_KEY=key)
-    assert backend(app, cache).set("k", {int})
+@pytest.mark.servers
+def test_another_codec_is_not_signed(urls: Sequence[str]):
+    """The application's secret is for pickles: other programs read its JSON."""
+    options = {"codec": "json", "clearable": False}
+    app, cache = make(CACHE_SHARDCACHE_URL=urls, CACHE_OPTIONS=options, SECRET_KEY="x")
+    with app.app_context():
+        cache.set("k", {"a": 1})
+    with Client(urls, codec="json") as other:
+        assert other.get("flask_cache_k") == {"a": 1}
+
+
+@pytest.mark.parametrize("options", [{"codec": "pickle"}, {"codec": "pickle", "secret": "y"}])
+def test_a_codec_of_pickles_has_the_secret(options: dict[str, object]):
+    """The application's, unless it has one for the cache."""
+    app, cache = make(CACHE_SHARDCACHE_URL=URL, CACHE_OPTIONS=options, SECRET_KEY="x")
+    with app.app_context():
+        assert cache.set("k", {int})
+
+
+@pytest.mark.parametrize(
+    ("config", "ignored"), [({"CACHE_IGNORE_ERRORS": True}, True), ({}, False)]
+)
+def test_errors_are_ignored_as_configured(config: dict[str, object], *, ignored: bool):
+    """Also by releases that do not hand it over among the options."""
+    cache = FlaskCache(None, {"CACHE_SHARDCACHE_URL": URL, **config}, [], {})
+    assert cache.ignore_delete_many_errors is ignored
 
 
 @pytest.mark.servers

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from shardcache.core.commands import Payload
 from shardcache.errors import ConfigurationError, EncodeError
+
+# How an error tells the way out for values of a caller's own types.
+OWN_TYPES: Final = "declare the type of a cached result with returns=…"
 
 # Values may be anything: every `Any` here is one.
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
-from shardcache.core.codecs.base import no_options, refusal
+from shardcache.core.codecs.base import OWN_TYPES, no_options, refusal
 from shardcache.errors import DecodeError, EncodeError
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
-_WAYS: Final = "convert it to what JSON has, or use the codec 'msgpack'"
+_CONVERT: Final = "convert it to what JSON has, or use the codec 'msgpack'"
+_WAYS: Final = f"convert it to what JSON has, {OWN_TYPES}, or use the codec 'msgpack'"
 
 
 class Json:
     """JSON in UTF-8, for exactly the types that JSON returns: no tuples, and `str` keys only."""
 
-    name: ClassVar[str] = "json"
-    kind: ClassVar[int] = 33
+    name = "json"
+    kind = 33
 
     def __init__(self, **options: Any) -> None:  # refused whatever they are
         no_options(self.name, options)
@@ -31,10 +32,10 @@ class Json:
         except RecursionError:
             raise EncodeError("nested too deeply for the codec 'json'") from None
         except UnicodeEncodeError:
-            raise EncodeError(f"text that UTF-8 cannot hold: {_WAYS}") from None
+            raise EncodeError(f"text that UTF-8 cannot hold: {_CONVERT}") from None
         except ValueError:
             raise EncodeError(
-                f"NaN, an infinity or an int of thousands of digits: {_WAYS}"
+                f"NaN, an infinity or an int of thousands of digits: {_CONVERT}"
             ) from None
 
     def decode(self, name: bytes, data: bytes) -> Any:  # noqa: ARG002 - the same under any name
@@ -56,7 +57,7 @@ def _check(value: Any) -> None:  # any value: its type is checked here
     if kind is dict:
         for key, item in value.items():
             if type(key) is not str:
-                raise refusal("json", key, f"as a key; {_WAYS}")
+                raise refusal("json", key, f"as a key; {_CONVERT}")
             if type(item) not in _SCALARS:
                 _check(item)
     elif kind is list:

@@ -7,21 +7,22 @@ one pass, and msgpack itself limits the nesting.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from typing import Any, ClassVar, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 from uuid import UUID
 
 import msgpack
 
-from shardcache.core.codecs.base import no_options, refusal
+from shardcache.core.codecs.base import OWN_TYPES, no_options, refusal
+from shardcache.core.codecs.subclasses import SUBCLASSES, Subclass, code_of
 from shardcache.errors import DecodeError, EncodeError
 
 _WAYS: Final = (
-    "convert it to built-in types, use the codec 'pickle' with a secret,"
-    " or bring a codec of your own"
+    f"convert it to built-in types, {OWN_TYPES}, use the codec 'pickle' with a secret, or bring a codec"
+    " of your own"
 )
 
 # An attacker who can write to the cache can write keys and members that all have the same hash:
@@ -37,8 +38,8 @@ MAX_EXPONENT: Final = 999_999
 class Msgpack:
     """Exact msgpack: a value that would not come back equal and of the same type is refused."""
 
-    name: ClassVar[str] = "msgpack"
-    kind: ClassVar[int] = 32
+    name = "msgpack"
+    kind = 32
 
     def __init__(self, **options: Any) -> None:  # refused whatever they are
         no_options(self.name, options)
@@ -97,24 +98,33 @@ def _check(value: Any) -> None:
     """Raise `EncodeError` for what msgpack would pack silently, and return as another type."""
     kind = type(value)
     if kind is dict:
-        plain = True
-        for key, item in value.items():
-            if type(key) not in _SCALARS:
-                plain = False
-                _check(key)
-            if type(item) not in _SCALARS:
-                _check(item)
-        if not plain:
-            _list_members(value)
+        _check_items(value)
     elif kind in _SEQUENCES:
         for item in value:
             if type(item) not in _SCALARS:
                 _check(item)
+    elif kind in _MAPPINGS:
+        _check_items(value)
+        if vars(value):
+            raise refusal("msgpack", value, "it has attributes of its own")
     elif kind in _LOOKALIKES:
         raise refusal("msgpack", value, _WAYS)
 
 
+def _check_items(value: dict[Any, Any]) -> None:
+    plain = True
+    for key, item in value.items():
+        if type(key) not in _SCALARS:
+            plain = False
+            _check(key)
+        if type(item) not in _SCALARS:
+            _check(item)
+    if not plain:
+        _list_members(value)
+
+
 _SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
+_MAPPINGS: Final = frozenset({OrderedDict, Counter})
 _SEQUENCES: Final = frozenset({list, tuple, set, frozenset})
 _LOOKALIKES: Final = frozenset({bytearray, memoryview, msgpack.ExtType, msgpack.Timestamp})
 
@@ -129,7 +139,8 @@ class Mark(NamedTuple):
 
 def _to_array(value: object) -> list[Any]:
     """Return the array for a value of a type that msgpack lacks."""
-    mark = _MARKS.get(type(value))
+    kind = type(value)
+    mark = _MARKS.get(kind) or _MARKS_BY_CODE.get(code_of(kind))
     if mark is None:
         raise refusal("msgpack", value, _WAYS)
     return [msgpack.ExtType(mark.code, b""), *mark.parts(value)]
@@ -184,7 +195,7 @@ def _list_members(members: Collection[Any]) -> list[Any]:
 
 def _restore_members(members: list[Any]) -> list[Any]:
     if _collide(members):
-        raise DecodeError("a set with too many members of the same hash")
+        raise DecodeError("too many members or keys of the same hash")
     return members
 
 
@@ -193,6 +204,16 @@ def _restore_dict(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     if _collide([key for key, _ in items]):
         raise DecodeError("a dict with too many keys of the same hash")
     return dict(items)
+
+
+def _list_items(value: dict[Any, Any]) -> list[Any]:
+    """Return each key of a dict with its value after it; raise `EncodeError` if the keys collide."""
+    return [each for key in _list_members(value) for each in (key, value[key])]
+
+
+def _restore_items(parts: list[Any]) -> Iterable[tuple[Any, Any]]:
+    keys = _restore_members(parts[::2])
+    return zip(keys, parts[1::2], strict=True)
 
 
 def _collide(members: Collection[Any]) -> bool:
@@ -258,6 +279,14 @@ def _offset(value: timedelta) -> list[Any]:
     return [value.days, value.seconds, value.microseconds]
 
 
+def _mark_of(code: int, subclass: Subclass) -> Mark:
+    def restore(parts: list[Any]) -> Any:
+        (value,) = parts
+        return subclass.restore(value)
+
+    return Mark(code, lambda value: [subclass.to_builtin(value)], restore)
+
+
 _MARKS: Final[dict[type, Mark]] = {
     tuple: Mark(1, list, tuple),
     set: Mark(2, _list_members, lambda parts: set(_restore_members(parts))),
@@ -274,5 +303,10 @@ _MARKS: Final[dict[type, Mark]] = {
     time: Mark(8, _time_parts, _time_restorer(time.fromisoformat)),
     timedelta: Mark(9, _offset, lambda parts: timedelta(*parts)),
     UUID: Mark(10, lambda value: [value.bytes], lambda parts: UUID(bytes=parts[0])),
+    OrderedDict: Mark(15, _list_items, lambda parts: OrderedDict(_restore_items(parts))),
+    Counter: Mark(16, _list_items, lambda parts: Counter(dict(_restore_items(parts)))),
 }
-_MARKS_BY_CODE: Final = {mark.code: mark for mark in _MARKS.values()}
+_MARKS_BY_CODE: Final = {
+    **{mark.code: mark for mark in _MARKS.values()},
+    **{code: _mark_of(code, subclass) for code, subclass in SUBCLASSES.items()},
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from shardcache.core.codecs.base import no_options, refusal
 from shardcache.errors import DecodeError
@@ -16,9 +16,9 @@ class Pickle:
     The client signs what it stores, and verifies it before it is decoded here.
     """
 
-    name: ClassVar[str] = "pickle"
-    kind: ClassVar[int] = 34
-    signed_only: ClassVar[bool] = True
+    name = "pickle"
+    kind = 34
+    signed_only = True
 
     def __init__(self, **options: Any) -> None:  # refused whatever they are
         no_options(self.name, options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from shardcache.core.codecs.base import no_options, refusal
 from shardcache.errors import DecodeError
@@ -11,8 +11,8 @@ from shardcache.errors import DecodeError
 class Raw:
     """Bytes, text and whole numbers as they are; every other type is refused."""
 
-    name: ClassVar[str] = "raw"
-    kind: ClassVar[int] = 35
+    name = "raw"
+    kind = 35
 
     def __init__(self, **options: Any) -> None:  # refused whatever they are
         no_options(self.name, options)

@@ -87,6 +87,8 @@ def _unpack_tags(stored: bytes, place: int) -> tuple[list[bytes], int]:
             (length,) = _LENGTH.unpack_from(stored, place)
             place += _LENGTH.size + length
             tags.append(stored[place - length : place])
+            if not length:  # no tag has an empty name
+                raise DecodeError("an envelope with an empty tag")
     except struct.error:
         place = len(stored) + 1
     if place > len(stored):

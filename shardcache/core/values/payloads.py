@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, TypeAlias
 
-from shardcache.core.codecs import Codec, ValueFormat
+from shardcache.core.codecs import Codec, Msgpack, Pickle, ValueFormat
 from shardcache.core.commands import Payload
+from shardcache.core.own_types.declared import DeclaredType
 from shardcache.core.values.flags import (
     ABANDONED_FLAGS,
     CODEC_KINDS,
@@ -30,27 +31,59 @@ from shardcache.core.values.flags import (
 from shardcache.core.values.formats import format_of
 from shardcache.core.values.other_clients import InflateBudget, OtherClients
 from shardcache.core.values.signing import Scope, Signer
+from shardcache.core.values.typed import TypedFormat
 from shardcache.errors import ConfigurationError, DecodeError
 
 Encode: TypeAlias = Callable[..., Payload]
 Decode: TypeAlias = Callable[..., Any]  # a value may be anything
+
+# Codecs that keep dates, UUIDs and bytes as they are. Others may take no more than JSON has.
+_RICH: Final = (Msgpack, Pickle)
 
 
 class Payloads:
     """The stored form of a client's values, by a codec or a `ValueFormat`, without signatures.
 
     Nothing is signed here: `encode` is `dump`, `decode` is `load`, and `seal` and `open` return
-    their argument.
+    their argument. Values of a `declared` type are dumped to built-in ones, and validated when they
+    are read; `dump_error` and `load_error`, for what is stored in place of a value, do neither.
     """
 
-    __slots__ = ("bytes_flags", "decode", "dump", "encode", "load", "name", "others")
+    __slots__ = (
+        "_typed",
+        "bytes_flags",
+        "codec",
+        "declared",
+        "decode",
+        "dump",
+        "dump_error",
+        "encode",
+        "load",
+        "load_error",
+        "name",
+        "others",
+    )
 
     signs: ClassVar[bool] = False
 
-    def __init__(self, codec: Codec | ValueFormat, others: OtherClients | None = None) -> None:
+    def __init__(
+        self,
+        codec: Codec | ValueFormat,
+        others: OtherClients | None = None,
+        declared: DeclaredType | None = None,
+    ) -> None:
         """Prepare the codec's format; raise `ConfigurationError` if the codec cannot be used."""
+        self.codec = codec
+        self.declared = declared
         self.others = OtherClients() if others is None else others
-        value_format = format_of(codec, self.others)
+        untyped = format_of(codec, self.others)
+        self.dump_error: Encode = untyped.encode
+        self.load_error: Decode = untyped.decode
+        self._typed: TypedFormat | None = None
+        if declared is not None:
+            form = declared.rich if isinstance(codec, _RICH) else declared.json
+            self._typed = TypedFormat(untyped, declared, form)
+        value_format = self._typed or untyped
         if getattr(codec, "signed_only", False) and not self.signs:
             raise ConfigurationError(
                 f"codec {codec.name!r} needs a secret, because reading untrusted bytes runs code: give"
@@ -63,6 +96,15 @@ class Payloads:
         self.decode: Decode = value_format.decode
         # The flags of payloads whose bytes are the value, and need no decoder.
         self.bytes_flags = value_format.bytes_flags
+
+    def dump_result(self, name: bytes, result: Any) -> tuple[Payload, Any]:
+        """Return the payload of a function's result, and the result as its readers get it.
+
+        Raise `EncodeError` if it cannot be stored, or would not come back equal and of the same types.
+        """
+        if self._typed is None:
+            return self.dump(name, result), result
+        return self._typed.encode_result(name, result)
 
     def decoder(self) -> Decode:
         """Return `decode` for one call over many keys, with one budget for all that it inflates."""
@@ -97,9 +139,10 @@ class SignedPayloads(Payloads):
         secrets: Sequence[bytes],
         wall: Callable[[], float],
         others: OtherClients | None = None,
+        declared: DeclaredType | None = None,
     ) -> None:
         """Sign with the first of `secrets`, and accept signatures by any of them."""
-        super().__init__(codec, others)
+        super().__init__(codec, others, declared)
         self._signer = Signer(secrets)
         self._wall = wall
         self.encode = self._encode
@@ -159,6 +202,9 @@ def payloads_of(
     secrets: Sequence[bytes],
     wall: Callable[[], float],
     others: OtherClients,
+    declared: DeclaredType | None = None,
 ) -> Payloads:
     """Return payloads that are signed if there are secrets."""
-    return SignedPayloads(codec, secrets, wall, others) if secrets else Payloads(codec, others)
+    if secrets:
+        return SignedPayloads(codec, secrets, wall, others, declared)
+    return Payloads(codec, others, declared)

@@ -19,7 +19,7 @@ from typing import Final
 from shardcache.core.commands import Cas, Delete, Get, Gets, Payload, Reply, Set, When
 from shardcache.core.reserved_keys import TAG_LOGS, own_key
 from shardcache.core.values.flags import MARK_FLAGS
-from shardcache.errors import DecodeError, NodeError
+from shardcache.errors import DecodeError, NodeError, NodeRefusedError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 
@@ -45,7 +45,7 @@ async def ends(cluster: Cluster) -> Ends:
     without = {
         member: When.ABSENT if reply is None else When.ALWAYS  # in place of what is no log
         for member, reply in replies.items()
-        if not isinstance(reply, NodeError) and not _entries(cluster, reply)
+        if not _is_failure(reply) and not _entries(cluster, reply)
     }
     if without:
         replies |= await _begin(cluster, without, deadline)
@@ -80,7 +80,7 @@ async def has_logged(
     unknown = False
     for tag, member in places:
         entries, end = _entries(cluster, logs[member]), since.get(member)
-        if end is None or isinstance(logs[member], NodeError):
+        if end is None or _is_failure(logs[member]):
             unknown = True
         elif _may_have(entries, end, tag):
             return True
@@ -92,6 +92,8 @@ async def add(cluster: Cluster, member: Member, tag: bytes) -> NodeError | None:
     name, deadline = name_of(cluster), cluster.deadline()
     for _ in range(TRIES):
         found = await cluster.ask(member, Gets(name), deadline)
+        if isinstance(found, NodeRefusedError):
+            break
         if not isinstance(found, tuple):
             return found if isinstance(found, NodeError) else None
         payload, token = found
@@ -100,7 +102,7 @@ async def add(cluster: Cluster, member: Member, tag: bytes) -> NodeError | None:
         reply = await cluster.ask(member, Cas(name, _seal(cluster, entries), token), deadline)
         if reply is not False:  # stored, or the log is gone
             return reply if isinstance(reply, NodeError) else None
-    # Too many clients add at once: without their log, recomputes in progress store nothing.
+    # Too many clients add at once, or it is no log: without it, recomputes in progress store nothing.
     reply = await cluster.ask(member, Delete(name), deadline)
     return reply if isinstance(reply, NodeError) else None
 
@@ -112,6 +114,11 @@ async def _read(
     command = Get(name_of(cluster))
     replies = await cluster.ask_many([(member, command) for member in members], deadline)
     return dict(zip(members, replies, strict=True))
+
+
+def _is_failure(reply: Reply) -> bool:
+    """Return whether the node failed. It refuses to read what is of a type that is not ours."""
+    return isinstance(reply, NodeError) and not isinstance(reply, NodeRefusedError)
 
 
 def _may_have(entries: Sequence[bytes], end: bytes, tag: bytes) -> bool:

@@ -123,7 +123,7 @@ async def put(request: Request, value: Any) -> bool:
     if lifetime == 0:
         return False
     result_tags = request.tags_of(value)
-    payload = request.dump(value, result_tags)
+    payload, _ = request.dump(value, result_tags)
     all_tags = [*request.tags, *(result_tags or ())]
     versions = await tags.get_or_create(request.cluster, all_tags)
     if versions is None:

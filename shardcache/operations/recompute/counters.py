@@ -15,7 +15,7 @@ COUNTERS: Final = {
     "wait_seconds": "the time that those waited, in all",
     "timeouts": "waited for another caller's value until they timed out",
     "rejected": "values not stored: something newer or an invalidation came, or the claim ran out",
-    "uncached": "values that the policy does not store",
+    "uncached": "results that were not stored: the policy does not keep them, or they cannot be",
     "orphaned": "recomputes that went on after their last caller was cancelled",
     "errors": "exceptions of the function",
     "swallowed": "errors in whose place an old value was served",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from shardcache.errors import DecodeError, EncodeError
 from shardcache.operations.recompute.counters import RecomputeCounters
 
 MOST_MARKS: Final = 1024
@@ -61,6 +62,12 @@ class Notes(Protocol):
     def error_not_kept(self, function: str, kind: type[Exception]) -> None:
         """Report that an exception was to be stored, and cannot be."""
 
+    def result_not_stored(self, function: str, error: EncodeError) -> None:
+        """Report that a result was returned, and cannot be stored."""
+
+    def value_not_valid(self, function: str, error: DecodeError) -> None:
+        """Report that a stored value is not of the declared type, and was read as a miss."""
+
 
 class NoNotes:
     """Notes that are dropped."""
@@ -69,6 +76,12 @@ class NoNotes:
         """Do nothing."""
 
     def error_not_kept(self, function: str, kind: type[Exception]) -> None:
+        """Do nothing."""
+
+    def result_not_stored(self, function: str, error: EncodeError) -> None:
+        """Do nothing."""
+
+    def value_not_valid(self, function: str, error: DecodeError) -> None:
         """Do nothing."""
 
 

@@ -258,16 +258,13 @@ async def _store_result(  # noqa: PLR0913, PLR0917 - all that a recompute has fo
         raise
     stored = False
     try:
-        payload = request.dump(result, result_tags)
+        payload, result = request.dump(result, result_tags)
     except EncodeError as error:
         await _skip_storing(request, claim)
         request.notify_computed(seconds, None, stored=False)
-        if lifetime == 0:
-            return Outcome(result)
-        way_out = "; cache_none=False returns it without storing it" if result is None else ""
-        raise UncacheableResultError(
-            f"the value of {request.key!r} cannot be stored: {error}{way_out}"
-        ) from error
+        if lifetime != 0:
+            _refuse_or_note(request, result, error)
+        return Outcome(result)
     tagged = None
     if result_tags is not None:
         tagged = await _tag(request, result_tags, log)
@@ -287,6 +284,17 @@ async def _store_result(  # noqa: PLR0913, PLR0917 - all that a recompute has fo
         stored = await _commit(request, claim, aged, expiry)
     request.notify_computed(seconds, None, stored=stored)
     return Outcome(result, payload)
+
+
+def _refuse_or_note(request: Request, result: Any, error: EncodeError) -> None:  # as above
+    """Raise for a result that cannot be stored, or report it, as the policy says."""
+    if request.policy.on_uncacheable == "return":
+        request.protection.notes.result_not_stored(request.function, error)
+        return
+    way_out = "; cache_none=False returns it without storing it" if result is None else ""
+    raise UncacheableResultError(
+        f"the value of {request.key!r} cannot be stored: {error}{way_out}"
+    ) from error
 
 
 async def _tag(request: Request, result_tags: Sequence[bytes], log: tag_log.Ends) -> Tagged | None:

@@ -13,6 +13,8 @@ from shardcache.core.reserved_keys import REFRESHING, own_key
 from shardcache.core.values.envelopes import MAX_VERSIONS, pack
 from shardcache.core.values.flags import ENVELOPE_FLAGS, ERROR_FLAGS, REFUSED, is_mark, is_value
 from shardcache.core.values.freshness import Freshness, Stored, freshness, open_stored, seal
+from shardcache.core.values.payloads import Payloads
+from shardcache.core.values.typed import InvalidValueError
 from shardcache.errors import DecodeError, EncodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
@@ -40,7 +42,8 @@ _MARK_SIZE: Final = 16
 class Request:
     """One call for a cached value: its key, its policy, and the function that recomputes it.
 
-    `counters` are the counters of the function and those of the client. `refresh_key` names the
+    `counters` are the counters of the function and those of the client. `payloads` are its own, if the
+    function has a codec or a declared type, else the client's. `refresh_key` names the
     claim, on the same node, of a caller that refreshes the value while the old one is served.
     `began` is the start of the last read, in monotonic seconds. `arguments` returns the arguments of
     the function's call, for a policy whose functions take them. `tags` are known before the call;
@@ -62,6 +65,7 @@ class Request:
         "member",
         "missed",
         "name",
+        "payloads",
         "policy",
         "protection",
         "result_tags",
@@ -78,8 +82,10 @@ class Request:
         counters: RecomputeCounters,
         tags: Sequence[Key] = (),
         result_tags: Callable[[Any], Sequence[Key]] | None = None,
+        payloads: Payloads | None = None,
     ) -> None:
         self.cluster = cluster
+        self.payloads = payloads or cluster.payloads
         self.io = cluster.io
         self.key = key
         self.began: float
@@ -137,7 +143,7 @@ class Request:
             self.began = self.io.now()
             member, command, ask = self.member, Get(self.name), self.cluster.ask
             reply = await self.io.coalesce(self.name, lambda: ask(member, command))
-            first = self.open(reply) if self.cluster.payloads.signs else reply, ()
+            first = self.open(reply) if self.payloads.signs else reply, ()
         if self.result_tags is None:
             return first
         reply, versions = first
@@ -192,10 +198,10 @@ class Request:
 
         A payload that none of our secrets has signed is replaced by one that cannot be decoded.
         """
-        if not isinstance(reply, tuple) or not self.cluster.payloads.signs:
+        if not isinstance(reply, tuple) or not self.payloads.signs:
             return reply
         try:
-            return self.cluster.payloads.open(self.name, reply)
+            return self.payloads.open(self.name, reply)
         except DecodeError:
             return REFUSED
 
@@ -207,13 +213,12 @@ class Request:
 
     def decode(self, payload: Payload) -> Any:
         """Return the value of a payload; `NO_VALUE` if it cannot be decoded."""
+        payloads = self.payloads
+        load = payloads.load if payloads.declared is None else self._load  # saves a call
         try:
-            cluster = self.cluster
-            return cluster.value(self.member, self.name, payload, NO_VALUE, cluster.payloads.load)
-        except DecodeError:
-            if self.policy.on_error == "raise":
-                raise
-            return NO_VALUE
+            return self.cluster.value(self.member, self.name, payload, NO_VALUE, load)
+        except DecodeError as error:
+            return self._no_value(error)
 
     def copy(self, payload: Payload) -> Any:
         """Return a follower's own copy of a value, as `decode` does.
@@ -223,12 +228,27 @@ class Request:
         if payload is ABSENT_PAYLOAD:
             return self.absent
         try:
-            return self.cluster.payloads.load(self.name, payload)
+            return self._load(self.name, payload)
         except DecodeError as error:
             self.cluster.note_undecodable(self.member, self.name, error)
-            if self.policy.on_error == "raise":
-                raise
-            return NO_VALUE
+            return self._no_value(error)
+
+    def _load(self, name: bytes, payload: Payload) -> Any:
+        """Return the value of a payload; log that one is not of the declared type."""
+        try:
+            return self.payloads.load(name, payload)
+        except InvalidValueError as error:
+            self.protection.notes.value_not_valid(self.function, error)
+            raise
+
+    def _no_value(self, error: DecodeError) -> Any:
+        """Return `NO_VALUE`, or raise `error` if the policy says so.
+
+        A value that is not of the declared type is a miss under every policy: deploys leave such values.
+        """
+        if self.policy.on_error == "raise" and not isinstance(error, InvalidValueError):
+            raise error
+        return NO_VALUE
 
     def restore_error(self, payload: Payload) -> Exception | None:
         """Return the exception that is stored in place of a value, if the policy keeps its type."""
@@ -237,7 +257,7 @@ class Request:
         if not is_value(flags):
             return None
         try:
-            stored = self.cluster.payloads.load(self.name, (flags, data))
+            stored = self.payloads.load_error(self.name, (flags, data))
         except DecodeError:
             return None
         return restore(stored, self.policy.error_kinds)
@@ -263,12 +283,15 @@ class Request:
         encode = self.cluster.keys.encode
         return list(dict.fromkeys(encode(tag) for tag in self.result_tags(result)))
 
-    def dump(self, result: Any, result_tags: Sequence[bytes] | None) -> Payload:
-        """Return the payload of a result; raise `EncodeError` if it cannot be stored."""
+    def dump(self, result: Any, result_tags: Sequence[bytes] | None) -> tuple[Payload, Any]:
+        """Return the payload of a result, and the result as callers get it.
+
+        Raise `EncodeError` if it cannot be stored.
+        """
         count = len(self.tags) + len(result_tags or ())
         if count > MAX_VERSIONS:
             raise EncodeError(f"it has {count} tags, and the limit is {MAX_VERSIONS}")
-        return self.cluster.payloads.dump(self.name, result)
+        return self.payloads.dump_result(self.name, result)
 
     def seal(
         self,
@@ -286,18 +309,18 @@ class Request:
         if lifetime is not None:
             lifetime = apply_jitter(lifetime, policy.jitter, io.random())
         if not (policy.ages or versions) and tags is None:
-            return self.cluster.payloads.seal(self.name, payload, lifetime), lifetime
+            return self.payloads.seal(self.name, payload, lifetime), lifetime
         envelope = seal(payload, io.wall(), delta, lifetime, versions, tags)
         seconds = None if lifetime is None else lifetime + policy.served_after
         enveloped = ENVELOPE_FLAGS, pack(envelope)
-        return self.cluster.payloads.seal(self.name, enveloped, seconds), seconds
+        return self.payloads.seal(self.name, enveloped, seconds), seconds
 
     def dump_error(self, error: Exception) -> Payload | None:
         """Return the payload of an exception; `None` if it would not come back equal."""
-        payloads = self.cluster.payloads
+        payloads = self.payloads
         try:
-            payload = payloads.dump(self.name, describe(error))
-            twin = restore(payloads.load(self.name, payload), [type(error)])
+            payload = payloads.dump_error(self.name, describe(error))
+            twin = restore(payloads.load_error(self.name, payload), [type(error)])
         except (EncodeError, DecodeError):
             return None
         return None if twin is None or not equal(twin, error) else payload
@@ -307,7 +330,7 @@ class Request:
         flags, data = payload
         mark = self.io.token()[:_MARK_SIZE]  # makes two stored errors differ, even equal ones
         stored = ERROR_FLAGS, flags.to_bytes(_FLAGS_SIZE, "big") + mark + data
-        return self.cluster.payloads.seal(self.name, stored, seconds)
+        return self.payloads.seal(self.name, stored, seconds)
 
     # Counting, and notifying the observers.
 

@@ -126,7 +126,7 @@ def test_moments_stay_the_same_moment(moment):
         object(),
         bytearray(b"x"),
         memoryview(b"x"),
-        OrderedDict(a=1),
+        type("Rows", (OrderedDict,), {})(a=1),
         defaultdict(int),
         namedtuple("Point", "x")(1),  # noqa: PYI024 - what callers have
         msgpack.ExtType(1, b""),

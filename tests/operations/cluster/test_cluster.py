@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from operations.client_harness import ClientHarness
 from operations.harness import Harness
-from operations.key_harness import KeyHarness
 from operations.simulation import Process, SimulatedNode
 from shardcache.core.placement.topology import Topology
 from shardcache.strategies.rendezvous import Rendezvous
@@ -30,7 +30,7 @@ def test_a_cluster_of_other_nodes_keeps_all_the_rest():
 
 def test_a_clearable_cluster_of_other_nodes_is_clearable():
     """It keeps its generations."""
-    harness = KeyHarness(2, clearable=True)
+    harness = ClientHarness(2, clearable=True)
     before = harness.cluster
     after = before.with_nodes(before.topology, before.members)
     assert type(after) is type(before)

@@ -79,6 +79,7 @@ class TestEjecting:
         harness.advance(0.1 * probing.ABANDONED)
         harness.ask()
         assert harness.ejected()
+        assert prober._out[member.health] is not claim
         assert harness.node_changes == [NodeEjected]
 
     def test_an_ejected_node_is_not_ejected_again(self, make_harness):
@@ -325,7 +326,7 @@ class TestComingAndGoing:
         member, node = harness.member(), harness.member().health
         for _ in range(2):
             harness.prober.leave(member)
-        assert node.answered == 1
+            assert node.answered == 1
         assert list(node.members) == [harness.member(process=1)]
 
 

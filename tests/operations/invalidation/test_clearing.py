@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from operations.client_harness import ClientHarness
 from operations.harness import ON_THE_WAY_BACK, ROUND_TRIP, EventLog
-from operations.key_harness import KeyHarness
 from shardcache.core.commands import (
     Acquire,
     CompareAndDelete,
@@ -28,7 +28,7 @@ FIRST = CLEARABLE + b"0" * 16 + b":"
 PAYLOAD = (256, b"v")
 
 
-class ClearHarness(KeyHarness):
+class ClearHarness(ClientHarness):
     """Processes with clearable clients of the same nodes."""
 
     def __init__(self, nodes=1, **options):
@@ -97,7 +97,7 @@ class TestClear:
 
     def test_a_client_without_generations_cannot_clear(self):
         """The error names the two ways out, and no node is asked."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         with pytest.raises(ConfigurationError, match=r"clearable=True.*flush_all\(\)"):
             harness.run(clearing.clear(harness.cluster, harness.process.generations))
         assert harness.received == [[]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from operations.client_harness import REFUSED, ClientHarness
 from operations.harness import ROUND_TRIP
-from operations.key_harness import REFUSED, KeyHarness
 from operations.simulation import TIMEOUT, Process, SimulatedNode
 from shardcache.core.commands import FlushAll, ServerStats
 from shardcache.errors import (
@@ -22,7 +22,7 @@ KEYS = [f"k{number}" for number in range(20)]
 @pytest.fixture
 def harness():
     """Return three nodes with keys, and one node that serves only locks."""
-    harness = KeyHarness(3)
+    harness = ClientHarness(3)
     harness.set_many(dict.fromkeys(KEYS, "v"))
     harness.lock_node = SimulatedNode(harness.world)
     locks = Process(harness.world, [harness.lock_node])

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from operations.keys.key_harness import KeyHarness
+from operations.keys.scripted_harness import ScriptedHarness
 from shardcache.core.capabilities import AGES, EVERYTHING
 from shardcache.core.codecs import Msgpack
 from shardcache.core.commands import Get, GetAged, Peek, Set, When
@@ -19,7 +19,7 @@ from shardcache.operations.keys import ages, single
 LOST = NodeUnavailableError("lost", "node")
 
 
-class Aging(KeyHarness):
+class Aging(ScriptedHarness):
     """A harness with one key."""
 
     def store(self, value="value", ttl=None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from operations.check_harness import CheckHarness
-from operations.key_harness import REFUSED
+from operations.client_harness import REFUSED
 from shardcache.core.commands import (
     Acquire,
     Cas,

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from operations.harness import ROUND_TRIP
-from operations.keys.key_harness import KeyHarness
+from operations.keys.scripted_harness import ScriptedHarness
 from shardcache.core.commands import CasUntil, Gets, Incr, IncrSigned, Set, Until
 from shardcache.core.events import OperationFinished
 from shardcache.core.lifetimes import DEFAULT
@@ -18,7 +18,7 @@ from shardcache.operations.keys import counters
 LOST = NodeUnavailableError("lost", "node")
 
 
-class Counting(KeyHarness):
+class Counting(ScriptedHarness):
     """A harness with one counter."""
 
     def incr(self, delta=1, initial=None, ttl=DEFAULT, floor=None):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from operations.keys.key_harness import KeyHarness
+from operations.keys.scripted_harness import ScriptedHarness
 from shardcache.core.codecs import Msgpack
 from shardcache.core.commands import (
     CasKeep,
@@ -28,7 +28,7 @@ LOST = NodeUnavailableError("lost", "node")
 REFUSED = NodeRefusedError("out of memory", "node")
 
 
-class Keeping(KeyHarness):
+class Keeping(ScriptedHarness):
     """A harness with a value that was read."""
 
     def store(self, ttl):

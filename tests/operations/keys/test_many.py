@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from operations.client_harness import REFUSED, ClientHarness
 from operations.harness import ROUND_TRIP, EventLog
-from operations.key_harness import REFUSED, KeyHarness
 from shardcache.core.commands import DeleteMany, GetMany, SetMany
 from shardcache.core.events import DecodeFailed, OperationFinished
 from shardcache.core.lifetimes import DEFAULT
@@ -21,7 +21,7 @@ def make_harness(request):
     """Return a maker of harnesses of three nodes, without an observer and with one."""
 
     def make(**options):
-        return KeyHarness(3, log=EventLog() if request.param else None, **options)
+        return ClientHarness(3, log=EventLog() if request.param else None, **options)
 
     return make
 
@@ -163,7 +163,7 @@ class TestFailures:
 
     def test_a_reply_that_is_no_list_is_an_error_of_the_backend(self):
         """A backend of a plugin may be wrong: the error names the node, whatever `on_error` says."""
-        harness = KeyHarness(3)
+        harness = ClientHarness(3)
         (key,) = harness.keys_of(0, 1)
         harness.answer_to(GetMany, reply=True)
         with pytest.raises(TypeError, match=r"n0.*a call over many keys was answered True"):
@@ -220,7 +220,7 @@ class TestEvents:
     @pytest.mark.parametrize("raises", [False, True])
     def test_a_call_for_many_keys_is_one_operation(self, call, expected, raises):
         """The hits are those found, even when the caller gets an error for the rest."""
-        harness = KeyHarness(3, log=EventLog(OperationFinished), raises=raises)
+        harness = ClientHarness(3, log=EventLog(OperationFinished), raises=raises)
         keys = keys_of_all(harness)
         harness.set_many(dict.fromkeys(keys, "v"))
         harness.nodes[1].up = False
@@ -237,7 +237,7 @@ class TestEvents:
     def test_an_iterator_of_keys_is_read_once(self):
         """The keys are counted, and asked for, in any case."""
         for log in (None, EventLog(OperationFinished)):
-            harness = KeyHarness(3, log=log)
+            harness = ClientHarness(3, log=log)
             harness.set_many({"k1": 1, "k2": 2})
             assert harness.run(many.get_many(harness.cluster, iter(["k1", "k2"]))) == {
                 "k1": 1,

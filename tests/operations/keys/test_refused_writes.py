@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from operations.key_harness import REFUSED, KeyHarness
+from operations.client_harness import REFUSED, ClientHarness
 from shardcache.core.commands import Cas, GetMany, Set, SetMany, When
 
 
 @pytest.mark.parametrize("when", [When.ALWAYS, When.PRESENT])
 def test_a_refused_overwrite_leaves_no_old_value(when):
     """Not every server drops the value that was to be replaced."""
-    harness = KeyHarness()
+    harness = ClientHarness()
     harness.store("old")
     harness.answer_to(Set, REFUSED)
     assert harness.store("new", when=when) is False
@@ -20,7 +20,7 @@ def test_a_refused_overwrite_leaves_no_old_value(when):
 
 def test_a_refused_cas_leaves_no_old_value():
     """The same holds for a swap."""
-    harness = KeyHarness()
+    harness = ClientHarness()
     harness.store("old")
     _, token = harness.gets()
     harness.answer_to(Cas, REFUSED)
@@ -30,7 +30,7 @@ def test_a_refused_cas_leaves_no_old_value():
 
 def test_a_refused_add_deletes_nothing():
     """It was to store only where nothing is, so the value there belongs to another caller."""
-    harness = KeyHarness()
+    harness = ClientHarness()
     harness.store("another's")
     harness.answer_to(Set, REFUSED)
     assert harness.store("new", when=When.ABSENT) is False
@@ -39,7 +39,7 @@ def test_a_refused_add_deletes_nothing():
 
 def test_a_refused_value_of_a_batch_leaves_no_old_value():
     """The values that were stored stay."""
-    harness = KeyHarness()
+    harness = ClientHarness()
     harness.set_many({"a": 1, "b": 1})
 
     def refuse_first(command, execute):
@@ -52,7 +52,7 @@ def test_a_refused_value_of_a_batch_leaves_no_old_value():
 
 def test_a_key_named_twice_is_asked_once():
     """Each value found is one hit."""
-    harness = KeyHarness()
+    harness = ClientHarness()
     harness.store("found")
     keys = ["k", "missing", "k", "missing", "k"]
     assert harness.get_many(*keys) == {"k": "found"}
@@ -75,7 +75,7 @@ def test_a_key_named_twice_is_asked_once():
 )
 def test_a_ttl_of_zero_answers_as_any_ttl(there, when, done):
     """The result does not depend on the ttl; nothing new is left."""
-    harness = KeyHarness()
+    harness = ClientHarness()
     if there:
         harness.store("old")
     assert harness.store("new", 0.0, when) is done

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from operations.client_harness import REFUSED, ClientHarness
 from operations.harness import EventLog
-from operations.key_harness import REFUSED, KeyHarness
 from shardcache.core.commands import Delete, Get, Gets, Set, Touch, When
 from shardcache.core.events import DecodeFailed, OperationFinished
 from shardcache.core.lifetimes import DEFAULT
@@ -42,9 +42,9 @@ CALLS = [
 @pytest.mark.parametrize(("call", "missing", "down"), CALLS)
 def test_a_missing_key_and_a_node_that_is_down(call, missing, down, observed):
     """A node's error is a miss, or a write that was not done; an observer changes no result."""
-    harness = KeyHarness(log=EventLog() if observed else None)
+    harness = ClientHarness(log=EventLog() if observed else None)
     assert call(harness) == missing
-    harness = KeyHarness(log=EventLog() if observed else None)
+    harness = ClientHarness(log=EventLog() if observed else None)
     harness.nodes[0].up = False
     assert call(harness) == down
     assert harness.member().errors == harness.member().swallowed == 1
@@ -53,7 +53,7 @@ def test_a_missing_key_and_a_node_that_is_down(call, missing, down, observed):
 @pytest.mark.parametrize("call", [call for call, *_ in CALLS])
 def test_a_client_that_raises_raises_the_nodes_error(call):
     """The error names the node, and was not swallowed."""
-    harness = KeyHarness(raises=True)
+    harness = ClientHarness(raises=True)
     harness.nodes[0].up = False
     with pytest.raises(NodeUnavailableError, match="refused"):
         call(harness)
@@ -63,7 +63,7 @@ def test_a_client_that_raises_raises_the_nodes_error(call):
 @pytest.mark.parametrize("value", ["text", b"bytes", 7, None, [1, {"a": 2.5}]])
 def test_a_value_comes_back(value):
     """By `get` and by `gets`, each of which is one command and one hit."""
-    harness = KeyHarness()
+    harness = ClientHarness()
     assert harness.store(value, TTL) is True
     assert harness.sent() == ["Set"]
     assert harness.get(default="d") == value
@@ -76,7 +76,7 @@ def test_a_value_comes_back(value):
 
 def test_the_ttl_of_the_client_is_the_default():
     """A call that leaves the ttl to the client stores for as long."""
-    harness = KeyHarness()
+    harness = ClientHarness()
     harness.cluster.default_ttl = TTL
 
     def life():
@@ -96,7 +96,7 @@ def test_the_ttl_of_the_client_is_the_default():
 @pytest.mark.parametrize("payload", [stub(b"m"), BARE_STUB], ids=["stub", "memcached's stub"])
 def test_a_recompute_in_progress_is_a_miss(payload):
     """Its stub is not a value, and no bytes that cannot be decoded."""
-    harness = KeyHarness(raises=True, log=EventLog())
+    harness = ClientHarness(raises=True, log=EventLog())
     harness.plant(payload)
     assert harness.get(default="d") == "d"
     assert harness.gets(default="d") == ("d", None)
@@ -107,7 +107,7 @@ def test_a_recompute_in_progress_is_a_miss(payload):
 @pytest.mark.parametrize("payload", [GARBAGE, (UNKNOWN_FLAGS, b"x")])
 def test_bytes_that_cannot_be_decoded_are_a_miss_or_an_error(payload):
     """They are counted in both cases, and told to observers without the bytes."""
-    harness = KeyHarness(log=EventLog())
+    harness = ClientHarness(log=EventLog())
     harness.plant(payload)
     assert harness.get(default="d") == "d"
     harness.cluster.raises = True
@@ -126,7 +126,7 @@ class TestCas:
 
     def test_a_swap_needs_the_token_of_the_value(self):
         """The second swap with one token is told that another came first."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         harness.store("old")
         _, token = harness.gets()
         assert harness.cas("new", token, TTL) is True
@@ -138,7 +138,7 @@ class TestCas:
 
     def test_a_swap_for_no_time_deletes_the_key(self):
         """It stores, and then deletes, for no server does both at once; a beaten one does neither."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         harness.store("old")
         _, token = harness.gets()
         harness.store("another's")
@@ -154,7 +154,7 @@ class TestCas:
 
     def test_a_key_that_could_not_be_deleted_is_soon_gone(self):
         """A swap for no time lives for a second at most."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         harness.store("old")
         _, token = harness.gets()
         harness.answer_to(Delete, NodeRefusedError("not permitted"))
@@ -167,7 +167,7 @@ class TestTouch:
 
     def test_a_touch_is_one_command(self):
         """It says whether the key was there."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         assert harness.touch(TTL) is False
         harness.store("v")
         harness.sent()
@@ -177,7 +177,7 @@ class TestTouch:
 
     def test_a_touch_for_no_time_deletes(self):
         """The key is gone, and was there."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         harness.store("v")
         harness.sent()
         assert harness.touch(0) is True
@@ -186,7 +186,7 @@ class TestTouch:
 
     def test_a_signed_value_is_stored_again(self):
         """Its signature has the end of its life: the value lives on after its first one."""
-        harness = KeyHarness(signed=True)
+        harness = ClientHarness(signed=True)
         assert harness.touch(TTL) is False
         assert harness.sent() == ["Gets"]
         harness.store({"a": 1}, 10.0)
@@ -200,7 +200,7 @@ class TestTouch:
 
     def test_a_number_is_touched_without_a_signature(self):
         """Servers count with it, so it has none."""
-        harness = KeyHarness(signed=True)
+        harness = ClientHarness(signed=True)
         harness.store(7, 10.0)
         harness.sent()
         assert harness.touch(TTL) is True
@@ -210,7 +210,7 @@ class TestTouch:
 
     def test_a_signature_of_another_secret_is_not_renewed(self):
         """The bytes stay as they are, and are counted as undecodable."""
-        harness = KeyHarness(signed=True, log=EventLog())
+        harness = ClientHarness(signed=True, log=EventLog())
         harness.store("forged", 10.0)
         flags, data = harness.held()[0]
         harness.plant((flags, data[:-1] + b"!"))
@@ -226,7 +226,7 @@ class TestTouch:
     @pytest.mark.parametrize(("rivals", "done"), [(1, True), (2, True), (3, False), (9, False)])
     def test_a_touch_keeps_the_values_of_other_writers(self, rivals, done):
         """It tries three times; the latest value stays, with the ttl of its writer or the new one."""
-        harness = KeyHarness(signed=True)
+        harness = ClientHarness(signed=True)
         harness.store(["first"], 10.0)
         left = rivals
 
@@ -247,7 +247,7 @@ class TestTouch:
     @pytest.mark.parametrize("kind", [Gets, Touch])
     def test_a_failed_touch_of_a_number_is_not_tried_again(self, kind):
         """A node's refusal is no other writer."""
-        harness = KeyHarness(signed=True)
+        harness = ClientHarness(signed=True)
         harness.store(7, 10.0)
         harness.answer_to(kind, REFUSED)
         harness.sent()
@@ -260,7 +260,7 @@ class TestCounters:
 
     def test_a_counter_counts(self):
         """Each call is one command once it is there; a new one lives as long as asked."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         assert harness.incr(initial=5, ttl=TTL) == 5
         assert harness.sent() == ["Incr", "Set"]
         assert harness.incr(3, initial=5) == 8
@@ -273,14 +273,14 @@ class TestCounters:
 
     def test_a_counter_for_no_time_is_not_created(self):
         """Its first value is returned all the same."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         assert harness.incr(initial=5, ttl=0) == 5
         assert harness.sent() == ["Incr"]
         assert harness.held() is None
 
     def test_another_clients_counter_is_counted_up(self):
         """It may be created between the look and the store."""
-        harness = KeyHarness()
+        harness = ClientHarness()
 
         def beaten(command, execute):
             execute(Set(command.key, (INTEGER_FLAGS, b"10")))
@@ -292,7 +292,7 @@ class TestCounters:
 
     def test_a_counter_that_keeps_vanishing_is_given_up(self):
         """After three rounds the caller is told that it was not counted."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         harness.answer_to(Set, reply=False)
         assert harness.incr(initial=0) is None
         assert harness.sent() == ["Incr", "Set"] * 3
@@ -300,7 +300,7 @@ class TestCounters:
     @pytest.mark.parametrize("raises", [False, True])
     def test_what_is_no_counter_is_an_error(self, raises):
         """It is the caller's mistake, whatever `on_error` says."""
-        harness = KeyHarness(raises=raises)
+        harness = ClientHarness(raises=raises)
         harness.store("text")
         with pytest.raises(NodeRefusedError, match="not a counter"):
             harness.incr()
@@ -311,7 +311,7 @@ class TestCounters:
     )
     def test_a_delta_must_fit_a_counter(self, delta, error):
         """It is refused before a node is asked."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         for count in (harness.incr, harness.decr):
             with pytest.raises(error, match="delta must be"):
                 count(delta)
@@ -319,7 +319,7 @@ class TestCounters:
 
     def test_a_refused_first_value_is_no_count(self):
         """The node is asked no further than the calls that a vanishing counter gets."""
-        harness = KeyHarness()
+        harness = ClientHarness()
         harness.answer_to(Set, REFUSED)
         assert harness.incr(initial=0) is None
         assert harness.held() is None
@@ -348,7 +348,7 @@ class TestEvents:
     )
     def test_a_call_for_one_key_is_one_operation(self, call, name, hits):
         """The event has its length, and a value that was found as a hit, whatever the value is."""
-        harness = KeyHarness(log=EventLog(OperationFinished))
+        harness = ClientHarness(log=EventLog(OperationFinished))
         harness.store(1)
         harness.log.events.clear()
         began = harness.now
@@ -359,7 +359,7 @@ class TestEvents:
 
     def test_an_operation_that_raises_has_its_error(self):
         """It is the one that the caller gets."""
-        harness = KeyHarness(raises=True, log=EventLog(OperationFinished))
+        harness = ClientHarness(raises=True, log=EventLog(OperationFinished))
         harness.nodes[0].up = False
         with pytest.raises(NodeUnavailableError) as raised:
             harness.get()
@@ -368,7 +368,7 @@ class TestEvents:
 
     def test_a_cancelled_operation_is_told_too(self):
         """The caller was stopped while the node was asked."""
-        harness = KeyHarness(log=EventLog(OperationFinished))
+        harness = ClientHarness(log=EventLog(OperationFinished))
         task = harness.start(single.get(harness.cluster, "k", None))
         harness.advance(0.001)
         task.cancel()
@@ -379,7 +379,7 @@ class TestEvents:
 
 def test_a_get_sends_one_get():
     """Nothing else is asked of a node, and nothing of the other nodes."""
-    harness = KeyHarness(nodes=3)
+    harness = ClientHarness(nodes=3)
     node = harness.nodes.index(harness.owner())
     harness.get()
     assert [len(received) for received in harness.received] == [int(n == node) for n in range(3)]

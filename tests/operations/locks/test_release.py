@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from operations.harness import MEMCACHED, MIXED, ONE_WAY, REDIS, ActAfter, LockHarness
+from shardcache.core.events import LeaseLost
 from shardcache.core.leases import LockPolicy
 
 KINDS = [REDIS, MEMCACHED, MIXED, (True,), (True,) * 3]
@@ -137,3 +138,41 @@ def test_a_release_interrupted_while_a_renewal_ends_goes_on_in_the_background(ki
     harness.advance(0.5)
     assert harness.held == [None] * len(harness.nodes)
     assert harness.attempt(other, POLICY) is not None
+
+
+@pytest.mark.parametrize(("forgets", "lost"), [(2, False), (3, True)])
+def test_a_lock_that_its_nodes_have_lost_is_told_at_the_release(forgets, lost):
+    """Once a majority had it no more, another process may have had it meanwhile."""
+    harness = LockHarness()
+    hold = harness.attempt(harness.process, POLICY)
+    for node in harness.ranked[:forgets]:
+        node.forget()
+    assert harness.run(hold.release()) is not lost
+    assert hold.lost == ("its nodes did not have it any more" if lost else "")
+    assert len(harness.events.of(LeaseLost)) == lost
+
+
+def test_the_release_of_an_expired_lock_says_so():
+    """A second release says that there is nothing to be released."""
+    harness = LockHarness()
+    hold = harness.attempt(harness.process, POLICY)
+    harness.advance(TTL)
+    assert [harness.run(hold.release()) for _ in range(2)] == [False, False]
+    assert hold.lost == "it expired"
+    assert len(harness.events.of(LeaseLost)) == 1
+
+
+def test_a_forked_child_does_not_release_its_parents_lock():
+    """It has no part in it: no node is asked, and the parent still holds it."""
+    harness = LockHarness()
+    hold = harness.attempt(harness.process, POLICY)
+    before, io = harness.held, harness.cluster.io
+    io.process = lambda: 2
+    sent = [len(commands) for commands in harness.received]
+    assert hold.remaining() == 0.0
+    assert harness.run(hold.release()) is False
+    assert [len(commands) for commands in harness.received] == sent
+    assert harness.held == before
+    del io.process
+    assert hold.remaining() > 0.0
+    assert harness.run(hold.release()) is True

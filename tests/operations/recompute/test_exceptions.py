@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import json
 import subprocess
 import traceback
@@ -20,6 +21,12 @@ from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.values.payloads import Payloads
 from shardcache.errors import EncodeError, RecomputeTimeoutError
 from shardcache.operations.recompute.exceptions import copy_to_raise, describe, equal, restore
+
+
+class Reason(enum.Enum):
+    """An enum of an application."""
+
+    GONE = "gone"
 
 
 class HTTPError(Exception):
@@ -195,6 +202,7 @@ WHOLE = {
     "httpx's, without objects": lambda: httpx.ConnectError("no route"),
     "subprocess's": lambda: subprocess.CalledProcessError(1, "ls", "out", "err"),
     "our own": lambda: RecomputeTimeoutError("late"),
+    "an enum of the standard library": lambda: HTTPError(HTTPStatus.NOT_FOUND),
     "with an attribute": lambda: _extra(ValueError("x"), code=7, tags={"a", "b"}),
 }
 LOST = {
@@ -206,11 +214,16 @@ LOST = {
     "a constructor with keywords": lambda: KeywordError(code=7),
     "no text": UntidyError,
     "an object whose member is one": lambda: AttributeError("none", obj=Holder()),
-    "an enum": lambda: HTTPError(HTTPStatus.NOT_FOUND),
+    "an enum": lambda: HTTPError(Reason.GONE),
 }
 
-# Attributes that are sets, bytes or tuples.
-BEYOND_JSON = {"with an attribute", "UnicodeDecodeError", "SyntaxError"}
+# Attributes that are sets, bytes, tuples or enums.
+BEYOND_JSON = {
+    "an enum of the standard library",
+    "with an attribute",
+    "UnicodeDecodeError",
+    "SyntaxError",
+}
 
 
 def kept(error, codec, kinds=(Exception,)):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from operations.cached_harness import DELTA
-from operations.harness import A_FEW_ROUND_TRIPS, MEMCACHED, closing
+from operations.harness import A_FEW_ROUND_TRIPS, MEMCACHED, EventLog, closing
 from operations.virtual import LoopHarness
 from shardcache.core.commands import Delete, Gets
+from shardcache.core.events import Observers, StampedePrevented
 from shardcache.errors import DecodeError, RecomputeTimeoutError
 from shardcache.operations.recompute import cached_value
 
@@ -45,6 +46,18 @@ class TestShared:
         assert len(set(map(id, results))) == 3
         assert (harness.calls, harness.count("coalesced")) == (1, 2)
 
+    def test_a_follower_is_told_as_one_that_was_spared_a_recompute(self, make_harness):
+        """With the seconds that it waited; the leader is not."""
+        harness = make_harness()
+        log = EventLog(StampedePrevented)
+        harness.clusters[0].observers = Observers([log])
+        leader = harness.start_call()
+        harness.advance(DELTA / 4)
+        harness.results([leader, harness.start_call()])
+        (event,) = log.events
+        assert event[:2] == (harness.KEY.encode(), "joined")
+        assert event.seconds == pytest.approx(0.75 * DELTA, abs=A_FEW_ROUND_TRIPS)
+
     def test_an_error_is_shared_as_a_copy(self, make_harness):
         """One call of the function fails for all callers, and each gets its own exception."""
         harness = make_harness()
@@ -66,7 +79,8 @@ class TestShared:
             await harness.clusters[0].io.sleep(DELTA)
             return value
 
-        results = harness.results([harness.start_call(0, factory) for _ in range(3)])
+        harness.factory = factory
+        results = harness.results([harness.start_call() for _ in range(3)])
         assert set(results) == set(made)
         assert len(made) == 3
         assert harness.count("coalesced") == 0
@@ -107,10 +121,11 @@ class TestShared:
         async def recursive():
             calls.append(len(calls))
             if calls[-1] == 0:
-                return [await cached_value.get(harness.request(0, recursive))]
+                return [await cached_value.get(harness.request(0))]
             return "inner"
 
-        results, (seconds,) = started(harness, harness.start_call(0, recursive))
+        harness.factory = recursive
+        results, (seconds,) = started(harness, harness.start_call())
         assert results == [["inner"]]
         assert seconds <= A_FEW_ROUND_TRIPS
         assert calls == [0, 1]

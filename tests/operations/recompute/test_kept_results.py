@@ -45,7 +45,7 @@ class TestUncacheable:
     @pytest.mark.parametrize("lock", ["shard", True])
     def test_is_an_error_that_names_the_key(self, lock):
         """Nothing is stored, and the followers are told to call the function themselves."""
-        harness = RecomputeHarness(processes=2, lock=lock)
+        harness = RecomputeHarness(processes=2, lock=lock, on_uncacheable="raise")
         harness.source.version = object()
         tasks = [harness.start_call(place) for place in range(2)]
         began = harness.now
@@ -61,7 +61,7 @@ class TestUncacheable:
 
     def test_the_way_out_for_none_is_named(self):
         """Some codecs do not take it."""
-        harness = RecomputeHarness(processes=1)
+        harness = RecomputeHarness(processes=1, on_uncacheable="raise")
         harness.source.version = None
 
         def refuse(*_):

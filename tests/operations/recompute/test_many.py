@@ -256,13 +256,13 @@ class TestProcesses:
         dead = KEYS[:4]
         for key in dead:
             name, member, _ = harness.clusters[1].route(key)
-            ttl = harness.request().lease
+            ttl = harness.request(0).lease
             harness.loop.run(harness.clusters[1].ask(member, GetOrStub(name, name, ttl)))
         began = harness.now
         assert harness.results([harness.start_many()]) == [harness.values()]
         assert harness.batches[0] == KEYS[4:]
         assert sorted(itertools.chain(*harness.batches[1:])) == sorted(dead)
-        assert harness.now - began < harness.request().lease + 2 * DELTA + 1.3
+        assert harness.now - began < harness.request(0).lease + 2 * DELTA + 1.3
 
     @pytest.mark.parametrize("on_timeout", ["compute", "raise"])
     def test_who_has_waited_long_enough(self, make_harness, kinds, on_timeout):

@@ -228,7 +228,7 @@ class TestSeen:
         harness.protections[0].notes.refresh_failed = lambda *note: failed.append(note)
         harness.results([harness.start_many()])
         harness.advance(1.0)
-        assert {name for name, _ in failed} == {"get_or_set_many with ManyHarness.factory()"}
+        assert {name for name, _ in failed} == {"get_or_set_many with ManyHarness.load_many()"}
 
     def test_the_mark_of_a_refresh_is_removed_later(self, make_harness):
         """When its node fails in between, as for one value."""

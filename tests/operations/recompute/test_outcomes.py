@@ -9,7 +9,7 @@ from operations.simulation import Process, SimulatedNode, World
 from shardcache.core.commands import GetOrStub, Set
 from shardcache.core.events import ComputeFinished
 from shardcache.core.values.flags import SHIFT, is_abandoned
-from shardcache.errors import DecodeError, NodeRefusedError
+from shardcache.errors import DecodeError, NodeRefusedError, NodeUnavailableError
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.outcomes import NO_VALUE
 
@@ -25,6 +25,20 @@ def test_a_refused_stub_is_counted(on_error):
     )
     if on_error == "raise":
         with pytest.raises(NodeRefusedError, match="out of memory"):
+            harness.call(0)
+    else:
+        assert harness.call(0) == 0
+    assert harness.count("cache_errors") == 1
+    assert harness.source.calls == (on_error == "compute")
+
+
+@pytest.mark.parametrize("on_error", ["compute", "raise"])
+def test_a_node_that_cannot_be_read_is_counted(on_error):
+    """The value is recomputed and not stored, unless the policy asks for the error."""
+    harness = RecomputeHarness(processes=1, lock="shard", on_error=on_error)
+    harness.shard.up = False
+    if on_error == "raise":
+        with pytest.raises(NodeUnavailableError):
             harness.call(0)
     else:
         assert harness.call(0) == 0

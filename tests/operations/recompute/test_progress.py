@@ -36,6 +36,7 @@ def flight(claim, versions=(), as_of=BEFORE):
 def test_a_flight_that_has_not_computed_yet_may_be_joined():
     """It will read what is there then."""
     progress = Progress(BEFORE)
+    assert (progress.as_of, progress.claim) == (BEFORE, None)
     assert FirstRead(NOW, None).may_join(progress)
     progress.read(NOW + 1)
     assert (progress.as_of, progress.claim) == (NOW + 1, None)

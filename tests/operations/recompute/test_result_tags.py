@@ -9,9 +9,17 @@ import pytest
 from operations.cached_harness import DELTA
 from operations.harness import MEMCACHED, REDIS, ROUND_TRIP
 from operations.virtual import LoopHarness
-from shardcache.core.commands import Delete, Get, GetMany, Set
+from shardcache.core.codecs.msgpack import Msgpack
+from shardcache.core.commands import Delete, Get, GetMany, Gets, Set, When
 from shardcache.core.reserved_keys import TAG_LOGS, TAGS
-from shardcache.errors import EncodeError, NodeUnavailableError, UncacheableResultError
+from shardcache.core.values.flags import MARK_FLAGS
+from shardcache.core.values.payloads import payloads_of
+from shardcache.errors import (
+    EncodeError,
+    NodeRefusedError,
+    NodeUnavailableError,
+    UncacheableResultError,
+)
 from shardcache.operations.invalidation import tag_log, tags
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.outcomes import NO_VALUE
@@ -158,6 +166,26 @@ class TestFailures:
             harness.loop.run(cached_value.invalidate(harness.request(0)))
             assert not self.interrupted(harness, lambda: lose(payload))  # noqa: B023 - called at once
 
+    def test_a_log_that_the_node_refuses_to_read(self, make_harness):
+        """As a list of another program on Redis: recomputes and invalidations replace it."""
+        harness = make_harness(result_tags=("t",))
+        for node in harness.nodes:
+            refuse_logs(node)
+        harness.results([harness.start_call()])
+        assert harness.results([harness.start_call()]) == [0]
+        assert harness.calls == 1
+        for node in harness.nodes:
+            refuse_logs(node)
+        harness.void(1, "invalidate_tag")
+        assert harness.results([harness.start_call()]) == [1]
+        assert not self.interrupted_by_refusals(harness)
+
+    def interrupted_by_refusals(self, harness):
+        """Return whether a value is stored during whose recompute the logs were replaced."""
+        harness.version = 0
+        harness.loop.run(cached_value.invalidate(harness.request(0)))
+        return self.interrupted(harness, lambda: [refuse_logs(node) for node in harness.nodes])
+
     @pytest.mark.parametrize("count", [tag_log.MOST_ENTRIES - 1, tag_log.MOST_ENTRIES])
     def test_a_log_has_the_last_tags_only(self, make_harness, count):
         """If too many were invalidated during the recompute, it may have had any tag."""
@@ -221,6 +249,38 @@ class TestFailures:
         assert len(reads) == 2
         node.store.execute = execute
         assert harness.protections[0].counters.counts["cache_errors"] > 0
+
+    @pytest.mark.parametrize("reply", [None, NodeUnavailableError("gone")])
+    def test_a_log_that_goes_while_a_tag_is_added(self, make_harness, reply):
+        """Without it nothing has to be logged; a node that fails has confirmed nothing."""
+        harness = make_harness(result_tags=("t",))
+        harness.results([harness.start_call()])
+        node = harness.clusters[0].route("t")[1].backend._node
+        execute = node.store.execute
+        node.store.execute = lambda command: (
+            reply if isinstance(command, Gets) else execute(command)
+        )
+        confirmed = harness.loop.run(tags.invalidate(harness.clusters[1], "t"))
+        node.store.execute = execute
+        assert confirmed is (reply is None)
+
+    def test_with_a_secret_logs_are_signed(self, make_harness):
+        """One that an attacker has planted is no log: nothing relies on it."""
+        harness = make_harness()
+        for cluster in harness.clusters:
+            secret, others = b"0123456789abcdef", cluster.payloads.others
+            cluster.payloads = payloads_of(Msgpack(), [secret], cluster.io.wall, others)
+        entry = b"x" * 16
+        for node in harness.nodes:
+            node.store.execute(Set(TAG_LOGS, (MARK_FLAGS, entry)))
+        assert self.interrupted(harness, lambda: None)
+        harness.loop.run(cached_value.invalidate(harness.request(0)))
+        assert not self.interrupted(
+            harness,
+            lambda: [n.store.execute(Set(TAG_LOGS, (MARK_FLAGS, entry))) for n in harness.nodes],
+        )
+        harness.void(1, "invalidate_tag")
+        assert harness.results([harness.start_call()]) == [1]
 
     def test_invalidating_without_the_node_is_not_confirmed(self, make_harness):
         """Whether its log or its version cannot be reached."""
@@ -295,6 +355,13 @@ class TestForms:
         """`put` reads the versions at once; `peek` looks at them."""
         harness = make_harness()
         run = harness.loop.run
+        others = [node for node in harness.nodes if node is not harness.shard]
+        for node in others:
+            node.up = False
+        assert run(cached_value.put(harness.request(0), 7)) is False  # a version is not known
+        for node in others:
+            node.up = True
+        harness.advance(60.0)  # they are asked again
         assert run(cached_value.put(harness.request(0), 7)) is True
         assert run(cached_value.peek(harness.request(1))) == 7
         harness.void(1, "invalidate_tag")
@@ -338,7 +405,8 @@ class TestForms:
 
     def test_too_many_tags(self, make_harness):
         """As a value that the codec cannot store."""
-        harness = make_harness(result_tags=tuple(f"t{number}" for number in range(256)))
+        names = tuple(f"t{number}" for number in range(256))
+        harness = make_harness(result_tags=names, on_uncacheable="raise")
         (error,) = harness.results([harness.start_call()])
         assert isinstance(error, UncacheableResultError)
         assert "it has 256 tags, and the limit is 255" in str(error)
@@ -367,6 +435,23 @@ class TestForms:
         assert member.backend._node.held(TAGS + b"t")[0][1] == version
         member.backend._node.up = False
         assert harness.loop.run(tags.current(cluster, ["t"])) == [tags.UNREACHABLE]
+
+
+def refuse_logs(node):
+    """Let a node refuse to read its log until that is replaced or removed."""
+    execute = node.store.execute
+
+    def refuse(command):
+        if getattr(command, "key", None) != TAG_LOGS:
+            return execute(command)
+        if isinstance(command, (Get, Gets)):
+            return NodeRefusedError("WRONGTYPE")
+        if isinstance(command, Delete) or command.when is When.ALWAYS:
+            node.store.execute = execute
+            return execute(command)
+        return False
+
+    node.store.execute = refuse
 
 
 def with_tags(request, function):

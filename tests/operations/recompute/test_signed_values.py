@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from operations.cached_harness import FunctionHarness, RecomputeHarness
-from operations.key_harness import SECRETS
+from operations.client_harness import SECRETS
 from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.commands import Set
 from shardcache.core.values.flags import MARK_FLAGS, SIGNED

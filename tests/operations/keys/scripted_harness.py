@@ -9,7 +9,7 @@ from shardcache.core.capabilities import EVERYTHING, KEEPING
 from shardcache.core.commands import Cas, CasUntil, Delete, GetExpiry, Until
 
 
-class KeyHarness(Harness):
+class ScriptedHarness(Harness):
     """One process and one node that answers some commands as a test says.
 
     `replies` has them by the type of the command: a reply, or a function of the command. With

@@ -12,13 +12,13 @@ from shardcache.core.commands import Command, Payload, When
 from shardcache.core.lifetimes import DEFAULT
 from shardcache.core.values.payloads import SignedPayloads
 from shardcache.errors import NodeRefusedError
-from shardcache.operations.keys import many, single
+from shardcache.operations.keys import counters, many, single
 
 REFUSED = NodeRefusedError("out of memory")
 SECRETS = [b"s" * 32]
 
 
-class KeyHarness(Harness):
+class ClientHarness(Harness):
     """One client that reads and writes keys of nodes, which answer as a test says."""
 
     def __init__(  # noqa: PLR0913 - each of one subject or another
@@ -111,13 +111,17 @@ class KeyHarness(Harness):
         """Set the expiry of the key."""
         return self.run(single.touch(self.cluster, "k", ttl))
 
-    def incr(self, delta: Any = 1, initial: Any = None, ttl: Any = DEFAULT) -> Any:
+    def incr(
+        self, delta: Any = 1, initial: Any = None, ttl: Any = DEFAULT, floor: int | None = 0
+    ) -> Any:
         """Add to the counter."""
-        return self.run(single.incr(self.cluster, "k", delta, initial, ttl))
+        return self.run(counters.incr(self.cluster, "k", delta, initial, ttl, floor))
 
-    def decr(self, delta: Any = 1, initial: Any = None, ttl: Any = DEFAULT) -> Any:
+    def decr(
+        self, delta: Any = 1, initial: Any = None, ttl: Any = DEFAULT, floor: int | None = 0
+    ) -> Any:
         """Subtract from the counter."""
-        return self.run(single.decr(self.cluster, "k", delta, initial, ttl))
+        return self.run(counters.decr(self.cluster, "k", delta, initial, ttl, floor))
 
     def get_many(self, *keys: str) -> Any:
         """Return the values of keys."""
