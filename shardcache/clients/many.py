@@ -15,6 +15,7 @@ from shardcache.core.urls import redact
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.recompute import cached_value, many
+from shardcache.operations.recompute.blocks import bypassed, entered
 from shardcache.operations.recompute.many import ItemRequest
 
 # Items and values are the caller's own, hence `Any`.
@@ -66,6 +67,8 @@ class ManyCache(FunctionCache):
     async def value(self, args: Args, kwargs: Kwargs) -> dict[Any, Any]:
         """Return the value of each item; recompute those that are missing."""
         context, items = self._context(), Items(self.function, args, kwargs)
+        if context.disabled or (entered.get() and bypassed()):
+            return dict(await self._call(context, args, kwargs))
         await self._refresh_generation_of(context)
         make_request = partial(self._request_for, context, items)
         return await many.get(context.cluster(), items.all, make_request, self._factory_for(items))
@@ -76,6 +79,9 @@ class ManyCache(FunctionCache):
 
     async def refresh(self, args: Args, kwargs: Kwargs) -> dict[Any, Any]:
         """Recompute the value of each item, and store it."""
+        context = self._context()
+        if context.disabled:
+            return dict(await self._call(context, args, kwargs))
         return await self._each(args, kwargs, cached_value.refresh)
 
     async def invalidate(self, args: Args, kwargs: Kwargs) -> bool:

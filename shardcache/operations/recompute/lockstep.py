@@ -146,6 +146,11 @@ class Operation(Generic[T]):
             return
         except Exception as error:  # noqa: BLE001 - its caller gets it
             self.error = error
+        else:
+            if not isinstance(self.wish, Wish):
+                raise RuntimeError(  # noqa: TRY004 - it is not an argument
+                    f"{self._coroutine!r} awaits something else than its cluster and its port"
+                )
 
 
 Operations: TypeAlias = Sequence[Operation[Any]]
@@ -262,7 +267,12 @@ class Lockstep:
         stopped = False
 
         async def work() -> None:
-            replies = iter(await self._send([ask for _, wish in asking for ask in wish.asks]))
+            try:
+                replies = iter(await self._send([ask for _, wish in asking for ask in wish.asks]))
+            except BaseException:
+                for operation, wish in asking:  # there is nothing to wait for any more
+                    operation.wish = wish
+                raise
             for operation, wish in asking:
                 operation.resume([next(replies) for _ in wish.asks])
             if stopped:

@@ -10,9 +10,9 @@ import pytest
 from operations.cached_harness import DELTA
 from operations.harness import A_FEW_ROUND_TRIPS, MEMCACHED, MIXED, REDIS, ROUND_TRIP
 from operations.many_harness import KEYS, ManyHarness
-from shardcache.core.commands import GetMany, GetOrStub
+from shardcache.core.commands import CommandList, GetMany, GetOrStub
 from shardcache.core.leases import LockPolicy
-from shardcache.errors import RecomputeTimeoutError
+from shardcache.errors import RecomputeTimeoutError, UnsupportedError
 
 KINDS = pytest.mark.parametrize(
     "kinds", [REDIS, MEMCACHED, MIXED], ids=["redis", "memcached", "mixed"]
@@ -386,3 +386,35 @@ class TestWaiting:
         harness.advance(DELTA)
         assert {harness.held(key) for key in KEYS} == {"value"}
         assert harness.count("orphaned") == len(KEYS)
+
+
+class TestBackends:
+    """Nodes that cannot do what is asked."""
+
+    def test_an_error_that_is_not_the_nodes_ends_the_call(self, make_harness):
+        """As that of a backend without stubs; nothing is left of the operations."""
+        harness = make_harness()
+        backend = harness.clusters[0].members["n0"].backend
+        execute = backend.execute
+
+        def refuse(command, deadline):
+            if isinstance(command, CommandList):
+                raise UnsupportedError("no lists")
+            return execute(command, deadline)
+
+        backend.execute = refuse
+        (error,) = harness.results([harness.start_many()])
+        assert isinstance(error, UnsupportedError)
+        assert harness.batches == []
+        backend.execute = execute
+        assert harness.results([harness.start_many()]) == [harness.values()]
+
+    def test_operations_await_nothing_but_their_stand_ins(self, make_harness):
+        """Anything else would be waited for in vain."""
+        harness = make_harness()
+
+        async def stray(_):
+            await asyncio.sleep(0)
+
+        with pytest.raises(RuntimeError, match="something else than its cluster and its port"):
+            harness.each(stray)
