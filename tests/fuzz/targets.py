@@ -75,14 +75,14 @@ COMMANDS = [
     Renew(b"k0", b"mark", b"token", 5.0),
     Acquire(b"k0", PAYLOAD, 5.0),
     DeleteCas(b"k0", b"token"),
-    CommandList([Get(b"k0"), Cas(b"k1", PAYLOAD, b"token"), Delete(b"k0")]),
     Ping(),
     ServerStats(),
     FlushAll(),
 ]
 AGES = [GetAged(b"k0"), Peek(b"k0")]
-WITH_DATES = [*AGES, GetExpiry(b"k0"), CasUntil(b"k0", PAYLOAD, b"token", Until(0))]
-KEEPING = [*AGES, CasKeep(b"k0", PAYLOAD, b"token"), IncrSigned(b"k0", -1)]
+LISTS = [CommandList([Get(b"k0"), Cas(b"k1", PAYLOAD, b"token"), Delete(b"k0")])]
+WITH_DATES = [*LISTS, *AGES, GetExpiry(b"k0"), CasUntil(b"k0", PAYLOAD, b"token", Until(0))]
+KEEPING = [*LISTS, *AGES, CasKeep(b"k0", PAYLOAD, b"token"), IncrSigned(b"k0", -1)]
 WITH_VALUES = [CompareAndDelete(b"k0", PAYLOAD), CompareAndExpire(b"k0", PAYLOAD, 5.0)]
 SIZES = [1, 2, 7, 33, 4096, 1 << 20]
 
