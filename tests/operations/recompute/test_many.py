@@ -349,6 +349,17 @@ class TestWaiting:
         harness.advance(1.0)
         assert {harness.held(key) for key in KEYS} == {"value"}
 
+    def test_a_caller_that_is_still_busy_counts_as_one_who_waits(self, make_harness):
+        """It follows from the moment at which it found that another leads."""
+        harness = make_harness()
+        first = harness.start_many(keys=KEYS[:4])
+        harness.advance(DELTA / 4)
+        second = harness.start_many(keys=KEYS[2:8])
+        harness.advance(DELTA / 4)
+        first.cancel()
+        assert harness.results([second]) == [harness.values(KEYS[2:8])]
+        assert harness.batches == [KEYS[:4], KEYS[4:8]]
+
     @pytest.mark.parametrize(
         "after", [ROUND_TRIP / 2, 1.5 * ROUND_TRIP, 1.75 * ROUND_TRIP, DELTA / 2]
     )
