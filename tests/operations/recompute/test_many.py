@@ -349,7 +349,7 @@ class TestWaiting:
         harness.advance(1.0)
         assert {harness.held(key) for key in KEYS} == {"value"}
 
-    def test_a_caller_that_is_still_busy_counts_as_one_who_waits(self, make_harness):
+    def test_a_busy_caller_counts_as_a_follower(self, make_harness):
         """It follows from the moment at which it found that another leads."""
         harness = make_harness()
         first = harness.start_many(keys=KEYS[:4])
