@@ -35,6 +35,7 @@ from shardcache.core.values.entries import CacheEntry
 from shardcache.decorators import (
     aclose_default_clients,
     cached,
+    cached_many,
     configure,
     default_async_client,
     default_client,
@@ -151,6 +152,7 @@ __all__ = [
     "aclose_default_clients",
     "bypass",
     "cached",
+    "cached_many",
     "configure",
     "default_async_client",
     "default_client",

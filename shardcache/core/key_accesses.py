@@ -10,6 +10,7 @@ from shardcache.core.commands import (
     CasKeep,
     CasUntil,
     Command,
+    CommandList,
     Delete,
     DeleteMany,
     Get,
@@ -49,6 +50,14 @@ class _Access(NamedTuple):
 _Reader: TypeAlias = Callable[[Any, Any], _Access | None]
 
 
+def single_commands(command: Command, reply: Reply) -> Iterable[tuple[Command, Reply]]:
+    """Return the commands of a list with the reply to each; any other command with its own."""
+    if isinstance(command, CommandList):
+        replies = reply if isinstance(reply, list) else [reply] * len(command.commands)
+        return zip(command.commands, replies, strict=True)
+    return ((command, reply),)
+
+
 def keys_accessed(command: Command, reply: Reply, node: Node) -> KeysAccessed | None:
     """Return the event of a call that `node` answered; `None` if the call had no caller's key."""
     read = _READERS.get(type(command))
@@ -73,7 +82,8 @@ def hits_and_misses(command: Command, reply: Reply) -> tuple[int, int]:
         return _hit_or_miss(command, reply)
     found = [
         payload is not None and not is_mark(payload)
-        for key, payload in _payloads_read(command, reply)
+        for each, its_reply in single_commands(command, reply)
+        for key, payload in _payloads_read(each, its_reply)
         if not (key.startswith(RESERVED) and is_ours(key))
     ]
     hits = sum(found)

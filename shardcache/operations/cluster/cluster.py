@@ -16,7 +16,7 @@ from shardcache.core.events import (
     OperationFinished,
 )
 from shardcache.core.health import FailureKind, failure_kind
-from shardcache.core.key_accesses import hits_and_misses, keys_accessed
+from shardcache.core.key_accesses import hits_and_misses, keys_accessed, single_commands
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import lock_node_count
 from shardcache.core.placement.topology import Topology
@@ -313,9 +313,10 @@ class Cluster:
                 CallFinished(name, member.node, seconds, error, hits, misses, keys, started)
             )
         if KeysAccessed in observers.heard:
-            accesses = keys_accessed(command, reply, member.node)
-            if accesses is not None:
-                observers.notify(accesses)
+            for each, its_reply in single_commands(command, reply):
+                accesses = keys_accessed(each, its_reply, member.node)
+                if accesses is not None:
+                    observers.notify(accesses)
 
     def record_error(self, member: Member, error: NodeError) -> None:
         """Count a node's error, and notify the observers."""

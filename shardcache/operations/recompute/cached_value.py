@@ -52,7 +52,7 @@ async def _call(request: Request) -> Any:
 
 async def _get_in_block(request: Request) -> Any:
     """Recompute the value, unless the `refresh` block that the caller is in has done so already."""
-    block, value = refreshing(), (request.io, request.name)
+    block, value = refreshing(), (request.protection, request.name)
     if block is None or not block.is_due(value):
         return await _get(request)
     result = await _renew(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from shardcache.core.cache_policy import CachePolicy, apply_jitter, describe_function
 from shardcache.core.commands import Command, Get, Payload, Peek, Reply
@@ -22,7 +22,13 @@ from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import tags
 from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.exceptions import describe, equal, restore
-from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome, failed, stored_outcome
+from shardcache.operations.recompute.outcomes import (
+    ABSENT_PAYLOAD,
+    NO_VALUE,
+    Outcome,
+    failed,
+    stored_outcome,
+)
 from shardcache.operations.recompute.protection import Protection
 
 SERVED: Final = frozenset({Freshness.FRESH, Freshness.EARLY, Freshness.STALE})
@@ -43,6 +49,9 @@ class Request:
     the function's call, for a policy whose functions take them. `tags` are known before the call;
     `result_tags` returns those that depend on the result, and is `None` if there are none.
     """
+
+    # What a follower gets of a factory of many keys that has left out this one.
+    absent: ClassVar[Any] = NO_VALUE
 
     __slots__ = (
         "arguments",
@@ -216,6 +225,8 @@ class Request:
 
         It was not read from the node, so it counts as neither a hit nor a miss of that node.
         """
+        if payload is ABSENT_PAYLOAD:
+            return self.absent
         try:
             return self._load(self.name, payload)
         except DecodeError as error:
