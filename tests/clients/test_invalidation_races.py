@@ -18,7 +18,7 @@ TERMS = {
     "miss": {"ttl": 60},
     "background": {"ttl": 0.05, "jitter": 0.0, "stale": 600, "refresh": "background"},
     "inline": {"ttl": 0.05, "jitter": 0.0, "stale": 600, "refresh": "inline"},
-    "early": {"ttl": 1.0, "jitter": 0.0, "early": 1e6, "refresh": "background"},
+    "early": {"ttl": 1.0, "jitter": 0.0, "early": 1000.0, "refresh": "background"},
 }
 REST = {"miss": 0.0, "background": 0.1, "inline": 0.1, "early": 0.55}  # until it is refreshed
 
