@@ -12,6 +12,7 @@ from shardcache.clients.locks import AsyncLease, AsyncLock, Lease, Lock
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.events import (
     CallFinished,
+    ClientCreated,
     ComputeFinished,
     DecodeFailed,
     KeysAccessed,
@@ -21,6 +22,7 @@ from shardcache.core.events import (
     NodeRestored,
     Observer,
     OperationFinished,
+    StaleServed,
     StampedePrevented,
     TopologyChanged,
 )
@@ -33,6 +35,7 @@ from shardcache.core.values.entries import CacheEntry
 from shardcache.decorators import (
     aclose_default_clients,
     cached,
+    cached_many,
     configure,
     default_async_client,
     default_client,
@@ -94,6 +97,7 @@ __all__ = [
     "Client",
     "ClientClosedError",
     "ClientCopyError",
+    "ClientCreated",
     "CodecError",
     "ComputeFinished",
     "ConfigurationError",
@@ -132,6 +136,7 @@ __all__ = [
     "RecomputeTimeoutError",
     "Settings",
     "ShardCacheError",
+    "StaleServed",
     "StampedePrevented",
     "Stats",
     "TimeoutPolicy",
@@ -147,6 +152,7 @@ __all__ = [
     "aclose_default_clients",
     "bypass",
     "cached",
+    "cached_many",
     "configure",
     "default_async_client",
     "default_client",

@@ -6,15 +6,23 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, ParamSpec, TypeVar, overload
 
 from shardcache.backends.locking import ProcessLock
 from shardcache.clients.base import caches_of, warn_of_few_lock_nodes
 from shardcache.clients.blocking import Client
-from shardcache.clients.cached import AsyncCachedFunction, AsyncDecorator, CachedFunction, Decorator
+from shardcache.clients.cached import (
+    AsyncCachedFunction,
+    AsyncDecorator,
+    AsyncManyDecorator,
+    CachedFunction,
+    Decorator,
+    ManyDecorator,
+)
 from shardcache.clients.callables import NO_FUNCTION, function_to_cache
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.key_builder import KeyChoice, KeySpec, PrefixRegistry
+from shardcache.clients.many import item_type
 from shardcache.clients.results import CodecChoice, ResultOptions, Returns, check_codec
 from shardcache.clients.tagging import TagChoice
 from shardcache.core.cache_policy import (
@@ -28,6 +36,7 @@ from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.placement.nodes import Node
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import ConfigurationError
+from shardcache.operations.recompute.many import check_policy
 from shardcache.plugin.manager import load
 from shardcache.settings import Settings, names_nodes
 
@@ -162,6 +171,9 @@ class AnyDecorator:
 
     __slots__ = ("_key_spec", "_policy", "_results")
 
+    of_functions: ClassVar[type[Decorator]] = Decorator
+    of_coroutine_functions: ClassVar[type[AsyncDecorator]] = AsyncDecorator
+
     def __init__(self, policy: CachePolicy, key_spec: KeySpec, results: ResultOptions) -> None:
         self._policy = policy
         self._key_spec = key_spec
@@ -179,8 +191,17 @@ class AnyDecorator:
         """Return the cached function; raise `ConfigurationError` if it cannot be cached."""
         options = self._policy, self._key_spec, _defaults.prefixes, self._results
         if inspect.iscoroutinefunction(function_to_cache(function, self._key_spec)):
-            return AsyncDecorator(_defaults.async_caches, *options)(function)
-        return Decorator(_defaults.caches, *options)(function)
+            return self.of_coroutine_functions(_defaults.async_caches, *options)(function)
+        return self.of_functions(_defaults.caches, *options)(function)
+
+
+class AnyManyDecorator(AnyDecorator):
+    """The decorator that `shardcache.cached_many(…)` returns, for both kinds of functions of many items."""
+
+    __slots__ = ()
+
+    of_functions = ManyDecorator
+    of_coroutine_functions = AsyncManyDecorator
 
 
 def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
@@ -221,6 +242,42 @@ def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
     if codec is not None:
         check_codec(codec)
     return AnyDecorator(policy, key_spec, ResultOptions(codec, returns))
+
+
+def cached_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
+    seconds: Span | Default | None = DEFAULT,
+    /,
+    *,
+    ttl: CachedTTL | Default = DEFAULT,
+    policy: CachePolicy | None = None,
+    key: KeyChoice = None,
+    namespace: str | None = None,
+    version: int | str = 0,
+    tags: TagChoice = (),
+    ignore: Sequence[str] = (),
+    typed: bool = False,
+    codec: CodecChoice | None = None,
+    returns: Returns = None,
+    **options: Unpack[PolicyOptions],
+) -> AnyManyDecorator:
+    """Cache a function of many items, each item's value by itself, with the default client.
+
+    Its parameters are those of `Client.cached_many`; else it is as `cached`.
+
+    >>> @cached_many(ttl=60)
+    ... def names(ids: list[int]) -> dict[int, str]:
+    ...     return {id: f"user {id}" for id in ids}
+    >>> names([7, 8]), names.cache_info().recomputes
+    ({7: 'user 7', 8: 'user 8'}, 2)
+    """
+    key_spec = KeySpec(
+        key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
+    )
+    chosen = cached_policy(policy, seconds, ttl, options, "cached_many")
+    if codec is not None:
+        check_codec(codec)
+    results = ResultOptions(codec, item_type(returns, "cached_many"))
+    return AnyManyDecorator(check_policy(chosen, "cached_many"), key_spec, results)
 
 
 @takes_secrets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stampede import peers, scenes
+from stampede import pages, peers, scenes
 from stampede.figures import Bound, Figures, at_most, exactly, within
 from stampede.scenes import DELTA, Scale, Stage
 from stampede.servers import KINDS
@@ -292,6 +292,31 @@ CASES = (
             exactly("without a value", 0),
         ),
         quick_kinds=KINDS,
+    ),
+    Case(
+        name="a page of 50 items, all missing",
+        scene=pages.missing,
+        bounds=lambda stage: (
+            exactly("items", 50),
+            exactly("computed twice", 0),
+            exactly("recomputes", 50),
+            exactly("without a value", 0),
+            at_most("calling threads", 2 * stage.scale.processes),
+            at_most("fan-outs", 3),
+            within("p99 wait", 1.0),
+        ),
+        quick_kinds=KINDS,
+    ),
+    Case(
+        name="a page, a node stopped, a process killed",
+        scene=pages.one_gone,
+        bounds=lambda _: (
+            exactly("unaffected items computed twice", 0),
+            exactly("items of the killed computed twice", 0),
+            exactly("without a value", 0),
+        ),
+        quick_kinds=("redis",),
+        seconds=30.0,
     ),
 )
 

@@ -31,9 +31,12 @@ class Ledger:
     path: str
 
     @contextmanager
-    def run(self) -> Iterator[str]:
-        """Write down that a run begins and, unless its process dies, that it ends; return its name."""
-        name = f"{os.getpid()}:{threading.get_ident()}:{next(_numbers)}"
+    def run(self, item: str = "") -> Iterator[str]:
+        """Write down that a run begins and, unless its process dies, that it ends; return its name.
+
+        The name ends with the `item` that is computed, if it is one of many.
+        """
+        name = f"{os.getpid()}:{threading.get_ident()}:{next(_numbers)}:{item}"
         self._write(name, "begun")
         try:
             yield name

@@ -14,7 +14,7 @@ from stampede.counting import is_lock
 from stampede.crowd import Crowd, Member, start_crowd
 from stampede.figures import Figures, percentile
 from stampede.ledger import Ledger
-from stampede.servers import Servers, running
+from stampede.servers import NODES, Servers, running
 from stampede.workers import Call, Part, decorate, errors
 
 CACHED = "stampede.workers:Cached"
@@ -62,11 +62,16 @@ class Stage:
 
     @contextmanager
     def play(
-        self, subject: str = CACHED, *, processes: int | None = None, **part: Any
+        self,
+        subject: str = CACHED,
+        *,
+        processes: int | None = None,
+        nodes: int = NODES,
+        **part: Any,
     ) -> Iterator[Play]:
         """Start servers and a crowd that wants one key of them."""
         with ExitStack() as stack:
-            servers = stack.enter_context(running(self.kind))
+            servers = stack.enter_context(running(self.kind, nodes))
             ledger = Ledger(stack.enter_context(tempfile.NamedTemporaryFile()).name)
             part.setdefault("callers", self.scale.callers)
             whole = Part(subject=subject, urls=servers.urls, ledger=ledger, **part)

@@ -68,10 +68,10 @@ class Backend(Protocol):
     the library's own error as its cause. A refusal that concerns one command, after which the
     connection still works, may also be returned as the reply.
 
-    A backend may have two more attributes. `whole_seconds` is true if the server rounds expiries
+    A backend may have three more attributes. `whole_seconds` is true if the server rounds expiries
     to whole seconds, so that a value with a ttl of 2 may live for little more than 1.
     `refused_connections` counts the connections that the server refused while others of this client
-    were open.
+    were open. `pool_use` tells how many are open, as a `PoolUse`.
     """
 
     @property

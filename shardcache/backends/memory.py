@@ -26,6 +26,7 @@ from shardcache.core.commands import (
     Cas,
     CasKeep,
     Command,
+    CommandList,
     CompareAndDelete,
     CompareAndExpire,
     Delete,
@@ -273,6 +274,10 @@ class Store:
             return False
         self._put(command.key, entry._replace(expires=self._expiry(command.ttl)))
         return True
+
+    @_handlers.handles(CommandList)
+    def _list(self, command: CommandList) -> list[Reply]:
+        return [self.execute(each) for each in command.commands]
 
     @_handlers.handles(Ping)
     def _ping(self, _: Ping) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -31,16 +32,35 @@ HITS: Final = (("get_hits", "get_misses"), ("keyspace_hits", "keyspace_misses"),
 UNKNOWN: Final = "–"
 INTERVAL: Final = 2.0  # seconds between two readings
 WATCHED_FIGURES: Final = ("items", "memory")  # more would not fit next to those of the interval
-WATCHED: Final = ("reads/s", "hit rate now")
+WATCHED: Final = ("calls/s", "hit rate now", "evictions")
+# The sums of these are the calls and the evictions of a server of any kind.
+CALLS: Final = (
+    "total_commands_processed",
+    "cmd_get",
+    "cmd_set",
+    "cmd_touch",
+    "delete_hits",
+    "delete_misses",
+    "incr_hits",
+    "incr_misses",
+    "decr_hits",
+    "decr_misses",
+)
+EVICTIONS: Final = ("evictions", "evicted_keys")
 MAX_DIGITS: Final = 20  # of a counter of 64 bits
 
 
 class Interval(NamedTuple):
-    """What a server answered between two readings, `seconds` apart."""
+    """What a server answered between two readings, `seconds` apart.
+
+    `calls` and `evictions` are `None` if the server does not tell. Its own statistics are calls too.
+    """
 
     hits: int
     misses: int
     seconds: float
+    calls: int | None = None
+    evictions: int | None = None
 
     @property
     def hit_rate(self) -> float | None:
@@ -48,7 +68,13 @@ class Interval(NamedTuple):
         reads = self.hits + self.misses
         return self.hits / reads if reads else None
 
+    @property
+    def calls_per_second(self) -> float | None:
+        """Return the calls a second; `None` if the server does not tell."""
+        return None if self.calls is None else self.calls / self.seconds
 
+
+Server = dict[str, str]
 Figures = Mapping[str, NodeStats]
 Intervals = Mapping[str, Interval]
 
@@ -61,7 +87,7 @@ Intervals = Mapping[str, Interval]
     flag_value=INTERVAL,
     type=click.FloatRange(min=0.1),
     help=f"Show it again every SECONDS ({INTERVAL:g} unless given), until Ctrl-C. The last columns"
-    " cover the seconds since the last reading.",
+    " cover the seconds since the last reading. In a pipe each node is one line.",
 )
 @click.option(
     "--count", metavar="N", type=click.IntRange(min=1), help="With --watch: end after N readings."
@@ -116,7 +142,7 @@ def _watch(client: Client, seconds: float, count: int | None, *, as_json: bool) 
             if as_json:
                 print_json(_line(figures, since), indent=None)
             else:
-                show(_sheet(figures, since), "")
+                show(*_plain_lines(figures, since))
         return complete
     with Live(console=console(), auto_refresh=False) as live:
         for figures, since in readings:
@@ -146,11 +172,37 @@ def _since(before: Figures, after: Figures, seconds: float) -> Intervals:
         old = before[name].server if name in before else None
         if isinstance(figure.server, NodeError) or old is None or isinstance(old, NodeError):
             continue
-        pairs = zip(reads(figure.server), reads(old), strict=True)
-        hits, misses = (new - earlier for new, earlier in pairs)
-        if min(hits, misses) >= 0:
-            intervals[name] = Interval(hits, misses, seconds)
+        interval = _interval(old, figure.server, seconds)
+        if interval is not None:
+            intervals[name] = interval
     return intervals
+
+
+def _interval(before: Server, after: Server, seconds: float) -> Interval | None:
+    """Return what a server did between two readings; `None` if it restarted in between."""
+    hits, misses = (new - old for new, old in zip(reads(after), reads(before), strict=True))
+    calls, evictions = (_growth(before, after, names) for names in (CALLS, EVICTIONS))
+    if min(hits, misses, calls or 0, evictions or 0) < 0:
+        return None
+    return Interval(hits, misses, seconds, calls, evictions)
+
+
+def _growth(before: Server, after: Server, names: Sequence[str]) -> int | None:
+    """Return by how much the sum of some counters grew; `None` if the server has none of them."""
+    told = [name for name in names if name in before and name in after]
+    return sum(_number(after[name]) - _number(before[name]) for name in told) if told else None
+
+
+def _plain_lines(figures: Figures, since: Intervals) -> Iterator[Text]:
+    """Yield a line for each node, for a file or another program: time, node, and what it did."""
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    for name, figure in figures.items():
+        if isinstance(figure.server, NodeError):
+            told = reason_of(figure.server)
+        else:
+            cells = _rates(since.get(name))
+            told = "  ".join(f"{what} {cell}" for what, cell in zip(WATCHED, cells, strict=True))
+        yield styled(f"{now}  {name}  {told}")
 
 
 def _line(figures: Figures, since: Intervals) -> dict[str, object]:
@@ -185,10 +237,13 @@ def _sheet(figures: Figures, since: Intervals | None = None) -> Sheet:
 
 def _rates(interval: Interval | None) -> list[str]:
     if interval is None:
-        return [UNKNOWN, UNKNOWN]
-    rate = interval.hit_rate
-    reads_a_second = (interval.hits + interval.misses) / interval.seconds
-    return [f"{reads_a_second:.0f}", UNKNOWN if rate is None else percent(rate)]
+        return [UNKNOWN] * len(WATCHED)
+    rate, calls = interval.hit_rate, interval.calls_per_second
+    return [
+        UNKNOWN if calls is None else f"{calls:.0f}",
+        UNKNOWN if rate is None else percent(rate),
+        UNKNOWN if interval.evictions is None else str(interval.evictions),
+    ]
 
 
 def _cells(server: dict[str, str], shown: Sequence[str]) -> list[str]:

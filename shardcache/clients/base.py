@@ -26,14 +26,16 @@ from shardcache.clients.construction import (
     warn_of_unverified,
 )
 from shardcache.clients.function_cache import CacheContext
+from shardcache.clients.many import item_type
 from shardcache.clients.membership import BackendT, Membership
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.probers import shared_prober
 from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.result_payloads import ResultPayloads, other_codec
-from shardcache.clients.results import CodecChoice
+from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.services import Service
 from shardcache.clients.swallowed_log import SwallowedErrorLog
+from shardcache.clients.tagging import DirectTagChoice, direct_tags
 from shardcache.core.cache_policy import (
     DIRECT_OPTIONS,
     CachedTTL,
@@ -43,7 +45,7 @@ from shardcache.core.cache_policy import (
     cached_policy,
     check_options,
 )
-from shardcache.core.events import Observers
+from shardcache.core.events import ClientCreated, Observers
 from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import Strategy
@@ -59,6 +61,7 @@ from shardcache.operations.cluster.routing import Key
 from shardcache.operations.keys import admin
 from shardcache.operations.keys.admin import Counters
 from shardcache.operations.port import IO
+from shardcache.operations.recompute.many import ItemRequest, MakeRequest, check_policy
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import Settings, is_disabled
@@ -175,6 +178,8 @@ class ClientBase(ABC, Generic[BackendT]):
             warn_of_disabled()
         membership.begin(self._cluster)
         membership.join(self)
+        if all_observers:
+            all_observers.notify(ClientCreated(self))
 
     @classmethod
     @takes_secrets
@@ -390,6 +395,23 @@ class ClientBase(ABC, Generic[BackendT]):
                 f"get_or_set: {name} must be a function of the result alone: there are no arguments"
             )
         return self._use_policy(policy)
+
+    def _item_requests(
+        self,
+        ttl: CachedTTL | Default,
+        tags: DirectTagChoice,
+        codec: CodecChoice | None,
+        returns: Returns,
+        options: PolicyOptions,
+    ) -> MakeRequest:
+        """Return what makes the requests of a call of `get_or_set_many`."""
+        policy = check_policy(self._direct_policy(ttl, options), "get_or_set_many")
+        protection = self._protection
+        names, result_tags = direct_tags(tags)
+        payloads = self._result_payloads.direct(codec, item_type(returns, "get_or_set_many"), dict)
+        return lambda cluster, key: ItemRequest(
+            cluster, key, dict, policy, protection, protection.direct, names, result_tags, payloads
+        )
 
     def _cached_policy(
         self,

@@ -9,10 +9,11 @@ from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack
 
 from shardcache.backends.base import Backend, BackendOptions
 from shardcache.clients.base import ClientBase
-from shardcache.clients.cached import Decorator
+from shardcache.clients.cached import Decorator, ManyDecorator
 from shardcache.clients.construction import blocking_backends
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
+from shardcache.clients.many import item_type
 from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
@@ -35,11 +36,14 @@ from shardcache.operations.keys.admin import Stats
 from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.port import run
 from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute import many as many_values
+from shardcache.operations.recompute.many import check_policy
 from shardcache.operations.recompute.request import Request
 from shardcache.plugin.manager import Plugins
 from shardcache.settings import node_list, parse_node
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Key)
 
 # Values and defaults are the caller's own objects, hence `Any`.
 
@@ -215,6 +219,32 @@ class Client(ClientBase[Backend]):
         )
         return value
 
+    def get_or_set_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
+        self,
+        keys: Iterable[K],
+        factory: Callable[[list[K]], Mapping[K, T]],
+        ttl: CachedTTL | Default = DEFAULT,
+        *,
+        tags: DirectTagChoice = (),
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
+        **options: Unpack[PolicyOptions],
+    ) -> dict[K, T]:
+        """Return the values of many keys; recompute the missing ones with one call of `factory`.
+
+        `factory` takes a list of keys and returns a mapping from key to value. Of all callers that miss a
+        key one recomputes it, as with `get_or_set`; this caller's factory gets the keys that it is to
+        recompute, and then it waits for the others. A key that the factory leaves out is absent from the
+        result, for all who wait for it, and nothing is stored.
+
+        One fan-out reads, one claims what is missing, and one stores. `options` are those of `get_or_set`
+        without `lock=True` and `cache_errors`; `lock="shard"` lets one process recompute each key. `returns`
+        is the type of one value. Raise what the factory raises, for the callers that wait for its keys as
+        well.
+        """
+        make_request = self._item_requests(ttl, tags, codec, returns, options)
+        return run(lambda: many_values.get(self._cluster, keys, make_request, factory))
+
     def cached(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
         self,
         seconds: Span | Default | None = DEFAULT,
@@ -260,6 +290,44 @@ class Client(ClientBase[Backend]):
             key_spec,
             self._namespace.prefixes,
             self._result_payloads.options(codec, returns),
+        )
+
+    def cached_many(  # noqa: PLR0913 - options that are not fields of `CachePolicy`
+        self,
+        seconds: Span | Default | None = DEFAULT,
+        /,
+        *,
+        ttl: CachedTTL | Default = DEFAULT,
+        policy: CachePolicy | None = None,
+        key: KeyChoice = None,
+        namespace: str | None = None,
+        version: int | str = 0,
+        tags: TagChoice = (),
+        ignore: Sequence[str] = (),
+        typed: bool = False,
+        codec: CodecChoice | None = None,
+        returns: Returns = None,
+        **options: Unpack[PolicyOptions],
+    ) -> ManyDecorator:
+        """Cache a function of many items, each item's value by itself: `@client.cached_many(ttl=60)`.
+
+        The function takes a list of items (its first parameter) and returns a mapping from item to
+        value. A call returns the values of all items, and the function is called once, with those that
+        are missing: see `get_or_set_many`. The items must be hashable.
+
+        The parameters are those of `cached`, where the first parameter stands for one item:
+        `key="user:{ids}"`, and `returns` is the type of one value. `get`, `refresh` and `invalidate` of the function take items as well.
+        """
+        key_spec = KeySpec(
+            key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
+        )
+        context = self._cache_context()
+        return ManyDecorator(
+            lambda: context,
+            check_policy(self._cached_policy(policy, seconds, ttl, options), "cached_many"),
+            key_spec,
+            self._namespace.prefixes,
+            self._result_payloads.options(codec, item_type(returns, "cached_many")),
         )
 
     def invalidate_tag(self, tag: str | bytes) -> bool:

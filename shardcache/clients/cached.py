@@ -10,6 +10,7 @@ from types import FunctionType, MethodType
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     Concatenate,
     Final,
     Generic,
@@ -23,6 +24,7 @@ from typing import (
 from shardcache.clients.callables import NO_FUNCTION, bind_as, function_to_cache, why_not_awaitable
 from shardcache.clients.function_cache import Args, CacheContext, CacheInfo, FunctionCache, Kwargs
 from shardcache.clients.key_builder import KeyBuilder, KeySpec, PrefixRegistry, function_name
+from shardcache.clients.many import ManyCache
 from shardcache.clients.results import ResultFormat, ResultOptions
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.values.entries import CacheEntry
@@ -368,6 +370,8 @@ class Decorator:
 
     __slots__ = ("_context", "_key_spec", "_policy", "_prefixes", "_results")
 
+    cache_type: ClassVar[type[FunctionCache]] = FunctionCache
+
     def __init__(
         self,
         context: Callable[[], CacheContext],
@@ -403,7 +407,7 @@ class Decorator:
         if policy.refresh == "auto" and self._key_spec.ignored:
             # An ignored argument, such as a database session, often ends with its request.
             policy = replace(policy, refresh="inline")
-        return FunctionCache(self._context, function, policy, keys, results)
+        return self.cache_type(self._context, function, policy, keys, results)
 
     def _result_format(self, function: Callable[..., Any]) -> ResultFormat | None:
         """Return how results are stored; `None` if that is as the client's other values."""
@@ -435,3 +439,19 @@ class AsyncDecorator(Decorator):
         if not inspect.iscoroutinefunction(plain):
             raise ConfigurationError(f"cached {function_name(plain)}: {why_not_awaitable(plain)}")
         return bind_as(function, AsyncCachedFunction(self._cache(plain)))
+
+
+class ManyDecorator(Decorator):
+    """The decorator that `client.cached_many(…)` returns for functions of many items."""
+
+    __slots__ = ()
+
+    cache_type = ManyCache
+
+
+class AsyncManyDecorator(AsyncDecorator):
+    """The decorator that `client.cached_many(…)` returns for coroutine functions of many items."""
+
+    __slots__ = ()
+
+    cache_type = ManyCache

@@ -9,6 +9,7 @@
 | `COMPARE` | `CompareAndDelete`, `CompareAndExpire` | a lock is released and extended in two steps, by `CAS` |
 | `AGES` | `GetAged`, `Peek` | no `ttl`, no `cas` with `KEEP` and a secret; `exists` reads the whole value |
 | `KEEPING` | `CasKeep`, `IncrSigned` | no `cas` with `KEEP`, and no `incr` with `floor=None`, unless there are `DATES` and `CAS` |
+| `LISTS` | `CommandList` | nothing: commands to one node travel one by one |
 | `DATES` | `GetExpiry`, `CasUntil` | nothing, with `KEEPING`: they are for servers that cannot keep an expiry |
 
 A call that needs an unsupported command raises `UnsupportedError`. That is not a failure of the node:
@@ -24,6 +25,7 @@ from shardcache.core.commands import (
     Cas,
     CasKeep,
     CasUntil,
+    CommandList,
     CompareAndDelete,
     CompareAndExpire,
     Delete,
@@ -68,5 +70,8 @@ LOCKS: Final[frozenset[type]] = frozenset({Acquire})
 COMPARE: Final[frozenset[type]] = frozenset({CompareAndDelete, CompareAndExpire})
 AGES: Final[frozenset[type]] = frozenset({GetAged, Peek})
 KEEPING: Final[frozenset[type]] = frozenset({CasKeep, IncrSigned})
+LISTS: Final[frozenset[type]] = frozenset({CommandList})
 DATES: Final[frozenset[type]] = frozenset({GetExpiry, CasUntil})
-EVERYTHING: Final[frozenset[type]] = PLAIN | CAS | STUBS | LOCKS | COMPARE | AGES | KEEPING | DATES
+EVERYTHING: Final[frozenset[type]] = (
+    PLAIN | CAS | STUBS | LOCKS | COMPARE | AGES | KEEPING | LISTS | DATES
+)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from shardcache.errors import ConfigurationError, NodeError
@@ -271,6 +272,16 @@ class CompareAndExpire(NamedTuple):
     ttl: float
 
 
+class CommandList(NamedTuple):
+    """Send commands to one node together, in this order. Reply: a list with the reply to each.
+
+    A command that fails has its `NodeError` there, and the others are carried out all the same.
+    Other clients' commands may come in between. Each command is about one key.
+    """
+
+    commands: Sequence[Command]
+
+
 class Ping(NamedTuple):
     """Ask whether the server answers. Reply: `True`."""
 
@@ -306,6 +317,7 @@ Command: TypeAlias = (
     | DeleteCas
     | CompareAndDelete
     | CompareAndExpire
+    | CommandList
     | Ping
     | ServerStats
     | FlushAll
@@ -325,6 +337,7 @@ Reply: TypeAlias = (
     | Hashable
     | list[Payload | NodeError | None]
     | list[bool | NodeError]
+    | list[Any]  # to a `CommandList`
     | dict[str, str]
     | bool
     | int
@@ -357,6 +370,8 @@ def keys_of(command: Command) -> Sequence[bytes]:
         return command.keys
     if isinstance(command, SetMany):
         return [key for key, _ in command.items]
+    if isinstance(command, CommandList):
+        return [key for each in command.commands for key in keys_of(each)]
     return (command.key,)
 
 
@@ -375,6 +390,13 @@ def with_keys(command: CommandT, keys: Sequence[bytes]) -> CommandT:
     elif isinstance(command, SetMany):
         payloads = (payload for _, payload in command.items)
         renamed = fields._replace(items=list(zip(keys, payloads, strict=True)))
+    elif isinstance(command, CommandList):
+        left = iter(keys)
+        renamed = fields._replace(
+            commands=[
+                with_keys(each, list(islice(left, len(keys_of(each))))) for each in command.commands
+            ]
+        )
     else:
         (key,) = keys
         renamed = fields._replace(key=key)
@@ -387,8 +409,12 @@ def with_ttl(command: CommandT, ttl: float | None) -> CommandT:
     >>> with_ttl(Touch(b"k", 60.0), 10.0), with_ttl(Get(b"k"), 10.0)
     (Touch(key=b'k', ttl=10.0), Get(key=b'k'))
     """
-    if not isinstance(command, _TIMED):
-        return command
     fields: Any = command  # each kind has others
-    timed: CommandT = fields._replace(ttl=ttl)
+    timed: CommandT
+    if isinstance(command, CommandList):
+        timed = fields._replace(commands=[with_ttl(each, ttl) for each in command.commands])
+    elif isinstance(command, _TIMED):
+        timed = fields._replace(ttl=ttl)
+    else:
+        timed = command
     return timed

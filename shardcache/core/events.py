@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import TopologyChange
+from shardcache.core.pools import PoolUse
 from shardcache.errors import ConfigurationError, DecodeError, NodeError
+
+
+class ObservedCounters(Protocol):
+    """The counters of a client that an observer may read: `shardcache.Client.counters`."""
+
+    @property
+    def protection(self) -> Mapping[str, float]:
+        """Return the counters of all values that were recomputed through the client."""
+
+    @property
+    def circuits(self) -> Mapping[str, str]:
+        """Return `closed`, `open` or `probing` by the node's name."""
+
+    @property
+    def pools(self) -> Mapping[str, PoolUse]:
+        """Return the connections that there are now, by the node's name."""
+
+
+class ObservedClient(Protocol):
+    """A client of either kind, as an observer may keep it."""
+
+    def counters(self) -> ObservedCounters:
+        """Return the client's counters, without asking any node."""
 
 
 class CallFinished(NamedTuple):
@@ -18,6 +42,9 @@ class CallFinished(NamedTuple):
     `command` is the command's lower-case name (`get`, `getmany`, …), `seconds` its whole length.
     `hits` and `misses` count the callers' keys that were read, with a value and without one. A key
     that failed is neither. A value that cannot be decoded is a hit here, and a `DecodeFailed` too.
+    `keys` is the number of keys in the command, with those of shardcache itself; zero for a command
+    about the whole node. `started` is when the call began, in seconds of `time.monotonic()`: a call to
+    many nodes is reported when its last node is done.
     """
 
     command: str
@@ -26,6 +53,8 @@ class CallFinished(NamedTuple):
     error: NodeError | None = None
     hits: int = 0
     misses: int = 0
+    keys: int = 0
+    started: float = 0.0
 
 
 class OperationFinished(NamedTuple):
@@ -114,6 +143,12 @@ class StampedePrevented(NamedTuple):
     seconds: float
 
 
+class StaleServed(NamedTuple):
+    """A caller got the old value of `key` after its ttl: it is refreshed, or its recompute failed."""
+
+    key: bytes
+
+
 class LeaseLost(NamedTuple):
     """A lock was lost before it was released, after it had been held for `seconds`."""
 
@@ -127,6 +162,15 @@ class TopologyChanged(NamedTuple):
     change: TopologyChange
 
 
+class ClientCreated(NamedTuple):
+    """A client was created with this observer; its views are no clients of their own.
+
+    An observer that reads the client's `counters()` later holds it by a weak reference.
+    """
+
+    client: ObservedClient
+
+
 Event: TypeAlias = (
     CallFinished
     | OperationFinished
@@ -137,8 +181,10 @@ Event: TypeAlias = (
     | NodeRestored
     | ComputeFinished
     | StampedePrevented
+    | StaleServed
     | LeaseLost
     | TopologyChanged
+    | ClientCreated
 )
 
 
@@ -179,11 +225,17 @@ class Observer:
     def stampede_prevented(self, event: StampedePrevented) -> None:
         """Handle a recompute that a caller was spared."""
 
+    def stale_served(self, event: StaleServed) -> None:
+        """Handle an old value that was served after its ttl."""
+
     def lease_lost(self, event: LeaseLost) -> None:
         """Handle the loss of a lock."""
 
     def topology_changed(self, event: TopologyChanged) -> None:
         """Handle a change of the client's nodes."""
+
+    def client_created(self, event: ClientCreated) -> None:
+        """Handle the creation of a client with this observer."""
 
 
 METHODS: dict[type[Event], str] = {
@@ -196,8 +248,10 @@ METHODS: dict[type[Event], str] = {
     NodeRestored: "node_restored",
     ComputeFinished: "compute_finished",
     StampedePrevented: "stampede_prevented",
+    StaleServed: "stale_served",
     LeaseLost: "lease_lost",
     TopologyChanged: "topology_changed",
+    ClientCreated: "client_created",
 }
 
 

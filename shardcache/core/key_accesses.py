@@ -10,6 +10,7 @@ from shardcache.core.commands import (
     CasKeep,
     CasUntil,
     Command,
+    CommandList,
     Delete,
     DeleteMany,
     Get,
@@ -49,6 +50,14 @@ class _Access(NamedTuple):
 _Reader: TypeAlias = Callable[[Any, Any], _Access | None]
 
 
+def single_commands(command: Command, reply: Reply) -> Iterable[tuple[Command, Reply]]:
+    """Return the commands of a list with the reply to each; any other command with its own."""
+    if isinstance(command, CommandList):
+        replies = reply if isinstance(reply, list) else [reply] * len(command.commands)
+        return zip(command.commands, replies, strict=True)
+    return ((command, reply),)
+
+
 def keys_accessed(command: Command, reply: Reply, node: Node) -> KeysAccessed | None:
     """Return the event of a call that `node` answered; `None` if the call had no caller's key."""
     read = _READERS.get(type(command))
@@ -69,13 +78,25 @@ def keys_accessed(command: Command, reply: Reply, node: Node) -> KeysAccessed | 
 
 def hits_and_misses(command: Command, reply: Reply) -> tuple[int, int]:
     """Return the hits and the misses among the callers' keys that a command read."""
+    if type(command) is Get:  # most calls
+        return _hit_or_miss(command, reply)
     found = [
         payload is not None and not is_mark(payload)
-        for key, payload in _payloads_read(command, reply)
+        for each, its_reply in single_commands(command, reply)
+        for key, payload in _payloads_read(each, its_reply)
         if not (key.startswith(RESERVED) and is_ours(key))
     ]
     hits = sum(found)
     return hits, len(found) - hits
+
+
+def _hit_or_miss(command: Get, reply: Any) -> tuple[int, int]:
+    if isinstance(reply, NodeError) or (command.key.startswith(RESERVED) and is_ours(command.key)):
+        return 0, 0
+    if reply is None:
+        return 0, 1
+    # A mark stands for a recompute in progress: its followers poll, and each poll is not a miss.
+    return (0, 0) if is_mark(reply) else (1, 0)
 
 
 def _payloads_read(command: Any, reply: Any) -> Iterable[tuple[bytes, Payload | None]]:
@@ -87,10 +108,7 @@ def _payloads_read(command: Any, reply: Any) -> Iterable[tuple[bytes, Payload | 
     if kind is GetMany:
         pairs = zip(keys, reply, strict=True)
         return ((key, each) for key, each in pairs if each is None or type(each) is tuple)
-    if kind is not Get:
-        return ((keys[0], None if reply is None else reply[0]),)
-    # A mark stands for a recompute in progress: its followers poll, and each poll is not a miss.
-    return () if reply is not None and is_mark(reply) else ((keys[0], reply),)
+    return ((keys[0], None if reply is None else reply[0]),)
 
 
 def is_ours(name: bytes) -> bool:

@@ -24,12 +24,16 @@ _running: ContextVar[tuple[Flight, ...]] = ContextVar("shardcache_flights", defa
 
 
 class Flight:
-    """One piece of shared work: its progress, and the flights that it waits for."""
+    """One piece of shared work: its progress, and the flights that it waits for.
 
-    __slots__ = ("over", "progress", "waits_for")
+    The flights of a batch have one `work` in common, which stands for all of them in the graph.
+    """
 
-    def __init__(self, progress: Any = None) -> None:  # of the work's own type
+    __slots__ = ("over", "progress", "waits_for", "work")
+
+    def __init__(self, progress: Any = None, work: Flight | None = None) -> None:  # of its own type
         self.progress = progress
+        self.work = self if work is None else work
         self.waits_for: list[Flight] = []
         self.over = False  # threads and tasks that its work started may outlive it
 
@@ -55,11 +59,11 @@ class Flight:
             return
         # Add the edge, then look: of two callers that close a circle at once, at least one sees it.
         waits = own[-1].waits_for
-        waits.append(self)
+        waits.append(self.work)
         try:
-            yield self._reaches(own)
+            yield self.work._reaches(own)  # noqa: SLF001 - another flight
         finally:
-            waits.remove(self)
+            waits.remove(self.work)
 
     def _reaches(self, own: tuple[Flight, ...]) -> bool:
         """Return whether the wait-for graph leads from this flight to one of `own`."""

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from shardcache.backends.base import LAST_WAIT
 from shardcache.backends.threads import NoThreadError, Workers, start_thread
@@ -34,8 +34,8 @@ class ThreadFlight(Flight):
 
     __slots__ = ("_waiters", "landed", "outcome")
 
-    def __init__(self, progress: Any) -> None:  # of the work's own type
-        super().__init__(progress)
+    def __init__(self, progress: Any, work: Flight | None = None) -> None:  # of the work's own type
+        super().__init__(progress, work)
         self._waiters: list[Waiter] = []
         self.outcome: Any = FlightEnd.CANCELLED  # of whatever type the work has
         self.landed = False
@@ -91,7 +91,7 @@ class ThreadSingleFlight:
                     if flight.over or (
                         flight not in joined and joins is not None and not joins(flight.progress)
                     ):
-                        self._remove(key, flight)
+                        self.remove(key, flight)
                         continue
                     if flight not in joined:
                         joined.append(flight)
@@ -102,16 +102,20 @@ class ThreadSingleFlight:
                         return next(each.outcome for each in joined if each.landed), False
                     if not takes_over:
                         return FlightEnd.TIMED_OUT, False
-                    self._remove(key, flight)
+                    self.remove(key, flight)
             with own.running():
                 outcome = await work()
             return outcome, True
         finally:
             own.over = True  # no caller joins it from here on, even if a signal raises once more
             try:
-                self._remove(key, own)
+                self.remove(key, own)
             finally:
                 own.land(outcome)
+
+    def batch(self) -> ThreadFlightBatch:
+        """Return an empty batch of flights."""
+        return ThreadFlightBatch(self)
 
     def progress(self, name: bytes) -> Any:  # as above
         """Return the progress of the flight under this name, `None` if there is none."""
@@ -130,9 +134,85 @@ class ThreadSingleFlight:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def _remove(self, key: tuple[int, bytes], flight: ThreadFlight) -> None:
+    def claim(self, key: tuple[int, bytes], flight: ThreadFlight) -> ThreadFlight:
+        """Return the flight under this name: `flight` itself, for exactly one thread, if there was none."""
+        return self._flights.setdefault(key, flight)
+
+    def remove(self, key: tuple[int, bytes], flight: ThreadFlight) -> None:
+        """Remove a flight unless another has taken its place."""
         if self._flights.get(key) is flight:
             self._flights.pop(key, None)
+
+
+class ThreadFlightBatch(Flight):
+    """The flights that one thread leads together, and those of other threads that it follows."""
+
+    __slots__ = ("_followed", "_following", "_group", "_own", "_waiter")
+
+    def __init__(self, group: ThreadSingleFlight) -> None:
+        super().__init__()
+        self._group = group
+        self._own: dict[ThreadFlight, tuple[int, bytes]] = {}
+        self._followed: set[ThreadFlight] = set()
+        self._following = ExitStack()
+        self._waiter: Waiter = queue.SimpleQueue()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._following.close()
+        finally:
+            for flight in self._own:
+                if not flight.landed:
+                    self.land(flight, FlightEnd.CANCELLED)
+
+    def enter(
+        self,
+        name: bytes,
+        progress: Any = None,
+        joins: Callable[[Any], bool] | None = None,
+        outlives: Callable[[], float] | None = None,  # noqa: ARG002 - threads are not cancelled
+    ) -> tuple[ThreadFlight | FlightEnd, bool]:
+        """Lead the flight under this name, or follow it."""
+        key = (os.getpid(), name)
+        own = ThreadFlight(progress, self)
+        self._own[own] = key  # before others know it: a signal may raise between any two bytecodes
+        while (flight := self._group.claim(key, own)) is not own:
+            known = flight in self._followed
+            if flight.over or (not known and joins is not None and not joins(flight.progress)):
+                self._group.remove(key, flight)
+                continue
+            del self._own[own]
+            if known:
+                return flight, False
+            self._followed.add(flight)
+            if self._following.enter_context(flight.waiting_on()):
+                return FlightEnd.REENTRANT, False
+            flight.join(self._waiter)
+            return flight, False
+        return own, True
+
+    async def lead(self, work: Work[None]) -> None:
+        """Run the work in this thread."""
+        self.over = False
+        with self.running():
+            await work()
+
+    def land(self, flight: ThreadFlight, outcome: Any) -> None:
+        """Set the outcome of an own flight, for its followers."""
+        flight.over = True  # no caller joins it from here on
+        self._group.remove(self._own[flight], flight)
+        flight.land(outcome)
+
+    def forget(self, name: bytes, flight: ThreadFlight) -> None:
+        """Let another flight take the place of one that is late."""
+        self._group.remove((os.getpid(), name), flight)
+
+    async def wait(self, seconds: float) -> None:
+        """Block the thread until another followed flight lands."""
+        _wait_for(self._waiter, seconds)
 
 
 def _wait_for(waiter: Waiter, wait: float) -> bool:

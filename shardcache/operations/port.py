@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable, Sequence
+from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -34,6 +35,50 @@ class Pause(NamedTuple):
     stuck: bool = False
 
 
+class SharedFlight(Protocol):
+    """A flight as a caller sees that leads it or follows it."""
+
+    @property
+    def landed(self) -> bool:
+        """Whether it has an outcome."""
+
+    @property
+    def outcome(self) -> Any:
+        """The outcome of a flight that has landed, or `FlightEnd.CANCELLED`."""
+
+
+class FlightBatch(AbstractContextManager["FlightBatch"], Protocol):
+    """The flights that one caller leads by one piece of work, and those of others that it follows.
+
+    At the end of the `with` block its own flights that have not landed are cancelled.
+    """
+
+    def enter(
+        self,
+        name: bytes,
+        progress: Any = None,
+        joins: Callable[[Any], bool] | None = None,
+        outlives: Callable[[], float] | None = None,
+    ) -> tuple[SharedFlight | FlightEnd, bool]:
+        """Lead the flight under this name, or follow it; return it, and whether it is the caller's own.
+
+        That is one atomic step. A flight that the caller must not wait for, because it waits for the
+        caller, is `REENTRANT`. The other parameters are those of `SingleFlight.do`.
+        """
+
+    def lead(self, work: Work[None]) -> Awaitable[None]:
+        """Run the work of all own flights that have been entered."""
+
+    def land(self, flight: Any, outcome: Any) -> None:  # each group has its own
+        """Set the outcome of one of the own flights, for its followers."""
+
+    def forget(self, name: bytes, flight: Any) -> None:  # as above
+        """Let another flight take the place of one that is late."""
+
+    def wait(self, seconds: float) -> Awaitable[None]:
+        """Wait until another flight that is followed lands, up to `seconds`."""
+
+
 class SingleFlight(Protocol):
     """Single flight within this process: one caller does the work, the others share its outcome."""
 
@@ -60,6 +105,9 @@ class SingleFlight(Protocol):
         When the last caller of the caller's own flight is cancelled, its work is too. `outlives` is
         called instead, if there is one, and returns for how many more seconds the work may go on.
         """
+
+    def batch(self) -> FlightBatch:
+        """Return an empty batch of flights."""
 
     def progress(self, name: bytes) -> Any:
         """Return the progress of the flight under this name, `None` if there is none."""

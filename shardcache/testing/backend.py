@@ -21,6 +21,7 @@ from shardcache.testing.contract.ages import AgeContract, KeepContract
 from shardcache.testing.contract.counters import CounterContract, SignedCounterContract
 from shardcache.testing.contract.expiry import ExpiryContract
 from shardcache.testing.contract.keys import KeyContract
+from shardcache.testing.contract.lists import ListContract
 from shardcache.testing.contract.locks import LockContract
 from shardcache.testing.contract.node import NodeContract
 from shardcache.testing.contract.recomputes import RecomputeContract
@@ -37,6 +38,7 @@ class BackendContract(
     AgeContract,
     KeepContract,
     RecomputeContract,
+    ListContract,
     LockContract,
     NodeContract,
 ):

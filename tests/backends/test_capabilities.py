@@ -19,6 +19,7 @@ from shardcache.core.capabilities import (
     DATES,
     EVERYTHING,
     KEEPING,
+    LISTS,
     LOCKS,
     PLAIN,
     STUBS,
@@ -65,7 +66,7 @@ def plain(monkeypatch):
 
 def test_the_capabilities_are_all_commands_each_once():
     """A new command belongs to one of them."""
-    sets = (PLAIN, CAS, STUBS, LOCKS, COMPARE, AGES, KEEPING, DATES)
+    sets = (PLAIN, CAS, STUBS, LOCKS, COMPARE, AGES, KEEPING, LISTS, DATES)
     assert set(get_args(Command)) == EVERYTHING
     assert sum(map(len, sets)) == len(EVERYTHING)
 
@@ -76,7 +77,9 @@ def test_the_guide_tells_the_same():
     rows = [row for row in (capabilities.__doc__ or "").splitlines() if row.startswith("| `")]
     told = page.read_text(encoding="utf-8").splitlines()
     named = [row.split("`")[1] for row in rows]
-    assert named == ["PLAIN", "CAS", "STUBS", "LOCKS", "COMPARE", "AGES", "KEEPING", "DATES"]
+    assert named == [
+        *("PLAIN", "CAS", "STUBS", "LOCKS", "COMPARE", "AGES", "KEEPING", "LISTS", "DATES")
+    ]
     assert [row for row in rows[1:] if row not in told] == []
 
 

@@ -6,10 +6,12 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 
 from shardcache import Client
+from shardcache.cli.stats import Interval, _interval
 
 COMMAND = (sys.executable, "-P", "-m", "shardcache.cli")
 KEYS = [f"key:{number}" for number in range(60)]
@@ -85,21 +87,55 @@ def test_watch_shows_the_hit_rate_of_the_interval(pool):
     intervals = [second[name]["interval"] for name in names]
     assert [sum(each[what] for each in intervals) for what in ("hits", "misses")] == [60, 60]
     assert all(0 < each["hit_rate"] < 1 for each in intervals)
+    assert sum(each["calls"] for each in intervals) == 120
+    assert [each["evictions"] for each in intervals] == [0, 0]
 
 
 def test_watch_is_a_table_for_people(typed, on_terminal, pool):
-    """One after the other in a pipe; in place on a terminal, within 80 columns."""
+    """In place on a terminal, within 80 columns; `--count` alone means nothing."""
     urls, names = pool
-    words = ("stats", "--watch", "0.1", "--count", "2", "--url", urls)
-    status, out, _ = typed(*words)
-    assert (status, out.count(names[0]), out.count("hit rate now")) == (0, 2, 2)
-    shown = on_terminal(*words)
-    assert any("hit rate now" in line for line in shown)
+    shown = on_terminal("stats", "--watch", "0.1", "--count", "2", "--url", urls)
+    assert any("hit rate now" in line and "evictions" in line for line in shown)
+    assert any(names[0] in line for line in shown)
     assert max(map(len, shown)) <= 80
     assert typed("stats", "--count", "2", "--url", urls)[0] == 2
-    assert (
-        typed("stats", "--watch", "0.1", "--count", "1", "--url", "memcached://127.0.0.1:1")[0] == 1
-    )
+
+
+def test_watch_is_a_line_for_each_node_in_a_pipe(typed, pool, redis_servers):
+    """With the time, so that a file of them tells when; the first has no interval yet."""
+    urls, (first, second) = pool
+    redis = redis_servers[0].url
+    words = ("stats", "--watch", "0.1", "--count", "2", "--url", f"{urls} {redis}")
+    status, out, _ = typed(*words)
+    lines = [line.split() for line in out.splitlines()]
+    names = [first, second, redis.partition("://")[2]]
+    assert (status, [line[1] for line in lines]) == (0, names * 2)
+    assert all(datetime.fromisoformat(line[0]).tzinfo for line in lines)
+    assert [line[2:] for line in lines[:2]] == [
+        ["calls/s", "–", "hit", "rate", "now", "–", "evictions", "–"]
+    ] * 2
+    assert [line[2:] for line in lines[3:5]] == [
+        ["calls/s", "0", "hit", "rate", "now", "–", "evictions", "0"]
+    ] * 2
+    assert lines[5][-2:] == ["evictions", "0"]
+    assert float(lines[5][3]) >= 1  # a reading is a call of Redis itself
+
+
+def test_watch_of_a_node_that_is_down(typed):
+    """Its line says why, and the status is 1."""
+    words = ("stats", "--watch", "0.1", "--count", "1", "--url", "memcached://127.0.0.1:1")
+    status, out, _ = typed(*words)
+    assert (status, len(out.splitlines())) == (1, 1)
+    assert "127.0.0.1:1  cannot be reached: Connection refused" in out
+
+
+def test_what_a_server_does_not_tell_is_unknown():
+    """And a server that restarted has no interval."""
+    assert _interval({"hits": "1"}, {"hits": "3"}, 2.0) == Interval(2, 0, 2.0)
+    assert _interval({"hits": "1"}, {"hits": "3"}, 2.0).calls_per_second is None
+    before, after = {"cmd_get": "5", "evictions": "9"}, {"cmd_get": "8", "evictions": "0"}
+    assert _interval(before, after, 2.0) is None
+    assert _interval(before, {**before, "cmd_get": "8"}, 2.0) == Interval(0, 0, 2.0, 3, 0)
 
 
 def test_watch_ends_with_ctrl_c(pool):

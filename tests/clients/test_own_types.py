@@ -195,7 +195,7 @@ def test_a_codec_that_runs_code_needs_a_secret(mode, client):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"codec": "yaml"}, r"no such codec \(known: json, msgpack"),
+        ({"codec": "yaml"}, r"no such codec \(known: .*msgpack"),
         ({"codec": 5}, "codec must be the name of a codec"),
         ({"returns": range}, "range is not a type that can be read back"),
         ({"returns": True}, "there is no return annotation"),

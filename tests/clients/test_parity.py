@@ -19,6 +19,7 @@ NAMES = sorted(
 def signature(function):
     """Return a signature as text, without what tells a world from the other."""
     text = str(inspect.signature(function)).replace("Async", "")
+    text = text.replace("Awaitable[Mapping[K, T]] | ", "")
     return text.replace("Awaitable[T] | T", "T")
 
 
@@ -40,6 +41,7 @@ def test_calls_that_ask_a_node_are_awaited():
     """In the asyncio client a call is a coroutine function exactly when it asks a node."""
     local = {
         "cached",
+        "cached_many",
         "counters",
         "lock",
         "from_env",

@@ -12,6 +12,7 @@ from shardcache.core.commands import (
     CasKeep,
     CasUntil,
     Command,
+    CommandList,
     CompareAndDelete,
     CompareAndExpire,
     Delete,
@@ -64,6 +65,7 @@ COMMANDS = [
     DeleteCas(b"k", 7),
     CompareAndDelete(b"k", ONE),
     CompareAndExpire(b"k", ONE, 60.0),
+    CommandList([Get(b"k"), Set(b"l", ONE, 60.0)]),
     Ping(),
     ServerStats(),
     FlushAll(),
@@ -92,6 +94,8 @@ def test_another_ttl_changes_nothing_else(command):
     assert type(changed) is type(command)
     assert getattr(changed, "ttl", 5.0) == 5.0
     assert with_ttl(changed, 60.0) == command
+    if isinstance(command, CommandList):
+        assert changed.commands[1].ttl == 5.0
 
 
 def test_keys_are_as_many_as_before():

@@ -7,10 +7,11 @@ from typing import get_args
 
 import pytest
 
-from shardcache import ConfigurationError, DecodeError, Node, NodeUnavailableError, Observer
+from shardcache import Client, ConfigurationError, DecodeError, Node, NodeUnavailableError, Observer
 from shardcache.core.events import (
     METHODS,
     CallFinished,
+    ClientCreated,
     ComputeFinished,
     DecodeFailed,
     Event,
@@ -21,6 +22,7 @@ from shardcache.core.events import (
     NodeRestored,
     Observers,
     OperationFinished,
+    StaleServed,
     StampedePrevented,
     TopologyChanged,
     _notifications,
@@ -41,8 +43,10 @@ EVENTS = [
     NodeRestored(NODE, 1.0),
     ComputeFinished(b"k", 0.1, None, stored=True),
     StampedePrevented(b"k", "joined", 0.1),
+    StaleServed(b"k"),
     LeaseLost(b"report", 2.0),
     TopologyChanged(TopologyChange(TOPOLOGY, TOPOLOGY)),
+    ClientCreated(Client("memory://a")),
 ]
 
 

@@ -11,6 +11,7 @@ from shardcache.core.commands import (
     Cas,
     CasKeep,
     CasUntil,
+    CommandList,
     CompareAndDelete,
     CompareAndExpire,
     Delete,
@@ -35,7 +36,7 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.events import METHODS, Observers
-from shardcache.core.key_accesses import hits_and_misses, keys_accessed
+from shardcache.core.key_accesses import hits_and_misses, keys_accessed, single_commands
 from shardcache.core.keys import KeySpace, hash_name
 from shardcache.core.reserved_keys import LOCKS, own_key
 from shardcache.core.values.flags import BARE_STUB, ERROR_FLAGS, RAW_FLAGS, abandoned, stub
@@ -190,3 +191,13 @@ def test_reads_have_hits_and_misses():
     many = GetMany([b"a", b"b", b"c", b"d"])
     assert hits_and_misses(many, [VALUE, None, LOST, MARKS[0]]) == (1, 2)
     assert hits_and_misses(Set(b"k", VALUE), True) == (0, 0)  # noqa: FBT003 - a reply
+
+
+def test_each_command_of_a_list_is_told_of():
+    """A list has one event for each access, and the hits and misses of all."""
+    commands = CommandList([Get(b"k"), Set(b"l", VALUE, 5.0), Get(b"m")])
+    told_of = list(single_commands(commands, [VALUE, True, None]))
+    assert told_of == [(Get(b"k"), VALUE), (Set(b"l", VALUE, 5.0), True), (Get(b"m"), None)]
+    assert hits_and_misses(commands, [VALUE, True, None]) == (1, 1)
+    assert [reply for _, reply in single_commands(commands, LOST)] == [LOST] * 3
+    assert list(single_commands(Get(b"k"), VALUE)) == [(Get(b"k"), VALUE)]

@@ -31,6 +31,8 @@ OPTIONAL = (
     "gevent",
     "shardcache_fastapi",
     "shardcache_flask",
+    "shardcache_opentelemetry",
+    "shardcache_prometheus",
 )
 
 # For the tests of a page: how busy this machine is must not decide whether a property holds.

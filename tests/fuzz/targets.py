@@ -24,6 +24,7 @@ from shardcache.core.commands import (
     Cas,
     CasKeep,
     CasUntil,
+    CommandList,
     CompareAndDelete,
     CompareAndExpire,
     Delete,
@@ -79,8 +80,9 @@ COMMANDS = [
     FlushAll(),
 ]
 AGES = [GetAged(b"k0"), Peek(b"k0")]
-WITH_DATES = [*AGES, GetExpiry(b"k0"), CasUntil(b"k0", PAYLOAD, b"token", Until(0))]
-KEEPING = [*AGES, CasKeep(b"k0", PAYLOAD, b"token"), IncrSigned(b"k0", -1)]
+LISTS = [CommandList([Get(b"k0"), Cas(b"k1", PAYLOAD, b"token"), Delete(b"k0")])]
+WITH_DATES = [*LISTS, *AGES, GetExpiry(b"k0"), CasUntil(b"k0", PAYLOAD, b"token", Until(0))]
+KEEPING = [*LISTS, *AGES, CasKeep(b"k0", PAYLOAD, b"token"), IncrSigned(b"k0", -1)]
 WITH_VALUES = [CompareAndDelete(b"k0", PAYLOAD), CompareAndExpire(b"k0", PAYLOAD, 5.0)]
 SIZES = [1, 2, 7, 33, 4096, 1 << 20]
 

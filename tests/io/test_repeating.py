@@ -48,7 +48,8 @@ async def turn():
     return True
 
 repetition = repeater.add(0.01, turn)
-gevent.sleep(0.1)
+while not turns:
+    gevent.sleep(0.01)
 if (child := os.fork()) == 0:
     gevent.sleep(0.3)
     os._exit(0 if turns and os.getpid() not in turns else 1)

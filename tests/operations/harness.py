@@ -15,7 +15,14 @@ from typing import Any
 from operations.simulation import TIMEOUT, Process, SimulatedNode, Task, World
 from shardcache.core import health
 from shardcache.core.commands import Command, Get, Ping
-from shardcache.core.events import METHODS, Event, KeysAccessed, NodeEjected, NodeRestored
+from shardcache.core.events import (
+    METHODS,
+    ClientCreated,
+    Event,
+    KeysAccessed,
+    NodeEjected,
+    NodeRestored,
+)
 from shardcache.core.leases import LockPolicy
 from shardcache.core.reserved_keys import LOCKS, own_key
 from shardcache.operations.cluster import ejection, members, prober
@@ -51,7 +58,8 @@ EJECTING = frozenset(module.__file__ for module in (health, ejection, members, p
 GET = Get(b"k")
 NODE_CHANGES = (NodeEjected, NodeRestored)
 # An observer of accesses has every reply looked into, and some tests make replies up.
-OBSERVED = tuple(kind for kind in METHODS if kind is not KeysAccessed)
+# That a client was created is told once, before anything happens.
+OBSERVED = tuple(kind for kind in METHODS if kind not in {KeysAccessed, ClientCreated})
 
 
 class EventLog:

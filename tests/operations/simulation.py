@@ -21,7 +21,7 @@ from shardcache.backends.memory import Bounds, Store
 from shardcache.clients.function_cache import CacheContext
 from shardcache.core.capabilities import COMPARE, EVERYTHING
 from shardcache.core.codecs.msgpack import Msgpack
-from shardcache.core.commands import Acquire, GetOrStub, Renew, Set
+from shardcache.core.commands import Acquire, CommandList, GetOrStub, Renew, Set
 from shardcache.core.events import Observers
 from shardcache.core.keys import KeySpace
 from shardcache.core.placement.nodes import Node
@@ -205,6 +205,8 @@ class SimulatedNode:
 
     def _execute(self, process: Process, command: Any) -> Any:
         """Do it, and note when that changes what another process has put there."""
+        if isinstance(command, CommandList):
+            return [self._execute(process, each) for each in command.commands]
         key = getattr(command, "key", b"")
         before = self.held(key)
         answer = self.store.execute(self._coarse(command))

@@ -354,9 +354,30 @@ MUTANTS = [
     Mutant(
         "the work of a flight is part of the task that began it",
         "io/tasks.py",
-        "        if self._waiters or self._task.done():\n            return\n",
+        "        if self.followed or self._task.done():\n            return\n",
         "",
         ("io/test_task_flights.py",),
+    ),
+    Mutant(
+        "values to be refreshed and missing ones take two calls of a factory",
+        "operations/recompute/lockstep.py",
+        "            elif _wishing(operations, Enter):\n                return\n",
+        "",
+        ("operations/recompute/test_many_policies.py",),
+    ),
+    Mutant(
+        "claims of many keys stay when their caller is stopped",
+        "operations/recompute/lockstep.py",
+        "await self.io.shield(lambda: self._stop(operations))",
+        "await self.io.shield(lambda: self._stop(()))",
+        ("operations/recompute/test_many.py",),
+    ),
+    Mutant(
+        "the flights of a batch do not stand for each other in the wait-for graph",
+        "io/single_flight.py",
+        "waits.append(self.work)",
+        "waits.append(self)",
+        ("operations/recompute/test_many.py", "io/test_flight_batches.py"),
     ),
     Mutant(
         "an interruption is shared",

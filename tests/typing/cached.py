@@ -19,6 +19,7 @@ from shardcache import (
     Stats,
     bypass,
     cached,
+    cached_many,
     configure,
     refresh,
 )
@@ -56,6 +57,18 @@ def by_position(user_id: int) -> str:
 def by_default(user_id: int) -> str:
     """Stand for a function whose ttl is that of the client."""
     return str(user_id)
+
+
+@client.cached_many(ttl=60, lock="shard")
+def names(ids: list[int], *, short: bool = False) -> dict[int, str]:
+    """Stand for a function of many items."""
+    return {number: str(number)[:short] for number in ids}
+
+
+@cached_many(60)
+async def fetched_names(ids: list[int]) -> Mapping[int, str]:
+    """Stand for a coroutine function of many items."""
+    return names(ids)
 
 
 def names_of(_call: Mapping[str, object], result: list[int]) -> list[str]:
@@ -159,6 +172,9 @@ def functions() -> None:
     assert_type(plain(7), str)
     assert_type(client.get_or_set("k", lambda: 7, ttl=60, lock=True), int)
     assert_type(client.get_or_set("k", lambda: [7], ttl=60, tags=["t", b"u", str]), list[int])
+    assert_type(names([7], short=True), dict[int, str])
+    assert_type(names.get([7]), dict[int, str] | None)
+    assert_type(names.invalidate([7]), bool)
     assert_type(accounts(7), list[Account])
     assert_type(accounts.get(7), list[Account] | None)
     assert_type(client.get_or_set("k", lambda: Account(7), ttl=60, returns=Account), Account)
@@ -185,6 +201,7 @@ def methods() -> None:
 async def awaited() -> None:
     """Await the same."""
     assert_type(await fetched(7), bytes)
+    assert_type(await fetched_names([7]), Mapping[int, str])
     assert_type(await account(7), Account | None)
     stored = await async_client.get_or_set("k", load_account, ttl=60, returns=True)
     assert_type(stored, Account)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Hashable, Sequence
+from collections.abc import Awaitable, Hashable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, assert_type
@@ -90,6 +90,16 @@ def either() -> str | Awaitable[str]:
     return fetched(1)
 
 
+def sizes(keys: list[str]) -> dict[str, int]:
+    """Stand for a factory of many values."""
+    return {key: len(key) for key in keys}
+
+
+async def fetched_sizes(keys: list[str]) -> Mapping[str, int]:
+    """Stand for a factory of many values that is awaited."""
+    return sizes(keys)
+
+
 def blocking_factories(client: Client) -> None:
     """Get what the factory returns, of any form."""
     assert_type(client.get_or_set("k", made, ttl=5), dict[str, int])
@@ -97,6 +107,7 @@ def blocking_factories(client: Client) -> None:
     assert_type(client.get_or_set("k", partial(str, 7)), str)
     assert_type(client.get_or_set("k", dict[str, int]), dict[str, int])
     annotated: str = client.get_or_set("k", lambda: "text")
+    assert_type(client.get_or_set_many(["k", "l"], sizes, 5, lock="shard"), dict[str, int])
     client.set("k", annotated)
 
 
@@ -111,6 +122,8 @@ async def awaited_factories(client: AsyncClient) -> None:
     assert_type(await client.get_or_set("k", lambda: made()["k"]), int)
     assert_type(await client.get_or_set("k", either), str)
     annotated: str = await client.get_or_set("k", lambda: fetched(1))
+    assert_type(await client.get_or_set_many(["k"], fetched_sizes, tags=["t"]), dict[str, int])
+    assert_type(await client.get_or_set_many(["k"], sizes), dict[str, int])
     await client.set("k", annotated)
 
 

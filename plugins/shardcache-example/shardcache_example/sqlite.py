@@ -20,6 +20,7 @@ from shardcache.core.commands import (
     Cas,
     CasKeep,
     Command,
+    CommandList,
     CompareAndDelete,
     CompareAndExpire,
     Delete,
@@ -307,6 +308,13 @@ class Database:
             return None
         self._expire(command.key, command.ttl)
         return command.token
+
+    # LISTS: what travels together is one transaction.
+
+    @handlers.handles(CommandList)
+    def list(self, command: CommandList) -> list[Reply]:
+        """Carry out each command."""
+        return [self.handlers[type(each)](self, each) for each in command.commands]
 
     # LOCKS and COMPARE: for locks.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
@@ -92,6 +93,48 @@ class SingleReply:
     def partial_reply(self, node: str) -> NodeError:
         """Return a timeout: nothing else of a single reply can have arrived."""
         return late_error(node)
+
+
+class ListReply:
+    """The replies to a list of commands, one after another.
+
+    `replies` has a place for each command; `pending` are the places of those that were sent.
+    """
+
+    __slots__ = ("_pending", "_replies")
+
+    def __init__(self, replies: list[Any], pending: Sequence[tuple[int, PendingReply]]) -> None:
+        self._replies = replies
+        self._pending = deque(pending)
+
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual
+        """Return `None`: lines are read one by one."""
+        return None
+
+    def take(self, head: Head, value: bytes | None) -> Any:
+        """Pass the line on to the oldest command."""
+        return self._fill(self._pending[0][1].take(head, value))
+
+    def too_large(self, head: Head, error: NodeError) -> Any:
+        """Pass the error on to the oldest command."""
+        return self._fill(self._pending[0][1].too_large(head, error))
+
+    def refuse(self, error: NodeError) -> Any:
+        """Pass the refusal on to the oldest command."""
+        return self._fill(self._pending[0][1].refuse(error))
+
+    def partial_reply(self, node: str) -> Reply:
+        """Return what has arrived, with a timeout in each gap."""
+        for place, pending in self._pending:
+            self._replies[place] = pending.partial_reply(node)
+        return self._replies
+
+    def _fill(self, reply: Any) -> Any:
+        if reply is MORE or reply is UNEXPECTED:
+            return reply
+        place, _ = self._pending.popleft()
+        self._replies[place] = reply
+        return MORE if self._pending else self._replies
 
 
 class GetReply(SingleReply):

@@ -41,6 +41,7 @@ from shardcache.backends.memcached.replies import (
     GetReply,
     GetsReply,
     Head,
+    ListReply,
     PeekReply,
     PendingReply,
     RenewReply,
@@ -55,6 +56,7 @@ from shardcache.core.commands import (
     Cas,
     CasUntil,
     Command,
+    CommandList,
     Delete,
     DeleteCas,
     DeleteMany,
@@ -490,6 +492,24 @@ class MemcachedWire:
         mode = b" MD" if command.delta < 0 else b""
         line = b"ma %s v D%d O%d%s%s\r\n" % (name, abs(int(command.delta)), token, mode, binary)
         return (line,), CounterReply(b"O%d" % token, self._node, command.delta)
+
+    @_encoders.handles(CommandList)
+    def _list(self, command: CommandList) -> Encoded:
+        blocks: list[bytes] = []
+        replies: list[Any] = []
+        pending: list[tuple[int, PendingReply]] = []
+        for place, each in enumerate(command.commands):
+            try:
+                chunks, expected = self._encoders[type(each)](self, each)
+            except NodeError as error:
+                replies.append(error)
+                continue
+            replies.append(None)
+            blocks += chunks
+            pending.append((place, expected))
+        if not pending:
+            return self._batch([], BatchReply(replies, [], STORED))
+        return coalesce(blocks), ListReply(replies, pending)
 
     @_encoders.handles(Ping)
     def _ping(self, _: Ping) -> Encoded:

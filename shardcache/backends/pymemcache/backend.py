@@ -24,6 +24,7 @@ from shardcache.backends.transport.wakeups import Wakeup
 from shardcache.backends.wire import Wire
 from shardcache.core.commands import Cas, Command, DeleteMany, Get, GetMany, Reply, Set, SetMany
 from shardcache.core.placement.nodes import Node
+from shardcache.core.pools import PoolUse
 from shardcache.errors import (
     NodeError,
     NodeRefusedError,
@@ -97,6 +98,11 @@ class PymemcacheBackend:
             self._workers.submit(work)
         except NoThreadError as error:
             sink.deliver(_local_failure(error, self._node))
+
+    @property
+    def pool_use(self) -> PoolUse:
+        """Return how many connections are open, and how many of them are in use."""
+        return self.pool.use
 
     @property
     def refused_connections(self) -> int:
@@ -243,6 +249,11 @@ class AsyncPymemcacheBackend:
         future.add_done_callback(lambda _: timer.cancel())
         future.add_done_callback(self._pending.discard)
         return future
+
+    @property
+    def pool_use(self) -> PoolUse:
+        """Return how many connections are open, and how many of them are in use."""
+        return self._blocking.pool_use
 
     @property
     def refused_connections(self) -> int:

@@ -134,6 +134,50 @@ class BatchReply:
         return self._fault or self._replies
 
 
+class ListReply:
+    """The replies to a list of commands, one after another.
+
+    `replies` has a place for each command; `pending` are the places of those that were sent.
+    """
+
+    __slots__ = ("_fault", "_pending", "_replies")
+
+    def __init__(self, replies: list[Any], pending: Iterable[tuple[int, PendingReply]]) -> None:
+        self._replies = replies
+        self._pending = deque(pending)
+        self._fault: ConfigurationError | None = None
+
+    @property
+    def values(self) -> int:
+        """Return the length of the array that the server sends next; 0 if it sends no array."""
+        return self._pending[0][1].values
+
+    def take(self, raw: Any) -> Reply | More:
+        """Pass the server's reply on to the oldest command."""
+        return self._fill(self._pending[0][1].take(raw))
+
+    def refuse(self, error: Refusal) -> Reply | More:
+        """Pass the error on to the oldest command; a `ConfigurationError` replaces the whole reply."""
+        if isinstance(error, ConfigurationError):
+            self._fault = error
+        return self._fill(self._pending[0][1].refuse(error))
+
+    def partial_reply(self, node: str) -> Reply:
+        """Return what has arrived, with a timeout in each gap."""
+        for place, pending in self._pending:
+            self._replies[place] = pending.partial_reply(node)
+        return self._replies
+
+    def _fill(self, reply: Reply | More) -> Reply | More:
+        if reply is MORE:
+            return MORE
+        place, _ = self._pending.popleft()
+        self._replies[place] = reply
+        if self._pending:
+            return MORE
+        return self._fault or self._replies
+
+
 class PingReply:
     """The reply to a ping and a harmless write after it: read-only nodes answer pings as well."""
 

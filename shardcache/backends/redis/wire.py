@@ -45,6 +45,7 @@ from shardcache.backends.redis.refusals import (
 from shardcache.backends.redis.replies import (
     MORE,
     BatchReply,
+    ListReply,
     More,
     PairReply,
     PendingReply,
@@ -76,6 +77,7 @@ from shardcache.core.commands import (
     Cas,
     CasKeep,
     Command,
+    CommandList,
     CompareAndDelete,
     CompareAndExpire,
     Delete,
@@ -489,6 +491,24 @@ class RedisWire:
     def _compare_and_expire(self, command: CompareAndExpire) -> Sequence[bytes]:
         stored, life = self._encode_compared(command.payload), _milliseconds(command.ttl)
         return self._ask_script(_IF_STRING, COMPARE_AND_EXPIRE, command.key, stored, life)
+
+    @_encoders.handles(CommandList)
+    def _list(self, command: CommandList) -> Sequence[bytes]:
+        sent: list[bytes] = []
+        replies: list[Any] = []
+        pending: list[tuple[int, PendingReply]] = []
+        for place, each in enumerate(command.commands):
+            try:
+                sent += self.encode(each)
+            except NodeError as error:
+                replies.append(error)
+                continue
+            replies.append(None)
+            pending.append((place, self._pending.pop()))
+        if not pending:
+            return self._ask_batch(replies, [], self._parse_values, [])
+        self._pending.append(ListReply(replies, pending))
+        return coalesce(sent)
 
     @_encoders.handles(Ping)
     def _ping(self, command: Ping) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields

@@ -16,6 +16,7 @@ from shardcache.backends.transport.channel import Call, Channel
 from shardcache.backends.transport.dial import Target
 from shardcache.backends.transport.limits import DialLimit
 from shardcache.core.commands import Command, Reply
+from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeError, NodeUnavailableError, PoolTimeoutError
 
 log = logging.getLogger("shardcache")
@@ -63,6 +64,13 @@ class MultiplexedBackend:
             call.settle(self._no_room_error())
         else:
             channel.submit(call)
+
+    @property
+    def pool_use(self) -> PoolUse:
+        """Return how many connections are open, and how many of them wait for replies."""
+        channels = (*self._channels.values(), *self._stalled)
+        number = sum(channel.connected for channel in channels)
+        return PoolUse(number, sum(channel.busy for channel in channels))
 
     def eject(self) -> None:
         """Close the connections of every loop and fail their calls; called from any thread.

@@ -15,6 +15,7 @@ from shardcache.backends.transport.dial import Expired, Target, Wait, dial
 from shardcache.backends.transport.pool import Connection, Pool, Slot
 from shardcache.backends.transport.sockets import READ, WOULD_BLOCK
 from shardcache.core.commands import IDEMPOTENT, Command, Reply
+from shardcache.core.pools import PoolUse
 from shardcache.errors import (
     NodeError,
     NodeTimeoutError,
@@ -115,6 +116,11 @@ class SocketBackend:
     def refused_connections(self) -> int:
         """Return how many connections the server refused while others of this client were open."""
         return self.pool.refused_connections
+
+    @property
+    def pool_use(self) -> PoolUse:
+        """Return how many connections are open, and how many of them are in use."""
+        return self.pool.use
 
     def eject(self) -> None:
         """Drop idle connections and wake every thread that waits for one."""

@@ -180,6 +180,11 @@ class Channel:
         """Return whether there is a connection."""
         return self._sock is not None
 
+    @property
+    def busy(self) -> bool:
+        """Return whether there is a connection that has calls without a reply."""
+        return self._sock is not None and bool(self._sent or self._queued)
+
     def _closed_by_node(self) -> bool:
         """Return whether an idle connection turned out to be closed; it is closed here as well.
 

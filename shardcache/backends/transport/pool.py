@@ -23,6 +23,7 @@ from shardcache.backends.transport.limits import DialLimit
 from shardcache.backends.transport.sockets import RESTED
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
 from shardcache.backends.wire import Incarnation, Wire
+from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
 SLACK: Final = 0.005  # seconds by which a socket's own timeout may pass a deadline
@@ -394,6 +395,13 @@ class Pool:
     def open(self) -> int:
         """Return how many connections there are, idle and busy."""
         return self._live.count()
+
+    @property
+    def use(self) -> PoolUse:
+        """Return how many connections are open, and how many of them are in use."""
+        idle = len(self._idle)
+        number = self._live.count()
+        return PoolUse(number, max(0, number - idle), self.size)
 
     def reset_after_fork(self) -> None:
         """Start empty in a forked child: the parent goes on using the same sockets."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
 from typing import Any, Final, Literal, TypeAlias
 
-from shardcache.core.commands import Command, Payload, Reply
+from shardcache.core.commands import Command, Payload, Reply, keys_of
 from shardcache.core.events import (
     CallFinished,
     DecodeFailed,
@@ -16,7 +16,7 @@ from shardcache.core.events import (
     OperationFinished,
 )
 from shardcache.core.health import FailureKind, failure_kind
-from shardcache.core.key_accesses import hits_and_misses, keys_accessed
+from shardcache.core.key_accesses import hits_and_misses, keys_accessed, single_commands
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import lock_node_count
 from shardcache.core.placement.topology import Topology
@@ -265,7 +265,7 @@ class Cluster:
         if not self.raises:
             self.note_refused(member, error if cause is None else cause)
         self.ejector.refuse(member)
-        self._notify_call(member, command, 0.0, error, error)
+        self._notify_call(member, command, self.io.now(), 0.0, error, error)
         self.record_error(member, error)
         return error
 
@@ -281,7 +281,7 @@ class Cluster:
         """Count a call that was sent; notify the observers and the ejector of its end."""
         member.seconds += seconds
         error = _error_in(reply)
-        self._notify_call(member, command, seconds, reply, error)
+        self._notify_call(member, command, started, seconds, reply, error)
         if error is not None:
             self.record_error(member, error)
             if not self.raises:
@@ -293,10 +293,11 @@ class Cluster:
         if member.health.ejected:
             self.ejector.record_success(member, command)
 
-    def _notify_call(
+    def _notify_call(  # noqa: PLR0913, PLR0917 - as above
         self,
         member: Member,
         command: Command,
+        started: float,
         seconds: float,
         reply: Reply,
         error: NodeError | None,
@@ -306,12 +307,16 @@ class Cluster:
             return
         if CallFinished in observers.heard:
             name = type(command).__name__.lower()
-            counts = hits_and_misses(command, reply)
-            observers.notify(CallFinished(name, member.node, seconds, error, *counts))
+            hits, misses = hits_and_misses(command, reply)
+            keys = len(keys_of(command))
+            observers.notify(
+                CallFinished(name, member.node, seconds, error, hits, misses, keys, started)
+            )
         if KeysAccessed in observers.heard:
-            accesses = keys_accessed(command, reply, member.node)
-            if accesses is not None:
-                observers.notify(accesses)
+            for each, its_reply in single_commands(command, reply):
+                accesses = keys_accessed(each, its_reply, member.node)
+                if accesses is not None:
+                    observers.notify(accesses)
 
     def record_error(self, member: Member, error: NodeError) -> None:
         """Count a node's error, and notify the observers."""

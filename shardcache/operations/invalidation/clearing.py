@@ -85,10 +85,11 @@ class ClearableCluster(Cluster):
     def _is_current(self) -> bool:
         return self._generations.are_current([self._generations.cleared], self.io.now())
 
-    def _notify_call(
+    def _notify_call(  # noqa: PLR0913, PLR0917 - all facts of one call
         self,
         member: Member,
         command: Command,
+        started: float,
         seconds: float,
         reply: Reply,
         error: NodeError | None,
@@ -96,7 +97,7 @@ class ClearableCluster(Cluster):
         """Notify observers, with the keys' own names."""
         if self.observers:
             own = with_keys(command, [_without_generation(name) for name in keys_of(command)])
-            super()._notify_call(member, own, seconds, reply, error)
+            super()._notify_call(member, own, started, seconds, reply, error)
 
 
 async def clear(cluster: Cluster, generations: Generations) -> bool:

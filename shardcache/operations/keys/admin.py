@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from shardcache.core.commands import Command, FlushAll, Ping, ServerStats
+from shardcache.core.pools import PoolUse
 from shardcache.errors import DecodeError, NodeError, PartialFailureError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
@@ -51,11 +52,13 @@ class Counters(dict[str, dict[str, int | float]]):
     """A client's counters since it was created, by the node's name.
 
     `protection` are the counters of all values that were recomputed through this client, `circuits`
-    has `closed`, `open` or `probing` by the node's name.
+    has `closed`, `open` or `probing` by the node's name, `pools` the connections that there are now;
+    a node without connections, such as one in memory, has none.
     """
 
     protection: dict[str, float]
     circuits: dict[str, str]
+    pools: dict[str, PoolUse]
 
 
 def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
@@ -64,6 +67,8 @@ def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
     counted = Counters((name, member.counters()) for name, member in known.items())
     counted.protection = dict(recomputes)
     counted.circuits = {name: member.health.circuit.value for name, member in known.items()}
+    uses = {name: getattr(member.backend, "pool_use", None) for name, member in known.items()}
+    counted.pools = {name: use for name, use in uses.items() if isinstance(use, PoolUse)}
     return counted
 
 

@@ -73,7 +73,8 @@ async def attempt(
     Raise `LockUnavailable` if too few nodes answer.
     """
     lock = await attempt_or_refusal(cluster, key, policy, prefix)
-    return lock if isinstance(lock, HeldLock) else None
+    # Without a call, after which a signal could raise: no caller would have the lock then.
+    return None if lock is Refusal.HELD or lock is Refusal.LATE else lock
 
 
 async def attempt_or_refusal(

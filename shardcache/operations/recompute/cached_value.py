@@ -52,7 +52,7 @@ async def _call(request: Request) -> Any:
 
 async def _get_in_block(request: Request) -> Any:
     """Recompute the value, unless the `refresh` block that the caller is in has done so already."""
-    block, value = refreshing(), (request.io, request.name)
+    block, value = refreshing(), (request.protection, request.name)
     if block is None or not block.is_due(value):
         return await _get(request)
     result = await _renew(request)
@@ -69,7 +69,10 @@ async def _get(request: Request) -> Any:
             if state in SERVED:
                 value = request.decode(stored.payload)
                 if value is not NO_VALUE:
-                    request.increment("stale" if state is Freshness.STALE else "hits")
+                    if state is Freshness.STALE:
+                        request.count_stale()
+                    else:
+                        request.increment("hits")
                     if state is Freshness.FRESH:
                         return value
                     return await _serve_stale(request, value, stored)

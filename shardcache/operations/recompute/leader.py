@@ -11,7 +11,7 @@ from shardcache.core.values.freshness import Stored, serves_after_error
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
 from shardcache.operations.locks import redlock
 from shardcache.operations.locks.backoff import Backoff
-from shardcache.operations.locks.held import HeldLock
+from shardcache.operations.locks.redlock import Refusal
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, NoClaim
 from shardcache.operations.recompute.outcomes import Outcome, failed, stored_outcome
 from shardcache.operations.recompute.progress import Progress
@@ -114,10 +114,11 @@ class Leader:
             except LockUnavailable:
                 request.increment("locks_unavailable")
                 return await self._recompute_regardless()
-            if lock is redlock.Refusal.LATE:
+            # Without a call, as in `attempt`.
+            if lock is Refusal.LATE:
                 # This process was stopped meanwhile, and no other has the lock: nothing to wait for.
                 return await self._by_lease()
-            if isinstance(lock, HeldLock):
+            if lock is not Refusal.HELD:
                 try:
                     return await self._recompute_holding()
                 finally:
@@ -252,7 +253,7 @@ class Leader:
         if old is None:
             self._last_resort = None
             return MissState.UNCLAIMED
-        self.request.increment("stale")
+        self.request.count_stale()
         return stored_outcome(old)
 
     def _servable_old(self) -> Payload | None:

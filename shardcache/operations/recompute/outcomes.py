@@ -8,6 +8,15 @@ from shardcache.core.commands import Payload
 from shardcache.operations.recompute.progress import Progress
 
 NO_VALUE: Final = object()  # distinct from every value, `None` included
+ABSENT: Final = object()  # in place of the value of a key that a factory of many keys has left out
+ABSENT_PAYLOAD: Final[Payload] = (
+    0,
+    bytes(bytearray(b"absent")),
+)  # in place of its payload, by identity
+
+
+class AbsentError(Exception):
+    """Raised in place of a value by a factory of many keys that has left out its key."""
 
 
 class Outcome(NamedTuple):
@@ -37,6 +46,11 @@ class Outcome(NamedTuple):
 def failed(error: Exception) -> Outcome:
     """Return the outcome of a recompute that raised."""
     return Outcome(NO_VALUE, None, error)
+
+
+def absent_outcome() -> Outcome:
+    """Return the outcome of a recompute that found that there is no value."""
+    return Outcome(ABSENT, ABSENT_PAYLOAD)
 
 
 def stored_outcome(payload: Payload) -> Outcome:

@@ -25,7 +25,14 @@ from shardcache.errors import EncodeError, NodeError, NodeRefusedError, Uncachea
 from shardcache.operations.invalidation import tag_log, tags
 from shardcache.operations.port import CarriedError, Repetition, Work
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, RefreshClaim, StubClaim
-from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome, failed, stored_outcome
+from shardcache.operations.recompute.outcomes import (
+    NO_VALUE,
+    AbsentError,
+    Outcome,
+    absent_outcome,
+    failed,
+    stored_outcome,
+)
 from shardcache.operations.recompute.progress import Progress, Tagged
 from shardcache.operations.recompute.request import Request
 
@@ -341,6 +348,10 @@ async def _handle_error(
     request: Request, error: Exception, claim: Claim, last_resort: Stored | None, seconds: float
 ) -> Outcome:
     """Serve an old value in place of an error if there is one; store the error if the policy says so."""
+    if isinstance(error, AbsentError):
+        await _skip_storing(request, claim)
+        request.notify_computed(seconds, None, stored=False)
+        return absent_outcome()
     request.increment("errors")
     backoff = request.policy.seconds("error_backoff")
     if last_resort is not None and _serves_after_error(request, last_resort):

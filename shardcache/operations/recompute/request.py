@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from shardcache.core.cache_policy import CachePolicy, apply_jitter, describe_function
 from shardcache.core.commands import Command, Get, Payload, Peek, Reply
-from shardcache.core.events import ComputeFinished, StampedePrevented
+from shardcache.core.events import ComputeFinished, StaleServed, StampedePrevented
 from shardcache.core.leases import node_ttl
 from shardcache.core.reserved_keys import REFRESHING, own_key
 from shardcache.core.values.envelopes import MAX_VERSIONS, pack
@@ -22,7 +22,13 @@ from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import tags
 from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.exceptions import describe, equal, restore
-from shardcache.operations.recompute.outcomes import NO_VALUE, Outcome, failed, stored_outcome
+from shardcache.operations.recompute.outcomes import (
+    ABSENT_PAYLOAD,
+    NO_VALUE,
+    Outcome,
+    failed,
+    stored_outcome,
+)
 from shardcache.operations.recompute.protection import Protection
 
 SERVED: Final = frozenset({Freshness.FRESH, Freshness.EARLY, Freshness.STALE})
@@ -43,6 +49,9 @@ class Request:
     the function's call, for a policy whose functions take them. `tags` are known before the call;
     `result_tags` returns those that depend on the result, and is `None` if there are none.
     """
+
+    # What a follower gets of a factory of many keys that has left out this one.
+    absent: ClassVar[Any] = NO_VALUE
 
     __slots__ = (
         "arguments",
@@ -216,6 +225,8 @@ class Request:
 
         It was not read from the node, so it counts as neither a hit nor a miss of that node.
         """
+        if payload is ABSENT_PAYLOAD:
+            return self.absent
         try:
             return self._load(self.name, payload)
         except DecodeError as error:
@@ -342,6 +353,13 @@ class Request:
         """Count a recompute that goes on without a caller; return for how many seconds it may."""
         self.increment("orphaned")
         return self.policy.locking.max_hold
+
+    def count_stale(self) -> None:
+        """Count a value that is served after its ttl, and notify the observers."""
+        self.increment("stale")
+        observers = self.cluster.observers
+        if observers:
+            observers.notify(StaleServed(self.name))
 
     def count_trouble(self, reply: object) -> None:
         """Count a node's failure; raise it if the policy says so."""

@@ -15,6 +15,7 @@ from shardcache.core.commands import (
     CasKeep,
     CasUntil,
     Command,
+    CommandList,
     CompareAndDelete,
     CompareAndExpire,
     DeleteCas,
@@ -24,6 +25,7 @@ from shardcache.core.commands import (
     Gets,
     IncrSigned,
     Peek,
+    Ping,
     Renew,
     Until,
 )
@@ -41,6 +43,7 @@ OPTIONAL: Mapping[type, Command] = {
         GetOrStub(NAME, b"mark", 30),
         Renew(NAME, b"mark", None, 30),
         Acquire(NAME, VALUE, 30),
+        CommandList([Ping()]),
         CompareAndDelete(NAME, VALUE),
         CompareAndExpire(NAME, VALUE, 30),
         GetAged(NAME),

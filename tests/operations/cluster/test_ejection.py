@@ -257,6 +257,7 @@ class TestRefusedCalls:
         refused = harness.ask()
         event = harness.events.of(CallFinished)[-1]
         assert (event.command, event.seconds, event.error) == ("get", 0.0, refused)
+        assert (event.keys, event.started) == (1, harness.now)
 
     @pytest.mark.parametrize("raises", [False, True])
     def test_an_error_that_is_raised_is_not_counted_as_swallowed(self, make_harness, raises):

@@ -8,6 +8,7 @@ from operations.client_harness import REFUSED, ClientHarness
 from operations.harness import ROUND_TRIP
 from operations.simulation import TIMEOUT, Process, SimulatedNode
 from shardcache.core.commands import FlushAll, ServerStats
+from shardcache.core.pools import PoolUse
 from shardcache.errors import (
     NodeTimeoutError,
     NodeUnavailableError,
@@ -90,6 +91,12 @@ class TestFigures:
             "lock n0": "closed",
         }
         assert harness.received[1] == []
+
+    def test_a_node_has_connections_if_its_backend_tells(self, harness):
+        """A node in memory has none, nor has one whose backend tells something else."""
+        harness.member(0).backend.pool_use = PoolUse(3, 1, 32)
+        harness.member(1).backend.pool_use = "3 of 32"
+        assert admin.counters(harness.cluster, {}).pools == {"n0": PoolUse(3, 1, 32)}
 
     def test_the_counters_of_recomputes_are_a_copy(self, harness):
         """They stay as they were when they were asked for."""

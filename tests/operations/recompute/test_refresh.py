@@ -9,6 +9,7 @@ import pytest
 from operations.cached_harness import DELTA, RecomputeHarness
 from operations.harness import MEMCACHED, ON_THE_WAY_BACK, REDIS
 from shardcache.core.commands import Set
+from shardcache.core.events import Observers, StaleServed
 from shardcache.core.values.envelopes import pack
 from shardcache.core.values.flags import ENVELOPE_FLAGS, SHIFT
 from shardcache.core.values.freshness import seal
@@ -49,6 +50,28 @@ def test_refresh_leaves_the_old_value_to_others():
     assert harness.call(1) == 0
     harness.advance(10.0, lambda: task.done)
     assert (task.result, harness.stored()) == (1, 1)
+
+
+@pytest.mark.parametrize("refresh", ["background", "inline"])
+def test_each_old_value_that_is_served_is_an_event(refresh):
+    """Whether it was stale, or the last resort after an error; a fresh one is none."""
+    harness = RecomputeHarness(
+        processes=1, ttl=10.0, stale=5.0, stale_if_error=20.0, error_backoff=50.0, refresh=refresh
+    )
+    harness.call()
+    harness.call()
+    assert harness.events.of(StaleServed) == []
+    harness.source.error = ValueError("down")
+    harness.advance(12.0)
+    harness.call()
+    assert harness.events.of(StaleServed) == [StaleServed(harness.request().name)]
+    harness.advance(5.0)
+    harness.call()
+    harness.call()
+    assert len(harness.events.of(StaleServed)) == harness.count("stale")
+    harness.process.cluster.observers = Observers()
+    harness.call()
+    assert len(harness.events.of(StaleServed)) == harness.count("stale") - 1
 
 
 @pytest.mark.parametrize(
