@@ -259,8 +259,9 @@ def _unavailable(name: bytes, replies: Mapping[Member, Reply]) -> LockUnavailabl
     errors = {
         member.node.name: reply for member, reply in replies.items() if isinstance(reply, NodeError)
     }
+    shown = name.decode("utf-8", "backslashreplace")
     return LockUnavailable(
-        f"lock {name!r}: {len(errors)} of {len(replies)} nodes failed"
+        f"lock {shown!r}: {len(errors)} of {len(replies)} nodes failed"
         f" ({', '.join(errors)}), and {quorum(len(replies))} must agree",
         errors,
     )
