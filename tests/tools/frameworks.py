@@ -42,6 +42,10 @@ RUNS = (
     _tests("dogpile", "dogpile.cache==1.5.0"),
     _tests("fastapi", "fastapi==0.115.0", "litestar==2.8.0"),
     _tests("fastapi", "fastapi==0.165.0", "litestar==2.25.0"),
+    _tests("prometheus", "prometheus_client==0.20.0"),
+    _tests("prometheus", "prometheus_client==0.26.0"),
+    _tests("opentelemetry", "opentelemetry-api==1.33.0", "opentelemetry-sdk==1.33.0"),
+    _tests("opentelemetry", "opentelemetry-api==1.45.2", "opentelemetry-sdk==1.45.2"),
     Run("pymemcache", ("pymemcache==4.0.0",), ("tests/compat/judge.py", "4.0.0")),
 )
 
