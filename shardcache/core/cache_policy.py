@@ -98,8 +98,8 @@ class CachePolicy:
 
     Lengths of time are seconds or a `timedelta`, and are kept as seconds.
 
-    `ttl`: the maximum age of a fresh value. A function computes it from each result; if it has a
-    second parameter, it gets the arguments of the call as well, a mapping by name with defaults
+    `ttl`: the maximum age of a fresh value. A function computes it from each result; if it needs a
+    second argument, it gets the arguments of the call as well, a mapping by name with defaults
     applied. `None` means no expiry, 0 means do not keep, `DEFAULT` means the client's `default_ttl`. `jitter`: each value's
     ttl is shortened by a random share of up to this, so that values stored together do not expire
     together.
