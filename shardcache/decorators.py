@@ -69,13 +69,15 @@ class Defaults:
 
     def configure(self, settings: Settings) -> None:
         """Use these settings from the next call on; the present clients are closed or dropped."""
-        client, _ = self._take(settings)
+        with self._creating.current():
+            self._settings = settings
+            client, _ = self._take()
         if client is not None:
             client.close()
 
     async def aclose(self) -> None:
         """Close both clients; the next call creates one with the same settings."""
-        client, async_client = self._take(self._settings)
+        client, async_client = self._take()
         try:
             if client is not None:
                 client.close()
@@ -83,10 +85,9 @@ class Defaults:
             if async_client is not None:
                 await async_client.aclose()
 
-    def _take(self, settings: Settings | None) -> tuple[Client | None, AsyncClient | None]:
-        """Take the present clients away, so that the next call creates one with `settings`."""
+    def _take(self) -> tuple[Client | None, AsyncClient | None]:
+        """Take the present clients away, so that the next call creates one."""
         with self._creating.current():
-            self._settings = settings
             clients = self._client, self._async_client
             self._client = self._async_client = None
             self._caches = self._async_caches = None

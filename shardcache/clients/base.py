@@ -101,8 +101,8 @@ class ClientBase(ABC, Generic[BackendT]):
         `secret` signs what is stored, except whole numbers, and then nothing unsigned is read. It is
         text or bytes, at least 16 of them, or several, of which the first signs. `read_unsigned` still
         reads what other clients wrote on memcached, pickles included. Pickles run code: anyone with
-        write access to the cache can plant one. `read_unsigned="plain"` excludes pickles. `read_compressed` inflates what other clients compressed.
-        `namespace` is put before every key.
+        write access to the cache can plant one. `read_unsigned="plain"` excludes pickles.
+        `read_compressed` inflates what other clients compressed. `namespace` is put before every key.
         `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds,
         for a whole call, however many nodes it asks. `on_error="miss"` reads a failing node as a miss
         and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.

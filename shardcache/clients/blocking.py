@@ -142,9 +142,10 @@ class Client(ClientBase[Backend]):
         from 0 to 2**63 - 1, or would exceed that.
 
         With `floor=None` a counter may be negative, from -2**63 on. memcached cannot count below zero: there
-        this client reads the number and stores the next one, again if another client was faster, and
-        raises `NodeRefusedError` after a hundred times. Nodes of `pymemcache` only count up from zero, and
-        raise `UnsupportedError` otherwise.
+        this client reads the number and stores the next one, again if another client was faster. After a
+        hundred times, or at its `timeout`, that is a failure of the node: `None`, or a `NodeRefusedError`
+        with `on_error="raise"`. Nodes of `pymemcache` only count up from zero, and raise
+        `UnsupportedError` otherwise.
         """
         return run(lambda: counters.incr(self._cluster, key, delta, initial, ttl, floor))
 
@@ -193,10 +194,11 @@ class Client(ClientBase[Backend]):
     ) -> T:
         """Return the value of `key`; if it is missing, recompute it with `factory()` once for all callers.
 
-        `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names: see `invalidate_tag`. `options`
-        are the fields of `CachePolicy`, such as `lock=True`. `codec` and `returns` are those of `cached`.
-        Each caller gets its own value, never the same object. Raise `UncacheableResultError` for a value
-        that cannot be stored, unless `on_uncacheable="return"`.
+        `ttl` defaults to `default_ttl`; 0 stores nothing. `tags` are names, or functions of the result that
+        return names: see `invalidate_tag`. `options` are the fields of `CachePolicy`, such as `lock=True`.
+        `codec` and `returns` are those of `cached`. Each caller gets its own value, never the same object.
+        Raise `UncacheableResultError` for a value that cannot be stored, unless
+        `on_uncacheable="return"`.
         """
         policy = self._direct_policy(ttl, options)
         protection = self._protection

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from shardcache.core.cache_policy import can_take, describe_function, is_coroutine_function
 from shardcache.core.urls import redact
 from shardcache.core.values.envelopes import MAX_VERSIONS
-from shardcache.errors import KeyBuildError
+from shardcache.errors import ConfigurationError, KeyBuildError
 from shardcache.operations.cluster.routing import Key
 
 # What a function of tags returns: names, or one name.
@@ -30,7 +30,7 @@ def as_tuple(tags: Any) -> tuple[Any, ...]:  # a union with callables, which typ
 
 def faults_of_tags(tags: Any) -> Iterator[str]:  # as above
     """Yield what is wrong with the `tags` of a cached function."""
-    if not (isinstance(tags, (str, bytes, Iterable)) or callable(tags)):
+    if not _is_choice(tags):
         yield f"tags must be templates or functions, not {redact(tags)}"
         return
     for tag in as_tuple(tags):
@@ -39,12 +39,20 @@ def faults_of_tags(tags: Any) -> Iterator[str]:  # as above
         if not callable(tag):
             yield f"tags must be templates or functions, not {redact(tag)}"
         elif is_coroutine_function(tag):
-            yield f"tags must be plain functions, not the async def {describe_function(tag)}"
+            yield _not_plain(tag)
         elif not (can_take(tag, 1) or can_take(tag, 2)):
             yield (
                 "a function of tags must take one argument, the arguments of the call, or two, these"
                 f" and the result, and {describe_function(tag)} does not"
             )
+
+
+def _is_choice(tags: Any) -> bool:  # as above
+    return isinstance(tags, (str, bytes, Iterable)) or callable(tags)
+
+
+def _not_plain(function: Callable[..., Any]) -> str:
+    return f"tags must be plain functions, not the async def {describe_function(function)}"
 
 
 def depends_on_result(tag: Any) -> bool:  # as above
@@ -73,11 +81,16 @@ def direct_tags(
 ) -> tuple[Sequence[Key], Callable[[Any], Sequence[Key]] | None]:
     """Return the tags of a call of `get_or_set`: the names, and a function of those of the result.
 
-    Raise `ValueError` for more names than an envelope holds.
+    Raise `ValueError` for more names than an envelope holds, `ConfigurationError` for what is no tag.
     """
+    if not _is_choice(tags):
+        raise ConfigurationError(f"get_or_set: tags must be names or functions, not {redact(tags)}")
     chosen = as_tuple(tags)
     names = [tag for tag in chosen if not callable(tag)]
     functions = [tag for tag in chosen if callable(tag)]
+    for function in functions:
+        if is_coroutine_function(function):
+            raise ConfigurationError(f"get_or_set: {_not_plain(function)}")
     if len(names) > MAX_VERSIONS:
         raise ValueError(f"get_or_set: {len(names)} tags; the limit is {MAX_VERSIONS}")
     if not functions:

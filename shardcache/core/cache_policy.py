@@ -98,11 +98,11 @@ class CachePolicy:
 
     Lengths of time are seconds or a `timedelta`, and are kept as seconds.
 
-    `ttl`: the maximum age of a fresh value. A function computes it from each result; if it has a
-    second parameter, it gets the arguments of the call as well, a mapping by name with defaults
-    applied. `None` means no expiry, 0 means do not keep, `DEFAULT` means the client's `default_ttl`. `jitter`: each value's
-    ttl is shortened by a random share of up to this, so that values stored together do not expire
-    together.
+    `ttl`: the maximum age of a fresh value. A function computes it from each result; if it needs a
+    second argument, it gets the arguments of the call as well, a mapping by name with defaults
+    applied. `None` means no expiry, 0 means do not keep, `DEFAULT` means the client's `default_ttl`.
+    `jitter`: each value's ttl is shortened by a random share of up to this, so that values stored
+    together do not expire together.
 
     `lock`: the scope within which one caller recomputes. `False` or `"local"`: this process.
     `"shard"`: all clients of the key's own node. `True` or a `LockPolicy`: all clients of a majority
@@ -118,14 +118,15 @@ class CachePolicy:
     in a task, or in one of a few threads. `"auto"`: in the background for tasks; inline for threads,
     and for functions with ignored arguments, which often end with their request.
 
-    `cache_none`: whether `None` is kept, for `none_ttl` if that is set. `condition`: a
-    function, as `ttl`; if it returns a false value, the result is returned but not kept. `cache_errors`: types of exceptions that
-    are kept and raised again for `error_ttl` seconds, if they survive storing unchanged. `on_error`:
-    when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`. `on_uncacheable`:
-    `"return"` a result that cannot be stored, uncached and with a line in the log, or `"raise"`
-    `UncacheableResultError`, as `get_or_set` does by default. `on_cancel`: what becomes of a recompute
-    whose last caller was cancelled (in asyncio; threads are not): `"cancel"` it, or `"finish"` it and
-    store the value, within the `max_hold` of the lock (60 s unless `lock` says more).
+    `cache_none`: whether `None` is kept, for `none_ttl` if that is set. `condition`: a function, as
+    `ttl`; if it returns a false value, the result is returned but not kept. `cache_errors`: types of
+    exceptions that are kept and raised again for `error_ttl` seconds, if they survive storing
+    unchanged. `on_error`: when a cache node fails, `"compute"` the value or `"raise"` the `NodeError`.
+    `on_uncacheable`: `"return"` a result that cannot be stored, uncached and with a line in the log,
+    or `"raise"` `UncacheableResultError`, as `get_or_set` does by default. `on_cancel`: what becomes of
+    a recompute whose last caller was cancelled (in asyncio; threads are not): `"cancel"` it, or
+    `"finish"` it and store the value, within the `max_hold` of the lock (60 s unless `lock` says
+    otherwise). An inline refresh ends with its caller.
     """
 
     ttl: CachedTTL | Default

@@ -83,3 +83,21 @@ class TestDefaults:
         for thread in threads:
             thread.join(30)
         assert len(set(found)) == 1
+
+    async def test_a_configuration_beside_a_close_is_kept(self, monkeypatch):
+        """Another thread configures between the begin of a close and its lock."""
+        defaults = Defaults()
+        defaults.configure(Settings.from_url("memory://a"))
+        creating = defaults._creating
+
+        class Slow:
+            """A lock that is free only after another thread has configured."""
+
+            def current(self):
+                monkeypatch.setattr(defaults, "_creating", creating)
+                defaults.configure(Settings.from_url("memory://b"))
+                return creating.current()
+
+        monkeypatch.setattr(defaults, "_creating", Slow())
+        await defaults.aclose()
+        assert [node.name for node in defaults.client().nodes] == ["b"]

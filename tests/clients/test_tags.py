@@ -140,6 +140,28 @@ def test_an_async_function_of_tags_is_refused(client):
         client.cached(ttl=60, tags=["t", named])
 
 
+async def tag_of(result):
+    """Return a tag, too late."""
+    return result
+
+
+@pytest.mark.parametrize(
+    ("tags", "fault"),
+    [
+        (None, "tags must be names or functions, not None"),
+        (7, "tags must be names or functions, not 7"),
+        (tag_of, "tags must be plain functions, not the async def .*tag_of"),
+        (["t", tag_of], "tags must be plain functions, not the async def .*tag_of"),
+    ],
+)
+def test_bad_tags_of_get_or_set_are_refused_before_the_factory_runs(client, tags, fault):
+    """The error says what is wrong."""
+    calls = []
+    with pytest.raises(ConfigurationError, match=f"^get_or_set: {fault}"):
+        client.get_or_set("k", lambda: calls.append(1), ttl=60, tags=tags)
+    assert calls == []
+
+
 @pytest.mark.parametrize("names", [None, 7, [7], {"t": 1, 2: 3}])
 @pytest.mark.parametrize("by_result", [False, True])
 def test_what_is_no_name_is_an_error(client, names, by_result):

@@ -254,6 +254,13 @@ MUTANTS = [
         FLIGHT_TESTS,
     ),
     Mutant(
+        "an older forced refresh stores over a newer one",
+        "operations/recompute/recompute.py",
+        "        if refresh is not None:\n            return refresh\n",
+        "        if reply.payload is not None:\n            return claim\n",
+        VALUE_TESTS,
+    ),
+    Mutant(
         "an invalidation during a recompute is missed, if the result has the tag",
         "operations/recompute/recompute.py",
         "    if logged:\n        return Tagged(result_tags, None)\n",

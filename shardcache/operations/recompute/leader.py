@@ -31,8 +31,8 @@ class Leader:
 
     It waits for another process for `wait` seconds, as the policy says. `last_resort` is an old value
     that is served only if its recompute fails, if at all. With `renews` it recomputes the value
-    whatever is stored. `void` is the claim of a recompute in this
-    process that began before an invalidation: it may be in the way.
+    whatever is stored. `void` is the claim of a recompute in this process that began before an
+    invalidation: it may be in the way.
     """
 
     __slots__ = (

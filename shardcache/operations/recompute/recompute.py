@@ -10,7 +10,6 @@ from shardcache.core.cache_policy import lifetime_of
 from shardcache.core.commands import (
     Cas,
     DeleteCas,
-    Get,
     GetOrStub,
     Gets,
     Payload,
@@ -19,7 +18,7 @@ from shardcache.core.commands import (
     StubReply,
     When,
 )
-from shardcache.core.values.flags import MARK_FLAGS, is_abandoned, is_mark
+from shardcache.core.values.flags import MARK_FLAGS, is_abandoned, is_mark, is_stub
 from shardcache.core.values.freshness import Stored, open_stored, serves_after_error
 from shardcache.errors import EncodeError, NodeError, NodeRefusedError, UncacheableResultError
 from shardcache.operations.invalidation import tag_log, tags
@@ -75,8 +74,8 @@ async def begin(request: Request, *, takes_over: bool = False) -> StubClaim | Ou
     return claim
 
 
-async def begin_over(request: Request) -> StubClaim:
-    """Leave a stub on the key's own node over whatever is there, so that older recomputes are void.
+async def begin_over(request: Request) -> Claim:
+    """Claim the recompute of whatever is there, so that older recomputes are void.
 
     An old value stays meanwhile, unless another caller refreshes it just now.
     """
@@ -85,16 +84,23 @@ async def begin_over(request: Request) -> StubClaim:
         reply = await _leave_stub(request, claim)
         if reply is None or reply.leads or is_abandoned(reply.payload):
             return claim
-        if reply.payload is not None and not await _is_refreshed(request):
-            return claim
+        refresh = None if reply.payload is None else await _claim_any_refresh(request)
+        if refresh is not None:
+            return refresh
         await request.ask(DeleteCas(request.name, reply.token))
     return claim
 
 
-async def _is_refreshed(request: Request) -> bool:
-    """Return whether another caller refreshes the value now."""
-    mark = await request.ask(Get(request.refresh_key)) if request.policy.ages else None
-    return isinstance(mark, tuple) and mark != BACKING_OFF
+async def _claim_any_refresh(request: Request) -> Claim | None:
+    """Claim the refresh of a value of any age; `None` if another caller refreshes it."""
+    claim = await claim_refresh(request, None)
+    if claim is not None:
+        return claim
+    found = await request.ask(Gets(request.refresh_key))
+    if not isinstance(found, tuple) or found[0] != BACKING_OFF:
+        return None
+    await request.ask(DeleteCas(request.refresh_key, found[1]))
+    return await claim_refresh(request, None)
 
 
 async def _leave_stub(request: Request, claim: StubClaim) -> StubReply | None:
@@ -141,15 +147,20 @@ async def _release(claim: object) -> None:
         await claim.release()
 
 
-async def claim_refresh(request: Request, stored: Stored, when: When = When.ABSENT) -> Claim | None:
+async def claim_refresh(
+    request: Request, stored: Stored | None, when: When = When.ABSENT
+) -> Claim | None:
     """Claim the refresh of an old value; `None` if another caller refreshes it, or just has.
 
-    With `When.ALWAYS`, take the refresh over from that caller.
+    Without `stored`, the value that is there now counts as old. With `When.ALWAYS`, take the refresh
+    over from the other caller.
     """
     return await _claim(request, lambda: _claim_refresh(request, stored, when))
 
 
-async def _claim_refresh(request: Request, stored: Stored, when: When) -> RefreshClaim | None:
+async def _claim_refresh(
+    request: Request, stored: Stored | None, when: When
+) -> RefreshClaim | None:
     mark: Payload = (MARK_FLAGS, request.io.token())
     if await request.ask(Set(request.refresh_key, mark, request.lease, when)) is not True:
         return None
@@ -168,8 +179,11 @@ async def _claim_refresh(request: Request, stored: Stored, when: When) -> Refres
         token,
         leaves,
     )
-    # "Not newer" also covers a planted age that is not a number.
-    if old is not None and not old.fresh_until > stored.fresh_until:
+    if stored is None:
+        is_old = isinstance(opened, tuple) and not is_stub(opened)
+    else:  # "not newer" also covers a planted age that is not a number
+        is_old = old is not None and not old.fresh_until > stored.fresh_until
+    if is_old:
         await claim.keep_old_value(request.lease)
         return claim
     await claim.release()

@@ -43,8 +43,8 @@ class Request:
     """One call for a cached value: its key, its policy, and the function that recomputes it.
 
     `counters` are the counters of the function and those of the client. `payloads` are its own, if the
-    function has a codec or a declared type, else the client's. `refresh_key` names the
-    claim, on the same node, of a caller that refreshes the value while the old one is served.
+    function has a codec or a declared type, else the client's. `refresh_key` names the claim, on the
+    same node, of a caller that refreshes the value while the old one is served.
     `began` is the start of the last read, in monotonic seconds. `arguments` returns the arguments of
     the function's call, for a policy whose functions take them. `tags` are known before the call;
     `result_tags` returns those that depend on the result, and is `None` if there are none.

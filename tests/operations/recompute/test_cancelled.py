@@ -79,6 +79,24 @@ def test_a_cancelled_forced_refresh_leaves_no_stub(kinds):
         assert harness.shard.held(harness.request().name) is None or harness.stored() == 0
 
 
+@pytest.mark.parametrize("kinds", [REDIS, MEMCACHED], ids=["redis", "memcached"])
+def test_a_cancelled_forced_refresh_of_a_value_leaves_no_mark(kinds):
+    """The value stays, or the new one is stored, and the next refresh leaves it to others as well."""
+
+    def make():
+        harness = RecomputeHarness(processes=2, kinds=kinds)
+        harness.call()
+        harness.source.version = 1
+        return harness
+
+    def start(harness):
+        return harness.start(cached_value.refresh(harness.request()))
+
+    for harness in cancelled_at_each_step(make, start):
+        assert harness.shard.held(harness.request().refresh_key) is None
+        assert harness.stored() in {0, 1}
+
+
 def test_a_stub_that_is_on_its_way_is_removed_when_it_has_come():
     """The caller is gone by then, and waits for nothing."""
     harness = RecomputeHarness(processes=1)

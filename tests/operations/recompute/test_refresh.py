@@ -14,6 +14,7 @@ from shardcache.core.values.envelopes import pack
 from shardcache.core.values.flags import ENVELOPE_FLAGS, SHIFT
 from shardcache.core.values.freshness import seal
 from shardcache.operations.recompute import cached_value
+from shardcache.operations.recompute.claims import BACKING_OFF
 from shardcache.operations.recompute.protection import LOST_PAUSE
 
 MODES = [False, "shard", True]
@@ -38,6 +39,51 @@ def test_refresh_stores_over_an_older_recompute(lock, kinds, before):
     assert slow.done
     assert harness.stored() == 1
     assert harness.count("rejected") == 1
+
+
+@pytest.mark.parametrize("terms", [{}, {"stale": 30.0}], ids=["fresh only", "stale"])
+@pytest.mark.parametrize("kinds", [REDIS, MEMCACHED], ids=["redis", "memcached"])
+def test_a_refresh_stores_over_an_older_one(kinds, terms):
+    """Of two processes that refresh a value, the one that began later has read the newer state."""
+    harness = RecomputeHarness(processes=2, kinds=kinds, **terms)
+    harness.call(0)
+    harness.source.version, harness.source.delta = 1, 2.0
+    older = harness.start(cached_value.refresh(harness.request(0)), 0)
+    harness.advance(1.0)
+    harness.source.version = 2
+    newer = harness.start(cached_value.refresh(harness.request(1)), 1)
+    harness.finish(older, newer, within=10.0)
+    assert (older.result, newer.result) == (1, 2)
+    assert harness.stored() == 2
+    assert harness.count("rejected") == 1
+
+
+def test_a_stale_value_is_not_refreshed_beside_a_forced_refresh():
+    """It is served, and the function runs once."""
+    harness = RecomputeHarness(processes=2, ttl=10.0, stale=60.0, refresh="inline")
+    harness.call(0)
+    harness.advance(15.0)
+    harness.source.version = 1
+    task = harness.start(cached_value.refresh(harness.request(0)), 0)
+    harness.advance(DELTA / 2)
+    assert harness.call(1) == 0
+    harness.finish(task, within=1.0)
+    assert (task.result, harness.stored(), harness.source.calls) == (1, 1, 2)
+
+
+def test_a_refresh_is_tried_while_others_back_off():
+    """The old value stays meanwhile, and if it fails again as well."""
+    harness = RecomputeHarness(processes=2, ttl=10.0, stale=60.0, refresh="inline")
+    harness.call(0)
+    harness.advance(15.0)
+    harness.source.error = ValueError("down")
+    assert harness.call(0) == 0
+    assert harness.shard.held(harness.request().refresh_key)[0] == BACKING_OFF
+    task = harness.start(cached_value.refresh(harness.request(1)), 1)
+    harness.finish(task, within=1.0)
+    assert isinstance(task.error, ValueError)
+    assert harness.stored() == 0
+    assert harness.source.calls == 3
 
 
 def test_refresh_leaves_the_old_value_to_others():
