@@ -80,10 +80,12 @@ def hits_and_misses(command: Command, reply: Reply) -> tuple[int, int]:
     """Return the hits and the misses among the callers' keys that a command read."""
     if type(command) is Get:  # most calls
         return _hit_or_miss(command, reply)
+    if type(command) is CommandList:
+        counts = [hits_and_misses(*each) for each in single_commands(command, reply)]
+        return sum(hits for hits, _ in counts), sum(misses for _, misses in counts)
     found = [
         payload is not None and not is_mark(payload)
-        for each, its_reply in single_commands(command, reply)
-        for key, payload in _payloads_read(each, its_reply)
+        for key, payload in _payloads_read(command, reply)
         if not (key.startswith(RESERVED) and is_ours(key))
     ]
     hits = sum(found)
