@@ -130,6 +130,17 @@ def test_a_changed_secret_key_loses_nothing_while_the_old_is_a_fallback(use, url
         assert use(urls).get("k") is None
 
 
+def test_get_or_set_replaces_what_cannot_be_read(use, urls, face):
+    """A value of another key is a miss once, and not until it expires, which may be never."""
+    with override_settings(SECRET_KEY="old"):
+        use(urls).set("k", {"a": 1}, timeout=None)
+    with override_settings(SECRET_KEY="new"):
+        cache = face(use(urls))
+        assert cache.get_or_set("k", {"a": 2}) == {"a": 2}
+        assert cache.get_or_set("k", {"a": 3}) == {"a": 2}
+        assert 0 < cache.ttl("k") <= 300
+
+
 def test_a_pickle_of_a_stranger_is_not_read(use, memcacheds):
     """Only what is signed with the secret runs; text that is not, is read as text."""
     cache = use([memcacheds[0].url])
