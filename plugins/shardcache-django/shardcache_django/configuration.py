@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -10,7 +9,8 @@ from django.conf import settings as django_settings
 from django.utils.encoding import force_bytes
 
 from shardcache import ConfigurationError, Settings
-from shardcache.settings import node_list, parse_nodes
+from shardcache.settings import node_list
+from shardcache.settings.adapters import derive_secret, read_urls
 from shardcache.settings.faults import Faults, unknown
 from shardcache.settings.parameters import PARAMETERS
 
@@ -56,9 +56,12 @@ def client_arguments(location: object, options: Mapping[str, Any]) -> dict[str, 
 
 
 def derive_secrets() -> list[bytes]:
-    """Return a secret for `SECRET_KEY`, with which values are signed, and for each of its fallbacks."""
-    keys = [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
-    return [hashlib.sha256(b"shardcache:" + force_bytes(key)).digest() for key in keys]
+    """Return a secret for `SECRET_KEY`, with which values are signed, and for each of its fallbacks.
+
+    Everybody knows the secret of an empty fallback, and could plant pickles with it: there is none.
+    """
+    fallbacks = filter(None, django_settings.SECRET_KEY_FALLBACKS)
+    return [derive_secret(force_bytes(key)) for key in (django_settings.SECRET_KEY, *fallbacks)]
 
 
 def _read_location(location: object) -> dict[str, Any]:
@@ -79,13 +82,10 @@ def _read_location(location: object) -> dict[str, Any]:
 
 def _read_urls(urls: Sequence[str]) -> dict[str, Any]:
     """Return what several URLs say, and nothing that they leave to defaults."""
-    settings = Settings.from_urls(urls)
-    names = {name for url in urls for name in parse_nodes(url)[1]}
-    if "default_ttl" in names:
+    given = read_urls(urls)
+    if "default_ttl" in given:
         raise ConfigurationError(f"?default_ttl=: {ELSEWHERE['default_ttl']}")
-    if "connect_timeout" in names:  # a part of `Settings.timeout`
-        names = names - {"connect_timeout"} | {"timeout"}
-    return {name: getattr(settings, name) for name in ("nodes", *names)}
+    return given
 
 
 def _check_option(name: object) -> None:

@@ -11,7 +11,7 @@ from dogpile.cache import CacheRegion, make_region
 from dogpile.cache.api import NO_VALUE
 from shardcache_dogpile import ShardCacheBackend
 
-from shardcache import Client, ConfigurationError, EncodeError
+from shardcache import AsyncClient, Client, ConfigurationError, EncodeError
 from shardcache.testing.servers import Server
 
 URL = "memory://a,b,c"
@@ -93,6 +93,19 @@ def test_wrong_arguments_are_named():
         make(url=URL, strategy="none")
     with pytest.raises(ConfigurationError, match="max_hold"):
         make(url=URL, max_hold=0)
+    with pytest.raises(ConfigurationError, match="url: must be a URL or a list of URLs, not int"):
+        make(url=5)
+    for client in (URL, AsyncClient(URL)):
+        with pytest.raises(ConfigurationError, match=r"client: must be a shardcache\.Client, not"):
+            make(client=client)
+
+
+def test_an_empty_secret_is_refused():
+    """What is derived from it everybody knows, and a pickle of a stranger would run."""
+    with pytest.raises(
+        ConfigurationError, match="secret: must be text or bytes that are not empty"
+    ):
+        make(url=URL, secret="")
 
 
 def test_unknown_arguments_are_logged(caplog: pytest.LogCaptureFixture):
