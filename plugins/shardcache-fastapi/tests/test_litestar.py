@@ -15,7 +15,7 @@ from litestar.stores.registry import StoreRegistry
 from litestar.testing import TestClient
 from shardcache_fastapi.litestar import ShardCacheStore
 
-from shardcache import AsyncClient, ClientClosedError, ConfigurationError, NodeError
+from shardcache import AsyncClient, Client, ClientClosedError, ConfigurationError, NodeError
 
 
 @pytest.fixture
@@ -56,6 +56,15 @@ class TestContract:
         await store.set("k", b"1", expires_in=seconds)
         assert 55 <= await store.expires_in("k") <= 60
         assert await store.expires_in("missing") is None
+
+    @pytest.mark.parametrize("ages", [10**10, timedelta(days=36_500)], ids=["int", "timedelta"])
+    async def test_more_than_ten_years_is_for_ever(self, store, ages):
+        """Servers take no more, and an application that asks for it means no expiry."""
+        await store.set("k", b"1", expires_in=ages)
+        assert await store.expires_in("k") is None
+        await store.set("k", b"2", expires_in=60)
+        assert await store.get("k", renew_for=ages) == b"2"
+        assert await store.expires_in("k") is None
 
     async def test_reading_renews_what_expires(self, store):
         """A value without an expiry stays without one."""
@@ -103,6 +112,12 @@ class TestOwnership:
             await store.set("k", b"1")
         with pytest.raises(ClientClosedError):
             await store.get("k")
+
+    @pytest.mark.parametrize("wrong", ["memory://a", Client("memory://a", clearable=True)])
+    def test_another_kind_of_client_is_refused(self, wrong):
+        """At once, and not by the first request."""
+        with pytest.raises(ConfigurationError, match=r"must be a shardcache\.AsyncClient, not "):
+            ShardCacheStore(wrong)
 
     def test_unknown_settings_are_refused(self):
         """With what is known."""
