@@ -55,7 +55,7 @@ class ShardCacheBackend(CacheBackend):
         self._max_hold = arguments.get("max_hold", 60.0)
         self._next_line = 0.0
         if self._distributed:
-            self._lock("any name")  # raises for a wrong `lock_ttl` or `max_hold`
+            self._lock("any key")  # raises for a wrong `lock_ttl` or `max_hold`
 
     def get(self, key: str) -> BackendFormatted:
         """Return the value of `key`, or `NO_VALUE`."""
@@ -94,7 +94,10 @@ class ShardCacheBackend(CacheBackend):
         return cast("CacheMutex", Mutex(self._lock(key), is_storable, self._log_unavailable))
 
     def _lock(self, key: str) -> Lock:
-        return self.client.lock(key, ttl=self._lock_ttl, renew=True, max_hold=self._max_hold)
+        # A program that holds a lock of its own, on the same client, may create the value of that name.
+        return self.client.lock(
+            f"dogpile:{key}", ttl=self._lock_ttl, renew=True, max_hold=self._max_hold
+        )
 
     def _log_unavailable(self, error: LockUnavailable) -> None:
         """Log, at most once a minute, that each process creates values for itself."""

@@ -84,6 +84,12 @@ def test_a_client_that_is_given():
             make(client=client, namespace="shop")
 
 
+def test_a_lock_of_the_program_is_another_one():
+    """A value can be created by a caller who holds a lock of the value's name."""
+    with Client(URL) as client, client.lock("k", ttl=60):
+        assert make(client=client).backend.get_mutex("k").acquire(wait=False)
+
+
 def test_wrong_arguments_are_named():
     """Before a region is used."""
     for arguments in ({}, {"url": URL, "client": Client(URL)}):
