@@ -11,6 +11,7 @@ from litestar.stores.base import Store
 
 from shardcache import AsyncClient, ConfigurationError
 from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.secrecy import takes_secrets
 
 DEFAULT_NAMESPACE = "litestar"
 
@@ -45,6 +46,7 @@ class ShardCacheStore(Store):
         self._owned: AsyncClient | None = None
 
     @classmethod
+    @takes_secrets
     def with_client(
         cls,
         nodes: Any,  # as `AsyncClient` takes them

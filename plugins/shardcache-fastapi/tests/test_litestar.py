@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from traceback import walk_tb
 from typing import Any
 
 import pytest
@@ -118,6 +119,13 @@ class TestOwnership:
         """At once, and not by the first request."""
         with pytest.raises(ConfigurationError, match=r"must be a shardcache\.AsyncClient, not "):
             ShardCacheStore(wrong)
+
+    def test_a_secret_is_in_no_traceback(self):
+        """Error reporters collect local variables."""
+        with pytest.raises(ConfigurationError) as caught:
+            ShardCacheStore.with_client("redis://:hunter2@a", secret="hunter2" * 3, pool_size=0)
+        ours = [frame for frame, _ in walk_tb(caught.value.__traceback__)][1:]
+        assert [frame for frame in ours if "hunter2" in repr(frame.f_locals)] == []
 
     def test_unknown_settings_are_refused(self):
         """With what is known."""
