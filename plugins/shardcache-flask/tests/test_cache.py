@@ -110,7 +110,7 @@ def test_an_object_needs_a_secret(cache: ShardCache):
 
 @pytest.mark.parametrize("secret", ["x", b"x", ["x", "older"], "long enough to be used as it is"])
 def test_with_a_secret_any_object_is_stored(secret: object):
-    """A short secret is as good as a long one."""
+    """A short secret is taken as well, as that of an application is."""
     cache = ShardCache(URL, secret=secret)
     assert cache.set("thing", Thing("x"))
     assert cache.get("thing") == Thing("x")
