@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.values.signing import MIN_SECRET
@@ -13,6 +13,8 @@ from shardcache.settings.faults import Faults
 from shardcache.settings.nodes import parse_nodes
 from shardcache.settings.parameters import PARAMETERS
 from shardcache.settings.settings import Settings
+
+OPTIONS: Final = {*PARAMETERS, "observers"} - {"nodes"}  # what a client takes besides its nodes
 
 # Settings are of many types, and options of any, hence `Any`.
 
@@ -24,7 +26,7 @@ def merge_arguments(url: object, options: Mapping[str, Any]) -> dict[str, Any]:
     An option overrides the same setting of a URL. With a secret the codec is `pickle`, unless one is
     named; a secret may be short. Raise `ConfigurationError` listing every fault.
     """
-    merged = {**read_urls(several_urls(url)), **options}
+    merged = with_timeouts({**read_urls(several_urls(url)), **options})
     secrets = checked("secret", merged.get("secret"))
     if secrets is not None:
         merged["secret"] = [
@@ -54,6 +56,15 @@ def read_urls(urls: Sequence[str]) -> dict[str, Any]:
     if "connect_timeout" in names:  # a part of `Settings.timeout`
         names = names - {"connect_timeout"} | {"timeout"}
     return {name: getattr(settings, name) for name in ("nodes", *names)}
+
+
+def with_timeouts(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments with `connect_timeout` as a part of `timeout`, as a client takes it."""
+    timing = {name: arguments[name] for name in ("timeout", "connect_timeout") if name in arguments}
+    if "connect_timeout" not in timing:
+        return arguments
+    others = {name: value for name, value in arguments.items() if name not in timing}
+    return {**others, "timeout": Settings.of(nodes=arguments["nodes"], **timing).timeout}
 
 
 def checked(name: str, value: object) -> Any:

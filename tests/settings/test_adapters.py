@@ -6,7 +6,7 @@ import pytest
 
 from shardcache import ConfigurationError
 from shardcache.core.values.signing import MIN_SECRET
-from shardcache.settings.adapters import derive_secret, merge_arguments, read_urls
+from shardcache.settings.adapters import OPTIONS, derive_secret, merge_arguments, read_urls
 
 URLS = ["memory://a?strategy=jump&connect_timeout=2", "memory://b"]
 
@@ -21,6 +21,14 @@ def test_only_what_urls_say_is_returned():
 def test_an_option_overrides_a_url():
     """It is nearer to the code."""
     assert merge_arguments(URLS, {"strategy": "maglev"})["strategy"] == "maglev"
+
+
+def test_a_connect_timeout_is_an_option_too():
+    """A client takes it as a part of `timeout` alone."""
+    merged = merge_arguments(URLS, {"connect_timeout": 1, "timeout": 3})
+    assert (merged["timeout"].call, merged["timeout"].connect) == (3, 1)
+    assert "connect_timeout" not in merged
+    assert {"connect_timeout", "observers"} < OPTIONS
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.conf import settings as django_settings
 from django.utils.encoding import force_bytes
 
-from shardcache import ConfigurationError, Settings
+from shardcache import ConfigurationError
 from shardcache.settings import node_list
-from shardcache.settings.adapters import derive_secret, read_urls
+from shardcache.settings.adapters import OPTIONS, derive_secret, read_urls, with_timeouts
 from shardcache.settings.faults import Faults, unknown
-from shardcache.settings.parameters import PARAMETERS
 
 # Any object can be cached, as with Django's own backends: a pickle, which is read only if it is signed.
 # The text and the numbers that another client stored are read as well.
@@ -27,7 +26,7 @@ ELSEWHERE: Final = {
     "MAX_ENTRIES": _EVICTION,
     "CULL_FREQUENCY": _EVICTION,
 }
-KNOWN: Final = {*PARAMETERS, "observers"} - {*ELSEWHERE}
+KNOWN: Final = OPTIONS - {*ELSEWHERE}
 
 _NO_NODES: Final = "names no nodes: write URLs, as memcached://10.0.0.1,10.0.0.2"
 _MEMORY: Final = (
@@ -52,7 +51,7 @@ def client_arguments(location: object, options: Mapping[str, Any]) -> dict[str, 
             _check_option(name)
     faults.report()
     arguments = {**DEFAULTS, "secret": derive_secrets(), **given, **options}
-    return _with_timeouts(arguments)
+    return with_timeouts(arguments)
 
 
 def derive_secrets() -> list[bytes]:
@@ -93,15 +92,3 @@ def _check_option(name: object) -> None:
         raise ConfigurationError(ELSEWHERE[str(name)])
     if name not in KNOWN:
         raise unknown(name, KNOWN)
-
-
-def _with_timeouts(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments with `connect_timeout` as a part of `timeout`, as a client takes it."""
-    if "connect_timeout" not in arguments:
-        return arguments
-    timing = _take(arguments, ("timeout", "connect_timeout"))
-    return {**arguments, "timeout": Settings.of(nodes=arguments["nodes"], **timing).timeout}
-
-
-def _take(arguments: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: arguments.pop(name) for name in names if name in arguments}

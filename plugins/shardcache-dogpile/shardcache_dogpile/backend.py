@@ -13,7 +13,8 @@ from dogpile.cache.api import NO_VALUE, CacheBackend, CachedValue
 
 from shardcache import ConfigurationError, Lock, LockUnavailable
 from shardcache.core.secrecy import takes_secrets
-from shardcache_dogpile.clients import SETTINGS, build_client
+from shardcache.settings.adapters import OPTIONS
+from shardcache_dogpile.clients import build_client
 from shardcache_dogpile.mutex import Mutex
 
 if TYPE_CHECKING:  # older releases, which are refused in `__init__`, do not have all of them
@@ -123,9 +124,9 @@ def _from_stored(stored: Any) -> BackendFormatted:
 
 
 def _log_unknown(arguments: Mapping[str, Any]) -> None:
-    unknown = sorted(map(repr, arguments.keys() - OWN_ARGUMENTS - SETTINGS))
+    unknown = sorted(map(repr, arguments.keys() - OWN_ARGUMENTS - OPTIONS))
     if unknown:
-        known = ", ".join(sorted(OWN_ARGUMENTS | SETTINGS))
+        known = ", ".join(sorted(OWN_ARGUMENTS | OPTIONS))
         log.warning("dogpile: arguments %s are ignored (known: %s)", ", ".join(unknown), known)
 
 

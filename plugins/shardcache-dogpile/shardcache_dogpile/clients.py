@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, Final
+from typing import Any
 
-from shardcache import Client, ConfigurationError, Settings
+from shardcache import Client, ConfigurationError
 from shardcache.core.secrecy import takes_secrets
-from shardcache.settings.adapters import merge_arguments
-
-SETTINGS: Final = {field.name for field in fields(Settings)} - {"nodes"} | {"observers"}
+from shardcache.settings.adapters import OPTIONS, merge_arguments
 
 
 @takes_secrets
@@ -26,7 +23,7 @@ def build_client(arguments: Mapping[str, Any]) -> Client:
         raise ConfigurationError(
             "arguments: give a url such as memcached://10.0.0.1,10.0.0.2 (or a list), or a client"
         )
-    given = {name: arguments[name] for name in SETTINGS & arguments.keys()}
+    given = {name: arguments[name] for name in OPTIONS & arguments.keys()}
     if client is None:
         return Client(**merge_arguments(url, given))
     if not isinstance(client, Client):

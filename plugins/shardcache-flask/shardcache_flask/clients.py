@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any, Final, TypeAlias
 
-from shardcache import ConfigurationError, Settings
+from shardcache import ConfigurationError
 from shardcache.core.secrecy import takes_secrets
-from shardcache.settings.adapters import checked, merge_arguments
+from shardcache.settings import adapters
 
 Url: TypeAlias = "str | Sequence[str]"
 
 # What a client takes besides its nodes, and what the cache itself takes.
-OPTIONS: Final = {field.name for field in fields(Settings)} - {"nodes", "default_ttl"} | {
-    "observers"
-}
+OPTIONS: Final = adapters.OPTIONS - {"default_ttl"}
 OWN_OPTIONS: Final = {"client", "default_timeout", "ignore_delete_many_errors", "key_prefix"}
 
 
@@ -37,8 +34,8 @@ def merge_settings(url: Url | None, options: Mapping[str, Any]) -> dict[str, Any
         raise ConfigurationError(
             *(f"no such option: {name!r} (known: {known})" for name in unknown)
         )
-    merged = merge_arguments(url, options)
+    merged = adapters.merge_arguments(url, options)
     if "default_ttl" in merged:
         raise ConfigurationError("url: has default_ttl=; the cache has default_timeout instead")
-    namespace = checked("namespace", merged.get("namespace", ""))
+    namespace = adapters.checked("namespace", merged.get("namespace", ""))
     return {"clearable": True, "secret": None, **merged, "namespace": namespace}
