@@ -137,5 +137,8 @@ def test_it_serves_through_a_crowd_and_a_dead_node(example, kind, servers, reque
         for number in range(40):
             assert visitor.read_json(f"/reports/{number}")["sales"] == 100 * number
             assert "Welcome" in visitor.read("/")
+        if example is not DJANGO:  # its own sessions raise for one whose node is down
+            for _ in range(12):
+                assert Visitor(address).read_json("/visits")["visits"] in {1, None}
         nodes[0].restart()
         eventually(lambda: visitor.read_json("/healthz")["ejected"] == [], within=30)

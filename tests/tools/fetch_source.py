@@ -19,7 +19,8 @@ def fetch(requirement: str, directory: Path) -> Path:
     Raise `subprocess.CalledProcessError` if pip cannot download it; pip has told why.
     """
     home = directory / requirement.replace("==", "-")
-    if not home.exists():
+    source = home / "source"
+    if not source.exists():
         arguments = [
             "--quiet",
             "--no-deps",
@@ -33,8 +34,9 @@ def fetch(requirement: str, directory: Path) -> Path:
         )
         (archive,) = (home / "archive").iterdir()
         with tarfile.open(archive) as files:
-            files.extractall(home / "source", filter="data")
-    (folder,) = (home / "source").iterdir()
+            files.extractall(home / "unpacked", filter="data")
+        (home / "unpacked").rename(source)  # whole, or not there at all
+    (folder,) = source.iterdir()
     return folder
 
 

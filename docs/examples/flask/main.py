@@ -12,7 +12,7 @@ from uuid import uuid4
 from flask import Flask, Response, jsonify, session
 from flask_caching import Cache
 
-from shardcache import cached, default_client
+from shardcache import NodeError, cached, default_client
 
 app = Flask(__name__)
 app.config.update(
@@ -47,7 +47,11 @@ def show_report(number: int) -> Response:
 def count_visits() -> Response:
     """Count the visits of a browser: its cookie has a name, the cache the number."""
     name = session.setdefault("name", uuid4().hex)
-    return jsonify(visits=cache.cache.inc(f"visits:{name}"))
+    try:
+        visits = cache.cache.inc(f"visits:{name}")
+    except NodeError:  # the node of this counter is down, which is not the same as a first visit
+        visits = None
+    return jsonify(visits=visits)
 
 
 @app.get("/healthz")

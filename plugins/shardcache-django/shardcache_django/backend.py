@@ -134,7 +134,7 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
     def get_or_set(
         self, key: Any, default: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Any = None
     ) -> Any:
-        """Return the key's value; store `default`, or its result, if the key is missing.
+        """Return the key's value; store `default`, or its result, if there is none that can be read.
 
         When the node fails, the result is returned and not stored.
         """
@@ -143,9 +143,16 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
         if value is not _MISSING:
             return value
         value = default() if callable(default) else default
+        ttl = self._ttl(timeout)
         with _picklings_own_errors():
-            added = client.add(name, value, self._ttl(timeout))
-        return value if added else client.get(name, value)  # another caller was faster
+            if client.add(name, value, ttl):
+                return value
+            found = client.get(name, _MISSING)
+            if found is not _MISSING:  # another caller was faster
+                return found
+            # What is there cannot be read, and would stay until it expires.
+            client.replace(name, value, ttl)
+        return value
 
     async def aget_or_set(
         self, key: Any, default: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Any = None
@@ -158,9 +165,14 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
         value = default() if callable(default) else default
         if inspect.isawaitable(value):
             value = await value
-        calls = client.add, self._clients.blocking.add
-        added = await _store(*calls, name, value, self._ttl(timeout))
-        return value if added else await client.get(name, value)  # as above
+        twin, ttl = self._clients.blocking, self._ttl(timeout)
+        if await _store(client.add, twin.add, name, value, ttl):
+            return value
+        found = await client.get(name, _MISSING)
+        if found is not _MISSING:
+            return found
+        await _store(client.replace, twin.replace, name, value, ttl)  # as above
+        return value
 
     def touch(self, key: Any, timeout: Timeout = DEFAULT_TIMEOUT, version: Any = None) -> bool:
         """Set the key's expiry; return whether the key was there."""

@@ -60,10 +60,25 @@ def _create(arguments: Mapping[str, Any]) -> Clients:
 
 
 def _hashable(value: Any) -> Hashable:
-    """Return a value of settings as one that can be a key: lists and dicts as tuples."""
+    """Return a value of settings as one that can be a key: lists and dicts as tuples.
+
+    Of what has no hash, as an observer that is a dataclass, each object is a configuration of its own.
+    """
     if isinstance(value, Mapping):
         return tuple((name, _hashable(each)) for name, each in value.items())
     if isinstance(value, (list, tuple)):
         return tuple(map(_hashable, value))
-    hashable: Hashable = value
-    return hashable
+    return value if isinstance(value, Hashable) else _Same(value)
+
+
+class _Same:
+    """An object as a key. It is kept, so that no later object can have its identity."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.conf import settings as django_settings
 from django.utils.encoding import force_bytes
 
-from shardcache import ConfigurationError, Settings
-from shardcache.settings import node_list, parse_nodes
+from shardcache import ConfigurationError
+from shardcache.settings import node_list
+from shardcache.settings.adapters import OPTIONS, derive_secret, read_urls, with_timeouts
 from shardcache.settings.faults import Faults, unknown
-from shardcache.settings.parameters import PARAMETERS
 
 # Any object can be cached, as with Django's own backends: a pickle, which is read only if it is signed.
 # The text and the numbers that another client stored are read as well.
@@ -27,7 +26,7 @@ ELSEWHERE: Final = {
     "MAX_ENTRIES": _EVICTION,
     "CULL_FREQUENCY": _EVICTION,
 }
-KNOWN: Final = {*PARAMETERS, "observers"} - {*ELSEWHERE}
+KNOWN: Final = OPTIONS - {*ELSEWHERE}
 
 _NO_NODES: Final = "names no nodes: write URLs, as memcached://10.0.0.1,10.0.0.2"
 _MEMORY: Final = (
@@ -52,13 +51,16 @@ def client_arguments(location: object, options: Mapping[str, Any]) -> dict[str, 
             _check_option(name)
     faults.report()
     arguments = {**DEFAULTS, "secret": derive_secrets(), **given, **options}
-    return _with_timeouts(arguments)
+    return with_timeouts(arguments)
 
 
 def derive_secrets() -> list[bytes]:
-    """Return a secret for `SECRET_KEY`, with which values are signed, and for each of its fallbacks."""
-    keys = [django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS]
-    return [hashlib.sha256(b"shardcache:" + force_bytes(key)).digest() for key in keys]
+    """Return a secret for `SECRET_KEY`, with which values are signed, and for each of its fallbacks.
+
+    Everybody knows the secret of an empty fallback, and could plant pickles with it: there is none.
+    """
+    fallbacks = filter(None, django_settings.SECRET_KEY_FALLBACKS)
+    return [derive_secret(force_bytes(key)) for key in (django_settings.SECRET_KEY, *fallbacks)]
 
 
 def _read_location(location: object) -> dict[str, Any]:
@@ -79,13 +81,10 @@ def _read_location(location: object) -> dict[str, Any]:
 
 def _read_urls(urls: Sequence[str]) -> dict[str, Any]:
     """Return what several URLs say, and nothing that they leave to defaults."""
-    settings = Settings.from_urls(urls)
-    names = {name for url in urls for name in parse_nodes(url)[1]}
-    if "default_ttl" in names:
+    given = read_urls(urls)
+    if "default_ttl" in given:
         raise ConfigurationError(f"?default_ttl=: {ELSEWHERE['default_ttl']}")
-    if "connect_timeout" in names:  # a part of `Settings.timeout`
-        names = names - {"connect_timeout"} | {"timeout"}
-    return {name: getattr(settings, name) for name in ("nodes", *names)}
+    return given
 
 
 def _check_option(name: object) -> None:
@@ -93,15 +92,3 @@ def _check_option(name: object) -> None:
         raise ConfigurationError(ELSEWHERE[str(name)])
     if name not in KNOWN:
         raise unknown(name, KNOWN)
-
-
-def _with_timeouts(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments with `connect_timeout` as a part of `timeout`, as a client takes it."""
-    if "connect_timeout" not in arguments:
-        return arguments
-    timing = _take(arguments, ("timeout", "connect_timeout"))
-    return {**arguments, "timeout": Settings.of(nodes=arguments["nodes"], **timing).timeout}
-
-
-def _take(arguments: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: arguments.pop(name) for name in names if name in arguments}

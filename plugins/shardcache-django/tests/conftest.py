@@ -89,6 +89,8 @@ def _no_clients_left() -> Iterator[None]:
 def use() -> Iterator[Callable[..., ShardCache]]:
     """Yield a function that makes Django use a cache, and returns it; options are those of `CACHES`."""
     with ExitStack() as stack:
+        # Left last, it restores the settings, also when a test calls `make` inside an override.
+        stack.enter_context(override_settings())
 
         def make(location: object, /, **params: Any) -> ShardCache:
             options = {"timeout": PATIENT, **params.pop("OPTIONS", {})}

@@ -7,10 +7,12 @@ import contextvars
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import request_finished
 from django.test import override_settings
 from shardcache_django import clients
@@ -18,6 +20,13 @@ from shardcache_django import clients
 from shardcache import DecodeError
 
 pytestmark = pytest.mark.servers
+
+
+@dataclass
+class Counter:
+    """An observer whose counters can be compared, and which therefore has no hash."""
+
+    calls: int = 0
 
 
 def in_thread(work):
@@ -67,6 +76,16 @@ def test_threads_that_come_at_once_get_the_same_clients(use, urls):
         found = [future.result(30) for future in [pool.submit(client) for _ in range(8)]]
     assert len({id(each) for each in found}) == 1
     cache.client.close()
+
+
+def test_an_option_without_a_hash_is_a_configuration_of_its_own(use, urls):
+    """Such as an observer that is a dataclass: equal ones count apart."""
+    first, second = Counter(), Counter()
+    cache = use(urls, OPTIONS={"observers": [first]})
+    assert in_thread(lambda: caches["default"].client) is cache.client
+    assert use(urls, OPTIONS={"observers": [second]}).client is not cache.client
+    with pytest.raises(ImproperlyConfigured, match="secret: must be text or bytes"):
+        use(urls, OPTIONS={"secret": {"sixteen bytes or more"}})
 
 
 def test_the_end_of_a_request_closes_nothing(use, urls):
@@ -128,6 +147,17 @@ def test_a_changed_secret_key_loses_nothing_while_the_old_is_a_fallback(use, url
         assert use(urls).get("k") == {"a": 1}
     with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=[]):
         assert use(urls).get("k") is None
+
+
+def test_get_or_set_replaces_what_cannot_be_read(use, urls, face):
+    """A value of another key is a miss once, and not until it expires, which may be never."""
+    with override_settings(SECRET_KEY="old"):
+        use(urls).set("k", {"a": 1}, timeout=None)
+    with override_settings(SECRET_KEY="new"):
+        cache = face(use(urls))
+        assert cache.get_or_set("k", {"a": 2}) == {"a": 2}
+        assert cache.get_or_set("k", {"a": 3}) == {"a": 2}
+        assert 0 < cache.ttl("k") <= 300
 
 
 def test_a_pickle_of_a_stranger_is_not_read(use, memcacheds):

@@ -113,6 +113,12 @@ def test_all_faults_are_listed_at_once(use):
     assert all(word in str(caught.value) for word in ("LOCATION", "strateggy", "nodes"))
 
 
+@override_settings(SECRET_KEY="x", SECRET_KEY_FALLBACKS=["", b""])
+def test_an_empty_fallback_signs_nothing():
+    """Everybody knows the secret that is derived from it."""
+    assert derive_secrets() == [hashlib.sha256(b"shardcache:x").digest()]
+
+
 @override_settings(SECRET_KEY="x", SECRET_KEY_FALLBACKS=[b"old"])
 def test_secrets_are_derived_from_djangos(use):
     """A short key is enough for Django, and a cache's secret tells nothing about it."""

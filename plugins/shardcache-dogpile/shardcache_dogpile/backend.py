@@ -13,7 +13,8 @@ from dogpile.cache.api import NO_VALUE, CacheBackend, CachedValue
 
 from shardcache import ConfigurationError, Lock, LockUnavailable
 from shardcache.core.secrecy import takes_secrets
-from shardcache_dogpile.clients import SETTINGS, build_client
+from shardcache.settings.adapters import OPTIONS
+from shardcache_dogpile.clients import build_client
 from shardcache_dogpile.mutex import Mutex
 
 if TYPE_CHECKING:  # older releases, which are refused in `__init__`, do not have all of them
@@ -55,7 +56,7 @@ class ShardCacheBackend(CacheBackend):
         self._max_hold = arguments.get("max_hold", 60.0)
         self._next_line = 0.0
         if self._distributed:
-            self._lock("any name")  # raises for a wrong `lock_ttl` or `max_hold`
+            self._lock("any key")  # raises for a wrong `lock_ttl` or `max_hold`
 
     def get(self, key: str) -> BackendFormatted:
         """Return the value of `key`, or `NO_VALUE`."""
@@ -94,7 +95,10 @@ class ShardCacheBackend(CacheBackend):
         return cast("CacheMutex", Mutex(self._lock(key), is_storable, self._log_unavailable))
 
     def _lock(self, key: str) -> Lock:
-        return self.client.lock(key, ttl=self._lock_ttl, renew=True, max_hold=self._max_hold)
+        # A program that holds a lock of its own, on the same client, may create the value of that name.
+        return self.client.lock(
+            f"dogpile:{key}", ttl=self._lock_ttl, renew=True, max_hold=self._max_hold
+        )
 
     def _log_unavailable(self, error: LockUnavailable) -> None:
         """Log, at most once a minute, that each process creates values for itself."""
@@ -120,9 +124,9 @@ def _from_stored(stored: Any) -> BackendFormatted:
 
 
 def _log_unknown(arguments: Mapping[str, Any]) -> None:
-    unknown = sorted(map(repr, arguments.keys() - OWN_ARGUMENTS - SETTINGS))
+    unknown = sorted(map(repr, arguments.keys() - OWN_ARGUMENTS - OPTIONS))
     if unknown:
-        known = ", ".join(sorted(OWN_ARGUMENTS | SETTINGS))
+        known = ", ".join(sorted(OWN_ARGUMENTS | OPTIONS))
         log.warning("dogpile: arguments %s are ignored (known: %s)", ", ".join(unknown), known)
 
 

@@ -1,18 +1,13 @@
-"""The client of a backend: from a URL and other arguments, with a codec for any object if it may."""
+"""The client of a backend: from a URL and other arguments, or one that the program has."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from hashlib import sha256
-from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Mapping
+from typing import Any
 
-from shardcache import Client, ConfigurationError, Settings
+from shardcache import Client, ConfigurationError
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.values.signing import MIN_SECRET
-
-SETTINGS: Final = {field.name for field in fields(Settings)} - {"nodes"} | {"observers"}
+from shardcache.settings.adapters import OPTIONS, merge_arguments
 
 
 @takes_secrets
@@ -22,33 +17,19 @@ def build_client(arguments: Mapping[str, Any]) -> Client:
     An argument overrides the same setting of a URL. With a secret the codec is `pickle`, unless the
     arguments name one. Raise `ConfigurationError` listing every fault.
     """
-    client: Client | None = arguments.get("client")
+    client = arguments.get("client")
     url = arguments.get("url")
     if (client is None) == (not url):
         raise ConfigurationError(
             "arguments: give a url such as memcached://10.0.0.1,10.0.0.2 (or a list), or a client"
         )
-    given = {name: arguments[name] for name in SETTINGS & arguments.keys()}
-    if client is not None:
-        if given:
-            raise ConfigurationError(*(f"{name}: is set in the client" for name in sorted(given)))
-        return client.view()
-    urls = _several(url)
-    settings = Settings.from_urls(urls)
-    merged = {field.name: getattr(settings, field.name) for field in fields(settings)} | given
-    named = {name for each in urls for name, _ in parse_qsl(urlsplit(each).query)} | given.keys()
-    if merged["secret"] is not None:
-        merged["secret"] = [_long_enough(each) for each in _several(merged["secret"])]
-        if "codec" not in named:
-            merged["codec"] = "pickle"
-    return Client(**merged)
-
-
-def _long_enough(secret: str | bytes) -> bytes:
-    """Return a secret as it is, or one that is derived from it if it is too short to sign with."""
-    raw = secret.encode() if isinstance(secret, str) else secret
-    return raw if len(raw) >= MIN_SECRET else sha256(b"shardcache:" + raw).digest()
-
-
-def _several(given: Any) -> Sequence[Any]:  # one text, bytes, or several
-    return [given] if isinstance(given, (str, bytes)) else list(given)
+    given = {name: arguments[name] for name in OPTIONS & arguments.keys()}
+    if client is None:
+        return Client(**merge_arguments(url, given))
+    if not isinstance(client, Client):
+        raise ConfigurationError(
+            f"client: must be a shardcache.Client, not {type(client).__name__}"
+        )
+    if given:
+        raise ConfigurationError(*(f"{name}: is set in the client" for name in sorted(given)))
+    return client.view()

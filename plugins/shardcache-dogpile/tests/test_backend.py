@@ -11,7 +11,7 @@ from dogpile.cache import CacheRegion, make_region
 from dogpile.cache.api import NO_VALUE
 from shardcache_dogpile import ShardCacheBackend
 
-from shardcache import Client, ConfigurationError, EncodeError
+from shardcache import AsyncClient, Client, ConfigurationError, EncodeError
 from shardcache.testing.servers import Server
 
 URL = "memory://a,b,c"
@@ -84,6 +84,12 @@ def test_a_client_that_is_given():
             make(client=client, namespace="shop")
 
 
+def test_a_lock_of_the_program_is_another_one():
+    """A value can be created by a caller who holds a lock of the value's name."""
+    with Client(URL) as client, client.lock("k", ttl=60):
+        assert make(client=client).backend.get_mutex("k").acquire(wait=False)
+
+
 def test_wrong_arguments_are_named():
     """Before a region is used."""
     for arguments in ({}, {"url": URL, "client": Client(URL)}):
@@ -93,6 +99,19 @@ def test_wrong_arguments_are_named():
         make(url=URL, strategy="none")
     with pytest.raises(ConfigurationError, match="max_hold"):
         make(url=URL, max_hold=0)
+    with pytest.raises(ConfigurationError, match="url: must be a URL or a list of URLs, not int"):
+        make(url=5)
+    for client in (URL, AsyncClient(URL)):
+        with pytest.raises(ConfigurationError, match=r"client: must be a shardcache\.Client, not"):
+            make(client=client)
+
+
+def test_an_empty_secret_is_refused():
+    """What is derived from it everybody knows, and a pickle of a stranger would run."""
+    with pytest.raises(
+        ConfigurationError, match="secret: must be text or bytes that are not empty"
+    ):
+        make(url=URL, secret="")
 
 
 def test_unknown_arguments_are_logged(caplog: pytest.LogCaptureFixture):

@@ -10,6 +10,8 @@ from typing import Any, Self
 from litestar.stores.base import Store
 
 from shardcache import AsyncClient, ConfigurationError
+from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.secrecy import takes_secrets
 
 DEFAULT_NAMESPACE = "litestar"
 
@@ -18,8 +20,10 @@ class ShardCacheStore(Store):
     """A Litestar store in one namespace of an asyncio client.
 
     `client` must be `clearable`, because `delete_all` clears the namespace: never a server. What a
-    failing node means is the client's `on_error`: a miss, or its error. The client stays open when the
-    application ends, unless `with_client` created it. Raise `ConfigurationError` for another client.
+    failing node means is the client's `on_error`: a miss, or its error. A rate limit needs the error,
+    as of `client.view(on_error="raise")`, because it lets everybody in on a miss. The client stays open
+    when the application ends, unless `with_client` created it. Raise `ConfigurationError` for another
+    client.
 
     >>> from litestar.stores.registry import StoreRegistry
     >>> client = AsyncClient("memory://a,b,c", clearable=True)
@@ -29,6 +33,10 @@ class ShardCacheStore(Store):
     __slots__ = ("_client", "_owned")
 
     def __init__(self, client: AsyncClient, namespace: str = DEFAULT_NAMESPACE) -> None:
+        if not isinstance(client, AsyncClient):
+            raise ConfigurationError(
+                f"ShardCacheStore: client must be a shardcache.AsyncClient, not {type(client).__name__}"
+            )
         if not client.clearable:
             raise ConfigurationError(
                 "ShardCacheStore: the client's keys cannot be cleared, which `delete_all` needs:"
@@ -38,6 +46,7 @@ class ShardCacheStore(Store):
         self._owned: AsyncClient | None = None
 
     @classmethod
+    @takes_secrets
     def with_client(
         cls,
         nodes: Any,  # as `AsyncClient` takes them
@@ -56,15 +65,15 @@ class ShardCacheStore(Store):
     async def set(
         self, key: str, value: str | bytes, expires_in: int | timedelta | None = None
     ) -> None:
-        """Store a value for `expires_in` seconds; `None` means without an expiry."""
+        """Store a value for `expires_in` seconds; `None`, or more than ten years, means no expiry."""
         data = value.encode() if isinstance(value, str) else value
-        await self._client.set(key, data, ttl=expires_in)
+        await self._client.set(key, data, ttl=_ttl(expires_in))
 
     async def get(self, key: str, renew_for: int | timedelta | None = None) -> bytes | None:
         """Return the value, or `None`; with `renew_for` give a value that expires so many seconds more."""
         value: bytes | None = await self._client.get(key)
         if renew_for is not None and value is not None and await self.expires_in(key) is not None:
-            await self._client.touch(key, renew_for)
+            await self._client.touch(key, _ttl(renew_for))
         return value
 
     async def delete(self, key: str) -> None:
@@ -92,3 +101,9 @@ class ShardCacheStore(Store):
     ) -> None:
         if self._owned is not None:
             await self._owned.aclose()
+
+
+def _ttl(seconds: int | timedelta | None) -> int | timedelta | None:
+    """Return a length of time as the client takes it; `None` for one above ten years."""
+    total = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+    return None if total is None or total > MAX_SECONDS else seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from traceback import walk_tb
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from litestar.stores.registry import StoreRegistry
 from litestar.testing import TestClient
 from shardcache_fastapi.litestar import ShardCacheStore
 
-from shardcache import AsyncClient, ClientClosedError, ConfigurationError, NodeError
+from shardcache import AsyncClient, Client, ClientClosedError, ConfigurationError, NodeError
 
 
 @pytest.fixture
@@ -56,6 +57,15 @@ class TestContract:
         await store.set("k", b"1", expires_in=seconds)
         assert 55 <= await store.expires_in("k") <= 60
         assert await store.expires_in("missing") is None
+
+    @pytest.mark.parametrize("ages", [10**10, timedelta(days=36_500)], ids=["int", "timedelta"])
+    async def test_more_than_ten_years_is_for_ever(self, store, ages):
+        """Servers take no more, and an application that asks for it means no expiry."""
+        await store.set("k", b"1", expires_in=ages)
+        assert await store.expires_in("k") is None
+        await store.set("k", b"2", expires_in=60)
+        assert await store.get("k", renew_for=ages) == b"2"
+        assert await store.expires_in("k") is None
 
     async def test_reading_renews_what_expires(self, store):
         """A value without an expiry stays without one."""
@@ -103,6 +113,19 @@ class TestOwnership:
             await store.set("k", b"1")
         with pytest.raises(ClientClosedError):
             await store.get("k")
+
+    @pytest.mark.parametrize("wrong", ["memory://a", Client("memory://a", clearable=True)])
+    def test_another_kind_of_client_is_refused(self, wrong):
+        """At once, and not by the first request."""
+        with pytest.raises(ConfigurationError, match=r"must be a shardcache\.AsyncClient, not "):
+            ShardCacheStore(wrong)
+
+    def test_a_secret_is_in_no_traceback(self):
+        """Error reporters collect local variables."""
+        with pytest.raises(ConfigurationError) as caught:
+            ShardCacheStore.with_client("redis://:hunter2@a", secret="hunter2" * 3, pool_size=0)
+        ours = [frame for frame, _ in walk_tb(caught.value.__traceback__)][1:]
+        assert [frame for frame in ours if "hunter2" in repr(frame.f_locals)] == []
 
     def test_unknown_settings_are_refused(self):
         """With what is known."""

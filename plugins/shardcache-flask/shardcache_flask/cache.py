@@ -74,11 +74,15 @@ class ShardCache(BaseCache):
                 self._prefix = ""
             else:
                 self._flushes = True
-            self._lacks_secret = settings["secret"] is None and settings["codec"] == "msgpack"
+            self._lacks_secret = settings["secret"] is None and "codec" not in settings
             self._owned = Client(**settings)
         elif url or options:
             raise ConfigurationError(
                 "client: has nodes and settings already; give no url or options"
+            )
+        elif not isinstance(client, Client):
+            raise ConfigurationError(
+                f"client: must be a shardcache.Client, not {type(client).__name__}"
             )
         else:
             self._owned = client.view()

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from shardcache import ConfigurationError
 from shardcache.core.secrecy import takes_secrets
+from shardcache.settings.adapters import derive_secret, read_urls, several_urls
 from shardcache_flask.cache import ShardCache
-from shardcache_flask.clients import derive, parameters
 from shardcache_flask.releases import require
 
 
@@ -62,8 +62,18 @@ class FlaskCache(ShardCache):
 
 def _with_secret(options: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options, with secrets from the application's for pickles without a secret."""
-    given = {**parameters(options["url"]), **options}
-    key, others = config.get("SECRET_KEY"), config.get("SECRET_KEY_FALLBACKS")
+    given = {**read_urls(several_urls(options["url"])), **options}
+    key = config.get("SECRET_KEY")
     if key and "secret" not in given and given.get("codec", "pickle") == "pickle":
-        return {**options, "secret": [derive(each) for each in (key, *(others or ()))]}
+        return {**options, "secret": [derive_secret(each) for each in (key, *_fallbacks(config))]}
     return dict(options)
+
+
+def _fallbacks(config: Mapping[str, Any]) -> Sequence[Any]:
+    """Return the former secrets. Text would be a list of its letters, each of them a secret."""
+    keys = config.get("SECRET_KEY_FALLBACKS") or ()
+    if not isinstance(keys, (list, tuple)) or not all(keys):
+        raise ConfigurationError(
+            "SECRET_KEY_FALLBACKS: must be a list of secrets, none of them empty"
+        )
+    return keys

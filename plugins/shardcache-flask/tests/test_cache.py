@@ -13,7 +13,14 @@ from cachelib import BaseCache
 from shardcache_flask import ShardCache, releases
 from shardcache_flask.serializers import JSON
 
-from shardcache import Client, ConfigurationError, EncodeError, InvalidKeyError, NotACounterError
+from shardcache import (
+    AsyncClient,
+    Client,
+    ConfigurationError,
+    EncodeError,
+    InvalidKeyError,
+    NotACounterError,
+)
 
 URL = "memory://a,b,c"
 
@@ -103,7 +110,7 @@ def test_an_object_needs_a_secret(cache: ShardCache):
 
 @pytest.mark.parametrize("secret", ["x", b"x", ["x", "older"], "long enough to be used as it is"])
 def test_with_a_secret_any_object_is_stored(secret: object):
-    """A short secret is as good as a long one."""
+    """A short secret is taken as well, as that of an application is."""
     cache = ShardCache(URL, secret=secret)
     assert cache.set("thing", Thing("x"))
     assert cache.get("thing") == Thing("x")
@@ -211,6 +218,31 @@ def test_wrong_options_are_named():
         ShardCache(URL, default_timeout="soon")
     with pytest.raises(ConfigurationError, match="key_prefix: must be text"):
         ShardCache(URL, key_prefix=str)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({"url": 5}, "url: must be a URL or a list of URLs, not int"),
+        ({"url": URL, "namespace": None}, "namespace: must be text, not NoneType"),
+        ({"url": URL, "secret": 5}, "secret: must be text or bytes"),
+        ({"client": URL}, "client: must be a shardcache.Client, not str"),
+        ({"client": AsyncClient(URL)}, "client: must be a shardcache.Client, not AsyncClient"),
+    ],
+)
+def test_a_wrong_type_is_named(arguments: dict[str, object], fault: str):
+    """When the cache is made: the calls of an `AsyncClient` would do nothing."""
+    with pytest.raises(ConfigurationError, match=fault):
+        ShardCache(**arguments)
+
+
+@pytest.mark.parametrize("secret", ["", b"", ["long enough", ""], []])
+def test_an_empty_secret_is_refused(secret: object):
+    """What is derived from it everybody knows, and a pickle of a stranger would run."""
+    with pytest.raises(
+        ConfigurationError, match="secret: must be text or bytes that are not empty"
+    ):
+        ShardCache(URL, secret=secret)
 
 
 @pytest.mark.parametrize(("key", "why"), [("", "must not be empty"), (7, "must be str, not int")])

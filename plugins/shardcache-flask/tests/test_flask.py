@@ -95,6 +95,13 @@ def test_a_secret_key_is_changed_without_a_cold_cache(urls: Sequence[str]):
         assert cache.get("after") == [2]
 
 
+@pytest.mark.parametrize("fallbacks", ["former", ["former", ""], [None]])
+def test_fallbacks_that_everybody_can_guess_are_refused(fallbacks: object):
+    """Text is a list of its letters, and an empty secret is known."""
+    with pytest.raises(ConfigurationError, match="SECRET_KEY_FALLBACKS: must be a list"):
+        make(CACHE_SHARDCACHE_URL=URL, SECRET_KEY="new", SECRET_KEY_FALLBACKS=fallbacks)
+
+
 @pytest.mark.servers
 def test_another_codec_is_not_signed(urls: Sequence[str]):
     """The application's secret is for pickles: other programs read its JSON."""
