@@ -92,6 +92,7 @@ def trace(frame, event, _):
     return trace
 
 from shardcache import AsyncClient, Client, cached, configure
+from shardcache.compat.pymemcache import HashClient
 memcached, redis = sys.argv[2:5], sys.argv[5:8]
 nodes = [memcached[0], redis[0], memcached[1].replace("memcached", "pymemcache"),
          memcached[2].replace("memcached", "pymemcache"), "memory://a", "memory://b"]
@@ -157,6 +158,12 @@ while not rounds or (made - met and rounds < 50):  # one thread finalizes, so ot
     use_all()
     with Client(memcached, timeout=20) as fresh:  # which dials
         assert fresh.set("fresh", 1)
+    first, second, *_ = (url.removeprefix("memcached://") for url in memcached)
+    hashed = HashClient([first], timeout=20, connect_timeout=20)
+    hashed.add_server(second)
+    assert hashed.set("fresh", b"1")
+    hashed.remove_server(first)
+    hashed.close()
     asyncio.run(dial())
     lease = locker.lock("renewed", ttl=0.3, renew=True).acquire()
     time.sleep(0.2)
