@@ -70,7 +70,7 @@ class ShardCacheStore(Store):
         await self._client.set(key, data, ttl=_ttl(expires_in))
 
     async def get(self, key: str, renew_for: int | timedelta | None = None) -> bytes | None:
-        """Return the value, or `None`; with `renew_for` give a value that expires so many seconds more."""
+        """Return the value, or `None`. With `renew_for`, a value that expires lives so long from now."""
         value: bytes | None = await self._client.get(key)
         if renew_for is not None and value is not None and await self.expires_in(key) is not None:
             await self._client.touch(key, _ttl(renew_for))

@@ -17,7 +17,7 @@ OFF = ("", "0", "no", "false")
 def shardcache_observers(settings: Settings) -> Iterable[object]:  # noqa: ARG001 - the same for all
     """Observe every client of this process, if the environment asks for it.
 
-    Not by being installed: an observer costs microseconds in each call, and whoever keeps the spans
+    Not by being installed: an observer costs microseconds in each call, and a service that keeps spans
     may charge for each of them.
     """
     text = os.environ.get(VARIABLE, "").strip().lower()
