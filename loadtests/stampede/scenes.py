@@ -321,7 +321,7 @@ def invalidated(stage: Stage) -> Figures:
 
 
 def tasks(stage: Stage) -> Figures:
-    """Let 10,000 tasks of one loop want the key at once, with time enough to wait for it."""
+    """Ask for the key from 10,000 tasks of one loop at once, each with a minute to wait for it."""
     options = {"ttl": 60, "lock": True, "wait": 60}
     with stage.play(ASYNC_CACHED, processes=1, callers=10_000, options=options) as play:
         before = play.servers.count_commands()

@@ -369,7 +369,7 @@ class TaskFlightBatch(Flight):
         self.leave()
 
     def forget(self, name: bytes, flight: Followed) -> None:
-        """Let another flight take the place of one that is late."""
+        """Replace a flight that is late by another."""
         key = (asyncio.get_running_loop(), name)
         if self._flights.get(key) is flight:
             del self._flights[key]

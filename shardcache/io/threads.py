@@ -207,7 +207,7 @@ class ThreadFlightBatch(Flight):
         flight.land(outcome)
 
     def forget(self, name: bytes, flight: ThreadFlight) -> None:
-        """Let another flight take the place of one that is late."""
+        """Replace a flight that is late by another."""
         self._group.remove((os.getpid(), name), flight)
 
     async def wait(self, seconds: float) -> None:

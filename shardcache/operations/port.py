@@ -73,7 +73,7 @@ class FlightBatch(AbstractContextManager["FlightBatch"], Protocol):
         """Set the outcome of one of the own flights, for its followers."""
 
     def forget(self, name: bytes, flight: Any) -> None:  # as above
-        """Let another flight take the place of one that is late."""
+        """Replace a flight that is late by another."""
 
     def wait(self, seconds: float) -> Awaitable[None]:
         """Wait until another flight that is followed lands, up to `seconds`."""

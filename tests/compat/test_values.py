@@ -89,7 +89,7 @@ def test_each_reads_what_the_other_wrote(make, writer, reader, name):
 
 
 def test_the_bytes_and_flags_on_a_server_are_theirs(make, hosts):
-    """A plain client finds the same bytes and flags, whoever wrote them."""
+    """A plain client finds the same bytes and flags, whichever client wrote them."""
     values = {"text": "v", "number": 7, "other": [1], "long": "v" * 999, "empty": b""}
     found = {}
     for whose in ("theirs", "ours"):

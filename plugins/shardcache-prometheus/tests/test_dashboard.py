@@ -86,7 +86,7 @@ def scraped(servers):
 
 
 def compute_twice(client):
-    """Let one thread join the recompute of another."""
+    """Have one thread join the recompute of another."""
     computing, finish = threading.Event(), threading.Event()
 
     def compute():

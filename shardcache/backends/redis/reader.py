@@ -140,7 +140,7 @@ class ReplyReader:
         return True
 
     def _read_run(self) -> bool:
-        """Let hiredis read all replies up to the next array; return whether it could."""
+        """Read all replies up to the next array with hiredis; return whether it could."""
         end = self._next_array()
         found = self._read_with_hiredis(self._data[self._place : end])
         if found:

@@ -1,4 +1,4 @@
-"""What a URL asks for in vain, and what weakens its connections, is said."""
+"""Warnings of URLs: options without effect, and options that weaken connections."""
 
 from __future__ import annotations
 

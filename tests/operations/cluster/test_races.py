@@ -33,7 +33,7 @@ class Raced(dict):
         self.act = act
 
     def pop(self, *args):
-        """Let the other thread act, once."""
+        """Have the other thread act, once."""
         act, self.act = self.act, lambda: None
         act()
         return super().pop(*args)

@@ -196,7 +196,7 @@ class TestServers:
         assert found.notes == (f"it evicts nothing (maxmemory-policy noeviction){told}",)
 
     def test_a_node_for_locks_should_evict_nothing(self):
-        """There it is no note."""
+        """One that evicts nothing gets no note."""
         harness = CheckHarness()
         locks = harness.add_lock_node()
         execute = locks.store.execute

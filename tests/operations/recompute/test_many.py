@@ -421,7 +421,7 @@ class TestBackends:
         assert harness.results([harness.start_many()]) == [harness.values()]
 
     def test_operations_await_nothing_but_their_stand_ins(self, make_harness):
-        """Anything else would be waited for in vain."""
+        """Nothing would answer an operation that waits for anything else."""
         harness = make_harness()
 
         async def stray(_):

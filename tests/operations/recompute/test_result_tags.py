@@ -438,7 +438,7 @@ class TestForms:
 
 
 def refuse_logs(node):
-    """Let a node refuse to read its log until that is replaced or removed."""
+    """Have a node refuse to read its log until that is replaced or removed."""
     execute = node.store.execute
 
     def refuse(command):
