@@ -17,7 +17,8 @@ from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
 from shardcache.io.fanout import grace
 from shardcache.io.single_flight import context_outside
-from shardcache.io.tasks import SharedReplies, TaskRepetition, TaskSingleFlight
+from shardcache.io.task_flights import TaskSingleFlight
+from shardcache.io.tasks import SharedReplies, TaskRepetition
 from shardcache.operations.port import UNANSWERED, Enough, Pause, Work
 
 T = TypeVar("T")

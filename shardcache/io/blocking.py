@@ -16,7 +16,8 @@ from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError, UncacheableResultError
 from shardcache.io.fanout import FanOut
 from shardcache.io.single_flight import context_outside
-from shardcache.io.threads import Cleaners, Repeater, ThreadRepetition, ThreadSingleFlight
+from shardcache.io.thread_flights import ThreadSingleFlight
+from shardcache.io.threads import Cleaners, Repeater, ThreadRepetition
 from shardcache.operations.port import Aside, Enough, Pause, Work, run
 
 T = TypeVar("T")

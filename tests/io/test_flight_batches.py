@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from shardcache.io.tasks import TaskSingleFlight
-from shardcache.io.threads import ThreadSingleFlight
+from shardcache.io.task_flights import TaskSingleFlight
+from shardcache.io.thread_flights import ThreadSingleFlight
 from shardcache.operations.port import FlightEnd, step
 
 NAMES = [b"a", b"b", b"c"]

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from operations.virtual import in_virtual_time
-from shardcache.io.tasks import SharedReplies, TaskSingleFlight
+from shardcache.io.task_flights import TaskSingleFlight
+from shardcache.io.tasks import SharedReplies
 from shardcache.operations.port import FlightEnd
 
 LONG = 30.0

@@ -11,9 +11,8 @@ import pytest
 
 from interrupting import interrupted
 from shardcache.backends import threads
-from shardcache.io import single_flight
-from shardcache.io import threads as io_threads
-from shardcache.io.threads import ThreadSingleFlight
+from shardcache.io import single_flight, thread_flights
+from shardcache.io.thread_flights import ThreadSingleFlight
 from shardcache.operations.port import FlightEnd, step
 from shardcache.testing.waiting import eventually
 
@@ -332,7 +331,7 @@ class TestThreads:
         assert not any(seen)
 
 
-OURS = {io_threads.__file__, single_flight.__file__, threads.__file__}
+OURS = {thread_flights.__file__, single_flight.__file__, threads.__file__}
 
 
 def test_the_result_of_a_flight_is_not_kept_alive():

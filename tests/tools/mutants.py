@@ -297,7 +297,7 @@ MUTANTS = [
     ),
     Mutant(
         "an orphan goes on for ever",
-        "io/tasks.py",
+        "io/task_flights.py",
         "        self._outlives = None\n        self.leave()",
         "        self.leave()",
         ("operations/recompute/test_orphans.py", "io/test_task_flights.py"),
@@ -360,7 +360,7 @@ MUTANTS = [
     ),
     Mutant(
         "the work of a flight is part of the task that began it",
-        "io/tasks.py",
+        "io/task_flights.py",
         "        if self.followed or self._task.done():\n            return\n",
         "",
         ("io/test_task_flights.py",),
@@ -388,7 +388,7 @@ MUTANTS = [
     ),
     Mutant(
         "an interruption is shared",
-        "io/threads.py",
+        "io/thread_flights.py",
         "outcome: T | FlightEnd = FlightEnd.CANCELLED\n        try:",
         "outcome: T | FlightEnd = FlightEnd.TIMED_OUT\n        try:",
         ("io/test_thread_flights.py",),
