@@ -146,6 +146,7 @@ def test_a_recompute_during_a_clear_is_not_stored():
         assert f() == 2
 
 
+@pytest.mark.slow
 def test_other_processes_notice_a_clear(make, shared_urls):
     """Within about a second, and a process that starts then at once."""
     client, other = (make(shared_urls, clearable=True) for _ in range(2))

@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 
+import pytest
+
 from shardcache import AsyncClient, Client, Observer
 from shardcache.testing.waiting import eventually
 
@@ -41,6 +43,7 @@ class TestTogether:
             assert (f.cache_info().hits, f.cache_info().misses) == (0, 50)
             assert 0 < f.cache_info().coalesced <= 49
 
+    @pytest.mark.slow
     async def test_of_ten_thousand_tasks_one_calls(self, redis_servers):
         """The node sees tens of reads at most."""
         calls = []

@@ -256,6 +256,7 @@ def test_nothing_goes_on_behind_a_closed_client(make_memcached):
         assert not prober.is_alive()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["memcached", "redis"])
 @pytest.mark.parametrize("call", ["get_many", "set_many", "delete_many"])

@@ -18,6 +18,7 @@ LONG = 30.0
 class TestFailingRefreshes:
     """A caller that is served an old value does not see a failed refresh: the log tells it."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("refresh", ["background", "inline"])
     def test_a_failed_refresh_in_a_thread_is_logged(self, all_urls, refresh, caplog):
         """Once a minute for each function, by the exception's type and not its text."""

@@ -57,6 +57,7 @@ class Source:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("making", MAKINGS)
 @pytest.mark.parametrize("way", WAYS)
 def test_threads_get_no_value_from_before_an_invalidation(urls, way, making):
@@ -98,6 +99,7 @@ def test_threads_get_no_value_from_before_an_invalidation(urls, way, making):
         assert f() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("making", MAKINGS)
 @pytest.mark.parametrize("way", WAYS)
 async def test_tasks_get_no_value_from_before_an_invalidation(urls, way, making):

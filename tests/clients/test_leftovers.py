@@ -65,6 +65,7 @@ def eventually_taken(lock):
     raise AssertionError("somebody has it who is not there")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3, 5])
 @pytest.mark.parametrize("round_trip", [0.001, 0.004, 0.02])
 async def test_a_cancelled_acquire_keeps_no_lock(delayed, count, round_trip):
@@ -95,6 +96,7 @@ async def test_a_closed_client_releases_its_locks_first(delayed):
     await asyncio.to_thread(assert_free, urls)
 
 
+@pytest.mark.slow
 async def test_a_call_cancelled_while_it_locks_does_not_delay_the_next(
     delayed,
 ):
@@ -119,6 +121,7 @@ async def double(number):
     return 2 * number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "stopped"), [(2, 2), (3, 2), (5, 3)])
 def test_resumed_nodes_keep_nothing_of_a_failed_attempt(make_server, count, stopped):
     """They store the commands that they got while stopped, and are asked again."""
@@ -137,6 +140,7 @@ def test_resumed_nodes_keep_nothing_of_a_failed_attempt(make_server, count, stop
         assert_free(urls)
 
 
+@pytest.mark.slow
 async def test_resumed_nodes_keep_nothing_of_a_failed_attempt_of_tasks(make_server):
     """Their connections were closed when the nodes were ejected."""
     made = [make_server() for _ in range(3)]
@@ -177,6 +181,7 @@ class Interrupt(BaseException):
     """What the handler of a signal raises."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_acquire_keeps_no_lock(delayed):
     """By Ctrl-C or gevent's timeout, while a blocking client waits for its nodes."""
     urls = delayed(3, 0.2)
@@ -215,6 +220,7 @@ client.lock("report", ttl=30).acquire()
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_program_releases_its_locks_before_it_ends(delayed):
     """It leaves no lock that only its ttl would end."""
     urls = delayed(3, 0.1)
@@ -245,6 +251,7 @@ for seconds in (0.02, 0.05, 0.12):
 """
 
 
+@pytest.mark.slow
 def test_a_greenlet_that_times_out_keeps_no_lock(delayed):
     """A timeout of gevent raises wherever its greenlet waits."""
     urls = delayed(3, 0.1)

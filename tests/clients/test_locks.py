@@ -418,6 +418,7 @@ def enter_hold(lock):
     return enter(lock.hold())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # by moments that no signal knows
 @pytest.mark.parametrize("take", [Lock.try_acquire, Lock.acquire, enter, enter_hold])
 def test_an_interrupted_acquire_keeps_no_lock(take):
@@ -440,6 +441,7 @@ def test_an_interrupted_acquire_keeps_no_lock(take):
         assert lock.try_acquire() is None  # but that of the uninterrupted call
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")  # as above
 def test_an_interrupted_recompute_keeps_no_lock():
     """A signal may raise anywhere in a function cached with a lock: its next call recomputes at once."""

@@ -42,6 +42,7 @@ def commands(servers):
     return totals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_many_functions_share_one_look_a_second(mode, redis_servers):
     """Each client asks each node once a second, however many functions; never while none is called."""
@@ -100,6 +101,7 @@ def test_a_hit_after_a_pause_takes_one_round_trip(mode, kind, request):
     client.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_clearable_client_looks_once_a_second(mode, redis_servers):
     """Each of its calls is still one command."""

@@ -31,6 +31,7 @@ def probers():
     return [each for each in threading.enumerate() if each.name == "shardcache prober"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", MODES)
 @pytest.mark.parametrize("second", MODES)
 @pytest.mark.parametrize("kind", ["memcached", "redis"])

@@ -294,6 +294,7 @@ def kinds_of(cache, names=PLANTED):
     return planted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terms", TERMS)
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.decode().removeprefix("~sc:"))
 def test_no_planted_key_delays_calls_for_long(cache, key, terms):
@@ -306,6 +307,7 @@ def test_no_planted_key_delays_calls_for_long(cache, key, terms):
         cache.remove(key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terms", ["plain", "shard", "lock", "stale", "tags", "result tags"])
 def test_no_planted_value_delays_calls_for_long(cache, terms):
     """Afterwards the value is recomputed and stored again."""
@@ -367,6 +369,7 @@ def test_a_yes_of_clear_is_true(cache, mode, name):
     client.close()
 
 
+@pytest.mark.slow
 def test_a_planted_mark_of_a_refresh_keeps_no_old_value_for_ever(cache):
     """A stale value is refreshed once no honest refresh could still be running."""
     patient = LockPolicy(ttl=2.0 if cache.kind == "memcached" else 0.2, renew=False)

@@ -38,6 +38,7 @@ def assert_bounded(cost):
     assert cost.memory < MEMORY, f"{cost.memory >> 20} MiB"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "behave"), SERVERS)
 def test_a_hostile_node_delays_no_call(mode, scheme, behave):
     """Calls and close end in time, with a documented error."""
@@ -55,6 +56,7 @@ GREETED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GREETED)
 @pytest.mark.parametrize("scheme", ["redis://:hunter2secret@", "rediss://", "memcacheds://"])
 def test_a_hostile_greeting_delays_no_call(mode, scheme, name):
@@ -75,6 +77,7 @@ WRITES = {
 WRITTEN = ["garbage", "zeros", "silence", "a drip", "errors without end", "a negative length"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 @pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("scheme", BEHAVIOURS)

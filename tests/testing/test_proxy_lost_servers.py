@@ -167,6 +167,7 @@ def test_heal_releases_at_once_what_was_held_back(memcached, dial):
     assert connection.recv(100).startswith(b"VERSION")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

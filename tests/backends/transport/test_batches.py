@@ -21,6 +21,7 @@ def test_a_hundred_megabytes_over_three_nodes(mode, kind, make_memcached, make_r
     client.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memcached", "redis"])
 def test_a_million_small_keys_on_one_node(mode, kind, make_memcached, make_redis):
     """One batch asks for all of them; the hundred that are there are found."""

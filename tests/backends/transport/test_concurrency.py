@@ -88,6 +88,7 @@ def test_children_forked_after_connecting_have_connections_of_their_own(mixed):
     client.close()
 
 
+@pytest.mark.slow
 def test_sixteen_threads_share_one_client(mixed):
     """Every thread reads what it wrote, through a pool smaller than their number."""
     client = Client(mixed, pool_size=4, on_error="raise", timeout=20)

@@ -144,6 +144,7 @@ async def test_tasks_need_one_connection(limited_url, meter):
         assert meter.dials() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limited_url", ["memcached", "redis"], indirect=True)
 def test_loops_without_a_connection_eject_no_node(limited_url, meter, caplog):
     """Loops that have one go on, and dials are few."""

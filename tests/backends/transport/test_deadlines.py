@@ -119,6 +119,7 @@ async def test_calls_under_way_do_not_wait_for_an_ejected_node(make_memcached):
         server.resume()
 
 
+@pytest.mark.slow
 def test_each_call_keeps_its_own_deadline(mode, make_memcached):
     """A call on a silent node ends in its own time, however late the calls before it are."""
     server = make_memcached()

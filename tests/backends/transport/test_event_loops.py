@@ -71,6 +71,7 @@ class TestShortLoops:
         server.resume()
         eventually(lambda: asyncio.run(client.get("k")) == 1, within=15)
 
+    @pytest.mark.slow
     def test_a_connection_that_was_closed_meanwhile_is_noticed(self, make_redis):
         """No write is lost to a server that hung up while the loop stood still."""
         server = make_redis("--timeout", "1")

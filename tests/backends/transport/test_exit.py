@@ -167,6 +167,7 @@ kept = Session()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
 @pytest.mark.parametrize("warm", ["pass", 'self.loop.run_until_complete(self.cache.set("a", 1))'])

@@ -50,9 +50,16 @@ def urls(request, memcached_servers, redis_servers):
     return [server.url for server in servers]
 
 
+@pytest.fixture
+def forget_unraisable(monkeypatch):
+    """Forget what an interrupted finalizer raised: pytest would keep what that was working on."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+
 # Of an interrupt between the making of a socket and its first owner Python's own finalizers tell;
 # they also close what there is to close, so nothing is lost.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
+@pytest.mark.usefixtures("forget_unraisable")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_signals_leave_no_connection_out_of_step(urls):
     """500 interrupts at random moments: every value read is right, every slot is there."""
@@ -138,9 +145,10 @@ def double(number):
     return 2 * number
 
 
-def test_interrupted_calls_leave_no_coroutine(memcached_servers, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.usefixtures("forget_unraisable")
+def test_interrupted_calls_leave_no_coroutine(memcached_servers):
     """After 4,000 interrupts Python warns of no coroutine that was never awaited."""
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     client = Client(memcached_servers[0].url, timeout=5)
     cached = client.cached(ttl=0.001)(double)
     calls = [
@@ -164,12 +172,12 @@ def descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("forget_unraisable")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
-def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, scheme, monkeypatch):
+def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, scheme):
     """After 3,000 interrupts no slot, descriptor or thread is lost, and all keys are found."""
-    # pytest's own would keep what an interrupted finalizer was working on.
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     servers = redis_servers if scheme == "redis" else memcached_servers
     others = set(threading.enumerate())
     urls = [f"{scheme}://{server.host}:{server.port}" for server in servers]
@@ -216,10 +224,11 @@ def test_a_storm_of_signals_loses_nothing(memcached_servers, redis_servers, sche
     )
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("forget_unraisable")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-def test_signals_leave_no_node_ejected_forever(make_memcached, monkeypatch):
+def test_signals_leave_no_node_ejected_forever(make_memcached):
     """Whatever an ejection or close was interrupted in, the node comes back to both clients."""
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     server = make_memcached()
     clients = [Client(server.url, timeout=2), Client(server.url, timeout=2)]
     prober = clients[0]._cluster.ejector.prober
@@ -287,6 +296,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["memcached", "redis", "pymemcache"])
 def test_greenlets_that_time_out_lose_nothing(memcached_servers, redis_servers, scheme):
     """After 3,000 of gevent's timeouts in 20 greenlets, no slot or descriptor is lost."""
@@ -373,6 +383,7 @@ TURN = 0.3  # seconds for a call that is interrupted before it is sent
 STEPS = ("_encode", "_expect", "_flush", "_send", "readable", "_take", "_ask", "feed", "read")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "steps"), [(Interrupt, STEPS), (SoftInterrupt, ("_expect", "_ask"))]
 )

@@ -298,6 +298,7 @@ class TestInterrupts:
             yield number, harness
             harness.close()
 
+    @pytest.mark.slow
     def test_after_an_interrupted_ejection_both_have_a_probed_node(self):
         """Both are told of it by their next call, and of its return."""
 
@@ -314,6 +315,7 @@ class TestInterrupts:
                 assert not harness.ejected(process=client), f"at bytecode {number}"
                 assert harness.changes_told(client)[-1:] == [NodeRestored], f"at bytecode {number}"
 
+    @pytest.mark.slow
     def test_after_an_interrupted_return_both_are_told_of_the_next_ejection(self):
         """A client that missed the return is told of it then, and drops its connections again."""
 

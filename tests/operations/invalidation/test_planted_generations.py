@@ -17,6 +17,7 @@ DAY = 24 * 3600.0
 class TestTruth:
     """`True` means that a generation is in force; a planted one ends nothing."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("nodes", [3, 5])
     @pytest.mark.parametrize("key", [MARKS, FunctionHarness.NAME])
     @pytest.mark.parametrize("planted", PLANTED)

@@ -229,6 +229,7 @@ class TestAgeing:
         assert harness.stored() is None
         assert harness.call(1) == 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("lock", MODES)
     @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED])
     @pytest.mark.parametrize("terms", [{"stale": 1.0}, {"early": 1.0}])
