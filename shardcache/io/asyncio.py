@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import random
 import secrets
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 from shardcache.backends.base import LAST_WAIT, AsyncBackend
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError
+from shardcache.io.chance import random
 from shardcache.io.fanout import grace
 from shardcache.io.single_flight import context_outside
 from shardcache.io.task_flights import TaskSingleFlight
@@ -41,7 +41,7 @@ class AsyncIO:
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
     process = staticmethod(os.getpid)
-    random = staticmethod(random.random)
+    random = staticmethod(random)
     sleep = staticmethod(asyncio.sleep)
 
     def __init__(self) -> None:

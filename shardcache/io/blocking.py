@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -14,6 +13,7 @@ from shardcache.backends.base import Backend
 from shardcache.backends.threads import NoThreadError, Workers, start_thread
 from shardcache.core.commands import Command, Reply
 from shardcache.errors import NodeError, UncacheableResultError
+from shardcache.io.chance import random
 from shardcache.io.fanout import FanOut
 from shardcache.io.single_flight import context_outside
 from shardcache.io.thread_flights import ThreadSingleFlight
@@ -35,7 +35,7 @@ class BlockingIO:
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
     process = staticmethod(os.getpid)
-    random = staticmethod(random.random)
+    random = staticmethod(random)
 
     def __init__(self) -> None:
         self.single_flight = ThreadSingleFlight()
