@@ -201,6 +201,7 @@ def test_without_the_extra_it_says_how_to_get_it():
     assert "needs the extra `cli`: pip install click rich" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

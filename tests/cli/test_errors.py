@@ -101,6 +101,7 @@ def interrupted(*command, after, pause=0.0):
     return process.returncode, shown + out, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pause", [0.0, 0.3, 1.0])
 def test_ctrl_c_ends_with_130_and_nothing_more(pause):
     """Neither the command nor the processes that it started print a traceback."""
@@ -130,6 +131,7 @@ def test_ctrl_c_is_json_where_that_was_asked_for():
     assert json.loads(out)["error"] == "interrupted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [["nodes"], ["nodes", "--json"], ["get", "k"], ["--help"], ["where", *map(str, range(999))]],

@@ -108,6 +108,7 @@ def test_names_of_nodes(typed, tmp_path, name):
         assert harmless(out, errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [b"[/x]", b"[red]x", b"\x1b[2J\x07", b"\xe2\x80\xae", b"\xff"])
 def test_figures_and_errors_of_servers(typed, make_liar, text):
     """What a server says of itself, or for an error, does nothing."""
@@ -125,6 +126,7 @@ def test_figures_and_errors_of_servers(typed, make_liar, text):
     assert harmless(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [b"[/x]", b"[red]x", b"\x1b[2J\x07", b"\xe2\x80\xae", b"\xff"])
 def test_commands_of_operators(typed, make_liar, text):
     """Nor do checks, figures that are watched, and what empties a node."""
@@ -146,6 +148,7 @@ def test_commands_of_operators(typed, make_liar, text):
                 assert harmless(out, errors), words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [b"[/x]", b"[red]x", b"\x1b[2J\x07", b"\xe2\x80\xae", b"\xff"])
 def test_figures_that_are_watched_on_a_terminal(on_terminal, make_liar, text):
     """A terminal shows them as text, within what it draws itself."""

@@ -45,6 +45,7 @@ def named(tmp_path):
     return lambda words: ["--config", path] if words[0] in {"ping", "stats"} else ["--url", URL]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_at_80_columns_no_name_is_cut(on_terminal, named, words):
     """Each line fits, and each node's name stands on a line of its own or with its figures."""
@@ -85,6 +86,7 @@ def test_where_there_is_only_ascii(typed, words):
     check_ascii(words, typed(*words, *url, encoding="ascii"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", ASCII, ids=["LC_ALL=C", "PYTHONIOENCODING"])
 @pytest.mark.parametrize("words", [["nodes"], *LETTERS], ids=" ".join)
 def test_the_environment_says_that_there_is_only_ascii(typed_in_a_process, words, env):

@@ -97,6 +97,7 @@ def test_functions_that_a_function_calls(mode):
     client.close()
 
 
+@pytest.mark.slow
 def test_threads_that_refresh_at_once_share_a_recompute(all_urls):
     """Every thread is in a block that it has entered; other threads are in none."""
     calls, began = [], threading.Barrier(THREADS)

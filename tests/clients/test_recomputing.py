@@ -62,6 +62,7 @@ class TestVoidFlights:
             assert results == ["old"]
             assert g.get() == "new"
 
+    @pytest.mark.slow
     async def test_tasks_that_waited_call_side_by_side(self, urls, lock, way):
         """Not one after another."""
         source, go, begun = ["old"], asyncio.Event(), asyncio.Event()
@@ -139,6 +140,7 @@ class TestWhatIsNotShared:
             assert [results for _, results in started] == [[[0, 1, 2]]] * 4
             assert len(calls) == 4
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("lock", LOCKS)
     async def test_tasks_that_waited_call_side_by_side(self, all_urls, lock):
         """Not one after another."""

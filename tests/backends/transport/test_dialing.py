@@ -42,6 +42,7 @@ def names(monkeypatch):
     return known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["memcached", "pymemcache"])
 def test_a_silent_address_leaves_time_for_the_next(mode, scheme, names, black_hole, make_memcached):
     """One of a name's addresses may be silent: the others are still tried."""

@@ -29,6 +29,7 @@ REPLY = b"VA 5 f0 %s\r\nhello\r\n"
 ENDS = {"FIN": socket.socket.close, "RST": reset, "stall": lambda connection: connection.recv(1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS)
 def test_a_reply_cut_anywhere_is_an_error_and_the_next_call_is_right(mode, end):
     """No part of a reply is ever a value."""
@@ -118,6 +119,7 @@ def test_a_reply_of_many_parts_is_refused_at_once(mode, call, reply):
         client.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("size", [30, 2000])

@@ -69,6 +69,7 @@ class TestInvalidations:
         harness.version = 1
         assert harness.results([harness.start_call(), harness.start_call(1)]) == [0, 0]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("moment", range(0, 60, 3))
     @pytest.mark.parametrize("delays", [(None,), (0.001, 0.02), (0.02, 0.001)])
     def test_at_any_moment_of_a_recompute(self, make_harness, lock, moment, delays):
