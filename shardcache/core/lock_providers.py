@@ -65,8 +65,9 @@ class Grant(Protocol):
     def fence(self) -> int | None:
         """A number that grows with every holder of the name, for all time; `None` without one."""
 
-    over: bool
-    """Whether the client has released or lost it. The client sets it: no extension revives it then."""
+    @property
+    def token(self) -> bytes:
+        """What the service keeps for this grant alone, such as 16 random bytes."""
 
     def remaining(self) -> float:
         """Return for how many more seconds it is surely held; 0 when it is not.
@@ -80,6 +81,12 @@ class Grant(Protocol):
 
         Call it at once if that is known already, and from any thread. Not for a grant whose time
         simply ran out: `remaining` tells that. Called once, right after the attempt.
+        """
+
+    def end(self, *, lost: bool) -> None:
+        """Count as ended from now on: the client releases it, or has found it lost.
+
+        An extension in progress revives nothing. Any thread may call this, and `release` may follow.
         """
 
     async def extend(self, ttl: float, deadline: float) -> bool:
@@ -104,14 +111,11 @@ class LockProvider(Protocol):
     `time.monotonic()` seconds, for the whole call.
     """
 
-    async def attempt(
-        self, lock: NamedLock, token: bytes, ttl: float, deadline: float
-    ) -> Grant | Refusal:
+    async def attempt(self, lock: NamedLock, ttl: float, deadline: float) -> Grant | Refusal:
         """Try once to take a lock; never wait for its holder.
 
-        `token` are 16 random bytes for this attempt alone. `ttl` is in seconds. Raise `LockUnavailable`
-        if the service cannot decide by the deadline, `ConfigurationError` for what it can never do,
-        such as a ttl that is too short. An attempt that fails, is cancelled or is interrupted leaves
+        `ttl` is in seconds. Raise `LockUnavailable` if the service cannot decide by the deadline,
+        `ConfigurationError` for what it can never do, such as a ttl that is too short. An attempt that fails, is cancelled or is interrupted leaves
         nothing behind, or removes it in the background.
         """
 

@@ -149,7 +149,7 @@ class Plugins:
             ("strategy", "shardcache_register_strategies", self.strategies),
             ("backend", "shardcache_register_backends", self.backends),
             ("codec", "shardcache_register_codecs", self.codecs),
-            ("lock provider", "shardcache_register_lock_providers", self.lock_providers),
+            ("locks", "shardcache_register_lock_providers", self.lock_providers),
             ("command", "shardcache_add_commands", self.commands),
         )
         for kind, hook, registry in hooks:
