@@ -125,8 +125,9 @@ class LockProvider(Protocol):
     async def close(self) -> None:
         """Release what this client holds, and close its connections. Idempotent.
 
-        Attempts that come later raise `LockUnavailable`. A second client in the process is not
-        affected. In a forked child, leave the parent's connections and locks alone.
+        Attempts that come later raise `LockUnavailable`. Other clients of the process are not
+        affected. In a forked child, leave the parent's connections and locks alone. A client may be
+        dropped without this, so its provider must not be kept alive by anything but the client.
         """
 
 
@@ -162,9 +163,9 @@ class TellsHolders(Protocol):
         """
 
     async def break_lock(self, lock: NamedLock, deadline: float) -> bool:
-        """Take a lock away from whoever holds it; return whether anybody did.
+        """Take a lock away from whoever holds it, for another client to have; return whether anybody did.
 
-        The holder finds out by its next extension at the latest.
+        The holder finds out by its next extension at the latest, if another client has it by then.
         """
 
 
