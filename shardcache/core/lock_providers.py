@@ -107,7 +107,7 @@ class Grant(Protocol):
 class LockProvider(Protocol):
     """The locks of one service, for one client, whose threads or tasks call it at the same time.
 
-    It connects at its first attempt, not before, and anew in a forked child. Deadlines are
+    It connects at its first attempt, not before, and again in a forked child. Deadlines are
     `time.monotonic()` seconds, for the whole call.
     """
 
@@ -120,7 +120,7 @@ class LockProvider(Protocol):
         """
 
     async def is_held(self, lock: NamedLock, deadline: float) -> bool:
-        """Return whether anybody holds the lock now. Raise `LockUnavailable` as `attempt` does."""
+        """Return whether any client holds the lock now. Raise `LockUnavailable` as `attempt` does."""
 
     async def close(self) -> None:
         """Release what this client holds, and close its connections. Idempotent.
@@ -154,7 +154,7 @@ class TellsHolders(Protocol):
     """
 
     async def holder(self, lock: NamedLock, deadline: float) -> Holder | None:
-        """Return who holds a lock, `None` if nobody does."""
+        """Return who holds a lock, `None` if no client does."""
 
     async def holders(self, deadline: float) -> Sequence[Holder]:
         """Return the holders of all locks, of any namespace.
@@ -163,7 +163,7 @@ class TellsHolders(Protocol):
         """
 
     async def break_lock(self, lock: NamedLock, deadline: float) -> bool:
-        """Take a lock away from whoever holds it, for another client to have; return whether anybody did.
+        """Take a lock away from its holder, for another client to have; return whether there was one.
 
         The holder finds out by its next extension at the latest, if another client has it by then.
         """

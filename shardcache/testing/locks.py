@@ -244,7 +244,7 @@ class LockProviderContract:
     def test_a_forked_child_has_no_part_in_a_lock(
         self, settings: Mapping[str, Any], ttl: float
     ) -> None:
-        """It takes others over connections of its own, and its parent keeps what it holds."""
+        """It takes others over new connections, and its parent keeps what it holds."""
         client = make_client("blocking", **{**DEFAULTS, **settings})
         lease = take(client, "report", 20 * ttl)
 
@@ -263,7 +263,7 @@ class LockProviderContract:
     def test_one_client_recomputes_a_value(
         self, make: MakeClient, shared_nodes: Any, ttl: float
     ) -> None:
-        """The others wait for the value, and a hit asks nobody for a lock."""
+        """The others wait for the value, and a hit takes no lock."""
         calls = itertools.count()
 
         def recompute() -> int:

@@ -1,4 +1,4 @@
-"""Acquire a lock, whoever provides it: once, or again and again while another client holds it."""
+"""Acquire a lock from its provider: once, or again and again while another client holds it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def attempt_or_refusal(
 
 
 async def is_held(cluster: Cluster, key: Key) -> bool:
-    """Return whether anybody holds the lock `key` now; raise `LockUnavailable` as `attempt` does."""
+    """Return whether any client holds the lock `key` now; raise `LockUnavailable` as `attempt` does."""
     lock = named(cluster.locking, key)
     return await cluster.lock_provider.is_held(lock, cluster.deadline())
 
@@ -88,7 +88,7 @@ async def list_holders(cluster: Cluster) -> Sequence[Holder]:
 
 
 async def break_lock(cluster: Cluster, key: Key, scope: LockScope = LockScope.CALLER) -> bool:
-    """Take the lock `key` away from whoever holds it; return whether anybody did."""
+    """Take the lock `key` away from its holder; return whether there was one."""
     lock = named(cluster.locking, key, scope)
     return await _teller(cluster).break_lock(lock, cluster.deadline())
 

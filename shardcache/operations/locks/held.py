@@ -1,4 +1,4 @@
-"""A lock that this client holds, whoever has granted it: keep it, extend it, release it."""
+"""A lock that this client holds, from any provider: keep it, extend it, release it."""
 
 from __future__ import annotations
 

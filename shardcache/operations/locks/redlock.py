@@ -88,7 +88,7 @@ class Redlock:
         )
 
     async def break_lock(self, lock: NamedLock, deadline: float) -> bool:
-        """Remove the token of whoever holds the lock from every node.
+        """Remove the token of the lock's holder from every node.
 
         A holder that renews it stores it again, unless another client has it by then.
         """
@@ -132,7 +132,7 @@ async def _find(lock: NamedLock, deadline: float) -> Payload | None:
     asks = [(member, command) for member in members]
     replies = await lock.cluster.ask_members(asks, deadline, _is_settled)
     if not _is_settled(replies):
-        raise _unavailable(lock.name, dict(zip(members, replies, strict=True)))
+        raise _unavailable(lock, dict(zip(members, replies, strict=True)))
     return _common(replies)
 
 
@@ -185,7 +185,7 @@ class _Attempt:
         cluster: Cluster = lock.cluster
         self.cluster = cluster
         self.key = _key(lock)
-        self._name = lock.name
+        self._lock = lock
         self._members = _voters(lock)
         self._ttl = ttl
         self._payload: Payload = (MARK_FLAGS, cluster.io.token())
@@ -238,7 +238,7 @@ class _Attempt:
         """Raise `LockUnavailable` if failed nodes, not another holder, made the attempt fail."""
         failed = sum(isinstance(reply, NodeError) for reply in self._replies.values())
         if len(self._members) - failed < self._wanted:
-            raise _unavailable(self._name, {**dict.fromkeys(self._members), **self._replies})
+            raise _unavailable(self._lock, {**dict.fromkeys(self._members), **self._replies})
 
     async def _ask_gate(self) -> bool:
         """Ask one node after another until one answers; return whether it agreed.
@@ -281,14 +281,13 @@ class _Attempt:
         return count_against(replies) > len(self._members) - self._wanted
 
 
-def _unavailable(name: bytes, replies: Mapping[Member, Reply]) -> LockUnavailable:
+def _unavailable(lock: NamedLock, replies: Mapping[Member, Reply]) -> LockUnavailable:
     """Return the error for replies of which too few decide about the lock."""
     errors = {
         member.node.name: reply for member, reply in replies.items() if isinstance(reply, NodeError)
     }
-    shown = name.decode("utf-8", "backslashreplace")
     return LockUnavailable(
-        f"lock {shown!r}: {len(errors)} of {len(replies)} nodes failed"
+        f"lock {lock.shown}: {len(errors)} of {len(replies)} nodes failed"
         f" ({', '.join(errors)}), and {quorum(len(replies))} must agree",
         errors,
     )

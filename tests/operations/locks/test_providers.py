@@ -101,7 +101,7 @@ def test_a_renewed_lock_is_kept_until_its_longest_time():
     assert hold.lost == "it expired"
 
 
-def test_a_renewal_that_reaches_nobody_is_tried_again():
+def test_a_renewal_that_reaches_no_service_is_tried_again():
     """The lock counts down meanwhile, and is kept if the service is back in time."""
     harness = ServiceHarness()
     hold = harness.attempt(0, RENEWED)
@@ -114,7 +114,7 @@ def test_a_renewal_that_reaches_nobody_is_tried_again():
     assert harness.events.of(LeaseLost) == []
 
 
-def test_a_renewal_that_reaches_nobody_for_too_long_loses_the_lock():
+def test_a_renewal_that_reaches_no_service_for_too_long_loses_the_lock():
     """The holder is told when its time is over."""
     harness = ServiceHarness()
     hold = harness.attempt(0, RENEWED)
@@ -125,7 +125,7 @@ def test_a_renewal_that_reaches_nobody_for_too_long_loses_the_lock():
     assert hold.grant.ends == [True]
 
 
-def test_an_extension_that_reaches_nobody_is_an_error():
+def test_an_extension_that_reaches_no_service_is_an_error():
     """The lock is not lost: it goes on counting down."""
     harness = ServiceHarness()
     hold = harness.attempt(0, POLICY)
@@ -167,7 +167,7 @@ def test_a_loss_that_is_told_during_an_extension_counts():
 
 
 def test_a_session_that_ends_after_the_release_is_no_loss():
-    """Nobody is told."""
+    """No event is sent."""
     harness = ServiceHarness()
     hold = harness.attempt(0, POLICY)
     harness.service.reachable = False  # it keeps the lock
@@ -188,7 +188,7 @@ def test_a_lock_that_was_taken_away_is_told_at_the_release():
 
 
 def test_a_grant_whose_holder_is_interrupted_is_released():
-    """Before the caller has it, nobody else could release it."""
+    """Before the caller has it, no other caller could release it."""
     harness = ServiceHarness()
 
     def interrupt(*_):
@@ -231,7 +231,7 @@ class TestHolders:
         assert harness.run(work) is None
 
     def test_a_service_that_cannot_tell_says_so(self):
-        """Instead of an answer that looks like nobody."""
+        """Instead of an answer that looks like a free lock."""
         harness = ServiceHarness()
         for work in (find_holder, break_lock):
             with pytest.raises(UnsupportedError, match="cannot tell who holds"):
