@@ -97,7 +97,7 @@ def asyncio_backends(plugins: Plugins, options: BackendOptions) -> Callable[[Nod
 
 
 def lock_provider_factory(plugins: Plugins, locks: str) -> LockProviderFactory:
-    """Return the factory for the setting `locks`: a name, or a URL, whose scheme is the name."""
+    """Return the factory for the setting `locks`, by its name or the scheme of its URL."""
     name = locks.partition("://")[0].lower()
     if name not in plugins.lock_providers:
         known = ", ".join(plugins.lock_providers)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # loaded with the first node that speaks TLS
 _whole = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
 _decimal = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?").fullmatch
 
+REDLOCK: Final = "redlock"  # the name of the built-in lock provider
+
 _FLAGS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -75,14 +77,14 @@ def _timeout(value: object) -> TimeoutPolicy:
 
 def _locks(value: object) -> str:
     text = _text(value)
-    if "://" in text:
-        split_url(text)
-        return text
-    if not text.isidentifier():
+    if text.lower() == REDLOCK:
+        return REDLOCK
+    if "://" not in text:
         raise ConfigurationError(
             "must be 'redlock', or the URL of a service as zookeeper://h1:2181,h2:2181,h3:2181/shop"
         )
-    return text.lower()
+    split_url(text)
+    return text
 
 
 def _lock_nodes(value: object) -> tuple[Node, ...] | None:

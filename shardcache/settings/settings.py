@@ -15,7 +15,7 @@ from shardcache.core.urls import split_url
 from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults
-from shardcache.settings.parameters import PARAMETERS
+from shardcache.settings.parameters import PARAMETERS, REDLOCK
 from shardcache.settings.sources import (
     Collected,
     from_environment,
@@ -27,8 +27,6 @@ from shardcache.settings.sources import (
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
-
-REDLOCK: Final = "redlock"  # the name of the built-in lock provider
 
 NO_LOCK_NODES: Final = (
     "lock_nodes are for locks='redlock': the URL of locks names the servers of another service"
