@@ -22,6 +22,8 @@ from rich.table import Table
 ROOT = Path(__file__).parents[2]
 REDLOCK = "operations/locks/redlock.py"
 QUORUM = "operations/locks/quorum.py"
+HELD = "operations/locks/held.py"
+PROVIDER_TESTS = ("operations/locks/test_providers.py",)
 LOCK_TESTS = tuple(
     f"operations/locks/test_{subject}.py"
     for subject in ("redlock", "waiting", "extension", "release", "leftovers", "held", "safety")
@@ -138,6 +140,27 @@ MUTANTS = [
         "deadline = min(deadline, self.until)",
         "deadline = max(deadline, self.until)",
         LOCK_TESTS,
+    ),
+    Mutant(
+        "a lock that does not listen for its loss",
+        HELD,
+        "        self.grant.watch(self._lose_unless_released)\n",
+        "",
+        PROVIDER_TESTS,
+    ),
+    Mutant(
+        "a renewal that gives up when it reaches no service",
+        HELD,
+        "it counts down: the next turn extends it, or finds it expired\n            return True",
+        "it counts down\n            return False",
+        PROVIDER_TESTS,
+    ),
+    Mutant(
+        "a grant that an interrupted caller leaves behind",
+        "operations/locks/acquire.py",
+        "        await cluster.io.shield(grant.release)\n        raise",
+        "        raise",
+        PROVIDER_TESTS,
     ),
     Mutant(
         "no drift for memcached's second",
