@@ -176,8 +176,8 @@ class ClientBase(ABC, Generic[BackendT]):
             note_refused=swallowed.note_refused,
         )
         if settings.lock_nodes is not None:
-            locks = Topology(settings.lock_nodes, topology.strategy)
-            self._cluster.locks = self._cluster.with_nodes(locks, membership.build(locks))
+            voters = Topology(settings.lock_nodes, topology.strategy)
+            self._cluster.locks = self._cluster.with_nodes(voters, membership.build(voters))
         warn_of_unverified(ssl_context)
         if self._cluster.disabled:
             warn_of_disabled()

@@ -69,6 +69,11 @@ class TestMemcached(LockProviderContract):
     """The built-in provider, over memcached nodes."""
 
     @pytest.fixture
+    def ttl(self):
+        """Return a ttl of which memcached's whole seconds leave enough."""
+        return 3.0
+
+    @pytest.fixture
     def settings(self, memcached_servers):
         """Return three nodes."""
         return {"nodes": [server.url for server in memcached_servers]}
@@ -141,7 +146,8 @@ class TestChoice:
         ):
             assert settings.locks == locks
             with Client.from_settings(settings) as client:
-                assert client.lock("report").acquire().fence is not None
+                with client.lock("report") as lease:
+                    assert lease.fence is not None
 
     def test_an_unknown_scheme_names_the_known_ones(self):
         """And how to install one; the URL is not quoted, for it may hold a password."""
