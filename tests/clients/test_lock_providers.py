@@ -145,9 +145,8 @@ class TestChoice:
             Settings.of(nodes="memory://a", locks=locks),
         ):
             assert settings.locks == locks
-            with Client.from_settings(settings) as client:
-                with client.lock("report") as lease:
-                    assert lease.fence is not None
+            with Client.from_settings(settings) as client, client.lock("report") as lease:
+                assert lease.fence is not None
 
     def test_an_unknown_scheme_names_the_known_ones(self):
         """And how to install one; the URL is not quoted, for it may hold a password."""
