@@ -284,7 +284,10 @@ class LockTimeout(LockError, TimeoutError):  # noqa: N818 - the field's name for
 
 
 class LockUnavailable(LockError):  # noqa: N818 - as above
-    """Too few lock nodes for a majority could be reached; `errors` maps node names to reasons."""
+    """Too few lock nodes for a majority could be reached, or the lock service could not.
+
+    `errors` maps the names of nodes to reasons.
+    """
 
     def __init__(self, message: str, errors: Mapping[str, NodeError] | None = None) -> None:
         self.errors = dict(errors or {})

@@ -14,6 +14,7 @@ from shardcache.cli.demo import demo
 from shardcache.cli.errors import flush_output, report_error
 from shardcache.cli.flush import flush
 from shardcache.cli.keys import delete, get, set_
+from shardcache.cli.locks import locks
 from shardcache.cli.plan import plan
 from shardcache.cli.plugins import plugins
 from shardcache.cli.stats import stats
@@ -64,7 +65,21 @@ def cli() -> None:
     """
 
 
-for command in (demo, where, nodes, ping, check, stats, get, set_, delete, flush, plan, plugins):
+for command in (
+    demo,
+    where,
+    nodes,
+    ping,
+    check,
+    stats,
+    get,
+    set_,
+    delete,
+    locks,
+    flush,
+    plan,
+    plugins,
+):
     cli.add_command(command)
 
 

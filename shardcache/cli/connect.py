@@ -12,6 +12,7 @@ import click
 from shardcache.clients.blocking import Client
 from shardcache.errors import ConfigurationError
 from shardcache.settings import Settings, names_nodes
+from shardcache.settings.adapters import checked
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,11 +34,17 @@ def client_options(command: Callable[P, R]) -> Callable[P, R]:
     )(command)
 
 
-def open_client(urls: Sequence[str], config: str | None) -> Client:
-    """Return the client that the options name; it raises the errors of its nodes."""
+def open_client(urls: Sequence[str], config: str | None, *, locks: str | None = None) -> Client:
+    """Return the client that the options name; it raises the errors of its nodes.
+
+    `locks` replaces the setting of that name.
+    """
     if urls and config is not None:
         raise click.UsageError("give --url or --config, not both")
-    return Client.from_settings(replace(_settings(urls, config), on_error="raise"))
+    settings = replace(_settings(urls, config), on_error="raise")
+    if locks is not None:
+        settings = replace(settings, locks=checked("locks", locks), lock_nodes=None)
+    return Client.from_settings(settings)
 
 
 def each_url(urls: Sequence[str]) -> list[str]:

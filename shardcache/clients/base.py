@@ -47,6 +47,7 @@ from shardcache.core.cache_policy import (
 )
 from shardcache.core.events import ClientCreated, Observers
 from shardcache.core.lifetimes import DEFAULT, Default
+from shardcache.core.lock_providers import LockProvider
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import Strategy
 from shardcache.core.placement.topology import Topology
@@ -64,7 +65,7 @@ from shardcache.operations.port import IO
 from shardcache.operations.recompute.many import ItemRequest, MakeRequest, check_policy
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
-from shardcache.settings import Settings, is_disabled
+from shardcache.settings import REDLOCK, Settings, is_disabled
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -90,6 +91,7 @@ class ClientBase(ABC, Generic[BackendT]):
         failover: Literal["miss"] = "miss",
         pool_size: int = 32,
         clearable: bool = False,
+        locks: str = REDLOCK,
         lock_nodes: str | Node | Iterable[str | Node] | None = None,
         ssl_context: ssl.SSLContext | None = None,
         observers: Iterable[object] = (),
@@ -108,8 +110,9 @@ class ClientBase(ABC, Generic[BackendT]):
         and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
         `pool_size` bounds blocking connections per node. With `clearable`, `clear()` can empty the
         namespace: the names of its keys then carry a generation, so that clients with and without
-        it share no value. `lock_nodes` are nodes for locks only; without them locks are kept on the
-        cache nodes. `ssl_context` is used for all nodes with TLS, in place of the options of their
+        it share no value. `locks` says who keeps locks: `"redlock"`, a majority of the nodes, or the URL
+        of a service for which a plugin is installed. `lock_nodes` are nodes for locks only; without them
+        `"redlock"` keeps locks on the cache nodes. `ssl_context` is used for all nodes with TLS, in place of the options of their
         URLs. `observers` receive events.
 
         Raise `ConfigurationError` listing every fault found in all of these, and in a process whose
@@ -129,6 +132,7 @@ class ClientBase(ABC, Generic[BackendT]):
             failover=failover,
             pool_size=pool_size,
             clearable=clearable,
+            locks=locks,
             lock_nodes=lock_nodes,
             ssl_context=ssl_context,
         )
@@ -167,12 +171,13 @@ class ClientBase(ABC, Generic[BackendT]):
             on_error=settings.on_error,
             observers=all_observers,
             ejector=ejector,
+            lock_provider=self._make_lock_provider(plugins, settings, options),
             note_swallowed=swallowed.note,
             note_refused=swallowed.note_refused,
         )
         if settings.lock_nodes is not None:
-            locks = Topology(settings.lock_nodes, topology.strategy)
-            self._cluster.locks = self._cluster.with_nodes(locks, membership.build(locks))
+            voters = Topology(settings.lock_nodes, topology.strategy)
+            self._cluster.locks = self._cluster.with_nodes(voters, membership.build(voters))
         warn_of_unverified(ssl_context)
         if self._cluster.disabled:
             warn_of_disabled()
@@ -221,6 +226,7 @@ class ClientBase(ABC, Generic[BackendT]):
             failover=settings.failover,
             pool_size=settings.pool_size,
             clearable=settings.clearable,
+            locks=settings.locks,
             lock_nodes=settings.lock_nodes,
             ssl_context=settings.ssl_context,
             observers=observers,
@@ -367,6 +373,12 @@ class ClientBase(ABC, Generic[BackendT]):
         """Return the port through which this client's operations touch the world."""
 
     @abstractmethod
+    def _make_lock_provider(
+        self, plugins: Plugins, settings: Settings, options: BackendOptions
+    ) -> LockProvider:
+        """Return who keeps this client's locks, of the kind that this client needs."""
+
+    @abstractmethod
     def _make_ejector(
         self,
         prober: Prober,
@@ -455,3 +467,8 @@ def warn_of_few_lock_nodes(client: ClientBase[Any]) -> None:
 def add_service(client: ClientBase[Any], service: Service) -> None:
     """Add a background service: the client's next call to a node starts it, `close` stops it."""
     client._membership.add_service(service)  # noqa: SLF001 - see above
+
+
+def cluster_of(client: ClientBase[Any]) -> Cluster:
+    """Return the nodes of a client as operations take them."""
+    return client._cluster  # noqa: SLF001 - see above

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack
 from shardcache.backends.base import Backend, BackendOptions
 from shardcache.clients.base import ClientBase
 from shardcache.clients.cached import Decorator, ManyDecorator
-from shardcache.clients.construction import blocking_backends
+from shardcache.clients.construction import blocking_backends, lock_options, lock_provider_factory
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
 from shardcache.clients.many import item_type
@@ -21,6 +21,7 @@ from shardcache.core.commands import When
 from shardcache.core.events import Observers
 from shardcache.core.leases import OnLost, WaitStrategy
 from shardcache.core.lifetimes import DEFAULT, TTL, Default, Keep
+from shardcache.core.lock_providers import LockProvider
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.secrecy import takes_secrets
@@ -40,7 +41,7 @@ from shardcache.operations.recompute import many as many_values
 from shardcache.operations.recompute.many import check_policy
 from shardcache.operations.recompute.request import Request
 from shardcache.plugin.manager import Plugins
-from shardcache.settings import node_list, parse_node
+from shardcache.settings import Settings, node_list, parse_node
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Key)
@@ -346,9 +347,9 @@ class Client(ClientBase[Backend]):
         on_lost: OnLost = "raise",
         backoff: WaitStrategy | None = None,
     ) -> Lock:
-        """Return a lock over a majority of up to five nodes; `acquire` or `with` takes it.
+        """Return a lock over a majority of up to five nodes, or of the service that `locks` of the client names.
 
-        Nodes keep it for `ttl` seconds. With `renew` it is extended in the background until it has been
+        `acquire` or `with` takes it. Nodes keep it for `ttl` seconds. With `renew` it is extended in the background until it has been
         held for `max_hold` seconds. `on_lost` tells whether a `with` block that has lost the lock raises
         `LockLost` at its end or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the
         pauses between attempts. A lock limits load; it cannot stop a process that was paused from going
@@ -426,10 +427,13 @@ class Client(ClientBase[Backend]):
             return
         retired = self._membership.close(type(self).__name__)
         try:
-            self._io.close()  # undoing what is left of locks needs the nodes
+            self._io.close()  # undoing what is left of locks needs the nodes, and their provider
         finally:
-            for backend in retired:
-                backend.close()
+            try:
+                run(self._lock_provider.close)
+            finally:
+                for backend in retired:
+                    backend.close()
 
     def __enter__(self) -> Self:
         return self
@@ -452,6 +456,13 @@ class Client(ClientBase[Backend]):
     def _make_io(self) -> BlockingIO:
         self._io = BlockingIO()
         return self._io
+
+    def _make_lock_provider(
+        self, plugins: Plugins, settings: Settings, options: BackendOptions
+    ) -> LockProvider:
+        factory = lock_provider_factory(plugins, settings.locks)
+        self._lock_provider = factory.blocking(settings.locks, lock_options(options))
+        return self._lock_provider
 
     def _make_ejector(
         self,

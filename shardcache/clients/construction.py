@@ -15,6 +15,7 @@ from shardcache.clients.namespaces import Namespace
 from shardcache.clients.results import CodecChoice
 from shardcache.core.codecs import Codec, CodecFactory, Json, Raw, ValueFormat
 from shardcache.core.lifetimes import DEFAULT
+from shardcache.core.lock_providers import LockOptions, LockProviderFactory
 from shardcache.core.own_types.declared import DeclaredType
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import Strategy
@@ -95,6 +96,23 @@ def asyncio_backends(plugins: Plugins, options: BackendOptions) -> Callable[[Nod
     return lambda node: backends[node.address.scheme].asyncio(node, options)
 
 
+def lock_provider_factory(plugins: Plugins, locks: str) -> LockProviderFactory:
+    """Return the factory for the setting `locks`, by its name or the scheme of its URL."""
+    name = locks.partition("://")[0].lower()
+    if name not in plugins.lock_providers:
+        known = ", ".join(plugins.lock_providers)
+        raise ConfigurationError(
+            f"locks: no such lock provider (known: {known}); others come with plugins, as zookeeper://"
+            " with `pip install shardcache-zookeeper`"
+        )
+    return plugins.lock_providers[name]
+
+
+def lock_options(options: BackendOptions) -> LockOptions:
+    """Return the options of a lock provider that are those of the client's nodes."""
+    return LockOptions(options.call_timeout, options.connect_timeout, options.ssl_context)
+
+
 def cluster_type(
     settings: Settings, namespace: Namespace, *, disabled: bool
 ) -> Callable[..., Cluster]:
@@ -133,6 +151,7 @@ def view_cluster(
         on_error=settings.on_error,
         observers=shared.observers,
         ejector=shared.ejector,
+        lock_provider=shared.lock_provider,
         note_swallowed=shared.note_swallowed,
         note_refused=shared.note_refused,
     )

@@ -16,7 +16,9 @@ from shardcache.errors import ConfigurationError, LockLost
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import acquire, attempt, is_held
 from shardcache.operations.locks.held import HeldLock
+from shardcache.operations.locks.quorum import QuorumGrant
 from shardcache.operations.port import run
 
 DEFAULT_WAIT: Final = 10.0  # seconds
@@ -42,20 +44,27 @@ class LeaseBase:
 
     @property
     def lost(self) -> bool:
-        """Return whether it was lost: it expired, or could not be extended."""
+        """Return whether it was lost: it expired, could not be extended, or its service said so."""
         if not self.own:
             return False
         return bool(self._held_lock.lost) or not (self._held_lock.released or self.valid)
 
     @property
     def token(self) -> str:
-        """Return the 32 hex digits that the nodes keep for this lease only."""
-        return self._held_lock.payload[1].hex()
+        """Return hex digits that are kept for this lease only: 32 of them on cache nodes."""
+        return self._held_lock.grant.token.hex()
+
+    @property
+    def fence(self) -> int | None:
+        """Return a number that grows with every holder of the lock; `None` for locks on cache nodes."""
+        return self._held_lock.grant.fence
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """Return the nodes that were asked for the lock."""
-        return tuple(member.node for member in self._held_lock.members)
+        """Return the nodes that were asked for the lock; none if another service keeps it."""
+        grant = self._held_lock.grant
+        members = grant.members if isinstance(grant, QuorumGrant) else ()
+        return tuple(member.node for member in members)
 
     def remaining(self) -> float:
         """Return for how many more seconds it is held; 0 when it is not."""
@@ -104,7 +113,8 @@ class Lease(LeaseBase):
     def extend(self, ttl: float | timedelta | None = None) -> float:
         """Extend the lock to `ttl` seconds from now (by default its own ttl); return the seconds that remain.
 
-        Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost.
+        Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost. A service
+        other than the cache nodes may not answer: then raise `LockUnavailable`, and it counts down.
         """
         self.check()
         run(lambda: self._held_lock.extend(self._ttl(ttl)))
@@ -129,7 +139,8 @@ class AsyncLease(LeaseBase):
     async def extend(self, ttl: float | timedelta | None = None) -> float:
         """Extend the lock to `ttl` seconds from now (by default its own ttl); return the seconds that remain.
 
-        Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost.
+        Raise `LockLost` when it is no longer held, or too few nodes agree: it is then lost. A service
+        other than the cache nodes may not answer: then raise `LockUnavailable`, and it counts down.
         """
         self.check()
         await self._held_lock.extend(self._ttl(ttl))
@@ -164,7 +175,10 @@ class LockBase(Generic[LeaseT]):
 
     @property
     def nodes(self) -> Sequence[Node]:
-        """Return the nodes on which it is taken: up to five, in the name's order of preference."""
+        """Return the nodes on which it is taken: up to five, in the name's order of preference.
+
+        There are none if another service keeps it.
+        """
         return redlock.lock_nodes(self._cluster(), self.name)
 
     def _enter(self, lease: LeaseT) -> LeaseT:
@@ -201,9 +215,9 @@ class LockBase(Generic[LeaseT]):
 
 
 class Lock(LockBase[Lease]):
-    """A lock over a majority of the client's nodes; share it freely. Not reentrant.
+    """A lock on a majority of the client's nodes, or in the service of `locks`. Not reentrant.
 
-    It has no state: each holder has a `Lease`.
+    It has no state, so share it freely: each holder has a `Lease`.
 
     >>> from shardcache import Client
     >>> client = Client("memory://a,b,c")
@@ -218,26 +232,24 @@ class Lock(LockBase[Lease]):
         """Acquire the lock, trying for `wait` seconds; `None` tries without end.
 
         Raise `LockTimeout` when another holder keeps it, `LockUnavailable` when too few of its nodes can
-        be reached for a majority.
+        be reached for a majority, or the service of `locks` cannot.
         """
         seconds = wait_seconds(wait)
-        [lease] = self._take(
-            lambda: redlock.acquire(self._cluster(), self.name, self.policy, seconds)
-        )
+        [lease] = self._take(lambda: acquire(self._cluster(), self.name, self.policy, seconds))
         return lease
 
     def try_acquire(self) -> Lease | None:
         """Acquire the lock if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
-        leases = self._take(lambda: redlock.attempt(self._cluster(), self.name, self.policy))
+        leases = self._take(lambda: attempt(self._cluster(), self.name, self.policy))
         return leases[0] if leases else None
 
     def held(self) -> bool:
-        """Return whether a majority of its nodes keeps it now for any holder, who may release it at once.
+        """Return whether it is kept now for any holder, who may release it at once.
 
         Changes nothing, and takes one round trip. Raise `LockUnavailable` when the nodes that cannot
         be reached could change the answer.
         """
-        return run(lambda: redlock.is_held(self._cluster(), self.name))
+        return run(lambda: is_held(self._cluster(), self.name))
 
     @contextmanager
     def hold(self, wait: float | timedelta | None = DEFAULT_WAIT) -> Iterator[Lease]:
@@ -296,9 +308,9 @@ class Lock(LockBase[Lease]):
 
 
 class AsyncLock(LockBase[AsyncLease]):
-    """A lock over a majority of the client's nodes; share it freely. Not reentrant.
+    """A lock on a majority of the client's nodes, or in the service of `locks`. Not reentrant.
 
-    It has no state: each holder has an `AsyncLease`.
+    It has no state, so share it freely: each holder has an `AsyncLease`.
 
     >>> import asyncio
     >>> from shardcache import AsyncClient
@@ -316,23 +328,23 @@ class AsyncLock(LockBase[AsyncLease]):
         """Acquire the lock, trying for `wait` seconds; `None` tries without end.
 
         Raise `LockTimeout` when another holder keeps it, `LockUnavailable` when too few of its nodes can
-        be reached for a majority.
+        be reached for a majority, or the service of `locks` cannot.
         """
         seconds = wait_seconds(wait)
-        return AsyncLease(await redlock.acquire(self._cluster(), self.name, self.policy, seconds))
+        return AsyncLease(await acquire(self._cluster(), self.name, self.policy, seconds))
 
     async def try_acquire(self) -> AsyncLease | None:
         """Acquire the lock if it is free, else return `None`; raise `LockUnavailable` as `acquire` does."""
-        hold = await redlock.attempt(self._cluster(), self.name, self.policy)
+        hold = await attempt(self._cluster(), self.name, self.policy)
         return None if hold is None else AsyncLease(hold)
 
     async def held(self) -> bool:
-        """Return whether a majority of its nodes keeps it now for any holder, who may release it at once.
+        """Return whether it is kept now for any holder, who may release it at once.
 
         Changes nothing, and takes one round trip. Raise `LockUnavailable` when the nodes that cannot
         be reached could change the answer.
         """
-        return await redlock.is_held(self._cluster(), self.name)
+        return await is_held(self._cluster(), self.name)
 
     @asynccontextmanager
     async def hold(

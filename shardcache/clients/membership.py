@@ -21,6 +21,7 @@ from shardcache.core.values.other_clients import OtherClients, largest_value
 from shardcache.errors import ClientClosedError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.locks.redlock import Redlock
 from shardcache.operations.port import IO
 from shardcache.plugin.manager import Plugins
 
@@ -161,7 +162,8 @@ class Membership(Generic[BackendT]):
     def warn_of_few_lock_nodes(self) -> None:
         """Log one warning if there are too few nodes for locks to survive the loss of one."""
         count = len(self.cluster.locking.members)
-        if count < MIN_LOCK_NODES and not self._warned_of_locks:
+        on_nodes = isinstance(self.cluster.lock_provider, Redlock)
+        if on_nodes and count < MIN_LOCK_NODES and not self._warned_of_locks:
             self._warned_of_locks = True
             log.warning(
                 "locks are stored on %d node(s): losing one node loses them; use three or more",

@@ -67,6 +67,15 @@ class KeySpace:
         self.encode: Callable[[str | bytes], bytes] = encode
         self.canonical: Callable[[bytes], bytes] = _canonical_for(self.namespace)
 
+    def original(self, name: bytes) -> bytes | None:
+        """Return the caller's key of a canonical name; `None` if that is no name of this namespace.
+
+        >>> KeySpace("shop").original(b"4:shop:cart:7"), KeySpace().original(b"4:shop:cart:7")
+        (b'cart:7', None)
+        """
+        raw = name.removeprefix(_prefix(self.namespace) if self.namespace else ESCAPED)
+        return raw if raw and self.canonical(raw) == name else None
+
     def __repr__(self) -> str:
         return f"<KeySpace {self.namespace!r}>"
 

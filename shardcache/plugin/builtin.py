@@ -9,9 +9,12 @@ from shardcache.backends.pymemcache import Pymemcache
 from shardcache.backends.redis import Redis
 from shardcache.core import codecs
 from shardcache.core.codecs import CodecFactory
+from shardcache.core.lock_providers import LockProviderFactory
 from shardcache.core.placement.strategy import StrategyFactory
+from shardcache.operations.locks.redlock import RedlockFactory
 from shardcache.plugin.hookspecs import hookimpl
 from shardcache.plugin.registry import Registry
+from shardcache.settings import REDLOCK
 from shardcache.strategies import crc16, jump, ketama, maglev, modulo, pymemcache, rendezvous
 
 
@@ -37,6 +40,12 @@ def shardcache_register_backends(registry: Registry[BackendFactory]) -> None:
         registry.register(scheme, Redis())
 
     registry.register("pymemcache", Pymemcache())
+
+
+@hookimpl
+def shardcache_register_lock_providers(registry: Registry[LockProviderFactory]) -> None:
+    """Register the package's lock: over a majority of the client's own nodes."""
+    registry.register(REDLOCK, RedlockFactory())
 
 
 @hookimpl

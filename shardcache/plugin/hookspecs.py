@@ -12,6 +12,7 @@ import pluggy
 
 from shardcache.backends.base import BackendFactory
 from shardcache.core.codecs import CodecFactory
+from shardcache.core.lock_providers import LockProviderFactory
 from shardcache.core.placement.strategy import StrategyFactory
 from shardcache.core.placement.topology import TopologyChange
 from shardcache.plugin.commands import CliCommand
@@ -37,6 +38,11 @@ def shardcache_register_backends(registry: Registry[BackendFactory]) -> None:
 @hookspec
 def shardcache_register_codecs(registry: Registry[CodecFactory]) -> None:
     """Register codecs by name: `registry.register("mine", MyCodec)`."""
+
+
+@hookspec
+def shardcache_register_lock_providers(registry: Registry[LockProviderFactory]) -> None:
+    """Register lock providers by URL scheme: `registry.register("mine", MyLocks())`."""
 
 
 @hookspec

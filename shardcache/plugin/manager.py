@@ -13,6 +13,7 @@ import pluggy
 from shardcache.backends.base import BackendFactory
 from shardcache.backends.locking import ProcessLock
 from shardcache.core.codecs import CodecFactory
+from shardcache.core.lock_providers import LockProviderFactory
 from shardcache.core.placement.strategy import StrategyFactory
 from shardcache.core.placement.topology import TopologyChange
 from shardcache.errors import ConfigurationError
@@ -99,6 +100,7 @@ class Plugins:
         self.strategies: Registry[StrategyFactory] = Registry("strategy")
         self.backends: Registry[BackendFactory] = Registry("backend for the URL scheme")
         self.codecs: Registry[CodecFactory] = Registry("codec")
+        self.lock_providers: Registry[LockProviderFactory] = Registry("lock provider")
         self.commands: Registry[CliCommand] = Registry("command")
         self._infos: list[PluginInfo] = []
         self.add(builtin, BUILTIN, BUILTIN)
@@ -143,10 +145,11 @@ class Plugins:
     def _fill(self, plugin: object, distribution: str) -> Iterator[str]:
         """Let `plugin` alone fill the registries; yield what it added."""
         others = [other for other in self._manager.get_plugins() if other is not plugin]
-        hooks: tuple[tuple[str, str, Registry[Any]], ...] = (  # of four kinds of entry
+        hooks: tuple[tuple[str, str, Registry[Any]], ...] = (  # of five kinds of entry
             ("strategy", "shardcache_register_strategies", self.strategies),
             ("backend", "shardcache_register_backends", self.backends),
             ("codec", "shardcache_register_codecs", self.codecs),
+            ("locks", "shardcache_register_lock_providers", self.lock_providers),
             ("command", "shardcache_add_commands", self.commands),
         )
         for kind, hook, registry in hooks:

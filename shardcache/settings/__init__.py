@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from shardcache.settings.nodes import node_list, parse_node, parse_nodes
 from shardcache.settings.options import parse_options
+from shardcache.settings.parameters import REDLOCK
 from shardcache.settings.settings import Settings
 from shardcache.settings.sources import DISABLED_VARIABLE, is_disabled, names_nodes
 
 __all__ = [
     "DISABLED_VARIABLE",
+    "REDLOCK",
     "Settings",
     "is_disabled",
     "names_nodes",

@@ -10,6 +10,7 @@ from shardcache.core.lifetimes import MAX_SECONDS, positive_seconds
 from shardcache.core.numeric import whole
 from shardcache.core.placement.nodes import Node
 from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy
+from shardcache.core.urls import split_url
 from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # loaded with the first node that speaks TLS
 
 _whole = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
 _decimal = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?").fullmatch
+
+REDLOCK: Final = "redlock"  # the name of the built-in lock provider
 
 _FLAGS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -70,6 +73,18 @@ def _timeout(value: object) -> TimeoutPolicy:
     if isinstance(value, TimeoutPolicy):
         return value
     return TimeoutPolicy(call=positive_seconds(value, MAX_TIMEOUT))
+
+
+def _locks(value: object) -> str:
+    text = _text(value)
+    if text.lower() == REDLOCK:
+        return REDLOCK
+    if "://" not in text:
+        raise ConfigurationError(
+            "must be 'redlock', or the URL of a service as zookeeper://h1:2181,h2:2181,h3:2181/shop"
+        )
+    split_url(text)
+    return text
 
 
 def _lock_nodes(value: object) -> tuple[Node, ...] | None:
@@ -175,10 +190,11 @@ PARAMETERS: Final = {
     "failover": Parameter(_one_of(get_args(Failover))),
     "pool_size": Parameter(_pool_size, _number),
     "clearable": Parameter(_flag, true_or_false),
+    "locks": Parameter(_locks),
     "lock_nodes": Parameter(_lock_nodes),
     "ssl_context": Parameter(_ssl_context),
 }
 
 # Nodes come from `SHARDCACHE_URL`. A secret does not belong in a URL, because people show URLs to
-# each other. Neither do the URLs of lock nodes, which cannot stand in another URL's query.
-FROM_ENVIRONMENT: Final = ("secret", "lock_nodes", *CLIENT_FIELDS)
+# each other. Neither do the URLs of locks and lock nodes, which cannot stand in another URL's query.
+FROM_ENVIRONMENT: Final = ("secret", "locks", "lock_nodes", *CLIENT_FIELDS)

@@ -11,10 +11,11 @@ from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.url_warnings import PLAIN_SCHEMES
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.timeouts import Failover, OnError, TimeoutPolicy
+from shardcache.core.urls import split_url
 from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults
-from shardcache.settings.parameters import PARAMETERS
+from shardcache.settings.parameters import PARAMETERS, REDLOCK
 from shardcache.settings.sources import (
     Collected,
     from_environment,
@@ -27,6 +28,9 @@ from shardcache.settings.sources import (
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
 
+NO_LOCK_NODES: Final = (
+    "lock_nodes are for locks='redlock': the URL of locks names the servers of another service"
+)
 NO_TLS_NODE: Final = "no node uses TLS: write rediss:// or memcacheds:// for the nodes that do"
 
 
@@ -56,6 +60,7 @@ class Settings:
     failover: Failover = "miss"
     pool_size: int = 32
     clearable: bool = False
+    locks: str = REDLOCK
     lock_nodes: tuple[Node, ...] | None = None
     ssl_context: ssl.SSLContext | None = None
 
@@ -114,6 +119,8 @@ class Settings:
             nodes = (*values.get("nodes", ()), *(values.get("lock_nodes") or ()))
             if nodes and all(node.address.scheme in PLAIN_SCHEMES for node in nodes):
                 faults.add(collected["ssl_context"].origin, ConfigurationError(NO_TLS_NODE))
+        if values.get("lock_nodes") is not None and values.get("locks", REDLOCK) != REDLOCK:
+            faults.add(collected["lock_nodes"].origin, ConfigurationError(NO_LOCK_NODES))
         faults.report()
         connect = values.pop("connect_timeout", None)
         if connect is not None:
@@ -127,4 +134,7 @@ class Settings:
 
     def _repr_of(self, name: str) -> str:
         value = getattr(self, name)
+        if name == "locks" and "://" in value:
+            parts = split_url(value)  # its user and its query may hold a password
+            value = f"{parts.scheme}://{','.join(parts.hosts)}{parts.path}"
         return "'***'" if name == "secret" and value is not None else repr(value)

@@ -140,3 +140,13 @@ def test_hash_forms_are_plain_and_distinct(one, other):
 def test_hash_forms_never_change():
     """The form is where values are found, so it is fixed."""
     assert hash_name(b"two words") == b"~sc:h:0a74d9f8dc440af6bd63bbaf0c17cc5d"
+
+
+@given(namespaces, raws | tricky.filter(bool))
+@example("", b"4:shop:cart")
+@example("", ESCAPED + b"a")
+def test_a_canonical_name_leads_back_to_its_key(namespace, raw):
+    """In its own namespace, and in no other."""
+    spaces = KeySpace(namespace), KeySpace(namespace + "b"), KeySpace("x" * 9)
+    name = spaces[0].canonical(raw)
+    assert [space.original(name) for space in spaces] == [raw, None, None]

@@ -29,8 +29,9 @@ from shardcache.operations.cluster import ejection, members, prober
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import ProberLog
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import attempt
 from shardcache.operations.locks.backoff import FIRST, SLOWEST, SPREAD
+from shardcache.operations.locks.redlock import lock_nodes
 
 # Kinds of five nodes: whether each counts whole seconds and cannot compare values, as memcached does.
 REDIS = (False,) * 5
@@ -306,12 +307,12 @@ class LockHarness(Harness):
     def attempt(self, process: int | Process, policy: LockPolicy) -> Any:
         """Try the lock once, and return the lock or `None`."""
         process = self.processes[process] if isinstance(process, int) else process
-        return self.run(redlock.attempt(process.cluster, self.NAME, policy), process)
+        return self.run(attempt(process.cluster, self.NAME, policy), process)
 
     @property
     def ranked(self) -> list[SimulatedNode]:
         """Return the nodes in the lock's order of preference."""
-        nodes = redlock.lock_nodes(self.cluster, self.NAME)
+        nodes = lock_nodes(self.cluster, self.NAME)
         return [self.cluster.members[node.name].backend for node in nodes]
 
     @property

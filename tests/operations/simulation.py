@@ -24,6 +24,7 @@ from shardcache.core.codecs.msgpack import Msgpack
 from shardcache.core.commands import Acquire, CommandList, GetOrStub, Renew, Set
 from shardcache.core.events import Observers
 from shardcache.core.keys import KeySpace
+from shardcache.core.lock_providers import LockProvider
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import Topology
 from shardcache.core.values.flags import BARE_STUB, stub
@@ -35,6 +36,7 @@ from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.invalidation.clearing import ClearableCluster
 from shardcache.operations.invalidation.generations import Generations
+from shardcache.operations.locks.redlock import Redlock
 from shardcache.operations.recompute.protection import Protection
 from shardcache.strategies.rendezvous import Rendezvous
 
@@ -263,6 +265,7 @@ class Process:
     observers: Sequence[object] = ()
     prober: Prober | None = None  # that of another client, if this one shares a process with it
     clearable: bool = False  # whether its keys' names carry a generation
+    lock_provider: LockProvider = field(default_factory=Redlock)
     cluster: Cluster = field(init=False)
     protection: Protection = field(default_factory=Protection)
     generations: Generations = field(init=False)
@@ -290,6 +293,7 @@ class Process:
             on_error="miss",
             observers=observers,
             ejector=ejector,
+            lock_provider=self.lock_provider,
         )
         for member in self.cluster.members.values():
             ejector.add(member, member.node.name)

@@ -248,6 +248,8 @@ def test_no_part_of_a_client_that_is_refused_is_shown(make):
         {"codec": "yaml", "secret": secret},
         {"strategy": "jump:x=1", "secret": secret},
         {"lock_nodes": f"{url}?x=1"},
+        {"locks": "nowhere://app:hunter2secret@h"},
+        {"locks": "nowhere://app:hunter2secret@h/@"},
     ):
         with pytest.raises(ConfigurationError) as caught:
             make(url, **settings)

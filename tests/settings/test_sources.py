@@ -109,6 +109,7 @@ def test_defaults_are_those_of_the_page():
         failover="miss",
         pool_size=32,
         clearable=False,
+        locks="redlock",
         lock_nodes=None,
     )
 
@@ -179,6 +180,7 @@ BAD = {
     "on_error": ["next", "", None, True, ["miss"]],
     "failover": ["next", "raise", None],
     "pool_size": [0, -1, 1.0, True, "3", None],
+    "locks": ["", 3, None, "zookeeper", "h1:2181", "zookeeper://h 1", ["zookeeper://h1"]],
     "lock_nodes": [[], 3, ["memory://a,,"], ["h:11211"]],
 }
 

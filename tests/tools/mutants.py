@@ -21,7 +21,9 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[2]
 REDLOCK = "operations/locks/redlock.py"
+QUORUM = "operations/locks/quorum.py"
 HELD = "operations/locks/held.py"
+PROVIDER_TESTS = ("operations/locks/test_providers.py",)
 LOCK_TESTS = tuple(
     f"operations/locks/test_{subject}.py"
     for subject in ("redlock", "waiting", "extension", "release", "leftovers", "held", "safety")
@@ -79,8 +81,8 @@ MUTANTS = [
     Mutant(
         "no test of the time that asking took",
         REDLOCK,
-        "validity_of(self._policy.ttl, now - self._asked,",
-        "validity_of(self._policy.ttl, 0.0 * (now - self._asked),",
+        "validity_of(self._ttl, now - self._asked,",
+        "validity_of(self._ttl, 0.0 * (now - self._asked),",
         LOCK_TESTS,
     ),
     Mutant(
@@ -92,7 +94,7 @@ MUTANTS = [
     ),
     Mutant(
         "release without a look at the token",
-        HELD,
+        QUORUM,
         "            CompareAndDelete(key, payload),\n",
         "            __import__('shardcache.core.commands').core.commands.Delete(key),\n",
         LOCK_TESTS,
@@ -106,38 +108,59 @@ MUTANTS = [
     ),
     Mutant(
         "an extension that stores over another's token",
-        HELD,
+        QUORUM,
         "return Acquire(self.key, self.payload, member_ttl(member, ttl))",
         "return Set(self.key, self.payload, member_ttl(member, ttl))",
         LOCK_TESTS,
     ),
     Mutant(
         "an extension that puts back what has ended",
-        HELD,
+        QUORUM,
         "            if not self.remaining():\n                return None\n            put_back",
         "            put_back",
         LOCK_TESTS,
     ),
     Mutant(
         "an extension that does not put back what a node has lost",
-        HELD,
+        QUORUM,
         "            put_back.append(member)\n",
         "            return None\n            put_back.append(member)\n",
         LOCK_TESTS,
     ),
     Mutant(
         "an extension that is content with the first nodes to answer",
-        HELD,
+        QUORUM,
         "        if late:\n",
         "        if late and False:\n",
         LOCK_TESTS,
     ),
     Mutant(
         "an extension of what has expired",
-        HELD,
-        "deadline = min(asked + self.cluster.timeout, self.until)",
-        "deadline = asked + self.cluster.timeout",
+        QUORUM,
+        "deadline = min(deadline, self.until)",
+        "deadline = max(deadline, self.until)",
         LOCK_TESTS,
+    ),
+    Mutant(
+        "a lock that does not listen for its loss",
+        HELD,
+        "        self.grant.watch(self._lose_unless_released)\n",
+        "",
+        PROVIDER_TESTS,
+    ),
+    Mutant(
+        "a renewal that gives up when it reaches no service",
+        HELD,
+        "it counts down: the next turn extends it, or finds it expired\n            return True",
+        "it counts down\n            return False",
+        PROVIDER_TESTS,
+    ),
+    Mutant(
+        "a grant that an interrupted caller leaves behind",
+        "operations/locks/acquire.py",
+        "        await cluster.io.shield(grant.release)\n        raise",
+        "        raise",
+        PROVIDER_TESTS,
     ),
     Mutant(
         "no drift for memcached's second",

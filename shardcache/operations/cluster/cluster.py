@@ -19,6 +19,7 @@ from shardcache.core.health import FailureKind, failure_kind
 from shardcache.core.key_accesses import hits_and_misses, keys_accessed, single_commands
 from shardcache.core.keys import KeySpace
 from shardcache.core.leases import lock_node_count
+from shardcache.core.lock_providers import LockProvider
 from shardcache.core.placement.topology import Topology
 from shardcache.core.values.flags import BARE_STUB, is_mark
 from shardcache.core.values.payloads import Decode, Payloads
@@ -61,6 +62,7 @@ class Cluster:
         "ejector",
         "io",
         "keys",
+        "lock_provider",
         "locks",
         "members",
         "note_refused",
@@ -87,6 +89,7 @@ class Cluster:
         on_error: Literal["miss", "raise"],
         observers: Observers,
         ejector: Ejector,
+        lock_provider: LockProvider,
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
         note_refused: Callable[[Member, NodeError], None] = lambda _member, _error: None,
     ) -> None:
@@ -101,6 +104,7 @@ class Cluster:
         self.observers = observers
         self.observes_operations = OperationFinished in observers.heard
         self.ejector = ejector
+        self.lock_provider = lock_provider
         self.note_swallowed = note_swallowed
         self.note_refused = note_refused
         self.locks: Cluster | None = None  # the cluster of nodes that serve only locks

@@ -1,98 +1,67 @@
-"""A lock that this client holds: extend it, keep it, release it."""
+"""A lock that this client holds, from any provider: keep it, extend it, release it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
+from typing import Final
 
-from shardcache.core.commands import (
-    Acquire,
-    Acquired,
-    CompareAndDelete,
-    CompareAndExpire,
-    Payload,
-    Reply,
-    with_ttl,
-)
 from shardcache.core.events import LeaseLost
-from shardcache.core.leases import LockPolicy, long_enough, node_ttl, quorum, validity
-from shardcache.errors import ShardCacheError
+from shardcache.core.leases import LockPolicy
+from shardcache.core.lock_providers import Grant
+from shardcache.errors import LockUnavailable, ShardCacheError
 from shardcache.operations.cluster.cluster import Cluster
-from shardcache.operations.cluster.leftovers import LOOKS, remove_later
-from shardcache.operations.cluster.members import Member
-from shardcache.operations.locks.compare import Suffices, compare_and_change, compare_and_delete
-from shardcache.operations.port import UNANSWERED, Repetition
+from shardcache.operations.port import Repetition
+
+EXPIRED: Final = "it expired"
 
 
 class HeldLock:
-    """A lock that this client holds: its nodes, its validity, and its end.
+    """A lock that this client holds: the grant of its provider, and how that ends.
 
-    Times are monotonic seconds. The lock is valid until `until`, unless it is `released` or `lost`,
+    Times are monotonic seconds. It is valid while the grant is, unless it is `released` or `lost`,
     which says why.
     """
 
     __slots__ = (
-        "_extending",
         "_process",
-        "_put_back",
         "_renewal",
-        "_shortest",
-        "_tokens",
+        "_untold",
         "cluster",
-        "key",
+        "grant",
         "lost",
-        "members",
         "name",
-        "payload",
         "policy",
         "released",
         "since",
-        "until",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - all that a lock consists of
-        self,
-        cluster: Cluster,
-        name: bytes,
-        key: bytes,
-        tokens: Mapping[Member, Hashable],
-        payload: Payload,
-        policy: LockPolicy,
-        since: float,
-        until: float,
+    def __init__(
+        self, cluster: Cluster, name: bytes, grant: Grant, policy: LockPolicy, since: float
     ) -> None:
         self.cluster = cluster
         self.name = name
-        self.key = key
-        self.members = tuple(tokens)
-        self.payload = payload
+        self.grant = grant
         self.policy = policy
         self.since = since
-        self.until = until
         self.lost = ""
         self.released = False
-        self._tokens = tokens
-        self._put_back: set[Member] = set()  # nodes that had lost it, and may store it again
+        self._untold = [LeaseLost]  # the event of its loss, until it is told
         self._process = cluster.io.process()
-        self._extending = 0  # the number of extensions in progress
-        self._shortest = 0.0  # the validity by the shortest of them
         self._renewal: Repetition | None = None
 
     def remaining(self) -> float:
         """Return the seconds for which the lock is still valid; 0 if it is not, as in a forked child."""
         if self.lost or self.released or not self.own:
             return 0.0
-        return max(0.0, self.until - self.cluster.io.now())
+        return self.grant.remaining()
 
     @property
     def own(self) -> bool:
         """Whether it belongs to this process, and not to the process that this one was forked from."""
         return self._process == self.cluster.io.process()
 
-    def renew_in_background(self) -> None:
-        """Extend the lock in the background, as its policy says."""
+    def begin(self) -> None:
+        """Listen for its loss, and extend it in the background if its policy says so."""
+        self.grant.watch(self._lose_unless_released)
         io, policy = self.cluster.io, self.policy
         if policy.renew:
             self._renewal = io.repeat(policy.ttl / 3, self._extend_while_held, "lock keeper")
@@ -100,8 +69,10 @@ class HeldLock:
     async def _extend_while_held(self) -> bool:
         try:
             return await self._extend_once()
+        except LockUnavailable:  # it counts down: the next turn extends it, or finds it expired
+            return True
         except ShardCacheError as error:  # such as a node that has joined a Redis Cluster
-            self._lose(f"it could not be extended: {error}")
+            self._lose_unless_released(f"it could not be extended: {error}")
             return False
 
     async def _extend_once(self) -> bool:
@@ -114,190 +85,53 @@ class HeldLock:
     async def extend(self, ttl: float) -> bool:
         """Extend the lock to `ttl` seconds from now; return whether it is valid. A lost one stays lost.
 
-        Two extensions at once may reach the nodes in any order: the shorter one counts.
+        Raise `LockUnavailable` if its provider cannot be reached: it counts down then.
         """
-        if not self._extending:
-            self._shortest = math.inf
-        self._extending += 1
-        try:
-            return await self._extend(ttl)
-        finally:
-            self._extending -= 1
-
-    async def _extend(self, ttl: float) -> bool:
-        io = self.cluster.io
-        asked = io.now()
-        deadline = min(asked + self.cluster.timeout, self.until)
-        if self.released:
-            return False
-        if self.lost or deadline <= asked:
-            self._lose("it expired")
-            return False
-        # From now on nodes may keep it for no longer than this, whatever they reply.
-        self.until = min(self.until, asked + validity_of(ttl, 0.0, self.members))
-        wanted = quorum(len(self.members))
-        replies = await self._extend_on(
-            self.members,
-            ttl,
-            deadline,
-            lambda heard: is_decided(list(heard.values()), wanted, len(self.members)),
-        )
-        agreed = [member for member, reply in replies.items() if reply is True]
-        now = io.now()
-        left = validity_of(ttl, now - asked, agreed)
-        if self.released:  # meanwhile, which is not a loss
-            return False
-        if len(agreed) < wanted or not long_enough(left, ttl) or self.lost:
-            self._lose("it could not be extended")
-            return False
-        self.until = self._shortest = min(self._shortest, now + left)
-        late = [member for member, reply in replies.items() if reply is UNANSWERED]
-        if late:
-            io.clean_up((self, asked), partial(self._extend_late, late, ttl, deadline))
-        return True
-
-    async def _extend_on(
-        self, members: Sequence[Member], ttl: float, deadline: float, enough: Suffices
-    ) -> Mapping[Member, Reply]:
-        """Extend the lock to `ttl` seconds on nodes, and store it again where it was lost.
-
-        Otherwise a node that was restarted would be missing for as long as the lock is held, and so
-        would the next one to be restarted.
-        """
-        put_back: list[Member] = []
-
-        def absent(member: Member) -> Acquire | None:
-            """Return the command that stores the lock again; it never replaces another's lock."""
-            if not self.remaining():
-                return None
-            put_back.append(member)
-            self._put_back.add(member)
-            return Acquire(self.key, self.payload, member_ttl(member, ttl))
-
-        command = CompareAndExpire(self.key, self.payload, ttl)
-        replies = await compare_and_change(
-            self.cluster.ask_members,
-            [(member, with_ttl(command, member_ttl(member, ttl))) for member in members],
-            deadline,
-            enough,
-            absent,
-        )
-        if not self.remaining():  # it ended meanwhile
-            remove_later(self.cluster, put_back, self.key, self.payload, LOOKS)
-        return dict(zip(members, replies, strict=True))
-
-    async def _extend_late(self, members: Sequence[Member], ttl: float, deadline: float) -> None:
-        """Extend it on nodes that the call did not wait for, with all steps that they need."""
-        if self.remaining():
-            with suppress(
-                ShardCacheError
-            ):  # the next extension meets the same error, and raises it
-                await self._extend_on(members, ttl, deadline, lambda _: False)
-
-    async def release(self) -> bool:
-        """Release the lock on every node; return whether it was still held. Only the first call counts."""
         if self.released or not self.own:
             return False
         if not self.remaining():
-            self._lose("it expired")
+            self._lose(EXPIRED)
+            return False
+        agreed = await self.grant.extend(ttl, self.cluster.deadline())
+        if self.released:  # meanwhile, which is not a loss
+            return False
+        if not agreed or self.lost:
+            self._lose("it could not be extended")
+            return False
+        return True
+
+    async def release(self) -> bool:
+        """Release the lock; return whether it was still held. Only the first call counts."""
+        if self.released or not self.own:
+            return False
+        if not self.remaining():
+            self._lose(EXPIRED)
         self.released = True
+        self.grant.end(lost=False)
         if self._renewal is not None:
             try:
                 await self._renewal.stop()
             except BaseException:
-                remove_later(self.cluster, self.members, self.key, self.payload)
+                self.cluster.io.clean_up(self, self._release_later)
                 raise
-        majority = quorum(len(self.members))
-        # Wait for the gate in any case: the next attempt asks it first.
-        asked = (member for member in self.members if not (member.suspect or member.health.ejected))
-        replies = await withdraw(
-            self.cluster,
-            self._tokens,
-            self.key,
-            self.payload,
-            majority,
-            gate=next(asked, None),
-            unsure=self._put_back,
-        )
-        if replies.count(False) > len(self.members) - majority:
-            self._lose("its nodes did not have it any more")
+        if not await self.grant.release():
+            self._lose("it was gone when it was released")
         return not self.lost
 
+    async def _release_later(self) -> None:
+        await self.grant.release()
+
+    def _lose_unless_released(self, why: str) -> None:
+        if not self.released:
+            self._lose(why)
+
     def _lose(self, why: str) -> None:
-        if self.lost:
+        self.lost = self.lost or why
+        try:
+            self._untold.pop()  # atomic: one thread tells
+        except IndexError:
             return
-        self.lost = why
-        remove_later(self.cluster, self._put_back, self.key, self.payload, LOOKS)
+        self.grant.end(lost=True)
         observers = self.cluster.observers
         if observers:
             observers.notify(LeaseLost(self.name, self.cluster.io.now() - self.since))
-
-
-def agrees(reply: Reply) -> bool:
-    """Return whether a node agreed to store the lock."""
-    return reply is True or isinstance(reply, Acquired)
-
-
-def token_of(reply: Reply) -> Hashable:
-    """Return the CAS token in a node's reply, `None` without one."""
-    return reply.token if isinstance(reply, Acquired) else None
-
-
-def count_against(replies: Iterable[Reply]) -> int:
-    """Count the nodes that refused or failed."""
-    return sum(not agrees(reply) and reply is not UNANSWERED for reply in replies)
-
-
-def is_decided(replies: Sequence[Reply], wanted: int, nodes: int) -> bool:
-    """Return whether enough nodes agreed, or enough can no longer agree."""
-    return sum(map(agrees, replies)) >= wanted or count_against(replies) > nodes - wanted
-
-
-def member_ttl(member: Member, ttl: float) -> float:
-    """Return the ttl in seconds to be sent to a node for a lock of `ttl`."""
-    return node_ttl(ttl, whole_seconds=member.whole_seconds)
-
-
-def validity_of(ttl: float, elapsed: float, agreed: Iterable[Member]) -> float:
-    """Return the validity in seconds from now of a lock of `ttl` on the nodes that agreed."""
-    return validity(ttl, elapsed, whole_seconds=any(member.whole_seconds for member in agreed))
-
-
-async def withdraw(  # noqa: PLR0913 - what to remove, and which nodes to wait for
-    cluster: Cluster,
-    tokens: Mapping[Member, Hashable],
-    key: bytes,
-    payload: Payload,
-    answers: int,
-    *,
-    gate: Member | None = None,
-    unsure: Collection[Member] = (),
-) -> list[Reply]:
-    """Remove this client's token on each node.
-
-    Wait for `answers` replies, that of the `gate` among them if there is one. The rest is done in
-    the background: on nodes that are late, and on `unsure` nodes, which may store it later.
-    """
-
-    def enough(heard: Mapping[Member, Reply]) -> bool:
-        unheard = [member for member, reply in heard.items() if reply is UNANSWERED]
-        return len(heard) - len(unheard) >= answers and gate not in unheard
-
-    members = list(tokens)
-    replies: list[Reply] = [UNANSWERED] * len(members)
-    try:
-        replies = await compare_and_delete(
-            cluster.ask_members,
-            members,
-            CompareAndDelete(key, payload),
-            tokens,
-            cluster.deadline(),
-            enough,
-        )
-    finally:
-        for member, reply in zip(members, replies, strict=True):
-            if member in unsure and reply is not True:
-                remove_later(cluster, [member], key, payload, LOOKS)
-            elif not isinstance(reply, bool):
-                remove_later(cluster, [member], key, payload)
-    return replies

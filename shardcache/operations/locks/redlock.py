@@ -7,24 +7,28 @@ the votes, and none would win.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from enum import Enum
 from typing import Final
 
-from shardcache.core.commands import Acquire, CompareAndDelete, Get, Payload, Reply
-from shardcache.core.leases import LockPolicy, long_enough, quorum
+from shardcache.core.commands import Acquire, CompareAndDelete, Get, GetAged, Payload, Reply
+from shardcache.core.leases import long_enough, quorum
+from shardcache.core.lock_providers import Holder, LockOptions, LockScope, NamedLock, Refusal
 from shardcache.core.placement.nodes import Node
-from shardcache.core.reserved_keys import LOCKS, own_key
+from shardcache.core.reserved_keys import LOCKS, VALUE_LOCKS, own_key
 from shardcache.core.values.flags import MARK_FLAGS
-from shardcache.errors import LockTimeout, LockUnavailable, NodeError, NodeTimeoutError
+from shardcache.errors import (
+    ConfigurationError,
+    LockUnavailable,
+    NodeError,
+    NodeTimeoutError,
+    UnsupportedError,
+)
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.leftovers import LOOKS, clear, may_store, remove_later
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key
-from shardcache.operations.locks.backoff import Backoff
-from shardcache.operations.locks.held import (
-    HeldLock,
+from shardcache.operations.locks.quorum import (
+    QuorumGrant,
     agrees,
     count_against,
     is_decided,
@@ -35,70 +39,137 @@ from shardcache.operations.locks.held import (
 )
 from shardcache.operations.port import UNANSWERED
 
+PREFIXES: Final = {LockScope.CALLER: LOCKS, LockScope.RECOMPUTE: VALUE_LOCKS}
+
 SILENT_GATES: Final = 2  # silent gates to wait for; then all other nodes are asked at once
 GATE_SHARE: Final = (
     0.5  # of a call's time, for one gate: two gates and the rest take two calls' time
 )
 
 
-class Refusal(Enum):
-    """Why an attempt at a lock failed, although enough nodes answered."""
+class Redlock:
+    """The locks of the client's own nodes: the built-in provider. It has no state."""
 
-    HELD = "another client holds it"
-    LATE = "the nodes agreed when too little of its ttl was left"
+    async def attempt(
+        self,
+        lock: NamedLock,
+        ttl: float,
+        deadline: float,  # noqa: ARG002 - each of its rounds has its own
+    ) -> QuorumGrant | Refusal:
+        """Try once to take a lock: the gate has half a call's time, the other nodes a whole one.
+
+        Raise `LockUnavailable` if too few nodes answer.
+        """
+        first = _Attempt(lock, ttl)
+        grant = await _run(first)
+        if grant is Refusal.HELD and await clear(first.cluster, first.refusing(), first.key):
+            grant = await _run(_Attempt(lock, ttl))
+        # Without a call, after which a signal could raise: no caller would have the lock then.
+        return grant
+
+    async def is_held(self, lock: NamedLock, deadline: float) -> bool:
+        """Return whether a majority of the lock's nodes has it for one holder now.
+
+        Raise `LockUnavailable` if the nodes that did not answer could make the difference.
+        """
+        return await _find(lock, deadline) is not None
+
+    async def holder(self, lock: NamedLock, deadline: float) -> Holder | None:
+        """Return for how long a majority keeps the lock; nodes do not know for whom."""
+        found = await _find(lock, deadline)
+        if found is None:
+            return None
+        return Holder(lock.name, lock.scope, remaining=await _seconds_left(lock, found, deadline))
+
+    async def holders(self, deadline: float) -> Sequence[Holder]:  # noqa: ARG002 - it asks no node
+        """Raise `UnsupportedError`: nodes find a key by its name, and memcached lists none."""
+        raise UnsupportedError(
+            "locks on cache nodes cannot be listed, because memcached lists no keys: name the lock"
+        )
+
+    async def break_lock(self, lock: NamedLock, deadline: float) -> bool:
+        """Remove the token of the lock's holder from every node.
+
+        A holder that renews it stores it again, unless another client has it by then.
+        """
+        payload = await _find(lock, deadline)
+        if payload is None:
+            return False
+        tokens = dict.fromkeys(_voters(lock))
+        await withdraw(lock.cluster, tokens, _key(lock), payload, len(tokens))
+        return True
+
+    async def close(self) -> None:
+        """Do nothing: the client closes its nodes."""
 
 
-async def acquire(cluster: Cluster, key: Key, policy: LockPolicy, wait: float | None) -> HeldLock:
-    """Acquire the lock `key`; retry for `wait` seconds while another client holds it, or for ever.
+class RedlockFactory:
+    """The factory of `Redlock`, which is the same for both clients."""
 
-    Raise `LockTimeout` if it is still held after that, `LockUnavailable` if too few nodes answer.
-    """
-    io = cluster.io
-    deadline = math.inf if wait is None else io.now() + wait
-    backoff = Backoff(io, policy.backoff)
-    while (lock := await attempt(cluster, key, policy)) is None:
-        pause = backoff.pause()
-        left = deadline - io.now()
-        if left <= 0:
-            raise LockTimeout(f"lock {key!r} is still held by another client after {wait:g} s")
-        await io.sleep(min(pause, left))
-    return lock
+    def blocking(self, url: str, options: LockOptions) -> Redlock:  # noqa: ARG002 - none apply
+        """Return the provider; raise `ConfigurationError` for a URL."""
+        if "://" in url:
+            raise ConfigurationError(
+                "locks: redlock has no URL: write locks='redlock', lock_nodes=…"
+            )
+        return Redlock()
+
+    asyncio = blocking
 
 
-async def attempt(
-    cluster: Cluster, key: Key, policy: LockPolicy, prefix: bytes = LOCKS
-) -> HeldLock | None:
-    """Try once to acquire the lock `key`; return `None` if that fails.
-
-    Raise `LockUnavailable` if too few nodes answer.
-    """
-    lock = await attempt_or_refusal(cluster, key, policy, prefix)
-    # Without a call, after which a signal could raise: no caller would have the lock then.
-    return None if lock is Refusal.HELD or lock is Refusal.LATE else lock
+def _key(lock: NamedLock) -> bytes:
+    return own_key(PREFIXES[lock.scope], lock.name)
 
 
-async def attempt_or_refusal(
-    cluster: Cluster, key: Key, policy: LockPolicy, prefix: bytes = LOCKS
-) -> HeldLock | Refusal:
-    """Try once to acquire the lock `key`, as `attempt`; return why it was not acquired."""
-    cluster = cluster.locking
-    name, _, hashed = cluster.route(key)
-    members = cluster.voters(hashed)
-    first = _Attempt(cluster, name, members, policy, prefix)
-    lock = await _run(first)
-    if lock is Refusal.HELD and await clear(cluster, first.refusing(), own_key(prefix, name)):
-        lock = await _run(_Attempt(cluster, name, members, policy, prefix))
-    return lock
+def _voters(lock: NamedLock) -> list[Member]:
+    cluster: Cluster = lock.cluster
+    return cluster.voters(lock.hashed)
 
 
-async def _run(attempt: _Attempt) -> HeldLock | Refusal:
-    """Return the lock if the attempt succeeds; withdraw it otherwise."""
+async def _find(lock: NamedLock, deadline: float) -> Payload | None:
+    """Return the token that a majority of the lock's nodes has, if there is one."""
+    members, command = _voters(lock), Get(_key(lock))
+    asks = [(member, command) for member in members]
+    replies = await lock.cluster.ask_members(asks, deadline, _is_settled)
+    if not _is_settled(replies):
+        raise _unavailable(lock, dict(zip(members, replies, strict=True)))
+    return _common(replies)
+
+
+def _common(replies: Sequence[Reply]) -> Payload | None:
+    """Return the token that a majority of the replies has."""
+    tokens = [reply for reply in replies if isinstance(reply, tuple)]
+    common = (token for token in tokens if tokens.count(token) >= quorum(len(replies)))
+    return next(common, None)
+
+
+def _is_settled(replies: Sequence[Reply]) -> bool:
+    """Return whether a majority has one token, or has none whatever unheard nodes may have."""
+    tokens = [reply for reply in replies if isinstance(reply, tuple)]
+    votes = max(map(tokens.count, tokens), default=0)
+    unheard = sum(reply is UNANSWERED or isinstance(reply, NodeError) for reply in replies)
+    return votes >= quorum(len(replies)) or votes + unheard < quorum(len(replies))
+
+
+async def _seconds_left(lock: NamedLock, payload: Payload, deadline: float) -> float | None:
+    """Return for how many seconds a majority still has a token; `None` if too few nodes tell."""
+    members = _voters(lock)
+    asks = [(member, GetAged(_key(lock))) for member in members if GetAged in member.supports]
+    replies = await lock.cluster.ask_members(asks, deadline)
+    seconds = sorted(
+        (reply[1] for reply in replies if isinstance(reply, tuple) and reply[0] == payload),
+        reverse=True,
+    )
+    wanted = quorum(len(members))
+    return seconds[wanted - 1] if len(seconds) >= wanted else None
+
+
+async def _run(attempt: _Attempt) -> QuorumGrant | Refusal:
+    """Return the grant if the attempt succeeds; withdraw it otherwise."""
     io = attempt.cluster.io
     try:
         if await attempt.ask_nodes():
-            lock = attempt.held_lock()
-            lock.renew_in_background()
-            return lock
+            return attempt.grant()
     except BaseException:
         await io.shield(attempt.withdraw)
         raise
@@ -107,54 +178,18 @@ async def _run(attempt: _Attempt) -> HeldLock | Refusal:
     return Refusal.LATE if attempt.is_late else Refusal.HELD
 
 
-async def is_held(cluster: Cluster, key: Key) -> bool:
-    """Return whether a majority of the lock's nodes has it for one holder now.
-
-    Raise `LockUnavailable` if the nodes that did not answer could make the difference.
-    """
-    cluster = cluster.locking
-    name, _, hashed = cluster.route(key)
-    members = cluster.voters(hashed)
-    command = Get(own_key(LOCKS, name))
-    replies = await cluster.ask_members(
-        [(member, command) for member in members],
-        cluster.deadline(),
-        lambda heard: _decide_held(heard) is not None,
-    )
-    answer = _decide_held(replies)
-    if answer is None:
-        raise _unavailable(name, dict(zip(members, replies, strict=True)))
-    return answer
-
-
-def _decide_held(replies: Sequence[Reply]) -> bool | None:
-    """Return whether a majority has one token; `None` if unheard nodes could make the difference."""
-    tokens = [reply for reply in replies if isinstance(reply, tuple)]
-    votes = max(map(tokens.count, tokens), default=0)
-    unheard = sum(reply is UNANSWERED or isinstance(reply, NodeError) for reply in replies)
-    if votes >= quorum(len(replies)):
-        return True
-    return False if votes + unheard < quorum(len(replies)) else None
-
-
 class _Attempt:
     """One attempt at a lock: the nodes that it asked, and their replies."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        name: bytes,
-        members: Sequence[Member],
-        policy: LockPolicy,
-        prefix: bytes,
-    ) -> None:
+    def __init__(self, lock: NamedLock, ttl: float) -> None:
+        cluster: Cluster = lock.cluster
         self.cluster = cluster
-        self._name = name
-        self._members = members
-        self._policy = policy
+        self.key = _key(lock)
+        self._lock = lock
+        self._members = _voters(lock)
+        self._ttl = ttl
         self._payload: Payload = (MARK_FLAGS, cluster.io.token())
-        self._key = own_key(prefix, name)
-        self._wanted = quorum(len(members))
+        self._wanted = quorum(len(self._members))
         self._replies: dict[Member, Reply] = {}
         self._asked = cluster.io.now()  # before the first byte is sent
         self._left = 0.0
@@ -167,22 +202,14 @@ class _Attempt:
         if others:
             await self._ask_others(others)
         now = self.cluster.io.now()
-        self._left = validity_of(self._policy.ttl, now - self._asked, self._agreed())
-        return len(self._agreed()) >= self._wanted and long_enough(self._left, self._policy.ttl)
+        self._left = validity_of(self._ttl, now - self._asked, self._agreed())
+        return len(self._agreed()) >= self._wanted and long_enough(self._left, self._ttl)
 
-    def held_lock(self) -> HeldLock:
-        """Return the lock after a successful attempt."""
+    def grant(self) -> QuorumGrant:
+        """Return the grant after a successful attempt."""
         now = self.cluster.io.now()
-        return HeldLock(
-            self.cluster,
-            self._name,
-            self._key,
-            {member: token_of(self._replies.get(member)) for member in self._members},
-            self._payload,
-            self._policy,
-            self._asked,
-            now + self._left,
-        )
+        tokens = {member: token_of(self._replies.get(member)) for member in self._members}
+        return QuorumGrant(self.cluster, self.key, tokens, self._payload, now + self._left)
 
     @property
     def is_late(self) -> bool:
@@ -198,20 +225,20 @@ class _Attempt:
         unsure = [member for member, reply in self._replies.items() if may_store(reply)]
         # If a removal takes two steps, and the first is not answered yet, both run in the background.
         later = [member for member in unsure if CompareAndDelete not in member.supports]
-        remove_later(self.cluster, later, self._key, self._payload, LOOKS)
+        remove_later(self.cluster, later, self.key, self._payload, LOOKS)
         agreed = self._agreed()
         at_once = [*agreed, *(member for member in unsure if member not in later)]
         if at_once:
             tokens = {member: token_of(self._replies[member]) for member in at_once}
             await withdraw(
-                self.cluster, tokens, self._key, self._payload, len(agreed), unsure=unsure
+                self.cluster, tokens, self.key, self._payload, len(agreed), unsure=unsure
             )
 
     def check_available(self) -> None:
         """Raise `LockUnavailable` if failed nodes, not another holder, made the attempt fail."""
         failed = sum(isinstance(reply, NodeError) for reply in self._replies.values())
         if len(self._members) - failed < self._wanted:
-            raise _unavailable(self._name, {**dict.fromkeys(self._members), **self._replies})
+            raise _unavailable(self._lock, {**dict.fromkeys(self._members), **self._replies})
 
     async def _ask_gate(self) -> bool:
         """Ask one node after another until one answers; return whether it agreed.
@@ -245,7 +272,7 @@ class _Attempt:
         self._replies.update(zip(members, replies, strict=True))
 
     def _command(self, member: Member) -> Acquire:
-        return Acquire(self._key, self._payload, member_ttl(member, self._policy.ttl))
+        return Acquire(self.key, self._payload, member_ttl(member, self._ttl))
 
     def _agreed(self) -> list[Member]:
         return [member for member, reply in self._replies.items() if agrees(reply)]
@@ -254,20 +281,21 @@ class _Attempt:
         return count_against(replies) > len(self._members) - self._wanted
 
 
-def _unavailable(name: bytes, replies: Mapping[Member, Reply]) -> LockUnavailable:
+def _unavailable(lock: NamedLock, replies: Mapping[Member, Reply]) -> LockUnavailable:
     """Return the error for replies of which too few decide about the lock."""
     errors = {
         member.node.name: reply for member, reply in replies.items() if isinstance(reply, NodeError)
     }
-    shown = name.decode("utf-8", "backslashreplace")
     return LockUnavailable(
-        f"lock {shown!r}: {len(errors)} of {len(replies)} nodes failed"
+        f"lock {lock.shown}: {len(errors)} of {len(replies)} nodes failed"
         f" ({', '.join(errors)}), and {quorum(len(replies))} must agree",
         errors,
     )
 
 
 def lock_nodes(cluster: Cluster, key: Key) -> Sequence[Node]:
-    """Return the nodes of the lock `key`, in its order of preference."""
+    """Return the nodes of the lock `key`, in its order of preference; none without `Redlock`."""
+    if not isinstance(cluster.lock_provider, Redlock):
+        return ()
     locking = cluster.locking
     return [member.node for member in locking.voters(locking.hashed(key))]

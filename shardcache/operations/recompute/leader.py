@@ -5,13 +5,12 @@ from __future__ import annotations
 from enum import Enum
 
 from shardcache.core.commands import Get, Payload, When
-from shardcache.core.reserved_keys import VALUE_LOCKS
+from shardcache.core.lock_providers import LockScope, Refusal
 from shardcache.core.values.flags import is_abandoned, is_mark, is_stub
 from shardcache.core.values.freshness import Stored, serves_after_error
 from shardcache.errors import LockUnavailable, NodeError, RecomputeTimeoutError
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import attempt_or_refusal
 from shardcache.operations.locks.backoff import Backoff
-from shardcache.operations.locks.redlock import Refusal
 from shardcache.operations.recompute.claims import BACKING_OFF, Claim, NoClaim
 from shardcache.operations.recompute.outcomes import Outcome, failed, stored_outcome
 from shardcache.operations.recompute.progress import Progress
@@ -108,8 +107,8 @@ class Leader:
         request = self.request
         while True:
             try:
-                lock = await redlock.attempt_or_refusal(
-                    request.cluster, request.key, request.policy.locking, VALUE_LOCKS
+                lock = await attempt_or_refusal(
+                    request.cluster, request.key, request.policy.locking, LockScope.RECOMPUTE
                 )
             except LockUnavailable:
                 request.increment("locks_unavailable")

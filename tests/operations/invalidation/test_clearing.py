@@ -22,7 +22,7 @@ from shardcache.errors import ConfigurationError, NodeUnavailableError
 from shardcache.operations.invalidation import clearing, tags
 from shardcache.operations.invalidation.generations import LOOK_AGAIN
 from shardcache.operations.keys import many, single
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import attempt
 
 FIRST = CLEARABLE + b"0" * 16 + b":"
 PAYLOAD = (256, b"v")
@@ -106,9 +106,9 @@ class TestClear:
         """It guards what its holder does, not a value."""
         harness = ClearHarness()
         policy = LockPolicy(ttl=5.0, renew=False)
-        hold = harness.run(redlock.attempt(harness.cluster, "job", policy))
+        hold = harness.run(attempt(harness.cluster, "job", policy))
         assert harness.clear() is True
-        other = redlock.attempt(harness.processes[1].cluster, "job", policy)
+        other = attempt(harness.processes[1].cluster, "job", policy)
         assert harness.run(other, 1) is None
         assert harness.run(hold.release()) is True
 
@@ -216,7 +216,7 @@ class TestLooks:
         """A lock has no generation."""
         harness = ClearHarness()
         policy = LockPolicy(ttl=5.0, renew=False)
-        harness.run(redlock.attempt(harness.cluster, "job", policy))
+        harness.run(attempt(harness.cluster, "job", policy))
         member = harness.member()
         harness.run(harness.cluster.ask(member, Get(LOCKS + b"job")))
         harness.run(harness.cluster.ask_many([(member, Ping())]))

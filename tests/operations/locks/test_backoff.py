@@ -8,7 +8,7 @@ import tenacity
 from operations.harness import Harness, LockHarness
 from shardcache.core.leases import LockPolicy
 from shardcache.errors import LockTimeout
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import acquire
 from shardcache.operations.locks.backoff import FACTOR, FIRST, SLOWEST, SPREAD, Backoff
 
 
@@ -57,7 +57,7 @@ def test_a_waiter_pauses_as_its_policy_says():
     harness.attempt(holder, LockPolicy(ttl=60.0, renew=False))
     asked = harness.record_commands()
     policy = LockPolicy(ttl=60.0, renew=False, backoff=tenacity.wait_fixed(2))
-    task = harness.start(redlock.acquire(waiter.cluster, harness.NAME, policy, 9.0), waiter)
+    task = harness.start(acquire(waiter.cluster, harness.NAME, policy, 9.0), waiter)
     harness.finish(task)
     assert isinstance(task.error, LockTimeout)
     assert len(asked) == 6  # after 0, 2, 4, 6 and 8 seconds, and at the end

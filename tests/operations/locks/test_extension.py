@@ -302,6 +302,7 @@ def test_a_late_extension_of_a_released_lock_is_not_begun(kinds):
     harness.advance(1.0, lambda: extending.done)
     assert extending.result is True
     hold.released = True
+    hold.grant.end(lost=False)
     sent = len(harness.received[-1])
     harness.advance(1.0)
     assert len(harness.received[-1]) == sent

@@ -8,7 +8,7 @@ from operations.harness import MIXED, LockHarness
 from shardcache.core.commands import Acquire
 from shardcache.core.leases import LockPolicy
 from shardcache.errors import LockUnavailable
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import is_held
 
 TTL = 4.0
 POLICY = LockPolicy(ttl=TTL, renew=False)
@@ -20,7 +20,7 @@ def test_held_is_what_a_majority_says():
     first, second, *_ = harness.processes
 
     def held():
-        return harness.run(redlock.is_held(second.cluster, harness.NAME), second)
+        return harness.run(is_held(second.cluster, harness.NAME), second)
 
     assert held() is False
     hold = harness.attempt(first, POLICY)
@@ -45,7 +45,7 @@ def test_two_halves_are_no_holder():
         node.store.execute(
             Acquire(harness.KEY, (256, b"two" if place < 2 else b"%d" % place), 60.0)
         )
-    assert harness.run(redlock.is_held(process.cluster, harness.NAME), process) is False
+    assert harness.run(is_held(process.cluster, harness.NAME), process) is False
 
 
 @pytest.mark.parametrize(("down", "known"), [(1, True), (2, False), (3, False)])
@@ -59,7 +59,7 @@ def test_held_is_not_guessed(down, known):
         node.up = False
     if known and down == 1:
         harness.nodes[1].forget()
-    work = redlock.is_held(process.cluster, harness.NAME)
+    work = is_held(process.cluster, harness.NAME)
     if known:
         assert harness.run(work, process) is False
         return

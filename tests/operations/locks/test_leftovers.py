@@ -18,7 +18,7 @@ from shardcache.core.commands import Gets
 from shardcache.core.leases import LockPolicy
 from shardcache.errors import LockUnavailable
 from shardcache.operations.cluster.leftovers import remove_later
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import attempt
 
 KINDS = [REDIS, MEMCACHED, MIXED, (True,), (True,) * 3]
 TTL = 4.0
@@ -48,7 +48,7 @@ def test_a_cancelled_attempt_keeps_no_lock(kinds, delay):
         process, other, *_ = harness.processes
         for node in harness.nodes:
             node.delay = delay
-        task = process.run(redlock.attempt(process.cluster, harness.NAME, POLICY))
+        task = process.run(attempt(process.cluster, harness.NAME, POLICY))
         harness.world.watch = ActAfter(steps, task.cancel)
         harness.advance(1.0, lambda task=task: task.done)
         if task.result is not None:
@@ -66,7 +66,7 @@ def test_a_cancelled_process_does_not_block_itself(kinds):
     for steps in range(1, 12):
         harness = LockHarness(kinds)
         process = harness.process
-        task = process.run(redlock.attempt(process.cluster, harness.NAME, POLICY))
+        task = process.run(attempt(process.cluster, harness.NAME, POLICY))
         harness.world.watch = ActAfter(steps, task.cancel)
         harness.advance(1.0, lambda task=task: task.done)
         harness.world.watch = lambda: None
@@ -117,7 +117,7 @@ def test_a_grant_behind_the_first_look_is_released_too(kinds):
     gate = harness.ranked[0]
     gate.delay = slow = 0.03
     sent = harness.now
-    task = process.run(redlock.attempt(process.cluster, harness.NAME, POLICY))
+    task = process.run(attempt(process.cluster, harness.NAME, POLICY))
     harness.advance(ONE_WAY)
     gate.delay = ONE_WAY
     task.cancel()
@@ -142,9 +142,9 @@ def test_a_dead_node_is_not_asked_for_leftovers():
     dead.ask = lambda *call: asked_for.append(call)
     harness.advance(0.5)
     assert len([call for call in asked_for if isinstance(call[1], Gets)]) == 0
-    assert any(member.leftovers for member in hold.members)
+    assert any(member.leftovers for member in hold.grant.members)
     harness.advance(60.0)
-    assert not any(member.leftovers for member in hold.members)
+    assert not any(member.leftovers for member in hold.grant.members)
 
 
 def test_the_leftovers_of_a_node_are_bounded():

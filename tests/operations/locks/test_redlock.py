@@ -10,7 +10,7 @@ from operations.harness import MEMCACHED, MIXED, REDIS, ROUND_TRIP, LockHarness
 from shardcache.core.commands import CompareAndExpire
 from shardcache.core.leases import LockPolicy
 from shardcache.errors import LockUnavailable, NodeUnavailableError
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import attempt
 from shardcache.operations.locks.compare import compare_and_change
 
 TTL = 4.0
@@ -36,7 +36,7 @@ def test_one_of_many_wins_the_first_round():
     """Two hundred processes that try at once send little more than one command each, and one wins."""
     harness = LockHarness(processes=200)
     commands = harness.record_commands()
-    attempts = [redlock.attempt(each.cluster, harness.NAME, POLICY) for each in harness.processes]
+    attempts = [attempt(each.cluster, harness.NAME, POLICY) for each in harness.processes]
     tasks = [harness.start(work, place) for place, work in enumerate(attempts)]
     harness.finish(*tasks, within=5.0)
     assert sum(task.result is not None for task in tasks) == 1
@@ -123,7 +123,7 @@ def test_a_late_process_leaves_the_next_holder_alone(kinds):
     hold = harness.attempt(second, POLICY)
     before = harness.held
     late.lost = ""
-    late.until = harness.now + 1.0  # as if its clock had stood still
+    late.grant.until = harness.now + 1.0  # as if its clock had stood still
     for work in (late.extend(8.0), late.release()):
         task = first.run(work)
         harness.advance(0.5)
@@ -165,7 +165,7 @@ def test_an_attempt_must_leave_time_to_use(delay, won):
     process = harness.process
     for node in harness.nodes:
         node.delay = delay  # four of them until the answer of the rest is here
-    task = process.run(redlock.attempt(process.cluster, harness.NAME, POLICY))
+    task = process.run(attempt(process.cluster, harness.NAME, POLICY))
     harness.advance(20.0, lambda: task.done)
     assert (task.result is not None) is won
     assert won or harness.held == [None] * 5
@@ -179,7 +179,7 @@ def test_a_failed_node_has_its_error(kinds):
     hold = harness.attempt(process, POLICY)
     harness.nodes[0].up = False
     members = [process.cluster.members[f"n{place}"] for place in range(3)]
-    asks = [(member, CompareAndExpire(harness.KEY, hold.payload, TTL)) for member in members]
+    asks = [(member, CompareAndExpire(harness.KEY, hold.grant.payload, TTL)) for member in members]
     deadline = process.cluster.deadline()
     task = process.run(
         compare_and_change(process.cluster.ask_members, asks, deadline, lambda _: False)

@@ -22,7 +22,7 @@ def test_a_released_lock_can_be_taken_at_once(kinds, tokens):
     first, second, *_ = harness.processes
     hold = harness.attempt(first, POLICY)
     if not tokens:  # as after a renewal whose replies were late
-        hold._tokens = dict.fromkeys(hold.members)
+        hold.grant._tokens = dict.fromkeys(hold.grant.members)
     gate = harness.ranked[0]
     gate.delay = 0.02
     task = first.run(hold.release())
@@ -42,9 +42,9 @@ def test_a_lock_released_with_a_node_ejected_can_be_taken_at_once(kinds, tokens,
     nodes = harness.ranked
     nodes.pop(down).up = False
     hold = harness.attempt(first, POLICY)
-    assert sum(member.health.ejected for member in hold.members) == 1
+    assert sum(member.health.ejected for member in hold.grant.members) == 1
     if not tokens:
-        hold._tokens = dict.fromkeys(hold.members)
+        hold.grant._tokens = dict.fromkeys(hold.grant.members)
     nodes[0].delay = 0.02
     task = first.run(hold.release())
     harness.advance(5.0, lambda: task.done)
@@ -90,7 +90,7 @@ def test_a_node_that_is_late_at_the_release_is_freed_later(kinds, known):
     process, other, *_ = harness.processes
     hold = harness.attempt(process, POLICY)
     if not known:  # as after a renewal
-        hold._tokens = dict.fromkeys(hold.members)
+        hold.grant._tokens = dict.fromkeys(hold.grant.members)
     late = harness.ranked[1:] or harness.nodes
     for node in late[-2:]:
         node.stopped = True
@@ -148,7 +148,7 @@ def test_a_lock_that_its_nodes_have_lost_is_told_at_the_release(forgets, lost):
     for node in harness.ranked[:forgets]:
         node.forget()
     assert harness.run(hold.release()) is not lost
-    assert hold.lost == ("its nodes did not have it any more" if lost else "")
+    assert hold.lost == ("it was gone when it was released" if lost else "")
     assert len(harness.events.of(LeaseLost)) == lost
 
 

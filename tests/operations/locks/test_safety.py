@@ -18,7 +18,8 @@ from operations.harness import ON_THE_WAY, ON_THE_WAY_BACK, ONE_WAY, LockHarness
 from operations.simulation import Process
 from shardcache.core.leases import LockPolicy
 from shardcache.errors import LockUnavailable
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import attempt
+from shardcache.operations.locks.held import HeldLock
 
 TTL = 4.0
 POLICY = LockPolicy(ttl=TTL, renew=False)
@@ -62,7 +63,7 @@ class Locks(RuleBasedStateMachine):
                     task.error, LockUnavailable
                 ):
                     raise task.error
-                if isinstance(task.result, redlock.HeldLock):
+                if isinstance(task.result, HeldLock):
                     self.holds[place].append(task.result)
         valid = [hold for held in self.holds for hold in held if hold.remaining() > 0]
         assert len(valid) <= 1, f"{len(valid)} valid leases at once"
@@ -82,9 +83,7 @@ class Locks(RuleBasedStateMachine):
         if self.tasks[place] is None:
             process = self.processes[place]
             policy = POLICY if self.calm and not self.ordered else policy
-            self.tasks[place] = process.run(
-                redlock.attempt(process.cluster, LockHarness.NAME, policy)
-            )
+            self.tasks[place] = process.run(attempt(process.cluster, LockHarness.NAME, policy))
 
     @precondition(lambda self: self.ordered or not self.calm)
     @rule(
@@ -198,7 +197,7 @@ class Locks(RuleBasedStateMachine):
         place = self.processes.index(self.world.owners[payload])
         members = self.processes[place].cluster.members.values()
         return (
-            any(hold.payload == payload and not hold.released for hold in self.holds[place])
+            any(hold.grant.payload == payload and not hold.released for hold in self.holds[place])
             or self.tasks[place] is not None
             or any(member.backend is node and member.health.ejected for member in members)
         )

@@ -7,7 +7,8 @@ import pytest
 from operations.harness import LockHarness
 from shardcache.core.leases import LockPolicy
 from shardcache.errors import LockTimeout
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import acquire
+from shardcache.operations.locks.held import HeldLock
 
 TTL = 4.0
 POLICY = LockPolicy(ttl=TTL, renew=False)
@@ -18,14 +19,14 @@ def test_a_waiter_gets_the_lock_when_it_is_released():
     harness = LockHarness()
     first, second, *_ = harness.processes
     hold = harness.attempt(first, POLICY)
-    task = second.run(redlock.acquire(second.cluster, harness.NAME, POLICY, 1.0))
+    task = second.run(acquire(second.cluster, harness.NAME, POLICY, 1.0))
     harness.advance(5.0, lambda: task.done)
     assert isinstance(task.error, LockTimeout)
-    task = second.run(redlock.acquire(second.cluster, harness.NAME, POLICY, 1.0))
+    task = second.run(acquire(second.cluster, harness.NAME, POLICY, 1.0))
     harness.advance(0.5)
     first.run(hold.release())
     harness.advance(0.2)
-    assert isinstance(task.result, redlock.HeldLock)
+    assert isinstance(task.result, HeldLock)
 
 
 def test_a_long_wait_goes_on_to_its_end():
@@ -34,7 +35,7 @@ def test_a_long_wait_goes_on_to_its_end():
     holder, waiter, *_ = harness.processes
     held = LockPolicy(ttl=4.0, renew=True, max_hold=2000.0)
     harness.attempt(holder, held)
-    task = waiter.run(redlock.acquire(waiter.cluster, harness.NAME, POLICY, 600.0))
+    task = waiter.run(acquire(waiter.cluster, harness.NAME, POLICY, 600.0))
     harness.advance(700.0, lambda: task.done)
     assert isinstance(task.error, LockTimeout)
 
@@ -46,7 +47,7 @@ def test_a_waiter_waits_no_longer_than_asked():
     harness.attempt(first, POLICY)
     policy = LockPolicy(ttl=TTL, renew=False, backoff=lambda _: 30.0)
     began = harness.now
-    task = second.run(redlock.acquire(second.cluster, harness.NAME, policy, 1.0))
+    task = second.run(acquire(second.cluster, harness.NAME, policy, 1.0))
     harness.advance(60.0, lambda: task.done)
     assert isinstance(task.error, LockTimeout)
     assert harness.now - began == pytest.approx(1.0, abs=0.1)
@@ -58,9 +59,9 @@ def test_a_wait_of_none_never_times_out():
     holder, waiter, *_ = harness.processes
     held = LockPolicy(ttl=4.0, renew=True, max_hold=2000.0)
     hold = harness.attempt(holder, held)
-    task = waiter.run(redlock.acquire(waiter.cluster, harness.NAME, POLICY, None))
+    task = waiter.run(acquire(waiter.cluster, harness.NAME, POLICY, None))
     harness.advance(1500.0)
     assert not task.done
     harness.run(hold.release(), holder)
     harness.advance(0.5)
-    assert isinstance(task.result, redlock.HeldLock)
+    assert isinstance(task.result, HeldLock)

@@ -9,10 +9,11 @@ from operations.harness import A_FEW_ROUND_TRIPS, AFTER_FIRST_LOOK, AFTER_MAJORI
 from shardcache.core.commands import Acquire, Cas, GetOrStub, Set
 from shardcache.core.events import ComputeFinished, StampedePrevented
 from shardcache.core.leases import LockPolicy
-from shardcache.core.reserved_keys import VALUE_LOCKS
+from shardcache.core.lock_providers import LockScope
 from shardcache.core.values.flags import is_mark
 from shardcache.errors import NodeRefusedError, RecomputeTimeoutError
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import attempt_or_refusal
+from shardcache.operations.locks.held import HeldLock
 from shardcache.operations.recompute.recompute import begin
 
 LOCK = LockPolicy(ttl=4.0)
@@ -179,10 +180,8 @@ class TestWaiting:
         claim = harness.run(begin(harness.request()))
         harness.run(claim.abandon(0.0))
         other = harness.processes[2]
-        assert (
-            harness.run(redlock.attempt(other.cluster, harness.KEY, LOCK, VALUE_LOCKS), 2)
-            is not None
-        )
+        work = attempt_or_refusal(other.cluster, harness.KEY, LOCK, LockScope.RECOMPUTE)
+        assert isinstance(harness.run(work, 2), HeldLock)
         began = harness.now
         assert harness.call(1) == 0
         assert harness.now - began <= DELTA + 0.01
