@@ -14,7 +14,7 @@ from shardcache import AsyncClient, Client, NodeTimeoutError
 from shardcache.backends.transport import asyncio as aio
 from shardcache.backends.transport import blocking, channel, pool
 from shardcache.core import health
-from shardcache.operations.cluster import cluster
+from shardcache.operations.cluster import cluster, replay
 
 # What is replaced is of any type, hence `Any`.
 
@@ -169,6 +169,25 @@ def _without_discards() -> None:
     channel.Channel.readable = read_for_others
 
 
+def _without_replay() -> None:
+    replay.Replayer.note = lambda *_: None
+
+
+def _without_follow_up() -> None:
+    """Delete only on nodes that were ejected."""
+    replay.Replayer.follow_up = lambda *_: None
+
+
+def _without_quarantine() -> None:
+    """Delete as soon as a node answers."""
+
+    def begin_no_quarantine(self: health.Health, now: float) -> None:
+        self.due = now
+        self._quarantined = True
+
+    health.Health.begin_quarantine = begin_no_quarantine
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -177,6 +196,9 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "refusal": _without_refusal,
     "deadlines": _without_deadlines,
     "limits": _without_limits,
+    "replay": _without_replay,
+    "follow-up": _without_follow_up,
+    "quarantine": _without_quarantine,
     "matching": _without_matching,
     "boundaries": _without_boundaries,
     "fork-hooks": _without_fork_hooks,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from faults.scenes import lives, network, outages, pauses
+from faults.scenes import lives, network, outages, pauses, stale
 from faults.scenes.common import Scene
 from faults.stage import BOTH, GREENLETS, MANY_TASKS, MANY_THREADS, RUNS, TASKS, THREAD, Crew
 
@@ -55,6 +55,10 @@ ROWS: Final = (
         crews=(MANY_THREADS, MANY_TASKS),
         kinds=ALL,
     ),
+    Row(name="B1", fault="back with its memory", scene=stale.returned, kinds=ALL, quick=True),
+    Row(name="B3", fault="writes that land late", scene=stale.late, kinds=ALL, quick=True),
+    Row(name="B6", fault="read by another process", scene=stale.read_elsewhere, kinds=ALL),
+    Row(name="overflow", fault="20,000 failed writes", scene=stale.overflowed, kinds=ALL),
     Row(
         name="C2",
         fault="reads cancelled",

@@ -88,6 +88,7 @@ class ClientBase(ABC, Generic[BackendT]):
         default_ttl: float | timedelta | None = None,
         timeout: float | timedelta | TimeoutPolicy = 0.5,
         on_error: Literal["miss", "raise"] = "miss",
+        on_overflow: Literal["warn", "flush"] = "warn",
         failover: Literal["miss"] = "miss",
         pool_size: int = 32,
         clearable: bool = False,
@@ -108,6 +109,8 @@ class ClientBase(ABC, Generic[BackendT]):
         `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds,
         for a whole call, however many nodes it asks. `on_error="miss"` reads a failing node as a miss
         and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
+        `on_overflow="flush"` empties a node, when it is back, on which more writes have failed than a
+        client remembers; `"warn"` leaves it as it is, and says so in the log.
         `pool_size` bounds blocking connections per node. With `clearable`, `clear()` can empty the
         namespace: the names of its keys then carry a generation, so that clients with and without
         it share no value. `locks` says who keeps locks: `"redlock"`, a majority of the nodes, or the URL
@@ -129,6 +132,7 @@ class ClientBase(ABC, Generic[BackendT]):
             default_ttl=default_ttl,
             timeout=timeout,
             on_error=on_error,
+            on_overflow=on_overflow,
             failover=failover,
             pool_size=pool_size,
             clearable=clearable,
@@ -148,6 +152,7 @@ class ClientBase(ABC, Generic[BackendT]):
         membership = Membership(plugins, connect, payloads.others, ssl_context)
         prober, alive = shared_prober(options), weakref.ref(membership)
         ejector = self._make_ejector(prober, all_observers, alive, plugins, options)
+        ejector.flushes = settings.on_overflow == "flush"
         weakref.finalize(membership, ejector.stop).atexit = False
         weakref.finalize(membership, membership.services.stop).atexit = False
         swallowed = SwallowedErrorLog()
@@ -223,6 +228,7 @@ class ClientBase(ABC, Generic[BackendT]):
             default_ttl=settings.default_ttl,
             timeout=settings.timeout,
             on_error=settings.on_error,
+            on_overflow=settings.on_overflow,
             failover=settings.failover,
             pool_size=settings.pool_size,
             clearable=settings.clearable,
@@ -312,7 +318,7 @@ class ClientBase(ABC, Generic[BackendT]):
 
         It takes microseconds, and so suits a request or a metrics endpoint. `.protection` has the
         counters of the values that were recomputed through this client. `.circuits` tells by node
-        whether it is asked (`closed`) or ejected (`open`, `probing`).
+        whether it is asked (`closed`) or ejected (`open`, `probing`, `quarantine`).
         """
         return admin.counters(self._cluster, self._protection.counters.counts)
 

@@ -50,8 +50,34 @@ def _log_ejection(error: NodeError) -> None:
     log.warning("node %s ejected: %s; probing it until it answers", *node_and_reason(error))
 
 
-def _log_return(name: str, seconds: float) -> None:
-    log.info("node %s restored after %.1f s", name, seconds)
+def _log_return(name: str, seconds: float, deleted: int) -> None:
+    if deleted:
+        log.info(
+            "node %s restored after %.1f s; deleted %d key(s) there whose writes had failed",
+            name,
+            seconds,
+            deleted,
+        )
+    else:
+        log.info("node %s restored after %.1f s", name, seconds)
 
 
-LOG: Final = ProberLog(_log_ejection, _log_return)
+def _log_overflow(name: str, kept: int) -> None:
+    log.warning(
+        "node %s: more than %d writes failed while it was out: further keys may have old values when it"
+        " is back; empty it then (shardcache flush), or set on_overflow to flush",
+        name,
+        kept,
+    )
+
+
+def _log_refusal(name: str, keys: int, error: NodeError) -> None:
+    log.warning(
+        "node %s refused to delete %d key(s) whose writes had failed, and may have old values: %s",
+        name,
+        keys,
+        node_and_reason(error)[1],
+    )
+
+
+LOG: Final = ProberLog(_log_ejection, _log_return, _log_overflow, _log_refusal)

@@ -22,7 +22,7 @@ class ObservedCounters(Protocol):
 
     @property
     def circuits(self) -> Mapping[str, str]:
-        """Return `closed`, `open` or `probing` by the node's name."""
+        """Return `closed`, `open`, `probing` or `quarantine` by the node's name."""
 
     @property
     def pools(self) -> Mapping[str, PoolUse]:
@@ -123,6 +123,28 @@ class NodeRestored(NamedTuple):
     seconds: float
 
 
+class DeletesReplayed(NamedTuple):
+    """Keys were deleted on a node, because writes of them had failed: `keys` is how many.
+
+    For an ejected node that is before it is asked again. `flushed` is whether the whole node was
+    emptied, because more writes had failed than a client remembers.
+    """
+
+    node: Node
+    keys: int
+    flushed: bool
+
+
+class DeletesOverflowed(NamedTuple):
+    """More writes to a node have failed than a client remembers: `kept` is how many keys it does.
+
+    The node may have old values of further keys when it is back.
+    """
+
+    node: Node
+    kept: int
+
+
 class ComputeFinished(NamedTuple):
     """A cached function was called for `key` and took `seconds`; `stored` is whether its value was."""
 
@@ -179,6 +201,8 @@ Event: TypeAlias = (
     | DecodeFailed
     | NodeEjected
     | NodeRestored
+    | DeletesReplayed
+    | DeletesOverflowed
     | ComputeFinished
     | StampedePrevented
     | StaleServed
@@ -192,8 +216,8 @@ class Observer:
     """An observer of a client: one method per kind of event, each optional.
 
     Subclass it, or bring any object with some of these methods. A method is called in the thread
-    or loop of the call it reports (`node_ejected` and `node_restored` in any thread of this
-    process), so it must be quick, and must not block. Its exceptions are counted (`observer_errors`
+    or loop of the call it reports (`node_ejected`, `node_restored`, `deletes_replayed` and
+    `deletes_overflowed` in any thread of this process), so it must be quick, and must not block. Its exceptions are counted (`observer_errors`
     in `stats()`) and do not reach the caller. It may call the client it observes: such calls cause
     no events for this client's observers, for that would never end.
     """
@@ -218,6 +242,12 @@ class Observer:
 
     def node_restored(self, event: NodeRestored) -> None:
         """Handle the return of an ejected node."""
+
+    def deletes_replayed(self, event: DeletesReplayed) -> None:
+        """Handle the deletes of keys whose writes had failed."""
+
+    def deletes_overflowed(self, event: DeletesOverflowed) -> None:
+        """Handle that more writes have failed than a client remembers."""
 
     def compute_finished(self, event: ComputeFinished) -> None:
         """Handle the end of a cached function's call."""
@@ -246,6 +276,8 @@ METHODS: dict[type[Event], str] = {
     DecodeFailed: "decode_failed",
     NodeEjected: "node_ejected",
     NodeRestored: "node_restored",
+    DeletesReplayed: "deletes_replayed",
+    DeletesOverflowed: "deletes_overflowed",
     ComputeFinished: "compute_finished",
     StampedePrevented: "stampede_prevented",
     StaleServed: "stale_served",

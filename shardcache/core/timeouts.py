@@ -11,6 +11,7 @@ from shardcache.errors import ConfigurationError
 
 OnError: TypeAlias = Literal["miss", "raise"]
 Failover: TypeAlias = Literal["miss"]
+OnOverflow: TypeAlias = Literal["warn", "flush"]
 
 DEFAULT_CALL: Final = 0.5  # seconds
 MAX_TIMEOUT: Final = 86_400.0  # a day; `select.poll` overflows above 24 of them

@@ -24,6 +24,7 @@ CLIENT_FIELDS: Final = (
     "timeout",
     "connect_timeout",
     "on_error",
+    "on_overflow",
     "failover",
     "pool_size",
     "clearable",

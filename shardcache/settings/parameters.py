@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 from shardcache.core.lifetimes import MAX_SECONDS, positive_seconds
 from shardcache.core.numeric import whole
 from shardcache.core.placement.nodes import Node
-from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy
+from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, OnOverflow, TimeoutPolicy
 from shardcache.core.urls import split_url
 from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
@@ -187,6 +187,7 @@ PARAMETERS: Final = {
     "timeout": Parameter(_timeout, _number),
     "connect_timeout": Parameter(_connect_timeout, _number),
     "on_error": Parameter(_one_of(get_args(OnError))),
+    "on_overflow": Parameter(_one_of(get_args(OnOverflow))),
     "failover": Parameter(_one_of(get_args(Failover))),
     "pool_size": Parameter(_pool_size, _number),
     "clearable": Parameter(_flag, true_or_false),

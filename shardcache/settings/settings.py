@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.url_warnings import PLAIN_SCHEMES
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.timeouts import Failover, OnError, TimeoutPolicy
+from shardcache.core.timeouts import Failover, OnError, OnOverflow, TimeoutPolicy
 from shardcache.core.urls import split_url
 from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
@@ -57,6 +57,7 @@ class Settings:
     default_ttl: float | None = None
     timeout: TimeoutPolicy = field(default_factory=TimeoutPolicy)
     on_error: OnError = "miss"
+    on_overflow: OnOverflow = "warn"
     failover: Failover = "miss"
     pool_size: int = 32
     clearable: bool = False

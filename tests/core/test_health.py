@@ -246,3 +246,38 @@ def test_the_circuit_of_a_restored_node_is_closed_whatever_a_probe_says():
         assert (health.circuit, health.ejected) == (Circuit.CLOSED, False)
     health.eject(REFUSED, 4.0, 0.5)
     assert health.circuit is Circuit.OPEN
+
+
+def test_a_node_that_may_have_old_values_is_quarantined_first():
+    """For 100 ms after its first valid reply it is still not asked."""
+    health = Health(POLICY)
+    health.eject(SILENT, 10.0, 0.5)
+    health.begin_probe()
+    health.begin_quarantine(20.0)
+    assert (health.circuit, health.ejected) == (Circuit.QUARANTINE, True)
+    assert health.due == pytest.approx(20.1)
+    health.restore(20.1)
+    assert health.circuit is Circuit.CLOSED
+    health.eject(SILENT, 60.0, 0.5)
+    assert health.circuit is Circuit.OPEN
+
+
+def test_a_node_that_fails_in_quarantine_is_probed_again():
+    """After a longer delay, as after any failed probe."""
+    health = Health(POLICY)
+    health.eject(SILENT, 10.0, 0.5)
+    health.begin_quarantine(10.25)
+    health.record_probe_failure(SILENT, 10.35, 0.5)
+    assert health.circuit is Circuit.OPEN
+    assert health.due == pytest.approx(10.35 + 0.375)
+    health.begin_probe()
+    assert health.circuit is Circuit.PROBING
+
+
+def test_a_probe_that_is_on_its_way_does_not_end_the_quarantine():
+    """Another reply came first."""
+    health = Health(POLICY)
+    health.eject(SILENT, 10.0, 0.5)
+    health.begin_quarantine(10.2)
+    health.begin_probe()
+    assert health.circuit is Circuit.QUARANTINE

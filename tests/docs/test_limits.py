@@ -19,7 +19,7 @@ from shardcache.core.keys import MAX_PLAIN
 from shardcache.core.placement.nodes import MAX_WEIGHT
 from shardcache.core.values import envelopes, other_clients
 from shardcache.io import blocking
-from shardcache.operations.cluster import leftovers
+from shardcache.operations.cluster import leftovers, pending
 from shardcache.operations.invalidation import tag_log
 from shardcache.operations.keys.counters import SIGNED_TRIES
 from shardcache.operations.recompute.protection import MOST_MARKS
@@ -49,8 +49,13 @@ FIGURES = {
     "nodes that vote on a lock": f"{leases.MAX_LOCK_NODES}",
     "nodes below which a lock is lost with one of them": f"{membership.MIN_LOCK_NODES}",
     "threads that refresh stale values": f"{blocking.REFRESHERS}",
-    "threads that take back locks and placeholders": f"{blocking.CLEANERS}",
+    "threads that take back locks and placeholders, or delete keys whose writes failed": (
+        f"{blocking.CLEANERS}"
+    ),
     "things to take back, by node": f"{leftovers.MOST}, for {leftovers.PATIENCE:.0f} s each",
+    "[keys whose writes failed](../explanation/health.md#no-old-value-after-a-return), by node": (
+        f"{pending.MOST}"
+    ),
     "refreshes that a client remembers": f"{MOST_MARKS}",
     "kinds of errors that are logged apart": f"{swallowed_log.MAX_KINDS}",
     "functions that are logged apart": f"{recompute_log.MAX_FUNCTIONS}",

@@ -270,7 +270,8 @@ class TwoClients(Harness):
         self.logs: list[EventLog] = []
         super().__init__(nodes, processes=1)
         self.prober = self.process.prober
-        self.prober._log = ProberLog(self.lines.append, lambda *line: self.lines.append(line))
+        log = ProberLog(self.lines.append, *[lambda *line: self.lines.append(line)] * 3)
+        self.prober._log = self.prober._replayer._log = log
         self.add_process()
 
     def make_process(self, skew: float) -> Process:

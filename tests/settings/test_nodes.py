@@ -86,8 +86,8 @@ def test_query_is_shared_out(url, nodes, settings):
             [
                 (
                     "?strateggy=: no such option (known: clearable, codec, connect_timeout, default_ttl,"
-                    " failover, namespace, on_error, pool_size, read_compressed, read_unsigned, strategy,"
-                    " timeout; did you mean"
+                    " failover, namespace, on_error, on_overflow, pool_size, read_compressed,"
+                    " read_unsigned, strategy, timeout; did you mean"
                     " 'strategy'?)"
                 ),
                 "?namespace=: is given more than once",

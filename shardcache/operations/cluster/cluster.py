@@ -162,7 +162,7 @@ class Cluster:
         except NodeError as error:
             reply = error
         seconds = io.now() - started
-        if self.observers or member.health.ejected or isinstance(reply, NodeError):
+        if self.observers or member.health.watched or isinstance(reply, NodeError):
             self._record(member, command, started, seconds, until, reply)
         else:
             member.answered += 1
@@ -266,6 +266,7 @@ class Cluster:
         error.__cause__ = cause
         error.sent = False
         member.refused += 1
+        self.ejector.note_writes(member, command, error)
         if not self.raises:
             self.note_refused(member, error if cause is None else cause)
         self.ejector.refuse(member)
@@ -291,8 +292,11 @@ class Cluster:
             if not self.raises:
                 self.note_swallowed(error)
             self.ejector.record_failure(member, error, started, until - started)
+            self.ejector.note_writes(member, command, reply)
             if error is reply or failure_kind(error) is not FailureKind.NONE:
                 return
+        elif member.health.watched:
+            self.ejector.note_writes(member, command, reply)
         member.answered += 1
         if member.health.ejected:
             self.ejector.record_success(member, command)

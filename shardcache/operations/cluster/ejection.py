@@ -6,9 +6,16 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 from weakref import ref
 
-from shardcache.core.commands import Command, Ping
-from shardcache.core.events import NodeEjected, NodeRestored, Observers
+from shardcache.core.commands import Command, Ping, Reply
+from shardcache.core.events import (
+    DeletesOverflowed,
+    DeletesReplayed,
+    NodeEjected,
+    NodeRestored,
+    Observers,
+)
 from shardcache.core.health import FailureKind, failure_kind
+from shardcache.core.writes import WRITES
 from shardcache.errors import ConnectTimeoutError, NodeError
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Claim, Prober
@@ -21,10 +28,20 @@ class Ejector:
 
     The `prober` has the ejected nodes of this client and of all others that share it. `reach`
     returns the blocking backend over which a node is probed: the member's backend, or one for this
-    probe alone. `client` returns the client, or `None` once it has been collected.
+    probe alone. `client` returns the client, or `None` once it has been collected. `flushes` is
+    whether a node is emptied on which more writes failed than can be remembered.
     """
 
-    __slots__ = ("_client", "_members", "_notified", "_observers", "_stopped", "prober", "reach")
+    __slots__ = (
+        "_client",
+        "_members",
+        "_notified",
+        "_observers",
+        "_stopped",
+        "flushes",
+        "prober",
+        "reach",
+    )
 
     def __init__(
         self,
@@ -36,6 +53,7 @@ class Ejector:
     ) -> None:
         self.prober = prober
         self.reach = reach
+        self.flushes = False
         self._client = client
         self._stopped = False
         self._observers = observers
@@ -109,6 +127,11 @@ class Ejector:
         if member.health.soft or type(command) is Ping:
             self.prober.restore(member.health)
 
+    def note_writes(self, member: Member, command: Command, reply: Reply) -> None:
+        """Note the keys of a write that has failed, or that was done while such keys are known."""
+        if type(command) in WRITES and member in self._members:
+            self.prober.note_writes(member.health, command, reply)
+
     def refuse(self, member: Member) -> None:
         """Record that a call to an ejected node was not sent."""
         if member not in self._members:
@@ -153,3 +176,13 @@ class Ejector:
         """Notify a client that knows of the ejection that the node is back after `seconds`."""
         if self._notified.pop(member, None) is not None and self._observers:
             self._observers.notify(NodeRestored(member.node, seconds))
+
+    def notify_replayed(self, member: Member, keys: int, *, flushed: bool) -> None:
+        """Notify the client that keys of the node were deleted, because writes of them had failed."""
+        if self._observers:
+            self._observers.notify(DeletesReplayed(member.node, keys, flushed))
+
+    def notify_overflowed(self, member: Member, kept: int) -> None:
+        """Notify the client that more writes have failed than can be remembered."""
+        if self._observers:
+            self._observers.notify(DeletesOverflowed(member.node, kept))

@@ -11,14 +11,8 @@ from functools import partial
 from typing import Final
 
 from shardcache.core.commands import DeleteCas, Gets, Payload, Reply
-from shardcache.errors import (
-    ConnectTimeoutError,
-    NodeError,
-    NodeRefusedError,
-    NodeUnavailableError,
-    PoolTimeoutError,
-    ShardCacheError,
-)
+from shardcache.core.writes import may_land
+from shardcache.errors import NodeError, NodeRefusedError, ShardCacheError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.port import UNANSWERED, Pause
@@ -53,14 +47,7 @@ def may_store(reply: Reply) -> bool:
 
     It cannot if it has answered, or if the command did not reach it.
     """
-    if reply is UNANSWERED:
-        return True
-    if not isinstance(reply, NodeError) or not getattr(reply, "sent", True):
-        return False
-    if isinstance(reply, (ConnectTimeoutError, PoolTimeoutError, NodeRefusedError)):
-        return False
-    refused = isinstance(reply.__cause__, ConnectionRefusedError)
-    return not (isinstance(reply, NodeUnavailableError) and refused)
+    return reply is UNANSWERED or (isinstance(reply, NodeError) and may_land(reply))
 
 
 def remove_later(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -11,6 +11,7 @@ from shardcache.core.commands import Payload
 from shardcache.core.health import Health
 from shardcache.core.placement.nodes import Node
 from shardcache.errors import NodeError
+from shardcache.operations.cluster.pending import PendingDeletes
 
 if TYPE_CHECKING:  # they work on members
     from shardcache.operations.cluster.ejection import Ejector
@@ -21,19 +22,23 @@ class SharedHealth(Health):
     """The health of one node, shared by the clients of this process.
 
     `members` has the member of each client that uses the node, with that client's ejector. Clients
-    that reach the node by the same `identity` share its health; `None` is never shared.
+    that reach the node by the same `identity` share its health; `None` is never shared. `pending`
+    has the keys whose writes failed, of all these clients; `watched` is whether replies matter that are
+    no errors: while the node is ejected, or has such keys.
 
     It is read and changed without a lock, which an interrupt could leave locked: each step is one
     atomic operation of a dict.
     """
 
-    __slots__ = ("departed", "identity", "members")
+    __slots__ = ("departed", "identity", "members", "pending", "watched")
 
     def __init__(self) -> None:
         super().__init__()
         self.identity: Hashable = None
         self.members: dict[Member, Ejector] = {}
         self.departed = 0  # answered calls of members that have left
+        self.pending = PendingDeletes()
+        self.watched = False  # read after every call
 
     @property
     def answered(self) -> int:
@@ -44,6 +49,12 @@ class SharedHealth(Health):
     def suspect(self) -> bool:
         """Whether the node has been silent since it last answered."""
         return self._timeouts > 0 and self.silent(self.answered)
+
+    def watch(self) -> None:
+        """Watch the replies from now on if there is a reason; else do not, until there is one."""
+        self.watched = self.ejected or bool(self.pending)
+        if self.pending:  # noted just now by another thread
+            self.watched = True
 
 
 class Member:
@@ -116,5 +127,13 @@ class Member:
             "refused_calls": self.refused,
             "ejections": self.ejections,
             "refused_connections": getattr(self.backend, "refused_connections", 0),
+            "pending_deletes": len(self.health.pending),
             "mean_seconds": self.seconds / calls if calls else 0.0,
         }
+
+
+def clients_of(health: SharedHealth) -> Sequence[tuple[Member, Ejector]]:
+    """Return the members that share a node's health, each with the ejector of its live client."""
+    members = health.members
+    pairs = [(member, members.get(member)) for member in list(members)]
+    return [(member, each) for member, each in pairs if each is not None and not each.stopped]

@@ -14,12 +14,18 @@ never probe, so a node that is still silent costs no caller a timeout. If most n
 silent, the fault may be on this side (the client *fails open*): then none of them waits longer than
 a second for its next probe.
 
+*What happens first*: a node may have old values when it answers, because writes and deletes were
+refused. It is in *quarantine* then: this thread waits until nothing older can arrive there, deletes
+those keys (`replay`), and only then restores the node.
+
 *Which races are harmless*: no lock is taken, because an interrupt could leave it locked. The thread
 that puts a node into the list of ejected nodes (`setdefault`) ejects it, and the thread that takes
 it out (`pop`) restores it. Both are atomic, so each change happens once, and each client reports it
 once. A call that was sent before a soft ejection may still be answered: that restores the node. A
 failure of a call that began before the return of the node is ignored. Two watches may overlap for
-one round: a node is pinged twice. An interrupt may leave a node in the list that is not ejected:
+one round: a node is pinged twice, or its keys are deleted twice. A write that is refused in the
+moment in which its node is restored is made up for at once: a read may find its old value for the
+length of one call. An interrupt may leave a node in the list that is not ejected:
 its claim is void after a second, and another thread may take it over.
 """
 
@@ -28,28 +34,37 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shardcache.core.commands import Ping, Reply
-from shardcache.core.health import FailureKind, failure_kind
+from shardcache.core.commands import Command, Ping, Reply
+from shardcache.core.health import Circuit, FailureKind, failure_kind
 from shardcache.errors import NodeError, NodeRefusedError, NodeUnavailableError, ShardCacheError
-from shardcache.operations.cluster.members import Member, SharedHealth
+from shardcache.operations.cluster.members import Member, SharedHealth, clients_of
+from shardcache.operations.cluster.replay import Replayer
 from shardcache.operations.port import IO
 
 if TYPE_CHECKING:  # it works on this
     from shardcache.operations.cluster.ejection import Ejector
 
 TICK: Final = 0.1  # seconds between two looks for nodes that are due
+ROUNDS: Final = 5  # of deletes before a node is restored, while further calls to it are refused
 DOUBT: Final = 1.0  # seconds; the longest wait between two probes while most nodes are silent
 ABANDONED: Final = 1.0  # seconds after which a claim to a node that is not ejected is void
 
 
 class ProberLog(NamedTuple):
-    """Where the ejections are logged, and the returns with the seconds that the node was out."""
+    """Where the ejections are logged, and what follows them.
+
+    The returns: with the seconds that the node was out, and how many keys were deleted on it because
+    writes of them had failed. That there are more such keys than can be kept. That a node refused to
+    delete some.
+    """
 
     ejected: Callable[[NodeError], None]
-    restored: Callable[[str, float], None]
+    restored: Callable[[str, float, int], None]
+    overflowed: Callable[[str, int], None] = lambda _name, _kept: None
+    refused: Callable[[str, int, NodeError], None] = lambda _name, _keys, _error: None
 
 
-SILENT: Final = ProberLog(lambda _error: None, lambda _name, _seconds: None)
+SILENT: Final = ProberLog(lambda _error: None, lambda _name, _seconds, _deleted: None)
 
 
 class Claim:
@@ -88,6 +103,7 @@ class Prober:
         "_log",
         "_out",
         "_process",
+        "_replayer",
         "_watch",
         "now",
         "timeout",
@@ -98,6 +114,7 @@ class Prober:
         self.now = io.now
         self._io = io
         self._log = log
+        self._replayer = Replayer(io, timeout, log)
         # Nodes by their identity, while a client has them.
         self._known: dict[Hashable, SharedHealth] = {}
         # The thread that puts a node in with `setdefault` ejects it, the thread that takes it out
@@ -162,6 +179,7 @@ class Prober:
             if not self._try_claim(health, claim):
                 return
             health.eject(error, now, self._io.random())
+            health.watch()
             self._out.setdefault(health, claim)  # the claim may have been dropped as abandoned
         except BaseException:
             if not health.ejected and self._out.get(health) is claim:
@@ -182,10 +200,22 @@ class Prober:
         self._out[health] = claim  # the thread that had it was interrupted twice
         return True
 
+    def note_writes(self, health: SharedHealth, command: Command, reply: Reply) -> None:
+        """Note which keys a command has left with an old value, to be deleted later."""
+        self._replayer.note(health, command, reply)
+
     def restore(self, health: SharedHealth) -> None:
-        """Restore a node that has answered, and notify every client, unless another thread does."""
+        """Restore a node that has answered; first delete what may be old there, after a quarantine."""
         if health not in self._out or not health.ejected:  # it may be about to be ejected
             return
+        if not health.pending:
+            self._restore(health)
+        elif health.circuit is not Circuit.QUARANTINE:
+            health.begin_quarantine(self.now())
+            self.ensure_running()
+
+    def _restore(self, health: SharedHealth, deleted: int = 0) -> None:
+        """Restore a node, and notify every client, unless another thread does."""
         now = self.now()
         try:
             if self._out.pop(health, None) is None:
@@ -196,9 +226,10 @@ class Prober:
             if health.ejected:  # an ejected node stays in the list, to be restored later
                 self._out.setdefault(health, Claim(now))
             raise
+        health.watch()
         clients = clients_of(health)
         if clients:
-            self._log.restored(clients[0][0].node.name, seconds)
+            self._log.restored(clients[0][0].node.name, seconds, deleted)
         for member, ejector in clients:
             ejector.notify_restored(member, seconds)
 
@@ -225,15 +256,18 @@ class Prober:
         while self._out and self._watch is watch:
             self._alive = now = self.now()
             due = self._due(now)
-            if due:
-                await self._probe(due)
-            else:
+            quarantined = [health for health in due if health.circuit is Circuit.QUARANTINE]
+            for health in quarantined:
+                await self._end_quarantine(health)
+            if len(due) > len(quarantined):
+                await self._probe([health for health in due if health not in quarantined])
+            elif not due:
                 await self._io.sleep(TICK)
         if self._watch is watch:
             self._watch = None
 
     def _due(self, now: float) -> Sequence[SharedHealth]:
-        """Return the nodes to be probed now.
+        """Return the nodes to be probed now, and those whose quarantine is over.
 
         When more than half of a client's nodes are silent, this process itself may be at fault: then
         none of them waits longer than a second.
@@ -244,6 +278,7 @@ class Prober:
             health
             for health in out
             if now < health.due and health.soft and health.looked + DOUBT <= now
+            if health.circuit is not Circuit.QUARANTINE
         ]
         if early:
             asked = {ejector for health in early for _, ejector in clients_of(health)}
@@ -293,6 +328,23 @@ class Prober:
             elif health.ejected:
                 backend.eject()
 
+    async def _end_quarantine(self, health: SharedHealth) -> None:
+        """Delete the keys of a node whose writes failed while it was out; then restore it."""
+        deleted = 0
+        for _ in range(ROUNDS):  # calls that are refused meanwhile may add more
+            self._alive = self.now()
+            reply = await self._replayer.replay(health)
+            if isinstance(reply, NodeError):
+                self._judge(health, reply)
+                return
+            deleted += reply
+            if not health.pending:
+                break
+        self._restore(health, deleted)
+        if health.pending:  # refused just now: these are deleted without a quarantine
+            await self._replayer.replay(health)
+            self._replayer.follow_up(health)
+
     async def _ping(self, probes: Sequence[Probe]) -> Sequence[Reply]:
         """Ping all nodes at once; if that raises, one after the other, to tell which one fails."""
         self._alive = now = self.now()
@@ -319,10 +371,3 @@ def _unreachable(member: Member, error: Exception) -> NodeError:
     """Return the error of a node to which no ping can be sent."""
     reason = str(error) if isinstance(error, ShardCacheError) else repr(error)
     return NodeUnavailableError(f"cannot be probed: {reason}", member.node.name)
-
-
-def clients_of(health: SharedHealth) -> Sequence[tuple[Member, Ejector]]:
-    """Return the members that share a node's health, each with the ejector of its live client."""
-    members = health.members
-    pairs = [(member, members.get(member)) for member in list(members)]
-    return [(member, each) for member, each in pairs if each is not None and not each.stopped]

@@ -16,7 +16,7 @@ from shardcache.operations.cluster.routing import Key
 class NodeStats(NamedTuple):
     """One node's figures: the server's own, or its error, and this client's counters.
 
-    `circuit` is `closed`, or `open` or `probing` while the node is ejected.
+    `circuit` is `closed`, or `open`, `probing` or `quarantine` while the node is ejected.
     """
 
     server: dict[str, str] | NodeError
@@ -52,8 +52,8 @@ class Counters(dict[str, dict[str, int | float]]):
     """A client's counters since it was created, by the node's name.
 
     `protection` are the counters of all values that were recomputed through this client, `circuits`
-    has `closed`, `open` or `probing` by the node's name, `pools` the connections that there are now;
-    a node without connections, such as one in memory, has none.
+    has `closed`, `open`, `probing` or `quarantine` by the node's name, `pools` the connections that
+    there are now; a node without connections, such as one in memory, has none.
     """
 
     protection: dict[str, float]

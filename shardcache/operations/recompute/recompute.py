@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from shardcache.core.cache_policy import lifetime_of
 from shardcache.core.commands import (
     Cas,
+    Delete,
     DeleteCas,
     GetOrStub,
     Gets,
@@ -82,7 +83,10 @@ async def begin_over(request: Request) -> Claim:
     claim = StubClaim(request.cluster, request.member, request.name, request.io.token())
     for _ in range(TAKEOVERS):
         reply = await _leave_stub(request, claim)
-        if reply is None or reply.leads or is_abandoned(reply.payload):
+        if reply is None:  # the node has failed, and is to have no old value when it is back
+            await request.ask(Delete(request.name))
+            return claim
+        if reply.leads or is_abandoned(reply.payload):
             return claim
         refresh = None if reply.payload is None else await _claim_any_refresh(request)
         if refresh is not None:

@@ -41,6 +41,19 @@ def test_refresh_stores_over_an_older_recompute(lock, kinds, before):
     assert harness.count("rejected") == 1
 
 
+def test_a_refresh_that_cannot_be_stored_leaves_no_old_value():
+    """Its node is out, and is asked again when the old value is deleted there."""
+    harness = RecomputeHarness(processes=1, kinds=REDIS[:1])
+    harness.call(0)
+    harness.kill(0)
+    harness.source.version = 1
+    assert harness.run(cached_value.refresh(harness.request())) == 1
+    harness.nodes[0].up = True
+    harness.advance(30.0, lambda: not harness.ejected())
+    assert harness.nodes[0].held(b"report") is None
+    assert harness.call(0) == 1
+
+
 @pytest.mark.parametrize("terms", [{}, {"stale": 30.0}], ids=["fresh only", "stale"])
 @pytest.mark.parametrize("kinds", [REDIS, MEMCACHED], ids=["redis", "memcached"])
 def test_a_refresh_stores_over_an_older_one(kinds, terms):

@@ -1,0 +1,135 @@
+"""Writes that failed: which keys may have an old value because of one, now or when it lands late.
+
+A write *lands* when the node carries it out. One that has timed out may land later, over another
+connection than the calls after it, and so after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final
+
+from shardcache.core.commands import (
+    Cas,
+    CasKeep,
+    CasUntil,
+    Command,
+    CommandList,
+    Delete,
+    DeleteCas,
+    DeleteMany,
+    Incr,
+    IncrSigned,
+    Reply,
+    Set,
+    SetMany,
+    Touch,
+    When,
+    keys_of,
+)
+from shardcache.core.key_accesses import single_commands
+from shardcache.core.reserved_keys import (
+    CLEARABLE,
+    CLEARED,
+    GENERATIONS,
+    LOCKS,
+    MARKS,
+    PROBES,
+    REFRESHING,
+    VALUE_LOCKS,
+)
+from shardcache.errors import (
+    ConnectTimeoutError,
+    NodeError,
+    NodeRefusedError,
+    NodeUnavailableError,
+    PoolTimeoutError,
+)
+
+# The commands of which a key may have an old value. Not here: what changes nothing but a stub or a
+# lock. They stand for no value, and end by themselves.
+WRITES: Final[frozenset[type]] = frozenset(
+    {
+        Set,
+        SetMany,
+        Cas,
+        CasKeep,
+        CasUntil,
+        Delete,
+        DeleteMany,
+        DeleteCas,
+        Touch,
+        Incr,
+        IncrSigned,
+        CommandList,
+    }
+)
+# Without a condition on what is there, so that they may replace something newer.
+_BLIND: Final = (Set, SetMany, Touch)
+
+# Prefixes of keys that hold no value of a caller, and must not be deleted: another client may hold
+# the lock, and a generation is decided by a majority of nodes.
+_KEPT: Final = (LOCKS, VALUE_LOCKS, GENERATIONS, CLEARED, MARKS, REFRESHING, PROBES)
+
+
+class Repair(IntEnum):
+    """When a key is deleted after a write of it has failed. In any case when its node was ejected."""
+
+    AT_RETURN = (
+        0  # otherwise never: it has the value that it had before, and nothing lands on a newer one
+    )
+    IF_WRITTEN = 1  # also if a newer write is confirmed, because the older one may land after it
+    ALWAYS = 2  # also if the node answers again without having been ejected
+
+
+def may_land(error: NodeError) -> bool:
+    """Return whether the node may still carry out a command that ended with this error.
+
+    It cannot if it has refused the command, or if the command did not reach it.
+
+    >>> may_land(NodeRefusedError("read only")), may_land(NodeUnavailableError("connection lost"))
+    (False, True)
+    """
+    if isinstance(error, (ConnectTimeoutError, PoolTimeoutError, NodeRefusedError)):
+        return False
+    if not isinstance(error, NodeUnavailableError):
+        return True
+    return error.sent and not isinstance(error.__cause__, ConnectionRefusedError)
+
+
+def written_keys(command: Command, reply: Reply) -> Iterator[tuple[bytes, Repair | None]]:
+    """Yield each key that a command was to write, and how it is repaired; `None` if it was written.
+
+    A key that the node refused to write is left out: its old value is deleted at once.
+    """
+    for each, its_reply in single_commands(command, reply):
+        if type(each) not in WRITES:
+            continue
+        keys = keys_of(each)
+        replies = its_reply if isinstance(its_reply, list) else [its_reply] * len(keys)
+        for key, result in zip(keys, replies, strict=True):
+            if _is_kept(key) or isinstance(result, NodeRefusedError):
+                continue
+            if not isinstance(result, NodeError):
+                yield key, None
+            elif not _adds(each) or may_land(result):
+                yield key, _repair(each, result)
+
+
+def _adds(command: Command) -> bool:
+    """Return whether a command is an `add`: it replaces nothing, so nothing is old if it did not come."""
+    return isinstance(command, Set) and command.when is When.ABSENT
+
+
+def _repair(command: Command, error: NodeError) -> Repair:
+    if isinstance(command, (Delete, DeleteMany)) or not getattr(error, "sent", True):
+        return Repair.ALWAYS
+    lands = isinstance(command, _BLIND) and may_land(error)
+    return Repair.IF_WRITTEN if lands else Repair.AT_RETURN
+
+
+def _is_kept(key: bytes) -> bool:
+    if key.startswith(CLEARABLE):  # behind it stands a generation, then the key's own name
+        _, _, key = key.removeprefix(CLEARABLE).partition(b":")
+    return key.startswith(_KEPT)
