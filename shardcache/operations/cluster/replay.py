@@ -79,7 +79,7 @@ class Replayer:
         health.watch()
 
     async def ping(self, health: SharedHealth) -> NodeError | float:
-        """Ping a node that is not ejected; return when the ping began that it has answered, or its error.
+        """Ping a node that is not ejected; return when it has answered, or its error.
 
         A timeout counts as that of a call. A refused connection does not: a server that restarts refuses
         them for a moment, and is ejected only by calls that notice.
@@ -91,7 +91,7 @@ class Replayer:
                 if failure_kind(reply) is FailureKind.TIMEOUT:
                     ejector.record_failure(member, reply, began, self._timeout)
                 return reply
-        return began
+        return self._io.now()
 
     async def _delete(
         self, health: SharedHealth, keys: Sequence[bytes], moment: float
@@ -149,8 +149,8 @@ class Replayer:
 class _FollowUp:
     """The background work for one node that is not ejected.
 
-    `answered` is when the ping began that it has just answered, `pause` the seconds before the next
-    ping if it does not answer.
+    `answered` is when it has just answered a ping, `pause` the seconds before the next ping if it does
+    not answer.
     """
 
     __slots__ = ("_answered", "_health", "_pause", "_replayer")
