@@ -110,7 +110,7 @@ class DecodeFailed(NamedTuple):
 
 
 class NodeEjected(NamedTuple):
-    """A node was ejected because of `error`: it is not asked, and its keys read as misses."""
+    """A node was ejected because of `error`: it is not asked, and its keys are misses or take a detour."""
 
     node: Node
     error: NodeError
@@ -121,6 +121,18 @@ class NodeRestored(NamedTuple):
 
     node: Node
     seconds: float
+
+
+class CallDetoured(NamedTuple):
+    """A call about keys of `node`, which is ejected, was sent to `stand_in` instead.
+
+    `command` is that of `CallFinished`, `keys` the number of keys. There is one for each such call.
+    """
+
+    command: str
+    node: Node
+    stand_in: Node
+    keys: int
 
 
 class ComputeFinished(NamedTuple):
@@ -179,6 +191,7 @@ Event: TypeAlias = (
     | DecodeFailed
     | NodeEjected
     | NodeRestored
+    | CallDetoured
     | ComputeFinished
     | StampedePrevented
     | StaleServed
@@ -219,6 +232,9 @@ class Observer:
     def node_restored(self, event: NodeRestored) -> None:
         """Handle the return of an ejected node."""
 
+    def call_detoured(self, event: CallDetoured) -> None:
+        """Handle a call that another node got, because the keys' own node is ejected."""
+
     def compute_finished(self, event: ComputeFinished) -> None:
         """Handle the end of a cached function's call."""
 
@@ -246,6 +262,7 @@ METHODS: dict[type[Event], str] = {
     DecodeFailed: "decode_failed",
     NodeEjected: "node_ejected",
     NodeRestored: "node_restored",
+    CallDetoured: "call_detoured",
     ComputeFinished: "compute_finished",
     StampedePrevented: "stampede_prevented",
     StaleServed: "stale_served",
