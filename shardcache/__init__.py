@@ -11,6 +11,7 @@ from shardcache.clients.function_cache import CacheInfo
 from shardcache.clients.locks import AsyncLease, AsyncLock, Lease, Lock
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.events import (
+    CallDetoured,
     CallFinished,
     ClientCreated,
     ComputeFinished,
@@ -76,7 +77,7 @@ from shardcache.operations.keys.admin import Counters, NodeStats, Stats
 from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.recompute.blocks import bypass, refresh
 from shardcache.plugin.hookspecs import hookimpl
-from shardcache.settings import Settings
+from shardcache.settings import Gutter, Settings
 
 if TYPE_CHECKING:
     from shardcache.clients.asyncio import AsyncClient
@@ -92,6 +93,7 @@ __all__ = [
     "CacheInfo",
     "CachePolicy",
     "CachedFunction",
+    "CallDetoured",
     "CallFinished",
     "CheckFailedError",
     "Client",
@@ -106,6 +108,7 @@ __all__ = [
     "DecodeError",
     "DecodeFailed",
     "EncodeError",
+    "Gutter",
     "InvalidKeyError",
     "KeyBuildError",
     "KeysAccessed",

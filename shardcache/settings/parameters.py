@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 from shardcache.core.lifetimes import MAX_SECONDS, positive_seconds
 from shardcache.core.numeric import whole
 from shardcache.core.placement.nodes import Node
-from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, TimeoutPolicy
+from shardcache.core.timeouts import MAX_TIMEOUT, OnError, TimeoutPolicy
 from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
+from shardcache.settings.gutter import read_failover
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list
 from shardcache.settings.options import parse_options
 
@@ -172,7 +173,7 @@ PARAMETERS: Final = {
     "timeout": Parameter(_timeout, _number),
     "connect_timeout": Parameter(_connect_timeout, _number),
     "on_error": Parameter(_one_of(get_args(OnError))),
-    "failover": Parameter(_one_of(get_args(Failover))),
+    "failover": Parameter(read_failover),
     "pool_size": Parameter(_pool_size, _number),
     "clearable": Parameter(_flag, true_or_false),
     "lock_nodes": Parameter(_lock_nodes),
