@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from faults.scenes import lives, network, outages, pauses
+from faults.scenes import failover, lives, network, outages, pauses
 from faults.scenes.common import Scene
 from faults.stage import BOTH, GREENLETS, MANY_TASKS, MANY_THREADS, RUNS, TASKS, THREAD, Crew
 
@@ -54,6 +54,13 @@ ROWS: Final = (
         scene=network.limited,
         crews=(MANY_THREADS, MANY_TASKS),
         kinds=ALL,
+    ),
+    Row(
+        name="B7",
+        fault="1 of 3 stopped, values from a source",
+        scene=failover.loading,
+        kinds=ALL,
+        quick=True,
     ),
     Row(
         name="C2",
