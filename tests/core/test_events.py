@@ -10,6 +10,7 @@ import pytest
 from shardcache import Client, ConfigurationError, DecodeError, Node, NodeUnavailableError, Observer
 from shardcache.core.events import (
     METHODS,
+    CallDetoured,
     CallFinished,
     ClientCreated,
     ComputeFinished,
@@ -41,6 +42,7 @@ EVENTS = [
     DecodeFailed(NODE, b"k", DecodeError("not JSON")),
     NodeEjected(NODE, REFUSED),
     NodeRestored(NODE, 1.0),
+    CallDetoured("get", NODE, Node("memory://b"), 1),
     ComputeFinished(b"k", 0.1, None, stored=True),
     StampedePrevented(b"k", "joined", 0.1),
     StaleServed(b"k"),
