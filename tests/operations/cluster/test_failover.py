@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from operations.failover_harness import CAP, FailoverHarness
-from operations.harness import EventLog, closing
+from operations.harness import closing
 from shardcache.core.capabilities import CAS, EVERYTHING, STUBS
 from shardcache.core.commands import (
     Cas,
@@ -19,11 +19,11 @@ from shardcache.core.commands import (
     Touch,
     When,
 )
-from shardcache.core.events import CallDetoured, CallFinished, KeysAccessed, NodeFailed
 from shardcache.core.leases import LockPolicy
 from shardcache.core.lifetimes import KEEP
 from shardcache.core.reserved_keys import DETOURED, RESERVED
 from shardcache.errors import NodeUnavailableError, PartialFailureError
+from shardcache.operations.cluster import leftovers
 from shardcache.operations.cluster.failover import StandIn
 from shardcache.operations.invalidation import clearing
 from shardcache.operations.keys import admin, ages, single
@@ -298,6 +298,21 @@ class TestCalls:
         assert harness.get(key) == "v"
 
 
+class TestLeftovers:
+    """Lock tokens and marks that a stand-in may still keep."""
+
+    def test_one_on_a_stand_in_is_removed_there(self, harness):
+        """Although its owner is ejected, and the stand-in itself was silent for a moment."""
+        key, mark = harness.mine[0], (0, b"mark")
+        _, stand_in, _ = harness.cluster.route(key)
+        harness.run(harness.cluster.ask(stand_in, Set(key.encode(), mark)))
+        leftovers.remove_later(harness.cluster, [stand_in], key.encode(), mark)
+        assert harness.detoured(stand_in.backend, key) is not None
+        harness.advance(1.0)
+        assert harness.detoured(stand_in.backend, key) is None
+        assert stand_in.leftovers == {}
+
+
 class TestNoDetour:
     """What is about a node is not asked of another."""
 
@@ -374,74 +389,6 @@ class TestReturn:
         place = 0 if node == "owner" else int(stand_in.member.node.name[1:])
         assert len(harness.received[place]) == before[place] + 1
         assert harness.members[0].refused == 0
-
-
-class TestCounting:
-    """What operators see of a detour."""
-
-    def test_hits_and_misses_are_of_the_node_that_answers(self, harness):
-        """One key or many; those of the ejected node do not move."""
-        one, two, *_ = harness.mine
-        figures = harness.cluster.counters_of
-        harness.store(b"v", key=one)
-        before = figures(harness.members[0])
-        harness.get(one)
-        harness.get(two)
-        harness.get_many(one, two)
-        others = [figures(member) for member in harness.members[1:]]
-        assert sum(each["hits"] for each in others) == 2
-        assert sum(each["misses"] for each in others) == 2
-        after = figures(harness.members[0])
-        assert (after["hits"], after["misses"]) == (before["hits"], before["misses"])
-        calls = 2 + len({harness.owner(one), harness.owner(two)})
-        assert after["detoured_calls"] == before["detoured_calls"] + calls
-        assert after["errors"] == before["errors"]
-
-    def test_undecodable_bytes_too(self, harness):
-        """They are the stand-in's."""
-        key = harness.mine[0]
-        _, stand_in, _ = harness.cluster.route(key)
-        stand_in.backend.store.execute(Set(DETOURED + key.encode(), (99, b"?")))
-        assert harness.get(key) is None
-        assert harness.cluster.counters_of(stand_in.member)["decode_failures"] == 1
-
-    def test_they_outlast_a_change_of_nodes(self, harness):
-        """What a stand-in has counted is kept when its owner leaves."""
-        harness.store("v", key=harness.mine[0])
-        harness.get(harness.mine[0])
-        cluster = harness.cluster
-        others = {name: each for name, each in cluster.members.items() if name != "n0"}
-        changed = cluster.with_nodes(cluster.topology.removing("n0"), others)
-        assert sum(changed.counters_of(each)["hits"] for each in others.values()) == 1
-        assert sum(each.hits for each in others.values()) == 1
-
-    @pytest.mark.parametrize("clearable", [False, True])
-    def test_observers_see_the_callers_names(self, make_harness, clearable):
-        """A detour is an event of its own; the call is one of the node that answers."""
-        log = EventLog(CallDetoured, CallFinished, KeysAccessed, NodeFailed)
-        harness = make_harness(3, log=log, clearable=clearable)
-        key = next(key for key in KEYS if harness.order(key) == [0, 1, 2])
-        first, second, _ = harness.members
-        harness.get(key)  # a clearable client looks at its generation first
-        harness.kill(0)
-        log.events.clear()
-        harness.store("v", 7.0, key=key)
-        detoured, accessed, *_ = sorted(
-            (each for each in log.events if not isinstance(each, CallFinished)),
-            key=lambda each: type(each).__name__,
-        )
-        assert detoured == CallDetoured("set", first.node, second.node, 1)
-        assert (accessed.node, accessed.ttl) == (second.node, 7.0)
-        assert list(accessed.keys) == [key.encode()]
-        assert log.of(NodeFailed) == []
-        assert log.of(CallFinished)[0].node is second.node
-
-    def test_a_line_a_minute_reminds_of_the_node(self, harness):
-        """Although no call fails."""
-        told = []
-        harness.cluster.note_refused = lambda member, error: told.append((member, error))
-        harness.get(harness.mine[0])
-        assert told == [(harness.members[0], harness.members[0].health.error)]
 
 
 class TestClearable:
