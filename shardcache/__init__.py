@@ -11,6 +11,7 @@ from shardcache.clients.function_cache import CacheInfo
 from shardcache.clients.locks import AsyncLease, AsyncLock, Lease, Lock
 from shardcache.core.cache_policy import CachePolicy
 from shardcache.core.events import (
+    CallDetoured,
     CallFinished,
     ClientCreated,
     ComputeFinished,
@@ -78,7 +79,7 @@ from shardcache.operations.keys.admin import Counters, NodeStats, Stats
 from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.recompute.blocks import bypass, refresh
 from shardcache.plugin.hookspecs import hookimpl
-from shardcache.settings import Settings
+from shardcache.settings import Gutter, Settings
 
 if TYPE_CHECKING:
     from shardcache.clients.asyncio import AsyncClient
@@ -94,6 +95,7 @@ __all__ = [
     "CacheInfo",
     "CachePolicy",
     "CachedFunction",
+    "CallDetoured",
     "CallFinished",
     "CheckFailedError",
     "Client",
@@ -110,6 +112,7 @@ __all__ = [
     "DeletesOverflowed",
     "DeletesReplayed",
     "EncodeError",
+    "Gutter",
     "InvalidKeyError",
     "KeyBuildError",
     "KeysAccessed",

@@ -13,8 +13,9 @@ from typing import Any, Final
 from shardcache import AsyncClient, Client, NodeTimeoutError
 from shardcache.backends.transport import asyncio as aio
 from shardcache.backends.transport import blocking, channel, pool
+from shardcache.clients import base
 from shardcache.core import health
-from shardcache.operations.cluster import cluster, replay
+from shardcache.operations.cluster import cluster, failover, replay
 
 # What is replaced is of any type, hence `Any`.
 
@@ -188,6 +189,14 @@ def _without_quarantine() -> None:
     health.Health.begin_quarantine = begin_no_quarantine
 
 
+def _without_failover() -> None:
+    base.build_failover = lambda *_: None
+
+
+def _without_ttl_cap() -> None:
+    failover.with_ttl_cap = lambda command, _: command
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -205,6 +214,8 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "closed-loops": _without_closed_loops,
     "discards": _without_discards,
     "release": _without_release,
+    "failover": _without_failover,
+    "ttl-cap": _without_ttl_cap,
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from faults.scenes import lives, network, outages, pauses, stale
+from faults.scenes import failover, lives, network, outages, pauses, stale
 from faults.scenes.common import Scene
 from faults.stage import BOTH, GREENLETS, MANY_TASKS, MANY_THREADS, RUNS, TASKS, THREAD, Crew
 
@@ -59,6 +59,13 @@ ROWS: Final = (
     Row(name="B3", fault="writes that land late", scene=stale.late, kinds=ALL, quick=True),
     Row(name="B6", fault="read by another process", scene=stale.read_elsewhere, kinds=ALL),
     Row(name="overflow", fault="20,000 failed writes", scene=stale.overflowed, kinds=ALL),
+    Row(
+        name="B7",
+        fault="1 of 3 stopped, values from a source",
+        scene=failover.loading,
+        kinds=ALL,
+        quick=True,
+    ),
     Row(
         name="C2",
         fault="reads cancelled",

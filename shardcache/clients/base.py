@@ -15,6 +15,7 @@ from shardcache.backends.base import BackendOptions
 from shardcache.clients.construction import (
     backend_options,
     build_codec,
+    build_failover,
     build_payloads,
     build_strategy,
     cluster_type,
@@ -57,6 +58,7 @@ from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ClientCopyError, ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.ejection import Ejector
+from shardcache.operations.cluster.failover import StandIn
 from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.keys import admin
@@ -65,7 +67,7 @@ from shardcache.operations.port import IO
 from shardcache.operations.recompute.many import ItemRequest, MakeRequest, check_policy
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
-from shardcache.settings import REDLOCK, Settings, is_disabled
+from shardcache.settings import REDLOCK, Failover, Gutter, Settings, is_disabled
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -89,7 +91,7 @@ class ClientBase(ABC, Generic[BackendT]):
         timeout: float | timedelta | TimeoutPolicy = 0.5,
         on_error: Literal["miss", "raise"] = "miss",
         on_overflow: Literal["warn", "flush"] = "warn",
-        failover: Literal["miss"] = "miss",
+        failover: Failover = "miss",
         pool_size: int = 32,
         clearable: bool = False,
         locks: str = REDLOCK,
@@ -111,6 +113,8 @@ class ClientBase(ABC, Generic[BackendT]):
         and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
         `on_overflow="flush"` empties a node, when it is back, on which more writes have failed than a
         client remembers; `"warn"` leaves it as it is, and says so in the log.
+        `failover="next"` keeps the keys of a node that is down on the next node of each key's order of
+        preference, for at most a minute each, and a `Gutter` on spare nodes; `"miss"` keeps them nowhere.
         `pool_size` bounds blocking connections per node. With `clearable`, `clear()` can empty the
         namespace: the names of its keys then carry a generation, so that clients with and without
         it share no value. `locks` says who keeps locks: `"redlock"`, a majority of the nodes, or the URL
@@ -157,6 +161,7 @@ class ClientBase(ABC, Generic[BackendT]):
         weakref.finalize(membership, membership.services.stop).atexit = False
         swallowed = SwallowedErrorLog()
         space = membership.namespace(settings.namespace)
+        members = membership.build(topology)
         self._settings = settings
         self._options = options
         self._membership = membership
@@ -168,7 +173,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self._cluster: Cluster = self._cluster_type(settings, space)(
             io=io,
             topology=topology,
-            members=membership.build(topology),
+            members=members,
             keys=space.keys,
             payloads=payloads,
             timeout=settings.timeout.call,
@@ -177,6 +182,7 @@ class ClientBase(ABC, Generic[BackendT]):
             observers=all_observers,
             ejector=ejector,
             lock_provider=self._make_lock_provider(plugins, settings, options),
+            failover=build_failover(settings, topology, members, membership.build),
             note_swallowed=swallowed.note,
             note_refused=swallowed.note_refused,
         )
@@ -288,6 +294,17 @@ class ClientBase(ABC, Generic[BackendT]):
         return self._cluster.topology.nodes
 
     @property
+    def failover(self) -> Failover:
+        """Return what happens to the keys of a node that is down: `miss`, `next` or a `Gutter`."""
+        return self._settings.failover
+
+    @property
+    def gutter_nodes(self) -> tuple[Node, ...]:
+        """Return the spare nodes of this client, which only stand in for others."""
+        failover = self._settings.failover
+        return failover.nodes if isinstance(failover, Gutter) else ()
+
+    @property
     def topology(self) -> Topology:
         """Return the nodes with their strategy and placement, as one immutable value."""
         return self._cluster.topology
@@ -329,6 +346,14 @@ class ClientBase(ABC, Generic[BackendT]):
     def nodes_for(self, key: Key, count: int) -> Sequence[Node]:
         """Return up to `count` distinct nodes for `key` in order of preference, its owner first."""
         return self._cluster.topology.preference(self.hashed(key), index(count))
+
+    def stand_in_for(self, key: Key) -> Node | None:
+        """Return the node that keeps `key` now, because its own node is ejected; `None` if none does.
+
+        It keeps it under another name. See `failover`.
+        """
+        _, member, _ = self._cluster.route(key)
+        return member.node if isinstance(member, StandIn) else None
 
     def hashed(self, key: Key) -> bytes:
         """Return the bytes of `key` that the strategy hashes, to look it up in `topology` directly."""

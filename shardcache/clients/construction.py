@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,14 +19,17 @@ from shardcache.core.lock_providers import LockOptions, LockProviderFactory
 from shardcache.core.own_types.declared import DeclaredType
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import Strategy
+from shardcache.core.placement.topology import Topology
 from shardcache.core.values.other_clients import OtherClients
 from shardcache.core.values.payloads import Payloads, payloads_of
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.disabled import DisabledCluster
+from shardcache.operations.cluster.failover import Failover, can_stand_in
+from shardcache.operations.cluster.members import Member
 from shardcache.operations.invalidation.clearing import ClearableCluster
 from shardcache.plugin.manager import Plugins
-from shardcache.settings import DISABLED_VARIABLE, Settings, parse_options
+from shardcache.settings import DISABLED_VARIABLE, Gutter, Settings, parse_options
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -124,6 +127,32 @@ def cluster_type(
     return Cluster
 
 
+def build_failover(
+    settings: Settings,
+    topology: Topology,
+    members: Mapping[str, Member],
+    build: Callable[[Topology], Mapping[str, Member]],
+) -> Failover | None:
+    """Return which members stand in for ejected ones; `build` makes those of spare nodes.
+
+    Raise `ConfigurationError` for a spare node that cannot keep what cached functions need.
+    """
+    choice = settings.failover
+    if not isinstance(choice, Gutter):
+        return None if choice == "miss" else Failover(topology, members)
+    spares = Topology(choice.nodes, topology.strategy)
+    built = build(spares)
+    unfit = [
+        f"failover: {name} cannot stand in for {owner.node}: it has no CAS, which cached functions need"
+        for name, member in built.items()
+        for owner in list(members.values())
+        if not can_stand_in(member, owner)
+    ]
+    if unfit:
+        raise ConfigurationError(*unfit)
+    return Failover(spares, built, choice.ttl_cap, spare=True)
+
+
 def view_settings(settings: Settings, *, default_ttl: object, **overrides: object) -> Settings:
     """Return a client's settings with those that a view was given; others are `None` or `DEFAULT`.
 
@@ -152,6 +181,7 @@ def view_cluster(
         observers=shared.observers,
         ejector=shared.ejector,
         lock_provider=shared.lock_provider,
+        failover=shared.failover,
         note_swallowed=shared.note_swallowed,
         note_refused=shared.note_refused,
     )

@@ -149,9 +149,7 @@ class Membership(Generic[BackendT]):
             return []
         self.services.stop()
         cluster.ejector.stop()
-        clusters = (cluster, cluster.locks)
-        members = [member for each in clusters if each for member in each.members.values()]
-        return [member.backend for member in members]
+        return [member.backend for member in cluster.all_members.values()]
 
     def add_service(self, service: Service) -> None:
         """Add a service: the next call to a node starts it, closing the client stops it."""

@@ -56,23 +56,24 @@ class SwallowedErrorLog:
             )
 
     def note_refused(self, member: Member, cause: NodeError) -> None:
-        """Log a line for each minute in which calls are refused because their node is ejected."""
+        """Log a line for each minute in which calls are refused, or detoured, because a node is ejected."""
         now, since = self._clock(), member.health.since
         ejected_at, last, before = member.reminded
         if ejected_at != since:
-            member.reminded = (since, now, member.refused - 1)
+            member.reminded = (since, now, member.spared - 1)
             return
         if now - last < LINE_EVERY:
             return
         with self._lock.current():
             if member.reminded[1] != last:  # another thread was faster
                 return
-            refused = member.refused
-            member.reminded = (since, now, refused)
+            spared = member.spared
+            member.reminded = (since, now, spared)
         log.warning(
-            "node %s still ejected: %s; %d calls refused in %.0f s",
+            "node %s still ejected: %s; %d calls %s in %.0f s",
             *node_and_reason(cause),
-            refused - before,
+            spared - before,
+            "detoured or refused" if member.detoured else "refused",
             now - last,
         )
 

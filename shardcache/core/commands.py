@@ -355,6 +355,7 @@ IDEMPOTENT: frozenset[type] = frozenset(
 CommandT = TypeVar("CommandT", bound=Command)
 
 _KEYLESS: Final = (Ping, ServerStats, FlushAll)
+_CAPPED: Final = (Set, SetMany, Cas, Touch)  # those that say how long a caller's value lives
 _TIMED: Final = (Set, SetMany, Cas, Touch, GetOrStub, Renew, Acquire, CompareAndExpire)
 
 
@@ -418,3 +419,44 @@ def with_ttl(command: CommandT, ttl: float | None) -> CommandT:
     else:
         timed = command
     return timed
+
+
+def with_ttl_cap(command: CommandT, cap: float) -> CommandT:
+    """Return a command whose values live for at most `cap` seconds; leases and marks keep their ttl.
+
+    >>> with_ttl_cap(Touch(b"k", None), 60.0), with_ttl_cap(Touch(b"k", 5.0), 60.0)
+    (Touch(key=b'k', ttl=60.0), Touch(key=b'k', ttl=5.0))
+    """
+    fields: Any = command  # each kind has others
+    capped: CommandT = command
+    if isinstance(command, CommandList):
+        capped = fields._replace(commands=[with_ttl_cap(each, cap) for each in command.commands])
+    elif isinstance(command, _CAPPED) and (command.ttl is None or command.ttl > cap):
+        capped = fields._replace(ttl=cap)
+    return capped
+
+
+def is_delete(command: Command) -> bool:
+    """Return whether a command removes keys, whatever they hold.
+
+    >>> is_delete(CommandList([Get(b"k"), Delete(b"k")])), is_delete(DeleteCas(b"k", 1))
+    (True, False)
+    """
+    if isinstance(command, CommandList):
+        return any(map(is_delete, command.commands))
+    return isinstance(command, (Delete, DeleteMany))
+
+
+def take(command: CommandT, places: Sequence[int]) -> CommandT:
+    """Return a command with only some of its keys, by their places; one about one key as it is.
+
+    >>> take(GetMany([b"a", b"b", b"c"]), [0, 2])
+    GetMany(keys=[b'a', b'c'])
+    """
+    fields: Any = command  # each kind has others
+    taken: CommandT = command
+    if isinstance(command, (GetMany, DeleteMany)):
+        taken = fields._replace(keys=[command.keys[place] for place in places])
+    elif isinstance(command, SetMany):
+        taken = fields._replace(items=[command.items[place] for place in places])
+    return taken

@@ -110,7 +110,7 @@ class DecodeFailed(NamedTuple):
 
 
 class NodeEjected(NamedTuple):
-    """A node was ejected because of `error`: it is not asked, and its keys read as misses."""
+    """A node was ejected because of `error`: it is not asked, and its keys are misses or take a detour."""
 
     node: Node
     error: NodeError
@@ -143,6 +143,18 @@ class DeletesOverflowed(NamedTuple):
 
     node: Node
     kept: int
+
+
+class CallDetoured(NamedTuple):
+    """A call about keys of `node`, which is ejected, was sent to `stand_in` instead.
+
+    `command` is that of `CallFinished`, `keys` the number of keys. There is one for each such call.
+    """
+
+    command: str
+    node: Node
+    stand_in: Node
+    keys: int
 
 
 class ComputeFinished(NamedTuple):
@@ -203,6 +215,7 @@ Event: TypeAlias = (
     | NodeRestored
     | DeletesReplayed
     | DeletesOverflowed
+    | CallDetoured
     | ComputeFinished
     | StampedePrevented
     | StaleServed
@@ -249,6 +262,9 @@ class Observer:
     def deletes_overflowed(self, event: DeletesOverflowed) -> None:
         """Handle that more writes have failed than a client remembers."""
 
+    def call_detoured(self, event: CallDetoured) -> None:
+        """Handle a call that another node got, because the keys' own node is ejected."""
+
     def compute_finished(self, event: ComputeFinished) -> None:
         """Handle the end of a cached function's call."""
 
@@ -278,6 +294,7 @@ METHODS: dict[type[Event], str] = {
     NodeRestored: "node_restored",
     DeletesReplayed: "deletes_replayed",
     DeletesOverflowed: "deletes_overflowed",
+    CallDetoured: "call_detoured",
     ComputeFinished: "compute_finished",
     StampedePrevented: "stampede_prevented",
     StaleServed: "stale_served",

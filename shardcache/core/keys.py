@@ -60,12 +60,21 @@ class KeySpace:
     b'~sc:k:4:shop:cart:7'
     """
 
-    __slots__ = ("canonical", "encode", "namespace")
+    __slots__ = ("_prefix", "canonical", "encode", "namespace")
 
     def __init__(self, namespace: str | bytes = "") -> None:
         self.namespace: bytes = _namespace(namespace)
         self.encode: Callable[[str | bytes], bytes] = encode
         self.canonical: Callable[[bytes], bytes] = _canonical_for(self.namespace)
+        self._prefix = _prefix(self.namespace) if self.namespace else ESCAPED
+
+    def raw(self, name: bytes) -> bytes:
+        """Return the encoded key of a canonical name.
+
+        >>> KeySpace("shop").raw(b"4:shop:cart:7"), KeySpace().raw(b"~sc:k:4:shop:cart:7")
+        (b'cart:7', b'4:shop:cart:7')
+        """
+        return name.removeprefix(self._prefix)
 
     def original(self, name: bytes) -> bytes | None:
         """Return the caller's key of a canonical name; `None` if that is no name of this namespace.

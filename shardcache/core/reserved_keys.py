@@ -12,6 +12,9 @@ ESCAPED: Final = RESERVED + b"k:"  # a key that begins like one of shardcache's 
 # A key in a namespace that can be cleared, after the generation of the namespace.
 CLEARABLE: Final = RESERVED + b"n:"
 
+# Before the name of a key that another node keeps, while the key's own node is ejected.
+DETOURED: Final = RESERVED + b"f:"
+
 # Invalidation.
 TAGS: Final = RESERVED + b"t:"  # the version of a tag
 TAG_LOGS: Final = RESERVED + b"i:"  # the tags that were invalidated of late on a node

@@ -10,10 +10,10 @@ from shardcache.core.lifetimes import positive_seconds
 from shardcache.errors import ConfigurationError
 
 OnError: TypeAlias = Literal["miss", "raise"]
-Failover: TypeAlias = Literal["miss"]
 OnOverflow: TypeAlias = Literal["warn", "flush"]
 
 DEFAULT_CALL: Final = 0.5  # seconds
+TTL_CAP: Final = 60.0  # seconds for which a node keeps values of one that is down, at most
 MAX_TIMEOUT: Final = 86_400.0  # a day; `select.poll` overflows above 24 of them
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shardcache.settings.gutter import Failover, Gutter
 from shardcache.settings.nodes import node_list, parse_node, parse_nodes
 from shardcache.settings.options import parse_options
 from shardcache.settings.parameters import REDLOCK
@@ -11,6 +12,8 @@ from shardcache.settings.sources import DISABLED_VARIABLE, is_disabled, names_no
 __all__ = [
     "DISABLED_VARIABLE",
     "REDLOCK",
+    "Failover",
+    "Gutter",
     "Settings",
     "is_disabled",
     "names_nodes",

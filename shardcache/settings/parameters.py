@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 from shardcache.core.lifetimes import MAX_SECONDS, positive_seconds
 from shardcache.core.numeric import whole
 from shardcache.core.placement.nodes import Node
-from shardcache.core.timeouts import MAX_TIMEOUT, Failover, OnError, OnOverflow, TimeoutPolicy
+from shardcache.core.timeouts import MAX_TIMEOUT, OnError, OnOverflow, TimeoutPolicy
 from shardcache.core.urls import split_url
 from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
+from shardcache.settings.gutter import read_failover
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list
 from shardcache.settings.options import parse_options
 
@@ -188,7 +189,7 @@ PARAMETERS: Final = {
     "connect_timeout": Parameter(_connect_timeout, _number),
     "on_error": Parameter(_one_of(get_args(OnError))),
     "on_overflow": Parameter(_one_of(get_args(OnOverflow))),
-    "failover": Parameter(_one_of(get_args(Failover))),
+    "failover": Parameter(read_failover),
     "pool_size": Parameter(_pool_size, _number),
     "clearable": Parameter(_flag, true_or_false),
     "locks": Parameter(_locks),

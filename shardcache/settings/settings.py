@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.url_warnings import PLAIN_SCHEMES
 from shardcache.core.secrecy import takes_secrets
-from shardcache.core.timeouts import Failover, OnError, OnOverflow, TimeoutPolicy
+from shardcache.core.timeouts import OnError, OnOverflow, TimeoutPolicy
 from shardcache.core.urls import split_url
 from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
-from shardcache.settings.faults import Faults
+from shardcache.settings.faults import Faults, within
+from shardcache.settings.gutter import Failover, Gutter
 from shardcache.settings.parameters import PARAMETERS, REDLOCK
 from shardcache.settings.sources import (
     Collected,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # loaded with the first node that speaks TLS
 NO_LOCK_NODES: Final = (
     "lock_nodes are for locks='redlock': the URL of locks names the servers of another service"
 )
+NOT_SPARE: Final = "no spare node, as it is one of `nodes`: name nodes that keep nothing else"
 NO_TLS_NODE: Final = "no node uses TLS: write rediss:// or memcacheds:// for the nodes that do"
 
 
@@ -116,12 +118,7 @@ class Settings:
         for name, (origin, value) in collected.items():
             with faults.of(origin):
                 values[name] = PARAMETERS[name].read(value)
-        if values.get("ssl_context") is not None:
-            nodes = (*values.get("nodes", ()), *(values.get("lock_nodes") or ()))
-            if nodes and all(node.address.scheme in PLAIN_SCHEMES for node in nodes):
-                faults.add(collected["ssl_context"].origin, ConfigurationError(NO_TLS_NODE))
-        if values.get("lock_nodes") is not None and values.get("locks", REDLOCK) != REDLOCK:
-            faults.add(collected["lock_nodes"].origin, ConfigurationError(NO_LOCK_NODES))
+        _check_nodes(collected, values, faults)
         faults.report()
         connect = values.pop("connect_timeout", None)
         if connect is not None:
@@ -139,3 +136,20 @@ class Settings:
             parts = split_url(value)  # its user and its query may hold a password
             value = f"{parts.scheme}://{','.join(parts.hosts)}{parts.path}"
         return "'***'" if name == "secret" and value is not None else repr(value)
+
+
+def _check_nodes(collected: Collected, values: Mapping[str, Any], faults: Faults) -> None:
+    """Add the faults of settings that do not fit the nodes."""
+    nodes, failover = values.get("nodes", ()), values.get("failover")
+    spares = failover.nodes if isinstance(failover, Gutter) else ()
+    names = {node.name for node in nodes}
+    for spare in spares:
+        if spare.name in names:
+            fault = ConfigurationError(within(spare.name, NOT_SPARE))
+            faults.add(collected["failover"].origin, fault)
+    if values.get("ssl_context") is not None:
+        every = (*nodes, *(values.get("lock_nodes") or ()), *spares)
+        if every and all(node.address.scheme in PLAIN_SCHEMES for node in every):
+            faults.add(collected["ssl_context"].origin, ConfigurationError(NO_TLS_NODE))
+    if values.get("lock_nodes") is not None and values.get("locks", REDLOCK) != REDLOCK:
+        faults.add(collected["lock_nodes"].origin, ConfigurationError(NO_LOCK_NODES))

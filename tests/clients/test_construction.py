@@ -63,7 +63,7 @@ def test_an_environment_without_nodes_is_an_error(monkeypatch, kind, value):
         ([["memory://a"]], {"codec": "pickle"}, "secret"),
         ([["gopher://a"]], {}, "no such backend for the URL scheme.*memcached"),
         ([["memory://a?colour=red"]], {}, "colour"),
-        ([["memory://a"]], {"failover": "next"}, "failover"),
+        ([["memory://a"]], {"failover": "last"}, "failover: no such choice"),
         ([["memory://a"]], {"pool_size": 0}, "pool_size"),
         ([[]], {}, "at least one node"),
         ([["memory://a", "memory://a"]], {}, "'a'"),

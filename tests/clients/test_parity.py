@@ -50,6 +50,7 @@ def test_calls_that_ask_a_node_are_awaited():
         "hashed",
         "node_for",
         "nodes_for",
+        "stand_in_for",
         "view",
     }
     for name in NAMES:

@@ -35,9 +35,12 @@ from shardcache.core.commands import (
     SetMany,
     Touch,
     Until,
+    is_delete,
     keys_of,
+    take,
     with_keys,
     with_ttl,
+    with_ttl_cap,
 )
 
 ONE, TWO = (0, b"1"), (0, b"2")
@@ -104,3 +107,35 @@ def test_keys_are_as_many_as_before():
         with_keys(SetMany([(b"k", ONE), (b"l", TWO)]), [b"k"])
     with pytest.raises(ValueError, match="too many"):
         with_keys(Get(b"k"), [b"k", b"l"])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_a_cap_shortens_the_life_of_values_alone(command):
+    """Stubs, locks and marks keep the ttl of their owner; a shorter ttl stays."""
+    capped = with_ttl_cap(command, 5.0)
+    assert type(capped) is type(command)
+    values = isinstance(command, (Set, SetMany, Cas, Touch))
+    assert capped == (
+        with_ttl(command, 5.0) if values or isinstance(command, CommandList) else command
+    )
+    assert with_ttl_cap(command, 60.0) == command
+    if values:
+        assert with_ttl_cap(with_ttl(command, None), 5.0) == capped
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_deletes_are_told_from_the_rest(command):
+    """One that compares first is none: it removes only what it knows."""
+    assert is_delete(command) is isinstance(command, (Delete, DeleteMany))
+    assert is_delete(CommandList([Get(b"k"), command])) is is_delete(command)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: type(command).__name__)
+def test_a_part_has_some_of_the_keys(command):
+    """In their order, with their payloads; a command about one key has no parts."""
+    keys = keys_of(command)
+    whole = take(command, range(len(keys)))
+    assert whole == command
+    if isinstance(command, (GetMany, SetMany, DeleteMany)):
+        assert keys_of(take(command, [1])) == [keys[1]]
+        assert take(command, [1, 0]) != command

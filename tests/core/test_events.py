@@ -10,6 +10,7 @@ import pytest
 from shardcache import Client, ConfigurationError, DecodeError, Node, NodeUnavailableError, Observer
 from shardcache.core.events import (
     METHODS,
+    CallDetoured,
     CallFinished,
     ClientCreated,
     ComputeFinished,
@@ -45,6 +46,7 @@ EVENTS = [
     NodeRestored(NODE, 1.0),
     DeletesReplayed(NODE, 3, flushed=False),
     DeletesOverflowed(NODE, 10_000),
+    CallDetoured("get", NODE, Node("memory://b"), 1),
     ComputeFinished(b"k", 0.1, None, stored=True),
     StampedePrevented(b"k", "joined", 0.1),
     StaleServed(b"k"),

@@ -91,6 +91,13 @@ def test_reserved_names_are_never_a_callers(namespace, key):
     assert not name.startswith(HASHED)
 
 
+@given(namespaces, raws | tricky)
+def test_a_name_leads_back_to_its_key(namespace, key):
+    """Whatever the key begins with."""
+    space = KeySpace(namespace)
+    assert space.raw(space.canonical(key)) == key
+
+
 @given(raws)
 def test_ordinary_keys_keep_their_names(key):
     """Without a namespace a key is sent as it is, so that other clients find it."""

@@ -34,7 +34,7 @@ PARAMETERS = st.fixed_dictionaries(
         "connect_timeout": SECONDS,
         "on_error": st.sampled_from(["miss", "raise"]),
         "on_overflow": st.sampled_from(["warn", "flush"]),
-        "failover": st.just("miss"),
+        "failover": st.sampled_from(["miss", "next", "memory://spare1,spare2"]),
         "pool_size": st.integers(1, 10**6),
         "clearable": st.booleans(),
     },
@@ -181,7 +181,7 @@ BAD = {
     "connect_timeout": [0, -1, float("inf"), 10**9, "1", True],
     "on_error": ["next", "", None, True, ["miss"]],
     "on_overflow": ["keep", "", None, True],
-    "failover": ["next", "raise", None],
+    "failover": ["", "raise", None, True, ["next"], "memory://a", "nonsense://", {}, {"nodes": []}],
     "pool_size": [0, -1, 1.0, True, "3", None],
     "locks": ["", 3, None, "zookeeper", "h1:2181", "zookeeper://h 1", ["zookeeper://h1"]],
     "lock_nodes": [[], 3, ["memory://a,,"], ["h:11211"]],
@@ -205,9 +205,9 @@ def test_all_faults_are_told_at_once(broken, data):
 
 
 def test_failover_says_what_is_known():
-    """A way of failing over that is not there yet is refused with those that are."""
-    assert faults_of(Settings.of, nodes="memory://a", failover="next") == (
-        "failover: no such choice (known: miss)",
+    """A choice that there is not is refused with those that there are."""
+    assert faults_of(Settings.of, nodes="memory://a", failover="raise") == (
+        "failover: no such choice (known: miss, next, a Gutter or URLs of spare nodes)",
     )
 
 

@@ -67,12 +67,12 @@ class SerdeCluster(Cluster):
         """Take the parts of a `Cluster`, with other names, places and values."""
         super().__init__(**{**parts, "payloads": values})
         self._rules = rules
-        self.route = rules.router(self.topology, self.members)
+        self.route = self.home = rules.router(self.topology, self.members)
 
     def with_nodes(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
         """Return a cluster of another topology, with everything else unchanged."""
         cluster = super().with_nodes(topology, members)
-        cluster.route = self._rules.router(topology, members)
+        cluster.route = cluster.home = self._rules.router(topology, members)
         return cluster
 
     def unwrap(self, reply: Any, default: Any) -> Any:  # the reply is of its command's type

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from typing import Any, Final, Literal, TypeAlias
 
-from shardcache.core.commands import Command, Payload, Reply, keys_of
+from shardcache.core.commands import Command, Payload, Reply, is_delete, keys_of, with_keys
 from shardcache.core.events import (
+    CallDetoured,
     CallFinished,
     DecodeFailed,
     KeysAccessed,
@@ -21,12 +22,14 @@ from shardcache.core.keys import KeySpace
 from shardcache.core.leases import lock_node_count
 from shardcache.core.lock_providers import LockProvider
 from shardcache.core.placement.topology import Topology
+from shardcache.core.reserved_keys import DETOURED
 from shardcache.core.values.flags import BARE_STUB, is_mark
 from shardcache.core.values.payloads import Decode, Payloads
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.cluster.ejection import Ejector
+from shardcache.operations.cluster.failover import Failover, StandIn, try_again
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.cluster.routing import Key, Route, router
+from shardcache.operations.cluster.routing import Key, Route, detouring, router
 from shardcache.operations.port import IO, UNANSWERED, Enough
 
 # The types of replies about single keys when nothing failed.
@@ -42,11 +45,11 @@ class Cluster:
     """The nodes of one topology with everything an operation needs; replaced whole on a change.
 
     There are two doors to the nodes. *Key-addressed*: `ask` and `ask_many` send commands about keys
-    that belong to these members by their places. A subclass may rename the keys on the way, or send
-    the commands elsewhere while a member is ejected. *Member-addressed*: `ask_member` and
-    `ask_members` reach these very members or none, because the operation is about the node, not
-    about the key: a lock's vote, a generation's majority, a probe, a flush. `ask_timed` with
-    `ejected_too` is about the node as well.
+    to the members that `route` names for them. A subclass may rename the keys on the way. With a
+    `failover`, a route names a stand-in while the key's own member is ejected, and a call that ejects
+    its member may be tried once more. *Member-addressed*: `ask_member` and `ask_members` reach these
+    very members or none, because the operation is about the node, not about the key: a lock's vote, a
+    generation's majority, a probe, a flush. `ask_timed` with `ejected_too` is about the node as well.
 
     `timeout` is the length of a call in seconds, whether it asks one node or many. `raises` is
     whether a node's error reaches the caller (`on_error="raise"`).
@@ -60,6 +63,8 @@ class Cluster:
     __slots__ = (
         "default_ttl",
         "ejector",
+        "failover",
+        "home",
         "io",
         "keys",
         "lock_provider",
@@ -90,6 +95,7 @@ class Cluster:
         observers: Observers,
         ejector: Ejector,
         lock_provider: LockProvider,
+        failover: Failover | None = None,
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
         note_refused: Callable[[Member, NodeError], None] = lambda _member, _error: None,
     ) -> None:
@@ -108,21 +114,52 @@ class Cluster:
         self.note_swallowed = note_swallowed
         self.note_refused = note_refused
         self.locks: Cluster | None = None  # the cluster of nodes that serve only locks
-        self.route: Route = router(topology, members, keys)
+        self.use_failover(failover)
 
     def with_nodes(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
         """Return a cluster of another topology, with everything else unchanged."""
         cluster = copy(self)
         cluster.topology = topology
         cluster.members = members
-        cluster.route = router(topology, members, self.keys)
+        cluster.use_failover(self.failover and self.failover.over(topology, members))
         return cluster
+
+    def use_failover(self, failover: Failover | None) -> None:
+        """Choose the route to keys: `home` is that to their own members, whatever their health."""
+        self.failover = failover
+        self.home: Route = router(self.topology, self.members, self.keys)
+        self.route: Route = self.home if failover is None else detouring(self.home, failover)
 
     @property
     def all_members(self) -> dict[str, Member]:
-        """All nodes by the name that operators see: `lock` precedes one that serves only locks."""
+        """All nodes by the name that operators see.
+
+        `lock` precedes one that serves only locks, `gutter` one that only stands in for others.
+        """
         locks = {} if self.locks is None else self.locks.members
-        return {**self.members, **{f"lock {name}": member for name, member in locks.items()}}
+        return {
+            **self.members,
+            **{f"lock {name}": member for name, member in locks.items()},
+            **{f"gutter {name}": member for name, member in self.spares.items()},
+        }
+
+    @property
+    def spares(self) -> Mapping[str, Member]:
+        """The members that do nothing but stand in for others."""
+        return {} if self.failover is None else self.failover.spares
+
+    def counters_of(self, member: Member) -> dict[str, int | float]:
+        """Return the counters of a member, with what it keeps for others."""
+        return member.counters() if self.failover is None else self.failover.counters_of(member)
+
+    @property
+    def reachable(self) -> list[Member]:
+        """All members that a route may name now, stand-ins too."""
+        members = list(self.members.values())
+        if self.failover is None:
+            return members
+        out = [member for member in members if member.health.ejected]
+        return [*members, *(each for member in out for each in self.failover.all_for(member))]
 
     @property
     def locking(self) -> Cluster:
@@ -155,8 +192,7 @@ class Cluster:
         started = io.now()
         until = started + self.timeout if deadline is None else deadline
         if member.health.ejected:
-            await io.give_way()  # a caller that retries in a loop must not starve the others
-            return self._refuse(member, command)
+            return await self.ask_member(member, command, until)
         try:
             reply = await io.call(member.backend, command, until)
         except NodeError as error:
@@ -164,6 +200,8 @@ class Cluster:
         seconds = io.now() - started
         if self.observers or member.health.watched or isinstance(reply, NodeError):
             self._record(member, command, started, seconds, until, reply)
+            if self.failover is not None and isinstance(reply, NodeError):
+                return await try_again(self, self.failover, member, command, reply, until)
         else:
             member.answered += 1
             member.seconds += seconds
@@ -182,7 +220,57 @@ class Cluster:
         """
         return [reply for reply, _ in await self.ask_timed(asks, deadline, enough)]
 
-    async def ask_timed(
+    def ask_timed(
+        self,
+        asks: Sequence[tuple[Member, Command]],
+        deadline: float | None = None,
+        enough: Enough | None = None,
+        *,
+        ejected_too: bool = False,
+    ) -> Coroutine[Any, Any, list[tuple[Reply, float]]]:
+        """Ask many nodes at once; return each reply with the seconds it took.
+
+        A call for an ejected node is refused, unless `ejected_too`.
+        """
+        if self.failover is None or ejected_too:
+            return self.ask_members_timed(asks, deadline, enough, ejected_too=ejected_too)
+        return self._ask_twice(self.failover, asks, deadline, enough)
+
+    async def _ask_twice(
+        self,
+        failover: Failover,
+        asks: Sequence[tuple[Member, Command]],
+        deadline: float | None,
+        enough: Enough | None,
+    ) -> list[tuple[Reply, float]]:
+        """Ask many nodes at once, and stand-ins for those that are ejected by it."""
+        began = self.io.now()
+        until = began + self.timeout if deadline is None else deadline
+        timed = await self.ask_members_timed(asks, until, enough)
+        for place, ((member, command), (reply, _)) in enumerate(zip(asks, timed, strict=True)):
+            if isinstance(reply, NodeError):
+                again = await try_again(self, failover, member, command, reply, until)
+                if again is not reply:
+                    timed[place] = again, self.io.now() - began
+        return timed
+
+    async def ask_member(
+        self, member: Member, command: Command, deadline: float | None = None
+    ) -> Reply:
+        """Ask this very member, as `ask` does for a key."""
+        ((reply, _),) = await self.ask_members_timed([(member, command)], deadline)
+        return reply
+
+    async def ask_members(
+        self,
+        asks: Sequence[tuple[Member, Command]],
+        deadline: float | None = None,
+        enough: Enough | None = None,
+    ) -> list[Reply]:
+        """Ask these very members at once, as `ask_many` does for keys."""
+        return [reply for reply, _ in await self.ask_members_timed(asks, deadline, enough)]
+
+    async def ask_members_timed(
         self,
         asks: Sequence[tuple[Member, Command]],
         deadline: float | None = None,
@@ -190,18 +278,15 @@ class Cluster:
         *,
         ejected_too: bool = False,
     ) -> list[tuple[Reply, float]]:
-        """Ask many nodes at once; return each reply with the seconds it took.
-
-        A call for an ejected node is refused, unless `ejected_too`.
-        """
+        """Ask these very members at once, as `ask_timed` does for keys, and never any other."""
         io, started = self.io, self.io.now()
         until = started + self.timeout if deadline is None else deadline
         answers: list[tuple[Reply, float]] = [(UNANSWERED, 0.0)] * len(asks)
         sent: Sequence[int] = range(len(asks))
-        if not ejected_too and any(member.health.ejected for member, _ in asks):
-            sent = self._refuse_ejected(asks, answers)
+        if any(member.health.ejected for member, _ in asks):
+            asks, sent = self._redirect(asks, answers, ejected_too=ejected_too)
         if not sent:
-            await io.give_way()
+            await io.give_way()  # a caller that retries in a loop must not starve the others
             return answers
         calls = [(asks[place][0].backend, asks[place][1]) for place in sent]
         if enough is not None and len(sent) < len(asks):
@@ -214,19 +299,6 @@ class Cluster:
             if reply is not UNANSWERED:
                 self._record(member, command, started, arrived - started, until, reply)
         return answers
-
-    # The member-addressed door: these very members and keys, whatever a subclass does in `ask`.
-    ask_member = ask
-    ask_members_timed = ask_timed
-
-    async def ask_members(
-        self,
-        asks: Sequence[tuple[Member, Command]],
-        deadline: float | None = None,
-        enough: Enough | None = None,
-    ) -> list[Reply]:
-        """Ask these very members at once, as `ask_many` does for keys."""
-        return [reply for reply, _ in await self.ask_members_timed(asks, deadline, enough)]
 
     def invalidated(self, name: bytes) -> None:
         """Let every part of this process that knows a value of `name` forget it.
@@ -245,26 +317,60 @@ class Cluster:
         """Return a command about callers' keys with the keys as they are sent."""
         return command
 
-    def _refuse_ejected(
-        self, asks: Sequence[tuple[Member, Command]], answers: list[tuple[Reply, float]]
-    ) -> Sequence[int]:
-        """Answer the calls to ejected nodes with errors; return the places of the other calls."""
+    def own_name(self, name: bytes) -> bytes:
+        """Return the canonical name of a key whose name was changed to be sent."""
+        return name.removeprefix(DETOURED)
+
+    def _redirect(
+        self,
+        asks: Sequence[tuple[Member, Command]],
+        answers: list[tuple[Reply, float]],
+        *,
+        ejected_too: bool,
+    ) -> tuple[Sequence[tuple[Member, Command]], Sequence[int]]:
+        """Return the calls as they are sent, those to stand-ins redirected, and their places.
+
+        Answer the others, to ejected nodes, with errors; there are none with `ejected_too`.
+        """
+        redirected = [
+            self._detour(member, command) if isinstance(member, StandIn) else (member, command)
+            for member, command in asks
+        ]
         sent = []
-        for place, (member, command) in enumerate(asks):
-            if member.health.ejected:
+        for place, (member, command) in enumerate(redirected):
+            if member.health.ejected and not ejected_too:
                 answers[place] = self._refuse(member, command), 0.0
             else:
                 sent.append(place)
-        return sent
+        return redirected, sent
+
+    def _detour(self, stand_in: StandIn, command: Command) -> tuple[Member, Command]:
+        """Count a call that a stand-in gets; return it as it is sent.
+
+        A delete is the owner's as well. What is written makes the owner's own value old.
+        """
+        owner = stand_in.owner
+        member, sent = stand_in.redirect(command)
+        if member is owner:
+            return member, sent
+        owner.detoured += 1
+        cause = owner.health.error
+        if cause is None:
+            pass  # it is back, and this is a later step of an operation
+        elif is_delete(command):
+            self._refuse(owner, command)
+        else:
+            self.ejector.note_writes(owner, command, _refusal(owner))
+            self.ejector.refuse(owner)
+            self.note_refused(owner, cause)
+        if CallDetoured in self.observers.heard:
+            name, keys = type(command).__name__.lower(), len(keys_of(command))
+            self.observers.notify(CallDetoured(name, owner.node, member.node, keys))
+        return member, sent
 
     def _refuse(self, member: Member, command: Command) -> NodeError:
         """Count a call that is not sent because its node is ejected; return its error."""
-        cause = member.health.error
-        error = NodeUnavailableError(
-            f"ejected: {cause}; retrying in the background", member.node.name
-        )
-        error.__cause__ = cause
-        error.sent = False
+        error, cause = _refusal(member), member.health.error
         member.refused += 1
         self.ejector.note_writes(member, command, error)
         if not self.raises:
@@ -313,6 +419,8 @@ class Cluster:
         observers = self.observers
         if not observers:
             return
+        if self.clearable or self.failover is not None:
+            command = with_keys(command, [self.own_name(key) for key in keys_of(command)])
         if CallFinished in observers.heard:
             name = type(command).__name__.lower()
             hits, misses = hits_and_misses(command, reply)
@@ -381,6 +489,15 @@ class Cluster:
         member.decode_failures += 1
         if self.observers:
             self.observers.notify(DecodeFailed(member.node, name, error))
+
+
+def _refusal(member: Member) -> NodeError:
+    """Return the error of a call that is not sent because its node is ejected."""
+    cause = member.health.error
+    error = NodeUnavailableError(f"ejected: {cause}; retrying in the background", member.node.name)
+    error.__cause__ = cause
+    error.sent = False
+    return error
 
 
 def _on_all(answers: Sequence[Reply], sent: Sequence[int], enough: Enough) -> Enough:

@@ -61,10 +61,10 @@ class Member:
     """One node as this client knows it: its backend, its health, and its counters.
 
     `answered` counts calls that got a valid reply, `refused` calls that were not sent because the
-    node is ejected. `health` is shared by all clients of this process that reach the node in the
+    node is ejected, `detoured` calls about its keys that another node got meanwhile. `health` is shared by all clients of this process that reach the node in the
     same way. `leftovers` are tokens of locks that the node may still keep without a holder.
     `reminded` has the start of the ejection, the time of the last log line about it, and the number
-    of calls refused by then.
+    of calls that it was spared by then.
 
     Counters are plain integers: CPython switches threads only at calls and jumps, and `x.n += 1`
     has neither between its load and its store, so no count is lost.
@@ -74,6 +74,7 @@ class Member:
         "answered",
         "backend",
         "decode_failures",
+        "detoured",
         "ejections",
         "errors",
         "health",
@@ -100,6 +101,7 @@ class Member:
         self.recorded_failure: ref[NodeError] | None = None  # the last error it was blamed for
         self.answered = 0
         self.refused = 0
+        self.detoured = 0
         self.reminded = (0.0, 0.0, 0)
         self.ejections = 0
         self.hits = 0
@@ -108,6 +110,11 @@ class Member:
         self.swallowed = 0
         self.decode_failures = 0
         self.seconds = 0.0
+
+    @property
+    def spared(self) -> int:
+        """Return how many calls were not sent to it because it was ejected."""
+        return self.refused + self.detoured
 
     @property
     def suspect(self) -> bool:
@@ -125,6 +132,7 @@ class Member:
             "swallowed_errors": self.swallowed,
             "decode_failures": self.decode_failures,
             "refused_calls": self.refused,
+            "detoured_calls": self.detoured,
             "ejections": self.ejections,
             "refused_connections": getattr(self.backend, "refused_connections", 0),
             "pending_deletes": len(self.health.pending),

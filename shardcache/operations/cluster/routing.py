@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from shardcache.core.keys import KeySpace
 from shardcache.core.placement.topology import Topology
+from shardcache.operations.cluster.failover import Failover
 from shardcache.operations.cluster.members import Member
 
 Key = str | bytes
@@ -36,3 +37,15 @@ def router(topology: Topology, members: Mapping[str, Member], keys: KeySpace) ->
             return canonical(raw), members[owner(raw).name], raw
 
     return route
+
+
+def detouring(route: Route, failover: Failover) -> Route:
+    """Return `route` with a stand-in in place of the owner, while that is ejected."""
+    stand_in = failover.stand_in
+
+    def detouring_route(key: Key) -> Place:
+        place = route(key)
+        name, member, hashed = place
+        return (name, stand_in(member, hashed), hashed) if member.health.ejected else place
+
+    return detouring_route

@@ -15,7 +15,7 @@ from shardcache.core.reserved_keys import (
     VALUE_LOCKS,
     own_key,
 )
-from shardcache.errors import ConfigurationError, NodeError
+from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.invalidation.generations import Generations
@@ -82,22 +82,13 @@ class ClearableCluster(Cluster):
         keys = [key if key.startswith(_KEPT) else stamp + key for key in keys_of(command)]
         return with_keys(command, keys)
 
+    def own_name(self, name: bytes) -> bytes:
+        """Return the canonical name of a key, without the generation."""
+        name = super().own_name(name)
+        return name[_STAMP:] if name.startswith(CLEARABLE) else name
+
     def _is_current(self) -> bool:
         return self._generations.are_current([self._generations.cleared], self.io.now())
-
-    def _notify_call(  # noqa: PLR0913, PLR0917 - all facts of one call
-        self,
-        member: Member,
-        command: Command,
-        started: float,
-        seconds: float,
-        reply: Reply,
-        error: NodeError | None,
-    ) -> None:
-        """Notify observers, with the keys' own names."""
-        if self.observers:
-            own = with_keys(command, [_without_generation(name) for name in keys_of(command)])
-            super()._notify_call(member, own, started, seconds, reply, error)
 
 
 async def clear(cluster: Cluster, generations: Generations) -> bool:
@@ -119,7 +110,3 @@ async def clear(cluster: Cluster, generations: Generations) -> bool:
 def _is_cleared(command: Command) -> bool:
     """Return whether a command is about keys that a clear invalidates."""
     return any(not key.startswith(_KEPT) for key in keys_of(command))
-
-
-def _without_generation(name: bytes) -> bytes:
-    return name[_STAMP:] if name.startswith(CLEARABLE) else name

@@ -41,7 +41,7 @@ def name_of(cluster: Cluster) -> bytes:
 async def ends(cluster: Cluster) -> Ends:
     """Return where the log of each node ends; begin a log on nodes that have none."""
     deadline = cluster.deadline()
-    replies = await _read(cluster, list(cluster.members.values()), deadline)
+    replies = await _read(cluster, cluster.reachable, deadline)
     without = {
         member: When.ABSENT if reply is None else When.ALWAYS  # in place of what is no log
         for member, reply in replies.items()

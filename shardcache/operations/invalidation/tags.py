@@ -11,6 +11,7 @@ from shardcache.core.values.envelopes import VERSION_SIZE
 from shardcache.core.values.flags import MARK_FLAGS
 from shardcache.errors import DecodeError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.failover import StandIn
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import tag_log
@@ -102,7 +103,7 @@ async def _create(
 
 
 async def invalidate(cluster: Cluster, tag: Key) -> bool:
-    """Invalidate every value with this tag; return whether the tag's node has confirmed it."""
+    """Invalidate every value with this tag; return whether the tag's own node has confirmed it."""
     # It is not known which recomputes in progress have this tag: no caller joins any of them.
     cluster.invalidated_all()
     ((name, member),) = places(cluster, [tag])
@@ -112,4 +113,5 @@ async def invalidate(cluster: Cluster, tag: Key) -> bool:
         # Values may have tags by their results: a tag is logged before its version is removed.
         failure = await tag_log.add(cluster, member, name)
         reply = await cluster.ask(member, Delete(name)) if failure is None else failure
-    return not isinstance(cluster.unwrap(reply, reply), NodeError)
+    confirmed = not isinstance(cluster.unwrap(reply, reply), NodeError)
+    return confirmed and not isinstance(member, StandIn)

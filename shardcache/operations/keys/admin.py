@@ -64,7 +64,7 @@ class Counters(dict[str, dict[str, int | float]]):
 def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
     """Return this client's counters by node name, without asking any node."""
     known = cluster.all_members
-    counted = Counters((name, member.counters()) for name, member in known.items())
+    counted = Counters((name, cluster.counters_of(member)) for name, member in known.items())
     counted.protection = dict(recomputes)
     counted.circuits = {name: member.health.circuit.value for name, member in known.items()}
     uses = {name: getattr(member.backend, "pool_use", None) for name, member in known.items()}
@@ -87,8 +87,8 @@ async def stats(cluster: Cluster, recomputes: Mapping[str, float]) -> Stats:
 
 
 async def flush_all(cluster: Cluster) -> bool:
-    """Empty every node; return whether all did."""
-    members = list(cluster.members.values())
+    """Empty every node, spare ones too; return whether all did."""
+    members = [*cluster.members.values(), *cluster.spares.values()]
     cluster.invalidated_all()
     replies = await _ask_each(cluster, members, FlushAll())
     failed: dict[Key, NodeError | DecodeError] = {

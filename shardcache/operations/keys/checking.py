@@ -152,8 +152,9 @@ async def check(cluster: Cluster) -> dict[str, NodeCheck]:
 
 
 def _visits(cluster: Cluster) -> list[Visit]:
-    """Return one visit for each node, with those that serve only locks."""
-    cached = set(cluster.members.values())
+    """Return one visit for each node, with those that serve only locks, and spare ones."""
+    cached = {*cluster.members.values(), *cluster.spares.values()}
+    locking = set(cluster.locking.members.values())
     return [
         Visit(
             name,
@@ -161,7 +162,7 @@ def _visits(cluster: Cluster) -> list[Visit]:
             cluster.keys,
             cluster.io.token(),
             values=member in cached,
-            locks=cluster.locks is None or member not in cached,
+            locks=member in locking,
         )
         for name, member in cluster.all_members.items()
     ]

@@ -119,7 +119,7 @@ def cas(
 async def _cas(
     cluster: Cluster, key: Key, value: Any, token: Hashable, ttl: TTL | Keep
 ) -> bool | None:
-    name, member, _ = cluster.route(key)
+    name, member, _ = cluster.home(key)  # a token is of one node: there is no stand-in for it
     if ttl is KEEP:
         return await _cas_keep(cluster, member, name, value, token)
     seconds = lifetime(ttl, cluster.default_ttl)
