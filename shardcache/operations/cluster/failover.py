@@ -227,7 +227,7 @@ async def try_again(  # noqa: PLR0913, PLR0917 - the first try, and its end
         if name.startswith(RESERVED) and name == cluster.keys.raw(name):
             return error  # shardcache's own: its operation goes on without a reply
         _, other, _ = cluster.route(cluster.keys.raw(name))
-        if not isinstance(other, StandIn):
+        if not isinstance(other, StandIn):  # the node is not ejected, or all others are
             return error
         placed.setdefault(other, []).append(place)
     members = (*cluster.members.values(), *cluster.spares.values())
@@ -247,7 +247,7 @@ async def try_again(  # noqa: PLR0913, PLR0917 - the first try, and its end
 
 def _may_be_repeated(member: Member, command: Command, error: NodeError) -> bool:
     refused = isinstance(error, NodeUnavailableError) and not error.sent
-    if isinstance(member, StandIn) or refused or not member.health.ejected:
+    if refused or isinstance(member, StandIn):
         return False
     if isinstance(command, Set):
         return command.when is When.ALWAYS

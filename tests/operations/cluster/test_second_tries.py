@@ -160,6 +160,18 @@ class TestWhatIsNot:
         assert harness.ejected(0)
         assert harness.members[0].detoured == 0
 
+    def test_one_that_a_stand_in_has_failed(self, harness):
+        """A second try of that would be a third, whichever node it went to."""
+        harness.get(harness.mine[0])
+        _, stand_in, _ = harness.cluster.route(harness.mine[0])
+        place = int(stand_in.node.name[1:])
+        harness.nodes[place].loses = "replies"
+        harness.received[place].clear()
+        for call in (harness.get, harness.get_many):
+            with pytest.raises((NodeUnavailableError, PartialFailureError)):
+                call(harness.mine[0])
+        assert len(harness.received[place]) == 2
+
     def test_without_a_stand_in(self, harness):
         """All others are ejected."""
         harness.kill(1, 2)
