@@ -181,7 +181,7 @@ BAD = {
     "connect_timeout": [0, -1, float("inf"), 10**9, "1", True],
     "on_error": ["next", "", None, True, ["miss"]],
     "on_overflow": ["keep", "", None, True],
-    "failover": ["", "raise", None, True, ["next"], "memory://a", "nonsense://", {}, {"nodes": []}],
+    "failover": ["", "raise", None, True, ["next"], "nonsense://", {}, {"nodes": []}],
     "pool_size": [0, -1, 1.0, True, "3", None],
     "locks": ["", 3, None, "zookeeper", "h1:2181", "zookeeper://h 1", ["zookeeper://h1"]],
     "lock_nodes": [[], 3, ["memory://a,,"], ["h:11211"]],

@@ -27,7 +27,7 @@ from shardcache.operations.cluster import leftovers
 from shardcache.operations.cluster.failover import StandIn
 from shardcache.operations.invalidation import clearing
 from shardcache.operations.keys import admin, ages, single
-from shardcache.operations.locks import redlock
+from shardcache.operations.locks.acquire import attempt
 
 KEYS = [f"k{number}" for number in range(40)]
 
@@ -320,7 +320,7 @@ class TestNoDetour:
         """The vote of an ejected node is missing, and no other node votes twice."""
         harness = make_harness(3)
         harness.kill(0)
-        lock = harness.run(redlock.attempt(harness.cluster, "job", LockPolicy()))
+        lock = harness.run(attempt(harness.cluster, "job", LockPolicy()))
         assert lock is not None
         names = [name for node in harness.nodes for name in node.store._entries]
         assert len(names) == 2
