@@ -58,14 +58,24 @@ class KeySpace:
     (b'4:shop:cart:7', b'cart:7')
     >>> KeySpace().canonical(b"4:shop:cart:7")
     b'~sc:k:4:shop:cart:7'
+
+    `raw` is the way back, from a canonical name to the bytes of the caller's key.
+
+    >>> KeySpace("shop").raw(b"4:shop:cart:7"), KeySpace().raw(b"~sc:k:4:shop:cart:7")
+    (b'cart:7', b'4:shop:cart:7')
     """
 
-    __slots__ = ("canonical", "encode", "namespace")
+    __slots__ = ("_prefix", "canonical", "encode", "namespace")
 
     def __init__(self, namespace: str | bytes = "") -> None:
         self.namespace: bytes = _namespace(namespace)
         self.encode: Callable[[str | bytes], bytes] = encode
         self.canonical: Callable[[bytes], bytes] = _canonical_for(self.namespace)
+        self._prefix = _prefix(self.namespace) if self.namespace else ESCAPED
+
+    def raw(self, name: bytes) -> bytes:
+        """Return the bytes of the caller's key that has this canonical name."""
+        return name.removeprefix(self._prefix)
 
     def __repr__(self) -> str:
         return f"<KeySpace {self.namespace!r}>"
