@@ -21,10 +21,12 @@ from shardcache.core.events import (
     NodeFailed,
     NodeRestored,
     Observer,
+    OldNodesRead,
     OperationFinished,
     StaleServed,
     StampedePrevented,
     TopologyChanged,
+    WarmUpEnded,
 )
 from shardcache.core.leases import LockPolicy
 from shardcache.core.lifetimes import DEFAULT, KEEP
@@ -130,6 +132,7 @@ __all__ = [
     "NodeUnavailableError",
     "NotACounterError",
     "Observer",
+    "OldNodesRead",
     "OperationFinished",
     "PartialFailureError",
     "PoolTimeoutError",
@@ -149,6 +152,7 @@ __all__ = [
     "UnknownPluginError",
     "UnsupportedError",
     "ValueTooLargeError",
+    "WarmUpEnded",
     "aclose_default_clients",
     "bypass",
     "cached",

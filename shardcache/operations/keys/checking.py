@@ -153,7 +153,8 @@ async def check(cluster: Cluster) -> dict[str, NodeCheck]:
 
 def _visits(cluster: Cluster) -> list[Visit]:
     """Return one visit for each node, with those that serve only locks."""
-    cached = set(cluster.members.values())
+    moving = () if cluster.move is None else cluster.move.members.values()
+    cached = {*cluster.members.values(), *moving}
     return [
         Visit(
             name,
