@@ -13,8 +13,10 @@ from typing import Any, Final
 from shardcache import AsyncClient, Client, NodeTimeoutError
 from shardcache.backends.transport import asyncio as aio
 from shardcache.backends.transport import blocking, channel, pool
+from shardcache.clients import asyncio as asyncio_client
+from shardcache.clients import blocking as blocking_client
 from shardcache.core import health
-from shardcache.operations.cluster import cluster
+from shardcache.operations.cluster import cluster, warming
 
 # What is replaced is of any type, hence `Any`.
 
@@ -169,6 +171,14 @@ def _without_discards() -> None:
     channel.Channel.readable = read_for_others
 
 
+def _without_warming() -> None:
+    blocking_client.warm_seconds = asyncio_client.warm_seconds = lambda _: 0.0
+
+
+def _without_announcement() -> None:
+    warming.AnnouncedCluster.ask_timed = cluster.Cluster.ask_timed
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -183,6 +193,8 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "closed-loops": _without_closed_loops,
     "discards": _without_discards,
     "release": _without_release,
+    "warming": _without_warming,
+    "announcement": _without_announcement,
 }
 
 

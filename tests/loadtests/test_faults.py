@@ -296,7 +296,7 @@ class TestRows:
 
         return played
 
-    @pytest.mark.parametrize("name", ["C2", "C4", "C5", "L1"])
+    @pytest.mark.parametrize("name", ["B5", "C2", "C4", "C5", "L1"])
     def test_they_hold(self, play, name):
         """The short forms judge no times, so that they hold on any machine."""
         assert play(name, "--quick") == (0, {})
@@ -307,6 +307,8 @@ class TestRows:
             (["A4", "--client", "tasks"], "matching", "of another key"),
             (["A4", "--client", "threads"], "return", "all asked again after"),
             (["A9", "--client", "threads"], "boundaries", "next calls that were not right"),
+            (["B5", "--client", "threads"], "warming", "least hit rate, added"),
+            (["B5", "--client", "tasks"], "announcement", "older than acknowledged"),
             (["C2"], "discards", "of another key"),
             (["C4", "--client", "threads"], "fork-hooks", "children's reads that were not hits"),
             (["C5"], "closed-loops", "exit status"),
