@@ -9,7 +9,7 @@ from typing import Final
 from faults.calls import Call
 from faults.findings import Finding, at_least, at_most, none, shown
 from faults.scenes.common import judge_values, warm_up
-from faults.stage import Stage, sleep_until
+from faults.stage import KEYS, Stage, sleep_until
 
 NODES: Final = 4
 PATIENT: Final = 1.0  # seconds; a miss is to be one of the cache, not of a busy machine
@@ -21,7 +21,7 @@ DELETES: Final = 0.3  # of all writes
 
 
 def added(stage: Stage) -> Iterator[Finding]:
-    """Add a fourth node to three, then remove it (B5)."""
+    """Add a fourth node to three; once all of its keys have been read, remove it (B5)."""
     seconds = stage.seconds(STEP, 2.0)
     with stage.play(NODES, subject=_subject(stage), timeout=PATIENT, filled=False) as play:
         three, four = list(play.urls[:-1]), list(play.urls)
@@ -30,6 +30,8 @@ def added(stage: Stage) -> Iterator[Finding]:
         base = warm_up(play, seconds)
         moments, moved = [], []
         for urls in (four, three):
+            # A change ends the warm-up before it: what is not copied by then would be missed.
+            play.actor.tell("read_all", list(range(KEYS)))
             began = time.monotonic()
             moved.append(play.actor.tell("switch", 0, urls, WARM_FOR))
             moments.append((began, time.monotonic() + seconds))
