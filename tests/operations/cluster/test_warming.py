@@ -34,6 +34,7 @@ from shardcache.core.values.payloads import SignedPayloads
 from shardcache.errors import NodeUnavailableError
 from shardcache.operations.cluster import moves
 from shardcache.operations.cluster.moves import SPREAD
+from shardcache.operations.cluster.warming import with_move
 from shardcache.operations.keys import ages, counters, single
 
 ADDED = {"old": (0, 1, 2), "new": (0, 1, 2, 3), "kinds": (False,) * 4}
@@ -366,6 +367,14 @@ class TestOtherCalls:
         harness.advance(10.0)
         assert harness.get() is None
 
+    def test_a_delete_that_its_own_node_does_not_confirm_is_an_error(self, harness):
+        """Whatever the old node says."""
+        harness.nodes[1].up = False
+        member = harness.cluster.members["n1"]
+        reply = harness.run(harness.cluster.ask(member, Delete(b"k")))
+        assert isinstance(reply, NodeUnavailableError)
+        assert harness.held(0) is None
+
     def test_a_write_counts_when_its_own_node_has_it(self, harness):
         """The old node is cleaned up when it is back."""
         harness.nodes[0].up = False
@@ -459,4 +468,5 @@ class TestPhases:
         plain = cluster.with_nodes(cluster.topology, cluster.members)
         assert type(plain) is cluster.plain
         assert plain.move is None
+        assert with_move(plain, None) is plain
         assert plain.holders(b"k", cluster.members["n1"]) == [cluster.members["n1"]]
