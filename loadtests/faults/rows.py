@@ -58,6 +58,7 @@ ROWS: Final = (
     ),
     Row(name="B5", fault="a node added, then removed", scene=moving.added, quick=True),
     Row(name="B5", fault="a node added, then removed", scene=moving.added, kinds=REDIS),
+    Row(name="B5", fault="nodes of another kind", scene=moving.replaced, kinds=ALL),
     Row(name="B5", fault="2 clients change 3 s apart", scene=moving.apart, quick=True),
     Row(name="B5", fault="2 clients change 3 s apart", scene=moving.apart, kinds=REDIS),
     Row(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from faults.calls import Call
 from faults.findings import Finding, at_least, at_most, none, shown
+from faults.players import Report
 from faults.scenes.common import judge_values, warm_up
 from faults.stage import KEYS, Stage, sleep_until
 
@@ -41,14 +43,32 @@ def added(stage: Stage) -> Iterator[Finding]:
     usual = _hit_rate(report.between(base, moments[0][0]))
     yield shown("hit rate before", f"{usual:.1f} %")
     for what, (began, ended) in zip(("added", "removed"), moments, strict=True):
-        worst = min(
-            _hit_rate(report.between(began + place * WINDOW, began + (place + 1) * WINDOW))
-            for place in range(int((ended - began) / WINDOW))
-        )
+        worst = _least_hit_rate(report, began, ended)
         yield at_least(f"least hit rate, {what}", worst, usual - 1, "%")
     for what, share in zip(("added", "removed"), moved, strict=True):
         yield at_most(f"moved, {what}", 100 * share, 100 / NODES + 2, "%")
     yield shown("copied after the removal", f"{counted.get('copied', 0):,.0f}")
+    yield from judge_values(report)
+
+
+def replaced(stage: Stage) -> Iterator[Finding]:
+    """Move all keys from three nodes to three of the other kind (B5)."""
+    seconds = stage.seconds(2 * STEP, 3.0)
+    other = replace(stage, kind="memcached" if stage.kind == "redis" else "redis")
+    with (
+        other.serve(NODES - 1) as servers,
+        stage.play(NODES - 1, subject=_subject(stage), timeout=PATIENT) as play,
+    ):
+        base = warm_up(play, seconds / 2)
+        began = time.monotonic()
+        play.actor.tell("switch", 0, [server.url for server in servers], WARM_FOR)
+        sleep_until(began + PATIENT + seconds)
+        counted = play.actor.tell("moving")
+        report = play.end()
+    usual = _hit_rate(report.between(base, began))
+    worst = _least_hit_rate(report, began, began + PATIENT + seconds)
+    yield at_least("least hit rate", worst, usual - 1, "%")
+    yield at_least("copied", counted.get("copied", 0), 1)
     yield from judge_values(report)
 
 
@@ -83,6 +103,14 @@ def apart(stage: Stage) -> Iterator[Finding]:
 
 def _subject(stage: Stage) -> str:
     return f"faults.moving:Moving{'Threads' if stage.crew.blocking else 'Tasks'}"
+
+
+def _least_hit_rate(report: Report, began: float, ended: float) -> float:
+    """Return the least hit rate of a short while within a time, in percent."""
+    return min(
+        _hit_rate(report.between(began + place * WINDOW, began + (place + 1) * WINDOW))
+        for place in range(int((ended - began) / WINDOW))
+    )
 
 
 def _hit_rate(calls: Sequence[Call]) -> float:
