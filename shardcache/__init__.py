@@ -24,10 +24,12 @@ from shardcache.core.events import (
     NodeFailed,
     NodeRestored,
     Observer,
+    OldNodesRead,
     OperationFinished,
     StaleServed,
     StampedePrevented,
     TopologyChanged,
+    WarmUpEnded,
 )
 from shardcache.core.leases import LockPolicy
 from shardcache.core.lifetimes import DEFAULT, KEEP
@@ -137,6 +139,7 @@ __all__ = [
     "NodeUnavailableError",
     "NotACounterError",
     "Observer",
+    "OldNodesRead",
     "OperationFinished",
     "PartialFailureError",
     "PoolTimeoutError",
@@ -156,6 +159,7 @@ __all__ = [
     "UnknownPluginError",
     "UnsupportedError",
     "ValueTooLargeError",
+    "WarmUpEnded",
     "aclose_default_clients",
     "bypass",
     "cached",

@@ -13,9 +13,11 @@ from typing import Any, Final
 from shardcache import AsyncClient, Client, NodeTimeoutError
 from shardcache.backends.transport import asyncio as aio
 from shardcache.backends.transport import blocking, channel, pool
+from shardcache.clients import asyncio as asyncio_client
 from shardcache.clients import base
+from shardcache.clients import blocking as blocking_client
 from shardcache.core import health
-from shardcache.operations.cluster import cluster, failover, replay
+from shardcache.operations.cluster import cluster, failover, replay, warming
 
 # What is replaced is of any type, hence `Any`.
 
@@ -197,6 +199,14 @@ def _without_ttl_cap() -> None:
     failover.with_ttl_cap = lambda command, _: command
 
 
+def _without_warming() -> None:
+    blocking_client.warm_seconds = asyncio_client.warm_seconds = lambda _: 0.0
+
+
+def _without_announcement() -> None:
+    warming.AnnouncedCluster.ask_timed = cluster.Cluster.ask_timed
+
+
 RULES: Final[dict[str, Callable[[], None]]] = {
     "ejection": _without_ejection,
     "return": _without_return,
@@ -216,6 +226,8 @@ RULES: Final[dict[str, Callable[[], None]]] = {
     "release": _without_release,
     "failover": _without_failover,
     "ttl-cap": _without_ttl_cap,
+    "warming": _without_warming,
+    "announcement": _without_announcement,
 }
 
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from faults.scenes import failover, lives, network, outages, pauses, stale
+from faults.scenes import failover, lives, moving, network, outages, pauses, stale
 from faults.scenes.common import Scene
 from faults.stage import BOTH, GREENLETS, MANY_TASKS, MANY_THREADS, RUNS, TASKS, THREAD, Crew
 
 MEMCACHED: Final = ("memcached",)
+REDIS: Final = ("redis",)
 ALL: Final = ("memcached", "redis")
 
 
@@ -66,6 +67,11 @@ ROWS: Final = (
         kinds=ALL,
         quick=True,
     ),
+    Row(name="B5", fault="a node added, then removed", scene=moving.added, quick=True),
+    Row(name="B5", fault="a node added, then removed", scene=moving.added, kinds=REDIS),
+    Row(name="B5", fault="nodes of another kind", scene=moving.replaced, kinds=ALL),
+    Row(name="B5", fault="2 clients change 3 s apart", scene=moving.apart, quick=True),
+    Row(name="B5", fault="2 clients change 3 s apart", scene=moving.apart, kinds=REDIS),
     Row(
         name="C2",
         fault="reads cancelled",

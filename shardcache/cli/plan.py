@@ -27,6 +27,8 @@ from shardcache.plugin.manager import load
 from shardcache.settings import node_list, parse_options
 
 BAR = 20
+HIT_RATE = 0.9  # for which the costs are shown
+COMMANDS_TO_COPY = 4  # read the old node, claim, read it again, store
 
 
 @click.command()
@@ -140,6 +142,12 @@ def _figures(before: Topology, after: Topology, movement: Movement) -> dict[str,
         "moved": movement.moved,
         "least_possible": least_possible(movement),
         "extra_misses": movement.moved,
+        "hit_rate": {
+            "before": HIT_RATE,
+            "cold": HIT_RATE * (1 - movement.moved),
+            "warm": HIT_RATE,
+        },
+        "commands_to_copy": COMMANDS_TO_COPY,
         "before": dict(movement.before),
         "after": dict(movement.after),
     }
@@ -173,8 +181,11 @@ def _show(before: Topology, after: Topology, movement: Movement, figures: dict[s
         say("No strategy could move less to reach these shares.")
     else:
         say(f"Of these, {at_least} must move to reach these shares, whatever the strategy.")
-    falls = percent(0.9 * (1 - movement.moved))
-    say(f"Each of these keys misses once: a hit rate of 90 % falls to {falls} for a while.")
+    rate, falls = percent(HIT_RATE), percent(figures["hit_rate"]["cold"])
+    say(f"Each of these keys misses once: a hit rate of {rate} falls to {falls} for a while.")
+    say(
+        f"With warm_for it stays at {rate}, for {COMMANDS_TO_COPY} commands more to copy each once."
+    )
     if before.strategy.name != after.strategy.name:
         old_name, new_name = escaped(before.strategy.name), escaped(after.strategy.name)
         say(f"The strategy changes from {old_name} to {new_name}.")

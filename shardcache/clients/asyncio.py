@@ -20,6 +20,7 @@ from shardcache.clients.construction import (
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
 from shardcache.clients.many import item_type
+from shardcache.clients.membership import changed_topology, warm_seconds
 from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
@@ -29,6 +30,7 @@ from shardcache.core.leases import OnLost, WaitStrategy
 from shardcache.core.lifetimes import DEFAULT, TTL, Default, Keep
 from shardcache.core.lock_providers import LockProvider
 from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import Strategy
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.errors import NodeError
 from shardcache.io.asyncio import AsyncIO
@@ -435,23 +437,61 @@ class AsyncClient(ClientBase[AsyncBackend]):
         """
         return await admin.flush_node(self._cluster, name)
 
-    async def add_node(self, node: str | Node) -> TopologyChange:
-        """Add a node; calls in flight finish on the old topology."""
+    async def add_node(
+        self, node: str | Node, *, warm_for: float | timedelta = 0.0
+    ) -> TopologyChange:
+        """Add a node, as `set_nodes` does; its weight decides which share of the keys moves to it."""
         try:
-            return await self._swap(lambda topology: topology.adding(parse_node(node)))  # noqa: F821 - deleted only when this is over
+            added = parse_node(node)
         finally:
             del node  # an error must not show its password as a local variable
+        return await self._swap(lambda topology: topology.adding(added), warm_for)
 
-    async def remove_node(self, name: str) -> TopologyChange:
-        """Remove the node called `name`; calls in flight finish on the old topology."""
-        return await self._swap(lambda topology: topology.removing(name))
+    async def remove_node(self, name: str, *, warm_for: float | timedelta = 0.0) -> TopologyChange:
+        """Remove the node called `name`, as `set_nodes` does; stop it after the warm-up."""
+        return await self._swap(lambda topology: topology.removing(name), warm_for)
 
-    async def set_nodes(self, nodes: str | Node | Iterable[str | Node]) -> TopologyChange:
-        """Use exactly these nodes from now on; connections to nodes that stay are kept."""
+    async def set_nodes(
+        self,
+        nodes: str | Node | Iterable[str | Node],
+        *,
+        strategy: str | Strategy | None = None,
+        warm_for: float | timedelta = 0.0,
+    ) -> TopologyChange:
+        """Use exactly these nodes from now on, under the same strategy or another.
+
+        Connections to nodes that stay are kept, and calls in flight finish on the old topology.
+
+        For `warm_for` seconds a key that moved and is missing on its new node is read on its old one, and
+        its value is copied with the rest of its ttl. What is written or deleted meanwhile, and for a minute
+        after that, is deleted on the old node too. The call takes as long as `timeout` then, unless
+        `announce_nodes` has announced these nodes before.
+        """
         try:
-            return await self._swap(lambda topology: topology.replaced(node_list(nodes)))  # noqa: F821 - as above
+            listed = node_list(nodes)
         finally:
             del nodes  # an error must not show their passwords as a local variable
+        return await self._swap(
+            lambda topology: changed_topology(topology, listed, strategy), warm_for
+        )
+
+    async def announce_nodes(
+        self, nodes: str | Node | Iterable[str | Node], *, strategy: str | Strategy | None = None
+    ) -> TopologyChange:
+        """Prepare for `set_nodes` with these nodes, which other processes may use from now on.
+
+        Reads and writes stay where they are. What is written or deleted is deleted on the key's next node
+        too, until the nodes are set. Return the change to come; observers are not notified of it.
+        """
+        try:
+            listed = node_list(nodes)
+        finally:
+            del nodes  # as above
+        change, retired = self._membership.announce(
+            lambda topology: changed_topology(topology, listed, strategy)
+        )
+        await asyncio.gather(*(backend.aclose() for backend in retired))
+        return change
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent; the client then raises `ClientClosedError`.
@@ -482,9 +522,14 @@ class AsyncClient(ClientBase[AsyncBackend]):
     ) -> None:
         await self.aclose()
 
-    async def _swap(self, decide: Callable[[Topology], Topology]) -> TopologyChange:
-        change, retired = self._membership.change(decide)
-        self._membership.announce(change)
+    async def _swap(
+        self, decide: Callable[[Topology], Topology], warm_for: float | timedelta
+    ) -> TopologyChange:
+        seconds = warm_seconds(warm_for)
+        if seconds:
+            await self._membership.prepare(decide)
+        change, retired = self._membership.change(decide, seconds)
+        self._membership.notify_changed(change)
         await asyncio.gather(*(backend.aclose() for backend in retired))
         return change
 
@@ -498,6 +543,14 @@ class AsyncClient(ClientBase[AsyncBackend]):
         factory = lock_provider_factory(plugins, settings.locks)
         self._lock_provider = factory.asyncio(settings.locks, lock_options(options))
         return self._lock_provider
+
+    @staticmethod
+    def _make_closer(io: AsyncIO) -> Callable[[list[AsyncBackend]], None]:
+        def close(backends: list[AsyncBackend]) -> None:
+            for backend in backends:
+                io.spawn(backend.aclose, "retired node")
+
+        return close
 
     def _make_ejector(
         self,

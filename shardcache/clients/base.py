@@ -153,7 +153,8 @@ class ClientBase(ABC, Generic[BackendT]):
         io = self._make_io()
         payloads = build_payloads(built_codec, settings, io.wall)
         connect = self._connector(plugins, options)
-        membership = Membership(plugins, connect, payloads.others, ssl_context)
+        close_later = self._make_closer(io)
+        membership = Membership(plugins, connect, payloads.others, ssl_context, close_later)
         prober, alive = shared_prober(options), weakref.ref(membership)
         ejector = self._make_ejector(prober, all_observers, alive, plugins, options)
         ejector.flushes = settings.on_overflow == "flush"
@@ -402,6 +403,11 @@ class ClientBase(ABC, Generic[BackendT]):
     @abstractmethod
     def _make_io(self) -> IO[BackendT]:
         """Return the port through which this client's operations touch the world."""
+
+    @staticmethod
+    @abstractmethod
+    def _make_closer(io: Any) -> Callable[[list[BackendT]], None]:  # the port of its own kind
+        """Return the function that closes backends of nodes that have left, without a wait."""
 
     @abstractmethod
     def _make_lock_provider(

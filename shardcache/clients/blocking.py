@@ -14,6 +14,7 @@ from shardcache.clients.construction import blocking_backends, lock_options, loc
 from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
 from shardcache.clients.many import item_type
+from shardcache.clients.membership import changed_topology, warm_seconds
 from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
@@ -23,6 +24,7 @@ from shardcache.core.leases import OnLost, WaitStrategy
 from shardcache.core.lifetimes import DEFAULT, TTL, Default, Keep
 from shardcache.core.lock_providers import LockProvider
 from shardcache.core.placement.nodes import Node
+from shardcache.core.placement.strategy import Strategy
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import NodeError
@@ -405,18 +407,51 @@ class Client(ClientBase[Backend]):
         return run(lambda: admin.flush_node(self._cluster, name))
 
     @takes_secrets
-    def add_node(self, node: str | Node) -> TopologyChange:
-        """Add a node; calls in flight finish on the old topology."""
-        return self._swap(lambda topology: topology.adding(parse_node(node)))
+    def add_node(self, node: str | Node, *, warm_for: float | timedelta = 0.0) -> TopologyChange:
+        """Add a node, as `set_nodes` does; its weight decides which share of the keys moves to it."""
+        added = parse_node(node)
+        return self._swap(lambda topology: topology.adding(added), warm_for)
 
-    def remove_node(self, name: str) -> TopologyChange:
-        """Remove the node called `name`; calls in flight finish on the old topology."""
-        return self._swap(lambda topology: topology.removing(name))
+    def remove_node(self, name: str, *, warm_for: float | timedelta = 0.0) -> TopologyChange:
+        """Remove the node called `name`, as `set_nodes` does; stop it after the warm-up."""
+        return self._swap(lambda topology: topology.removing(name), warm_for)
 
     @takes_secrets
-    def set_nodes(self, nodes: str | Node | Iterable[str | Node]) -> TopologyChange:
-        """Use exactly these nodes from now on; connections to nodes that stay are kept."""
-        return self._swap(lambda topology: topology.replaced(node_list(nodes)))
+    def set_nodes(
+        self,
+        nodes: str | Node | Iterable[str | Node],
+        *,
+        strategy: str | Strategy | None = None,
+        warm_for: float | timedelta = 0.0,
+    ) -> TopologyChange:
+        """Use exactly these nodes from now on, under the same strategy or another.
+
+        Connections to nodes that stay are kept, and calls in flight finish on the old topology.
+
+        For `warm_for` seconds a key that moved and is missing on its new node is read on its old one, and
+        its value is copied with the rest of its ttl. What is written or deleted meanwhile, and for a minute
+        after that, is deleted on the old node too. The call takes as long as `timeout` then, unless
+        `announce_nodes` has announced these nodes before.
+        """
+        listed = node_list(nodes)
+        return self._swap(lambda topology: changed_topology(topology, listed, strategy), warm_for)
+
+    @takes_secrets
+    def announce_nodes(
+        self, nodes: str | Node | Iterable[str | Node], *, strategy: str | Strategy | None = None
+    ) -> TopologyChange:
+        """Prepare for `set_nodes` with these nodes, which other processes may use from now on.
+
+        Reads and writes stay where they are. What is written or deleted is deleted on the key's next node
+        too, until the nodes are set. Return the change to come; observers are not notified of it.
+        """
+        listed = node_list(nodes)
+        change, retired = self._membership.announce(
+            lambda topology: changed_topology(topology, listed, strategy)
+        )
+        for backend in retired:
+            backend.close()
+        return change
 
     def close(self) -> None:
         """Close all connections. Idempotent; the client then raises `ClientClosedError`.
@@ -446,9 +481,14 @@ class Client(ClientBase[Backend]):
     ) -> None:
         self.close()
 
-    def _swap(self, decide: Callable[[Topology], Topology]) -> TopologyChange:
-        change, retired = self._membership.change(decide)
-        self._membership.announce(change)
+    def _swap(
+        self, decide: Callable[[Topology], Topology], warm_for: float | timedelta
+    ) -> TopologyChange:
+        seconds = warm_seconds(warm_for)
+        if seconds:
+            run(lambda: self._membership.prepare(decide))
+        change, retired = self._membership.change(decide, seconds)
+        self._membership.notify_changed(change)
         for backend in retired:
             backend.close()
         return change
@@ -463,6 +503,14 @@ class Client(ClientBase[Backend]):
         factory = lock_provider_factory(plugins, settings.locks)
         self._lock_provider = factory.blocking(settings.locks, lock_options(options))
         return self._lock_provider
+
+    @staticmethod
+    def _make_closer(io: BlockingIO) -> Callable[[list[Backend]], None]:  # noqa: ARG004 - closing waits for nothing
+        def close(backends: list[Backend]) -> None:
+            for backend in backends:
+                backend.close()
+
+        return close
 
     def _make_ejector(
         self,

@@ -5,25 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
 
 from shardcache.backends.base import AsyncBackend, Backend
 from shardcache.backends.live_objects import LiveObjects
 from shardcache.backends.locking import ProcessLock
+from shardcache.clients.construction import build_strategy
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.services import Service, Services, StartingIO
-from shardcache.core.events import TopologyChanged
+from shardcache.core.events import TopologyChanged, WarmUpEnded
+from shardcache.core.lifetimes import seconds_or_zero
 from shardcache.core.placement.nodes import MEMORY, Node
+from shardcache.core.placement.strategy import Strategy
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.placement.url_warnings import url_warnings
 from shardcache.core.values.other_clients import OtherClients, largest_value
-from shardcache.errors import ClientClosedError
+from shardcache.errors import ClientClosedError, ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
+from shardcache.operations.cluster.moves import Move
+from shardcache.operations.cluster.warming import with_move
 from shardcache.operations.locks.redlock import Redlock
 from shardcache.operations.port import IO
-from shardcache.plugin.manager import Plugins
+from shardcache.plugin.manager import Plugins, load
+from shardcache.settings import node_list
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -31,6 +38,7 @@ if TYPE_CHECKING:  # loaded with the first node that speaks TLS
 BackendT = TypeVar("BackendT", bound=Backend | AsyncBackend)
 
 MIN_LOCK_NODES: Final = 3  # fewer do not survive the loss of one
+MOST_WARM: Final = 7 * 24 * 3600.0  # seconds for which old nodes may be read
 
 log = logging.getLogger("shardcache")
 
@@ -55,6 +63,7 @@ class Membership(Generic[BackendT]):
         connect: Callable[[Node], BackendT],
         others: OtherClients,
         ssl_context: ssl.SSLContext | None,
+        close_later: Callable[[list[BackendT]], None],
     ) -> None:
         self.cluster: Cluster  # set by `begin`
         self.services = Services()
@@ -62,6 +71,7 @@ class Membership(Generic[BackendT]):
         self._connect = connect
         self._others = others
         self._ssl_context = ssl_context
+        self._close_later = close_later
         self._handles: LiveObjects[Handle] = LiveObjects()
         self._namespaces: weakref.WeakValueDictionary[str, Namespace]
         self._namespaces = weakref.WeakValueDictionary()
@@ -99,35 +109,113 @@ class Membership(Generic[BackendT]):
         """Return whether the client is closed."""
         return isinstance(self.cluster, Closed)
 
-    def change(
+    async def prepare(self, decide: Callable[[Topology], Topology]) -> None:
+        """Announce the next nodes, and wait until no call goes on that does not know them.
+
+        If they have been announced before, wait for what is left of that time.
+        """
+        cluster = self.cluster
+        move, topology = cluster.move, decide(cluster.topology)
+        if move is None or not move.announced or not _same(move.topology, topology):
+            _, retired = self.announce(decide)
+            self._close_later(retired)
+            move = self.cluster.move
+        if move is None:  # the cache is turned off
+            return
+        try:
+            await cluster.io.sleep(max(0.0, move.since + cluster.timeout - cluster.io.now()))
+        except BaseException:
+            self.end(move)
+            raise
+
+    def announce(
         self, decide: Callable[[Topology], Topology]
     ) -> tuple[TopologyChange, list[BackendT]]:
-        """Replace the topology by what `decide` returns for it.
+        """Delete what is written or deleted on the nodes of the topology that `decide` returns as well.
+
+        Return the change to come, and the backends that are not used any more, to be closed.
+        """
+
+        def build(cluster: Cluster) -> Cluster:
+            topology = decide(cluster.topology)
+            move = Move(topology, self._members_of(topology), cluster.io.now())
+            return with_move(cluster.with_nodes(cluster.topology, cluster.members), move)
+
+        before, _, retired = self._replace(build)
+        return TopologyChange(before.topology, decide(before.topology)), retired
+
+    def change(
+        self, decide: Callable[[Topology], Topology], warm_for: float = 0.0
+    ) -> tuple[TopologyChange, list[BackendT]]:
+        """Replace the topology by what `decide` returns for it; read old nodes for `warm_for` seconds.
 
         Return the change, and the backends that are not used any more, to be closed.
         """
+
+        def build(cluster: Cluster) -> Cluster:
+            topology = decide(cluster.topology)
+            changed = cluster.with_nodes(topology, self._members_of(topology))
+            if not warm_for:
+                return changed
+            now, end = cluster.io.now(), self._ender()
+            return with_move(changed, Move(cluster.topology, cluster.members, now, warm_for, end))
+
+        before, after, retired = self._replace(build)
+        return TopologyChange(before.topology, after.topology), retired
+
+    def end(self, move: Move) -> None:
+        """Ask the other nodes of a move no more; close the connections of those that are not used."""
+
+        def build(cluster: Cluster) -> Cluster:
+            ended = cluster.move is move
+            return cluster.with_nodes(cluster.topology, cluster.members) if ended else cluster
+
+        if not self.closed and self.cluster.move is move:
+            _, _, retired = self._replace(build)
+            self._close_later(retired)
+
+    def _ender(self) -> Callable[[Move], None]:
+        """Return `end`, as long as the client is alive."""
+        reference = weakref.ref(self)
+
+        def end(move: Move) -> None:
+            membership = reference()
+            if membership is not None:
+                membership.end(move)
+
+        return end
+
+    def _replace(
+        self, build: Callable[[Cluster], Cluster]
+    ) -> tuple[Cluster, Cluster, list[BackendT]]:
+        """Replace the cluster by what `build` returns for it; return both, and what is not used any more."""
         with self._changing.current():
             try:
                 while True:
                     cluster = self.cluster
-                    topology = decide(cluster.topology)
-                    members = {
-                        node.name: self._reuse(cluster.members, node) for node in topology.nodes
-                    }
-                    changed = cluster.with_nodes(topology, members)
-                    used = set(members.values())
-                    for member in used.difference(cluster.members.values()):
+                    changed = build(cluster)
+                    used = set(changed.all_members.values())
+                    for member in used.difference(cluster.all_members.values()):
                         cluster.ejector.add(member, self._identity(member.node))
                     if self.cluster is cluster:  # no finalizer has changed it meanwhile
                         self.cluster = changed
                         break
             finally:
                 self._update_handles()
-            cluster.ejector.keep(changed.all_members.values())
-        retired = [member for member in cluster.members.values() if member not in used]
-        return TopologyChange(cluster.topology, topology), [member.backend for member in retired]
+            cluster.ejector.keep(used)
+        retired = [member for member in cluster.all_members.values() if member not in used]
+        move = cluster.move
+        if move is not None and not move.announced and changed.move is not move:
+            log.info("warm-up ended: %d values copied from old nodes", move.copied)
+            if cluster.observers:
+                cluster.observers.notify(WarmUpEnded(move.reads, move.hits, move.copied))
+        return cluster, changed, [member.backend for member in retired]
 
-    def announce(self, change: TopologyChange) -> None:
+    def _members_of(self, topology: Topology) -> dict[str, Member]:
+        """Return the members of a topology; a node of the same name and address keeps its member."""
+        return {node.name: self._reuse(node) for node in topology.nodes}
+
+    def notify_changed(self, change: TopologyChange) -> None:
         """Notify observers and plugins of a change."""
         observers = self.cluster.observers
         if observers:
@@ -204,8 +292,9 @@ class Membership(Generic[BackendT]):
             current, own = self.cluster, handle._cluster  # noqa: SLF001 - as above
             if isinstance(current, Closed):
                 handle._cluster = current  # noqa: SLF001
-            elif not isinstance(own, Closed) and own.topology is not current.topology:
-                handle._cluster = own.with_nodes(current.topology, current.members)  # noqa: SLF001
+            elif not isinstance(own, Closed) and not _follows(own, current):
+                changed = own.with_nodes(current.topology, current.members)
+                handle._cluster = with_move(changed, current.move)  # noqa: SLF001
             if self.cluster is current:
                 return
 
@@ -217,13 +306,16 @@ class Membership(Generic[BackendT]):
             log.warning("node %s: %s", node.name, caution)
         return member
 
-    def _reuse(self, members: Mapping[str, Member], node: Node) -> Member:
+    def _reuse(self, node: Node) -> Member:
         """Return the node's present member if its address is the same, else a new one."""
-        member = members.get(node.name)
-        if member is None or member.node.url != node.url:
-            return self._member(node)
-        member.node = node
-        return member
+        cluster = self.cluster
+        known = [cluster.members, {} if cluster.move is None else cluster.move.members]
+        for members in known:
+            member = members.get(node.name)
+            if member is not None and member.node.url == node.url:
+                member.node = node
+                return member
+        return self._member(node)
 
     def _identity(self, node: Node) -> Hashable:
         """Return what clients of this process must have in common to share a node's health.
@@ -245,11 +337,39 @@ class Closed:
         raise ClientClosedError(f"this {self._kind} is closed")
 
 
+def _follows(own: Cluster, current: Cluster) -> bool:
+    """Return whether the cluster of a handle has the nodes of the client's own, and the same move."""
+    return own.topology is current.topology and own.move is current.move
+
+
+def _same(one: Topology, other: Topology) -> bool:
+    """Return whether two topologies place every key equally, without a look at their tables."""
+    return one.nodes == other.nodes and one.strategy.name == other.strategy.name
+
+
 def _set_io(cluster: Cluster, io: IO[Any]) -> None:
     """Replace the port of a cluster and of its locks."""
     cluster.io = io
     if cluster.locks is not None:
         cluster.locks.io = io
+
+
+def changed_topology(
+    topology: Topology, nodes: str | Node | Iterable[str | Node], strategy: str | Strategy | None
+) -> Topology:
+    """Return the topology of other nodes, under the same strategy or another."""
+    listed = node_list(nodes)
+    if strategy is None:
+        return topology.replaced(listed)
+    return Topology(listed, build_strategy(load(), strategy))
+
+
+def warm_seconds(warm_for: float | timedelta) -> float:
+    """Return `warm_for` in seconds; raise `ConfigurationError` for what is no length of time."""
+    try:
+        return seconds_or_zero(warm_for, MOST_WARM)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"warm_for {error}") from None
 
 
 _with_services: LiveObjects[Membership[Any]] = LiveObjects()

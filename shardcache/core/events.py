@@ -196,6 +196,26 @@ class TopologyChanged(NamedTuple):
     change: TopologyChange
 
 
+class OldNodesRead(NamedTuple):
+    """Keys that had moved and were missing on their new nodes were read on their old ones.
+
+    `reads` is the number of these keys, `hits` of how many the old nodes had a value, `copied` how many
+    values their new nodes have now.
+    """
+
+    reads: int
+    hits: int
+    copied: int
+
+
+class WarmUpEnded(NamedTuple):
+    """The old nodes of a change are not asked any more; `reads`, `hits` and `copied` are all there were."""
+
+    reads: int
+    hits: int
+    copied: int
+
+
 class ClientCreated(NamedTuple):
     """A client was created with this observer; its views are no clients of their own.
 
@@ -221,6 +241,8 @@ Event: TypeAlias = (
     | StaleServed
     | LeaseLost
     | TopologyChanged
+    | OldNodesRead
+    | WarmUpEnded
     | ClientCreated
 )
 
@@ -280,6 +302,12 @@ class Observer:
     def topology_changed(self, event: TopologyChanged) -> None:
         """Handle a change of the client's nodes."""
 
+    def old_nodes_read(self, event: OldNodesRead) -> None:
+        """Handle reads of keys on the nodes that they have moved from."""
+
+    def warm_up_ended(self, event: WarmUpEnded) -> None:
+        """Handle the end of the time in which old nodes are asked."""
+
     def client_created(self, event: ClientCreated) -> None:
         """Handle the creation of a client with this observer."""
 
@@ -300,6 +328,8 @@ METHODS: dict[type[Event], str] = {
     StaleServed: "stale_served",
     LeaseLost: "lease_lost",
     TopologyChanged: "topology_changed",
+    OldNodesRead: "old_nodes_read",
+    WarmUpEnded: "warm_up_ended",
     ClientCreated: "client_created",
 }
 

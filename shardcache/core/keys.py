@@ -58,6 +58,11 @@ class KeySpace:
     (b'4:shop:cart:7', b'cart:7')
     >>> KeySpace().canonical(b"4:shop:cart:7")
     b'~sc:k:4:shop:cart:7'
+
+    `raw` is the way back, from a canonical name to the bytes of the caller's key.
+
+    >>> KeySpace("shop").raw(b"4:shop:cart:7"), KeySpace().raw(b"~sc:k:4:shop:cart:7")
+    (b'cart:7', b'4:shop:cart:7')
     """
 
     __slots__ = ("_prefix", "canonical", "encode", "namespace")

@@ -108,7 +108,11 @@ def test_plan_shows_what_would_move(typed, change, low, high):
     assert low < figures["moved"] < high
     assert sum(figures["before"].values()) == pytest.approx(1)
     assert sum(figures["after"].values()) == pytest.approx(1)
-    assert "would move" in typed("plan", *change, "--url", MEMORY)[1]
+    assert figures["hit_rate"]["cold"] == pytest.approx(0.9 * (1 - figures["moved"]))
+    assert figures["hit_rate"]["warm"] == figures["hit_rate"]["before"] == 0.9
+    told = typed("plan", *change, "--url", MEMORY)[1]
+    assert "would move" in told
+    assert "With warm_for it stays at 90.0 %" in told.replace("\n", " ")
 
 
 def test_plan_counts_the_keys_of_a_file(typed, tmp_path):

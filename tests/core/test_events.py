@@ -24,10 +24,12 @@ from shardcache.core.events import (
     NodeFailed,
     NodeRestored,
     Observers,
+    OldNodesRead,
     OperationFinished,
     StaleServed,
     StampedePrevented,
     TopologyChanged,
+    WarmUpEnded,
     _notifications,
 )
 from shardcache.core.placement.topology import Topology, TopologyChange
@@ -52,6 +54,8 @@ EVENTS = [
     StaleServed(b"k"),
     LeaseLost(b"report", 2.0),
     TopologyChanged(TopologyChange(TOPOLOGY, TOPOLOGY)),
+    OldNodesRead(3, 2, 1),
+    WarmUpEnded(3, 2, 1),
     ClientCreated(Client("memory://a")),
 ]
 

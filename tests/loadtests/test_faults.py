@@ -296,7 +296,7 @@ class TestRows:
 
         return played
 
-    @pytest.mark.parametrize("name", ["B1", "B3", "B7", "C2", "C4", "C5", "L1"])
+    @pytest.mark.parametrize("name", ["B1", "B3", "B5", "B7", "C2", "C4", "C5", "L1"])
     def test_they_hold(self, play, name):
         """The short forms judge no times, so that they hold on any machine."""
         assert play(name, "--quick") == (0, {})
@@ -311,6 +311,8 @@ class TestRows:
             (["B3", "--client", "tasks"], "replay", "old once it is asked again"),
             (["B7", "--client", "threads"], "failover", "loads of one of them in 3 s"),
             (["B7", "--client", "tasks"], "ttl-cap", "seconds that they live"),
+            (["B5", "--client", "threads"], "warming", "least hit rate, added"),
+            (["B5", "--client", "tasks"], "announcement", "older than acknowledged"),
             (["C2"], "discards", "of another key"),
             (["C4", "--client", "threads"], "fork-hooks", "children's reads that were not hits"),
             (["C5"], "closed-loops", "exit status"),

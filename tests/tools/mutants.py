@@ -36,6 +36,10 @@ FLIGHT_TESTS = ("operations/recompute/test_single_flight.py",)
 TYPE_TESTS = tuple(
     f"operations/recompute/test_{subject}.py" for subject in ("typed_results", "uncacheable")
 )
+MOVING_TESTS = (
+    "operations/cluster/test_warming.py",
+    "operations/cluster/test_moving_races.py",
+)
 RESULT_TAG_TESTS = ("operations/recompute/test_result_tags.py",)
 SIGNED_TESTS = ("clients/test_signed.py", "clients/test_replay.py")
 FOREIGN_TESTS = ("clients/test_foreign_values.py",)
@@ -296,6 +300,34 @@ MUTANTS = [
         "        reply = await cluster.ask(member, Delete(name)) if failure is None else failure\n",
         "        reply = reply if failure is None else failure\n",
         RESULT_TAG_TESTS,
+    ),
+    Mutant(
+        "a tag that moves is logged on its new node alone",
+        "operations/invalidation/tags.py",
+        "    holders = cluster.holders(name, member)\n",
+        "    holders = [member]\n",
+        MOVING_TESTS,
+    ),
+    Mutant(
+        "a copy is not read again behind its stub",
+        "operations/cluster/warming.py",
+        "        again = await self._look({name: others[name] for name in claims}, until)\n",
+        "        again = found\n",
+        MOVING_TESTS,
+    ),
+    Mutant(
+        "a delete does not go to the old node",
+        "operations/cluster/warming.py",
+        "        deleted = await self._delete(_names(asks, others, replaces), until)\n",
+        "        deleted = await self._delete({}, until)\n",
+        MOVING_TESTS,
+    ),
+    Mutant(
+        "deletes on old nodes end with the reads",
+        "operations/cluster/moves.py",
+        "self.reads_until + SPREAD",
+        "self.reads_until",
+        MOVING_TESTS,
     ),
     Mutant(
         "a lost log of tags is no reason",

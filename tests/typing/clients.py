@@ -137,6 +137,8 @@ def what_a_client_knows(client: Client) -> None:
     assert_type(client.add_node("memory://d"), TopologyChange)
     assert_type(client.remove_node("d"), TopologyChange)
     assert_type(client.set_nodes([Node("memory://d")]), TopologyChange)
+    assert_type(client.set_nodes("memory://d", strategy="ketama", warm_for=60), TopologyChange)
+    assert_type(client.announce_nodes(["memory://d"], strategy="ketama"), TopologyChange)
 
 
 async def locks(client: Client, twin: AsyncClient) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from copy import copy
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from shardcache.core.commands import Command, Payload, Reply, is_delete, keys_of, with_keys
 from shardcache.core.events import (
@@ -31,6 +31,9 @@ from shardcache.operations.cluster.failover import Failover, StandIn, try_again
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key, Route, detouring, router
 from shardcache.operations.port import IO, UNANSWERED, Enough
+
+if TYPE_CHECKING:  # it routes keys to members, as this module does
+    from shardcache.operations.cluster.moves import Move, Moving
 
 # The types of replies about single keys when nothing failed.
 _GOOD: Final = frozenset({tuple, bool, type(None)})
@@ -70,6 +73,7 @@ class Cluster:
         "lock_provider",
         "locks",
         "members",
+        "moving",
         "note_refused",
         "note_swallowed",
         "observers",
@@ -114,6 +118,7 @@ class Cluster:
         self.note_swallowed = note_swallowed
         self.note_refused = note_refused
         self.locks: Cluster | None = None  # the cluster of nodes that serve only locks
+        self.moving: Moving | None = None  # set while keys move to other nodes: see `MovingCluster`
         self.use_failover(failover)
 
     def with_nodes(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
@@ -131,16 +136,24 @@ class Cluster:
         self.route: Route = self.home if failover is None else detouring(self.home, failover)
 
     @property
+    def move(self) -> Move | None:
+        """The change of nodes in progress, if there is one."""
+        return None if self.moving is None else self.moving.move
+
+    @property
     def all_members(self) -> dict[str, Member]:
         """All nodes by the name that operators see.
 
-        `lock` precedes one that serves only locks, `gutter` one that only stands in for others.
+        `lock` precedes one that serves only locks, `gutter` one that only stands in for others, `old`
+        or `next` one of a change in progress.
         """
         locks = {} if self.locks is None else self.locks.members
+        others = {} if self.move is None else self.move.others(self.members)
         return {
             **self.members,
             **{f"lock {name}": member for name, member in locks.items()},
             **{f"gutter {name}": member for name, member in self.spares.items()},
+            **others,
         }
 
     @property
@@ -178,6 +191,10 @@ class Cluster:
     def voters(self, hashed: bytes) -> list[Member]:
         """Return the members whose majority decides about a place, its owner first."""
         return self.preferred(hashed, lock_node_count(len(self.members)))
+
+    def holders(self, name: bytes, member: Member) -> Sequence[Member]:  # noqa: ARG002 - see `MovingCluster`
+        """Return the members that may have a key now, its own node last."""
+        return [member]
 
     def deadline(self) -> float:
         """Return the deadline of a call that begins now, for all of its nodes and steps."""

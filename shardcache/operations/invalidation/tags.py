@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from shardcache.core.commands import Delete, Get, GetMany, Reply, Set, When
+from shardcache.core.commands import Command, Delete, Get, GetMany, Reply, Set, When
 from shardcache.core.reserved_keys import TAGS, own_key
 from shardcache.core.values.envelopes import VERSION_SIZE
 from shardcache.core.values.flags import MARK_FLAGS
@@ -107,11 +107,17 @@ async def invalidate(cluster: Cluster, tag: Key) -> bool:
     # It is not known which recomputes in progress have this tag: no caller joins any of them.
     cluster.invalidated_all()
     ((name, member),) = places(cluster, [tag])
+    # While the tag moves to another node, some processes look at the log of its old one.
+    holders = cluster.holders(name, member)
     read_log = Get(tag_log.name_of(cluster))
-    log, reply = await cluster.ask_many([(member, read_log), (member, Delete(name))])
-    if log is not None:
+    asks: list[tuple[Member, Command]] = [(each, read_log) for each in holders]
+    asks.append((member, Delete(name)))
+    *logs, reply = await cluster.ask_many(asks)
+    logging = [each for each, log in zip(holders, logs, strict=True) if log is not None]
+    if logging:
         # Values may have tags by their results: a tag is logged before its version is removed.
-        failure = await tag_log.add(cluster, member, name)
+        failures = [await tag_log.add(cluster, each, name) for each in logging]
+        failure = next((each for each in failures if each is not None), None)
         reply = await cluster.ask(member, Delete(name)) if failure is None else failure
     confirmed = not isinstance(cluster.unwrap(reply, reply), NodeError)
     return confirmed and not isinstance(member, StandIn)

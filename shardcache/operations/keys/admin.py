@@ -53,12 +53,14 @@ class Counters(dict[str, dict[str, int | float]]):
 
     `protection` are the counters of all values that were recomputed through this client, `circuits`
     has `closed`, `open`, `probing` or `quarantine` by the node's name, `pools` the connections that
-    there are now; a node without connections, such as one in memory, has none.
+    there are now; a node without connections, such as one in memory, has none. `moving` are the
+    counters of a change of nodes in progress, and is empty without one.
     """
 
     protection: dict[str, float]
     circuits: dict[str, str]
     pools: dict[str, PoolUse]
+    moving: dict[str, float]
 
 
 def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
@@ -68,6 +70,7 @@ def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
     counted.protection = dict(recomputes)
     counted.circuits = {name: member.health.circuit.value for name, member in known.items()}
     uses = {name: getattr(member.backend, "pool_use", None) for name, member in known.items()}
+    counted.moving = {} if cluster.move is None else cluster.move.counters(cluster.io.now())
     counted.pools = {name: use for name, use in uses.items() if isinstance(use, PoolUse)}
     return counted
 

@@ -153,7 +153,8 @@ async def check(cluster: Cluster) -> dict[str, NodeCheck]:
 
 def _visits(cluster: Cluster) -> list[Visit]:
     """Return one visit for each node, with those that serve only locks, and spare ones."""
-    cached = {*cluster.members.values(), *cluster.spares.values()}
+    moving = () if cluster.move is None else cluster.move.members.values()
+    cached = {*cluster.members.values(), *cluster.spares.values(), *moving}
     locking = set(cluster.locking.members.values())
     return [
         Visit(
