@@ -15,6 +15,7 @@ from shardcache import Client, ConfigurationError, Node
 from shardcache.core.events import TopologyChanged, WarmUpEnded
 from shardcache.errors import ClientClosedError, UnknownPluginError
 from shardcache.operations.cluster import moves
+from shardcache.operations.cluster.cluster import Cluster
 from shardcache.testing.driving import make_client
 
 MEMORY = ["memory://a", "memory://b", "memory://c"]
@@ -223,6 +224,7 @@ class TestTheEnd:
         time.sleep(0.2)
         assert client.get_many(list(ITEMS)[10:]) == {}
         assert set(client.counters()) == {"x"}
+        assert type(client._cluster) is Cluster  # a `get` pays for no change that is over
         assert log.types() == [TopologyChanged, WarmUpEnded]
         assert log.events[1] == WarmUpEnded(reads=10, hits=10, copied=10)
         assert caplog.messages[-1] == "warm-up ended: 10 values copied from old nodes"
