@@ -43,6 +43,7 @@ from shardcache.core.placement.topology import Topology
 from shardcache.core.values.flags import is_mark
 from shardcache.errors import NodeError
 from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.failover import StandIn
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.moves import (
     LOOKING,
@@ -109,7 +110,8 @@ class MovingCluster(Cluster):
         if not moves_with_owner(name):
             return None
         other = cast("Moving", self.moving).owner(name)
-        return None if other is member else other
+        owner = member.owner if isinstance(member, StandIn) else member
+        return None if other is owner else other
 
     def _others(self, asks: Iterable[tuple[Member, Command]]) -> dict[bytes, Member]:
         """Return the other node of each key that moves, by its name."""
