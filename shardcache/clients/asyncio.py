@@ -477,6 +477,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
         await asyncio.gather(*(backend.aclose() for backend in retired))
         return change
 
+    def _use_nodes(self, nodes: tuple[Node, ...]) -> TopologyChange:
+        return asyncio.run(self.set_nodes(nodes))
+
     def _make_io(self) -> AsyncIO:
         self._io = AsyncIO()
         return self._io

@@ -449,6 +449,9 @@ class Client(ClientBase[Backend]):
             backend.close()
         return change
 
+    def _use_nodes(self, nodes: tuple[Node, ...]) -> TopologyChange:
+        return self.set_nodes(nodes)
+
     def _make_io(self) -> BlockingIO:
         self._io = BlockingIO()
         return self._io
