@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ import click
 from shardcache.clients.blocking import Client
 from shardcache.errors import ConfigurationError
 from shardcache.settings import Settings, names_nodes
+from shardcache.settings.config_file import ConfigFile
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,6 +40,17 @@ def open_client(urls: Sequence[str], config: str | None) -> Client:
     if urls and config is not None:
         raise click.UsageError("give --url or --config, not both")
     return Client.from_settings(replace(_settings(urls, config), on_error="raise"))
+
+
+def config_file(urls: Sequence[str], config: str | None) -> ConfigFile | None:
+    """Return the file that names the nodes of `open_client`; `None` if URLs do."""
+    if urls:
+        return None
+    if config is not None:
+        return ConfigFile(config)
+    with contextlib.suppress(ConfigurationError):  # `SHARDCACHE_URL` overrides a file
+        return ConfigFile.of_environment(os.environ)
+    return None
 
 
 def each_url(urls: Sequence[str]) -> list[str]:
