@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-ADVICE = "the shardcache command needs the extra `cli`: pip install click rich"
+ADVICE = "the shardcache command needs the extra `cli`: pip install click rich tomlkit"
 INTERRUPTED = 130  # 128 plus the number of SIGINT, as in shells
 
 

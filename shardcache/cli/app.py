@@ -11,6 +11,7 @@ import click
 from shardcache.cli.check import check
 from shardcache.cli.cluster import nodes, ping, where
 from shardcache.cli.demo import demo
+from shardcache.cli.drain import drain
 from shardcache.cli.errors import flush_output, report_error
 from shardcache.cli.flush import flush
 from shardcache.cli.keys import delete, get, set_
@@ -19,6 +20,7 @@ from shardcache.cli.plan import plan
 from shardcache.cli.plugins import plugins
 from shardcache.cli.stats import stats
 from shardcache.cli.terminal import prepare_output
+from shardcache.cli.watch import watch
 from shardcache.plugin.manager import load
 from shardcache.settings import DISABLED_VARIABLE
 
@@ -65,21 +67,11 @@ def cli() -> None:
     """
 
 
-for command in (
-    demo,
-    where,
-    nodes,
-    ping,
-    check,
-    stats,
-    get,
-    set_,
-    delete,
-    locks,
-    flush,
-    plan,
-    plugins,
-):
+COMMANDS = (
+    *(demo, where, nodes, ping, check, stats, watch),
+    *(get, set_, delete, locks, flush, plan, drain, plugins),
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

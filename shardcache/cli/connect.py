@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from shardcache.clients.blocking import Client
 from shardcache.errors import ConfigurationError
 from shardcache.settings import Settings, names_nodes
 from shardcache.settings.adapters import checked
+from shardcache.settings.config_file import ConfigFile
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,6 +47,17 @@ def open_client(urls: Sequence[str], config: str | None, *, locks: str | None = 
     if locks is not None:
         settings = replace(settings, locks=checked("locks", locks), lock_nodes=None)
     return Client.from_settings(settings)
+
+
+def config_file(urls: Sequence[str], config: str | None) -> ConfigFile | None:
+    """Return the file that names the nodes of `open_client`; `None` if URLs do."""
+    if urls:
+        return None
+    if config is not None:
+        return ConfigFile(config)
+    with contextlib.suppress(ConfigurationError):  # `SHARDCACHE_URL` overrides a file
+        return ConfigFile.of_environment(os.environ)
+    return None
 
 
 def each_url(urls: Sequence[str]) -> list[str]:

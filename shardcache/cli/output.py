@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any, Final, ParamSpec, TypeVar
 
 import click
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -22,6 +23,7 @@ EXIT_NOT_DONE: Final = 1
 EXIT_USAGE: Final = 2
 EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 PIPED: Final = 100_000  # columns: a line for a program is never cut or wrapped
+UNKNOWN: Final = "–"
 WRAPS_AT: Final = 24  # columns: a table does not wrap sentences more narrowly
 
 P = ParamSpec("P")
@@ -54,6 +56,28 @@ def show(*parts: Any) -> None:  # whatever rich prints
     # A table is padded to its width: trailing spaces have no place in a file.
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in text.splitlines()))
     sys.stdout.flush()
+
+
+@contextmanager
+def drawing() -> Iterator[Callable[..., None]]:
+    """Yield a function that shows its arguments on the terminal, in place of what it showed before."""
+    out = console()
+    with Live(console=out, auto_refresh=False) as live:
+
+        def draw(*parts: RenderableType) -> None:
+            view = Group(*parts)
+            live.update(_in_ascii(out, view) if out.options.ascii_only else view, refresh=True)
+
+        yield draw
+
+
+def _in_ascii(out: Console, view: RenderableType) -> Group:
+    return Group(
+        *(
+            Text.assemble(*((part.text.translate(ASCII), part.style or "") for part in line))
+            for line in out.render_lines(view, pad=False)
+        )
+    )
 
 
 def json_option(command: Callable[P, R]) -> Callable[P, R]:

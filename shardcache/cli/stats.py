@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 import click
-from rich.live import Live
 from rich.text import Text
 
 from shardcache.cli.connect import client_options, open_client
-from shardcache.cli.output import Sheet, console, exits_by, json_option, percent, print_json, show
+from shardcache.cli.output import (
+    UNKNOWN,
+    Sheet,
+    drawing,
+    exits_by,
+    json_option,
+    percent,
+    print_json,
+    show,
+)
+from shardcache.cli.readings import Figures, Interval, Intervals, is_number, readings, reads
 from shardcache.cli.terminal import reason_of, styled
 from shardcache.clients.blocking import Client
 from shardcache.errors import NodeError
@@ -28,55 +36,9 @@ FIGURES: Final = {
     "connections": ("curr_connections", "connected_clients"),
     "uptime": ("uptime", "uptime_in_seconds"),
 }
-HITS: Final = (("get_hits", "get_misses"), ("keyspace_hits", "keyspace_misses"), ("hits", "misses"))
-UNKNOWN: Final = "–"
 INTERVAL: Final = 2.0  # seconds between two readings
 WATCHED_FIGURES: Final = ("items", "memory")  # more would not fit next to those of the interval
 WATCHED: Final = ("calls/s", "hit rate now", "evictions")
-# The sums of these are the calls and the evictions of a server of any kind.
-CALLS: Final = (
-    "total_commands_processed",
-    "cmd_get",
-    "cmd_set",
-    "cmd_touch",
-    "delete_hits",
-    "delete_misses",
-    "incr_hits",
-    "incr_misses",
-    "decr_hits",
-    "decr_misses",
-)
-EVICTIONS: Final = ("evictions", "evicted_keys")
-MAX_DIGITS: Final = 20  # of a counter of 64 bits
-
-
-class Interval(NamedTuple):
-    """What a server answered between two readings, `seconds` apart.
-
-    `calls` and `evictions` are `None` if the server does not tell. Its own statistics are calls too.
-    """
-
-    hits: int
-    misses: int
-    seconds: float
-    calls: int | None = None
-    evictions: int | None = None
-
-    @property
-    def hit_rate(self) -> float | None:
-        """Return the share of reads that found a value; `None` without a read."""
-        reads = self.hits + self.misses
-        return self.hits / reads if reads else None
-
-    @property
-    def calls_per_second(self) -> float | None:
-        """Return the calls a second; `None` if the server does not tell."""
-        return None if self.calls is None else self.calls / self.seconds
-
-
-Server = dict[str, str]
-Figures = Mapping[str, NodeStats]
-Intervals = Mapping[str, Interval]
 
 
 @click.command()
@@ -134,63 +96,21 @@ def _complete(figures: Figures) -> bool:
 
 def _watch(client: Client, seconds: float, count: int | None, *, as_json: bool) -> bool:
     """Show the figures repeatedly; return whether the last ones were complete."""
-    readings = islice(_readings(client, seconds), count)
+    shown = islice(readings(client.stats, seconds), count)
     complete = True
     if as_json or not sys.stdout.isatty():
-        for figures, since in readings:
+        for figures, since in shown:
             complete = _complete(figures)
             if as_json:
                 print_json(_line(figures, since), indent=None)
             else:
                 show(*_plain_lines(figures, since))
         return complete
-    with Live(console=console(), auto_refresh=False) as live:
-        for figures, since in readings:
+    with drawing() as draw:
+        for figures, since in shown:
             complete = _complete(figures)
-            live.update(_sheet(figures, since), refresh=True)
+            draw(_sheet(figures, since))
     return complete
-
-
-def _readings(client: Client, seconds: float) -> Iterator[tuple[Figures, Intervals]]:
-    """Yield the figures every `seconds`, with what each node did since the reading before."""
-    before: Figures = {}
-    read_at = time.monotonic()
-    due = read_at
-    while True:
-        figures = client.stats()
-        now = time.monotonic()
-        yield figures, _since(before, figures, now - read_at)
-        before, read_at = figures, now
-        due = max(due + seconds, now)
-        time.sleep(max(0.0, due - time.monotonic()))
-
-
-def _since(before: Figures, after: Figures, seconds: float) -> Intervals:
-    """Return what each node did between two readings, if both are known and it did not restart."""
-    intervals = {}
-    for name, figure in after.items():
-        old = before[name].server if name in before else None
-        if isinstance(figure.server, NodeError) or old is None or isinstance(old, NodeError):
-            continue
-        interval = _interval(old, figure.server, seconds)
-        if interval is not None:
-            intervals[name] = interval
-    return intervals
-
-
-def _interval(before: Server, after: Server, seconds: float) -> Interval | None:
-    """Return what a server did between two readings; `None` if it restarted in between."""
-    hits, misses = (new - old for new, old in zip(reads(after), reads(before), strict=True))
-    calls, evictions = (_growth(before, after, names) for names in (CALLS, EVICTIONS))
-    if min(hits, misses, calls or 0, evictions or 0) < 0:
-        return None
-    return Interval(hits, misses, seconds, calls, evictions)
-
-
-def _growth(before: Server, after: Server, names: Sequence[str]) -> int | None:
-    """Return by how much the sum of some counters grew; `None` if the server has none of them."""
-    told = [name for name in names if name in before and name in after]
-    return sum(_number(after[name]) - _number(before[name]) for name in told) if told else None
 
 
 def _plain_lines(figures: Figures, since: Intervals) -> Iterator[Text]:
@@ -200,7 +120,7 @@ def _plain_lines(figures: Figures, since: Intervals) -> Iterator[Text]:
         if isinstance(figure.server, NodeError):
             told = reason_of(figure.server)
         else:
-            cells = _rates(since.get(name))
+            cells = rates(since.get(name))
             told = "  ".join(f"{what} {cell}" for what, cell in zip(WATCHED, cells, strict=True))
         yield styled(f"{now}  {name}  {told}")
 
@@ -229,13 +149,14 @@ def _sheet(figures: Figures, since: Intervals | None = None) -> Sheet:
             cells = [UNKNOWN] * len(numbers)
             error = styled(reason_of(figure.server), "red")
         else:
-            rates = [] if since is None else _rates(since.get(name))
-            cells = [*_cells(figure.server, figures_shown), *rates]
+            now = [] if since is None else rates(since.get(name))
+            cells = [*_cells(figure.server, figures_shown), *now]
         rows.add(name, *cells, *([error] if down else []))
     return rows
 
 
-def _rates(interval: Interval | None) -> list[str]:
+def rates(interval: Interval | None) -> list[str]:
+    """Return the cells of `WATCHED` for one node; dashes if its interval is unknown."""
     if interval is None:
         return [UNKNOWN] * len(WATCHED)
     rate, calls = interval.hit_rate, interval.calls_per_second
@@ -253,9 +174,9 @@ def _cells(server: dict[str, str], shown: Sequence[str]) -> list[str]:
 
 def _figure(server: dict[str, str], name: str) -> str:
     text = next((server[alias] for alias in FIGURES[name] if alias in server), UNKNOWN)
-    if name == "memory" and _is_number(text):
+    if name == "memory" and is_number(text):
         return _size(int(text))
-    return _duration(int(text)) if name == "uptime" and _is_number(text) else text
+    return _duration(int(text)) if name == "uptime" and is_number(text) else text
 
 
 def _size(count: int) -> str:
@@ -277,20 +198,3 @@ def _duration(seconds: int) -> str:
 def _hit_rate(server: dict[str, str]) -> float | None:
     hits, misses = reads(server)
     return hits / (hits + misses) if hits + misses else None
-
-
-def reads(server: dict[str, str]) -> tuple[int, int]:
-    """Return how many reads a server answered with a value, and how many without one."""
-    for hits, misses in HITS:
-        if hits in server:
-            return _number(server[hits]), _number(server.get(misses, "0"))
-    return 0, 0
-
-
-def _number(text: str) -> int:
-    """Return the whole number that a server sent; zero for anything else."""
-    return int(text) if _is_number(text) else 0
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS

@@ -533,6 +533,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
         await asyncio.gather(*(backend.aclose() for backend in retired))
         return change
 
+    def _use_nodes(self, nodes: tuple[Node, ...], warm_for: float) -> TopologyChange:
+        return asyncio.run(self.set_nodes(nodes, warm_for=warm_for))
+
     def _make_io(self) -> AsyncIO:
         self._io = AsyncIO()
         return self._io

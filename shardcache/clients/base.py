@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from operator import index
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self
 
 from shardcache.backends.base import BackendOptions
+from shardcache.clients.config_follower import LOOK_EVERY, ConfigFollower, config_follower
 from shardcache.clients.construction import (
     backend_options,
     build_codec,
@@ -28,7 +30,7 @@ from shardcache.clients.construction import (
 )
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.many import item_type
-from shardcache.clients.membership import BackendT, Membership
+from shardcache.clients.membership import BackendT, Membership, warm_seconds
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.probers import shared_prober
 from shardcache.clients.recompute_log import RecomputeLog
@@ -51,7 +53,7 @@ from shardcache.core.lifetimes import DEFAULT, Default
 from shardcache.core.lock_providers import LockProvider
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.strategy import Strategy
-from shardcache.core.placement.topology import Topology
+from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.secrecy import takes_secrets
 from shardcache.core.timeouts import TimeoutPolicy
 from shardcache.core.values.other_clients import ReadUnsigned
@@ -67,7 +69,7 @@ from shardcache.operations.port import IO
 from shardcache.operations.recompute.many import ItemRequest, MakeRequest, check_policy
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
-from shardcache.settings import REDLOCK, Failover, Gutter, Settings, is_disabled
+from shardcache.settings import REDLOCK, Failover, Gutter, Settings, is_disabled, names_file
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -167,6 +169,7 @@ class ClientBase(ABC, Generic[BackendT]):
         self._options = options
         self._membership = membership
         self._is_view = False
+        self._follower: ConfigFollower | None = None
         self._result_payloads = ResultPayloads(
             payloads, settings, io.wall, only_raw=options.bare_bytes
         )
@@ -211,14 +214,24 @@ class ClientBase(ABC, Generic[BackendT]):
 
     @classmethod
     @takes_secrets
-    def from_env(cls, default: str | None = None, *, observers: Iterable[object] = ()) -> Self:
+    def from_env(
+        cls,
+        default: str | None = None,
+        *,
+        follow: bool = False,
+        observers: Iterable[object] = (),
+    ) -> Self:
         """Create a client from `SHARDCACHE_URL` and the other variables of the settings page.
 
         When neither it nor `SHARDCACHE_CONFIG` is set, `default` is the URL: for example `memory://a,b,c`
         to cache in the memory of each process. Without a default raise `ConfigurationError`, which names
-        the variables.
+        the variables. With `follow` and a file in `SHARDCACHE_CONFIG` the client follows that file: see
+        `follow_config`.
         """
-        return cls.from_settings(Settings.from_env(os.environ, default), observers=observers)
+        client = cls.from_settings(Settings.from_env(os.environ, default), observers=observers)
+        if follow and names_file(os.environ):
+            client.follow_config()
+        return client
 
     @classmethod
     @takes_secrets
@@ -288,6 +301,38 @@ class ClientBase(ABC, Generic[BackendT]):
         view._cluster = view_cluster(shared, settings, space, payloads)
         self._membership.join(view)
         return view
+
+    @takes_secrets
+    def follow_config(
+        self,
+        path: str | PathLike[str] | None = None,
+        *,
+        every: float | timedelta | None = LOOK_EVERY,
+        on_signal: int | None = None,
+        warm_for: float | timedelta = 0.0,
+    ) -> None:
+        """Use the nodes of a file of settings, now and whenever they change there.
+
+        `path` is a file as `Settings.load` reads it; by default that of `SHARDCACHE_CONFIG`. A thread
+        reads it at the first call of this client, in a forked child at the child's first call, and then
+        every `every` seconds. With `on_signal`, such as `signal.SIGHUP`, it reads the file when that
+        signal comes, and with `every=None` only then. The handler that the signal has is called too.
+
+        Nodes change with their names and weights, as by `set_nodes` with this `warm_for`. Other settings do not: the log
+        names those that need a restart. A file that cannot be used changes nothing, and is a warning in
+        the log, once.
+
+        Raise `ConfigurationError` if the file cannot be used, if `SHARDCACHE_URL` overrides its nodes,
+        on a second call, on a view, and for a signal outside the main thread.
+        """
+        if self._is_view:
+            raise ConfigurationError(
+                "follow_config: a view has the nodes of its client: call it there"
+            )
+        if self._follower is not None:
+            raise ConfigurationError(f"follow_config: this client has {self._follower!r} already")
+        self._follower = config_follower(self, path, every, on_signal, warm_seconds(warm_for))
+        self._membership.add_service(self._follower)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -428,6 +473,10 @@ class ClientBase(ABC, Generic[BackendT]):
 
         It must not hold the client, which could then never be dropped.
         """
+
+    @abstractmethod
+    def _use_nodes(self, nodes: tuple[Node, ...], warm_for: float) -> TopologyChange:
+        """Use exactly these nodes from now on; called in a thread without an event loop."""
 
     @abstractmethod
     def _connector(self, plugins: Plugins, options: BackendOptions) -> Callable[[Node], BackendT]:

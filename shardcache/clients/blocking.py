@@ -493,6 +493,9 @@ class Client(ClientBase[Backend]):
             backend.close()
         return change
 
+    def _use_nodes(self, nodes: tuple[Node, ...], warm_for: float) -> TopologyChange:
+        return self.set_nodes(nodes, warm_for=warm_for)
+
     def _make_io(self) -> BlockingIO:
         self._io = BlockingIO()
         return self._io

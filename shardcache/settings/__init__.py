@@ -7,7 +7,7 @@ from shardcache.settings.nodes import node_list, parse_node, parse_nodes
 from shardcache.settings.options import parse_options
 from shardcache.settings.parameters import REDLOCK
 from shardcache.settings.settings import Settings
-from shardcache.settings.sources import DISABLED_VARIABLE, is_disabled, names_nodes
+from shardcache.settings.sources import DISABLED_VARIABLE, is_disabled, names_file, names_nodes
 
 __all__ = [
     "DISABLED_VARIABLE",
@@ -16,6 +16,7 @@ __all__ = [
     "Gutter",
     "Settings",
     "is_disabled",
+    "names_file",
     "names_nodes",
     "node_list",
     "parse_node",

@@ -36,6 +36,13 @@ NO_NODES: Final = (
 )
 
 
+NO_FILE: Final = "no file of settings names the nodes: set SHARDCACHE_CONFIG, or pass the path"
+URL_OVERRIDES: Final = (
+    "SHARDCACHE_URL names the nodes, and no change of a file would reach them: unset it, and name them in"
+    " the file of SHARDCACHE_CONFIG"
+)
+
+
 class Setting(NamedTuple):
     """A value with the place it came from, in words for the operator."""
 
@@ -143,6 +150,21 @@ def names_nodes(environ: Mapping[str, str]) -> bool:
     """Return whether the environment names a URL or a file of settings."""
     variables = _variables(environ)
     return URL_VARIABLE in variables or CONFIG_VARIABLE in variables
+
+
+def names_file(environ: Mapping[str, str]) -> bool:
+    """Return whether the environment names a file of settings."""
+    return CONFIG_VARIABLE in _variables(environ)
+
+
+def file_of_nodes(environ: Mapping[str, str]) -> str:
+    """Return the file of settings that names the nodes; raise `ConfigurationError` if none does."""
+    variables = _variables(environ)
+    if URL_VARIABLE in variables:
+        raise ConfigurationError(URL_OVERRIDES)
+    if CONFIG_VARIABLE not in variables:
+        raise ConfigurationError(NO_FILE)
+    return variables[CONFIG_VARIABLE]
 
 
 def is_disabled(environ: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 
 from shardcache import Client
-from shardcache.cli.stats import Interval, _interval
+from shardcache.cli.readings import Interval, interval_of
 
 COMMAND = (sys.executable, "-P", "-m", "shardcache.cli")
 KEYS = [f"key:{number}" for number in range(60)]
@@ -131,11 +131,11 @@ def test_watch_of_a_node_that_is_down(typed):
 
 def test_what_a_server_does_not_tell_is_unknown():
     """And a server that restarted has no interval."""
-    assert _interval({"hits": "1"}, {"hits": "3"}, 2.0) == Interval(2, 0, 2.0)
-    assert _interval({"hits": "1"}, {"hits": "3"}, 2.0).calls_per_second is None
+    assert interval_of({"hits": "1"}, {"hits": "3"}, 2.0) == Interval(2, 0, 2.0)
+    assert interval_of({"hits": "1"}, {"hits": "3"}, 2.0).calls_per_second is None
     before, after = {"cmd_get": "5", "evictions": "9"}, {"cmd_get": "8", "evictions": "0"}
-    assert _interval(before, after, 2.0) is None
-    assert _interval(before, {**before, "cmd_get": "8"}, 2.0) == Interval(0, 0, 2.0, 3, 0)
+    assert interval_of(before, after, 2.0) is None
+    assert interval_of(before, {**before, "cmd_get": "8"}, 2.0) == Interval(0, 0, 2.0, 3, 0)
 
 
 def test_watch_ends_with_ctrl_c(pool):

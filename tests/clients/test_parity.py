@@ -43,6 +43,7 @@ def test_calls_that_ask_a_node_are_awaited():
         "cached",
         "cached_many",
         "counters",
+        "follow_config",
         "lock",
         "from_env",
         "from_settings",
