@@ -22,6 +22,7 @@ from shardcache.core.events import (
     NodeRestored,
     Observer,
     OperationFinished,
+    ShadowCompared,
     StaleServed,
     StampedePrevented,
     TopologyChanged,
@@ -76,7 +77,7 @@ from shardcache.operations.keys.admin import Counters, NodeStats, Stats
 from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.recompute.blocks import bypass, refresh
 from shardcache.plugin.hookspecs import hookimpl
-from shardcache.settings import Settings
+from shardcache.settings import Settings, Shadow
 
 if TYPE_CHECKING:
     from shardcache.clients.asyncio import AsyncClient
@@ -135,6 +136,8 @@ __all__ = [
     "PoolTimeoutError",
     "RecomputeTimeoutError",
     "Settings",
+    "Shadow",
+    "ShadowCompared",
     "ShardCacheError",
     "StaleServed",
     "StampedePrevented",

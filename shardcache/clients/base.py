@@ -34,6 +34,7 @@ from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.result_payloads import ResultPayloads, other_codec
 from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.services import Service
+from shardcache.clients.shadow import ShadowService
 from shardcache.clients.swallowed_log import SwallowedErrorLog
 from shardcache.clients.tagging import DirectTagChoice, direct_tags
 from shardcache.core.cache_policy import (
@@ -64,7 +65,7 @@ from shardcache.operations.port import IO
 from shardcache.operations.recompute.many import ItemRequest, MakeRequest, check_policy
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
-from shardcache.settings import Settings, is_disabled
+from shardcache.settings import Settings, Shadow, is_disabled
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -92,6 +93,7 @@ class ClientBase(ABC, Generic[BackendT]):
         clearable: bool = False,
         lock_nodes: str | Node | Iterable[str | Node] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        shadow: Shadow | None = None,
         observers: Iterable[object] = (),
     ) -> None:
         """Create a client of `nodes`; it connects to nothing before its first call.
@@ -110,7 +112,8 @@ class ClientBase(ABC, Generic[BackendT]):
         namespace: the names of its keys then carry a generation, so that clients with and without
         it share no value. `lock_nodes` are nodes for locks only; without them locks are kept on the
         cache nodes. `ssl_context` is used for all nodes with TLS, in place of the options of their
-        URLs. `observers` receive events.
+        URLs. `shadow` names other nodes that a sample of all reads is compared with. `observers` receive
+        events.
 
         Raise `ConfigurationError` listing every fault found in all of these, and in a process whose
         sockets eventlet has replaced.
@@ -131,6 +134,7 @@ class ClientBase(ABC, Generic[BackendT]):
             clearable=clearable,
             lock_nodes=lock_nodes,
             ssl_context=ssl_context,
+            shadow=shadow,
         )
         refuse_eventlet()
         plugins = load()
@@ -140,6 +144,12 @@ class ClientBase(ABC, Generic[BackendT]):
         all_observers = Observers((*observers, *plugins.observers(settings)))
         io = self._make_io()
         payloads = build_payloads(built_codec, settings, io.wall)
+        self._shadow: ShadowService | None = None
+        if settings.shadow is not None:
+            self._shadow = ShadowService(
+                settings.shadow, plugins, options, topology.strategy, payloads, all_observers
+            )
+            io = self._shadow.sampling(io)
         connect = self._connector(plugins, options)
         membership = Membership(plugins, connect, payloads.others, ssl_context)
         prober, alive = shared_prober(options), weakref.ref(membership)
@@ -178,6 +188,8 @@ class ClientBase(ABC, Generic[BackendT]):
             warn_of_disabled()
         membership.begin(self._cluster)
         membership.join(self)
+        if self._shadow is not None:
+            self._shadow.follow(membership)
         if all_observers:
             all_observers.notify(ClientCreated(self))
 
@@ -223,6 +235,7 @@ class ClientBase(ABC, Generic[BackendT]):
             clearable=settings.clearable,
             lock_nodes=settings.lock_nodes,
             ssl_context=settings.ssl_context,
+            shadow=settings.shadow,
             observers=observers,
         )
 
@@ -306,9 +319,13 @@ class ClientBase(ABC, Generic[BackendT]):
 
         It takes microseconds, and so suits a request or a metrics endpoint. `.protection` has the
         counters of the values that were recomputed through this client. `.circuits` tells by node
-        whether it is asked (`closed`) or ejected (`open`, `probing`).
+        whether it is asked (`closed`) or ejected (`open`, `probing`). `.shadow` has the outcomes of the
+        comparisons with a `Shadow`, and is empty without one.
         """
-        return admin.counters(self._cluster, self._protection.counters.counts)
+        counted = admin.counters(self._cluster, self._protection.counters.counts)
+        if self._shadow is not None:
+            counted.shadow = self._shadow.counts()
+        return counted
 
     def node_for(self, key: Key) -> Node:
         """Return the node that holds `key`."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from shardcache.settings.nodes import node_list, parse_node, parse_nodes
 from shardcache.settings.options import parse_options
 from shardcache.settings.settings import Settings
+from shardcache.settings.shadow import Shadow
 from shardcache.settings.sources import DISABLED_VARIABLE, is_disabled, names_nodes
 
 __all__ = [
     "DISABLED_VARIABLE",
     "Settings",
+    "Shadow",
     "is_disabled",
     "names_nodes",
     "node_list",

@@ -15,6 +15,7 @@ from shardcache.core.values.other_clients import ReadUnsigned
 from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults
 from shardcache.settings.parameters import PARAMETERS
+from shardcache.settings.shadow import Shadow
 from shardcache.settings.sources import (
     Collected,
     from_environment,
@@ -58,6 +59,7 @@ class Settings:
     clearable: bool = False
     lock_nodes: tuple[Node, ...] | None = None
     ssl_context: ssl.SSLContext | None = None
+    shadow: Shadow | None = None
 
     @classmethod
     @takes_secrets
@@ -111,7 +113,12 @@ class Settings:
             with faults.of(origin):
                 values[name] = PARAMETERS[name].read(value)
         if values.get("ssl_context") is not None:
-            nodes = (*values.get("nodes", ()), *(values.get("lock_nodes") or ()))
+            shadow = values.get("shadow")
+            nodes = (
+                *values.get("nodes", ()),
+                *(values.get("lock_nodes") or ()),
+                *(shadow.nodes if shadow else ()),
+            )
             if nodes and all(node.address.scheme in PLAIN_SCHEMES for node in nodes):
                 faults.add(collected["ssl_context"].origin, ConfigurationError(NO_TLS_NODE))
         faults.report()

@@ -22,6 +22,7 @@ from shardcache.core.events import (
     NodeRestored,
     Observers,
     OperationFinished,
+    ShadowCompared,
     StaleServed,
     StampedePrevented,
     TopologyChanged,
@@ -45,6 +46,7 @@ EVENTS = [
     StampedePrevented(b"k", "joined", 0.1),
     StaleServed(b"k"),
     LeaseLost(b"report", 2.0),
+    ShadowCompared(b"k", "differs", NODE, NODE),
     TopologyChanged(TopologyChange(TOPOLOGY, TOPOLOGY)),
     ClientCreated(Client("memory://a")),
 ]

@@ -9,11 +9,13 @@ from shardcache.core.commands import Command, Reply, keys_of, with_keys
 from shardcache.core.reserved_keys import (
     CLEARABLE,
     CLEARED,
+    GENERATION_SIZE,
     GENERATIONS,
     LOCKS,
     MARKS,
     VALUE_LOCKS,
     own_key,
+    without_generation,
 )
 from shardcache.errors import ConfigurationError, NodeError
 from shardcache.operations.cluster.cluster import Cluster
@@ -24,9 +26,8 @@ from shardcache.operations.port import Enough
 # Prefixes of the keys that outlive a clear.
 _KEPT: Final = (LOCKS, VALUE_LOCKS, GENERATIONS, CLEARED, MARKS)
 _NEVER_CLEARED: Final = (
-    "0" * 16
+    "0" * GENERATION_SIZE
 )  # in place of the first generation, so that all names are equally long
-_STAMP: Final = len(CLEARABLE) + len(_NEVER_CLEARED) + 1  # bytes in front of a key's own name
 
 
 class ClearableCluster(Cluster):
@@ -96,7 +97,7 @@ class ClearableCluster(Cluster):
     ) -> None:
         """Notify observers, with the keys' own names."""
         if self.observers:
-            own = with_keys(command, [_without_generation(name) for name in keys_of(command)])
+            own = with_keys(command, [without_generation(name) for name in keys_of(command)])
             super()._notify_call(member, own, started, seconds, reply, error)
 
 
@@ -119,7 +120,3 @@ async def clear(cluster: Cluster, generations: Generations) -> bool:
 def _is_cleared(command: Command) -> bool:
     """Return whether a command is about keys that a clear invalidates."""
     return any(not key.startswith(_KEPT) for key in keys_of(command))
-
-
-def _without_generation(name: bytes) -> bytes:
-    return name[_STAMP:] if name.startswith(CLEARABLE) else name

@@ -53,12 +53,14 @@ class Counters(dict[str, dict[str, int | float]]):
 
     `protection` are the counters of all values that were recomputed through this client, `circuits`
     has `closed`, `open` or `probing` by the node's name, `pools` the connections that there are now;
-    a node without connections, such as one in memory, has none.
+    a node without connections, such as one in memory, has none. `shadow` has how many reads were
+    compared with those of a `Shadow`, by outcome.
     """
 
     protection: dict[str, float]
     circuits: dict[str, str]
     pools: dict[str, PoolUse]
+    shadow: dict[str, int]
 
 
 def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
@@ -69,6 +71,7 @@ def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
     counted.circuits = {name: member.health.circuit.value for name, member in known.items()}
     uses = {name: getattr(member.backend, "pool_use", None) for name, member in known.items()}
     counted.pools = {name: use for name, use in uses.items() if isinstance(use, PoolUse)}
+    counted.shadow = {}
     return counted
 
 
