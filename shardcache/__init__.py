@@ -26,6 +26,7 @@ from shardcache.core.events import (
     Observer,
     OldNodesRead,
     OperationFinished,
+    ShadowCompared,
     StaleServed,
     StampedePrevented,
     TopologyChanged,
@@ -81,7 +82,7 @@ from shardcache.operations.keys.admin import Counters, NodeStats, Stats
 from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.recompute.blocks import bypass, refresh
 from shardcache.plugin.hookspecs import hookimpl
-from shardcache.settings import Gutter, Settings
+from shardcache.settings import Gutter, Settings, Shadow
 
 if TYPE_CHECKING:
     from shardcache.clients.asyncio import AsyncClient
@@ -145,6 +146,8 @@ __all__ = [
     "PoolTimeoutError",
     "RecomputeTimeoutError",
     "Settings",
+    "Shadow",
+    "ShadowCompared",
     "ShardCacheError",
     "StaleServed",
     "StampedePrevented",

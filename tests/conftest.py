@@ -1,10 +1,9 @@
 """The fixtures, markers and Hypothesis profiles of all tests.
 
+The fixtures of servers are those that users have: `shardcache.testing.pytest_plugin`. Besides them:
+
 | fixture | what it is |
 |---|---|
-| `memcached_servers` | three memcached nodes, empty; shared by all tests, so leave them running |
-| `redis_servers` | three Redis nodes, empty; shared by all tests, so leave them running |
-| `make_memcached`, `make_redis`, `make_nutcracker` | starts a server for this test alone, to be stopped, killed or configured at will; takes the arguments of `servers.start_…` |
 | `tls` | a certificate for 127.0.0.1, ::1 and localhost, its key and its authority, as files |
 | `mode` | each of the two clients in turn: `make_client(mode, …)` |
 
@@ -19,10 +18,9 @@ tenth of the examples.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import hypothesis
@@ -31,9 +29,9 @@ import trustme
 
 from shardcache.testing import servers
 from shardcache.testing.driving import MODES, Mode
-from shardcache.testing.servers import Server, Tls, start_memcached, start_nutcracker, start_redis
+from shardcache.testing.pytest_plugin import *  # noqa: F403 - fixtures
+from shardcache.testing.servers import Tls
 
-NODES = 3
 EXAMPLES = 100
 
 # They need a browser, and are run when they are named: `pytest tests/browser`.
@@ -94,55 +92,6 @@ def _may_start_servers(*, _servers_are_wanted: bool) -> None:
 
 
 @pytest.fixture(scope="session")
-def _memcached_pool(_may_start_servers: None) -> Iterator[Sequence[Server]]:
-    with _running(start_memcached) as servers:
-        yield servers
-
-
-@pytest.fixture(scope="session")
-def _redis_pool(_may_start_servers: None) -> Iterator[Sequence[Server]]:
-    with _running(start_redis) as servers:
-        yield servers
-
-
-@pytest.fixture
-def memcached_servers(_memcached_pool: Sequence[Server]) -> Sequence[Server]:
-    """Return three memcached nodes, empty."""
-    for server in _memcached_pool:
-        server.ask(b"flush_all\r\n", b"OK\r\n")
-    return _memcached_pool
-
-
-@pytest.fixture
-def redis_servers(_redis_pool: Sequence[Server]) -> Sequence[Server]:
-    """Return three Redis nodes, empty."""
-    for server in _redis_pool:
-        server.ask(b"FLUSHALL\r\n", b"+OK\r\n")
-    return _redis_pool
-
-
-@pytest.fixture
-def make_memcached(_may_start_servers: None) -> Iterator[Callable[..., Server]]:
-    """Yield `start_memcached`; stop what it started at the end."""
-    with _stopping(start_memcached) as start:
-        yield start
-
-
-@pytest.fixture
-def make_redis(_may_start_servers: None) -> Iterator[Callable[..., Server]]:
-    """Yield `start_redis`; stop what it started at the end."""
-    with _stopping(start_redis) as start:
-        yield start
-
-
-@pytest.fixture
-def make_nutcracker(_may_start_servers: None) -> Iterator[Callable[..., Server]]:
-    """Yield `start_nutcracker`; stop what it started at the end."""
-    with _stopping(start_nutcracker) as start:
-        yield start
-
-
-@pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     """Return a server certificate and the authority that signed it."""
     directory = tmp_path_factory.mktemp("tls")
@@ -159,21 +108,3 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 def mode(request: pytest.FixtureRequest) -> Mode:
     """Return each of the two clients in turn."""
     return request.param
-
-
-@contextlib.contextmanager
-def _running(start: Callable[[], Server]) -> Iterator[Sequence[Server]]:
-    with _stopping(start) as started:
-        yield tuple(started() for _ in range(NODES))
-
-
-@contextlib.contextmanager
-def _stopping(start: Callable[..., Server]) -> Iterator[Callable[..., Server]]:
-    with contextlib.ExitStack() as stack:
-
-        def started(*arguments: object, **options: object) -> Server:
-            server = start(*arguments, **options)
-            stack.callback(server.stop)
-            return server
-
-        yield started

@@ -434,14 +434,18 @@ class MemoryBackend:
 
 
 class AsyncMemoryBackend:
-    """A memory node for asyncio. It never waits, so deadlines do not matter."""
+    """A memory node for asyncio. It never waits, so deadlines do not matter.
 
-    __slots__ = ("_execute",)
+    `blocking` is the same node for blocking callers.
+    """
+
+    __slots__ = ("_execute", "blocking")
 
     supports = Store.supports
 
     def __init__(self, store: Store) -> None:
         self._execute = store.execute
+        self.blocking = MemoryBackend(store)
 
     def execute(self, command: Command, deadline: float) -> asyncio.Future[Reply]:  # noqa: ARG002 - it never waits
         """Execute `command`; return a future of the running loop that is already done."""

@@ -37,6 +37,7 @@ from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.result_payloads import ResultPayloads, other_codec
 from shardcache.clients.results import CodecChoice, Returns
 from shardcache.clients.services import Service
+from shardcache.clients.shadow import ShadowService
 from shardcache.clients.swallowed_log import SwallowedErrorLog
 from shardcache.clients.tagging import DirectTagChoice, direct_tags
 from shardcache.core.cache_policy import (
@@ -69,7 +70,15 @@ from shardcache.operations.port import IO
 from shardcache.operations.recompute.many import ItemRequest, MakeRequest, check_policy
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
-from shardcache.settings import REDLOCK, Failover, Gutter, Settings, is_disabled, names_file
+from shardcache.settings import (
+    REDLOCK,
+    Failover,
+    Gutter,
+    Settings,
+    Shadow,
+    is_disabled,
+    names_file,
+)
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -99,6 +108,7 @@ class ClientBase(ABC, Generic[BackendT]):
         locks: str = REDLOCK,
         lock_nodes: str | Node | Iterable[str | Node] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        shadow: Shadow | None = None,
         observers: Iterable[object] = (),
     ) -> None:
         """Create a client of `nodes`; it connects to nothing before its first call.
@@ -121,8 +131,9 @@ class ClientBase(ABC, Generic[BackendT]):
         namespace: the names of its keys then carry a generation, so that clients with and without
         it share no value. `locks` says who keeps locks: `"redlock"`, a majority of the nodes, or the URL
         of a service for which a plugin is installed. `lock_nodes` are nodes for locks only; without them
-        `"redlock"` keeps locks on the cache nodes. `ssl_context` is used for all nodes with TLS, in place of the options of their
-        URLs. `observers` receive events.
+        `"redlock"` keeps locks on the cache nodes. `ssl_context` is used for all nodes with TLS, in
+        place of the options of their URLs. `shadow` names other nodes that a sample of all reads is compared with. `observers` receive
+        events.
 
         Raise `ConfigurationError` listing every fault found in all of these, and in a process whose
         sockets eventlet has replaced.
@@ -145,6 +156,7 @@ class ClientBase(ABC, Generic[BackendT]):
             locks=locks,
             lock_nodes=lock_nodes,
             ssl_context=ssl_context,
+            shadow=shadow,
         )
         refuse_eventlet()
         plugins = load()
@@ -154,6 +166,12 @@ class ClientBase(ABC, Generic[BackendT]):
         all_observers = Observers((*observers, *plugins.observers(settings)))
         io = self._make_io()
         payloads = build_payloads(built_codec, settings, io.wall)
+        self._shadow: ShadowService | None = None
+        if settings.shadow is not None:
+            self._shadow = ShadowService(
+                settings.shadow, plugins, options, topology.strategy, payloads, all_observers
+            )
+            io = self._shadow.sampling(io)
         connect = self._connector(plugins, options)
         close_later = self._make_closer(io)
         membership = Membership(plugins, connect, payloads.others, ssl_context, close_later)
@@ -198,6 +216,8 @@ class ClientBase(ABC, Generic[BackendT]):
             warn_of_disabled()
         membership.begin(self._cluster)
         membership.join(self)
+        if self._shadow is not None:
+            self._shadow.follow(membership)
         if all_observers:
             all_observers.notify(ClientCreated(self))
 
@@ -255,6 +275,7 @@ class ClientBase(ABC, Generic[BackendT]):
             locks=settings.locks,
             lock_nodes=settings.lock_nodes,
             ssl_context=settings.ssl_context,
+            shadow=settings.shadow,
             observers=observers,
         )
 
@@ -381,9 +402,13 @@ class ClientBase(ABC, Generic[BackendT]):
 
         It takes microseconds, and so suits a request or a metrics endpoint. `.protection` has the
         counters of the values that were recomputed through this client. `.circuits` tells by node
-        whether it is asked (`closed`) or ejected (`open`, `probing`, `quarantine`).
+        whether it is asked (`closed`) or ejected (`open`, `probing`, `quarantine`). `.shadow` has the
+        outcomes of the comparisons with a `Shadow`, and is empty without one.
         """
-        return admin.counters(self._cluster, self._protection.counters.counts)
+        counted = admin.counters(self._cluster, self._protection.counters.counts)
+        if self._shadow is not None:
+            counted.shadow = self._shadow.counts()
+        return counted
 
     def node_for(self, key: Key) -> Node:
         """Return the node that holds `key`."""

@@ -12,6 +12,10 @@ from shardcache.core.placement.topology import TopologyChange
 from shardcache.core.pools import PoolUse
 from shardcache.errors import ConfigurationError, DecodeError, NodeError
 
+ShadowOutcome: TypeAlias = Literal[
+    "same", "differs", "only_here", "only_there", "ttl_differs", "neither", "failed"
+]
+
 
 class ObservedCounters(Protocol):
     """The counters of a client that an observer may read: `shardcache.Client.counters`."""
@@ -190,6 +194,20 @@ class LeaseLost(NamedTuple):
     seconds: float
 
 
+class ShadowCompared(NamedTuple):
+    """The value of `key` on its node, `here`, was compared with that on a node of the shadow, `there`.
+
+    `outcome` is `same`, `differs`, `only_here`, `only_there`, `ttl_differs`, `neither` when no side has
+    a value, or `failed` with an `error`. Never holds a value.
+    """
+
+    key: bytes
+    outcome: ShadowOutcome
+    here: Node
+    there: Node
+    error: Exception | None = None
+
+
 class TopologyChanged(NamedTuple):
     """The client's nodes changed."""
 
@@ -240,6 +258,7 @@ Event: TypeAlias = (
     | StampedePrevented
     | StaleServed
     | LeaseLost
+    | ShadowCompared
     | TopologyChanged
     | OldNodesRead
     | WarmUpEnded
@@ -299,6 +318,9 @@ class Observer:
     def lease_lost(self, event: LeaseLost) -> None:
         """Handle the loss of a lock."""
 
+    def shadow_compared(self, event: ShadowCompared) -> None:
+        """Handle a value that was compared with the shadow's; called in the thread that compares."""
+
     def topology_changed(self, event: TopologyChanged) -> None:
         """Handle a change of the client's nodes."""
 
@@ -327,6 +349,7 @@ METHODS: dict[type[Event], str] = {
     StampedePrevented: "stampede_prevented",
     StaleServed: "stale_served",
     LeaseLost: "lease_lost",
+    ShadowCompared: "shadow_compared",
     TopologyChanged: "topology_changed",
     OldNodesRead: "old_nodes_read",
     WarmUpEnded: "warm_up_ended",

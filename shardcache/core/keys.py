@@ -47,6 +47,18 @@ def encode(key: str | bytes) -> bytes:
     return raw
 
 
+def caller_key(name: bytes) -> bytes:
+    """Return the caller's key in a canonical name: the bytes that most strategies hash.
+
+    >>> caller_key(b"4:shop:cart:7"), caller_key(b"~sc:k:4:shop:cart:7"), caller_key(b"cart:7")
+    (b'cart:7', b'4:shop:cart:7', b'cart:7')
+    """
+    if name.startswith(ESCAPED):
+        return name.removeprefix(ESCAPED)
+    end = _end_of_namespace(name)
+    return name if end is None else name[end:]
+
+
 class KeySpace:
     """The names of one namespace: `encode` a caller's key, then `canonical` gives its name on nodes.
 
@@ -121,15 +133,15 @@ def _without_namespace(raw: bytes) -> bytes:
     # Most keys begin with a letter and take one comparison: digits are below, "~" is above.
     if b":" < raw < b"~":
         return raw
-    if raw.startswith(RESERVED) or _has_namespace(raw):
+    if raw.startswith(RESERVED) or _end_of_namespace(raw) is not None:
         return ESCAPED + raw
     return raw
 
 
-def _has_namespace(raw: bytes) -> bool:
-    """Return whether the key looks like a name in a namespace, as `4:shop:cart` does."""
+def _end_of_namespace(raw: bytes) -> int | None:
+    """Return where the key begins in what looks like a name in a namespace, as `4:shop:cart` does."""
     length = _like_a_namespace(raw)
     if length is None:
-        return False
+        return None
     end = length.end() + int(length[1])
-    return raw[end : end + 1] == b":"
+    return end + 1 if raw[end : end + 1] == b":" else None

@@ -11,6 +11,7 @@ HASHED: Final = RESERVED + b"h:"  # the digest of a key that is too long
 ESCAPED: Final = RESERVED + b"k:"  # a key that begins like one of shardcache's own
 # A key in a namespace that can be cleared, after the generation of the namespace.
 CLEARABLE: Final = RESERVED + b"n:"
+GENERATION_SIZE: Final = 16  # bytes of that generation; a colon follows
 
 # Before the name of a key that another node keeps, while the key's own node is ejected.
 DETOURED: Final = RESERVED + b"f:"
@@ -40,3 +41,15 @@ def own_key(prefix: bytes, about: bytes = b"") -> bytes:
     (b'~sc:l:report', b'~sc:ping')
     """
     return prefix + about
+
+
+def without_generation(name: bytes) -> bytes:
+    """Return a name without the generation of a namespace that can be cleared.
+
+    >>> without_generation(b"~sc:n:0123456789abcdef:4:shop:cart"), without_generation(b"cart")
+    (b'4:shop:cart', b'cart')
+    """
+    return name[_STAMP:] if name.startswith(CLEARABLE) else name
+
+
+_STAMP: Final = len(CLEARABLE) + GENERATION_SIZE + 1  # bytes in front of a key's own name

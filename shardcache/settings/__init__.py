@@ -7,6 +7,7 @@ from shardcache.settings.nodes import node_list, parse_node, parse_nodes
 from shardcache.settings.options import parse_options
 from shardcache.settings.parameters import REDLOCK
 from shardcache.settings.settings import Settings
+from shardcache.settings.shadow import Shadow
 from shardcache.settings.sources import DISABLED_VARIABLE, is_disabled, names_file, names_nodes
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Failover",
     "Gutter",
     "Settings",
+    "Shadow",
     "is_disabled",
     "names_file",
     "names_nodes",

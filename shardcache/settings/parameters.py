@@ -16,6 +16,7 @@ from shardcache.errors import ConfigurationError
 from shardcache.settings.gutter import read_failover
 from shardcache.settings.nodes import CLIENT_FIELDS, node_list
 from shardcache.settings.options import parse_options
+from shardcache.settings.shadow import Shadow
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -176,6 +177,14 @@ def _ssl_context(value: object) -> ssl.SSLContext | None:
     return value
 
 
+def _shadow(value: object) -> Shadow | None:
+    if value is not None and not isinstance(value, Shadow):
+        raise ConfigurationError(
+            f"must be a shardcache.Shadow, which only code can make, not {type(value).__name__}"
+        )
+    return value
+
+
 PARAMETERS: Final = {
     "nodes": Parameter(node_list),
     "strategy": Parameter(_name_with_options),
@@ -195,6 +204,7 @@ PARAMETERS: Final = {
     "locks": Parameter(_locks),
     "lock_nodes": Parameter(_lock_nodes),
     "ssl_context": Parameter(_ssl_context),
+    "shadow": Parameter(_shadow),
 }
 
 # Nodes come from `SHARDCACHE_URL`. A secret does not belong in a URL, because people show URLs to

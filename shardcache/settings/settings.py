@@ -17,6 +17,7 @@ from shardcache.errors import ConfigurationError
 from shardcache.settings.faults import Faults, within
 from shardcache.settings.gutter import Failover, Gutter
 from shardcache.settings.parameters import PARAMETERS, REDLOCK
+from shardcache.settings.shadow import Shadow
 from shardcache.settings.sources import (
     Collected,
     from_environment,
@@ -66,6 +67,7 @@ class Settings:
     locks: str = REDLOCK
     lock_nodes: tuple[Node, ...] | None = None
     ssl_context: ssl.SSLContext | None = None
+    shadow: Shadow | None = None
 
     @classmethod
     @takes_secrets
@@ -148,7 +150,13 @@ def _check_nodes(collected: Collected, values: Mapping[str, Any], faults: Faults
             fault = ConfigurationError(within(spare.name, NOT_SPARE))
             faults.add(collected["failover"].origin, fault)
     if values.get("ssl_context") is not None:
-        every = (*nodes, *(values.get("lock_nodes") or ()), *spares)
+        shadow = values.get("shadow")
+        every = (
+            *nodes,
+            *(values.get("lock_nodes") or ()),
+            *spares,
+            *(shadow.nodes if shadow else ()),
+        )
         if every and all(node.address.scheme in PLAIN_SCHEMES for node in every):
             faults.add(collected["ssl_context"].origin, ConfigurationError(NO_TLS_NODE))
     if values.get("lock_nodes") is not None and values.get("locks", REDLOCK) != REDLOCK:

@@ -118,7 +118,7 @@ class Recipe(NamedTuple):
     """How to run a server on a listener, and how to recognise its answer.
 
     `greeting` is sent on a new connection; `answered(reply, pid)` returns whether the reply is a valid one
-    of the process `pid`.
+    of the process `pid`. `emptying` is the request that empties it, and how its reply begins.
     """
 
     binary: str
@@ -126,6 +126,7 @@ class Recipe(NamedTuple):
     arguments: Callable[[Listener, Path], Sequence[str]]
     greeting: bytes
     answered: Callable[[bytes, int], bool]
+    emptying: tuple[bytes, bytes] = (b"", b"")
 
 
 class Server:
@@ -198,6 +199,10 @@ class Server:
         """End the server and remove its files. Stopping twice does nothing more."""
         self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def empty(self) -> None:
+        """Remove all that the server holds; not for a nutcracker, which holds nothing."""
+        self.ask(*self._recipe.emptying)
 
     def ask(self, request: bytes, expected: bytes) -> None:
         """Send `request` on a new connection; raise unless the reply begins with `expected`."""
@@ -278,7 +283,8 @@ def start_memcached(
         # A server with a password answers that in place of its figures.
         return f"STAT pid {pid}\r\n".encode() in reply or reply.startswith(b"CLIENT_ERROR")
 
-    recipe = Recipe("memcached", "memcached", command, b"stats\r\n", answered)
+    emptying = (b"flush_all\r\n", b"OK\r\n")
+    recipe = Recipe("memcached", "memcached", command, b"stats\r\n", answered, emptying)
     return _start(recipe, tls, unix, host)
 
 
@@ -298,7 +304,8 @@ def start_redis(
         # A server with a password answers that in place of its figures.
         return f"process_id:{pid}\r\n".encode() in reply or reply.startswith(b"-NOAUTH")
 
-    recipe = Recipe("redis-server", "redis", command, b"INFO server\r\n", answered)
+    emptying = (b"FLUSHALL\r\n", b"+OK\r\n")
+    recipe = Recipe("redis-server", "redis", command, b"INFO server\r\n", answered, emptying)
     return _start(recipe, tls, unix, host)
 
 

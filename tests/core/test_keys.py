@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shardcache.core.keys import KeySpace, hash_name, is_plain
+from shardcache.core.keys import KeySpace, caller_key, hash_name, is_plain
 from shardcache.core.reserved_keys import ESCAPED, HASHED, RESERVED
 from shardcache.errors import ConfigurationError, InvalidKeyError
 
@@ -110,6 +110,15 @@ def test_a_number_in_front_is_no_namespace():
     for key in (b"42:profile", b"1:", b"1:a", b"0::", b"01:a:", b"999999999999:a:", b"1:ab:c"):
         assert KeySpace().canonical(key) == key
     assert KeySpace().canonical(b"1:a:b") == b"~sc:k:1:a:b"
+
+
+@given(namespaces, raws | tricky.filter(bool))
+@example("", b"4:shop:k")
+@example("", b"~sc:l:k")
+@example("4:shop", b"1:a:b")
+def test_a_name_has_the_caller_s_key(namespace, key):
+    """Whatever stands in front of it."""
+    assert caller_key(KeySpace(namespace).canonical(key)) == key
 
 
 def test_a_key_space_is_shown_by_its_namespace():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,7 +14,8 @@ from django.core.cache import caches
 from django.test import override_settings
 from shardcache_django import ShardCache, clients
 
-from shardcache.testing.servers import Server, start_memcached, start_redis
+from shardcache.testing.clusters import ServerCluster
+from shardcache.testing.pytest_plugin import *  # noqa: F403 - fixtures
 
 if not settings.configured:  # once for all tests of one run
     settings.configure(ALLOWED_HOSTS=["*"], SECRET_KEY="x")
@@ -25,54 +26,20 @@ PATIENT = 10.0  # seconds of a call: how busy this machine is must not decide
 
 
 @pytest.fixture(scope="session")
-def _servers() -> Iterator[dict[str, Sequence[Server]]]:
-    """Yield two servers of each kind, for all tests."""
-    with ExitStack() as stack:
-
-        def start(make: Callable[[], Server]) -> Server:
-            server = make()
-            stack.callback(server.stop)
-            return server
-
-        yield {
-            "memcached": [start(start_memcached) for _ in range(2)],
-            "redis": [start(start_redis) for _ in range(2)],
-        }
-
-
-@pytest.fixture
-def memcacheds(_servers: dict[str, Sequence[Server]]) -> Sequence[Server]:
-    """Return two memcached servers, empty."""
-    for server in _servers["memcached"]:
-        server.ask(b"flush_all\r\n", b"OK\r\n")
-    return _servers["memcached"]
-
-
-@pytest.fixture
-def redises(_servers: dict[str, Sequence[Server]]) -> Sequence[Server]:
-    """Return two Redis servers, empty."""
-    for server in _servers["redis"]:
-        server.ask(b"FLUSHALL\r\n", b"+OK\r\n")
-    return _servers["redis"]
-
-
-@pytest.fixture
-def own_memcacheds() -> Iterator[Sequence[Server]]:
-    """Yield two memcached servers of this test alone, to be killed at will."""
-    with ExitStack() as stack:
-        servers = [start_memcached() for _ in range(2)]
-        for server in servers:
-            stack.callback(server.stop)
-        yield servers
+def server_count() -> int:
+    """Return how many servers of each kind there are."""
+    return 2
 
 
 @pytest.fixture(params=["memcached", "redis", "mixed"])
 def urls(
-    request: pytest.FixtureRequest, memcacheds: Sequence[Server], redises: Sequence[Server]
+    request: pytest.FixtureRequest, memcached_servers: ServerCluster, redis_servers: ServerCluster
 ) -> list[str]:
     """Return the URLs of two empty servers, of each kind and of both in turn."""
-    chosen = {"memcached": memcacheds, "redis": redises, "mixed": [memcacheds[0], redises[0]]}
-    return [server.url for server in chosen[request.param]]
+    memcached, redis = memcached_servers.urls, redis_servers.urls
+    return {"memcached": memcached, "redis": redis, "mixed": [memcached[0], redis[0]]}[
+        request.param
+    ]
 
 
 @pytest.fixture(autouse=True)

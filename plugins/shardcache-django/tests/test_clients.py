@@ -160,11 +160,11 @@ def test_get_or_set_replaces_what_cannot_be_read(use, urls, face):
         assert 0 < cache.ttl("k") <= 300
 
 
-def test_a_pickle_of_a_stranger_is_not_read(use, memcacheds):
+def test_a_pickle_of_a_stranger_is_not_read(use, memcached_servers):
     """Only what is signed with the secret runs; text that is not, is read as text."""
-    cache = use([memcacheds[0].url])
-    memcacheds[0].ask(b"set :1:p 1 0 5\r\n\x80\x05K\x01.\r\n", b"STORED\r\n")
-    memcacheds[0].ask(b"set :1:t 16 0 4\r\ntext\r\n", b"STORED\r\n")
+    cache = use([memcached_servers[0].url])
+    memcached_servers[0].ask(b"set :1:p 1 0 5\r\n\x80\x05K\x01.\r\n", b"STORED\r\n")
+    memcached_servers[0].ask(b"set :1:t 16 0 4\r\ntext\r\n", b"STORED\r\n")
     assert cache.get_many(["p", "t"]) == {"t": "text"}
     with pytest.raises(DecodeError, match="read_unsigned"):
         cache.client.view(on_error="raise").get(":1:p")

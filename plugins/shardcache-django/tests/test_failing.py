@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 
 import pytest
 from django.contrib.sessions.backends.cache import SessionStore
 from django.core.cache import caches
 
 from shardcache import NodeError
-from shardcache.testing.servers import Server, start_memcached, start_redis
+from shardcache.testing.clusters import ServerCluster
+from shardcache.testing.servers import Server
 
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture(params=["memcached", "redis"])
-def servers(request: pytest.FixtureRequest) -> Iterator[list[Server]]:
-    """Yield two servers of this test's own, of each kind in turn."""
-    start = {"memcached": start_memcached, "redis": start_redis}[request.param]
-    with ExitStack() as stack:
-        started = []
-        for _ in range(2):
-            started.append(start())
-            stack.callback(started[-1].stop)
-        yield started
+@pytest.fixture
+def servers(server_cluster: ServerCluster) -> ServerCluster:
+    """Return two servers of this test's own, of each kind in turn."""
+    return server_cluster
 
 
 @pytest.fixture(params=[Server.kill, Server.pause], ids=["killed", "stopped"])

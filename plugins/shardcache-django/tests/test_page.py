@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "django.md"
 
 
 @pytest.fixture
-def get(tmp_path: Path, own_memcacheds) -> Iterator[Callable[[str], str]]:
+def get(tmp_path: Path, memcached_cluster) -> Iterator[Callable[[str], str]]:
     """Yield a function that fetches a path from the project, which runs over two memcacheds."""
     (program,) = re.findall(
         r"^```python\n(import os\n.*?)^```",
@@ -31,7 +31,7 @@ def get(tmp_path: Path, own_memcacheds) -> Iterator[Callable[[str], str]]:
     )
     (tmp_path / "shop.py").write_text(program, encoding="utf-8")
     port = free_port()
-    hosts = ",".join(f"{server.host}:{server.port}" for server in own_memcacheds)
+    hosts = ",".join(f"{server.host}:{server.port}" for server in memcached_cluster)
 
     def fetch(path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
@@ -56,13 +56,13 @@ def get(tmp_path: Path, own_memcacheds) -> Iterator[Callable[[str], str]]:
             project.kill()
 
 
-def test_the_project_answers_as_shown(get, own_memcacheds):
+def test_the_project_answers_as_shown(get, memcached_cluster):
     """Before a node dies, and after."""
     text = PAGE.read_text(encoding="utf-8")
     assert get("/reports/7") == '{"number": 7, "sales": 700}'
     assert '\n{"number": 7, "sales": 700}\n' in text
     assert get("/") == get("/")
-    dead = own_memcacheds[1]
+    dead = memcached_cluster[1]
     dead.kill()
     for number in range(1, 21):
         assert get(f"/reports/{number}") == f'{{"number": {number}, "sales": {100 * number}}}'

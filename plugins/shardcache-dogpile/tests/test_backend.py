@@ -164,10 +164,10 @@ def test_a_region_goes_on_when_a_node_dies(urls: Sequence[str], servers: Sequenc
 
 @pytest.mark.servers
 def test_a_region_goes_on_without_its_lock(
-    start: Callable[[], Server], caplog: pytest.LogCaptureFixture
+    make_server: Callable[[], Server], caplog: pytest.LogCaptureFixture
 ):
     """One of three lock nodes is no majority: it is logged, once a minute."""
-    servers = [start() for _ in range(3)]
+    servers = [make_server() for _ in range(3)]
     region = make(url=URL, timeout=0.25, lock_nodes=[server.url for server in servers])
     for server in servers[:2]:
         server.kill()

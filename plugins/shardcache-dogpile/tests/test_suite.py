@@ -19,7 +19,7 @@ COUNTS = {"1.3.0": 54, "1.5.0": 56}
 
 
 @pytest.fixture(params=["memcached", pytest.param("redis", marks=pytest.mark.slow)])
-def kind(request):
+def server_kind(request):
     """Return memcached for every run, and Redis for those of slow tests."""
     return request.param
 

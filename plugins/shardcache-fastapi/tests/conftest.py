@@ -1,33 +1,16 @@
-"""The nodes of these tests: in memory, and two servers of each kind that are started once."""
+"""The nodes of these tests: in memory, and two servers of each kind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
-from shardcache.testing.servers import Server, start_memcached, start_redis
-
-
-def _pair(start: Callable[[], Server]) -> Iterator[list[str]]:
-    servers = [start(), start()]
-    try:
-        yield [server.url for server in servers]
-    finally:
-        for server in servers:
-            server.stop()
+from shardcache.testing.pytest_plugin import *  # noqa: F403 - fixtures
 
 
 @pytest.fixture(scope="session")
-def memcached_urls() -> Iterator[list[str]]:
-    """Yield the URLs of two memcacheds."""
-    yield from _pair(start_memcached)
-
-
-@pytest.fixture(scope="session")
-def redis_urls() -> Iterator[list[str]]:
-    """Yield the URLs of two Redis servers."""
-    yield from _pair(start_redis)
+def server_count() -> int:
+    """Return how many servers of each kind there are."""
+    return 2
 
 
 @pytest.fixture(params=["memory", "memcached", "redis"])
@@ -35,4 +18,4 @@ def urls(request: pytest.FixtureRequest) -> list[str]:
     """Return the URLs of each kind of nodes in turn."""
     if request.param == "memory":
         return ["memory://a", "memory://b"]
-    return request.getfixturevalue(f"{request.param}_urls")
+    return request.getfixturevalue(f"{request.param}_servers").urls

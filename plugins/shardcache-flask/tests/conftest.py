@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-
 import pytest
 
-from shardcache.testing.servers import Server, start_memcached, start_redis
-
-STARTS = {"memcached": start_memcached, "redis": start_redis}
-
-
-@pytest.fixture(params=STARTS)
-def kind(request: pytest.FixtureRequest) -> str:
-    """Return each kind of server in turn."""
-    return request.param
+from shardcache.testing.clusters import ServerCluster
+from shardcache.testing.pytest_plugin import *  # noqa: F403 - fixtures
 
 
-@pytest.fixture
-def start(kind: str) -> Iterator[Callable[[], Server]]:
-    """Yield what starts a server; stop what it started at the end."""
-    with ExitStack() as stack:
-
-        def started() -> Server:
-            server = STARTS[kind]()
-            stack.callback(server.stop)
-            return server
-
-        yield started
+@pytest.fixture(scope="session")
+def server_count() -> int:
+    """Return how many nodes there are."""
+    return 2
 
 
 @pytest.fixture
-def servers(start: Callable[[], Server]) -> Sequence[Server]:
+def servers(server_cluster: ServerCluster) -> ServerCluster:
     """Return two servers of each kind in turn."""
-    return [start(), start()]
+    return server_cluster
 
 
 @pytest.fixture
-def urls(servers: Sequence[Server]) -> list[str]:
+def urls(servers: ServerCluster) -> list[str]:
     """Return the URLs of two nodes of each kind in turn."""
-    return [server.url for server in servers]
+    return servers.urls

@@ -54,7 +54,7 @@ EXCEPTIONS = {
 
 
 @pytest.fixture(params=["memcached", pytest.param("redis", marks=pytest.mark.slow)])
-def kind(request):
+def server_kind(request):
     """Return memcached for every run, and Redis for those of slow tests."""
     return request.param
 

@@ -18,7 +18,7 @@ PREFIX = "flask_cache_"
 
 
 @pytest.fixture
-def kind() -> str:
+def server_kind() -> str:
     """Return the only kind: what lies in a Redis has no mark of its type."""
     return "memcached"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -12,6 +10,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from shardcache_opentelemetry import OpenTelemetryObserver
 
+from shardcache.testing.clusters import running
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.servers import start_memcached, start_redis
 
@@ -67,9 +66,5 @@ def make(request, telemetry):
 @pytest.fixture(scope="session")
 def servers():
     """Yield a memcached and a Redis."""
-    with contextlib.ExitStack() as running:
-        started = []
-        for start in (start_memcached, start_redis):
-            started.append(start())
-            running.callback(started[-1].stop)
-        yield started
+    with running(start_memcached, start_redis) as servers:
+        yield servers

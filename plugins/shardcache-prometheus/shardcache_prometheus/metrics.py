@@ -36,6 +36,9 @@ class Metrics:
             "stampedes_prevented", "Callers that got the value of another's recompute.", "how"
         )
         self.stale_served = count("stale_served", "Values that were served after their ttl.")
+        self.shadow_comparisons = count(
+            "shadow_comparisons", "Values that were compared with a shadow's.", "outcome"
+        )
         self.ejections = count("ejections", "Ejections of a node, by each client.", "node")
         self.decode_failures = count(
             "decode_failures", "Stored values that could not be read.", "node"

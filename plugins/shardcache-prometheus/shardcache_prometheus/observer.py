@@ -18,6 +18,7 @@ from shardcache import (
     NodeEjected,
     NodeRestored,
     Observer,
+    ShadowCompared,
     StaleServed,
     StampedePrevented,
 )
@@ -76,6 +77,10 @@ class PrometheusObserver(Observer):
     def stale_served(self, _: StaleServed) -> None:
         """Count an old value."""
         self._metrics.stale_served.inc()
+
+    def shadow_compared(self, event: ShadowCompared) -> None:
+        """Count a value that was compared with a shadow's."""
+        self._metrics.shadow_comparisons.labels(event.outcome).inc()
 
     def decode_failed(self, event: DecodeFailed) -> None:
         """Count a value that cannot be read."""

@@ -70,6 +70,11 @@ class Signer:
         )
 
 
+def signed_data(signed: bytes) -> bytes:
+    """Return the bytes that a signature covers, without verifying it."""
+    return signed[_HEADER_SIZE:]
+
+
 def _digest(keyed: hmac.HMAC, scope: Scope, end: bytes, data: bytes) -> bytes:
     machine = keyed.copy()
     machine.update(_encode_scope(scope))

@@ -9,6 +9,7 @@ from shardcache.core.commands import Command, Reply, keys_of, with_keys
 from shardcache.core.reserved_keys import (
     CLEARABLE,
     CLEARED,
+    GENERATION_SIZE,
     GENERATIONS,
     LOCKS,
     MARKS,
@@ -24,9 +25,8 @@ from shardcache.operations.port import Enough
 # Prefixes of the keys that outlive a clear.
 _KEPT: Final = (LOCKS, VALUE_LOCKS, GENERATIONS, CLEARED, MARKS)
 _NEVER_CLEARED: Final = (
-    "0" * 16
+    "0" * GENERATION_SIZE
 )  # in place of the first generation, so that all names are equally long
-_STAMP: Final = len(CLEARABLE) + len(_NEVER_CLEARED) + 1  # bytes in front of a key's own name
 
 
 class ClearableCluster(Cluster):
@@ -84,8 +84,7 @@ class ClearableCluster(Cluster):
 
     def own_name(self, name: bytes) -> bytes:
         """Return the canonical name of a key, without the generation."""
-        name = super().own_name(name)
-        return name[_STAMP:] if name.startswith(CLEARABLE) else name
+        return without_generation(super().own_name(name))
 
     def _is_current(self) -> bool:
         return self._generations.are_current([self._generations.cleared], self.io.now())

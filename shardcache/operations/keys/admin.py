@@ -54,13 +54,15 @@ class Counters(dict[str, dict[str, int | float]]):
     `protection` are the counters of all values that were recomputed through this client, `circuits`
     has `closed`, `open`, `probing` or `quarantine` by the node's name, `pools` the connections that
     there are now; a node without connections, such as one in memory, has none. `moving` are the
-    counters of a change of nodes in progress, and is empty without one.
+    counters of a change of nodes in progress, and is empty without one. `shadow` has how many reads
+    were compared with those of a `Shadow`, by outcome.
     """
 
     protection: dict[str, float]
     circuits: dict[str, str]
     pools: dict[str, PoolUse]
     moving: dict[str, float]
+    shadow: dict[str, int]
 
 
 def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
@@ -72,6 +74,7 @@ def counters(cluster: Cluster, recomputes: Mapping[str, float]) -> Counters:
     uses = {name: getattr(member.backend, "pool_use", None) for name, member in known.items()}
     counted.moving = {} if cluster.move is None else cluster.move.counters(cluster.io.now())
     counted.pools = {name: use for name, use in uses.items() if isinstance(use, PoolUse)}
+    counted.shadow = {}
     return counted
 
 
