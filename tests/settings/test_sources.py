@@ -177,7 +177,7 @@ BAD = {
     "timeout": [0, -1, float("inf"), 10**9, "1", True, None],
     "connect_timeout": [0, -1, float("inf"), 10**9, "1", True],
     "on_error": ["next", "", None, True, ["miss"]],
-    "failover": ["", "raise", None, True, ["next"], "memory://a", "nonsense://", {}, {"nodes": []}],
+    "failover": ["", "raise", None, True, ["next"], "nonsense://", {}, {"nodes": []}],
     "pool_size": [0, -1, 1.0, True, "3", None],
     "lock_nodes": [[], 3, ["memory://a,,"], ["h:11211"]],
 }
