@@ -15,6 +15,7 @@ from shardcache.core.reserved_keys import (
     MARKS,
     VALUE_LOCKS,
     own_key,
+    without_generation,
 )
 from shardcache.errors import ConfigurationError
 from shardcache.operations.cluster.cluster import Cluster
