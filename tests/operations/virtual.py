@@ -26,6 +26,7 @@ from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.invalidation import tags
+from shardcache.operations.locks.redlock import Redlock
 from shardcache.operations.recompute import cached_value
 from shardcache.operations.recompute.protection import Protection
 from shardcache.operations.recompute.request import Request
@@ -190,6 +191,7 @@ def virtual_cluster(
         on_error="miss",
         observers=observers,
         ejector=ejector,
+        lock_provider=Redlock(),
     )
     for member in members.values():
         ejector.add(member, member.node.name)
