@@ -53,10 +53,10 @@ PACKAGES: Final = {
 class ServerMissingError(RuntimeError):
     """A server's binary is not installed; the error names the package that has it."""
 
-    def __init__(self, binary: str) -> None:
+    def __init__(self, binary: str, package: str) -> None:
         super().__init__(
-            f"no {binary} on this machine; it comes with the package {PACKAGES[binary]!r}"
-            f" (on Debian and Ubuntu: apt-get install {PACKAGES[binary]})"
+            f"no {binary} on this machine; it comes with the package {package!r}"
+            f" (on Debian and Ubuntu: apt-get install {package})"
         )
 
 
@@ -155,9 +155,19 @@ class Server:
         return self._listener.port
 
     @property
+    def listener(self) -> Listener:
+        """Return where the server listens."""
+        return self._listener
+
+    @property
     def pid(self) -> int:
         """Return the process id, a new one after each restart."""
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Return whether the process has not ended; it may be paused."""
+        return self._process.poll() is None
 
     @property
     def output(self) -> str:
@@ -340,7 +350,7 @@ def find_binary(name: str) -> str:
     """Return the path of a server's binary; raise `ServerMissingError` when there is none."""
     found = shutil.which(name, path=BINARY_PATH)
     if found is None:
-        raise ServerMissingError(name)
+        raise ServerMissingError(name, PACKAGES.get(name, name))
     return found
 
 

@@ -1,0 +1,167 @@
+"""A real ZooKeeper ensemble on free ports, which ends with the process that started it.
+
+::
+
+    ensemble = start_zookeeper_ensemble()           # three servers; returns when they have a leader
+    ensemble.url                                    # zookeeper://127.0.0.1:…,127.0.0.1:…,…
+    ensemble.leader().kill()                        # each is a `Server`; a restart keeps its data
+    ensemble.await_leader()
+    ensemble.stop()
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from shardcache.testing.servers import (
+    ATTEMPTS,
+    LOOPBACK,
+    START_SECONDS,
+    Listener,
+    PortTakenError,
+    Recipe,
+    Server,
+    ServerMissingError,
+    free_port,
+)
+
+PACKAGE: Final = "zookeeper"
+# Where Debian's package has its program; its manifest and the others name what they need.
+JARS: Final = Path("/usr/share/java")
+LIBRARIES: Final = ("zookeeper.jar", "slf4j-simple.jar")
+MAIN: Final = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+HEAP: Final = "-Xmx64m"
+SERVERS: Final = 3
+TICK: Final = 0.5  # seconds; the smallest session timeout is two ticks
+
+_mode = re.compile(rb"Mode: (\w+)").search
+
+
+class Ensemble:
+    """The servers of an ensemble."""
+
+    def __init__(self, servers: Sequence[Server]) -> None:
+        self.servers = tuple(servers)
+
+    @property
+    def url(self) -> str:
+        """Return the URL of a lock provider over all servers."""
+        return "zookeeper://" + ",".join(f"{each.host}:{each.port}" for each in self.servers)
+
+    def leader(self) -> Server:
+        """Return the server that leads; wait for one."""
+        return self.await_leader()[0]
+
+    def followers(self) -> Sequence[Server]:
+        """Return the servers that follow the leader."""
+        return [server for server in self.servers if mode(server) == "follower"]
+
+    def await_leader(self, *, all_serve: bool = False) -> Sequence[Server]:
+        """Return the servers that serve, the leader first; wait until it leads a majority, or all."""
+        wanted = len(self.servers) if all_serve else len(self.servers) // 2 + 1
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            modes = {server: mode(server) for server in self.servers}
+            leaders = [server for server, each in modes.items() if each in {"leader", "standalone"}]
+            followers = [server for server, each in modes.items() if each == "follower"]
+            if len(leaders) == 1 and 1 + len(followers) >= wanted:
+                return leaders + followers
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"no leader of {wanted} servers in {START_SECONDS:.0f} s: {modes}"
+                )
+            time.sleep(0.05)
+
+    def heal(self) -> None:
+        """Let paused servers run on, and start those that were killed; wait until all serve."""
+        for server in self.servers:
+            server.resume()
+            if not server.running:
+                server.restart()
+        self.await_leader(all_serve=True)
+
+    def stop(self) -> None:
+        """End all servers and remove their files."""
+        for server in self.servers:
+            server.stop()
+
+
+def start_zookeeper_ensemble(
+    *, servers: int = SERVERS, tick: float = TICK, force_sync: bool = False
+) -> Ensemble:
+    """Start ZooKeeper servers that form an ensemble; `tick` is in seconds.
+
+    With `force_sync` they write each transaction to disk before they confirm it, as in production.
+    """
+    options = {"tickTime": f"{tick * 1000:.0f}", "forceSync": "yes" if force_sync else "no"}
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _start(servers, options)
+        except PortTakenError:
+            continue
+    return _start(servers, options)
+
+
+def mode(server: Server) -> str:
+    """Return `leader`, `follower` or `standalone`; an empty text while it does not serve."""
+    try:
+        with server.listener.connect(timeout=0.5) as connection:
+            connection.sendall(b"srvr")
+            reply = b""
+            while chunk := connection.recv(16_384):
+                reply += chunk
+    except OSError:
+        return ""
+    found = _mode(reply)
+    return found.group(1).decode() if found else ""
+
+
+def _start(count: int, options: Mapping[str, str]) -> Ensemble:
+    for jar in LIBRARIES:
+        if not (JARS / jar).exists():
+            raise ServerMissingError(jar, PACKAGE)
+    ports = [(free_port(), free_port()) for _ in range(count)]
+    members = "".join(
+        f"server.{number}={LOOPBACK}:{peer}:{election}\n"
+        for number, (peer, election) in enumerate(ports, start=1)
+    )
+    with ExitStack() as stack:
+        started = []
+        for number in range(1, count + 1):
+            recipe = _recipe(number, members if count > 1 else "", options)
+            started.append(Server(recipe, Listener(LOOPBACK, free_port())))
+            stack.callback(started[-1].stop)
+        ensemble = Ensemble(started)
+        ensemble.await_leader(all_serve=True)
+        stack.pop_all()
+        return ensemble
+
+
+def _recipe(number: int, members: str, options: Mapping[str, str]) -> Recipe:
+    def command(listener: Listener, directory: Path) -> list[str]:
+        data = directory / "data"
+        data.mkdir(exist_ok=True)
+        (data / "myid").write_text(f"{number}\n")
+        file = directory / "zoo.cfg"
+        file.write_text(
+            "".join(f"{name}={value}\n" for name, value in options.items())
+            + f"initLimit=20\nsyncLimit=4\ndataDir={data}\npreAllocSize=1024\n"
+            f"clientPortAddress={listener.host}\nclientPort={listener.port}\n"
+            f"maxClientCnxns=0\nadmin.enableServer=false\n4lw.commands.whitelist=*\n{members}"
+        )
+        return [
+            *[HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"],
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            *["-cp", ":".join(str(JARS / jar) for jar in LIBRARIES), MAIN, str(file)],
+        ]
+
+    def answered(reply: bytes, _pid: int) -> bool:
+        # It serves when it has found the others. A server whose port is taken ends at once.
+        return b"ZooKeeper" in reply or b"Zookeeper" in reply
+
+    return Recipe("java", "zookeeper", command, b"srvr", answered)
