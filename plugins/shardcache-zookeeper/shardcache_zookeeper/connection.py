@@ -1,0 +1,133 @@
+"""A kazoo client as a session needs it: quick to give up a server, and silent about secrets."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final
+
+from kazoo.client import KazooClient
+from kazoo.handlers.threading import SequentialThreadingHandler
+from kazoo.protocol.connection import _CONNECTION_DROP
+from kazoo.protocol.serialization import Auth, Connect
+from kazoo.security import CREATOR_ALL_ACL
+
+from shardcache_zookeeper.ensemble import Ensemble
+
+# kazoo's own pauses grow to a minute, and a session lives for seconds.
+RETRY: Final = {"max_tries": -1, "delay": 0.05, "max_delay": 1.0}
+
+log = logging.getLogger("shardcache.zookeeper")
+
+
+class _NoSecrets(logging.Filter):
+    """Drops what kazoo logs of credentials: each Auth request, and the session's password."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        secret = any(isinstance(argument, Auth) for argument in arguments)
+        return record.levelno >= logging.DEBUG and not secret
+
+
+log.addFilter(_NoSecrets())
+
+
+class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
+    """kazoo's threads, with a bound on each dial.
+
+    kazoo would wait for a host that is switched off for as long as the whole session may last.
+    """
+
+    def __init__(self, connect_timeout: float) -> None:
+        super().__init__()
+        self._connect_timeout = connect_timeout
+
+    def create_connection(
+        self,
+        *args: Any,
+        timeout: float = math.inf,
+        **kwargs: Any,  # kazoo's own
+    ) -> Any:
+        return super().create_connection(
+            *args, timeout=min(timeout, self._connect_timeout), **kwargs
+        )
+
+
+class Connection:
+    """A kazoo client whose requests are futures, and that tells when a server takes its session.
+
+    `on_connect` gets when that was requested, as monotonic seconds, and the session's timeout in
+    seconds. `on_state` gets kazoo's states. Both are called by kazoo's threads.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        connect_timeout: float,
+        on_connect: Callable[[float, float], None],
+        on_state: Callable[[str], None],
+    ) -> None:
+        credentials = ensemble.credentials
+        self.acl = CREATOR_ALL_ACL if credentials else None
+        self.kazoo = KazooClient(
+            hosts=ensemble.hosts,
+            timeout=ensemble.session_timeout,
+            handler=_Handler(connect_timeout),
+            connection_retry=dict(RETRY),
+            auth_data=[("digest", credentials)] if credentials else None,
+            default_acl=self.acl,
+            logger=log,
+        )
+        self.kazoo.add_listener(on_state)
+        _notice_timeout(self.kazoo, on_connect)
+
+    def start(self) -> None:
+        """Connect in the background, for as long as it takes."""
+        self.kazoo.start_async()
+
+    def drop(self) -> None:
+        """Give up the server, which is silent, for another one.
+
+        kazoo does so only if a ping is not answered, and sends none while there are other requests.
+        """
+        self.kazoo._call(_CONNECTION_DROP, self.kazoo.handler.async_result())  # noqa: SLF001 - as in its tests
+
+    def stop(self) -> None:
+        """End the session, which removes its nodes, and close the connection."""
+        self.kazoo.stop()
+        self.kazoo.close()
+
+
+def _notice_timeout(kazoo: KazooClient, on_connect: Callable[[float, float], None]) -> None:
+    """Call `on_connect` when a server takes the session: kazoo keeps its timeout to itself."""
+    connection = kazoo._connection  # noqa: SLF001 - there is no other way to learn it
+    invoke = connection._invoke  # noqa: SLF001
+
+    def noticing(timeout: float, request: Any, xid: int | None = None) -> Any:  # kazoo's own
+        sent = time.monotonic()
+        answer = invoke(timeout, request, xid)
+        if isinstance(request, Connect) and answer[0].time_out > 0:  # else it has expired
+            on_connect(sent, answer[0].time_out / 1000)
+        return answer
+
+    connection._invoke = noticing  # noqa: SLF001
+
+
+def future_of(result: Any, then: Callable[[BaseException | None], None]) -> Future[Any]:
+    """Return kazoo's result as a future that cannot be cancelled; call `then` with its error first."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+
+    def answered(result: Any) -> None:
+        error = result.exception
+        then(error)
+        if error is None:
+            future.set_result(result.value)
+        else:
+            future.set_exception(error)
+
+    result.rawlink(answered)
+    return future

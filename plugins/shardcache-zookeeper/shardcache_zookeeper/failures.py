@@ -1,0 +1,24 @@
+"""What a caller is told when the ensemble cannot decide."""
+
+from __future__ import annotations
+
+from kazoo.exceptions import AuthFailedError, NoAuthError
+
+from shardcache.errors import LockUnavailable
+from shardcache_zookeeper.session import Session
+
+
+def unavailable(what: str, session: Session, error: BaseException) -> LockUnavailable:
+    """Return the error for the callers of `what`, such as `lock 'report'`."""
+    ensemble = session.ensemble
+    if isinstance(error, NoAuthError):
+        reason = "refuses access: check the user and password in the URL, and the ACL of its path"
+    elif isinstance(error, AuthFailedError):
+        reason = "does not accept the user and password in the URL"
+    elif session.disconnected is not None:
+        return LockUnavailable(f"{what}: no server of {ensemble} can be reached")
+    elif isinstance(error, TimeoutError):
+        reason = "did not answer in time"
+    else:
+        reason = f"failed: {error!r}"
+    return LockUnavailable(f"{what}: {ensemble} {reason}")

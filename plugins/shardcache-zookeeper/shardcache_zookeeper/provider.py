@@ -1,0 +1,261 @@
+"""The locks of an ensemble, for one client."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, TypeVar, TypeVarTuple
+
+from kazoo.exceptions import ConnectionLoss, KazooException, NoNodeError, SessionExpiredError
+
+from shardcache.core.leases import long_enough
+from shardcache.core.lock_providers import (
+    Holder,
+    LockOptions,
+    LockProvider,
+    LockScope,
+    NamedLock,
+    Refusal,
+)
+from shardcache.core.secrecy import takes_secrets
+from shardcache.errors import ConfigurationError, LockUnavailable
+from shardcache_zookeeper.ensemble import Ensemble, first, holders_among, lock_name, parse_url
+from shardcache_zookeeper.failures import unavailable
+from shardcache_zookeeper.grant import ZooKeeperGrant
+from shardcache_zookeeper.node import HeldNode, describe
+from shardcache_zookeeper.session import Session, leave_session, open_session
+from shardcache_zookeeper.waiting import Wait, block, suspend
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+CLOSING: Final = 2.0  # seconds that `close` waits for the end of the session
+
+
+class ZooKeeperLocks:
+    """The factory of lock providers for URLs such as `zookeeper://h1:2181,h2:2181,h3:2181/shop`."""
+
+    @takes_secrets
+    def blocking(self, url: str, options: LockOptions) -> LockProvider:
+        """Return the provider of a blocking client."""
+        return ZooKeeperProvider(parse_url(url), options, block)
+
+    @takes_secrets
+    def asyncio(self, url: str, options: LockOptions) -> LockProvider:
+        """Return the provider of an asyncio client."""
+        return ZooKeeperProvider(parse_url(url), options, suspend)
+
+
+class ZooKeeperProvider:
+    """The locks of an ensemble, for one client; `wait` blocks its threads, or suspends its tasks.
+
+    Each lock is a directory. Its first node, an ephemeral one, is the holder's.
+    """
+
+    def __init__(self, ensemble: Ensemble, options: LockOptions, wait: Wait) -> None:
+        self._ensemble = ensemble
+        self._options = options
+        self._wait = wait
+        self._session: Session | None = None
+        self._closed = False
+
+    async def attempt(
+        self, lock: NamedLock, ttl: float, deadline: float
+    ) -> ZooKeeperGrant | Refusal:
+        """Try once to take a lock: create a node in its directory, if there is none."""
+        return await self._ask(f"lock {lock.shown}", deadline, self._attempt, lock, ttl)
+
+    async def is_held(self, lock: NamedLock, deadline: float) -> bool:
+        """Return whether the lock's directory has a node now."""
+        directory = self._ensemble.directory(lock)
+        names = await self._ask(f"lock {lock.shown}", deadline, self._names, directory)
+        return bool(holders_among(names))
+
+    async def holder(self, lock: NamedLock, deadline: float) -> Holder | None:
+        """Return who holds a lock, `None` if no process does."""
+        what, directory = f"lock {lock.shown}", self._ensemble.directory(lock)
+        return await self._ask(what, deadline, self._holder, lock.scope, directory)
+
+    async def holders(self, deadline: float) -> Sequence[Holder]:
+        """Return the holders of all locks below the path of the URL."""
+        return await self._ask("locks", deadline, self._holders)
+
+    async def break_lock(self, lock: NamedLock, deadline: float) -> bool:
+        """Delete the node of the holder, who learns that at once; return whether there was one."""
+        directory = self._ensemble.directory(lock)
+        return await self._ask(f"lock {lock.shown}", deadline, self._break, directory)
+
+    async def close(self) -> None:
+        """Release what this client holds, and end the session if no other client uses it."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is None or session.pid != os.getpid():
+            return
+        deadline = time.monotonic() + self._options.timeout
+        for removal in [session.remove(node) for node in session.nodes_of(self)]:
+            with suppress(KazooException, TimeoutError):
+                await self._wait(removal, deadline)
+        ending = leave_session(session, self)
+        if ending is not None:
+            with suppress(TimeoutError):
+                await self._wait(ending, time.monotonic() + CLOSING)
+
+    async def _ask(
+        self,
+        what: str,
+        deadline: float,
+        ask: Callable[[Session, float, *Ts], Awaitable[T]],
+        *arguments: *Ts,
+    ) -> T:
+        """Ask the ensemble, in this process's session."""
+        if self._closed:
+            raise LockUnavailable(f"{what}: the client is closed")
+        session = self._session
+        if session is None or session.pid != os.getpid():
+            session = open_session(self._ensemble, self._options.connect_timeout, self)
+            self._session = session
+        try:
+            await self._connect(session, deadline)
+            return await ask(session, deadline, *arguments)
+        except (KazooException, TimeoutError) as error:
+            raise unavailable(what, session, error) from error
+
+    async def _connect(self, session: Session, deadline: float) -> None:
+        """Wait until a server is connected; while none can be, only the first calls wait."""
+        since = session.disconnected
+        if since is not None:
+            deadline = min(deadline, since + self._options.timeout)
+        await self._wait(session.connected(), deadline)
+
+    async def _attempt(
+        self, session: Session, deadline: float, lock: NamedLock, ttl: float
+    ) -> ZooKeeperGrant | Refusal:
+        _check_ttl(lock, ttl, session)
+        directory = self._ensemble.directory(lock)
+        while True:
+            try:
+                # Most attempts at a lock that is held end here, and cost the ensemble no write.
+                names = await self._children(session, deadline, directory)
+                if holders_among(names):
+                    return Refusal.HELD
+                return await self._create(session, deadline, directory, lock, ttl)
+            except NoNodeError:  # a directory is missing, or has just been removed
+                await self._wait(session.make_directory(directory, parents=True), deadline)
+            except (ConnectionLoss, SessionExpiredError):  # another server may answer in time
+                await self._connect(session, deadline)
+
+    async def _create(
+        self, session: Session, deadline: float, directory: str, lock: NamedLock, ttl: float
+    ) -> ZooKeeperGrant | Refusal:
+        """Create a node; it holds the lock if it is the first one, and is removed otherwise.
+
+        Whatever is raised, the node is removed, also if the ensemble creates it later.
+        """
+        guid = secrets.token_hex(16)
+        data = describe(ttl)
+        expired, sent = session.expired, time.monotonic()
+        try:
+            session.make_directory(directory)  # fails if it is there
+            creation = session.create(directory, guid, data)
+            listing = session.children(directory)
+            path, stat = await self._wait(creation, deadline)
+            names = await self._wait(listing, deadline)
+            node = HeldNode(
+                path, fence=stat.czxid, data=data, ends=sent + ttl, words=session.words, user=self
+            )
+            grant = ZooKeeperGrant(
+                session, node, f"lock {lock.shown}", self._wait, self._options.timeout
+            )
+            is_first = f"{directory}/{first(names)}" == path
+            if is_first and long_enough(node.remaining(), session.words.timeout):
+                session.keep(node, expired)
+                return grant
+            session.remove(node)
+        except NoNodeError:
+            raise
+        except BaseException as error:
+            gone = session.remove_later(directory, guid)
+            if isinstance(error, (ConnectionLoss, SessionExpiredError)):
+                await self._wait(gone, deadline)
+            raise
+        return Refusal.LATE if is_first else Refusal.HELD
+
+    async def _children(self, session: Session, deadline: float, directory: str) -> Sequence[str]:
+        """Return the names in a directory, as the connected server knows them; none without one."""
+        try:
+            return await self._wait(session.children(directory), deadline)
+        except NoNodeError:
+            return ()
+
+    async def _names(self, session: Session, deadline: float, directory: str) -> Sequence[str]:
+        """Return the names in a directory that the leader knows now."""
+        session.sync(directory)
+        return await self._children(session, deadline, directory)
+
+    async def _holder(
+        self, session: Session, deadline: float, scope: LockScope, directory: str
+    ) -> Holder | None:
+        names = holders_among(await self._names(session, deadline, directory))
+        if not names:
+            return None
+        try:
+            data, stat = await self._wait(session.read(f"{directory}/{first(names)}"), deadline)
+        except NoNodeError:  # just released
+            return None
+        owner, until = _told(data)
+        return Holder(
+            name=lock_name(directory),
+            scope=scope,
+            owner=owner,
+            since=stat.ctime / 1000,
+            remaining=None if until is None else max(0.0, until - time.time()),
+            fence=stat.czxid,
+        )
+
+    async def _holders(self, session: Session, deadline: float) -> list[Holder]:
+        found = []
+        for scope in LockScope:
+            folder = self._ensemble.folder(scope)
+            for name in sorted(await self._names(session, deadline, folder)):
+                holder = await self._holder(session, deadline, scope, f"{folder}/{name}")
+                found += [] if holder is None else [holder]
+        return found
+
+    async def _break(self, session: Session, deadline: float, directory: str) -> bool:
+        names = holders_among(await self._names(session, deadline, directory))
+        if not names:
+            return False
+        try:
+            await self._wait(session.delete(f"{directory}/{first(names)}"), deadline)
+        except NoNodeError:
+            return False
+        return True
+
+
+def _check_ttl(lock: NamedLock, ttl: float, session: Session) -> None:
+    """Raise `ConfigurationError` for a ttl that a killed holder's session would outlast."""
+    timeout, asked = session.words.timeout, session.ensemble.session_timeout
+    if ttl >= timeout:
+        return
+    whose = (
+        "the smallest session timeout of the servers"
+        if timeout > asked
+        else f"the session timeout (session_timeout={asked:g} in the URL)"
+    )
+    raise ConfigurationError(
+        f"lock {lock.shown}: a ttl of {ttl:g} s is shorter than {timeout:g} s, {whose}: others would"
+        " wait that long for a holder that was killed"
+    )
+
+
+def _told(data: bytes) -> tuple[str | None, float | None]:
+    """Return the owner that a node names, and until when; nothing if another program wrote it."""
+    try:
+        told: Any = json.loads(data)
+        return str(told["owner"]), float(told["until"])
+    except (ValueError, KeyError, TypeError):
+        return None, None

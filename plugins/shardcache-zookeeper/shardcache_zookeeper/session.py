@@ -1,0 +1,325 @@
+"""The session of this process with an ensemble: one for all its clients, kept while any uses it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from kazoo.exceptions import KazooException, NoNodeError, NotEmptyError, SessionExpiredError
+from kazoo.protocol.states import EventType, KazooState
+
+from shardcache.backends.locking import ProcessLock
+from shardcache_zookeeper.connection import Connection, future_of, log
+from shardcache_zookeeper.ensemble import Ensemble
+from shardcache_zookeeper.node import HeldNode
+from shardcache_zookeeper.words import BEAT, Words
+
+SILENCE: Final = 0.25  # of the session's timeout: how long a server may be silent
+EXIT: Final = 1.0  # seconds that the end of the process waits for the end of a session
+LOST: Final = "its ZooKeeper session has expired"
+GONE: Final = "its ZooKeeper node is gone: its session has expired, or an operator has removed it"
+
+
+class Session:
+    """A session with an ensemble, and the nodes of locks that live with it.
+
+    A thread, the keeper, speaks to the ensemble all the time, so that the session's end can be told.
+    It removes the nodes of locks that have ended, and those that a failed attempt may have left. It
+    ends the session when no client uses it any more. `disconnected` is since when no server is
+    connected, in monotonic seconds, `expired` how many sessions before this one have ended.
+    """
+
+    def __init__(self, ensemble: Ensemble, connect_timeout: float) -> None:
+        self.ensemble = ensemble
+        self.pid = os.getpid()
+        self.users: weakref.WeakSet[object] = weakref.WeakSet()
+        self.words = Words(ensemble.session_timeout)
+        self.disconnected: float | None = time.monotonic()
+        self.expired = 0
+        self._lock = threading.RLock()
+        self._connected: Future[None] = _pending()
+        self._nodes: dict[HeldNode, None] = {}  # in the order in which they are written to
+        # What failed attempts may have left, by directory and guid, until it is surely gone.
+        self._leftovers: dict[tuple[str, str], Future[None]] = {}
+        self._beat: Future[Any] | None = None
+        self._beat_sent = self._due = 0.0
+        self._wake = threading.Event()
+        self._stopped: Future[None] | None = None
+        self._connection = Connection(
+            ensemble, connect_timeout, self.words.connect, self._change_state
+        )
+        self._kazoo = self._connection.kazoo
+        self._connection.start()
+        threading.Thread(target=self._keep, name="shardcache zookeeper", daemon=True).start()
+
+    # The connection.
+
+    def connected(self) -> Future[None]:
+        """Return a future that is done while the session is connected."""
+        return self._connected
+
+    def _change_state(self, state: str) -> None:
+        """Follow kazoo's state; called by its connection's thread."""
+        if state == KazooState.CONNECTED:
+            self.disconnected = None
+            self._connected.set_result(None)
+            self._wake.set()
+            return
+        with self._lock:
+            if self.disconnected is None:
+                self.disconnected = time.monotonic()
+                self._connected = _pending()
+            if state != KazooState.LOST:
+                return
+            self.expired += 1
+            nodes, leftovers = list(self._nodes), list(self._leftovers)
+            self._nodes.clear()
+        for node in nodes:
+            node.lose(LOST)
+        for leftover in leftovers:  # they have gone with it
+            self._forget(leftover)
+
+    # Requests: each is sent at once, in order, and its reply is a future.
+
+    def children(self, directory: str) -> Future[Sequence[str]]:
+        """Request the names of a directory's nodes, as the server knows them."""
+        return self._send(lambda: self._kazoo.get_children_async(directory))
+
+    def stat(self, path: str) -> Future[Any]:
+        """Request what the server knows of a node; `None` without one."""
+        return self._send(lambda: self._kazoo.exists_async(path))
+
+    def read(self, path: str) -> Future[Any]:
+        """Request a node's data, and what the server knows of it."""
+        return self._send(lambda: self._kazoo.get_async(path))
+
+    def sync(self, path: str) -> Future[Any]:
+        """Have the server catch up with the leader, before it answers what is requested later."""
+        return self._send(lambda: self._kazoo.sync_async(path))
+
+    def make_directory(self, path: str, *, parents: bool = False) -> Future[Any]:
+        """Create a directory, with those above it if asked to."""
+        create = self._kazoo.ensure_path_async if parents else self._kazoo.create_async
+        return self._send(lambda: create(path, acl=self._connection.acl))
+
+    def create(self, directory: str, guid: str, data: bytes) -> Future[Any]:
+        """Create a node that begins with `guid`, and gets the next number of the directory."""
+        return self._send(
+            lambda: self._kazoo.create_async(
+                f"{directory}/{guid}-", data, ephemeral=True, sequence=True, include_data=True
+            ),
+            written=True,
+        )
+
+    def write(self, path: str, data: bytes) -> Future[Any]:
+        """Write a node's data, which a majority confirms."""
+        return self._send(lambda: self._kazoo.set_async(path, data), written=True)
+
+    def delete(self, path: str) -> Future[Any]:
+        """Delete a node, or an empty directory."""
+        return self._send(lambda: self._kazoo.delete_async(path))
+
+    def remove(self, node: HeldNode) -> Future[Any]:
+        """Delete the node of a lock, and the lock's directory if that is empty then.
+
+        If the deletion is not confirmed, it is tried again in the background.
+        """
+        node.over = True
+        with self._lock:
+            self._nodes.pop(node, None)
+        deletion = self.delete(node.path)
+        self.delete(node.directory)  # fails while another node is there
+        deletion.add_done_callback(partial(self._removed, node))
+        return deletion
+
+    def _removed(self, node: HeldNode, deletion: Future[Any]) -> None:
+        error = deletion.exception()
+        if error is not None and not isinstance(error, (NoNodeError, SessionExpiredError)):
+            self.remove_later(node.directory, node.guid)
+
+    def remove_later(self, directory: str, guid: str) -> Future[None]:
+        """Delete the node whose name begins with `guid`, if there is one; return when it is gone."""
+        gone = self._leftovers.setdefault((directory, guid), _pending())
+        self._wake.set()
+        return gone
+
+    def _forget(self, leftover: tuple[str, str]) -> None:
+        gone = self._leftovers.pop(leftover, None)
+        if gone is not None:
+            gone.set_result(None)
+
+    def _send(self, request: Callable[[], Any], *, written: bool = False) -> Future[Any]:
+        sent = time.monotonic()
+
+        def record(error: BaseException | None) -> None:
+            if error is None:
+                self.words.record(sent, written=written)
+
+        return future_of(request(), record)
+
+    # The nodes of locks that are held.
+
+    def keep(self, node: HeldNode, expired: int) -> None:
+        """Keep a node of the session before which `expired` had ended, and watch it."""
+        with self._lock:
+            self._nodes[node] = None
+            lost = self.expired != expired
+        if lost:
+            self._lose(node, LOST)
+        self._kazoo.exists_async(node.path, watch=partial(self._watch, node))
+
+    def _watch(self, node: HeldNode, event: Any) -> None:
+        if event.type == EventType.DELETED:
+            self._lose(node, GONE)
+
+    def _lose(self, node: HeldNode, reason: str) -> None:
+        with self._lock:
+            self._nodes.pop(node, None)
+        node.lose(reason)
+
+    def nodes_of(self, user: object) -> list[HeldNode]:
+        """Return the nodes of one client."""
+        with self._lock:
+            return [node for node in self._nodes if node.user() is user]
+
+    # The keeper.
+
+    def _keep(self) -> None:
+        while self._stopped is None:
+            self._wake.clear()
+            with suppress(KazooException, TimeoutError):  # the next turn tries again
+                self._turn()
+            self._wake.wait(self._pause())
+
+    def _turn(self) -> None:
+        if not self.users:  # clients that were not closed
+            leave_session(self, self)
+            return
+        with self._lock:
+            nodes = list(self._nodes)
+        for node in nodes:
+            if node.expire():
+                self.remove(node)
+        self._speak()
+        if self.disconnected is None:
+            for directory, guid in list(self._leftovers):
+                self._clean(directory, guid)
+
+    def _pause(self) -> float:
+        """Return the seconds until the next turn: until the next beat, or the end of a lock."""
+        with self._lock:
+            ends = [node.ends for node in self._nodes]
+        return max(0.0, min([self._due, *ends]) - time.monotonic())
+
+    def _speak(self) -> None:
+        """Let the ensemble hear from the session; give up a server that is silent."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + BEAT * self.words.timeout
+        if self.disconnected is not None:
+            self._beat = None
+        elif self._beat is None or self._beat.done():
+            self._beat, self._beat_sent = self._send_beat(), now
+        elif now - self._beat_sent > SILENCE * self.words.timeout:
+            log.warning("%s: the server is silent; asking another one", self.ensemble)
+            self._connection.drop()
+
+    def _send_beat(self) -> Future[Any]:
+        """Write to the node of one lock after another; without any, read."""
+        with self._lock:
+            node = next(iter(self._nodes), None)
+            if node is None:
+                return self.stat("/")
+            self._nodes[node] = self._nodes.pop(node)  # it is the last one now
+        beat = self.write(node.path, node.data)
+        beat.add_done_callback(partial(self._check_beat, node))
+        return beat
+
+    def _check_beat(self, node: HeldNode, beat: Future[Any]) -> None:
+        if isinstance(beat.exception(), NoNodeError):
+            self._lose(node, GONE)
+
+    def _clean(self, directory: str, guid: str) -> None:
+        """Find the node that an attempt may have left, and delete it."""
+        seconds = BEAT * self.words.timeout
+        self.sync(directory)  # an earlier server may have sent its creation to the leader
+        names: Sequence[str] = ()
+        with suppress(NoNodeError):
+            names = self.children(directory).result(seconds)
+        for name in names:
+            if name.startswith(guid):
+                with suppress(NoNodeError):
+                    self.delete(f"{directory}/{name}").result(seconds)
+        with suppress(NoNodeError, NotEmptyError):
+            self.delete(directory).result(seconds)
+        self._forget((directory, guid))
+
+    def stop(self) -> Future[None]:
+        """End the session, in the background."""
+        with self._lock:
+            if self._stopped is not None:
+                return self._stopped
+            stopped = self._stopped = _pending()
+        self._wake.set()
+
+        def stop() -> None:
+            try:
+                self._connection.stop()
+            except Exception as error:  # noqa: BLE001 - the server ends the session
+                log.warning("%s: the session could not be closed: %r", self.ensemble, error)
+            stopped.set_result(None)
+
+        threading.Thread(target=stop, name="shardcache zookeeper stop", daemon=True).start()
+        return stopped
+
+
+_registry = ProcessLock()
+# By process and ensemble: a forked child leaves its parent's alone.
+_sessions: dict[tuple[int, Ensemble], Session] = {}
+
+
+def open_session(ensemble: Ensemble, connect_timeout: float, user: object) -> Session:
+    """Return this process's session with an ensemble for a client, `user`; begin it if there is none."""
+    with _registry.current():
+        if not _sessions:
+            atexit.register(_stop_all)
+        place = os.getpid(), ensemble
+        session = _sessions.get(place)
+        if session is None:
+            session = _sessions[place] = Session(ensemble, connect_timeout)
+        session.users.add(user)
+        return session
+
+
+def leave_session(session: Session, user: object) -> Future[None] | None:
+    """Let a client use a session no longer; return the end of the session if it was the last one."""
+    with _registry.current():
+        session.users.discard(user)
+        if session.users:
+            return None
+        _sessions.pop((session.pid, session.ensemble), None)
+    return session.stop()
+
+
+def _stop_all() -> None:
+    """End this process's sessions, so that other processes need not wait for its locks."""
+    process = os.getpid()
+    ends = [session.stop() for (pid, _), session in list(_sessions.items()) if pid == process]
+    for end in ends:
+        with suppress(TimeoutError):
+            end.result(EXIT)
+
+
+def _pending() -> Future[None]:
+    future: Future[None] = Future()
+    future.set_running_or_notify_cancel()
+    return future

@@ -1,0 +1,99 @@
+"""`@cached(lock=True)` in eight processes of 25 threads: one recompute, whatever happens to a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+PROCESSES = 8
+CALLERS = 25
+SECONDS = 1.0
+PATIENCE = 60.0
+SESSION = 5.0  # seconds: a lock of a cached function is for no less
+
+
+class Crowd:
+    """Processes of threads that call one cached function."""
+
+    def __init__(self, processes, ledger) -> None:
+        self._processes = processes
+        self._ledger = ledger
+
+    def connect(self) -> None:
+        """Have each process take a lock, so that it has a session."""
+        for number, process in enumerate(self._processes):
+            process.tell("acquire", f"own {number}", SESSION)
+        for process in self._processes:
+            assert process.answer() > 0
+        for process in self._processes:
+            assert process.ask("release")
+
+    def call(self, happens: Callable[[], object] | None = None) -> int:
+        """Have all call for a new value; return how many recomputed it, with what happens then."""
+        self._ledger.write_text("")
+        key = f"value {time.monotonic()}"
+        for process in self._processes:
+            process.tell("crowd", key, CALLERS, SECONDS, str(self._ledger))
+        until = time.monotonic() + PATIENCE
+        while not self._ledger.read_text():
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        if happens is not None:
+            happens()
+        assert [process.answer() for process in self._processes] == [CALLERS] * PROCESSES
+        return len(self._ledger.read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def _crowd(_ensemble, _memcached, start_process, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("crowd")
+    url = f"{_ensemble.url}/{directory.name}?session_timeout={SESSION}"
+    with ExitStack() as stack:
+        processes = []
+        for _ in range(PROCESSES):
+            processes.append(start_process(url, _memcached.url))
+            stack.callback(processes[-1].stop)
+        yield Crowd(processes, directory / "ledger")
+
+
+@pytest.fixture
+def crowd(ensemble, _crowd):  # noqa: ARG001 - it is healed
+    """Return the crowd, connected to an ensemble of which all servers serve."""
+    _crowd.connect()
+    return _crowd
+
+
+def test_one_recompute(crowd):
+    """All others wait for the value."""
+    assert crowd.call() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_one_recompute_while_a_server_fails(crowd, ensemble, fault, role):
+    """The leader of the ensemble, or another one."""
+    server = ensemble.leader() if role == "leader" else ensemble.followers()[0]
+    assert crowd.call(getattr(server, fault)) == 1
+
+
+@pytest.mark.slow
+def test_one_recompute_after_a_server_was_killed(crowd, ensemble):
+    """Its clients have gone to the others by then."""
+    ensemble.followers()[0].kill()
+    ensemble.await_leader()
+    time.sleep(1)
+    assert crowd.call() == 1
+
+
+@pytest.mark.slow
+def test_without_a_majority_each_process_recomputes_once(crowd, ensemble):
+    """At once: no caller waits for a lock."""
+    for server in ensemble.servers[:2]:
+        server.kill()
+    began = time.monotonic()
+    assert 1 <= crowd.call() <= PROCESSES
+    assert time.monotonic() - began < PATIENCE / 4

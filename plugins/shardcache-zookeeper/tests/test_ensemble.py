@@ -1,0 +1,176 @@
+"""Servers of the ensemble that are stopped, killed and started again, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.security import make_digest_acl
+
+from shardcache import Client, ConfigurationError, LockUnavailable
+from shardcache.testing.driving import make_client
+from shardcache.testing.locks import extend, held, release, take, try_take
+from shardcache.testing.servers import LOOPBACK, free_port
+from shardcache.testing.waiting import eventually
+
+PATIENCE = 20.0  # seconds in which what must come to pass has come to pass
+SESSION = 3.0  # seconds, as in the fixture `url`
+
+
+@pytest.fixture
+def kazoo(ensemble):
+    """Return a client of kazoo's, to see what is there."""
+    client = KazooClient(hosts=ensemble.url.partition("://")[2], timeout=SESSION)
+    client.start()
+    yield client
+    client.stop()
+    client.close()
+
+
+def nodes_below(kazoo, path):
+    """Return the paths of all nodes below a path."""
+    found = []
+    for name in kazoo.get_children(path):
+        found += [f"{path}/{name}", *nodes_below(kazoo, f"{path}/{name}")]
+    return found
+
+
+def root_of(url):
+    """Return the path below which the locks of a URL are."""
+    return "/" + url.partition("://")[2].partition("/")[2].partition("?")[0]
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_a_lock_survives_a_server(make, ensemble, fault, role):
+    """It stays held and no other client gets it; soon locks are taken as before."""
+    one, other = make(), make()
+    lease = take(one, "report", 60, renew=True)
+    server = ensemble.leader() if role == "leader" else ensemble.followers()[0]
+    getattr(server, fault)()
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            assert try_take(other, "report", 60) is None or lease.lost
+            again = take(other, "another", 60)
+            break
+        except LockUnavailable:  # while there is no leader
+            assert time.monotonic() < until
+    assert release(other, again) is True
+    # A client of the silent server may have been too late to keep its lock. Then it knows.
+    assert lease.valid or lease.lost
+    ensemble.heal()
+
+
+def test_without_a_majority_locks_are_unavailable(make, ensemble):
+    """At once after the first calls; with it they are back."""
+    client = make(timeout=0.5)
+    release(client, take(client, "report", SESSION))
+    for server in ensemble.servers[:2]:
+        server.kill()
+    began = time.monotonic()
+    with pytest.raises(LockUnavailable, match=r"can be reached|did not answer"):
+        take(client, "report", SESSION)
+    with pytest.raises(LockUnavailable):
+        held(client, "report")
+    assert client.get_or_set("value", lambda: 1, ttl=60, lock=True) == 1
+    assert time.monotonic() - began < PATIENCE
+    ensemble.heal()
+    eventually(lambda: _takes(client), within=PATIENCE)
+
+
+def _takes(client):
+    try:
+        return release(client, take(client, "report", SESSION))
+    except LockUnavailable:
+        return False
+
+
+def test_an_ensemble_that_cannot_be_reached(mode):
+    """Only the first call waits for it; the error names its servers."""
+    port = free_port()
+    url = f"zookeeper://user:hunter2@{LOOPBACK}:{port}/shop"
+    client = make_client(mode, "memory://a", locks=url, timeout=0.5)
+    with pytest.raises(LockUnavailable, match=rf"'report': no server of .*:{port}/shop") as raised:
+        take(client, "report", 5)
+    assert "hunter2" not in str(raised.value)
+    began = time.monotonic()
+    for _ in range(5):
+        with pytest.raises(LockUnavailable):
+            take(client, "report", 5)
+    assert time.monotonic() - began < 0.5
+    client.close()
+
+
+def test_nothing_is_left_behind(make, kazoo, url):
+    """Neither by holders, nor by attempts that fail; the path is made at the first lock."""
+    one, other = make(), make()
+    assert kazoo.exists(root_of(url)) is None
+    for name in ("report", "a/b"):
+        lease = take(one, name, SESSION)
+        assert try_take(other, name, SESSION) is None
+        assert release(one, lease) is True
+    folder = f"{root_of(url)}/lock"
+    eventually(lambda: nodes_below(kazoo, folder) == [], within=PATIENCE)
+
+
+def test_a_ttl_shorter_than_the_session_is_refused(make, kazoo, url):
+    """A killed holder's lock lasts until its session ends; nothing is left behind."""
+    client = make()
+    message = rf"'report': a ttl of 1 s is shorter than {SESSION:g} s, the session timeout"
+    with pytest.raises(ConfigurationError, match=message):
+        take(client, "report", 1)
+    assert kazoo.exists(root_of(url)) is None
+    servers = make(locks=url.replace(f"session_timeout={SESSION}", "session_timeout=0.2"))
+    message = r"a ttl of 0\.5 s is shorter than 1 s, the smallest session timeout of the servers"
+    with pytest.raises(ConfigurationError, match=message):
+        take(servers, "report", 0.5)
+    assert release(servers, take(servers, "report", 1)) is True
+
+
+def test_access_that_is_refused(make, kazoo, url, caplog):
+    """Other credentials, and none, get an error; the right ones do not show in the log."""
+    caplog.set_level(logging.DEBUG, "shardcache")
+    root = root_of(url)
+    acl = make_digest_acl("shop", "hunter2", all=True)
+    kazoo.ensure_path(root)
+    kazoo.set_acls(root, [acl])
+    for user in ("", "shop:wrong@", "other:hunter2@"):
+        client = make(locks=url.replace("://", f"://{user}"))
+        with pytest.raises(LockUnavailable, match="refuses access") as raised:
+            take(client, "report", SESSION)
+        assert "hunter2" not in str(raised.value)
+        assert client.get_or_set("value", lambda: 1, ttl=60, lock=True) == 1
+    client = make(locks=url.replace("://", "://shop:hunter2@"))
+    lease = take(client, "report", SESSION)
+    assert extend(client, lease, SESSION) > 0
+    assert release(client, lease) is True
+    assert "hunter2" not in caplog.text
+    kazoo.add_auth("digest", "shop:hunter2")
+    assert nodes_below(kazoo, f"{root}/lock") == []
+
+
+def test_fences_grow_across_leaders(url, ensemble):
+    """Also when another server leads."""
+    with Client("memory://a", locks=url, timeout=5) as client:
+        fences = []
+        for _ in range(2):
+            lease = client.lock("report", ttl=SESSION).acquire(PATIENCE)
+            fences.append(lease.fence)
+            lease.release()
+            ensemble.leader().kill()
+            ensemble.heal()
+        lease = _first(lambda: client.lock("report", ttl=SESSION).acquire(PATIENCE))
+        assert fences[0] < fences[1] < lease.fence
+
+
+def _first(acquire):
+    """Return the first lease that can be had."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return acquire()
+        except LockUnavailable:
+            assert time.monotonic() < until

@@ -1,0 +1,254 @@
+"""What users of kazoo's own lock met does not happen here; the numbers are those of its issues."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+
+import pytest
+from kazoo.client import KazooClient
+from kazoo.exceptions import ConnectionLoss
+from shardcache_zookeeper import session as sessions
+
+from shardcache import AsyncClient, Client, ClientClosedError, LockLost, LockUnavailable
+from shardcache.testing.locks import extend, release, take, try_take
+from shardcache.testing.waiting import eventually
+
+PATIENCE = 20.0  # seconds in which what must come to pass has come to pass
+SESSION = 3.0  # seconds, as in the fixture `url`
+
+
+def session_of(url):
+    """Return the session of this process with the locks of a URL."""
+    root = "/" + url.partition("://")[2].partition("/")[2].partition("?")[0]
+    (session,) = [each for each in sessions._sessions.values() if each.ensemble.root == root]
+    return session
+
+
+def expire(session):
+    """Have the ensemble end a session, as if it had not heard from it for long."""
+    twin = KazooClient(
+        hosts=session.ensemble.hosts, client_id=session._connection.kazoo.client_id, timeout=SESSION
+    )
+    twin.start()
+    twin.stop()
+    twin.close()
+
+
+def test_a_holder_learns_that_its_session_has_expired(make, url):
+    """#2: at once, by the lease and as an event; the next holder's fence is larger."""
+    events = []
+
+    class Listener:
+        def lease_lost(self, event):
+            events.append(event.name)
+
+    client, other = make(observers=[Listener()]), make()
+    lease = take(client, "report", 60)
+    expire(session_of(url))
+    eventually(lambda: lease.lost, within=PATIENCE)
+    assert events == [b"report"]
+    assert (lease.valid, lease.remaining()) == (False, 0)
+    with pytest.raises(LockLost, match="session has expired"):
+        extend(client, lease, 60)
+    again = take(other, "report", 60, wait=PATIENCE)
+    assert again.fence > lease.fence
+    assert release(client, lease) is False
+    assert again.valid
+
+
+def test_a_suspended_session_counts_down(make, ensemble):
+    """#2: without an answer the lease ends by the holder's own clock, before the session does."""
+    client = make()
+    lease = take(client, "report", 60)
+    for server in ensemble.servers:
+        server.pause()
+    began = time.monotonic()
+    eventually(lambda: not lease.valid, within=SESSION + 1)
+    assert time.monotonic() - began <= SESSION
+    assert lease.lost
+    ensemble.heal()
+    assert not lease.valid
+
+
+def test_a_lock_is_acquired_after_the_connection_was_lost(make, ensemble):
+    """#282, #170, #241: all servers were killed and are back, the same client goes on."""
+    client = make()
+    lease = take(client, "report", 60)
+    for server in ensemble.servers:
+        server.kill()
+    ensemble.heal()
+    release(client, lease)
+
+    def acquires():
+        try:
+            return release(client, take(client, "report", 60, wait=1))
+        except (LockUnavailable, TimeoutError):
+            return False
+
+    eventually(acquires, within=PATIENCE)
+
+
+def test_an_acquire_on_a_closed_client_does_not_hang(url):
+    """#482, #83: it is an error, at once; a client that has just been made connects."""
+    client = Client("memory://a", locks=url, timeout=5)
+    client.lock("report", ttl=60).acquire().release()
+    client.close()
+    began = time.monotonic()
+    with pytest.raises((ClientClosedError, LockUnavailable), match="closed"):
+        client.lock("report", ttl=60).acquire()
+    assert time.monotonic() - began < 1
+
+
+def test_a_process_that_is_killed_after_its_release_blocks_none(url, start):
+    """#412: the node has gone with the release, whatever happens then."""
+    process, other = start(url), start(url)
+    other.ask("acquire", "another", 60)
+    process.ask("acquire", "report", 60)
+    assert process.ask("release") is True
+    process.signal(signal.SIGKILL)
+    began = time.monotonic()
+    assert other.ask("acquire", "report", 60) > 0
+    assert time.monotonic() - began < SESSION / 2
+
+
+def test_an_attempt_that_fails_leaves_no_node(make, url, monkeypatch):
+    """#732: the connection was lost before the failed attempt had removed its node."""
+    one, other = make(), make()
+    lease = take(one, "report", 60)
+    session = session_of(url)
+    children, answers = session.children, iter([_empty()])
+    # The attempt sees no node, so it creates one, and finds that it is the second.
+    monkeypatch.setattr(session, "children", lambda path: next(answers, None) or children(path))
+    monkeypatch.setattr(session, "delete", _lose_once(session))
+    assert try_take(other, "report", 60) is None
+    monkeypatch.undo()
+    eventually(lambda: len(session_nodes(session, "report")) == 1, within=PATIENCE)
+    assert release(one, lease) is True
+    assert release(other, take(other, "report", 60, wait=1)) is True
+
+
+def _empty():
+    """Return a reply without nodes."""
+    reply = sessions._pending()
+    reply.set_result([])
+    return reply
+
+
+def _lose_once(session):
+    """Return a deletion whose first call is not sent."""
+    delete = session.delete
+    lost = []
+
+    def delete_or_lose(path):
+        if lost:
+            return delete(path)
+        lost.append(path)
+        reply = sessions._pending()
+        reply.set_exception(ConnectionLoss())
+        return reply
+
+    return delete_or_lose
+
+
+def session_nodes(session, name):
+    """Return the nodes of a lock."""
+    with suppress(Exception):
+        return session.children(f"{session.ensemble.root}/lock/{name}").result(PATIENCE)
+    return []
+
+
+def test_a_creation_whose_reply_is_lost_leaves_no_node(make, url, monkeypatch):
+    """The node is found by its guid, and removed."""
+    client, other = make(), make()
+    release(client, take(client, "report", 60))
+    session = session_of(url)
+    create = session.create
+
+    def lose_the_reply(*arguments):
+        create(*arguments).result(PATIENCE)
+        reply = sessions._pending()
+        reply.set_exception(ConnectionLoss())
+        monkeypatch.undo()
+        return reply
+
+    monkeypatch.setattr(session, "create", lose_the_reply)
+    lease = take(client, "report", 60, wait=PATIENCE)  # goes on when the node is gone
+    assert len(session_nodes(session, "report")) == 1
+    assert release(client, lease) is True
+    assert release(other, take(other, "report", 60, wait=1)) is True
+
+
+def test_an_attempt_that_is_interrupted_leaves_no_node(url, monkeypatch):
+    """By a signal while it waits for the reply."""
+    with Client("memory://a", locks=url, timeout=5) as client:
+        client.lock("report", ttl=60).acquire().release()
+        session = session_of(url)
+        create = session.create
+
+        def interrupt(*arguments):
+            monkeypatch.undo()
+            create(*arguments)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(session, "create", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            client.lock("report", ttl=60).acquire()
+        eventually(lambda: session_nodes(session, "report") == [], within=PATIENCE)
+        assert client.lock("report", ttl=60).acquire(wait=1).release() is True
+
+
+def test_an_attempt_that_is_cancelled_leaves_no_node(url):
+    """At any moment."""
+
+    async def main():
+        async with AsyncClient("memory://a", locks=url, timeout=5) as client:
+            lock = client.lock("report", ttl=60)
+            await (await lock.acquire()).release()
+            for steps in range(20):
+                task = asyncio.create_task(lock.try_acquire())
+                for _ in range(steps):
+                    await asyncio.sleep(0.0003)
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    if (lease := await task) is not None:
+                        await lease.release()
+            await (await lock.acquire(PATIENCE)).release()
+            session = session_of(url)
+            await asyncio.to_thread(
+                eventually, lambda: session_nodes(session, "report") == [], within=PATIENCE
+            )
+
+    asyncio.run(main())
+
+
+def test_a_node_that_an_operator_removes_is_a_lost_lock(make, url):
+    """At once; a late release leaves the next holder's alone."""
+    client, other = make(), make()
+    lease = take(client, "report", 60)
+    session = session_of(url)
+    (name,) = session_nodes(session, "report")
+    session.delete(f"{session.ensemble.root}/lock/report/{name}").result(PATIENCE)
+    eventually(lambda: lease.lost, within=PATIENCE)
+    again = take(other, "report", 60, wait=PATIENCE)
+    assert release(client, lease) is False
+    assert try_take(client, "report", 60) is None
+    assert again.valid
+
+
+def test_a_silent_server_is_given_up(make, url, ensemble):
+    """#241: kazoo sends no ping while there are requests, and would wait for ever."""
+    client = make(timeout=1.0)
+    release(client, take(client, "report", 60))
+    port = session_of(url)._connection.kazoo._connection._socket.getpeername()[1]
+    (server,) = [each for each in ensemble.servers if each.port == port]
+    server.pause()
+    until = time.monotonic() + PATIENCE
+    while True:
+        with suppress(LockUnavailable):
+            release(client, take(client, "report", 60))
+            break
+        assert time.monotonic() < until
+    ensemble.heal()
