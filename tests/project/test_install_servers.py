@@ -109,6 +109,17 @@ def test_a_browser_that_is_missing_is_named(machine, monkeypatch, capsys):
     assert not (machine / "log").exists()
 
 
+def test_zookeeper_is_installed_when_it_is_asked_for(machine, monkeypatch):
+    """With the servers; its package is known by its program."""
+    program = machine / "zkServer.sh"
+    monkeypatch.setitem(install_servers.PROGRAMS, "zookeeper", {str(program): "zookeeper"})
+    provide(machine, f"{ALL} zkServer.sh")
+    assert install_servers.main() == 0
+    assert "zookeeper" not in (machine / "log").read_text()
+    assert install_servers.main(["--zookeeper"]) == 0
+    assert (machine / "log").read_text().endswith("recommends zookeeper\n")
+
+
 def test_on_ubuntu_no_browser_is_installed(machine, monkeypatch, capsys):
     """Ubuntu's packages install well and bring nothing that runs: so they are not even tried."""
     monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"ID": "ubuntu"})

@@ -1,7 +1,7 @@
 """Install the servers the tests need, where apt can and we are root; else say which are missing.
 
 Does nothing when they are there. Run by every test environment of tox before its tests. With
-`--browser`, install Debian's Chromium and its driver as well.
+`--browser`, install Debian's Chromium and its driver as well; with `--zookeeper`, ZooKeeper.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ FORBID = "#!/bin/sh\nexit 101\n"
 
 BROWSER: Final = "chromium"
 DRIVER: Final = "chromedriver"
+ZOOKEEPER: Final = "/usr/share/zookeeper/bin/zkServer.sh"  # whose package brings Java, too
 
 # Programs by what needs them, each with its package.
 PROGRAMS: Final[Mapping[str, Mapping[str, str]]] = {
     "servers": PACKAGES,
     "browser": {BROWSER: "chromium", DRIVER: "chromium-driver"},
+    "zookeeper": {ZOOKEEPER: "zookeeper"},
 }
 STUBS: Final = (
     "no browser on Ubuntu: its packages of Chromium and of the driver are stubs for snaps, which"
@@ -70,10 +72,12 @@ def missing(wanted: Sequence[str] = ("servers",)) -> list[str]:
 
 
 def _parse(arguments: Sequence[str]) -> Sequence[str]:
-    """Return what is wanted: the servers, and the browser if it is asked for."""
+    """Return what is wanted: the servers, and what else is asked for."""
     parser = argparse.ArgumentParser(description="Install the servers the tests need.")
     parser.add_argument("--browser", action="store_true", help="install Chromium as well")
-    return ["servers", "browser"] if parser.parse_args(arguments).browser else ["servers"]
+    parser.add_argument("--zookeeper", action="store_true", help="install ZooKeeper as well")
+    asked_for = vars(parser.parse_args(arguments))
+    return ["servers", *(kind for kind, wanted in asked_for.items() if wanted)]
 
 
 def _on_ubuntu() -> bool:
