@@ -20,7 +20,7 @@ from shardcache_zookeeper.ensemble import Ensemble
 # kazoo's own pauses grow to a minute, and a session lives for seconds.
 RETRY: Final = {"max_tries": -1, "delay": 0.05, "max_delay": 1.0}
 
-log = logging.getLogger("shardcache.zookeeper")
+kazoo_log = logging.getLogger("shardcache.zookeeper")
 
 
 class _NoSecrets(logging.Filter):
@@ -32,7 +32,7 @@ class _NoSecrets(logging.Filter):
         return record.levelno >= logging.DEBUG and not secret
 
 
-log.addFilter(_NoSecrets())
+kazoo_log.addFilter(_NoSecrets())
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
@@ -79,7 +79,7 @@ class Connection:
             connection_retry=dict(RETRY),
             auth_data=[("digest", credentials)] if credentials else None,
             default_acl=self.acl,
-            logger=log,
+            logger=kazoo_log,
         )
         self.kazoo.add_listener(on_state)
         _notice_timeout(self.kazoo, on_connect)
