@@ -13,6 +13,7 @@ from kazoo.client import KazooClient
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.connection import _CONNECTION_DROP
 from kazoo.protocol.serialization import Auth, Connect
+from kazoo.protocol.states import KeeperState
 from kazoo.security import CREATOR_ALL_ACL
 
 from shardcache_zookeeper.ensemble import Ensemble
@@ -87,6 +88,11 @@ class Connection:
     def start(self) -> None:
         """Connect in the background, for as long as it takes."""
         self.kazoo.start_async()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether kazoo no longer tries to connect, as after an answer that makes no sense."""
+        return bool(self.kazoo.client_state == KeeperState.CLOSED)
 
     def drop(self) -> None:
         """Give up the server, which is silent, for another one.

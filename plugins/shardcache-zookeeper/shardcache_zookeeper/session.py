@@ -228,8 +228,12 @@ class Session:
         if now < self._due:
             return
         self._due = now + BEAT * self.words.timeout
-        if self.disconnected is not None:
+        since = self.disconnected
+        if since is not None:
             self._beat = None
+            if now - since > self.words.timeout and self._connection.has_ended:
+                self.disconnected = now
+                self._connection.start()
         elif self._beat is None or self._beat.done():
             self._beat, self._beat_sent = self._send_beat(), now
         elif now - self._beat_sent > SILENCE * self.words.timeout:

@@ -268,3 +268,18 @@ def test_a_silent_server_is_given_up(make, url, ensemble):
     finally:
         done.set()
         requesting.join()
+
+
+def test_a_client_of_kazoos_that_has_ended_is_started_again(make, url):
+    """It ends when an answer makes no sense, and would never connect again."""
+    client = make(timeout=1.0)
+    lease = take(client, "report", 60)
+    session_of(url)._connection.kazoo.stop()
+    eventually(lambda: lease.lost, within=PATIENCE)
+
+    def acquires():
+        with suppress(LockUnavailable):
+            return release(client, take(client, "report", 60))
+        return False
+
+    eventually(acquires, within=PATIENCE)
