@@ -13,6 +13,7 @@ from kazoo.client import KazooClient
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.connection import _CONNECTION_DROP
 from kazoo.protocol.serialization import Auth, Connect
+from kazoo.protocol.states import KeeperState
 from kazoo.security import CREATOR_ALL_ACL
 
 from shardcache_zookeeper.ensemble import Ensemble
@@ -20,7 +21,7 @@ from shardcache_zookeeper.ensemble import Ensemble
 # kazoo's own pauses grow to a minute, and a session lives for seconds.
 RETRY: Final = {"max_tries": -1, "delay": 0.05, "max_delay": 1.0}
 
-log = logging.getLogger("shardcache.zookeeper")
+kazoo_log = logging.getLogger("shardcache.zookeeper")
 
 
 class _NoSecrets(logging.Filter):
@@ -32,7 +33,7 @@ class _NoSecrets(logging.Filter):
         return record.levelno >= logging.DEBUG and not secret
 
 
-log.addFilter(_NoSecrets())
+kazoo_log.addFilter(_NoSecrets())
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
@@ -79,7 +80,7 @@ class Connection:
             connection_retry=dict(RETRY),
             auth_data=[("digest", credentials)] if credentials else None,
             default_acl=self.acl,
-            logger=log,
+            logger=kazoo_log,
         )
         self.kazoo.add_listener(on_state)
         _notice_timeout(self.kazoo, on_connect)
@@ -87,6 +88,11 @@ class Connection:
     def start(self) -> None:
         """Connect in the background, for as long as it takes."""
         self.kazoo.start_async()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether kazoo no longer tries to connect, as after an answer that makes no sense."""
+        return bool(self.kazoo.client_state == KeeperState.CLOSED)
 
     def drop(self) -> None:
         """Give up the server, which is silent, for another one.

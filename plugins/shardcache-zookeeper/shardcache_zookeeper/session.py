@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
@@ -17,10 +18,12 @@ from kazoo.exceptions import KazooException, NoNodeError, NotEmptyError, Session
 from kazoo.protocol.states import EventType, KazooState
 
 from shardcache.backends.locking import ProcessLock
-from shardcache_zookeeper.connection import Connection, future_of, log
+from shardcache_zookeeper.connection import Connection, future_of
 from shardcache_zookeeper.ensemble import Ensemble
 from shardcache_zookeeper.node import HeldNode
 from shardcache_zookeeper.words import BEAT, Words
+
+log = logging.getLogger("shardcache")
 
 SILENCE: Final = 0.25  # of the session's timeout: how long a server may be silent
 EXIT: Final = 1.0  # seconds that the end of the process waits for the end of a session
@@ -225,12 +228,18 @@ class Session:
         if now < self._due:
             return
         self._due = now + BEAT * self.words.timeout
-        if self.disconnected is not None:
+        since = self.disconnected
+        if since is not None:
             self._beat = None
+            if now - since > self.words.timeout and self._connection.has_ended:
+                self.disconnected = now
+                self._connection.start()
         elif self._beat is None or self._beat.done():
             self._beat, self._beat_sent = self._send_beat(), now
         elif now - self._beat_sent > SILENCE * self.words.timeout:
-            log.warning("%s: the server is silent; asking another one", self.ensemble)
+            log.warning(
+                "session with %s: its server is silent; connecting to another one", self.ensemble
+            )
             self._connection.drop()
 
     def _send_beat(self) -> Future[Any]:
@@ -275,7 +284,11 @@ class Session:
             try:
                 self._connection.stop()
             except Exception as error:  # noqa: BLE001 - the server ends the session
-                log.warning("%s: the session could not be closed: %r", self.ensemble, error)
+                log.warning(
+                    "session with %s could not be closed: %r; its locks last until it times out",
+                    self.ensemble,
+                    error,
+                )
             stopped.set_result(None)
 
         threading.Thread(target=stop, name="shardcache zookeeper stop", daemon=True).start()

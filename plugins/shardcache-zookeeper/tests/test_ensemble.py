@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 from kazoo.security import make_digest_acl
 
 from shardcache import Client, ConfigurationError, LockUnavailable
@@ -32,8 +34,9 @@ def kazoo(ensemble):
 def nodes_below(kazoo, path):
     """Return the paths of all nodes below a path."""
     found = []
-    for name in kazoo.get_children(path):
-        found += [f"{path}/{name}", *nodes_below(kazoo, f"{path}/{name}")]
+    with suppress(NoNodeError):  # it has just been removed
+        for name in kazoo.get_children(path):
+            found += [f"{path}/{name}", *nodes_below(kazoo, f"{path}/{name}")]
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 import time
 from contextlib import suppress
 
@@ -229,9 +230,12 @@ def test_a_node_that_an_operator_removes_is_a_lost_lock(make, url):
     client, other = make(), make()
     lease = take(client, "report", 60)
     session = session_of(url)
+    session._due = float("inf")  # no beat: the watch tells
     (name,) = session_nodes(session, "report")
     session.delete(f"{session.ensemble.root}/lock/report/{name}").result(PATIENCE)
     eventually(lambda: lease.lost, within=PATIENCE)
+    with pytest.raises(LockLost, match="node is gone"):
+        lease.check()
     again = take(other, "report", 60, wait=PATIENCE)
     assert release(client, lease) is False
     assert try_take(client, "report", 60) is None
@@ -245,10 +249,37 @@ def test_a_silent_server_is_given_up(make, url, ensemble):
     port = session_of(url)._connection.kazoo._connection._socket.getpeername()[1]
     (server,) = [each for each in ensemble.servers if each.port == port]
     server.pause()
-    until = time.monotonic() + PATIENCE
-    while True:
+    done = threading.Event()
+
+    def request():
+        while not done.wait(0.05):
+            session_of(url).stat("/")
+
+    requesting = threading.Thread(target=request)
+    requesting.start()
+
+    def acquires():
         with suppress(LockUnavailable):
-            release(client, take(client, "report", 60))
-            break
-        assert time.monotonic() < until
-    ensemble.heal()
+            return release(client, take(client, "report", 60))
+        return False
+
+    try:
+        eventually(acquires, within=PATIENCE)
+    finally:
+        done.set()
+        requesting.join()
+
+
+def test_a_client_of_kazoos_that_has_ended_is_started_again(make, url):
+    """It ends when an answer makes no sense, and would never connect again."""
+    client = make(timeout=1.0)
+    lease = take(client, "report", 60)
+    session_of(url)._connection.kazoo.stop()
+    eventually(lambda: lease.lost, within=PATIENCE)
+
+    def acquires():
+        with suppress(LockUnavailable):
+            return release(client, take(client, "report", 60))
+        return False
+
+    eventually(acquires, within=PATIENCE)
