@@ -15,10 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
-
-if TYPE_CHECKING:  # loaded with the first node that speaks TLS
-    import ssl
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class LockScope(Enum):
@@ -173,12 +170,12 @@ class LockOptions(NamedTuple):
     """The options that a client passes to its lock provider, besides those in the URL.
 
     `timeout` is the usual length of a call, and `connect_timeout` bounds one dial, in seconds.
-    `ssl_context` is the client's, for a service over TLS.
+    `ssl_context` is the client's `ssl.SSLContext`, for a service over TLS, or `None`.
     """
 
     timeout: float = 0.5
     connect_timeout: float = 0.5
-    ssl_context: ssl.SSLContext | None = None
+    ssl_context: Any = None  # core does not know the type
 
 
 class LockProviderFactory(Protocol):
