@@ -105,8 +105,8 @@ def lock_provider_factory(plugins: Plugins, locks: str) -> LockProviderFactory:
     if name not in plugins.lock_providers:
         known = ", ".join(plugins.lock_providers)
         raise ConfigurationError(
-            f"locks: no such lock provider (known: {known}); others come with plugins, as zookeeper://"
-            " with `pip install shardcache-zookeeper`"
+            f"locks: no such lock provider (known: {known}); others come with plugins: for zookeeper://,"
+            " install plugins/shardcache-zookeeper of a clone"
         )
     return plugins.lock_providers[name]
 

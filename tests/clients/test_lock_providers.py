@@ -155,7 +155,7 @@ class TestChoice:
         text = str(raised.value)
         assert "locks: no such lock provider (known: " in text
         assert "redlock" in text
-        assert "pip install" in text
+        assert "plugins/shardcache-zookeeper" in text
         assert "hunter2" not in text
 
     @pytest.mark.parametrize(
