@@ -9,8 +9,8 @@ from operations.harness import LockHarness
 from operations.later import Cancelled
 from shardcache.core.events import LeaseLost
 from shardcache.core.leases import LockPolicy
-from shardcache.core.lock_providers import LockScope, Refusal
-from shardcache.errors import LockTimeout, LockUnavailable, UnsupportedError
+from shardcache.core.lock_providers import LockOptions, LockScope, Refusal
+from shardcache.errors import ConfigurationError, LockTimeout, LockUnavailable, UnsupportedError
 from shardcache.operations.locks.acquire import (
     acquire,
     attempt,
@@ -21,7 +21,7 @@ from shardcache.operations.locks.acquire import (
     list_holders,
 )
 from shardcache.operations.locks.held import HeldLock
-from shardcache.operations.locks.redlock import lock_nodes
+from shardcache.operations.locks.redlock import Redlock, RedlockFactory, lock_nodes
 
 TTL = 4.0
 POLICY = LockPolicy(ttl=TTL, renew=False)
@@ -211,6 +211,19 @@ def test_a_forked_child_neither_extends_nor_releases():
     assert harness.service.calls == ["attempt"]
     del io.process
     assert hold.remaining() == TTL
+
+
+def test_the_built_in_provider_is_made_like_any_other():
+    """For both clients alike; it has no URL, and the client closes its nodes."""
+    factory, harness = RedlockFactory(), LockHarness()
+    for make in (factory.blocking, factory.asyncio):
+        assert isinstance(make("redlock", LockOptions()), Redlock)
+        with pytest.raises(ConfigurationError, match="redlock has no URL"):
+            make("redlock://h", LockOptions())
+    hold = harness.attempt(0, POLICY)
+    assert [node.held(harness.KEY)[0][1] for node in harness.nodes] == [hold.grant.token] * 5
+    harness.run(harness.cluster.lock_provider.close())
+    assert hold.remaining() > 0
 
 
 class TestHolders:
