@@ -179,7 +179,7 @@ def test_a_refresh_mark_is_removed_when_its_node_is_back():
     harness.shard.up = True
     harness.advance(2.0)
     assert harness.shard.held(request.refresh_key) is None
-    assert harness.stored() is None  # nor the value that could not be replaced
+    assert harness.stored() is None  # it was to be replaced
 
 
 def test_a_mark_without_a_holder_does_not_stay_for_ever():
