@@ -252,9 +252,12 @@ def test_close_ends_the_thread_and_so_does_dropping_the_client(mode, pools):
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_compares_what_it_reads(pools):
     """With its own thread, and nothing of what its parent has left."""
-    client = shadowed("blocking", *pools)
+    client = shadowed("blocking", *pools, shadow={"settle": 3600})
+    client.set("k", "v")
     client.get("k")
-    assert counts(client) == {"neither": 1}
+    client.get("m")
+    eventually(lambda: client.counters().shadow["neither"] == 1, within=WITHIN)
+    assert client.counters().shadow["waiting"] == 1
     if (child := os.fork()) == 0:
         status = 1
         try:

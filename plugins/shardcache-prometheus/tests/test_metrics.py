@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 from shardcache_prometheus import PrometheusObserver
 
-from shardcache import CallFinished, Client, ConfigurationError, LockLost, Node
+from shardcache import CallFinished, Client, ConfigurationError, LockLost, Node, ShadowCompared
 from shardcache.testing.driving import MODES, make_client
 from shardcache.testing.waiting import eventually
 
@@ -109,6 +109,16 @@ def test_cached_functions(make, registry):
     time.sleep(0.02)  # longer than the ttl
     client.get_or_set("k", lambda: 1, ttl=0.01, stale=60, jitter=0.0)
     assert value(registry, "shardcache_stale_served_total") == 1
+
+
+def test_comparisons_with_a_shadow(registry):
+    """By outcome."""
+    observer, node = PrometheusObserver(registry=registry), Node("memory://a")
+    for outcome in ("same", "differs", "same"):
+        observer.shadow_compared(ShadowCompared(b"k", outcome, node, node))
+    name = "shardcache_shadow_comparisons_total"
+    assert value(registry, name, outcome="same") == 2
+    assert value(registry, name, outcome="differs") == 1
 
 
 def test_values_that_cannot_be_read(make, registry, servers):

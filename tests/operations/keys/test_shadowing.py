@@ -14,6 +14,7 @@ from shardcache.core.events import ShadowCompared
 from shardcache.core.placement.topology import Topology
 from shardcache.core.shadow import SampledReads
 from shardcache.core.values.flags import TEXT_FLAGS
+from shardcache.errors import NodeUnavailableError
 from shardcache.operations.keys.shadowing import BATCH, Comparer, Rules, Side
 from shardcache.strategies.ketama import Ketama
 from shardcache.strategies.rendezvous import Rendezvous
@@ -24,8 +25,8 @@ SETTLE = 2.0
 class ShadowHarness(ClientHarness):
     """A client of the first two nodes, whose reads are compared with the other two."""
 
-    def __init__(self, strategy=None, settle=SETTLE, queue=100, *, clearable=False):
-        super().__init__(4, clearable=clearable)
+    def __init__(self, strategy=None, settle=SETTLE, queue=100):
+        super().__init__(4)
         cluster = self.cluster
         self.there = self.side("n2", "n3", strategy=strategy or Rendezvous())
         self.here = self.side("n0", "n1", strategy=cluster.topology.strategy)
@@ -249,6 +250,19 @@ def test_an_ejected_node_is_not_asked(make):
     assert world.calls(0) == sent
 
 
+def test_without_a_node_to_ask_keys_fail_at_once(make):
+    """All are ejected."""
+    world = make()
+    for side in (world.here, world.there):
+        for member in side.members.values():
+            member.health.eject(NodeUnavailableError("refused"), world.now, 0.5)
+    sent = [world.calls(node) for node in range(4)]
+    world.read("k")
+    assert world.turn()
+    assert world.counts() == {"failed": 1}
+    assert [world.calls(node) for node in range(4)] == sent
+
+
 def test_a_backend_that_raises_fails_its_batch(make):
     """A plugin's may raise anything; the next turn goes on."""
     world = make()
@@ -280,11 +294,11 @@ def test_nodes_that_tell_no_ttl_are_compared_by_value(make):
 
 def test_names_with_a_generation_are_placed_without_it(make):
     """A namespace that can be cleared moves no key."""
-    world = make(clearable=True)
-    world.read("k")
+    world = make()
     stamp = b"~sc:n:0123456789abcdef:"
-    assert world.here.owner(stamp + b"k") is world.here.owner(b"k")
-    assert world.there.owner(stamp + b"4:shop:k") is world.there.owner(b"4:shop:k")
+    names = [b"4:shop:%d" % number for number in range(50)]
+    for side in (world.here, world.there):
+        assert [side.owner(stamp + name) for name in names] == [side.owner(name) for name in names]
 
 
 def test_strategies_of_other_clients_hash_the_key_alone(make):
