@@ -42,6 +42,7 @@ class Crowd:
             assert time.monotonic() < until
             time.sleep(0.005)
         if happens is not None:
+            time.sleep(SECONDS / 3)  # all wait for the value now; an attempt may need the server
             happens()
         assert [process.answer() for process in self._processes] == [CALLERS] * PROCESSES
         return len(self._ledger.read_text().splitlines())
