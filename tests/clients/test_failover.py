@@ -124,6 +124,23 @@ def test_a_node_that_returns_with_its_memory_has_what_it_had(make, make_server):
     assert client.get(mine[0]) == "newer"
 
 
+def test_no_old_value_is_read_once_its_own_node_is_back(make, make_server):
+    """What a stand-in took meanwhile, by a `set`, an `add` or a count, is deleted there first."""
+    servers = [make_server() for _ in range(3)]
+    client = make(servers, failover="next")
+    before = {f"k{number}": 1 for number in range(60)}
+    assert client.set_many(before, ttl=600) == []
+    mine = eject(client, servers[0], type(servers[0]).pause)
+    kinds = [mine[place::3] for place in range(3)]
+    assert client.set_many(dict.fromkeys(kinds[0], 2), ttl=600) == []
+    assert all(client.add(key, 2, ttl=600) for key in kinds[1])
+    assert all(client.incr(key, initial=2, ttl=600) == 2 for key in kinds[2])
+    assert client.get_many(mine) == dict.fromkeys(mine, 2)
+    servers[0].resume()
+    eventually(lambda: not client.ejected, within=7)
+    assert client.get_many(mine) == {}
+
+
 def test_memcached_stands_in_for_redis(make, make_redis, make_memcached):
     """Each server gets the commands that it knows, whichever the key's own node is."""
     redis, memcached = make_redis(), make_memcached()

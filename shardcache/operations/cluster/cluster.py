@@ -6,7 +6,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from shardcache.core.commands import Command, Payload, Reply, is_delete, keys_of, with_keys
+from shardcache.core.commands import (
+    Command,
+    DeleteMany,
+    Payload,
+    Reply,
+    is_delete,
+    keys_of,
+    with_keys,
+)
 from shardcache.core.events import (
     CallDetoured,
     CallFinished,
@@ -25,6 +33,7 @@ from shardcache.core.placement.topology import Topology
 from shardcache.core.reserved_keys import DETOURED
 from shardcache.core.values.flags import BARE_STUB, is_mark
 from shardcache.core.values.payloads import Decode, Payloads
+from shardcache.core.writes import WRITES
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.failover import Failover, StandIn, try_again
@@ -377,7 +386,8 @@ class Cluster:
         elif is_delete(command):
             self._refuse(owner, command)
         else:
-            self.ejector.note_writes(owner, command, _refusal(owner))
+            if type(command) in WRITES:  # even an `add`: the owner may have a value
+                self.ejector.note_writes(owner, DeleteMany(keys_of(command)), _refusal(owner))
             self.ejector.refuse(owner)
             self.note_refused(owner, cause)
         if CallDetoured in self.observers.heard:
