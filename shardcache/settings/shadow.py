@@ -30,7 +30,7 @@ class Shadow:
     keys wait to be compared; more are dropped.
 
     >>> Shadow("redis://10.0.0.9", sample=0.1).nodes
-    (Node('redis://10.0.0.9', name='10.0.0.9:6379', weight=1),)
+    (Node('redis://10.0.0.9:6379', name='10.0.0.9:6379', weight=1),)
     """
 
     nodes: tuple[Node, ...]
