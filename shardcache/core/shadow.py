@@ -54,10 +54,10 @@ class SampledReads:
         self.to_skip = place - count
 
     def next(self, count: int) -> list[bytes]:
-        """Return the first names of the queue, which stay there until `forget` removes them."""
+        """Return the first names of the queue, which stay there until `remove`."""
         return [self._waiting[place] for place in range(min(count, len(self._waiting)))]
 
-    def forget(self, count: int) -> None:
+    def remove(self, count: int) -> None:
         """Remove the first names of the queue."""
         for _ in range(count):
             self._waiting.popleft()

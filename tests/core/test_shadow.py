@@ -73,7 +73,7 @@ def test_a_full_queue_drops_and_counts():
     sampled.note(NAMES[:5])
     assert sampled.next(9) == NAMES[:2]
     assert sampled.dropped == 3
-    sampled.forget(1)
+    sampled.remove(1)
     sampled.note(NAMES[5:6])
     assert sampled.next(9) == [NAMES[1], NAMES[5]]
     sampled.clear()

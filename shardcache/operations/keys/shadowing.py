@@ -112,7 +112,7 @@ class Comparer:
             for event in compared[len(again) :]:
                 self._record_or_look_again(event)
         finally:  # only now, so that nothing waits when all is counted
-            self._reads.forget(len(fresh))
+            self._reads.remove(len(fresh))
             for _ in again:
                 self._unsettled.popleft()
         return True
