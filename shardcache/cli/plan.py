@@ -181,7 +181,7 @@ def _show(before: Topology, after: Topology, movement: Movement, figures: dict[s
         say("No strategy could move less to reach these shares.")
     else:
         say(f"Of these, {at_least} must move to reach these shares, whatever the strategy.")
-    rate, falls = percent(HIT_RATE), percent(figures["hit_rate"]["cold"])
+    rate, falls = f"{100 * HIT_RATE:.0f} %", percent(figures["hit_rate"]["cold"])
     say(f"Each of these keys misses once: a hit rate of {rate} falls to {falls} for a while.")
     say(
         f"With warm_for it stays at {rate}, for {COMMANDS_TO_COPY} commands more to copy each once."
