@@ -35,7 +35,7 @@ from shardcache.settings.config_file import ConfigFile
 
 INTERVAL: Final = 1.0  # seconds between two readings
 NUMBERS: Final = ("ping", "share", "calls/s", "hit rate", "evictions")
-STYLES: Final = {"closed": "green", "open": "red", "probing": "yellow"}
+STYLES: Final = {"closed": "green", "open": "red", "probing": "yellow", "quarantine": "yellow"}
 
 
 @click.command()

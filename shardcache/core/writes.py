@@ -117,6 +117,16 @@ def written_keys(command: Command, reply: Reply) -> Iterator[tuple[bytes, Repair
                 yield key, _repair(each, result)
 
 
+def keys_to_write(command: Command) -> list[bytes]:
+    """Return the keys that a command, or those in a list of commands, may write.
+
+    >>> keys_to_write(DeleteMany([b"a", b"b"]))
+    [b'a', b'b']
+    """
+    commands = command.commands if isinstance(command, CommandList) else (command,)
+    return [key for each in commands if type(each) in WRITES for key in keys_of(each)]
+
+
 def _adds(command: Command) -> bool:
     """Return whether a command is an `add`: it replaces nothing, so nothing is old if it did not come."""
     return isinstance(command, Set) and command.when is When.ABSENT

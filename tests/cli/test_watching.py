@@ -13,11 +13,18 @@ from datetime import datetime
 import pytest
 
 from shardcache import Client
+from shardcache.cli.watch import STYLES
+from shardcache.core.health import Circuit
 
 COMMAND = (sys.executable, "-P", "-m", "shardcache.cli")
 KEYS = [f"key:{number}" for number in range(60)]
 DOWN = "memcached://127.0.0.1:1"
 QUICK = ("--interval", "0.1", "--count", "2")
+
+
+def test_each_state_of_a_circuit_has_its_color():
+    """A reading must not end the view."""
+    assert STYLES.keys() == {circuit.value for circuit in Circuit}
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from shardcache.core.placement.topology import Topology
 from shardcache.core.reserved_keys import DETOURED
 from shardcache.core.values.flags import BARE_STUB, is_mark
 from shardcache.core.values.payloads import Decode, Payloads
-from shardcache.core.writes import WRITES
+from shardcache.core.writes import keys_to_write
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.failover import Failover, StandIn, try_again
@@ -380,16 +380,16 @@ class Cluster:
         if member is owner:
             return member, sent
         owner.detoured += 1
-        cause = owner.health.error
-        if cause is None:
-            pass  # it is back, and this is a later step of an operation
-        elif is_delete(command):
+        cause = owner.health.error  # none if it has just come back
+        if cause is not None and is_delete(command):
             self._refuse(owner, command)
         else:
-            if type(command) in WRITES:  # even an `add`: the owner may have a value
-                self.ejector.note_writes(owner, DeleteMany(keys_of(command)), _refusal(owner))
-            self.ejector.refuse(owner)
-            self.note_refused(owner, cause)
+            written = keys_to_write(command)
+            if written:  # even by an `add`: the owner may have a value
+                self.ejector.note_writes(owner, DeleteMany(written), _refusal(owner))
+            if cause is not None:
+                self.ejector.refuse(owner)
+                self.note_refused(owner, cause)
         if CallDetoured in self.observers.heard:
             name, keys = type(command).__name__.lower(), len(keys_of(command))
             self.observers.notify(CallDetoured(name, owner.node, member.node, keys))

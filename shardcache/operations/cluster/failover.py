@@ -18,6 +18,7 @@ from shardcache.core.commands import (
     Get,
     GetMany,
     Incr,
+    IncrSigned,
     Reply,
     Set,
     SetMany,
@@ -50,7 +51,7 @@ _COUNTED: Final = ("hits", "misses", "errors", "swallowed", "decode_failures")
 _SHOWN: Final = ("calls", "hits", "misses", "errors", "swallowed_errors", "decode_failures")
 
 # Commands that need nothing of an earlier reply: they may as well go to the owner when it is back.
-_ONE_STEP: Final = (Get, GetMany, Set, SetMany, Delete, DeleteMany, Touch, Incr)
+_ONE_STEP: Final = (Get, GetMany, Set, SetMany, Delete, DeleteMany, Touch, Incr, IncrSigned)
 _IDEMPOTENT: Final = (Get, GetMany, SetMany, Delete, DeleteMany)  # and an unconditional `Set`
 
 
@@ -99,6 +100,16 @@ class StandIn(Member):
         return self.member, with_ttl_cap(with_keys(command, keys), self._cap)
 
 
+class _Budget:
+    """The second tries of a client and its views: `tokens` are left, after `seen` calls."""
+
+    __slots__ = ("seen", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = BURST
+        self.seen = 0
+
+
 class Failover:
     """The one list of stand-ins: the nodes in a key's order of preference, or spare nodes in theirs.
 
@@ -106,7 +117,7 @@ class Failover:
     cluster's nodes change.
     """
 
-    __slots__ = ("_seen", "_stand_ins", "_tokens", "cap", "members", "spare", "topology")
+    __slots__ = ("_budget", "_stand_ins", "cap", "members", "spare", "topology")
 
     def __init__(
         self,
@@ -121,8 +132,7 @@ class Failover:
         self.cap = cap
         self.spare = spare
         self._stand_ins: dict[tuple[Member, Member], StandIn] = {}
-        self._tokens = BURST
-        self._seen = 0
+        self._budget = _Budget()
 
     def over(self, topology: Topology, members: Mapping[str, Member]) -> Failover:
         """Return the failover of a cluster with other nodes."""
@@ -134,6 +144,7 @@ class Failover:
             return self
         changed = Failover(topology, members, self.cap)
         changed._stand_ins = self._stand_ins
+        changed._budget = self._budget
         return changed
 
     def _retire(self, pair: tuple[Member, Member]) -> None:
@@ -190,9 +201,11 @@ class Failover:
 
         It is counted without a lock: of two threads at the same moment, one may go uncounted.
         """
-        tokens = min(BURST, self._tokens + SHARE * (calls - self._seen))
-        self._seen = calls
-        self._tokens = tokens - 1 if tokens >= 1 else tokens
+        budget = self._budget
+        # Fewer than before, if a node has left.
+        tokens = min(BURST, budget.tokens + SHARE * max(0, calls - budget.seen))
+        budget.seen = calls
+        budget.tokens = tokens - 1 if tokens >= 1 else tokens
         return tokens >= 1
 
 
@@ -227,7 +240,8 @@ async def try_again(  # noqa: PLR0913, PLR0917 - the first try, and its end
         if name.startswith(RESERVED) and name == cluster.keys.raw(name):
             return error  # shardcache's own: its operation goes on without a reply
         _, other, _ = cluster.route(cluster.keys.raw(name))
-        if not isinstance(other, StandIn):  # the node is not ejected, or all others are
+        # Else the node is not ejected, or all others are, or it is not the key's own but its old one.
+        if not isinstance(other, StandIn) or other.owner is not member:
             return error
         placed.setdefault(other, []).append(place)
     members = (*cluster.members.values(), *cluster.spares.values())

@@ -106,7 +106,7 @@ class Replayer:
         refused: list[NodeError] = []
         for part in [keys] if flush else _parts(keys):
             reply = await self._ask(member, asking, FlushAll() if flush else DeleteMany(part))
-            replies = reply if isinstance(reply, list) else [reply] * len(part)
+            replies = reply if isinstance(reply, list) else [reply] * max(1, len(part))
             errors = [each for each in replies if isinstance(each, NodeError)]
             for error in errors:
                 if not isinstance(error, NodeRefusedError):
@@ -117,7 +117,7 @@ class Replayer:
         if refused:
             self._log.refused(member.node.name, len(refused), refused[0])
         deleted = len(keys) - len(refused)
-        if deleted:
+        if deleted > 0:
             for told, ejector in clients:
                 ejector.notify_replayed(told, deleted, flushed=flush)
         return deleted

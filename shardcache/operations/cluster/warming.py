@@ -280,7 +280,7 @@ class WarmingCluster(MovingCluster):
         asks: list[tuple[Member, Command]] = []
         ageless: dict[Member, list[bytes]] = {}
         for name, other in others.items():
-            if name in move.unconfirmed:
+            if name in move.unconfirmed or other.health.pending:  # it may be about to be deleted
                 continue
             if GetAged in other.supports:
                 asks.append((other, GetAged(name)))

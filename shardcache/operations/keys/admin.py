@@ -93,8 +93,9 @@ async def stats(cluster: Cluster, recomputes: Mapping[str, float]) -> Stats:
 
 
 async def flush_all(cluster: Cluster) -> bool:
-    """Empty every node, spare ones too; return whether all did."""
-    members = [*cluster.members.values(), *cluster.spares.values()]
+    """Empty every node, spare ones and those of a change too; return whether all did."""
+    moving = () if cluster.move is None else cluster.move.members.values()
+    members = list(dict.fromkeys((*cluster.members.values(), *cluster.spares.values(), *moving)))
     cluster.invalidated_all()
     replies = await _ask_each(cluster, members, FlushAll())
     failed: dict[Key, NodeError | DecodeError] = {

@@ -390,6 +390,21 @@ class TestReturn:
         assert len(harness.received[place]) == before[place] + 1
         assert harness.members[0].refused == 0
 
+    def test_a_write_at_the_moment_of_the_return_is_noted(self, harness):
+        """The stand-in has it, so what the owner has is old."""
+        _, stand_in, _ = harness.cluster.route(harness.mine[0])
+        owner = harness.members[0]
+        owner.health.error = None  # the first thing that the return of a node changes for others
+        harness.run(harness.cluster.ask(stand_in, Set(b"k", (0, b"v"))))
+        assert owner.health.pending.keys_until(harness.now) == [b"k"]
+
+    def test_claims_are_no_writes(self, harness):
+        """Of a list of commands only those are noted that write a value."""
+        _, stand_in, _ = harness.cluster.route(harness.mine[0])
+        commands = [GetOrStub(b"a", b"0123456789abcdef", 2.0), Set(b"b", (0, b"v"))]
+        harness.run(harness.cluster.ask(stand_in, CommandList(commands)))
+        assert harness.members[0].health.pending.keys_until(harness.now) == [b"b"]
+
 
 class TestClearable:
     """A namespace that can be cleared."""

@@ -18,12 +18,14 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.keys import KeySpace
+from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import Topology
 from shardcache.core.reserved_keys import TAGS, own_key
 from shardcache.errors import NodeTimeoutError, NodeUnavailableError, PartialFailureError
 from shardcache.operations.cluster.failover import BURST, SHARE, Failover
 from shardcache.operations.keys import counters
 from shardcache.strategies.pymemcache import Pymemcache
+from shardcache.strategies.rendezvous import Rendezvous
 
 PAYLOAD = (0, b"v")
 
@@ -210,3 +212,17 @@ class TestBudget:
         assert not failover.admits(9)
         assert [failover.admits(10), failover.admits(10)] == [True, False]
         assert [failover.admits(10_000) for _ in range(11)] == [True] * 10 + [False]
+
+    def test_a_node_that_leaves_takes_no_budget_along(self):
+        """Its calls are not among those of the nodes that stay."""
+        failover = Failover(None, {})
+        assert failover.admits(1_000_000)
+        assert failover.admits(0)
+        assert failover.admits(10)
+
+    def test_views_share_one_budget_after_a_change(self):
+        """Otherwise each of them would add a tenth."""
+        topology = Topology([Node("memory://a")], Rendezvous())
+        first = Failover(topology, {})
+        views = [first.over(topology, {}) for _ in range(2)]
+        assert [views[place % 2].admits(0) for place in range(11)] == [True] * 10 + [False]

@@ -31,11 +31,11 @@ from shardcache.core.values.flags import (
     stub,
 )
 from shardcache.core.values.payloads import SignedPayloads
-from shardcache.errors import NodeUnavailableError
+from shardcache.errors import NodeTimeoutError, NodeUnavailableError
 from shardcache.operations.cluster import moves
 from shardcache.operations.cluster.moves import SPREAD
 from shardcache.operations.cluster.warming import with_move
-from shardcache.operations.keys import ages, counters, single
+from shardcache.operations.keys import admin, ages, counters, single
 
 ADDED = {"old": (0, 1, 2), "new": (0, 1, 2, 3), "kinds": (False,) * 4}
 KEYS = [f"k{number}" for number in range(60)]
@@ -58,6 +58,20 @@ def harness(make_harness):
 
 class TestReads:
     """A key that is missing on its new node is read on its old one."""
+
+    def test_an_old_node_that_is_to_be_repaired_is_not_read(self, harness):
+        """A failed write may have left an old value there, which is deleted in a moment."""
+        old = harness.cluster.move.members["n0"]
+        failed = NodeTimeoutError("late", "n0")
+        old.health.pending.note(Delete(b"another"), failed, harness.now)
+        assert harness.get() is None
+        old.health.pending.discard([b"another"], harness.now)
+        assert harness.get() == "old"
+
+    def test_flushing_all_nodes_flushes_the_old_ones(self, harness):
+        """A value that was flushed is not copied."""
+        assert harness.run(admin.flush_all(harness.cluster)) is True
+        assert harness.get() is None
 
     def test_a_value_is_found_and_copied(self, harness):
         """The next read finds it on its new node, with the rest of its ttl."""
