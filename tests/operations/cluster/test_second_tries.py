@@ -112,6 +112,14 @@ class TestWhatIsTried:
 class TestWhatIsNot:
     """What might be done twice, and what has no other node."""
 
+    def test_a_call_to_a_node_that_is_not_the_key_s_own(self, harness):
+        """While keys move, a stand-in of the new node does not answer for the old one."""
+        harness.kill(0)
+        name = harness.cluster.keys.canonical(harness.mine[0].encode())
+        harness.nodes[1].up = False
+        reply = harness.run(harness.cluster.ask(harness.members[1], Delete(name)))
+        assert isinstance(reply, NodeUnavailableError)
+
     @pytest.mark.parametrize(
         "command",
         [
