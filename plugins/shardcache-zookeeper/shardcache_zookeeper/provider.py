@@ -170,7 +170,8 @@ class ZooKeeperProvider:
             grant = ZooKeeperGrant(
                 session, node, f"lock {lock.shown}", self._wait, self._options.timeout
             )
-            is_first = f"{directory}/{first(names)}" == path
+            names = holders_among(names)  # none, if an operator has broken the lock meanwhile
+            is_first = bool(names) and f"{directory}/{first(names)}" == path
             if is_first and long_enough(node.remaining(), session.words.timeout):
                 session.keep(node, expired)
                 return grant

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 from kazoo.exceptions import KazooException, NoNodeError, NotEmptyError, SessionExpiredError
@@ -300,11 +300,16 @@ _registry = ProcessLock()
 _sessions: dict[tuple[int, Ensemble], Session] = {}
 
 
+@cache
+def _watch_exit() -> None:
+    """Stop all sessions at the end of the program."""
+    atexit.register(_stop_all)
+
+
 def open_session(ensemble: Ensemble, connect_timeout: float, user: object) -> Session:
     """Return this process's session with an ensemble for a client, `user`; begin it if there is none."""
     with _registry.current():
-        if not _sessions:
-            atexit.register(_stop_all)
+        _watch_exit()
         place = os.getpid(), ensemble
         session = _sessions.get(place)
         if session is None:
