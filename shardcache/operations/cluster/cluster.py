@@ -36,7 +36,7 @@ from shardcache.core.values.payloads import Decode, Payloads
 from shardcache.core.writes import keys_to_write
 from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotACounterError
 from shardcache.operations.cluster.ejection import Ejector
-from shardcache.operations.cluster.failover import Failover, StandIn, try_again
+from shardcache.operations.cluster.failover import ONE_STEP, Failover, StandIn, try_again
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.routing import Key, Route, detouring, router
 from shardcache.operations.port import IO, UNANSWERED, Enough
@@ -384,9 +384,12 @@ class Cluster:
         if cause is not None and is_delete(command):
             self._refuse(owner, command)
         else:
-            written = keys_to_write(command)
-            if written:  # even by an `add`: the owner may have a value
-                self.ejector.note_writes(owner, DeleteMany(written), _refusal(owner))
+            # A later step of an operation that began before the return makes no value of the owner old.
+            if cause is not None or isinstance(command, ONE_STEP):
+                written = DeleteMany(
+                    keys_to_write(command)
+                )  # an `add` too: the owner may have a value
+                self.ejector.note_writes(owner, written, _refusal(owner))
             if cause is not None:
                 self.ejector.refuse(owner)
                 self.note_refused(owner, cause)

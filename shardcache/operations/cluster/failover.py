@@ -51,7 +51,7 @@ _COUNTED: Final = ("hits", "misses", "errors", "swallowed", "decode_failures")
 _SHOWN: Final = ("calls", "hits", "misses", "errors", "swallowed_errors", "decode_failures")
 
 # Commands that need nothing of an earlier reply: they may as well go to the owner when it is back.
-_ONE_STEP: Final = (Get, GetMany, Set, SetMany, Delete, DeleteMany, Touch, Incr, IncrSigned)
+ONE_STEP: Final = (Get, GetMany, Set, SetMany, Delete, DeleteMany, Touch, Incr, IncrSigned)
 _IDEMPOTENT: Final = (Get, GetMany, SetMany, Delete, DeleteMany)  # and an unconditional `Set`
 
 
@@ -94,7 +94,7 @@ class StandIn(Member):
 
     def redirect(self, command: Command) -> tuple[Member, Command]:
         """Return the member that gets a command about the owner's keys, and the command as it is sent."""
-        if not self.owner.health.ejected and isinstance(command, _ONE_STEP):
+        if not self.owner.health.ejected and isinstance(command, ONE_STEP):
             return self.owner, command  # it is back since the key was routed
         keys = [own_key(DETOURED, key) for key in keys_of(command)]
         return self.member, with_ttl_cap(with_keys(command, keys), self._cap)
