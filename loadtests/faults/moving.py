@@ -12,12 +12,12 @@ class Moving(Player):
     """A player whose clients announce and change their nodes."""
 
     def announce(self, urls: list[str]) -> None:
-        """Let every client know the next nodes."""
+        """Announce the next nodes to every client."""
         for client in self.clients:
             self._await(client.announce_nodes, urls)
 
     def switch(self, client: int, urls: list[str], warm_for: float) -> float:
-        """Let one client use other nodes; return which share of the keys moves."""
+        """Change the nodes of one client; return the share of the keys that moves."""
         change = self._await(self.clients[client].set_nodes, urls, warm_for=warm_for)
         return float(change.moved)
 

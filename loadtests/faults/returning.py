@@ -60,14 +60,14 @@ class Writer(ABC):
             client = self._raising if number % 2 else self._client
             with suppress(NodeError):
                 if number % 3:
-                    done += bool(self._done(lambda: client.set(key, "new")))  # noqa: B023 - called at once
+                    done += bool(self._done(client.set, key, "new"))
                 else:
-                    done += bool(self._done(lambda: client.delete(key)))  # noqa: B023 - as above
+                    done += bool(self._done(client.delete, key))
         return done
 
     def delete(self, keys: Sequence[str]) -> list[bool]:
         """Delete keys; return of each whether that was confirmed."""
-        return [bool(self._done(lambda: self._client.delete(key))) for key in keys]  # noqa: B023 - as above
+        return [bool(self._done(self._client.delete, key)) for key in keys]
 
     @abstractmethod
     def store_at_once(self, keys: Sequence[str]) -> None:
@@ -75,7 +75,7 @@ class Writer(ABC):
 
     def count_old(self, keys: Sequence[str]) -> int:
         """Return how many keys have an old value."""
-        values = [self._done(lambda: self._client.get(key)) for key in keys]  # noqa: B023 - as above
+        values = [self._done(self._client.get, key) for key in keys]
         return sum(str(value).startswith(OLD) for value in values)
 
     def watch_old(self, keys: Sequence[str], seconds: float) -> list[float]:
@@ -116,7 +116,7 @@ class Writer(ABC):
     def _open(self, part: Part, way: str) -> Any: ...
 
     @abstractmethod
-    def _done(self, call: Callable[[], Any]) -> Any: ...
+    def _done(self, call: Callable[..., Any], *arguments: Any) -> Any: ...
 
 
 class ThreadsWriter(Writer):
@@ -137,8 +137,8 @@ class ThreadsWriter(Writer):
             part.urls, timeout=part.timeout, on_error=way, observers=observers, **part.options
         )
 
-    def _done(self, call: Callable[[], Any]) -> Any:
-        return call()
+    def _done(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return call(*arguments)
 
 
 class TasksWriter(Writer):
@@ -163,5 +163,5 @@ class TasksWriter(Writer):
             part.urls, timeout=part.timeout, on_error=way, observers=observers, **part.options
         )
 
-    def _done(self, call: Callable[[], Any]) -> Any:
-        return self._loop.run(call)
+    def _done(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return self._loop.run(lambda: call(*arguments))

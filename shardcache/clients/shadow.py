@@ -96,7 +96,7 @@ class ShadowService:
         start_thread(lambda: self._run(thread), "shardcache shadow")
 
     def stop(self) -> None:
-        """Let the thread end, which closes its connections; what waits is not compared any more."""
+        """End the thread, which closes its connections; keys that wait are not compared any more."""
         self._thread = None
 
     def _run(self, thread: object) -> None:

@@ -99,7 +99,7 @@ class KeySpace:
         >>> KeySpace("shop").original(b"4:shop:cart:7"), KeySpace().original(b"4:shop:cart:7")
         (b'cart:7', None)
         """
-        raw = name.removeprefix(_prefix(self.namespace) if self.namespace else ESCAPED)
+        raw = self.raw(name)
         return raw if raw and self.canonical(raw) == name else None
 
     def __repr__(self) -> str:

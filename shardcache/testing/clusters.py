@@ -39,7 +39,7 @@ class ServerCluster(Sequence[Server]):
         self.find(which).pause()
 
     def resume(self, which: Which) -> None:
-        """Let a stopped server go on (SIGCONT), with all that it had."""
+        """Resume a stopped server (SIGCONT), with all that it had."""
         self.find(which).resume()
 
     def kill(self, which: Which) -> None:

@@ -376,7 +376,7 @@ def operate(client: Any, operation: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def pause(client: Any, seconds: float) -> None:
-    """Let time pass, and the event loop of the client run, if it has one."""
+    """Wait, and run the event loop of the client meanwhile, if it has one."""
     if isinstance(client, DrivenClient):
         client.loop.run_until_complete(asyncio.sleep(seconds))
     else:

@@ -78,7 +78,7 @@ class Ensemble:
             time.sleep(0.05)
 
     def heal(self) -> None:
-        """Let paused servers run on, and start those that were killed; wait until all serve."""
+        """Resume paused servers and restart killed ones; wait until all serve."""
         for server in self.servers:
             server.resume()
             if not server.running:

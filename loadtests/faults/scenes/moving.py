@@ -73,7 +73,7 @@ def replaced(stage: Stage) -> Iterator[Finding]:
 
 
 def apart(stage: Stage) -> Iterator[Finding]:
-    """Let two clients that share nothing change their nodes one after the other (B5)."""
+    """Change the nodes of two clients that share nothing, one after the other (B5)."""
     seconds = stage.seconds(STEP, 2.0)
     with stage.play(
         NODES,

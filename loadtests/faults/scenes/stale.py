@@ -53,7 +53,7 @@ def returned(stage: Stage) -> Iterator[Finding]:
 
 
 def late(stage: Stage) -> Iterator[Finding]:
-    """Let writes time out, and then delete their keys (B3)."""
+    """Delete keys whose writes have timed out and land later (B3)."""
     turns = 5 if stage.quick else 100
     old = deletes = 0
     with _writing(stage, 1, SHORT) as play:
@@ -74,7 +74,7 @@ def late(stage: Stage) -> Iterator[Finding]:
 
 
 def _late_and_ejected(stage: Stage) -> Iterator[Finding]:
-    """Let so many writes time out that the node is ejected."""
+    """Time out as many writes as eject a node."""
     old = scripts = 0
     with _writing(stage, timeout=SHORT) as play:
         for place in range(1 if stage.quick else NODES):
@@ -118,7 +118,7 @@ def _read_out(reader: Actor, keys: list[str]) -> None:
 
 
 def overflowed(stage: Stage) -> Iterator[Finding]:
-    """Let more writes fail than a client remembers."""
+    """Fail more writes than a client remembers."""
     with _writing(stage, 1) as play:
         keys = play.actor.tell("keys_on", 0, MANY, "overflowed")
         play.servers[0].kill()

@@ -95,7 +95,7 @@ class Connection:
         return bool(self.kazoo.client_state == KeeperState.CLOSED)
 
     def drop(self) -> None:
-        """Give up the server, which is silent, for another one.
+        """Leave the server, which is silent, for another one.
 
         kazoo does so only if a ping is not answered, and sends none while there are other requests.
         """
@@ -112,14 +112,16 @@ def _notice_timeout(kazoo: KazooClient, on_connect: Callable[[float, float], Non
     connection = kazoo._connection  # noqa: SLF001 - there is no other way to learn it
     invoke = connection._invoke  # noqa: SLF001
 
-    def noticing(timeout: float, request: Any, xid: int | None = None) -> Any:  # kazoo's own
+    def invoke_and_notice(
+        timeout: float, request: Any, xid: int | None = None
+    ) -> Any:  # kazoo's own
         sent = time.monotonic()
         answer = invoke(timeout, request, xid)
         if isinstance(request, Connect) and answer[0].time_out > 0:  # else it has expired
             on_connect(sent, answer[0].time_out / 1000)
         return answer
 
-    connection._invoke = noticing  # noqa: SLF001
+    connection._invoke = invoke_and_notice  # noqa: SLF001
 
 
 def future_of(result: Any, then: Callable[[BaseException | None], None]) -> Future[Any]:

@@ -33,7 +33,7 @@ class ZooKeeperGrant:
         self._wait = wait
         self._timeout = timeout
         self._on_lost: Callable[[str], None] | None = None
-        node.loser = weakref.ref(self)
+        node.listener = weakref.ref(self)
 
     @property
     def fence(self) -> int:
@@ -55,7 +55,7 @@ class ZooKeeperGrant:
         if self._node.lost:
             on_lost(self._node.lost)
 
-    def tell(self, reason: str) -> None:
+    def notify_lost(self, reason: str) -> None:
         """Tell the client that the lock is lost."""
         if self._on_lost is not None:
             self._on_lost(reason)

@@ -13,11 +13,11 @@ from typing import Protocol
 from shardcache_zookeeper.words import Words
 
 
-class Loser(Protocol):
-    """Who learns that a lock is lost."""
+class LossListener(Protocol):
+    """An object that is notified when a lock is lost."""
 
-    def tell(self, reason: str) -> None:
-        """Tell the client."""
+    def notify_lost(self, reason: str) -> None:
+        """Notify the client of it."""
 
 
 class HeldNode:
@@ -35,7 +35,7 @@ class HeldNode:
         "ends",
         "fence",
         "guid",
-        "loser",
+        "listener",
         "lost",
         "over",
         "path",
@@ -54,7 +54,7 @@ class HeldNode:
         self.lost = ""
         self.over = False
         self.user = weakref.ref(user)
-        self.loser: weakref.ref[Loser] | None = None
+        self.listener: weakref.ref[LossListener] | None = None
         self._words = words
         self._lock = threading.Lock()
 
@@ -69,7 +69,7 @@ class HeldNode:
         return 0.0
 
     def extend(self, ends: float, data: bytes) -> bool:
-        """Let it last until `ends`; return whether it still did."""
+        """Extend it until `ends`; return whether it was still held."""
         with self._lock:
             if not self.remaining():
                 return False
@@ -83,14 +83,14 @@ class HeldNode:
             return not self.remaining()
 
     def lose(self, reason: str) -> None:
-        """Count as lost, and tell who wants to know, unless it is over."""
+        """Count as lost, and notify the listener, unless it is over."""
         with self._lock:
             if self.over or self.lost:
                 return
             self.lost = reason
-            loser = None if self.loser is None else self.loser()
-        if loser is not None:
-            loser.tell(reason)
+            listener = None if self.listener is None else self.listener()
+        if listener is not None:
+            listener.notify_lost(reason)
 
 
 def describe(ttl: float) -> bytes:

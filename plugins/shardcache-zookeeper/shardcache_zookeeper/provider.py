@@ -207,7 +207,7 @@ class ZooKeeperProvider:
             data, stat = await self._wait(session.read(f"{directory}/{first(names)}"), deadline)
         except NoNodeError:  # just released
             return None
-        owner, until = _told(data)
+        owner, until = _parse_holder(data)
         return Holder(
             name=lock_name(directory),
             scope=scope,
@@ -253,7 +253,7 @@ def _check_ttl(lock: NamedLock, ttl: float, session: Session) -> None:
     )
 
 
-def _told(data: bytes) -> tuple[str | None, float | None]:
+def _parse_holder(data: bytes) -> tuple[str | None, float | None]:
     """Return the owner that a node names, and until when; nothing if another program wrote it."""
     try:
         told: Any = json.loads(data)

@@ -223,7 +223,7 @@ class Session:
         return max(0.0, min([self._due, *ends]) - time.monotonic())
 
     def _speak(self) -> None:
-        """Let the ensemble hear from the session; give up a server that is silent."""
+        """Send a heartbeat; leave a server that is silent for another one."""
         now = time.monotonic()
         if now < self._due:
             return
@@ -319,7 +319,7 @@ def open_session(ensemble: Ensemble, connect_timeout: float, user: object) -> Se
 
 
 def leave_session(session: Session, user: object) -> Future[None] | None:
-    """Let a client use a session no longer; return the end of the session if it was the last one."""
+    """Remove a client from a session; return the end of the session if it was the last one."""
     with _registry.current():
         session.users.discard(user)
         if session.users:

@@ -50,7 +50,7 @@ class Commands:
             return done.rowcount == 1
 
     def crowd(self, key: str, callers: int, seconds: float, ledger: str) -> object:
-        """Let threads call a cached function; return how many got a value."""
+        """Call a cached function from threads; return how many got a value."""
 
         @self.client.cached(ttl=60, namespace="crowd", key=key, lock=LockPolicy(ttl=5), wait=30)
         def compute() -> int:

@@ -191,7 +191,7 @@ def missing_in(command: Command, reply: Any) -> Iterator[bytes]:  # of the comma
             yield name
 
 
-def filled(command: Command, reply: Reply, found: Mapping[bytes, Aged]) -> Reply:
+def fill_in(command: Command, reply: Reply, found: Mapping[bytes, Aged]) -> Reply:
     """Return the reply to a read, with the values that old nodes have."""
     if type(command) is Get:
         return found[command.key].payload if command.key in found else reply

@@ -53,7 +53,7 @@ from shardcache.operations.cluster.moves import (
     Moving,
     can_copy,
     commands_of,
-    filled,
+    fill_in,
     is_add,
     may_have_changed,
     merge,
@@ -266,7 +266,8 @@ class WarmingCluster(MovingCluster):
         ]
         looks = await self._send([asks[place] for place in again], until)
         complete = [
-            filled(command, reply, found) for (_, command), reply in zip(asks, replies, strict=True)
+            fill_in(command, reply, found)
+            for (_, command), reply in zip(asks, replies, strict=True)
         ]
         for place, reply in zip(again, looks, strict=True):
             complete[place] = reply

@@ -22,9 +22,9 @@ class HeldLock:
     """
 
     __slots__ = (
+        "_loss_event",
         "_process",
         "_renewal",
-        "_untold",
         "cluster",
         "grant",
         "lost",
@@ -44,7 +44,7 @@ class HeldLock:
         self.since = since
         self.lost = ""
         self.released = False
-        self._untold = [LeaseLost]  # the event of its loss, until it is told
+        self._loss_event = [LeaseLost]  # the event of its loss, until observers are notified
         self._process = cluster.io.process()
         self._renewal: Repetition | None = None
 
@@ -128,7 +128,7 @@ class HeldLock:
     def _lose(self, why: str) -> None:
         self.lost = self.lost or why
         try:
-            self._untold.pop()  # atomic: one thread tells
+            self._loss_event.pop()  # atomic: one thread notifies
         except IndexError:
             return
         self.grant.end(lost=True)
