@@ -111,16 +111,12 @@ class TestJsonOnRedis:
         assert client.get("n") == -1
 
     def test_gets_changes_no_value_of_another_codec(self, make, redis_servers, theirs):
-        """Of a client whose codec is not JSON, `gets` changes nothing that is not its own."""
+        """Of a client whose codec is msgpack, `gets` changes nothing that is not its own."""
         client = make(redis_servers[0].url)
         for stored in (b"plain", b'{"a": 1}', b"1.5", b"007", b"\xc1\x03"):
             theirs.set("k", stored)
             client.gets("k")
             assert theirs.get("k") == stored
-        client = make(redis_servers[0].url, codec="raw")
-        theirs.set("k", b"12")
-        client.gets("k")
-        assert theirs.get("k") == b"12"
 
     def test_gets_reads_from_a_full_node(self, make, redis_servers, theirs):
         """Where no version can be stored, the value is read all the same, and compared by value."""
@@ -186,6 +182,38 @@ class TestRaw:
         theirs.set("theirs", data)
         assert theirs.get("ours") == data
         assert client.get_many(["ours", "theirs"]) == {"ours": data, "theirs": data}
+
+    @pytest.mark.parametrize("data", [b"bytes", b"", b"12", b"\x00\xff", b"text \t"], ids=repr)
+    @pytest.mark.parametrize("writer", ["ours", "theirs"])
+    def test_a_value_changed_and_changed_back_is_a_new_version(
+        self, make, redis_servers, theirs, data, writer
+    ):
+        """`gets` adds a version until the next write, whichever program makes it."""
+        client = make(redis_servers[0].url, codec="raw")
+        write = client.set if writer == "ours" else theirs.set
+        write("k", data)
+        theirs.expire("k", 60)
+        read, token = client.gets("k")
+        assert read == data
+        assert client.gets("k") == (data, token)
+        assert client.get("k") == data
+        assert client.get_many(["k"]) == {"k": data}
+        assert 0 < theirs.pttl("k") <= 60_000
+        write("k", data)
+        assert client.cas("k", b"late", token) is False
+        assert theirs.get("k") == data
+        _, token = client.gets("k")
+        assert client.cas("k", b"next", token) is True
+        assert theirs.get("k") == b"next"
+
+    def test_a_version_makes_no_value_too_large(self, make, redis_servers, theirs):
+        """A value that has no room for a version stays as it is, and is compared by value."""
+        client = make(f"{redis_servers[0].url}?max_value_bytes=1024", codec="raw")
+        client.set("k", b"x" * 1024)
+        value, token = client.gets("k")
+        assert (len(value), theirs.strlen("k")) == (1024, 1024)
+        assert client.get("k") == value
+        assert client.cas("k", b"next", token) is True
 
     @pytest.mark.parametrize("data", [b"\xc1", b"\xc1\x20", b"\xc1" * 30], ids=repr)
     def test_bytes_like_a_header_come_back(self, make, redis_servers, data):

@@ -54,17 +54,20 @@ if type(left) == 'table' then return left end
 return {left ~= -2 and head, string.format('%.0f', left)}
 """
 
-# KEYS: the key. ARGV: the header of a number, the white space after JSON or "". A bare value gets one
-# of them, with a version that is unique to this read. A client that stores the same value again stores
-# it bare, so `cas` sees the difference. The value stays as it is if it cannot be stored.
+# KEYS: the key. ARGV: the size that a value may have, the header of a number, the white space after
+# JSON or "", the header of other bare values or "". A bare value gets one of them, with a version that
+# is unique to this read. A client that stores the same value again stores it bare, so `cas` sees the
+# difference. The value stays as it is if it would be too large or cannot be stored.
 GETS: Final = b"""
 local old = redis.pcall('GET', KEYS[1])
 if type(old) ~= 'string' or string.byte(old, 1) == 193 then return old end
 local new
-if #old <= 640 and (old == '0' or string.find(old, '^%-?[1-9]%d*$')) then new = ARGV[1] .. old
-elseif ARGV[2] ~= '' and (#old < 64 or string.find(string.sub(old, -64), '[^ \\t]')) then
-  new = old .. ARGV[2]
+if #old <= 640 and (old == '0' or string.find(old, '^%-?[1-9]%d*$')) then new = ARGV[2] .. old
+elseif ARGV[3] ~= '' and (#old < 64 or string.find(string.sub(old, -64), '[^ \\t]')) then
+  new = old .. ARGV[3]
+elseif ARGV[4] ~= '' then new = ARGV[4] .. old
 else return old end
+if #new > tonumber(ARGV[1]) then return old end
 local stored = redis.pcall('SET', KEYS[1], new, 'KEEPTTL')
 return stored.err and old or new
 """

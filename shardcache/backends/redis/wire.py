@@ -104,7 +104,7 @@ from shardcache.core.commands import (
     When,
 )
 from shardcache.core.reserved_keys import PROBES, own_key
-from shardcache.core.values.flags import INTEGER_FLAGS, is_stub, stub
+from shardcache.core.values.flags import INTEGER_FLAGS, RAW_FLAGS, is_stub, stub
 from shardcache.errors import (
     NodeError,
     NodeProtocolError,
@@ -336,12 +336,13 @@ class RedisWire:
 
     @_encoders.handles(Gets)
     def _gets(self, command: Gets) -> Sequence[bytes]:
-        if self._options.bare_bytes:
-            return self._ask(_VALUE_AND_TOKEN, b"GET", command.key)
-        version = self._next_version()
-        header = to_redis((INTEGER_FLAGS, b""), version, NOTHING_BARE)
+        version, limit = self._next_version(), b"%d" % self._options.max_value_bytes
+        number, other = (
+            to_redis((flags, b""), version, NOTHING_BARE) for flags in (INTEGER_FLAGS, RAW_FLAGS)
+        )
         space = white_space(version) if self._options.bare_json else b""
-        return self._ask_script(_VALUE_AND_TOKEN, GETS, command.key, header, space)
+        other = other if self._options.bare_bytes else b""
+        return self._ask_script(_VALUE_AND_TOKEN, GETS, command.key, limit, number, space, other)
 
     @_encoders.handles(GetAged)
     def _get_aged(self, command: GetAged) -> Sequence[bytes]:
