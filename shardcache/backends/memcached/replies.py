@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
+from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import (
     COUNTER_MAX,
     UNREAD,
@@ -37,8 +38,8 @@ NEVER: Final = -1  # in place of the seconds left
 class PendingReply(Protocol):
     """The reply to a command that was sent; it takes lines until it is complete."""
 
-    def read_whole(self, data: bytes) -> Reply:
-        """Return the reply if `data` is exactly that and of the usual kind, else `None`."""
+    def read_whole(self, data: bytes) -> Any:  # the reply, or the mark
+        """Return the reply if `data` is exactly that and of the usual kind, else `UNUSUAL`."""
 
     def take(self, head: Head, value: bytes | None) -> Any:  # the reply, or one of the two marks
         """Return the reply, `MORE` if it is incomplete, `UNEXPECTED` if this line cannot belong to it."""
@@ -74,9 +75,9 @@ class SingleReply:
     def __init__(self, token: bytes) -> None:
         self.token = token
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual
-        """Return `None`: lines are read one by one."""
-        return None
+    def read_whole(self, data: bytes) -> Any:  # noqa: ARG002 - none is usual
+        """Return `UNUSUAL`: lines are read one by one."""
+        return UNUSUAL
 
     def too_large(self, head: Head, error: NodeError) -> Any:
         """Return the error if a value may be the reply."""
@@ -107,9 +108,9 @@ class ListReply:
         self._replies = replies
         self._pending = deque(pending)
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual
-        """Return `None`: lines are read one by one."""
-        return None
+    def read_whole(self, data: bytes) -> Any:  # noqa: ARG002 - none is usual
+        """Return `UNUSUAL`: lines are read one by one."""
+        return UNUSUAL
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Pass the line on to the oldest command."""
@@ -142,16 +143,9 @@ class GetReply(SingleReply):
 
     __slots__ = ()
 
-    def read_whole(self, data: bytes) -> Payload | None:
-        """Return the payload if `data` is exactly this hit, by one match."""
-        hit = _hit(data)
-        if hit is None:
-            return None
-        size, flags, token = hit.groups()
-        start = hit.end()
-        if b"O" + token != self.token or len(data) != start + int(size) + 2:
-            return None
-        return (int(flags), data[start:-2]) if data.endswith(CRLF) else None
+    def read_whole(self, data: bytes) -> Any:
+        """Return the payload if `data` is exactly this hit, or `None` if it is a miss."""
+        return read_get(data, b" %b\r\n" % self.token)
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the payload, or `None` on a miss."""
@@ -310,8 +304,13 @@ class CodeReply(SingleReply):
     __slots__ = ("_answers",)
 
     def __init__(self, token: bytes, answers: Answers) -> None:
-        super().__init__(token)
+        self.token = token
         self._answers = answers
+
+    def read_whole(self, data: bytes) -> Any:
+        """Return the meaning of the code if `data` is exactly its line, without marks."""
+        code, _, rest = data.partition(b" ")
+        return self._answers.get(code, UNUSUAL) if rest == self.token + CRLF else UNUSUAL
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the meaning of the code."""
@@ -327,9 +326,16 @@ class CounterReply(SingleReply):
     __slots__ = ("_delta", "_node")
 
     def __init__(self, token: bytes, node: str, delta: int) -> None:
-        super().__init__(token)
+        self.token = token
         self._node = node
         self._delta = delta
+
+    def read_whole(self, data: bytes) -> Any:
+        """Return the number if `data` is exactly its line and its digits."""
+        head, _, rest = data.partition(CRLF)
+        if not rest.endswith(CRLF) or head != b"VA %d %b" % (len(rest) - 2, self.token):
+            return UNUSUAL
+        return self._count(parse_number(rest.strip()))
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the number, or `None` if the key is missing."""
@@ -433,17 +439,17 @@ class GetManyReply:
         self._next = 0  # hits come in the order of the keys: the next has at least this index
         self._results: list[Payload | NodeError | None] = [None] * count
 
-    def read_whole(self, data: bytes) -> Reply:
+    def read_whole(self, data: bytes) -> Any:
         """Return all replies if `data` is expected hits and `MN`, and no value contains a CRLF.
 
         This takes less than half the time of `scan`, which decides everything else: a value that
         contains a CRLF is cut shorter than its announced length.
         """
         if not data.endswith(CRLF):
-            return None
+            return UNUSUAL
         *parts, end, _ = data.split(CRLF)
         if end != END:
-            return None
+            return UNUSUAL
         results, first, last = self._results, self._first, self._count
         following = self._next
         pairs = iter(parts)
@@ -451,16 +457,16 @@ class GetManyReply:
             for head, value in zip(pairs, pairs, strict=False):
                 shape, _, token = head.rpartition(b" O")
                 if not token.isdigit() or len(token) > MAX_DIGITS:
-                    return None
+                    return UNUSUAL
                 place = int(token) - first
                 size, flags = _parse_hit_head(shape)
                 if not following <= place < last or len(value) != size:
-                    return None
+                    return UNUSUAL
                 results[place] = (flags, value)
                 following = place + 1
         except _NotAHitError:
-            return None
-        return results if len(parts) % 2 == 0 else None
+            return UNUSUAL
+        return results if len(parts) % 2 == 0 else UNUSUAL
 
     def scan(self, text: bytes, position: int, largest: int) -> int:
         """Accept the complete hits that begin at `position`; return where they end.
@@ -526,6 +532,19 @@ def _parse_hit_head(text: bytes) -> tuple[int, int]:
     return int(parts[1]), int(parts[2])
 
 
+def read_get(data: bytes, tail: bytes) -> Any:
+    """Return the payload in a whole reply to `mg … v f`, `None` for a miss, else `UNUSUAL`.
+
+    `tail` ends its first line: a blank and the token. Few lines differ in the rest, so most are known.
+    """
+    head, end, rest = data.partition(tail)
+    try:
+        size, flags = _parse_hit_head(head)
+    except _NotAHitError:
+        return None if head == b"EN" and end and not rest else UNUSUAL
+    return (flags, rest[:-2]) if len(rest) == size + 2 and rest.endswith(CRLF) else UNUSUAL
+
+
 class BatchReply:
     """The replies to many commands that are not quiet, in order, up to `MN`.
 
@@ -540,9 +559,9 @@ class BatchReply:
         self._tokens = iter(tokens)
         self._answers = answers
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as above
-        """Return `None`: lines are read one by one."""
-        return None
+    def read_whole(self, data: bytes) -> Any:  # noqa: ARG002 - as above
+        """Return `UNUSUAL`: lines are read one by one."""
+        return UNUSUAL
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Accept one answer; return all of them at `MN`."""

@@ -48,9 +48,10 @@ from shardcache.backends.memcached.replies import (
     StatsReply,
     WordReply,
     parse_number,
+    read_get,
 )
 from shardcache.backends.transport.coalesce import coalesce
-from shardcache.backends.wire import Incarnation
+from shardcache.backends.wire import UNUSUAL, Incarnation
 from shardcache.core.commands import (
     Acquire,
     Cas,
@@ -94,7 +95,7 @@ MAX_LINE: Final = 4096  # bytes; the longest legal line is a key and a few flags
 MAX_VALUE: Final = 1 << 30  # bytes; the largest item limit that a server accepts
 DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's default item limit (-I)
 
-_MODES: Final = {When.ALWAYS: b"", When.ABSENT: b" ME", When.PRESENT: b" MR"}
+_MODES: Final = {When.ABSENT: b" ME", When.PRESENT: b" MR"}
 
 # A template of quiet gets for the first, the second, … key of a batch, with the last digits of each
 # token and "@" for the digits before: filling it in costs a fifth of formatting each line.
@@ -120,6 +121,7 @@ class MemcachedWire:
         "_node",
         "_pending",
         "_skipped",
+        "_tail",
         "_token",
     )
 
@@ -136,6 +138,7 @@ class MemcachedWire:
         self._clock = wall_clock
         self._incarnation = Incarnation() if incarnation is None else incarnation
         self._token = randbelow(TOKENS)
+        self._tail = b""  # the end of the last request that `start_get` made
         self._pending: deque[PendingReply] = deque()
         self._buffer = bytearray()
         self._needed = 0
@@ -157,9 +160,29 @@ class MemcachedWire:
 
     def encode(self, command: Command) -> Sequence[bytes]:
         """Return the bytes of `command` in order, and expect its reply."""
-        chunks, pending = self._encoders[type(command)](self, command)
+        if type(command) is Get:  # by far the most frequent command
+            chunks, pending = self._get(command)
+        else:
+            chunks, pending = self._encoders[type(command)](self, command)
         self._pending.append(pending)
         return chunks
+
+    def start_get(self, key: bytes) -> bytes | None:
+        """Return the request for a plain key, or `None` for another."""
+        if not is_plain(key):
+            return None
+        self._token = token = (self._token + 1) % TOKENS
+        self._tail = tail = b" O%d\r\n" % token
+        return b"mg %b v f%b" % (key, tail)
+
+    def end_get(self, data: bytes) -> Reply:
+        """Return the payload, or `None` for a miss, else `UNUSUAL`; long data may be too large."""
+        return read_get(data, self._tail) if len(data) <= self._max_value else UNUSUAL
+
+    def expect_get(self) -> None:
+        """Expect the reply to the last request, unless `feed` does already."""
+        if not self._pending:
+            self._pending.append(GetReply(self._tail[1:-2]))
 
     def feed(self, data: bytes) -> list[Reply]:
         """Accept bytes in fragments of any size; return the replies that are now complete."""
@@ -176,7 +199,7 @@ class MemcachedWire:
         # The usual case on a blocking connection; longer data may contain a value that is too large.
         if len(pending) == 1 and len(data) <= self._max_value:
             reply = pending[0].read_whole(data)
-            if reply is not None:
+            if reply is not UNUSUAL:
                 pending.popleft()
                 return [reply]
         return self._parse(data)
@@ -345,10 +368,11 @@ class MemcachedWire:
 
     @_encoders.handles(Set)
     def _set(self, command: Set) -> Encoded:
-        token = self._next_token()
-        payload = self._check_size(command.payload)
-        expiry = memcached_exptime(command.ttl, self._clock)
-        block = self._store(command.key, payload, expiry, token, _MODES[command.when])
+        key, payload, ttl, when = command
+        self._token = token = (self._token + 1) % TOKENS
+        mode = b"" if when is When.ALWAYS else _MODES[when]  # the hash of an enum takes long
+        expiry = memcached_exptime(ttl, self._clock)
+        block = self._store(key, self._check_size(payload), expiry, token, mode)
         return (block,), CodeReply(b"O%d" % token, STORED)
 
     @_encoders.handles(SetMany)

@@ -90,6 +90,7 @@ class Cluster:
         "payloads",
         "raises",
         "route",
+        "straight",
         "timeout",
         "topology",
     )
@@ -112,7 +113,6 @@ class Cluster:
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
         note_refused: Callable[[Member, NodeError], None] = lambda _member, _error: None,
     ) -> None:
-        self.io = io
         self.topology = topology
         self.members = members
         self.keys = keys
@@ -121,6 +121,7 @@ class Cluster:
         self.default_ttl = default_ttl
         self.raises = on_error == "raise"
         self.observers = observers
+        self.use_io(io)
         self.observes_operations = OperationFinished in observers.heard
         self.ejector = ejector
         self.lock_provider = lock_provider
@@ -137,6 +138,14 @@ class Cluster:
         cluster.members = members
         cluster.use_failover(self.failover and self.failover.over(topology, members))
         return cluster
+
+    def use_io(self, io: IO[Any]) -> None:
+        """Use another port, and decide whether the usual call about a key needs no more than its backend.
+
+        It needs more where a subclass has its own `ask`, or an observer hears of the call.
+        """
+        self.io = io
+        self.straight = type(self).ask is Cluster.ask and io.straight and not self.observers
 
     def use_failover(self, failover: Failover | None) -> None:
         """Choose the route to keys: `home` is that to their own members, whatever their health."""
@@ -225,12 +234,24 @@ class Cluster:
             reply = error
         seconds = io.now() - started
         if self.observers or member.health.watched or isinstance(reply, NodeError):
-            self._record(member, command, started, seconds, until, reply)
-            if self.failover is not None and isinstance(reply, NodeError):
-                return await try_again(self, self.failover, member, command, reply, until)
-        else:
-            member.answered += 1
-            member.seconds += seconds
+            return await self.conclude(member, command, started, seconds, until, reply)
+        member.answered += 1
+        member.seconds += seconds
+        return reply
+
+    async def conclude(  # noqa: PLR0913, PLR0917 - all facts of one call
+        self,
+        member: Member,
+        command: Command,
+        started: float,
+        seconds: float,
+        until: float,
+        reply: Reply,
+    ) -> Reply:
+        """End a call that needs more than two counts; return its reply, or that of a second try."""
+        self._record(member, command, started, seconds, until, reply)
+        if self.failover is not None and isinstance(reply, NodeError):
+            return await try_again(self, self.failover, member, command, reply, until)
         return reply
 
     async def ask_many(
