@@ -14,7 +14,6 @@ from shardcache.core.commands import (
     COUNTER_MAX,
     UNREAD,
     Acquired,
-    Payload,
     Reply,
     StubReply,
     Until,
@@ -27,7 +26,6 @@ MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"
 Head = Sequence[bytes]  # the words of a reply line
-_hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
 _match_hit_head = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10})").fullmatch
 # Marks that may end a reply line about an item that is being recomputed: won, stale, already won.
 _RECACHE: Final = frozenset({b"W", b"X", b"Z"})
@@ -428,107 +426,19 @@ class ExpiryReply(SingleReply):
         raise error
 
 
-class GetManyReply:
-    """The replies to many quiet `mg`: hits by token, in order, up to `MN`."""
-
-    __slots__ = ("_count", "_first", "_next", "_results")
-
-    def __init__(self, first: int, count: int) -> None:
-        self._first = first
-        self._count = count
-        self._next = 0  # hits come in the order of the keys: the next has at least this index
-        self._results: list[Payload | NodeError | None] = [None] * count
-
-    def read_whole(self, data: bytes) -> Any:
-        """Return all replies if `data` is expected hits and `MN`, and no value contains a CRLF.
-
-        This takes less than half the time of `scan`, which decides everything else: a value that
-        contains a CRLF is cut shorter than its announced length.
-        """
-        if not data.endswith(CRLF):
-            return UNUSUAL
-        *parts, end, _ = data.split(CRLF)
-        if end != END:
-            return UNUSUAL
-        results, first, last = self._results, self._first, self._count
-        following = self._next
-        pairs = iter(parts)
-        try:
-            for head, value in zip(pairs, pairs, strict=False):
-                shape, _, token = head.rpartition(b" O")
-                if not token.isdigit() or len(token) > MAX_DIGITS:
-                    return UNUSUAL
-                place = int(token) - first
-                size, flags = _parse_hit_head(shape)
-                if not following <= place < last or len(value) != size:
-                    return UNUSUAL
-                results[place] = (flags, value)
-                following = place + 1
-        except _NotAHitError:
-            return UNUSUAL
-        return results if len(parts) % 2 == 0 else UNUSUAL
-
-    def scan(self, text: bytes, position: int, largest: int) -> int:
-        """Accept the complete hits that begin at `position`; return where they end.
-
-        This is a separate loop because a large batch spends most of its time here. It stops at
-        anything that is not a complete expected hit of at most `largest` bytes. That is an illegal
-        reply, unless it is incomplete or too large.
-        """
-        results, first, last = self._results, self._first, self._count
-        following = self._next
-        while hit := _hit(text, position):
-            size, flags, token = hit.groups()
-            start = hit.end()
-            length = int(size)
-            stop = start + length
-            place = int(token) - first
-            if not following <= place < last or not text.startswith(CRLF, stop) or length > largest:
-                break
-            results[place] = (int(flags), text[start:stop])
-            following = place + 1
-            position = stop + 2
-        self._next = following
-        return position
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Return all replies at `MN`; `scan` has taken every complete hit."""
-        return self._results if value is None and list(head) == [END] else UNEXPECTED
-
-    def too_large(self, head: Head, error: NodeError) -> Any:
-        """Store the error for its key."""
-        match head:
-            case [b"VA", _, _, token, *_] if token[:1] == b"O" and token[1:].isdigit():
-                place = int(token[1:]) - self._first
-                if self._next <= place < self._count:
-                    self._results[place] = error
-                    self._next = place + 1
-                    return MORE
-        return UNEXPECTED
-
-    def refuse(self, error: NodeError) -> Any:
-        """Raise the refusal: after quiet commands its key is unknown."""
-        raise error
-
-    def partial_reply(self, node: str) -> Reply:
-        """Return the hits so far; every key after the last hit is late."""
-        gap = self._count - self._next
-        return self._results[: self._next] + [late_error(node)] * gap
-
-
-class _NotAHitError(Exception):
+class NotAHitError(Exception):
     """The reply line is not that of a hit without marks."""
 
 
 @lru_cache(maxsize=4096)
-def _parse_hit_head(text: bytes) -> tuple[int, int]:
+def parse_hit_head(text: bytes) -> tuple[int, int]:
     """Return the size and flags of a hit without marks. Few combinations occur, so they are cached.
 
     Anything else raises, and so is not cached: a server may send lines of any length.
     """
     parts = _match_hit_head(text)
     if parts is None:
-        raise _NotAHitError
+        raise NotAHitError
     return int(parts[1]), int(parts[2])
 
 
@@ -539,61 +449,10 @@ def read_get(data: bytes, tail: bytes) -> Any:
     """
     head, end, rest = data.partition(tail)
     try:
-        size, flags = _parse_hit_head(head)
-    except _NotAHitError:
+        size, flags = parse_hit_head(head)
+    except NotAHitError:
         return None if head == b"EN" and end and not rest else UNUSUAL
     return (flags, rest[:-2]) if len(rest) == size + 2 and rest.endswith(CRLF) else UNUSUAL
-
-
-class BatchReply:
-    """The replies to many commands that are not quiet, in order, up to `MN`.
-
-    `results` holds `None` for each expected answer: one for each of `tokens`.
-    """
-
-    __slots__ = ("_answers", "_gaps", "_results", "_tokens")
-
-    def __init__(self, results: list[Any], tokens: list[bytes], answers: Answers) -> None:
-        self._results = results
-        self._gaps = iter([place for place, known in enumerate(results) if known is None])
-        self._tokens = iter(tokens)
-        self._answers = answers
-
-    def read_whole(self, data: bytes) -> Any:  # noqa: ARG002 - as above
-        """Return `UNUSUAL`: lines are read one by one."""
-        return UNUSUAL
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Accept one answer; return all of them at `MN`."""
-        if value is not None:
-            return UNEXPECTED
-        if list(head) == [END]:
-            whole = next(self._gaps, None) is None
-            return self._results if whole else UNEXPECTED
-        match head:
-            case [code, token] if code in self._answers and token == next(self._tokens, None):
-                return self._put(self._answers[code])
-        return UNEXPECTED
-
-    def too_large(self, head: Head, error: NodeError) -> Any:  # noqa: ARG002 - it has no values
-        """Return `UNEXPECTED`: no value belongs to this reply."""
-        return UNEXPECTED
-
-    def refuse(self, error: NodeError) -> Any:
-        """Accept the refusal as the answer to the next command."""
-        next(self._tokens, None)
-        return self._put(error)
-
-    def _put(self, answer: object) -> object:
-        place = next(self._gaps, None)
-        if place is None:
-            return UNEXPECTED
-        self._results[place] = answer
-        return MORE
-
-    def partial_reply(self, node: str) -> Reply:
-        """Return the answers so far; the others are late."""
-        return [late_error(node) if known is None else known for known in self._results]
 
 
 def late_error(node: str) -> NodeTimeoutError:

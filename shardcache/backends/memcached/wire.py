@@ -7,7 +7,6 @@ returned for another key.
 
 from __future__ import annotations
 
-import re
 import time
 from base64 import b64encode
 from collections import deque
@@ -18,6 +17,16 @@ from typing import Any, ClassVar, Final
 
 from shardcache.backends.expiry import memcached_exptime
 from shardcache.backends.handlers import Handlers
+from shardcache.backends.memcached.batches import (
+    TEMPLATED,
+    BatchReply,
+    GetManyReply,
+    are_plain,
+    are_small,
+    deletes,
+    quiet_gets,
+    stores,
+)
 from shardcache.backends.memcached.replies import (
     CAS,
     CRLF,
@@ -30,13 +39,11 @@ from shardcache.backends.memcached.replies import (
     UNEXPECTED,
     AcquireReply,
     AgedReply,
-    BatchReply,
     CasToken,
     CodeReply,
     CounterReply,
     Encoded,
     ExpiryReply,
-    GetManyReply,
     GetOrStubReply,
     GetReply,
     GetsReply,
@@ -96,14 +103,6 @@ MAX_VALUE: Final = 1 << 30  # bytes; the largest item limit that a server accept
 DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's default item limit (-I)
 
 _MODES: Final = {When.ABSENT: b" ME", When.PRESENT: b" MR"}
-
-# A template of quiet gets for the first, the second, … key of a batch, with the last digits of each
-# token and "@" for the digits before: filling it in costs a fifth of formatting each line.
-TEMPLATED: Final = 1000  # keys
-_QUIET_GETS: Final = b"".join(b"mg %%b v f q O@%03d\r\n" % place for place in range(TEMPLATED))
-_QUIET_GET_SIZE: Final = len(_QUIET_GETS) // TEMPLATED
-
-_all_plain = re.compile(rb"[!-~]*").fullmatch
 
 
 class MemcachedWire:
@@ -351,14 +350,8 @@ class MemcachedWire:
         """Send quiet gets, whose misses cost no bytes, and `mn` after them."""
         keys = command.keys
         first = self._reserve_tokens(len(keys))
-        if (
-            len(keys) <= TEMPLATED
-            and max(map(len, keys), default=0) <= MAX_PLAIN
-            and _all_plain(b"".join(keys))
-        ):
-            template = _QUIET_GETS[: len(keys) * _QUIET_GET_SIZE]
-            requests = template.replace(b"@", b"%d" % (first // TEMPLATED)) % tuple(keys)
-            return (requests + b"mn\r\n",), GetManyReply(first, len(keys))
+        if are_plain(keys):
+            return (quiet_gets(keys, first) + b"mn\r\n",), GetManyReply(first, len(keys))
         lines = [
             b"mg %s v f q O%d%s\r\n" % (name, token, binary)
             for (name, binary), token in zip(map(encode_key, keys), count(first))
@@ -378,18 +371,19 @@ class MemcachedWire:
     @_encoders.handles(SetMany)
     def _set_many(self, command: SetMany) -> Encoded:
         """Send stores that are not quiet: an error line has no token, so only its order tells its key."""
-        blocks, tokens = [], []
-        results: list[Any] = []
-        expiry = memcached_exptime(command.ttl, self._clock)
-        for key, payload in command.items:
+        items, expiry = command.items, memcached_exptime(command.ttl, self._clock)
+        first = self._reserve_tokens(len(items))
+        if are_plain([key for key, _ in items]) and are_small(items, self._max_value):
+            requests = stores(items, first, expiry) + b"mn\r\n"
+            return (requests,), BatchReply([None] * len(items), first, STORED)
+        blocks, results = [], []
+        for token, (key, payload) in enumerate(items, first):
             if len(payload[1]) > self._max_value:
                 results.append(ValueTooLargeError("more than max_value_bytes", self._node))
                 continue
-            token = self._next_token()
             blocks.append(self._store(key, payload, expiry, token, b""))
-            tokens.append(b"O%d" % token)
             results.append(None)
-        return self._batch(blocks, BatchReply(results, tokens, STORED))
+        return self._batch(blocks, BatchReply(results, first, STORED))
 
     def _batch(self, blocks: list[bytes], pending: BatchReply) -> Encoded:
         """End a batch by `mn`, whose answer ends the reply, even if nothing else is sent."""
@@ -492,13 +486,17 @@ class MemcachedWire:
 
     @_encoders.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> Encoded:
-        lines, tokens = [], []
-        for key in command.keys:
-            token = self._next_token()
-            name, binary = encode_key(key)
-            lines.append(b"md %s O%d%s\r\n" % (name, token, binary))
-            tokens.append(b"O%d" % token)
-        return self._batch(lines, BatchReply([None] * len(lines), tokens, THERE))
+        keys = command.keys
+        first = self._reserve_tokens(len(keys))
+        pending = BatchReply([None] * len(keys), first, THERE)
+        if are_plain(keys):
+            return (deletes(keys, first) + b"mn\r\n",), pending
+        names = map(encode_key, keys)
+        lines = [
+            b"md %s O%d%s\r\n" % (name, token, binary)
+            for token, (name, binary) in enumerate(names, first)
+        ]
+        return self._batch(lines, pending)
 
     @_encoders.handles(Touch)
     def _touch(self, command: Touch) -> Encoded:
@@ -532,7 +530,7 @@ class MemcachedWire:
             blocks += chunks
             pending.append((place, expected))
         if not pending:
-            return self._batch([], BatchReply(replies, [], STORED))
+            return self._batch([], BatchReply(replies, 0, STORED))
         return coalesce(blocks), ListReply(replies, pending)
 
     @_encoders.handles(Ping)
