@@ -376,7 +376,8 @@ class MemcachedWire:
         if are_plain([key for key, _ in items]) and are_small(items, self._max_value):
             requests = stores(items, first, expiry) + b"mn\r\n"
             return (requests,), BatchReply([None] * len(items), first, STORED)
-        blocks, results = [], []
+        blocks: list[bytes] = []
+        results: list[Any] = []
         for token, (key, payload) in enumerate(items, first):
             if len(payload[1]) > self._max_value:
                 results.append(ValueTooLargeError("more than max_value_bytes", self._node))

@@ -38,7 +38,15 @@ from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotA
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.failover import ONE_STEP, Failover, StandIn, try_again
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.cluster.routing import Key, Route, detouring, router
+from shardcache.operations.cluster.routing import (
+    Grouping,
+    Key,
+    Route,
+    detouring,
+    grouper,
+    grouping_detours,
+    router,
+)
 from shardcache.operations.port import IO, UNANSWERED, Enough
 
 if TYPE_CHECKING:  # it routes keys to members, as this module does
@@ -76,6 +84,7 @@ class Cluster:
         "default_ttl",
         "ejector",
         "failover",
+        "group",
         "home",
         "io",
         "keys",
@@ -151,7 +160,11 @@ class Cluster:
         """Choose the route to keys: `home` is that to their own members, whatever their health."""
         self.failover = failover
         self.home: Route = router(self.topology, self.members, self.keys)
-        self.route: Route = self.home if failover is None else detouring(self.home, failover)
+        self.route: Route = self.home
+        self.group: Grouping = grouper(self.topology, self.members, self.keys)
+        if failover is not None:
+            self.route = detouring(self.home, failover)
+            self.group = grouping_detours(self.group, self.route)
 
     @property
     def move(self) -> Move | None:
