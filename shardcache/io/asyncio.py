@@ -38,7 +38,7 @@ class AsyncIO:
     )
 
     refreshes_in_background = True
-    straight = False
+    straight = True
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
     process = staticmethod(os.getpid)

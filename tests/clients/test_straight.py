@@ -19,6 +19,7 @@ from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import Get
 from shardcache.errors import ShardCacheError
 from shardcache.testing import FaultProxy
+from shardcache.testing.driving import make_client
 from shardcache.testing.waiting import eventually
 
 KINDS = ["memcached", "redis"]
@@ -47,17 +48,17 @@ LIMIT = "?max_value_bytes=1000"
 
 
 @pytest.fixture
-def make(make_memcached, make_redis):
+def make(mode, make_memcached, make_redis):
     """Return a function that returns two clients of equal servers: straight, and by the general way."""
     with contextlib.ExitStack() as stack:
 
-        def make(kind, *, through=None, **options):
+        def make(kind, **options):
             clients = []
             for straight in (True, False):
                 server = (make_memcached if kind == "memcached" else make_redis)()
                 proxy = stack.enter_context(FaultProxy(server.url))
-                url = proxy.url if through is None else server.url
-                client = stack.enter_context(Client(url + LIMIT, **{"timeout": 20, **options}))
+                client = make_client(mode, proxy.url + LIMIT, **{"timeout": 20, **options})
+                stack.callback(client.close)
                 assert client._cluster.straight
                 client._cluster.straight = straight
                 client.set_many({"k": b"value", "n": 7, "two words": "text"})

@@ -21,6 +21,7 @@ from shardcache.backends.memcached.replies import (
     Head,
     NotAHitError,
     late_error,
+    match_hit,
     parse_hit_head,
 )
 from shardcache.backends.transport.coalesce import CHUNK
@@ -33,7 +34,6 @@ TEMPLATED: Final = 1000  # keys of a batch that a template has lines for
 
 _all_plain = re.compile(rb"[!-~]*").fullmatch
 _are_flags = re.compile(rb"[0-9]{1,10}").fullmatch
-_hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
 
 
 class Template:
@@ -158,7 +158,7 @@ class GetManyReply:
         """
         results, first, last = self._results, self._first, self._count
         following = self._next
-        while hit := _hit(text, position):
+        while hit := match_hit(text, position):
             size, flags, token = hit.groups()
             start = hit.end()
             length = int(size)

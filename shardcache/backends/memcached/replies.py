@@ -26,6 +26,7 @@ MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"
 Head = Sequence[bytes]  # the words of a reply line
+match_hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
 _match_hit_head = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10})").fullmatch
 # Marks that may end a reply line about an item that is being recomputed: won, stale, already won.
 _RECACHE: Final = frozenset({b"W", b"X", b"Z"})

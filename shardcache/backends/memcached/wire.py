@@ -54,6 +54,7 @@ from shardcache.backends.memcached.replies import (
     RenewReply,
     StatsReply,
     WordReply,
+    match_hit,
     parse_number,
     read_get,
 )
@@ -210,7 +211,7 @@ class MemcachedWire:
     def _parse(self, text: bytes) -> list[Reply]:
         replies: list[Reply] = []
         pending = self._pending
-        position, size = 0, len(text)
+        position, size = self._take_hits(text, replies), len(text)
         self._needed = 0
         while position < size:
             if not pending:
@@ -234,6 +235,27 @@ class MemcachedWire:
         if position < size:
             self._buffer += text[position:]
         return replies
+
+    def _take_hits(self, text: bytes, replies: list[Reply]) -> int:
+        """Take the whole hits of single gets at the start of `text`; return where they end.
+
+        Of many tasks, most replies are such. One match for each takes half the time of `take`.
+        """
+        pending, position = self._pending, 0
+        while pending and type(first := pending[0]) is GetReply:
+            hit = match_hit(text, position)
+            if hit is None:
+                break
+            size, flags, token = hit.groups()
+            start = hit.end()
+            stop = start + int(size)
+            is_ours = b"O" + token == first.token and stop - start <= self._max_value
+            if not is_ours or not text.startswith(CRLF, stop):
+                break
+            replies.append((int(flags), text[start:stop]))
+            pending.popleft()
+            position = stop + 2
+        return position
 
     def _next_part(self, text: bytes, position: int) -> tuple[Head, bytes | None, int] | None:
         """Return the words of the line at `position`, its value and their end, or `None` if incomplete."""

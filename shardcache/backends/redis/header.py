@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from shardcache.core.codecs import Raw
 from shardcache.core.commands import Payload
@@ -66,7 +66,7 @@ def white_space(version: bytes) -> bytes:
     return b"".join(format(byte, "08b").encode() for byte in version).translate(_BLANKS)
 
 
-def from_redis_all(values: Iterable[bytes | None]) -> list[Payload | None]:
+def from_redis_all(values: Iterable[bytes | None]) -> list[Any]:  # to which callers add errors
     """Return the payload of each stored form, `None` for `None`; raise `TypeError` for anything else."""
     return [
         None

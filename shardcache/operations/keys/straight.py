@@ -46,6 +46,30 @@ def get(cluster: Cluster, key: Key, default: Any) -> Any:
     return cluster.value(member, name, reply, default)
 
 
+async def get_awaited(cluster: Cluster, key: Key, default: Any) -> Any:
+    """Do what `get` does, over a port whose backends return futures."""
+    name, member, _ = cluster.route(key)
+    health = member.health
+    if health.ejected:
+        return await single.get(cluster, key, default)
+    now, timeout = cluster.io.now, cluster.timeout
+    began = now()
+    reply: Any  # as above
+    try:
+        reply = await member.backend.execute(Get(name), began + timeout)
+    except NodeError as error:
+        reply = error
+    seconds = now() - began
+    if health.watched or isinstance(reply, NodeError):
+        until = began + timeout
+        reply = await cluster.conclude(member, Get(name), began, seconds, until, reply)
+        reply = cluster.unwrap(reply, None)
+    else:
+        member.answered += 1
+        member.seconds += seconds
+    return cluster.value(member, name, reply, default)
+
+
 def store(cluster: Cluster, key: Key, value: Any, ttl: TTL) -> bool:
     """Store the key; return whether it was stored."""
     name, member, _ = cluster.route(key)
