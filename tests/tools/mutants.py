@@ -493,8 +493,8 @@ MUTANTS = [
     Mutant(
         "two writes on Redis are the same",
         "backends/redis/wire.py",
-        "self._version = (self._version + 1) & _LAST_VERSION",
-        "self._version = self._version & _LAST_VERSION",
+        "self._version = (self._version + 1) & LAST_VERSION",
+        "self._version = self._version & LAST_VERSION",
         ("backends/redis/test_wire.py",),
     ),
     Mutant(
