@@ -38,6 +38,8 @@ MAIN: Final = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
 HEAP: Final = "-Xmx64m"
 SERVERS: Final = 3
 TICK: Final = 0.5  # seconds; the smallest session timeout is two ticks
+# Seconds between two looks for containers that are empty; a minute where nothing is said.
+CONTAINER_CHECK: Final = 0.5
 
 _mode = re.compile(rb"Mode: (\w+)").search
 
@@ -157,6 +159,7 @@ def _recipe(number: int, members: str, options: Mapping[str, str]) -> Recipe:
         return [
             *[HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"],
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            f"-Dznode.container.checkIntervalMs={CONTAINER_CHECK * 1000:.0f}",
             *["-cp", ":".join(str(JARS / jar) for jar in LIBRARIES), MAIN, str(file)],
         ]
 

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.connection import _CONNECTION_DROP
 from kazoo.protocol.serialization import Auth, Connect
@@ -18,8 +19,15 @@ from kazoo.security import CREATOR_ALL_ACL
 
 from shardcache_zookeeper.ensemble import Ensemble
 
-# kazoo's own pauses grow to a minute, and a session lives for seconds.
-RETRY: Final = {"max_tries": -1, "delay": 0.05, "max_delay": 1.0}
+# kazoo's own pauses double, up to a minute: it would find a new leader as much later as the ensemble took
+# to choose it. With these, a pause is at most half as long as it has been without a server.
+RETRY: Final = {
+    "max_tries": -1,
+    "delay": 0.05,
+    "backoff": 1.2,
+    "max_jitter": 0.2,
+    "max_delay": 1.0,
+}
 
 kazoo_log = logging.getLogger("shardcache.zookeeper")
 
@@ -94,6 +102,12 @@ class Connection:
         """Whether kazoo no longer tries to connect, as after an answer that makes no sense."""
         return bool(self.kazoo.client_state == KeeperState.CLOSED)
 
+    def send(self, request: Any) -> Any:
+        """Send a request that kazoo has no method for; return its result, which is still to come."""
+        result = self.kazoo.handler.async_result()
+        self.kazoo._call(request, result)  # noqa: SLF001 - as its own methods do
+        return result
+
     def drop(self) -> None:
         """Leave the server, which is silent, for another one.
 
@@ -124,16 +138,26 @@ def _notice_timeout(kazoo: KazooClient, on_connect: Callable[[float, float], Non
     connection._invoke = invoke_and_notice  # noqa: SLF001
 
 
-def future_of(result: Any, then: Callable[[BaseException | None], None]) -> Future[Any]:
-    """Return kazoo's result as a future that cannot be cancelled; call `then` with its error first."""
+def future_of(
+    result: Any, read: Callable[[Any], Any], then: Callable[[BaseException | None], None]
+) -> Future[Any]:
+    """Return kazoo's result, as `read` returns it, as a future that cannot be cancelled.
+
+    `then` is called first, with the error if there is one, which may be of `read`.
+    """
     future: Future[Any] = Future()
     future.set_running_or_notify_cancel()
 
     def answered(result: Any) -> None:
-        error = result.exception
+        error, value = result.exception, None
+        if error is None:
+            try:
+                value = read(result.value)
+            except KazooException as failure:
+                error = failure
         then(error)
         if error is None:
-            future.set_result(result.value)
+            future.set_result(value)
         else:
             future.set_exception(error)
 

@@ -83,6 +83,12 @@ def first(names: Iterable[str]) -> str:
     )
 
 
+def is_the_first(path: str, names: Iterable[str]) -> bool:
+    """Return whether the node of a path is the first one of its directory, and is there at all."""
+    holders = holders_among(names)
+    return bool(holders) and first(holders) == path.rpartition("/")[2]
+
+
 @takes_secrets
 def parse_url(url: str) -> Ensemble:
     """Read a URL such as `zookeeper://user:password@h1,h2:2182/shop?session_timeout=5`.

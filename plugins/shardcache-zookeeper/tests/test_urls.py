@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from shardcache_zookeeper.ensemble import Ensemble, first, holders_among, lock_name, parse_url
+from shardcache_zookeeper.ensemble import (
+    Ensemble,
+    first,
+    holders_among,
+    is_the_first,
+    lock_name,
+    parse_url,
+)
 
 from shardcache import Client, ConfigurationError
 from shardcache.core.lock_providers import LockScope, NamedLock
@@ -84,3 +91,6 @@ def test_the_first_node_holds_the_lock():
     assert first([node("b", -(2**31)), node("a", 2**31 - 1)]) == node("a", 2**31 - 1)
     assert first([node("b", 7), "another"]) == node("b", 7)
     assert holders_among(["another", node("g", 1)]) == []
+    assert is_the_first(f"/shop/lock/report/{node('b', 2)}", [node("b", 2), node("a", 10)])
+    assert not is_the_first(f"/shop/lock/report/{node('b', 2)}", [node("a", 10)])
+    assert not is_the_first(f"/shop/lock/report/{node('b', 2)}", [])
