@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import time
@@ -28,6 +29,7 @@ from shardcache.core.lock_providers import (
     NamedLock,
     Refusal,
 )
+from shardcache.core.placement.url_warnings import tls_warnings
 from shardcache.core.secrecy import takes_secrets
 from shardcache.errors import ConfigurationError, LockUnavailable
 from shardcache_zookeeper.ensemble import (
@@ -44,6 +46,8 @@ from shardcache_zookeeper.node import HeldNode, describe
 from shardcache_zookeeper.session import Session, leave_session, open_session
 from shardcache_zookeeper.waiting import Wait, block, suspend
 
+log = logging.getLogger("shardcache")
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -59,12 +63,12 @@ class ZooKeeperLocks:
     @takes_secrets
     def blocking(self, url: str, options: LockOptions) -> LockProvider:
         """Return the provider of a blocking client."""
-        return ZooKeeperProvider(parse_url(url), options, block)
+        return _provider(url, options, block)
 
     @takes_secrets
     def asyncio(self, url: str, options: LockOptions) -> LockProvider:
         """Return the provider of an asyncio client."""
-        return ZooKeeperProvider(parse_url(url), options, suspend)
+        return _provider(url, options, suspend)
 
 
 class ZooKeeperProvider:
@@ -260,6 +264,14 @@ class ZooKeeperProvider:
         except NoNodeError:
             return False
         return True
+
+
+@takes_secrets
+def _provider(url: str, options: LockOptions, wait: Wait) -> LockProvider:
+    ensemble = parse_url(url, options.ssl_context)
+    for caution in () if ensemble.tls is None else tls_warnings(dict(ensemble.tls.options)):
+        log.warning("locks: %s", caution)
+    return ZooKeeperProvider(ensemble, options, wait)
 
 
 def _check_ttl(lock: NamedLock, ttl: float, session: Session) -> None:

@@ -53,7 +53,8 @@ class Session:
     A thread, the keeper, speaks to the ensemble all the time, so that the session's end can be told.
     It removes the nodes of locks that have ended, and those that a failed attempt may have left. It
     ends the session when no client uses it any more. `disconnected` is since when no server is
-    connected, in monotonic seconds, `expired` how many sessions before this one have ended.
+    connected, in monotonic seconds, `expired` how many sessions before this one have ended, `refusal`
+    why no server takes it, if that is known.
     """
 
     def __init__(self, ensemble: Ensemble, connect_timeout: float) -> None:
@@ -80,6 +81,11 @@ class Session:
         threading.Thread(target=self._keep, name="shardcache zookeeper", daemon=True).start()
 
     # The connection.
+
+    @property
+    def refusal(self) -> str:
+        """Why no server takes the session, as far as that is known."""
+        return self._connection.refusal
 
     def connected(self) -> Future[None]:
         """Return a future that is done while the session is connected."""
