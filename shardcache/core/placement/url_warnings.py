@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from typing import Final
 
@@ -49,14 +49,15 @@ def url_warnings(node: Node) -> Iterator[str]:
     """
     options = dict(node.address.options)
     if node.address.scheme in TLS_SCHEMES:
-        yield from _tls_warnings(options)
+        yield from tls_warnings(options)
     if node.address.scheme.startswith("redis"):
         unused = sorted(options.keys() & DECIDED_BY_CLIENT)
         if unused:
             yield f"{', '.join(unused)} in its URL: without effect, because the client decides this"
 
 
-def _tls_warnings(options: dict[str, str]) -> Iterator[str]:
+def tls_warnings(options: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning if the options of a URL weaken TLS."""
     if options.get("ssl_cert_reqs", "").lower() == "none":
         yield "ssl_cert_reqs=none: any server is accepted, whatever its certificate says"
     elif options.get("ssl_check_hostname", "").lower() in NO:

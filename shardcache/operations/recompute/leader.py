@@ -112,7 +112,7 @@ class Leader:
                 )
             except LockUnavailable:
                 request.increment("locks_unavailable")
-                return await self._recompute_regardless()
+                return await self._by_lease()
             # Without a call, as in `attempt`.
             if lock is Refusal.LATE:
                 # This process was stopped meanwhile, and no other has the lock: nothing to wait for.
