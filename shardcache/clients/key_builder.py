@@ -74,37 +74,6 @@ class KeySpec:
         return (self.ignore,) if isinstance(self.ignore, str) else tuple(self.ignore)
 
 
-class PrefixRegistry:
-    """The key prefixes of functions: no two functions may share one."""
-
-    def __init__(self, *, nodes_known: bool = True) -> None:
-        self._nodes_known = nodes_known
-        self._known: dict[str, tuple[str, Fingerprint]] = {}
-
-    def claim(self, keys: KeyBuilder, cluster: Callable[[], Cluster]) -> None:
-        """Reserve a function's prefix.
-
-        Raise `ConfigurationError` when another function has it, whose values would be served: a
-        function with another name, other code or another closure. A function that was only defined
-        again, as by `importlib.reload`, is the same.
-        """
-        if self._nodes_known:
-            keys.refuse_if_anonymous(cluster())
-        fingerprint = Fingerprint(keys.function)
-        name, known = self._known.setdefault(keys.prefix, (keys.name, fingerprint))
-        if known is fingerprint or (name == keys.name and known.matches(fingerprint)):
-            return
-        other = (
-            "a function of the same name with other code, or that closes over other values"
-            if name == keys.name
-            else name
-        )
-        raise ConfigurationError(
-            f"cached {keys.name}: the namespace and version {keys.prefix!r} are those of {other};"
-            " give each function its own namespace=, or another version="
-        )
-
-
 def function_name(function: Callable[..., Any]) -> str:
     """Return a function's module and name."""
     return f"{function.__module__}:{function.__qualname__}"
@@ -139,6 +108,7 @@ class KeyBuilder:
     def __init__(self, function: Callable[..., Any], key_spec: KeySpec) -> None:
         self.function = function
         self.name = function_name(function)
+        self.fingerprint = Fingerprint(function)
         self._key_spec = key_spec
         self._arguments = _arguments(function, self.name)
         module = _module(function)

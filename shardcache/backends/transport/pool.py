@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
 import select
 import socket
@@ -25,6 +24,7 @@ from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
 from shardcache.backends.wire import Incarnation, StraightWire, Wire
 from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
+from shardcache.log import log
 
 SLACK: Final = 0.005  # seconds by which a socket's own timeout may pass a deadline
 _WAIT_SLICE: Final = 0.05  # seconds
@@ -35,8 +35,6 @@ MISSED: Final = 1.0  # seconds in use after which a connection may have been dro
 _STUCK: Final = 10.0  # seconds after which a collection that never ended no longer blocks others
 
 Waiter = ThreadWakeup | Wakeup
-
-log = logging.getLogger("shardcache")
 
 
 class Connection:
