@@ -103,7 +103,10 @@ class FunctionCache:
         context = self._context()
         if context.disabled or (entered.get() and bypassed()):
             return await self._call(context, args, kwargs)
-        return await cached_value.get(await self._request(context, args, kwargs, reads=True))
+        request = self._new_request(context, args, kwargs)
+        if not self._is_current(context, request):
+            await self._refresh_generation(request, context.generations, args, kwargs, reads=True)
+        return await cached_value.get(request)
 
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
         """Return the cached value, or `None`; recompute nothing."""
@@ -160,33 +163,39 @@ class FunctionCache:
 
         A generation that is due for a look is read from its node, along with the value if it `reads`.
         """
-        cluster = context.cluster()
+        request = self._new_request(context, args, kwargs)
+        if not self._is_current(context, request):
+            await self._refresh_generation(request, context.generations, args, kwargs, reads=reads)
+        return request
+
+    def _new_request(self, context: CacheContext, args: Args, kwargs: Kwargs) -> Request:
+        """Return the request of a call, with a key of the generation that is known."""
+        cluster, keys = context.cluster(), self._keys
         policy = self.policy
         if policy.ttl is DEFAULT:
             policy = self._with_default_ttl(cluster)
-        generations = context.generations
-        generation = generations[self._keys.prefix]
-        name = generation.name
         request = Request(
             cluster,
-            self._keys.key(args, kwargs, name),
+            keys.key(args, kwargs, context.generations[keys.prefix].name),
             lambda: self.function(*args, **kwargs),
             policy,
             context.protection,
             self.counters,
-            self._keys.tags(args, kwargs),
-            payloads=None if self._results is None else self._payloads_in(context, self._results),
+            keys.tags(args, kwargs) if keys.has_tags else (),
+            None,
+            None if self._results is None else self._payloads_in(context, self._results),
         )
-        if self._keys.has_result_tags:
-            request.result_tags = lambda result: self._keys.result_tags(args, kwargs, result)
+        if keys.has_result_tags:
+            request.result_tags = lambda result: keys.result_tags(args, kwargs, result)
         if policy.takes_arguments:
-            request.arguments = lambda: self._keys.arguments(args, kwargs)
-        if context.disabled or (
-            generation.epoch is generations.epoch and request.io.now() < generations.due
-        ):
-            return request
-        await self._refresh_generation(request, generations, args, kwargs, reads=reads)
+            request.arguments = lambda: keys.arguments(args, kwargs)
         return request
+
+    def _is_current(self, context: CacheContext, request: Request) -> bool:
+        """Return whether the generation of the request's key need not be looked up."""
+        generations = context.generations
+        is_known = generations[self._keys.prefix].epoch is generations.epoch
+        return context.disabled or (is_known and request.io.now() < generations.due)
 
     async def _refresh_generation(
         self, request: Request, generations: Generations, args: Args, kwargs: Kwargs, *, reads: bool

@@ -11,9 +11,9 @@ from collections.abc import Container, Coroutine, Sequence
 from typing import Any, Final
 
 from shardcache.core.cache_policy import lifetime_of
-from shardcache.core.commands import Command, Delete, Gets, Reply, Set
+from shardcache.core.commands import Command, Delete, Gets, Payload, Reply, Set
 from shardcache.core.values.entries import CacheEntry, entry_of
-from shardcache.core.values.flags import BARE_STUB, ERROR_FLAGS, is_mark
+from shardcache.core.values.flags import BARE_STUB, ENVELOPE_FLAGS, ERROR_FLAGS, is_mark
 from shardcache.core.values.freshness import Freshness, Stored, open_stored
 from shardcache.errors import NodeError, NodeRefusedError
 from shardcache.operations.cluster.members import Member
@@ -62,27 +62,39 @@ async def _get_in_block(request: Request) -> Any:
 
 async def _get(request: Request) -> Any:
     reply, versions = await request.read()
-    if type(reply) is tuple and not is_mark(reply):
-        stored = open_stored(reply)
-        if stored is not None:
-            state = request.freshness_of(stored, versions)
-            if state in SERVED:
-                value = request.decode(stored.payload)
-                if value is not NO_VALUE:
-                    if state is Freshness.STALE:
-                        request.count_stale()
-                    else:
-                        request.increment("hits")
-                    if state is Freshness.FRESH:
-                        return value
-                    return await _serve_stale(request, value, stored)
-            elif state in RESERVES:
-                return await _miss(request, _first_read(request, reply, versions), stored)
-    elif type(reply) is tuple and reply[0] == ERROR_FLAGS:
-        error = request.restore_error(reply)
-        if error is not None:
-            request.increment("hits")
-            raise raisable(error)
+    if type(reply) is tuple:
+        if is_mark(reply):
+            error = request.restore_error(reply) if reply[0] == ERROR_FLAGS else None
+            if error is not None:
+                request.increment("hits")
+                raise raisable(error)
+        elif reply[0] == ENVELOPE_FLAGS or request.tags or request.result_tags is not None:
+            return await _get_aged(request, reply, versions)
+        else:  # without age and tags: fresh until its node drops it
+            value = request.decode(reply)
+            if value is not NO_VALUE:
+                request.increment("hits")
+                return value
+    return await _miss(request, _first_read(request, reply, versions), None)
+
+
+async def _get_aged(request: Request, reply: Payload, versions: Sequence[bytes | None]) -> Any:
+    """Return the value in a reply if its age and tags allow it; otherwise recompute it."""
+    stored = open_stored(reply)
+    if stored is not None:
+        state = request.freshness_of(stored, versions)
+        if state in SERVED:
+            value = request.decode(stored.payload)
+            if value is not NO_VALUE:
+                if state is Freshness.STALE:
+                    request.count_stale()
+                else:
+                    request.increment("hits")
+                if state is Freshness.FRESH:
+                    return value
+                return await _serve_stale(request, value, stored)
+        elif state in RESERVES:
+            return await _miss(request, _first_read(request, reply, versions), stored)
     return await _miss(request, _first_read(request, reply, versions), None)
 
 
