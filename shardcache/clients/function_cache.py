@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from shardcache.clients.key_builder import KeyBuilder, function_name
@@ -21,7 +22,7 @@ from shardcache.operations.recompute.blocks import bypassed, entered
 from shardcache.operations.recompute.counters import RecomputeCounters
 from shardcache.operations.recompute.outcomes import NO_VALUE
 from shardcache.operations.recompute.protection import Protection
-from shardcache.operations.recompute.request import Request
+from shardcache.operations.recompute.request import FunctionRequest, Request
 
 # Arguments are passed on as they come, and descriptors bind whatever they are found on.
 Args = tuple[Any, ...]
@@ -98,14 +99,21 @@ class FunctionCache:
         self._payloads: tuple[CacheContext, Payloads] | None = None
         self.counters = RecomputeCounters(function_name(function))
 
-    async def value(self, args: Args, kwargs: Kwargs) -> Any:
+    def value(self, args: Args, kwargs: Kwargs) -> Coroutine[Any, Any, Any]:
         """Return the cached value; recompute it if it is missing."""
         context = self._context()
         if context.disabled or (entered.get() and bypassed()):
-            return await self._call(context, args, kwargs)
+            return self._call(context, args, kwargs)
         request = self._new_request(context, args, kwargs)
-        if not self._is_current(context, request):
-            await self._refresh_generation(request, context.generations, args, kwargs, reads=True)
+        if self._is_current(context, request):  # the usual case, without a frame of its own
+            return cached_value.get(request)
+        return self._value_after_look(request, context.generations, args, kwargs)
+
+    async def _value_after_look(
+        self, request: Request, generations: Generations, args: Args, kwargs: Kwargs
+    ) -> Any:
+        """Return the value after a look at the generation, which is due."""
+        await self._refresh_generation(request, generations, args, kwargs, reads=True)
         return await cached_value.get(request)
 
     async def peek(self, args: Args, kwargs: Kwargs) -> Any:
@@ -174,10 +182,10 @@ class FunctionCache:
         policy = self.policy
         if policy.ttl is DEFAULT:
             policy = self._with_default_ttl(cluster)
-        request = Request(
+        request = FunctionRequest(
             cluster,
             keys.key(args, kwargs, context.generations[keys.prefix].name),
-            lambda: self.function(*args, **kwargs),
+            None,
             policy,
             context.protection,
             self.counters,
@@ -185,10 +193,11 @@ class FunctionCache:
             None,
             None if self._results is None else self._payloads_in(context, self._results),
         )
+        request.called, request.args, request.kwargs = self.function, args, kwargs
         if keys.has_result_tags:
-            request.result_tags = lambda result: keys.result_tags(args, kwargs, result)
+            request.result_tags = partial(keys.result_tags, args, kwargs)
         if policy.takes_arguments:
-            request.arguments = lambda: keys.arguments(args, kwargs)
+            request.arguments = partial(keys.arguments, args, kwargs)
         return request
 
     def _is_current(self, context: CacheContext, request: Request) -> bool:
