@@ -437,8 +437,8 @@ MUTANTS = [
     Mutant(
         "the flights of a batch do not stand for each other in the wait-for graph",
         "io/single_flight.py",
-        "waits.append(self.work)",
-        "waits.append(self)",
+        "Edge(own, self.work)",
+        "Edge(own, self)",
         ("operations/recompute/test_many.py", "io/test_flight_batches.py"),
     ),
     Mutant(
