@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from heapq import heappop, heappush
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-# From this long on, a loop that wakes a waiter late has stood still: what it waits for had no chance.
-STOOD_STILL: Final = 0.05  # seconds
+from shardcache.backends.transport.channel import OWN_DELAY
 
 # The time, a number that keeps equal times in order, the waiter, and how much longer it may wait.
 _Due: TypeAlias = tuple[float, int, "asyncio.Future[None]", float]
@@ -31,7 +30,8 @@ class Alarm:
     def set(self, waiter: asyncio.Future[None], seconds: float) -> None:
         """Wake `waiter` after `seconds`.
 
-        If the loop is late, it stood still: the time that it was late is added, up to `seconds` more.
+        If the loop is late, it stood still, and what the waiter waits for had no chance: the time that it
+        was late is added, up to `seconds` more.
         """
         self._set += 1
         due = self._loop.time() + seconds
@@ -57,7 +57,7 @@ class Alarm:
         now = self._loop.time()
         while self._due and (self._due[0][0] <= now or self._due[0][2].done()):
             due, number, waiter, spare = heappop(self._due)
-            more = min(now - due, spare) if now - due > STOOD_STILL else 0.0
+            more = min(now - due, spare) if now - due > OWN_DELAY else 0.0
             if waiter.done():
                 continue
             if more > 0.0:

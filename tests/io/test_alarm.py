@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from operations.virtual import in_virtual_time
-from shardcache.io.alarm import STOOD_STILL, Alarm
+from shardcache.backends.transport.channel import OWN_DELAY
+from shardcache.io.alarm import Alarm
 
 
 def waiters(alarm, *seconds):
@@ -85,10 +86,10 @@ async def test_the_time_for_which_the_loop_stood_still_is_added():
     await short
     await asyncio.sleep(0)
     assert woken == {1.0: 6.0}
-    loop.passed += 4.0 + STOOD_STILL / 2
+    loop.passed += 4.0 + OWN_DELAY / 2
     await long
     await asyncio.sleep(0)
-    assert woken[10.0] == pytest.approx(10.0, abs=STOOD_STILL)
+    assert woken[10.0] == pytest.approx(10.0, abs=OWN_DELAY)
 
 
 @in_virtual_time
