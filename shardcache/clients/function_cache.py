@@ -105,7 +105,7 @@ class FunctionCache:
         if context.disabled or (entered.get() and bypassed()):
             return self._call(context, args, kwargs)
         request = self._new_request(context, args, kwargs)
-        if self._is_current(context, request):  # the usual case, without a frame of its own
+        if self._is_current(context, request):  # the usual case, without one more frame
             return cached_value.get(request)
         return self._value_after_look(request, context.generations, args, kwargs)
 
