@@ -30,7 +30,6 @@ NOT_OF_A_BLOCKING_CLIENT = {
         "redis",
         "hiredis",
         "pymemcache",
-        "json",
         "pickle",
         "tomllib",
     ),
