@@ -257,7 +257,10 @@ _NAMES_OF_MODULES: Final = {
     "shardcache.settings": ("Gutter", "Settings", "Shadow"),
 }
 _MODULE_OF: Final = {name: module for module, names in _NAMES_OF_MODULES.items() for name in names}
-_PACKAGES: Final = ("clients", "core", "decorators", "errors", "operations", "plugin", "settings")
+_INNER_MODULES: Final = (
+    *("backends", "clients", "core", "decorators", "errors"),
+    *("io", "operations", "plugin", "settings"),
+)
 
 __version__: str
 
@@ -266,7 +269,7 @@ def __getattr__(name: str) -> Any:  # one of the names above
     """Load on first use a public name, a module of the package, or the package's version."""
     if name == "__version__":
         return _version()
-    if name in _PACKAGES:
+    if name in _INNER_MODULES:
         return import_module(f"{__name__}.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
