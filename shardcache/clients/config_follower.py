@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import queue
 import signal
@@ -19,14 +18,13 @@ from shardcache.core.lifetimes import MAX_SECONDS, positive_seconds
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import TopologyChange
 from shardcache.errors import ClientClosedError, ConfigurationError, printable
+from shardcache.log import log
 from shardcache.settings import Settings
 from shardcache.settings.config_file import ConfigFile
 
 LOOK_EVERY: Final = 5.0  # seconds between two looks at the file
 
 SignalHandler = Callable[[int, FrameType | None], object] | int
-
-log = logging.getLogger("shardcache")
 
 
 class Following(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import weakref
 from collections.abc import Callable, Hashable, Iterable
@@ -23,6 +22,7 @@ from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.placement.url_warnings import url_warnings
 from shardcache.core.values.other_clients import OtherClients, largest_value
 from shardcache.errors import ClientClosedError, ConfigurationError
+from shardcache.log import log
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.moves import Move
@@ -39,8 +39,6 @@ BackendT = TypeVar("BackendT", bound=Backend | AsyncBackend)
 
 MIN_LOCK_NODES: Final = 3  # fewer do not survive the loss of one
 MOST_WARM: Final = 7 * 24 * 3600.0  # seconds for which old nodes may be read
-
-log = logging.getLogger("shardcache")
 
 
 class Handle(Protocol):

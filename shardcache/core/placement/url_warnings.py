@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
 from typing import Final
 
 from shardcache.core.placement.nodes import Node
@@ -74,6 +73,8 @@ def sends_password_in_clear(node: Node) -> bool:
 
 
 def _is_loopback(host: str) -> bool:
+    from ipaddress import ip_address  # noqa: PLC0415 - only a password on a plain connection asks
+
     try:
         return ip_address(host).is_loopback
     except ValueError:
