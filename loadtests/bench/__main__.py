@@ -67,6 +67,9 @@ def main() -> int:
     console.print(f"{bench.elapsed:.0f} s{late}; client and servers on one core unless said")
     if arguments.json:
         report.save(Path(arguments.json), results, bench.attendance, bench.elapsed)
+    if arguments.markdown:
+        table = report.markdown_of_goals(results)
+        Path(arguments.markdown).write_text(table, encoding="utf-8")
     if arguments.svg:
         from bench.pictures import draw_bars  # noqa: PLC0415 - matplotlib is not needed to measure
 
@@ -104,6 +107,7 @@ def _arguments() -> argparse.Namespace:
         "--minutes", type=float, default=MINUTES, help=f"time at most (default: {MINUTES:g})"
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
+    parser.add_argument("--markdown", metavar="FILE", help="write the goals to FILE as well")
     parser.add_argument("--svg", metavar="DIR", help="draw bars to DIR as well")
     parser.add_argument("--growth", metavar="DIR", help="draw how costs grow to DIR, and end")
     arguments = parser.parse_args()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bench.goals import Results
 from bench.rounds import Figures
@@ -94,8 +94,9 @@ def draw_curves(  # noqa: PLR0913 - what a picture says
     axes.set_xscale("log")
     if logarithmic:
         axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter("{x:,g}")

@@ -64,6 +64,16 @@ def table_of_goals(results: Results, *, whole: bool = True) -> Table:
     return table
 
 
+def markdown_of_goals(results: Results) -> str:
+    """Return the table of goals as a page shows it."""
+    lines = ["| work | in | now | reach | stretch | |", "|---|---|---|---|---|---|"]
+    for row in rows_of_goals(results):
+        bounds = (_bound(row["sense"], row[name]) for name in ("reach", "stretch"))
+        cells = (row["work"], row["in"], _number(row["now"]), *bounds, row["verdict"])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def rows_of_goals(results: Results) -> list[dict[str, Any]]:
     """Return each goal as JSON has it."""
     rows = []

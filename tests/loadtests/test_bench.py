@@ -41,7 +41,8 @@ def run(*words):
 def test_the_short_form_measures_every_goal(tmp_path):
     """Each case and subject that a goal names is there, unless a peer is left out with a reason."""
     file = tmp_path / "bench.json"
-    output = run("--quick", "--json", file, "--svg", tmp_path)
+    table = tmp_path / "goals.md"
+    output = run("--quick", "--json", file, "--markdown", table, "--svg", tmp_path)
     found = json.loads(file.read_text(encoding="utf-8"))
     assert len(found["goals"]) == len(GOALS)
     whole = set(found["left_out"]).isdisjoint(PEERS)
@@ -52,6 +53,7 @@ def test_the_short_form_measures_every_goal(tmp_path):
         assert reason
         assert f"left out: {name}" in output
     assert set(found["left_out"]) <= {*PEERS, "meta-memcache, get_many(1,000)"}
+    assert len(table.read_text(encoding="utf-8").splitlines()) == len(GOALS) + 2
     assert (tmp_path / "blocking-memcached.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert found["cases"]["get, 8 memcached"]["shardcache"]["cpu"] > 0
 
