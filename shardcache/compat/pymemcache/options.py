@@ -14,7 +14,7 @@ from pymemcache.exceptions import MemcacheIllegalInputError  # type: ignore[impo
 from shardcache.backends.expiry import RELATIVE_LIMIT
 from shardcache.backends.memcached.replies import CasToken
 from shardcache.core.commands import COUNTER_MAX
-from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.lifetimes import ttl_of_any_length
 from shardcache.core.placement.nodes import Node
 from shardcache.core.timeouts import DEFAULT_CALL, TimeoutPolicy
 from shardcache.errors import ConfigurationError
@@ -123,7 +123,7 @@ def ttl_of(expire: object, now: float) -> float | None:
     if number == 0:
         return None
     seconds = float(number) if number <= RELATIVE_LIMIT else number - now
-    return None if seconds > MAX_SECONDS else max(0.0, seconds)
+    return ttl_of_any_length(max(0.0, seconds))
 
 
 def digits_of(token: CasToken) -> bytes:
