@@ -85,6 +85,7 @@ class Cluster:
         "moving",
         "note_refused",
         "note_swallowed",
+        "observed",
         "observers",
         "observes_operations",
         "payloads",
@@ -121,6 +122,7 @@ class Cluster:
         self.default_ttl = default_ttl
         self.raises = on_error == "raise"
         self.observers = observers
+        self.observed = bool(observers)  # once: each call asks
         self.observes_operations = OperationFinished in observers.heard
         self.ejector = ejector
         self.lock_provider = lock_provider
@@ -224,7 +226,7 @@ class Cluster:
         except NodeError as error:
             reply = error
         seconds = io.now() - started
-        if self.observers or member.health.watched or isinstance(reply, NodeError):
+        if self.observed or member.health.watched or isinstance(reply, NodeError):
             self._record(member, command, started, seconds, until, reply)
             if self.failover is not None and isinstance(reply, NodeError):
                 return await try_again(self, self.failover, member, command, reply, until)
@@ -446,9 +448,9 @@ class Cluster:
         reply: Reply,
         error: NodeError | None,
     ) -> None:
-        observers = self.observers
-        if not observers:
+        if not self.observed:
             return
+        observers = self.observers
         if self.clearable or self.failover is not None:
             command = with_keys(command, [self.own_name(key) for key in keys_of(command)])
         if CallFinished in observers.heard:
