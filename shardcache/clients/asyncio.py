@@ -40,7 +40,7 @@ from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
-from shardcache.operations.keys import admin, ages, checking, counters, many, single
+from shardcache.operations.keys import admin, ages, checking, counters, many, single, straight
 from shardcache.operations.keys.admin import Stats
 from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.recompute import cached_value
@@ -72,7 +72,10 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     async def get(self, key: Key, default: Any = None) -> Any:
         """Return the value of `key`, or `default`; a stored `None` is a hit."""
-        return await single.get(self._cluster, key, default)
+        cluster = self._cluster
+        if cluster.straight:
+            return await straight.get_awaited(cluster, key, default)
+        return await single.get(cluster, key, default)
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """Return the keys found with their values, in no particular order; all nodes are asked at once.

@@ -34,7 +34,7 @@ from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
-from shardcache.operations.keys import admin, ages, checking, counters, many, single
+from shardcache.operations.keys import admin, ages, checking, counters, many, single, straight
 from shardcache.operations.keys.admin import Stats
 from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.port import run
@@ -65,7 +65,10 @@ class Client(ClientBase[Backend]):
 
     def get(self, key: Key, default: Any = None) -> Any:
         """Return the value of `key`, or `default`; a stored `None` is a hit."""
-        return run(lambda: single.get(self._cluster, key, default))
+        cluster = self._cluster
+        if cluster.straight:
+            return straight.get(cluster, key, default)
+        return run(lambda: single.get(cluster, key, default))
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """Return the keys found with their values, in no particular order; all nodes are asked at once.
@@ -81,7 +84,10 @@ class Client(ClientBase[Backend]):
         A `ttl` of `None` means no expiry, and zero or less deletes the key; it defaults to
         `default_ttl`. Raise `EncodeError` for a value that the codec cannot store.
         """
-        return run(lambda: single.store(self._cluster, key, value, ttl, When.ALWAYS))
+        cluster = self._cluster
+        if cluster.straight:
+            return straight.store(cluster, key, value, ttl)
+        return run(lambda: single.store(cluster, key, value, ttl, When.ALWAYS))
 
     def set_many(self, mapping: Mapping[Key, Any], ttl: TTL = DEFAULT) -> list[Key]:
         """Store every item for `ttl` seconds; return the keys that could not be stored.
@@ -100,7 +106,10 @@ class Client(ClientBase[Backend]):
 
     def delete(self, key: Key) -> bool:
         """Delete `key`; return whether it existed."""
-        return run(lambda: single.delete(self._cluster, key))
+        cluster = self._cluster
+        if cluster.straight:
+            return straight.delete(cluster, key)
+        return run(lambda: single.delete(cluster, key))
 
     def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete every key, all nodes at once; return how many existed.
@@ -150,7 +159,10 @@ class Client(ClientBase[Backend]):
         with `on_error="raise"`. Nodes of `pymemcache` only count up from zero, and raise
         `UnsupportedError` otherwise.
         """
-        return run(lambda: counters.incr(self._cluster, key, delta, initial, ttl, floor))
+        cluster = self._cluster
+        if cluster.straight and straight.counts(delta, initial, ttl, floor):
+            return straight.incr(cluster, key, delta)
+        return run(lambda: counters.incr(cluster, key, delta, initial, ttl, floor))
 
     def decr(
         self,

@@ -349,9 +349,9 @@ def _same(one: Topology, other: Topology) -> bool:
 
 def _set_io(cluster: Cluster, io: IO[Any]) -> None:
     """Replace the port of a cluster and of its locks."""
-    cluster.io = io
+    cluster.use_io(io)
     if cluster.locks is not None:
-        cluster.locks.io = io
+        cluster.locks.use_io(io)
 
 
 def changed_topology(

@@ -95,6 +95,8 @@ class StartingIO:
 
     __slots__ = ("_io", "_start")
 
+    straight = False
+
     def __init__(self, io: IO[Any], start: Callable[[], None]) -> None:  # as `Cluster` takes it
         self._io = io
         self._start = start

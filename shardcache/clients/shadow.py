@@ -153,6 +153,8 @@ class SamplingIO:
 
     __slots__ = ("_io", "_reads", "call", "now", "single_flight")
 
+    straight = False
+
     def __init__(self, io: IO[Any], reads: SampledReads) -> None:  # as `Cluster` takes it
         self._io = io
         self._reads = reads

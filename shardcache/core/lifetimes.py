@@ -57,6 +57,8 @@ def lifetime(ttl: TTL, default: float | None) -> float | None:
         return default
     if ttl is None:
         return None
+    if (type(ttl) is int or type(ttl) is float) and 0 < ttl <= MAX_SECONDS:  # nearly always
+        return float(ttl)
     seconds = _seconds(ttl)
     if math.isnan(seconds) or math.isinf(seconds):
         raise ValueError(f"ttl must be finite, not {seconds}")

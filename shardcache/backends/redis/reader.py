@@ -93,9 +93,10 @@ class ReplyReader:
         return self._place == len(self._data) and not (self._arrived or self._left or self.ready)
 
     @property
-    def skipping(self) -> bool:
-        """Return whether the rest of a skipped value is still to come."""
-        return self._skipped > 0
+    def at_rest(self) -> bool:
+        """Return whether nothing more belongs to what has arrived: no byte is left, none to be skipped."""
+        read = self._place == len(self._data) and not (self._arrived or self._left or self.ready)
+        return read and not self._skipped
 
     def feed(self, data: bytes) -> None:
         """Accept bytes in fragments of any size."""

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Final
 
 from shardcache.backends.live_objects import LiveObjects
@@ -22,7 +22,7 @@ from shardcache.backends.transport.dial import Expired, Wait
 from shardcache.backends.transport.limits import DialLimit
 from shardcache.backends.transport.sockets import RESTED
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
-from shardcache.backends.wire import Incarnation, Wire
+from shardcache.backends.wire import Incarnation, StraightWire, Wire
 from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
@@ -49,9 +49,11 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
-        "_armed",
         "answered",
+        "armed",
         "arrived",
+        "end_get",
+        "expect_get",
         "plain",
         "poll",
         "reading",
@@ -59,6 +61,7 @@ class Connection:
         "send",
         "since",
         "sock",
+        "start_get",
         "wire",
     )
 
@@ -77,18 +80,23 @@ class Connection:
         self.answered = True
         self.arrived = 0.0  # when a part of a reply last arrived
         self.since = time.monotonic()  # when it was created, or last became idle
-        self._armed = 0.0
+        self.armed = 0.0  # the timeout of the socket, in seconds
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
         if self.plain:
             sock.settimeout(None)
+        # The straight way of a `Get`, for plain sockets and wires that have one.
+        self.start_get: Callable[[bytes], bytes | None] = _start_nothing
+        if self.plain and isinstance(wire, StraightWire):
+            self.start_get, self.end_get = wire.start_get, wire.end_get
+            self.expect_get = wire.expect_get
 
     def arm(self, seconds: float) -> None:
         """Set the timeout of `send` and `recv`; raise `TimeoutError` unless `seconds` is above zero."""
         if seconds <= 0:
             raise TimeoutError
-        if seconds <= self._armed <= seconds + SLACK:
+        if seconds <= self.armed <= seconds + SLACK:
             return
-        self._armed = seconds = seconds + SLACK / 2
+        self.armed = seconds = seconds + SLACK / 2
         if not self.plain:
             self.sock.settimeout(seconds)
             return
@@ -120,8 +128,8 @@ class Connection:
             raise TimeoutError from None
 
     def _nonblocking(self) -> socket.socket:
-        if self._armed:
-            self._armed = 0.0
+        if self.armed:
+            self.armed = 0.0
             self.sock.settimeout(0)
         return self.sock
 
@@ -142,6 +150,10 @@ class Connection:
             self.sock.close()
         except AttributeError:  # an interrupt came before it had a socket
             return
+
+
+def _start_nothing(key: bytes) -> None:
+    """Return no request: every `Get` takes the general way."""
 
 
 class Slot:
@@ -173,7 +185,7 @@ class Pool:
         _pools.add(self)
 
     def _start(self) -> None:
-        self._idle: deque[Connection] = deque()
+        self.idle: deque[Connection] = deque()
         self._live: LiveObjects[Connection | Slot] = LiveObjects()
         # The waiting threads, first come first. Weak, so that an interrupted one leaves the queue.
         self._waiters: deque[weakref.ref[Waiter]] = deque()
@@ -186,7 +198,7 @@ class Pool:
         """Return an idle connection that still works, or `None`."""
         while True:
             try:
-                connection = self._idle.pop()
+                connection = self.idle.pop()
             except IndexError:
                 return None
             if time.monotonic() - connection.since < RESTED or not connection.stale:
@@ -201,7 +213,7 @@ class Pool:
             return
         connection.answered = False
         connection.since = time.monotonic()
-        self._idle.append(connection)
+        self.idle.append(connection)
         if self.closed:  # since the check above
             self.drop_idle()
         if self._waiters:
@@ -387,7 +399,7 @@ class Pool:
         """Close every idle connection."""
         while True:
             try:
-                self.discard(self._idle.pop())
+                self.discard(self.idle.pop())
             except IndexError:
                 return
 
@@ -399,7 +411,7 @@ class Pool:
     @property
     def use(self) -> PoolUse:
         """Return how many connections are open, and how many of them are in use."""
-        idle = len(self._idle)
+        idle = len(self.idle)
         number = self._live.count()
         return PoolUse(number, max(0, number - idle), self.size)
 

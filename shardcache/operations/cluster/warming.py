@@ -350,6 +350,7 @@ def with_move(cluster: Cluster, move: Move | None) -> Cluster:
     moving.moving = Moving(move, owner_by_name(move.topology, move.members, cluster.keys))
     plain = type(cluster)
     moving.__class__ = _kind(plain, announced=move.announced)  # type: ignore[arg-type]  # it looks at the hash of an instance
+    moving.use_io(cluster.io)
     return moving
 
 
