@@ -26,6 +26,8 @@ ROUNDS = 150
 class Nothing(Observer):
     """An observer of calls that does nothing."""
 
+    calls_client = False
+
     def call_finished(self, event: object) -> None:
         """Do nothing."""
 

@@ -39,6 +39,8 @@ class PrometheusObserver(Observer):
     registry has.
     """
 
+    calls_client = False
+
     def __init__(
         self, *, registry: CollectorRegistry = REGISTRY, buckets: Iterable[float] = BUCKETS
     ) -> None:
