@@ -16,6 +16,7 @@ from shardcache.backends.memcached.replies import (
     END,
     MAX_DIGITS,
     MORE,
+    RECACHE,
     UNEXPECTED,
     Answers,
     Head,
@@ -33,7 +34,7 @@ from shardcache.errors import NodeError
 TEMPLATED: Final = 1000  # keys of a batch that a template has lines for
 
 _all_plain = re.compile(rb"[!-~]*").fullmatch
-_are_flags = re.compile(rb"[0-9]{1,10}").fullmatch
+_is_number = re.compile(rb"[0-9]{1,10}").fullmatch
 
 
 class Template:
@@ -124,7 +125,7 @@ class GetManyReply:
         heads, values = parts[::2], parts[1::2]
         if 0 < len(values) == self._count <= TEMPLATED:
             flags = heads[0].rpartition(b" O")[0].rpartition(b" f")[2]
-            if _are_flags(flags) and b"\r\n".join((*heads, b"")) == _HIT_HEADS.fill(
+            if _is_number(flags) and b"\r\n".join((*heads, b"")) == _HIT_HEADS.fill(
                 self._count, self._first, tuple(map(len, values)), flags
             ):
                 return list(zip(repeat(int(flags)), values))
@@ -173,18 +174,30 @@ class GetManyReply:
         return position
 
     def take(self, head: Head, value: bytes | None) -> Any:
-        """Return all replies at `MN`; `scan` has taken every complete hit."""
-        return self._results if value is None and list(head) == [END] else UNEXPECTED
+        """Accept a hit that `scan` has not taken, or return all replies at `MN`."""
+        if value is None:
+            return self._results if list(head) == [END] else UNEXPECTED
+        match head:
+            case [b"VA", _, flags, token, *marks] if (
+                flags[:1] == b"f" and _is_number(flags[1:]) and RECACHE.issuperset(marks)
+            ):
+                return self._put(token, (int(flags[1:]), value))
+        return UNEXPECTED
 
     def too_large(self, head: Head, error: NodeError) -> Any:
         """Store the error for its key."""
         match head:
-            case [b"VA", _, _, token, *_] if token[:1] == b"O" and token[1:].isdigit():
-                place = int(token[1:]) - self._first
-                if self._next <= place < self._count:
-                    self._results[place] = error
-                    self._next = place + 1
-                    return MORE
+            case [b"VA", _, _, token, *_]:
+                return self._put(token, error)
+        return UNEXPECTED
+
+    def _put(self, token: bytes, reply: Payload | NodeError) -> Any:
+        if token[:1] == b"O" and _is_number(token[1:]):
+            place = int(token[1:]) - self._first
+            if self._next <= place < self._count:
+                self._results[place] = reply
+                self._next = place + 1
+                return MORE
         return UNEXPECTED
 
     def refuse(self, error: NodeError) -> Any:

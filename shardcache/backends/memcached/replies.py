@@ -29,7 +29,7 @@ Head = Sequence[bytes]  # the words of a reply line
 match_hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
 _match_hit_head = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10})").fullmatch
 # Marks that may end a reply line about an item that is being recomputed: won, stale, already won.
-_RECACHE: Final = frozenset({b"W", b"X", b"Z"})
+RECACHE: Final = frozenset({b"W", b"X", b"Z"})
 END: Final = b"MN"  # the reply that ends a batch
 NEVER: Final = -1  # in place of the seconds left
 
@@ -150,7 +150,7 @@ class GetReply(SingleReply):
         """Return the payload, or `None` on a miss."""
         match head:
             case [b"VA", _, flags, self.token, *marks] if (
-                flags[:1] == b"f" and flags[1:].isdigit() and _RECACHE.issuperset(marks)
+                flags[:1] == b"f" and flags[1:].isdigit() and RECACHE.issuperset(marks)
             ):
                 return int(flags[1:]), value
             case [b"EN", self.token]:
@@ -190,7 +190,7 @@ class GetsReply(TokenReply):
         match head:
             case [b"VA", _, flags, cas, self.token, *marks] if flags[
                 :1
-            ] == b"f" and _RECACHE.issuperset(marks):
+            ] == b"f" and RECACHE.issuperset(marks):
                 bits, version = parse_number(flags[1:]), self.cas_token(cas)
                 whole = bits is not None and version is not None
                 return ((bits, value), version) if whole else UNEXPECTED
@@ -207,7 +207,7 @@ class AgedReply(SingleReply):
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the payload and its seconds, or `None` on a miss."""
         match head:
-            case [b"VA", _, flags, word, self.token, *marks] if _RECACHE.issuperset(marks):
+            case [b"VA", _, flags, word, self.token, *marks] if RECACHE.issuperset(marks):
                 bits, left = parse_word(b"f", flags), parse_left(word)
                 if bits is None or left is None:
                     return UNEXPECTED
@@ -226,7 +226,7 @@ class PeekReply(SingleReply):
         """Return the flags without bytes, and the seconds left, or `None` on a miss."""
         match head:
             case [b"HD", flags, size, word, self.token, *marks] if (
-                value is None and _RECACHE.issuperset(marks)
+                value is None and RECACHE.issuperset(marks)
             ):
                 bits, length = parse_word(b"f", flags), parse_word(b"s", size)
                 left = parse_left(word)
@@ -255,7 +255,7 @@ class GetOrStubReply(TokenReply):
                 return NodeRefusedError("the server says: out of memory storing object", self._node)
             case [b"VA", _, flags, cas, self.token, *marks] if flags[
                 :1
-            ] == b"f" and _RECACHE.issuperset(marks):
+            ] == b"f" and RECACHE.issuperset(marks):
                 bits, version = parse_number(flags[1:]), self.cas_token(cas)
                 if bits is None or version is None or value is None:
                     return UNEXPECTED
@@ -314,7 +314,7 @@ class CodeReply(SingleReply):
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the meaning of the code."""
         match head:
-            case [code, self.token, *marks] if value is None and _RECACHE.issuperset(marks):
+            case [code, self.token, *marks] if value is None and RECACHE.issuperset(marks):
                 return self._answers.get(code, UNEXPECTED)
         return UNEXPECTED
 
@@ -405,7 +405,7 @@ class ExpiryReply(SingleReply):
             self._now = parse_number(figures.get("time", "").encode())
             return UNEXPECTED if self._now is None else MORE
         match head:
-            case [b"HD", word, self.token, *marks] if value is None and _RECACHE.issuperset(marks):
+            case [b"HD", word, self.token, *marks] if value is None and RECACHE.issuperset(marks):
                 left = parse_left(word)
                 if left is None:
                     return UNEXPECTED

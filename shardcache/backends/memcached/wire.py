@@ -59,6 +59,7 @@ from shardcache.backends.memcached.replies import (
     read_get,
 )
 from shardcache.backends.transport.coalesce import coalesce
+from shardcache.backends.transport.sockets import LARGE
 from shardcache.backends.wire import UNUSUAL, Incarnation
 from shardcache.core.commands import (
     Acquire,
@@ -106,6 +107,17 @@ DEFAULT_MAX_VALUE: Final = 1 << 20  # bytes; a server's default item limit (-I)
 _MODES: Final = {When.ABSENT: b" ME", When.PRESENT: b" MR"}
 
 
+class LargeValue:
+    """A value that arrives in many pieces, which are joined once; `missing` counts its bytes to come."""
+
+    __slots__ = ("head", "missing", "parts")
+
+    def __init__(self, head: Head, parts: list[bytes], missing: int) -> None:
+        self.head = head
+        self.parts = parts
+        self.missing = missing
+
+
 class MemcachedWire:
     """One connection's conversation in the meta protocol."""
 
@@ -113,12 +125,15 @@ class MemcachedWire:
     _encoders: ClassVar[Handlers[Callable[[MemcachedWire, Any], Encoded]]] = Handlers("memcached")
 
     __slots__ = (
-        "_buffer",
         "_clock",
+        "_ended",
         "_incarnation",
+        "_large",
         "_max_value",
         "_needed",
         "_node",
+        "_parts",
+        "_parts_size",
         "_pending",
         "_skipped",
         "_tail",
@@ -140,8 +155,11 @@ class MemcachedWire:
         self._token = randbelow(TOKENS)
         self._tail = b""  # the end of the last request that `start_get` made
         self._pending: deque[PendingReply] = deque()
-        self._buffer = bytearray()
-        self._needed = 0
+        self._parts: list[bytes] = []  # what has arrived and is not read yet
+        self._parts_size = 0
+        self._needed = 0  # bytes that must have arrived before it is worth another look
+        self._large: LargeValue | None = None  # the value that is arriving
+        self._ended: tuple[Head, bytes] | None = None  # a large value whose CRLF is still to come
         self._skipped = 0  # bytes still to come of a value that is too large
 
     def hello(self) -> bytes:
@@ -156,7 +174,7 @@ class MemcachedWire:
     @property
     def idle(self) -> bool:
         """Return whether the connection is at a reply boundary: no reply owed, no byte left over."""
-        return not (self._pending or self._buffer or self._skipped)
+        return not (self._pending or self._parts or self._skipped or self._large or self._ended)
 
     def encode(self, command: Command) -> Sequence[bytes]:
         """Return the bytes of `command` in order, and expect its reply."""
@@ -188,13 +206,15 @@ class MemcachedWire:
         """Accept bytes in fragments of any size; return the replies that are now complete."""
         if self._skipped:
             data = self._skip(data)
-        buffer = self._buffer
-        if buffer:
-            buffer += data
-            if len(buffer) < self._needed:
+        if self._large is not None:
+            data = self._add_to_large(self._large, data)
+        if self._parts:
+            self._parts.append(data)
+            self._parts_size += len(data)
+            if self._parts_size < self._needed:
                 return []
-            data = bytes(buffer)
-            buffer.clear()
+            data = b"".join(self._parts)
+            self._parts = []
         pending = self._pending
         # The usual case on a blocking connection; longer data may contain a value that is too large.
         if len(pending) == 1 and len(data) <= self._max_value:
@@ -221,6 +241,8 @@ class MemcachedWire:
                 position = first.scan(text, position, self._max_value)
             part = self._next_part(text, position)
             if part is None:
+                if self._large is not None:  # which has taken the rest
+                    return replies
                 break
             head, value, position = part
             if value is TOO_LARGE:
@@ -233,8 +255,21 @@ class MemcachedWire:
                 replies.append(reply)
                 pending.popleft()
         if position < size:
-            self._buffer += text[position:]
+            self._parts = [text[position:]]
+            self._parts_size = size - position
         return replies
+
+    def _add_to_large(self, large: LargeValue, data: bytes) -> bytes:
+        """Add what has arrived to a large value; return the bytes after it."""
+        missing = large.missing
+        if len(data) < missing:
+            large.parts.append(data)
+            large.missing = missing - len(data)
+            return b""
+        large.parts.append(data[:missing])
+        self._ended = large.head, b"".join(large.parts)
+        self._large = None
+        return data[missing:]
 
     def _take_hits(self, text: bytes, replies: list[Reply]) -> int:
         """Take the whole hits of single gets at the start of `text`; return where they end.
@@ -259,6 +294,8 @@ class MemcachedWire:
 
     def _next_part(self, text: bytes, position: int) -> tuple[Head, bytes | None, int] | None:
         """Return the words of the line at `position`, its value and their end, or `None` if incomplete."""
+        if self._ended is not None:
+            return self._end_large(self._ended, text, position)
         end = text.find(CRLF, position, position + MAX_LINE)
         if end < 0:
             if len(text) - position >= MAX_LINE:
@@ -273,11 +310,26 @@ class MemcachedWire:
             self._skipped = stop - start + 2
             return head, TOO_LARGE, len(text) - len(self._skip(text[start:]))
         if len(text) < stop + 2:
+            if stop - len(text) > LARGE:
+                self._large = LargeValue(head, [text[start:]], stop - len(text))
             self._needed = stop + 2 - position
             return None
         if not text.startswith(CRLF, stop):
             raise self._length_error()
         return head, text[start:stop], stop + 2
+
+    def _end_large(
+        self, ended: tuple[Head, bytes], text: bytes, position: int
+    ) -> tuple[Head, bytes, int] | None:
+        """Return the line and the value that have arrived, and the end of the CRLF after them."""
+        if len(text) - position < len(CRLF):
+            self._needed = len(CRLF)
+            return None
+        if not text.startswith(CRLF, position):
+            raise self._length_error()
+        self._ended = None
+        head, value = ended
+        return head, value, position + len(CRLF)
 
     def _skip(self, data: bytes) -> bytes:
         """Skip the rest of a value that is too large; return the bytes after it."""
@@ -387,8 +439,8 @@ class MemcachedWire:
         self._token = token = (self._token + 1) % TOKENS
         mode = b"" if when is When.ALWAYS else _MODES[when]  # the hash of an enum takes long
         expiry = memcached_exptime(ttl, self._clock)
-        block = self._store(key, self._check_size(payload), expiry, token, mode)
-        return (block,), CodeReply(b"O%d" % token, STORED)
+        chunks = self._store(key, self._check_size(payload), expiry, token, mode)
+        return chunks, CodeReply(b"O%d" % token, STORED)
 
     @_encoders.handles(SetMany)
     def _set_many(self, command: SetMany) -> Encoded:
@@ -404,7 +456,7 @@ class MemcachedWire:
             if len(payload[1]) > self._max_value:
                 results.append(ValueTooLargeError("more than max_value_bytes", self._node))
                 continue
-            blocks.append(self._store(key, payload, expiry, token, b""))
+            blocks += self._store(key, payload, expiry, token, b"")
             results.append(None)
         return self._batch(blocks, BatchReply(results, first, STORED))
 
@@ -413,19 +465,16 @@ class MemcachedWire:
         blocks.append(b"mn\r\n")
         return coalesce(blocks), pending
 
-    def _store(self, key: bytes, payload: Payload, expiry: int, token: int, mode: bytes) -> bytes:
+    def _store(
+        self, key: bytes, payload: Payload, expiry: int, token: int, mode: bytes
+    ) -> Sequence[bytes]:
+        """Return the request of a store; a large value is a piece of its own, so that it is not copied."""
         name, binary = encode_key(key)
         flags, data = payload
-        return b"ms %s %d F%d T%d%s O%d%s\r\n%s\r\n" % (
-            name,
-            len(data),
-            int(flags),
-            expiry,
-            mode,
-            token,
-            binary,
-            data,
-        )
+        words = (name, len(data), int(flags), expiry, mode, token, binary)
+        if len(data) > LARGE:
+            return b"ms %s %d F%d T%d%s O%d%s\r\n" % words, data, CRLF
+        return (b"ms %s %d F%d T%d%s O%d%s\r\n%s\r\n" % (*words, data),)
 
     @_encoders.handles(Cas)
     def _cas(self, command: Cas) -> Encoded:
@@ -439,8 +488,8 @@ class MemcachedWire:
         token = self._next_token()
         payload = self._check_size(command.payload)
         mode = b" C%d" % self._cas_number(command.token)
-        block = self._store(command.key, payload, expiry, token, mode)
-        return (block,), CodeReply(b"O%d" % token, CAS)
+        chunks = self._store(command.key, payload, expiry, token, mode)
+        return chunks, CodeReply(b"O%d" % token, CAS)
 
     @_encoders.handles(GetExpiry)
     def _get_expiry(self, command: GetExpiry) -> Encoded:
@@ -482,8 +531,8 @@ class MemcachedWire:
         token = self._next_token()
         payload = self._check_size(command.payload)
         expiry = memcached_exptime(command.ttl, self._clock)
-        block = self._store(command.key, payload, expiry, token, b" ME c")
-        return (block,), AcquireReply(b"O%d" % token, self._incarnation.number)
+        chunks = self._store(command.key, payload, expiry, token, b" ME c")
+        return chunks, AcquireReply(b"O%d" % token, self._incarnation.number)
 
     def _cas_number(self, token: Hashable) -> int:
         """Return the CAS number of a token, or 0, which no item has.

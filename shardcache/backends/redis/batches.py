@@ -31,6 +31,11 @@ STORED_LINES: Final[Mapping[object, bool]] = {b"OK": True}
 DELETED_LINES: Final[Mapping[object, bool]] = {1: True, 0: False}
 
 
+def bulk(word: bytes) -> bytes:
+    """Return a word as a command has it, with its length."""
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
 def filled(line: bytes, words: Sequence[bytes]) -> list[bytes]:
     """Return a `line` for each of its counts of words, which it holds with their lengths."""
     count = line.count(b"%b")

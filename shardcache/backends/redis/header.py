@@ -43,10 +43,13 @@ def to_redis(payload: Payload, version: bytes = _NO_VERSION, bare: frozenset[int
 
     Data that begins like a header always gets one, so that it is not taken for a header.
     """
+    return header_of(payload, version, bare) + payload[1]
+
+
+def header_of(payload: Payload, version: bytes = _NO_VERSION, bare: frozenset[int] = BARE) -> bytes:
+    """Return what stands before the data in the stored form: a header, or nothing."""
     flags, data = payload
-    if flags in bare and data[:1] != _MARK:
-        return data
-    return _HEADERS[flags] + version + data
+    return b"" if flags in bare and data[:1] != _MARK else _HEADERS[flags] + version
 
 
 def to_redis_all(
@@ -76,6 +79,13 @@ def from_redis_all(values: Iterable[bytes | None]) -> list[Any]:  # to which cal
         else from_redis(stored)
         for stored in values
     ]
+
+
+def from_redis_headed(head: bytes, rest: bytes) -> Payload:
+    """Return the payload of a stored form whose first `HEADER_SIZE` bytes, a header or not, are apart."""
+    if head[0] == REDIS_MARK:
+        return FLAGS_OF[head[1]], rest
+    return from_redis(head + rest)
 
 
 def from_redis(stored: bytes) -> Payload:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable
 from hashlib import sha1
 from typing import Any, Final
 
-from shardcache.backends.redis.header import from_redis
+from shardcache.backends.redis.header import from_redis, from_redis_headed
+from shardcache.backends.redis.reader import Headed
 from shardcache.backends.redis.replies import (
     Refusal,
     SingleReply,
@@ -28,6 +29,8 @@ def parse_value(raw: Any) -> Payload | None:
         return from_redis(raw)
     if raw is None:
         return None
+    if type(raw) is Headed:
+        return from_redis_headed(raw.head, raw.rest)
     raise UnexpectedError
 
 

@@ -24,6 +24,7 @@ from shardcache.backends.redis.batches import (
     STORED_LINES,
     ArraysReply,
     LinesReply,
+    bulk,
     filled,
     mget_spans,
 )
@@ -36,6 +37,7 @@ from shardcache.backends.redis.header import (
     VERSION_SIZE,
     from_redis,
     from_redis_all,
+    header_of,
     to_redis,
     to_redis_all,
     white_space,
@@ -98,6 +100,7 @@ from shardcache.backends.redis.scripts import (
     RENEW,
 )
 from shardcache.backends.transport.coalesce import coalesce
+from shardcache.backends.transport.sockets import LARGE
 from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import (
     UNREAD,
@@ -249,7 +252,8 @@ class RedisWire:
                 self._greet()
             while pending:
                 first = pending[0]
-                raw = ready.popleft() if ready else arrived.read(first.values)
+                head = HEADER_SIZE if first is VALUE else 0
+                raw = ready.popleft() if ready else arrived.read(first.values, head)
                 if raw is INCOMPLETE:
                     return replies
                 if self._limited:
@@ -341,13 +345,17 @@ class RedisWire:
 
     def _encode_payload(self, payload: Payload) -> bytes:
         stored = to_redis(payload, self._next_version(), self._bare)
-        if len(stored) > self._max_value:
-            raise self._oversize_error(stored)
+        self._check_size(len(stored))
         return stored
 
-    def _oversize_error(self, stored: bytes) -> ValueTooLargeError:
+    def _check_size(self, size: int) -> None:
+        """Raise `ValueTooLargeError` for a stored form that the node may not get."""
+        if size > self._max_value:
+            raise self._oversize_error(size)
+
+    def _oversize_error(self, size: int) -> ValueTooLargeError:
         return ValueTooLargeError(
-            f"a value of {len(stored)} bytes (at most {self._max_value})", self._node
+            f"a value of {size} bytes (at most {self._max_value})", self._node
         )
 
     def _next_version(self) -> bytes:
@@ -418,10 +426,26 @@ class RedisWire:
     @_encoders.handles(Set)
     def _set(self, command: Set) -> Sequence[bytes]:
         key, payload, ttl, when = command
+        if len(payload[1]) > LARGE:
+            return self._set_large(command)
         words = (b"SET", key, self._encode_payload(payload), *_ttl_words(ttl))
         if when is When.ALWAYS:  # the hash of an enum takes long
             return self._ask(STORED, *words)
         return self._ask(STORED_OR_NOT, *words, *_CONDITIONS[when])
+
+    def _set_large(self, command: Set) -> Sequence[bytes]:
+        """Return the request with the value as a piece of its own, so that it is not copied."""
+        key, payload, ttl, when = command
+        _, data = payload
+        header = header_of(payload, self._next_version(), self._bare)
+        size = len(header) + len(data)
+        self._check_size(size)
+        last = [*_ttl_words(ttl), *(() if when is When.ALWAYS else _CONDITIONS[when])]
+        first = b"*%d\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b" % (
+            *(3 + len(last), len(key), key, size, header),
+        )
+        self._pending.append(STORED if when is When.ALWAYS else STORED_OR_NOT)
+        return first, data, b"\r\n" + b"".join([bulk(word) for word in last])
 
     @_encoders.handles(SetMany)
     def _set_many(self, command: SetMany) -> Sequence[bytes]:
@@ -432,13 +456,11 @@ class RedisWire:
         words: list[bytes] = []
         for place, ((key, _), data) in enumerate(zip(items, stored, strict=True)):
             if len(data) > self._max_value:
-                replies[place] = self._oversize_error(data)
+                replies[place] = self._oversize_error(len(data))
             else:
                 words += (key, data)
         life = _ttl_words(command.ttl)
-        line = SET_LINE % (3 + len(life)) + b"".join(
-            b"$%d\r\n%b\r\n" % (len(word), word) for word in life
-        )
+        line = SET_LINE % (3 + len(life)) + b"".join(map(bulk, life))
         return self._ask_lines(replies, STORED_LINES, line, words)
 
     @_encoders.handles(Cas)

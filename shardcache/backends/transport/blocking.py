@@ -514,10 +514,10 @@ def _push(connection: Connection, unsent: deque[memoryview]) -> None:
     """Send until all is sent or the socket takes no more."""
     try:
         while unsent:
-            sent = connection.try_send(unsent[0])
-            if sent == len(unsent[0]):
-                unsent.popleft()
-            else:
+            sent = connection.try_send_all(unsent)
+            while unsent and sent >= len(unsent[0]):
+                sent -= len(unsent.popleft())
+            if sent:
                 unsent[0] = unsent[0][sent:]
     except WOULD_BLOCK:
         return

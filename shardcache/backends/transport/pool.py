@@ -14,7 +14,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from itertools import islice
 from typing import Final
 
 from shardcache.backends.live_objects import LiveObjects
@@ -27,6 +28,7 @@ from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
 
 SLACK: Final = 0.005  # seconds by which a socket's own timeout may pass a deadline
+CHUNKS: Final = 64  # that are sent at once; systems take at least 1,024
 _WAIT_SLICE: Final = 0.05  # seconds
 GARBAGE_SHARE: Final = 0.05  # the largest share of time spent on collecting garbage
 _YOUNG: Final = 1  # the generation that is collected in milliseconds
@@ -110,6 +112,12 @@ class Connection:
         if self.plain:
             return self.sock.send(data, socket.MSG_DONTWAIT)
         return self._nonblocking().send(data)
+
+    def try_send_all(self, chunks: Sequence[memoryview]) -> int:
+        """Do the same for some of many chunks, all at once if the socket can."""
+        if self.plain and len(chunks) > 1:
+            return self.sock.sendmsg(islice(chunks, CHUNKS), (), socket.MSG_DONTWAIT)
+        return self.try_send(chunks[0])
 
     def try_recv(self, size: int) -> bytes:
         """Receive what has arrived; raise `BlockingIOError` if nothing has."""
