@@ -97,6 +97,41 @@ def test_what_a_caller_sees_is_equal(make, kind, on_error):
         assert straight.gets(key)[0] == general.gets(key)[0]
 
 
+class Seeing(Observer):
+    """An observer of calls, keys and faults: what it heard, without times and the names of nodes."""
+
+    def __init__(self):
+        self.heard = []
+
+    def call_finished(self, event):
+        """Note a call, and whether it has a length."""
+        measured = event.started > 0 and event.seconds > 0
+        facts = measured, event.command, event.hits, event.misses, event.keys, type(event.error)
+        self.heard.append(facts)
+
+    def keys_accessed(self, event):
+        """Note the keys that a node answered for."""
+        self.heard.append((event.operation, event.keys, event.sizes, event.ttl))
+
+    def node_failed(self, event):
+        """Note a node's error."""
+        self.heard.append((type(event.error), event.swallowed))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_observer_hears_is_equal(make, kind):
+    """Of calls that a node answers, and of those that it refuses."""
+    seeing = Seeing()
+    heard = []
+    for client, _ in make(kind, observers=[seeing]):
+        seeing.heard.clear()
+        for call in CALLS.values():
+            outcome(client, call)
+        heard.append(list(seeing.heard))
+    assert len(heard[0]) > len(CALLS)
+    assert heard[0] == heard[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["get", "get a miss", "set", "delete", "incr"])
 @pytest.mark.parametrize("kind", KINDS)
@@ -185,14 +220,24 @@ class Counting(Observer):
         self.calls += 1
 
 
+class Operations(Observer):
+    """An observer of whole operations."""
+
+    def operation_finished(self, event):
+        """Ignore an operation."""
+
+
 def test_a_client_whose_calls_others_hear_of_takes_the_general_way(make_memcached):
-    """An observer, a shadow, a generation in the keys, a change of nodes: none is passed by."""
+    """An observer of operations, a shadow, a generation in the keys, a change of nodes: none is passed by."""
     server, other = make_memcached(), make_memcached()
     counting = Counting()
     with Client(server.url, observers=[counting]) as client:
         client.set("k", 1)
         client.get("k")
         assert counting.calls == 2
+        assert client._cluster.straight  # as for all others
+    with Client(server.url, observers=[Operations()]) as client:
+        assert not client._cluster.straight
     with (
         Client(server.url, clearable=True, namespace="n") as cleared,
         Client(server.url, shadow=Shadow(other.url, sample=1.0)) as shadowed,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-import dogpile
 import pytest
 from dogpile.cache import CacheRegion, make_region
 from dogpile.cache.api import NO_VALUE
@@ -13,6 +12,7 @@ from shardcache_dogpile import ShardCacheBackend
 
 from lock_service import LockService, running
 from shardcache import AsyncClient, Client, ConfigurationError, EncodeError
+from shardcache.settings import releases
 from shardcache.testing.servers import Server
 
 URL = "memory://a,b,c"
@@ -132,8 +132,8 @@ def test_unknown_arguments_are_logged(caplog: pytest.LogCaptureFixture):
 
 def test_an_old_framework_gets_words(monkeypatch: pytest.MonkeyPatch):
     """Where an installation has not checked what it needs."""
-    monkeypatch.setattr(dogpile, "__version__", "1.2.2")
-    with pytest.raises(ConfigurationError, match=r"needs dogpile.cache 1.3 or later, and 1.2.2 is"):
+    monkeypatch.setattr(releases, "version", lambda _: "1.2.2")
+    with pytest.raises(ConfigurationError, match=r"needs dogpile.cache 1.3 or newer, and 1.2.2 is"):
         make(url=URL)
 
 

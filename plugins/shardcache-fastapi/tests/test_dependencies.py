@@ -15,6 +15,7 @@ from shardcache_fastapi import BlockingCache, Cache, lifespan
 import shardcache
 from lock_service import LockService, running
 from shardcache import ConfigurationError
+from shardcache.settings import releases
 
 
 @asynccontextmanager
@@ -123,5 +124,13 @@ async def test_settings_that_cannot_be_used_stop_the_application(monkeypatch):
     monkeypatch.setattr(shardcache.decorators, "_defaults", shardcache.decorators.Defaults())
     monkeypatch.setenv("SHARDCACHE_URL", "rediss//127.0.0.1")
     with pytest.raises(ConfigurationError):
+        async with visiting(FastAPI(lifespan=lifespan)):
+            pass
+
+
+async def test_an_old_fastapi_gets_words(monkeypatch):
+    """At the start, where an installation has not checked what it needs."""
+    monkeypatch.setattr(releases, "version", lambda _: "0.95.2")
+    with pytest.raises(ConfigurationError, match=r"needs fastapi 0.115 or newer, and 0.95.2 is"):
         async with visiting(FastAPI(lifespan=lifespan)):
             pass

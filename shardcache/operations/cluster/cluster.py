@@ -94,6 +94,7 @@ class Cluster:
         "moving",
         "note_refused",
         "note_swallowed",
+        "observed",
         "observers",
         "observes_operations",
         "payloads",
@@ -130,8 +131,9 @@ class Cluster:
         self.default_ttl = default_ttl
         self.raises = on_error == "raise"
         self.observers = observers
-        self.use_io(io)
+        self.observed = bool(observers)  # once: each call asks
         self.observes_operations = OperationFinished in observers.heard
+        self.use_io(io)
         self.ejector = ejector
         self.lock_provider = lock_provider
         self.note_swallowed = note_swallowed
@@ -151,10 +153,11 @@ class Cluster:
     def use_io(self, io: IO[Any]) -> None:
         """Use another port, and decide whether the usual call about a key needs no more than its backend.
 
-        It needs more where a subclass has its own `ask`, or an observer hears of the call.
+        It needs more where a subclass has its own `ask`, or an observer hears of whole operations.
         """
         self.io = io
-        self.straight = type(self).ask is Cluster.ask and io.straight and not self.observers
+        own = type(self).ask is Cluster.ask
+        self.straight = own and io.straight and not self.observes_operations
 
     def use_failover(self, failover: Failover | None) -> None:
         """Choose the route to keys: `home` is that to their own members, whatever their health."""
@@ -246,7 +249,7 @@ class Cluster:
         except NodeError as error:
             reply = error
         seconds = io.now() - started
-        if self.observers or member.health.watched or isinstance(reply, NodeError):
+        if self.observed or member.health.watched or isinstance(reply, NodeError):
             return await self.conclude(member, command, started, seconds, until, reply)
         member.answered += 1
         member.seconds += seconds
@@ -262,7 +265,7 @@ class Cluster:
         reply: Reply,
     ) -> Reply:
         """End a call that needs more than two counts; return its reply, or that of a second try."""
-        self._record(member, command, started, seconds, until, reply)
+        self.record(member, command, started, seconds, until, reply)
         if self.failover is not None and isinstance(reply, NodeError):
             return await try_again(self, self.failover, member, command, reply, until)
         return reply
@@ -357,7 +360,7 @@ class Cluster:
             member, command = asks[place]
             answers[place] = reply, arrived - started
             if reply is not UNANSWERED:
-                self._record(member, command, started, arrived - started, until, reply)
+                self.record(member, command, started, arrived - started, until, reply)
         return answers
 
     def invalidated(self, name: bytes) -> None:
@@ -444,7 +447,7 @@ class Cluster:
         self.record_error(member, error)
         return error
 
-    def _record(  # noqa: PLR0913, PLR0917 - all facts of one call
+    def record(  # noqa: PLR0913, PLR0917 - all facts of one call
         self,
         member: Member,
         command: Command,
@@ -480,9 +483,9 @@ class Cluster:
         reply: Reply,
         error: NodeError | None,
     ) -> None:
-        observers = self.observers
-        if not observers:
+        if not self.observed:
             return
+        observers = self.observers
         if self.clearable or self.failover is not None:
             command = with_keys(command, [self.own_name(key) for key in keys_of(command)])
         if CallFinished in observers.heard:

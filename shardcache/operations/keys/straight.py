@@ -1,9 +1,10 @@
 """The straight way of the usual call: one key, a blocking port, and a node that answers.
 
 There is no coroutine, and no port between the call and the backend: a `get` takes a third less time
-above the socket. `Cluster.straight` tells whether a client's calls may come here. What turns out
-unusual, such as an error or a node that is ejected, goes on by the general way, from where it is:
-`single` and `counters` have every rule, and `tests/operations/keys/test_straight.py` compares both.
+above the socket. Observers of calls hear of them here as well. `Cluster.straight` tells whether a
+client's calls may come here. What turns out unusual, such as an error or a node that is ejected, goes
+on by the general way, from where it is: `single` and `counters` have every rule, and
+`tests/clients/test_straight.py` compares both.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def get(cluster: Cluster, key: Key, default: Any) -> Any:
         until = began + timeout
         reply = run(lambda: cluster.conclude(member, Get(name), began, seconds, until, reply))
         reply = cluster.unwrap(reply, None)
+    elif cluster.observed:
+        cluster.record(member, Get(name), began, seconds, began + timeout, reply)
     else:
         member.answered += 1
         member.seconds += seconds
@@ -64,6 +67,8 @@ async def get_awaited(cluster: Cluster, key: Key, default: Any) -> Any:
         until = began + timeout
         reply = await cluster.conclude(member, Get(name), began, seconds, until, reply)
         reply = cluster.unwrap(reply, None)
+    elif cluster.observed:
+        cluster.record(member, Get(name), began, seconds, began + timeout, reply)
     else:
         member.answered += 1
         member.seconds += seconds
@@ -122,6 +127,9 @@ def _ask(cluster: Cluster, member: Member, command: Command, began: float) -> Re
     seconds = cluster.io.now() - began
     if health.watched or isinstance(reply, NodeError):
         return run(lambda: cluster.conclude(member, command, began, seconds, until, reply))
-    member.answered += 1
-    member.seconds += seconds
+    if cluster.observed:
+        cluster.record(member, command, began, seconds, until, reply)
+    else:
+        member.answered += 1
+        member.seconds += seconds
     return reply
