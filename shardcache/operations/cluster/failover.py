@@ -7,8 +7,8 @@ no route, and so no stand-in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardcache.core.capabilities import CAS, STUBS
 from shardcache.core.commands import (
@@ -98,6 +98,17 @@ class StandIn(Member):
             return self.owner, command  # it is back since the key was routed
         keys = [own_key(DETOURED, key) for key in keys_of(command)]
         return self.member, with_ttl_cap(with_keys(command, keys), self._cap)
+
+
+class DetouredToken(NamedTuple):
+    """A stand-in's token for `cas`, as no other node takes it: its number may be one of theirs."""
+
+    token: Hashable
+
+
+def token_for_caller(member: Member, token: Hashable) -> Hashable:
+    """Return the token of a value that `member` has, as `gets` returns it: `cas` asks the owner."""
+    return DetouredToken(token) if isinstance(member, StandIn) else token
 
 
 class _Budget:
