@@ -432,8 +432,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
     async def flush_node(self, name: str) -> bool:
         """Empty the node called `name`, for all its users; return whether it did.
 
-        Do so before a node that was away comes back: its values are out of date. Raise `TopologyError`,
-        which lists the known names, if there is no such node.
+        Do so before a node that was away comes back: its values are out of date. The name is one of
+        `counters`, such as `gutter b` for a spare node, or `old b` for one that keys move away from.
+        Raise `TopologyError`, which lists the known names, if there is no such node.
         """
         return await admin.flush_node(self._cluster, name)
 

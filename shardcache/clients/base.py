@@ -210,7 +210,7 @@ class ClientBase(ABC, Generic[BackendT]):
         )
         if settings.lock_nodes is not None:
             voters = Topology(settings.lock_nodes, topology.strategy)
-            self._cluster.locks = self._cluster.with_nodes(voters, membership.build(voters))
+            self._cluster.locks = self._cluster.of_locks(voters, membership.build(voters))
         warn_of_unverified(ssl_context)
         if self._cluster.disabled:
             warn_of_disabled()

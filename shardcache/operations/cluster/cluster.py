@@ -144,6 +144,12 @@ class Cluster:
         self.home: Route = router(self.topology, self.members, self.keys)
         self.route: Route = self.home if failover is None else detouring(self.home, failover)
 
+    def of_locks(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
+        """Return a cluster of nodes that serve only locks, for which no other stands in."""
+        cluster = copy(self)
+        cluster.use_failover(None)
+        return cluster.with_nodes(topology, members)
+
     @property
     def move(self) -> Move | None:
         """The change of nodes in progress, if there is one."""
@@ -157,13 +163,15 @@ class Cluster:
         or `next` one of a change in progress.
         """
         locks = {} if self.locks is None else self.locks.members
+        named = {f"lock {name}": member for name, member in locks.items()}
+        return {**self.members, **named, **self.value_members}
+
+    @property
+    def value_members(self) -> dict[str, Member]:
+        """All of them that keep values, by the same names: those that serve only locks are left out."""
         others = {} if self.move is None else self.move.others(self.members)
-        return {
-            **self.members,
-            **{f"lock {name}": member for name, member in locks.items()},
-            **{f"gutter {name}": member for name, member in self.spares.items()},
-            **others,
-        }
+        spares = {f"gutter {name}": member for name, member in self.spares.items()}
+        return {**self.members, **spares, **others}
 
     @property
     def spares(self) -> Mapping[str, Member]:
