@@ -197,6 +197,7 @@ class Membership(Generic[BackendT]):
                     used = set(changed.all_members.values())
                     for member in used.difference(cluster.all_members.values()):
                         cluster.ejector.add(member, self._identity(member.node))
+                    _hand_over(cluster, changed)
                     if self.cluster is cluster:  # no finalizer has changed it meanwhile
                         self.cluster = changed
                         break
@@ -335,6 +336,21 @@ class Closed:
 
     def __getattr__(self, name: str) -> Any:  # every attribute raises
         raise ClientClosedError(f"this {self._kind} is closed")
+
+
+def _hand_over(before: Cluster, after: Cluster) -> None:
+    """Keep what is known of a server that the nodes after a change reach under other options."""
+    own = list(after.members.values())
+    heirs = {_server_of(member): member for member in own}
+    for former in before.value_members.values():
+        heir = None if former in own else heirs.get(_server_of(former))
+        if heir is not None:
+            before.ejector.succeed(heir, former)
+
+
+def _server_of(member: Member) -> tuple[object, ...]:
+    address = member.node.address
+    return address.host, address.port, address.path
 
 
 def _follows(own: Cluster, current: Cluster) -> bool:
