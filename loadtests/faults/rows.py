@@ -73,7 +73,7 @@ ROWS: Final = (
         scene=outages.churn,
         quick=True,
         guards=(
-            Guard("return", "all asked again after", THREADS, quick=True),
+            Guard("return", "all asked again after", THREADS),
             Guard("matching", "of another key", TASKS, quick=True),
         ),
     ),

@@ -82,7 +82,7 @@ def reused(stage: Stage) -> Iterator[Finding]:
 
 def lasting(stage: Stage) -> Iterator[Finding]:
     """Call during faults for a while; resource use must not grow (C8)."""
-    seconds = stage.seconds(45.0, 10.0)
+    seconds = stage.seconds(45.0, 6.0)
     with stage.play(rate=3000.0, keeps=False) as play:
         warm_up(play, 2.0)
         before = play.usage()

@@ -50,13 +50,14 @@ def cut(stage: Stage) -> Iterator[Finding]:
     tally: Counter[str] = Counter()
     longest = 0.0
     subject = f"faults.cutting:{'Threads' if stage.crew.blocking else 'Tasks'}Caller"
-    with stage.play(1, proxied=True, subject=subject, filled=False) as play:
+    timeout = stage.seconds(TIMEOUT, 0.3)
+    with stage.play(1, proxied=True, subject=subject, filled=False, timeout=timeout) as play:
         play.meter.reset()
         for operation in play.actor.tell("operations"):
             for how in ("rst", "fin", "stall"):
                 for size in _places(_size(play, operation))[::step]:
                     outcome, following, seconds = _cut_once(play, operation, size, how)
-                    if how == "stall" and seconds < TIMEOUT / 2:
+                    if how == "stall" and seconds < timeout / 2:
                         continue  # it held nothing up: it began behind a reply that was shorter
                     tally.update((outcome, f"next {following}", "cases"))
                     longest = max(longest, seconds)
