@@ -146,11 +146,15 @@ class Failover:
         self._budget = _Budget()
 
     def over(self, topology: Topology, members: Mapping[str, Member]) -> Failover:
-        """Return the failover of a cluster with other nodes."""
+        """Return the failover of a cluster with other nodes; forget the stand-ins of those that left."""
         present = {*members.values(), *self.spares.values()}
         for pair in list(self._stand_ins):
             if not present.issuperset(pair):
                 self._retire(pair)
+        return self.placed_by(topology, members)
+
+    def placed_by(self, topology: Topology, members: Mapping[str, Member]) -> Failover:
+        """Return this failover for keys that another topology places."""
         if self.spare:
             return self
         changed = Failover(topology, members, self.cap)
