@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from faults.scenes import failover, lives, moving, network, outages, pauses, stale
+from faults.scenes import failover, lives, moving, network, outages, pauses, single, stale
 from faults.scenes.common import Scene
 from faults.stage import (
     BOTH,
@@ -15,6 +15,7 @@ from faults.stage import (
     MANY_TASKS,
     MANY_THREADS,
     RUNS,
+    TASK,
     TASKS,
     THREAD,
     THREADS,
@@ -114,12 +115,58 @@ ROWS: Final = (
         guards=(Guard("boundaries", "next calls that were not right", THREADS, quick=True),),
     ),
     Row(
+        name="E2",
+        fault="1 of 3 fails each call",
+        scene=network.failing,
+        quick=True,
+        guards=(
+            Guard("restraint", "attempts at the failing node", THREADS, quick=True),
+            Guard("ejection", "attempts at the failing node", TASKS, quick=True),
+        ),
+    ),
+    Row(
         name="A12",
         fault="fewer connections than callers",
         scene=network.limited,
         crews=(MANY_THREADS, MANY_TASKS),
         kinds=ALL,
         guards=(Guard("limits", "times left out", MANY_THREADS),),
+    ),
+    Row(
+        name="deadline",
+        fault="data that always comes, read slowly",
+        scene=single.slowly_read,
+        crews=(THREAD, TASK),
+        kinds=ALL,
+        guards=(Guard("clock", "whole call", THREAD),),
+    ),
+    Row(
+        name="batch",
+        fault="a large reply stalls",
+        scene=single.cut_in_a_batch,
+        crews=(THREAD, TASK),
+        kinds=ALL,
+        quick=True,
+        guards=(Guard("pieces", "values kept", THREAD, "redis", quick=True),),
+    ),
+    Row(
+        name="names",
+        fault="look-ups of names hang",
+        scene=single.names_hang,
+        crews=(THREAD, TASK),
+        quick=True,
+        guards=(Guard("last-address", "stored again after the restart", TASK, quick=True),),
+    ),
+    Row(
+        name="rights",
+        fault="no right to write, then no password",
+        scene=single.rights_taken,
+        crews=(THREAD, TASK),
+        kinds=REDIS,
+        quick=True,
+        guards=(
+            Guard("drops", "old values read after a refused write", THREAD, "redis", quick=True),
+        ),
     ),
     Row(
         name="B1",
