@@ -534,6 +534,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
         await asyncio.gather(*(backend.aclose() for backend in retired))
         return change
 
+    def _announce(self, nodes: tuple[Node, ...]) -> TopologyChange:
+        return asyncio.run(self.announce_nodes(nodes))
+
     def _use_nodes(self, nodes: tuple[Node, ...], warm_for: float) -> TopologyChange:
         return asyncio.run(self.set_nodes(nodes, warm_for=warm_for))
 

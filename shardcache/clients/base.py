@@ -13,7 +13,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, Self
 
 from shardcache.backends.base import BackendOptions
-from shardcache.clients.config_follower import LOOK_EVERY, ConfigFollower, config_follower
+from shardcache.clients.config_follower import LOOK_EVERY, ConfigFollower, Given, config_follower
 from shardcache.clients.construction import (
     backend_options,
     build_codec,
@@ -30,7 +30,7 @@ from shardcache.clients.construction import (
 )
 from shardcache.clients.function_cache import CacheContext
 from shardcache.clients.many import item_type
-from shardcache.clients.membership import BackendT, Membership, warm_seconds
+from shardcache.clients.membership import BackendT, Membership
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.probers import shared_prober
 from shardcache.clients.recompute_log import RecomputeLog
@@ -76,6 +76,7 @@ from shardcache.settings import (
     Gutter,
     Settings,
     Shadow,
+    follows,
     is_disabled,
     names_file,
 )
@@ -238,7 +239,7 @@ class ClientBase(ABC, Generic[BackendT]):
         cls,
         default: str | None = None,
         *,
-        follow: bool = False,
+        follow: bool | None = None,
         observers: Iterable[object] = (),
     ) -> Self:
         """Create a client from `SHARDCACHE_URL` and the other variables of the settings page.
@@ -246,9 +247,11 @@ class ClientBase(ABC, Generic[BackendT]):
         When neither it nor `SHARDCACHE_CONFIG` is set, `default` is the URL: for example `memory://a,b,c`
         to cache in the memory of each process. Without a default raise `ConfigurationError`, which names
         the variables. With `follow` and a file in `SHARDCACHE_CONFIG` the client follows that file: see
-        `follow_config`.
+        `follow_config`. `None` follows it if `SHARDCACHE_FOLLOW` is set to `yes`.
         """
         client = cls.from_settings(Settings.from_env(os.environ, default), observers=observers)
+        if follow is None:
+            follow = follows(os.environ)
         if follow and names_file(os.environ):
             client.follow_config()
         return client
@@ -330,7 +333,8 @@ class ClientBase(ABC, Generic[BackendT]):
         *,
         every: float | timedelta | None = LOOK_EVERY,
         on_signal: int | None = None,
-        warm_for: float | timedelta = 0.0,
+        warm_for: float | timedelta | None = None,
+        announce_for: float | timedelta | None = None,
     ) -> None:
         """Use the nodes of a file of settings, now and whenever they change there.
 
@@ -339,9 +343,11 @@ class ClientBase(ABC, Generic[BackendT]):
         every `every` seconds. With `on_signal`, such as `signal.SIGHUP`, it reads the file when that
         signal comes, and with `every=None` only then. The handler that the signal has is called too.
 
-        Nodes change with their names and weights, as by `set_nodes` with this `warm_for`. Other settings do not: the log
-        names those that need a restart. A file that cannot be used changes nothing, and is a warning in
-        the log, once.
+        Nodes change with their names and weights, as by `set_nodes` with this `warm_for`; with
+        `announce_for` they are announced for that many seconds before, and for two looks at least. `None` is
+        what the file says in its table `[follow]`, else 0. What is found at the first look is used at once,
+        and no old node is read. Other settings do not change: the log names those that need a restart. A
+        file that cannot be used changes nothing, and is a warning in the log, once.
 
         Raise `ConfigurationError` if the file cannot be used, if `SHARDCACHE_URL` overrides its nodes,
         on a second call, on a view, and for a signal outside the main thread.
@@ -352,7 +358,8 @@ class ClientBase(ABC, Generic[BackendT]):
             )
         if self._follower is not None:
             raise ConfigurationError(f"follow_config: this client has {self._follower!r} already")
-        self._follower = config_follower(self, path, every, on_signal, warm_seconds(warm_for))
+        given = Given.of(warm_for=warm_for, announce_for=announce_for)
+        self._follower = config_follower(self, path, every, on_signal, given)
         self._membership.add_service(self._follower)
 
     @property
@@ -498,6 +505,10 @@ class ClientBase(ABC, Generic[BackendT]):
 
         It must not hold the client, which could then never be dropped.
         """
+
+    @abstractmethod
+    def _announce(self, nodes: tuple[Node, ...]) -> TopologyChange:
+        """Prepare for these nodes; called in a thread without an event loop."""
 
     @abstractmethod
     def _use_nodes(self, nodes: tuple[Node, ...], warm_for: float) -> TopologyChange:

@@ -494,6 +494,9 @@ class Client(ClientBase[Backend]):
             backend.close()
         return change
 
+    def _announce(self, nodes: tuple[Node, ...]) -> TopologyChange:
+        return self.announce_nodes(nodes)
+
     def _use_nodes(self, nodes: tuple[Node, ...], warm_for: float) -> TopologyChange:
         return self.set_nodes(nodes, warm_for=warm_for)
 

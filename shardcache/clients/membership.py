@@ -16,13 +16,12 @@ from shardcache.clients.construction import build_strategy
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.services import Service, Services, StartingIO
 from shardcache.core.events import TopologyChanged, WarmUpEnded
-from shardcache.core.lifetimes import seconds_or_zero
 from shardcache.core.placement.nodes import MEMORY, Node
 from shardcache.core.placement.strategy import Strategy
 from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.placement.url_warnings import url_warnings
 from shardcache.core.values.other_clients import OtherClients, largest_value
-from shardcache.errors import ClientClosedError, ConfigurationError
+from shardcache.errors import ClientClosedError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.moves import Move
@@ -31,6 +30,7 @@ from shardcache.operations.locks.redlock import Redlock
 from shardcache.operations.port import IO
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import node_list
+from shardcache.settings.follow import follow_seconds
 
 if TYPE_CHECKING:  # loaded with the first node that speaks TLS
     import ssl
@@ -38,7 +38,6 @@ if TYPE_CHECKING:  # loaded with the first node that speaks TLS
 BackendT = TypeVar("BackendT", bound=Backend | AsyncBackend)
 
 MIN_LOCK_NODES: Final = 3  # fewer do not survive the loss of one
-MOST_WARM: Final = 7 * 24 * 3600.0  # seconds for which old nodes may be read
 
 log = logging.getLogger("shardcache")
 
@@ -382,10 +381,7 @@ def changed_topology(
 
 def warm_seconds(warm_for: float | timedelta) -> float:
     """Return `warm_for` in seconds; raise `ConfigurationError` for what is no length of time."""
-    try:
-        return seconds_or_zero(warm_for, MOST_WARM)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"warm_for {error}") from None
+    return follow_seconds("warm_for", warm_for)
 
 
 _with_services: LiveObjects[Membership[Any]] = LiveObjects()
