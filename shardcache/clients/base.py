@@ -114,27 +114,27 @@ class ClientBase(ABC, Generic[BackendT]):
     ) -> None:
         """Create a client of `nodes`; it connects to nothing before its first call.
 
-        `nodes` are URLs or `Node`s; their order matters only to strategies that say so. `strategy`
-        and `codec` are registered names, with options as in `ketama:profile=twemproxy`, or objects.
+        `nodes` are URLs or `Node`s; their order matters only to strategies that say so. `strategy` and
+        `codec` are registered names, with options as in `ketama:profile=twemproxy`, or objects.
         `secret` signs what is stored, except whole numbers, and then nothing unsigned is read. It is
         text or bytes, at least 16 of them, or several, of which the first signs. `read_unsigned` still
         reads what other clients wrote on memcached, pickles included. Pickles run code: anyone with
         write access to the cache can plant one. `read_unsigned="plain"` excludes pickles.
         `read_compressed` inflates what other clients compressed. `namespace` is put before every key.
-        `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds,
-        for a whole call, however many nodes it asks. `on_error="miss"` reads a failing node as a miss
-        and reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
+        `default_ttl` is in seconds; `None` means no expiry. `timeout` is one deadline, in seconds, for
+        a whole call, however many nodes it asks. `on_error="miss"` reads a failing node as a miss and
+        reports its writes as `False`; `"raise"` lets its `NodeError` reach the caller.
         `on_overflow="flush"` empties a node, when it is back, on which more writes have failed than a
-        client remembers; `"warn"` leaves it as it is, and says so in the log.
-        `failover="next"` keeps the keys of a node that is down on the next node of each key's order of
-        preference, for at most a minute each, and a `Gutter` on spare nodes; `"miss"` keeps them nowhere.
-        `pool_size` bounds blocking connections per node. With `clearable`, `clear()` can empty the
-        namespace: the names of its keys then carry a generation, so that clients with and without
-        it share no value. `locks` says who keeps locks: `"redlock"`, a majority of the nodes, or the URL
-        of a service for which a plugin is installed. `lock_nodes` are nodes for locks only; without them
-        `"redlock"` keeps locks on the cache nodes. `ssl_context` is used for all nodes with TLS, in
-        place of the options of their URLs. `shadow` names other nodes that a sample of all reads is compared with. `observers` receive
-        events.
+        client remembers; `"warn"` leaves it as it is, and says so in the log. `failover="next"` keeps
+        the keys of a node that is down on the next node of each key's order of preference, for at most
+        a minute each, and a `Gutter` on spare nodes; `"miss"` keeps them nowhere. `pool_size` bounds
+        blocking connections per node. With `clearable`, `clear()` can empty the namespace: the names of
+        its keys then carry a generation, so that clients with and without it share no value. `locks`
+        says who keeps locks: `"redlock"`, a majority of the nodes, or the URL of a service for which a
+        plugin is installed. `lock_nodes` are nodes for locks only; without them `"redlock"` keeps locks
+        on the cache nodes. `ssl_context` is used for all nodes with TLS, in place of the options of
+        their URLs. `shadow` names other nodes that a sample of all reads is compared with. `observers`
+        receive events.
 
         Raise `ConfigurationError` listing every fault found in all of these, and in a process whose
         sockets eventlet has replaced.

@@ -15,6 +15,7 @@ from shardcache.backends.locking import ProcessLock
 from shardcache.clients.construction import build_strategy
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.services import Service, Services, StartingIO
+from shardcache.core.commands import FlushAll
 from shardcache.core.events import TopologyChanged, WarmUpEnded
 from shardcache.core.placement.nodes import MEMORY, Node
 from shardcache.core.placement.strategy import Strategy
@@ -126,6 +127,16 @@ class Membership(Generic[BackendT]):
         except BaseException:
             self.end(move)
             raise
+
+    async def empty(self, node: Node) -> None:
+        """Empty a node that is to be added; raise its error, or `TopologyError` if it cannot be added."""
+        cluster = self.cluster
+        cluster.topology.adding(node)
+        backend = self._connect(node)
+        try:
+            await cluster.io.call(backend, FlushAll(), cluster.deadline())
+        finally:
+            self._close_later([backend])
 
     def announce(
         self, decide: Callable[[Topology], Topology]

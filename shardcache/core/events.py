@@ -269,11 +269,12 @@ Event: TypeAlias = (
 class Observer:
     """An observer of a client: one method per kind of event, each optional.
 
-    Subclass it, or bring any object with some of these methods. A method is called in the thread
-    or loop of the call it reports (`node_ejected`, `node_restored`, `deletes_replayed` and
-    `deletes_overflowed` in any thread of this process), so it must be quick, and must not block. Its exceptions are counted (`observer_errors`
-    in `stats()`) and do not reach the caller. It may call the client it observes: such calls cause
-    no events for this client's observers, for that would never end.
+    Subclass it, or bring any object with some of these methods. A method is called in the thread or
+    loop of the call it reports (`node_ejected`, `node_restored`, `deletes_replayed` and
+    `deletes_overflowed` in any thread of this process), so it must be quick, and must not block. Its
+    exceptions are counted (`observer_errors` in `stats()`) and do not reach the caller. It may call the
+    client it observes: such calls cause no events for this client's observers, for that would never
+    end.
     """
 
     def call_finished(self, event: CallFinished) -> None:

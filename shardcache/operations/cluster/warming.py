@@ -96,10 +96,14 @@ class MovingCluster(Cluster):
 
     async def ask(self, member: Member, command: Command, deadline: float | None = None) -> Reply:
         """Ask a key's node, and its other node as far as that is needed."""
-        if not self._others([(member, command)]):
+        if self._is_over() or not self._others([(member, command)]):
             return await super().ask(member, command, deadline)
         ((reply, _),) = await self.ask_timed([(member, command)], deadline)
         return reply
+
+    def _is_over(self) -> bool:
+        """Return whether the other nodes are not asked any more."""
+        return False
 
     @property
     def _move(self) -> Move:
