@@ -15,8 +15,9 @@ from shardcache.core.values.flags import BARE_STUB, RAW_FLAGS
 from shardcache.core.values.payloads import Decode, Payloads
 from shardcache.errors import NodeError
 from shardcache.operations.cluster.cluster import Cluster
+from shardcache.operations.cluster.failover import Failover
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.cluster.routing import Key, Place, Route
+from shardcache.operations.cluster.routing import Key, Place, Route, detouring
 
 _EMPTY: Final[Payload] = (RAW_FLAGS, b"")  # empty bytes that no stub looks like
 
@@ -65,15 +66,22 @@ class SerdeCluster(Cluster):
 
     def __init__(self, *, rules: KeyRules, values: Payloads, **parts: Any) -> None:
         """Take the parts of a `Cluster`, with other names, places and values."""
-        super().__init__(**{**parts, "payloads": values})
         self._rules = rules
-        self.route = self.home = rules.router(self.topology, self.members)
+        super().__init__(**{**parts, "payloads": values})
 
-    def with_nodes(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
-        """Return a cluster of another topology, with everything else unchanged."""
-        cluster = super().with_nodes(topology, members)
-        cluster.route = cluster.home = self._rules.router(topology, members)
-        return cluster
+    def use_failover(self, failover: Failover | None) -> None:
+        """Choose the route to keys, by pymemcache's names and places."""
+        self.failover = failover
+        self.home = self._rules.router(self.topology, self.members)
+        self.route = self.home if failover is None else detouring(self.home, failover)
+
+    def own_name(self, name: bytes) -> bytes:
+        """Return the canonical name of a key; one that knows its key stays as it is."""
+        return name if isinstance(name, Name) else super().own_name(name)
+
+    def route_name(self, name: bytes) -> Place:
+        """Return the place of a key by its name."""
+        return self.route(name.key) if isinstance(name, Name) else super().route_name(name)
 
     def unwrap(self, reply: Any, default: Any) -> Any:  # the reply is of its command's type
         """Return `reply`; raise an error in its place."""

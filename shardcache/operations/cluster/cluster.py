@@ -38,7 +38,7 @@ from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotA
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.failover import ONE_STEP, Failover, StandIn, try_again
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.cluster.routing import Key, Route, detouring, router
+from shardcache.operations.cluster.routing import Key, Place, Route, detouring, router
 from shardcache.operations.port import IO, UNANSWERED, Enough
 
 if TYPE_CHECKING:  # it routes keys to members, as this module does
@@ -354,6 +354,10 @@ class Cluster:
     def own_name(self, name: bytes) -> bytes:
         """Return the canonical name of a key whose name was changed to be sent."""
         return name.removeprefix(DETOURED)
+
+    def route_name(self, name: bytes) -> Place:
+        """Return the place of a caller's key by its canonical name."""
+        return self.route(self.keys.raw(name))
 
     def _redirect(
         self,

@@ -254,7 +254,7 @@ async def try_again(  # noqa: PLR0913, PLR0917 - the first try, and its end
         name = cluster.own_name(key)
         if name.startswith(RESERVED) and name == cluster.keys.raw(name):
             return error  # shardcache's own: its operation goes on without a reply
-        _, other, _ = cluster.route(cluster.keys.raw(name))
+        _, other, _ = cluster.route_name(name)
         # Else the node is not ejected, or all others are, or it is not the key's own but its old one.
         if not isinstance(other, StandIn) or other.owner is not member:
             return error
