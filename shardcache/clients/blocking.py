@@ -337,7 +337,8 @@ class Client(ClientBase[Backend]):
         are missing: see `get_or_set_many`. The items must be hashable.
 
         The parameters are those of `cached`, where the first parameter stands for one item:
-        `key="user:{ids}"`, and `returns` is the type of one value. `get`, `refresh` and `invalidate` of the function take items as well.
+        `key="user:{ids}"`, and `returns` is the type of one value. `get`, `refresh` and `invalidate` of
+        the function take items as well.
         """
         from shardcache.clients.cached import ManyDecorator  # noqa: PLC0415 - see the imports
         from shardcache.clients.key_builder import KeySpec  # noqa: PLC0415
@@ -371,11 +372,11 @@ class Client(ClientBase[Backend]):
     ) -> Lock:
         """Return a lock over a majority of up to five nodes, or of the service that `locks` of the client names.
 
-        `acquire` or `with` takes it. Nodes keep it for `ttl` seconds. With `renew` it is extended in the background until it has been
-        held for `max_hold` seconds. `on_lost` tells whether a `with` block that has lost the lock raises
-        `LockLost` at its end or not (`"ignore"`). `backoff` is any wait strategy of tenacity, for the
-        pauses between attempts. A lock limits load; it cannot stop a process that was paused from going
-        on.
+        `acquire` or `with` takes it. Nodes keep it for `ttl` seconds. With `renew` it is extended in
+        the background until it has been held for `max_hold` seconds. `on_lost` tells whether a `with`
+        block that has lost the lock raises `LockLost` at its end or not (`"ignore"`). `backoff` is any
+        wait strategy of tenacity, for the pauses between attempts. A lock limits load; it cannot stop a
+        process that was paused from going on.
         """
         self._membership.warn_of_few_lock_nodes()
         policy = lock_policy(ttl, max_hold, backoff, renew=renew)
@@ -423,15 +424,24 @@ class Client(ClientBase[Backend]):
     def flush_node(self, name: str) -> bool:
         """Empty the node called `name`, for all its users; return whether it did.
 
-        Do so before a node that was away comes back: its values are out of date. Raise `TopologyError`,
-        which lists the known names, if there is no such node.
+        Do so before a node that was away comes back: its values are out of date. The name is one of
+        `counters`, such as `gutter b` for a spare node, or `old b` for one that keys move away from.
+        Raise `TopologyError`, which lists the known names, if there is no such node.
         """
         return run(lambda: admin.flush_node(self._cluster, name))
 
     @takes_secrets
-    def add_node(self, node: str | Node, *, warm_for: float | timedelta = 0.0) -> TopologyChange:
-        """Add a node, as `set_nodes` does; its weight decides which share of the keys moves to it."""
+    def add_node(
+        self, node: str | Node, *, warm_for: float | timedelta = 0.0, empty: bool = False
+    ) -> TopologyChange:
+        """Add a node, as `set_nodes` does; its weight decides which share of the keys moves to it.
+
+        With `empty` it is emptied before, for all its users: what a node holds that was away is old. If
+        that fails, its error is raised and no node is added.
+        """
         added = parse_node(node)
+        if empty:
+            run(lambda: self._membership.empty(added))
         return self._swap(lambda topology: topology.adding(added), warm_for)
 
     def remove_node(self, name: str, *, warm_for: float | timedelta = 0.0) -> TopologyChange:
@@ -514,6 +524,9 @@ class Client(ClientBase[Backend]):
         for backend in retired:
             backend.close()
         return change
+
+    def _announce(self, nodes: tuple[Node, ...]) -> TopologyChange:
+        return self.announce_nodes(nodes)
 
     def _use_nodes(self, nodes: tuple[Node, ...], warm_for: float) -> TopologyChange:
         return self.set_nodes(nodes, warm_for=warm_for)

@@ -184,7 +184,7 @@ def view_cluster(
         note_refused=shared.note_refused,
     )
     if shared.locks is not None:
-        view.locks = view.with_nodes(shared.locks.topology, shared.locks.members)
+        view.locks = view.of_locks(shared.locks.topology, shared.locks.members)
     return view
 
 

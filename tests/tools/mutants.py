@@ -297,8 +297,8 @@ MUTANTS = [
     Mutant(
         "a tag is logged after its version is removed",
         "operations/invalidation/tags.py",
-        "        reply = await cluster.ask(member, Delete(name)) if failure is None else failure\n",
-        "        reply = reply if failure is None else failure\n",
+        "        reply = failure or await cluster.ask(member, Delete(name), deadline)\n",
+        "        reply = failure or reply\n",
         RESULT_TAG_TESTS,
     ),
     Mutant(
@@ -328,6 +328,41 @@ MUTANTS = [
         "self.reads_until + SPREAD",
         "self.reads_until",
         MOVING_TESTS,
+    ),
+    Mutant(
+        "a delete does not go to the stand-in of an old node",
+        "operations/cluster/warming.py",
+        'cast("Moving", self.moving).reached(name)',
+        'cast("Moving", self.moving).owner(name)',
+        ("operations/cluster/test_moving_with_failover.py",),
+    ),
+    Mutant(
+        "a warm-up ends with keys that move alone",
+        "operations/cluster/warming.py",
+        "        if self._is_over() or not self._others([(member, command)]):\n",
+        "        if not self._others([(member, command)]):\n",
+        ("operations/cluster/test_warming.py",),
+    ),
+    Mutant(
+        "a token of a stand-in is one of the owner",
+        "operations/cluster/failover.py",
+        "    return DetouredToken(token) if isinstance(member, StandIn) else token\n",
+        "    return token\n",
+        ("operations/cluster/test_failover.py",),
+    ),
+    Mutant(
+        "a node under other options is asked before its pending deletes",
+        "operations/cluster/prober.py",
+        "        if error is not None and not health.ejected:\n            self.eject(",
+        "        if False:\n            self.eject(",
+        ("operations/cluster/test_replay.py",),
+    ),
+    Mutant(
+        "what a call in flight notes is lost with its member",
+        "operations/cluster/ejection.py",
+        "            member = member.successor\n",
+        "            break\n",
+        ("operations/cluster/test_replay.py",),
     ),
     Mutant(
         "a lost log of tags is no reason",
