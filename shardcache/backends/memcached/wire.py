@@ -468,7 +468,7 @@ class MemcachedWire:
     def _store(
         self, key: bytes, payload: Payload, expiry: int, token: int, mode: bytes
     ) -> Sequence[bytes]:
-        """Return the request of a store; a large value is a piece of its own, so that it is not copied."""
+        """Return the request of a store; a large value is a separate piece, so that it is not copied."""
         name, binary = encode_key(key)
         flags, data = payload
         words = (name, len(data), int(flags), expiry, mode, token, binary)

@@ -330,7 +330,7 @@ class RedisWire:
         return self._ask(pending, b"EVAL", script, b"1", key, *arguments)
 
     def _ask_nothing(self, replies: list[Any]) -> Sequence[bytes]:
-        """Ask for a sign of life: every command needs an answer, so that replies stay in order."""
+        """Ask for any answer: every command needs one, so that replies stay in order."""
         return self._ask(SingleReply(lambda raw: parse_pong(raw) and replies), b"PING")
 
     def _ask_lines(
@@ -434,7 +434,7 @@ class RedisWire:
         return self._ask(STORED_OR_NOT, *words, *_CONDITIONS[when])
 
     def _set_large(self, command: Set) -> Sequence[bytes]:
-        """Return the request with the value as a piece of its own, so that it is not copied."""
+        """Return the request with the value as a separate piece, so that it is not copied."""
         key, payload, ttl, when = command
         _, data = payload
         header = header_of(payload, self._next_version(), self._bare)
