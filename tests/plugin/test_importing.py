@@ -59,7 +59,7 @@ NOT_OF_A_BLOCKING_CLIENT = {
 MODULES_OF_A_BLOCKING_CLIENT = 168
 
 
-def modules_after(code: str) -> set[str]:
+def modules_after(code: str, plugins: str = "none") -> set[str]:
     """Give the names of all modules loaded once `code` has run in a new interpreter."""
     script = f"{code}\nimport sys\nprint(*sys.modules)"
     result = subprocess.run(
@@ -67,7 +67,7 @@ def modules_after(code: str) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "SHARDCACHE_PLUGINS": "none"},
+        env={**os.environ, "SHARDCACHE_PLUGINS": plugins},
     )
     return set(result.stdout.split())
 
@@ -97,6 +97,13 @@ def test_a_blocking_client_of_memcached_loads_what_it_uses(memcached_servers):
     assert len(own) == MODULES_OF_A_BLOCKING_CLIENT, (
         "if fewer: lower the number; else see what is new"
     )
+
+
+def test_entry_points_are_looked_for_only_if_a_plugin_may_be_loaded():
+    """`SHARDCACHE_PLUGINS=none` spares a process that."""
+    code = "from shardcache import Client\nClient('memory://a')"
+    assert "importlib.metadata" not in modules_after(code)
+    assert "importlib.metadata" in modules_after(code, plugins="-unknown")
 
 
 def test_each_public_name_comes_from_its_module():
