@@ -48,11 +48,11 @@ def slow(stage: Stage) -> Iterator[Finding]:
 
 def cut(stage: Stage) -> Iterator[Finding]:
     """Cut replies after some bytes, in three ways; the next call must be right (A9, short)."""
-    step = 4 if stage.quick else 1
+    step = 8 if stage.quick else 1
     tally: Counter[str] = Counter()
     longest = 0.0
     subject = f"faults.cutting:{'Threads' if stage.crew.blocking else 'Tasks'}Caller"
-    timeout = stage.seconds(TIMEOUT, 0.3)
+    timeout = stage.seconds(TIMEOUT, 0.5)
     with stage.play(1, proxied=True, subject=subject, filled=False, timeout=timeout) as play:
         play.meter.reset()
         for operation in play.actor.tell("operations"):
