@@ -100,7 +100,7 @@ FAILING_NODES: Final = 3
 
 def failing(stage: Stage) -> Iterator[Finding]:
     """Reset each connection to one of three nodes before its first reply, and count the attempts (E2)."""
-    with stage.play(FAILING_NODES, proxied=True) as play:
+    with stage.play(FAILING_NODES, proxied=True, timeout=stage.seconds(TIMEOUT, 0.5)) as play:
         warm_up(play, 0.5)
         before = _commands(play.servers)
         began = time.monotonic()
