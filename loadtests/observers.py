@@ -1,8 +1,9 @@
-"""What observers cost: microseconds of a call with each, in one interleaved run.
+"""What observers cost: microseconds of processor time of a call with each, in one interleaved run.
 
 `python loadtests/observers.py` needs the plugins shardcache-prometheus and shardcache-opentelemetry,
-and memcached. Each round times every variant in turn, and the least of the rounds counts. `own` is the
-observer itself, over an observer that does nothing; `in all` is over a client without observers.
+and memcached. Each round times every variant in turn, in the time of the thread, which leaves out what
+other programs take. `in all` is the median of the differences from a client without observers, each
+within a round; `own` that from an observer that does nothing.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from statistics import median
 
 from shardcache import Client, Observer
 from shardcache.testing.servers import start_memcached
 
-CALLS = 300  # few, so that some rounds of each variant are not interrupted
+CALLS = 200  # few, so that the variants of a round meet the same machine
 ROUNDS = 150
 
 
 class Nothing(Observer):
     """An observer of calls that does nothing."""
+
+    calls_client = False
 
     def call_finished(self, event: object) -> None:
         """Do nothing."""
@@ -49,11 +53,11 @@ def observers() -> Iterator[tuple[str, list[object]]]:
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Return the seconds of one call, over many."""
-    began = time.perf_counter()
+    """Return the processor's seconds of one call, over many."""
+    began = time.thread_time()
     for _ in range(CALLS):
         call()
-    return (time.perf_counter() - began) / CALLS
+    return (time.thread_time() - began) / CALLS
 
 
 def measure(url: str) -> None:
@@ -65,17 +69,17 @@ def measure(url: str) -> None:
             client.set("k", 1)
             calls["hit", name] = lambda client=client: client.get("k")
             calls["miss", name] = lambda client=client: client.get("missing")
-        least = dict.fromkeys(calls, float("inf"))
-        for _ in range(ROUNDS):
-            for what, call in calls.items():
-                least[what] = min(least[what], seconds_of(call))
+        rounds = [{what: seconds_of(call) for what, call in calls.items()} for _ in range(ROUNDS)]
     scheme = url.partition(":")[0]
-    for (outcome, name), seconds in least.items():
-        none, nothing = least[outcome, "none"], least[outcome, "nothing"]
+    for outcome, name in calls:
+        seconds = median(each[outcome, name] for each in rounds)
+        in_all, own = (
+            median(each[outcome, name] - each[outcome, other] for each in rounds)
+            for other in ("none", "nothing")
+        )
         print(  # noqa: T201 - its purpose
             f"{scheme:9} {outcome:4} {name:21} {seconds * 1e6:6.1f} µs"
-            f"  in all {(seconds - none) * 1e6:+5.1f} µs (×{seconds / none:.2f})"
-            f"  own {(seconds - nothing) * 1e6:+5.1f} µs"
+            f"  in all {in_all * 1e6:+5.1f} µs  own {own * 1e6:+5.1f} µs"
         )
 
 

@@ -18,6 +18,7 @@ tenth of the examples.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,12 @@ hypothesis.settings.register_profile(
     "dev", hypothesis.settings.get_profile("ci"), max_examples=EXAMPLES // 10
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that is loaded so far out of garbage collections: many tests ask for one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,22 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeVar, Unpack, overload
 
 from shardcache.backends.base import AsyncBackend, Backend, BackendOptions
 from shardcache.clients.base import ClientBase
-from shardcache.clients.cached import AsyncDecorator, AsyncManyDecorator
 from shardcache.clients.construction import (
     asyncio_backends,
     blocking_backends,
     lock_options,
     lock_provider_factory,
 )
-from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import AsyncLock, lock_policy
-from shardcache.clients.many import item_type
 from shardcache.clients.membership import changed_topology, warm_seconds
-from shardcache.clients.results import CodecChoice, Returns
+from shardcache.clients.results import CodecChoice, Returns, item_type
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
@@ -40,15 +37,17 @@ from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
-from shardcache.operations.keys import admin, ages, checking, counters, many, single
+from shardcache.operations.keys import admin, ages, counters, many, single, straight
 from shardcache.operations.keys.admin import Stats
-from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.recompute import cached_value
-from shardcache.operations.recompute import many as many_values
-from shardcache.operations.recompute.many import check_policy
 from shardcache.operations.recompute.request import Request
 from shardcache.plugin.manager import Plugins
 from shardcache.settings import Settings, node_list, parse_node
+
+if TYPE_CHECKING:  # loaded at the first use of the methods that import them
+    from shardcache.clients.cached import AsyncDecorator, AsyncManyDecorator
+    from shardcache.clients.key_builder import KeyChoice
+    from shardcache.operations.keys.checking import NodeCheck
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Key)
@@ -72,7 +71,10 @@ class AsyncClient(ClientBase[AsyncBackend]):
 
     async def get(self, key: Key, default: Any = None) -> Any:
         """Return the value of `key`, or `default`; a stored `None` is a hit."""
-        return await single.get(self._cluster, key, default)
+        cluster = self._cluster
+        if cluster.straight:
+            return await straight.get_awaited(cluster, key, default)
+        return await single.get(cluster, key, default)
 
     async def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """Return the keys found with their values, in no particular order; all nodes are asked at once.
@@ -278,6 +280,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         is the type of one value. Raise what the factory raises, for the callers that wait for its keys as
         well.
         """
+        from shardcache.operations.recompute import many as many_values  # noqa: PLC0415 - see the imports
+
         make_request = self._item_requests(ttl, tags, codec, returns, options)
         return await many_values.get(self._cluster, keys, make_request, factory)
 
@@ -316,6 +320,9 @@ class AsyncClient(ClientBase[AsyncBackend]):
         enums, named tuples, typed dicts, attrs classes and Structs come back through msgspec, Pydantic's
         models through Pydantic. Raise `ConfigurationError` for a type that neither handles.
         """
+        from shardcache.clients.cached import AsyncDecorator  # noqa: PLC0415 - see the imports
+        from shardcache.clients.key_builder import KeySpec  # noqa: PLC0415
+
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
@@ -355,6 +362,10 @@ class AsyncClient(ClientBase[AsyncBackend]):
         `key="user:{ids}"`, and `returns` is the type of one value. `get`, `refresh` and `invalidate` of
         the function take items as well.
         """
+        from shardcache.clients.cached import AsyncManyDecorator  # noqa: PLC0415 - see the imports
+        from shardcache.clients.key_builder import KeySpec  # noqa: PLC0415
+        from shardcache.operations.recompute.many import check_policy  # noqa: PLC0415
+
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
@@ -407,6 +418,8 @@ class AsyncClient(ClientBase[AsyncBackend]):
         deleted at its end; those of an interrupted check expire within ten seconds. A check changes no
         counter, notifies no observer and ejects no node.
         """
+        from shardcache.operations.keys import checking  # noqa: PLC0415 - see the imports
+
         return await checking.check(self._cluster)
 
     async def stats(self) -> Stats:

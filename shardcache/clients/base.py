@@ -28,16 +28,13 @@ from shardcache.clients.construction import (
     warn_of_disabled,
     warn_of_unverified,
 )
-from shardcache.clients.function_cache import CacheContext
-from shardcache.clients.many import item_type
 from shardcache.clients.membership import BackendT, Membership
 from shardcache.clients.namespaces import Namespace
 from shardcache.clients.probers import shared_prober
 from shardcache.clients.recompute_log import RecomputeLog
 from shardcache.clients.result_payloads import ResultPayloads, other_codec
-from shardcache.clients.results import CodecChoice, Returns
+from shardcache.clients.results import CodecChoice, Returns, item_type
 from shardcache.clients.services import Service
-from shardcache.clients.shadow import ShadowService
 from shardcache.clients.swallowed_log import SwallowedErrorLog
 from shardcache.clients.tagging import DirectTagChoice, direct_tags
 from shardcache.core.cache_policy import (
@@ -67,7 +64,6 @@ from shardcache.operations.cluster.routing import Key
 from shardcache.operations.keys import admin
 from shardcache.operations.keys.admin import Counters
 from shardcache.operations.port import IO
-from shardcache.operations.recompute.many import ItemRequest, MakeRequest, check_policy
 from shardcache.operations.recompute.protection import Protection
 from shardcache.plugin.manager import Plugins, load
 from shardcache.settings import (
@@ -81,8 +77,14 @@ from shardcache.settings import (
     names_file,
 )
 
-if TYPE_CHECKING:  # loaded with the first node that speaks TLS
+if (
+    TYPE_CHECKING
+):  # loaded with the first node that speaks TLS, the first shadow and cached function
     import ssl
+
+    from shardcache.clients.function_cache import CacheContext
+    from shardcache.clients.shadow import ShadowService
+    from shardcache.operations.recompute.many import MakeRequest
 
 
 class ClientBase(ABC, Generic[BackendT]):
@@ -169,6 +171,8 @@ class ClientBase(ABC, Generic[BackendT]):
         payloads = build_payloads(built_codec, settings, io.wall)
         self._shadow: ShadowService | None = None
         if settings.shadow is not None:
+            from shardcache.clients.shadow import ShadowService  # noqa: PLC0415 - as above
+
             self._shadow = ShadowService(
                 settings.shadow, plugins, options, topology.strategy, payloads, all_observers
             )
@@ -471,6 +475,8 @@ class ClientBase(ABC, Generic[BackendT]):
 
         It holds the client, which therefore does not hold it: a dropped client is gone at once.
         """
+        from shardcache.clients.function_cache import CacheContext  # noqa: PLC0415 - as above
+
         generations, disabled = self._namespace.generations, self._cluster.disabled
         payloads = self._result_payloads.of
         return CacheContext(
@@ -539,6 +545,8 @@ class ClientBase(ABC, Generic[BackendT]):
         options: PolicyOptions,
     ) -> MakeRequest:
         """Return what makes the requests of a call of `get_or_set_many`."""
+        from shardcache.operations.recompute.many import ItemRequest, check_policy  # noqa: PLC0415 - as above
+
         policy = check_policy(self._direct_policy(ttl, options), "get_or_set_many")
         protection = self._protection
         names, result_tags = direct_tags(tags)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, SupportsIndex, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeVar, Unpack
 
 from shardcache.backends.base import Backend, BackendOptions
 from shardcache.clients.base import ClientBase
-from shardcache.clients.cached import Decorator, ManyDecorator
 from shardcache.clients.construction import blocking_backends, lock_options, lock_provider_factory
-from shardcache.clients.key_builder import KeyChoice, KeySpec
 from shardcache.clients.locks import Lock, lock_policy
-from shardcache.clients.many import item_type
 from shardcache.clients.membership import changed_topology, warm_seconds
-from shardcache.clients.results import CodecChoice, Returns
+from shardcache.clients.results import CodecChoice, Returns, item_type
 from shardcache.clients.tagging import DirectTagChoice, TagChoice, direct_tags
 from shardcache.core.cache_policy import CachedTTL, CachePolicy, PolicyOptions, Span
 from shardcache.core.commands import When
@@ -34,16 +31,18 @@ from shardcache.operations.cluster.prober import Prober
 from shardcache.operations.cluster.routing import Key
 from shardcache.operations.invalidation import clearing
 from shardcache.operations.invalidation import tags as tagging
-from shardcache.operations.keys import admin, ages, checking, counters, many, single
+from shardcache.operations.keys import admin, ages, counters, many, single, straight
 from shardcache.operations.keys.admin import Stats
-from shardcache.operations.keys.checking import NodeCheck
 from shardcache.operations.port import run
 from shardcache.operations.recompute import cached_value
-from shardcache.operations.recompute import many as many_values
-from shardcache.operations.recompute.many import check_policy
 from shardcache.operations.recompute.request import Request
 from shardcache.plugin.manager import Plugins
 from shardcache.settings import Settings, node_list, parse_node
+
+if TYPE_CHECKING:  # loaded at the first use of the methods that import them
+    from shardcache.clients.cached import Decorator, ManyDecorator
+    from shardcache.clients.key_builder import KeyChoice
+    from shardcache.operations.keys.checking import NodeCheck
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Key)
@@ -65,7 +64,10 @@ class Client(ClientBase[Backend]):
 
     def get(self, key: Key, default: Any = None) -> Any:
         """Return the value of `key`, or `default`; a stored `None` is a hit."""
-        return run(lambda: single.get(self._cluster, key, default))
+        cluster = self._cluster
+        if cluster.straight:
+            return straight.get(cluster, key, default)
+        return run(lambda: single.get(cluster, key, default))
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """Return the keys found with their values, in no particular order; all nodes are asked at once.
@@ -81,7 +83,10 @@ class Client(ClientBase[Backend]):
         A `ttl` of `None` means no expiry, and zero or less deletes the key; it defaults to
         `default_ttl`. Raise `EncodeError` for a value that the codec cannot store.
         """
-        return run(lambda: single.store(self._cluster, key, value, ttl, When.ALWAYS))
+        cluster = self._cluster
+        if cluster.straight:
+            return straight.store(cluster, key, value, ttl)
+        return run(lambda: single.store(cluster, key, value, ttl, When.ALWAYS))
 
     def set_many(self, mapping: Mapping[Key, Any], ttl: TTL = DEFAULT) -> list[Key]:
         """Store every item for `ttl` seconds; return the keys that could not be stored.
@@ -100,7 +105,10 @@ class Client(ClientBase[Backend]):
 
     def delete(self, key: Key) -> bool:
         """Delete `key`; return whether it existed."""
-        return run(lambda: single.delete(self._cluster, key))
+        cluster = self._cluster
+        if cluster.straight:
+            return straight.delete(cluster, key)
+        return run(lambda: single.delete(cluster, key))
 
     def delete_many(self, keys: Iterable[Key]) -> int:
         """Delete every key, all nodes at once; return how many existed.
@@ -150,7 +158,10 @@ class Client(ClientBase[Backend]):
         with `on_error="raise"`. Nodes of `pymemcache` only count up from zero, and raise
         `UnsupportedError` otherwise.
         """
-        return run(lambda: counters.incr(self._cluster, key, delta, initial, ttl, floor))
+        cluster = self._cluster
+        if cluster.straight and straight.counts(delta, initial, ttl, floor):
+            return straight.incr(cluster, key, delta)
+        return run(lambda: counters.incr(cluster, key, delta, initial, ttl, floor))
 
     def decr(
         self,
@@ -247,6 +258,8 @@ class Client(ClientBase[Backend]):
         is the type of one value. Raise what the factory raises, for the callers that wait for its keys as
         well.
         """
+        from shardcache.operations.recompute import many as many_values  # noqa: PLC0415 - see the imports
+
         make_request = self._item_requests(ttl, tags, codec, returns, options)
         return run(lambda: many_values.get(self._cluster, keys, make_request, factory))
 
@@ -285,6 +298,9 @@ class Client(ClientBase[Backend]):
         enums, named tuples, typed dicts, attrs classes and Structs come back through msgspec, Pydantic's
         models through Pydantic. Raise `ConfigurationError` for a type that neither handles.
         """
+        from shardcache.clients.cached import Decorator  # noqa: PLC0415 - see the imports
+        from shardcache.clients.key_builder import KeySpec  # noqa: PLC0415
+
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
@@ -324,6 +340,10 @@ class Client(ClientBase[Backend]):
         `key="user:{ids}"`, and `returns` is the type of one value. `get`, `refresh` and `invalidate` of
         the function take items as well.
         """
+        from shardcache.clients.cached import ManyDecorator  # noqa: PLC0415 - see the imports
+        from shardcache.clients.key_builder import KeySpec  # noqa: PLC0415
+        from shardcache.operations.recompute.many import check_policy  # noqa: PLC0415
+
         key_spec = KeySpec(
             key=key, namespace=namespace, version=version, tags=tags, ignore=ignore, typed=typed
         )
@@ -376,6 +396,8 @@ class Client(ClientBase[Backend]):
         deleted at its end; those of an interrupted check expire within ten seconds. A check changes no
         counter, notifies no observer and ejects no node.
         """
+        from shardcache.operations.keys import checking  # noqa: PLC0415 - see the imports
+
         return run(lambda: checking.check(self._cluster))
 
     def stats(self) -> Stats:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import queue
 import signal
@@ -20,6 +19,7 @@ from shardcache.core.lifetimes import MAX_SECONDS, positive_seconds
 from shardcache.core.placement.nodes import Node
 from shardcache.core.placement.topology import TopologyChange
 from shardcache.errors import ClientClosedError, ConfigurationError, printable
+from shardcache.log import log
 from shardcache.settings import Settings
 from shardcache.settings.config_file import ConfigFile
 from shardcache.settings.follow import Follow, follow_seconds
@@ -28,8 +28,6 @@ LOOK_EVERY: Final = 5.0  # seconds between two looks at the file
 LOOKS: Final = 2  # of each process between an announcement and the first switch
 
 SignalHandler = Callable[[int, FrameType | None], object] | int
-
-log = logging.getLogger("shardcache")
 
 
 class Following(Protocol):

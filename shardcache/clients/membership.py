@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import weakref
 from collections.abc import Callable, Hashable, Iterable
@@ -23,6 +22,7 @@ from shardcache.core.placement.topology import Topology, TopologyChange
 from shardcache.core.placement.url_warnings import url_warnings
 from shardcache.core.values.other_clients import OtherClients, largest_value
 from shardcache.errors import ClientClosedError
+from shardcache.log import log
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.moves import Move
@@ -39,8 +39,6 @@ if TYPE_CHECKING:  # loaded with the first node that speaks TLS
 BackendT = TypeVar("BackendT", bound=Backend | AsyncBackend)
 
 MIN_LOCK_NODES: Final = 3  # fewer do not survive the loss of one
-
-log = logging.getLogger("shardcache")
 
 
 class Handle(Protocol):
@@ -375,9 +373,9 @@ def _same(one: Topology, other: Topology) -> bool:
 
 def _set_io(cluster: Cluster, io: IO[Any]) -> None:
     """Replace the port of a cluster and of its locks."""
-    cluster.io = io
+    cluster.use_io(io)
     if cluster.locks is not None:
-        cluster.locks.io = io
+        cluster.locks.use_io(io)
 
 
 def changed_topology(

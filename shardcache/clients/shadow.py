@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import weakref
@@ -21,6 +20,7 @@ from shardcache.core.placement.topology import Topology
 from shardcache.core.shadow import SampledReads
 from shardcache.core.values.payloads import Payloads
 from shardcache.io.blocking import BlockingIO
+from shardcache.log import log
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.keys.shadowing import Comparer, Rules, Side
 from shardcache.operations.port import IO, Enough, run
@@ -28,8 +28,6 @@ from shardcache.plugin.manager import Plugins
 from shardcache.settings import Shadow
 
 TICK: Final = 0.1  # seconds between two looks for reads to compare
-
-log = logging.getLogger("shardcache")
 
 
 class ShadowService:
@@ -152,6 +150,8 @@ class SamplingIO:
     """A port that notes the names of the keys that are read, and else is the port it stands for."""
 
     __slots__ = ("_io", "_reads", "call", "now", "single_flight")
+
+    straight = False
 
     def __init__(self, io: IO[Any], reads: SampledReads) -> None:  # as `Cluster` takes it
         self._io = io

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from typing import Literal, NamedTuple, Protocol, TypeAlias
@@ -269,13 +269,15 @@ Event: TypeAlias = (
 class Observer:
     """An observer of a client: one method per kind of event, each optional.
 
-    Subclass it, or bring any object with some of these methods. A method is called in the thread or
-    loop of the call it reports (`node_ejected`, `node_restored`, `deletes_replayed` and
+    Subclass it, or bring any object with some of these methods. A method is called in the thread
+    or loop of the call it reports (`node_ejected`, `node_restored`, `deletes_replayed` and
     `deletes_overflowed` in any thread of this process), so it must be quick, and must not block. Its
     exceptions are counted (`observer_errors` in `stats()`) and do not reach the caller. It may call the
-    client it observes: such calls cause no events for this client's observers, for that would never
-    end.
+    client it observes: such calls cause no events for this client's observers, for that would never end.
+    One that never calls it may say so by `calls_client = False`, which makes each event cheaper.
     """
+
+    calls_client: bool = True
 
     def call_finished(self, event: CallFinished) -> None:
         """Handle the end of a call to a node."""
@@ -381,12 +383,13 @@ class Observers:
     events that an observer listens for: an event that costs work per key is built only for these.
     """
 
-    __slots__ = ("_listeners", "errors", "heard", "observers")
+    __slots__ = ("_call_client", "_listeners", "errors", "heard", "observers")
 
     def __init__(self, observers: Iterable[object] = ()) -> None:
         self.observers: Sequence[object] = tuple(observers)
         self.errors = 0
         _check(self.observers)
+        self._call_client = any(getattr(each, "calls_client", True) for each in self.observers)
         self._listeners = {
             kind: tuple(
                 getattr(observer, method)
@@ -408,20 +411,26 @@ class Observers:
         An event that an observer of this client causes itself is dropped.
         """
         listeners = self._listeners[type(event)]
+        if not self._call_client:
+            self._call(listeners, event)
+            return
         outer = _notifications.get()
         if not listeners or (outer and self._is_notifying(outer)):
             return
         notification = _Notification(self)
         try:
             _notifications.set((*outer, notification))
-            for listener in listeners:
-                try:
-                    listener(event)
-                except Exception:  # noqa: BLE001 - it must not break the client; counted
-                    self.errors += 1
+            self._call(listeners, event)
         finally:
             notification.over = True
             _notifications.set(outer)
+
+    def _call(self, listeners: Iterable[Callable[[Event], object]], event: Event) -> None:
+        for listener in listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - it must not break the client; counted
+                self.errors += 1
 
     def _is_notifying(self, notifications: Iterable[_Notification]) -> bool:
         return any(each.observers is self and not each.over for each in notifications)

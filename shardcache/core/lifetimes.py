@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 from enum import Enum
-from typing import TYPE_CHECKING, Final, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Final, SupportsIndex, TypeAlias, TypeVar
 
 from shardcache.core.numeric import real
 from shardcache.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from decimal import Decimal
+
+T = TypeVar("T")
 
 MAX_SECONDS: Final = 10 * 365 * 24 * 3600  # ten years; beyond, servers disagree or overflow
 
@@ -55,12 +57,26 @@ def lifetime(ttl: TTL, default: float | None) -> float | None:
         return default
     if ttl is None:
         return None
+    if (type(ttl) is int or type(ttl) is float) and 0 < ttl <= MAX_SECONDS:  # nearly always
+        return float(ttl)
     seconds = _seconds(ttl)
     if math.isnan(seconds) or math.isinf(seconds):
         raise ValueError(f"ttl must be finite, not {seconds}")
     if seconds > MAX_SECONDS:
         raise ValueError(f"ttl must be at most ten years ({MAX_SECONDS} s), not {seconds:.12g} s")
     return max(0.0, seconds)
+
+
+def ttl_of_any_length(ttl: T) -> T | None:
+    """Return a framework's ttl, which may be of any length: `None`, no expiry, for more than ten years.
+
+    What is no length of time is returned, to be refused by `lifetime`.
+
+    >>> ttl_of_any_length(60), ttl_of_any_length(10**10), ttl_of_any_length(timedelta(weeks=5000))
+    (60, None, None)
+    """
+    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else real(ttl)
+    return None if seconds is not None and seconds > MAX_SECONDS else ttl
 
 
 def positive_seconds(value: object, most: float) -> float:

@@ -38,6 +38,7 @@ class AsyncIO:
     )
 
     refreshes_in_background = True
+    straight = True
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
     process = staticmethod(os.getpid)

@@ -32,6 +32,7 @@ class BlockingIO:
     __slots__ = ("_cleaners", "_refreshers", "_repeater", "single_flight")
 
     refreshes_in_background = False
+    straight = True
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
     process = staticmethod(os.getpid)

@@ -137,6 +137,10 @@ class IO(Protocol[BackendT_contra]):
         """Whether `refresh="auto"` refreshes stale values in the background."""
 
     @property
+    def straight(self) -> bool:
+        """Whether a blocking backend may be called past this port, which does no more than that."""
+
+    @property
     def single_flight(self) -> SingleFlight:
         """The single-flight group of the client."""
 

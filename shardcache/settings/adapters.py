@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
@@ -16,6 +17,8 @@ from shardcache.settings.settings import Settings
 
 OPTIONS: Final = {*PARAMETERS, "observers"} - {"nodes"}  # what a client takes besides its nodes
 
+log = logging.getLogger("shardcache")
+
 # Settings are of many types, and options of any, hence `Any`.
 
 
@@ -26,14 +29,29 @@ def merge_arguments(url: object, options: Mapping[str, Any]) -> dict[str, Any]:
     An option overrides the same setting of a URL. With a secret the codec is `pickle`, unless one is
     named; a secret may be short. Raise `ConfigurationError` listing every fault.
     """
-    merged = with_timeouts({**read_urls(several_urls(url)), **options})
-    secrets = checked("secret", merged.get("secret"))
-    if secrets is not None:
-        merged["secret"] = [
-            one if len(one) >= MIN_SECRET else derive_secret(one) for one in secrets
-        ]
+    merged = with_long_secrets(with_timeouts({**read_urls(several_urls(url)), **options}))
+    if merged.get("secret") is not None:
         merged.setdefault("codec", "pickle")
     return merged
+
+
+@takes_secrets
+def with_long_secrets(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments whose secrets a client takes: it refuses short ones, so these are derived.
+
+    Log each time that one is short. Raise `ConfigurationError` for a secret that is none.
+    """
+    secrets = checked("secret", arguments.get("secret"))
+    if secrets is None:
+        return arguments
+    if any(len(one) < MIN_SECRET for one in secrets):
+        log.warning(
+            "secret: shorter than %d bytes: who can read a stored value can guess it, and plant values;"
+            " take a longer one",
+            MIN_SECRET,
+        )
+    long = [one if len(one) >= MIN_SECRET else derive_secret(one) for one in secrets]
+    return {**arguments, "secret": long}
 
 
 def several_urls(url: object) -> Sequence[str]:

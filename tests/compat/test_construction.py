@@ -218,8 +218,11 @@ def test_what_one_server_alone_does_is_refused_or_by_server(make, hosts):
         (1_800_000_060, 60.0),
         (1_800_000_000, 0.0),
         (2**31 - 1, None),  # more than ten years off
+        (10**400, None),
+        (-(10**400), 0.0),
         (True, 1.0),
     ],
+    ids=lambda number: repr(number)[:20],
 )
 def test_an_expiry_is_read_as_memcached_reads_it(expire, ttl):
     """Zero never ends, a negative one is past, and a large one is a date."""

@@ -174,6 +174,27 @@ def test_an_event_that_an_observer_causes_is_dropped():
     assert other.heard == [EVENTS[3]]
 
 
+def test_an_observer_that_never_calls_the_client_is_not_guarded():
+    """Its exceptions are counted all the same; one observer beside it that may call guards both."""
+
+    class Quiet(Calling):
+        calls_client = False
+
+        def node_failed(self, event):
+            super().node_failed(event)
+            raise ValueError
+
+    quiet = Quiet()
+    observers = quiet.client = Observers([quiet])
+    observers.notify(EVENTS[5])
+    assert quiet.heard == [EVENTS[5], EVENTS[3]]
+    assert observers.errors == 1
+    guarded = Quiet()
+    observers = guarded.client = Observers([guarded, Listener()])
+    observers.notify(EVENTS[5])
+    assert guarded.heard == [EVENTS[5]]
+
+
 def test_what_an_observer_started_is_heard_when_the_event_is_over():
     """A task that outlives the notification runs in its context, and is not part of it."""
     calling = Calling()

@@ -49,6 +49,30 @@ def test_an_invalid_key_is_refused(key, fault):
         KeySpace("shop").encode(key)
 
 
+@pytest.mark.parametrize("namespace", ["", "shop"])
+@pytest.mark.parametrize(
+    "keys",
+    [[], ["a", "user:1"], ["a", b"b"], ["é", "~"], ["4:shop:a", "~sc:k"], ["9", ":"]],
+    ids=repr,
+)
+def test_many_keys_are_encoded_as_each_alone(namespace, keys):
+    """With their names, whatever they are."""
+    space = KeySpace(namespace)
+    raws = [space.encode(key) for key in keys]
+    assert space.encode_all(keys) == (raws, [space.canonical(raw) for raw in raws])
+
+
+@pytest.mark.parametrize("key", ["", b"", "\ud800", 7, None], ids=repr)
+def test_an_invalid_key_is_refused_among_many(key):
+    """The error is that of the key alone."""
+    space = KeySpace()
+    with pytest.raises(InvalidKeyError) as alone:
+        space.encode(key)
+    with pytest.raises(InvalidKeyError) as among:
+        space.encode_all(["a", key])
+    assert str(among.value) == str(alone.value)
+
+
 def test_subclasses_are_keys_by_their_content():
     """Subclasses of text and bytes name what their plain content names."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from shardcache.core.lifetimes import (
     lifetime,
     positive_seconds,
     seconds_or_zero,
+    ttl_of_any_length,
 )
 from shardcache.errors import ConfigurationError
 
@@ -62,6 +64,28 @@ def test_impossible_ttls_are_refused(ttl):
     """NaN, infinities and more than ten years."""
     with pytest.raises(ValueError, match="ttl must be"):
         lifetime(ttl, None)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "returned"),
+    [
+        (MAX_SECONDS, MAX_SECONDS),
+        (MAX_SECONDS + 1, None),
+        (10**400, None),
+        (math.inf, None),
+        (Decimal("1e9"), None),
+        (Decimal("1.5"), Decimal("1.5")),
+        (timedelta(days=3650), timedelta(days=3650)),
+        (timedelta(days=3651), None),
+        (-5, -5),
+        (None, None),
+        ("10" * 9, "10" * 9),
+    ],
+    ids=lambda ttl: repr(ttl)[:20],
+)
+def test_frameworks_ttls_are_of_any_length(ttl, returned):
+    """Beyond the servers' limit it is no expiry; what is no number stays, so that it can be refused."""
+    assert ttl_of_any_length(ttl) == returned
 
 
 @pytest.mark.parametrize("ttl", [True, False, "60", b"60", [60], 1j], ids=repr)

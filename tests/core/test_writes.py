@@ -42,7 +42,7 @@ from shardcache.core.reserved_keys import (
     VALUE_LOCKS,
     own_key,
 )
-from shardcache.core.writes import WRITES, Repair, may_land, written_keys
+from shardcache.core.writes import WRITES, Repair, keys_to_write, may_land, written_keys
 from shardcache.errors import (
     ConnectTimeoutError,
     NodeProtocolError,
@@ -172,3 +172,10 @@ def test_callers_keys_and_tags_are_deleted_by_the_names_as_sent(prefix, stamp):
     """A tag whose invalidation failed is invalidated when its node is back."""
     name = stamp + prefix + b"k"
     assert list(written_keys(Delete(name), EJECTED)) == [(name, Repair.ALWAYS)]
+
+
+def test_the_keys_that_a_command_may_write():
+    """Those of a list of commands too, and none of a read."""
+    assert keys_to_write(Get(b"a")) == []
+    assert keys_to_write(DeleteMany([b"a", b"b"])) == [b"a", b"b"]
+    assert keys_to_write(CommandList([Get(b"a"), Delete(b"b"), Incr(b"c", 1)])) == [b"b", b"c"]

@@ -11,7 +11,7 @@ from shardcache.backends.base import BackendOptions
 from shardcache.backends.memcached.wire import DEFAULT_MAX_VALUE, MAX_VALUE
 from shardcache.backends.memory import DEFAULT_MAX_BYTES
 from shardcache.backends.redis import header, options
-from shardcache.backends.redis.wire import MGET_KEYS
+from shardcache.backends.redis.batches import MGET_KEYS
 from shardcache.clients import membership, recompute_log, swallowed_log
 from shardcache.core import generations, leases, lifetimes, timeouts
 from shardcache.core.key_building.arguments import MAX_DEPTH

@@ -103,14 +103,14 @@ def test_endless_stats_end_in_time(mode, scheme):
 
 def test_long_first_lines_are_not_kept():
     """Bytes before a value leave no trace, unless they are the head of a hit."""
-    replies._parse_hit_head.cache_clear()
+    replies.parse_hit_head.cache_clear()
     for number in range(20):
         wire = MemcachedWire()
         (request,) = wire.encode(GetMany([b"k"]))
         head = b"VA 1 f256 %d%s" % (number, b"x" * 200_000)
         with pytest.raises(NodeProtocolError):
             wire.feed(b"%b %b\r\na\r\nMN\r\n" % (head, token_of(request)))
-    assert replies._parse_hit_head.cache_info().currsize == 0
+    assert replies.parse_hit_head.cache_info().currsize == 0
 
 
 def test_stats_have_a_largest_number_of_lines():

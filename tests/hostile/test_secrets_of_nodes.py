@@ -372,7 +372,7 @@ PLACES = {
     "backends/redis/refusals.py:_refusal": "the server",
     "backends/redis/refusals.py:greeting_refusal": "the server",
     "backends/redis/wire.py:RedisWire._protocol_error": "the server",
-    "backends/redis/wire.py:RedisWire._encode_payload": "a size",
+    "backends/redis/wire.py:RedisWire._oversize_error": "a size",
     "backends/redis/wire.py:RedisWire._too_large_error": "a size",
     "backends/redis/wire.py:RedisWire._translate_count_error": "a constant",
     "compat/pymemcache/operations.py:extend": "a constant",

@@ -55,6 +55,7 @@ class SimulatedIO:
     """The port of a simulated process."""
 
     refreshes_in_background = True
+    straight = False
 
     def __init__(self, world: World, process: Process) -> None:
         self._world = world

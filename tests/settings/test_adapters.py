@@ -40,10 +40,15 @@ def test_a_secret_is_for_pickles_unless_a_codec_is_named(options: dict[str, obje
     assert merge_arguments(URLS, options).get("codec") == codec
 
 
-def test_a_short_secret_is_derived():
+def test_a_short_secret_is_derived(caplog: pytest.LogCaptureFixture):
     """A long one is used as it is, so that other clients read the values."""
     long = b"x" * MIN_SECRET
-    assert merge_arguments(URLS, {"secret": ["x", long]})["secret"] == [derive_secret("x"), long]
+    assert merge_arguments(URLS, {"secret": [long]})["secret"] == [long]
+    assert caplog.messages == []
+    assert merge_arguments(URLS, {"secret": ["y?", long]})["secret"] == [derive_secret("y?"), long]
+    (message,) = caplog.messages
+    assert "secret: shorter than 16 bytes" in message
+    assert "y?" not in message
 
 
 @pytest.mark.parametrize("url", [5, b"memory://a", {"memory://a"}])

@@ -232,10 +232,10 @@ MUTANTS = [
     Mutant(
         "the lock before the first read",
         "operations/recompute/cached_value.py",
-        "    reply, versions = await request.read()\n    if type(reply) is tuple and not is_mark(reply):",
+        "    reply, versions = await request.read()\n    if type(reply) is tuple:",
         "    await redlock.attempt(request.cluster, request.key, request.policy.locking)\n"
         "    reply, versions = await request.read()\n"
-        "    if type(reply) is tuple and not is_mark(reply):",
+        "    if type(reply) is tuple:",
         VALUE_TESTS,
     ),
     Mutant(
@@ -374,14 +374,14 @@ MUTANTS = [
     Mutant(
         "a late follower does not look at the tags of its result",
         "operations/recompute/cached_value.py",
-        "        or await _is_void(request, ended, first_read)",
-        "        or False",
+        "or await _is_void(request, ended, leader.first_read)",
+        "or False",
         RESULT_TAG_TESTS,
     ),
     Mutant(
         "a refresh joins a recompute that may serve an old value",
-        "operations/recompute/cached_value.py",
-        "if leader.progress.renews and not progress.renews:",
+        "operations/recompute/leader.py",
+        "if self.progress.renews and not progress.renews:",
         "if False:",
         ("operations/recompute/test_blocks.py",),
     ),
@@ -472,8 +472,8 @@ MUTANTS = [
     Mutant(
         "the flights of a batch do not stand for each other in the wait-for graph",
         "io/single_flight.py",
-        "waits.append(self.work)",
-        "waits.append(self)",
+        "Edge(own, self.work)",
+        "Edge(own, self)",
         ("operations/recompute/test_many.py", "io/test_flight_batches.py"),
     ),
     Mutant(
@@ -528,8 +528,8 @@ MUTANTS = [
     Mutant(
         "two writes on Redis are the same",
         "backends/redis/wire.py",
-        "self._version = (self._version + 1) & _LAST_VERSION",
-        "self._version = self._version & _LAST_VERSION",
+        "self._version = (self._version + 1) & LAST_VERSION",
+        "self._version = self._version & LAST_VERSION",
         ("backends/redis/test_wire.py",),
     ),
     Mutant(

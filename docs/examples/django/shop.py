@@ -28,7 +28,7 @@ settings.configure(
             "LOCATION": os.environ["SHARDCACHE_URL"],
         }
     },
-    SESSION_ENGINE="django.contrib.sessions.backends.cache",
+    SESSION_ENGINE="shardcache_django.sessions",  # no new session is refused while a node is down
     MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
 )
 django.setup()
@@ -41,10 +41,10 @@ def show_front_page(request: HttpRequest) -> HttpResponse:
 
 
 @cached(ttl=30, stale=60, lock=True)
-def compute_report(number: int) -> dict[str, int]:
+def compute_report(number: int) -> dict[str, object]:
     """Return a report, slowly. With `lock=True` one worker computes it, and all others wait for it."""
     time.sleep(0.2)
-    return {"number": number, "sales": 100 * number, "computed_by": os.getpid()}
+    return {"number": number, "sales": 100 * number, "computed": [os.getpid(), time.time()]}
 
 
 def show_report(request: HttpRequest, number: int) -> JsonResponse:

@@ -25,14 +25,14 @@ class Report(BaseModel):
 
     number: int
     sales: int
-    computed_by: int
+    computed: tuple[int, float]
 
 
 @cached(ttl=30, stale=60, lock=True, returns=True)
 def compute_report(number: int) -> Report:
     """Return a report, slowly. With `lock=True` one worker computes it, and all others wait for it."""
     time.sleep(0.2)
-    return Report(number=number, sales=100 * number, computed_by=os.getpid())
+    return Report(number=number, sales=100 * number, computed=(os.getpid(), time.time()))
 
 
 @app.get("/reports/{number}")

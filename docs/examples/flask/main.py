@@ -31,10 +31,10 @@ def show_front_page() -> str:
 
 
 @cached(ttl=30, stale=60, lock=True)
-def compute_report(number: int) -> dict[str, int]:
+def compute_report(number: int) -> dict[str, object]:
     """Return a report, slowly. With `lock=True` one worker computes it, and all others wait for it."""
     time.sleep(0.2)
-    return {"number": number, "sales": 100 * number, "computed_by": os.getpid()}
+    return {"number": number, "sales": 100 * number, "computed": [os.getpid(), time.time()]}
 
 
 @app.get("/reports/<int:number>")

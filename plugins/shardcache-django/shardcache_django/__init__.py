@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import django
 from django.core.exceptions import ImproperlyConfigured
 
-OLDEST = (5, 2)  # older releases call other methods, and get no fixes any more
+from shardcache import ConfigurationError
+from shardcache.settings.releases import require
 
-if django.VERSION < OLDEST:
-    raise ImproperlyConfigured(
-        f"shardcache-django needs Django 5.2 or newer, and this is {django.get_version()}: upgrade"
-        " Django, or keep the cache backend that you have"
-    )
+try:
+    require("shardcache-django", "Django", "5.2")  # older releases call other methods
+except ConfigurationError as error:
+    raise ImproperlyConfigured(str(error)) from None
 
-from shardcache_django.backend import ShardCache  # noqa: E402 - only for a Django that has the parts
+from shardcache_django.backend import ShardCache
 
 __all__ = ["ShardCache"]

@@ -17,8 +17,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.core.exceptions import SynchronousOnlyOperation
 
 from shardcache import AsyncClient, AsyncLock, Client, EncodeError, Lock
-from shardcache.core.lifetimes import MAX_SECONDS
-from shardcache.core.numeric import real
+from shardcache.core.lifetimes import ttl_of_any_length
 from shardcache.core.secrecy import takes_secrets
 from shardcache_django.clients import clients_of
 
@@ -324,12 +323,9 @@ class ShardCache(BaseCache):  # type: ignore[misc]  # Django has no types
         """
         if timeout is DEFAULT_TIMEOUT:
             timeout = self.default_timeout
-        if isinstance(timeout, bool):
-            timeout = int(timeout)
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else real(timeout)
-        if seconds is not None and seconds > MAX_SECONDS:
-            return None
-        ttl: float | Decimal | timedelta | None = timeout
+        ttl: float | Decimal | timedelta | None = ttl_of_any_length(
+            int(timeout) if isinstance(timeout, bool) else timeout
+        )
         return ttl
 
 

@@ -10,7 +10,13 @@ from django.utils.encoding import force_bytes
 
 from shardcache import ConfigurationError
 from shardcache.settings import node_list
-from shardcache.settings.adapters import OPTIONS, derive_secret, read_urls, with_timeouts
+from shardcache.settings.adapters import (
+    OPTIONS,
+    derive_secret,
+    read_urls,
+    with_long_secrets,
+    with_timeouts,
+)
 from shardcache.settings.faults import Faults, unknown
 
 # Any object can be cached, as with Django's own backends: a pickle, which is read only if it is signed.
@@ -51,7 +57,7 @@ def client_arguments(location: object, options: Mapping[str, Any]) -> dict[str, 
             _check_option(name)
     faults.report()
     arguments = {**DEFAULTS, "secret": derive_secrets(), **given, **options}
-    return with_timeouts(arguments)
+    return with_long_secrets(with_timeouts(arguments))
 
 
 def derive_secrets() -> list[bytes]:

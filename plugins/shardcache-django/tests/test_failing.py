@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from django.contrib.sessions.backends.cache import SessionStore
+from django.contrib.sessions.backends import cache as theirs
 from django.core.cache import caches
+from shardcache_django import sessions
 
 from shardcache import NodeError
 from shardcache.testing.clusters import ServerCluster
@@ -110,15 +111,54 @@ def test_with_on_error_raise_every_call_raises(use, servers, fail, face):
             getattr(cache, call)(key)
 
 
+def save(store, call):
+    """Save a session by one of its methods."""
+    asyncio.run(store.asave()) if call == "asave" else store.save()
+
+
 @pytest.mark.parametrize("call", ["save", "asave"])
-def test_a_session_is_not_saved_for_ever(use, servers, fail, call):
+@pytest.mark.parametrize(
+    "engine", [theirs.SessionStore, sessions.SessionStore], ids=["theirs", "ours"]
+)
+def test_a_session_is_not_saved_for_ever(use, servers, fail, call, engine):
     """Django's session store tries 10,000 keys; with every node down it ends within three seconds."""
     use([server.url for server in servers], OPTIONS={"timeout": 0.5})  # the default
     for server in servers:
         fail(server)
-    store = SessionStore()
+    store = engine()
     store["user"] = 7
     began = time.monotonic()
     with pytest.raises(NodeError):
-        asyncio.run(store.asave()) if call == "asave" else store.save()
+        save(store, call)
     assert time.monotonic() - began < 3.0
+
+
+@pytest.mark.parametrize("call", ["save", "asave"])
+def test_new_sessions_are_on_nodes_that_answer(use, servers, fail, call):
+    """Each of them is created, and found; Django's own engine raises for every second one."""
+    use([server.url for server in servers], OPTIONS={"timeout": 0.1})
+    fail(servers[0])
+    for user in range(20):
+        store = sessions.SessionStore()
+        store["user"] = user
+        save(store, call)
+        assert theirs.SessionStore(store.session_key)["user"] == user
+
+
+def test_a_session_of_a_dead_node_is_another_one(use, servers, fail):
+    """Its user gets a new session, and keeps that one; logging in gives it a new key."""
+    backend = use([server.url for server in servers], OPTIONS={"timeout": 0.1})
+    store = sessions.SessionStore()
+    while (
+        store.session_key is None
+        or backend.client.node_for(backend.make_key(store.cache_key)).url != servers[0].url
+    ):
+        store.create()
+    fail(servers[0])
+    visit = sessions.SessionStore(store.session_key)
+    assert "user" not in visit
+    visit["user"] = 7
+    visit.save()
+    visit.cycle_key()
+    assert visit.session_key != store.session_key
+    assert sessions.SessionStore(visit.session_key)["user"] == 7

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import dogpile
 from dogpile.cache.api import NO_VALUE, CacheBackend, CachedValue
 
-from shardcache import ConfigurationError, Lock, LockUnavailable
+from shardcache import Lock, LockUnavailable
 from shardcache.core.secrecy import takes_secrets
 from shardcache.settings.adapters import OPTIONS
+from shardcache.settings.releases import require
 from shardcache_dogpile.clients import build_client
 from shardcache_dogpile.mutex import Mutex
 
 if TYPE_CHECKING:  # older releases, which are refused in `__init__`, do not have all of them
     from dogpile.cache.api import BackendFormatted, BackendSetType, CacheMutex
 
-OLDEST: Final = (1, 3)
 OWN_ARGUMENTS: Final = {"url", "client", "distributed_lock", "lock_ttl", "max_hold"}
 LINE_EVERY: Final = 60.0  # seconds between two lines about locks that are not available
 
@@ -48,7 +46,7 @@ class ShardCacheBackend(CacheBackend):
     @takes_secrets
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         """Create the backend of a region; raise `ConfigurationError` listing every fault."""
-        _require_dogpile()
+        require("shardcache-dogpile", "dogpile.cache", "1.3")
         _log_unknown(arguments)
         self.client = build_client(arguments)
         self._distributed = bool(arguments.get("distributed_lock", True))
@@ -128,14 +126,3 @@ def _log_unknown(arguments: Mapping[str, Any]) -> None:
     if unknown:
         known = ", ".join(sorted(OWN_ARGUMENTS | OPTIONS))
         log.warning("dogpile: arguments %s are ignored (known: %s)", ", ".join(unknown), known)
-
-
-def _require_dogpile() -> None:
-    """Raise `ConfigurationError` if dogpile.cache is too old, where its installation did not check."""
-    installed = dogpile.__version__
-    if tuple(map(int, re.findall(r"\d+", installed)[:2])) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise ConfigurationError(
-            f"shardcache-dogpile needs dogpile.cache {oldest} or later, and {installed} is installed:"
-            f" pip install 'dogpile.cache>={oldest}'"
-        )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-import dogpile
 import pytest
 from dogpile.cache import CacheRegion, make_region
 from dogpile.cache.api import NO_VALUE
 from shardcache_dogpile import ShardCacheBackend
 
+from lock_service import LockService, running
 from shardcache import AsyncClient, Client, ConfigurationError, EncodeError
+from shardcache.settings import releases
 from shardcache.testing.servers import Server
 
 URL = "memory://a,b,c"
@@ -47,6 +48,15 @@ def test_arguments_from_a_file_are_texts():
     assert repr(backend.client.view()) == "<Client view [3 nodes] ketama namespace='shop'>"
     backend.set("k", b"x")
     assert backend.client.ttl("k") == pytest.approx(40, abs=5)
+
+
+def test_another_service_keeps_the_mutexes():
+    """Named by the client's own setting."""
+    service = LockService()
+    with running(service) as locks:
+        region = make(url=URL, locks=locks)
+        assert region.get_or_create("k", lambda: 1) == 1
+    assert service.calls == ["attempt", "release"]
 
 
 def test_values_keep_their_type():
@@ -122,8 +132,8 @@ def test_unknown_arguments_are_logged(caplog: pytest.LogCaptureFixture):
 
 def test_an_old_framework_gets_words(monkeypatch: pytest.MonkeyPatch):
     """Where an installation has not checked what it needs."""
-    monkeypatch.setattr(dogpile, "__version__", "1.2.2")
-    with pytest.raises(ConfigurationError, match=r"needs dogpile.cache 1.3 or later, and 1.2.2 is"):
+    monkeypatch.setattr(releases, "version", lambda _: "1.2.2")
+    with pytest.raises(ConfigurationError, match=r"needs dogpile.cache 1.3 or newer, and 1.2.2 is"):
         make(url=URL)
 
 

@@ -7,11 +7,20 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from litestar.stores.base import Store
-
 from shardcache import AsyncClient, ConfigurationError
-from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.lifetimes import ttl_of_any_length
 from shardcache.core.secrecy import takes_secrets
+from shardcache.settings.releases import require
+
+try:
+    from litestar.stores.base import Store
+except ModuleNotFoundError as error:
+    if error.name != "litestar":  # something that Litestar needs
+        raise
+    raise ModuleNotFoundError(
+        "shardcache_fastapi.litestar needs the extra `litestar`: pip install 'litestar>=2.8'",
+        name="litestar",
+    ) from None
 
 DEFAULT_NAMESPACE = "litestar"
 
@@ -23,7 +32,7 @@ class ShardCacheStore(Store):
     failing node means is the client's `on_error`: a miss, or its error. A rate limit needs the error,
     as of `client.view(on_error="raise")`, because it lets everybody in on a miss. The client stays open
     when the application ends, unless `with_client` created it. Raise `ConfigurationError` for another
-    client.
+    client, and when Litestar is too old.
 
     >>> from litestar.stores.registry import StoreRegistry
     >>> client = AsyncClient("memory://a,b,c", clearable=True)
@@ -33,6 +42,7 @@ class ShardCacheStore(Store):
     __slots__ = ("_client", "_owned")
 
     def __init__(self, client: AsyncClient, namespace: str = DEFAULT_NAMESPACE) -> None:
+        require("shardcache-fastapi", "litestar", "2.8")
         if not isinstance(client, AsyncClient):
             raise ConfigurationError(
                 f"ShardCacheStore: client must be a shardcache.AsyncClient, not {type(client).__name__}"
@@ -67,13 +77,13 @@ class ShardCacheStore(Store):
     ) -> None:
         """Store a value for `expires_in` seconds; `None`, or more than ten years, means no expiry."""
         data = value.encode() if isinstance(value, str) else value
-        await self._client.set(key, data, ttl=_ttl(expires_in))
+        await self._client.set(key, data, ttl=ttl_of_any_length(expires_in))
 
     async def get(self, key: str, renew_for: int | timedelta | None = None) -> bytes | None:
         """Return the value, or `None`. With `renew_for`, a value that expires lives so long from now."""
         value: bytes | None = await self._client.get(key)
         if renew_for is not None and value is not None and await self.expires_in(key) is not None:
-            await self._client.touch(key, _ttl(renew_for))
+            await self._client.touch(key, ttl_of_any_length(renew_for))
         return value
 
     async def delete(self, key: str) -> None:
@@ -101,9 +111,3 @@ class ShardCacheStore(Store):
     ) -> None:
         if self._owned is not None:
             await self._owned.aclose()
-
-
-def _ttl(seconds: int | timedelta | None) -> int | timedelta | None:
-    """Return a length of time as the client takes it; `None` for one above ten years."""
-    total = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
-    return None if total is None or total > MAX_SECONDS else seconds

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from traceback import walk_tb
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +20,18 @@ from litestar.testing import TestClient
 from shardcache_fastapi.litestar import ShardCacheStore
 
 from shardcache import AsyncClient, Client, ClientClosedError, ConfigurationError, NodeError
+from shardcache.settings import releases
+
+
+class Broken(ModuleType):
+    """A module whose import fails."""
+
+    def __init__(self, error: ModuleNotFoundError) -> None:
+        super().__init__("broken")
+        self._error = error
+
+    def __getattr__(self, name: str) -> object:
+        raise self._error
 
 
 @pytest.fixture
@@ -136,6 +151,24 @@ class TestOwnership:
         """At once, not by the first `delete_all`."""
         with pytest.raises(ConfigurationError, match="clearable=True"):
             ShardCacheStore(AsyncClient("memory://a"))
+
+    def test_an_old_litestar_gets_words(self, monkeypatch):
+        """Where an installation has not checked what it needs."""
+        monkeypatch.setattr(releases, "version", lambda _: "2.0.1")
+        with pytest.raises(ConfigurationError, match=r"needs litestar 2.8 or newer, and 2.0.1 is"):
+            ShardCacheStore(AsyncClient("memory://a", clearable=True))
+
+    def test_a_missing_litestar_gets_words(self, monkeypatch):
+        """With the name of the extra; what Litestar itself lacks is its own error."""
+        for name, words in (
+            ("litestar", "the extra `litestar`: pip install"),
+            ("other", "no other"),
+        ):
+            error = ModuleNotFoundError("no other", name=name)
+            monkeypatch.setitem(sys.modules, "litestar.stores.base", Broken(error))
+            monkeypatch.delitem(sys.modules, "shardcache_fastapi.litestar", raising=False)
+            with pytest.raises(ModuleNotFoundError, match=words):
+                importlib.import_module("shardcache_fastapi.litestar")
 
     async def test_a_failing_node_is_what_the_client_says(self):
         """A miss, or its error."""

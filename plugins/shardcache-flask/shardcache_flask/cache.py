@@ -15,8 +15,8 @@ from shardcache import (
     PartialFailureError,
 )
 from shardcache.core.secrecy import takes_secrets
+from shardcache.settings.releases import require
 from shardcache_flask.clients import Url, merge_settings
-from shardcache_flask.releases import require
 from shardcache_flask.serializers import Serializer, SerializerFormat
 from shardcache_flask.timeouts import Timeout, seconds_to_live
 
@@ -57,7 +57,7 @@ class ShardCache(BaseCache):
 
         Raise `ConfigurationError` listing every fault, and for an option that is not known.
         """
-        require("cachelib", "0.9")
+        require("shardcache-flask", "cachelib", "0.9")
         super().__init__()
         seconds_to_live(default_timeout)  # raises if it is not a timeout
         self.default_timeout = default_timeout  # type: ignore[assignment] # cachelib's is an int

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from shardcache import ConfigurationError
 from shardcache.core.secrecy import takes_secrets
 from shardcache.settings.adapters import derive_secret, read_urls, several_urls
+from shardcache.settings.releases import require
 from shardcache_flask.cache import ShardCache
-from shardcache_flask.releases import require
 
 
 class FlaskCache(ShardCache):
@@ -42,7 +42,7 @@ class FlaskCache(ShardCache):
 
         Raise `ConfigurationError` as `ShardCache` does, and when Flask-Caching is too old.
         """
-        require("Flask-Caching", "2.1")
+        require("shardcache-flask", "Flask-Caching", "2.1")
         merged = {
             "url": config.get("CACHE_SHARDCACHE_URL"),
             "key_prefix": config.get("CACHE_KEY_PREFIX") or "",

@@ -7,7 +7,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import TypeAlias
 
-from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.lifetimes import ttl_of_any_length
 
 Timeout: TypeAlias = "float | Decimal | str | timedelta"
 
@@ -24,9 +24,7 @@ def seconds_to_live(timeout: Timeout) -> float | None:
     (None, None, 0.0)
     """
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else _number(timeout)
-    if seconds == 0 or seconds > MAX_SECONDS:
-        return None
-    return max(0.0, seconds)
+    return None if seconds == 0 else ttl_of_any_length(max(0.0, seconds))
 
 
 def _number(timeout: float | Decimal | str) -> float:

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 from cachelib import BaseCache
-from shardcache_flask import ShardCache, releases
+from shardcache_flask import ShardCache
 from shardcache_flask.serializers import JSON
 
 from shardcache import (
@@ -21,6 +21,7 @@ from shardcache import (
     InvalidKeyError,
     NotACounterError,
 )
+from shardcache.settings import releases
 
 URL = "memory://a,b,c"
 
@@ -268,5 +269,5 @@ def test_a_secret_is_in_no_traceback():
 def test_an_old_framework_gets_words(monkeypatch: pytest.MonkeyPatch):
     """Where an installation has not checked what it needs."""
     monkeypatch.setattr(releases, "version", lambda _: "0.8.2")
-    with pytest.raises(ConfigurationError, match=r"needs cachelib 0.9 or later, and 0.8.2 is "):
+    with pytest.raises(ConfigurationError, match=r"needs cachelib 0.9 or newer, and 0.8.2 is "):
         ShardCache(URL)

@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 import pytest
 from flask import Flask, jsonify
 from flask_caching import Cache
-from shardcache_flask import FlaskCache, ShardCache, releases
+from shardcache_flask import FlaskCache, ShardCache
 
+from lock_service import LockService, running
 from shardcache import Client, ConfigurationError
+from shardcache.settings import releases
 from shardcache.testing.servers import Server
 
 URL = "memory://a,b,c"
@@ -63,6 +65,14 @@ def test_a_client_of_the_application():
         with app.app_context():
             cache.set("k", 1)
         assert client.get("flask_cache_k") == 1
+
+
+def test_another_service_keeps_the_locks():
+    """Named by the client's own setting."""
+    with running(LockService()) as locks:
+        app, cache = make(CACHE_SHARDCACHE_URL=URL, CACHE_OPTIONS={"locks": locks})
+        with backend(app, cache).client.lock("report") as lease:
+            assert lease.fence == 1
 
 
 @pytest.mark.servers
@@ -187,5 +197,5 @@ def test_wrong_configuration_is_named(monkeypatch: pytest.MonkeyPatch):
         make(CACHE_SHARDCACHE_URL=URL, CACHE_OPTIONS={"colour": "red"})
     old = {"cachelib": "0.17.0", "Flask-Caching": "1.10.1"}
     monkeypatch.setattr(releases, "version", old.__getitem__)
-    with pytest.raises(ConfigurationError, match=r"needs Flask-Caching 2.1 or later, and 1.10.1"):
+    with pytest.raises(ConfigurationError, match=r"needs Flask-Caching 2.1 or newer, and 1.10.1"):
         make(CACHE_SHARDCACHE_URL=URL)

@@ -1,25 +1,29 @@
 """The calls to nodes, as `shardcache_operations_total` and `shardcache_operation_duration_seconds`.
 
-In a single process they are plain numbers until the registry is collected, which costs a call a third
-of what children of prometheus_client do. In its multiprocess mode other processes read the numbers, so
-there each call writes to children, which are bound once.
+They are plain numbers, which costs a call a third of what children of prometheus_client do. They are read
+when the registry is collected. In prometheus_client's multiprocess mode another process collects, so
+there they are also written to its files, many calls at once.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.values import ValueClass
 
 from shardcache import CallFinished
 
 DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+EVERY = 0.1  # seconds between two writes to prometheus_client's files
 
 OPERATIONS = (
     "shardcache_operations",
@@ -32,13 +36,6 @@ DURATIONS = (
 )
 DURATION_LABELS = ("operation", "node")
 RESULTS = ("hit", "miss", "ok", "error", "refused")
-
-
-class Calls(Protocol):
-    """Where calls are counted and measured."""
-
-    def record(self, event: CallFinished) -> None:
-        """Count a call, or each key that it read, and measure it."""
 
 
 class _Numbers:
@@ -56,8 +53,8 @@ class _Numbers:
         self.buckets = [0] * buckets
 
 
-class OwnCalls(Collector):
-    """The calls of this process, in a registry that only this process collects."""
+class Calls(Collector):
+    """The calls of this process, in a registry that this process collects."""
 
     def __init__(self, registry: CollectorRegistry, buckets: Sequence[float]) -> None:
         self._bounds = buckets
@@ -108,43 +105,120 @@ class OwnCalls(Collector):
         )
 
 
-class SharedCalls:
-    """The calls of this process, written where another process collects those of all.
+class SharedCalls(Calls):
+    """The calls of this process, also written where another process collects those of all.
 
-    The children of each metric are bound once: `labels()` costs about as much as to count.
+    A call writes what was counted since the last write, ten times a second at most, because to write
+    costs more than to count. The end of the process writes the rest. `on_write` is called with each write.
     """
 
-    def __init__(self, registry: CollectorRegistry, buckets: Sequence[float]) -> None:
-        self._operations = Counter(*OPERATIONS, OPERATION_LABELS, registry=registry)
-        self._durations = Histogram(*DURATIONS, DURATION_LABELS, buckets=buckets, registry=registry)
-        self._counters: dict[tuple[str, str, str], Counter] = {}
-        self._histograms: dict[tuple[str, str], Histogram] = {}
+    _files: dict[tuple[str, str], _File]
+    _due: float
+    _writing: threading.Lock
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        buckets: Sequence[float],
+        on_write: Callable[[], None],
+    ) -> None:
+        super().__init__(registry, buckets)
+        self._on_write = on_write
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+        atexit.register(self.write, 0.0)
 
     def record(self, event: CallFinished) -> None:
-        """Count a call, or each key that it read, and measure it."""
-        command, node, seconds, error, hits, misses, _, _ = event
-        name = node.name
-        if hits:
-            self._count(command, "hit", name, hits)
-        if misses:
-            self._count(command, "miss", name, misses)
-        if error is not None:
-            self._count(command, "error" if seconds else "refused", name, 1)
-            if not seconds:  # it was not sent
-                return
-        elif not hits and not misses:
-            self._count(command, "ok", name, 1)
-        histogram = self._histograms.get((command, name))
-        if histogram is None:
-            histogram = self._histograms[command, name] = self._durations.labels(command, name)
-        histogram.observe(seconds)
+        """Count a call, or each key that it read, and measure it; write if that is due."""
+        super().record(event)
+        now = event.started + event.seconds
+        if now >= self._due:
+            self.write(now)
 
-    def _count(self, command: str, result: str, node: str, number: int) -> None:
-        labels = command, result, node
-        counter = self._counters.get(labels)
-        if counter is None:
-            counter = self._counters[labels] = self._operations.labels(*labels)
-        counter.inc(number)
+    def write(self, now: float) -> None:
+        """Write what is new; do nothing while another thread does so. `now` is a time of `time.monotonic`."""
+        if not self._writing.acquire(blocking=False):
+            return
+        try:
+            self._due = now + EVERY
+            for names, numbers in list(self._numbers.items()):
+                file = self._files.get(names)
+                if file is None:
+                    file = self._files[names] = _File(*names, self._names)
+                file.write(numbers)
+            self._on_write()
+        finally:
+            self._writing.release()
+
+    def _begin(self) -> None:
+        """Begin with nothing: a forked child has not made the calls of its parent."""
+        self._numbers = {}
+        self._files = {}
+        self._due = 0.0
+        self._writing = threading.Lock()  # in a child, whoever held it is gone
+
+
+class _Value(Protocol):
+    """A number in a file of prometheus_client."""
+
+    def inc(self, amount: float) -> None:
+        """Add to it."""
+
+
+class _File:
+    """What was written of the calls of one operation to one node."""
+
+    def __init__(self, command: str, node: str, bounds: Sequence[str]) -> None:
+        self._command, self._node, self._bounds = command, node, bounds
+        self._written = _Numbers(len(bounds))
+        self._counts: dict[str, _Value] = {}
+        self._buckets: list[_Value] = []
+        self._seconds: _Value | None = None
+
+    def write(self, numbers: _Numbers) -> None:
+        """Add what is new in the numbers."""
+        written = self._written
+        for result in RESULTS:
+            count = getattr(numbers, result)
+            if added := count - getattr(written, result):
+                self._count(result).inc(added)
+                setattr(written, result, count)
+        seconds, buckets = numbers.seconds, list(numbers.buckets)
+        if buckets == written.buckets:
+            return
+        if self._seconds is None:
+            self._seconds = self._create_histogram()
+        self._seconds.inc(seconds - written.seconds)
+        for value, count, before in zip(self._buckets, buckets, written.buckets, strict=True):
+            if count != before:
+                value.inc(count - before)
+        written.seconds, written.buckets = seconds, buckets
+
+    def _count(self, result: str) -> _Value:
+        """Return the number of one result."""
+        count = self._counts.get(result)
+        if count is None:
+            name, text = OPERATIONS
+            labels = self._command, result, self._node
+            count = ValueClass("counter", name, f"{name}_total", OPERATION_LABELS, labels, text)
+            self._counts[result] = count
+        return count
+
+    def _create_histogram(self) -> _Value:
+        """Create the number of each bucket; return that of the seconds."""
+        name, text = DURATIONS
+        labels = self._command, self._node
+        self._buckets = [
+            ValueClass(
+                *("histogram", name, f"{name}_bucket"),
+                *((*DURATION_LABELS, "le"), (*labels, bound), text),
+            )
+            for bound in self._bounds
+        ]
+        seconds: _Value = ValueClass(
+            "histogram", name, f"{name}_sum", DURATION_LABELS, labels, text
+        )
+        return seconds
 
 
 def is_multiprocess() -> bool:
@@ -152,6 +226,10 @@ def is_multiprocess() -> bool:
     return DIRECTORY in os.environ
 
 
-def calls_of(registry: CollectorRegistry, buckets: Sequence[float]) -> Calls:
+def calls_of(
+    registry: CollectorRegistry, buckets: Sequence[float], on_write: Callable[[], None]
+) -> Calls:
     """Return where calls are counted in the mode of this process."""
-    return (SharedCalls if is_multiprocess() else OwnCalls)(registry, buckets)
+    if is_multiprocess():
+        return SharedCalls(registry, buckets, on_write)
+    return Calls(registry, buckets)

@@ -24,7 +24,7 @@ class Metrics:
         self.buckets = buckets
         # First: when a registry is collected, it is to be read before its own metrics.
         self.gauges = Gauges(registry)
-        self.calls = calls_of(registry, buckets)
+        self.calls = calls_of(registry, buckets, self.gauges.read_if_due)
         self.recomputes = count("recomputes", "Calls of cached functions.", "result")
         self.recompute_durations = Histogram(
             "shardcache_recompute_duration_seconds",

@@ -22,7 +22,6 @@ from shardcache import (
     StaleServed,
     StampedePrevented,
 )
-from shardcache_prometheus.calls import is_multiprocess
 from shardcache_prometheus.metrics import metrics_of
 
 # Seconds, up to a timeout of half a second and one above it.
@@ -40,13 +39,14 @@ class PrometheusObserver(Observer):
     registry has.
     """
 
+    calls_client = False
+
     def __init__(
         self, *, registry: CollectorRegistry = REGISTRY, buckets: Iterable[float] = BUCKETS
     ) -> None:
         metrics = metrics_of(registry, _check(buckets))
         self._record = metrics.calls.record
         self._gauges = metrics.gauges
-        self._gauges_by_calls = is_multiprocess()
         self._metrics = metrics
 
     def client_created(self, event: ClientCreated) -> None:
@@ -61,8 +61,6 @@ class PrometheusObserver(Observer):
     def call_finished(self, event: CallFinished) -> None:
         """Count a call to a node, or each key that it read."""
         self._record(event)
-        if self._gauges_by_calls:
-            self._gauges.read_if_due()
 
     def compute_finished(self, event: ComputeFinished) -> None:
         """Count a recompute, and measure it."""

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol
 
+from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import (
     COUNTER_MAX,
     UNREAD,
     Acquired,
-    Payload,
     Reply,
     StubReply,
     Until,
@@ -26,10 +26,10 @@ MAX_FIGURES: Final = 2000  # lines of `stats`; a server has about a hundred
 TOKENS: Final = 1 << 31
 CRLF: Final = b"\r\n"
 Head = Sequence[bytes]  # the words of a reply line
-_hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
+match_hit = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10}) O([0-9]{1,10})(?: [WXZ])*\r\n").match
 _match_hit_head = re.compile(rb"VA ([0-9]{1,10}) f([0-9]{1,10})").fullmatch
 # Marks that may end a reply line about an item that is being recomputed: won, stale, already won.
-_RECACHE: Final = frozenset({b"W", b"X", b"Z"})
+RECACHE: Final = frozenset({b"W", b"X", b"Z"})
 END: Final = b"MN"  # the reply that ends a batch
 NEVER: Final = -1  # in place of the seconds left
 
@@ -37,8 +37,8 @@ NEVER: Final = -1  # in place of the seconds left
 class PendingReply(Protocol):
     """The reply to a command that was sent; it takes lines until it is complete."""
 
-    def read_whole(self, data: bytes) -> Reply:
-        """Return the reply if `data` is exactly that and of the usual kind, else `None`."""
+    def read_whole(self, data: bytes) -> Any:  # the reply, or the mark
+        """Return the reply if `data` is exactly that and of the usual kind, else `UNUSUAL`."""
 
     def take(self, head: Head, value: bytes | None) -> Any:  # the reply, or one of the two marks
         """Return the reply, `MORE` if it is incomplete, `UNEXPECTED` if this line cannot belong to it."""
@@ -74,9 +74,9 @@ class SingleReply:
     def __init__(self, token: bytes) -> None:
         self.token = token
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual
-        """Return `None`: lines are read one by one."""
-        return None
+    def read_whole(self, data: bytes) -> Any:  # noqa: ARG002 - none is usual
+        """Return `UNUSUAL`: lines are read one by one."""
+        return UNUSUAL
 
     def too_large(self, head: Head, error: NodeError) -> Any:
         """Return the error if a value may be the reply."""
@@ -107,9 +107,9 @@ class ListReply:
         self._replies = replies
         self._pending = deque(pending)
 
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual
-        """Return `None`: lines are read one by one."""
-        return None
+    def read_whole(self, data: bytes) -> Any:  # noqa: ARG002 - none is usual
+        """Return `UNUSUAL`: lines are read one by one."""
+        return UNUSUAL
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Pass the line on to the oldest command."""
@@ -142,22 +142,15 @@ class GetReply(SingleReply):
 
     __slots__ = ()
 
-    def read_whole(self, data: bytes) -> Payload | None:
-        """Return the payload if `data` is exactly this hit, by one match."""
-        hit = _hit(data)
-        if hit is None:
-            return None
-        size, flags, token = hit.groups()
-        start = hit.end()
-        if b"O" + token != self.token or len(data) != start + int(size) + 2:
-            return None
-        return (int(flags), data[start:-2]) if data.endswith(CRLF) else None
+    def read_whole(self, data: bytes) -> Any:
+        """Return the payload if `data` is exactly this hit, or `None` if it is a miss."""
+        return read_get(data, b" %b\r\n" % self.token)
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the payload, or `None` on a miss."""
         match head:
             case [b"VA", _, flags, self.token, *marks] if (
-                flags[:1] == b"f" and flags[1:].isdigit() and _RECACHE.issuperset(marks)
+                flags[:1] == b"f" and flags[1:].isdigit() and RECACHE.issuperset(marks)
             ):
                 return int(flags[1:]), value
             case [b"EN", self.token]:
@@ -197,7 +190,7 @@ class GetsReply(TokenReply):
         match head:
             case [b"VA", _, flags, cas, self.token, *marks] if flags[
                 :1
-            ] == b"f" and _RECACHE.issuperset(marks):
+            ] == b"f" and RECACHE.issuperset(marks):
                 bits, version = parse_number(flags[1:]), self.cas_token(cas)
                 whole = bits is not None and version is not None
                 return ((bits, value), version) if whole else UNEXPECTED
@@ -214,7 +207,7 @@ class AgedReply(SingleReply):
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the payload and its seconds, or `None` on a miss."""
         match head:
-            case [b"VA", _, flags, word, self.token, *marks] if _RECACHE.issuperset(marks):
+            case [b"VA", _, flags, word, self.token, *marks] if RECACHE.issuperset(marks):
                 bits, left = parse_word(b"f", flags), parse_left(word)
                 if bits is None or left is None:
                     return UNEXPECTED
@@ -233,7 +226,7 @@ class PeekReply(SingleReply):
         """Return the flags without bytes, and the seconds left, or `None` on a miss."""
         match head:
             case [b"HD", flags, size, word, self.token, *marks] if (
-                value is None and _RECACHE.issuperset(marks)
+                value is None and RECACHE.issuperset(marks)
             ):
                 bits, length = parse_word(b"f", flags), parse_word(b"s", size)
                 left = parse_left(word)
@@ -262,7 +255,7 @@ class GetOrStubReply(TokenReply):
                 return NodeRefusedError("the server says: out of memory storing object", self._node)
             case [b"VA", _, flags, cas, self.token, *marks] if flags[
                 :1
-            ] == b"f" and _RECACHE.issuperset(marks):
+            ] == b"f" and RECACHE.issuperset(marks):
                 bits, version = parse_number(flags[1:]), self.cas_token(cas)
                 if bits is None or version is None or value is None:
                     return UNEXPECTED
@@ -310,13 +303,18 @@ class CodeReply(SingleReply):
     __slots__ = ("_answers",)
 
     def __init__(self, token: bytes, answers: Answers) -> None:
-        super().__init__(token)
+        self.token = token
         self._answers = answers
+
+    def read_whole(self, data: bytes) -> Any:
+        """Return the meaning of the code if `data` is exactly its line, without marks."""
+        code, _, rest = data.partition(b" ")
+        return self._answers.get(code, UNUSUAL) if rest == self.token + CRLF else UNUSUAL
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the meaning of the code."""
         match head:
-            case [code, self.token, *marks] if value is None and _RECACHE.issuperset(marks):
+            case [code, self.token, *marks] if value is None and RECACHE.issuperset(marks):
                 return self._answers.get(code, UNEXPECTED)
         return UNEXPECTED
 
@@ -327,9 +325,16 @@ class CounterReply(SingleReply):
     __slots__ = ("_delta", "_node")
 
     def __init__(self, token: bytes, node: str, delta: int) -> None:
-        super().__init__(token)
+        self.token = token
         self._node = node
         self._delta = delta
+
+    def read_whole(self, data: bytes) -> Any:
+        """Return the number if `data` is exactly its line and its digits."""
+        head, _, rest = data.partition(CRLF)
+        if not rest.endswith(CRLF) or head != b"VA %d %b" % (len(rest) - 2, self.token):
+            return UNUSUAL
+        return self._count(parse_number(rest.strip()))
 
     def take(self, head: Head, value: bytes | None) -> Any:
         """Return the number, or `None` if the key is missing."""
@@ -400,7 +405,7 @@ class ExpiryReply(SingleReply):
             self._now = parse_number(figures.get("time", "").encode())
             return UNEXPECTED if self._now is None else MORE
         match head:
-            case [b"HD", word, self.token, *marks] if value is None and _RECACHE.issuperset(marks):
+            case [b"HD", word, self.token, *marks] if value is None and RECACHE.issuperset(marks):
                 left = parse_left(word)
                 if left is None:
                     return UNEXPECTED
@@ -422,159 +427,33 @@ class ExpiryReply(SingleReply):
         raise error
 
 
-class GetManyReply:
-    """The replies to many quiet `mg`: hits by token, in order, up to `MN`."""
-
-    __slots__ = ("_count", "_first", "_next", "_results")
-
-    def __init__(self, first: int, count: int) -> None:
-        self._first = first
-        self._count = count
-        self._next = 0  # hits come in the order of the keys: the next has at least this index
-        self._results: list[Payload | NodeError | None] = [None] * count
-
-    def read_whole(self, data: bytes) -> Reply:
-        """Return all replies if `data` is expected hits and `MN`, and no value contains a CRLF.
-
-        This takes less than half the time of `scan`, which decides everything else: a value that
-        contains a CRLF is cut shorter than its announced length.
-        """
-        if not data.endswith(CRLF):
-            return None
-        *parts, end, _ = data.split(CRLF)
-        if end != END:
-            return None
-        results, first, last = self._results, self._first, self._count
-        following = self._next
-        pairs = iter(parts)
-        try:
-            for head, value in zip(pairs, pairs, strict=False):
-                shape, _, token = head.rpartition(b" O")
-                if not token.isdigit() or len(token) > MAX_DIGITS:
-                    return None
-                place = int(token) - first
-                size, flags = _parse_hit_head(shape)
-                if not following <= place < last or len(value) != size:
-                    return None
-                results[place] = (flags, value)
-                following = place + 1
-        except _NotAHitError:
-            return None
-        return results if len(parts) % 2 == 0 else None
-
-    def scan(self, text: bytes, position: int, largest: int) -> int:
-        """Accept the complete hits that begin at `position`; return where they end.
-
-        This is a separate loop because a large batch spends most of its time here. It stops at
-        anything that is not a complete expected hit of at most `largest` bytes. That is an illegal
-        reply, unless it is incomplete or too large.
-        """
-        results, first, last = self._results, self._first, self._count
-        following = self._next
-        while hit := _hit(text, position):
-            size, flags, token = hit.groups()
-            start = hit.end()
-            length = int(size)
-            stop = start + length
-            place = int(token) - first
-            if not following <= place < last or not text.startswith(CRLF, stop) or length > largest:
-                break
-            results[place] = (int(flags), text[start:stop])
-            following = place + 1
-            position = stop + 2
-        self._next = following
-        return position
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Return all replies at `MN`; `scan` has taken every complete hit."""
-        return self._results if value is None and list(head) == [END] else UNEXPECTED
-
-    def too_large(self, head: Head, error: NodeError) -> Any:
-        """Store the error for its key."""
-        match head:
-            case [b"VA", _, _, token, *_] if token[:1] == b"O" and token[1:].isdigit():
-                place = int(token[1:]) - self._first
-                if self._next <= place < self._count:
-                    self._results[place] = error
-                    self._next = place + 1
-                    return MORE
-        return UNEXPECTED
-
-    def refuse(self, error: NodeError) -> Any:
-        """Raise the refusal: after quiet commands its key is unknown."""
-        raise error
-
-    def partial_reply(self, node: str) -> Reply:
-        """Return the hits so far; every key after the last hit is late."""
-        gap = self._count - self._next
-        return self._results[: self._next] + [late_error(node)] * gap
-
-
-class _NotAHitError(Exception):
+class NotAHitError(Exception):
     """The reply line is not that of a hit without marks."""
 
 
 @lru_cache(maxsize=4096)
-def _parse_hit_head(text: bytes) -> tuple[int, int]:
+def parse_hit_head(text: bytes) -> tuple[int, int]:
     """Return the size and flags of a hit without marks. Few combinations occur, so they are cached.
 
     Anything else raises, and so is not cached: a server may send lines of any length.
     """
     parts = _match_hit_head(text)
     if parts is None:
-        raise _NotAHitError
+        raise NotAHitError
     return int(parts[1]), int(parts[2])
 
 
-class BatchReply:
-    """The replies to many commands that are not quiet, in order, up to `MN`.
+def read_get(data: bytes, tail: bytes) -> Any:
+    """Return the payload in a whole reply to `mg … v f`, `None` for a miss, else `UNUSUAL`.
 
-    `results` holds `None` for each expected answer: one for each of `tokens`.
+    `tail` ends its first line: a blank and the token. Few lines differ in the rest, so most are known.
     """
-
-    __slots__ = ("_answers", "_gaps", "_results", "_tokens")
-
-    def __init__(self, results: list[Any], tokens: list[bytes], answers: Answers) -> None:
-        self._results = results
-        self._gaps = iter([place for place, known in enumerate(results) if known is None])
-        self._tokens = iter(tokens)
-        self._answers = answers
-
-    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as above
-        """Return `None`: lines are read one by one."""
-        return None
-
-    def take(self, head: Head, value: bytes | None) -> Any:
-        """Accept one answer; return all of them at `MN`."""
-        if value is not None:
-            return UNEXPECTED
-        if list(head) == [END]:
-            whole = next(self._gaps, None) is None
-            return self._results if whole else UNEXPECTED
-        match head:
-            case [code, token] if code in self._answers and token == next(self._tokens, None):
-                return self._put(self._answers[code])
-        return UNEXPECTED
-
-    def too_large(self, head: Head, error: NodeError) -> Any:  # noqa: ARG002 - it has no values
-        """Return `UNEXPECTED`: no value belongs to this reply."""
-        return UNEXPECTED
-
-    def refuse(self, error: NodeError) -> Any:
-        """Accept the refusal as the answer to the next command."""
-        next(self._tokens, None)
-        return self._put(error)
-
-    def _put(self, answer: object) -> object:
-        place = next(self._gaps, None)
-        if place is None:
-            return UNEXPECTED
-        self._results[place] = answer
-        return MORE
-
-    def partial_reply(self, node: str) -> Reply:
-        """Return the answers so far; the others are late."""
-        return [late_error(node) if known is None else known for known in self._results]
+    head, end, rest = data.partition(tail)
+    try:
+        size, flags = parse_hit_head(head)
+    except NotAHitError:
+        return None if head == b"EN" and end and not rest else UNUSUAL
+    return (flags, rest[:-2]) if len(rest) == size + 2 and rest.endswith(CRLF) else UNUSUAL
 
 
 def late_error(node: str) -> NodeTimeoutError:

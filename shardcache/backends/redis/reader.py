@@ -53,6 +53,13 @@ class MalformedReplyError(Exception):
     """The bytes are not a reply that is expected."""
 
 
+class Headed(NamedTuple):
+    """A value in two parts, so that the second needs no copy."""
+
+    head: bytes
+    rest: bytes
+
+
 class ReplyReader:
     """A reader of the replies on one connection, in the order of their arrival.
 
@@ -62,6 +69,7 @@ class ReplyReader:
 
     __slots__ = (
         "_arrived",
+        "_begin",
         "_data",
         "_largest",
         "_left",
@@ -81,6 +89,7 @@ class ReplyReader:
         self._data = b""
         self._place = 0  # the start in `_data` of the next reply, or of the next value of an array
         self._arrived: list[bytes] = []  # fragments that follow `_data`
+        self._begin = 0  # where in `_data` the value begins whose rest arrives in fragments
         self._missing = 0  # bytes that must arrive before `_data` is worth another look
         self._strict_until = 0  # hiredis cannot read anything up to this place
         self._values: list[bytes | None] = []  # of the array that is arriving
@@ -93,9 +102,10 @@ class ReplyReader:
         return self._place == len(self._data) and not (self._arrived or self._left or self.ready)
 
     @property
-    def skipping(self) -> bool:
-        """Return whether the rest of a skipped value is still to come."""
-        return self._skipped > 0
+    def at_rest(self) -> bool:
+        """Return whether nothing more belongs to what has arrived: no byte is left, none to be skipped."""
+        read = self._place == len(self._data) and not (self._arrived or self._left or self.ready)
+        return read and not self._skipped
 
     def feed(self, data: bytes) -> None:
         """Accept bytes in fragments of any size."""
@@ -108,16 +118,23 @@ class ReplyReader:
         self._missing -= len(data)
 
     # The reply may be of any type, hence `Any`. One function, because it is on the hot path of a `get`.
-    def read(self, values: int) -> Any:  # noqa: PLR0911 - as above
+    def read(self, values: int, head: int = 0) -> Any:  # noqa: PLR0911 - as above
         """Return the next reply or `INCOMPLETE`; raise `MalformedReplyError` for an unexpected one.
+
+        A large value may be returned as `Headed`, its first `head` bytes apart from the rest.
 
         An array with that number of `values` is expected, or no array for 0. An error may replace
         it. Its values may also be numbers and errors, so the caller checks for bytes.
         """
         if self.ready:
             return self.ready.popleft()
-        if self._arrived and not self._join_arrived():
-            return INCOMPLETE
+        if self._arrived:
+            if self._missing == 0 and self._begin and not self._left:
+                value = self._join_value(head)
+                if value is not None:
+                    return value
+            if not self._join_arrived():
+                return INCOMPLETE
         if self._left:
             return self._read_rest_of_array()
         start = self._place
@@ -130,10 +147,20 @@ class ReplyReader:
             return self.ready.popleft()
         return self._read_value() if kind == b"$" else self._read_line(kind)
 
+    def _join_value(self, head: int) -> bytes | Headed | None:
+        """Join a value and nothing else, so that it is copied once; `None` if it ends in another way."""
+        first, last = self._data[self._begin :], self._arrived[-1]
+        if last[-2:] != _END or len(first) < head:
+            return None
+        value = b"".join((first[head:], *self._arrived[:-1], last[:-2]))
+        self._data, self._place, self._begin, self._arrived = b"", 0, 0, []
+        return Headed(first[:head], value) if head else value
+
     def _join_arrived(self) -> bool:
         """Join the fragments; return whether enough has arrived to read on."""
         if self._missing > 0:
             return False
+        self._begin = 0
         self._data = b"".join((self._data[self._place :], *self._arrived))
         self._place = self._strict_until = 0
         self._arrived = []
@@ -193,6 +220,7 @@ class ReplyReader:
             if end - begin > self._largest:
                 return self._begin_to_skip(begin, following)
             self._missing = following - len(data)
+            self._begin = begin if end >= len(data) else 0
             return INCOMPLETE
         if data[end:following] != _END:
             raise MalformedReplyError("sent a value longer or shorter than announced")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, ClassVar, Final, Protocol
 
+from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import Reply
 from shardcache.errors import ConfigurationError, NodeError, NodeRefusedError, NodeTimeoutError
 
@@ -24,6 +25,13 @@ class More(Enum):
 MORE: Final = More.MORE
 
 
+# The lines that most writes are answered by, with what hiredis reads of them.
+RAW_OF_LINE: Final[dict[bytes, Any]] = {b"+OK": b"OK", b":1": 1, b":0": 0}
+_RAW_OF_REPLY: Final = {line + b"\r\n": raw for line, raw in RAW_OF_LINE.items()} | {
+    b"$-1\r\n": None
+}
+
+
 class UnexpectedError(Exception):
     """The server's reply is of the wrong type for the command."""
 
@@ -34,6 +42,9 @@ class PendingReply(Protocol):
     @property
     def values(self) -> int:
         """Return the length of the array that the server sends next; 0 if it sends no array."""
+
+    def read_whole(self, data: bytes) -> Reply:
+        """Return the whole reply if `data` is exactly that and of the usual kind, else `UNUSUAL`."""
 
     def take(self, raw: Any) -> Reply | More:
         """Accept the server's next reply; raise `UnexpectedError` if it cannot belong to this command."""
@@ -63,6 +74,12 @@ class SingleReply:
         self.take = take
         self._translate = translate
 
+    def read_whole(self, data: bytes) -> Reply:
+        """Return the reply if `data` is exactly a short line; most writes are answered by one."""
+        if data in _RAW_OF_REPLY:
+            return self.take(_RAW_OF_REPLY[data])
+        return UNUSUAL
+
     def refuse(self, error: Refusal) -> Reply:
         """Return the error, translated."""
         return error if self._translate is None else self._translate(error)
@@ -79,59 +96,9 @@ class PairReply(SingleReply):
 
     values: ClassVar[int] = 2
 
-
-class BatchReply:
-    """The reply to a command over many keys: each answer fills the next of `pieces` in `replies`.
-
-    The other items of `replies` were known before anything was sent. `decode` returns the replies
-    of one piece. With `arrays` each answer is an array as long as its piece.
-    """
-
-    __slots__ = ("_arrays", "_decode", "_fault", "_pieces", "_replies")
-
-    def __init__(
-        self,
-        replies: list[Any],
-        pieces: Iterable[slice],
-        decode: Callable[[Any], list[Any]],
-        *,
-        arrays: bool,
-    ) -> None:
-        self._replies = replies
-        self._pieces = deque(pieces)
-        self._decode = decode
-        self._fault: ConfigurationError | None = None
-        self._arrays = arrays
-
-    @property
-    def values(self) -> int:
-        """Return the length of the array that the server sends next; 0 if it sends no array."""
-        piece = self._pieces[0]
-        return piece.stop - piece.start if self._arrays else 0
-
-    def take(self, raw: Any) -> Reply | More:
-        """Fill the next piece."""
-        return self._fill(self._decode(raw))
-
-    def refuse(self, error: Refusal) -> Reply | More:
-        """Fill the next piece with the error; a `ConfigurationError` replaces the whole reply."""
-        piece = self._pieces[0]
-        if isinstance(error, ConfigurationError):
-            self._fault = error
-        return self._fill([error] * (piece.stop - piece.start))
-
-    def partial_reply(self, node: str) -> Reply:
-        """Return what has arrived, with a timeout in each gap."""
-        missing = late_error(node)
-        for piece in self._pieces:
-            self._replies[piece] = [missing] * (piece.stop - piece.start)
-        return self._replies
-
-    def _fill(self, replies: list[Any]) -> Reply | More:
-        self._replies[self._pieces.popleft()] = replies
-        if self._pieces:
-            return MORE
-        return self._fault or self._replies
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - as above
+        """Return `UNUSUAL`: arrays are read by the reader."""
+        return UNUSUAL
 
 
 class ListReply:
@@ -151,6 +118,10 @@ class ListReply:
     def values(self) -> int:
         """Return the length of the array that the server sends next; 0 if it sends no array."""
         return self._pending[0][1].values
+
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual
+        """Return `UNUSUAL`: replies are read one by one."""
+        return UNUSUAL
 
     def take(self, raw: Any) -> Reply | More:
         """Pass the server's reply on to the oldest command."""
@@ -187,6 +158,10 @@ class PingReply:
 
     def __init__(self) -> None:
         self._answer: Reply | More = MORE
+
+    def read_whole(self, data: bytes) -> Reply:  # noqa: ARG002 - none is usual
+        """Return `UNUSUAL`: the two replies are read one by one."""
+        return UNUSUAL
 
     def take(self, raw: Any) -> Reply | More:
         """Accept the ping's answer, then the write's."""

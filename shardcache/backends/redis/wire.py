@@ -9,26 +9,57 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from hashlib import sha1
 from secrets import randbits
 from typing import Any, ClassVar, Final
 
 import hiredis
 
 from shardcache.backends.handlers import Handlers
+from shardcache.backends.redis.batches import (
+    DEL_LINE,
+    DELETED_LINES,
+    SET_LINE,
+    STORED_LINES,
+    ArraysReply,
+    LinesReply,
+    bulk,
+    filled,
+    mget_spans,
+)
 from shardcache.backends.redis.header import (
     BARE,
     BARE_BYTES,
     HEADER_SIZE,
+    LAST_VERSION,
     NOTHING_BARE,
     VERSION_SIZE,
     from_redis,
+    from_redis_all,
+    header_of,
     to_redis,
+    to_redis_all,
     white_space,
 )
 from shardcache.backends.redis.options import RedisOptions
+from shardcache.backends.redis.parsing import (
+    FIGURES,
+    IF_STRING,
+    STORED,
+    STORED_OR_NOT,
+    SWAPPED,
+    VALUE,
+    VALUE_AND_TOKEN,
+    WHETHER,
+    digest,
+    expected_digest,
+    parse_count,
+    parse_left,
+    parse_ok_or_none,
+    parse_signed,
+    parse_value,
+)
 from shardcache.backends.redis.reader import (
     INCOMPLETE,
     LARGEST,
@@ -44,7 +75,6 @@ from shardcache.backends.redis.refusals import (
 )
 from shardcache.backends.redis.replies import (
     MORE,
-    BatchReply,
     ListReply,
     More,
     PairReply,
@@ -70,6 +100,8 @@ from shardcache.backends.redis.scripts import (
     RENEW,
 )
 from shardcache.backends.transport.coalesce import coalesce
+from shardcache.backends.transport.sockets import LARGE
+from shardcache.backends.wire import UNUSUAL
 from shardcache.core.commands import (
     UNREAD,
     Acquire,
@@ -113,13 +145,6 @@ from shardcache.errors import (
     ValueTooLargeError,
 )
 
-# While an MGET runs, every other client of the server waits. It is one reply: if it is cut off, none of
-# its values are kept.
-MGET_KEYS: Final = 50
-MGET_BYTES: Final = 256 * 1024
-
-_LAST_VERSION: Final = (1 << 8 * VERSION_SIZE) - 1
-
 _REFUSALS: Final = (hiredis.ReplyError, TooLarge)
 
 Words = tuple[bytes | str, ...]
@@ -128,17 +153,10 @@ pack: Final[Callable[[Words], bytes]] = hiredis.pack_command  # type: ignore[ass
 _is_no_counter = re.compile(
     r"WRONGTYPE |ERR value is not an integer|ERR increment or decrement would overflow"
 ).match
-_is_count = re.compile(rb"[0-9]{1,20}").fullmatch
-_is_signed = re.compile(rb"-?[0-9]{1,20}").fullmatch
-_is_left = re.compile(rb"-1|[0-9]{1,18}").fullmatch
 RANGE: Final = "from 0 to 2**63 - 1"
 SIGNED_RANGE: Final = "from -2**63 to 2**63 - 1"
 
-_CONDITIONS: Final[dict[When, tuple[bytes, ...]]] = {
-    When.ALWAYS: (),
-    When.ABSENT: (b"NX",),
-    When.PRESENT: (b"XX",),
-}
+_CONDITIONS: Final = {When.ABSENT: (b"NX",), When.PRESENT: (b"XX",)}
 
 
 class RedisWire:
@@ -151,6 +169,7 @@ class RedisWire:
         "_bare",
         "_limited",
         "_login",
+        "_max_value",
         "_node",
         "_options",
         "_pending",
@@ -163,6 +182,7 @@ class RedisWire:
         self._options = options
         self._node = node
         self._replies = ReplyReader(options.max_value_bytes)
+        self._max_value = options.max_value_bytes
         self._limited = options.max_value_bytes < LARGEST
         self._pending: deque[PendingReply] = deque()
         self._unanswered: deque[str] = deque()  # the commands of the hello
@@ -186,17 +206,32 @@ class RedisWire:
     @property
     def idle(self) -> bool:
         """Return whether the connection is at a reply boundary: no reply owed, no byte left over."""
-        arrived = self._replies
-        return not (self._pending or self._unanswered or arrived.skipping) and arrived.empty
+        return not (self._pending or self._unanswered) and self._replies.at_rest
 
     def encode(self, command: Command) -> Sequence[bytes]:
         """Return the bytes of `command` in order, and expect its reply."""
         if type(command) is Get:  # by far the most frequent command; hiredis takes 0.2 µs longer
-            key = command.key
-            sent = (b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key),)
-            self._pending.append(_VALUE)
+            sent = (self.start_get(command.key),)
+            self._pending.append(VALUE)
             return sent
         return self._encoders[type(command)](self, command)
+
+    def start_get(self, key: bytes) -> bytes:
+        """Return the request, whatever the key."""
+        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+    def end_get(self, data: bytes) -> Reply:
+        """Return the payload, or `None` for a miss, else `UNUSUAL`."""
+        head, _, rest = data.partition(b"\r\n")
+        size = len(rest) - 2
+        if head != b"$%d" % size or not rest.endswith(b"\r\n") or size > self._max_value:
+            return None if data == b"$-1\r\n" else UNUSUAL
+        return from_redis(rest[:-2])
+
+    def expect_get(self) -> None:
+        """Expect the reply to the last request, unless `feed` does already."""
+        if not self._pending:
+            self._pending.append(VALUE)
 
     def feed(self, data: bytes) -> list[Reply]:
         """Accept bytes in fragments of any size; return the replies that are now complete.
@@ -207,12 +242,18 @@ class RedisWire:
         pending, arrived = self._pending, self._replies
         ready = arrived.ready
         try:
+            if len(pending) == 1 and arrived.at_rest and not self._unanswered:
+                reply = pending[0].read_whole(data)
+                if reply is not UNUSUAL:
+                    pending.popleft()
+                    return [reply]
             arrived.feed(data)
             if self._unanswered:
                 self._greet()
             while pending:
                 first = pending[0]
-                raw = ready.popleft() if ready else arrived.read(first.values)
+                head = HEADER_SIZE if first is VALUE else 0
+                raw = ready.popleft() if ready else arrived.read(first.values, head)
                 if raw is INCOMPLETE:
                     return replies
                 if self._limited:
@@ -288,51 +329,62 @@ class RedisWire:
     ) -> Sequence[bytes]:
         return self._ask(pending, b"EVAL", script, b"1", key, *arguments)
 
-    def _ask_batch(
-        self,
-        replies: list[Any],  # as `BatchReply` has them
-        pieces: Sequence[slice],
-        decode: Callable[[Any], list[Any]],
-        sent: Sequence[bytes],
-        *,
-        arrays: bool = False,
+    def _ask_nothing(self, replies: list[Any]) -> Sequence[bytes]:
+        """Ask for any answer: every command needs one, so that replies stay in order."""
+        return self._ask(SingleReply(lambda raw: parse_pong(raw) and replies), b"PING")
+
+    def _ask_lines(
+        self, replies: list[Any], answers: Mapping[object, bool], line: bytes, words: list[bytes]
     ) -> Sequence[bytes]:
-        if not pieces:  # every command needs an answer of the server, so that replies stay in order
-            return self._ask(SingleReply(lambda raw: parse_pong(raw) and replies), b"PING")
-        chunks = coalesce(sent)
-        self._pending.append(BatchReply(replies, pieces, decode, arrays=arrays))
-        return chunks
+        """Send a `line` for each two or four words: a template with the length before each word."""
+        if not words:
+            return self._ask_nothing(replies)
+        sent = filled(line, words)
+        self._pending.append(LinesReply(replies, answers))
+        return sent
 
     def _encode_payload(self, payload: Payload) -> bytes:
         stored = to_redis(payload, self._next_version(), self._bare)
-        limit = self._options.max_value_bytes
-        if len(stored) > limit:
-            raise ValueTooLargeError(
-                f"a value of {len(stored)} bytes (at most {limit})", self._node
-            )
+        self._check_size(len(stored))
         return stored
 
+    def _check_size(self, size: int) -> None:
+        """Raise `ValueTooLargeError` for a stored form that the node may not get."""
+        if size > self._max_value:
+            raise self._oversize_error(size)
+
+    def _oversize_error(self, size: int) -> ValueTooLargeError:
+        return ValueTooLargeError(
+            f"a value of {size} bytes (at most {self._max_value})", self._node
+        )
+
     def _next_version(self) -> bytes:
-        self._version = (self._version + 1) & _LAST_VERSION
+        self._version = (self._version + 1) & LAST_VERSION
         return self._version.to_bytes(VERSION_SIZE, "big")
 
     @_encoders.handles(GetMany)
     def _get_many(self, command: GetMany) -> Sequence[bytes]:
         keys = command.keys
-        pieces = list(_mget_spans(keys))
+        pieces = list(mget_spans(keys))
         sent = [pack((b"MGET", *keys[piece])) for piece in pieces]
-        return self._ask_batch([None] * len(keys), pieces, self._parse_values, sent, arrays=True)
+        if not sent:
+            return self._ask_nothing([])
+        chunks = coalesce(sent)
+        self._pending.append(ArraysReply([None] * len(keys), pieces, self._parse_values))
+        return chunks
 
     def _parse_values(self, raw: Any) -> list[Payload | NodeError | None]:  # as the server sent it
         if type(raw) is not list:
             raise UnexpectedError
+        payloads: list[Any]
         try:
-            return [None if value is None else from_redis(value) for value in raw]
+            payloads = from_redis_all(raw)
         except TypeError:
-            return [
-                self._too_large_error(value) if isinstance(value, TooLarge) else _parse_value(value)
+            payloads = [
+                self._too_large_error(value) if isinstance(value, TooLarge) else parse_value(value)
                 for value in raw
             ]
+        return payloads
 
     @_encoders.handles(Gets)
     def _gets(self, command: Gets) -> Sequence[bytes]:
@@ -342,7 +394,7 @@ class RedisWire:
         )
         space = white_space(version) if self._options.bare_json else b""
         other = other if self._options.bare_bytes else b""
-        return self._ask_script(_VALUE_AND_TOKEN, GETS, command.key, limit, number, space, other)
+        return self._ask_script(VALUE_AND_TOKEN, GETS, command.key, limit, number, space, other)
 
     @_encoders.handles(GetAged)
     def _get_aged(self, command: GetAged) -> Sequence[bytes]:
@@ -361,8 +413,8 @@ class RedisWire:
         value, left = raw
         if isinstance(value, TooLarge):
             return self._too_large_error(value)
-        payload = _parse_value(value)
-        return None if payload is None else (payload, _parse_left(left))
+        payload = parse_value(value)
+        return None if payload is None else (payload, parse_left(left))
 
     def _parse_peeked(self, raw: Any) -> Reply:  # as above
         aged = self._parse_aged(raw)
@@ -374,21 +426,42 @@ class RedisWire:
     @_encoders.handles(Set)
     def _set(self, command: Set) -> Sequence[bytes]:
         key, payload, ttl, when = command
-        words = (b"SET", key, self._encode_payload(payload), *_ttl_words(ttl), *_CONDITIONS[when])
-        return self._ask(_STORED if when is When.ALWAYS else _STORED_OR_NOT, *words)
+        if len(payload[1]) > LARGE:
+            return self._set_large(command)
+        words = (b"SET", key, self._encode_payload(payload), *_ttl_words(ttl))
+        if when is When.ALWAYS:  # the hash of an enum takes long
+            return self._ask(STORED, *words)
+        return self._ask(STORED_OR_NOT, *words, *_CONDITIONS[when])
+
+    def _set_large(self, command: Set) -> Sequence[bytes]:
+        """Return the request with the value as a separate piece, so that it is not copied."""
+        key, payload, ttl, when = command
+        _, data = payload
+        header = header_of(payload, self._next_version(), self._bare)
+        size = len(header) + len(data)
+        self._check_size(size)
+        last = [*_ttl_words(ttl), *(() if when is When.ALWAYS else _CONDITIONS[when])]
+        first = b"*%d\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b" % (
+            *(3 + len(last), len(key), key, size, header),
+        )
+        self._pending.append(STORED if when is When.ALWAYS else STORED_OR_NOT)
+        return first, data, b"\r\n" + b"".join([bulk(word) for word in last])
 
     @_encoders.handles(SetMany)
     def _set_many(self, command: SetMany) -> Sequence[bytes]:
+        items = command.items
+        stored = to_redis_all([payload for _, payload in items], self._version, self._bare)
+        self._version = (self._version + len(items)) & LAST_VERSION
+        replies: list[Reply] = [None] * len(items)
+        words: list[bytes] = []
+        for place, ((key, _), data) in enumerate(zip(items, stored, strict=True)):
+            if len(data) > self._max_value:
+                replies[place] = self._oversize_error(len(data))
+            else:
+                words += (key, data)
         life = _ttl_words(command.ttl)
-        replies: list[Reply] = [None] * len(command.items)
-        pieces, sent = [], []
-        for place, (key, payload) in enumerate(command.items):
-            try:
-                sent.append(pack((b"SET", key, self._encode_payload(payload), *life)))
-                pieces.append(slice(place, place + 1))
-            except ValueTooLargeError as error:
-                replies[place] = error
-        return self._ask_batch(replies, pieces, lambda raw: [_parse_ok(raw)], sent)
+        line = SET_LINE % (3 + len(life)) + b"".join(map(bulk, life))
+        return self._ask_lines(replies, STORED_LINES, line, words)
 
     @_encoders.handles(Cas)
     def _cas(self, command: Cas) -> Sequence[bytes]:
@@ -399,35 +472,33 @@ class RedisWire:
         return self._compare_and_set(command, (b"KEEPTTL",))
 
     def _compare_and_set(self, command: Cas | CasKeep, expiry: Sequence[bytes]) -> Sequence[bytes]:
-        token, stored = _token(command.token), self._encode_payload(command.payload)
-        return self._ask_script(_SWAPPED, COMPARE_AND_SET, command.key, token, stored, *expiry)
+        token, stored = expected_digest(command.token), self._encode_payload(command.payload)
+        return self._ask_script(SWAPPED, COMPARE_AND_SET, command.key, token, stored, *expiry)
 
     @_encoders.handles(Delete)
     def _delete(self, command: Delete) -> Sequence[bytes]:
         # Not UNLINK: it frees collections in the background, and these are strings.
-        return self._ask(_WHETHER, b"DEL", command.key)
+        return self._ask(WHETHER, b"DEL", command.key)
 
     @_encoders.handles(DeleteMany)
     def _delete_many(self, command: DeleteMany) -> Sequence[bytes]:
         replies: list[Reply] = [None] * len(command.keys)
-        pieces = [slice(place, place + 1) for place in range(len(command.keys))]
-        sent = [pack((b"DEL", key)) for key in command.keys]
-        return self._ask_batch(replies, pieces, lambda raw: [parse_flag(raw)], sent)
+        return self._ask_lines(replies, DELETED_LINES, DEL_LINE, list(command.keys))
 
     @_encoders.handles(Touch)
     def _touch(self, command: Touch) -> Sequence[bytes]:
         if command.ttl is None:
-            return self._ask_script(_WHETHER, PERSIST, command.key)
-        return self._ask(_WHETHER, b"PEXPIRE", command.key, _milliseconds(command.ttl))
+            return self._ask_script(WHETHER, PERSIST, command.key)
+        return self._ask(WHETHER, b"PEXPIRE", command.key, _milliseconds(command.ttl))
 
     @_encoders.handles(Incr)
     def _incr(self, command: Incr) -> Sequence[bytes]:
-        pending = SingleReply(_parse_count, partial(self._translate_count_error, RANGE))
+        pending = SingleReply(parse_count, partial(self._translate_count_error, RANGE))
         return self._ask_script(pending, COUNT, command.key, b"%d" % command.delta)
 
     @_encoders.handles(IncrSigned)
     def _incr_signed(self, command: IncrSigned) -> Sequence[bytes]:
-        pending = SingleReply(_parse_signed, partial(self._translate_count_error, SIGNED_RANGE))
+        pending = SingleReply(parse_signed, partial(self._translate_count_error, SIGNED_RANGE))
         return self._ask_script(pending, COUNT, command.key, b"%d" % command.delta, b"signed")
 
     def _translate_count_error(self, numbers: str, error: Refusal) -> Reply:
@@ -444,15 +515,15 @@ class RedisWire:
     def _get_or_stub(self, command: GetOrStub) -> Sequence[bytes]:
         own = stub(command.mark)
         stored = to_redis(own)  # the mark is unique to this stub
-        token = _digest(stored)
+        token = digest(stored)
 
         def parse_stub_reply(raw: Any) -> StubReply:  # as the server sent it
-            payload = _parse_value(raw)
+            payload = parse_value(raw)
             if payload is None:
                 return StubReply(None, token, leads=True, stub=own)
             if is_stub(payload):
-                return StubReply(None, _digest(raw), leads=False, stub=payload)
-            return StubReply(payload, _digest(raw), leads=False)
+                return StubReply(None, digest(raw), leads=False, stub=payload)
+            return StubReply(payload, digest(raw), leads=False)
 
         pending = SingleReply(parse_stub_reply)
         return self._ask_script(
@@ -461,7 +532,7 @@ class RedisWire:
 
     @_encoders.handles(Renew)
     def _renew(self, command: Renew) -> Sequence[bytes]:
-        token, life = _token(command.token), _milliseconds(command.ttl)
+        token, life = expected_digest(command.token), _milliseconds(command.ttl)
         pending = SingleReply(lambda raw: token if parse_flag(raw) else None)
         return self._ask_script(pending, RENEW, command.key, token, life)
 
@@ -469,20 +540,20 @@ class RedisWire:
     def _acquire(self, command: Acquire) -> Sequence[bytes]:
         key, payload, ttl = command
         stored = self._encode_payload(payload)
-        acquired = Acquired(_digest(stored))
-        pending = SingleReply(lambda raw: acquired if _parse_ok_or_none(raw) else False)
+        acquired = Acquired(digest(stored))
+        pending = SingleReply(lambda raw: acquired if parse_ok_or_none(raw) else False)
         words = (b"SET", key, stored, *_ttl_words(ttl), *_CONDITIONS[When.ABSENT])
         return self._ask(pending, *words)
 
     @_encoders.handles(DeleteCas)
     def _delete_cas(self, command: DeleteCas) -> Sequence[bytes]:
-        token = _token(command.token)
-        return self._ask_script(_IF_STRING, DELETE_CAS, command.key, token)
+        token = expected_digest(command.token)
+        return self._ask_script(IF_STRING, DELETE_CAS, command.key, token)
 
     @_encoders.handles(CompareAndDelete)
     def _compare_and_delete(self, command: CompareAndDelete) -> Sequence[bytes]:
         return self._ask_script(
-            _IF_STRING, COMPARE_AND_DELETE, command.key, self._encode_compared(command.payload)
+            IF_STRING, COMPARE_AND_DELETE, command.key, self._encode_compared(command.payload)
         )
 
     def _encode_compared(self, payload: Payload) -> bytes:
@@ -491,7 +562,7 @@ class RedisWire:
     @_encoders.handles(CompareAndExpire)
     def _compare_and_expire(self, command: CompareAndExpire) -> Sequence[bytes]:
         stored, life = self._encode_compared(command.payload), _milliseconds(command.ttl)
-        return self._ask_script(_IF_STRING, COMPARE_AND_EXPIRE, command.key, stored, life)
+        return self._ask_script(IF_STRING, COMPARE_AND_EXPIRE, command.key, stored, life)
 
     @_encoders.handles(CommandList)
     def _list(self, command: CommandList) -> Sequence[bytes]:
@@ -507,7 +578,7 @@ class RedisWire:
             replies.append(None)
             pending.append((place, self._pending.pop()))
         if not pending:
-            return self._ask_batch(replies, [], self._parse_values, [])
+            return self._ask_nothing(replies)
         self._pending.append(ListReply(replies, pending))
         return coalesce(sent)
 
@@ -519,31 +590,15 @@ class RedisWire:
 
     @_encoders.handles(ServerStats)
     def _stats(self, command: ServerStats) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
-        return self._ask(_FIGURES, b"INFO")
+        return self._ask(FIGURES, b"INFO")
 
     @_encoders.handles(FlushAll)
     def _flush(self, command: FlushAll) -> Sequence[bytes]:  # noqa: ARG002 - it has no fields
-        return self._ask(_STORED, b"FLUSHDB", b"ASYNC")
+        return self._ask(STORED, b"FLUSHDB", b"ASYNC")
 
     supports: ClassVar[frozenset[type]] = _encoders.supports | {
         Get
     }  # `encode` itself handles `Get`
-
-
-def _mget_spans(keys: Sequence[bytes]) -> Iterator[slice]:
-    """Yield the spans of keys for one MGET each."""
-    for start in range(0, len(keys), MGET_KEYS):
-        yield from _halve_until_short(keys, slice(start, min(start + MGET_KEYS, len(keys))))
-
-
-def _halve_until_short(keys: Sequence[bytes], span: slice) -> Iterator[slice]:
-    """Halve a span until its keys are short enough in total; yield the parts."""
-    if span.stop - span.start == 1 or sum(map(len, keys[span])) <= MGET_BYTES:
-        yield span
-        return
-    middle = (span.start + span.stop) // 2
-    yield from _halve_until_short(keys, slice(span.start, middle))
-    yield from _halve_until_short(keys, slice(middle, span.stop))
 
 
 def _milliseconds(ttl: float | None) -> bytes:
@@ -552,91 +607,3 @@ def _milliseconds(ttl: float | None) -> bytes:
 
 def _ttl_words(ttl: float | None) -> tuple[bytes, ...]:
     return () if ttl is None else (b"PX", _milliseconds(ttl))
-
-
-# The server may send any type, hence `Any`.
-
-
-def _parse_value(raw: Any) -> Payload | None:
-    if type(raw) is bytes:
-        return from_redis(raw)
-    if raw is None:
-        return None
-    raise UnexpectedError
-
-
-def _parse_value_and_token(raw: Any) -> tuple[Payload, bytes] | None:
-    payload = _parse_value(raw)
-    if payload is None:
-        return None
-    return payload, _digest(raw)
-
-
-def _digest(stored: bytes) -> bytes:
-    """Return the CAS token of a stored value."""
-    return sha1(stored, usedforsecurity=False).hexdigest().encode()
-
-
-def _token(token: Hashable) -> bytes:
-    """Return the digest of a token; for a token of another backend, one that no value has."""
-    return token if isinstance(token, bytes) else b""
-
-
-def _parse_ok(raw: Any) -> bool:
-    if raw != b"OK":
-        raise UnexpectedError
-    return True
-
-
-def _parse_ok_or_none(raw: Any) -> bool:
-    return raw is not None and _parse_ok(raw)
-
-
-def _parse_cas(raw: Any) -> bool | None:
-    return None if raw is None else parse_flag(raw)
-
-
-def _parse_count(raw: Any) -> int | None:
-    return _parse_number(raw, _is_count)
-
-
-def _parse_signed(raw: Any) -> int | None:
-    return _parse_number(raw, _is_signed)
-
-
-def _parse_number(raw: Any, is_legal: Callable[[bytes], object]) -> int | None:
-    if raw is None:
-        return None
-    if type(raw) is not bytes or not is_legal(raw):
-        raise UnexpectedError
-    return int(raw)
-
-
-def _parse_left(raw: Any) -> float:
-    """Return the seconds in a `PTTL`."""
-    if type(raw) is not bytes or not _is_left(raw):
-        raise UnexpectedError
-    return math.inf if raw == b"-1" else int(raw) / 1000
-
-
-def _parse_stats(raw: Any) -> dict[str, str]:
-    if type(raw) is not bytes:
-        raise UnexpectedError
-    lines = raw.decode(errors="replace").splitlines()
-    pairs = (line.partition(":") for line in lines if not line.startswith("#"))
-    return {name: figure for name, colon, figure in pairs if colon}
-
-
-def _translate_wrong_type(error: Refusal) -> Reply:
-    """Return `False` for a key that is no longer a string: it has been changed."""
-    return False if str(error.__cause__).startswith("WRONGTYPE ") else error
-
-
-_VALUE: Final = SingleReply(_parse_value)
-_VALUE_AND_TOKEN: Final = SingleReply(_parse_value_and_token)
-_STORED: Final = SingleReply(_parse_ok)
-_STORED_OR_NOT: Final = SingleReply(_parse_ok_or_none)
-_SWAPPED: Final = SingleReply(_parse_cas, _translate_wrong_type)
-_WHETHER: Final = SingleReply(parse_flag)
-_IF_STRING: Final = SingleReply(parse_flag, _translate_wrong_type)
-_FIGURES: Final = SingleReply(_parse_stats)

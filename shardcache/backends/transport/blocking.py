@@ -12,9 +12,10 @@ from typing import Final
 
 from shardcache.backends.base import BackendOptions, Exchange, excuse
 from shardcache.backends.transport.dial import Expired, Target, Wait, dial
-from shardcache.backends.transport.pool import Connection, Pool, Slot
-from shardcache.backends.transport.sockets import READ, WOULD_BLOCK
-from shardcache.core.commands import IDEMPOTENT, Command, Reply
+from shardcache.backends.transport.pool import SLACK, Connection, Pool, Slot
+from shardcache.backends.transport.sockets import READ, RESTED, WOULD_BLOCK
+from shardcache.backends.wire import UNUSUAL
+from shardcache.core.commands import IDEMPOTENT, Command, Get, Reply
 from shardcache.core.pools import PoolUse
 from shardcache.errors import (
     NodeError,
@@ -58,27 +59,78 @@ class SocketBackend:
         connection = self.pool.get_idle()
         if connection is None:
             return self._drive(SocketExchange(self, deadline, self.exchange(command, deadline)))
-        chunks = self.encode(connection, command)
-        if not _is_small(chunks):
+        try:
+            chunks = connection.wire.encode(command)
+        except BaseException:
+            self.pool.put(connection)
+            raise
+        if len(chunks) > 1 or len(chunks[0]) > SMALL:
             exchange = self.exchange_on(connection, command, chunks, deadline)
             return self._drive(SocketExchange(self, deadline, exchange))
         try:
             reply = _ask(connection, chunks[0], deadline)
-        except (BlockingIOError, TimeoutError) as error:
+        except OSError as error:
+            reply = self._recover(connection, command, error, deadline)
+        except BaseException:
+            self.pool.discard(connection)
+            raise
+        else:
+            self.pool.put(connection)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def get(self, key: bytes, began: float, seconds: float) -> Reply:  # noqa: C901 - see below
+        """Do what `execute` does for a `Get` that began a moment ago and may take `seconds`.
+
+        This is the usual case in one function: an idle connection that was in use lately, a key that
+        needs no encoding, and a reply that arrives at once and whole. Whatever else it turns out to be
+        goes on as in `execute`.
+        """
+        pool = self.pool
+        try:
+            connection = pool.idle.pop()
+        except IndexError:
+            return self.execute(Get(key), began + seconds)
+        request = connection.start_get(key)
+        if request is None or (began - connection.since >= RESTED and connection.stale):
+            pool.idle.append(connection)
+            return self.execute(Get(key), began + seconds)
+        try:
+            if not seconds <= connection.armed <= seconds + SLACK:
+                connection.arm(seconds)
+            sent = connection.send(request)
+            if sent < len(request):
+                connection.sock.sendall(request[sent:])
+            if get_ident() == _MAIN and not connection.poll(seconds * 1000):
+                raise TimeoutError  # noqa: TRY301 - a call more for each `get`
+            data = connection.recv(FIRST_READ)
+            reply = connection.end_get(data)
+            if reply is UNUSUAL:
+                reply = _read_on(connection, data, began + seconds)
+        except OSError as error:
+            connection.expect_get()
+            reply = self._recover(connection, Get(key), error, began + seconds)
+        except BaseException:
+            pool.discard(connection)
+            raise
+        else:
+            pool.put(connection)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _recover(
+        self, connection: Connection, command: Command, error: OSError, deadline: float
+    ) -> Reply:
+        """Return the reply to a command whose connection failed: in part, or of another connection."""
+        if isinstance(error, (BlockingIOError, TimeoutError)):
             partial = self.close_late(connection, deadline)
             if isinstance(partial, NodeError):
                 raise partial from error
             return partial
-        except OSError as error:
-            exchange = self.retry_on_another(connection, command, error, deadline)
-            return self._drive(SocketExchange(self, deadline, exchange))
-        except BaseException:
-            self.pool.discard(connection)
-            raise
-        self.pool.put(connection)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        exchange = self.retry_on_another(connection, command, error, deadline)
+        return self._drive(SocketExchange(self, deadline, exchange))
 
     def begin(self, command: Command, deadline: float) -> Exchange:
         """Start `command` without waiting for its reply, so that many nodes are asked at once."""
@@ -399,12 +451,18 @@ def _is_small(chunks: Sequence[bytes]) -> bool:
 def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
     """Send one small command and wait for its reply: the hot path of a `get`."""
     seconds = deadline - time.monotonic()
-    connection.arm(seconds)
+    if not seconds <= connection.armed <= seconds + SLACK or seconds <= 0:
+        connection.arm(seconds)
     sent = connection.send(chunk)
     if sent < len(chunk):
         connection.sock.sendall(memoryview(chunk)[sent:])
+    return _read(connection, seconds, deadline)
+
+
+def _read(connection: Connection, seconds: float, deadline: float) -> Reply:
+    """Wait for the reply to a command that was sent, in the `seconds` that are left."""
     polls = connection.plain and get_ident() == _MAIN  # only the main thread handles signals
-    wire, size = connection.wire, FIRST_READ
+    size = FIRST_READ
     while True:
         if polls and not connection.poll(seconds * 1000):
             raise TimeoutError
@@ -412,15 +470,31 @@ def _ask(connection: Connection, chunk: bytes, deadline: float) -> Reply:
             data = connection.recv(size)
         except TimeoutError:
             data = connection.recv_after_timeout(size)
-        if not data:
-            raise ConnectionResetError("closed by the node")
-        connection.answered = True
-        replies = wire.feed(data)
+        replies = _feed(connection, data)
         if replies:
             return replies[0]
         connection.arrived = now = time.monotonic()
         seconds, size = deadline - now, READ
         connection.arm(seconds)
+
+
+def _feed(connection: Connection, data: bytes) -> list[Reply]:
+    """Return the replies that are complete with these bytes; raise if there are none."""
+    if not data:
+        raise ConnectionResetError("closed by the node")
+    connection.answered = True
+    return connection.wire.feed(data)
+
+
+def _read_on(connection: Connection, data: bytes, deadline: float) -> Reply:
+    """Wait for the rest of a reply that is not of the usual kind; `data` is its beginning."""
+    connection.expect_get()
+    replies = _feed(connection, data)
+    if replies:
+        return replies[0]
+    connection.arrived = now = time.monotonic()
+    connection.arm(deadline - now)
+    return _read(connection, deadline - now, deadline)
 
 
 def _transfer(connection: Connection, chunks: Sequence[bytes]) -> Steps:
@@ -440,10 +514,10 @@ def _push(connection: Connection, unsent: deque[memoryview]) -> None:
     """Send until all is sent or the socket takes no more."""
     try:
         while unsent:
-            sent = connection.try_send(unsent[0])
-            if sent == len(unsent[0]):
-                unsent.popleft()
-            else:
+            sent = connection.try_send_all(unsent)
+            while unsent and sent >= len(unsent[0]):
+                sent -= len(unsent.popleft())
+            if sent:
                 unsent[0] = unsent[0][sent:]
     except WOULD_BLOCK:
         return
@@ -457,10 +531,7 @@ def _pull(connection: Connection) -> list[Reply]:
             data = connection.try_recv(size)
         except WOULD_BLOCK:
             return []
-        if not data:
-            raise ConnectionResetError("closed by the node")
-        connection.answered = True
-        replies = connection.wire.feed(data)
+        replies = _feed(connection, data)
         if replies or (connection.plain and len(data) < size):
             break
         if connection.plain and turn == READS:  # TLS may buffer bytes that no poll reports

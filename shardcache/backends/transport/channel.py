@@ -156,7 +156,7 @@ class Channel:
 
     def submit(self, call: Call) -> None:
         """Send the call's command with all others of this turn; dial first if there is no connection."""
-        if self._closed_by_node():
+        if not self._sent and self._closed_by_node():
             self._backend.submit(call)  # over a new connection
             return
         self._reference.channel = self
@@ -171,7 +171,8 @@ class Channel:
                 self._dial = self.loop.create_task(self._connect(call.deadline))
         else:
             self._encode(call, wire)
-            self._after_reply()
+            if not self._sent:  # it could not be sent
+                self._after_reply()
         if not call.future.done() and (self._timer is None or call.deadline < self._timer_at):
             self._watch(call.deadline)
 
@@ -190,7 +191,7 @@ class Channel:
 
         A loop that did not run has not noticed, as with one `run_until_complete` per request.
         """
-        if self._sock is None or self._sent or time.monotonic() - self._last_used < RESTED:
+        if self._sock is None or time.monotonic() - self._last_used < RESTED:
             return False
         if self._poll.poll(0):
             self.readable()
@@ -399,7 +400,11 @@ class Channel:
         sent = self._sent
         for reply in wire.feed(data):
             # Settled before it is removed: an interrupt between the two would lose it.
-            sent[0].settle(reply)
+            call = sent[0]
+            if isinstance(reply, Exception):
+                call.settle(reply)
+            elif not call.future.done():  # the text of `settle`, to save the call
+                call.future.set_result(reply)
             sent.popleft()
         if not self._answered:
             self._answered = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
 import select
 import socket
@@ -14,7 +13,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
+from itertools import islice
 from typing import Final
 
 from shardcache.backends.live_objects import LiveObjects
@@ -22,11 +22,13 @@ from shardcache.backends.transport.dial import Expired, Wait
 from shardcache.backends.transport.limits import DialLimit
 from shardcache.backends.transport.sockets import RESTED
 from shardcache.backends.transport.wakeups import ThreadWakeup, Wakeup
-from shardcache.backends.wire import Incarnation, Wire
+from shardcache.backends.wire import Incarnation, StraightWire, Wire
 from shardcache.core.pools import PoolUse
 from shardcache.errors import NodeUnavailableError, PoolTimeoutError
+from shardcache.log import log
 
 SLACK: Final = 0.005  # seconds by which a socket's own timeout may pass a deadline
+CHUNKS: Final = 64  # that are sent at once; systems take at least 1,024
 _WAIT_SLICE: Final = 0.05  # seconds
 GARBAGE_SHARE: Final = 0.05  # the largest share of time spent on collecting garbage
 _YOUNG: Final = 1  # the generation that is collected in milliseconds
@@ -35,8 +37,6 @@ MISSED: Final = 1.0  # seconds in use after which a connection may have been dro
 _STUCK: Final = 10.0  # seconds after which a collection that never ended no longer blocks others
 
 Waiter = ThreadWakeup | Wakeup
-
-log = logging.getLogger("shardcache")
 
 
 class Connection:
@@ -49,9 +49,11 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
-        "_armed",
         "answered",
+        "armed",
         "arrived",
+        "end_get",
+        "expect_get",
         "plain",
         "poll",
         "reading",
@@ -59,6 +61,7 @@ class Connection:
         "send",
         "since",
         "sock",
+        "start_get",
         "wire",
     )
 
@@ -77,18 +80,23 @@ class Connection:
         self.answered = True
         self.arrived = 0.0  # when a part of a reply last arrived
         self.since = time.monotonic()  # when it was created, or last became idle
-        self._armed = 0.0
+        self.armed = 0.0  # the timeout of the socket, in seconds
         self.plain = type(sock) is socket.socket and socket.socket.__module__ == "socket"
         if self.plain:
             sock.settimeout(None)
+        # The straight way of a `Get`, for plain sockets and wires that have one.
+        self.start_get: Callable[[bytes], bytes | None] = _start_nothing
+        if self.plain and isinstance(wire, StraightWire):
+            self.start_get, self.end_get = wire.start_get, wire.end_get
+            self.expect_get = wire.expect_get
 
     def arm(self, seconds: float) -> None:
         """Set the timeout of `send` and `recv`; raise `TimeoutError` unless `seconds` is above zero."""
         if seconds <= 0:
             raise TimeoutError
-        if seconds <= self._armed <= seconds + SLACK:
+        if seconds <= self.armed <= seconds + SLACK:
             return
-        self._armed = seconds = seconds + SLACK / 2
+        self.armed = seconds = seconds + SLACK / 2
         if not self.plain:
             self.sock.settimeout(seconds)
             return
@@ -102,6 +110,12 @@ class Connection:
         if self.plain:
             return self.sock.send(data, socket.MSG_DONTWAIT)
         return self._nonblocking().send(data)
+
+    def try_send_all(self, chunks: Sequence[memoryview]) -> int:
+        """Do the same for some of many chunks, all at once if the socket can."""
+        if self.plain and len(chunks) > 1:
+            return self.sock.sendmsg(islice(chunks, CHUNKS), (), socket.MSG_DONTWAIT)
+        return self.try_send(chunks[0])
 
     def try_recv(self, size: int) -> bytes:
         """Receive what has arrived; raise `BlockingIOError` if nothing has."""
@@ -120,8 +134,8 @@ class Connection:
             raise TimeoutError from None
 
     def _nonblocking(self) -> socket.socket:
-        if self._armed:
-            self._armed = 0.0
+        if self.armed:
+            self.armed = 0.0
             self.sock.settimeout(0)
         return self.sock
 
@@ -142,6 +156,10 @@ class Connection:
             self.sock.close()
         except AttributeError:  # an interrupt came before it had a socket
             return
+
+
+def _start_nothing(key: bytes) -> None:
+    """Return no request: every `Get` takes the general way."""
 
 
 class Slot:
@@ -173,7 +191,7 @@ class Pool:
         _pools.add(self)
 
     def _start(self) -> None:
-        self._idle: deque[Connection] = deque()
+        self.idle: deque[Connection] = deque()
         self._live: LiveObjects[Connection | Slot] = LiveObjects()
         # The waiting threads, first come first. Weak, so that an interrupted one leaves the queue.
         self._waiters: deque[weakref.ref[Waiter]] = deque()
@@ -186,7 +204,7 @@ class Pool:
         """Return an idle connection that still works, or `None`."""
         while True:
             try:
-                connection = self._idle.pop()
+                connection = self.idle.pop()
             except IndexError:
                 return None
             if time.monotonic() - connection.since < RESTED or not connection.stale:
@@ -201,7 +219,7 @@ class Pool:
             return
         connection.answered = False
         connection.since = time.monotonic()
-        self._idle.append(connection)
+        self.idle.append(connection)
         if self.closed:  # since the check above
             self.drop_idle()
         if self._waiters:
@@ -387,7 +405,7 @@ class Pool:
         """Close every idle connection."""
         while True:
             try:
-                self.discard(self._idle.pop())
+                self.discard(self.idle.pop())
             except IndexError:
                 return
 
@@ -399,7 +417,7 @@ class Pool:
     @property
     def use(self) -> PoolUse:
         """Return how many connections are open, and how many of them are in use."""
-        idle = len(self._idle)
+        idle = len(self.idle)
         number = self._live.count()
         return PoolUse(number, max(0, number - idle), self.size)
 

@@ -6,6 +6,7 @@ import ssl
 from typing import Final
 
 READ: Final = 64 * 1024  # bytes; from 128 KiB on the C library maps and unmaps pages for each read
+LARGE: Final = 16 * 1024  # bytes of a value that are worth not being copied once more
 WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 # After this long idle a connection is checked before use: the server may have closed it. In a busy

@@ -17,7 +17,7 @@ from shardcache.errors import NodeError
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.failover import Failover
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.cluster.routing import Key, Place, Route, detouring
+from shardcache.operations.cluster.routing import Key, Place, Route, detouring, grouping
 
 _EMPTY: Final[Payload] = (RAW_FLAGS, b"")  # empty bytes that no stub looks like
 
@@ -74,6 +74,7 @@ class SerdeCluster(Cluster):
         self.failover = failover
         self.home = self._rules.router(self.topology, self.members)
         self.route = self.home if failover is None else detouring(self.home, failover)
+        self.group = grouping(self.route)
 
     def own_name(self, name: bytes) -> bytes:
         """Return the canonical name of a key; one that knows its key stays as it is."""

@@ -15,13 +15,14 @@ from pymemcache.exceptions import MemcacheIllegalInputError  # type: ignore[impo
 from shardcache.backends.expiry import RELATIVE_LIMIT
 from shardcache.backends.memcached.replies import CasToken
 from shardcache.core.commands import COUNTER_MAX
-from shardcache.core.lifetimes import MAX_SECONDS
+from shardcache.core.lifetimes import ttl_of_any_length
 from shardcache.core.placement.nodes import Node
 from shardcache.core.timeouts import DEFAULT_CALL, TimeoutPolicy
 from shardcache.errors import ConfigurationError
 
 # The server knows its limit (`-I`), and pymemcache has none: this is the largest that memcached takes.
 _NO_LIMIT: Final = f"max_value_bytes={1 << 30}"
+_LAST_DATE: Final = 1 << 62  # a later one is as far away, and may not fit into a float
 _CAS_BITS: Final = 64  # of a token; its incarnation stands above them
 
 _SERVERS: Final = (
@@ -120,11 +121,11 @@ def ttl_of(expire: object, now: float) -> float | None:
     >>> ttl_of(0, 1e9), ttl_of(-1, 1e9), ttl_of(60, 1e9), ttl_of(1_000_000_090, 1e9)
     (None, 0.0, 60.0, 90.0)
     """
-    number = check_integer(expire, "expire")
+    number = max(-1, min(check_integer(expire, "expire"), _LAST_DATE))
     if number == 0:
         return None
     seconds = float(number) if number <= RELATIVE_LIMIT else number - now
-    return None if seconds > MAX_SECONDS else max(0.0, seconds)
+    return ttl_of_any_length(max(0.0, seconds))
 
 
 def digits_of(token: Hashable) -> bytes:

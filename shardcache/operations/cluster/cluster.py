@@ -38,7 +38,16 @@ from shardcache.errors import DecodeError, NodeError, NodeUnavailableError, NotA
 from shardcache.operations.cluster.ejection import Ejector
 from shardcache.operations.cluster.failover import ONE_STEP, Failover, StandIn, try_again
 from shardcache.operations.cluster.members import Member
-from shardcache.operations.cluster.routing import Key, Place, Route, detouring, router
+from shardcache.operations.cluster.routing import (
+    Grouping,
+    Key,
+    Place,
+    Route,
+    detouring,
+    grouper,
+    grouping_detours,
+    router,
+)
 from shardcache.operations.port import IO, UNANSWERED, Enough
 
 if TYPE_CHECKING:  # it routes keys to members, as this module does
@@ -76,6 +85,7 @@ class Cluster:
         "default_ttl",
         "ejector",
         "failover",
+        "group",
         "home",
         "io",
         "keys",
@@ -85,11 +95,13 @@ class Cluster:
         "moving",
         "note_refused",
         "note_swallowed",
+        "observed",
         "observers",
         "observes_operations",
         "payloads",
         "raises",
         "route",
+        "straight",
         "timeout",
         "topology",
     )
@@ -112,7 +124,6 @@ class Cluster:
         note_swallowed: Callable[[NodeError], None] = lambda _: None,
         note_refused: Callable[[Member, NodeError], None] = lambda _member, _error: None,
     ) -> None:
-        self.io = io
         self.topology = topology
         self.members = members
         self.keys = keys
@@ -121,7 +132,9 @@ class Cluster:
         self.default_ttl = default_ttl
         self.raises = on_error == "raise"
         self.observers = observers
+        self.observed = bool(observers)  # once: each call asks
         self.observes_operations = OperationFinished in observers.heard
+        self.use_io(io)
         self.ejector = ejector
         self.lock_provider = lock_provider
         self.note_swallowed = note_swallowed
@@ -138,11 +151,24 @@ class Cluster:
         cluster.use_failover(self.failover and self.failover.over(topology, members))
         return cluster
 
+    def use_io(self, io: IO[Any]) -> None:
+        """Use another port, and decide whether the usual call about a key needs no more than its backend.
+
+        It needs more where a subclass has its own `ask`, or an observer hears of whole operations.
+        """
+        self.io = io
+        own = type(self).ask is Cluster.ask
+        self.straight = own and io.straight and not self.observes_operations
+
     def use_failover(self, failover: Failover | None) -> None:
         """Choose the route to keys: `home` is that to their own members, whatever their health."""
         self.failover = failover
         self.home: Route = router(self.topology, self.members, self.keys)
-        self.route: Route = self.home if failover is None else detouring(self.home, failover)
+        self.route: Route = self.home
+        self.group: Grouping = grouper(self.topology, self.members, self.keys)
+        if failover is not None:
+            self.route = detouring(self.home, failover)
+            self.group = grouping_detours(self.group, self.route)
 
     def of_locks(self, topology: Topology, members: Mapping[str, Member]) -> Cluster:
         """Return a cluster of nodes that serve only locks, for which no other stands in."""
@@ -232,13 +258,25 @@ class Cluster:
         except NodeError as error:
             reply = error
         seconds = io.now() - started
-        if self.observers or member.health.watched or isinstance(reply, NodeError):
-            self._record(member, command, started, seconds, until, reply)
-            if self.failover is not None and isinstance(reply, NodeError):
-                return await try_again(self, self.failover, member, command, reply, until)
-        else:
-            member.answered += 1
-            member.seconds += seconds
+        if self.observed or member.health.watched or isinstance(reply, NodeError):
+            return await self.conclude(member, command, started, seconds, until, reply)
+        member.answered += 1
+        member.seconds += seconds
+        return reply
+
+    async def conclude(  # noqa: PLR0913, PLR0917 - all facts of one call
+        self,
+        member: Member,
+        command: Command,
+        started: float,
+        seconds: float,
+        until: float,
+        reply: Reply,
+    ) -> Reply:
+        """End a call that needs more than two counts; return its reply, or that of a second try."""
+        self.record(member, command, started, seconds, until, reply)
+        if self.failover is not None and isinstance(reply, NodeError):
+            return await try_again(self, self.failover, member, command, reply, until)
         return reply
 
     async def ask_many(
@@ -331,7 +369,7 @@ class Cluster:
             member, command = asks[place]
             answers[place] = reply, arrived - started
             if reply is not UNANSWERED:
-                self._record(member, command, started, arrived - started, until, reply)
+                self.record(member, command, started, arrived - started, until, reply)
         return answers
 
     def invalidated(self, name: bytes) -> None:
@@ -422,7 +460,7 @@ class Cluster:
         self.record_error(member, error)
         return error
 
-    def _record(  # noqa: PLR0913, PLR0917 - all facts of one call
+    def record(  # noqa: PLR0913, PLR0917 - all facts of one call
         self,
         member: Member,
         command: Command,
@@ -458,9 +496,9 @@ class Cluster:
         reply: Reply,
         error: NodeError | None,
     ) -> None:
-        observers = self.observers
-        if not observers:
+        if not self.observed:
             return
+        observers = self.observers
         if self.clearable or self.failover is not None:
             command = with_keys(command, [self.own_name(key) for key in keys_of(command)])
         if CallFinished in observers.heard:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from shardcache.core.capabilities import EVERYTHING
-from shardcache.core.commands import Payload
+from shardcache.core.commands import Payload, Reply
 from shardcache.core.health import Health
 from shardcache.core.placement.nodes import Node
 from shardcache.errors import NodeError
@@ -78,6 +78,7 @@ class Member:
         "detoured",
         "ejections",
         "errors",
+        "get",
         "health",
         "hits",
         "leftovers",
@@ -98,6 +99,7 @@ class Member:
         self.backend = backend
         self.supports: frozenset[type] = getattr(backend, "supports", EVERYTHING)
         self.whole_seconds: bool = getattr(backend, "whole_seconds", False)
+        self.get: Callable[[bytes, float, float], Reply] | None = getattr(backend, "get", None)
         self.health = SharedHealth()
         self.successor: Member | None = None
         self.leftovers: dict[tuple[bytes, Payload], Leftover] = {}  # by key and token

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from shardcache.core.keys import KeySpace
@@ -20,6 +20,10 @@ Place: TypeAlias = tuple[bytes, Member, bytes]
 Route: TypeAlias = Callable[[Key], Place]
 OwnerOf: TypeAlias = Callable[[bytes], Member]
 HashedOf: TypeAlias = Callable[[bytes], bytes]
+
+# For each node, the canonical names of the callers' keys that it holds.
+Groups: TypeAlias = dict[Member, dict[Key, bytes]]
+Grouping: TypeAlias = Callable[[Iterable[Key]], Groups]
 
 
 def router(topology: Topology, members: Mapping[str, Member], keys: KeySpace) -> Route:
@@ -52,6 +56,53 @@ def detouring(route: Route, failover: Failover) -> Route:
         return (name, stand_in(member, hashed), hashed) if member.health.ejected else place
 
     return detouring_route
+
+
+def grouping(route: Route) -> Grouping:
+    """Return the function that groups callers' keys by the members that `route` names, each key once."""
+
+    def group(keys: Iterable[Key]) -> Groups:
+        groups: Groups = {}
+        for key in keys:
+            name, member, _ = route(key)
+            groups.setdefault(member, {})[key] = name
+        return groups
+
+    return group
+
+
+def grouper(topology: Topology, members: Mapping[str, Member], keys: KeySpace) -> Grouping:
+    """Return what `grouping` returns for the route of `router`, as one loop: that takes half the time."""
+    owner, encode_all = topology.owner, keys.encode_all
+    hashes_namespace = topology.strategy.hashes_namespace
+
+    def group(keys: Iterable[Key]) -> Groups:
+        listed = list(keys)
+        raws, names = encode_all(listed)
+        owners = map(owner, names if hashes_namespace else raws)
+        groups: dict[str, dict[Key, bytes]] = {}
+        for key, name, node in zip(listed, names, owners, strict=True):
+            of_node = groups.get(node.name)
+            if of_node is None:
+                groups[node.name] = {key: name}
+            else:
+                of_node[key] = name
+        return {members[node]: of_node for node, of_node in groups.items()}
+
+    return group
+
+
+def grouping_detours(group: Grouping, route: Route) -> Grouping:
+    """Return `group` while no node is ejected, else what `grouping` returns for `route`."""
+    one_by_one = grouping(route)
+
+    def detouring_group(keys: Iterable[Key]) -> Groups:
+        listed = list(keys)
+        groups = group(listed)
+        ejected = any(member.health.ejected for member in groups)
+        return one_by_one(listed) if ejected else groups
+
+    return detouring_group
 
 
 def hashed_by_name(topology: Topology, keys: KeySpace) -> HashedOf:

@@ -358,6 +358,7 @@ def with_move(cluster: Cluster, move: Move | None) -> Cluster:
     moving.moving = Moving(move, owner, reached_by_name(owner, hashed, failover))
     plain = type(cluster)
     moving.__class__ = _kind(plain, announced=move.announced)  # type: ignore[arg-type]  # it looks at the hash of an instance
+    moving.use_io(cluster.io)
     return moving
 
 

@@ -11,10 +11,8 @@ from shardcache.errors import DecodeError, NodeError, NodeRefusedError, PartialF
 from shardcache.operations.cluster.cluster import Cluster
 from shardcache.operations.cluster.members import Member
 from shardcache.operations.cluster.observing import report
-from shardcache.operations.cluster.routing import Key
+from shardcache.operations.cluster.routing import Groups, Key
 
-# A group holds, for one node, the canonical names of the callers' keys.
-Groups = dict[Member, dict[Key, bytes]]
 Failed = dict[Key, NodeError | DecodeError]
 
 _MISSING: Final[Any] = object()  # in place of a value
@@ -29,7 +27,7 @@ def get_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, dict[
 
 
 async def _get_many(cluster: Cluster, keys: Iterable[Key]) -> dict[Key, Any]:
-    groups = _group(cluster, keys)
+    groups = cluster.group(keys)
     found: dict[Key, Any] = {}
     failed: Failed = {}
     decode, plain, read = cluster.payloads.decoder(), cluster.payloads.bytes_flags, cluster.value
@@ -70,7 +68,7 @@ def set_many(
 
 async def _set_many(cluster: Cluster, items: Mapping[Key, Any], ttl: TTL) -> list[Key]:
     seconds = lifetime(ttl, cluster.default_ttl)
-    groups = _group(cluster, items)
+    groups = cluster.group(items)
     payloads = {
         name: cluster.payloads.encode(name, items[key], seconds)
         for group in groups.values()
@@ -113,7 +111,7 @@ def delete_many(cluster: Cluster, keys: Iterable[Key]) -> Coroutine[Any, Any, in
 
 
 async def _delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
-    groups = _group(cluster, keys)
+    groups = cluster.group(keys)
     for group in groups.values():
         for name in group.values():
             cluster.invalidated(name)
@@ -131,20 +129,6 @@ async def _delete_many(cluster: Cluster, keys: Iterable[Key]) -> int:
     if failed and cluster.raises:
         raise _failure(groups, failed, succeeded=answered)
     return len(removed)
-
-
-def _group(cluster: Cluster, keys: Iterable[Key]) -> Groups:
-    """Return the keys grouped by the node that holds them, each key once."""
-    route = cluster.route
-    groups: Groups = {}
-    for key in keys:
-        name, member, _ = route(key)
-        group = groups.get(member)
-        if group is None:
-            groups[member] = {key: name}
-        else:
-            group[key] = name
-    return groups
 
 
 def _failure(

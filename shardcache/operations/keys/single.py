@@ -103,8 +103,20 @@ async def _store(cluster: Cluster, key: Key, value: Any, ttl: TTL, when: When) -
         return await _store_expired(cluster, member, name, when)
     deadline = cluster.deadline()
     reply = await cluster.ask(member, Set(name, payload, seconds, when), deadline)
-    if when is not When.ABSENT:
-        await _drop_refused(cluster, member, name, reply, deadline)
+    if when is When.ABSENT:
+        return bool(cluster.unwrap(reply, default=False))
+    return await end_store(cluster, member, name, reply, deadline)
+
+
+async def end_store(
+    cluster: Cluster, member: Member, name: bytes, reply: Reply, deadline: float
+) -> bool:
+    """Return the result of an overwrite; delete the old value if the new one was refused.
+
+    memcached drops it by itself, Redis keeps it.
+    """
+    if isinstance(reply, NodeRefusedError):
+        await cluster.ask(member, Delete(name), deadline)
     return bool(cluster.unwrap(reply, default=False))
 
 
@@ -229,11 +241,3 @@ async def _store_expired(cluster: Cluster, member: Member, name: bytes, when: Wh
         return cluster.unwrap(await cluster.ask(member, Get(name)), _FAILED) is None
     removed = cluster.unwrap(await cluster.ask(member, Delete(name)), _FAILED)
     return removed is not _FAILED and (when is When.ALWAYS or bool(removed))
-
-
-async def _drop_refused(
-    cluster: Cluster, member: Member, name: bytes, reply: object, deadline: float
-) -> None:
-    """Delete the old value after a refused overwrite: memcached drops it by itself, Redis keeps it."""
-    if isinstance(reply, NodeRefusedError):
-        await cluster.ask(member, Delete(name), deadline)

@@ -32,15 +32,18 @@ class Refreshing:
 
 Inside: TypeAlias = Bypassing | Refreshing
 
-# The blocks that the running code is in; the last is the innermost, which counts.
-entered: Final[ContextVar[tuple[Inside, ...]]] = ContextVar("shardcache_blocks", default=())
+# The blocks that the running code is in, each with its inside; the last is the innermost, which counts.
+entered: Final[ContextVar[tuple[tuple[Block, Inside], ...]]] = ContextVar(
+    "shardcache_blocks", default=()
+)
 
 
 class Block:
     """A `with` block that changes how cached functions behave inside it.
 
     It holds for what the running thread or task calls, and for the tasks that it starts. A block
-    has no state, so one object may be entered again, and by many threads at once.
+    has no state, so one object may be entered again, and by many threads at once. Blocks may end in
+    any order, as those of fixtures and generators do: each ends itself alone.
     """
 
     __slots__ = ("_inside",)
@@ -49,10 +52,15 @@ class Block:
         self._inside = inside
 
     def __enter__(self) -> None:
-        entered.set((*entered.get(), self._inside()))
+        entered.set((*entered.get(), (self, self._inside())))
 
     def __exit__(self, *_: object) -> None:
-        entered.set(entered.get()[:-1])
+        blocks = list(entered.get())
+        for place in reversed(range(len(blocks))):
+            if blocks[place][0] is self:
+                del blocks[place]
+                break
+        entered.set(tuple(blocks))
 
 
 def bypass() -> Block:
@@ -86,12 +94,16 @@ def refresh() -> Block:
 
 def bypassed() -> bool:
     """Return whether the running code is in a `bypass` block."""
-    inside = entered.get()
-    return bool(inside) and isinstance(inside[-1], Bypassing)
+    return isinstance(_innermost(), Bypassing)
 
 
 def refreshing() -> Refreshing | None:
     """Return the inside of the `refresh` block that the running code is in, `None` if it is in none."""
-    inside = entered.get()
-    last = inside[-1] if inside else None
-    return last if isinstance(last, Refreshing) else None
+    inside = _innermost()
+    return inside if isinstance(inside, Refreshing) else None
+
+
+def _innermost() -> Inside | None:
+    """Return the inside of the innermost block, `None` if the running code is in none."""
+    blocks = entered.get()
+    return blocks[-1][1] if blocks else None

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardcache.backends.memcached.batches import TEMPLATED
 from shardcache.backends.memcached.replies import TOKENS
-from shardcache.backends.memcached.wire import TEMPLATED, MemcachedWire
+from shardcache.backends.memcached.wire import MemcachedWire
 from shardcache.core.commands import GetMany
 from shardcache.errors import NodeProtocolError
 

@@ -23,8 +23,8 @@ from backends.redis.wires import (
     make_wire,
     sent,
 )
+from shardcache.backends.redis.batches import MGET_BYTES, MGET_KEYS
 from shardcache.backends.redis.header import from_redis, to_redis
-from shardcache.backends.redis.wire import MGET_BYTES, MGET_KEYS
 from shardcache.backends.transport.coalesce import CHUNK, coalesce
 from shardcache.core.commands import (
     Cas,

@@ -146,6 +146,8 @@ changing = Client("memory://a")  # alone, so that no key of another thread moves
 defaults = cached(ttl=60, namespace="d", stale=60)(computed)
 configure("memory://d,e")
 
+gc.collect()
+gc.freeze()  # a collection is of what is made from here on
 threading.settrace(trace)
 sys.settrace(trace)
 brief = client.cached(ttl=0.05, stale=60, namespace="g", refresh="background")(computed)

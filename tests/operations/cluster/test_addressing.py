@@ -33,6 +33,7 @@ def client():
     with Client(["memory://a", "memory://b", "memory://c"]) as client:
         Detouring.sent = []
         client._cluster.__class__ = Detouring
+        client._cluster.use_io(client._cluster.io)
         yield client
 
 

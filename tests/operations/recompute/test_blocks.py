@@ -62,11 +62,27 @@ class TestBlocks:
         assert refreshing() is None
 
     def test_a_block_may_end_in_another_context(self):
-        """As that of a generator which a framework drives: nothing raises."""
+        """As that of a generator which a framework drives: nothing raises, and no other block ends."""
         block = bypass()
         contextvars.copy_context().run(block.__enter__)
         assert not bypassed()
-        block.__exit__()
+        with refresh():
+            block.__exit__()
+            assert refreshing() is not None
+        assert entered.get() == ()
+
+    @pytest.mark.parametrize("again", [False, True], ids=["two", "one entered twice"])
+    def test_blocks_end_in_any_order(self, again):
+        """As those of two fixtures, or generators: each ends itself, not the one entered last."""
+        outer, inner = bypass(), refresh()
+        outer.__enter__()
+        inner.__enter__()
+        if again:
+            outer.__enter__()
+            outer.__exit__()
+        outer.__exit__()
+        assert refreshing() is not None
+        inner.__exit__()
         assert entered.get() == ()
 
 

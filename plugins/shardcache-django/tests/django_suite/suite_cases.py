@@ -9,6 +9,8 @@ from typing import Any
 from cache import tests as theirs
 from django.core.cache import caches
 from django.test import TestCase, override_settings
+from sessions_tests import tests as sessions
+from shardcache_django.sessions import SessionStore
 
 from shardcache import NotACounterError
 
@@ -48,6 +50,12 @@ def repeated(test: Callable[..., None]) -> Callable[..., None]:
         return test(self)
 
     return repeat
+
+
+class ShardCacheSessionTests(sessions.CacheSessionTests):
+    """All that Django asks of its sessions in the cache, of our engine."""
+
+    backend = SessionStore
 
 
 class CacheMiddlewareTest(theirs.CacheMiddlewareTest):

@@ -1,0 +1,124 @@
+"""A large value is copied once as it arrives and not as it leaves, and is the same value as a small one."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from shardcache import Client
+from shardcache.backends.memcached.wire import MemcachedWire
+from shardcache.backends.redis.options import RedisOptions
+from shardcache.backends.redis.wire import RedisWire
+from shardcache.backends.transport.sockets import LARGE
+from shardcache.core.commands import Get, GetMany, Gets, Set, SetMany
+from shardcache.core.values.flags import INTEGER_FLAGS, TEXT_FLAGS, UNMARKED_FLAGS
+from shardcache.errors import NodeProtocolError
+
+KINDS = ["memcached", "redis"]
+SIZES = [0, 1, LARGE - 1, LARGE, LARGE + 1, LARGE + 12, 3 * LARGE, 100_000]
+cuts = st.lists(st.integers(0, 110_000), max_size=6)
+
+
+def wire_of(kind):
+    """Return a new wire of a kind."""
+    if kind == "memcached":
+        return MemcachedWire(max_value=200_000)
+    return RedisWire(RedisOptions(max_value_bytes=200_000), "node")
+
+
+def whole_reply(kind, wire, command, payloads):
+    """Return the reply of a server that holds `payloads` to a command that the wire now expects."""
+    request = b"".join(wire.encode(command))
+    if kind == "memcached":
+        tokens = re.findall(rb"O\d+", request)
+        version = b" c7" if isinstance(command, Gets) else b""
+        hits = [
+            b"VA %d f%d%b %b\r\n%b\r\n" % (len(data), flags, version, token, data)
+            for (flags, data), token in zip(payloads, tokens, strict=True)
+        ]
+        return b"".join(hits) + (b"MN\r\n" if isinstance(command, GetMany) else b"")
+    store = wire_of(kind)
+    words = [b"".join(store.encode(Set(b"k", payload))) for payload in payloads]
+    stored = [re.split(rb"\r\n\$\d+\r\n", word, maxsplit=3)[3] for word in words]
+    bulks = [b"$%d\r\n%b" % (len(each) - 2, each) for each in stored]
+    array = b"*%d\r\n" % len(bulks) if isinstance(command, GetMany) else b""
+    return array + b"".join(bulks)
+
+
+def pieces(data, places):
+    """Return data cut at some places."""
+    ends = sorted({*(place for place in places if place < len(data)), len(data)})
+    return [data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("command", [Get(b"k"), Gets(b"k"), GetMany([b"k", b"l", b"m"])], ids=repr)
+@given(
+    sizes=st.lists(st.sampled_from(SIZES), min_size=3, max_size=3),
+    form=st.tuples(
+        st.sampled_from([UNMARKED_FLAGS, TEXT_FLAGS, INTEGER_FLAGS]),
+        st.sampled_from([b"x", b"\xc1", b"\r\n"]),
+    ),
+    places=cuts,
+)
+@example(sizes=[100_000] * 3, form=(TEXT_FLAGS, b"x"), places=[20, 100_020, 100_021, 100_022])
+def test_a_value_in_pieces_is_the_value(kind, command, sizes, form, places):
+    """Wherever the network cuts: in the line, the header, the value, or the CRLF behind it."""
+    flags, first = form
+    count = 3 if isinstance(command, GetMany) else 1
+    payloads = [(flags, (first * size)[:size] or b"0") for size in sizes[:count]]
+    if flags == INTEGER_FLAGS:
+        payloads = [(flags, b"7" * min(len(data), 600)) for _, data in payloads]
+    wire = wire_of(kind)
+    reply = whole_reply(kind, wire, command, payloads)
+    replies = [each for piece in pieces(reply, places) for each in wire.feed(piece)]
+    assert len(replies) == 1
+    found = replies[0] if isinstance(command, GetMany) else replies
+    assert wire.idle
+    if isinstance(command, Gets):
+        found = [found[0][0]]
+    assert [data for _, data in found] == [data for _, data in payloads]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_large_value_of_the_wrong_length_is_refused(kind):
+    """The bytes behind it are no line end: the connection is closed."""
+    wire = wire_of(kind)
+    reply = whole_reply(kind, wire, Get(b"k"), [(TEXT_FLAGS, b"x" * 100_000)])
+    assert wire.feed(reply[:50_000]) == []
+    with pytest.raises(NodeProtocolError):
+        wire.feed(reply[50_000:-2] + b"xx\r\n")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("command", [Set, lambda *item: SetMany([item])], ids=["set", "many"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_request_is_the_same_in_pieces(kind, command, size):
+    """The bytes of a large value are no others than those of a small one."""
+    sent = b"".join(wire_of(kind).encode(command(b"k", (TEXT_FLAGS, b"x" * size))))
+    assert sent.count(b"x" * size) >= 1
+    length = size if kind == "memcached" else size + 10
+    assert re.search(rb"[ $]%d[ \r]" % length, sent)
+    assert b"x" * size + b"\r\n" in sent
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_megabyte_is_copied_once_in_and_not_at_all_out(request, kind):
+    """In are the pieces that arrive and the value, out is the value that the caller has."""
+    server = request.getfixturevalue(f"{kind}_servers")[0]
+    data = b"x" * 1_000_000
+    with Client(f"{server.url}?max_value_bytes=1100000", timeout=20) as client:
+        for act, copies in ((lambda: client.get("k"), 2), (lambda: client.set("k", data), 0)):
+            assert client.set("k", data)
+            act()
+            tracemalloc.start()
+            try:
+                act()
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak < (copies + 0.3) * len(data)
