@@ -155,7 +155,7 @@ class ConfigFollower:
                 raise found
             if found is not None:
                 self._use(client, found)
-                self._started = True
+            self._started = True
             if self._next is not None and self._next.due <= time.monotonic():
                 self._switch(client, self._next.nodes)
         except ConfigurationError as error:  # the file's, or the strategy's, which cannot follow

@@ -48,11 +48,11 @@ def slow(stage: Stage) -> Iterator[Finding]:
 
 def cut(stage: Stage) -> Iterator[Finding]:
     """Cut replies after some bytes, in three ways; the next call must be right (A9, short)."""
-    step = 4 if stage.quick else 1
+    step = 8 if stage.quick else 1
     tally: Counter[str] = Counter()
     longest = 0.0
     subject = f"faults.cutting:{'Threads' if stage.crew.blocking else 'Tasks'}Caller"
-    timeout = stage.seconds(TIMEOUT, 0.3)
+    timeout = stage.seconds(TIMEOUT, 0.5)
     with stage.play(1, proxied=True, subject=subject, filled=False, timeout=timeout) as play:
         play.meter.reset()
         for operation in play.actor.tell("operations"):
@@ -100,7 +100,7 @@ FAILING_NODES: Final = 3
 
 def failing(stage: Stage) -> Iterator[Finding]:
     """Reset each connection to one of three nodes before its first reply, and count the attempts (E2)."""
-    with stage.play(FAILING_NODES, proxied=True) as play:
+    with stage.play(FAILING_NODES, proxied=True, timeout=stage.seconds(TIMEOUT, 0.5)) as play:
         warm_up(play, 0.5)
         before = _commands(play.servers)
         began = time.monotonic()

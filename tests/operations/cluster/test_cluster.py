@@ -6,6 +6,7 @@ from operations.client_harness import ClientHarness
 from operations.harness import Harness
 from operations.simulation import Process, SimulatedNode
 from shardcache.core.placement.topology import Topology
+from shardcache.operations.cluster.failover import Failover
 from shardcache.strategies.rendezvous import Rendezvous
 
 KEYS = [f"k{number}" for number in range(50)]
@@ -47,6 +48,18 @@ def test_locks_are_taken_on_their_own_nodes_if_there_are_any():
     assert harness.cluster.locking is locks
     assert list(harness.cluster.all_members) == ["n0", "n1", "lock n0"]
     assert harness.cluster.all_members["lock n0"] is locks.members["n0"]
+
+
+def test_no_node_stands_in_for_one_of_locks():
+    """And what stands in for the others is not forgotten for them."""
+    cluster = Harness(3).cluster
+    cluster.use_failover(Failover(cluster.topology, cluster.members))
+    owner, other = cluster.members["n0"], cluster.members["n1"]
+    stand_in = cluster.failover._between(owner, other)
+    locks = Harness(3).cluster
+    apart = cluster.of_locks(locks.topology, locks.members)
+    assert (apart.failover, apart.members) == (None, locks.members)
+    assert cluster.failover._between(owner, other) is stand_in
 
 
 def test_the_voters_of_a_place_are_an_odd_number_with_its_owner():

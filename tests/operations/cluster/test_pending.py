@@ -51,10 +51,10 @@ def test_those_of_the_same_node_are_added(monkeypatch):
     assert pending.keys_until(2.0) == [b"b", b"c"]
     assert pending.settle(3.0) == [b"a", b"b", b"c"]
     assert (pending.lost, others.lost) == (1, 1)
-    pending.discard([b"a"], 3.0)
-    others._entries.pop(b"a")
-    pending.add(others)
-    assert pending.lost == 2
+    full = PendingDeletes()
+    full.note(DeleteMany([b"x", b"y"]), EJECTED, 1.0)
+    full.add(others)
+    assert (len(full), full.lost) == (3, 3)
 
 
 def test_a_key_whose_write_failed_meanwhile_is_kept():
