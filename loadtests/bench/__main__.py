@@ -87,6 +87,7 @@ def main() -> int:
 def _measure(bench: Bench, groups: list[str], console: Console) -> dict[str, Figures]:
     results: dict[str, Figures] = {}
     for group in groups:
+        began = bench.elapsed
         try:
             for case, figures in GROUPS[group](bench):
                 results[case] = figures
@@ -94,6 +95,7 @@ def _measure(bench: Bench, groups: list[str], console: Console) -> dict[str, Fig
         except Exception:  # noqa: BLE001 - the other groups' minutes must not be lost
             console.print_exception()
             bench.failed.append(group)
+        console.print(f"{group}: {bench.elapsed - began:.0f} s", style="dim")
     return results
 
 

@@ -11,7 +11,7 @@ from bench.peers import Attendance
 from bench.rounds import FEWEST, FULL, Figure, Plan, Subject, run_interleaved
 
 MINUTES: Final = 10.0
-RESERVE: Final = 60.0  # seconds that a run at its limit has left for its last cases
+RESERVE: Final = 180.0  # seconds that a run at its limit has left for its last cases
 
 
 @dataclass(slots=True)

@@ -144,9 +144,9 @@ class Multiplexer:
         self._lines = [_Line(loop, server, reply) for server in servers]
         self._line_of = {key: self._lines[zlib.crc32(key.encode()) % len(servers)] for key in texts}
 
-    async def get(self, key: str) -> None:
-        """Wait for a reply; every value is as long as the others."""
-        await self._line_of[key].ask(self._requests[key])
+    def get(self, key: str) -> asyncio.Future[None]:
+        """Return a future of the reply; every value is as long as the others."""
+        return self._line_of[key].ask(self._requests[key])
 
     def close(self) -> None:
         """Close all connections."""

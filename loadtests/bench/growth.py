@@ -63,7 +63,7 @@ def draw(bench: Bench, directory: Path, say: Callable[[str], object]) -> Iterato
 
 
 def keys(bench: Bench) -> Curves:
-    """Measure `get_many` by the number of its keys, in µs a key."""
+    """Measure `get_many` by the number of its keys, in µs of CPU a key."""
     curves: Curves = {}
     for kind in ("memcached", "redis"):
         with run_servers(kind) as servers, ExitStack() as stack:
@@ -86,7 +86,7 @@ def keys(bench: Bench) -> Curves:
 
 
 def nodes(bench: Bench) -> Curves:
-    """Measure `get_many` of 100 keys by the number of nodes, in µs a key; many nodes are in-process ones."""
+    """Measure `get_many` of 100 keys by the number of nodes, in µs of CPU a key; many nodes are in-process ones."""
     curves: Curves = {}
     texts = keys_of("node", 100)
     for count in _points(bench, REAL_NODES):
@@ -105,7 +105,7 @@ def nodes(bench: Bench) -> Curves:
 
 
 def placement(bench: Bench) -> Curves:
-    """Measure `owner(key)` by the number of nodes, in µs, once its tables are filled."""
+    """Measure `owner(key)` by the number of nodes, in µs of CPU, once its tables are filled."""
     curves: Curves = {}
     texts = [key.encode() for key in keys_of("any", bench.plan.calls)]
     for count in _points(bench, NODES):
@@ -149,7 +149,7 @@ def many_tasks(bench: Bench) -> Curves:
                     calls=max(count, bench.plan.calls),
                     step=count,
                 )
-                _add(curves, figures, count, cpu=True)
+                _add(curves, figures, count)
     return curves
 
 
@@ -176,7 +176,7 @@ def many_threads(bench: Bench) -> Curves:
                         },
                         step=count,
                     )
-                _add(curves, figures, count, cpu=True)
+                _add(curves, figures, count)
     return curves
 
 
@@ -208,9 +208,11 @@ def caller_memory(bench: Bench) -> Curves:
 
 
 PICTURES: Final = (
-    Picture("keys", keys, "get_many, by the number of its keys", "keys", "µs a key"),
-    Picture("nodes", nodes, "get_many of 100 keys, by the number of nodes", "nodes", "µs a key"),
-    Picture("placement", placement, "owner(key), by the number of nodes", "nodes", "µs"),
+    Picture("keys", keys, "get_many, by the number of its keys", "keys", "µs of CPU a key"),
+    Picture(
+        "nodes", nodes, "get_many of 100 keys, by the number of nodes", "nodes", "µs of CPU a key"
+    ),
+    Picture("placement", placement, "owner(key), by the number of nodes", "nodes", "µs of CPU"),
     Picture("tasks", many_tasks, "asyncio get, by the number of tasks", "tasks", "µs of CPU"),
     Picture("threads", many_threads, "get, by the number of threads", "threads", "µs of CPU"),
     Picture("client-memory", client_memory, "memory of a client", "nodes", "KiB"),
@@ -226,11 +228,9 @@ def _most(bench: Bench, points: Sequence[int]) -> int:
     return max(_points(bench, points))
 
 
-def _add(
-    curves: Curves, figures: dict[str, Figure], place: int, *, per: int = 1, cpu: bool = False
-) -> None:
+def _add(curves: Curves, figures: dict[str, Figure], place: int, *, per: int = 1) -> None:
     for name, figure in figures.items():
-        seconds = figure.cpu if cpu and figure.cpu is not None else figure.value
+        seconds = figure.value if figure.cpu is None else figure.cpu
         curves.setdefault(name, []).append((place, seconds * 1e6 / per))
 
 

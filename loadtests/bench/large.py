@@ -83,7 +83,12 @@ def measure(bench: Bench) -> Iterator[tuple[str, Figures]]:
                             _check(client, value)
                             clients.append(client)
                     for operation in ("get", "set"):
-                        subjects = _subjects(operation, raw, clients, value)
+                        able = [
+                            client
+                            for client in clients
+                            if not _stalls(bench, client, operation, title)
+                        ]
+                        subjects = _subjects(operation, raw, able, value)
                         figures = bench.interleave(subjects, calls=CALLS)
                         yield f"{operation} {title}, 8 {kind}", figures
                 if size > 10_000:
@@ -103,6 +108,14 @@ def _subjects(
         "raw": each(raw.set, KEYS),
         **{client.name: each(client.calls["set"], *columns) for client in clients},
     }
+
+
+def _stalls(bench: Bench, client: Client, operation: str, title: str) -> bool:
+    """Return whether a client takes seconds for such a call; it is left out then, with the reason."""
+    stalls = (client.name, operation) == ("meta-memcache", "get") and title != "4 KiB"
+    if stalls:
+        bench.attendance.left_out[f"{client.name}, {operation} {title}"] = blocking.STALLS
+    return stalls
 
 
 def _check(client: Client, value: bytes) -> None:

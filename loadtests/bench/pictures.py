@@ -17,7 +17,7 @@ OURS: Final = "#1d4ed8"
 FLOOR: Final = "#9ca3af"
 PEERS: Final = "#f59e0b"
 CURVES: Final = ("#1d4ed8", "#f59e0b", "#059669", "#dc2626", "#7c3aed", "#0891b2", "#9ca3af")
-FLOORS: Final = ("raw", "multiplexer")
+FLOORS: Final = ("raw", "multiplexer", "multiplexer, 1 node")
 
 # The pictures of a run, each of several cases.
 BARS: Final[Mapping[str, Sequence[str]]] = {

@@ -37,8 +37,8 @@ class Plan:
 
     rounds: int = 15
     calls: int = 1500  # of a round, at most; as many keys has each client
-    seconds: float = 4.0
-    slice: float = 0.06
+    seconds: float = 3.0
+    slice: float = 0.04
     quick: bool = False
 
     def scaled(self, number: int, quick: int) -> int:
@@ -60,7 +60,7 @@ def run_interleaved(
     """
     most = calls or plan.calls
     rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in subjects}
-    with _settled_heap():
+    with settled_heap():
         counts = {name: _fit(subject, plan, most, step) for name, subject in subjects.items()}
         until = time.perf_counter() + plan.seconds
         for turn in range(plan.rounds):
@@ -82,7 +82,7 @@ def _fit(subject: Subject, plan: Plan, calls: int, step: int) -> int:
 
 
 @contextmanager
-def _settled_heap() -> Iterator[None]:
+def settled_heap() -> Iterator[None]:
     """Leave what is there to no collection: the objects of the other clients are nobody's cost."""
     gc.collect()
     gc.freeze()

@@ -189,9 +189,11 @@ def _gets(bench: Bench) -> Sequence[int]:
 def _clients(
     bench: Bench, kind: str, servers: Sequence[Server], loop: Loop, stack: ExitStack
 ) -> list[Client]:
-    floor = Multiplexer(kind, servers, bench.plan.calls, loop)
-    stack.callback(floor.close)
-    clients = [Client("multiplexer", {"get": floor.get})]
+    clients = []
+    for name, some in (("multiplexer", servers), ("multiplexer, 1 node", servers[:1])):
+        floor = Multiplexer(kind, some, bench.plan.calls, loop)
+        stack.callback(floor.close)
+        clients.append(Client(name, {"get": floor.get}))
     for maker in makers_of(MAKERS[kind], bench.attendance):
         with bench.attendance.noting(maker.name):
             client = maker.make(servers, loop)
@@ -297,5 +299,5 @@ async def fill(client: Client, count: int) -> None:
 def _keys(client: Client, count: int) -> list[Any]:
     """Return the keys of a client: text, or bytes where it takes nothing else."""
     tag = client.name[:4] if "1 node" not in client.name else f"1{client.name[:3]}"
-    keys = keys_of("raw" if client.name == "multiplexer" else tag, count)
+    keys = keys_of("raw" if client.name.startswith("multiplexer") else tag, count)
     return [key.encode() for key in keys] if "bytes" in client.calls else list(keys)
